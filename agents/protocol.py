@@ -1,0 +1,86 @@
+"""What an engine is asked and what it answers. Plain data, so that a Ray actor or a server can stand in for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol
+
+from agents.chat import ChatFormat
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    model: str
+    device: str  # "cpu", "cuda:0", ...
+    dtype: str  # "bfloat16", "float32", "float16"
+    context: int  # most tokens a branch may hold
+    parameters: int
+    format: ChatFormat
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one branch is continued. The same seed on the same branch gives the same tokens (exactly so in float32)."""
+
+    seed: int
+    max_tokens: int = 48
+    temperature: float = 0.8  # 0: greedy
+    top_k: int = 50  # 0: whole vocabulary
+    top_p: float = 1.0
+    sentences: int | None = None  # stop once that many sentences have ended
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was sampled. `logprobs` are natural logs at temperature 1 over the whole vocabulary, one a token."""
+
+    token_ids: tuple[int, ...]  # the stop token included, where one was sampled
+    logprobs: tuple[float, ...]
+    stopped: str  # "stop" (a stop token), "sentences" or "length"
+
+
+@dataclass
+class Usage:
+    """Work done so far. `tokens_computed / tokens_new` is 1 where no token was ever read twice."""
+
+    tokens_new: int = 0  # tokens that no branch had read before at their place
+    tokens_computed: int = 0  # tokens that went through the model
+    generated: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "generate": 0.0, "score": 0.0})
+
+    def plus(self, other: Usage) -> Usage:
+        totals = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
+        return Usage(**totals, seconds={phase: s + other.seconds[phase] for phase, s in self.seconds.items()})
+
+
+class Engine(Protocol):
+    """A model that remembers: branches of token ids, each read once.
+
+    A branch is named by an int. `fork` copies one, `score` reads continuations of one without changing it, `drop` frees it.
+    """
+
+    def info(self) -> EngineInfo: ...
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens in the text recognised, none added."""
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Text of each id list, special tokens left out."""
+
+    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
+        """A branch per prompt, under an adapter folder or the bare model. No prompts: the adapter is loaded, nothing else."""
+
+    def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None: ...
+
+    def fork(self, branches: Sequence[int]) -> list[int]: ...
+
+    def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]: ...
+
+    def score(self, branches: Sequence[int], continuations: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]],
+              ) -> list[list[list[float]]]:
+        """For each branch and each (given ids, target ids) after it: log p of every target token, in nats."""
+
+    def drop(self, branches: Sequence[int]) -> None: ...
+
+    def usage(self) -> Usage: ...

@@ -1,0 +1,179 @@
+"""The seats of a dialogue. One transcript, two views: each seat sees its own card and what the other said.
+
+A seat serves many dialogues side by side and keeps one view for each, named by the conversation's number. Everything it
+is asked comes as a dict by conversation, and so do its answers; a conversation that goes wrong is answered with a `Trouble`
+and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from agents.protocol import Engine, Sampling
+
+SPEAKS_FIRST = "(The conversation begins. You speak first.)"  # what a seat hears when there is nothing to hear yet
+SPEAKS_ON = "(They say nothing. Go on.)"  # when it has the word twice in a row
+DIRECTION = "\n\n(Stage direction, for you alone: {direction})"
+
+
+@dataclass(frozen=True)
+class Cue:
+    """The word is yours: under this direction ("" for none), with this seed."""
+
+    direction: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Utterance:
+    text: str
+    tokens: int
+    token_ids: tuple[int, ...] = ()
+    logprob: float | None = None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why there is no answer for a conversation."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """Asked off the record. The answer is how likely each option is, word for word."""
+
+    text: str
+    options: tuple[str, ...]
+
+
+class Seat(Protocol):
+    def open(self, systems: Mapping[int, str]) -> None:
+        """Start a view for each conversation, under its system text."""
+
+    def hear(self, heard: Mapping[int, str]) -> None: ...
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]: ...
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        """As though it had said these words on these cues; where they carry no token ids, what comes back does if it can."""
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        """log p of every option, in nats, on a branch that the dialogue never sees."""
+
+    def close(self, conversations: Sequence[int]) -> None: ...
+
+
+class ModelSeat:
+    """A seat whose words come from an engine. What it has read stays read: a line costs its own tokens only."""
+
+    def __init__(self, engine: Engine, sampling: Sampling, adapter: str | None = None) -> None:
+        self.engine, self.sampling, self.adapter = engine, sampling, adapter
+        self.format = engine.info().format
+        self._branch: dict[int, int] = {}
+        self._last: dict[int, str] = {}  # conversation -> what stands at the view's end: "opening", "heard" or "said"
+        self._closing_first = (engine.encode([self.format.after_said])[0] or [None])[0]
+        self._stopped: dict[int, bool] = {}  # whether the last line ended with the template's own closing token
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        prompts = self.engine.encode([self.format.opening + system + self.format.after_system for system in systems.values()])
+        for conversation, branch in zip(systems, self.engine.open(prompts, self.adapter), strict=True):
+            self._branch[conversation], self._last[conversation] = branch, "opening"
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        self._extend({c: self._turn_to_them(c) + text for c, text in heard.items()})
+        self._last.update(dict.fromkeys(heard, "heard"))
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
+        self._take_the_word(cues)
+        samples = self.engine.generate([self._branch[c] for c in cues],
+                                       [replace(self.sampling, seed=cue.seed) for cue in cues.values()])
+        texts = self.engine.decode([sample.token_ids for sample in samples])
+        said = {c: Utterance(text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs))
+                for c, text, sample in zip(cues, texts, samples, strict=True)}
+        self._said(said)
+        return said
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        self._take_the_word(cues)
+        written = self.engine.encode([utterance.text for utterance in said.values()])
+        full = {c: utterance if utterance.token_ids else replace(utterance, token_ids=tuple(ids), tokens=len(ids))
+                for (c, utterance), ids in zip(said.items(), written, strict=True)}
+        self.engine.extend([self._branch[c] for c in full], [utterance.token_ids for utterance in full.values()])
+        self._said(full)
+        return full
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        flat = [(c, self._turn_to_them(c, " ") + q.text + self.format.before_said, option)
+                for c, some in questions.items() for q in some for option in q.options]
+        ids = self.engine.encode([text for _, given, option in flat for text in (given, option)])
+        continuations: dict[int, list] = {c: [] for c in questions}
+        for (c, _, _), given, option in zip(flat, ids[::2], ids[1::2], strict=True):
+            continuations[c].append((self._after_stop(c, given), option))
+        scores = self.engine.score([self._branch[c] for c in questions], list(continuations.values()))
+        found = {}
+        for (c, some), by_option in zip(questions.items(), scores, strict=True):
+            sums = iter([sum(logprobs) for logprobs in by_option])
+            found[c] = [[next(sums) for _ in q.options] for q in some]
+        return found
+
+    def close(self, conversations: Sequence[int]) -> None:
+        self.engine.drop([self._branch.pop(c) for c in conversations if c in self._branch])
+
+    def _turn_to_them(self, conversation: int, between: str = "\n") -> str:
+        """What has to stand between the view's end and further words of the other."""
+        return {"said": self.format.after_said, "heard": between, "opening": ""}[self._last[conversation]]
+
+    def _take_the_word(self, cues: Mapping[int, Cue]) -> None:
+        texts = {}
+        for c, cue in cues.items():
+            silence = {"opening": SPEAKS_FIRST, "said": SPEAKS_ON, "heard": None}[self._last[c]]
+            direction = DIRECTION.format(direction=cue.direction) if cue.direction else ""
+            texts[c] = (self._turn_to_them(c) + silence if silence else "") + direction + self.format.before_said
+        self._extend(texts)
+
+    def _said(self, said: Mapping[int, Utterance]) -> None:
+        for c, utterance in said.items():
+            self._last[c] = "said"
+            self._stopped[c] = bool(utterance.token_ids) and utterance.token_ids[-1] == self._closing_first
+
+    def _extend(self, texts: Mapping[int, str]) -> None:
+        ids = self.engine.encode(list(texts.values()))
+        self.engine.extend([self._branch[c] for c in texts], [self._after_stop(c, some) for c, some in zip(texts, ids, strict=True)])
+
+    def _after_stop(self, conversation: int, ids: Sequence[int]) -> Sequence[int]:
+        """A line that closed itself must not be closed twice."""
+        closed = self._last[conversation] == "said" and self._stopped[conversation]
+        return ids[1:] if closed and ids and ids[0] == self._closing_first else ids
+
+
+class ScriptedSeat:
+    """Says the given lines in turn, from the top again after the last. For controlled experiments."""
+
+    def __init__(self, script: Sequence[str]) -> None:
+        self.script = tuple(script)
+        self._spoken: dict[int, int] = {}
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        self._spoken.update(dict.fromkeys(systems, 0))
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        """A script does not listen."""
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
+        texts = {c: self.script[self._spoken[c] % len(self.script)] for c in cues}
+        return self.recite(cues, {c: Utterance(text, len(text.split())) for c, text in texts.items()})
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        for c in cues:
+            self._spoken[c] += 1
+        return dict(said)
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
+
+    def close(self, conversations: Sequence[int]) -> None:
+        for c in conversations:
+            self._spoken.pop(c, None)

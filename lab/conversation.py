@@ -1,0 +1,239 @@
+"""The loop: dialogues side by side in lock-step, one line of each at a time, judged before the next is said.
+
+It yields events (plain dicts) and never prints or saves. Lines that an earlier sitting stored are recited instead of sampled:
+the same code path builds the same views, so that a resumed run goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import networkx as nx
+
+from agents.protocol import Usage
+from agents.seats import Cue, Question, Seat, Trouble, Utterance
+from metrics.judges import Judge, Pair, choice
+from scenarios import graph as graphs
+from scenarios.records import ASSISTANT, SEATS, USER, Fact, Judgement, Line, Persona, derive_seed
+from scenarios.schema import Scenario
+
+SYSTEM = ("{card}\n{instruction}\nYou are {name}, in a conversation with one other person. Always speak as {name}, in the first "
+          "person. Answer in one or two short sentences.")
+PARTNER = {ASSISTANT: USER, USER: ASSISTANT}
+NEEDED_BY = {"prompt_to_line": {"prompt_to_line", "drift", "contradictions"}, "line_to_line": {"line_to_line", "drift", "contradictions"}}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or "questions")."""
+
+    lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
+    judged: Mapping[tuple[int, int, str], list[Judgement]] = field(default_factory=dict)
+
+
+def stored(events: Iterable[dict]) -> Stored:
+    lines, judged = {}, {}
+    for event in events:
+        if event["event"] == "line":
+            known = {name: event[name] for name in Line.__dataclass_fields__}
+            lines[event["conversation"], event["turn"]] = Line(**known | {"token_ids": tuple(event["token_ids"])})
+        elif event["event"] == "judged":
+            rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
+            judged[event["conversation"], event["turn"], event["by"]] = rows
+    return Stored(lines, judged)
+
+
+@dataclass
+class Dialogue:
+    """One conversation under way."""
+
+    number: int
+    cast: dict[str, Persona]
+    node: str
+    lines: list[Line] = field(default_factory=list)
+    visit: int = 0  # lines said at the node in this visit
+    asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # facts of that seat asked about
+    fact: dict[str, Fact | None] = field(default_factory=lambda: dict.fromkeys(SEATS))  # the last of them
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Next:
+    """Who says the next line of a dialogue, on what cue, in which ready words if any."""
+
+    seat: str
+    cue: Cue
+    words: str | None
+
+
+@dataclass(frozen=True)
+class Play:
+    """Everything that a run needs to be played."""
+
+    scenario: Scenario
+    graph: nx.MultiDiGraph
+    cast: Sequence[dict[str, Persona]]
+    seats: Mapping[str, Seat]
+    judges: Sequence[Judge]
+    usage: Callable[[], Usage]
+    stored: Stored = field(default_factory=Stored)
+
+    def events(self) -> Iterator[dict]:
+        """Lines, judgements, walks and usage as they happen; nothing that was stored comes again."""
+        size = self.scenario.side_by_side
+        for start in range(0, self.scenario.conversations, size):
+            numbers = range(start, min(start + size, self.scenario.conversations))
+            wave = [Dialogue(c, self.cast[c], self.scenario.graph.start) for c in numbers if not self._is_done(c)]
+            if wave:
+                yield from self._wave(wave)
+
+    def _is_done(self, conversation: int) -> bool:
+        return all((conversation, turn) in self.stored.lines and self._missing(conversation, turn) == []
+                   for turn in range(self.scenario.turns))
+
+    def _missing(self, conversation: int, turn: int) -> list[str]:
+        due = ["judges"] + ["questions"] * self._asks_after(turn)
+        return [by for by in due if (conversation, turn, by) not in self.stored.judged]
+
+    def _asks_after(self, turn: int) -> bool:
+        """After the first line, for a start to compare with, then every `questions_every` lines."""
+        measure = self.scenario.measure
+        return "questions" in measure.metrics and (turn == 0 or (turn + 1) % measure.questions_every == 0)
+
+    def _wave(self, wave: list[Dialogue]) -> Iterator[dict]:
+        for name, seat in self.seats.items():
+            seat.open({d.number: self._system(d, name) for d in wave})
+        for turn in range(self.scenario.turns):
+            going = [d for d in wave if not d.failed]
+            yield from self._lines(going, turn)
+            going = [d for d in going if not d.failed]
+            contradicted = yield from self._judge(going, turn)
+            if self._asks_after(turn):
+                yield from self._questions(going, turn)
+            yield from self._walk(going, turn, contradicted)
+            yield {"event": "usage", **asdict(self.usage())}
+        for d in wave:
+            if not d.failed:
+                yield {"event": "conversation", "conversation": d.number, "status": "finished", "reason": None}
+        for seat in self.seats.values():
+            seat.close([d.number for d in wave])
+
+    def _system(self, dialogue: Dialogue, seat: str) -> str:
+        persona = dialogue.cast[seat]
+        text = SYSTEM.format(card=persona.card, instruction=self.scenario.seats[seat].instruction, name=persona.name)
+        return text.replace("\n\n", "\n")
+
+    # -- saying ----------------------------------------------------------------------------------------------------------
+
+    def _lines(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+        """One line of every dialogue, heard by the other seat; a dialogue whose line could not be had has failed."""
+        upcoming = {d.number: self._next(d, turn) for d in going}
+        for name, seat in self.seats.items():
+            mine = [d for d in going if upcoming[d.number].seat == name]
+            recited: dict[int, Utterance] = {}
+            for d in mine:
+                kept = self.stored.lines.get((d.number, turn))
+                if kept:
+                    recited[d.number] = Utterance(kept.text, kept.tokens, kept.token_ids, kept.logprob)
+                elif upcoming[d.number].words is not None:
+                    words = upcoming[d.number].words
+                    recited[d.number] = Utterance(words, len(words.split()))
+            cues = {d.number: upcoming[d.number].cue for d in mine}
+            start = time.perf_counter()
+            said: dict[int, Utterance | Trouble] = {}
+            if recited:
+                said |= seat.recite({c: cues[c] for c in recited}, recited)
+            if len(recited) < len(mine):
+                said |= seat.speak({c: cue for c, cue in cues.items() if c not in recited})
+            seconds = (time.perf_counter() - start) / max(len(mine), 1)
+            for d in mine:
+                yield from self._said(d, turn, name, said[d.number], seconds)
+        for name, seat in self.seats.items():
+            if heard := {d.number: d.lines[-1].text for d in going if not d.failed and upcoming[d.number].seat != name}:
+                seat.hear(heard)
+
+    def _next(self, dialogue: Dialogue, turn: int) -> Next:
+        node = self.graph.nodes[dialogue.node]["node"]
+        seat = graphs.speaker(node, dialogue.lines[-1].seat if dialogue.lines else None)
+        other = PARTNER[seat]
+        me, partner = dialogue.cast[seat], dialogue.cast[other]
+        seed = (self.scenario.seed, dialogue.number)
+        fact = graphs.fact_for(node, seat, partner, dialogue.asked[other], dialogue.fact[other], *seed)
+        if fact is not None and fact is not dialogue.fact[other]:
+            dialogue.asked[other] += 1
+            dialogue.fact[other] = fact
+        words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
+        direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
+        return Next(seat, Cue(direction, derive_seed(*seed, seat, turn)), words)
+
+    def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float) -> Iterator[dict]:
+        if isinstance(said, Trouble):
+            dialogue.failed = True
+            yield {"event": "conversation", "conversation": dialogue.number, "status": "failed", "reason": said.reason}
+            return
+        kept = self.stored.lines.get((dialogue.number, turn))
+        line = kept or Line(dialogue.number, turn, seat, dialogue.cast[seat].id, dialogue.node, said.text, said.tokens,
+                            said.token_ids, said.logprob, seconds)
+        dialogue.lines.append(line)
+        if not kept:
+            yield {"event": "line", **asdict(line)}
+
+    # -- judging ---------------------------------------------------------------------------------------------------------
+
+    def _judge(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+        """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the first judge."""
+        fresh = [d for d in going if (d.number, turn, "judges") not in self.stored.judged]
+        rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
+        pairs = [pair for d in fresh for pair in self._pairs(d)]
+        for judge in self.judges if pairs else ():
+            for found in judge.judge(pairs):
+                rows[found.conversation].append(found)
+        for d in fresh:
+            yield _judged(d.number, turn, "judges", rows[d.number])
+        first = self.judges[0].name if self.judges else None
+        return {c for c, some in rows.items() if any(row.verdict and row.judge == first for row in some)}
+
+    def _pairs(self, dialogue: Dialogue) -> Iterator[Pair]:
+        wanted = set(self.scenario.measure.metrics)
+        line = dialogue.lines[-1]
+        persona = dialogue.cast[line.seat]
+        if wanted & NEEDED_BY["prompt_to_line"] or any(edge.when for edge in self.scenario.graph.edges):
+            yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona)
+        if wanted & NEEDED_BY["line_to_line"]:
+            for earlier in dialogue.lines[:-1]:
+                if earlier.seat == line.seat:
+                    yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(earlier.turn), persona, earlier.text)
+
+    def _questions(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+        """Both seats asked about all their facts, on branches that the dialogue never sees."""
+        fresh = [d for d in going if (d.number, turn, "questions") not in self.stored.judged]
+        rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
+        for name, seat in self.seats.items():
+            facts = {d.number: d.cast[name].facts for d in fresh}
+            answers = seat.ask({c: [Question(fact.question, fact.options) for fact in some] for c, some in facts.items()})
+            for c, found in answers.items():
+                if isinstance(found, Trouble):
+                    rows[c] += [choice.judgement(c, turn, name, fact, None, found.reason) for fact in facts[c]]
+                else:
+                    rows[c] += [choice.judgement(c, turn, name, fact, by_option)
+                                for fact, by_option in zip(facts[c], found, strict=True)]
+        for c, some in rows.items():
+            yield _judged(c, turn, "questions", some)
+
+    # -- walking ---------------------------------------------------------------------------------------------------------
+
+    def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
+        for d in going:
+            rng = random.Random(derive_seed(self.scenario.seed, d.number, "walk", turn))
+            node = graphs.next_node(self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng)
+            d.visit = d.visit + 1 if node == d.node else 0
+            d.node = node
+            if (d.number, turn + 1) not in self.stored.lines and turn + 1 < self.scenario.turns:
+                yield {"event": "walk", "conversation": d.number, "turn": turn, "node": node}
+
+
+def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:
+    return {"event": "judged", "conversation": conversation, "turn": turn, "by": by, "rows": [asdict(row) for row in rows]}

@@ -1,0 +1,71 @@
+"""Writing that never damages what is there: whole files are replaced, and every failure says what is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StoreError(ValueError):
+    """Something of a run could not be written."""
+
+
+def dumps(value: dict, indent: int | None = None) -> bytes:
+    """JSON in UTF-8; numbers that are not finite become null, lone surrogates keep their JSON escape."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def write_all(handle: int, data: bytes | memoryview) -> None:
+    """All of `data`, in as many writes as it takes. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view):]
+
+
+def replace(path: Path, data: bytes | memoryview, lines: int | None = None) -> None:
+    """The file at `path` holds `data` afterwards, or what it held before. Raises StoreError; `lines`: see `failure`."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            write_all(handle, data)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise failure(path, error, lines) from error
+
+
+def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:
+    """One sentence: what could not be written, where, why, how much space is left, what is kept and how to go on."""
+    folder = path.parent if path.parent.is_dir() else Path(".")
+    free = shutil.disk_usage(folder).free
+    cure = "make room" if error.errno in FULL else "see to that"
+    if lines == 0:
+        kept = f"no line was finished yet: {cure} and start again"
+    else:
+        kept = f"the {'' if lines is None else f'{lines} '}finished lines are kept: {cure} and go on with " \
+               f"`python -m lab.run --resume {path.parent}`"
+    return StoreError(f"cannot write {path.name} in {path.parent}: {error.strerror or error} "
+                      f"({free / 1e6:,.1f} MB free); {kept}")

@@ -1,0 +1,150 @@
+"""From events to frames: pure functions of what events.jsonl says, so a resumed run's tables equal an unbroken one's.
+
+A turn may be told twice (a run killed between a line and its judgement judges it again): the last telling counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+TURNS = {
+    "run_id": pl.String, "conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String,
+    "node": pl.String, "text": pl.String, "tokens": pl.Int64, "token_ids": pl.List(pl.Int64), "logprob": pl.Float64,
+    "seconds": pl.Float64}
+JUDGEMENTS = {
+    "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "metric": pl.String,
+    "judge": pl.String, "against": pl.String, "p_inconsistent": pl.Float64, "verdict": pl.Boolean,
+    "unscored": pl.String}
+METRICS = {
+    "run_id": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "level": pl.String,
+    "conversation": pl.Int64, "turn": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+    "n": pl.Int64}
+COUNTERS = ("tokens_new", "tokens_computed", "generated")
+
+
+def fold(kept: dict[tuple, dict], event: dict) -> None:
+    """Keeps the event under its turn if it is a line or a judgement, in the place of an earlier telling."""
+    if event["event"] == "line":
+        kept[event["conversation"], event["turn"], ""] = event
+    elif event["event"] == "judged":
+        kept[event["conversation"], event["turn"], event["by"]] = event
+
+
+def latest(events: Iterable[dict], kind: str) -> list[dict]:
+    """The events of that kind (`line` or `judged`) that count, by conversation and turn."""
+    kept: dict[tuple, dict] = {}
+    for event in events:
+        fold(kept, event)
+    return [kept[key] for key in sorted(kept) if kept[key]["event"] == kind]
+
+
+def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row a line said, by conversation and turn, with the columns of TURNS."""
+    return _frame(run_id, latest(events, "line"), TURNS)
+
+
+def judgements_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row a judgement, by conversation, turn and judge, with the columns of JUDGEMENTS."""
+    return _frame(run_id, [row for event in latest(events, "judged") for row in event["rows"]], JUDGEMENTS)
+
+
+def spans(events: Iterable[dict]) -> dict[tuple[int, int, str, str, str], tuple[int, int]]:
+    """(conversation, turn, metric, judge, against) -> the characters (start, end) of the line that contradict."""
+    return {(row["conversation"], row["turn"], row["metric"], row["judge"], row["against"]): tuple(row["span"])
+            for event in latest(events, "judged") for row in event["rows"] if row.get("span")}
+
+
+def conform(name: str, frame: pl.DataFrame, schema: dict, run_id: str) -> pl.DataFrame:
+    """The frame with exactly the schema's columns, in its order and types; `run_id` is added where it lacks one.
+
+    Raises ValueError naming columns that are missing or too many.
+    """
+    if "run_id" not in frame.columns:
+        frame = frame.with_columns(pl.lit(run_id).alias("run_id"))
+    if set(frame.columns) != set(schema):
+        missing, extra = set(schema) - set(frame.columns), set(frame.columns) - set(schema)
+        raise ValueError(f"{name} frame: missing columns {sorted(missing)}, unknown columns {sorted(extra)}")
+    return frame.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
+
+
+@dataclass
+class Totals:
+    """What a run has come to, folded event by event: counts, tokens, seconds by phase (time nobody ran left out)."""
+
+    lines: int = 0
+    conversations: dict[int, str] = field(default_factory=dict)  # conversation -> finished or failed
+    seconds: dict[str, float] = field(default_factory=dict)
+    header: dict = field(default_factory=dict)  # of the last `started`
+    judged: dict[tuple, tuple[int, int]] = field(default_factory=dict)  # turn -> rows, rows unscored
+    recovered: int = 0
+    _said: set[tuple[int, int]] = field(default_factory=set)
+    _used: dict[str, int] = field(default_factory=dict)
+    _used_before: dict[str, int] = field(default_factory=dict)
+    _phase: str | None = None
+    _time: datetime | None = None
+
+    def add(self, event: dict) -> None:
+        kind = event["event"]
+        self._clock(kind, event)
+        if kind == "line":
+            self._said.add((event["conversation"], event["turn"]))
+            self.lines = len(self._said)
+        elif kind == "judged":
+            rows = event["rows"]
+            unscored = sum(row.get("unscored") is not None for row in rows)
+            self.judged[event["conversation"], event["turn"], event["by"]] = (len(rows), unscored)
+        elif kind == "conversation":
+            self.conversations[event["conversation"]] = event["status"]
+        elif kind == "usage":
+            self._use({name: event.get(name) or 0 for name in COUNTERS})
+        elif kind == "started":
+            self.header = event
+        elif kind == "recovered":
+            self.recovered += 1
+
+    def tokens(self) -> dict[str, int]:
+        """Tokens of all sittings: a counter that fell was started again from zero, and what it had counted is added."""
+        return {name: self._used_before.get(name, 0) + self._used.get(name, 0) for name in COUNTERS}
+
+    def as_fields(self) -> dict:
+        """The manifest's fields that events tell."""
+        statuses = list(self.conversations.values())
+        counts = {
+            "conversations": self.header.get("conversations"), "finished": statuses.count("finished"),
+            "failed": statuses.count("failed"), "lines": self.lines, "recovered": self.recovered,
+            "judgements": sum(rows for rows, _ in self.judged.values()),
+            "unscored": sum(unscored for _, unscored in self.judged.values())}
+        told = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
+        seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
+        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **told}
+
+    def _use(self, used: dict[str, int]) -> None:
+        if any(used[name] < self._used.get(name, 0) for name in COUNTERS):
+            self._used_before = self.tokens()
+        self._used = used
+
+    def _clock(self, kind: str, event: dict) -> None:
+        """Gives the time since the last event to the phase it was spent in; a `started` begins a new sitting."""
+        now = datetime.fromisoformat(event["time"])
+        if kind == "started":
+            self._phase = None
+        elif self._phase is not None and self._time is not None:
+            spent = max(0.0, (now - self._time).total_seconds())
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + spent
+        if kind == "phase":
+            self._phase = event["phase"]
+            self.seconds.setdefault(self._phase, 0.0)
+        elif kind == "ended":
+            self._phase = None
+        self._time = now
+
+
+def _frame(run_id: str, rows: list[dict], schema: dict) -> pl.DataFrame:
+    columns = {name: [row.get(name) for row in rows] for name in schema if name != "run_id"}
+    if "text" in columns:  # lone surrogates cannot be stored as UTF-8
+        columns["text"] = [text.encode("utf-8", "replace").decode() for text in columns["text"]]
+    return pl.DataFrame({"run_id": [run_id] * len(rows), **columns}, schema=schema)

@@ -1,0 +1,129 @@
+"""The few numbers a run comes to, as text: one row a metric and judge, one cell a seat. Terminal and report show the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, isfinite, isnan
+
+import polars as pl
+
+from scenarios.records import SEATS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `cells` by seat, `worse` the seats whose drift interval lies above 0."""
+
+    group: str
+    label: str
+    judge: str
+    cells: dict[str, str]
+    worse: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Measure:
+    group: str
+    label: str
+    number: Callable[[float], str]
+    drifts: bool = False  # above 0 means that the seat gets worse
+
+
+def share(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def change(value: float) -> str:
+    return f"{value:+.2f}"
+
+
+def slope(value: float) -> str:
+    return f"{value:+.4f}"
+
+
+def lines(value: float) -> str:
+    return "∞" if value == inf else f"{value:.1f}"
+
+
+def count(value: float) -> str:
+    return f"{value:.0f}"
+
+
+MEASURES = {
+    "prompt_to_line": Measure("consistency", "prompt-to-line consistency", share),
+    "line_to_line": Measure("consistency", "line-to-line consistency", share),
+    "questions": Measure("consistency", "questions answered right", share),
+    "local_drift": Measure("drift", "local drift (near pairs)", share),
+    "local_drift_slope": Measure("drift", "local drift, a turn", slope, drifts=True),
+    "global_drift_slope": Measure("drift", "global drift, a turn", slope, drifts=True),
+    "global_drift_thirds": Measure("drift", "global drift, last − first third", change, drifts=True),
+    "questions_drift_slope": Measure("drift", "drift of answers, a turn", slope, drifts=True),
+    "questions_drift_thirds": Measure("drift", "drift of answers, last − first third", change, drifts=True),
+    "time_to_first_contradiction": Measure("survival", "first contradiction, median line", lines),
+    "half_life": Measure("survival", "half-life in lines", lines),
+    "contradictions": Measure("contradictions", "contradictions", count),
+    "contradicted_facts": Measure("contradictions", "facts contradicted", count)}
+MISSING = "–"
+
+
+def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
+    """The run-level rows in the order of MEASURES, other metrics after them under their names, unscored counts last."""
+    run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in run.iter_rows(named=True):
+        found.setdefault((row["metric"], row["judge"] or MISSING), {})[row["seat"]] = row
+    order = {name: index for index, name in enumerate(MEASURES)}
+    keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), *key))
+    return [_row(name, judge, found[name, judge]) for name, judge in keys] + unscored(judgements)
+
+
+def cell(row: dict, number: Callable[[float], str]) -> str:
+    """`value [low, high] n=…`; the interval is left out where there is none, `–` stands for a value there is not."""
+    value = row["value"]
+    if value is None or isnan(value):
+        return f"{'not reached' if row['metric'] == 'time_to_first_contradiction' and row['n'] else MISSING} n={row['n']}"
+    bounds = [MISSING if bound is None or isnan(bound) else number(bound) for bound in (row["low"], row["high"])]
+    interval = "" if bounds == [MISSING, MISSING] else f" [{bounds[0]}, {bounds[1]}]"
+    return f"{number(value)}{interval} n={row['n']}"
+
+
+def unscored(judgements: pl.DataFrame) -> list[Row]:
+    """Judgements nobody could make, `k of n` by metric, judge and seat, where there are any."""
+    whole = judgements.filter((pl.col("metric") != "prompt_to_line") | (pl.col("against") == "persona"))
+    counts = whole.group_by("metric", "judge", "seat").agg(missing=pl.col("unscored").is_not_null().sum(), n=pl.len())
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in counts.iter_rows(named=True):
+        found.setdefault((row["metric"], row["judge"]), {})[row["seat"]] = row
+    return [Row("unscored", f"unscored, {name.replace('_', '-')}", judge,
+                {seat: f"{row['missing']} of {row['n']}" for seat, row in by_seat.items()})
+            for (name, judge), by_seat in sorted(found.items()) if any(row["missing"] for row in by_seat.values())]
+
+
+def drift_by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
+    """node, seat, judge, inconsistency (share of scored lines there that contradict the persona), n; by node, seat."""
+    rows = judgements.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona",
+                             pl.col("verdict").is_not_null())
+    rows = rows.join(turns.select("conversation", "turn", "node"), on=["conversation", "turn"])
+    return rows.group_by("node", "seat", "judge").agg(
+        inconsistency=pl.col("verdict").mean(), n=pl.len().cast(pl.Int64)).sort("node", "seat", "judge")
+
+
+def coverage(turns: pl.DataFrame, nodes: Iterable[str],
+             edges: Iterable[Sequence[str]]) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+    """Lines said at each declared node, and how often each declared edge was taken; 0 where never."""
+    visits = Counter(turns["node"].to_list())
+    walks = turns.sort("conversation", "turn").group_by("conversation", maintain_order=True).agg("node")["node"]
+    steps = Counter(step for walk in walks.to_list() for step in pairwise(walk))
+    declared = dict.fromkeys((edge[0], edge[1]) for edge in edges)
+    return Counter({node: visits[node] for node in nodes}), Counter({edge: steps[edge] for edge in declared})
+
+
+def _row(name: str, judge: str, by_seat: dict[str, dict]) -> Row:
+    measure = MEASURES.get(name, Measure("other", name, lambda value: f"{value:.4g}"))
+    worse = frozenset(seat for seat, row in by_seat.items()
+                      if measure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0)
+    cells = {seat: cell(by_seat[seat], measure.number) for seat in SEATS if seat in by_seat}
+    return Row(measure.group, measure.label, judge, cells, worse)

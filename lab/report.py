@@ -1,0 +1,182 @@
+"""A run for people: report.md and plots/*.png, made of its frames, manifest and events alone.
+
+`markdown` is a pure function; every word that a model or a user wrote is escaped in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from lab.files import replace
+from lab.frames import spans
+from lab.headline import MISSING, coverage, drift_by_node, headline
+from lab.store import read_events, read_frames, read_manifest
+from scenarios.records import SEATS
+
+EXAMPLES = 20  # contradictions quoted
+QUOTE = 160  # characters of a line quoted around the words that contradict
+NOTE = "Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0."
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Writes report.md and plots/ into the run's folder; the path of report.md. Raises ValueError where that is no run."""
+    from lab.plots import draw
+
+    path = Path(run_dir)
+    manifest, events, frames = read_manifest(path), read_events(path), read_frames(path)
+    declared = next((event for event in reversed(events) if event["event"] == "started"), {})
+    plots = draw(frames, path / "plots")
+    text = markdown(frames, manifest, spans=spans(events), nodes=declared.get("nodes", ()),
+                    edges=declared.get("edges", ()), plots=[plot.name for plot in plots])
+    replace(path / "report.md", text.encode("utf-8", "replace"))
+    return path / "report.md"
+
+
+def markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Mapping | None = None,
+             nodes: Sequence[str] = (), edges: Sequence[Sequence[str]] = (), plots: Sequence[str] = ()) -> str:
+    """The report. `frames`: turns, judgements, metrics; `spans`: see lab.frames; `nodes` and `edges` as the scenario
+    declares them, `plots` the file names under plots/."""
+    turns, judgements = frames["turns"], frames["judgements"]
+    parts = [
+        _title(manifest), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
+        _by_node(turns, judgements), _coverage(turns, nodes, edges), _how(manifest)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: object) -> str:
+    """The text as one line of Markdown that shows it as it is: no markup, HTML, links, table cell ends or controls."""
+    return _inline(str(text)).strip()
+
+
+def _inline(text: str) -> str:
+    flat = re.sub(r"\s+", " ", "".join(char if char.isprintable() else " " for char in text))
+    escaped = re.sub(r"([\\`*_\[\]|~$@^])", r"\\\1", html.escape(flat, quote=False))
+    return re.sub(r"(?i)\b(https?|ftp)(?=:)|\bwww(?=\.)", lambda found: found[0] + "<!-- -->", escaped)
+
+
+def _title(manifest: Mapping) -> str:
+    counts = manifest.get("counts", {})
+    head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
+    told = [f"Run `{manifest['run_id']}`: **{escape(manifest.get('status'))}**"]
+    if manifest.get("reason"):
+        told.append(escape(manifest["reason"]))
+    told.append(f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations"
+                + (f", {counts['failed']} failed" if counts.get("failed") else ""))
+    return f"{head}\n\n{'; '.join(told)}."
+
+
+def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
+    rows = headline(frames["metrics"], frames["judgements"])
+    if not rows:
+        return "## Results\n\nNothing was measured."
+    cells = [[escape(row.label), escape(row.judge),
+              *(row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else "") for seat in SEATS)]
+             for row in rows]
+    images = "\n\n".join(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)
+    return "\n\n".join(part for part in ("## Results", _table(["measure", "judge", *SEATS], cells), NOTE, images) if part)
+
+
+def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mapping) -> str:
+    import networkx
+
+    from metrics.contradictions import graph
+
+    found = graph(turns, judgements, spans)
+    if not found.number_of_edges():
+        return "## Contradictions\n\nNo line was found to contradict anything."
+    edges = sorted(found.edges(data=True), key=lambda edge: (edge[1][0] != "fact", edge[0], str(edge[1])))
+    facts = Counter((found.nodes[target]["seat"], found.nodes[target]["persona"], found.nodes[target]["fact"])
+                    for _, target, _ in edges if found.nodes[target]["kind"] == "fact")
+    components = [len(part) for part in networkx.weakly_connected_components(found)]
+    told = [f"- {found.number_of_edges()} contradictions of {len({source for source, _, _ in edges})} lines",
+            f"- {len(components)} connected components, the largest of {max(components)} lines and facts"]
+    if facts:
+        (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
+        told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({seat}), {times}×")
+    rows = [[f"\\#{source[1]} t{source[2]}", f"{found.nodes[source]['seat']} {escape(found.nodes[source]['persona'])}",
+             _target(found, target), escape(edge["judge"]), quote(found.nodes[source]["text"], edge["span"])]
+            for source, target, edge in edges[:EXAMPLES]]
+    shown = f"{EXAMPLES} of {len(edges)}, facts first:" if len(edges) > EXAMPLES else "All of them:"
+    return "\n\n".join(["## Contradictions", "\n".join(told), shown,
+                        _table(["line", "speaker", "contradicts", "judge", "words"], rows)])
+
+
+def _target(found, target: tuple) -> str:
+    node = found.nodes[target]
+    return f"fact {escape(node['fact'])}" if node["kind"] == "fact" else f"t{target[2]}: {quote(node['text'], None)}"
+
+
+def quote(text: str, span: tuple[int, int] | None) -> str:
+    """The line, escaped and cut to about QUOTE characters; the characters of `span` in bold."""
+    start, end = span or (0, 0)
+    first = max(0, min(start - QUOTE // 3, len(text) - QUOTE))
+    last = max(end, first + QUOTE)
+    bold = f"<b>{_inline(text[start:end])}</b>" if end > start else ""
+    shown = f"{_inline(text[first:start])}{bold}{_inline(text[max(end, first):last])}".strip()
+    return ("… " if first else "") + shown + (" …" if last < len(text) else "")
+
+
+def _by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> str:
+    rows = drift_by_node(turns, judgements)
+    if rows.is_empty():
+        return ""
+    cells = [[escape(row["node"]), row["seat"], escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
+             for row in rows.iter_rows(named=True)]
+    return "## Drift by node\n\nShare of the lines said at a node that contradict the speaker's persona.\n\n" \
+        + _table(["node", "seat", "judge", "inconsistency", "n"], cells)
+
+
+def _coverage(turns: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequence[str]]) -> str:
+    if not nodes:
+        return ""
+    at, taken = coverage(turns, nodes, edges)
+    reached, walked = sum(count > 0 for count in at.values()), sum(count > 0 for count in taken.values())
+    rows = [[escape(node), count] for node, count in at.items()]
+    rows += [[f"{escape(source)} → {escape(target)}", count] for (source, target), count in taken.items()]
+    return f"## Coverage\n\n{reached} of {len(at)} nodes reached, {walked} of {len(taken)} edges taken.\n\n" \
+        + _table(["node or edge", "times"], rows)
+
+
+def _how(manifest: Mapping) -> str:
+    tokens, seconds = manifest.get("tokens", {}), manifest.get("seconds", {})
+    rows = [["seed", manifest.get("seed")], ["scenario digest", manifest.get("digest")],
+            ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
+            *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
+            *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
+            ["git revision", manifest.get("git_revision") or MISSING],
+            ["started", manifest.get("started")], ["finished", manifest.get("finished") or MISSING],
+            *([f"{phase}, seconds", f"{spent:.1f}"] for phase, spent in seconds.items()),
+            *([f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in tokens.items())]
+    playing, generated = seconds.get("playing", 0.0), tokens.get("generated", 0)
+    if playing > 0 and generated:
+        rows.append(["generated tokens a second while playing", f"{generated / playing:.0f}"])
+    return "## How it was made\n\n" + _table(["what", "value"], [[escape(key), escape(value)] for key, value in rows])
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.report", description="Write report.md and plots of a run.")
+    parser.add_argument("run", help="the run's folder, runs/<id>")
+    options = parser.parse_args(arguments)
+    try:
+        print(write_report(options.run))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

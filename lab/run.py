@@ -1,0 +1,225 @@
+"""Play a scenario: `python -m lab.run scenarios/long_dialogue.yaml [key=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.monitor import Monitor
+    from lab.store import RunStore
+    from scenarios.schema import Scenario
+
+LOG = "log.txt"
+INTERRUPTED = 130
+EXAMPLES = """examples:
+  python -m lab.run scenarios/long_dialogue.yaml
+  python -m lab.run scenarios/chitchat.yaml conversations=2 turns=6 seats.user.temperature=0.5 --display plain
+  python -m lab.run --resume runs/20260101T120000Z-long_dialogue-1a2b
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="python -m lab.run", description="Play dialogues along a scenario graph, watch and measure them.",
+                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("scenario", nargs="?", help="a scenario's YAML file; may be left out with --resume")
+    out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as seats.user.model=PATH")
+    out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all")
+    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown")
+    out.add_argument("--resume", metavar="RUN", help="go on with a run's folder from its last line")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
+    out.add_argument("--limit", type=int, metavar="N", help="play the first N conversations only")
+    out.add_argument("--dry-run", action="store_true", help="check everything that can be checked without loading a model")
+    out.add_argument("--json", action="store_true", help="print the run's path and its metrics as one JSON object, and nothing else")
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 played, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    args = parser().parse_args(arguments)
+    if args.scenario and "=" in args.scenario and args.resume:
+        args.overrides, args.scenario = [args.scenario, *args.overrides], None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside is ended cleanly, as by Ctrl-C
+    try:
+        return _run(args)
+    except ValueError as error:
+        print(f"lab.run: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(args: argparse.Namespace) -> int:
+    from lab import wiring
+
+    scenario, store = _resumed(args) if args.resume else (_scenario(args), None)
+    try:
+        wiring.check(scenario)
+        if args.dry_run:
+            _tell_plan(scenario)
+            return 0
+        store = store or _new_store(args, scenario)
+        with _aside(store.path / LOG) as (screen, errors):
+            return _play(args, scenario, store, screen, errors)
+    finally:
+        if store:
+            store.close()
+
+
+def _scenario(args: argparse.Namespace) -> Scenario:
+    from scenarios.schema import load_scenario
+
+    if not args.scenario:
+        raise ValueError("no scenario was named; expected a YAML file, such as scenarios/long_dialogue.yaml, or --resume RUN")
+    overrides = list(args.overrides)
+    if args.limit is not None:
+        if args.limit < 1:
+            raise ValueError(f"--limit is {args.limit}; expected 1 or more")
+        overrides.append(f"conversations={min(args.limit, load_scenario(args.scenario, overrides).conversations)}")
+    return load_scenario(args.scenario, overrides)
+
+
+def _new_store(args: argparse.Namespace, scenario: Scenario) -> RunStore:
+    from lab.store import create
+
+    models = {name: seat.model for name, seat in (("assistant", scenario.seats.assistant), ("user", scenario.seats.user))}
+    return create(args.runs, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), models=models)
+
+
+def _resumed(args: argparse.Namespace) -> tuple[Scenario, RunStore]:
+    """The stored scenario, unless one is named, which must then be the same."""
+    from lab.store import open_for_resume, read_manifest
+    from scenarios.schema import difference, load_scenario
+
+    digest = read_manifest(args.resume)["digest"]
+    kept = Path(args.resume) / "scenario.yaml"
+    if args.scenario or args.overrides or args.limit is not None:
+        if not args.scenario:
+            args.scenario = str(kept)
+        scenario = _scenario(args)
+        changed = difference(kept.read_text(), scenario.resolved_yaml())
+        changed = [line for line in changed if not line.startswith("personas")]
+        if scenario.digest() != digest:
+            told = "; ".join(changed) or "what the persona files say of the cast"
+            raise ValueError(f"{args.resume} was played from another scenario ({told}); expected the same one, or a new run without --resume")
+    else:
+        scenario = load_scenario(kept)
+        if scenario.digest() != digest:
+            raise ValueError(f"{args.resume} was played from other persona files than {', '.join(scenario.personas)} are now; expected them "
+                             "unchanged, or a new run without --resume")
+    return scenario, open_for_resume(args.resume)
+
+
+def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen, errors) -> int:
+    from rich.console import Console
+
+    from lab.monitor import choose, summary
+    from lab.report import write_report
+    from lab.store import read_frames
+
+    console = Console(file=screen)
+    reason = None
+    with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
+        try:
+            _perform(args, scenario, store, monitor)
+            status = "finished"
+        except KeyboardInterrupt:
+            status, reason = "interrupted", "stopped by hand; --resume goes on from the last line"
+        except ValueError as error:
+            status, reason = "failed", str(error)
+        with contextlib.suppress(ValueError):  # on a full disk the end cannot be told either
+            _show(store, monitor, {"event": "ended", "status": status, "reason": reason})
+            if status != "finished":
+                store.finish(status, reason)
+    if status == "failed":
+        print(f"lab.run: {reason}", file=errors)
+        return 2
+    if status == "interrupted":
+        if args.display != "none":
+            console.print(f"Interrupted. Every finished line is kept: python -m lab.run --resume {store.path}", soft_wrap=True)
+        return INTERRUPTED
+    write_report(store.path)
+    frames = read_frames(store.path)
+    if args.json:
+        print(json.dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}), file=screen)
+    elif args.display != "none":
+        console.print(summary(frames, str(store.path)))
+    return 0
+
+
+def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
+    monitor.show(store.append(event))
+
+
+def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, monitor: Monitor) -> None:
+    """Load, play, measure; every event goes to the store first and is shown then."""
+    from lab import wiring
+    from lab.cluster import hosting
+    from lab.conversation import stored
+    from metrics.measure import measure
+
+    def tell(kind: str, **rest: object) -> None:
+        _show(store, monitor, {"event": kind, **rest})
+
+    earlier = stored(store.earlier)
+    for event in store.earlier:
+        monitor.show(event)
+    tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
+    with hosting(args.address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)) as make:
+        wired = wiring.wire(scenario, make, earlier)
+        devices, dtypes = ({getattr(info, key) for info in wired.engines.values()} for key in ("device", "dtype"))
+        device, dtype = ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
+        store.update_manifest(device=device, dtype=dtype)
+        tell("started", **wiring.opening(scenario, wired), run_id=store.run_id, device=device, dtype=dtype, resumed=bool(store.earlier))
+        tell("phase", phase="playing", detail=scenario.name)
+        for event in wired.play.events():
+            _show(store, monitor, event)
+            store.maybe_flush()
+    tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
+    frames, how = store.frames(), scenario.measure
+    found = measure(frames["turns"], frames["judgements"], metrics=how.metrics, window=how.window, confidence=how.confidence,
+                    resamples=how.resamples, seed=scenario.seed)
+    store.write_frames(metrics=found)
+    tell("phase", phase="reporting", detail="report.md")
+    store.finish("finished", metrics=found)
+
+
+def _tell_plan(scenario: Scenario) -> None:
+    from scenarios import personas as people
+
+    print(f"{scenario.name}: {scenario.conversations} conversations of {scenario.turns} lines, seed {scenario.seed}")
+    for number, seats in enumerate(people.cast(scenario)):
+        print(f"  #{number} assistant {seats['assistant'].id}, user {seats['user'].id}")
+    print("Everything that can be checked without loading a model is in order.")
+
+
+@contextlib.contextmanager
+def _aside(log: Path) -> Iterator[tuple[object, object]]:
+    """Whatever libraries, Ray and C code print goes to the log; yields streams to the real stdout and stderr."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    streams = [os.fdopen(handle, "w", encoding="utf-8", errors="replace") for handle in kept]
+    try:
+        yield tuple(streams)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, stream in enumerate(streams, start=1):
+            stream.flush()
+            os.dup2(stream.fileno(), number)
+            stream.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

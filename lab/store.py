@@ -1,0 +1,317 @@
+"""Run folders: what is written while a run goes on, and how a stopped one is opened again.
+
+Every event is one line appended to events.jsonl in one write; manifest and frames are replaced as a whole (temporary
+file, fsync, rename). A process killed at any moment therefore loses at most the line in flight, and a write that fails
+leaves what was there. One process holds a run at a time (flock on `.lock`, let go by the kernel when it dies).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import platform
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import polars as pl
+
+from lab.files import StoreError, dumps, failure, replace, write_all
+from lab.frames import JUDGEMENTS, METRICS, TURNS, Totals, conform, fold, judgements_frame, spans, turns_frame
+
+__all__ = ["JUDGEMENTS", "METRICS", "TURNS", "RunStore", "StoreError", "create", "git_revision", "judgements_frame",
+           "open_for_resume", "read_events", "read_frames", "read_manifest", "spans", "turns_frame", "write_frame"]
+
+EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", ".lock"
+FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS}
+STATUSES = ("finished", "failed", "interrupted")
+PACKAGES = ("torch", "transformers", "ray", "polars")
+SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
+FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time
+
+
+def create(runs_dir: str | Path, scenario_name: str, scenario_yaml: str, seed: int, digest: str, *,
+           device: str | None = None, dtype: str | None = None, **fields: object) -> RunStore:
+    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, held by this process.
+
+    `fields` go into the manifest as they are. The manifest is written last: a folder that has one is a whole run.
+    Raises StoreError where nothing can be written.
+    """
+    path = _new_folder(Path(runs_dir), scenario_name)
+    manifest = {
+        "run_id": path.name, "status": "running", "reason": None, "scenario": scenario_name, "digest": digest,
+        "seed": seed, "versions": _versions(), "git_revision": git_revision(), "device": device, "dtype": dtype,
+        "models": {}, "started": _now(), "finished": None, "resumed": [], "counts": {}, "tokens": {}, "seconds": {},
+        **fields}
+    lock = _hold(path)
+    try:
+        replace(path / SCENARIO, scenario_yaml.encode())
+        return RunStore(path, manifest, lock)
+    except StoreError:
+        os.close(lock)
+        raise
+
+
+def open_for_resume(run_dir: str | Path) -> RunStore:
+    """The run in `run_dir`, held by this process, its unfinished last event line cut away; `earlier` has its events.
+
+    Raises ValueError where the folder is no run, another process holds it, or a line before the last is damaged.
+    """
+    path = Path(run_dir)
+    read_manifest(path)  # names what is missing before a lock file is left in some other folder
+    lock = _hold(path)
+    try:
+        manifest = read_manifest(path)
+        data = (path / EVENTS).read_bytes()
+        events, good = _parse(data, path / EVENTS)
+        if good < len(data):
+            os.truncate(path / EVENTS, good)
+        manifest |= {"status": "running", "reason": None, "finished": None,
+                     "resumed": [*manifest.get("resumed", []), _now()]}
+        return RunStore(path, manifest, lock, events)
+    except OSError as error:
+        os.close(lock)
+        raise failure(path / EVENTS, error) from error
+    except ValueError:
+        os.close(lock)
+        raise
+
+
+def read_manifest(run_dir: str | Path) -> dict:
+    """The run's manifest. Raises ValueError naming what is missing where `run_dir` is no run."""
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise ValueError(f"{path} is no run: there is no such folder")
+    missing = [name for name in (MANIFEST, SCENARIO, EVENTS) if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{path} is no run: it has no {', no '.join(missing)}")
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path / MANIFEST} is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or "run_id" not in manifest:
+        raise ValueError(f"{path} is no run: its {MANIFEST} has no run_id")
+    return manifest
+
+
+def read_events(run_dir: str | Path) -> list[dict]:
+    """Every whole event, oldest first; a cut-off last line is left out (a running run may be writing it).
+
+    Raises ValueError naming the first damaged line before the last.
+    """
+    path = Path(run_dir) / EVENTS
+    if not path.is_file():
+        raise ValueError(f"{run_dir} is no run: it has no {EVENTS}")
+    return _parse(path.read_bytes(), path)[0]
+
+
+def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
+    """turns and judgements as the events tell them, whatever was flushed; metrics as written, empty where never measured."""
+    path = Path(run_dir)
+    run_id, events = read_manifest(path)["run_id"], read_events(path)
+    stored = path / "metrics.parquet"
+    metrics = pl.read_parquet(stored) if stored.is_file() else pl.DataFrame(schema=METRICS)
+    return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events), "metrics": metrics}
+
+
+def write_frame(path: str | Path, frame: pl.DataFrame) -> None:
+    """Replaces the parquet file at `path` as a whole. Raises StoreError; what was there then stays."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    replace(Path(path), buffer.getbuffer())
+
+
+class RunStore:
+    """An open run: `path`, `run_id`, `manifest`, and `earlier`, the events found when it was opened again."""
+
+    def __init__(self, path: Path, manifest: dict, lock: int, earlier: Iterable[dict] = ()):
+        self.path, self.run_id, self.manifest = path, manifest["run_id"], manifest
+        self.earlier = list(earlier)
+        self._lock, self._events = lock, -1
+        self._kept: dict[tuple, dict] = {}  # the last `line` and `judged` event of each turn
+        self._totals = Totals()
+        self._synced = self._flushed = time.monotonic()
+        self._flush_took = 0.0
+        for event in self.earlier:
+            self._fold(event)
+        try:
+            self._events = os.open(path / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise failure(path / EVENTS, error) from error
+        self.update_manifest()
+
+    def append(self, event: dict, *, sync: bool = False) -> dict:
+        """Writes the event (its `time` added where it has none) and returns it as written.
+
+        Raises StoreError where it cannot; the file then ends with the event before.
+        """
+        event = {"event": event["event"], "time": event.get("time") or _now(), **event}
+        if self._events < 0:
+            raise ValueError(f"{self.path} is closed; open_for_resume opens it again")
+        size = os.fstat(self._events).st_size
+        try:
+            write_all(self._events, dumps(event) + b"\n")
+            if sync or time.monotonic() - self._synced >= SYNC_EVERY_S:
+                os.fsync(self._events)
+                self._synced = time.monotonic()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._events, size)
+            raise failure(self.path / EVENTS, error, self._totals.lines) from error
+        self._fold(event)
+        return event
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """turns and judgements of every event so far, those of earlier sittings included."""
+        events = self._kept.values()
+        return {"turns": turns_frame(self.run_id, events), "judgements": judgements_frame(self.run_id, events)}
+
+    def write_frames(self, **frames: pl.DataFrame) -> None:
+        """Replaces turns.parquet and judgements.parquet (built from the events unless given) and, if given, metrics.
+
+        `run_id` is added where a frame lacks it. Raises ValueError for other columns than the files have.
+        """
+        for name, frame in (self.frames() | frames).items():
+            if name not in FRAMES:
+                raise ValueError(f"no frame is called {name!r}; expected one of {', '.join(FRAMES)}")
+            try:
+                write_frame(self.path / f"{name}.parquet", conform(name, frame, FRAMES[name], self.run_id))
+            except StoreError as error:
+                raise failure(self.path / f"{name}.parquet", error.__cause__, self._totals.lines) from error.__cause__
+
+    def maybe_flush(self, seconds: float = 5.0) -> bool:
+        """Rewrites frames and manifest if `seconds` have passed since the last time, less often as that takes longer."""
+        began = time.monotonic()
+        if began - self._flushed < max(seconds, self._flush_took / FLUSH_SHARE):
+            return False
+        self.write_frames()
+        self.update_manifest()
+        self._flushed = time.monotonic()
+        self._flush_took = self._flushed - began
+        return True
+
+    def update_manifest(self, **fields: object) -> None:
+        """Replaces manifest.json: `fields` set, counts, tokens and seconds by phase as the events tell them."""
+        self.manifest |= self._totals.as_fields() | fields
+        replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._totals.lines)
+
+    def finish(self, status: str, reason: str | None = None, *, metrics: pl.DataFrame | None = None,
+               **fields: object) -> None:
+        """Writes everything a last time and lets go of the run. `status`: finished, failed or interrupted."""
+        if status not in STATUSES:
+            raise ValueError(f"a run cannot end as {status!r}; expected one of {', '.join(STATUSES)}")
+        try:
+            self.write_frames(**({} if metrics is None else {"metrics": metrics}))
+            self.update_manifest(status=status, reason=reason, finished=_now(), **fields)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Lets another process open the run; the status stays as it is. May be called again."""
+        for handle in (self._events, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._events = self._lock = -1
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fold(self, event: dict) -> None:
+        fold(self._kept, event)
+        self._totals.add(event)
+
+
+def git_revision() -> str | None:
+    """The commit this code is at, with `-dirty` if files differ; None where it is not in a repository of its own."""
+    here = Path(__file__).parent
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    for command in (["git", "ls-files", "--error-unmatch", Path(__file__).name], describe):
+        try:
+            done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode:
+            return None
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _new_folder(runs_dir: Path, name: str) -> Path:
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "run"
+    try:
+        while True:
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            path = runs_dir / f"{stamp}-{slug}-{secrets.token_hex(2)}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if not runs_dir.is_dir():  # a file stands where the folder should be
+                    raise
+                continue
+            return path
+    except OSError as error:
+        raise failure(runs_dir / "a new run", error, 0) from error
+
+
+def _hold(path: Path) -> int:
+    """The lock file's descriptor. Raises ValueError where another process holds the run."""
+    try:
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise failure(path / LOCK, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise failure(path / LOCK, error) from error
+        raise ValueError(f"{path} is being written by another process; wait for it, or stop it first") from error
+    return lock
+
+
+def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
+    """The events in `data` and how many bytes of it they take; only the last line may be damaged or lack its end."""
+    events: list[dict] = []
+    good = 0
+    while good < len(data):
+        end = data.find(b"\n", good)
+        event = _event(data[good:end]) if end >= 0 else None
+        if event is None:
+            if end >= 0 and end + 1 < len(data):
+                raise ValueError(f"{path}, line {len(events) + 1}: not an event (one JSON object with an `event` key)")
+            break
+        events.append(event)
+        good = end + 1
+    return events, good
+
+
+def _event(line: bytes) -> dict | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None

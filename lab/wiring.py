@@ -1,0 +1,132 @@
+"""The only place that picks concrete classes: scenario in, something that can be played out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from agents.protocol import Engine, EngineInfo, Sampling, Usage
+from scenarios import graph as graphs
+from scenarios import personas as people
+from scenarios.records import SEATS, Persona
+from scenarios.schema import Scenario
+from scenarios.schema import Seat as SeatSpec
+
+if TYPE_CHECKING:
+    from lab.cluster import Hosting
+    from lab.conversation import Play, Stored
+
+REFERENCE = "embedded"  # the likelihood judge's reading model
+SPARE = 12  # tokens that a template may put around a line
+DIRECTION_TOKENS = 40  # tokens of the longest direction, about
+
+
+@dataclass(frozen=True)
+class Wired:
+    play: Play
+    engines: dict[str, EngineInfo]  # by model name
+
+
+def check(scenario: Scenario) -> None:
+    """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected."""
+    from agents import endpoint, models
+
+    for spec in _model_seats(scenario):
+        if spec.endpoint:
+            endpoint.check(spec.endpoint, spec.model)
+        else:
+            models.check(spec.model)
+            if spec.adapter:
+                models.check_adapter(spec.adapter)
+    if "likelihood" in scenario.measure.judge:
+        models.check(REFERENCE)
+
+
+def engine_names(scenario: Scenario) -> set[str]:
+    """The base models that need an engine each."""
+    names = {_base(spec.model) for spec in _model_seats(scenario) if not spec.endpoint}
+    return names | {REFERENCE} if "likelihood" in scenario.measure.judge else names
+
+
+def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
+    """Engines, seats and judges of a scenario. ValueError where an adapter does not fit or the dialogue is too long."""
+    from lab.conversation import Play
+
+    engines = {name: hosting(name, scenario.dtype, scenario.device) for name in sorted(engine_names(scenario))}
+    cast = people.cast(scenario)
+    play = Play(scenario=scenario, graph=graphs.build(scenario), cast=cast,
+                seats={seat: _seat(scenario.seats[seat], engines) for seat in SEATS},
+                judges=[JUDGES[name](scenario, engines, cast) for name in scenario.measure.judge],
+                usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()), stored=stored)
+    for seat in SEATS:
+        _check_length(scenario, seat, engines, cast)
+    return Wired(play, {name: engine.info() for name, engine in engines.items()})
+
+
+def opening(scenario: Scenario, wired: Wired) -> dict:
+    """What the `started` event tells of who plays what."""
+    graph = wired.play.graph
+    return {"name": scenario.name, "conversations": scenario.conversations, "turns": scenario.turns,
+            "questions_every": scenario.measure.questions_every,
+            "cast": [{"conversation": number} | {seat: seats[seat].id for seat in SEATS} for number, seats in enumerate(wired.play.cast)],
+            "nodes": list(graph.nodes), "edges": [list(edge) for edge in dict.fromkeys(graph.edges())],
+            "models": {seat: "script" if scenario.seats[seat].script else scenario.seats[seat].model for seat in SEATS}}
+
+
+def _model_seats(scenario: Scenario) -> list[SeatSpec]:
+    return [scenario.seats[seat] for seat in SEATS if scenario.seats[seat].script is None]
+
+
+def _base(model: str) -> str:
+    return model.partition(":")[0]
+
+
+def _seat(spec: SeatSpec, engines: dict[str, Engine]):
+    from agents import models
+    from agents.endpoint import EndpointSeat
+    from agents.seats import ModelSeat, ScriptedSeat
+
+    sampling = Sampling(seed=0, max_tokens=spec.max_tokens, temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p,
+                        sentences=spec.sentences)
+    if spec.script is not None:
+        return ScriptedSeat(spec.script)
+    if spec.endpoint:
+        return EndpointSeat(spec.endpoint, spec.model, sampling)
+    adapter = models.check_adapter(spec.adapter) if spec.adapter else models.parse(spec.model).adapter
+    engine = engines[_base(spec.model)]
+    engine.open([], adapter)  # an adapter that does not fit is refused now, not at the first line
+    return ModelSeat(engine, sampling, adapter)
+
+
+def _ledger(scenario: Scenario, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]):
+    from metrics.judges.ledger import Ledger
+
+    return Ledger()
+
+
+def _likelihood(scenario: Scenario, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]):
+    from agents.reference import Reference
+    from metrics.judges.likelihood import Likelihood
+
+    others = {persona.id: persona for seats in cast for persona in seats.values()}
+    return Likelihood(Reference(engines[REFERENCE]).logprobs, tuple(others.values()), seed=scenario.seed)
+
+
+JUDGES = {"ledger": _ledger, "likelihood": _likelihood}
+
+
+def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
+    """Refuse a dialogue whose longest form would not fit the seat's model."""
+    spec = scenario.seats[seat]
+    if spec.script is not None or spec.endpoint:
+        return
+    engine = engines[_base(spec.model)]
+    card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
+    directed = any(seat in node.direct for node in scenario.graph.nodes.values())
+    mine, theirs = (scenario.seats[name].max_tokens + SPARE for name in SEATS)
+    longest = card + 100 + -(-scenario.turns // 2) * (mine + theirs + DIRECTION_TOKENS * directed)
+    if longest > engine.info().context:
+        raise ValueError(f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "
+                         f"{engine.info().context}; expected fewer turns or a smaller max_tokens")

@@ -1,0 +1,42 @@
+"""What is measured: judges give judgements, pure functions of frames reduce them to rows with intervals.
+
+A metric is pairs x judge x reduction. Judges (`metrics.judges`) score pairs; every other module here turns the stored
+judgements into rows of `METRICS_SCHEMA`. A row that could not be scored is left out of every mean and counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+METRICS_SCHEMA: dict[str, pl.DataType] = {
+    "metric": pl.String,
+    "judge": pl.String,  # null where no judge said anything
+    "seat": pl.String,
+    "level": pl.String,  # "turn", "conversation" or "run"
+    "conversation": pl.Int64,  # null unless level is "conversation"
+    "turn": pl.Int64,  # null unless level is "turn"
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,  # scored things behind the value
+}
+
+NAN = float("nan")
+
+
+def row(metric: str, judge: str | None, seat: str, level: str, value: float, n: int, **rest: float | int | None) -> dict:
+    """One row of the metrics frame as a dict; `rest` may hold low, high (default NaN), conversation, turn (default null)."""
+    filled = {"low": NAN, "high": NAN, "conversation": None, "turn": None, **rest}
+    return {"metric": metric, "judge": judge, "seat": seat, "level": level, "value": float(value), "n": int(n), **filled}
+
+
+def frame(rows: Iterable[dict]) -> pl.DataFrame:
+    """A metrics frame of such rows; no rows give an empty frame with the same columns."""
+    return pl.DataFrame(list(rows), schema=METRICS_SCHEMA)
+
+
+def stacked(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Metrics frames one under the other, columns in the schema's order."""
+    return pl.concat([frame([]), *(part.select(list(METRICS_SCHEMA)) for part in frames)])

@@ -1,0 +1,103 @@
+"""Which line contradicts what: a graph for people and plots, and its counts.
+
+contradictions: (line, fact) pairs in which the line contradicts the persona's fact; a judge that names no fact counts one a
+contradicting line. Per conversation and run, n = lines scored. contradicted_facts: distinct facts of (conversation, seat) that some
+line contradicts, n = distinct facts that some line speaks of (NaN where none: the judge cannot tell, or nobody spoke of any).
+Both are counts, 0 upwards, fewer is better; run intervals resample conversations. Line-to-line contradictions are edges of
+the graph and are not counted here: one odd line contradicts as many lines as came before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import networkx
+import numpy as np
+import polars as pl
+
+from metrics import NAN, frame, stacked
+from metrics.reductions import for_group, groups, interval_row, labelled
+from metrics.statistics import clustered_statistic
+from scenarios.records import Judgement
+
+Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
+
+
+def spans_of(judgements: Iterable[Judgement]) -> dict[Key, tuple[int, int]]:
+    """The spans that frames do not hold, by (conversation, turn, metric, judge, against)."""
+    return {(j.conversation, j.turn, j.metric, j.judge, j.against): tuple(j.span) for j in judgements if j.span is not None}
+
+
+def graph(
+    turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mapping[Key, tuple[int, int]] | None = None
+) -> networkx.MultiDiGraph:
+    """Contradictions as edges from the line that contradicts to the fact or the earlier line that it contradicts.
+
+    Nodes ("line", conversation, turn) carry seat, persona, node, text; ("fact", conversation, seat, id) carry seat, persona. A
+    judge that names no fact points at the fact "persona". Edges carry metric, judge, p, verdict (True), turn, against_turn (None for a
+    fact), span and quote (None where no span is known). Only what is part of a contradiction is in the graph.
+    """
+    found, spans = networkx.MultiDiGraph(), spans or {}
+    said = {(line["conversation"], line["turn"]): line for line in turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()}
+    for judgement in contradicting(judgements).to_dicts():
+        conversation, turn, metric, against = (judgement[key] for key in ("conversation", "turn", "metric", "against"))
+        line = said.get((conversation, turn))
+        if line is None:
+            raise ValueError(f"judgement of conversation {conversation}, turn {turn}: expected a line of that turn among the turns")
+        source, earlier = _line(found, line), said.get((conversation, int(against))) if metric == "line_to_line" else None
+        target = _line(found, earlier) if earlier else _fact(found, line, against)
+        span = spans.get((conversation, turn, metric, judgement["judge"], against))
+        found.add_edge(
+            source, target, metric=metric, judge=judgement["judge"], p=judgement["p_inconsistent"], verdict=True, turn=turn,
+            against_turn=earlier["turn"] if earlier else None, span=span, quote=line["text"][slice(*span)] if span else None,
+        )
+    return found
+
+
+def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
+    """Rows of lines (not of questions) that contradict, each contradiction once: against "persona" only where no fact is named."""
+    rows = judgements.filter(pl.col("verdict"), pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
+    named = (pl.col("metric") == "prompt_to_line") & (pl.col("against") != "persona")
+    detailed = named.any().over("conversation", "turn", "seat", "judge")
+    return rows.filter((pl.col("metric") == "line_to_line") | named | ~detailed)
+
+
+def contradictions(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+    """Rows of both counts by conversation and run, for each judge and seat."""
+    how, parts = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    rows = judgements.filter(pl.col("metric") == "prompt_to_line")
+    for judge, seat, part in groups(rows):
+        scored = part.filter(pl.col("verdict").is_not_null())
+        lines = scored.filter(pl.col("against") == "persona").group_by("conversation").agg(n=pl.len().cast(pl.Int64))
+        counted = contradicting(scored).group_by("conversation").agg(value=pl.len().cast(pl.Float64))
+        counts = lines.join(counted, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
+        facts = scored.filter(pl.col("against") != "persona").group_by("conversation", "against").agg(pl.col("verdict").any())
+        by_fact = facts.group_by("conversation").agg(value=pl.col("verdict").sum().cast(pl.Float64), n=pl.len().cast(pl.Int64))
+        spoken = lines.select("conversation").join(by_fact, on="conversation", how="left").with_columns(
+            pl.col("value").fill_null(NAN), pl.col("n").fill_null(0)
+        )
+        parts += [_counts(counts, "contradictions", judge, seat, how), _counts(spoken, "contradicted_facts", judge, seat, how)]
+    return stacked(parts)
+
+
+def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: dict) -> pl.DataFrame:
+    """Rows of a frame (conversation, value, n) and of its sum over the run; conversations with n = 0 add nothing to the sum."""
+    counts = counts.sort("conversation")
+    known = counts.filter(pl.col("n") > 0)
+    total = clustered_statistic(
+        known.select("value").to_numpy().astype(float), lambda sums: np.asarray(sums),
+        n=int(known["n"].sum()), **for_group(how, name, judge, seat),
+    )
+    return stacked([labelled(counts, name, judge, seat, "conversation"), frame([interval_row(total, name, judge, seat, "run")])])
+
+
+def _line(found: networkx.MultiDiGraph, line: dict) -> tuple:
+    node = ("line", line["conversation"], line["turn"])
+    found.add_node(node, kind="line", **{key: line[key] for key in ("turn", "seat", "persona", "node", "text")})
+    return node
+
+
+def _fact(found: networkx.MultiDiGraph, line: dict, fact_id: str) -> tuple:
+    node = ("fact", line["conversation"], line["seat"], fact_id)
+    found.add_node(node, kind="fact", fact=fact_id, seat=line["seat"], persona=line["persona"])
+    return node

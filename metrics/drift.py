@@ -1,0 +1,80 @@
+"""Does inconsistency grow as the dialogue goes on?
+
+local drift: contradicting pairs / scored pairs over pairs (line t, one of the same seat's previous `window` lines), 0 to 1, by
+turn, conversation and run; its slope over turns.
+global drift: slope over turns of prompt-to-line inconsistency and of wrong answers to questions (least squares over all scored
+rows, inconsistency per turn), and last third minus first third of the turns (-1 to 1).
+Positive = the speaker drifts. Slopes and differences are over the run, intervals cluster by conversation.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from metrics import frame, stacked
+from metrics.reductions import by_level, for_group, groups, interval_row, of_metric
+from metrics.statistics import clustered_difference, clustered_slope
+
+
+def drift(
+    turns: pl.DataFrame, judgements: pl.DataFrame, *, window: int, confidence: float, resamples: int, seed: int
+) -> pl.DataFrame:
+    """All drift rows. `window` counts own previous lines and is at least 1 (ValueError)."""
+    how = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    near, asked = within(turns, judgements, window), of_metric(judgements, "questions")
+    lines = of_metric(judgements, "prompt_to_line")
+    length = 1 + (turns["turn"].max() or 0)
+    return stacked([
+        local(near, **how), slopes(near, "local_drift_slope", **how),
+        slopes(lines, "global_drift_slope", **how), thirds(lines, "global_drift_thirds", length, **how),
+        slopes(asked, "questions_drift_slope", **how), thirds(asked, "questions_drift_thirds", length, **how),
+    ])
+
+
+def own_lines(turns: pl.DataFrame) -> pl.DataFrame:
+    """conversation, seat, turn, `own`: the line's number among its seat's lines in its conversation, from 1."""
+    return turns.select("conversation", "seat", "turn").sort("conversation", "turn").with_columns(
+        own=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("conversation", "seat")
+    )
+
+
+def within(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl.DataFrame:
+    """The line_to_line rows whose earlier line is at most `window` own lines back."""
+    if window < 1:
+        raise ValueError(f"window {window}: expected at least 1 previous line")
+    own = own_lines(turns)
+    earlier = own.rename({"turn": "against_turn", "own": "against_own"})
+    pairs = of_metric(judgements, "line_to_line").with_columns(against_turn=pl.col("against").cast(pl.Int64))
+    pairs = pairs.join(own, on=["conversation", "seat", "turn"]).join(earlier, on=["conversation", "seat", "against_turn"])
+    return pairs.filter((pl.col("own") - pl.col("against_own")).is_between(1, window)).select(judgements.columns)
+
+
+def local(near: pl.DataFrame, **how) -> pl.DataFrame:
+    """local_drift by turn, conversation and run."""
+    return stacked(
+        by_level(rows.with_columns(y=pl.col("inconsistent")), "local_drift", judge, seat, **how)
+        for judge, seat, rows in groups(near)
+    )
+
+
+def slopes(rows: pl.DataFrame, name: str, **how) -> pl.DataFrame:
+    """Least squares slope of inconsistency on turn, per turn."""
+    found = []
+    for judge, seat, part in groups(rows):
+        part = part.filter(pl.col("inconsistent").is_not_null())
+        x, y, clusters = (part[column].to_numpy() for column in ("turn", "inconsistent", "conversation"))
+        slope = clustered_slope(x, y, clusters, **for_group(how, name, judge, seat))
+        found.append(interval_row(slope, name, judge, seat, "run"))
+    return frame(found)
+
+
+def thirds(rows: pl.DataFrame, name: str, length: int, **how) -> pl.DataFrame:
+    """Inconsistency in the last third of `length` turns minus that in the first; n counts the rows in both."""
+    found = []
+    for judge, seat, part in groups(rows):
+        early, late = 3 * pl.col("turn") < length, 3 * pl.col("turn") >= 2 * length
+        part = part.filter(pl.col("inconsistent").is_not_null(), early | late).with_columns(late=late)
+        y, after, clusters = (part[column].to_numpy() for column in ("inconsistent", "late", "conversation"))
+        difference = clustered_difference(y, after, clusters, **for_group(how, name, judge, seat))
+        found.append(interval_row(difference, name, judge, seat, "run"))
+    return frame(found)

@@ -1,0 +1,45 @@
+"""What every judge is given and gives back. Concrete judges live beside this file and are chosen by whoever wires them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scenarios.records import Judgement, Persona
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A line and the thing it may contradict."""
+
+    conversation: int
+    turn: int  # of the line
+    seat: str
+    metric: str  # "prompt_to_line" or "line_to_line"
+    line: str  # the line's text
+    against: str  # "persona", or the earlier line's turn in digits
+    persona: Persona  # the speaker's
+    other: str | None = None  # line_to_line: the earlier line's text
+
+
+class Judge(Protocol):
+    """Scores pairs in batches.
+
+    One or more judgements a pair, in the pairs' order; what it cannot score comes back unscored with the reason, never as
+    consistent and never as an exception.
+    """
+
+    name: str
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Judgement]: ...
+
+
+def judgement(pair: Pair, judge: str, **rest) -> Judgement:
+    """A judgement of that pair; `rest` gives the outcome and may replace `against`."""
+    return Judgement(pair.conversation, pair.turn, pair.seat, pair.metric, judge, **{"against": pair.against, **rest})
+
+
+def is_blank(text: str) -> bool:
+    """Whether a line says nothing: no letter and no digit in it."""
+    return not any(character.isalnum() for character in text)

@@ -1,0 +1,102 @@
+"""From judgement rows to metric rows at the three levels: by turn, by conversation, over the run.
+
+Every consistency is the same reduction of another metric's rows: 1 - share of scored rows whose verdict is True, in [0, 1],
+1 = nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+import polars as pl
+
+from metrics import METRICS_SCHEMA, NAN, frame, row, stacked
+from metrics.statistics import Interval, clustered_mean, clustered_means
+from scenarios.records import SEATS, derive_seed
+
+
+class Resampling(TypedDict):
+    """How intervals are made; passed on as keywords."""
+
+    confidence: float  # 0 to 1
+    resamples: int
+    seed: int
+
+
+def groups(rows: pl.DataFrame) -> Iterator[tuple[str | None, str, pl.DataFrame]]:
+    """(judge, seat, their rows with `inconsistent` 1.0/0.0, null where unscored), sorted.
+
+    Without any row: (None, seat, empty) for both seats, so that what was asked for shows up as NaN, n = 0.
+    """
+    rows = rows.with_columns(inconsistent=pl.col("verdict").cast(pl.Float64))
+    for (judge, seat), part in sorted(rows.partition_by("judge", "seat", as_dict=True).items()):
+        yield judge, seat, part
+    if rows.is_empty():
+        yield from ((None, seat, rows) for seat in SEATS)
+
+
+def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
+    """The rows a metric is counted over: one a line for prompt_to_line (its rows by fact are detail), all for the others."""
+    rows = judgements.filter(pl.col("metric") == metric)
+    return rows.filter(pl.col("against") == "persona") if metric == "prompt_to_line" else rows
+
+
+def consistency(judgements: pl.DataFrame, metric: str, **how) -> pl.DataFrame:
+    """Consistency by turn, conversation and run for each judge and seat; clustered intervals by turn and over the run."""
+    parts = []
+    for judge, seat, rows in groups(of_metric(judgements, metric)):
+        rows = rows.with_columns(y=1 - pl.col("inconsistent"))
+        parts.append(by_level(rows, metric, judge, seat, **how))
+    return stacked(parts)
+
+
+def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **how) -> pl.DataFrame:
+    """Mean of column y (null = unscored) by turn, by conversation, over the run.
+
+    A conversation is one cluster, so its rows carry no interval (NaN).
+    """
+    how = for_group(how, metric, judge, seat)
+    scored = rows.filter(pl.col("y").is_not_null())
+    means = clustered_means(scored["y"].to_numpy(), scored["conversation"].to_numpy(), scored["turn"].to_numpy(), **how)
+    turns = [
+        interval_row(means.get(turn, Interval(NAN, NAN, NAN, 0)), metric, judge, seat, "turn", turn=turn)
+        for turn in sorted(rows["turn"].unique().to_list())
+    ]
+    over_run = clustered_mean(scored["y"].to_numpy(), scored["conversation"].to_numpy(), **how)
+    conversations = (
+        rows.group_by("conversation").agg(value=pl.col("y").mean().fill_null(NAN), n=pl.col("y").count().cast(pl.Int64))
+        .sort("conversation")
+    )
+    return stacked([
+        frame(turns), labelled(conversations, metric, judge, seat, "conversation"),
+        frame([interval_row(over_run, metric, judge, seat, "run")]),
+    ])
+
+
+def unscored(judgements: pl.DataFrame, metric: str, **how) -> pl.DataFrame:
+    """Share of a metric's rows that could not be scored, 0 to 1, over the run; n counts all rows, scored or not."""
+    name, rows = f"unscored_{metric}", []
+    for judge, seat, part in groups(of_metric(judgements, metric)):
+        missing = part["inconsistent"].is_null().cast(pl.Float64).to_numpy()
+        share = clustered_mean(missing, part["conversation"].to_numpy(), **for_group(how, name, judge, seat))
+        rows.append(interval_row(share, name, judge, seat, "run"))
+    return frame(rows)
+
+
+def interval_row(interval: Interval, metric: str, judge: str | None, seat: str, level: str, **rest) -> dict:
+    """A metrics row of an interval."""
+    return row(metric, judge, seat, level, interval.value, interval.n, low=interval.low, high=interval.high, **rest)
+
+
+def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, level: str) -> pl.DataFrame:
+    """A metrics frame from a frame that holds value, n and perhaps conversation, turn, low, high."""
+    constant = {"metric": metric, "judge": judge, "seat": seat, "level": level, "low": NAN, "high": NAN, "conversation": None, "turn": None}
+    missing = {name: value for name, value in constant.items() if name not in values.columns}
+    values = values.with_columns(pl.lit(value, dtype=METRICS_SCHEMA[name]).alias(name) for name, value in missing.items())
+    return values.select(list(METRICS_SCHEMA))
+
+
+def for_group(how: Resampling, *names: object) -> Resampling:
+    """The same resampling with a seed of its own for this metric, judge and seat."""
+    return {**how, "seed": derive_seed(how["seed"], "bootstrap", *names)}

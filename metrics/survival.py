@@ -1,0 +1,88 @@
+"""How many lines does a speaker last before its first contradiction of its persona?
+
+One subject is one seat of one conversation; time is counted in the seat's own lines, 1 = contradicted in its very first line.
+A seat that never contradicts is censored at its last scored line. A line that nobody could score passes without an event.
+
+time_to_first_contradiction: median of the Kaplan-Meier curve, in lines; NaN where fewer than half have contradicted; low and
+high where the curve's interval crosses one half (NaN: never); n = subjects.
+half_life: ln 2 / (events / lines at risk), in lines: the median if every line carried one risk; infinite (no interval) where nothing
+happened; its interval resamples conversations; n = lines at risk.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+
+from metrics import NAN, frame
+from metrics.drift import own_lines
+from metrics.reductions import for_group, groups, interval_row, of_metric
+from metrics.statistics import Interval, clustered_statistic, kaplan_meier
+
+CURVE_SCHEMA = {
+    "seat": pl.String, "judge": pl.String, "lines": pl.Int64,
+    "survival": pl.Float64, "low": pl.Float64, "high": pl.Float64, "at_risk": pl.Int64,
+}
+
+
+def survival(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+    """time_to_first_contradiction and half_life over the run, for each judge and seat."""
+    how, rows = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    for judge, seat, part in groups(of_metric(judgements, "prompt_to_line")):
+        lives = subjects(turns, part)
+        curve = kaplan_meier(lives["lines"].to_numpy(), lives["censored"].to_numpy(), confidence=confidence)
+        rows.append(interval_row(curve.median(), "time_to_first_contradiction", judge, seat, "run"))
+        rows.append(interval_row(half_life(lives, **for_group(how, "half_life", judge, seat)), "half_life", judge, seat, "run"))
+    return frame(rows)
+
+
+def subjects(turns: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """conversation, lines (own line of the first contradiction, or of the last scored line), censored, at_risk (scored lines
+    up to there), from one judge's rows of one seat. Conversations without a scored line are left out."""
+    scored = rows.filter(pl.col("verdict").is_not_null()).join(own_lines(turns), on=["conversation", "seat", "turn"])
+    first = pl.col("own").filter(pl.col("verdict")).min()
+    lives = scored.group_by("conversation").agg(
+        lines=pl.coalesce(first, pl.col("own").max()),
+        censored=~pl.col("verdict").any(),
+        at_risk=(pl.col("own") <= pl.coalesce(first, pl.col("own").max())).sum().cast(pl.Int64),
+    )
+    return lives.sort("conversation")
+
+
+def half_life(lives: pl.DataFrame, **how) -> Interval:
+    """ln 2 / hazard, in lines; the interval is that of the hazard, turned over."""
+    events, lines = (~lives["censored"]).cast(pl.Float64).to_numpy(), lives["at_risk"].cast(pl.Float64).to_numpy()
+    hazard = clustered_statistic(
+        np.stack([events, lines], axis=1), lambda sums: sums[:, :1] / sums[:, 1:], n=int(lines.sum()), **how
+    )
+    if hazard.value == 0:
+        return Interval(math.inf, NAN, NAN, hazard.n)
+    value, low, high = (_inverse(rate) for rate in (hazard.value, hazard.high, hazard.low))
+    return Interval(value, low, high, hazard.n)
+
+
+def curve(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float = 0.95) -> pl.DataFrame:
+    """Kaplan-Meier curves to plot: one row a time and (seat, judge), from lines = 0, survival = 1.
+
+    `survival` is the share of subjects that contradicted in none of their first `lines` own lines.
+    """
+    parts = [pl.DataFrame(schema=CURVE_SCHEMA)]
+    for judge, seat, part in groups(of_metric(judgements, "prompt_to_line")):
+        lives = subjects(turns, part)
+        if lives.is_empty():
+            continue
+        found = kaplan_meier(lives["lines"].to_numpy(), lives["censored"].to_numpy(), confidence=confidence)
+        columns = {
+            "lines": [0, *found.times.astype(int).tolist()], "survival": [1.0, *found.survival.tolist()],
+            "low": [1.0, *found.low.tolist()], "high": [1.0, *found.high.tolist()], "at_risk": [found.n, *found.at_risk.tolist()],
+        }
+        count = len(columns["lines"])
+        parts.append(pl.DataFrame({"seat": [seat] * count, "judge": [judge] * count, **columns}, schema=CURVE_SCHEMA))
+    return pl.concat(parts)
+
+
+def _inverse(rate: float) -> float:
+    """ln 2 / rate in lines; infinite for a rate of 0."""
+    return math.inf if rate == 0 else math.log(2) / rate

@@ -1,0 +1,1 @@
+"""What happens in a dialogue: records, personas, graphs and the YAML files that describe them."""

@@ -1,0 +1,119 @@
+"""The nouns everything else speaks: slots, facts, personas, lines, judgements.
+
+All are frozen: a record says what was, and nothing downstream may change it. Text that a model wrote is kept with the
+token ids it was sampled as, so that no one ever has to tokenise it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+ASSISTANT, USER = "assistant", "user"
+SEATS = (USER, ASSISTANT)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One thing every persona has a value for (a home, a job), with the words people use to speak of it."""
+
+    id: str  # "home"
+    claim: str  # "I live in {value}.", first person, one {value}
+    card: str  # "You live in {value}.", second person, one {value}
+    questions: tuple[str, ...]  # wordings of the same question; the first is the default, the rest may be held out
+    patterns: tuple[str, ...]  # ways of claiming it, one {value} each: "I live in {value}", "my home is in {value}"
+    values: tuple[str, ...]  # every value known for the slot, those of all personas first
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A slot of a persona with its value; `distractors` are other personas' values, never equal to `value`."""
+
+    slot: Slot
+    value: str
+    distractors: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.slot.id
+
+    @property
+    def claim(self) -> str:
+        return self.slot.claim.format(value=self.value)
+
+    @property
+    def question(self) -> str:
+        return self.slot.questions[0]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Claims to choose among when the question is asked; the right one is first."""
+        return tuple(self.slot.claim.format(value=value) for value in (self.value, *self.distractors))
+
+
+@dataclass(frozen=True)
+class Persona:
+    id: str  # "grace", unique in its file
+    name: str  # "Grace"
+    card: str  # the persona as prompt text, second person
+    facts: tuple[Fact, ...]
+
+    def fact(self, fact_id: str) -> Fact:
+        """The fact of that id. Raises KeyError where the persona has none."""
+        for fact in self.facts:
+            if fact.id == fact_id:
+                return fact
+        raise KeyError(fact_id)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance of one seat."""
+
+    conversation: int  # 0-based
+    turn: int  # 0-based, both seats counted
+    seat: str  # "user" or "assistant"
+    persona: str  # id of the speaker's persona
+    node: str  # the scenario graph's node it was said at
+    text: str
+    tokens: int  # tokens generated (or written, where the scenario gave the words)
+    token_ids: tuple[int, ...] = ()  # as sampled, the stop token included; () where the model does not tell
+    logprob: float | None = None  # nats, summed over token_ids at temperature 1; None where nothing was sampled
+    seconds: float = 0.0  # this line's share of its batch
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says of one line against one thing it may contradict.
+
+    Exactly one of `unscored` and (`p_inconsistent`, `verdict`) is None.
+    """
+
+    conversation: int
+    turn: int
+    seat: str
+    metric: str  # "prompt_to_line", "line_to_line" or "questions"
+    judge: str  # "ledger", "likelihood", ...
+    against: str  # "persona", a fact id, or an earlier turn's number in digits
+    p_inconsistent: float | None = None  # 0 to 1
+    verdict: bool | None = None  # True: contradicts
+    unscored: str | None = None  # why there is no verdict
+    span: tuple[int, int] | None = None  # characters of the line that contradict, end exclusive
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Who sits where in one dialogue, and what was said so far."""
+
+    id: int
+    personas: dict[str, Persona]  # by seat
+    lines: tuple[Line, ...] = field(default=())
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed in [0, 2**63) from (run seed, conversation, seat, turn, ...): the same parts give the same seed anywhere.
+
+    BLAKE2b over the parts' text, so that neighbouring parts give unrelated seeds.
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,217 @@
+"""The scenario file: its keys, their ranges and units, and how a file with overrides becomes a checked Scenario."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from scenarios import graph as graphs
+from scenarios import personas as people
+from scenarios.reading import Document, ScenarioError, dump, override, parse, read, validate
+from scenarios.records import ASSISTANT
+
+__all__ = [
+    "Edge", "Graph", "Measure", "Node", "Scenario", "ScenarioError", "Seat", "Seats", "difference", "load_scenario",
+]
+
+METRICS = ("prompt_to_line", "line_to_line", "questions", "drift", "contradictions")
+SeatName = Literal["assistant", "user"]
+Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions"]
+JudgeName = Literal["ledger", "likelihood"]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _no_repeats(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("expected each entry once")
+    return values
+
+
+def _spoken(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected words")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    if text != "openai" and not text.startswith(("http://", "https://")):
+        raise ValueError("expected 'openai' or a URL that starts with http:// or https://")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1)]
+Words = Annotated[str, AfterValidator(_spoken)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Seat(_Strict):
+    """Who speaks in a seat and how their lines are sampled."""
+
+    model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
+    persona: Text = Field(description="a persona's id, or 'sample' to draw one for each conversation")
+    adapter: Text | None = Field(None, description="path of a trained adapter")
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
+    top_k: int = Field(50, ge=0, description="tokens to sample among; 0 for all")
+    top_p: Finite = Field(1.0, gt=0, le=1, description="probability mass to sample among")
+    max_tokens: int = Field(48, ge=1, description="tokens a line")
+    sentences: int | None = Field(2, ge=1, description="sentences after which a line stops; null for no limit")
+    instruction: str = Field("", description="added to the persona's card")
+    script: list[Words] | None = Field(None, min_length=1, description="lines said in turn, over and over")
+
+
+class Seats(_Strict):
+    assistant: Seat
+    user: Seat
+
+    def __getitem__(self, seat: str) -> Seat:
+        return self.assistant if seat == ASSISTANT else self.user
+
+
+class Node(_Strict):
+    """A place in the talk: who speaks there, and what they say or are told."""
+
+    speaker: SeatName | None = Field(None, description="null: whoever did not speak last")
+    says: list[Words] | None = Field(None, min_length=1, description="ready lines, said in place of a model's")
+    direct: dict[SeatName, Words] = Field(default={}, description="what a seat is told before its line")
+    pressure: int = Field(0, ge=0, le=6, description="how hard the directed seat presses, 0 not at all to 6 insisting")
+    end: bool = Field(False, description="the talk stays here until the last turn")
+
+
+class Edge(_Strict):
+    """A way from one node to another; all its conditions must hold."""
+
+    source: Text = Field(alias="from", description="a node's id")
+    target: Text = Field(alias="to", description="a node's id")
+    after: int | None = Field(None, ge=1, description="lines said at the node in this visit")
+    weight: Finite | None = Field(None, ge=0, description="share of the draw; 1 where left out")
+    says: Annotated[list[Words], BeforeValidator(_listed)] | None = Field(
+        None, min_length=1, description="words or phrases, one of which was said in the last line"
+    )
+    when: Literal["contradiction"] | None = Field(None, description="a judge's verdict on the last line")
+
+
+class Graph(_Strict):
+    start: Text = Field(description="the first line's node")
+    nodes: dict[Text, Node] = Field(min_length=1)
+    edges: list[Edge] = []
+
+
+class Measure(_Strict):
+    """What is measured, by which judges."""
+
+    metrics: Annotated[list[Metric], AfterValidator(_no_repeats)] = Field(default=list(METRICS))
+    judge: Annotated[list[JudgeName], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
+        default=["ledger"], min_length=1, description="one name or a list"
+    )
+    questions_every: int = Field(4, ge=1, description="turns between two rounds of questions")
+    window: int = Field(5, ge=1, description="own previous lines that local drift compares with")
+    confidence: Finite = Field(0.95, gt=0, lt=1, description="of intervals")
+    resamples: int = Field(1000, ge=1, description="of the bootstrap")
+
+
+class Scenario(_Strict):
+    """A checked scenario; `personas` are absolute paths once `load_scenario` read it."""
+
+    name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
+    description: str = ""
+    seed: int = Field(description="every random choice derives from it")
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
+    device: Text = Field("auto", description="auto, cpu, cuda, ...")
+    conversations: int = Field(ge=1, description="dialogues to play")
+    side_by_side: int = Field(32, ge=1, description="most dialogues played at once")
+    turns: int = Field(ge=1, description="lines a dialogue, both seats counted")
+    personas: Annotated[list[Text], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
+        min_length=1, description="paths of persona files, relative to the scenario file"
+    )
+    seats: Seats
+    graph: Graph
+    measure: Measure = Field(default_factory=Measure)
+
+    def resolved(self) -> dict[str, Any]:
+        """The content as plain data: defaults written out, but for those of nodes and edges."""
+        content = self.model_dump(mode="json", by_alias=True)
+        content["graph"] = self.graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return content
+
+    def resolved_yaml(self) -> str:
+        """A YAML text that `load_scenario` reads as an equal scenario, from whatever folder it is saved in."""
+        return dump(self.resolved())
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.
+
+        Where the persona files lie does not matter, what they say of the cast does.
+        """
+        content = self.resolved() | {"personas": [Path(path).name for path in self.personas]}
+        cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
+        text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario of a file with `key=value` overrides laid over it, its graph and its personas checked as well.
+
+    Raises ScenarioError: one sentence with the file and line (or the override), the key, what was found and expected.
+    """
+    document = override(read(path), overrides, Scenario)
+    scenario = validate(document, Scenario)
+    scenario = scenario.model_copy(update={"personas": _persona_paths(document, scenario, Path(path).parent)})
+    try:
+        graphs.build(scenario)
+        people.cast(scenario)
+    except ScenarioError as error:
+        raise (error if error.where else document.error(error.problem, error.key)) from None
+    return scenario
+
+
+def difference(old: str, new: str) -> list[str]:
+    """What differs between two YAML texts, a line a value: `seats.user.temperature: 0.8 -> 0.9`."""
+    before, after = _flat(parse(old, "old").data), _flat(parse(new, "new").data)
+    keys = dict.fromkeys([*before, *after])
+    return [f"{k}: {_told(before, k)} -> {_told(after, k)}" for k in keys if _told(before, k) != _told(after, k)]
+
+
+def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list[str]:
+    """Absolute paths; one that an override gives may also be relative to the working folder."""
+    found = []
+    for place, name in enumerate(scenario.personas):
+        key = ("personas", place) if isinstance(document.data["personas"], list) else ("personas",)
+        overridden = document.where(key).startswith("override ")
+        places = [folder / name, Path(name)] if overridden else [folder / name]
+        file = next((file for file in places if file.is_file()), None)
+        if file is None:
+            raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none", key)
+        found.append(str(file.resolve()))
+    return found
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Values by dotted key; an empty mapping or list is a value."""
+    if not isinstance(value, dict | list) or not value:
+        return {key: value}
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return {
+        within: inner
+        for name, item in pairs
+        for within, inner in _flat(item, f"{key}.{name}" if key else str(name)).items()
+    }
+
+
+def _told(values: dict[str, Any], key: str) -> str:
+    if key not in values:
+        return "(absent)"
+    return values[key] if isinstance(values[key], str) else json.dumps(values[key], default=str)

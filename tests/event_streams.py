@@ -1,0 +1,51 @@
+"""Events as a run writes them, small enough to count by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+def at(seconds: float) -> str:
+    return (START + timedelta(seconds=seconds)).isoformat()
+
+
+def started(seconds: float = 0.0, conversations: int = 2, turns: int = 4, **more) -> dict:
+    cast = [{"conversation": number, "assistant": "radio_host", "user": user}
+            for number, user in zip(range(conversations), ("grace", "hiro", "mara", "sam") * conversations)]
+    return {"event": "started", "time": at(seconds), "run_id": "run-1", "name": "small", "conversations": conversations,
+            "turns": turns, "questions_every": 4, "cast": cast, "nodes": ["greet", "talk", "never"],
+            "edges": [["greet", "talk"], ["talk", "never"]], "models": {"assistant": "embedded", "user": "embedded"},
+            "device": "cpu", "dtype": "float32", **more}
+
+
+def phase(name: str, seconds: float, detail: str = "") -> dict:
+    return {"event": "phase", "time": at(seconds), "phase": name, "detail": detail}
+
+
+def line(conversation: int, turn: int, text: str = "Hello there.", seconds: float = 1.0, node: str = "talk") -> dict:
+    seat = ("assistant", "user")[turn % 2]
+    persona = "radio_host" if seat == "assistant" else ("grace", "hiro", "mara", "sam")[conversation % 4]
+    return {"event": "line", "time": at(seconds), "conversation": conversation, "turn": turn, "seat": seat,
+            "persona": persona, "node": node, "text": text, "tokens": 3, "token_ids": [5, 6, 2], "logprob": -1.5,
+            "seconds": 0.25}
+
+
+def row(conversation: int, turn: int, verdict: bool | None, against: str = "persona", metric: str = "prompt_to_line",
+        judge: str = "ledger", span: tuple[int, int] | None = None, seat: str | None = None) -> dict:
+    """A judgement; verdict None is one that nobody could make."""
+    return {"conversation": conversation, "turn": turn, "seat": seat or ("assistant", "user")[turn % 2],
+            "metric": metric, "judge": judge, "against": against,
+            "p_inconsistent": None if verdict is None else float(verdict), "verdict": verdict,
+            "unscored": "no claim found" if verdict is None else None, "span": span}
+
+
+def judged(conversation: int, turn: int, *rows: dict, by: str = "judges", seconds: float = 1.0) -> dict:
+    return {"event": "judged", "time": at(seconds), "conversation": conversation, "turn": turn, "by": by,
+            "rows": list(rows)}
+
+
+def usage(generated: int, seconds: float, new: int = 0, computed: int = 0) -> dict:
+    return {"event": "usage", "time": at(seconds), "tokens_new": new, "tokens_computed": computed,
+            "generated": generated, "seconds": {"generate": 1.0, "read": 0.0, "score": 0.0}}
