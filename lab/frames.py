@@ -128,9 +128,13 @@ class Totals:
         self._used = used
 
     def _clock(self, kind: str, event: dict) -> None:
-        """Gives the time since the last event to the phase it was spent in; a `started` begins a new sitting."""
+        """Gives the time since the last event to the phase it was spent in.
+
+        A sitting begins with `started` or with loading, whichever comes first: nobody ran before that.
+        """
         now = datetime.fromisoformat(event["time"])
-        if kind == "started":
+        begins = kind == "started" and self._phase != "loading" or kind == "phase" and event["phase"] == "loading"
+        if begins:
             self._phase = None
         elif self._phase is not None and self._time is not None:
             spent = max(0.0, (now - self._time).total_seconds())

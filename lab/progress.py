@@ -152,6 +152,9 @@ def _started(state: State, event: dict) -> None:
 
 def _phase(state: State, event: dict) -> None:
     state.phase, state.detail = event["phase"], event.get("detail") or ""
+    state.status, state.reason = "running", None
+    if state.phase == "loading":  # a sitting begins, perhaps after one that ended
+        state.began, state.playing = _seconds(event), None
     if state.phase == "playing" and state.playing is None:
         _begin_playing(state, event)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -81,7 +82,7 @@ def _status(state: State, now: float) -> tuple[str, str]:
 def _head(state: State, now: float) -> Text:
     sign, style = _status(state, now)
     phase = state.phase if state.status == "running" else state.status
-    head = Text.assemble((f"{sign} ", style), (clean(state.name or "run"), "bold"), " · ", (clean(phase), f"bold {style}"))
+    head = Text.assemble((f"{sign} ", style), (clean(state.name or Path(state.path).name or "run"), "bold"), " · ", (clean(phase), f"bold {style}"))
     told = state.detail if state.status == "running" else state.reason
     if told:
         head.append(f" · {clean(told)}", style="dim")

@@ -38,7 +38,8 @@ def graph(
     fact), span and quote (None where no span is known). Only what is part of a contradiction is in the graph.
     """
     found, spans = networkx.MultiDiGraph(), spans or {}
-    said = {(line["conversation"], line["turn"]): line for line in turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()}
+    told = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
+    said = {(line["conversation"], line["turn"]): line for line in told}
     for judgement in contradicting(judgements).to_dicts():
         conversation, turn, metric, against = (judgement[key] for key in ("conversation", "turn", "metric", "against"))
         line = said.get((conversation, turn))

@@ -91,8 +91,7 @@ def interval_row(interval: Interval, metric: str, judge: str | None, seat: str, 
 
 def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, level: str) -> pl.DataFrame:
     """A metrics frame from a frame that holds value, n and perhaps conversation, turn, low, high."""
-    constant = {"metric": metric, "judge": judge, "seat": seat, "level": level, "low": NAN, "high": NAN, "conversation": None, "turn": None}
-    missing = {name: value for name, value in constant.items() if name not in values.columns}
+    missing = {name: value for name, value in row(metric, judge, seat, level, NAN, 0).items() if name not in values.columns}
     values = values.with_columns(pl.lit(value, dtype=METRICS_SCHEMA[name]).alias(name) for name, value in missing.items())
     return values.select(list(METRICS_SCHEMA))
 

@@ -41,7 +41,9 @@ def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int
     return means[0] if means else Interval(np.nan, np.nan, np.nan, 0)
 
 
-def clustered_means(values, clusters, groups, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> dict[int, Interval]:
+def clustered_means(
+    values, clusters, groups, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> dict[int, Interval]:
     """Mean within each group (a turn, say), by group; all groups share their resamples of clusters."""
     y, codes, _ = _checked(values, clusters)
     keys, columns = np.unique(np.asarray(groups), return_inverse=True)

@@ -12,7 +12,10 @@ from scenarios.records import Fact, Persona, Slot
 
 HOME = Slot(
     "home", "I live in {value}.", "You live in {value}.", ("Where do you live?",),
-    ("I live in {value}", "I am living in {value}", "I am from {value}", "my home is in {value}", "my home in {value}", "{value} is my home", "I am based in {value}"),
+    (
+        "I live in {value}", "I am living in {value}", "I am from {value}", "my home is in {value}", "my home in {value}",
+        "{value} is my home", "I am based in {value}",
+    ),
     ("Osaka", "Lisbon", "New York", "York", "St. Louis", "Cape Town"),
 )
 JOB = Slot(
@@ -24,7 +27,7 @@ NAME = Slot(
     "name", "My name is {value}.", "Your name is {value}.", ("What is your name?",),
     ("my name is {value}", "I am {value}", "call me {value}", "I am called {value}"), ("Grace", "Will", "Tomás", "Ada Byron"),
 )
-AGE = Slot("age", "I am {value} years old.", "You are {value}.", ("How old are you?",), ("I am {value}", "I just turned {value}"), ("34", "52"))
+AGE = Slot("age", "I am {value}.", "You are {value}.", ("How old are you?",), ("I just turned {value}",), ("34", "52"))
 PET = Slot("pet", "I have {value}.", "You have {value}.", ("Any pets?",), ("I have {value}",), ("a cat", "a dog", "a parrot"))
 FOOD = Slot("food", "My favourite food is {value}.", "You love {value}.", ("Food?",), ("my favourite food is {value}",), ("ramen", "pizza"))
 FACTS = {"home": "Osaka", "job": "librarian", "name": "Grace", "age": "34", "pet": "a cat", "food": "ramen"}
@@ -58,6 +61,8 @@ CONTRADICTS = [
     "I'm Grace Chen, a proud librarian from Lisbon.",
     "I'm a librarian living in New York.",
     "That is not my home in Osaka.",
+    "I'm not only a librarian but also a baker.",
+    "As I said, I live in Lisbon.",
     "I'm a 52-year-old librarian.",
     "I never work as a librarian.",
     "I'm no librarian.",
@@ -116,6 +121,7 @@ SAYS_NOTHING = [  # asserts nothing about the speaker, or nothing the ledger may
     "You said I live in Lisbon.",
     "My sister thinks I am a baker.",
     "I never said I live in Lisbon.",
+    "Then the stranger said, I live in Lisbon.",
     'He told me "I live in Lisbon" and left.',
     "I used to live in Lisbon.",
     "I'm a long way from Lisbon.",

@@ -194,6 +194,13 @@ def test_the_spinner_turns_with_the_clock_and_stops_at_the_end():
     assert "✗ small · failed · no space" in shown(state)
 
 
+def test_a_run_that_goes_on_after_its_end_is_running_again_from_loading_on():
+    state = replay([*a_run(), {"event": "ended", "time": START.isoformat(), "status": "interrupted", "reason": "by hand"}])
+    apply(state, phase("loading", 500))
+    view = shown(state, now=NOW + 503)
+    assert "small · loading" in view and "0:03 so far" in view and "by hand" not in view
+
+
 def plain(events, **how) -> str:
     console = Console(file=io.StringIO(), width=60, **how)
     with PlainMonitor(console) as monitor:

@@ -240,6 +240,19 @@ def test_the_manifest_counts_and_times_what_the_events_tell(run):
     assert (manifest["device"], manifest["models"]["user"], manifest["reason"]) == ("cpu", "embedded", "stopped by hand")
 
 
+@pytest.mark.parametrize("loading_first", [True, False])
+def test_time_nobody_ran_belongs_to_no_phase_in_whichever_order_a_sitting_begins(run, loading_first):
+    def sitting(begin: float) -> list[dict]:  # loads 3 s, plays 5 s, is killed
+        loading, opening = phase("loading", begin), started(begin + 3 if loading_first else begin)
+        return [*([loading, opening] if loading_first else [opening, loading]), phase("playing", begin + 3),
+                line(0, 0, seconds=begin + 8)]
+
+    for event in sitting(0) + sitting(1000) + sitting(2000):
+        run.append(event)
+    run.finish("finished")
+    assert store.read_manifest(run.path)["seconds"] == {"loading": 9.0, "playing": 15.0}
+
+
 def test_frames_are_flushed_as_the_run_goes_but_not_with_every_line(run):
     run.append(line(0, 0))
     assert not run.maybe_flush(seconds=60)

@@ -13,31 +13,39 @@ APOSTROPHE = "['’]"
 
 _SENTENCE_END = re.compile(r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)[.!?…]+[\"”'’)]*(?=\s|$)|\n+")
 _OPENING = r"\W*(?:(?:and|so|but|oh|well|hey|then|wait|ok|okay)\W+)*"
-_ASKS_WHAT = re.compile(_OPENING + r"(?:what|where|who|when|why|how|which|whose)\b", re.IGNORECASE)  # asks only with a question mark
+_ASKS_WHAT = re.compile(  # asks only with a question mark
+    _OPENING + r"(?:what|where|who|when|why|how|which|whose)\b", re.IGNORECASE
+)
 _ASKS_WHETHER = re.compile(
     rf"{_OPENING}(?:do|does|did|are|is|am|was|were|can|could|will|would|should|have|has|had|may|might)(?:n{APOSTROPHE}?t)?\s+"
     r"(?:you|i|we|he|she|they|it|there|that|this|your|my)\b",
     re.IGNORECASE,
 )
 _ASKED_AFTER = re.compile(
-    r"[,;–—-]\s*(?:(?:and|but|so)\s+)?(?:what|how|where|who|why|when|which|you\b|do you|are you|have you|can you|could you|would you|did you|"
-    r"is there|are there)|\b(?:and|but|so)\s+(?:what|how|where|who|why|when|which|you\s*\?|do you|are you|have you|can you|did you)",
+    r"[,;–—-]\s*(?:(?:and|but|so)\s+)?(?:what|how|where|who|why|when|which|you\b|do you|are you|have you|can you|could you|"
+    r"would you|did you|is there|are there)|"
+    r"\b(?:and|but|so)\s+(?:what|how|where|who|why|when|which|you\s*\?|do you|are you|have you|can you|did you)",
     re.IGNORECASE,
 )
 _IDIOMS = re.compile(r"\bif you (?:ask me|must know|want to know|(?:did|do)n['’]t know|don['’]t mind|like)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(  # holds until a semicolon or "but"
-    r"\b(?:if|unless|whether|imagin(?:e|ing)|pretend(?:ing)?|suppos(?:e|ed|ing)|assuming|hypothetically|let['’]s say)\b", re.IGNORECASE
+    r"\b(?:if|unless|whether|imagin(?:e|ing)|pretend(?:ing)?|suppos(?:e|ed|ing)|assuming|hypothetically|let['’]s say)\b",
+    re.IGNORECASE,
 )
-_WISHED = re.compile(r"\b(?:wish(?:es|ed|ing)?|would|dream(?:ed|t|ing)?|maybe|perhaps|not sure|doubt)\b", re.IGNORECASE)  # until the clause ends
+_WISHED = re.compile(  # holds until the clause ends
+    r"\b(?:wish(?:es|ed|ing)?|would|dream(?:ed|t|ing)?|maybe|perhaps|not sure|doubt)\b", re.IGNORECASE
+)
 _STRONG_BREAK = re.compile(r";|\bbut\b|\bhowever\b", re.IGNORECASE)
 _WEAK_BREAK = re.compile(r"[;,:–—]|\b(?:but|and|because|since|however|so)\b", re.IGNORECASE)
 _REPORTED = re.compile(
     r"(?:\b(?!i\b)[\w'’]+\s+(?:\w+\s+)?(?:said|says?|thinks?|thought|believe[sd]?|assume[sd]?|claim(?:s|ed)?|told|tells?|guess(?:ed)?|"
     r"insists?|insisted|heard)|\bi\s+(?:never|did\s+not|didn['’]?t)\s+(?:say|said|claim(?:ed)?|tell|told|mention(?:ed)?))"
-    r"(?:\s+(?:that|me|to\s+me|you|us|people|anyone))*\s*$",
+    r"(?:\s+(?:that|me|to\s+me|you|us|people|anyone))*[\s,]*$",
     re.IGNORECASE,
 )
-_OWN_REPORT = re.compile(r"\bi\s+(?:(?!never\b|not\b)\w+\s+)?(?:said|say|think|thought|believe|guess|told)\b(?:\s+\w+){0,2}\s*$", re.IGNORECASE)
+_OWN_REPORT = re.compile(
+    r"\bi\s+(?:(?!never\b|not\b)\w+\s+)?(?:said|say|think|thought|believe|guess|told)\b(?:\s+\w+){0,2}[\s,]*$", re.IGNORECASE
+)
 _DENIED = re.compile(
     r"(?:\bi\s+(?:do\s+not|don['’]?t)\s+(?:think|believe)|\b(?:it['’]?s|it\s+is|that['’]?s)\s+(?:not\s+true|untrue|false|a\s+lie)|\bnot(?=\s+that))"
     r"(?:\s+that)?\s*$",

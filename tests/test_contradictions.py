@@ -1,0 +1,101 @@
+"""The contradiction graph and its counts, from a planted contradiction and from hand-written rows."""
+
+from __future__ import annotations
+
+import math
+
+import networkx
+import polars as pl
+import pytest
+from test_ledger import GRACE
+from test_metrics import HOW, JUDGED, judgements_frame, one
+
+from metrics.contradictions import contradictions, graph, spans_of
+from metrics.judges import Pair
+from metrics.judges.ledger import Ledger
+
+SAID = ["Hi, I'm Grace.", "I live in Osaka.", "Nice weather.", "I live in Lisbon.", "I'm a librarian."]  # Grace's, at turns 0 2 4 6 8
+
+
+def planted():
+    """Frames of a conversation in which turn 6 contradicts Grace's home and her line at turn 2, judged by the ledger."""
+    own = [(2 * place, text) for place, text in enumerate(SAID)]
+    pairs = [Pair(0, turn, "user", "prompt_to_line", text, "persona", GRACE) for turn, text in own]
+    pairs += [Pair(0, turn, "user", "line_to_line", text, str(was), GRACE, before) for turn, text in own for was, before in own if was < turn]
+    judged = Ledger().judge(pairs)
+    rows = [{"run_id": "r", **{key: getattr(row, key) for key in JUDGED if key != "run_id"}} for row in judged]
+    turns = pl.DataFrame(
+        [{"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": text} for turn, text in own]
+    )
+    return turns, pl.DataFrame(rows, schema=JUDGED), spans_of(judged)
+
+
+def test_planted_contradiction_is_found_with_both_turns_and_its_words():
+    found = graph(*planted())
+    assert isinstance(found, networkx.MultiDiGraph)
+    edges = {(source, target): data for source, target, data in found.edges(data=True)}
+    assert set(edges) == {(("line", 0, 6), ("fact", 0, "user", "home")), (("line", 0, 6), ("line", 0, 2))}
+    between = edges[("line", 0, 6), ("line", 0, 2)]
+    assert (between["turn"], between["against_turn"], between["quote"]) == (6, 2, "I live in Lisbon")
+    fact = edges[("line", 0, 6), ("fact", 0, "user", "home")]
+    assert (fact["against_turn"], fact["span"], fact["verdict"], fact["p"], fact["judge"]) == (None, (0, 16), True, 1.0, "ledger")
+    assert found.nodes["line", 0, 6]["text"] == "I live in Lisbon." and found.nodes["fact", 0, "user", "home"]["persona"] == "grace"
+
+
+def test_dialogue_without_the_planted_line_has_an_empty_graph():
+    turns, judged, spans = planted()
+    clean = judged.filter(pl.col("turn") != 6, pl.col("against") != "6")
+    assert graph(turns, clean, spans).number_of_nodes() == 0
+
+
+def test_graph_without_spans_has_the_same_edges():
+    turns, judged, spans = planted()
+    assert set(graph(turns, judged).edges()) == set(graph(turns, judged, spans).edges())
+    assert all(data["quote"] is None for *_, data in graph(turns, judged).edges(data=True))
+
+
+def test_judge_that_names_no_fact_points_at_the_persona():
+    turns, _, _ = planted()
+    found = graph(turns, judgements_frame([(0, 6, "prompt_to_line", "persona", True, "likelihood")]))
+    assert list(found.edges()) == [(("line", 0, 6), ("fact", 0, "user", "persona"))]
+
+
+def test_judgement_of_a_line_that_nobody_said_is_refused():
+    turns, _, _ = planted()
+    with pytest.raises(ValueError, match="turn 40"):
+        graph(turns, judgements_frame([(0, 40, "prompt_to_line", "persona", True)]))
+
+
+def test_counts_of_the_planted_conversation():
+    found = contradictions(planted()[1], **HOW)
+    assert (one(found, "contradictions")["value"], one(found, "contradictions")["n"]) == (1.0, 5)  # five lines scored
+    # Grace speaks of her name, home and job; her home is contradicted
+    assert (one(found, "contradicted_facts")["value"], one(found, "contradicted_facts")["n"]) == (1.0, 3)
+
+
+def test_counts_by_hand_over_two_conversations():
+    rows = [
+        (0, 0, "prompt_to_line", "persona", True), (0, 0, "prompt_to_line", "home", True), (0, 0, "prompt_to_line", "job", True),
+        (0, 2, "prompt_to_line", "persona", True), (0, 2, "prompt_to_line", "home", True),
+        (0, 4, "prompt_to_line", "persona", None),  # unscored: no line of n
+        (1, 0, "prompt_to_line", "persona", False), (1, 0, "prompt_to_line", "pet", False),
+    ]
+    found = contradictions(judgements_frame(rows), **HOW)
+    assert [one(found, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
+    run = one(found, "contradictions")
+    assert (run["value"], run["n"], run["low"], run["high"]) == (3.0, 3, 0.0, 6.0)  # 0 where conversation 1 is drawn twice, 6 where 0 is
+    facts = one(found, "contradicted_facts")
+    assert (facts["value"], facts["n"]) == (2.0, 3)
+
+
+def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
+    rows = [(0, 0, "prompt_to_line", "persona", True, "likelihood"), (0, 2, "prompt_to_line", "persona", False, "likelihood")]
+    found = contradictions(judgements_frame(rows), **HOW)
+    assert one(found, "contradictions")["value"] == 1.0
+    facts = one(found, "contradicted_facts")
+    assert math.isnan(facts["value"]) and facts["n"] == 0
+
+
+def test_line_to_line_contradictions_are_edges_and_no_count():
+    found = contradictions(judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW)
+    assert one(found, "contradictions")["value"] == 0.0
