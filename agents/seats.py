@@ -15,7 +15,7 @@ from agents.protocol import Engine, Sampling
 
 SPEAKS_FIRST = "(The conversation begins. You speak first.)"  # what a seat hears when there is nothing to hear yet
 SPEAKS_ON = "(They say nothing. Go on.)"  # when it has the word twice in a row
-DIRECTION = "\n\n(Stage direction, for you alone: {direction})"
+DIRECTION = "\n[{direction}]"  # the card says what brackets mean
 
 
 @dataclass(frozen=True)

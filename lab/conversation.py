@@ -20,8 +20,8 @@ from scenarios import graph as graphs
 from scenarios.records import ASSISTANT, SEATS, USER, Fact, Judgement, Line, Persona, derive_seed
 from scenarios.schema import Scenario
 
-SYSTEM = ("{card}\n{instruction}\nYou are {name}, in a conversation with one other person. Always speak as {name}, in the first "
-          "person. Answer in one or two short sentences.")
+SYSTEM = ("{card}\n{instruction}\nYou are {name}. Stay in character and answer as {name} in one or two short sentences. Notes in "
+          "[brackets] tell you what to do next; follow them, but do not mention them.")
 PARTNER = {ASSISTANT: USER, USER: ASSISTANT}
 NEEDED_BY = {"prompt_to_line": {"prompt_to_line", "drift", "contradictions"}, "line_to_line": {"line_to_line", "drift", "contradictions"}}
 

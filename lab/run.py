@@ -136,8 +136,7 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
             status, reason = "failed", str(error)
         with contextlib.suppress(ValueError):  # on a full disk the end cannot be told either
             _show(store, monitor, {"event": "ended", "status": status, "reason": reason})
-            if status != "finished":
-                store.finish(status, reason)
+            store.finish(status, reason)
     if status == "failed":
         print(f"lab.run: {reason}", file=errors)
         return 2
@@ -163,6 +162,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
     from lab import wiring
     from lab.cluster import hosting
     from lab.conversation import stored
+    from lab.monitor import apply
     from metrics.measure import measure
 
     def tell(kind: str, **rest: object) -> None:
@@ -170,7 +170,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
 
     earlier = stored(store.earlier)
     for event in store.earlier:
-        monitor.show(event)
+        apply(monitor.state, event)
     tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
     with hosting(args.address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)) as make:
         wired = wiring.wire(scenario, make, earlier)
@@ -188,7 +188,6 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
                     resamples=how.resamples, seed=scenario.seed)
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
-    store.finish("finished", metrics=found)
 
 
 def _tell_plan(scenario: Scenario) -> None:

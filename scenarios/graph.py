@@ -218,8 +218,8 @@ def _check_node(name: str, node: Node) -> None:
             if found not in PLACEHOLDERS:
                 known = nearest(found, PLACEHOLDERS)
                 raise ScenarioError(f"holds {{{found}}}, which is no placeholder{known}", (*key, *within))
-    if node.pressure and not node.direct:
-        problem = f"is {node.pressure}, but nobody is told to press; expected 'direct' beside it"
+    if node.pressure and not (node.direct or node.says):
+        problem = f"is {node.pressure}, but nobody is told to press; expected 'direct' or 'says' beside it"
         raise ScenarioError(problem, (*key, "pressure"))
 
 
