@@ -78,10 +78,12 @@ class Pass:
 
 
 def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, sliding_window=None, softcap=None,
-           plan: Pass | None = None, **_) -> tuple[torch.Tensor, None]:
+           plan: Pass | None = None, s_aux=None, **_) -> tuple[torch.Tensor, None]:
     """query (1, H, T, D), key and value (1, Hkv, T, D) of the pass's T tokens -> (1, T, H, D)."""
     if plan is None:
         raise ValueError(f"attention {NAME!r} was called without a plan; models that drop keyword arguments are not supported")
+    if s_aux is not None:
+        raise ValueError(f"attention {NAME!r} has no attention sinks; expected a model without them")
     out = torch.empty((query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device)  # (T, H, D)
     for write in plan.writes:
         keys, values = write.slab.layer(module.layer_idx, key)

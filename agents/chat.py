@@ -8,7 +8,7 @@ transcript.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
@@ -31,13 +31,13 @@ class ChatFormat:
 def from_tokenizer(tokenizer) -> ChatFormat:
     """Cut the tokenizer's template at placeholders. ValueError where it does not render user/assistant turns in order."""
     if not getattr(tokenizer, "chat_template", None):
-        return ChatFormat.plain()
+        return replace(ChatFormat.plain(), opening=_beginning(tokenizer))
     system, first, said, second = MARKS
     turns = [("user", first), ("assistant", said), ("user", second)]
     text = _render(tokenizer, [("system", system), *turns])
-    if text is None or system not in text:
+    if not _in_order(text):  # no system role, or one whose words wander to the newest message
         text = _render(tokenizer, [("user", f"{system}\n\n{first}"), *turns[1:]])
-    if text is None or [text.count(mark) for mark in MARKS] != [1, 1, 1, 1]:
+    if not _in_order(text):
         raise ValueError(f"the chat template of {tokenizer.name_or_path} does not keep the words of a user and an assistant "
                          "message in place; expected one that renders [system,] user, assistant, user")
     opening, rest = text.split(system)
@@ -47,10 +47,22 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     return ChatFormat(opening, after_system, _last_cue(tokenizer, before_said), after_said)
 
 
+def _in_order(text: str | None) -> bool:
+    """Whether every placeholder stands in the text once, as it was written, one after the other."""
+    places = [text.find(mark) for mark in MARKS] if text else [-1]
+    return -1 not in places and places == sorted(places) and all(text.count(mark) == 1 for mark in MARKS)
+
+
 def _last_cue(tokenizer, in_history: str) -> str:
     """What cues a reply now: some templates put more there (an empty thinking block) than they keep in the history."""
     text = _render(tokenizer, [("user", MARKS[1])], cue=True)
     return text.split(MARKS[1])[1] if text and MARKS[1] in text else in_history
+
+
+def _beginning(tokenizer) -> str:
+    """The token that the tokenizer puts at the head of every text, where it does."""
+    begins = tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
+    return tokenizer.bos_token if begins else ""
 
 
 def _render(tokenizer, messages: list[tuple[str, str]], cue: bool = False) -> str | None:

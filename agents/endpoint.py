@@ -29,12 +29,16 @@ def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
 
 
 def check(endpoint: str, model: str) -> None:
-    """Refuse a server that does not answer, or does not have the model. ValueError says which."""
-    from openai import APIError, OpenAIError
+    """Refuse a server that does not answer, does not let us in, or does not have the model. ValueError says which."""
+    from openai import APIStatusError, OpenAIError
 
     try:
         served = [entry.id for entry in client(endpoint, CHECK_TIMEOUT_S, 0).models.list()]
-    except (APIError, OpenAIError) as error:
+    except APIStatusError as error:
+        if error.status_code in (401, 403):
+            raise ValueError(f"endpoint {endpoint} refuses us ({_reason(error)}); expected a key in OPENAI_API_KEY") from None
+        return  # it is there, and many servers list no models
+    except OpenAIError as error:
         raise ValueError(f"endpoint {endpoint} does not answer ({_reason(error)}); expected an OpenAI-compatible server, "
                          "such as http://127.0.0.1:8000/v1") from None
     if served and model not in served and not os.path.isdir(model):

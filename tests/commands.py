@@ -1,0 +1,105 @@
+"""The command line run as its users run it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+
+ROOT = Path(__file__).parents[1]
+LONG = "scenarios/long_dialogue.yaml"
+SECRETS = {"OPENAI_API_KEY": "sk-planted-4f1c9a", "HF_TOKEN": "hf_planted_77ab02"}
+NOBODY_TALKS = [  # both seats read from a script: no model, no Ray
+    'seats.user.script=["I am a baker.", "I live in Paris."]', 'seats.assistant.script=["Who are you?", "Really?"]',
+    "conversations=2", "measure.questions_every=100"]
+TIMEOUT_S = 300
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "lab.run", *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | SECRETS | more
+
+
+def lab(*arguments: object, preexec_fn=None, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), cwd=ROOT, env=environment(**env), capture_output=True, text=True, timeout=TIMEOUT_S,
+                          preexec_fn=preexec_fn)
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    """In a session of its own, as a terminal starts it: a signal to the group reaches all that it started."""
+    return subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True)
+
+
+def only(runs: Path) -> Path:
+    """The one run folder in `runs`."""
+    (run,) = runs.iterdir()
+    return run
+
+
+def wait_for_lines(process: subprocess.Popen, runs: Path, lines: int) -> Path:
+    """The run's folder, once that many lines were said."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        for events in runs.glob("*/events.jsonl"):
+            if events.read_bytes().count(b'"event": "line"') >= lines:
+                return events.parent
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise TimeoutError(f"no {lines} lines in {runs} after {TIMEOUT_S} s")
+
+
+def manifest(run: Path) -> dict:
+    return json.loads((run / "manifest.json").read_text())
+
+
+def events(run: Path, *kinds: str) -> list[dict]:
+    found = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [event for event in found if event["event"] in kinds] if kinds else found
+
+
+def turns(run: Path) -> pl.DataFrame:
+    return pl.read_parquet(run / "turns.parquet").drop("run_id", "seconds")
+
+
+def judgements(run: Path) -> pl.DataFrame:
+    return pl.read_parquet(run / "judgements.parquet").drop("run_id")
+
+
+def assert_same_play(run: Path, other: Path) -> None:
+    """Every line and judgement, in every column; numbers that a model computed to 1e-3 (a resumed run reads in larger batches)."""
+    from polars.testing import assert_frame_equal
+
+    assert_frame_equal(turns(run), turns(other), abs_tol=1e-3)
+    assert_frame_equal(judgements(run), judgements(other), abs_tol=1e-3)
+    assert turns(run)["token_ids"].to_list() == turns(other)["token_ids"].to_list()
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """pid -> command line of all that the process started."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # gone meanwhile
+            continue
+    found, fresh = set(), {pid}
+    while fresh:
+        fresh = {child for child, parent in parents.items() if parent in fresh} - found
+        found |= fresh
+    return {child: _command_line(child) for child in found}
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""

@@ -1,0 +1,148 @@
+"""Engines in Ray actors, and what happens when one is killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from agents.protocol import Sampling
+
+ray = pytest.importorskip("ray")
+
+TOLD = ("<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n", "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n")
+NEXT = "<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """On one core, so that actors compute on one thread: far faster where other work is going on."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    ray.init(address="local", include_dashboard=False, num_cpus=2, log_to_driver=False, logging_level=logging.ERROR,
+             _node_ip_address="127.0.0.1")
+    os.sched_setaffinity(0, cores)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def recoveries() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def hosted(cluster, recoveries):
+    from agents.hosts import HostedEngine
+
+    engine = HostedEngine("embedded", "float32", "cpu", on_recovery=recoveries.append)
+    yield engine
+    engine.close()
+
+
+def process(hosted) -> int:
+    return ray.get(hosted.actor.pid.remote())
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    while os.path.exists(f"/proc/{pid}") and "Z" not in open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]:
+        time.sleep(0.01)
+
+
+def lines(engine, between=lambda: None) -> list[tuple[int, ...]]:
+    """Two lines of two dialogues, one of them forked, with something happening between the lines."""
+    branches = engine.open(engine.encode(TOLD))
+    first = engine.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
+    [twin] = engine.fork(branches[:1])
+    between()
+    more = engine.encode([NEXT])[0]
+    engine.extend([*branches, twin], [more] * 3)
+    second = engine.generate([*branches, twin], [Sampling(seed, 6) for seed in (3, 4, 3)])
+    engine.drop([*branches, twin])
+    return [sample.token_ids for sample in (*first, *second)]
+
+
+@pytest.fixture(scope="module")
+def wanted(embedded):
+    return lines(embedded)
+
+
+def test_a_hosted_engine_says_what_a_local_one_says(hosted, embedded, wanted):
+    assert lines(hosted) == wanted
+    assert wanted[2] == wanted[4]  # the fork, under the same seed
+    [ids, target] = hosted.encode([TOLD[0], "I am Ada."])
+    scores = [engine.score(engine.open([ids]), [[((), target), (target, target)]])[0] for engine in (hosted, embedded)]
+    assert [p for some in scores[0] for p in some] == pytest.approx([p for some in scores[1] for p in some], abs=1e-3)
+    assert hosted.info() == embedded.info() and hosted.decode([ids, target]) == embedded.decode([ids, target])
+
+
+def test_an_engine_killed_between_lines_says_the_same_lines(hosted, wanted, recoveries):
+    before, told, pid = hosted.usage(), len(recoveries), process(hosted)
+    assert lines(hosted, between=lambda: kill(pid)) == wanted
+    assert process(hosted) != pid
+    assert len(recoveries) == told + 1 and "embedded died" in recoveries[-1]
+    after = hosted.usage()
+    assert after.tokens_new >= before.tokens_new and after.tokens_computed >= before.tokens_computed
+    assert after.generated >= before.generated and all(after.seconds[phase] >= s for phase, s in before.seconds.items())
+
+
+def test_an_engine_killed_while_it_speaks_says_the_same_lines(hosted, embedded, recoveries):
+    sampling, told, pid = Sampling(7, 150, top_k=0, temperature=0.5), len(recoveries), process(hosted)
+    [branch], [here] = hosted.open(hosted.encode(TOLD[:1])), embedded.open(embedded.encode(TOLD[:1]))
+    killer = threading.Timer(0.3, kill, [pid])
+    killer.start()
+    [found] = hosted.generate([branch], [sampling])
+    killer.join()
+    assert len(recoveries) == told + 1  # it was not done when it was killed
+    [wanted] = embedded.generate([here], [sampling])
+    assert len(wanted.token_ids) > 60
+    assert found.token_ids == wanted.token_ids and found.stopped == wanted.stopped
+
+
+def test_a_refusal_comes_back_as_it_is_said_there(hosted, embedded):
+    texts = []
+    for engine in (hosted, embedded):
+        [branch] = engine.open([[1] * 10])
+        for ask in (lambda: engine.open([[1], []]), lambda: engine.extend([branch], [[1] * 8192]), lambda: engine.open([], "/no/adapter"),
+                    lambda: engine.generate([branch, branch], [Sampling(0), Sampling(0)])):
+            with pytest.raises(ValueError) as caught:
+                ask()
+            texts.append(str(caught.value))
+    assert texts[:4] == texts[4:]
+    assert len(set(texts)) == 4
+
+
+def test_a_refused_extension_is_forgotten_on_this_side_too(hosted):
+    [branch] = hosted.open([[1] * 10])
+    with pytest.raises(ValueError):
+        hosted.extend([branch], [[1] * 8192])
+    assert hosted._ids[branch] == [1] * 10
+
+
+def test_a_model_that_cannot_be_loaded_is_a_value_error(cluster):
+    from agents.hosts import HostedEngine
+
+    with pytest.raises(ValueError) as caught:
+        HostedEngine("/no/such/model", "float32", "cpu")
+    assert str(caught.value).startswith("model '/no/such/model': there is no") and "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(cluster, tmp_path, embedded):
+    import tiny
+
+    from agents.hosts import HostedEngine
+
+    tiny.plain(tiny.llama(vocab_size=len(embedded.tokenizer))).save_pretrained(tmp_path / "model")
+    embedded.tokenizer.save_pretrained(tmp_path / "model")
+    hosted = HostedEngine(str(tmp_path / "model"), "float32", "cpu")
+    hosted.open([[1, 2, 3]])
+    (tmp_path / "model").rename(tmp_path / "moved")
+    kill(process(hosted))
+    with pytest.raises(ValueError, match="there is no"):
+        hosted.encode(["hello"])
+    hosted.close()

@@ -1,0 +1,268 @@
+"""`python -m lab.run` end to end on the embedded model. Runs are shared between tests: each takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+from commands import (LONG, NOBODY_TALKS, ROOT, SECRETS, assert_same_play, descendants, events, judgements, lab, manifest, only, start, turns,
+                      wait_for_lines)
+
+SMALL = ["conversations=2", "turns=6"]
+EXACT = [*SMALL, "dtype=float32", "seats.assistant.max_tokens=10", "seats.user.max_tokens=10", "measure.questions_every=3"]
+
+
+@dataclass(frozen=True)
+class Played:
+    path: Path
+    stdout: str
+    stderr: str
+
+
+def play(runs: Path, *arguments: object) -> Played:
+    done = lab(*arguments, "--runs", runs)
+    assert done.returncode == 0, done.stderr
+    return Played(only(runs), done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def on_ray(tmp_path_factory):
+    return play(tmp_path_factory.mktemp("ray"), LONG, *SMALL, "--display", "plain")
+
+
+@pytest.fixture(scope="module")
+def without_ray(tmp_path_factory):
+    return play(tmp_path_factory.mktemp("none"), LONG, *SMALL, "--display", "plain", "--address", "none")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """In float32, from start to end."""
+    return play(tmp_path_factory.mktemp("undisturbed"), LONG, *EXACT, "--address", "none").path
+
+
+@pytest.fixture(scope="module")
+def killed_and_resumed(tmp_path_factory):
+    """Stopped and killed after 5 of 12 lines, its last event torn, and resumed; with what a second resume was told meanwhile."""
+    runs = tmp_path_factory.mktemp("killed")
+    process = start(LONG, *EXACT, "--address", "none", "--runs", runs)
+    path = wait_for_lines(process, runs, 5)
+    os.killpg(process.pid, signal.SIGSTOP)
+    second = lab("--resume", path, "--address", "none")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    left = len(events(path, "line"))
+    with (path / "events.jsonl").open("a") as file:
+        file.write('{"event": "line", "time": "2026-01-01T00:00:')
+    done = lab("--resume", path, "--address", "none", "--display", "plain")
+    return path, left, second, done
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory):
+    return play(tmp_path_factory.mktemp("scripted"), LONG, *NOBODY_TALKS, "turns=6", "--display", "plain").path
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------------
+
+
+def test_run_on_ray_equals_run_in_process(on_ray, without_ray):
+    """On one device and with the same batches, bit for bit, whatever the dtype."""
+    there, here = turns(on_ray.path), turns(without_ray.path)
+    assert there.height == 12
+    assert there["text"].to_list() == here["text"].to_list()
+    assert there["token_ids"].to_list() == here["token_ids"].to_list()
+
+
+def test_frames_have_the_columns_and_types_users_rely_on(on_ray):
+    assert dict(pl.read_parquet(on_ray.path / "turns.parquet").schema) == {
+        "run_id": pl.String, "conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String, "node": pl.String,
+        "text": pl.String, "tokens": pl.Int64, "token_ids": pl.List(pl.Int64), "logprob": pl.Float64, "seconds": pl.Float64}
+    assert dict(pl.read_parquet(on_ray.path / "judgements.parquet").schema) == {
+        "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "metric": pl.String, "judge": pl.String,
+        "against": pl.String, "p_inconsistent": pl.Float64, "verdict": pl.Boolean, "unscored": pl.String}
+    assert dict(pl.read_parquet(on_ray.path / "metrics.parquet").schema) == {
+        "run_id": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "level": pl.String, "conversation": pl.Int64,
+        "turn": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64}
+
+
+def test_turns_hold_what_was_sampled(on_ray):
+    sampled = turns(on_ray.path).filter(pl.col("logprob").is_not_null())
+    assert sampled.height > 0 and (sampled["logprob"] < 0).all()
+    assert (sampled["token_ids"].list.len() == sampled["tokens"]).all() and (sampled["tokens"] <= 32).all()
+
+
+def test_manifest_tells_a_finished_run(on_ray):
+    found = manifest(on_ray.path)
+    assert (found["status"], found["reason"], found["run_id"], found["seed"]) == ("finished", None, on_ray.path.name, 7)
+    assert found["counts"] == {"conversations": 2, "finished": 2, "failed": 0, "lines": 12, "recovered": 0, "unscored": 0,
+                               "judgements": judgements(on_ray.path).height}
+    assert found["models"] == {"assistant": "embedded", "user": "embedded"} and found["device"] and found["dtype"]
+
+
+def test_every_phase_takes_its_time(on_ray):
+    """Drawing the plots is part of the run: `reporting` is told before the run ends, and not over at once."""
+    seconds = manifest(on_ray.path)["seconds"]
+    assert list(seconds) == ["loading", "playing", "measuring", "reporting"]
+    assert seconds["loading"] > 0.5 and seconds["playing"] > 0.5 and seconds["reporting"] > 0.05
+    assert [event["phase"] for event in events(on_ray.path, "phase")] == list(seconds)
+    assert events(on_ray.path)[-1]["event"] == "ended"
+
+
+def test_no_token_is_read_twice(on_ray):
+    tokens = manifest(on_ray.path)["tokens"]
+    assert tokens["generated"] > 0
+    assert 0 < tokens["tokens_computed"] / tokens["tokens_new"] <= 1.1
+
+
+def test_no_secret_is_stored(on_ray):
+    stored = {path: path.read_bytes() for path in on_ray.path.rglob("*") if path.is_file()}
+    assert len(stored) > 6
+    assert not [path for path, data in stored.items() for secret in SECRETS.values() if secret.encode() in data]
+
+
+def test_report_and_plots_are_made(on_ray):
+    report = (on_ray.path / "report.md").read_text()
+    assert on_ray.path.name in report and "**finished**" in report
+    plots = list((on_ray.path / "plots").glob("*.png"))
+    assert plots and all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
+
+
+def test_plain_output_tells_every_line_and_has_no_escape_codes(on_ray):
+    assert "\x1b" not in on_ray.stdout and "\r" not in on_ray.stdout
+    for text in turns(on_ray.path)["text"]:
+        assert " ".join(text.split())[:60] in on_ray.stdout
+    assert on_ray.stdout.rstrip().endswith(str(on_ray.path))
+
+
+@pytest.mark.parametrize("kind", ["on_ray", "without_ray"])
+def test_what_libraries_print_goes_to_the_log(kind, request):
+    played = request.getfixturevalue(kind)
+    assert played.stderr == ""
+    for noise in ("Loading weights", "EngineHost", "WARNING", "ray.", "it/s"):
+        assert noise not in played.stdout
+    assert "Loading weights" in (played.path / "log.txt").read_text()
+
+
+def test_saved_scenario_gives_the_same_lines_and_json_is_one_object(undisturbed, tmp_path):
+    again = play(tmp_path, undisturbed / "scenario.yaml", "--address", "none", "--json")
+    assert_same_play(again.path, undisturbed)
+
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is not JSON")
+
+    told = json.loads(again.stdout, parse_constant=refuse)
+    assert (told["run"], again.stderr) == (str(again.path), "")
+    assert len(told["metrics"]) == pl.read_parquet(again.path / "metrics.parquet").height > 0
+
+
+# -- a run that is stopped ---------------------------------------------------------------------------------------------------
+
+
+def test_killed_run_goes_on_as_if_it_had_never_stopped(killed_and_resumed, undisturbed):
+    path, left, _, done = killed_and_resumed
+    assert done.returncode == 0, done.stderr
+    assert 5 <= left < 12, "it was killed half-way"
+    assert_same_play(path, undisturbed)
+    assert (manifest(path)["status"], len(manifest(path)["resumed"])) == ("finished", 1)
+    assert manifest(path)["counts"] == manifest(undisturbed)["counts"]
+
+
+def test_torn_last_event_is_cut_away(killed_and_resumed):
+    path, *_ = killed_and_resumed
+    said = [(event["conversation"], event["turn"]) for event in events(path, "line")]
+    assert sorted(said) == [(c, turn) for c in range(2) for turn in range(6)] and "2026-01-01T00:00:" not in (path / "events.jsonl").read_text()
+
+
+def test_run_that_is_being_written_cannot_be_resumed(killed_and_resumed):
+    path, _, second, _ = killed_and_resumed
+    assert (second.returncode, second.stdout) == (2, "")
+    assert second.stderr == f"lab.run: {path} is being written by another process; wait for it, or stop it first\n"
+
+
+def test_resume_of_a_finished_run_changes_no_result(scripted):
+    before = {name: (scripted / f"{name}.parquet").read_bytes() for name in ("turns", "judgements", "metrics")}
+    said = len(events(scripted, "line", "judged", "conversation"))
+    assert lab("--resume", scripted).returncode == 0
+    assert before == {name: (scripted / f"{name}.parquet").read_bytes() for name in before}
+    assert len(events(scripted, "line", "judged", "conversation")) == said
+    assert manifest(scripted)["status"] == "finished"
+
+
+def test_dry_run_of_a_resume_leaves_the_run_as_it_is(scripted):
+    before = {path: path.read_bytes() for path in scripted.rglob("*") if path.is_file()}
+    assert lab("--resume", scripted, "--dry-run").returncode == 0
+    assert before == {path: path.read_bytes() for path in scripted.rglob("*") if path.is_file()}
+
+
+def test_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_from_its_last_line(undisturbed, tmp_path):
+    """The first sitting on Ray, where Ctrl-C reaches every process of the terminal's group; the second ended from outside."""
+    process = start(LONG, *EXACT, "--display", "plain", "--runs", tmp_path)
+    path = wait_for_lines(process, tmp_path, 3)
+    os.killpg(process.pid, signal.SIGINT)
+    told, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (130, "")
+    assert told.rstrip().endswith(f"python -m lab.run --resume {path}")
+    assert manifest(path)["status"] == "interrupted" and events(path)[-1]["event"] == "ended"
+    assert turns(path).height == len(events(path, "line")) == manifest(path)["counts"]["lines"] >= 3
+
+    process = start("--resume", path, "--display", "none")
+    wait_for_lines(process, tmp_path, 7)
+    process.terminate()
+    assert (process.communicate(timeout=60), process.returncode) == (("", ""), 130)
+    assert manifest(path)["status"] == "interrupted"
+
+    assert lab("--resume", path, "--address", "none").returncode == 0
+    assert_same_play(path, undisturbed)
+    assert (manifest(path)["status"], len(manifest(path)["resumed"])) == ("finished", 2)
+
+
+def test_run_survives_the_death_of_an_engine(undisturbed, tmp_path):
+    process = start(LONG, *EXACT, "--display", "plain", "--runs", tmp_path)
+    path = wait_for_lines(process, tmp_path, 5)
+    (engine,) = [pid for pid, line in descendants(process.pid).items() if "EngineHost" in line]
+    os.kill(engine, signal.SIGKILL)
+    told, complaint = process.communicate(timeout=200)
+    assert (process.returncode, complaint) == (0, "")
+    assert len(events(path, "recovered")) == manifest(path)["counts"]["recovered"] == 1
+    assert "started again" in told
+    assert_same_play(path, undisturbed)
+
+
+# -- other ways to run -------------------------------------------------------------------------------------------------------
+
+
+def test_dry_run_tells_the_plan_and_loads_no_model(tmp_path):
+    code = ("import sys; from lab.run import main\n"
+            "assert main(sys.argv[1:]) == 0; print(sorted({'torch', 'transformers', 'ray'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code, LONG, *SMALL, "--dry-run", "--runs", tmp_path / "runs"], cwd=ROOT,
+                          capture_output=True, text=True)
+    plan, *cast, order, loaded = done.stdout.splitlines()
+    assert plan == "long_dialogue: 2 conversations of 6 lines, seed 7" and len(cast) == 2 and "in order" in order
+    assert loaded == "[]" and not (tmp_path / "runs").exists()
+
+
+def test_limit_plays_the_first_conversations_as_they_would_have_been(scripted, tmp_path):
+    limited = play(tmp_path, LONG, *NOBODY_TALKS, "turns=6", "--limit", "1", "--display", "none")
+    assert (limited.stdout, limited.stderr) == ("", "")
+    assert turns(limited.path).equals(turns(scripted).filter(pl.col("conversation") == 0))
+
+
+def test_contradiction_in_a_script_is_found_where_it_was_said(tmp_path):
+    """Turns 1 and 3 are the user's. Grace is a carpenter of Osaka and Leeds: Paris contradicts, Osaka does not."""
+    script = 'seats.user.script=["I live in Osaka.", "I live in Paris."]'
+    path = play(tmp_path, LONG, script, "seats.user.persona=grace", "turns=4", "conversations=1", "seats.assistant.max_tokens=6",
+                "measure.metrics=[prompt_to_line,line_to_line]", "--address", "none", "--display", "none").path
+    found = judgements(path).filter(pl.col("verdict"))
+    assert found.select("turn", "seat", "metric", "judge", "against").rows() == [
+        (3, "user", "prompt_to_line", "ledger", "home"), (3, "user", "prompt_to_line", "ledger", "persona"),
+        (3, "user", "line_to_line", "ledger", "1")] or sorted(found.select("turn", "metric", "against").rows()) == [
+        (3, "line_to_line", "1"), (3, "prompt_to_line", "home"), (3, "prompt_to_line", "persona")]
+    assert turns(path).filter(pl.col("seat") == "user")["text"].to_list() == ["I live in Osaka.", "I live in Paris."]
