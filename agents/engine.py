@@ -178,8 +178,8 @@ class LocalEngine:
             if not going:
                 break
             logits = self._step([branches[i] for i in going]).float().cpu()  # (B, V)
-            forbidden = self.loaded.stop_ids if step == 0 else ()  # an empty line is no line
-            chosen, logprobs = choose(logits, [sampling[i] for i in going], [drawn[i][step] for i in going], forbidden)
+            chosen, logprobs = choose(logits, [sampling[i] for i in going], [drawn[i][step] for i in going],
+                                      self.loaded.stop_ids, step)
             still = []
             for i, token, logprob in zip(going, chosen, logprobs, strict=True):
                 branches[i].ids.append(token)

@@ -15,15 +15,17 @@ def draws(sampling: Sampling) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=sampling.seed)).random(sampling.max_tokens)
 
 
-def choose(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: Sequence[float], forbidden: Collection[int] = (),
-           ) -> tuple[list[int], list[float]]:
+def choose(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: Sequence[float], stop_ids: Collection[int] = (),
+           step: int = 0) -> tuple[list[int], list[float]]:
     """One token a row of (B, V) float32 logits, by inverse transform of its draw, and its log p in nats at temperature 1 over
-    the whole vocabulary. The top k are taken first, then the fewest of them whose probability reaches top_p."""
+    the whole vocabulary. The top k are taken first, then the fewest of them whose probability reaches top_p. No stop token is
+    taken by a row that has not had its min_tokens at this step."""
     vocabulary = logits.shape[1]
     norm = logits.logsumexp(-1)
     allowed = logits
-    if forbidden:
-        allowed = logits.index_fill(1, torch.tensor(sorted(forbidden)), float("-inf"))
+    if stop_ids and (early := [row for row, s in enumerate(sampling) if step < s.min_tokens]):
+        allowed = logits.clone()
+        allowed[torch.tensor(early)[:, None], torch.tensor(sorted(stop_ids))] = float("-inf")
     kept = [min(s.top_k or vocabulary, vocabulary) for s in sampling]
     values, indices = allowed.topk(max(kept))  # (B, k), falling
     keep = torch.arange(values.shape[1])[None] < torch.tensor(kept)[:, None]

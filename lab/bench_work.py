@@ -113,12 +113,11 @@ def _engine(loaded, sizes: Sizes) -> dict:
 def _sampling(seed: int, tokens: int):
     from agents.protocol import Sampling
 
-    return Sampling(seed=seed, max_tokens=tokens, temperature=0.8, top_k=50)
+    return Sampling(seed=seed, max_tokens=tokens, min_tokens=tokens, temperature=0.8, top_k=50)
 
 
 def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(0), loaded.model.config.vocab_size
-    engine.never_stop = True
     seats = [engine.open([ids(rng, CARD, vocabulary) for _ in range(sizes.dialogues)]) for _ in range(2)]
     start = _clock(loaded)
     for line in range(sizes.lines):
@@ -132,7 +131,6 @@ def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
 
 def _engine_decode(engine, loaded, sizes: Sizes, batch: int, context: int) -> dict:
     rng, vocabulary = random.Random(0), loaded.model.config.vocab_size
-    engine.never_stop = True
     branches = engine.open([ids(rng, context, vocabulary) for _ in range(batch)])
     engine.generate(branches, [_sampling(i, 2) for i in range(batch)])
     start = _clock(loaded)
@@ -185,7 +183,6 @@ def _engine_scoring(engine, loaded, sizes: Sizes) -> dict:
 
 def _engine_long(engine, loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(3), loaded.model.config.vocab_size
-    engine.never_stop = True
     [branch] = engine.open([ids(rng, CARD, vocabulary)])
     seconds = []
     for line in range(sizes.long):
@@ -289,7 +286,7 @@ def _endpoint_dialogue(endpoint: str, model: str, sizes: Sizes) -> dict:
     check(endpoint, model)
     rng = random.Random(0)
     words = ["river", "stone", "window", "music", "garden", "letter", "winter", "bread"]
-    seats = [EndpointSeat(endpoint, model, Sampling(0, sizes.tokens)) for _ in range(2)]
+    seats = [EndpointSeat(endpoint, model, Sampling(seed=0, max_tokens=sizes.tokens)) for _ in range(2)]
     for seat in seats:
         seat.open({c: " ".join(rng.choice(words) for _ in range(CARD)) for c in range(sizes.dialogues)})
     generated, start = 0, time.perf_counter()

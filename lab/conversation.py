@@ -60,6 +60,7 @@ class Dialogue:
     visit: int = 0  # lines said at the node in this visit
     asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # facts of that seat asked about
     fact: dict[str, Fact | None] = field(default_factory=lambda: dict.fromkeys(SEATS))  # the last of them
+    ready: set[int] = field(default_factory=set)  # turns whose words the scenario gave: no speaker's own, so not judged
     failed: bool = False
 
 
@@ -154,7 +155,7 @@ class Play:
                 said |= seat.speak({c: cue for c, cue in cues.items() if c not in recited})
             seconds = (time.perf_counter() - start) / max(len(mine), 1)
             for d in mine:
-                yield from self._said(d, turn, name, said[d.number], seconds)
+                yield from self._said(d, turn, name, said[d.number], seconds, upcoming[d.number].words is not None)
         for name, seat in self.seats.items():
             if heard := {d.number: d.lines[-1].text for d in going if not d.failed and upcoming[d.number].seat != name}:
                 seat.hear(heard)
@@ -173,7 +174,8 @@ class Play:
         direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
         return Next(seat, Cue(direction, derive_seed(*seed, seat, turn)), words)
 
-    def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float) -> Iterator[dict]:
+    def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float,
+              ready: bool) -> Iterator[dict]:
         if isinstance(said, Trouble):
             dialogue.failed = True
             yield {"event": "conversation", "conversation": dialogue.number, "status": "failed", "reason": said.reason}
@@ -182,6 +184,8 @@ class Play:
         line = kept or Line(dialogue.number, turn, seat, dialogue.cast[seat].id, dialogue.node, said.text, said.tokens,
                             said.token_ids, said.logprob, seconds)
         dialogue.lines.append(line)
+        if ready:
+            dialogue.ready.add(turn)
         if not kept:
             yield {"event": "line", **asdict(line)}
 
@@ -203,12 +207,14 @@ class Play:
     def _pairs(self, dialogue: Dialogue) -> Iterator[Pair]:
         wanted = set(self.scenario.measure.metrics)
         line = dialogue.lines[-1]
+        if line.turn in dialogue.ready:
+            return
         persona = dialogue.cast[line.seat]
         if wanted & NEEDED_BY["prompt_to_line"] or any(edge.when for edge in self.scenario.graph.edges):
             yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona)
         if wanted & NEEDED_BY["line_to_line"]:
             for earlier in dialogue.lines[:-1]:
-                if earlier.seat == line.seat:
+                if earlier.seat == line.seat and earlier.turn not in dialogue.ready:
                     yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(earlier.turn), persona, earlier.text)
 
     def _questions(self, going: list[Dialogue], turn: int) -> Iterator[dict]:

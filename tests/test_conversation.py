@@ -235,8 +235,16 @@ def test_questions_leave_the_dialogue_as_it_was(play):
 
 def test_line_is_judged_against_persona_and_all_earlier_lines_of_its_seat(play):
     judge = Finds()
+    list(play(conversations=1, turns=6, judges=[judge]).events())
+    assert judge.batches[-1] == [(0, 5, "prompt_to_line", "persona"), (0, 5, "line_to_line", "1"), (0, 5, "line_to_line", "3")]
+
+
+def test_words_that_the_scenario_gave_are_nobodys_to_be_judged(play):
+    """Turn 0 is the ready greeting: judged itself never, and no line of its seat is held against it."""
+    judge = Finds()
     list(play(conversations=1, turns=5, judges=[judge]).events())
-    assert judge.batches[4] == [(0, 4, "prompt_to_line", "persona"), (0, 4, "line_to_line", "0"), (0, 4, "line_to_line", "2")]
+    assert [batch[0][1] for batch in judge.batches] == [1, 2, 3, 4]
+    assert judge.batches[-1] == [(0, 4, "prompt_to_line", "persona"), (0, 4, "line_to_line", "2")]
 
 
 def test_walk_follows_a_contradiction_that_the_first_judge_found(play):

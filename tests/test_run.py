@@ -16,7 +16,7 @@ from commands import (LONG, NOBODY_TALKS, ROOT, SECRETS, assert_same_play, desce
                       wait_for_lines)
 
 SMALL = ["conversations=2", "turns=6"]
-EXACT = [*SMALL, "dtype=float32", "seats.assistant.max_tokens=10", "seats.user.max_tokens=10", "measure.questions_every=3"]
+EXACT = [*SMALL, "dtype=float32", "seats.assistant.max_tokens=8", "seats.user.max_tokens=8", "measure.questions_every=4"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed_and_resumed(tmp_path_factory):
-    """Stopped and killed after 5 of 12 lines, its last event torn, and resumed; with what a second resume was told meanwhile."""
+def killed_and_resumed(undisturbed, tmp_path_factory):
+    """The undisturbed run's saved scenario, stopped and killed after 5 of 12 lines, its last event torn, and resumed; with what
+    a second resume was told meanwhile."""
     runs = tmp_path_factory.mktemp("killed")
-    process = start(LONG, *EXACT, "--address", "none", "--runs", runs)
+    process = start(undisturbed / "scenario.yaml", "--address", "none", "--runs", runs)
     path = wait_for_lines(process, runs, 5)
     os.killpg(process.pid, signal.SIGSTOP)
     second = lab("--resume", path, "--address", "none")
@@ -151,22 +152,22 @@ def test_what_libraries_print_goes_to_the_log(kind, request):
     assert "Loading weights" in (played.path / "log.txt").read_text()
 
 
-def test_saved_scenario_gives_the_same_lines_and_json_is_one_object(undisturbed, tmp_path):
-    again = play(tmp_path, undisturbed / "scenario.yaml", "--address", "none", "--json")
-    assert_same_play(again.path, undisturbed)
-
+def test_json_is_one_object_that_any_reader_takes(tmp_path):
+    """A half-life may be infinite, which JSON has no number for."""
     def refuse(constant: str):
         raise AssertionError(f"{constant} is not JSON")
 
-    told = json.loads(again.stdout, parse_constant=refuse)
-    assert (told["run"], again.stderr) == (str(again.path), "")
-    assert len(told["metrics"]) == pl.read_parquet(again.path / "metrics.parquet").height > 0
+    played = play(tmp_path, LONG, *NOBODY_TALKS, "turns=6", "--json")
+    told = json.loads(played.stdout, parse_constant=refuse)
+    found = pl.read_parquet(played.path / "metrics.parquet")
+    assert (told["run"], played.stderr) == (str(played.path), "")
+    assert len(told["metrics"]) == found.height and found["value"].is_infinite().any()
 
 
 # -- a run that is stopped ---------------------------------------------------------------------------------------------------
 
 
-def test_killed_run_goes_on_as_if_it_had_never_stopped(killed_and_resumed, undisturbed):
+def test_saved_scenario_gives_the_same_lines_though_killed_and_resumed(killed_and_resumed, undisturbed):
     path, left, _, done = killed_and_resumed
     assert done.returncode == 0, done.stderr
     assert 5 <= left < 12, "it was killed half-way"
@@ -202,8 +203,8 @@ def test_dry_run_of_a_resume_leaves_the_run_as_it_is(scripted):
     assert before == {path: path.read_bytes() for path in scripted.rglob("*") if path.is_file()}
 
 
-def test_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_from_its_last_line(undisturbed, tmp_path):
-    """The first sitting on Ray, where Ctrl-C reaches every process of the terminal's group; the second ended from outside."""
+def test_run_stopped_by_ctrl_c_goes_on_from_its_last_line(undisturbed, tmp_path):
+    """On Ray, where Ctrl-C reaches every process of the terminal's group."""
     process = start(LONG, *EXACT, "--display", "plain", "--runs", tmp_path)
     path = wait_for_lines(process, tmp_path, 3)
     os.killpg(process.pid, signal.SIGINT)
@@ -211,17 +212,32 @@ def test_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_from_its_last_line(undistu
     assert (process.returncode, complaint) == (130, "")
     assert told.rstrip().endswith(f"python -m lab.run --resume {path}")
     assert manifest(path)["status"] == "interrupted" and events(path)[-1]["event"] == "ended"
-    assert turns(path).height == len(events(path, "line")) == manifest(path)["counts"]["lines"] >= 3
+    assert 3 <= turns(path).height == len(events(path, "line")) == manifest(path)["counts"]["lines"] < 12
 
-    process = start("--resume", path, "--display", "none")
-    wait_for_lines(process, tmp_path, 7)
+    assert lab("--resume", path, "--address", "none").returncode == 0
+    assert_same_play(path, undisturbed)
+    assert (manifest(path)["status"], len(manifest(path)["resumed"])) == ("finished", 1)
+
+
+def test_run_ended_from_outside_is_interrupted_as_by_ctrl_c(tmp_path):
+    process = start(LONG, *NOBODY_TALKS, "turns=200", "--display", "none", "--runs", tmp_path)
+    path = wait_for_lines(process, tmp_path, 3)
     process.terminate()
     assert (process.communicate(timeout=60), process.returncode) == (("", ""), 130)
     assert manifest(path)["status"] == "interrupted"
 
-    assert lab("--resume", path, "--address", "none").returncode == 0
-    assert_same_play(path, undisturbed)
-    assert (manifest(path)["status"], len(manifest(path)["resumed"])) == ("finished", 2)
+
+def test_ray_does_not_keep_its_own_way_to_end(monkeypatch):
+    """Ray puts in a handler of SIGTERM that exits at once, past everything that is still to be stored."""
+    import ray
+
+    from lab import cluster
+
+    monkeypatch.setattr(ray, "init", lambda **how: signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    before = signal.getsignal(signal.SIGTERM)
+    with cluster.hosting("local", 1, print):
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_run_survives_the_death_of_an_engine(undisturbed, tmp_path):
@@ -260,9 +276,7 @@ def test_contradiction_in_a_script_is_found_where_it_was_said(tmp_path):
     script = 'seats.user.script=["I live in Osaka.", "I live in Paris."]'
     path = play(tmp_path, LONG, script, "seats.user.persona=grace", "turns=4", "conversations=1", "seats.assistant.max_tokens=6",
                 "measure.metrics=[prompt_to_line,line_to_line]", "--address", "none", "--display", "none").path
-    found = judgements(path).filter(pl.col("verdict"))
-    assert found.select("turn", "seat", "metric", "judge", "against").rows() == [
-        (3, "user", "prompt_to_line", "ledger", "home"), (3, "user", "prompt_to_line", "ledger", "persona"),
-        (3, "user", "line_to_line", "ledger", "1")] or sorted(found.select("turn", "metric", "against").rows()) == [
-        (3, "line_to_line", "1"), (3, "prompt_to_line", "home"), (3, "prompt_to_line", "persona")]
+    found = judgements(path).filter(pl.col("verdict")).select("turn", "seat", "metric", "judge", "against")
+    assert sorted(found.rows()) == [(3, "user", "line_to_line", "ledger", "1"), (3, "user", "prompt_to_line", "ledger", "home"),
+                                    (3, "user", "prompt_to_line", "ledger", "persona")]
     assert turns(path).filter(pl.col("seat") == "user")["text"].to_list() == ["I live in Osaka.", "I live in Paris."]

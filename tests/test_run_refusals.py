@@ -116,15 +116,15 @@ def test_full_disk_keeps_every_finished_line(tmp_path):
     """A limit on the size of a file stands in for a full disk. With room again the run goes on as if nothing had been."""
     def small_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
 
-    talk = [LONG, *NOBODY_TALKS, "turns=40", "--display", "none"]
+    talk = [LONG, *NOBODY_TALKS, "turns=16", "--display", "none"]
     told = refusal(*talk, "--runs", tmp_path / "full", preexec_fn=small_disk)
     path = only(tmp_path / "full")
     kept = len(events(path, "line"))
     assert told.startswith(f"cannot write events.jsonl in {path}: File too large")
     assert f"the {kept} finished lines are kept: make room and go on with `python -m lab.run --resume {path}`" in told
-    assert 0 < kept < 80 and manifest(path)["status"] == "failed"
+    assert 0 < kept < 32 and manifest(path)["status"] == "failed"
 
     assert lab("--resume", path, "--display", "none").returncode == 0
     assert lab(*talk, "--runs", tmp_path / "roomy").returncode == 0
@@ -137,7 +137,7 @@ def test_full_disk_keeps_every_finished_line(tmp_path):
 ])
 def test_resume_of_what_is_no_run_is_refused(tmp_path, make, expected):
     make(tmp_path / "nothing")
-    assert refusal("--resume", tmp_path / "nothing") == f"{tmp_path}/nothing {expected}" or expected in refusal("--resume", tmp_path / "nothing")
+    assert refusal("--resume", tmp_path / "nothing").startswith(f"{tmp_path}/nothing {expected}")
 
 
 @pytest.mark.parametrize("arguments", [[LONG, *NOBODY_TALKS, "turns=8"], ["turns=8"]])
