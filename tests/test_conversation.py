@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from scenarios import personas as people
 from scenarios.records import derive_seed
 from scenarios.schema import load_scenario
 
+ROOT = Path(__file__).parents[1]
 SCENARIO = """
 name: small
 seed: 7
@@ -106,13 +109,18 @@ def _digest(*parts) -> int:
 
 @pytest.fixture
 def play(tmp_path):
-    def make(earlier=(), *, conversations=2, turns=6, side_by_side=32, judges=None, trouble=(), overrides=()) -> Play:
+    @cache
+    def scene(conversations=2, turns=6, side_by_side=32, overrides=()):
         path = tmp_path / "small.yaml"
-        townsfolk = people.__file__.replace("personas.py", "personas/townsfolk.yaml")
+        townsfolk = ROOT / "scenarios/personas/townsfolk.yaml"
         path.write_text(SCENARIO.format(conversations=conversations, turns=turns, side_by_side=side_by_side, personas=townsfolk))
-        scenario, log = load_scenario(path, overrides), []
+        scenario = load_scenario(path, overrides)
+        return scenario, graphs.build(scenario), people.cast(scenario)
+
+    def make(earlier=(), *, judges=None, trouble=(), **how) -> Play:
+        log = []
         seats = {"assistant": Echo("assistant", log), "user": Echo("user", log, frozenset(trouble))}
-        return Play(scenario, graphs.build(scenario), people.cast(scenario), seats, judges or [Finds()], Usage, stored(earlier))
+        return Play(*scene(**how), seats, judges or [Finds()], Usage, stored(earlier))
 
     return make
 
@@ -210,13 +218,13 @@ def test_run_in_which_every_dialogue_fails_ends(play):
 
 @pytest.mark.parametrize(("every", "turns"), [(1, [0, 1, 2, 3, 4, 5]), (3, [0, 2, 5]), (4, [0, 3]), (100, [0])])
 def test_questions_come_after_the_first_line_and_every_n(play, every, turns):
-    played = play(overrides=[f"measure.questions_every={every}"])
+    played = play(overrides=(f"measure.questions_every={every}",))
     asked = [event["turn"] for event in played.events() if event["event"] == "judged" and event["by"] == "questions" and event["conversation"] == 0]
     assert asked == turns
 
 
 def test_no_questions_are_asked_where_nobody_wants_the_answers(play):
-    played = play(overrides=["measure.metrics=[prompt_to_line]"])
+    played = play(overrides=("measure.metrics=[prompt_to_line]",))
     assert "questions" not in {event.get("by") for event in played.events()}
     assert calls(played, "ask") == []
 
@@ -229,7 +237,7 @@ def test_both_seats_are_asked_about_all_facts_of_their_own(play):
 
 
 def test_questions_leave_the_dialogue_as_it_was(play):
-    often, never = play(overrides=["measure.questions_every=1"]), play(overrides=["measure.metrics=[prompt_to_line]"])
+    often, never = play(overrides=("measure.questions_every=1",)), play(overrides=("measure.metrics=[prompt_to_line]",))
     assert [e["text"] for e in often.events() if e["event"] == "line"] == [e["text"] for e in never.events() if e["event"] == "line"]
 
 
@@ -303,4 +311,4 @@ def test_failed_dialogue_is_tried_again_on_resume(play):
     rest = plain(play([event | {"seconds": 1.0} for event in broken]).events())
     assert lines(rest) == [(1, 3), (1, 4), (1, 5)]
     assert [(e["conversation"], e["status"]) for e in rest if e["event"] == "conversation"] == [(1, "finished")]
-    assert lines(broken) + lines(rest) != [] and sorted(lines(broken) + lines(rest)) == [(c, t) for c in range(2) for t in range(6)]
+    assert sorted(lines(broken) + lines(rest)) == [(c, t) for c in range(2) for t in range(6)]

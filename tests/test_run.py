@@ -157,7 +157,7 @@ def test_json_is_one_object_that_any_reader_takes(tmp_path):
     def refuse(constant: str):
         raise AssertionError(f"{constant} is not JSON")
 
-    played = play(tmp_path, LONG, *NOBODY_TALKS, "turns=6", "--json")
+    played = play(tmp_path, LONG, *NOBODY_TALKS, 'seats.user.script=["What weather!"]', "turns=6", "--json")
     told = json.loads(played.stdout, parse_constant=refuse)
     found = pl.read_parquet(played.path / "metrics.parquet")
     assert (told["run"], played.stderr) == (str(played.path), "")
