@@ -194,12 +194,13 @@ def choose_dtype(dtype: str = "auto", device: str = "cpu"):
     return torch.bfloat16 if fast else torch.float32
 
 
-def load(name: str, dtype: str = "auto", device: str = "auto") -> LoadedModel:
-    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention."""
+def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = True) -> LoadedModel:
+    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention. `packed`: see `agents.packed`."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from agents import attention
     from agents.chat import from_tokenizer
+    from agents.packed import pack
     from agents.protocol import EngineInfo
 
     attention.register()
@@ -211,6 +212,8 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> LoadedModel:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True, trust_remote_code=False,
                                                  attn_implementation=attention.NAME)
     model = model.to(device).eval().requires_grad_(False)
+    if packed:
+        pack(model)
     config = model.config.get_text_config()
     info = EngineInfo(name, str(model.device), str(chosen).removeprefix("torch."), context_length(config),
                       sum(p.numel() for p in model.parameters()), from_tokenizer(tokenizer))

@@ -40,7 +40,7 @@ def measure(way: str, sizes: Sizes, args) -> dict:
     from agents.models import load, use_all_cores
 
     use_all_cores()
-    loaded = load(args.model, args.dtype, args.device)
+    loaded = load(args.model, args.dtype, args.device, packed=way == "engine")
     return {"ceilings": _ceilings, "generate": _notebook, "engine": _engine}[way](loaded, sizes)
 
 
