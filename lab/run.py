@@ -177,7 +177,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
     def tell(kind: str, **rest: object) -> None:
         _show(store, monitor, {"event": kind, **rest})
 
-    earlier = stored(store.earlier)
+    earlier, failures = stored(store.earlier), {}
     for event in store.earlier:
         apply(monitor.state, event)
     tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
@@ -191,14 +191,19 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
         for event in wired.play.events():
             _show(store, monitor, event)
             store.maybe_flush()
+            if event["event"] == "conversation" and event["status"] == "failed":
+                failures[event["conversation"]] = event["reason"]
     tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
     frames, how = store.frames(), scenario.measure
     found = measure(frames["turns"], frames["judgements"], metrics=how.metrics, window=how.window, confidence=how.confidence,
                     resamples=how.resamples, seed=scenario.seed)
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
-    store.update_manifest(status="finished")  # which is what the report is to say
+    all_failed = len(failures) == scenario.conversations
+    store.update_manifest(status="failed" if all_failed else "finished")  # which is what the report is to say
     write_report(store.path)
+    if all_failed:
+        raise ValueError(f"every conversation failed, #0 because {failures[0]}; --resume tries them again")
 
 
 def _tell_plan(scenario: Scenario) -> None:

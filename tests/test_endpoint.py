@@ -124,6 +124,20 @@ def test_a_failing_request_is_trouble_for_its_conversation_only():
     assert [len(messages) for messages in seat._messages.values()] == [1, 1], "a line that was not said is in no view"
 
 
+def test_a_run_in_which_every_conversation_fails_has_failed_and_says_why(tmp_path):
+    broken = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=broken.serve_forever, daemon=True).start()
+    both = [f"seats.{seat}.endpoint=http://127.0.0.1:{broken.server_port}/400" for seat in ("user", "assistant")]
+    done = subprocess.run([sys.executable, "-m", "lab.run", "scenarios/long_dialogue.yaml", "conversations=2", "turns=4", *both,
+                           "--display", "none", "--runs", str(tmp_path)], capture_output=True, text=True, timeout=120)
+    broken.shutdown()
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and "every conversation failed" in done.stderr and "planted" in done.stderr
+    run = next(tmp_path.iterdir())
+    assert json.loads((run / "manifest.json").read_text())["status"] == "failed"
+    assert pl.read_parquet(run / "turns.parquet")["turn"].to_list() == [0, 0], "the ready greetings are kept"
+
+
 def test_a_server_that_is_not_there_is_refused_in_one_sentence():
     with pytest.raises(ValueError, match=r"endpoint http://127\.0\.0\.1:\d+/v1 does not answer .*expected an OpenAI-compatible server"):
         endpoint.check(f"http://127.0.0.1:{free_port()}/v1", "any")
