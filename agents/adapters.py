@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from agents.models import LoadedModel, check_adapter
 
@@ -28,13 +28,18 @@ class Adapters:
         from safetensors.torch import load_file
 
         path = check_adapter(folder)
-        config = PeftConfig.from_pretrained(path)
+        try:
+            config = PeftConfig.from_pretrained(path)
+            tensors = load_file(Path(path) / "adapter_model.safetensors")
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            reason = (str(error).strip() or "no message").splitlines()[0][:200]
+            raise ValueError(f"adapter {folder!r} could not be read ({type(error).__name__}: {reason}); expected a folder that PEFT saved"
+                             ) from error
         if problem := _misfit(self.loaded.model, config, path):
             raise ValueError(f"adapter {folder!r} does not fit {self.loaded.info.model!r} (it was made for "
                              f"{config.base_model_name_or_path!r}): {problem}")
         name = f"adapter_{len(self._names):03d}"  # of one length, since transformers looks for names inside of names
-        self.loaded.model.load_adapter(peft_config=config, adapter_state_dict=load_file(Path(path) / "adapter_model.safetensors"),
-                                       adapter_name=name)
+        self.loaded.model.load_adapter(peft_config=config, adapter_state_dict=tensors, adapter_name=name)
         self.loaded.model.eval().requires_grad_(False)
         self._names[folder] = self._worn = name
 

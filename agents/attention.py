@@ -37,7 +37,7 @@ class Slab:
         return self.layers[index]
 
     def grow(self, capacity: int) -> None:
-        """Make room for longer rows. Copies what is there; doubling keeps the copies to one a token over a branch's life."""
+        """Make room for longer rows. Copies what is there; room for a quarter more each time keeps the copies few."""
         def longer(old: torch.Tensor) -> torch.Tensor:
             new = old.new_zeros((*old.shape[:2], capacity, old.shape[3]))
             new[:, :, : self.capacity] = old

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+DATE = "26 Jul 2024"  # for templates that tell the date: the same dialogue must read the same on any day
 MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
 
@@ -21,6 +22,13 @@ class ChatFormat:
     after_system: str  # between the system text and the first heard message
     before_said: str  # between what was heard and what is said
     after_said: str  # between what was said and what is heard next
+    specials: tuple[str, ...] = ()  # the model's control tokens, which nobody's words may hold
+
+    def words(self, text: str) -> str:
+        """Text from outside (another speaker, a file) without control tokens, so that it cannot pass for a turn of its own."""
+        for special in self.specials:
+            text = text.replace(special, " ")
+        return text
 
     @staticmethod
     def plain() -> ChatFormat:
@@ -31,7 +39,7 @@ class ChatFormat:
 def from_tokenizer(tokenizer) -> ChatFormat:
     """Cut the tokenizer's template at placeholders. ValueError where it does not render user/assistant turns in order."""
     if not getattr(tokenizer, "chat_template", None):
-        return replace(ChatFormat.plain(), opening=_beginning(tokenizer))
+        return replace(ChatFormat.plain(), opening=_beginning(tokenizer), specials=_specials(tokenizer))
     system, first, said, second = MARKS
     turns = [("user", first), ("assistant", said), ("user", second)]
     text = _render(tokenizer, [("system", system), *turns])
@@ -44,7 +52,7 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     after_system, rest = rest.split(first)
     before_said, rest = rest.split(said)
     after_said, _ = rest.split(second)
-    return ChatFormat(opening, after_system, _last_cue(tokenizer, before_said), after_said)
+    return ChatFormat(opening, after_system, _last_cue(tokenizer, before_said), after_said, _specials(tokenizer))
 
 
 def _in_order(text: str | None) -> bool:
@@ -59,6 +67,12 @@ def _last_cue(tokenizer, in_history: str) -> str:
     return text.split(MARKS[1])[1] if text and MARKS[1] in text else in_history
 
 
+def _specials(tokenizer) -> tuple[str, ...]:
+    """Longest first, so that one that holds another goes as a whole."""
+    added = [token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special]
+    return tuple(sorted({*added, *getattr(tokenizer, "all_special_tokens", ())}, key=len, reverse=True))
+
+
 def _beginning(tokenizer) -> str:
     """The token that the tokenizer puts at the head of every text, where it does."""
     begins = tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
@@ -70,6 +84,6 @@ def _render(tokenizer, messages: list[tuple[str, str]], cue: bool = False) -> st
 
     try:
         return tokenizer.apply_chat_template([{"role": role, "content": content} for role, content in messages],
-                                             tokenize=False, add_generation_prompt=cue, enable_thinking=False)
+                                             tokenize=False, add_generation_prompt=cue, enable_thinking=False, date_string=DATE)
     except TemplateError:  # the template's own way of saying that it knows no such role
         return None

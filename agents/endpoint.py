@@ -7,6 +7,7 @@ without ids, and a seat here cannot be asked by forced choice. What it cannot do
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ RETRIES = 4  # of the client, with exponential backoff and jitter
 TIMEOUT_S = 120.0
 CHECK_TIMEOUT_S = 5.0
 AT_ONCE = 16  # requests under way
+NO_ANSWER = (AttributeError, IndexError, TypeError, ValueError)  # what the client raises on a page that is no API's answer
 
 
 def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
@@ -37,8 +39,10 @@ def check(endpoint: str, model: str) -> None:
     except APIStatusError as error:
         if error.status_code in (401, 403):
             raise ValueError(f"endpoint {endpoint} refuses us ({_reason(error)}); expected a key in OPENAI_API_KEY") from None
-        return  # it is there, and many servers list no models
-    except OpenAIError as error:
+        if error.status_code == 404 and not endpoint.rstrip("/").endswith("/v1"):
+            raise ValueError(f"endpoint {endpoint} has no models to list; did you mean {endpoint.rstrip('/')}/v1?") from None
+        return  # it is there, and some servers list no models
+    except (OpenAIError, *NO_ANSWER) as error:
         raise ValueError(f"endpoint {endpoint} does not answer ({_reason(error)}); expected an OpenAI-compatible server, "
                          "such as http://127.0.0.1:8000/v1") from None
     if served and model not in served and not os.path.isdir(model):
@@ -90,9 +94,10 @@ class EndpointSeat:
             answer = self.client.chat.completions.create(
                 model=self.model, messages=_with_cue(self._messages[conversation], cue), temperature=sampling.temperature,
                 top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=cue.seed % 2**31)
-        except APIError as error:
+            said = answer.choices[0].message.content or ""
+        except (APIError, *NO_ANSWER) as error:
             return Trouble(f"the endpoint failed: {_reason(error)}")
-        text = (answer.choices[0].message.content or "").strip() if answer.choices else ""
+        text = first_sentences(said.strip(), sampling.sentences)
         tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
         return Utterance(text, tokens)
 
@@ -114,6 +119,12 @@ def _with_cue(messages: list[dict[str, str]], cue: Cue) -> list[dict[str, str]]:
     if silence:
         return [*messages, {"role": "user", "content": silence + direction}]
     return [*messages[:-1], {"role": "user", "content": messages[-1]["content"] + direction}]
+
+
+def first_sentences(text: str, most: int | None) -> str:
+    """The text up to the end of its sentence number `most`: a server knows tokens only."""
+    ends = [match.end() for match in re.finditer(r"[.!?…]+[\"'”’)]*(?=\s|$)", text)]
+    return text[: ends[most - 1]] if most is not None and len(ends) >= most else text
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
 
 from agents.protocol import EngineInfo, Sample, Sampling, Usage
 
@@ -126,7 +126,9 @@ class HostedEngine:
                     self._reopen()
                 answer = ray.get(ask())
                 break
-            except RayActorError as death:
+            except RayTaskError:
+                raise  # the actor lives; what it was asked went wrong in a way nobody foresaw
+            except RayError as death:
                 reason = str(death).strip().splitlines()[0][:200]
                 self._before, self._latest = self._before.plus(self._latest), Usage()
                 self.actor, self._lost = self._start(), True

@@ -14,6 +14,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,12 +141,26 @@ def _converted(file: Path, sha256: str | None) -> Path:
         return folder
     if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
         raise ValueError(f"{file} has sha256 {found}; expected {sha256} ({EMBEDDED_INSTALL})")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        _dequantise(file, Path(scratch) / "model")
-        if not folder.exists():
-            shutil.move(Path(scratch) / "model", folder)
+    with _readable(str(file)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            _dequantise(file, Path(scratch) / "model")
+            if not folder.exists():
+                shutil.move(Path(scratch) / "model", folder)
     return folder
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turns what libraries raise on damaged, incomplete or unknown files, or a full disk, into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or "no message").splitlines()[0][:300]
+        raise ValueError(f"model {name!r} could not be loaded ({type(error).__name__}: {reason}); expected a causal language model "
+                         "that transformers knows, with all its files, and room for it in memory and on disk") from error
 
 
 def _dequantise(file: Path, folder: Path) -> None:
@@ -195,7 +211,10 @@ def choose_dtype(dtype: str = "auto", device: str = "cpu"):
 
 
 def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = True) -> LoadedModel:
-    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention. `packed`: see `agents.packed`."""
+    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention. `packed`: see `agents.packed`.
+
+    ValueError where the files are damaged, incomplete, or need a package that is not there.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from agents import attention
@@ -207,11 +226,14 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     folder = local_folder(name)
     device = choose_device(device)
     chosen = choose_dtype(dtype, device)
-    check_layers(name, AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config())
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True, trust_remote_code=False,
-                                                 attn_implementation=attention.NAME)
-    model = model.to(device).eval().requires_grad_(False)
+    with _readable(name):
+        layers = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    check_layers(name, layers)
+    with _readable(name):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True, trust_remote_code=False,
+                                                     attn_implementation=attention.NAME)
+        model = model.to(device).eval().requires_grad_(False)
     if packed:
         pack(model)
     config = model.config.get_text_config()

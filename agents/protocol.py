@@ -25,11 +25,11 @@ class Sampling:
 
     seed: int
     max_tokens: int = 48
-    min_tokens: int = 1  # no stop token before that many: an empty line is no line
     temperature: float = 0.8  # 0: greedy
     top_k: int = 50  # 0: whole vocabulary
     top_p: float = 1.0
     sentences: int | None = None  # stop once that many sentences have ended
+    min_tokens: int = 1  # no stop token before that many: an empty line is no line
 
 
 @dataclass(frozen=True)

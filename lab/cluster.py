@@ -78,14 +78,21 @@ def _connect(address: str, engines: int) -> None:
     if address == "local":
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else that runs here starve the engines
         cpus = max(engines, len(os.sched_getaffinity(0)))  # an engine that gets none would be waited for without end
-        ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        try:
+            ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+            raise ValueError(f"Ray could not start here ({_first_line(error)}); expected room in /dev/shm and /tmp, or --address none"
+                             ) from None
         return
     root = Path(__file__).parent.parent
     try:
         ray.init(address=address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise ValueError(f"no Ray cluster answers at {address!r} ({reason}); expected {FORMS}") from None
+        raise ValueError(f"no Ray cluster answers at {address!r} ({_first_line(error)}); expected {FORMS}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0][:200]
 
 
 def _hosted(made: list, model: str, dtype: str, device: str, engines: int, on_recovery: Callable[[str], None]) -> Engine:

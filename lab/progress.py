@@ -35,7 +35,6 @@ class Dialogue:
     cast: dict[str, str] = field(default_factory=dict)  # seat -> persona id
     lines: dict[int, dict] = field(default_factory=dict)  # turn -> line event
     node: str = ""
-    fact: str | None = None
     status: str = "waiting"  # waiting, playing, finished, failed
     reason: str | None = None
     marks: dict[int, list[Contradiction]] = field(default_factory=dict)  # turn -> contradictions of that line
@@ -230,8 +229,7 @@ def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
 
 
 def _walk(state: State, event: dict) -> None:
-    dialogue = _dialogue(state, event["conversation"])
-    dialogue.node, dialogue.fact = event["node"], event.get("fact")
+    _dialogue(state, event["conversation"]).node = event["node"]
 
 
 def _conversation(state: State, event: dict) -> None:

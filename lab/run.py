@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +96,7 @@ def _resumed(args: argparse.Namespace) -> Scenario:
     from lab.store import read_manifest
     from scenarios.schema import difference, load_scenario
 
-    digest = read_manifest(args.resume)["digest"]
+    digest = read_manifest(args.resume).get("digest")
     kept = Path(args.resume) / "scenario.yaml"
     if args.scenario or args.overrides or args.limit is not None:
         if not args.scenario:
@@ -122,23 +123,27 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
     from lab.store import read_frames
 
     console = Console(file=screen)
-    status, reason = "failed", "stopped by an error nobody foresaw; its traceback was printed"
     with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
         try:
             _perform(args, scenario, store, monitor)
             status, reason = "finished", None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
             status, reason = "interrupted", "stopped by hand; --resume goes on from the last line"
         except ValueError as error:
             status, reason = "failed", str(error)
-        finally:
-            status, reason = _end(store, monitor, status, reason)
+        except Exception as error:  # the one place where what nobody foresaw becomes data
+            traceback.print_exc()  # to the log
+            told = (str(error).strip() or "no message").splitlines()[-1][:300]
+            status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
+        status, reason = _end(store, monitor, status, reason)
     if status == "failed":
         print(f"lab.run: {reason}", file=errors)
         return 2
     if status == "interrupted":
         if args.display != "none" and not args.json:
-            console.print(f"Interrupted. Every finished line is kept: python -m lab.run --resume {store.path}", soft_wrap=True)
+            with contextlib.suppress(BrokenPipeError, SystemExit):
+                console.print(f"Interrupted. Every finished line is kept: python -m lab.run --resume {store.path}", soft_wrap=True,
+                              markup=False)
         return INTERRUPTED
     frames = read_frames(store.path)
     if args.json:
@@ -172,6 +177,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
     from lab.conversation import stored
     from lab.monitor import apply
     from lab.report import write_report
+    from lab.store import now
     from metrics.measure import measure
 
     def tell(kind: str, **rest: object) -> None:
@@ -200,7 +206,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
     all_failed = len(failures) == scenario.conversations
-    store.update_manifest(status="failed" if all_failed else "finished")  # which is what the report is to say
+    store.update_manifest(status="failed" if all_failed else "finished", finished=now())  # which is what the report is to say
     write_report(store.path)
     if all_failed:
         raise ValueError(f"every conversation failed, #0 because {failures[0]}; --resume tries them again")
@@ -228,12 +234,12 @@ def _aside(log: Path) -> Iterator[tuple[object, object]]:
     try:
         yield tuple(streams)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, stream in enumerate(streams, start=1):
-            stream.flush()
-            os.dup2(stream.fileno(), number)
-            stream.close()
+        for number, (stream, ours) in enumerate(zip(streams, (sys.stdout, sys.stderr), strict=True), start=1):
+            with contextlib.suppress(OSError):  # a full disk, or a reader that has gone
+                ours.flush()
+            os.dup2(kept[number - 1], number)
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
 if __name__ == "__main__":

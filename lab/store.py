@@ -49,7 +49,7 @@ def create(runs_dir: str | Path, scenario_name: str, scenario_yaml: str, seed: i
     manifest = {
         "run_id": path.name, "status": "running", "reason": None, "scenario": scenario_name, "digest": digest,
         "seed": seed, "versions": _versions(), "git_revision": git_revision(), "device": device, "dtype": dtype,
-        "models": {}, "started": _now(), "finished": None, "resumed": [], "counts": {}, "tokens": {}, "seconds": {},
+        "models": {}, "started": now(), "finished": None, "resumed": [], "counts": {}, "tokens": {}, "seconds": {},
         **fields}
     lock = _hold(path)
     try:
@@ -75,7 +75,7 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
         if good < len(data):
             os.truncate(path / EVENTS, good)
         manifest |= {"status": "running", "reason": None, "finished": None,
-                     "resumed": [*manifest.get("resumed", []), _now()]}
+                     "resumed": [*manifest.get("resumed", []), now()]}
         return RunStore(path, manifest, lock, events)
     except OSError as error:
         os.close(lock)
@@ -153,7 +153,7 @@ class RunStore:
 
         Raises StoreError where it cannot; the file then ends with the event before.
         """
-        event = {"event": event["event"], "time": event.get("time") or _now(), **event}
+        event = {"event": event["event"], "time": event.get("time") or now(), **event}
         if self._events < 0:
             raise ValueError(f"{self.path} is closed; open_for_resume opens it again")
         size = os.fstat(self._events).st_size
@@ -210,7 +210,7 @@ class RunStore:
             raise ValueError(f"a run cannot end as {status!r}; expected one of {', '.join(STATUSES)}")
         try:
             self.write_frames(**({} if metrics is None else {"metrics": metrics}))
-            self.update_manifest(status=status, reason=reason, finished=_now(), **fields)
+            self.update_manifest(status=status, reason=reason, finished=now(), **fields)
         finally:
             self.close()
 
@@ -256,7 +256,8 @@ def _versions() -> dict[str, str | None]:
     return versions
 
 
-def _now() -> str:
+def now() -> str:
+    """UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 

@@ -117,6 +117,12 @@ def _likelihood(scenario: Scenario, engines: dict[str, Engine], cast: Sequence[d
 JUDGES = {"ledger": _ledger, "likelihood": _likelihood}
 
 
+def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
+    """Tokens of the longest line that the seat may say: a model's, or one of its script's."""
+    script = scenario.seats[seat].script
+    return max(len(ids) for ids in engine.encode(script)) if script else scenario.seats[seat].max_tokens
+
+
 def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
     """Refuse a dialogue whose longest form would not fit the seat's model."""
     spec = scenario.seats[seat]
@@ -125,8 +131,8 @@ def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cas
     engine = engines[_base(spec.model)]
     card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
     directed = any(seat in node.direct for node in scenario.graph.nodes.values())
-    mine, theirs = (scenario.seats[name].max_tokens + SPARE for name in SEATS)
-    longest = card + 100 + -(-scenario.turns // 2) * (mine + theirs + DIRECTION_TOKENS * directed)
+    lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
+    longest = card + 100 + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed)
     if longest > engine.info().context:
         raise ValueError(f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "
                          f"{engine.info().context}; expected fewer turns or a smaller max_tokens")

@@ -9,7 +9,7 @@ the graph and are not counted here: one odd line contradicts as many lines as ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import networkx
 import numpy as np
@@ -18,14 +18,8 @@ import polars as pl
 from metrics import NAN, frame, stacked
 from metrics.reductions import for_group, groups, interval_row, labelled
 from metrics.statistics import clustered_statistic
-from scenarios.records import Judgement
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
-
-
-def spans_of(judgements: Iterable[Judgement]) -> dict[Key, tuple[int, int]]:
-    """The spans that frames do not hold, by (conversation, turn, metric, judge, against)."""
-    return {(j.conversation, j.turn, j.metric, j.judge, j.against): tuple(j.span) for j in judgements if j.span is not None}
 
 
 def graph(

@@ -7,11 +7,10 @@ none of whose edges apply keeps the talk where it is.
 
 from __future__ import annotations
 
-import math
 import random
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import networkx as nx
 
@@ -39,15 +38,6 @@ PLACEHOLDERS: dict[str, Callable[[Persona, Persona, Fact | None], str]] = {
     "fact.distractor": lambda me, partner, fact: fact.distractors[0],
 }
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-
-
-class Coverage(NamedTuple):
-    """How much of a graph some walks saw. Shares are 0 to 1, NaN where there is nothing to see."""
-
-    nodes: float
-    edges: float  # of (from, to) pairs: two edges between the same nodes count once
-    unvisited_nodes: tuple[str, ...]
-    unvisited_edges: tuple[tuple[str, str], ...]
 
 
 def build(scenario: Scenario) -> nx.MultiDiGraph:
@@ -171,20 +161,6 @@ def fact_for(
     if node.pressure > 0 and last is not None:
         return last
     return pick_fact(partner, asked, *seed_parts)
-
-
-def coverage(graph: nx.MultiDiGraph, walks: Sequence[Sequence[str]]) -> Coverage:
-    """How much of the graph the walks saw; a walk is the node of every line of one conversation, in order."""
-    seen = {node for walk in walks for node in walk}
-    moves = {move for walk in walks for move in zip(walk, walk[1:], strict=False)}
-    edges = list(dict.fromkeys((source, target) for source, target in graph.edges()))
-    nodes_left = tuple(node for node in graph if node not in seen)
-    edges_left = tuple(edge for edge in edges if edge not in moves)
-    return Coverage(_share(nodes_left, graph.nodes), _share(edges_left, edges), nodes_left, edges_left)
-
-
-def _share(left: Sequence, everything: Sequence) -> float:
-    return 1 - len(left) / len(everything) if len(everything) else math.nan
 
 
 def _plain(text: str) -> str:

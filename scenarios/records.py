@@ -7,7 +7,7 @@ token ids it was sampled as, so that no one ever has to tokenise it again.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 ASSISTANT, USER = "assistant", "user"
 SEATS = (USER, ASSISTANT)
@@ -99,15 +99,6 @@ class Judgement:
     verdict: bool | None = None  # True: contradicts
     unscored: str | None = None  # why there is no verdict
     span: tuple[int, int] | None = None  # characters of the line that contradict, end exclusive
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Who sits where in one dialogue, and what was said so far."""
-
-    id: int
-    personas: dict[str, Persona]  # by seat
-    lines: tuple[Line, ...] = field(default=())
 
 
 def derive_seed(*parts: object) -> int:

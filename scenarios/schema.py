@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -45,6 +46,13 @@ def _spoken(text: str) -> str:
 def _endpoint(text: str) -> str:
     if text != "openai" and not text.startswith(("http://", "https://")):
         raise ValueError("expected 'openai' or a URL that starts with http:// or https://")
+    parts = urlsplit(text)
+    try:
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise ValueError("expected a URL whose port is a number") from None
+    if "@" in parts.netloc or parts.query:
+        raise ValueError("expected a URL without a name, password or query; a key belongs in OPENAI_API_KEY")
     return text
 
 
@@ -154,9 +162,9 @@ class Scenario(_Strict):
     def digest(self) -> str:
         """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.
 
-        Where the persona files lie does not matter, what they say of the cast does.
+        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at once.
         """
-        content = self.resolved() | {"personas": [Path(path).name for path in self.personas]}
+        content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "side_by_side": None}
         cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
         text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -169,7 +177,8 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     """
     document = override(read(path), overrides, Scenario)
     scenario = validate(document, Scenario)
-    scenario = scenario.model_copy(update={"personas": _persona_paths(document, scenario, Path(path).parent)})
+    scenario = scenario.model_copy(update={"personas": _persona_paths(document, scenario, Path(path).parent),
+                                           "seats": _seats_anywhere(scenario.seats)})
     try:
         graphs.build(scenario)
         people.cast(scenario)
@@ -197,6 +206,20 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
             raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none", key)
         found.append(str(file.resolve()))
     return found
+
+
+def _seats_anywhere(seats: Seats) -> Seats:
+    """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any node."""
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
+
+    def anywhere(seat: Seat) -> Seat:
+        base, colon, adapter = seat.model.partition(":")
+        model = seat.model if seat.endpoint or base == "embedded" and not colon else (
+            f"{base if base == 'embedded' else absolute(base)}{colon}{absolute(adapter)}")
+        return seat.model_copy(update={"model": model, "adapter": seat.adapter and absolute(seat.adapter)})
+
+    return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

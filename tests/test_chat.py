@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 
+from dataclasses import replace
+
 import pytest
 
 from agents.chat import ChatFormat, from_tokenizer
@@ -63,7 +65,7 @@ def test_a_cue_that_the_history_does_not_keep_is_given_when_it_is_time_to_speak(
 
 def test_without_a_template_a_dialogue_is_a_plain_transcript(embedded):
     form = from_tokenizer(under(embedded, None))
-    assert form == ChatFormat.plain()  # this tokenizer puts nothing at the head of a text
+    assert replace(form, specials=()) == ChatFormat.plain()  # this tokenizer puts nothing at the head of a text
     assert joined(form, None) == f"{SYSTEM}\n\nThem: {HEARD}\nMe:{SAID}\nThem: "
 
 

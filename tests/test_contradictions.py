@@ -10,7 +10,7 @@ import pytest
 from test_ledger import GRACE
 from test_metrics import HOW, JUDGED, judgements_frame, one
 
-from metrics.contradictions import contradictions, graph, spans_of
+from metrics.contradictions import contradictions, graph
 from metrics.judges import Pair
 from metrics.judges.ledger import Ledger
 
@@ -27,7 +27,7 @@ def planted():
     turns = pl.DataFrame(
         [{"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": text} for turn, text in own]
     )
-    return turns, pl.DataFrame(rows, schema=JUDGED), spans_of(judged)
+    return turns, pl.DataFrame(rows, schema=JUDGED), {(j.conversation, j.turn, j.metric, j.judge, j.against): j.span for j in judged if j.span}
 
 
 def test_planted_contradiction_is_found_with_both_turns_and_its_words():

@@ -154,3 +154,30 @@ def test_a_model_that_the_server_does_not_have_is_refused_by_name():
         endpoint.check(f"http://127.0.0.1:{listing.server_port}/v1", "other")
     endpoint.check(f"http://127.0.0.1:{listing.server_port}/v1", "served")
     listing.shutdown()
+
+
+@pytest.mark.parametrize("url, expected", [
+    ("http://127.0.0.1:{port}/web", "did you mean http://127.0.0.1:{port}/web/v1"),
+    ("http://127.0.0.1:{port}/page/v1", "does not answer"),
+])
+def test_an_address_that_is_no_api_is_refused_in_one_sentence(url, expected):
+    class Page(Broken):
+        def do_GET(self):
+            if "page" in self.path:
+                self.answer("<html>a page, not an API</html>")
+            else:
+                self.answer({}, status=404)
+
+    page = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=page.serve_forever, daemon=True).start()
+    with pytest.raises(ValueError) as refused:
+        endpoint.check(url.format(port=page.server_port), "any")
+    page.shutdown()
+    assert expected.format(port=page.server_port) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_servers_line_ends_after_so_many_sentences():
+    text = 'I live here. "Really?" Yes! And so on'
+    assert [endpoint.first_sentences(text, n) for n in (1, 2, 3)] == ["I live here.", 'I live here. "Really?"', 'I live here. "Really?" Yes!']
+    assert endpoint.first_sentences(text, 4) == endpoint.first_sentences(text, None) == text
+    assert endpoint.first_sentences("It costs 3.50 in all. Right", 1) == "It costs 3.50 in all."

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 
@@ -272,18 +271,3 @@ def test_pressing_node_stays_with_the_last_fact_and_others_take_the_next():
     assert graphs.fact_for(nodes["b"], "assistant", GRACE, 0, None, 7, 0) == first
     assert graphs.fact_for(nodes["c"], "assistant", GRACE, 2, second, 7, 0) is None
     assert graphs.fact_for(nodes["a"], "user", GRACE, 2, second, 7, 0) is None
-
-
-def test_coverage_counts_nodes_and_moves():
-    # 3 nodes, 2 seen; edges a-b (twice in the file, one pair), b-a, b-c, c-a: 4 pairs, a-b and b-a walked
-    edges = [A_TO_B | {"says": "x"}, A_TO_B, B_TO_A, {"from": "b", "to": "c"}, {"from": "c", "to": "a"}]
-    graph = build({n: {} for n in "abc"}, edges)
-    seen = graphs.coverage(graph, [["a", "b", "b", "a"], ["a"]])
-    assert seen.nodes == pytest.approx(2 / 3)
-    assert seen.edges == pytest.approx(2 / 4)
-    assert (seen.unvisited_nodes, seen.unvisited_edges) == (("c",), (("b", "c"), ("c", "a")))
-
-
-def test_coverage_of_no_walk_is_zero_and_of_no_edges_is_not_a_number():
-    assert graphs.coverage(build({"a": {}, "b": {}}, [A_TO_B, B_TO_A]), []).nodes == 0
-    assert math.isnan(graphs.coverage(build({"a": {}}, [], turns=1), [["a"]]).edges)

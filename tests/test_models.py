@@ -10,6 +10,7 @@ import torch
 
 from agents import models
 from agents.models import ModelName, choose_device, choose_dtype, load, local_folder, parse
+from agents.packed import pack
 
 
 def one_sentence(error: pytest.ExceptionInfo) -> str:
@@ -150,7 +151,7 @@ def test_a_conversion_that_fails_leaves_no_folder_behind(monkeypatch, tmp_path):
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "small.gguf"
     file.write_bytes(b"one")
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ValueError, match="disk full"):
         local_folder(str(file))
     assert list((tmp_path / "cache" / "gguf").iterdir()) == []
 
@@ -199,3 +200,27 @@ def test_devices_and_dtypes_that_are_not_there_are_refused(monkeypatch):
     for ask, word in ((lambda: choose_device("cuda"), "no CUDA"), (lambda: choose_device("gpu"), "gpu"), (lambda: choose_dtype("int8"), "int8")):
         with pytest.raises(ValueError, match=word):
             ask()
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_damaged_files_are_refused_in_one_sentence(tmp_path, embedded, damaged):
+    tiny.plain(tiny.llama()).save_pretrained(tmp_path)
+    embedded.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / damaged).write_bytes(b"{ cut off")
+    with pytest.raises(ValueError) as refused:
+        load(str(tmp_path))
+    assert str(tmp_path) in str(refused.value) and "could not be loaded" in one_sentence(refused)
+
+
+def test_packed_weights_give_the_same_products():
+    """bfloat16 on the CPU: the same numbers, whatever the number of tokens; with gradients on, the plain weights are used."""
+    torch.manual_seed(0)
+    plain, packed = (torch.nn.Sequential(torch.nn.Linear(64, 96, bias=False, dtype=torch.bfloat16)) for _ in range(2))
+    packed.load_state_dict(plain.state_dict())
+    assert pack(packed) == 1
+    for tokens in (1, 7, 64):
+        x = torch.randn(1, tokens, 64, dtype=torch.bfloat16)
+        with torch.inference_mode():
+            assert torch.allclose(plain(x).float(), packed(x).float(), atol=2e-2)
+        assert torch.equal(plain(x), packed(x))
+    assert pack(tiny.plain(tiny.llama())) == 0, "float32 is left as it is"

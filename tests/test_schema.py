@@ -260,6 +260,29 @@ def test_digest_follows_content_and_cast_but_not_the_layout_of_the_file(small):
     assert len(digest) == 64
 
 
+def test_digest_does_not_follow_how_many_are_played_at_once(small):
+    assert load_scenario(small(), ["side_by_side=2"]).digest() == load_scenario(small(), ["side_by_side=3"]).digest()
+
+
+def test_local_models_and_adapters_mean_the_same_from_any_folder(small, tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    seats = load_scenario(small(), ["seats.user.model=model:lora", "seats.user.adapter=model", "seats.assistant.model=org/name"]).seats
+    assert (seats.user.model, seats.user.adapter) == (f"{tmp_path}/model:lora", f"{tmp_path}/model")
+    assert seats.assistant.model == "org/name"
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?api_key=secret"])
+def test_endpoint_that_carries_a_secret_is_refused(small, url):
+    with pytest.raises(ScenarioError, match="OPENAI_API_KEY"):
+        load_scenario(small(), [f"seats.user.endpoint={url}"])
+
+
+def test_endpoint_whose_port_is_no_number_is_refused(small):
+    with pytest.raises(ScenarioError, match="whose port is a number"):
+        load_scenario(small(), ["seats.user.endpoint=http://127.0.0.1:notaport/v1"])
+
+
 def test_digest_changes_with_what_a_persona_file_says_of_the_cast(small, tmp_path):
     text = PEOPLE.read_text(encoding="utf-8").replace("slots: slots.yaml", f"slots: {PEOPLE.parent / 'slots.yaml'}")
     (tmp_path / "people.yaml").write_text(text, encoding="utf-8")
