@@ -76,7 +76,8 @@ class LiveMonitor:
     def __init__(self, console: Console, path: str = ""):
         self.state = State(path=str(path))
         self._console, self._busy = console, threading.Lock()
-        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=REFRESH_PER_S)
+        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=REFRESH_PER_S,
+                          redirect_stdout=False, redirect_stderr=False)  # what libraries print belongs into the log
 
     def show(self, event: dict) -> None:
         with self._busy:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import time
 
 import polars as pl
@@ -268,6 +269,17 @@ def test_the_full_screen_gives_the_terminal_back_even_after_an_error():
     assert sent.startswith("\x1b[?1049h"), "the other screen is entered"
     assert sent.index("grace") < sent.index("\x1b[?1049l") and "\x1b[?25h" in sent, "left, the cursor shown again"
     assert monitor.state.lines == 4
+
+
+def test_the_full_screen_leaves_other_peoples_printing_alone(capsys):
+    """What Ray and transformers print has to reach the log, which stdout and stderr point to while a run is on."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=30, _environ={"TERM": "xterm"})
+    with LiveMonitor(console, "runs/run-1"):
+        print("noise of a library")
+        print("a warning", file=sys.stderr)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("noise of a library\n", "a warning\n")
+    assert "noise" not in console.file.getvalue()
 
 
 def metric(name: str, seat: str, value: float, low: float, high: float, n: int, judge: str | None = "ledger") -> dict:
