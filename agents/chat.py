@@ -70,7 +70,7 @@ def _last_cue(tokenizer, in_history: str) -> str:
 def _specials(tokenizer) -> tuple[str, ...]:
     """Longest first, so that one that holds another goes as a whole."""
     added = [token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special]
-    return tuple(sorted({*added, *getattr(tokenizer, "all_special_tokens", ())}, key=len, reverse=True))
+    return tuple(sorted({*added, *getattr(tokenizer, "all_special_tokens", ())}, key=lambda token: (-len(token), token)))
 
 
 def _beginning(tokenizer) -> str:
