@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from agents.errors import first_line, reason
 from agents.models import LoadedModel, check_adapter
 
 SHARED = ("embed_tokens", "lm_head")  # PEFT sometimes saves a copy of the base's own beside the adapter
@@ -32,9 +33,7 @@ class Adapters:
             config = PeftConfig.from_pretrained(path)
             tensors = load_file(Path(path) / "adapter_model.safetensors")
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            reason = (str(error).strip() or "no message").splitlines()[0][:200]
-            raise ValueError(f"adapter {folder!r} could not be read ({type(error).__name__}: {reason}); expected a folder that PEFT saved"
-                             ) from error
+            raise ValueError(f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved") from error
         if problem := _misfit(self.loaded.model, config, path):
             raise ValueError(f"adapter {folder!r} does not fit {self.loaded.info.model!r} (it was made for "
                              f"{config.base_model_name_or_path!r}): {problem}")
@@ -68,7 +67,7 @@ def _misfit(model, config, folder: str) -> str:
     try:
         inject_adapter_in_model(config, shadow, "default")
     except ValueError as error:
-        return str(error).strip().split("\n")[0][:300]
+        return first_line(error, 300)
     wanted = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(
         shadow, adapter_name="default", save_embedding_layers=False).items()}
     with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:

@@ -11,12 +11,15 @@ behind the prefix, each sees its ancestors only, and the next pass overwrites th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
+
+from agents import kernels
 
 NAME = "branches"
 
@@ -43,37 +46,77 @@ class Slab:
             new[:, :, : self.capacity] = old
             return new
 
-        self.layers = {i: (longer(k), longer(v)) for i, (k, v) in self.layers.items()}
+        for i, (keys, values) in self.layers.items():  # layer by layer: never twice the whole
+            self.layers[i] = longer(keys), longer(values)
         self.capacity = capacity
 
 
 @dataclass(frozen=True)
 class Look:
-    """Some tokens of the pass and the rows they look at. Decoding: many rows, one token each. Reading: one row, many tokens."""
+    """Some tokens of the pass and the rows they look at: R rows with n tokens each, padded where some have fewer."""
 
     slab: Slab
     rows: slice  # R rows of the slab
-    tokens: slice | torch.Tensor  # R * n positions in the pass, row by row
+    tokens: slice  # their places in the pass, row by row
     length: int  # how much of the rows is looked at
     mask: torch.Tensor  # (R, n, length) bool, True where a token may look
     positions: torch.Tensor  # (R, n): each token's position
     kept: torch.Tensor  # (R, length): position held at each place of the row
+    held: torch.Tensor | None = None  # (R * n,) bool, False at padding; None where there is none
+
+    def to(self, device: torch.device) -> Look:
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)})
+
+    def seen(self, window: int | None) -> torch.Tensor:
+        """(R, n, length) bool, within a sliding window where there is one."""
+        if window is None:
+            return self.mask
+        return self.mask & (self.positions[:, :, None] - self.kept[:, None, :] < window)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Decoding: many rows, one token each, which is written at the end of its row's first `lengths` places and sees them."""
+
+    slab: Slab
+    rows: np.ndarray  # (R,) int64, rising; without gaps where torch's attention is to look
+    tokens: slice
+    lengths: np.ndarray  # (R,) int64
+    held: None = None  # never padded
+
+    @property
+    def length(self) -> int:
+        return int(self.lengths.max())
+
+    def starts(self, window: int | None) -> np.ndarray:
+        """(R,): the first place that each token sees."""
+        return np.zeros_like(self.lengths) if window is None else np.maximum(self.lengths - window, 0)
+
+    def seen(self, window: int | None) -> torch.Tensor:
+        """(R, 1, length) bool."""
+        places = np.arange(self.length)
+        return torch.from_numpy((places < self.lengths[:, None]) & (places >= self.starts(window)[:, None]))[:, None]
 
 
 @dataclass(frozen=True)
 class Write:
-    """Where the pass's keys and values are kept: token t of `tokens` goes to (rows[t], places[t])."""
+    """Where keys and values are kept that looks will see: token t of `tokens` goes to (rows[t], places[t])."""
 
     slab: Slab
-    tokens: slice | torch.Tensor
+    tokens: slice
     rows: torch.Tensor
     places: torch.Tensor
+
+    def to(self, device: torch.device) -> Write:
+        return replace(self, rows=self.rows.to(device), places=self.places.to(device))
 
 
 @dataclass(frozen=True)
 class Pass:
+    """What is written first, then who sees what; a glance writes its own tokens."""
+
     writes: tuple[Write, ...]
-    looks: tuple[Look, ...]
+    looks: tuple[Look | Glance, ...]
     masks: dict = field(default_factory=dict)  # (look, window) -> additive mask, shared by all layers
 
 
@@ -90,26 +133,43 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
         keys[write.rows, :, write.places] = key[0, :, write.tokens].transpose(0, 1)
         values[write.rows, :, write.places] = value[0, :, write.tokens].transpose(0, 1)
     for number, look in enumerate(plan.looks):
-        keys, values = (kept[look.rows, :, : look.length] for kept in look.slab.layers[module.layer_idx])  # (R, Hkv, L, D)
-        rows, kv_heads, _, width = keys.shape
-        groups, n = query.shape[1] // kv_heads, look.mask.shape[1]
-        q = query[0, :, look.tokens].reshape(kv_heads, groups, rows, n, width).permute(2, 0, 1, 3, 4)
-        q = q.reshape(rows, kv_heads, groups * n, width)
+        asked = query[0, :, look.tokens].transpose(0, 1)  # (tokens, H, D)
+        keys, values = look.slab.layer(module.layer_idx, key)  # (rows, Hkv, capacity, D)
+        rows = look.rows
+        if isinstance(look, Glance):
+            newest_key, newest_value = (new[0, :, look.tokens].transpose(0, 1) for new in (key, value))  # (R, Hkv, D)
+            if kernels.able(keys):
+                scale = query.shape[3] ** -0.5 if scaling is None else scaling
+                out[look.tokens] = kernels.decode(asked, newest_key, newest_value, keys, values, rows, look.starts(sliding_window),
+                                                  look.lengths, scale, softcap)
+                continue
+            keys[rows, :, look.lengths - 1], values[rows, :, look.lengths - 1] = newest_key, newest_value
+            rows = slice(rows[0], rows[-1] + 1)
         mask = plan.masks.get((number, sliding_window))
         if mask is None:
-            mask = plan.masks[number, sliding_window] = _additive(look, sliding_window, groups, q.dtype)
-        heard = _softcapped(q, keys, values, mask, scaling, softcap) if softcap else scaled_dot_product_attention(
-            q, keys, values, attn_mask=mask, scale=scaling)
-        heard = heard.view(rows, kv_heads, groups, n, width).permute(0, 3, 1, 2, 4)  # (R, n, Hkv, G, D)
-        out[look.tokens] = heard.reshape(rows * n, kv_heads * groups, width)
+            mask = _additive(look.seen(sliding_window).to(query.device), query.shape[1] // keys.shape[1], query.dtype)
+            plan.masks[number, sliding_window] = mask
+        out[look.tokens] = _heard(asked, look.held, keys[rows, :, : look.length], values[rows, :, : look.length], mask, scaling, softcap)
     return out[None], None
 
 
-def _additive(look: Look, window: int | None, groups: int, dtype: torch.dtype) -> torch.Tensor:
+def _heard(asked: torch.Tensor, held: torch.Tensor | None, keys, values, mask, scaling, softcap) -> torch.Tensor:
+    """What tokens (tokens, H, D) take from keys and values (R, Hkv, L, D): (tokens, H, D)."""
+    if held is not None:  # padded to n tokens a row
+        asked = asked.new_zeros(len(held), *asked.shape[1:]).index_put_((held,), asked)
+    rows, kv_heads, _, _ = keys.shape
+    groups = asked.shape[1] // kv_heads
+    q = asked.view(rows, -1, kv_heads, groups, asked.shape[2]).permute(0, 2, 3, 1, 4)  # (R, Hkv, G, n, D)
+    n = q.shape[3]
+    q = q.reshape(rows, kv_heads, groups * n, -1)
+    heard = _softcapped(q, keys, values, mask, scaling, softcap) if softcap else scaled_dot_product_attention(
+        q, keys, values, attn_mask=mask, scale=scaling)
+    heard = heard.view(rows, kv_heads, groups, n, -1).permute(0, 3, 1, 2, 4).reshape(rows * n, kv_heads * groups, -1)
+    return heard if held is None else heard[held]
+
+
+def _additive(seen: torch.Tensor, groups: int, dtype: torch.dtype) -> torch.Tensor:
     """0 where a token may look, -inf elsewhere, repeated for the heads of a group: (R, 1, groups * n, length)."""
-    seen = look.mask
-    if window is not None:
-        seen = seen & (look.positions[:, :, None] - look.kept[:, None, :] < window)
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
     return mask.repeat(1, groups, 1)[:, None]
 

@@ -1,4 +1,5 @@
-"""A seat on an OpenAI-compatible server (vLLM, SGLang, llama.cpp, `transformers serve`, hosted APIs).
+"""A seat on an OpenAI-compatible server that knows words only (llama.cpp, `transformers serve`, hosted APIs); for one that
+knows token ids too, see `agents.served`.
 
 Chat completions carry words, not token ids, and no log-probabilities of words that were not sampled: so lines come back
 without ids, and a seat here cannot be asked by forced choice. What it cannot do is unscored, never guessed.
@@ -7,12 +8,13 @@ without ids, and a seat here cannot be asked by forced choice. What it cannot do
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from agents.errors import reason
 from agents.protocol import Sampling
 from agents.seats import DIRECTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
+from agents.sentences import first_sentences
 
 OPENAI = "openai"  # in a scenario: the server named by OPENAI_BASE_URL, or OpenAI's own
 RETRIES = 4  # of the client, with exponential backoff and jitter
@@ -38,22 +40,23 @@ def check(endpoint: str, model: str) -> None:
         served = [entry.id for entry in client(endpoint, CHECK_TIMEOUT_S, 0).models.list()]
     except APIStatusError as error:
         if error.status_code in (401, 403):
-            raise ValueError(f"endpoint {endpoint} refuses us ({_reason(error)}); expected a key in OPENAI_API_KEY") from None
+            raise ValueError(f"endpoint {endpoint} refuses us ({reason(error)}); expected a key in OPENAI_API_KEY") from None
         if error.status_code == 404 and not endpoint.rstrip("/").endswith("/v1"):
             raise ValueError(f"endpoint {endpoint} has no models to list; did you mean {endpoint.rstrip('/')}/v1?") from None
         return  # it is there, and some servers list no models
     except (OpenAIError, *NO_ANSWER) as error:
-        raise ValueError(f"endpoint {endpoint} does not answer ({_reason(error)}); expected an OpenAI-compatible server, "
+        raise ValueError(f"endpoint {endpoint} does not answer ({reason(error)}); expected an OpenAI-compatible server, "
                          "such as http://127.0.0.1:8000/v1") from None
     if served and model not in served and not os.path.isdir(model):
         raise ValueError(f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}")
 
 
 class EndpointSeat:
-    """A seat whose words come from a server."""
+    """A seat whose words come from a server. `unasked`: why it cannot be asked questions."""
 
-    def __init__(self, endpoint: str, model: str, sampling: Sampling) -> None:
-        self.model, self.sampling = model, sampling
+    def __init__(self, endpoint: str, model: str, sampling: Sampling,
+                 unasked: str = "chat completions give no log-probabilities of given words") -> None:
+        self.model, self.sampling, self.unasked = model, sampling, unasked
         self.client = client(endpoint)
         self._messages: dict[int, list[dict[str, str]]] = {}
 
@@ -80,7 +83,7 @@ class EndpointSeat:
         return dict(said)
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
-        return dict.fromkeys(questions, Trouble("chat completions give no log-probabilities of given words"))
+        return dict.fromkeys(questions, Trouble(self.unasked))
 
     def close(self, conversations: Sequence[int]) -> None:
         for c in conversations:
@@ -96,7 +99,7 @@ class EndpointSeat:
                 top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=cue.seed % 2**31)
             said = answer.choices[0].message.content or ""
         except (APIError, *NO_ANSWER) as error:
-            return Trouble(f"the endpoint failed: {_reason(error)}")
+            return Trouble(f"the endpoint failed: {reason(error)}")
         text = first_sentences(said.strip(), sampling.sentences)
         tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
         return Utterance(text, tokens)
@@ -119,13 +122,3 @@ def _with_cue(messages: list[dict[str, str]], cue: Cue) -> list[dict[str, str]]:
     if silence:
         return [*messages, {"role": "user", "content": silence + direction}]
     return [*messages[:-1], {"role": "user", "content": messages[-1]["content"] + direction}]
-
-
-def first_sentences(text: str, most: int | None) -> str:
-    """The text up to the end of its sentence number `most`: a server knows tokens only."""
-    ends = [match.end() for match in re.finditer(r"[.!?…]+[\"'”’)]*(?=\s|$)", text)]
-    return text[: ends[most - 1]] if most is not None and len(ends) >= most else text
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else 'no message'}"

@@ -16,18 +16,18 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
+from agents import kernels, plans
 from agents.adapters import Adapters
-from agents.attention import Look, Pass, Slab, Write
+from agents.attention import Pass, Slab
 from agents.models import LoadedModel
-from agents.packing import Branch, capacity, passes, portions, runs
+from agents.packing import Branch, capacity, lots_of_trees, passes, portions
 from agents.protocol import EngineInfo, Sample, Sampling, Usage
-from agents.sampling import choose, draws
+from agents.sampling import choose, draws, log_norms
+from agents.sentences import ends_sentence
 from agents.tree import Tree, grow
-
-LOGITS_AT_ONCE = 512  # most positions whose logits over the vocabulary are made float32 at once
-SENTENCE_ENDS = (".", "!", "?", "…", ".\"", "!\"", "?\"", "\n")
 
 
 class LocalEngine:
@@ -40,6 +40,7 @@ class LocalEngine:
         self._names = itertools.count()
         self._usage = Usage()
         self._adapters = Adapters(loaded)
+        self._kernels = kernels.able(self.model.get_input_embeddings().weight)
         self._sentence_end: dict[int, bool] = {}  # of the tokens met so far
 
     def info(self) -> EngineInfo:
@@ -121,12 +122,13 @@ class LocalEngine:
             with same_adapter:
                 self._read([branches[i] for i in group])
                 with self._timed("score"):
-                    for i in group:
-                        branch = self._branches[branches[i]]
-                        trees = [grow(branch.ids[-1], portion) for portion in portions(continuations[i])]
-                        scores[i] = [found for tree in trees for found in self._score_tree(branch, tree)]
-                        self._usage.tokens_new += sum(len(tree.ids) - 1 for tree in trees)
-        return [scores[i] for i in range(len(branches))]
+                    trees = [(i, grow(self._branches[branches[i]].ids[-1], some)) for i in group for some in portions(continuations[i])]
+                    for lot in lots_of_trees(trees, lambda one: branches[one[0]]):
+                        found = self._score_trees([(self._branches[branches[i]], tree) for i, tree in lot])
+                        for (i, tree), by_path in zip(lot, found, strict=True):
+                            scores.setdefault(i, []).extend(by_path)
+                            self._usage.tokens_new += len(tree.ids) - 1
+        return [scores.get(i, []) for i in range(len(branches))]
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
@@ -134,37 +136,30 @@ class LocalEngine:
         """Bring every branch up to its last token but one."""
         with self._timed("read"):
             for batch in passes(self._get(names)):
-                ids, positions, looks, writes = [], [], [], []
                 for piece in batch:
                     self._room(piece.branch, piece.end)
-                    places = torch.arange(piece.start, piece.end)
-                    tokens, kept = slice(len(ids), len(ids) + len(places)), torch.arange(piece.end)
-                    looks.append(self._look(piece.branch, tokens, places, piece.end, kept[None] <= places[:, None], kept))
-                    writes.append(self._write(piece.branch, tokens, places))
-                    ids += piece.branch.ids[piece.start : piece.end]
-                    positions += range(piece.start, piece.end)
-                self._forward(ids, positions, Pass(tuple(writes), tuple(looks)), torch.empty(0, dtype=torch.long))
+                self._forward([token for piece in batch for token in piece.branch.ids[piece.start : piece.end]],
+                              [place for piece in batch for place in range(piece.start, piece.end)],
+                              plans.reading(batch, self.model.device), torch.empty(0, dtype=torch.long))
                 for piece in batch:
                     piece.branch.read = piece.end
 
-    def _score_tree(self, branch: Branch, tree: Tree) -> list[list[float]]:
-        base, n = branch.read, len(tree.ids)
-        self._room(branch, base + n)
-        depths = torch.tensor(tree.depths)
-        sees = torch.cat([torch.ones(n, base, dtype=torch.bool), torch.from_numpy(tree.ancestors)], 1)  # (n, base + n)
-        kept = torch.cat([torch.arange(base), base + depths])
-        look = self._look(branch, slice(0, n), base + depths, base + n, sees, kept)
-        write = self._write(branch, slice(0, n), torch.arange(base, base + n))
-        parents, targets = torch.tensor(tree.parents[1:]), torch.tensor(tree.ids[1:])
-        scored = torch.tensor(tree.scored[1:])
+    def _score_trees(self, trees: list[tuple[Branch, Tree]]) -> list[list[list[float]]]:
+        """log p of each target, by tree and continuation, in one pass."""
+        for branch, tree in trees:
+            self._room(branch, branch.read + len(tree.ids))
+        starts = np.cumsum([0, *(len(tree.ids) for _, tree in trees)])
+        ids = torch.tensor([token for _, tree in trees for token in tree.ids])
+        parents = torch.cat([start + torch.tensor(tree.parents) for start, (_, tree) in zip(starts, trees, strict=False)])
+        scored = torch.tensor([one for _, tree in trees for one in tree.scored])
         wanted, where = parents[scored].unique(return_inverse=True)
-        logits = self._forward(tree.ids, (base + depths).tolist(), Pass((write,), (look,)), wanted)
-        norms = torch.cat([part.float().logsumexp(-1) for part in logits.split(LOGITS_AT_ONCE)])
-        where, targets = where.to(logits.device), targets[scored].to(logits.device)
-        logprobs = torch.zeros(n)
-        logprobs[1:][scored] = (logits[where, targets].float() - norms[where]).cpu()
+        logits = self._forward(ids.tolist(), [branch.read + depth for branch, tree in trees for depth in tree.depths],
+                               plans.scoring(trees, self.model.device), wanted)
+        logprobs = torch.zeros(len(ids))
+        logprobs[scored] = logits[where.to(logits.device), ids[scored].to(logits.device)].float().cpu() - log_norms(logits)[where]
         values = logprobs.tolist()
-        return [[values[node] for node in path] for path in tree.paths]
+        return [[[values[start + node] for node in path] for path in tree.paths]
+                for start, (_, tree) in zip(starts, trees, strict=False)]
 
     # -- decoding --------------------------------------------------------------------------------------------------------
 
@@ -177,7 +172,7 @@ class LocalEngine:
         for step in itertools.count():
             if not going:
                 break
-            logits = self._step([branches[i] for i in going]).float().cpu()  # (B, V)
+            logits = self._step([branches[i] for i in going])  # (B, V)
             chosen, logprobs = choose(logits, [sampling[i] for i in going], [drawn[i][step] for i in going],
                                       self.loaded.stop_ids, step)
             still = []
@@ -201,22 +196,11 @@ class LocalEngine:
     def _step(self, branches: list[Branch]) -> torch.Tensor:
         """Read the last token of each branch; logits of what follows: (B, V)."""
         order = sorted(range(len(branches)), key=lambda i: (id(branches[i].slab), branches[i].row))
-        writes, looks, token = [], [], 0
         ordered = [branches[i] for i in order]
         for branch in ordered:
             self._room(branch, branch.read + 1)
-        for run in runs(ordered):
-            slab, n, lengths = run[0].slab, len(run), torch.tensor([branch.read + 1 for branch in run])
-            longest, rows = int(lengths.max()), slice(run[0].row, run[0].row + n)
-            tokens, kept = slice(token, token + n), torch.arange(longest)
-            mask = kept[None] < lengths[:, None]
-            looks.append(Look(slab, rows, tokens, longest, *(t.to(self.model.device) for t in (
-                mask[:, None], lengths[:, None] - 1, kept.expand(n, -1)))))
-            writes.append(Write(slab, tokens, torch.arange(rows.start, rows.stop, device=self.model.device),
-                                (lengths - 1).to(self.model.device)))
-            token += n
         logits = self._forward([branch.ids[-1] for branch in ordered], [branch.read for branch in ordered],
-                               Pass(tuple(writes), tuple(looks)), torch.arange(token))
+                               plans.decoding(ordered, gaps=self._kernels), torch.arange(len(ordered)))
         for branch in ordered:
             branch.read += 1
         back = torch.empty(len(order), dtype=torch.long)
@@ -225,7 +209,7 @@ class LocalEngine:
 
     def _ends_sentence(self, token: int) -> bool:
         if token not in self._sentence_end:
-            self._sentence_end[token] = self.tokenizer.decode([token]).rstrip(" ").endswith(SENTENCE_ENDS)
+            self._sentence_end[token] = ends_sentence(self.tokenizer.decode([token]))
         return self._sentence_end[token]
 
     # -- one pass --------------------------------------------------------------------------------------------------------
@@ -234,19 +218,13 @@ class LocalEngine:
         """Logits (len(wanted), V) at the wanted places of the pass."""
         device = self.model.device
         self._usage.tokens_computed += len(ids)
-        out = self.model(input_ids=torch.tensor([ids], device=device), position_ids=torch.tensor([positions], device=device),
-                         use_cache=False, logits_to_keep=wanted.to(device), plan=plan)
+        try:
+            out = self.model(input_ids=torch.tensor([ids], device=device), position_ids=torch.tensor([positions], device=device),
+                             use_cache=False, logits_to_keep=wanted.to(device), plan=plan)
+        except torch.OutOfMemoryError:
+            raise ValueError(f"no memory is left on {device} for {len(ids)} more tokens of {self.loaded.info.model}, with "
+                             f"{len(self._branches)} dialogue views open; expected fewer side_by_side, or shorter ones") from None
         return out.logits[0]
-
-    def _look(self, branch: Branch, tokens: slice, positions: torch.Tensor, length: int, sees: torch.Tensor,
-              kept: torch.Tensor) -> Look:
-        device = self.model.device
-        return Look(branch.slab, slice(branch.row, branch.row + 1), tokens, length, sees[None].to(device),
-                    positions[None].to(device), kept[None].to(device))
-
-    def _write(self, branch: Branch, tokens: slice, places: torch.Tensor) -> Write:
-        device = self.model.device
-        return Write(branch.slab, tokens, torch.full_like(places, branch.row, device=device), places.to(device))
 
     def _room(self, branch: Branch, length: int) -> None:
         if length > branch.slab.capacity:

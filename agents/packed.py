@@ -2,7 +2,8 @@
 
 oneDNN reads bfloat16 weights in blocks and, asked to multiply by a plain matrix, puts it into blocks every time: with few
 tokens a step that costs more than the product. Packed once, a step of 8 to 32 tokens costs about half; the products are the
-same numbers. The plain weights stay beside the packed ones, for training and adapters.
+same numbers. Layers that read the same input (query, key and value; gate and up) are packed as one, since a small product
+costs mostly its start. The plain weights stay beside the packed ones, for training and adapters.
 """
 
 from __future__ import annotations
@@ -10,26 +11,64 @@ from __future__ import annotations
 import torch
 
 FOR_TOKENS = 32  # what the blocks are laid out for; other numbers of tokens work too
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # children that are given the same input
+
+
+class Together:
+    """The product of one input with the weights of several layers; each layer takes its part."""
+
+    def __init__(self, layers: list[torch.nn.Linear]) -> None:
+        self.packed = _packed(torch.cat([layer.weight.detach() for layer in layers]))
+        self.bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
+        self.sizes = [layer.out_features for layer in layers]
+        self._input, self._parts = None, {}
+
+    def part(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        if self._input is not x or number not in self._parts:
+            self._input = x
+            self._parts = dict(enumerate(_product(x, self.packed, self.bias).split(self.sizes, -1)))
+        found = self._parts.pop(number)
+        if not self._parts:
+            self._input = None
+        return found
 
 
 class PackedLinear(torch.nn.Linear):
     """A Linear that multiplies by its packed weights wherever no gradient is asked for."""
 
-    packed: torch.Tensor
+    together: Together
+    number: int  # among the layers packed together
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled():
             return super().forward(x)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        return self.together.part(self.number, x)
 
 
 def pack(model: torch.nn.Module) -> int:
     """Pack every bfloat16 Linear on the CPU, in place; how many there were. Elsewhere, or without oneDNN, nothing happens."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return 0
-    plain = [module for module in model.modules() if type(module) is torch.nn.Linear
-             and module.weight.device.type == "cpu" and module.weight.dtype == torch.bfloat16]
-    for module in plain:
-        module.packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), FOR_TOKENS)
-        module.__class__ = PackedLinear
+    plain = {module for module in model.modules() if type(module) is torch.nn.Linear
+             and module.weight.device.type == "cpu" and module.weight.dtype == torch.bfloat16}
+    groups = [some for parent in model.modules() for names in SIBLINGS
+              if plain.issuperset(some := [getattr(parent, name, None) for name in names]) and _alike(some)]
+    grouped = {module for some in groups for module in some}
+    for layers in [*groups, *([module] for module in plain - grouped)]:
+        together = Together(layers)
+        for number, module in enumerate(layers):
+            module.together, module.number = together, number
+            module.__class__ = PackedLinear
     return len(plain)
+
+
+def _alike(layers: list[torch.nn.Linear]) -> bool:
+    return len({(layer.in_features, layer.bias is None) for layer in layers}) == 1
+
+
+def _packed(weight: torch.Tensor) -> torch.Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight, FOR_TOKENS)
+
+
+def _product(x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")

@@ -47,11 +47,11 @@ def portions(continuations: Iterable[tuple[Sequence[int], Sequence[int]]]) -> It
     return _lots(continuations, lambda pair: len(pair[0]) + len(pair[1]))
 
 
-def runs(ordered: Iterable[Branch]) -> Iterator[list[Branch]]:
-    """Branches that lie side by side in one slab, so that their keys are one view and no copy."""
+def runs(ordered: Iterable[Branch], gaps: bool = False) -> Iterator[list[Branch]]:
+    """Branches that lie side by side in one slab, so that their keys are one view and no copy; with `gaps`, all of one slab."""
     run: list[Branch] = []
     for branch in ordered:
-        if run and (branch.slab is not run[-1].slab or branch.row != run[-1].row + 1):
+        if run and (branch.slab is not run[-1].slab or not (gaps or branch.row == run[-1].row + 1)):
             yield run
             run = []
         run.append(branch)
@@ -59,13 +59,21 @@ def runs(ordered: Iterable[Branch]) -> Iterator[list[Branch]]:
         yield run
 
 
-def _lots(items: Iterable, size) -> Iterator[list]:
-    lot, tokens = [], 0
+def lots_of_trees(trees: Iterable[tuple], branch) -> Iterator[list[tuple]]:
+    """(anything, tree) in lots for one pass each, no two of one branch in a lot: `branch` tells an item's."""
+    return _lots(trees, lambda item: len(item[1].ids), branch)
+
+
+def _lots(items: Iterable, size, key=None) -> Iterator[list]:
+    """Items in order, at most TOKENS_A_PASS tokens a lot (or one larger item), none with the same key twice."""
+    lot, tokens, keys = [], 0, set()
     for item in items:
-        if lot and tokens + size(item) > TOKENS_A_PASS:
+        if lot and (tokens + size(item) > TOKENS_A_PASS or (key and key(item) in keys)):
             yield lot
-            lot, tokens = [], 0
+            lot, tokens, keys = [], 0, set()
         lot.append(item)
         tokens += size(item)
+        if key:
+            keys.add(key(item))
     if lot:
         yield lot

@@ -12,11 +12,13 @@ from agents.chat import ChatFormat
 @dataclass(frozen=True)
 class EngineInfo:
     model: str
-    device: str  # "cpu", "cuda:0", ...
-    dtype: str  # "bfloat16", "float32", "float16"
+    device: str  # "cpu", "cuda:0", ..., or a server's address
+    dtype: str  # "bfloat16", "float32", "float16", or "served"
     context: int  # most tokens a branch may hold
-    parameters: int
+    parameters: int  # 0 where a server does not say
     format: ChatFormat
+    token_bytes: int = 0  # keys and values of one token of one branch; 0 where a server keeps them
+    free_bytes: int = 0  # room for them on the device, once the model is there
 
 
 @dataclass(frozen=True)

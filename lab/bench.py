@@ -81,7 +81,7 @@ def combine(by_way: dict[str, dict], quick: bool) -> dict:
                                    "engine_peak_bytes": engine["peak_bytes"], "generate_peak_bytes": plain["peak_bytes"],
                                    "engine_computed_over_new": engine["dialogue"]["computed_over_new"],
                                    "generate_computed_over_new": plain["dialogue"]["computed_over_new"]},
-           "decode": decode, "long": engine["long"]}
+           "decode": decode, "long": engine["long"] | {"reread": plain["long"]}}
     for kind in ("questions", "scoring"):
         out[kind] = {"ratio": plain[kind]["seconds"] / engine[kind]["seconds"], "engine_s": engine[kind]["seconds"],
                      "generate_s": plain[kind]["seconds"], "computed_over_new": engine[kind]["computed_over_new"],
@@ -143,7 +143,9 @@ def _tell(figures: dict) -> None:
     ceilings = figures["ceilings"]
     console.print(f"ceilings: {ceilings['flop_per_s'] / 1e9:.0f} GFLOP/s in matrix products, {ceilings['read_bytes_per_s'] / 1e9:.1f} GB/s read")
     lines = figures["long"]["seconds"]
-    console.print(f"one dialogue of {len(lines)} lines: the last costs {figures['long']['last_over_tenth']:.2f} times the tenth")
+    again = figures["long"]["reread"]["seconds"]
+    console.print(f"one dialogue of {len(lines)} lines: the last costs {figures['long']['last_over_tenth']:.2f} times the tenth "
+                  f"({again[-1] / again[1]:.0f} times with the history read again)")
 
 
 def _plot(figures: dict, file: Path) -> None:
@@ -154,8 +156,10 @@ def _plot(figures: dict, file: Path) -> None:
 
     seconds = figures["long"]["seconds"]
     figure, axes = pyplot.subplots(figsize=(7, 3.5))
-    axes.plot(range(len(seconds)), [s * 1000 for s in seconds], ".", label="engine")
-    axes.set(xlabel="line", ylabel="ms a line", ylim=(0, None), title="Cost of a line against its index")
+    axes.plot(range(1, len(seconds) + 1), seconds, ".", label="engine")
+    axes.plot(figures["long"]["reread"]["lines"], figures["long"]["reread"]["seconds"], "x--", label="history read again")
+    axes.set(xlabel="line", ylabel="seconds a line", ylim=(0, None), title="Cost of a line against its index")
+    axes.legend()
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

@@ -25,11 +25,12 @@ class Sizes:
     rounds: int  # of questions, one every four lines
     scored: int  # lines
     long: int  # lines of one long dialogue
+    reread: tuple[int, ...]  # those of them that are also timed with the history read again
 
 
 SIZES = {
-    "full": Sizes(32, 16, 32, tuple((b, c) for b in (1, 8, 64) for c in (64, 512, 1024)), 16, 8, 5, 4, 64, 200),
-    "quick": Sizes(4, 4, 16, ((1, 64), (8, 64)), 8, 4, 3, 1, 8, 24),
+    "full": Sizes(32, 16, 32, tuple((b, c) for b in (1, 8, 64) for c in (64, 512, 1024)), 16, 8, 5, 4, 64, 200, (1, 10, 50, 100, 150, 200)),
+    "quick": Sizes(4, 4, 16, ((1, 64), (8, 64)), 8, 4, 3, 1, 8, 24, (1, 10, 24)),
 }
 CARD, QUESTION, CLAIM, OPTION = 120, 14, 5, 3  # tokens of a card, a question with its template, a claim's frame, a value
 
@@ -100,6 +101,7 @@ def _engine(loaded, sizes: Sizes) -> dict:
 
     from agents.engine import LocalEngine
 
+    _warm_up(LocalEngine(loaded), loaded)
     figures = {"machine": {"model": loaded.info.model, "device": loaded.info.device, "dtype": loaded.info.dtype,
                            "threads": torch.get_num_threads()}}
     for name, work in (("dialogue", _engine_dialogue), ("questions", _engine_questions), ("scoring", _engine_scoring),
@@ -108,6 +110,11 @@ def _engine(loaded, sizes: Sizes) -> dict:
     figures["peak_bytes"] = _peak_bytes(loaded)
     figures["decode"] = [_engine_decode(LocalEngine(loaded), loaded, sizes, batch, context) for batch, context in sizes.decode]
     return figures
+
+
+def _warm_up(engine, loaded) -> None:
+    """What is compiled is compiled before anything is timed; it is kept on disk and costs seconds once."""
+    engine.generate(engine.open([ids(random.Random(0), 8, loaded.model.config.vocab_size)]), [_sampling(0, 2)])
 
 
 def _sampling(seed: int, tokens: int):
@@ -136,10 +143,7 @@ def _engine_decode(engine, loaded, sizes: Sizes, batch: int, context: int) -> di
     start = _clock(loaded)
     engine.generate(branches, [_sampling(i, sizes.steps) for i in range(batch)])
     seconds = _clock(loaded) - start
-    config = loaded.model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * heads * width * loaded.model.dtype.itemsize * batch * (context + sizes.steps // 2)
+    cache = loaded.info.token_bytes * batch * (context + sizes.steps // 2)
     return {"batch": batch, "context": context, "tokens_per_s": batch * sizes.steps / seconds, "cache_bytes": cache}
 
 
@@ -200,18 +204,18 @@ def _engine_long(engine, loaded, sizes: Sizes) -> dict:
 def _notebook(loaded, sizes: Sizes) -> dict:
     loaded.model.set_attn_implementation("sdpa")
     figures = {name: work(loaded, sizes) for name, work in (
-        ("dialogue", _notebook_dialogue), ("questions", _notebook_questions), ("scoring", _notebook_scoring))}
+        ("dialogue", _notebook_dialogue), ("questions", _notebook_questions), ("scoring", _notebook_scoring), ("long", _notebook_long))}
     figures["peak_bytes"] = _peak_bytes(loaded)
     figures["decode"] = [_notebook_decode(loaded, sizes, batch, context) for batch, context in sizes.decode]
     return figures
 
 
-def _continue(loaded, prompts: list[list[int]], tokens: int) -> list[list[int]]:
+def _continue(loaded, prompts: list[list[int]], tokens: int, **rest) -> list[list[int]]:
     import torch
 
     batch = torch.tensor(prompts, device=loaded.model.device)
     out = loaded.model.generate(batch, attention_mask=torch.ones_like(batch), max_new_tokens=tokens, min_new_tokens=tokens,
-                                do_sample=True, temperature=0.8, top_k=50, pad_token_id=0)
+                                do_sample=True, temperature=0.8, top_k=50, pad_token_id=0, **rest)
     return out[:, batch.shape[1]:].tolist()
 
 
@@ -233,15 +237,28 @@ def _notebook_dialogue(loaded, sizes: Sizes) -> dict:
 
 
 def _notebook_decode(loaded, sizes: Sizes, batch: int, context: int) -> dict:
-    """Decoding alone: a generation of many tokens less one of a single token, which is the reading."""
-    rng, vocabulary = random.Random(0), loaded.model.config.vocab_size
-    prompts = [ids(rng, context, vocabulary) for _ in range(batch)]
-    times = []
-    for tokens in (1, 1 + sizes.steps):
+    """Decoding alone: from the first generated token, which comes with the reading, to the last."""
+    import torch
+
+    rng, vocabulary, times = random.Random(0), loaded.model.config.vocab_size, []
+
+    def stamp(sequences, scores, **_):
+        times.append(_clock(loaded))
+        return torch.zeros(len(sequences), dtype=torch.bool, device=sequences.device)
+
+    _continue(loaded, [ids(rng, context, vocabulary) for _ in range(batch)], 1 + sizes.steps, stopping_criteria=[stamp])
+    return {"batch": batch, "context": context, "tokens_per_s": batch * sizes.steps / (times[-1] - times[0])}
+
+
+def _notebook_long(loaded, sizes: Sizes) -> dict:
+    """Some lines of the long dialogue, each with all that came before read again."""
+    rng, vocabulary, seconds = random.Random(3), loaded.model.config.vocab_size, []
+    for line in sizes.reread:
+        prompt = ids(rng, CARD + (line - 1) * sizes.tokens + sizes.tokens // 2, vocabulary)
         start = _clock(loaded)
-        _continue(loaded, prompts, tokens)
-        times.append(_clock(loaded) - start)
-    return {"batch": batch, "context": context, "tokens_per_s": batch * sizes.steps / max(times[1] - times[0], 1e-9)}
+        _continue(loaded, [prompt], sizes.tokens // 2)
+        seconds.append(_clock(loaded) - start)
+    return {"lines": list(sizes.reread), "seconds": seconds}
 
 
 def _logprob(loaded, given: list[int], target: list[int]) -> float:

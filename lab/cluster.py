@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agents.errors import first_line
 from agents.protocol import Engine
 
 IN_PROCESS = "none"
@@ -81,18 +82,14 @@ def _connect(address: str, engines: int) -> None:
         try:
             ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"Ray could not start here ({_first_line(error)}); expected room in /dev/shm and /tmp, or --address none"
+            raise ValueError(f"Ray could not start here ({first_line(error)}); expected room in /dev/shm and /tmp, or --address none"
                              ) from None
         return
     root = Path(__file__).parent.parent
     try:
         ray.init(address=address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f"no Ray cluster answers at {address!r} ({_first_line(error)}); expected {FORMS}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "no message").splitlines()[0][:200]
+        raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}") from None
 
 
 def _hosted(made: list, model: str, dtype: str, device: str, engines: int, on_recovery: Callable[[str], None]) -> Engine:

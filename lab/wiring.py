@@ -15,12 +15,14 @@ from scenarios.schema import Scenario
 from scenarios.schema import Seat as SeatSpec
 
 if TYPE_CHECKING:
+    from agents.served import Server
     from lab.cluster import Hosting
     from lab.conversation import Play, Stored
 
 REFERENCE = "embedded"  # the likelihood judge's reading model
 SPARE = 12  # tokens that a template may put around a line
 DIRECTION_TOKENS = 40  # tokens of the longest direction, about
+SLACK = 1.5  # room kept for a branch over its tokens: it grows by quarters, and questions are read behind it
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ def check(scenario: Scenario) -> None:
 
     for spec in _model_seats(scenario):
         if spec.endpoint:
-            endpoint.check(spec.endpoint, spec.model)
+            for name in filter(None, (spec.model, spec.adapter)):
+                endpoint.check(spec.endpoint, name)
         else:
             models.check(spec.model)
             if spec.adapter:
@@ -45,23 +48,25 @@ def check(scenario: Scenario) -> None:
 
 
 def engine_names(scenario: Scenario) -> set[str]:
-    """The base models that need an engine each."""
+    """The base models that need an engine of ours each."""
     names = {_base(spec.model) for spec in _model_seats(scenario) if not spec.endpoint}
     return names | {REFERENCE} if "likelihood" in scenario.measure.judge else names
 
 
 def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
     """Engines, seats and judges of a scenario. ValueError where an adapter does not fit or the dialogue is too long."""
+    from agents.served import ServedEngine
     from lab.conversation import Play
 
+    servers = _servers(scenario)
     engines = {name: hosting(name, scenario.dtype, scenario.device) for name in sorted(engine_names(scenario))}
+    engines |= {name: ServedEngine(server) for name, server in servers.items() if not server.lacks}
     cast = people.cast(scenario)
     play = Play(scenario=scenario, graph=graphs.build(scenario), cast=cast,
-                seats={seat: _seat(scenario.seats[seat], engines) for seat in SEATS},
+                seats={seat: _seat(scenario.seats[seat], engines, servers) for seat in SEATS},
                 judges=[JUDGES[name](scenario, engines, cast) for name in scenario.measure.judge],
                 usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()), stored=stored)
-    for seat in SEATS:
-        _check_length(scenario, seat, engines, cast)
+    _check_memory(scenario, engines, {seat: _check_length(scenario, seat, engines, cast) for seat in SEATS})
     return Wired(play, {name: engine.info() for name, engine in engines.items()})
 
 
@@ -83,19 +88,37 @@ def _base(model: str) -> str:
     return model.partition(":")[0]
 
 
-def _seat(spec: SeatSpec, engines: dict[str, Engine]):
+def _engine_name(spec: SeatSpec) -> str:
+    """What the engine of a seat goes by: seats that share a model share its engine."""
+    return f"{spec.model} at {spec.endpoint}" if spec.endpoint else _base(spec.model)
+
+
+def _servers(scenario: Scenario) -> dict[str, Server]:
+    """What the endpoints of a scenario can do, each asked once a model."""
+    from agents.served import survey
+
+    specs = {_engine_name(spec): spec for spec in _model_seats(scenario) if spec.endpoint}
+    return {name: survey(spec.endpoint, spec.model) for name, spec in specs.items()}
+
+
+def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]):
     from agents import models
     from agents.endpoint import EndpointSeat
     from agents.seats import ModelSeat, ScriptedSeat
+    from agents.served import lacking
 
     sampling = Sampling(seed=0, max_tokens=spec.max_tokens, temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p,
                         sentences=spec.sentences)
     if spec.script is not None:
         return ScriptedSeat(spec.script)
+    name = _engine_name(spec)
+    if name in servers and servers[name].lacks:
+        return EndpointSeat(spec.endpoint, spec.adapter or spec.model, sampling, lacking(servers[name]))
     if spec.endpoint:
-        return EndpointSeat(spec.endpoint, spec.model, sampling)
-    adapter = models.check_adapter(spec.adapter) if spec.adapter else models.parse(spec.model).adapter
-    engine = engines[_base(spec.model)]
+        adapter = spec.adapter
+    else:
+        adapter = models.check_adapter(spec.adapter) if spec.adapter else models.parse(spec.model).adapter
+    engine = engines[name]
     engine.open([], adapter)  # an adapter that does not fit is refused now, not at the first line
     return ModelSeat(engine, sampling, adapter)
 
@@ -123,12 +146,12 @@ def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
     return max(len(ids) for ids in engine.encode(script)) if script else scenario.seats[seat].max_tokens
 
 
-def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
-    """Refuse a dialogue whose longest form would not fit the seat's model."""
+def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
+    """Tokens of the seat's longest possible view (0 where no engine keeps it); refused where it would not fit the model."""
     spec = scenario.seats[seat]
-    if spec.script is not None or spec.endpoint:
-        return
-    engine = engines[_base(spec.model)]
+    engine = engines.get(_engine_name(spec))
+    if spec.script is not None or engine is None:
+        return 0
     card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
     directed = any(seat in node.direct for node in scenario.graph.nodes.values())
     lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
@@ -136,3 +159,18 @@ def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cas
     if longest > engine.info().context:
         raise ValueError(f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "
                          f"{engine.info().context}; expected fewer turns or a smaller max_tokens")
+    return longest
+
+
+def _check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
+    """Refuse more dialogues side by side than there is room for, by their keys and values at their longest."""
+    wanted = min(scenario.side_by_side, scenario.conversations)
+    infos = {seat: engines[_engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
+    for device in {info.device for info in infos.values() if info.token_bytes}:
+        there = {seat: info for seat, info in infos.items() if info.device == device}
+        each = sum(longest[seat] * SLACK * info.token_bytes for seat, info in there.items())
+        free = min(info.free_bytes for info in there.values())
+        if each * wanted > free:
+            raise ValueError(f"side_by_side: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and values, and "
+                             f"{free / 2**30:.1f} GiB is free on {device}; expected side_by_side={max(1, int(free / each))}, fewer turns or a "
+                             "smaller max_tokens")

@@ -70,7 +70,7 @@ class Seat(_Strict):
 
     model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
     persona: Text = Field(description="a persona's id, or 'sample' to draw one for each conversation")
-    adapter: Text | None = Field(None, description="path of a trained adapter")
+    adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
     endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
     temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
     top_k: int = Field(50, ge=0, description="tokens to sample among; 0 for all")
@@ -217,7 +217,7 @@ def _seats_anywhere(seats: Seats) -> Seats:
         base, colon, adapter = seat.model.partition(":")
         model = seat.model if seat.endpoint or base == "embedded" and not colon else (
             f"{base if base == 'embedded' else absolute(base)}{colon}{absolute(adapter)}")
-        return seat.model_copy(update={"model": model, "adapter": seat.adapter and absolute(seat.adapter)})
+        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and absolute(seat.adapter)})
 
     return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
 

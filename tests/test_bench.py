@@ -8,7 +8,8 @@ import tiny
 from lab import bench
 from lab.bench_work import Sizes, _ceilings, _engine, _notebook
 
-SIZES = Sizes(dialogues=2, lines=3, tokens=6, decode=((1, 16), (3, 16)), steps=3, facts=2, options=3, rounds=2, scored=6, long=18)
+SIZES = Sizes(dialogues=2, lines=3, tokens=6, decode=((1, 16), (3, 16)), steps=3, facts=2, options=3, rounds=2, scored=6, long=18,
+              reread=(1, 10))
 
 
 @pytest.fixture(scope="module")

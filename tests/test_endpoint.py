@@ -21,6 +21,7 @@ from agents import endpoint
 from agents.models import local_folder
 from agents.protocol import Sampling
 from agents.seats import Cue, Question, Trouble
+from agents.sentences import first_sentences
 
 SERVE = Path(sys.executable).parent / "transformers"
 START_TIMEOUT_S = 120
@@ -178,6 +179,6 @@ def test_an_address_that_is_no_api_is_refused_in_one_sentence(url, expected):
 
 def test_a_servers_line_ends_after_so_many_sentences():
     text = 'I live here. "Really?" Yes! And so on'
-    assert [endpoint.first_sentences(text, n) for n in (1, 2, 3)] == ["I live here.", 'I live here. "Really?"', 'I live here. "Really?" Yes!']
-    assert endpoint.first_sentences(text, 4) == endpoint.first_sentences(text, None) == text
-    assert endpoint.first_sentences("It costs 3.50 in all. Right", 1) == "It costs 3.50 in all."
+    assert [first_sentences(text, n) for n in (1, 2, 3)] == ["I live here.", 'I live here. "Really?"', 'I live here. "Really?" Yes!']
+    assert first_sentences(text, 4) == first_sentences(text, None) == text
+    assert first_sentences("It costs 3.50 in all. Right", 1) == "It costs 3.50 in all."

@@ -130,6 +130,29 @@ def test_score_in_several_trees_equals_score_in_one(llama, monkeypatch):
     assert close(engine.score(engine.open([prompt]), [[((), target) for target in targets]]), wanted)
 
 
+def test_ragged_branches_scored_together_equal_each_alone(llama):
+    engine, prompts = tiny.engine(llama), tiny.prompts(5, 33, 90, 17)
+    targets = [tiny.prompts(9, 4, seed=2), tiny.prompts(1, seed=5), tiny.prompts(30, seed=3), tiny.prompts(2, 2, 2, seed=4)]
+    asked = [[((), target) for target in some] for some in targets]
+    together = engine.score(engine.open(prompts), asked)
+    assert together == engine.score(engine.open(prompts), asked)
+    for prompt, some, found in zip(prompts, asked, together, strict=True):
+        assert close(engine.score(engine.open([prompt]), [some])[0], found)
+    [twice] = engine.open([prompts[1]])
+    assert close(engine.score([twice, twice], [asked[0], asked[3]]), [engine.score([twice], [some])[0] for some in (asked[0], asked[3])])
+
+
+def test_a_ragged_batch_read_together_equals_each_branch_read_alone(llama, monkeypatch):
+    engine, prompts = tiny.engine(llama), tiny.prompts(3, 70, 64, 66, 1, 40)
+    wanted = [engine.generate(engine.open([prompt]), [GREEDY])[0] for prompt in prompts]
+    for tokens in (2048, 50):  # all in one pass, and cut into pieces
+        monkeypatch.setattr("agents.packing.TOKENS_A_PASS", tokens)
+        monkeypatch.setattr("agents.packing.TOKENS_A_LOOK", min(tokens, 20))
+        found = engine.generate(engine.open(prompts), [GREEDY] * len(prompts))
+        assert [s.token_ids for s in found] == [s.token_ids for s in wanted]
+        assert close([s.logprobs for s in found], [s.logprobs for s in wanted])
+
+
 def test_dropped_branches_are_gone(llama):
     engine = tiny.engine(llama)
     first, second = engine.open(tiny.prompts(4, 6))

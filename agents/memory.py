@@ -1,0 +1,21 @@
+"""What keys and values weigh, and what room there is for them."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+
+def token_bytes(config, dtype: torch.dtype) -> int:
+    """Bytes that one token of one branch keeps: a key and a value a layer and key-value head."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can still be allocated there: on CUDA what the driver has left and what torch holds without using it."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return psutil.virtual_memory().available
