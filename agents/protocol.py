@@ -41,6 +41,7 @@ class Sample:
     token_ids: tuple[int, ...]  # the stop token included, where one was sampled
     logprobs: tuple[float, ...]
     stopped: str  # "stop" (a stop token), "sentences" or "length"
+    trouble: str | None = None  # why nothing could be sampled, where a server failed
 
 
 @dataclass

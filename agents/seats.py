@@ -95,9 +95,10 @@ class ModelSeat:
         samples = self.engine.generate([self._branch[c] for c in able], [replace(self.sampling, seed=cues[c].seed) for c in able])
         texts = self.engine.decode([sample.token_ids for sample in samples])
         said = {c: Utterance(text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs))
-                for c, text, sample in zip(able, texts, samples, strict=True)}
+                for c, text, sample in zip(able, texts, samples, strict=True) if not sample.trouble}
         self._said(said)
-        return {c: said.get(c) or self._too_long(c) for c in cues}
+        trouble = {c: Trouble(sample.trouble) for c, sample in zip(able, samples, strict=True) if sample.trouble}
+        return {c: said.get(c) or trouble.get(c) or self._too_long(c) for c in cues}
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         self._take_the_word(cues)

@@ -164,8 +164,8 @@ class ServedEngine:
         answers = self._ask("generate", [self._line(branches[i], sampling[i]) for i in wanted], lambda choice: (
             choice.token_ids, choice.logprobs.token_logprobs, choice.finish_reason))
         samples = [Sample((), (), "length")] * len(branches)
-        for i, (ids, logprobs, finish) in zip(wanted, answers, strict=True):
-            samples[i] = self._cut(Sample(tuple(ids), tuple(logprobs), "stop" if finish == "stop" else "length"), sampling[i].sentences)
+        for i, answer in zip(wanted, answers, strict=True):
+            samples[i] = self._sample(answer, sampling[i].sentences)
         for branch, sample in zip(branches, samples, strict=True):
             self._ids[branch].extend(sample.token_ids)
             self._usage.tokens_new += len(sample.token_ids)
@@ -177,8 +177,11 @@ class ServedEngine:
                    zip(branches, continuations, strict=True) for given, target in some)
         flat = [(branch, [*self._ids[branch], *given, *target], target)
                 for branch, some in zip(branches, continuations, strict=True) for given, target in some]
-        found = iter(self._ask("score", [self._scored(branch, ids) for branch, ids, target in flat if target],
-                               lambda choice: choice.prompt_logprobs))
+        answers = self._ask("score", [self._scored(branch, ids) for branch, ids, target in flat if target],
+                            lambda choice: choice.prompt_logprobs)
+        if failed := next((one for one in answers if isinstance(one, ValueError)), None):
+            raise failed
+        found = iter(answers)
         told = iter([_of(target, next(found)) if target else [] for _, _, target in flat])
         self._usage.tokens_new += sum(len(grow(self._ids[branch][-1], some).ids) - 1
                                       for branch, some in zip(branches, continuations, strict=True))
@@ -199,7 +202,8 @@ class ServedEngine:
                 "extra_body": {"prompt_logprobs": 0, **AS_ASKED}}
 
     def _ask(self, phase: str, requests: Sequence[dict], read: Callable) -> list:
-        """What `read` finds in each answer's choice. ValueError where one could not be had, the client's own retries spent."""
+        """What `read` finds in each answer's choice; a ValueError in its place where one could not be had, the client's own retries
+        spent."""
         from openai import OpenAIError
 
         def one(request: dict) -> tuple:
@@ -207,7 +211,7 @@ class ServedEngine:
                 answer = self.client.completions.create(**request)
                 return read(answer.choices[0]), _computed(answer.usage)
             except (OpenAIError, *MALFORMED) as error:
-                raise _failed(self.server.endpoint, error) from None
+                return _failed(self.server.endpoint, error), 0
 
         start = time.perf_counter()
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -217,6 +221,12 @@ class ServedEngine:
         return [found for found, _ in answers]
 
     # -- answers ---------------------------------------------------------------------------------------------------------
+
+    def _sample(self, answer: tuple | ValueError, sentences: int | None) -> Sample:
+        if isinstance(answer, ValueError):
+            return Sample((), (), "length", trouble=str(answer))
+        ids, logprobs, finish = answer
+        return self._cut(Sample(tuple(ids), tuple(logprobs), "stop" if finish == "stop" else "length"), sentences)
 
     def _cut(self, sample: Sample, sentences: int | None) -> Sample:
         """The sample up to the token that ends so many sentences: a server counts tokens only."""

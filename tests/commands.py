@@ -7,6 +7,10 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -103,3 +107,23 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+@contextmanager
+def answering(server: Sequence[object], url: str, log: Path, env: dict[str, str], timeout_s: float) -> Iterator[None]:
+    """A server's process, from when its url answers; ended afterwards."""
+    with log.open("w") as file:
+        process = subprocess.Popen([*map(str, server)], stdout=file, stderr=file, env=env)
+    try:
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=2)
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None and time.monotonic() < until, log.read_text()[-5000:]
+                time.sleep(0.5)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)

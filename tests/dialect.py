@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agents.protocol import Sampling
@@ -28,7 +28,7 @@ class Dialect(http.server.BaseHTTPRequestHandler):
                 message = {"role": "assistant", "content": "I am a baker."}
                 self.answer({"id": "x", "object": "chat.completion", "created": 0, "model": BASE,
                              "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-            elif self.server.down:
+            elif self.server.down(body["prompt"]):
                 self.answer({"error": {"message": "planted"}}, 400)
             else:
                 self.answer(self.complete(body))
@@ -86,7 +86,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, engine, without: tuple[str, ...]) -> None:
         super().__init__(("127.0.0.1", 0), Dialect)
-        self.engine, self.without, self.down = engine, without, False
+        self.engine, self.without = engine, without
+        self.down: Callable[[object], bool] = lambda prompt: False  # for which prompts it fails
         self.asked: list[dict] = []
         self.read: dict = {}
         self.turn = threading.Lock()

@@ -9,13 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import polars as pl
 import pytest
+from commands import answering
 
 from agents import endpoint
 from agents.models import local_folder
@@ -39,22 +37,9 @@ def server(tmp_path_factory):
     model, port = local_folder("embedded"), free_port()
     folder = tmp_path_factory.mktemp("server")
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder)}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([SERVE, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"],
-                                   stdout=log, stderr=log, env=environment)
-    try:
-        until = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-                time.sleep(0.5)
+    command = [SERVE, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    with answering(command, f"http://127.0.0.1:{port}/health", folder / "log", environment, START_TIMEOUT_S):
         yield f"http://127.0.0.1:{port}/v1", model
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def test_a_run_with_one_seat_on_a_server_leaves_the_usual_frames(server, tmp_path):

@@ -10,7 +10,7 @@ from dialect import BASE, LORA, serving
 from agents.endpoint import EndpointSeat
 from agents.protocol import Sampling
 from agents.reference import Reference
-from agents.seats import ModelSeat, Question
+from agents.seats import Cue, ModelSeat, Question, Trouble
 from agents.sentences import ends_sentence, first_sentences
 from agents.served import ServedEngine, lacking, survey
 from lab import wiring
@@ -167,14 +167,20 @@ def test_a_server_that_reads_text_otherwise_than_the_tokenizer_here_is_named(emb
         assert survey(server.url, BASE).lacks == ("the tokenizer of embedded (it reads 'Hello there. My name is' otherwise)",)
 
 
-def test_a_server_that_fails_is_one_sentence(embedded):
+def test_a_failing_request_is_trouble_for_its_line_only_and_a_failing_score_one_sentence(embedded):
     with serving(embedded) as server:
         engine = ServedEngine(survey(server.url, BASE))
-        branches = engine.open([[1, 2], [3, 4]])
-        server.down = True
-        with pytest.raises(ValueError, match=f"endpoint {server.url} failed .*planted") as failed:
-            engine.generate(branches, [Sampling(0)] * 2)
-        assert "\n" not in str(failed.value)
+        seat = ModelSeat(engine, Sampling(0, max_tokens=4))
+        seat.open({0: "You are Ann.", 1: "You are Bob."})
+        bob = engine.encode([" Bob"])[0][0]
+        server.down = lambda prompt: bob in prompt
+        said = seat.speak({0: Cue("", 1), 1: Cue("", 2)})
+        assert said[0].token_ids and isinstance(said[1], Trouble)
+        assert said[1].reason.startswith(f"endpoint {server.url} failed (BadRequestError") and "\n" not in said[1].reason
+        server.down = lambda prompt: True
+        branches = engine.open([[1, 2]])
+        with pytest.raises(ValueError, match=f"endpoint {server.url} failed .*planted"):
+            engine.score(branches, [[((), [3])]])
         assert survey(server.url, BASE).lacks[0].startswith("completions with token ids and log-probabilities (BadRequestError")
         assert EndpointSeat(server.url, BASE, Sampling(0), "why").ask({0: [Question("Who?", ("a", "b"))]})[0].reason == "why"
 

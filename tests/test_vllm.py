@@ -13,13 +13,11 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import polars as pl
 import pytest
+from commands import answering
 
 from agents.models import cache_folder, local_folder
 from agents.protocol import Sampling
@@ -100,21 +98,9 @@ def server(vllm_python, lora, tmp_path_factory):
                "embedded", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "2048",
                "--max-num-seqs", "32", "--enforce-eager", "--enable-prompt-tokens-details", "--enable-lora",
                "--lora-modules", f"tuned={lora}", "--lora-target-modules", *TUNED]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | LIGHT | {"OMP_NUM_THREADS": str(os.cpu_count())})
-    try:
-        until = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None and time.monotonic() < until, log.read_text()[-5000:]
-                time.sleep(1)
+    env = os.environ | LIGHT | {"OMP_NUM_THREADS": str(os.cpu_count())}
+    with answering(command, f"http://127.0.0.1:{port}/health", log, env, START_TIMEOUT_S):
         yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @pytest.fixture(scope="session")
