@@ -43,7 +43,7 @@ class Slab:
         """Make room for longer rows. Copies what is there; room for a quarter more each time keeps the copies few."""
         def longer(old: torch.Tensor) -> torch.Tensor:
             new = old.new_zeros((*old.shape[:2], capacity, old.shape[3]))
-            new[:, :, : self.capacity] = old
+            new[:, :, : old.shape[2]] = old
             return new
 
         for i, (keys, values) in self.layers.items():  # layer by layer: never twice the whole
@@ -62,7 +62,7 @@ class Look:
     mask: torch.Tensor  # (R, n, length) bool, True where a token may look
     positions: torch.Tensor  # (R, n): each token's position
     kept: torch.Tensor  # (R, length): position held at each place of the row
-    held: torch.Tensor | None = None  # (R * n,) bool, False at padding; None where there is none
+    held: torch.Tensor | None = None  # which of the R * n are tokens and not padding; None where all are
 
     def to(self, device: torch.device) -> Look:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)})
@@ -118,6 +118,7 @@ class Pass:
     writes: tuple[Write, ...]
     looks: tuple[Look | Glance, ...]
     masks: dict = field(default_factory=dict)  # (look, window) -> additive mask, shared by all layers
+    places: dict = field(default_factory=dict)  # glance -> (rows, places) of what it writes, on the device
 
 
 def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, sliding_window=None, softcap=None,
@@ -143,7 +144,10 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
                 out[look.tokens] = kernels.decode(asked, newest_key, newest_value, keys, values, rows, look.starts(sliding_window),
                                                   look.lengths, scale, softcap)
                 continue
-            keys[rows, :, look.lengths - 1], values[rows, :, look.lengths - 1] = newest_key, newest_value
+            if number not in plan.places:
+                plan.places[number] = tuple(torch.from_numpy(at).to(keys.device) for at in (rows, look.lengths - 1))
+            at, places = plan.places[number]
+            keys[at, :, places], values[at, :, places] = newest_key, newest_value
             rows = slice(rows[0], rows[-1] + 1)
         mask = plan.masks.get((number, sliding_window))
         if mask is None:
@@ -155,12 +159,12 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
 
 def _heard(asked: torch.Tensor, held: torch.Tensor | None, keys, values, mask, scaling, softcap) -> torch.Tensor:
     """What tokens (tokens, H, D) take from keys and values (R, Hkv, L, D): (tokens, H, D)."""
-    if held is not None:  # padded to n tokens a row
-        asked = asked.new_zeros(len(held), *asked.shape[1:]).index_put_((held,), asked)
     rows, kv_heads, _, _ = keys.shape
     groups = asked.shape[1] // kv_heads
-    q = asked.view(rows, -1, kv_heads, groups, asked.shape[2]).permute(0, 2, 3, 1, 4)  # (R, Hkv, G, n, D)
-    n = q.shape[3]
+    n = mask.shape[2] // groups
+    if held is not None:  # padded to n tokens a row
+        asked = asked.new_zeros(rows * n, *asked.shape[1:]).index_copy_(0, held, asked)
+    q = asked.reshape(rows, n, kv_heads, groups, -1).permute(0, 2, 3, 1, 4)  # (R, Hkv, G, n, D)
     q = q.reshape(rows, kv_heads, groups * n, -1)
     heard = _softcapped(q, keys, values, mask, scaling, softcap) if softcap else scaled_dot_product_attention(
         q, keys, values, attn_mask=mask, scale=scaling)

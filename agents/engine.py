@@ -218,12 +218,8 @@ class LocalEngine:
         """Logits (len(wanted), V) at the wanted places of the pass."""
         device = self.model.device
         self._usage.tokens_computed += len(ids)
-        try:
-            out = self.model(input_ids=torch.tensor([ids], device=device), position_ids=torch.tensor([positions], device=device),
-                             use_cache=False, logits_to_keep=wanted.to(device), plan=plan)
-        except torch.OutOfMemoryError:
-            raise ValueError(f"no memory is left on {device} for {len(ids)} more tokens of {self.loaded.info.model}, with "
-                             f"{len(self._branches)} dialogue views open; expected fewer side_by_side, or shorter ones") from None
+        out = self.model(input_ids=torch.tensor([ids], device=device), position_ids=torch.tensor([positions], device=device),
+                         use_cache=False, logits_to_keep=wanted.to(device), plan=plan)
         return out.logits[0]
 
     def _room(self, branch: Branch, length: int) -> None:
@@ -242,8 +238,13 @@ class LocalEngine:
 
     @contextmanager
     def _timed(self, phase: str):
+        """Counts the seconds. ValueError where the device's memory ran out meanwhile."""
         start = time.perf_counter()
-        yield
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise ValueError(f"no memory is left on {self.model.device} for {self.loaded.info.model} with {len(self._branches)} dialogue "
+                             "views open; expected fewer side_by_side, or shorter dialogues") from None
         self._usage.seconds[phase] += time.perf_counter() - start
 
     def _by_adapter(self, names: Sequence[int]) -> Iterable[tuple[list[int], object]]:

@@ -4,8 +4,8 @@ Torch's fused attention splits this into a small matrix product a head, whose se
 key is read once, for all query heads that share it, and widened to float32 as it is read; the softmax is exact. Compiled
 by numba for a model's number of grouped heads and head width, and kept on disk.
 
-Differs from the textbook: exp is 2**x by the exponent's bits and a polynomial of degree 6 (relative error below 1e-7 over the
-range that matters), so that it vectorises.
+Differs from the textbook: exp is 2**x by the exponent's bits and a polynomial of degree 6 (relative error below 1e-6 for
+arguments above -20), so that it vectorises.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def decode(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: to
     asked, heads, width = query.shape
     kv_heads = keys.shape[1]
     _as_many_threads_as_torch()
-    out = torch.empty(asked, kv_heads, heads // kv_heads, values.shape[3])
+    out = torch.empty(asked, kv_heads, heads // kv_heads, width)
     half = keys.dtype == torch.bfloat16
     scaled = (query.float() * scale).view(asked, kv_heads, heads // kv_heads, width).contiguous()
-    _attention(heads // kv_heads, width, values.shape[3], half, softcap or 0.0)(
+    _attention(heads // kv_heads, width, half, softcap or 0.0)(
         scaled.numpy(), _array(key.contiguous()), _array(value.contiguous()), _array(keys), _array(values),
         rows, starts, ends, out.numpy())
     return out.view(asked, heads, -1).to(query.dtype)
@@ -100,7 +100,7 @@ if numba is not None:
 
 
 @cache
-def _attention(groups: int, width: int, value_width: int, half: bool, softcap: float):
+def _attention(groups: int, width: int, half: bool, softcap: float):
     @numba.njit(parallel=True, fastmath=FAST, cache=True)
     def attend(query, newest_key, newest_value, keys, values, rows, starts, ends, out):
         kv_heads = query.shape[1]
@@ -111,7 +111,7 @@ def _attention(groups: int, width: int, value_width: int, half: bool, softcap: f
             key[end - 1] = newest_key[row, head]
             value[end - 1] = newest_value[row, head]
             scores = np.empty((groups, end - start), np.float32)
-            heard = np.zeros((groups, value_width), np.float32)
+            heard = np.zeros((groups, width), np.float32)
             for place in range(start, end):
                 for group in range(groups):
                     score = np.float32(0)
@@ -131,7 +131,7 @@ def _attention(groups: int, width: int, value_width: int, half: bool, softcap: f
             for place in range(start, end):
                 for group in range(groups):
                     weight = scores[group, place - start]
-                    for d in range(value_width):
+                    for d in range(width):
                         heard[group, d] += weight * _number(value[place, d], half)
             out[row, head] = heard
 

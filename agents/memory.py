@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import psutil
 import torch
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def token_bytes(config, dtype: torch.dtype) -> int:
@@ -18,4 +23,19 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return psutil.virtual_memory().available
+    return min(psutil.virtual_memory().available, _left_to_this_container())
+
+
+def place(device: torch.device) -> str:
+    """Which memory that is: engines with the same place share it."""
+    if device.type == "cuda":
+        return f"{platform.node()} {torch.cuda.get_device_properties(device).uuid}"
+    return f"{platform.node()} {device.type}"
+
+
+def _left_to_this_container() -> float:
+    """Bytes up to the limit of the control group, infinite where there is none."""
+    try:
+        return int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # no such files, or "max"
+        return float("inf")

@@ -229,7 +229,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
 
     from agents import attention
     from agents.chat import from_tokenizer
-    from agents.memory import free_bytes, token_bytes
+    from agents.memory import free_bytes, place, token_bytes
     from agents.packed import pack
     from agents.protocol import EngineInfo
 
@@ -250,7 +250,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     config = model.config.get_text_config()
     info = EngineInfo(name, str(model.device), str(chosen).removeprefix("torch."), context_length(config),
                       sum(p.numel() for p in model.parameters()), from_tokenizer(tokenizer), token_bytes(config, model.dtype),
-                      free_bytes(model.device))
+                      free_bytes(model.device), place(model.device))
     return LoadedModel(model, tokenizer, info, _stop_ids(model.generation_config, tokenizer, info.format))
 
 

@@ -25,8 +25,10 @@ def reading(pieces: Sequence[Piece], device: torch.device) -> Pass:
         positions = (starts[:, None] + places).minimum((starts + lengths - 1)[:, None])  # padding repeats the last token
         kept = torch.arange(int((starts + lengths).max())).expand(len(block), -1)
         row, tokens = block[0].branch.row, slice(first, first := first + int(lengths.sum()))
-        looks.append(Look(block[0].branch.slab, slice(row, row + len(block)), tokens, kept.shape[1], kept[:, None] <= positions[:, :, None], positions, kept,
-                          None if held.all() else held.flatten()).to(device))
+        sees = kept[:, None] <= positions[:, :, None]
+        looks.append(Look(block[0].branch.slab, slice(row, row + len(block)), tokens, kept.shape[1], sees, positions, kept,
+                          None if held.all() else held.flatten().nonzero()[:, 0])
+                     .to(device))
         writes.append(Write(block[0].branch.slab, tokens, torch.arange(row, row + len(block)).repeat_interleave(lengths),
                             positions[held]).to(device))
     return Pass(tuple(writes), tuple(looks))
@@ -50,7 +52,8 @@ def scoring(trees: Sequence[tuple[Branch, Tree]], device: torch.device) -> Pass:
         tokens, positions = slice(first, first := first + n), base + torch.tensor(tree.depths)
         sees = torch.cat([torch.ones(n, base, dtype=torch.bool), torch.from_numpy(tree.ancestors)], 1)  # (n, base + n)
         kept = torch.cat([torch.arange(base), positions])
-        looks.append(Look(branch.slab, slice(branch.row, branch.row + 1), tokens, base + n, sees[None], positions[None], kept[None]).to(device))
+        looks.append(Look(branch.slab, slice(branch.row, branch.row + 1), tokens, base + n, sees[None], positions[None],
+                          kept[None]).to(device))
         writes.append(Write(branch.slab, tokens, torch.full((n,), branch.row), torch.arange(base, base + n)).to(device))
     return Pass(tuple(writes), tuple(looks))
 

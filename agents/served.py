@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from agents.endpoint import NO_ANSWER, client
@@ -20,12 +21,14 @@ from agents.errors import reason
 from agents.models import Reading, load_tokenizer
 from agents.protocol import EngineInfo, Sample, Sampling, Usage
 from agents.sentences import ends_sentence
-from agents.tree import grow
+from agents.tree import size
 
 AT_ONCE = 64  # requests under way: a server batches them
 PROBE = "Hello there. My name is"
 AS_ASKED = {"repetition_penalty": 1.0, "min_p": 0.0}  # else vLLM takes them from the model's generation_config.json
 MALFORMED = (*NO_ANSWER, KeyError)
+SAME_NATS = 0.2  # most by which a server's two ways of telling one log-probability may differ: kernels round differently
+PROBE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Server:
 
 
 def survey(endpoint: str, model: str) -> Server:
-    """Asks the server once. ValueError where it does not answer at all."""
+    """What a probing request shows. ValueError where the server does not answer at all."""
     from openai import APIConnectionError, OpenAIError
 
     asked = client(endpoint)
@@ -55,13 +58,12 @@ def survey(endpoint: str, model: str) -> Server:
     entry = listed.get(getattr(entry, "parent", None)) or entry  # a LoRA's base
     context = getattr(entry, "max_model_len", None) or 0
     try:
-        choice = asked.with_options(max_retries=1).completions.create(
+        choice = asked.with_options(max_retries=1, timeout=PROBE_TIMEOUT_S).completions.create(
             model=model, prompt=PROBE, max_tokens=2, temperature=0.5, seed=0, logprobs=0, extra_body={
                 "top_k": 1, "min_tokens": 2, "prompt_logprobs": 0, "return_token_ids": True, "add_special_tokens": False, **AS_ASKED},
         ).choices[0]
         lacks = [what for what, there in _probed(choice).items() if not there]
-    except APIConnectionError as error:
-        raise _failed(endpoint, error) from None
+        agrees = not lacks and _agrees(asked, model, choice)
     except (OpenAIError, *NO_ANSWER) as error:
         lacks = [f"completions with token ids and log-probabilities ({reason(error)})"]
     if not lacks and not context:
@@ -69,7 +71,10 @@ def survey(endpoint: str, model: str) -> Server:
     reading = None
     if not lacks:
         reading, problem = _reading([getattr(entry, "root", None), model], choice.prompt_token_ids)
-        lacks = [problem] if reading is None else []
+        if reading is None:
+            lacks = [problem]
+        elif not agrees:
+            lacks = ["log-probabilities of given tokens that agree with those of sampled ones (with LoRAs: --lora-target-modules)"]
     return Server(endpoint, model, tuple(listed), context, reading, tuple(lacks))
 
 
@@ -83,6 +88,14 @@ def _probed(choice) -> dict[str, bool]:
         "log-probabilities of given tokens (prompt_logprobs)": len(given) > 1 and all(given[1:]),
         "log-probabilities of sampled tokens over the whole vocabulary (raw_logprobs)": max(logprobs) <= 0 > min(logprobs),
     }
+
+
+def _agrees(asked, model: str, choice) -> bool:
+    """Whether the sampled tokens, given back, are told the same log-probabilities."""
+    again = asked.completions.create(model=model, prompt=[*choice.prompt_token_ids, *choice.token_ids], max_tokens=1, temperature=0.0,
+                                     extra_body={"prompt_logprobs": 0, **AS_ASKED}).choices[0]
+    given = _of(choice.token_ids, again)
+    return all(abs(a - b) < SAME_NATS for a, b in zip(given, choice.logprobs.token_logprobs, strict=True))
 
 
 def _reading(names: Iterable[str | None], probe_ids: Sequence[int]) -> tuple[Reading | None, str]:
@@ -161,8 +174,7 @@ class ServedEngine:
                              "(fork one for several lines)")
         self._fits((len(self._ids[branch]), min(one.max_tokens, 1)) for branch, one in zip(branches, sampling, strict=True))
         wanted = [i for i, one in enumerate(sampling) if one.max_tokens > 0]
-        answers = self._ask("generate", [self._line(branches[i], sampling[i]) for i in wanted], lambda choice: (
-            choice.token_ids, choice.logprobs.token_logprobs, choice.finish_reason))
+        answers = self._ask("generate", [(self._line(branches[i], sampling[i]), _sampled) for i in wanted])
         samples = [Sample((), (), "length")] * len(branches)
         for i, answer in zip(wanted, answers, strict=True):
             samples[i] = self._sample(answer, sampling[i].sentences)
@@ -175,16 +187,14 @@ class ServedEngine:
     def score(self, branches: Sequence[int], continuations) -> list[list[list[float]]]:
         self._fits((len(self._ids[branch]), len(given) + len(target)) for branch, some in
                    zip(branches, continuations, strict=True) for given, target in some)
-        flat = [(branch, [*self._ids[branch], *given, *target], target)
-                for branch, some in zip(branches, continuations, strict=True) for given, target in some]
-        answers = self._ask("score", [self._scored(branch, ids) for branch, ids, target in flat if target],
-                            lambda choice: choice.prompt_logprobs)
+        flat = [(branch, given, target) for branch, some in zip(branches, continuations, strict=True) for given, target in some]
+        answers = self._ask("score", [(self._scored(branch, [*given, *target]), partial(_of, target))
+                                      for branch, given, target in flat if target])
         if failed := next((one for one in answers if isinstance(one, ValueError)), None):
             raise failed
         found = iter(answers)
-        told = iter([_of(target, next(found)) if target else [] for _, _, target in flat])
-        self._usage.tokens_new += sum(len(grow(self._ids[branch][-1], some).ids) - 1
-                                      for branch, some in zip(branches, continuations, strict=True))
+        told = iter([next(found) if target else [] for _, _, target in flat])
+        self._usage.tokens_new += sum(size(some) for some in continuations)
         return [[next(told) for _ in some] for some in continuations]
 
     # -- requests --------------------------------------------------------------------------------------------------------
@@ -198,17 +208,18 @@ class ServedEngine:
                     "stop_token_ids": sorted(self.server.reading.stop_ids), **AS_ASKED}}
 
     def _scored(self, branch: int, ids: list[int]) -> dict:
-        return {"model": self._model[branch], "prompt": ids, "max_tokens": 1, "temperature": 0.0,
+        return {"model": self._model[branch], "prompt": [*self._ids[branch], *ids], "max_tokens": 1, "temperature": 0.0,
                 "extra_body": {"prompt_logprobs": 0, **AS_ASKED}}
 
-    def _ask(self, phase: str, requests: Sequence[dict], read: Callable) -> list:
-        """What `read` finds in each answer's choice; a ValueError in its place where one could not be had, the client's own retries
-        spent."""
+    def _ask(self, phase: str, requests: Sequence[tuple[dict, Callable]]) -> list:
+        """What each request's reader makes of its answer's choice; a ValueError in its place where there is none, the client's own
+        retries spent."""
         from openai import OpenAIError
 
-        def one(request: dict) -> tuple:
+        def one(request: tuple[dict, Callable]) -> tuple:
+            asked, read = request
             try:
-                answer = self.client.completions.create(**request)
+                answer = self.client.completions.create(**asked)
                 return read(answer.choices[0]), _computed(answer.usage)
             except (OpenAIError, *MALFORMED) as error:
                 return _failed(self.server.endpoint, error), 0
@@ -222,11 +233,8 @@ class ServedEngine:
 
     # -- answers ---------------------------------------------------------------------------------------------------------
 
-    def _sample(self, answer: tuple | ValueError, sentences: int | None) -> Sample:
-        if isinstance(answer, ValueError):
-            return Sample((), (), "length", trouble=str(answer))
-        ids, logprobs, finish = answer
-        return self._cut(Sample(tuple(ids), tuple(logprobs), "stop" if finish == "stop" else "length"), sentences)
+    def _sample(self, answer: Sample | ValueError, sentences: int | None) -> Sample:
+        return Sample((), (), "length", trouble=str(answer)) if isinstance(answer, ValueError) else self._cut(answer, sentences)
 
     def _cut(self, sample: Sample, sentences: int | None) -> Sample:
         """The sample up to the token that ends so many sentences: a server counts tokens only."""
@@ -253,13 +261,20 @@ def lacking(server: Server) -> str:
     return f"endpoint {server.endpoint} lacks {', and '.join(server.lacks)}; expected a server such as vLLM"
 
 
-def _of(target: Sequence[int], prompt_logprobs: Sequence[dict]) -> list[float]:
-    """Of a prompt's last tokens: each place holds {token id: {logprob, ...}} of the token that stands there."""
-    return [place[str(token)]["logprob"] for place, token in zip(prompt_logprobs[-len(target):], target, strict=True)]
+def _sampled(choice) -> Sample:
+    """What was sampled. A TypeError or ValueError where the answer does not say it whole."""
+    pairs = list(zip(choice.token_ids, choice.logprobs.token_logprobs, strict=True))
+    return Sample(tuple(token for token, _ in pairs), tuple(float(p) for _, p in pairs), "stop" if choice.finish_reason == "stop" else "length")
+
+
+def _of(target: Sequence[int], choice) -> list[float]:
+    """log p of a prompt's last tokens: each place holds {token id: {logprob, ...}} of the token that stands there."""
+    return [float(place[str(token)]["logprob"]) for place, token in zip(choice.prompt_logprobs[-len(target):], target, strict=True)]
 
 
 def _computed(usage) -> int:
-    """Tokens that went through the model: the prompt's but for cached ones, and all sampled ones but the last."""
+    """Tokens that went through the model: the prompt's but for cached ones, where the server tells of those (vLLM:
+    --enable-prompt-tokens-details), and all sampled ones but the last."""
     cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
     return usage.prompt_tokens - (cached or 0) + usage.completion_tokens - 1
 

@@ -44,3 +44,13 @@ def grow(root: int, continuations: Sequence[tuple[Sequence[int], Sequence[int]]]
         ancestors[node] = ancestors[parent]
         ancestors[node, node] = True
     return Tree(ids, parents, depths, scored, ancestors, paths)
+
+
+def size(continuations: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
+    """Nodes of the tree of these continuations but its root: tokens that are new to the branch."""
+    children: dict[tuple[int, int], int] = {}
+    for given, target in continuations:
+        node = 0
+        for token in (*given, *target):
+            node = children.setdefault((node, token), len(children) + 1)
+    return len(children)

@@ -143,9 +143,9 @@ def _tell(figures: dict) -> None:
     ceilings = figures["ceilings"]
     console.print(f"ceilings: {ceilings['flop_per_s'] / 1e9:.0f} GFLOP/s in matrix products, {ceilings['read_bytes_per_s'] / 1e9:.1f} GB/s read")
     lines = figures["long"]["seconds"]
-    again = figures["long"]["reread"]["seconds"]
+    again = dict(zip(figures["long"]["reread"]["lines"], figures["long"]["reread"]["seconds"], strict=True))
     console.print(f"one dialogue of {len(lines)} lines: the last costs {figures['long']['last_over_tenth']:.2f} times the tenth "
-                  f"({again[-1] / again[1]:.0f} times with the history read again)")
+                  f"({again[max(again)] / again[10]:.0f} times with the history read again)")
 
 
 def _plot(figures: dict, file: Path) -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 REFERENCE = "embedded"  # the likelihood judge's reading model
 SPARE = 12  # tokens that a template may put around a line
 DIRECTION_TOKENS = 40  # tokens of the longest direction, about
-SLACK = 1.5  # room kept for a branch over its tokens: it grows by quarters, and questions are read behind it
+ASKED = 512  # tokens of the questions read behind a view, about
+SLACK = 1.25  # a view's room over its tokens: it grows by quarters
+KEPT = 0.9  # of the free memory, for views: judges and passing results need some too
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,15 @@ def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cas
 
 
 def _check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
-    """Refuse more dialogues side by side than there is room for, by their keys and values at their longest."""
+    """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their longest."""
     wanted = min(scenario.side_by_side, scenario.conversations)
     infos = {seat: engines[_engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
-    for device in {info.device for info in infos.values() if info.token_bytes}:
-        there = {seat: info for seat, info in infos.items() if info.device == device}
-        each = sum(longest[seat] * SLACK * info.token_bytes for seat, info in there.items())
-        free = min(info.free_bytes for info in there.values())
+    for place in {info.place for info in infos.values() if info.token_bytes}:
+        there = {seat: info for seat, info in infos.items() if info.place == place}
+        each = sum((longest[seat] + ASKED) * SLACK * info.token_bytes for seat, info in there.items())
+        free = KEPT * min(info.free_bytes for info in there.values())
         if each * wanted > free:
+            fewer = f"side_by_side={int(free / each)}, " if each <= free else ""
             raise ValueError(f"side_by_side: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and values, and "
-                             f"{free / 2**30:.1f} GiB is free on {device}; expected side_by_side={max(1, int(free / each))}, fewer turns or a "
+                             f"{free / 2**30:.1f} GiB is free on {next(iter(there.values())).device}; expected {fewer}fewer turns or a "
                              "smaller max_tokens")

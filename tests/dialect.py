@@ -31,7 +31,7 @@ class Dialect(http.server.BaseHTTPRequestHandler):
             elif self.server.down(body["prompt"]):
                 self.answer({"error": {"message": "planted"}}, 400)
             else:
-                self.answer(self.complete(body))
+                self.answer(self.server.spoilt(self.complete(body)))
 
     def complete(self, body: dict) -> dict:
         engine, without = self.server.engine, self.server.without
@@ -88,6 +88,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Dialect)
         self.engine, self.without = engine, without
         self.down: Callable[[object], bool] = lambda prompt: False  # for which prompts it fails
+        self.spoilt: Callable[[dict], dict] = lambda answer: answer  # what becomes of its answers
         self.asked: list[dict] = []
         self.read: dict = {}
         self.turn = threading.Lock()

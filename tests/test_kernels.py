@@ -43,7 +43,7 @@ def test_what_lies_outside_a_rows_places_is_never_read():
 
 def test_scores_are_squashed_where_the_model_says_so():
     torch.manual_seed(2)
-    keys, values = torch.randn(2, 1, 1, 9, 16)[:, :, :, :] * 3
+    keys, values = torch.randn(2, 1, 1, 9, 16) * 3
     query, key, value = torch.randn(1, 2, 16), keys[:, :, 8].clone(), values[:, :, 8].clone()
     found = kernels.decode(query, key, value, keys, values, np.array([0]), np.array([0]), np.array([9]), 0.5, 4.0)
     scores = torch.tanh(query[0] @ keys[0, 0].T * 0.5 / 4) * 4

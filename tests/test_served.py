@@ -185,6 +185,28 @@ def test_a_failing_request_is_trouble_for_its_line_only_and_a_failing_score_one_
         assert EndpointSeat(server.url, BASE, Sampling(0), "why").ask({0: [Question("Who?", ("a", "b"))]})[0].reason == "why"
 
 
+@pytest.mark.parametrize("spoilt", [{"token_ids": None}, {"logprobs": None}, {"logprobs": {"token_logprobs": [None]}}, {"token_ids": [1] * 50}])
+def test_an_answer_that_does_not_say_what_was_sampled_is_trouble(embedded, spoilt):
+    with serving(embedded) as server:
+        engine = ServedEngine(survey(server.url, BASE))
+        branches = engine.open([[1, 2]])
+        server.spoilt = lambda answer: {**answer, "choices": [{**answer["choices"][0], **spoilt}]}
+        [sample] = engine.generate(branches, [Sampling(0, max_tokens=4)])
+        assert sample.token_ids == () and sample.trouble.startswith(f"endpoint {server.url} failed (")
+
+
+def test_a_server_whose_two_ways_of_telling_differ_is_no_engine(embedded):
+    def doubled(answer: dict) -> dict:
+        [choice] = answer["choices"]
+        given = [place and {token: {**told, "logprob": 2 * told["logprob"] - 1} for token, told in place.items()}
+                 for place in choice["prompt_logprobs"] or []]
+        return {**answer, "choices": [{**choice, "prompt_logprobs": given or None}]}
+
+    with serving(embedded) as server:
+        server.spoilt = doubled
+        assert "agree with those of sampled ones" in survey(server.url, BASE).lacks[0]
+
+
 @pytest.mark.parametrize("token, ends", [(".", True), ("!\"", True), (".)", True), ("?”", True), (". ", True), ("\n", True), (" a", False),
                                          ("\"", False), (".5", False), (".\n", True), ("…", True), ("", False)])
 def test_a_token_ends_a_sentence_where_its_text_does(token, ends):

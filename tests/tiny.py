@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from transformers import (Gemma2Config, Gemma3TextConfig, GPT2Config, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config,
                           AutoModelForCausalLM)
@@ -15,6 +16,7 @@ from agents.models import LoadedModel, context_length
 from agents.protocol import EngineInfo
 
 VOCABULARY = 128
+CLOSE = 1e-4  # nats
 WINDOW = 16
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2, "bos_token_id": None,
@@ -86,3 +88,14 @@ def told(model, given: list[int], target: list[int]) -> list[float]:
 def greedy(model, prompt: list[int], tokens: int) -> list[int]:
     out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens)
     return out[0, len(prompt):].tolist()
+
+
+def flat(nested) -> list[float]:
+    if isinstance(nested, (list, tuple)):
+        return [x for part in nested for x in flat(part)]
+    return [nested]
+
+
+def close(found, wanted) -> bool:
+    found, wanted = flat(found), flat(wanted)
+    return len(found) == len(wanted) > 0 and float(np.abs(np.subtract(found, wanted)).max()) < CLOSE
