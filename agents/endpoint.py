@@ -38,12 +38,12 @@ def check(endpoint: str, model: str) -> None:
         served = [entry.id for entry in client(endpoint, CHECK_TIMEOUT_S, 0).models.list()]
     except APIStatusError as error:
         if error.status_code in (401, 403):
-            raise ValueError(f"endpoint {endpoint} refuses us ({_reason(error)}); expected a key in OPENAI_API_KEY") from None
+            raise ValueError(f"endpoint {endpoint} refuses us ({reason(error)}); expected a key in OPENAI_API_KEY") from None
         if error.status_code == 404 and not endpoint.rstrip("/").endswith("/v1"):
             raise ValueError(f"endpoint {endpoint} has no models to list; did you mean {endpoint.rstrip('/')}/v1?") from None
         return  # it is there, and some servers list no models
     except (OpenAIError, *NO_ANSWER) as error:
-        raise ValueError(f"endpoint {endpoint} does not answer ({_reason(error)}); expected an OpenAI-compatible server, "
+        raise ValueError(f"endpoint {endpoint} does not answer ({reason(error)}); expected an OpenAI-compatible server, "
                          "such as http://127.0.0.1:8000/v1") from None
     if served and model not in served and not os.path.isdir(model):
         raise ValueError(f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}")
@@ -96,7 +96,7 @@ class EndpointSeat:
                 top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=cue.seed % 2**31)
             said = answer.choices[0].message.content or ""
         except (APIError, *NO_ANSWER) as error:
-            return Trouble(f"the endpoint failed: {_reason(error)}")
+            return Trouble(f"the endpoint failed: {reason(error)}")
         text = first_sentences(said.strip(), sampling.sentences)
         tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
         return Utterance(text, tokens)
@@ -127,5 +127,6 @@ def first_sentences(text: str, most: int | None) -> str:
     return text[: ends[most - 1]] if most is not None and len(ends) >= most else text
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """An error in one line, of 160 characters at most."""
     return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else 'no message'}"

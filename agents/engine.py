@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 
+from agents import steering
 from agents.adapters import Adapters
 from agents.attention import Look, Pass, Slab, Write
 from agents.models import LoadedModel
@@ -41,6 +42,7 @@ class LocalEngine:
         self._usage = Usage()
         self._adapters = Adapters(loaded)
         self._sentence_end: dict[int, bool] = {}  # of the tokens met so far
+        self.probe: steering.Probe | None = None  # reads hidden states while lines are generated
 
     def info(self) -> EngineInfo:
         return self.loaded.info
@@ -96,6 +98,11 @@ class LocalEngine:
     def drop(self, branches: Sequence[int]) -> None:
         for name in branches:
             self._branches.pop(name, None)
+
+    def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
+        if self.probe:
+            self.probe.close()
+        steering.watch(self, cards, heard, seed)
 
     @torch.inference_mode()
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
@@ -196,7 +203,8 @@ class LocalEngine:
             self._usage.tokens_new += len(going)
             self._usage.generated += len(going)
             going = still
-        return [Sample(tuple(ids), tuple(logprobs), why) for (ids, logprobs), why in zip(out, stopped, strict=True)]
+        watched = [self.probe.finish(id(branch)) if self.probe else {} for branch in branches]
+        return [Sample(tuple(ids), tuple(logprobs), *rest) for (ids, logprobs), *rest in zip(out, stopped, watched, strict=True)]
 
     def _step(self, branches: list[Branch]) -> torch.Tensor:
         """Read the last token of each branch; logits of what follows: (B, V)."""
@@ -215,8 +223,9 @@ class LocalEngine:
             writes.append(Write(slab, tokens, torch.arange(rows.start, rows.stop, device=self.model.device),
                                 (lengths - 1).to(self.model.device)))
             token += n
-        logits = self._forward([branch.ids[-1] for branch in ordered], [branch.read for branch in ordered],
-                               Pass(tuple(writes), tuple(looks)), torch.arange(token))
+        with self.probe.reading([id(branch) for branch in ordered]) if self.probe else nullcontext():
+            logits = self._forward([branch.ids[-1] for branch in ordered], [branch.read for branch in ordered],
+                                   Pass(tuple(writes), tuple(looks)), torch.arange(token))
         for branch in ordered:
             branch.read += 1
         back = torch.empty(len(order), dtype=torch.long)
