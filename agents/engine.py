@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 
-from agents import kernels, plans
+from agents import kernels, plans, steering
 from agents.adapters import Adapters
 from agents.attention import Pass, Slab
 from agents.models import LoadedModel
@@ -42,6 +42,7 @@ class LocalEngine:
         self._adapters = Adapters(loaded)
         self._kernels = kernels.able(self.model.get_input_embeddings().weight)
         self._sentence_end: dict[int, bool] = {}  # of the tokens met so far
+        self.probe: steering.Probe | None = None  # reads hidden states while lines are generated
 
     def info(self) -> EngineInfo:
         return self.loaded.info
@@ -97,6 +98,11 @@ class LocalEngine:
     def drop(self, branches: Sequence[int]) -> None:
         for name in branches:
             self._branches.pop(name, None)
+
+    def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
+        if self.probe:
+            self.probe.close()
+        steering.watch(self, cards, heard, seed)
 
     @torch.inference_mode()
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
@@ -191,7 +197,8 @@ class LocalEngine:
             self._usage.tokens_new += len(going)
             self._usage.generated += len(going)
             going = still
-        return [Sample(tuple(ids), tuple(logprobs), why) for (ids, logprobs), why in zip(out, stopped, strict=True)]
+        watched = [self.probe.finish(id(branch)) if self.probe else {} for branch in branches]
+        return [Sample(tuple(ids), tuple(logprobs), why, projections=seen) for (ids, logprobs), why, seen in zip(out, stopped, watched, strict=True)]
 
     def _step(self, branches: list[Branch]) -> torch.Tensor:
         """Read the last token of each branch; logits of what follows: (B, V)."""
@@ -199,8 +206,9 @@ class LocalEngine:
         ordered = [branches[i] for i in order]
         for branch in ordered:
             self._room(branch, branch.read + 1)
-        logits = self._forward([branch.ids[-1] for branch in ordered], [branch.read for branch in ordered],
-                               plans.decoding(ordered, gaps=self._kernels), torch.arange(len(ordered)))
+        with self.probe.reading([id(branch) for branch in ordered]) if self.probe else nullcontext():
+            logits = self._forward([branch.ids[-1] for branch in ordered], [branch.read for branch in ordered],
+                                   plans.decoding(ordered, gaps=self._kernels), torch.arange(len(ordered)))
         for branch in ordered:
             branch.read += 1
         back = torch.empty(len(order), dtype=torch.long)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -59,6 +59,7 @@ class HostedEngine:
         self._names = itertools.count()
         self._before, self._latest = Usage(), Usage()  # work of dead actors, and of the living one
         self._lost = False  # a new actor that knows none of our branches yet
+        self._watched: tuple | None = None  # what `watch` was last asked
         self.actor = self._start()
         self._info: EngineInfo = self._call("info")
 
@@ -103,6 +104,10 @@ class HostedEngine:
         for branch in known:
             del self._remote[branch], self._ids[branch], self._adapter[branch]
 
+    def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
+        self._call("watch", dict(cards), list(heard), seed)
+        self._watched = dict(cards), list(heard), seed
+
     def close(self) -> None:
         ray.kill(self.actor)
 
@@ -141,7 +146,9 @@ class HostedEngine:
         return answer
 
     def _reopen(self) -> None:
-        """Every branch again, in a new actor."""
+        """Every branch again, in a new actor, which learns first what it is to watch."""
+        if self._watched:
+            ray.get(self.actor.call.remote("watch", *self._watched))
         for adapter in set(self._adapter.values()):
             names = [name for name, worn in self._adapter.items() if worn == adapter]
             remote = ray.get(self.actor.call.remote("open", [self._ids[name] for name in names], adapter))

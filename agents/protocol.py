@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -43,6 +43,7 @@ class Sample:
     logprobs: tuple[float, ...]
     stopped: str  # "stop" (a stop token), "sentences" or "length"
     trouble: str | None = None  # why nothing could be sampled, where a server failed
+    projections: Mapping[str, float] = field(default_factory=dict)  # on the directions that the engine watches, by name
 
 
 @dataclass
@@ -87,5 +88,8 @@ class Engine(Protocol):
         """For each branch and each (given ids, target ids) after it: log p of every target token, in nats."""
 
     def drop(self, branches: Sequence[int]) -> None: ...
+
+    def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
+        """From now on every sample tells its projection on the direction of each card; see `agents.steering`."""
 
     def usage(self) -> Usage: ...

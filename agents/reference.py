@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agents.protocol import Engine
 
 HEARD = "Tell me something."  # what every line is read as an answer to, so that only the card differs
 KEPT = 128  # cards whose branches stay open
+AT_ONCE = 32  # cards read together: as long as one of them stays open, so does the memory of all
 
 
 class Reference:
@@ -19,29 +20,35 @@ class Reference:
         self._branches: OrderedDict[str, int] = OrderedDict()
 
     def logprobs(self, cards: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
-        """Per pair: natural-log probability of every token of the text, said under the card."""
-        branches = self._open(list(dict.fromkeys(cards)))
-        by_card: dict[str, list[int]] = {card: [] for card in branches}
+        """Per pair: natural-log probability of every token of the text, said under the card; none where both are longer than the
+        model reads."""
+        ids, prompts, found = self.engine.encode(texts), self._prompts(set(cards)), [[] for _ in texts]
+        longest = self.engine.info().context
+        by_card: dict[str, list[int]] = {}
         for i, card in enumerate(cards):
-            by_card[card].append(i)
-        ids = self.engine.encode(texts)
-        found: list[list[float]] = [[] for _ in texts]
-        scores = self.engine.score(list(branches.values()), [[((), ids[i]) for i in some] for some in by_card.values()])
-        for some, by_text in zip(by_card.values(), scores, strict=True):
-            for i, logprobs in zip(some, by_text, strict=True):
-                found[i] = logprobs
-        self._forget(keep=branches)
+            if len(prompts[card]) + len(ids[i]) <= longest:
+                by_card.setdefault(card, []).append(i)
+        order = list(by_card)
+        for some in (order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)):
+            scores = self.engine.score(self._open(some, prompts), [[((), ids[i]) for i in by_card[card]] for card in some])
+            for card, by_text in zip(some, scores, strict=True):
+                for i, logprobs in zip(by_card[card], by_text, strict=True):
+                    found[i] = logprobs
+            self._forget()
         return found
 
-    def _open(self, cards: list[str]) -> dict[str, int]:
-        form = self.engine.info().format
+    def _prompts(self, cards: Iterable[str]) -> dict[str, list[int]]:
+        form, cards = self.engine.info().format, sorted(cards)
+        texts = [form.opening + form.words(card) + form.after_system + HEARD + form.before_said for card in cards]
+        return dict(zip(cards, self.engine.encode(texts), strict=True))
+
+    def _open(self, cards: Sequence[str], prompts: dict[str, list[int]]) -> list[int]:
         if new := [card for card in cards if card not in self._branches]:
-            prompts = self.engine.encode([form.opening + card + form.after_system + HEARD + form.before_said for card in new])
-            self._branches.update(zip(new, self.engine.open(prompts), strict=True))
+            self._branches.update(zip(new, self.engine.open([prompts[card] for card in new]), strict=True))
         for card in cards:
             self._branches.move_to_end(card)
-        return {card: self._branches[card] for card in cards}
+        return [self._branches[card] for card in cards]
 
-    def _forget(self, keep: dict[str, int]) -> None:
-        while len(self._branches) > max(KEPT, len(keep)):
+    def _forget(self) -> None:
+        while len(self._branches) > KEPT:
             self.engine.drop([self._branches.popitem(last=False)[1]])

@@ -8,7 +8,7 @@ and leaves the others alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agents.protocol import Engine, Sampling
@@ -32,6 +32,7 @@ class Utterance:
     tokens: int
     token_ids: tuple[int, ...] = ()
     logprob: float | None = None
+    projections: Mapping[str, float] = field(default_factory=dict)  # see agents.protocol.Sample
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class ModelSeat:
         able = [c for c in cues if c not in self._full and self._length[c] < self.engine.info().context]
         samples = self.engine.generate([self._branch[c] for c in able], [replace(self.sampling, seed=cues[c].seed) for c in able])
         texts = self.engine.decode([sample.token_ids for sample in samples])
-        said = {c: Utterance(text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs))
+        said = {c: Utterance(text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs), sample.projections)
                 for c, text, sample in zip(able, texts, samples, strict=True) if not sample.trouble}
         self._said(said)
         trouble = {c: Trouble(sample.trouble) for c, sample in zip(able, samples, strict=True) if sample.trouble}

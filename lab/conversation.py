@@ -15,6 +15,7 @@ import networkx as nx
 
 from agents.protocol import Usage
 from agents.seats import Cue, Question, Seat, Trouble, Utterance
+from metrics import retrieval
 from metrics.judges import Judge, Pair, choice
 from scenarios import graph as graphs
 from scenarios.records import ASSISTANT, SEATS, USER, Fact, Judgement, Line, Persona, derive_seed
@@ -40,7 +41,7 @@ def stored(events: Sequence[dict]) -> Stored:
     lines, judged = {}, {}
     for event in events:
         if event["event"] == "line":
-            known = {name: event[name] for name in Line.__dataclass_fields__}
+            known = {name: event[name] for name in Line.__dataclass_fields__ if name in event}
             lines[event["conversation"], event["turn"]] = Line(**known | {"token_ids": tuple(event["token_ids"])})
         elif event["event"] == "judged":
             rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
@@ -61,6 +62,9 @@ class Dialogue:
     asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # facts of that seat asked about
     fact: dict[str, Fact | None] = field(default_factory=lambda: dict.fromkeys(SEATS))  # the last of them
     ready: set[int] = field(default_factory=set)  # turns whose words the scenario gave: no speaker's own, so not judged
+    memory: dict[str, retrieval.Memory] = field(default_factory=lambda: {seat: retrieval.Memory() for seat in SEATS})
+    remembered: int = 0  # lines that are in it, where pairs are retrieved
+    near: list[int] = field(default_factory=list)  # places of the last line's own earlier lines that are worth judging
     failed: bool = False
 
 
@@ -84,6 +88,7 @@ class Play:
     judges: Sequence[Judge]
     usage: Callable[[], Usage]
     stored: Stored = field(default_factory=Stored)
+    embed: retrieval.Embed | None = None  # pairs of lines are retrieved by it; None: all are judged
 
     def events(self) -> Iterator[dict]:
         """Lines, judgements, walks and usage as they happen; nothing that was stored comes again."""
@@ -182,7 +187,7 @@ class Play:
             return
         kept = self.stored.lines.get((dialogue.number, turn))
         line = kept or Line(dialogue.number, turn, seat, dialogue.cast[seat].id, dialogue.node, said.text, said.tokens,
-                            said.token_ids, said.logprob, seconds)
+                            said.token_ids, said.logprob, seconds, said.projections.get(dialogue.cast[seat].id))
         dialogue.lines.append(line)
         if ready:
             dialogue.ready.add(turn)
@@ -195,6 +200,7 @@ class Play:
         """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the first judge."""
         fresh = [d for d in going if (d.number, turn, "judges") not in self.stored.judged]
         rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
+        self._remember(fresh)
         pairs = [pair for d in fresh for pair in self._pairs(d)]
         for judge in self.judges if pairs else ():
             for found in judge.judge(pairs):
@@ -210,12 +216,31 @@ class Play:
         if line.turn in dialogue.ready:
             return
         persona = dialogue.cast[line.seat]
+        company = {"partner": dialogue.cast[ASSISTANT if line.seat == USER else USER],
+                   "heard": next((one.text for one in reversed(dialogue.lines[:-1]) if one.seat != line.seat), "")}
         if wanted & NEEDED_BY["prompt_to_line"] or any(edge.when for edge in self.scenario.graph.edges):
-            yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona)
+            yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona, **company)
         if wanted & NEEDED_BY["line_to_line"]:
-            for earlier in dialogue.lines[:-1]:
-                if earlier.seat == line.seat and earlier.turn not in dialogue.ready:
-                    yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(earlier.turn), persona, earlier.text)
+            for earlier in self._earlier(dialogue, line):
+                yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(earlier.turn), persona, earlier.text,
+                           **company)
+
+    def _earlier(self, dialogue: Dialogue, line: Line) -> list[Line]:
+        """The speaker's own earlier lines to hold the line against: all, or the retrieved ones."""
+        own = [one for one in dialogue.lines[:-1] if one.seat == line.seat and one.turn not in dialogue.ready]
+        if self.embed is None:
+            return own
+        return [own[place] for place in dialogue.near]
+
+    def _remember(self, dialogues: Sequence[Dialogue]) -> None:
+        """Finds, where pairs are retrieved, what to hold the last lines against; embeds all lines that are not yet, in one call."""
+        if self.embed is None:
+            return
+        new = [(d, line) for d in dialogues for line in d.lines[d.remembered:] if line.turn not in d.ready]
+        for (d, line), found in zip(new, retrieval.pieces([line.text for _, line in new], self.embed), strict=True):
+            d.near = d.memory[line.seat].add(found)
+        for d in dialogues:
+            d.remembered = len(d.lines)
 
     def _questions(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
         """Both seats asked about all their facts, on branches that the dialogue never sees."""

@@ -23,6 +23,8 @@ METRICS = {
     "run_id": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "level": pl.String,
     "conversation": pl.Int64, "turn": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
     "n": pl.Int64}
+ACTIVATIONS = {
+    "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "persona": pl.String, "value": pl.Float64}
 COUNTERS = ("tokens_new", "tokens_computed", "generated")
 
 
@@ -45,6 +47,12 @@ def latest(events: Iterable[dict], kind: str) -> list[dict]:
 def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
     """One row a line said, by conversation and turn, with the columns of TURNS."""
     return _frame(run_id, latest(events, "line"), TURNS)
+
+
+def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row a line whose speaker's model was watched, `value` its projection (see scenarios.records.Line)."""
+    rows = [event | {"value": event["activation"]} for event in latest(events, "line") if event.get("activation") is not None]
+    return _frame(run_id, rows, ACTIVATIONS)
 
 
 def judgements_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:

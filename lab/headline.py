@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, isfinite, isnan
+from math import exp, inf, isfinite, isnan
 
 import polars as pl
 
@@ -15,7 +15,7 @@ from scenarios.records import SEATS
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `cells` by seat, `worse` the seats whose drift interval lies above 0."""
+    """One line of the table; `cells` by seat, `worse` the seats whose drift interval lies above 0, or that trip the wire."""
 
     group: str
     label: str
@@ -52,10 +52,25 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
+def exponential(value: float) -> str:
+    return f"{exp(value):.1f}"
+
+
 MEASURES = {
     "prompt_to_line": Measure("consistency", "prompt-to-line consistency", share),
     "line_to_line": Measure("consistency", "line-to-line consistency", share),
     "questions": Measure("consistency", "questions answered right", share),
+    "judged_pairs": Measure("consistency", "pairs of lines judged", share),
+    "distinct_1": Measure("tripwires", "distinct words", share),
+    "distinct_2": Measure("tripwires", "distinct word pairs", share),
+    "repetition": Measure("tripwires", "repeats itself", share),
+    "parroting": Measure("tripwires", "copies its card", share),
+    "wrong_person": Measure("tripwires", "speaks of itself as another", share),
+    "helper_voice": Measure("tripwires", "in a helper program's voice", share),
+    "evasion": Measure("tripwires", "says nothing of its own", share),
+    "length": Measure("tripwires", "words a line", lines),
+    "relevance": Measure("tripwires", "relevance to what it heard", share),
+    "perplexity_nats": Measure("tripwires", "perplexity", exponential),
     "local_drift": Measure("drift", "local drift (near pairs)", share),
     "local_drift_slope": Measure("drift", "local drift, a turn", slope, drifts=True),
     "global_drift_slope": Measure("drift", "global drift, a turn", slope, drifts=True),
@@ -65,19 +80,38 @@ MEASURES = {
     "time_to_first_contradiction": Measure("survival", "first contradiction, median line", lines),
     "half_life": Measure("survival", "half-life in lines", lines),
     "contradictions": Measure("contradictions", "contradictions", count),
-    "contradicted_facts": Measure("contradictions", "facts contradicted", count)}
+    "contradicted_facts": Measure("contradictions", "facts contradicted", count),
+    "contradiction_components": Measure("contradictions", "groups of contradictions", count),
+    "most_contradicted_fact": Measure("contradictions", "contradictions of one fact, most", count),
+    "longest_contradiction": Measure("contradictions", "longest-lived contradiction, turns", count),
+    "activation_drift": Measure("activation", "activation drift", change),
+    "activation_drift_slope": Measure("activation", "activation drift, a turn", slope, drifts=True),
+    "activation_correlation": Measure("activation", "activation drift with inconsistency, Spearman", change)}
+CONSISTENCIES = ("prompt_to_line", "line_to_line", "questions")
 MISSING = "–"
 
 
 def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
-    """The run-level rows in the order of MEASURES, other metrics after them under their names, unscored counts last."""
+    """The run-level rows in the order of MEASURES, other metrics after them under their names, unscored counts last.
+
+    A consistency whose speaker trips a wire ends with ⚠: it may be bought. The share of pairs judged is shown where it is below 1.
+    """
     run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
+    run = run.filter((pl.col("metric") != "judged_pairs") | (pl.col("value") < 1))
     found: dict[tuple[str, str], dict[str, dict]] = {}
     for row in run.iter_rows(named=True):
         found.setdefault((row["metric"], row["judge"] or MISSING), {})[row["seat"]] = row
     order = {name: index for index, name in enumerate(MEASURES)}
     keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), *key))
-    return [_row(name, judge, found[name, judge]) for name, judge in keys] + unscored(judgements)
+    tripped = trips({(name, seat): row["value"] for (name, _), by_seat in found.items() for seat, row in by_seat.items()})
+    return [_row(name, judge, found[name, judge], tripped) for name, judge in keys] + unscored(judgements)
+
+
+def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
+    """seat -> tripwires that fire there; `values` by (metric, seat)."""
+    from metrics.tripwires import fired
+
+    return {seat: {name for name, _, _ in fired({name: value for (name, of), value in values.items() if of == seat})} for seat in SEATS}
 
 
 def cell(row: dict, number: Callable[[float], str]) -> str:
@@ -121,9 +155,20 @@ def coverage(turns: pl.DataFrame, nodes: Iterable[str],
     return Counter({node: visits[node] for node in nodes}), Counter({edge: steps[edge] for edge in declared})
 
 
-def _row(name: str, judge: str, by_seat: dict[str, dict]) -> Row:
+def _row(name: str, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]]) -> Row:
     measure = MEASURES.get(name, Measure("other", name, lambda value: f"{value:.4g}"))
     worse = frozenset(seat for seat, row in by_seat.items()
                       if measure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0)
+    worse |= {seat for seat in by_seat if name in tripped.get(seat, ())}
     cells = {seat: cell(by_seat[seat], measure.number) for seat in SEATS if seat in by_seat}
-    return Row(measure.group, measure.label, judge, cells, worse)
+    if name in CONSISTENCIES:
+        cells |= {seat: f"{cells[seat]} ⚠" for seat in cells if tripped.get(seat)}
+    return Row(measure.group, measure.label + bound(name), judge, cells, worse)
+
+
+def bound(name: str) -> str:
+    """` (≤ 0.10)` where a tripwire of that name has a bound of its own."""
+    from metrics.tripwires import BOUNDS
+
+    found = str(BOUNDS[name]) if name in BOUNDS else ""
+    return f" ({found})" if found else ""

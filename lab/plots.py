@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,11 +11,14 @@ import polars as pl
 from lab.files import failure, replace
 from lab.headline import drift_by_node
 from lab.progress import CONSISTENCIES
+from metrics.statistics import Interval
 from scenarios.records import SEATS
 
 COLOURS = {"user": "#0072b2", "assistant": "#cc79a7"}  # apart for colour-blind eyes too (Okabe and Ito)
+SIDES = ("#009e73", "#d55e00")  # of a first and a second run
 STYLES = ("-", "--", ":", "-.")  # one a judge
 TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
+SHARES = ("local_drift", "global_drift_thirds", "questions_drift_thirds")  # further measures that differ by -1 to 1
 DPI = 120
 
 
@@ -23,7 +26,13 @@ def draw(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
     """Writes the pictures there is anything for into `folder` and returns their paths. Raises StoreError."""
     drawn = {"consistency.png": consistency(frames["metrics"]),
              "survival.png": survival(frames["turns"], frames["judgements"]),
-             "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"])}
+             "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
+             "activation.png": activation(frames["metrics"])}
+    return save(drawn, folder)
+
+
+def save(drawn: Mapping[str, object], folder: Path) -> list[Path]:
+    """Writes the figures that are not None under their names; their paths. Raises StoreError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,6 +68,23 @@ def consistency(metrics: pl.DataFrame):
     return figure
 
 
+def activation(metrics: pl.DataFrame):
+    """Activation drift by turn, a band for the interval; None where no model was watched."""
+    rows = metrics.filter(pl.col("metric") == "activation_drift", pl.col("level") == "turn", pl.col("n") > 0)
+    if rows.is_empty():
+        return None
+    figure, (axis,) = _figure(1)
+    for seat in SEATS:
+        line = rows.filter(pl.col("seat") == seat).sort("turn")
+        if not line.is_empty():
+            _curve(axis, line, "turn", "value", seat, "hidden states", STYLES[0])
+    axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
+    axis.axhline(1, color="grey", linewidth=0.6, linestyle=":")
+    axis.set(title="activation drift: 0 as its own card, 1 as others'", xlabel="turn", ylabel="1 − projection")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
     """Kaplan-Meier curves of lines to the first contradiction; None where no line was scored."""
     from metrics.survival import curve
@@ -75,6 +101,51 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
     axis.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
     axis.set(title="not contradicted so far", xlabel="own lines", ylabel="share of speakers", ylim=(-0.03, 1.03))
     axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def comparison(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
+    """The pictures of a comparison of runs, by file name: differences with intervals, and both runs' survival curves."""
+    return {"differences.png": _differences(rows), "survival.png": _survival_of(sides)}
+
+
+def _differences(rows: Sequence[Mapping]):
+    """Differences of the measures that lie between 0 and 1, a grey band for what could not be detected; None without any."""
+    shown = [row for row in rows if row["metric"] in (*CONSISTENCIES, *SHARES) and row["low"] == row["low"]]
+    if not shown:
+        return None
+    figure, (axis,) = _figure(1)
+    figure.set_size_inches(6.4, 1.2 + 0.32 * len(shown))
+    for place, row in enumerate(reversed(shown)):
+        if row["detectable"] == row["detectable"]:
+            axis.barh(place, 2 * row["detectable"], left=-row["detectable"], color="grey", alpha=0.15, height=0.7, linewidth=0)
+        axis.plot([row["low"], row["high"]], [place, place], color=COLOURS[row["seat"]], linewidth=1.6)
+        axis.plot(row["value"], place, "o", color=COLOURS[row["seat"]], markersize=4)
+    labels = [f"{TITLES.get(row['metric'], row['metric'].replace('_', ' '))}, {row['seat']} ({row['judge']})" for row in reversed(shown)]
+    axis.set_yticks(range(len(shown)), labels, fontsize=8)
+    axis.axvline(0, color="grey", linewidth=0.8)
+    axis.set(title="B − A, grey: smaller than these runs could detect")
+    return figure
+
+
+def _survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+    """Kaplan-Meier curves of both runs, a plot a seat that was scored; None where nothing was scored in either."""
+    from metrics.survival import curve
+
+    curves = {name: curve(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
+    if all(rows.is_empty() for rows in curves.values()):
+        return None
+    seats = [seat for seat in SEATS if any((rows["seat"] == seat).any() for rows in curves.values())]
+    figure, axes = _figure(len(seats))
+    for axis, seat in zip(axes, seats):
+        for (name, rows), colour in zip(curves.items(), SIDES):
+            for index, judge in enumerate(sorted(set(rows["judge"]))):
+                line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
+                if not line.is_empty():
+                    _curve(axis, line, "lines", "survival", name, judge, STYLES[index % len(STYLES)], steps=True, colour=colour)
+        axis.set(title=f"{seat}: not contradicted so far", xlabel="own lines", ylim=(-0.03, 1.03))
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("share of speakers")
     return figure
 
 
@@ -98,11 +169,36 @@ def by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
     return figure
 
 
-def _curve(axis, line: pl.DataFrame, x: str, y: str, seat: str, judge: str, style: str, steps: bool = False) -> None:
+def reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
+    """What judges say beside what labels say: a curve a name, through (mean p, share that contradicts) of its bins; None without any.
+
+    On the diagonal p can be taken at its word; below it the judge accuses too much.
+    """
+    bins = {name: points for name, points in bins.items() if points}
+    if not bins:
+        return None
+    figure, (axis,) = _figure(1)
+    figure.set_size_inches(5.6, 5.2)
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    for index, (name, points) in enumerate(bins.items()):
+        at, shares = [p for p, _ in points], [share for _, share in points]
+        axis.plot(at, [share.value for share in shares], "o-", markersize=4, linewidth=1.4, color=f"C{index}",
+                  label=f"{name}, n={sum(share.n for share in shares)}")
+        axis.vlines(at, [share.low for share in shares], [share.high for share in shares], color=f"C{index}", linewidth=1, alpha=0.6)
+    axis.set(title="reliability", xlabel="p that the line contradicts, says the judge", ylabel="share that contradicts, say the labels",
+             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _curve(axis, line: pl.DataFrame, x: str, y: str, name: str, judge: str, style: str, steps: bool = False,
+           colour: str | None = None) -> None:
+    """One curve with its band; `name` is a seat, whose colour it has, unless another is given."""
+    colour = colour or COLOURS[name]
     where = {"drawstyle": "steps-post"} if steps else {"marker": "o", "markersize": 2.5}
-    axis.plot(line[x].to_list(), line[y].to_list(), color=COLOURS[seat], linestyle=style, linewidth=1.4,
-              label=f"{seat} ({judge})", **where)
-    axis.fill_between(line[x].to_numpy(), line["low"].to_numpy(), line["high"].to_numpy(), color=COLOURS[seat],
+    axis.plot(line[x].to_list(), line[y].to_list(), color=colour, linestyle=style, linewidth=1.4,
+              label=f"{name} ({judge})", **where)
+    axis.fill_between(line[x].to_numpy(), line["low"].to_numpy(), line["high"].to_numpy(), color=colour,
                       alpha=0.15, linewidth=0, step="post" if steps else None)
 
 

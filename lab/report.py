@@ -23,7 +23,8 @@ from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradictions quoted
 QUOTE = 160  # characters of a line quoted around the words that contradict
-NOTE = "Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0."
+NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire past "
+        "its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -81,7 +82,7 @@ def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
               *(row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else "") for seat in SEATS)]
              for row in rows]
     images = "\n\n".join(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)
-    return "\n\n".join(part for part in ("## Results", _table(["measure", "judge", *SEATS], cells), NOTE, images) if part)
+    return "\n\n".join(part for part in ("## Results", table(["measure", "judge", *SEATS], cells), NOTE, images) if part)
 
 
 def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mapping) -> str:
@@ -101,12 +102,16 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
     if facts:
         (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
         told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({seat}), {times}×")
+    lived = [(edge["turn"] - edge["against_turn"], source) for source, _, edge in edges if edge["against_turn"] is not None]
+    if lived:
+        span, (_, conversation, turn) = max(lived, key=lambda found: (found[0], [-number for number in found[1][1:]]))
+        told.append(f"- longest-lived: \\#{conversation} t{turn} contradicts what the same speaker said {span} turns before")
     rows = [[f"\\#{source[1]} t{source[2]}", f"{found.nodes[source]['seat']} {escape(found.nodes[source]['persona'])}",
              _target(found, target), escape(edge["judge"]), quote(found.nodes[source]["text"], edge["span"])]
             for source, target, edge in edges[:EXAMPLES]]
     shown = f"{EXAMPLES} of {len(edges)}, facts first:" if len(edges) > EXAMPLES else "All of them:"
     return "\n\n".join(["## Contradictions", "\n".join(told), shown,
-                        _table(["line", "speaker", "contradicts", "judge", "words"], rows)])
+                        table(["line", "speaker", "contradicts", "judge", "words"], rows)])
 
 
 def _target(found, target: tuple) -> str:
@@ -131,7 +136,7 @@ def _by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> str:
     cells = [[escape(row["node"]), row["seat"], escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
              for row in rows.iter_rows(named=True)]
     return "## Drift by node\n\nShare of the lines said at a node that contradict the speaker's persona.\n\n" \
-        + _table(["node", "seat", "judge", "inconsistency", "n"], cells)
+        + table(["node", "seat", "judge", "inconsistency", "n"], cells)
 
 
 def _coverage(turns: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequence[str]]) -> str:
@@ -142,7 +147,7 @@ def _coverage(turns: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequenc
     rows = [[escape(node), count] for node, count in at.items()]
     rows += [[f"{escape(source)} → {escape(target)}", count] for (source, target), count in taken.items()]
     return f"## Coverage\n\n{reached} of {len(at)} nodes reached, {walked} of {len(taken)} edges taken.\n\n" \
-        + _table(["node or edge", "times"], rows)
+        + table(["node or edge", "times"], rows)
 
 
 def _how(manifest: Mapping) -> str:
@@ -158,22 +163,34 @@ def _how(manifest: Mapping) -> str:
     playing, generated = seconds.get("playing", 0.0), tokens.get("generated", 0)
     if playing > 0 and generated:
         rows.append(["generated tokens a second while playing", f"{generated / playing:.0f}"])
-    return "## How it was made\n\n" + _table(["what", "value"], [[escape(key), escape(value)] for key, value in rows])
+    return "## How it was made\n\n" + table(["what", "value"], [[escape(key), escape(value)] for key, value in rows])
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; the cells are text that is safe already."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lab.report", description="Write report.md and plots of a run.")
+    """Exit code: 0 written, 2 refused with a sentence on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.report", description="Write report.md and plots of a run; of two, what differs between them.")
     parser.add_argument("run", help="the run's folder, runs/<id>")
+    parser.add_argument("other", nargs="?", help="a second run of the same scenario: compared with the first, pair by pair")
+    parser.add_argument("--out", metavar="DIR", help="where the comparison goes (default: compare-<first run> in the second run's folder)")
     options = parser.parse_args(arguments)
     try:
-        print(write_report(options.run))
+        if options.other is None:
+            if options.out:
+                raise ValueError("--out is for a comparison; expected two runs, or none of it: a run's report goes into its own folder")
+            print(write_report(options.run))
+        else:
+            from lab.compare import tell, write_comparison
+
+            tell(*write_comparison(options.run, options.other, options.out))
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"lab.report: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -66,9 +66,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _tell_plan(scenario)
         return 0
-    with open_for_resume(args.resume) if args.resume else _new_store(args, scenario) as store:
-        with _aside(store.path / LOG) as (screen, errors):
-            return _play(args, scenario, store, screen, errors)
+    with open_for_resume(args.resume) if args.resume else new_store(args.runs, scenario) as store:
+        return play(args, scenario, store)
+
+
+def play(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
+    """Plays what `store.earlier` does not tell yet, measures and reports it; the exit code. `args`: address, display, json."""
+    with aside(store.path / LOG) as (screen, errors):
+        return _play(args, scenario, store, screen, errors)
 
 
 def _scenario(args: argparse.Namespace) -> Scenario:
@@ -84,11 +89,11 @@ def _scenario(args: argparse.Namespace) -> Scenario:
     return load_scenario(args.scenario, overrides)
 
 
-def _new_store(args: argparse.Namespace, scenario: Scenario) -> RunStore:
+def new_store(runs: str | Path, scenario: Scenario) -> RunStore:
     from lab.store import create
 
     models = {name: seat.model for name, seat in (("assistant", scenario.seats.assistant), ("user", scenario.seats.user))}
-    return create(args.runs, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), models=models)
+    return create(runs, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), models=models)
 
 
 def _resumed(args: argparse.Namespace) -> Scenario:
@@ -202,7 +207,8 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
     tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
     frames, how = store.frames(), scenario.measure
     found = measure(frames["turns"], frames["judgements"], metrics=how.metrics, window=how.window, confidence=how.confidence,
-                    resamples=how.resamples, seed=scenario.seed)
+                    resamples=how.resamples, seed=scenario.seed, activations=frames.get("activations"),
+                    cards={(c, seat): persona.card for c, seats in enumerate(wired.play.cast) for seat, persona in seats.items()})
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
     all_failed = len(failures) == scenario.conversations
@@ -222,7 +228,7 @@ def _tell_plan(scenario: Scenario) -> None:
 
 
 @contextlib.contextmanager
-def _aside(log: Path) -> Iterator[tuple[object, object]]:
+def aside(log: Path) -> Iterator[tuple[object, object]]:
     """Whatever libraries, Ray and C code print goes to the log; yields streams to the real stdout and stderr."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -25,13 +25,25 @@ from pathlib import Path
 import polars as pl
 
 from lab.files import StoreError, dumps, failure, replace, write_all
-from lab.frames import JUDGEMENTS, METRICS, TURNS, Totals, conform, fold, judgements_frame, spans, turns_frame
+from lab.frames import (
+    ACTIVATIONS,
+    JUDGEMENTS,
+    METRICS,
+    TURNS,
+    Totals,
+    activations_frame,
+    conform,
+    fold,
+    judgements_frame,
+    spans,
+    turns_frame,
+)
 
 __all__ = ["JUDGEMENTS", "METRICS", "TURNS", "RunStore", "StoreError", "create", "git_revision", "judgements_frame",
            "open_for_resume", "read_events", "read_frames", "read_manifest", "spans", "turns_frame", "write_frame"]
 
 EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", ".lock"
-FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS}
+FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")
 SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
@@ -39,13 +51,13 @@ FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than
 
 
 def create(runs_dir: str | Path, scenario_name: str, scenario_yaml: str, seed: int, digest: str, *,
-           device: str | None = None, dtype: str | None = None, **fields: object) -> RunStore:
-    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, held by this process.
+           folder: str | Path | None = None, device: str | None = None, dtype: str | None = None, **fields: object) -> RunStore:
+    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, or `folder` itself, held by this process.
 
     `fields` go into the manifest as they are. The manifest is written last: a folder that has one is a whole run.
-    Raises StoreError where nothing can be written.
+    Raises StoreError where nothing can be written, ValueError where `folder` holds something.
     """
-    path = _new_folder(Path(runs_dir), scenario_name)
+    path = _empty_folder(Path(folder)) if folder else _new_folder(Path(runs_dir), scenario_name)
     manifest = {
         "run_id": path.name, "status": "running", "reason": None, "scenario": scenario_name, "digest": digest,
         "seed": seed, "versions": _versions(), "git_revision": git_revision(), "device": device, "dtype": dtype,
@@ -170,9 +182,11 @@ class RunStore:
         return event
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """turns and judgements of every event so far, those of earlier sittings included."""
+        """turns and judgements of every event so far, those of earlier sittings included; activations where there are any."""
         events = self._kept.values()
-        return {"turns": turns_frame(self.run_id, events), "judgements": judgements_frame(self.run_id, events)}
+        activations = activations_frame(self.run_id, events)
+        frames = {"turns": turns_frame(self.run_id, events), "judgements": judgements_frame(self.run_id, events)}
+        return frames if activations.is_empty() else frames | {"activations": activations}
 
     def write_frames(self, **frames: pl.DataFrame) -> None:
         """Replaces turns.parquet and judgements.parquet (built from the events unless given) and, if given, metrics.
@@ -276,6 +290,16 @@ def _new_folder(runs_dir: Path, name: str) -> Path:
             return path
     except OSError as error:
         raise failure(runs_dir / "a new run", error, 0) from error
+
+
+def _empty_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ValueError(f"{path} holds something already; expected a new folder or an empty one")
+    except OSError as error:
+        raise failure(path, error, 0) from error
+    return path
 
 
 def _hold(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -11,15 +11,18 @@ from agents.protocol import Engine, EngineInfo, Sampling, Usage
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.records import SEATS, Persona
-from scenarios.schema import Scenario
+from scenarios.schema import Measure, Scenario
 from scenarios.schema import Seat as SeatSpec
 
 if TYPE_CHECKING:
     from agents.served import Server
     from lab.cluster import Hosting
     from lab.conversation import Play, Stored
+    from metrics.judges import Judge
+    from metrics.retrieval import Embed
 
 REFERENCE = "embedded"  # the likelihood judge's reading model
+RETRIEVED = "retrieved"
 SPARE = 12  # tokens that a template may put around a line
 DIRECTION_TOKENS = 40  # tokens of the longest direction, about
 ASKED = 512  # tokens of the questions read behind a view, about
@@ -45,14 +48,12 @@ def check(scenario: Scenario) -> None:
             models.check(spec.model)
             if spec.adapter:
                 models.check_adapter(spec.adapter)
-    if "likelihood" in scenario.measure.judge:
-        models.check(REFERENCE)
+    check_judges(scenario.measure)
 
 
 def engine_names(scenario: Scenario) -> set[str]:
     """The base models that need an engine of ours each."""
-    names = {_base(spec.model) for spec in _model_seats(scenario) if not spec.endpoint}
-    return names | {REFERENCE} if "likelihood" in scenario.measure.judge else names
+    return {_base(spec.model) for spec in _model_seats(scenario) if not spec.endpoint} | judge_engines(scenario.measure)
 
 
 def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
@@ -66,10 +67,27 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
     cast = people.cast(scenario)
     play = Play(scenario=scenario, graph=graphs.build(scenario), cast=cast,
                 seats={seat: _seat(scenario.seats[seat], engines, servers) for seat in SEATS},
-                judges=[JUDGES[name](scenario, engines, cast) for name in scenario.measure.judge],
+                judges=judges(scenario.measure, engines, scenario.device), embed=retriever(scenario.measure, scenario.device),
                 usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()), stored=stored)
     _check_memory(scenario, engines, {seat: _check_length(scenario, seat, engines, cast) for seat in SEATS})
+    if "activation" in scenario.measure.metrics:
+        _watch(scenario, engines, cast)
     return Wired(play, {name: engine.info() for name, engine in engines.items()})
+
+
+def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
+    """Every engine learns the directions of the personas it speaks for."""
+    from agents.steering import OPENERS
+
+    speakers: dict[str, dict[str, Persona]] = {}
+    for seat in SEATS:
+        spec = scenario.seats[seat]
+        if spec.script is None and not spec.endpoint:
+            speakers.setdefault(_base(spec.model), {}).update({seats[seat].id: seats[seat] for seats in cast})
+    for name, people_here in speakers.items():
+        questions = dict.fromkeys(fact.question for persona in people_here.values() for fact in persona.facts)
+        engines[name].watch({persona.id: persona.card for persona in people_here.values()}, [*list(questions)[:len(OPENERS)], *OPENERS],
+                            scenario.seed)
 
 
 def opening(scenario: Scenario, wired: Wired) -> dict:
@@ -125,21 +143,96 @@ def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]
     return ModelSeat(engine, sampling, adapter)
 
 
-def _ledger(scenario: Scenario, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]):
+def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list[Judge]:
+    """The judges that the measure names, in its order. `engines` by model name, those of `judge_engines` among them; `device` is for
+    models that are no engines."""
+    return [JUDGES[name](measure, engines, device) for name in measure.judge]
+
+
+def check_judges(measure: Measure) -> None:
+    """Refuse, before a model is loaded, judges whose models are not there. ValueError says which."""
+    from agents import cross_encoder, embedder, endpoint, models
+
+    names, nli, llm = measure.judges(), measure.nli, measure.llm
+    if "likelihood" in names:
+        models.check(REFERENCE)
+    if names & {"likelihood", "nli"} or measure.pairs == RETRIEVED:
+        embedder.folder(embedder.MINILM)
+    if "nli" in names and nli.model != models.EMBEDDED:
+        cross_encoder.check(nli.model)
+    if "llm" in names:
+        if llm.endpoint:
+            endpoint.check(llm.endpoint, llm.model)
+        else:
+            models.check(llm.model)
+
+
+def judge_engines(measure: Measure) -> set[str]:
+    """The base models that the judges need an engine of."""
+    names, llm = measure.judges(), measure.llm
+    return {REFERENCE for name in names if name == "likelihood"} | {_base(llm.model) for name in names if name == "llm" and not llm.endpoint}
+
+
+def retriever(measure: Measure, device: str) -> Embed | None:
+    """What pairs of lines are retrieved by; None where all are judged."""
+    if measure.pairs != RETRIEVED:
+        return None
+    from agents.embedder import Embedder
+
+    return Embedder(device=device).embed
+
+
+def _ledger(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
     from metrics.judges.ledger import Ledger
 
     return Ledger()
 
 
-def _likelihood(scenario: Scenario, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]):
+def _likelihood(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+    from agents.embedder import Embedder
     from agents.reference import Reference
     from metrics.judges.likelihood import Likelihood
 
-    others = {persona.id: persona for seats in cast for persona in seats.values()}
-    return Likelihood(Reference(engines[REFERENCE]).logprobs, tuple(others.values()), seed=scenario.seed)
+    return Likelihood(Reference(engines[REFERENCE]).logprobs, Embedder(device=device).embed)
 
 
-JUDGES = {"ledger": _ledger, "likelihood": _likelihood}
+def _nli(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+    from agents.embedder import Embedder
+    from agents.models import EMBEDDED
+    from metrics.judges.nli import Nli
+
+    model, embed = measure.nli.model, Embedder(device=device).embed
+    if model == EMBEDDED:
+        from agents.nli_head import EmbeddedNli
+
+        return Nli(EmbeddedNli(device).entail, embed)
+    from agents.cross_encoder import CrossEncoder
+
+    return Nli(CrossEncoder(model, device).entail, embed)
+
+
+def _llm(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+    from agents import models
+    from agents.chooser import EndpointChooser, EngineChooser
+    from metrics.judges.llm import Llm
+
+    spec = measure.llm
+    if spec.endpoint:
+        return Llm(EndpointChooser(spec.endpoint, spec.model).choose, spec.protocol)
+    engine, adapter = engines[_base(spec.model)], models.parse(spec.model).adapter
+    engine.open([], adapter)  # refused now, not at the first line
+    return Llm(EngineChooser(engine, adapter).choose, spec.protocol)
+
+
+def _cascade(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+    from metrics.judges.cascade import Cascade
+
+    spec = measure.cascade
+    cheap, dear = (JUDGES[name](measure, engines, device) for name in (spec.cheap, spec.dear))
+    return Cascade(cheap, dear, spec.low, spec.high)
+
+
+JUDGES = {"ledger": _ledger, "likelihood": _likelihood, "nli": _nli, "llm": _llm, "cascade": _cascade}
 
 
 def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:

@@ -5,10 +5,19 @@ contradicting line. Per conversation and run, n = lines scored. contradicted_fac
 line contradicts, n = distinct facts that some line speaks of (NaN where none: the judge cannot tell, or nobody spoke of any).
 Both are counts, 0 upwards, fewer is better; run intervals resample conversations. Line-to-line contradictions are edges of
 the graph and are not counted here: one odd line contradicts as many lines as came before it.
+
+Of the graph, per conversation and run, fewer is better, 0 where nothing contradicts:
+contradiction_components: groups of lines and facts that hang together by contradictions (weakly connected components); over the
+run their sum, n = lines scored. Many contradictions in few components are one thing denied again and again.
+most_contradicted_fact: contradictions of the fact that has most of them; over the run all conversations of one persona count together;
+n = distinct facts spoken of, as above.
+longest_contradiction: turns between the two lines of the contradiction that spans most; over the run the largest; n = pairs of lines
+scored (NaN where none). A largest value has an interval that never reaches beyond it: read its low end only.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import networkx
@@ -20,6 +29,8 @@ from metrics.reductions import for_group, groups, interval_row, labelled
 from metrics.statistics import clustered_statistic
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
+COMPONENTS, MOST, LONGEST = "contradiction_components", "most_contradicted_fact", "longest_contradiction"
+PER_CONVERSATION = ("contradictions", "contradicted_facts", COMPONENTS, MOST, LONGEST)  # whose runs are no means of conversations
 
 
 def graph(
@@ -73,6 +84,65 @@ def contradictions(judgements: pl.DataFrame, *, confidence: float, resamples: in
         )
         parts += [_counts(counts, "contradictions", judge, seat, how), _counts(spoken, "contradicted_facts", judge, seat, how)]
     return stacked(parts)
+
+
+def shape(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+    """Rows of the three measures of the graph by conversation and run, for each judge and seat."""
+    how, parts = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    rows = judgements.filter(pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
+    for judge, seat, part in groups(rows):
+        scored = part.filter(pl.col("verdict").is_not_null())
+        whole = pl.col("against") == "persona"
+        lines, facts = (scored.filter(pl.col("metric") == "prompt_to_line", which) for which in (whole, ~whole))
+        pairs = scored.filter(pl.col("metric") == "line_to_line")
+        found = graph(turns, scored)
+        parts += [
+            _counts(_components(found, lines), COMPONENTS, judge, seat, how),
+            _largest(*_by_fact(found, facts, turns), MOST, judge, seat, how),
+            _largest(*_by_span(pairs), LONGEST, judge, seat, how),
+        ]
+    return stacked(parts)
+
+
+def _components(found: networkx.MultiDiGraph, lines: pl.DataFrame) -> pl.DataFrame:
+    """conversation, value (components: no edge leaves a conversation), n (lines scored)."""
+    counted = Counter(next(iter(part))[1] for part in networkx.weakly_connected_components(found))
+    sizes = lines.group_by("conversation").agg(n=pl.len().cast(pl.Int64))
+    return sizes.with_columns(value=pl.Series([counted[c] for c in sizes["conversation"]], dtype=pl.Float64))
+
+
+def _by_fact(found: networkx.MultiDiGraph, facts: pl.DataFrame, turns: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+    """conversation, value, n; and times contradicted, a row a conversation and a column a fact of a persona."""
+    times = Counter((target[1], target[3]) for _, target in found.edges() if target[0] == "fact")
+    spoken = facts.join(turns.select("conversation", "turn", "persona"), on=["conversation", "turn"])
+    spoken = spoken.select("conversation", "persona", "against").unique().sort("conversation", "persona", "against")
+    counts = [times[key] for key in spoken.select("conversation", "against").iter_rows()]
+    spoken = spoken.with_columns(value=pl.Series(counts, dtype=pl.Float64))
+    by_fact = spoken.pivot(["persona", "against"], index="conversation", values="value").sort("conversation").drop("conversation")
+    return _most(spoken), by_fact.fill_null(0.0).to_numpy()
+
+
+def _by_span(pairs: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+    """conversation, value, n; and which of the values in `np.unique` a conversation's is, one-hot."""
+    span = pl.when(pl.col("verdict")).then(pl.col("turn") - pl.col("against").cast(pl.Int64)).otherwise(0)
+    each = _most(pairs.with_columns(value=span.cast(pl.Float64)))
+    values = each["value"].to_numpy()
+    return each, (values[:, None] == np.unique(values)[None]).astype(float)
+
+
+def _most(parts: pl.DataFrame) -> pl.DataFrame:
+    return parts.group_by("conversation").agg(value=pl.col("value").max(), n=pl.len().cast(pl.Int64)).sort("conversation")
+
+
+def _largest(each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None, seat: str, how: dict) -> pl.DataFrame:
+    """Rows of `each`, and of the largest over the run: of summed columns, or for LONGEST of the values that occur."""
+    values = np.unique(each["value"].to_numpy())
+
+    def largest(totals: np.ndarray) -> np.ndarray:  # (R, columns) -> (R, 1)
+        return (np.where(totals > 0, values, 0.0) if name == LONGEST else totals).max(1, keepdims=True)
+
+    over_run = clustered_statistic(sums, largest, n=int(each["n"].sum()), **for_group(how, name, judge, seat))
+    return stacked([labelled(each, name, judge, seat, "conversation"), frame([interval_row(over_run, name, judge, seat, "run")])])
 
 
 def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: dict) -> pl.DataFrame:

@@ -56,7 +56,7 @@ def clustered_means(
         total = np.bincount(cell, y[here], wide * size).reshape(wide, size)
         count = np.bincount(cell, minlength=wide * size).reshape(wide, size)
         found += _intervals(
-            np.hstack([total, count]), lambda sums, size=size: _ratio(sums[:, :size], sums[:, size:]),
+            np.hstack([total, count]), lambda sums, size=size: ratio(sums[:, :size], sums[:, size:]),
             n=count.sum(0), members=(count > 0).sum(0), confidence=confidence, resamples=resamples, seed=seed,
         )
     return dict(zip(keys.tolist(), found, strict=True))
@@ -67,28 +67,14 @@ def clustered_slope(x, y, clusters, *, confidence: float = 0.95, resamples: int 
 
     NaN where x does not vary; resamples in which it does not vary are left out.
     """
-    y, codes, _ = _checked(y, clusters)
-    x = np.asarray(x, float)
-    x = x - (x.mean() if len(x) else 0.0)  # the slope is the same, the sums keep their digits
-    sums = _by_cluster(codes, np.ones_like(y), x, y, x * y, x * x)
-
-    def slope(s: np.ndarray) -> np.ndarray:  # (R, 5) -> (R, 1)
-        n, sx, sy, sxy, sxx = s.T
-        spread = n * sxx - sx * sx
-        return _ratio(n * sxy - sx * sy, np.where(spread > 1e-9 * np.maximum(1.0, n * sxx), spread, 0.0))[:, None]
-
+    _, sums = slope_sums(x, y, clusters)
     return clustered_statistic(sums, slope, n=len(y), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def clustered_difference(values, later, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """Mean of the values where `later` is true minus the mean where it is false; NaN where either side is empty."""
-    y, codes, _ = _checked(values, clusters)
-    after = np.asarray(later, bool).astype(float)
-    sums = _by_cluster(codes, y * after, after, y * (1 - after), 1 - after)
-    return clustered_statistic(
-        sums, lambda s: (_ratio(s[:, 0], s[:, 1]) - _ratio(s[:, 2], s[:, 3]))[:, None],
-        n=len(y), confidence=confidence, resamples=resamples, seed=seed,
-    )
+    _, sums = difference_sums(values, later, clusters)
+    return clustered_statistic(sums, difference, n=len(values), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def clustered_statistic(
@@ -106,6 +92,75 @@ def clustered_statistic(
     return _intervals(
         sums, statistic, n=np.array([n]), members=np.array([len(sums)]), confidence=confidence, resamples=resamples, seed=seed
     )[0]
+
+
+def slope_sums(x, y, clusters) -> tuple[np.ndarray, np.ndarray]:
+    """The clusters (C,) and what `slope` needs of each, (C, 5): n, Sx, Sy, Sxy, Sxx, x less its mean."""
+    y, codes, names = _checked(y, clusters)
+    x = np.asarray(x, float)
+    x = x - (x.mean() if len(x) else 0.0)  # the slope is the same, the sums keep their digits
+    return names, _by_cluster(codes, np.ones_like(y), x, y, x * y, x * x)
+
+
+def slope(sums: np.ndarray) -> np.ndarray:
+    """Least squares slope of such sums, (R, 5) -> (R, 1)."""
+    n, sx, sy, sxy, sxx = sums.T
+    spread = n * sxx - sx * sx
+    return ratio(n * sxy - sx * sy, np.where(spread > 1e-9 * np.maximum(1.0, n * sxx), spread, 0.0))[:, None]
+
+
+def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
+    """The clusters (C,) and what `difference` needs of each, (C, 4): sum and count of the later values, then of the others."""
+    y, codes, names = _checked(values, clusters)
+    after = np.asarray(later, bool).astype(float)
+    return names, _by_cluster(codes, y * after, after, y * (1 - after), 1 - after)
+
+
+def difference(sums: np.ndarray) -> np.ndarray:
+    """Mean of the later values minus mean of the others, of such sums, (R, 4) -> (R, 1)."""
+    return (ratio(sums[:, 0], sums[:, 1]) - ratio(sums[:, 2], sums[:, 3]))[:, None]
+
+
+def clustered_rows(
+    clusters, statistic: Callable[[np.ndarray], np.ndarray], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Interval of any statistic of weighted rows, for those that are no function of sums (ranks).
+
+    `clusters` (N,) holds each row's; `statistic` maps (R, N), how often each row is in each of R resamples, to (R,), NaN where it is
+    not defined. Its value is that of every row once.
+    """
+    names, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    if not len(codes):
+        return Interval(np.nan, np.nan, np.nan, 0)
+    value, low, high, step = float(statistic(np.ones((1, len(codes))))[0]), np.nan, np.nan, max(1, CELLS // len(codes))
+    if len(names) > 1 and resamples > 0:
+        pieces = (weights[start : start + step] for weights in multiplicities(len(names), resamples, seed)
+                  for start in range(0, len(weights), step))
+        drawn = np.concatenate([statistic(piece[:, codes]) for piece in pieces])[:, None]
+        low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
+    return Interval(value, low, high, len(codes))
+
+
+def prediction_powered_mean(
+    judged, truth, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean of what a judge says of every row, put right by the rows whose truth is known: mean(judged) + mean(truth - judged).
+
+    `judged` (N,); `truth` (N,), NaN where it is not known. n counts the rows whose truth is known; none: NaN. Right on average however
+    wrong the judge, if the known rows are a random draw; narrow where the judge is mostly right. The sum may leave the range of its
+    parts. Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean; here both means are resampled together by
+    cluster, which gives the variance of both and of what they share.
+    """
+    judged, codes, _ = _checked(judged, clusters)
+    truth = np.asarray(truth, float)
+    if len(truth) != len(judged):
+        raise ValueError(f"{len(judged)} judged rows but {len(truth)} truths: expected one a row, NaN where it is not known")
+    known = np.isfinite(truth)
+    sums = _by_cluster(codes, judged, np.ones_like(judged), np.where(known, truth - judged, 0.0), known.astype(float))
+    return clustered_statistic(
+        sums, lambda s: (ratio(s[:, 0], s[:, 1]) + ratio(s[:, 2], s[:, 3]))[:, None],
+        n=int(known.sum()), confidence=confidence, resamples=resamples, seed=seed,
+    )
 
 
 @dataclass(frozen=True)
@@ -165,12 +220,12 @@ def _by_cluster(codes: np.ndarray, *columns: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(codes, column) for column in columns], axis=1)
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """top / bottom, NaN where bottom is 0."""
     return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom != 0)
 
 
-def _multiplicities(clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def multiplicities(clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each cluster is drawn in each resample, (r, C) a piece."""
     rng = np.random.default_rng(seed)
     step = max(1, CELLS // clusters)
@@ -180,6 +235,11 @@ def _multiplicities(clusters: int, resamples: int, seed: int) -> Iterator[np.nda
         yield np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(float)
 
 
+def resampled(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
+    """The statistic in each resample of the clusters, (resamples, M)."""
+    return np.concatenate([statistic(weights @ sums) for weights in multiplicities(len(sums), resamples, seed)])
+
+
 def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> list[Interval]:
     """One interval for each of the statistic's M columns; `members` (M,) clusters behind each."""
     if not 0 < confidence < 1:
@@ -187,12 +247,12 @@ def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> l
     value = statistic(sums.sum(0, keepdims=True))[0]
     low, high = np.full(len(value), np.nan), np.full(len(value), np.nan)
     if len(sums) > 1 and resamples > 0:
-        drawn = np.concatenate([statistic(weights @ sums) for weights in _multiplicities(len(sums), resamples, seed)])
-        low, high = (np.where(members > 1, edge, np.nan) for edge in _percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
+        drawn = resampled(sums, statistic, resamples, seed)
+        low, high = (np.where(members > 1, edge, np.nan) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
     return [Interval(*map(float, edges), int(count)) for *edges, count in zip(value, low, high, n, strict=True)]
 
 
-def _percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
+def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
     """Percentiles of each column of (R, M), NaN left out, by linear interpolation: sorting puts NaN last."""
     drawn = np.sort(drawn, axis=0)
     last = (~np.isnan(drawn)).sum(0) - 1

@@ -80,6 +80,7 @@ class Line:
     token_ids: tuple[int, ...] = ()  # as sampled, the stop token included; () where the model does not tell
     logprob: float | None = None  # nats, summed over token_ids at temperature 1; None where nothing was sampled
     seconds: float = 0.0  # this line's share of its batch
+    activation: float | None = None  # projection on the persona's direction, 1 as its own lines, 0 as others'; None where unwatched
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Judgement:
     verdict: bool | None = None  # True: contradicts
     unscored: str | None = None  # why there is no verdict
     span: tuple[int, int] | None = None  # characters of the line that contradict, end exclusive
+    claim: str | None = None  # what it contradicts, in words, where the judge names it
+    by: str | None = None  # the judge that spoke, where several share a name (a cascade)
 
 
 def derive_seed(*parts: object) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios import graph as graphs
 from scenarios import personas as people
@@ -21,10 +21,11 @@ __all__ = [
     "Edge", "Graph", "Measure", "Node", "Scenario", "ScenarioError", "Seat", "Seats", "difference", "load_scenario",
 ]
 
-METRICS = ("prompt_to_line", "line_to_line", "questions", "drift", "contradictions")
+METRICS = ("prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires")  # measured where a file names none
 SeatName = Literal["assistant", "user"]
-Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions"]
-JudgeName = Literal["ledger", "likelihood"]
+Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires", "activation"]
+JudgeName = Literal["ledger", "likelihood", "nli", "llm", "cascade"]
+SingleJudge = Literal["ledger", "likelihood", "nli", "llm"]
 
 
 def _listed(value: Any) -> Any:
@@ -57,6 +58,7 @@ def _endpoint(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)] | None
 Words = Annotated[str, AfterValidator(_spoken)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -71,7 +73,7 @@ class Seat(_Strict):
     model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
     persona: Text = Field(description="a persona's id, or 'sample' to draw one for each conversation")
     adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
-    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    endpoint: Endpoint = None
     temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
     top_k: int = Field(50, ge=0, description="tokens to sample among; 0 for all")
     top_p: Finite = Field(1.0, gt=0, le=1, description="probability mass to sample among")
@@ -118,6 +120,31 @@ class Graph(_Strict):
     edges: list[Edge] = []
 
 
+class Nli(_Strict):
+    model: Text = Field("embedded", description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'")
+
+
+class Llm(_Strict):
+    model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
+    endpoint: Endpoint = None
+    protocol: Literal["published", "strict"] = Field("published", description="the published question, or ours, which asks for the claim")
+
+
+class Cascade(_Strict):
+    """The cheap judge speaks but where its p_inconsistent lies between low and high: there the dear one does."""
+
+    cheap: SingleJudge = "nli"
+    dear: SingleJudge = "llm"
+    low: Finite = Field(0.1, ge=0, le=1)
+    high: Finite = Field(0.9, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Cascade:
+        if self.cheap == self.dear or self.low > self.high:
+            raise ValueError("expected two different judges, and low <= high")
+        return self
+
+
 class Measure(_Strict):
     """What is measured, by which judges."""
 
@@ -125,10 +152,20 @@ class Measure(_Strict):
     judge: Annotated[list[JudgeName], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
         default=["ledger"], min_length=1, description="one name or a list"
     )
+    nli: Nli = Field(default_factory=Nli)
+    llm: Llm = Field(default_factory=Llm)
+    cascade: Cascade = Field(default_factory=Cascade)
+    pairs: Literal["all", "retrieved"] = Field(
+        "all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
+    )
     questions_every: int = Field(4, ge=1, description="turns between two rounds of questions")
     window: int = Field(5, ge=1, description="own previous lines that local drift compares with")
     confidence: Finite = Field(0.95, gt=0, lt=1, description="of intervals")
     resamples: int = Field(1000, ge=1, description="of the bootstrap")
+
+    def judges(self) -> set[str]:
+        """Names of all judges that are needed, those of a cascade among them."""
+        return set(self.judge) | ({self.cascade.cheap, self.cascade.dear} if "cascade" in self.judge else set())
 
 
 class Scenario(_Strict):
@@ -178,7 +215,7 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     document = override(read(path), overrides, Scenario)
     scenario = validate(document, Scenario)
     scenario = scenario.model_copy(update={"personas": _persona_paths(document, scenario, Path(path).parent),
-                                           "seats": _seats_anywhere(scenario.seats)})
+                                           "seats": _seats_anywhere(scenario.seats), "measure": _measure_anywhere(scenario.measure)})
     try:
         graphs.build(scenario)
         people.cast(scenario)
@@ -210,16 +247,27 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
 
 def _seats_anywhere(seats: Seats) -> Seats:
     """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any node."""
-    def absolute(path: str) -> str:
-        return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
-
     def anywhere(seat: Seat) -> Seat:
-        base, colon, adapter = seat.model.partition(":")
-        model = seat.model if seat.endpoint or base == "embedded" and not colon else (
-            f"{base if base == 'embedded' else absolute(base)}{colon}{absolute(adapter)}")
-        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and absolute(seat.adapter)})
+        model = seat.model if seat.endpoint else _model_anywhere(seat.model)
+        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and _absolute(seat.adapter)})
 
     return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
+
+
+def _measure_anywhere(measure: Measure) -> Measure:
+    """The judges' local models by absolute path."""
+    nli = measure.nli.model_copy(update={"model": _model_anywhere(measure.nli.model)})
+    llm = measure.llm if measure.llm.endpoint else measure.llm.model_copy(update={"model": _model_anywhere(measure.llm.model)})
+    return measure.model_copy(update={"nli": nli, "llm": llm})
+
+
+def _model_anywhere(model: str) -> str:
+    base, colon, adapter = model.partition(":")
+    return f"{base if base == 'embedded' else _absolute(base)}{colon}{_absolute(adapter)}"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from test_ledger import GRACE
 from test_metrics import HOW, JUDGED, judgements_frame, one
 
-from metrics.contradictions import contradictions, graph
+from metrics.contradictions import PER_CONVERSATION, contradictions, graph, shape
 from metrics.judges import Pair
 from metrics.judges.ledger import Ledger
 
@@ -99,3 +99,41 @@ def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
 def test_line_to_line_contradictions_are_edges_and_no_count():
     found = contradictions(judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW)
     assert one(found, "contradictions")["value"] == 0.0
+
+
+def test_components_hold_lines_and_facts_that_hang_together_by_hand():
+    # turns 2 and 4 deny the home, turn 6 the job; turn 6 also contradicts turn 0: {2, 4, home} and {6, job, 0}
+    said = pl.DataFrame([{"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": "x"}
+                         for turn in range(0, 8, 2)])
+    rows = [(0, turn, "prompt_to_line", "persona", turn > 0) for turn in range(0, 8, 2)]
+    rows += [(0, 2, "prompt_to_line", "home", True), (0, 4, "prompt_to_line", "home", True), (0, 6, "prompt_to_line", "job", True),
+             (0, 6, "prompt_to_line", "pet", False), (0, 6, "line_to_line", "0", True), (0, 4, "line_to_line", "0", False)]
+    found = shape(said, judgements_frame(rows), **HOW)
+    values = {name: (one(found, name)["value"], one(found, name)["n"]) for name in PER_CONVERSATION[2:]}
+    assert values == {"contradiction_components": (2.0, 4), "most_contradicted_fact": (2.0, 3), "longest_contradiction": (6.0, 2)}
+
+
+def test_shape_of_a_run_sums_components_adds_up_facts_of_one_persona_and_takes_the_longest():
+    said = pl.DataFrame([{"conversation": c, "turn": turn, "seat": "user", "persona": who, "node": "talk", "text": "x"}
+                         for c, who in enumerate(["grace", "grace", "hiro"]) for turn in (0, 2, 4)])
+    rows = [(c, turn, "prompt_to_line", "persona", turn == 4) for c in range(3) for turn in (0, 2, 4)]
+    rows += [(c, 4, "prompt_to_line", "home", True) for c in range(3)]
+    rows += [(0, 4, "line_to_line", "2", True), (1, 4, "line_to_line", "0", True), (2, 4, "line_to_line", "0", False)]
+    found = shape(said, judgements_frame(rows), **HOW)
+    assert one(found, "contradiction_components")["value"] == 3.0
+    assert one(found, "most_contradicted_fact")["value"] == 2.0, "Grace's home in two conversations; Hiro's is another fact"
+    longest = one(found, "longest_contradiction")
+    assert (longest["value"], longest["low"], longest["high"]) == (4.0, 0.0, 4.0), "no resample has a longer one"
+    assert [one(found, "longest_contradiction", "conversation", conversation=c)["value"] for c in range(3)] == [2.0, 4.0, 0.0]
+
+
+def test_clean_dialogue_has_no_component_and_what_was_not_judged_is_nan():
+    turns, judged, _ = planted()
+    clean = judged.filter(pl.col("turn") != 6, pl.col("against") != "6")
+    found = shape(turns, clean, **HOW)
+    assert [one(found, name)["value"] for name in PER_CONVERSATION[2:]] == [0.0, 0.0, 0.0]
+    bare = shape(turns, judgements_frame([(0, 0, "prompt_to_line", "persona", True, "likelihood")]), **HOW)
+    assert one(bare, "contradiction_components")["value"] == 1.0
+    assert all(math.isnan(one(bare, name)["value"]) and one(bare, name)["n"] == 0 for name in PER_CONVERSATION[3:])
+    empty = shape(turns, judged.clear(), **HOW)
+    assert set(empty["n"]) == {0} and empty["value"].is_nan().all()

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agents.protocol import Usage
@@ -312,3 +313,23 @@ def test_failed_dialogue_is_tried_again_on_resume(play):
     assert lines(rest) == [(1, 3), (1, 4), (1, 5)]
     assert [(e["conversation"], e["status"]) for e in rest if e["event"] == "conversation"] == [(1, "finished")]
     assert sorted(lines(broken) + lines(rest)) == [(c, t) for c in range(2) for t in range(6)]
+
+
+def test_retrieved_pairs_are_fewer_and_the_same_whether_resumed_or_not(play):
+    places: dict[str, int] = {}
+
+    def embed(texts):
+        return np.eye(64)[[places.setdefault(text, len(places)) for text in texts]]
+
+    def judged_pairs(**how) -> list:
+        judge = Finds()
+        played = replace(play(conversations=1, turns=24, judges=[judge], **how), embed=embed)
+        events = plain(played.events())
+        return events, [found for batch in judge.batches for found in batch if found[2] == "line_to_line"]
+
+    events, found = judged_pairs()
+    # nothing is like anything else, so only the line before is near; the assistant's first line is the scenario's: 11 and 12 own lines
+    assert [(turn, int(against)) for _, turn, _, against in found] == [(turn, turn - 2) for turn in range(3, 24)]
+    half = [event for event in events if event.get("turn", 0) < 12]
+    _, later = judged_pairs(earlier=half)
+    assert later == [pair for pair in found if pair[1] >= 12]

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from agents.protocol import Sampling
+from agents.steering import OPENERS
 
 ray = pytest.importorskip("ray")
 
@@ -146,3 +147,18 @@ def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(
     with pytest.raises(ValueError, match="there is no"):
         hosted.encode(["hello"])
     hosted.close()
+
+
+def test_what_is_watched_is_watched_again_after_a_death(hosted):
+    def said():
+        branches = hosted.open(hosted.encode(TOLD))
+        samples = hosted.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
+        hosted.drop(branches)
+        return [sample.projections for sample in samples]
+
+    hosted.watch({"ann": "You are Ann, a baker.", "bob": "You are Bob, a pilot."}, OPENERS, 1)
+    before = said()
+    kill(process(hosted))
+    after = said()
+    assert [set(projections) for projections in before] == [{"ann", "bob"}] * 2
+    assert all(was == pytest.approx(now, abs=1e-2) for was, now in zip(before, after, strict=True))

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from metrics import METRICS_SCHEMA
+from metrics.contradictions import PER_CONVERSATION
 from metrics.drift import drift
 from metrics.line_to_line import line_to_line
 from metrics.measure import METRICS, measure
@@ -151,7 +152,7 @@ def test_no_rows_give_nan_and_n_0_for_every_metric_and_seat():
 def test_measure_gives_the_promised_columns_and_only_what_was_asked_for():
     turns, judged = turns_frame([(0, 0, "user")]), judgements_frame(lines([True]))
     found = measure(turns, judged, **{**ALL, "metrics": ["contradictions"]})
-    assert dict(found.schema) == METRICS_SCHEMA and set(found["metric"]) == {"contradictions", "contradicted_facts"}
+    assert dict(found.schema) == METRICS_SCHEMA and set(found["metric"]) == set(PER_CONVERSATION)
     with pytest.raises(ValueError, match="'tone'"):
         measure(turns, judged, **{**ALL, "metrics": ["tone"]})
 

@@ -141,7 +141,7 @@ def test_key_written_twice_is_refused_with_both_lines(small):
         ("temperature: 0.8", "endpoint: ftp://x", "line 10: seats.user.endpoint is 'ftp://x'; expected 'openai' or a URL"),
         ("temperature: 0.8", "script: []", "line 10: seats.user.script is a list of 0; expected at least 1 of them"),
         ("temperature: 0.8", "script: ['  ']", "line 10: seats.user.script.0 is '  '; expected words"),
-        ("turns: 6", "turns: 6\nmeasure: {judge: [ledger, nli]}", "line 5: measure.judge.1 is 'nli'; expected 'ledger' or 'likelihood'"),
+        ("turns: 6", "turns: 6\nmeasure: {judge: [ledger, oracle]}", "line 5: measure.judge.1 is 'oracle'; expected 'ledger', 'likelihood', 'nli', 'llm'"),
         ("turns: 6", "turns: 6\nmeasure: {judge: [ledger, ledger]}", "line 5: measure.judge is a list of 2; expected each entry once"),
         ("turns: 6", "turns: 6\nmeasure: {confidence: 1.0}", "line 5: measure.confidence is 1.0; expected less than 1"),
         ("assistant: \"Ask", "listener: \"Ask", "line 15: graph.nodes.chat.direct.listener is 'listener'; expected 'assistant' or 'user'"),

@@ -21,6 +21,8 @@ class Pair:
     against: str  # "persona", or the earlier line's turn in digits
     persona: Persona  # the speaker's
     other: str | None = None  # line_to_line: the earlier line's text
+    partner: Persona | None = None  # who the speaker talks with, where that is known
+    heard: str = ""  # the partner's line that this one answers, "" at the start
 
 
 class Judge(Protocol):

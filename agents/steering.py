@@ -1,0 +1,146 @@
+"""What a persona looks like inside a model, and how near a line is to it, read while the line is generated.
+
+A persona's direction is the mean hidden state over lines that the model says under the persona's card minus that over its lines
+under other cards, in answer to the same words (Chen et al., Persona Vectors, arXiv 2507.21509, section 2). Forward hooks on a few
+decoder layers keep the state that each new token is sampled from, so watching costs no forward pass; a projection is linear, so
+a line's mean state gives its mean projection.
+
+Differs from the paper: the contrast is with other people's cards rather than with an instruction to be otherwise, and a projection is
+given on the scale of the contrast: 0 as lines under other cards project, 1 as lines under the persona's own do, both of lines that the
+direction was not made of. The directions are the bare model's, also where a seat wears an adapter: its shift is what is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import isfinite
+
+import numpy as np
+import torch
+
+from agents.protocol import Sampling
+from scenarios.records import derive_seed
+
+DEPTHS = (1 / 3, 1 / 2, 2 / 3)  # of the layers watched
+NEUTRAL, NEUTRAL_CARD = "(nobody)", "You are a person in a conversation."
+OPENERS = ("Hello! Who am I talking to?", "Tell me about yourself.", "How was your day?", "What are you doing this weekend?",
+           "What do you care about?", "Tell me a story from your life.", "What do people say about you?", "What should we talk about?")
+LINE = Sampling(seed=0, max_tokens=24, sentences=2)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A persona's direction at the watched layers."""
+
+    vector: np.ndarray  # (layers, width) float32, unit length at each layer
+    other: np.ndarray  # (layers,) mean projection of lines under other cards
+    own: np.ndarray  # (layers,) of lines under the persona's own
+
+    def project(self, state: np.ndarray) -> float:
+        """A mean state (layers, width) on the scale 0 = other, 1 = own, all layers together; NaN where own lines cannot be told apart."""
+        spread = float((self.own - self.other).sum())
+        return float(((self.vector * state).sum(-1) - self.other).sum() / spread) if spread > 0 else float("nan")
+
+
+def contrast(states: Mapping[str, np.ndarray]) -> dict[str, Direction]:
+    """Directions of each card's lines against those of all others, cards counted alike. `states`: card -> (lines, layers, width).
+
+    Every second line makes the vector, the rest its scale. ValueError for fewer than two cards or two lines.
+    """
+    if len(states) < 2 or any(len(some) < 2 for some in states.values()):
+        raise ValueError(f"{len(states)} cards with {[len(some) for some in states.values()]} lines: expected two or more of both")
+    made, scale = ({name: some[first::2].mean(0) for name, some in states.items()} for first in (0, 1))
+    found = {}
+    for name in states:
+        vector = made[name] - np.mean([mean for other, mean in made.items() if other != name], axis=0)
+        vector = (vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
+        away = np.mean([mean for other, mean in scale.items() if other != name], axis=0)
+        found[name] = Direction(vector, *((vector * mean).sum(-1) for mean in (away, scale[name])))
+    return found
+
+
+def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
+    """The stack of decoder layers: of all module lists that with most parameters, since lists of experts lie inside of it."""
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module)]
+    if not lists:
+        raise ValueError(f"{type(model).__name__} has no list of layers; expected a decoder of transformers")
+    return max(lists, key=lambda layers: sum(weight.numel() for weight in layers.parameters()))
+
+
+class Probe:
+    """Mean hidden states of lines while an engine generates them, and how they project on `directions`.
+
+    The engine says with `reading` which branch each token of a pass belongs to; passes outside of it are not looked at.
+    """
+
+    def __init__(self, model: torch.nn.Module, layers: Sequence[int] | None = None) -> None:
+        stack = decoder_layers(model)
+        self.layers = tuple(layers) if layers else tuple(sorted({int(depth * len(stack)) for depth in DEPTHS}))
+        self.directions: dict[str, Direction] = {}
+        self.kept: list[np.ndarray] | None = None  # mean states of finished lines, where a list was put here
+        self._sums: dict[int, tuple[np.ndarray, int]] = {}  # branch -> states so far, and how many
+        self._reading, self._states = False, []
+        self._hooks = [stack[layer].register_forward_hook(self._hook) for layer in self.layers]
+
+    @contextmanager
+    def reading(self, row: Sequence[int]) -> Iterator[None]:
+        """One forward pass whose tokens belong to the branches `row`, each token a new one of its branch's line."""
+        self._reading, self._states = True, []
+        try:
+            yield
+        finally:
+            self._reading = False
+        states = torch.stack(self._states, dim=1).cpu().numpy()  # (T, layers, width)
+        for branch, state in zip(row, states, strict=True):
+            total, count = self._sums.get(branch, (0.0, 0))
+            self._sums[branch] = total + state, count + 1
+
+    def finish(self, branch: int) -> dict[str, float]:
+        """The branch's line is said: its projection on each direction that can be told; {} where nothing was read of it."""
+        if branch not in self._sums:
+            return {}
+        total, count = self._sums.pop(branch)
+        if self.kept is not None:
+            self.kept.append(total / count)
+        found = {name: direction.project(total / count) for name, direction in self.directions.items()}
+        return {name: value for name, value in found.items() if isfinite(value)}
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _hook(self, module: torch.nn.Module, inputs: tuple, output: object) -> None:
+        if self._reading:
+            hidden = output[0] if isinstance(output, tuple) else output  # (1, T, width)
+            self._states.append(hidden[0].to(torch.float32, copy=True))
+
+
+def watch(engine, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> Probe:
+    """A probe on the engine's model that knows the direction of each card, by name. `heard`: what the contrasted lines answer.
+
+    Takes (cards + 1) * len(heard) short lines. ValueError for fewer than two things heard.
+    """
+    probe = engine.probe = Probe(engine.model)
+    states = {}
+    for name, card in {**cards, NEUTRAL: NEUTRAL_CARD}.items():
+        probe.kept = []
+        _say(engine, card, heard, seed)
+        states[name] = np.stack(probe.kept)
+    probe.kept = None
+    probe.directions = {name: direction for name, direction in contrast(states).items() if name != NEUTRAL}
+    return probe
+
+
+def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
+    """A line in answer to each thing heard, under the card, which is read once."""
+    form = engine.info().format
+    texts = [form.opening + form.words(card) + form.after_system, *(form.words(words) + form.before_said for words in heard)]
+    beginning, *rest = engine.encode(texts)
+    first = engine.open([beginning])
+    engine.score(first, [[]])  # reads it, so that its copies need not
+    branches = engine.fork(first * len(heard))
+    engine.extend(branches, rest)
+    engine.generate(branches, [replace(LINE, seed=derive_seed(seed, "direction", number)) for number in range(len(heard))])
+    engine.drop([*first, *branches])

@@ -1,0 +1,298 @@
+"""Judge conversations that are there already: `python -m lab.score TRANSCRIPTS [TRANSCRIPTS ...] [key=value ...]`.
+
+Nothing is generated and nothing that is read is changed: judgements, turns and metrics go to a new folder. Conversations are numbered
+through all transcripts; a run that comes first keeps its numbers, seed and settings, so the same judge says the same again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lab.store import RunStore
+    from lab.transcripts import Source, Transcript
+    from scenarios.schema import Measure
+
+METRICS = "prompt_to_line,line_to_line"
+SHOWN = 5  # conversations that could not be read and are told one by one
+INTERRUPTED = 130
+PIPED = 120  # columns where the output is no terminal
+EXAMPLES = """examples:
+  python -m lab.score chats.jsonl
+  python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --judge nli,ledger
+  python -m lab.score labelled.jsonl.gz --judge likelihood --against labels --json calibration.json --plot reliability.png
+  python -m lab.score chats.jsonl --judge llm measure.llm.endpoint=http://localhost:8000/v1 measure.llm.model=NAME
+
+transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} a line; the system message is the
+assistant's persona where none is given), run folders, labelled lines, the JSON that consistent-LLMs publishes; each plain or gzipped.
+A conversation that cannot be read is left out and told; the others are scored.
+labels: CSV or JSON lines with conversation, turn, contradicts and perhaps seat.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="python -m lab.score", description="Judge conversations that are there already.",
+                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("transcripts", nargs="+", metavar="TRANSCRIPTS", help="files or run folders; and key=value for keys of a scenario's measure")
+    out.add_argument("--judge", metavar="NAME[,NAME]", help="default: ledger where all personas have facts, else likelihood")
+    out.add_argument("--metrics", default=METRICS, metavar="NAME[,NAME]", help=f"default: {METRICS}")
+    out.add_argument("--against", choices=("labels",), help="print how far each judge agrees with the labels")
+    out.add_argument("--labels", metavar="FILE", help="people's labels; with them, consistency by judge and labels together")
+    out.add_argument("--json", metavar="FILE", help="write the figures there: {judge: {metric: {...}}}")
+    out.add_argument("--plot", metavar="FILE.png", help="draw a reliability plot; needs --against labels")
+    out.add_argument("--out", metavar="DIR", help="a new folder for the results (default: one under --runs)")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
+    out.add_argument("--limit", type=int, metavar="N", help="score the first N conversations only")
+    out.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    out.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32", "float16"))
+    return out
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be scored, how, and with what to compare."""
+
+    sources: Sequence[Source]
+    transcripts: Sequence[Transcript]
+    measure: Measure
+    seed: int
+
+    def how(self) -> dict:
+        return {"confidence": self.measure.confidence, "resamples": self.measure.resamples, "seed": self.seed}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 scored, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    args = parser().parse_intermixed_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside is ended as by Ctrl-C
+    try:
+        return _score(args)
+    except ValueError as error:
+        print(f"lab.score: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _score(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from lab import wiring
+    from lab.monitor import summary
+
+    task = _task(args)
+    wiring.check_judges(task.measure)
+    console = Console(width=None if sys.stdout.isatty() else PIPED)
+    for told in _told(task):
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+    with _store(args, task) as store:
+        frames = _judged(args, task, store)
+    console.print(summary(frames, str(store.path)))
+    figures = _compare(args, task, frames, console)
+    if args.json:
+        from lab.files import dumps
+
+        _write(args.json, dumps(figures, indent=2) + b"\n")
+    return 0
+
+
+# -- what is to be done ----------------------------------------------------------------------------------------------------------
+
+
+def _task(args: argparse.Namespace) -> Task:
+    """Everything that can be refused before a model is loaded is refused here."""
+    from lab.labels import attach
+    from lab.transcripts import read
+
+    paths = [one for one in args.transcripts if "=" not in one or Path(one).exists()]
+    if not paths:
+        raise ValueError("no transcripts were named; expected files of conversations or run folders")
+    _check_outputs(args)
+    sources = [read(path) for path in paths]
+    everyone = _numbered(sources)
+    if args.labels:
+        everyone = attach(everyone, Path(args.labels))
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f"--limit is {args.limit}; expected 1 or more")
+    transcripts = everyone[: args.limit]
+    if args.against and not any(label is not None for one in transcripts for label in one.labels.values()):
+        raise ValueError(f"{', '.join(paths)}: no line is labelled; expected labelled transcripts, or --labels FILE")
+    scenario = next((source.scenario for source in sources if source.scenario), None)
+    overrides = [one for one in args.transcripts if one not in paths]
+    return Task(sources, transcripts, _measure(args, scenario, everyone, overrides), scenario.seed if scenario else 0)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    if args.plot and not args.against:
+        raise ValueError("--plot draws judges against labels; expected --against labels beside it")
+    if args.plot and not args.plot.lower().endswith(".png"):
+        raise ValueError(f"--plot is {args.plot}; expected a name that ends with .png")
+    for option in ("json", "plot"):
+        if (path := getattr(args, option)) and not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"--{option} is {path}; expected a file in a folder that is there")
+
+
+def _numbered(sources: Sequence[Source]) -> list[Transcript]:
+    """All conversations, numbered on where a source before took the numbers."""
+    found: list[Transcript] = []
+    for source in sources:
+        first = 1 + max((one.conversation for one in found), default=-1)
+        found += [one.numbered(first + one.conversation) for one in source.transcripts]
+    return found
+
+
+def _measure(args: argparse.Namespace, scenario, everyone: Sequence[Transcript], overrides: Sequence[str]) -> Measure:
+    """The run's settings, or the defaults, with what the command line says. ValueError names the option or key."""
+    from pydantic import BaseModel, ConfigDict
+
+    from scenarios.reading import dump, override, parse, validate
+    from scenarios.schema import Measure
+
+    class Asked(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        measure: Measure
+
+    facts = all(persona.facts for one in everyone for persona in one.cast.values())
+    judge = args.judge or ("ledger" if facts else "likelihood")
+    start = scenario.measure if scenario else Measure()
+    document = parse(dump({"measure": start.model_dump(mode="json")}), "measure")
+    asked = [f"measure.judge=[{judge}]", f"measure.metrics=[{args.metrics}]", *overrides]
+    found = validate(override(document, asked, Asked), Asked).measure
+    if missing := {"questions", "activation"} & set(found.metrics):
+        raise ValueError(f"--metrics has {missing.pop()}, which only a speaker can be asked for; expected others")
+    return found
+
+
+def _told(task: Task) -> Iterator[str]:
+    """What was read, for people."""
+    for source in task.sources:
+        lines = sum(len(one.lines) for one in source.transcripts)
+        strays = sum(one.strays for one in source.transcripts)
+        yield f"{source.path}: {len(source.transcripts)} conversations, {lines} lines; {source.told}"
+        if strays:
+            yield f"  {strays} conflicts that its labels name are with no earlier line of the same speaker, and are left out"
+        if source.left_out:
+            yield f"  {len(source.left_out)} conversations cannot be read and are left out:"
+            yield from (f"    {sentence}" for sentence in source.left_out[:SHOWN])
+        yield from (f"  {note}" for note in source.notes)
+
+
+# -- judging -------------------------------------------------------------------------------------------------------------------
+
+
+def _store(args: argparse.Namespace, task: Task) -> RunStore:
+    import hashlib
+
+    from lab.store import create
+    from scenarios.reading import dump
+
+    scored = {"transcripts": [str(Path(source.path).absolute()) for source in task.sources], "limit": args.limit, "labels": args.labels,
+              "measure": task.measure.model_dump(mode="json")}
+    digest = hashlib.sha256("".join(source.digest for source in task.sources).encode()).hexdigest()
+    name = f"score-{Path(task.sources[0].path).name.partition('.')[0]}"
+    return create(args.runs, name, dump({"scored": scored}), task.seed, digest, folder=args.out, scored=scored,
+                  left_out=[sentence for source in task.sources for sentence in source.left_out])
+
+
+def _judged(args: argparse.Namespace, task: Task, store: RunStore) -> dict[str, pl.DataFrame]:
+    """Judges everything into the store, measures it, and gives the frames back."""
+    from lab.judging import perform
+    from lab.run import LOG, aside
+    from lab.store import read_frames
+    from metrics.measure import measure
+
+    status, reason = "failed", None
+    try:
+        with aside(store.path / LOG) as (_, errors):
+            perform(store, task.transcripts, task.measure, args.device, args.dtype, errors)
+        frames = store.frames()
+        cards = {(one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()}
+        found = measure(frames["turns"], frames["judgements"], metrics=task.measure.metrics, window=task.measure.window, cards=cards, **task.how())
+        store.write_frames(metrics=found)
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        print(f"lab.score: interrupted; what was judged so far is kept in {store.path}", file=sys.stderr)
+        raise
+    except ValueError as error:
+        reason = str(error)
+        raise
+    finally:
+        store.append({"event": "ended", "status": status, "reason": reason})
+        store.finish(status, reason)
+    return read_frames(store.path)
+
+
+# -- what came out -------------------------------------------------------------------------------------------------------------
+
+
+def _compare(args: argparse.Namespace, task: Task, frames: Mapping[str, pl.DataFrame], console) -> dict:
+    """Prints the judges beside labels where that was asked for; all figures by judge and metric, for --json."""
+    from lab import labels
+
+    judgements, pairwise = frames["judgements"], [name for name in METRICS.split(",") if name in task.measure.metrics]
+    found = {judge: {metric: {"consistency": seats} for metric, seats in by_metric.items()}
+             for judge, by_metric in consistencies(frames, pairwise).items()}
+    if args.against:
+        compared = labels.calibrated(judgements, task.transcripts, pairwise, task.how())
+        for table in labels.calibration_tables(compared):
+            console.print(table)
+        console.print(labels.NOTE, markup=False, highlight=False)
+        for judge, by_metric in compared.items():
+            for metric, one in by_metric.items():
+                found[judge][metric] = one.plain() | found[judge][metric]
+        if args.plot:
+            _plot(args.plot, {f"{judge}, {metric.replace('_', '-')}": one.bins for judge, by_metric in compared.items()
+                              for metric, one in by_metric.items()})
+    if args.labels and "prompt_to_line" in pairwise:
+        powered = labels.powered(judgements, task.transcripts, task.how())
+        console.print(labels.powered_table(powered))
+        for judge, by_seat in powered.items():
+            found[judge]["prompt_to_line"]["prediction_powered"] = {seat: one.plain() for seat, one in by_seat.items()}
+    return found
+
+
+def consistencies(frames: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> dict[str, dict[str, dict[str, dict]]]:
+    """{judge: {metric: {seat: {value, low, high, n, unscored}}}} over all conversations."""
+    from metrics.reductions import groups, of_metric
+
+    values = {(row["judge"], row["metric"], row["seat"]): row for row in frames["metrics"].rows(named=True) if row["level"] == "run"}
+    found: dict[str, dict[str, dict[str, dict]]] = {judge: {metric: {} for metric in metrics} for judge in
+                                                    sorted(frames["judgements"]["judge"].unique())}
+    for metric in metrics:
+        for judge, seat, rows in groups(of_metric(frames["judgements"], metric)):
+            if judge is not None:
+                kept = {key: values[judge, metric, seat][key] for key in ("value", "low", "high", "n")}
+                found[judge][metric][seat] = kept | {"unscored": int(rows["verdict"].is_null().sum())}
+    return found
+
+
+def _plot(path: str, bins: Mapping[str, Sequence]) -> None:
+    import io
+
+    from lab.plots import DPI, reliability
+
+    figure, picture = reliability(bins), io.BytesIO()
+    if figure is None:
+        raise ValueError(f"there is nothing to draw in {path}: no labelled line was scored")
+    figure.savefig(picture, dpi=DPI, format="png")
+    _write(path, picture.getvalue())
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}; the judgements are stored") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,342 @@
+"""Do the judges and measures see drift that is known to be there? `python -m lab.selftest [--judge NAME ...] [--size smoke|default]`.
+
+Known faults are put into clean dialogues at known turns and doses (`metrics.planted`). For each judge and kind of drift: how well
+p_inconsistent tells planted lines from the others, how soon the first planted line is caught, how often an undisturbed line is called
+inconsistent; for each measure and tripwire: its value at each dose, and whether it moves as it should. What a judge or wire claims to see
+stands in `SEES`, `MOVES` and `WIRES`; the rest is shown and held against nobody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from math import inf, isnan, nan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from metrics.judges import Judge, Pair
+    from metrics.planted import Dialogue
+    from metrics.statistics import Interval
+    from scenarios.records import Judgement, Persona
+
+PERSONAS = Path(__file__).parents[1] / "scenarios" / "personas" / "townsfolk.yaml"
+CONTRADICTING = frozenset({"contradicted_fact", "persona_swap"})
+SEES = {"ledger": CONTRADICTING, "likelihood": CONTRADICTING, "nli": CONTRADICTING, "llm": CONTRADICTING, "cascade": CONTRADICTING}
+MOVES = {  # +1: more of the drift that a judge sees makes it larger
+    "mean_p": 1, "prompt_to_line": -1, "line_to_line": -1, "contradictions": 1, "contradicted_facts": 1, "local_drift": 1,
+    "local_drift_slope": 1, "global_drift_slope": 1, "global_drift_thirds": 1, "time_to_first_contradiction": -1, "half_life": -1}
+WIRES = {
+    "role_flip": {"helper_voice": 1, "relevance": -1},
+    "style_decay": {"distinct_2": -1, "repetition": 1, "evasion": 1, "length": -1, "relevance": -1},
+    "parroting": {"parroting": 1, "wrong_person": 1, "repetition": 1}}
+LEAST_PRECISION, LEAST_RECALL, MOST_LAG = 0.9, 0.8, 1.0  # of the ledger on planted facts
+SLACK = 0.1  # of the whole change: how far a step may go back and the response still count as monotone
+NEAR = 5  # own earlier lines a line is held against
+AS_IT_SHOULD, UNEVEN, WRONG, BLIND, UNMEASURED = "moves as it should", "right sign, uneven", "WRONG", "does not see this", "not measured"
+
+
+@dataclass(frozen=True)
+class Size:
+    conversations: int
+    turns: int
+    resamples: int
+
+
+SIZES = {"smoke": Size(6, 24, 200), "default": Size(24, 40, 1000)}
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A judge on one kind of drift: its p and verdicts beside what was planted at the largest dose."""
+
+    judge: str
+    kind: str
+    claims: bool
+    auroc: Interval
+    precision: Interval
+    recall: Interval
+    lag: Interval  # turns from the first planted line to the first verdict, over the dialogues of all doses that got one
+    missed: int  # dialogues that got none
+    failed: str = ""  # what it claims and does not do
+
+
+@dataclass(frozen=True)
+class Response:
+    """One measure's values over the run by dose, for one kind of drift."""
+
+    judge: str  # "" for a tripwire
+    kind: str
+    metric: str
+    values: tuple[float, ...]
+    verdict: str
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict == WRONG
+
+
+@dataclass(frozen=True)
+class Result:
+    detections: list[Detection]
+    responses: list[Response]
+    false_alarms: dict[str, Interval]  # by judge, on dialogues with nothing planted
+
+    @property
+    def failed(self) -> bool:
+        return any(row.failed for row in (*self.detections, *self.responses))
+
+
+def selftest(judges: Sequence[Judge], personas: Sequence[Persona], size: Size, seed: int, *, embed: Callable | None = None) -> Result:
+    """Every judge and measure on every kind of drift. `embed` is for the relevance wire, which is left out without it."""
+    from metrics.planted import DOSES, KINDS, clean, plant
+
+    base = clean(personas, size.conversations, size.turns, seed)
+    planted = {kind: [[plant(one, kind, dose, personas, seed) for one in base] for dose in DOSES] for kind in KINDS}
+    how = {"confidence": 0.95, "resamples": size.resamples, "seed": seed}
+    detections, false_alarms = [], {}
+    responses = [row for kind, doses in planted.items() for row in _wires(kind, doses, embed, how)]
+    for judge in judges:
+        judged = _judged(judge, base, planted)
+        false_alarms[judge.name] = _false_alarms(judged(base), how)
+        for kind, doses in planted.items():
+            detections.append(_detection(judge.name, kind, doses, judged, how))
+            responses += _measures(judge.name, kind, doses, judged, how)
+    return Result(detections, responses, false_alarms)
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------------
+
+
+def _judged(judge: Judge, base: list[Dialogue], planted: Mapping[str, list[list[Dialogue]]]) -> Callable[[list[Dialogue]], list[Judgement]]:
+    """Judgements of any of these dialogues; pairs that they share are judged once, all in one call."""
+    from metrics.planted import pairs
+
+    window = None if judge.name == "ledger" else NEAR
+    every = [base, *(dialogues for doses in planted.values() for dialogues in doses)]
+    asked = {_key(pair): pair for dialogues in every for one in dialogues for pair in pairs(one, window)}
+    answered = dict(zip(asked, _by_pair(judge.judge(list(asked.values())), len(asked), judge.name), strict=True))
+    return lambda dialogues: [row for one in dialogues for pair in pairs(one, window) for row in answered[_key(pair)]]
+
+
+def _key(pair: Pair) -> tuple:
+    return (pair.conversation, pair.turn, pair.metric, pair.against, pair.line, pair.other, pair.heard)
+
+
+def _by_pair(rows: Sequence[Judgement], expected: int, judge: str) -> list[list[Judgement]]:
+    """Rows of each pair: rows by fact follow the row of the whole. ValueError where they are not as many pairs."""
+    found: list[list[Judgement]] = []
+    for row in rows:
+        if row.metric == "line_to_line" or row.against == "persona":
+            found.append([])
+        found[-1].append(row)
+    if len(found) != expected:
+        raise ValueError(f"judge {judge} gave judgements of {len(found)} pairs: expected {expected}")
+    return found
+
+
+def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
+    """Share of undisturbed lines that the judge calls inconsistent with the persona."""
+    from metrics.statistics import clustered_mean
+
+    scored = [row for row in rows if row.against == "persona" and row.verdict is not None]
+    return clustered_mean([float(row.verdict) for row in scored], [row.conversation for row in scored], **how)
+
+
+def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> Detection:
+    from metrics.calibration import calibration
+    from metrics.statistics import clustered_mean
+
+    turns = {one.number: one.planted for one in doses[-1]}
+    rows = [row for row in judged(doses[-1]) if row.against == "persona" and row.verdict is not None]
+    labels = [row.turn in turns[row.conversation] for row in rows]
+    quality = calibration([row.p_inconsistent for row in rows], [row.verdict for row in rows], labels, [row.conversation for row in rows], **how)
+    lags = [(one.number, _lag(one, judged([one]))) for dialogues in doses for one in dialogues if one.planted]
+    caught = [(number, lag) for number, lag in lags if lag is not None]
+    lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
+    claims = kind in SEES.get(judge, CONTRADICTING)
+    found = Detection(judge, kind, claims, quality["auroc"], quality["precision"], quality["recall"], lag, len(lags) - len(caught))
+    return replace(found, failed=_shortfall(found))
+
+
+def _lag(dialogue: Dialogue, rows: list[Judgement]) -> float | None:
+    onset = min(dialogue.planted)
+    caught = [row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn >= onset]
+    return float(min(caught)) if caught else None
+
+
+def _shortfall(found: Detection) -> str:
+    """What the judge claims and does not do, "" where it keeps its word."""
+    if not found.claims:
+        return ""
+    if not found.auroc.value > 0.5:
+        return "does not rank planted lines above the others"
+    if found.judge != "ledger" or found.kind != "contradicted_fact":
+        return ""
+    short = [f"precision below {LEAST_PRECISION}"] * (not found.precision.value >= LEAST_PRECISION)
+    short += [f"recall below {LEAST_RECALL}"] * (not found.recall.value >= LEAST_RECALL)
+    short += [f"lag above {MOST_LAG} turn"] * (not found.lag.value <= MOST_LAG)
+    return ", ".join(short)
+
+
+# -- responses by dose -----------------------------------------------------------------------------------------------------
+
+
+def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> list[Response]:
+    """Each measure that judgements give, at each dose, over the run of the drifting seat."""
+    from lab.frames import judgements_frame
+    from metrics.measure import measure
+    from metrics.planted import turns_frame
+
+    values = []
+    for dialogues in doses:
+        told_of = {"event": "judged", "conversation": 0, "turn": 0, "by": "judges", "rows": [asdict(row) for row in judged(dialogues)]}
+        rows = judgements_frame("selftest", [told_of])
+        found = measure(turns_frame(dialogues), rows, metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"), window=NEAR, **how)
+        values.append(_over_run(found) | {"mean_p": _mean_p(rows)})
+    claimed = MOVES if kind in SEES.get(judge, CONTRADICTING) else {}
+    return [_response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
+            for metric in ("mean_p", *values[0]) if metric in MOVES]
+
+
+def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: dict) -> list[Response]:
+    from metrics.planted import turns_frame
+    from metrics.tripwires import tripwires
+
+    values = []
+    for dialogues in doses:
+        cards = {(one.number, seat): persona.card for one in dialogues for seat, persona in one.cast.items()}
+        values.append(_over_run(tripwires(turns_frame(dialogues), cards, embed=embed, **how | {"resamples": 0})))
+    return [_response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric)) for metric in values[0]]
+
+
+def _over_run(metrics: pl.DataFrame) -> dict[str, float]:
+    from metrics.planted import SEAT
+
+    return {row["metric"]: row["value"] for row in metrics.iter_rows(named=True) if row["level"] == "run" and row["seat"] == SEAT}
+
+
+def _mean_p(rows: pl.DataFrame) -> float:
+    import polars as pl
+
+    found = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")["p_inconsistent"].mean()
+    return nan if found is None else found
+
+
+def _response(judge: str, kind: str, metric: str, values: Sequence[float], direction: int | None) -> Response:
+    if metric == "time_to_first_contradiction":
+        values = [inf if isnan(value) else value for value in values]  # not reached
+    return Response(judge, kind, metric, tuple(values), verdict(values, direction))
+
+
+def verdict(values: Sequence[float], direction: int | None) -> str:
+    """What values by rising dose say of a measure that claims to move in that direction (None: claims nothing)."""
+    if direction is None:
+        return BLIND if not all(isnan(value) for value in values) else UNMEASURED
+    if all(isnan(value) for value in values):
+        return UNMEASURED
+    finite = [value for value in values if value not in (inf, -inf)]
+    limit = 2 * max(map(abs, finite), default=1.0) + 1.0  # stands for infinity
+    signed = [direction * (limit if value == inf else value) for value in values]
+    change = signed[-1] - signed[0]
+    if not change > 0:
+        return WRONG
+    steps = [later - earlier for earlier, later in pairwise(signed)]
+    return AS_IT_SHOULD if min(steps) >= -SLACK * change else UNEVEN
+
+
+# -- telling ---------------------------------------------------------------------------------------------------------------
+
+
+def tables(result: Result) -> str:
+    """The result as text: judges, then measures by dose, then tripwires by dose."""
+    from metrics.planted import DOSES
+
+    head = ["judge", "drift", "claims it", "AUROC", "precision", "recall", "lag, turns", "missed", "false alarms"]
+    rows = [[found.judge, found.kind, "yes" if found.claims else "no", told(found.auroc), told(found.precision), told(found.recall),
+             told(found.lag), str(found.missed), told(result.false_alarms[found.judge])] for found in result.detections]
+    doses = [f"dose {dose:g}" for dose in DOSES]
+    moved = [[row.judge or "tripwire", row.kind, row.metric, *(f"{value:.3g}" for value in row.values), row.verdict] for row in result.responses]
+    wires = [row for row in moved if row[0] == "tripwire"]
+    measures = [row for row in moved if row[0] != "tripwire" and row[-1] not in (BLIND, UNMEASURED)]
+    broken = [f"{found.judge} on {found.kind}: {found.failed}" for found in result.detections if found.failed]
+    broken += [f"{row.judge or 'tripwire'}, {row.metric} on {row.kind}: {row.verdict}" for row in result.responses if row.failed]
+    return "\n\n".join([
+        _columns([head, *rows]), *([_columns([["judge", "drift", "measure", *doses, "says"], *measures])] if measures else []),
+        _columns([["", "drift", "wire", *doses, "says"], *wires]),
+        "Everything does what it claims." if not broken else "Not as claimed:\n" + "\n".join(f"  {line}" for line in broken)])
+
+
+def told(interval: Interval) -> str:
+    """`value [low, high] n`"""
+    if isnan(interval.value):
+        return f"– n={interval.n}"
+    bounds = "" if isnan(interval.low) else f" [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{interval.value:.2f}{bounds} n={interval.n}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 everything does what it claims, 1 something does not, 2 refused with a sentence on stderr."""
+    args = parser().parse_args(arguments)
+    try:
+        result = _run(args)
+    except ValueError as error:
+        print(f"lab.selftest: {error}", file=sys.stderr)
+        return 2
+    print(tables(result))
+    return int(result.failed)
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.")
+    out.add_argument("--judge", action="append", choices=tuple(SEES), metavar="NAME",
+                     help=f"which judges, again for more: {', '.join(SEES)} (default: ledger)")
+    out.add_argument("--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)")
+    out.add_argument("--personas", default=str(PERSONAS), help="persona file (default: the townsfolk)")
+    out.add_argument("--seed", type=int, default=7)
+    out.add_argument("--device", default="auto", help="of the models (default: auto)")
+    out.add_argument("--json", metavar="FILE", help="write everything as JSON, too")
+    return out
+
+
+def _run(args: argparse.Namespace) -> Result:
+    from agents.embedder import Embedder
+    from lab import wiring
+    from lab.files import dumps
+    from lab.files import replace as write
+    from scenarios.personas import load_personas
+    from scenarios.schema import Measure
+
+    names, personas = list(dict.fromkeys(args.judge or ["ledger"])), load_personas(args.personas)
+    chosen = Measure(judge=names)
+    wiring.check_judges(chosen)
+    embed = Embedder(device=args.device).embed
+    engines = {name: _engine(name, args.device) for name in wiring.judge_engines(chosen)}
+    judges = wiring.judges(chosen, engines, args.device)
+    result = selftest(judges, personas, SIZES[args.size], args.seed, embed=embed)
+    if args.json:
+        about = {"judges": names, "size": asdict(SIZES[args.size]), "seed": args.seed, "failed": result.failed}
+        write(Path(args.json), dumps(about | asdict(result), indent=2) + b"\n")
+    return result
+
+
+def _engine(name: str, device: str):
+    """A model in this process."""
+    from agents.engine import LocalEngine
+    from agents.models import load
+
+    return LocalEngine(load(name, "auto", device))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

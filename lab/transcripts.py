@@ -1,0 +1,345 @@
+"""Conversations that are there already, whoever played them: read, seated, and cut into pairs for judges.
+
+What is read: chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON that "Consistently Simulating Human Personas"
+(Abdulhai et al., arXiv 2511.00222) publishes (`conversation`, `P1`, `P2`, the judge's words beside them), and run folders. Files may be
+gzipped. Each record is recognised by its keys. One that cannot be read is left out and told with file and line; a file of which
+nothing can be read is refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lab.conversation import PARTNER
+from lab.store import read_events, read_manifest, turns_frame
+from metrics import retrieval
+from metrics.judges import Pair
+from scenarios import personas as people
+from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
+from scenarios.schema import Scenario, load_scenario
+
+NODE = "transcript"  # where a line was said that no scenario led to
+SEAT_OF = {"P1": ASSISTANT, "P2": USER}  # P1 opens: the teacher, the therapist; P2 is the simulated human
+GZIP = b"\x1f\x8b"
+FORMS = ("`messages` (chat), `lines` with `personas` (labelled lines), or `conversation` with `P1` and `P2` (the JSON that "
+         "consistent-LLMs publishes)")
+Labels = Mapping[tuple[int, str], "bool | None"]  # (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One conversation as it was said."""
+
+    conversation: int
+    name: str | None  # what its file calls it
+    cast: Mapping[str, Persona]  # by seat; a persona without a card is one that nobody told us
+    lines: tuple[Line, ...]
+    ready: frozenset[int] = frozenset()  # turns whose words the scenario gave: not judged
+    labels: Labels = field(default_factory=dict)
+    strays: int = 0  # conflicts that the labels name with what is no earlier line of the same speaker
+
+    def numbered(self, conversation: int) -> Transcript:
+        lines = tuple(replace(line, conversation=conversation) for line in self.lines)
+        return replace(self, conversation=conversation, lines=lines)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one path held."""
+
+    path: str
+    told: str  # what it is and who sits where, for people
+    transcripts: tuple[Transcript, ...]
+    digest: str  # SHA-256 of what was read, in hex
+    left_out: tuple[str, ...] = ()  # a sentence for each conversation that could not be read
+    scenario: Scenario | None = None  # a run's
+    notes: tuple[str, ...] = ()
+
+
+def read(path: str | Path) -> Source:
+    """The conversations of a file or a run folder, numbered as there, else from 0. ValueError: one sentence with file, line and
+    what was expected, where nothing of it can be read."""
+    path = Path(path)
+    if path.is_dir():
+        return _run(path)
+    data = _bytes(path)
+    found: list[tuple[str, Transcript]] = []
+    left_out: list[str] = []
+    for where, record in _records(path, data):
+        try:
+            if isinstance(record, ValueError):
+                raise record
+            told, transcript = _transcript(record, len(found))
+        except ValueError as error:
+            left_out.append(f"{path}, {where}: {error}")
+        else:
+            found.append((told, transcript))
+    if not found:
+        raise ValueError(left_out[0] if left_out else f"{path}, line 1: there is no conversation; expected {FORMS}")
+    told = "; ".join(dict.fromkeys(told for told, _ in found))
+    return Source(str(path), told, tuple(transcript for _, transcript in found), hashlib.sha256(data).hexdigest(), tuple(left_out))
+
+
+def pairs(transcript: Transcript, wanted: Collection[str], embed: retrieval.Embed | None = None) -> Iterator[Pair]:
+    """Every line with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat (`line_to_line`), as far as
+    wanted, in the order in which a run judges them. `embed`: only the earlier lines that it retrieves; None: all."""
+    said = transcript.lines
+    spoken = [line for line in said if line.turn not in transcript.ready]
+    earlier = _earlier(spoken, embed) if "line_to_line" in wanted else {}
+    for line in spoken:
+        persona = transcript.cast[line.seat]
+        company = {"partner": transcript.cast[PARTNER[line.seat]],
+                   "heard": next((one.text for one in reversed(said) if one.turn < line.turn and one.seat != line.seat), "")}
+        where = (line.conversation, line.turn, line.seat)
+        if "prompt_to_line" in wanted:
+            yield Pair(*where, "prompt_to_line", line.text, "persona", persona, **company)
+        for one in earlier.get(line.turn, ()):
+            yield Pair(*where, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
+
+
+def _earlier(spoken: Sequence[Line], embed: retrieval.Embed | None) -> dict[int, list[Line]]:
+    """The earlier lines of the same seat to hold each line against, by its turn."""
+    if embed is None:
+        return {line.turn: [one for one in spoken[:place] if one.seat == line.seat] for place, line in enumerate(spoken)}
+    found: dict[int, list[Line]] = {}
+    for seat in SEATS:
+        own = [line for line in spoken if line.seat == seat]
+        for later, before in retrieval.candidates([line.text for line in own], embed):
+            found.setdefault(own[later].turn, []).append(own[before])
+    return found
+
+
+# -- files ---------------------------------------------------------------------------------------------------------------------
+
+
+def text_of(path: Path, data: bytes | None = None) -> str:
+    """The file's text, gzipped or not. ValueError where there is no such file or it is no UTF-8."""
+    try:
+        return (_bytes(path) if data is None else data).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line}: is no text in UTF-8; expected {FORMS}, or a run's folder") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data.startswith(GZIP) else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is a damaged gzip file ({error}); expected a whole one") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error}); expected a file of conversations or a run's folder") from None
+
+
+def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
+    """(where, record) of a JSON list, of JSON lines, or of one JSON object; a ValueError stands for a line that is no JSON."""
+    text = text_of(path, data)
+    if text.lstrip().startswith("["):
+        listed = _json(text)
+        if isinstance(listed, ValueError):
+            raise ValueError(f"{path}: {listed}")
+        yield from ((f"conversation {number}", record) for number, record in enumerate(listed))
+        return
+    lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if lines and isinstance(_json(lines[0][1]), ValueError) and not isinstance(whole := _json(text), ValueError):
+        yield lines[0][0], whole
+        return
+    yield from ((where, _json(line)) for where, line in lines)
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        return ValueError(f"is no JSON ({error.msg} at {at}); expected {FORMS}")
+    except RecursionError:
+        return ValueError(f"is JSON nested too deep; expected {FORMS}")
+
+
+# -- records -------------------------------------------------------------------------------------------------------------------
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)  # other keys are nobody's business
+
+
+class _Part(_Record):
+    type: Literal["text"]
+    text: str
+
+
+class _Message(_Record):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[_Part]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class _Chat(_Record):
+    id: str | int | None = None
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    personas: dict[Literal["user", "assistant"], str] = {}
+
+
+class _LabelledLine(_Record):
+    i: int | None = None
+    speaker: Literal["P1", "P2"]
+    text: str
+    contradicts_persona: bool | None = None
+    conflicts_with: list[int] | None = None
+
+
+class _Labelled(_Record):
+    id: str | int | None = None
+    roles: dict[Literal["P1", "P2"], str] = {}
+    personas: dict[Literal["P1", "P2"], str]
+    lines: Annotated[list[_LabelledLine], Field(min_length=1)]
+
+
+_Said = Annotated[tuple[int, str], Field(strict=False)]  # [turn, text]; in JSON a list
+
+
+class _Published(_Record):
+    P1: str
+    P2: str
+    conversation: Annotated[list[_Said], Field(min_length=1)]
+    eval_prompt_consistency: list[_Said] = []
+    eval_index_consistency: list[_Said] = []
+
+
+def _transcript(record: object, number: int) -> tuple[str, Transcript]:
+    """What kind of record it is, for people, and the conversation. ValueError says what was expected."""
+    keys = record.keys() if isinstance(record, dict) else ()
+    try:
+        if "messages" in keys:
+            return "chat messages (roles are seats, the system message is the assistant's persona)", _chat(_Chat.model_validate(record), number)
+        if "lines" in keys and "personas" in keys:
+            return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(_Labelled.model_validate(record), number)
+        if "conversation" in keys and "P1" in keys and "P2" in keys:
+            published = _as_labelled(_Published.model_validate(record))
+            return "consistent-LLMs dialogues (P1 in the assistant's seat, P2 in the user's)", _labelled(published, number)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "str")  # a union's branch is no key
+        raise ValueError(f"{key}: {first['msg']}") from None
+    raise ValueError(f"is no conversation; expected {FORMS}")
+
+
+def _chat(record: _Chat, number: int) -> Transcript:
+    said = [message for message in record.messages if message.role in SEATS]
+    if not said:
+        raise ValueError("messages: holds no line of user or assistant; expected at least one")
+    system = "\n".join(message.text for message in record.messages if message.role not in SEATS)
+    cards = {USER: record.personas.get(USER, ""), ASSISTANT: record.personas.get(ASSISTANT, system)}
+    cast = {seat: persona(cards[seat], seat.capitalize()) for seat in SEATS}
+    lines = [(message.role, message.text) for message in said]
+    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines))
+
+
+def _labelled(record: _Labelled, number: int) -> Transcript:
+    wrong = next((place for place, line in enumerate(record.lines) if line.i not in (None, place)), None)
+    if wrong is not None:
+        raise ValueError(f"lines.{wrong}.i: is {record.lines[wrong].i}; expected {wrong}, the line's place from 0")
+    cast = {seat: persona(record.personas.get(key, ""), record.roles.get(key, key)) for key, seat in SEAT_OF.items()}
+    lines = [(SEAT_OF[line.speaker], line.text.strip()) for line in record.lines]
+    labels: dict[tuple[int, str], bool | None] = {}
+    strays = 0
+    for turn, line in enumerate(record.lines):
+        labels[turn, "persona"] = line.contradicts_persona
+        earlier = [place for place in range(turn) if record.lines[place].speaker == line.speaker]
+        conflicts = line.conflicts_with
+        labels |= {(turn, str(place)): None if conflicts is None else place in conflicts for place in earlier}
+        strays += len(set(conflicts or ()) - set(earlier))
+    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines), labels=labels, strays=strays)
+
+
+def _as_labelled(record: _Published) -> _Labelled:
+    """The same with the judge's words read as labels: the whole word YES (contradicts) or NO, the last list in brackets."""
+    verdicts = {turn: _yes_or_no(said) for turn, said in record.eval_prompt_consistency}
+    conflicts = {turn: _last_list(said) for turn, said in record.eval_index_consistency}
+    lines = [{"i": turn, "speaker": ("P1", "P2")[place % 2], "text": text, "contradicts_persona": verdicts.get(turn),
+              "conflicts_with": conflicts.get(turn)} for place, (turn, text) in enumerate(record.conversation)]
+    return _Labelled.model_validate({"personas": {"P1": record.P1, "P2": record.P2}, "lines": lines})
+
+
+def _yes_or_no(said: str) -> bool | None:
+    yes, no = (re.search(rf"\b{word}\b", said) is not None for word in ("YES", "NO"))
+    return yes if yes != no else None
+
+
+def _last_list(said: str) -> list[int] | None:
+    lists = re.findall(r"\[([\d,\s]*)\]", said)
+    return [int(number) for number in re.findall(r"\d+", lists[-1])] if lists else None
+
+
+def persona(text: str, name: str) -> Persona:
+    """Someone known by a text alone. The same text gives the same id; a text that is a JSON string is read as one."""
+    card = text.strip()
+    if card.startswith('"') and isinstance(plain := _json(card), str):
+        card = plain.strip()
+    card = _clean(card)
+    known = f"text-{hashlib.blake2b(card.encode(), digest_size=4).hexdigest()}" if card else "unknown"
+    return Persona(known, name, card, ())
+
+
+def _lines(number: int, cast: Mapping[str, Persona], said: Sequence[tuple[str, str]]) -> tuple[Line, ...]:
+    return tuple(Line(number, turn, seat, cast[seat].id, NODE, _clean(text), len(text.split())) for turn, (seat, text) in enumerate(said))
+
+
+def _clean(text: str) -> str:
+    """Without lone surrogates, which no tokenizer and no file takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _name(given: str | int | None) -> str | None:
+    return None if given is None else str(given)
+
+
+# -- runs ----------------------------------------------------------------------------------------------------------------------
+
+
+def _run(path: Path) -> Source:
+    """A run's conversations with the personas that its scenario casts. ValueError where they are not those that played."""
+    manifest, events = read_manifest(path), read_events(path)
+    if "scored" in manifest:
+        raise ValueError(f"{path} was scored and not played; expected what it was scored from: {', '.join(manifest['scored']['transcripts'])}")
+    scenario = load_scenario(path / "scenario.yaml")
+    cast = people.cast(scenario)
+    _same_cast(path, events, cast)
+    rows = turns_frame(manifest["run_id"], events).drop("run_id").rows(named=True)
+    given = {name for name, node in scenario.graph.nodes.items() if node.says}
+    transcripts = []
+    for number in sorted({row["conversation"] for row in rows}):
+        lines = tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in rows if row["conversation"] == number)
+        ready = frozenset(line.turn for line in lines if line.node in given)
+        transcripts.append(Transcript(number, None, cast[number], lines, ready))
+    if not transcripts:
+        raise ValueError(f"{path / 'events.jsonl'} holds no line; expected a run in which something was said")
+    changed = scenario.digest() != manifest.get("digest")
+    note = f"{path}: the scenario or its persona files may have changed since it was played" if changed else None
+    return Source(str(path), "a run of the lab", tuple(transcripts), hashlib.sha256((path / "events.jsonl").read_bytes()).hexdigest(),
+                  scenario=scenario, notes=(note,) if note else ())
+
+
+def _same_cast(path: Path, events: Sequence[dict], cast: Sequence[Mapping[str, Persona]]) -> None:
+    told = next((event["cast"] for event in reversed(events) if event["event"] == "started"), ())
+    for seated in told:
+        number = seated["conversation"]
+        for seat in SEATS:
+            now = cast[number][seat].id if number < len(cast) else "nobody"
+            if seated[seat] != now:
+                raise ValueError(f"{path}: conversation {number} was played with {seated[seat]} as {seat}, but its scenario and persona "
+                                 f"files now cast {now}; expected them as they were")

@@ -1,0 +1,60 @@
+"""A cheap judge for all pairs, a dear one for those that the cheap one is not sure of.
+
+A pair goes on where the cheap judge's p_inconsistent lies strictly between `low` and `high`, or where it is unscored. low = 0 and
+high = 1 send on all that is not certain; low = high sends on what is unscored only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from metrics.judges import Judge, Pair
+from scenarios.records import Judgement
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """One row a pair under the cascade's name, the judge that spoke in `by`. What the dear judge cannot score is unscored, even
+    where the cheap one had a doubtful answer."""
+
+    cheap: Judge
+    dear: Judge
+    low: float = 0.1
+    high: float = 0.9
+    name: str = "cascade"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(f"a cascade from {self.low} to {self.high}: expected 0 <= low <= high <= 1")
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
+        found = first_rows(pairs, self.cheap.judge(pairs))
+        doubtful = [place for place, row in enumerate(found) if row.unscored is not None or self.low < row.p_inconsistent < self.high]
+        sent = [pairs[place] for place in doubtful]
+        answers = first_rows(sent, self.dear.judge(sent)) if sent else []
+        spoken = dict(zip(doubtful, answers, strict=True))
+        return [replace(spoken.get(place, row), judge=self.name, by=(self.dear if place in spoken else self.cheap).name)
+                for place, row in enumerate(found)]
+
+
+def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgement]:
+    """The row of each pair, its rows by fact left out. ValueError where a judge lost a pair."""
+    found: list[Judgement] = []
+    for row in rows:
+        if len(found) < len(pairs) and _answers(row, pairs[len(found)]):
+            found.append(row)
+    if len(found) < len(pairs):
+        raise ValueError(f"a judge answered {len(found)} of {len(pairs)} pairs: expected a row for each, in order")
+    return found
+
+
+def sent_on(rows: Iterable[Judgement], cascade: Cascade) -> tuple[int, int]:
+    """(pairs that went to the dear judge, pairs) among a cascade's rows."""
+    mine = [row for row in rows if row.judge == cascade.name]
+    return sum(row.by == cascade.dear.name for row in mine), len(mine)
+
+
+def _answers(row: Judgement, pair: Pair) -> bool:
+    return (row.conversation, row.turn, row.seat, row.metric, row.against) == (
+        pair.conversation, pair.turn, pair.seat, pair.metric, pair.against)

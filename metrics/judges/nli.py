@@ -1,0 +1,122 @@
+"""Does a line contradict its speaker's persona, sentence by sentence, to a natural language inference model?
+
+A persona is a list of statements (`metrics.judges.statements`), a line its sentences. For statement c and sentence s
+
+    p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2        p_inconsistent = max over c and s of p(c, s)
+
+since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the statements. Where a
+persona makes more than `top` statements and `embed` is given, only the `top` nearest the line by cosine are asked about.
+
+The maximum grows with the number of statements: what p a contradiction starts at depends on the model, and has to be read off labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.judges import Pair, is_blank, judgement
+from metrics.judges.statements import said, statements
+from scenarios.records import Judgement
+
+CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
+METRICS = ("prompt_to_line", "line_to_line")
+
+Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+Embed = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A pair taken apart."""
+
+    facts: tuple[str | None, ...]  # beside each statement
+    statements: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Nli:
+    """Judges both kinds of pair; verdict is p_inconsistent > 0.5.
+
+    `entail(premises, hypotheses)` gives (n, 3) probabilities of contradiction, neutral, entailment; it is called once for all
+    pairs. `embed(texts)` gives (n, d) rows of unit length.
+    """
+
+    entail: Entail
+    embed: Embed | None = None
+    top: int = 12
+    name: str = "nli"
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
+        """Prompt to line: a row against "persona", then one for each fact that the line speaks of (neutral is not the likeliest of
+        the three). Line to line: one row. Contradicting rows carry the sentence as span and the statement as claim."""
+        questions = [None if _unscorable(pair) else _question(pair) for pair in pairs]
+        questions = self._nearest(questions)
+        asked = dict.fromkeys((c, s) for q in questions if q for c in q.statements for s in q.sentences)
+        found = dict(zip(asked, self._probabilities(list(asked)), strict=True))
+        return [row for pair, q in zip(pairs, questions, strict=True) for row in self._rows(pair, q, found)]
+
+    def _probabilities(self, asked: list[tuple[str, str]]) -> np.ndarray:
+        """(n, 3), the mean of both directions."""
+        if not asked:
+            return np.zeros((0, 3))
+        ones, others = [one for one, _ in asked], [other for _, other in asked]
+        both = np.asarray(self.entail(ones + others, others + ones), float)
+        if both.shape != (2 * len(asked), 3):
+            raise ValueError(f"probabilities of shape {both.shape}: expected ({2 * len(asked)}, 3)")
+        return (both[: len(asked)] + both[len(asked) :]) / 2
+
+    def _nearest(self, questions: list[_Question | None]) -> list[_Question | None]:
+        many = [q for q in questions if q and len(q.statements) > self.top]
+        if self.embed is None or not many:
+            return questions
+        texts = list(dict.fromkeys(text for q in many for text in q.statements + q.sentences))
+        vectors = dict(zip(texts, self.embed(texts), strict=True))
+
+        def cut(q: _Question) -> _Question:
+            near = np.stack([vectors[c] for c in q.statements]) @ np.stack([vectors[s] for s in q.sentences]).T  # (C, S)
+            kept = sorted(np.argsort(-near.max(1), kind="stable")[: self.top])
+            return _Question(tuple(q.facts[i] for i in kept), tuple(q.statements[i] for i in kept), q.spans, q.sentences)
+
+        return [cut(q) if q and len(q.statements) > self.top else q for q in questions]
+
+    def _rows(self, pair: Pair, q: _Question | None, found: dict[tuple[str, str], np.ndarray]) -> list[Judgement]:
+        if q is None or not q.statements:
+            return [judgement(pair, self.name, unscored=_unscorable(pair) or "the persona states nothing")]
+        p = np.stack([np.stack([found[c, s] for s in q.sentences]) for c in q.statements])  # (C, S, 3)
+        if not np.isfinite(p).all():
+            return [judgement(pair, self.name, unscored="no finite probability")]
+        wrong = p[:, :, CONTRADICTION]
+        rows = [self._row(pair, q, wrong, *np.unravel_index(wrong.argmax(), wrong.shape))]
+        for c, fact in enumerate(q.facts):
+            if fact is not None and (p[c].argmax(1) != NEUTRAL).any():
+                rows.append(self._row(pair, q, wrong, c, wrong[c].argmax(), against=fact))
+        return rows
+
+    def _row(self, pair: Pair, q: _Question, wrong: np.ndarray, c: int, s: int, **rest) -> Judgement:
+        p = float(wrong[c, s])
+        shown = {"span": q.spans[s], "claim": q.statements[c]} if p > 0.5 else {}
+        return judgement(pair, self.name, p_inconsistent=p, verdict=p > 0.5, **shown, **rest)
+
+
+def _question(pair: Pair) -> _Question:
+    spans = said(pair.line)
+    if pair.metric == "line_to_line":
+        told = [(None, pair.other[start:end]) for start, end in said(pair.other)]
+    else:
+        told = statements(pair.persona)
+    return _Question(tuple(fact for fact, _ in told), tuple(text for _, text in told), tuple(spans),
+                     tuple(pair.line[start:end] for start, end in spans))
+
+
+def _unscorable(pair: Pair) -> str | None:
+    """Why a pair cannot be asked about."""
+    if pair.metric not in METRICS:
+        return f"scores lines against personas and lines, not {pair.metric}"
+    if is_blank(pair.line) or (pair.metric == "line_to_line" and is_blank(pair.other or "")):
+        return "empty line"
+    return None

@@ -1,0 +1,128 @@
+"""Which earlier lines of a speaker are worth holding against a new one: the nearest in meaning, instead of all of them.
+
+A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are left out, and a
+line of questions alone is only held against the line before. Two pieces are as near as the cosine of their vectors, -1 to 1, with names and numbers blanked out, so that it is
+what they speak of that counts and not which value they give it; pieces that give it the same names and numbers, or that use the same words
+altogether, agree (unless one denies it) and are left out. Each piece of a new line chooses in turn, nearest first, none below `NEAR`.
+
+The line before is always chosen. What a line leaves of its share is kept for later ones: never more than `share` of all pairs so far, but
+for the one a line.
+
+A pair that is not chosen is not judged: it has no row, counts neither as consistent nor as unscored, and is missing from every mean over
+pairs. Since the chosen pairs are those most likely to contradict, such a mean is no estimate of that over all pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Embed = Callable[[Sequence[str]], np.ndarray]  # n texts -> (n, d), rows of unit length
+
+SHARE = 0.2  # of all pairs
+NEAR = 0.3  # cosine
+AGREES = -2.0  # added to the nearness of pieces that agree
+_SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+_OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|we|our|us|myself)\b", re.IGNORECASE)
+_DENIAL = re.compile(r"\b(?:not|never|no|cannot)\b|n['’]t\b", re.IGNORECASE)
+_VALUE = re.compile(r"\d+|(?<=[\w,;:] )(?!I\b)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*")  # numbers, and names within a sentence
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What of a line may contradict something."""
+
+    texts: tuple[str, ...]  # folded
+    values: tuple[frozenset[str], ...]  # names and numbers of each, with "not" where it denies them
+    vectors: np.ndarray  # (len(texts), d)
+    states: bool = True  # whether the line states anything
+
+
+@dataclass
+class Memory:
+    """One speaker's lines so far, and which pairs of them were chosen."""
+
+    share: float = SHARE
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share {self.share}: expected a number above 0 and at most 1")
+        self.lines: list[Pieces] = []
+        self.chosen = 0
+
+    def add(self, line: Pieces) -> list[int]:
+        """Places of the earlier lines to hold the new one against, ascending; at least one where there is any."""
+        count = len(self.lines)
+        most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen) if count else 0
+        found = sorted(self._choose(line, min(most, count)))
+        self.lines.append(line)
+        self.chosen += len(found)
+        return found
+
+    def _choose(self, line: Pieces, most: int) -> set[int]:
+        if self.share == 1 or not self.lines:
+            return set(range(len(self.lines)))
+        found = {len(self.lines) - 1}
+        wishes = [_wishes(nearness) for nearness in self._nearness(line)] if line.states else []
+        while wishes and len(found) < most:  # the pieces choose in turn
+            place = next((place for place in wishes[0] if place not in found), None)
+            if place is None:
+                wishes.pop(0)
+                continue
+            found.add(place)
+            wishes.append(wishes.pop(0))
+        return found
+
+    def _nearness(self, line: Pieces) -> np.ndarray:
+        """(pieces of the line, earlier lines): cosine to the nearest piece there."""
+        found = np.full((len(line.texts), len(self.lines)), -2.0)
+        for place, other in enumerate(self.lines):
+            if other.states:
+                found[:, place] = (line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max(1)
+        return found
+
+
+def candidates(lines: Sequence[str], embed: Embed, share: float = SHARE) -> list[tuple[int, int]]:
+    """(later, earlier) places of one seat's lines that are worth judging, in that order. ValueError unless 0 < share <= 1."""
+    memory = Memory(share)
+    return [(later, earlier) for later, line in enumerate(pieces(lines, embed)) for earlier in memory.add(line)]
+
+
+def pieces(lines: Sequence[str], embed: Embed) -> list[Pieces]:
+    """Each line's pieces; all are embedded in one call."""
+    stated = [_statements(line) for line in lines]
+    told = [some or [line.strip() or "-"] for some, line in zip(stated, lines, strict=True)]
+    blanked = list(dict.fromkeys(_blank(text) for some in told for text in some))
+    place = {text: number for number, text in enumerate(blanked)}
+    vectors = np.asarray(embed(blanked)) if blanked else np.zeros((0, 1))
+    return [Pieces(tuple(text.casefold() for text in some), tuple(map(_values, some)),
+                   vectors[[place[_blank(text)] for text in some]], bool(own)) for some, own in zip(told, stated, strict=True)]
+
+
+def _statements(line: str) -> list[str]:
+    found = [sentence for text in _SENTENCE.findall(line) if (sentence := text.strip()) and not sentence.endswith("?")]
+    return [sentence for sentence in found if _OF_ONESELF.search(sentence)] or found
+
+
+def _values(text: str) -> frozenset[str]:
+    found = frozenset(_VALUE.findall(text))
+    return found | {"not"} if found and _DENIAL.search(text) else found
+
+
+def _blank(text: str) -> str:
+    return _VALUE.sub(lambda found: "5" if found[0].isdigit() else "X", text)
+
+
+def _agreement(one: Pieces, other: Pieces) -> np.ndarray:
+    """(pieces, pieces): whether two are the same words, or give the same names and numbers."""
+    return np.array([[text == known or (bool(values) and values == others) for known, others in zip(other.texts, other.values, strict=True)]
+                     for text, values in zip(one.texts, one.values, strict=True)])
+
+
+def _wishes(nearness: np.ndarray) -> Iterator[int]:
+    """Places by nearness, the later of two equals first, down to `NEAR`."""
+    order = np.lexsort((-np.arange(len(nearness)), -nearness))
+    return (int(place) for place in order if nearness[place] >= NEAR)

@@ -1,0 +1,63 @@
+"""Activation drift of hand-written projections."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+from test_metrics import HOW, judgements_frame, one
+
+from metrics.activation import COLUMNS, activation, rank_correlation
+
+KNOWN = pl.DataFrame(
+    [{"conversation": c, "turn": turn, "seat": "user", "value": value} for c, values in enumerate([(1.0, 0.5, 0.0), (0.8, 0.7, 0.6)])
+     for turn, value in zip((0, 2, 4), values)], schema=COLUMNS)
+
+
+def rows(*verdicts):
+    return judgements_frame([(c, turn, "prompt_to_line", "persona", verdict) for c, some in enumerate(verdicts)
+                             for turn, verdict in zip((0, 2, 4), some)])
+
+
+def test_drift_by_turn_and_slope_by_hand():
+    # drift 0 .5 1 and .2 .3 .4: by turn .1 .4 .7; slope (.7 - .1) / 4 a turn
+    found = activation(KNOWN, rows((False, False, True), (False, False, False)), **HOW)
+    assert [one(found, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)] == pytest.approx([0.1, 0.4, 0.7])
+    slope = one(found, "activation_drift_slope", seat="user")
+    assert slope["value"] == pytest.approx(0.15) and (slope["low"], slope["high"]) == (pytest.approx(0.05), pytest.approx(0.25))
+    assert one(found, "activation_drift", "conversation", conversation=0, seat="user")["value"] == pytest.approx(0.5)
+
+
+def test_correlation_with_what_the_judge_says_is_spearmans():
+    judged = rows((False, False, True), (False, False, None))
+    found = one(activation(KNOWN, judged, **HOW), "activation_correlation", seat="user")
+    # five lines with both: drift 0 .5 1 .2 .3 against 0 0 1 0 0
+    assert found["value"] == pytest.approx(stats.spearmanr([0, 0.5, 1, 0.2, 0.3], [0, 0, 1, 0, 0]).statistic)
+    assert found["n"] == 5 and found["judge"] == "ledger"
+
+
+def test_nothing_watched_is_nan_and_n_0_never_no_drift():
+    found = activation(None, rows((False, False, True)), **HOW)
+    runs = found.filter(pl.col("level") == "run")
+    assert set(runs["n"]) == {0} and runs["value"].is_nan().all() and len(runs) == 6
+
+
+def test_rank_correlation_resamples_whole_conversations_and_ranks_each_resample_anew():
+    rng = np.random.default_rng(2)
+    clusters = np.repeat(np.arange(6), 5)
+    x, y = rng.integers(0, 4, 30).astype(float), rng.integers(0, 3, 30).astype(float)
+    found = rank_correlation(x, y, clusters, confidence=0.9, resamples=400, seed=1)
+    assert found.value == pytest.approx(stats.spearmanr(x, y).statistic)
+    drawn = np.random.default_rng(1).integers(6, size=(400, 6))
+    whole = [np.concatenate([np.flatnonzero(clusters == c) for c in row]) for row in drawn]
+    naive = [stats.spearmanr(x[rows_], y[rows_]).statistic for rows_ in whole]
+    assert (found.low, found.high) == (pytest.approx(np.percentile(naive, 5)), pytest.approx(np.percentile(naive, 95)))
+
+
+def test_rank_correlation_of_what_does_not_vary_is_nan():
+    found = rank_correlation([1, 2, 3], [5, 5, 5], [0, 0, 1], confidence=0.9, resamples=50, seed=1)
+    assert math.isnan(found.value) and found.n == 3
+    assert rank_correlation([], [], [], confidence=0.9, resamples=50, seed=1).n == 0
