@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +37,19 @@ class Adapters:
         if problem := _misfit(self.loaded.model, config, path):
             raise ValueError(f"adapter {folder!r} does not fit {self.loaded.info.model!r} (it was made for "
                              f"{config.base_model_name_or_path!r}): {problem}")
+        self._put_on(folder, config, tensors)
+
+    def install(self, folder: str, config: Mapping[str, object], weights: Mapping[str, torch.Tensor]) -> None:
+        """An adapter that lies in no folder, by PEFT's config and names; from now on with these weights where it is there already."""
+        from peft import LoraConfig, set_peft_model_state_dict
+
+        if folder not in self._names:
+            self._put_on(folder, LoraConfig(**{key: value for key, value in config.items() if key in LoraConfig.__dataclass_fields__}),
+                         dict(weights))
+            return
+        set_peft_model_state_dict(self.loaded.model, dict(weights), adapter_name=self._names[folder])
+
+    def _put_on(self, folder: str, config, tensors: dict[str, torch.Tensor]) -> None:
         name = f"adapter_{len(self._names):03d}"  # of one length, since transformers looks for names inside of names
         self.loaded.model.load_adapter(peft_config=config, adapter_state_dict=tensors, adapter_name=name)
         self.loaded.model.eval().requires_grad_(False)

@@ -15,6 +15,7 @@ from agents.errors import reason
 from agents.protocol import Sampling
 from agents.seats import DIRECTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
 from agents.sentences import first_sentences
+from scenarios.records import derive_seed
 
 OPENAI = "openai"  # in a scenario: the server named by OPENAI_BASE_URL, or OpenAI's own
 RETRIES = 4  # of the client, with exponential backoff and jitter
@@ -68,8 +69,8 @@ class EndpointSeat:
             self._add(c, "user", text)
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            said = dict(zip(cues, pool.map(self._complete, cues, cues.values()), strict=True))
+        views = [_with_cue(self._messages[c], cue) for c, cue in cues.items()]
+        said = dict(zip(cues, self._complete(views, [cue.seed for cue in cues.values()]), strict=True))
         for c, utterance in said.items():
             if isinstance(utterance, Utterance):
                 self._take_the_word(c, cues[c])
@@ -85,18 +86,34 @@ class EndpointSeat:
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         return dict.fromkeys(questions, Trouble(self.unasked))
 
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        asked = [(c, question.text) for c, some in questions.items() for question in some]
+        views = [_with(self._messages[c], "user", text) for c, text in asked]
+        answers = self._complete(views, [derive_seed(cues[c].seed, text) for c, text in asked])
+        found: dict[int, list[str] | Trouble] = {c: [] for c in questions}
+        for (c, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Trouble) or isinstance(found[c], Trouble):
+                found[c] = answer if isinstance(answer, Trouble) else found[c]
+            else:
+                found[c].append(answer.text)
+        return found
+
     def close(self, conversations: Sequence[int]) -> None:
         for c in conversations:
             self._messages.pop(c, None)
 
-    def _complete(self, conversation: int, cue: Cue) -> Utterance | Trouble:
+    def _complete(self, views: Sequence[list[dict[str, str]]], seeds: Sequence[int]) -> list[Utterance | Trouble]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self._answer, views, seeds))
+
+    def _answer(self, messages: list[dict[str, str]], seed: int) -> Utterance | Trouble:
         from openai import APIError
 
         sampling = self.sampling
         try:
             answer = self.client.chat.completions.create(
-                model=self.model, messages=_with_cue(self._messages[conversation], cue), temperature=sampling.temperature,
-                top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=cue.seed % 2**31)
+                model=self.model, messages=messages, temperature=sampling.temperature,
+                top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=seed % 2**31)
             said = answer.choices[0].message.content or ""
         except (APIError, *NO_ANSWER) as error:
             return Trouble(f"the endpoint failed: {reason(error)}")
@@ -108,11 +125,14 @@ class EndpointSeat:
         self._messages[conversation] = _with_cue(self._messages[conversation], cue)
 
     def _add(self, conversation: int, role: str, text: str) -> None:
-        messages = self._messages[conversation]
-        if messages[-1]["role"] == role:  # many servers insist that roles alternate
-            messages[-1] = {"role": role, "content": f"{messages[-1]['content']}\n{text}"}
-        else:
-            messages.append({"role": role, "content": text})
+        self._messages[conversation] = _with(self._messages[conversation], role, text)
+
+
+def _with(messages: list[dict[str, str]], role: str, text: str) -> list[dict[str, str]]:
+    """The messages and one more; many servers insist that roles alternate."""
+    if messages[-1]["role"] == role:
+        return [*messages[:-1], {"role": role, "content": f"{messages[-1]['content']}\n{text}"}]
+    return [*messages, {"role": role, "content": text}]
 
 
 def _with_cue(messages: list[dict[str, str]], cue: Cue) -> list[dict[str, str]]:

@@ -72,6 +72,9 @@ class LocalEngine:
             self._usage.tokens_new += len(prompt)
         return names
 
+    def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, torch.Tensor]) -> None:
+        self._adapters.install(adapter, config, weights)
+
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
         pairs = list(zip(self._get(branches), ids, strict=True))
         self._fits((len(branch.ids), len(new)) for branch, new in pairs)

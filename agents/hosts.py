@@ -59,6 +59,7 @@ class HostedEngine:
         self._names = itertools.count()
         self._before, self._latest = Usage(), Usage()  # work of dead actors, and of the living one
         self._lost = False  # a new actor that knows none of our branches yet
+        self._installed: dict[str, tuple] = {}  # adapters that lie in no folder
         self._watched: tuple | None = None  # what `watch` was last asked
         self.actor = self._start()
         self._info: EngineInfo = self._call("info")
@@ -79,6 +80,10 @@ class HostedEngine:
     def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
         remote = self._call("open", [list(prompt) for prompt in prompts], adapter)
         return [self._keep(there, prompt, adapter) for there, prompt in zip(remote, prompts, strict=True)]
+
+    def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
+        self._call("install", adapter, dict(config), dict(weights))
+        self._installed[adapter] = dict(config), dict(weights)
 
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
         self._call_on("extend", branches, [list(some) for some in ids])
@@ -149,6 +154,8 @@ class HostedEngine:
         """Every branch again, in a new actor, which learns first what it is to watch."""
         if self._watched:
             ray.get(self.actor.call.remote("watch", *self._watched))
+        for adapter, made_of in self._installed.items():
+            ray.get(self.actor.call.remote("install", adapter, *made_of))
         for adapter in set(self._adapter.values()):
             names = [name for name, worn in self._adapter.items() if worn == adapter]
             remote = ray.get(self.actor.call.remote("open", [self._ids[name] for name in names], adapter))

@@ -77,6 +77,9 @@ class Engine(Protocol):
     def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
         """A branch per prompt, under an adapter folder or the bare model. No prompts: the adapter is loaded, nothing else."""
 
+    def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
+        """An adapter by this name, of PEFT's config and tensors; one that is there gets these weights. Open branches keep what they read."""
+
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None: ...
 
     def fork(self, branches: Sequence[int]) -> list[int]: ...

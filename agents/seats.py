@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from agents.protocol import Engine, Sampling
+from agents.protocol import Engine, Sample, Sampling
+from scenarios.records import derive_seed
 
 SPEAKS_FIRST = "(The conversation begins. You speak first.)"  # what a seat hears when there is nothing to hear yet
 SPEAKS_ON = "(They say nothing. Go on.)"  # when it has the word twice in a row
@@ -24,6 +25,7 @@ class Cue:
 
     direction: str
     seed: int
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,23 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Question:
-    """Asked off the record. The answer is how likely each option is, word for word."""
+    """Asked off the record: answered by how likely each option is, word for word, or in words."""
 
     text: str
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    about: str = ""  # id of the fact that is asked for
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What was sampled at one place of a view: `samples[0]` went on in the dialogue (or none did, where something was `given`)."""
+
+    turn: int
+    start: int  # tokens of the view before it
+    samples: tuple[Sample, ...]
+    texts: tuple[str, ...]
+    given: tuple[int, ...] = ()  # asked off the record: token ids between the view and the sample
+    about: str = ""  # and the id of the fact that was asked for
 
 
 class Seat(Protocol):
@@ -64,17 +79,22 @@ class Seat(Protocol):
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         """log p of every option, in nats, on a branch that the dialogue never sees."""
 
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        """An answer to every question in words, each on a branch of its own that the dialogue never sees."""
+
     def close(self, conversations: Sequence[int]) -> None: ...
 
 
 class ModelSeat:
     """A seat whose words come from an engine. What it has read stays read: a line costs its own tokens only."""
 
-    def __init__(self, engine: Engine, sampling: Sampling, adapter: str | None = None) -> None:
-        self.engine, self.sampling, self.adapter = engine, sampling, adapter
+    def __init__(self, engine: Engine, sampling: Sampling, adapter: str | None = None, generations: int = 1, keep: bool = False) -> None:
+        """`generations`: lines sampled wherever one is said, of which the first goes on. `keep`: views stay known once they are closed."""
+        self.engine, self.sampling, self.adapter, self.generations, self.keep = engine, sampling, adapter, generations, keep
         self.format = engine.info().format
+        self.ids: dict[int, list[int]] = {}  # the view of each conversation
+        self.spoken: dict[int, list[Spoken]] = {}  # and what was sampled in it
         self._branch: dict[int, int] = {}
-        self._length: dict[int, int] = {}  # tokens in the view
         self._full: set[int] = set()  # views that something no longer fitted into
         self._last: dict[int, str] = {}  # conversation -> what stands at the view's end: "opening", "heard" or "said"
         self._closing_first = (engine.encode([self.format.after_said])[0] or [None])[0]
@@ -84,7 +104,8 @@ class ModelSeat:
         prompts = self.engine.encode([self.format.opening + self.format.words(system) + self.format.after_system
                                       for system in systems.values()])
         for conversation, branch, prompt in zip(systems, self.engine.open(prompts, self.adapter), prompts, strict=True):
-            self._branch[conversation], self._length[conversation], self._last[conversation] = branch, len(prompt), "opening"
+            self._branch[conversation], self._last[conversation] = branch, "opening"
+            self.ids[conversation], self.spoken[conversation] = list(prompt), []
 
     def hear(self, heard: Mapping[int, str]) -> None:
         self._extend({c: self._turn_to_them(c) + self.format.words(text) for c, text in heard.items()})
@@ -92,9 +113,8 @@ class ModelSeat:
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
         self._take_the_word(cues)
-        able = [c for c in cues if c not in self._full and self._length[c] < self.engine.info().context]
-        samples = self.engine.generate([self._branch[c] for c in able], [replace(self.sampling, seed=cues[c].seed) for c in able])
-        texts = self.engine.decode([sample.token_ids for sample in samples])
+        able = [c for c in cues if c not in self._full and len(self.ids[c]) < self.engine.info().context]
+        samples, texts = self._sample({c: self._branch[c] for c in able}, {c: cues[c] for c in able})
         said = {c: Utterance(text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs), sample.projections)
                 for c, text, sample in zip(able, texts, samples, strict=True) if not sample.trouble}
         self._said(said)
@@ -119,7 +139,7 @@ class ModelSeat:
         for (c, _, _), given, option in zip(flat, ids[::2], ids[1::2], strict=True):
             continuations[c].append((self._after_stop(c, given), option))
         for c, some in continuations.items():
-            if self._length[c] + max((len(given) + len(option) for given, option in some), default=0) > self.engine.info().context:
+            if len(self.ids[c]) + max((len(given) + len(option) for given, option in some), default=0) > self.engine.info().context:
                 self._full.add(c)
         able = {c: some for c, some in able.items() if c not in self._full}
         scores = self.engine.score([self._branch[c] for c in able], [continuations[c] for c in able])
@@ -129,9 +149,48 @@ class ModelSeat:
             found[c] = [[next(sums) for _ in q.options] for q in some]
         return found
 
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        asked = [(c, q) for c, some in questions.items() for q in some if c not in self._full]
+        given = self.engine.encode([self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said for c, q in asked])
+        given = [self._after_stop(c, ids) for (c, _), ids in zip(asked, given, strict=True)]
+        room = self.engine.info().context
+        self._full.update(c for (c, _), ids in zip(asked, given, strict=True) if len(self.ids[c]) + len(ids) >= room)
+        able = [(c, q, ids) for (c, q), ids in zip(asked, given, strict=True) if c not in self._full]
+        branches = self.engine.fork([self._branch[c] for c, *_ in able for _ in range(self.generations)])
+        self.engine.extend(branches, [ids for *_, ids in able for _ in range(self.generations)])
+        found: dict[int, list[str] | Trouble] = {c: [] if c not in self._full else self._too_long(c) for c in questions}
+        seeds = [derive_seed(cues[c].seed, q.text, take) for c, q, _ in able for take in range(self.generations)]
+        samples = self.engine.generate(branches, [replace(self.sampling, seed=seed) for seed in seeds])
+        texts = self.engine.decode([sample.token_ids for sample in samples])
+        self.engine.drop(branches)
+        for place, (c, q, ids) in enumerate(able):
+            mine = slice(place * self.generations, (place + 1) * self.generations)
+            if trouble := next((sample.trouble for sample in samples[mine] if sample.trouble), None):
+                found[c] = Trouble(trouble)
+            if isinstance(found[c], Trouble):
+                continue
+            found[c].append(texts[mine][0].strip())
+            self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine]), tuple(ids), q.about))
+        return found
+
     def close(self, conversations: Sequence[int]) -> None:
         self.engine.drop([self._branch.pop(c) for c in conversations if c in self._branch])
         self._full.difference_update(conversations)
+        for c in conversations if not self.keep else ():
+            self.ids.pop(c, None), self.spoken.pop(c, None)
+
+    def _sample(self, branches: Mapping[int, int], cues: Mapping[int, Cue]) -> tuple[list[Sample], list[str]]:
+        """One line for each branch; where there are to be more, the others are sampled on forks and only noted."""
+        takes = [(c, take) for take in range(1, self.generations) for c in branches]
+        forks = self.engine.fork([branches[c] for c, _ in takes])
+        seeds = [cues[c].seed for c in branches] + [derive_seed(cues[c].seed, "generation", take) for c, take in takes]
+        samples = self.engine.generate([*branches.values(), *forks], [replace(self.sampling, seed=seed) for seed in seeds])
+        texts = self.engine.decode([sample.token_ids for sample in samples])
+        self.engine.drop(forks)
+        for place, c in enumerate(branches):
+            mine = slice(place, None, len(branches))
+            self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine])))
+        return samples[:len(branches)], texts[:len(branches)]
 
     def _turn_to_them(self, conversation: int, between: str = "\n") -> str:
         """What has to stand between the view's end and further words of the other."""
@@ -147,7 +206,8 @@ class ModelSeat:
 
     def _said(self, said: Mapping[int, Utterance], read: bool = False) -> None:
         for c, utterance in said.items():
-            self._length[c] += 0 if read else len(utterance.token_ids)
+            if not read:
+                self.ids[c].extend(utterance.token_ids)
             self._last[c] = "said"
             self._stopped[c] = bool(utterance.token_ids) and utterance.token_ids[-1] == self._closing_first
 
@@ -157,15 +217,15 @@ class ModelSeat:
 
     def _add(self, ids: Mapping[int, Sequence[int]]) -> None:
         """Into the views, but for those that would outgrow the model: they are full from then on."""
-        self._full.update(c for c, some in ids.items() if self._length[c] + len(some) > self.engine.info().context)
+        self._full.update(c for c, some in ids.items() if len(self.ids[c]) + len(some) > self.engine.info().context)
         fitting = {c: some for c, some in ids.items() if c not in self._full}
         self.engine.extend([self._branch[c] for c in fitting], list(fitting.values()))
         for c, some in fitting.items():
-            self._length[c] += len(some)
+            self.ids[c].extend(some)
 
     def _too_long(self, conversation: int) -> Trouble:
         info = self.engine.info()
-        return Trouble(f"the view of {self._length[conversation]} tokens has no room left: {info.model} reads at most {info.context}")
+        return Trouble(f"the view of {len(self.ids[conversation])} tokens has no room left: {info.model} reads at most {info.context}")
 
     def _after_stop(self, conversation: int, ids: Sequence[int]) -> Sequence[int]:
         """A line that closed itself must not be closed twice."""
@@ -196,6 +256,9 @@ class ScriptedSeat:
         return dict(said)
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
+
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
         return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
 
     def close(self, conversations: Sequence[int]) -> None:

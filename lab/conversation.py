@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import networkx as nx
@@ -17,6 +17,7 @@ from agents.protocol import Usage
 from agents.seats import Cue, Question, Seat, Trouble, Utterance
 from metrics import retrieval
 from metrics.judges import Judge, Pair, choice
+from metrics.judges import answers as answered
 from scenarios import graph as graphs
 from scenarios.records import ASSISTANT, SEATS, USER, Fact, Judgement, Line, Persona, derive_seed
 from scenarios.schema import Scenario
@@ -177,7 +178,7 @@ class Play:
             dialogue.fact[other] = fact
         words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
         direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
-        return Next(seat, Cue(direction, derive_seed(*seed, seat, turn)), words)
+        return Next(seat, Cue(direction, derive_seed(*seed, seat, turn), turn), words)
 
     def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float,
               ready: bool) -> Iterator[dict]:
@@ -201,9 +202,9 @@ class Play:
         fresh = [d for d in going if (d.number, turn, "judges") not in self.stored.judged]
         rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
         self._remember(fresh)
-        pairs = [pair for d in fresh for pair in self._pairs(d)]
-        for judge in self.judges if pairs else ():
-            for found in judge.judge(pairs):
+        asked = [pair for d in fresh for pair in self._pairs(d)]
+        for judge in self.judges if asked else ():
+            for found in judge.judge(asked):
                 rows[found.conversation].append(found)
         for d in fresh:
             yield _judged(d.number, turn, "judges", rows[d.number])
@@ -211,19 +212,13 @@ class Play:
         return {c for c, some in rows.items() if any(row.verdict and row.judge == first for row in some)}
 
     def _pairs(self, dialogue: Dialogue) -> Iterator[Pair]:
-        wanted = set(self.scenario.measure.metrics)
         line = dialogue.lines[-1]
         if line.turn in dialogue.ready:
             return
-        persona = dialogue.cast[line.seat]
-        company = {"partner": dialogue.cast[ASSISTANT if line.seat == USER else USER],
-                   "heard": next((one.text for one in reversed(dialogue.lines[:-1]) if one.seat != line.seat), "")}
-        if wanted & NEEDED_BY["prompt_to_line"] or any(edge.when for edge in self.scenario.graph.edges):
-            yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona, **company)
-        if wanted & NEEDED_BY["line_to_line"]:
-            for earlier in self._earlier(dialogue, line):
-                yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(earlier.turn), persona, earlier.text,
-                           **company)
+        asked = {metric for metric, needs in NEEDED_BY.items() if needs & set(self.scenario.measure.metrics)}
+        if any(edge.when for edge in self.scenario.graph.edges):
+            asked.add("prompt_to_line")
+        yield from pairs(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))
 
     def _earlier(self, dialogue: Dialogue, line: Line) -> list[Line]:
         """The speaker's own earlier lines to hold the line against: all, or the retrieved ones."""
@@ -248,15 +243,21 @@ class Play:
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
         for name, seat in self.seats.items():
             facts = {d.number: d.cast[name].facts for d in fresh}
-            answers = seat.ask({c: [Question(fact.question, fact.options) for fact in some] for c, some in facts.items()})
-            for c, found in answers.items():
-                if isinstance(found, Trouble):
-                    rows[c] += [choice.judgement(c, turn, name, fact, None, found.reason) for fact in facts[c]]
+            questions = {c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()}
+            for way in self.scenario.measure.asked:
+                if way == "choice":
+                    answers, judged = seat.ask(questions), choice.judgement
                 else:
-                    rows[c] += [choice.judgement(c, turn, name, fact, by_option)
-                                for fact, by_option in zip(facts[c], found, strict=True)]
+                    answers = seat.tell(questions, {c: Cue("", derive_seed(self.scenario.seed, c, name, turn, "asked"), turn) for c in facts})
+                    judged = answered.judgement
+                for c, found in answers.items():
+                    trouble = found.reason if isinstance(found, Trouble) else None
+                    rows[c] += [judged(c, turn, name, fact, None if trouble else found[place], trouble) for place, fact in enumerate(facts[c])]
         for c, some in rows.items():
             yield _judged(c, turn, "questions", some)
+
+    def _wording(self, fact: Fact) -> str:
+        return fact.slot.questions[min(self.scenario.measure.wording, len(fact.slot.questions) - 1)]
 
     # -- walking ---------------------------------------------------------------------------------------------------------
 
@@ -268,6 +269,16 @@ class Play:
             d.node = node
             if (d.number, turn + 1) not in self.stored.lines and turn + 1 < self.scenario.turns:
                 yield {"event": "walk", "conversation": d.number, "turn": turn, "node": node}
+
+
+def pairs(line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]) -> Iterator[Pair]:
+    """What a line may contradict: its speaker's persona, and the `earlier` lines of its own among all those `before` it."""
+    persona = cast[line.seat]
+    company = {"partner": cast[PARTNER[line.seat]], "heard": next((one.text for one in reversed(before) if one.seat != line.seat), "")}
+    if "prompt_to_line" in metrics:
+        yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona, **company)
+    for one in earlier if "line_to_line" in metrics else ():
+        yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
 
 
 def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:

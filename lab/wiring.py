@@ -75,6 +75,19 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
     return Wired(play, {name: engine.info() for name, engine in engines.items()})
 
 
+def play_of(scenario: Scenario, engines: Mapping[str, Engine], adapters: Mapping[str, str | None], generations: Mapping[str, int],
+            cast: Sequence[dict[str, Persona]] | None = None) -> Play:
+    """A play on engines that are there. `adapters`: what a seat wears instead of its own; `generations`: seats that sample so many lines at
+    each place and keep their views. Models on servers are spoken to by words only."""
+    from lab.conversation import Play
+
+    servers, people_here = _servers(scenario), cast or people.cast(scenario)
+    seats = {seat: _seat(scenario.seats[seat], dict(engines), servers, adapters.get(seat), generations.get(seat, 0)) for seat in SEATS}
+    return Play(scenario=scenario, graph=graphs.build(scenario), cast=people_here, seats=seats,
+                judges=judges(scenario.measure, engines, scenario.device), embed=retriever(scenario.measure, scenario.device),
+                usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()))
+
+
 def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
     """Every engine learns the directions of the personas it speaks for."""
     from agents.steering import OPENERS
@@ -121,7 +134,7 @@ def _servers(scenario: Scenario) -> dict[str, Server]:
     return {name: survey(spec.endpoint, spec.model) for name, spec in specs.items()}
 
 
-def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]):
+def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server], worn: str | None = None, generations: int = 0):
     from agents import models
     from agents.endpoint import EndpointSeat
     from agents.seats import ModelSeat, ScriptedSeat
@@ -138,9 +151,9 @@ def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]
         adapter = spec.adapter
     else:
         adapter = models.check_adapter(spec.adapter) if spec.adapter else models.parse(spec.model).adapter
-    engine = engines[name]
+    engine, adapter = engines[name], worn or adapter
     engine.open([], adapter)  # an adapter that does not fit is refused now, not at the first line
-    return ModelSeat(engine, sampling, adapter)
+    return ModelSeat(engine, sampling, adapter, max(generations, 1), keep=generations > 0)
 
 
 def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list[Judge]:
@@ -180,6 +193,14 @@ def retriever(measure: Measure, device: str) -> Embed | None:
     from agents.embedder import Embedder
 
     return Embedder(device=device).embed
+
+
+def aids(engines: Mapping[str, Engine], device: str) -> dict:
+    """What the tripwires need: `embed`, and `logprobs` of the reading model."""
+    from agents.embedder import Embedder
+    from agents.reference import Reference
+
+    return {"embed": Embedder(device=device).embed, "logprobs": Reference(engines[REFERENCE]).logprobs}
 
 
 def _ledger(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:

@@ -129,6 +129,11 @@ def evades(said: Iterable[str], heard: Iterable[str]) -> bool:
     return not (set(said) - EMPTY_WORDS - set(heard))
 
 
+def line_wires(text: str, card: str, heard: str = "") -> dict[str, float]:
+    """The wires that one line alone can trip, by name; those that say nothing of it are left out."""
+    return dict(_Speaker(card).line(text, heard))
+
+
 def _heard(turns: pl.DataFrame) -> pl.DataFrame:
     """conversation, turn, seat, text and `heard`: the last line before it of the other seat, null at the start."""
     ordered = turns.select("conversation", "turn", "seat", "text").sort("conversation", "turn")

@@ -101,6 +101,7 @@ class Judgement:
     unscored: str | None = None  # why there is no verdict
     span: tuple[int, int] | None = None  # characters of the line that contradict, end exclusive
     claim: str | None = None  # what it contradicts, in words, where the judge names it
+    answer: str | None = None  # to a question, in the speaker's words
     by: str | None = None  # the judge that spoke, where several share a name (a cascade)
 
 

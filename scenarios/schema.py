@@ -159,6 +159,10 @@ class Measure(_Strict):
         "all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
     )
     questions_every: int = Field(4, ge=1, description="turns between two rounds of questions")
+    asked: Annotated[list[Literal["choice", "open"]], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
+        default=["choice"], min_length=1, description="choice: the likeliest claim; open: an answer in the speaker's words"
+    )
+    wording: int = Field(0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer")
     window: int = Field(5, ge=1, description="own previous lines that local drift compares with")
     confidence: Finite = Field(0.95, gt=0, lt=1, description="of intervals")
     resamples: int = Field(1000, ge=1, description="of the bootstrap")
@@ -182,6 +186,7 @@ class Scenario(_Strict):
     personas: Annotated[list[Text], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
         min_length=1, description="paths of persona files, relative to the scenario file"
     )
+    drawn: list[Text] | None = Field(None, min_length=1, description="ids of the personas that 'sample' draws from; null for all")
     seats: Seats
     graph: Graph
     measure: Measure = Field(default_factory=Measure)

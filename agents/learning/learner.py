@@ -1,0 +1,264 @@
+"""The model that learns: views in, gradients, steps, an adapter out.
+
+One view is one forward and backward pass, all its lines together (`agents.learning.views`); gradients add up over the batch before
+the optimiser steps. Differs from the textbook: losses come already divided by the whole batch's counts, so that views can lie on
+several workers (torch.distributed), whose gradients are summed and not averaged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from agents.learning.views import Row, View, padded, row, visible
+from scenarios.records import derive_seed
+
+WEIGHTS, STATE = "adapter_model.safetensors", "learner.safetensors"
+Loss = Callable[["Read"], Tensor]  # what one view costs: a scalar, or (N,) a line
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is trained and how fast; names as in transformers' TrainingArguments and PEFT's LoraConfig."""
+
+    r: int = 16
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+    full: bool = False  # all weights instead of an adapter
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    lr_scheduler_type: str = "constant"
+    warmup_steps: int = 0
+    max_steps: int = 100
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the model makes of a view's lines: tensors padded to (N, T)."""
+
+    logps: Tensor  # of each token, in nats
+    mask: Tensor
+    entropy: Tensor  # of each token's distribution, in nats; no gradient
+    values: Tensor  # (N,) of the place before each line, where there is a value head; else zeros
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an update did."""
+
+    loss: float
+    grad_norm: float  # before clipping
+    learning_rate: float
+
+
+class Learner:
+    def __init__(self, name: str, tuning: Tuning, *, dtype: str = "auto", device: str = "auto", seed: int = 0, value_head: bool = False) -> None:
+        """ValueError where the model is not there, or its adapter cannot be put on it."""
+        from agents import models
+
+        self.tuning, self.seed, self.loaded = tuning, seed, models.load(name, dtype, device, packed=False)
+        self.loaded.model.set_attn_implementation("sdpa")
+        self.device = self.loaded.model.device
+        torch.manual_seed(seed)
+        self.model = _trainable(self.loaded.model, tuning, name)
+        self.model.train()
+        self.untouched = _copy(self.loaded.model) if tuning.full else None
+        width = self.loaded.model.get_output_embeddings().weight.shape[1]
+        self.head = nn.Linear(width, 1, device=self.device) if value_head else None
+        if self.head is not None:
+            nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad] + list(self.head.parameters() if self.head else ())
+        self.optimizer = torch.optim.AdamW(self.parameters, tuning.learning_rate, (tuning.adam_beta1, tuning.adam_beta2),
+                                           weight_decay=tuning.weight_decay)
+        self.scheduler = _scheduler(self.optimizer, tuning)
+        self._hidden: Tensor | None = None
+        self.loaded.model.get_output_embeddings().register_forward_pre_hook(self._keep_hidden)
+
+    @torch.no_grad()
+    def read(self, views: Sequence[View], untouched: bool = False) -> list[Read]:
+        """Without a gradient, in the model's present state or as it was before any training; dropout off."""
+        self.model.eval()
+        try:
+            with self._untouched() if untouched else nullcontext():
+                return [self._read(row(view), self.untouched if untouched and self.untouched is not None else None) for view in views]
+        finally:
+            self.model.train()
+
+    def update(self, parts: Sequence[tuple[View, Loss]]) -> Step:
+        """One step on the sum of the parts' losses. ValueError for a loss or gradient that is not finite: nothing has changed then."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(derive_seed(self.seed, "dropout", self.steps))
+        total = 0.0
+        for view, loss in parts:
+            found = loss(self._read(row(view))).sum()
+            found.backward()
+            total += float(found.detach())
+        norm = self._gather()
+        total = _summed(total, self.device)
+        if not math.isfinite(total) or not math.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise ValueError(f"the loss is {total} and its gradient's norm {norm}; expected finite numbers: a smaller learning_rate, or "
+                             "rewards within bounds")
+        nn.utils.clip_grad_norm_(self.parameters, self.tuning.max_grad_norm)
+        rate = self.scheduler.get_last_lr()[0]
+        self.optimizer.step()
+        self.scheduler.step()
+        return Step(total, norm, rate)
+
+    # -- what leaves it ---------------------------------------------------------------------------------------------------
+
+    def adapter(self) -> tuple[dict, dict[str, Tensor]]:
+        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names."""
+        from peft import get_peft_model_state_dict
+
+        weights = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        return self.model.peft_config["default"].to_dict(), {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}
+
+    def save(self, folder: Path) -> None:
+        """An ordinary PEFT folder (or transformers', where all weights are trained), and what going on needs, as safetensors."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.tuning.full:
+            self.model.save_pretrained(folder)
+            self.loaded.tokenizer.save_pretrained(folder)
+        else:
+            self.model.save_pretrained(folder, save_embedding_layers=False)
+        save_file(self._state(), folder / STATE)
+
+    def restore(self, folder: Path) -> None:
+        """To where `save` was called. ValueError where the folder holds something else."""
+        from safetensors.torch import load_file
+
+        kept = load_file(folder / STATE)
+        own = self._state()
+        if kept.keys() != own.keys():
+            raise ValueError(f"{folder} was saved by another training ({len(kept)} tensors, expected {len(own)})")
+        with torch.no_grad():
+            for number, parameter in enumerate(self.parameters):
+                parameter.copy_(kept[f"parameter.{number}"])
+        steps = int(kept["steps"])
+        if steps:
+            for number, parameter in enumerate(self.parameters):
+                self.optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **{
+                    key: kept[f"{key}.{number}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}}
+        for _ in range(steps - self.steps):
+            self.scheduler.step()
+
+    @property
+    def steps(self) -> int:
+        return self.scheduler.last_epoch
+
+    def _state(self) -> dict[str, Tensor]:
+        """Weights in full precision, the optimiser's moments and the number of steps."""
+        found = {"steps": torch.tensor(self.steps)}
+        for number, parameter in enumerate(self.parameters):
+            moments = self.optimizer.state.get(parameter, {})
+            found[f"parameter.{number}"] = parameter.detach().cpu().contiguous().clone()
+            for key in ("exp_avg", "exp_avg_sq"):
+                found[f"{key}.{number}"] = moments[key].cpu().contiguous() if key in moments else torch.zeros_like(parameter, device="cpu")
+        return found
+
+    # -- reading ---------------------------------------------------------------------------------------------------------
+
+    def _read(self, one: Row, model: nn.Module | None = None) -> Read:
+        model = model or self.model
+        sources, targets = torch.cat(one.sources), torch.cat(one.targets)
+        kept, where = sources.unique(return_inverse=True)
+        out = model(input_ids=one.ids[None].to(self.device), position_ids=one.positions[None].to(self.device),
+                    attention_mask=self._mask(one), use_cache=False, logits_to_keep=kept.to(self.device))
+        logits = out.logits[0].float()  # (K, V)
+        norms = logits.logsumexp(-1)
+        where = where.to(self.device)
+        logps = logits[where, one.ids[targets].to(self.device)] - norms[where]
+        with torch.no_grad():
+            entropy = (norms - (logits.softmax(-1) * logits).sum(-1))[where]
+        lengths = [len(some) for some in one.targets]
+        padded_logps, mask = padded(logps.split(lengths))
+        firsts = where[torch.tensor([0, *lengths[:-1]], device=self.device).cumsum(0)]
+        values = self.head(self._hidden[firsts].float())[:, 0] if self.head is not None else torch.zeros(len(lengths), device=self.device)
+        return Read(padded_logps, mask, padded(entropy.split(lengths))[0], values)
+
+    def _mask(self, one: Row) -> Tensor | dict[str, Tensor]:
+        """What each layer's tokens see, added to attention scores: (1, 1, T, T)."""
+        config, dtype = self.loaded.model.config, self.loaded.model.dtype
+
+        def added(window: int | None) -> Tensor:
+            hidden = torch.zeros(1, 1, len(one.ids), len(one.ids), dtype=dtype)
+            return hidden.masked_fill_(~visible(one, window), torch.finfo(dtype).min).to(self.device)
+
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if kinds == {"full_attention"}:
+            return added(None)
+        return {"full_attention": added(None), "sliding_attention": added(config.sliding_window)}
+
+    def _keep_hidden(self, module: nn.Module, inputs: tuple) -> None:
+        self._hidden = inputs[0][0].detach() if self.head is not None else None
+
+    @contextmanager
+    def _untouched(self):
+        if self.tuning.full:
+            yield
+        else:
+            with self.model.disable_adapter():
+                yield
+
+    def _gather(self) -> float:
+        """Sums the gradients of all workers; their norm."""
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if dist.is_initialized():
+                dist.all_reduce(parameter.grad)
+        return float(torch.stack([parameter.grad.norm() for parameter in self.parameters]).norm())
+
+
+def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
+    if tuning.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    if tuning.full:
+        return model.float().requires_grad_(True)
+    from peft import LoraConfig, get_peft_model
+
+    modules = tuning.target_modules if isinstance(tuning.target_modules, str) else list(tuning.target_modules)
+    config = LoraConfig(r=tuning.r, lora_alpha=tuning.lora_alpha, lora_dropout=tuning.lora_dropout, target_modules=modules,
+                        base_model_name_or_path=name, task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning):
+    from transformers import get_scheduler
+
+    try:
+        return get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, tuning.max_steps)
+    except ValueError as error:
+        raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {error}") from None
+
+
+def _summed(number: float, device: torch.device) -> float:
+    if not dist.is_initialized():
+        return number
+    total = torch.tensor(number, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+    dist.all_reduce(total)
+    return float(total)
+
+

@@ -1,0 +1,118 @@
+"""What each way of training minimises, and how rewards become advantages. Pure functions of tensors.
+
+Everything is over lines: `logps`, `old`, `ref` and `mask` are (N, T): N lines, each token's log-probability in nats under the model that is
+trained, under the one that sampled it and under the untouched one; `mask` is 1 where a line has a token, 0 behind its end. Every
+loss comes back per line (N,), with the weights of a mean over the N lines already in it where that is the method's: the sum over a
+batch is the batch's loss, so that a batch may be taken in parts and spread over workers.
+
+Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476), PPO (Schulman et al., 1707.06347), GAE
+(1506.02438), DPO (2305.18290, eq. 7), KTO (2402.01306, eq. 8), unlikelihood (Welleck et al., 1908.04319, eq. 4 for whole lines), GOLD (Pang
+and He, 2009.07839) and VaRMI (Shea and Yu, 2310.10735, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+LOSS_TYPES = ("grpo", "dr_grpo", "dapo")  # how tokens of unequal lines are averaged
+TINY = 1e-6  # keeps 1 - p away from 0
+
+
+def supervised(logps: Tensor, mask: Tensor, tokens: float) -> Tensor:
+    """Cross-entropy: minus the log-likelihood of each line, over the batch's `tokens`."""
+    return -(logps * mask).sum(1) / tokens
+
+
+def unlikelihood(logps: Tensor, mask: Tensor, good: Tensor, tokens: float, alpha: float = 1.0) -> Tensor:
+    """Cross-entropy for good lines (`good` (N,) bool); for the others alpha * -log(1 - p) of each token."""
+    against = -torch.log1p(-logps.exp().clamp(max=1 - TINY))
+    return (torch.where(good[:, None], -logps, alpha * against) * mask).sum(1) / tokens
+
+
+def gold(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
+    """Offline policy gradient, each token's weight its own probability (as constant): rare tokens of logged lines count little."""
+    return -(reward[:, None] * logps.detach().exp() * logps * mask).sum(1) / tokens
+
+
+def varmi(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
+    """As `gold`, but good lines are learnt as in supervised tuning (weight 1) and only bad ones weighted by their probability."""
+    weight = torch.where(reward[:, None] > 0, torch.ones_like(logps), logps.detach().exp())
+    return -(reward[:, None] * weight * logps * mask).sum(1) / tokens
+
+
+def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
+    """Per pair (P,), from summed log-likelihoods (P,): -log sigmoid(beta * (margin - margin of the untouched model)) / P."""
+    return -logsigmoid(beta * ((chosen - rejected) - (ref_chosen - ref_rejected))) / len(chosen)
+
+
+def kto(logratio: Tensor, good: Tensor, kl: Tensor, beta: float, desirable: float = 1.0, undesirable: float = 1.0,
+        lines: int | None = None) -> Tensor:
+    """Per line (N,): w * (1 - sigmoid(± beta * (log ratio - KL))), + for good lines; over `lines` (N where None).
+
+    logratio: summed log-likelihood minus that under the untouched model; kl: estimate >= 0 of the divergence, a constant.
+    """
+    gain = torch.where(good, 1 - torch.sigmoid(beta * (logratio - kl)), 1 - torch.sigmoid(beta * (kl - logratio)))
+    return torch.where(good, desirable, undesirable) * gain / (lines or len(logratio))
+
+
+def kto_kl(logps: Tensor, ref: Tensor) -> Tensor:
+    """Divergence from the untouched model: mean log ratio of lines behind dialogues that they do not belong to, at least 0."""
+    return (logps - ref).mean().detach().clamp(min=0)
+
+
+def clipped(logps: Tensor, old: Tensor, mask: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
+    """The clipped surrogate of PPO and GRPO per token (N, T), to be minimised: -min(r A, clip(r, 1 - low, 1 + high) A)."""
+    ratio = ((logps - old) * mask).exp()
+    advantage = advantage[:, None]
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
+
+
+def divergence(logps: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
+    """Estimate of KL(policy || untouched) per token (N, T), >= 0, unbiased on the policy's own samples: e^d - d - 1, d = ref - logp."""
+    difference = (ref - logps) * mask
+    return difference.exp() - difference - 1
+
+
+def averaged(per_token: Tensor, mask: Tensor, kind: str, lines: int, tokens: float, longest: int) -> Tensor:
+    """Per line (N,): `grpo`: mean of each line, over the lines; `dapo`: over the tokens of the batch; `dr_grpo`: over lines * longest."""
+    total = (per_token * mask).sum(1)
+    if kind == "grpo":
+        return total / mask.sum(1).clamp(min=1) / lines
+    return total / (tokens if kind == "dapo" else lines * longest)
+
+
+def value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """Half the squared error of each value (N,), the worse of the value and of it clipped to old ± clip, over N."""
+    held = old + (values - old).clamp(-clip, clip)
+    return torch.maximum((values - returns) ** 2, (held - returns) ** 2) / 2 / len(values)
+
+
+def discounted(rewards: Sequence[float], gamma: float) -> list[float]:
+    """What each turn is worth: its reward and gamma times what follows is."""
+    worth, found = 0.0, []
+    for reward in reversed(rewards):
+        worth = reward + gamma * worth
+        found.append(worth)
+    return found[::-1]
+
+
+def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float, lam: float) -> list[float]:
+    """Generalised advantage of each turn; nothing follows the last."""
+    advantage, found = 0.0, []
+    for turn in reversed(range(len(rewards))):
+        following = values[turn + 1] if turn + 1 < len(values) else 0.0
+        advantage = rewards[turn] + gamma * following - values[turn] + gamma * lam * advantage
+        found.append(advantage)
+    return found[::-1]
+
+
+def relative(rewards: Tensor, scale: bool) -> Tensor | None:
+    """A group's rewards (G,) minus their mean, over their standard deviation where `scale`. None where all are equal: nothing is learnt."""
+    if (rewards - rewards[0]).abs().max() < TINY:
+        return None
+    away = rewards - rewards.mean()
+    return away / (rewards.std() + 1e-4) if scale else away

@@ -1,0 +1,32 @@
+"""Supervised tuning and offline policy gradients: lines that were said before, each good or bad by its reward's sign.
+
+`sft` learns the good ones and never hears of the bad; the others are punished for them, each in its way (`agents.learning.losses`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agents.learning import losses
+from agents.learning.learner import Learner, Loss, Read
+from agents.learning.views import View, with_lines
+
+
+def parts(learner: Learner, batch: Sequence[View], method: str, *, alpha: float = 1.0) -> list[tuple[View, Loss]]:
+    """Views and what each costs. `method`: sft, unlikelihood, gold or varmi. Lines of reward 0 or None teach nothing."""
+    wanted = (lambda reward: reward > 0) if method == "sft" else (lambda reward: reward != 0)
+    views = [with_lines(view, lambda line: line.reward is not None and wanted(line.reward)) for view in batch]
+    tokens = sum(len(line.ids) for view in views for line in view.lines)
+
+    def loss(view: View, read: Read) -> Tensor:
+        sign = torch.tensor([line.reward for line in view.lines], device=read.logps.device).sign()
+        if method == "sft":
+            return losses.supervised(read.logps, read.mask, tokens)
+        if method == "unlikelihood":
+            return losses.unlikelihood(read.logps, read.mask, sign > 0, tokens, alpha)
+        return (losses.gold if method == "gold" else losses.varmi)(read.logps, read.mask, sign, tokens)
+
+    return [(view, lambda read, view=view: loss(view, read)) for view in views if view.lines]

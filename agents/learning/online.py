@@ -1,0 +1,125 @@
+"""Policy gradients on lines that the present model (or one a few updates older) said: GRPO and PPO.
+
+Credit is by turn. GRPO's baseline is a group: the lines sampled at the same place of the same dialogue (`places`), or those of whole
+dialogues that began alike, turn by turn, with discounted returns (`dialogues`). PPO's is a value head, read before each line, and
+generalised advantages over the turns. Only sampled tokens carry loss: the view's other words are read and nothing more.
+
+Differs from the textbook: a "sequence" of GRPO is a line, not a dialogue; the divergence from the untouched model is a term of the loss in PPO too,
+not of the reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agents.learning import losses
+from agents.learning.learner import Learner, Loss, Read
+from agents.learning.views import Sampled, View, at_places, with_lines
+
+Advantages = list[list[float]]  # by view and line
+
+
+@dataclass(frozen=True)
+class Online:
+    """Names as in TRL's GRPOConfig and PPOConfig."""
+
+    beta: float = 0.02  # weight of the divergence from the untouched model
+    epsilon: float = 0.2
+    epsilon_high: float = 0.2
+    loss_type: str = "dapo"
+    scale_rewards: bool = True
+    gamma: float = 0.5  # per turn of the trained seat
+    lam: float = 0.95
+    vf_coef: float = 0.1
+    cliprange_value: float = 0.2
+
+
+def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, int]:
+    """Lines of each place against one another; also how many places were skipped since all their rewards were equal."""
+    views, advantages, skipped = [], [], 0
+    for view in batch:
+        kept: dict[Sampled, float] = {}
+        for some in at_places(view):
+            scored = [line for line in some if line.reward is not None]
+            found = losses.relative(torch.tensor([line.reward for line in scored]), how.scale_rewards) if len(scored) > 1 else None
+            skipped += found is None
+            kept |= dict(zip(scored, found.tolist(), strict=True)) if found is not None else {}
+        if kept:
+            views.append(with_lines(view, kept.__contains__))
+            advantages.append([kept[line] for line in views[-1].lines])
+    return views, advantages, skipped
+
+
+def by_dialogue(batch: Sequence[View], groups: Mapping[int, int], how: Online) -> tuple[list[View], Advantages, int]:
+    """Returns of each turn against those of the same turn in the dialogues of its group; `groups`: conversation -> group."""
+    views = [with_lines(view, lambda line: line.on_trunk and line.reward is not None) for view in batch]
+    returns = [losses.discounted([line.reward for line in view.lines], how.gamma) for view in views]
+    together: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for v, view in enumerate(views):
+        for place, line in enumerate(view.lines):
+            together.setdefault((groups[view.conversation], line.turn), []).append((v, place))
+    found: dict[tuple[int, int], float] = {}
+    skipped = 0
+    for some in together.values():
+        relative = losses.relative(torch.tensor([returns[v][place] for v, place in some]), how.scale_rewards) if len(some) > 1 else None
+        skipped += relative is None
+        found |= dict(zip(some, relative.tolist(), strict=True)) if relative is not None else {}
+    kept, advantages = [], []
+    for v, view in enumerate(views):
+        places = [place for place in range(len(view.lines)) if (v, place) in found]
+        if places:
+            wanted = {view.lines[place] for place in places}
+            kept.append(with_lines(view, wanted.__contains__))
+            advantages.append([found[v, place] for place in places])
+    return kept, advantages, skipped
+
+
+def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, Advantages, Advantages]:
+    """Views with the generalised advantage, the return and the old value of each line on the trunk; advantages have mean 0 and deviation 1."""
+    views = [with_lines(view, lambda line: line.on_trunk and line.reward is not None) for view in batch]
+    views = [view for view in views if view.lines]
+    values = [read.values.tolist() for read in learner.read(views)]
+    advantages = [losses.generalised([line.reward for line in view.lines], old, how.gamma, how.lam)
+                  for view, old in zip(views, values, strict=True)]
+    returns = [[a + v for a, v in zip(some, old, strict=True)] for some, old in zip(advantages, values, strict=True)]
+    flat = torch.tensor([a for some in advantages for a in some])
+    mean, spread = float(flat.mean()), float(flat.std()) if len(flat) > 1 else 0.0
+    return views, [[(a - mean) / (spread + 1e-8) for a in some] for some in advantages], returns, values
+
+
+def parts(learner: Learner, views: Sequence[View], advantages: Advantages, how: Online, *, returns: Advantages | None = None,
+          values: Advantages | None = None, seen: dict[str, list[Tensor]] | None = None) -> list[tuple[View, Loss]]:
+    """Views and what each costs; `seen` collects by name what is worth a look: ratio, kl, entropy, clipped (each token's)."""
+    lines, tokens = sum(len(view.lines) for view in views), sum(len(line.ids) for view in views for line in view.lines)
+    longest = max((len(line.ids) for view in views for line in view.lines), default=1)
+    refs = learner.read(views, untouched=True) if how.beta else [None] * len(views)
+    found = []
+    for place, (view, ref) in enumerate(zip(views, refs, strict=True)):
+
+        def loss(read: Read, view: View = view, ref: Read | None = ref, place: int = place) -> Tensor:
+            device, mask = read.logps.device, read.mask
+            old = torch.zeros_like(read.logps)
+            for n, line in enumerate(view.lines):
+                old[n, :len(line.ids)] = torch.tensor(line.logprobs, device=device)
+            advantage = torch.tensor(advantages[place], device=device)
+            per_token = losses.clipped(read.logps, old, mask, advantage, how.epsilon, how.epsilon_high)
+            kl = losses.divergence(read.logps, ref.logps, mask) if ref is not None else torch.zeros_like(per_token)
+            _note(seen, mask.bool(), ratio=(read.logps - old).exp(), kl=kl, entropy=read.entropy)
+            cost = losses.averaged(per_token + how.beta * kl, mask, how.loss_type, lines, tokens, longest)
+            if returns is not None:
+                off = losses.value(read.values, torch.tensor(values[place], device=device), torch.tensor(returns[place], device=device),
+                                   how.cliprange_value)
+                cost = cost + how.vf_coef * off * len(off) / lines
+            return cost
+
+        found.append((view, loss))
+    return found
+
+
+def _note(seen: dict[str, list[Tensor]] | None, mask: Tensor, **tensors: Tensor) -> None:
+    for name, tensor in tensors.items() if seen is not None else ():
+        seen.setdefault(name, []).append(tensor.detach()[mask].float().cpu())

@@ -1,0 +1,71 @@
+"""Preference tuning: DPO on pairs of lines said at the same place, KTO on single lines, good or bad.
+
+Differs from the textbook in nothing but where the data comes from: a pair is the best and the worst of the lines sampled at one place of a
+dialogue, where their rewards differ; KTO's estimate of the divergence reads, as TRL does, each view's lines behind another view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from agents.learning import losses
+from agents.learning.learner import Learner, Loss, Read
+from agents.learning.views import View, at_places, with_lines
+
+
+def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[tuple[View, Loss]]:
+    """One pair a place, chosen before rejected; places where all rewards are equal teach nothing."""
+    paired = []
+    for view in batch:
+        lines = []
+        for some in at_places(view):
+            ranked = sorted((line for line in some if line.reward is not None), key=lambda line: line.reward)
+            if len(ranked) > 1 and ranked[-1].reward > ranked[0].reward:
+                lines += [ranked[-1], ranked[0]]
+        if lines:
+            paired.append(replace(view, lines=tuple(lines)))
+    pairs = sum(len(view.lines) for view in paired) // 2
+    found = []
+    for view, ref in zip(paired, learner.read(paired, untouched=True), strict=True):
+        before = _totals(ref)
+
+        def loss(read: Read, before: Tensor = before) -> Tensor:
+            now = _totals(read)
+            return losses.dpo(now[::2], now[1::2], before[::2], before[1::2], beta) * (len(now) // 2) / pairs
+
+        found.append((view, loss))
+    return found
+
+
+def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable: float, undesirable: float) -> list[tuple[View, Loss]]:
+    """Single lines, good where their reward is above 0, bad below."""
+    views = [with_lines(view, lambda line: line.reward is not None and line.reward != 0) for view in batch]
+    views = [view for view in views if view.lines]
+    lines = sum(len(view.lines) for view in views)
+    swapped = [mismatched(view, other) for view, other in zip(views, [*views[1:], *views[:1]], strict=True)]
+    now, ref = (torch.cat([_totals(read) for read in learner.read(swapped, untouched=how)]) if swapped else None for how in (False, True))
+    kl = losses.kto_kl(now, ref) if swapped else None
+    found = []
+    for view, before in zip(views, learner.read(views, untouched=True), strict=True):
+        good = torch.tensor([line.reward > 0 for line in view.lines], device=before.logps.device)
+
+        def loss(read: Read, good: Tensor = good, before: Tensor = _totals(before)) -> Tensor:
+            return losses.kto(_totals(read) - before, good, kl, beta, desirable, undesirable, lines)
+
+        found.append((view, loss))
+    return found
+
+
+def mismatched(view: View, other: View) -> View:
+    """The view with lines said in another one, at its own places."""
+    lines = [replace(other.lines[place % len(other.lines)], start=line.start, given=line.given, on_trunk=False)
+             for place, line in enumerate(view.lines)]
+    return replace(view, lines=tuple(lines))
+
+
+def _totals(read: Read) -> Tensor:
+    return (read.logps * read.mask).sum(1)

@@ -1,0 +1,103 @@
+"""A dialogue as one speaker saw it, with the lines that were sampled in it: what a learner reads.
+
+A view is a trunk of token ids, read once, and lines: some lie on the trunk, others are side branches that were sampled at the
+same place and not gone on with. All of them are read in one pass: a side branch sees the trunk up to where it starts, and itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One line of the trained speaker. `start`: tokens of the trunk that it was said after; it is on the trunk where those go on so."""
+
+    turn: int
+    start: int
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()  # under the model that sampled it, in nats; () where nobody knows
+    on_trunk: bool = True
+    given: tuple[int, ...] = ()  # tokens between trunk and line, of a question asked off the record
+    text: str = ""
+    about: str = ""  # id of the fact that was asked for, "" for a line of the dialogue
+    reward: float | None = None  # None where nobody could score it: nothing is learnt from it then
+
+    @property
+    def place(self) -> tuple[int, tuple[int, ...]]:
+        """Lines of one view with the same place were said in answer to the same."""
+        return self.start, self.given
+
+
+@dataclass(frozen=True)
+class View:
+    """One speaker's side of one conversation. `ids` and lines as above."""
+
+    conversation: int
+    persona: str
+    ids: tuple[int, ...]
+    lines: tuple[Sampled, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A view as a model's input: trunk, then side branches."""
+
+    ids: Tensor  # (T,)
+    positions: Tensor  # (T,)
+    first: Tensor  # (T,) where the token's own branch starts in the row
+    seen: Tensor  # (T,) tokens of the trunk that it sees; the trunk's own see nothing but what is before them
+    targets: tuple[Tensor, ...]  # by line: places of its tokens in the row, (L,)
+    sources: tuple[Tensor, ...]  # by line: places whose output predicts them, (L,)
+
+
+def row(view: View) -> Row:
+    """The trunk is cut behind its last line: what is heard after it teaches nothing."""
+    end = max((line.start + len(line.ids) * line.on_trunk for line in view.lines), default=len(view.ids))
+    ids, positions, first, seen = list(view.ids[:end]), list(range(end)), [0] * end, [0] * end
+    targets, sources = [], []
+    for line in view.lines:
+        at, length = (line.start if line.on_trunk else len(ids)), len(line.ids)
+        if line.on_trunk and tuple(ids[at : at + length]) != line.ids:
+            raise ValueError(f"the line of turn {line.turn} in conversation {view.conversation} is not what stands in its view")
+        said = at + len(line.given)
+        before = said - 1 if line.on_trunk or line.given else line.start - 1
+        targets.append(torch.arange(said, said + length))
+        sources.append(torch.cat([torch.tensor([before]), torch.arange(said, said + length - 1)]))
+        if not line.on_trunk:
+            ids += line.given + line.ids
+            positions += range(line.start, line.start + said - at + length)
+            first += [at] * (said - at + length)
+            seen += [line.start] * (said - at + length)
+    return Row(torch.tensor(ids), torch.tensor(positions), torch.tensor(first), torch.tensor(seen), tuple(targets), tuple(sources))
+
+
+def visible(one: Row, window: int | None = None) -> Tensor:
+    """(T, T) bool: whether token i attends to token j; within `window` positions where a layer looks no further."""
+    place = torch.arange(len(one.ids))
+    own = (place[None] <= place[:, None]) & (place[None] >= one.first[:, None])
+    found = own | (place[None] < one.seen[:, None])
+    return found if window is None else found & (one.positions[:, None] - one.positions[None] < window)
+
+
+def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Lines of unequal length as (N, T), zeros behind their ends, and the mask of their tokens."""
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(part)) for part in parts], batch_first=True)
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True), mask.to(parts[0].device)
+
+
+def with_lines(view: View, wanted: Callable[[Sampled], bool]) -> View:
+    """The view with those of its lines."""
+    return replace(view, lines=tuple(line for line in view.lines if wanted(line)))
+
+
+def at_places(view: View) -> list[list[Sampled]]:
+    """Its lines, those of one place together."""
+    found: dict[tuple, list[Sampled]] = {}
+    for line in view.lines:
+        found.setdefault(line.place, []).append(line)
+    return list(found.values())

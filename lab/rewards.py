@@ -1,0 +1,128 @@
+"""What sampled lines are worth: judges, answers and tripwires turned into one number a line.
+
+reward = weighted mean of the parts that apply to the line, each from -1 (contradicts) to 1 (does not), minus the penalty where a
+wire is tripped. A line that none of the wanted judges could score has no reward, and nothing is learnt from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from agents.learning.views import Sampled, View
+from agents.seats import Spoken
+from lab.conversation import pairs
+from metrics.judges import Judge
+from metrics.judges.answers import is_right
+from metrics.retrieval import Embed
+from metrics.tripwires import MOST_PARROTING, line_wires
+from scenarios.recipe import Reward
+from scenarios.records import Line, Persona
+
+PARTS = ("prompt_to_line", "line_to_line", "questions", "relevance")
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A played conversation, and the trained seat's view of it."""
+
+    number: int
+    seat: str
+    cast: Mapping[str, Persona]
+    lines: Sequence[Line]
+    ids: tuple[int, ...]
+    spoken: Sequence[Spoken]
+
+
+@dataclass
+class Worth:
+    """A sampled line under way to its reward."""
+
+    talk: Talk
+    line: Sampled
+    parts: dict[str, float] = field(default_factory=dict)
+    penalty: float = 0.0
+
+
+def sampled(talk: Talk) -> list[Sampled]:
+    """Every line that was sampled in it, those that the dialogue never went on with and answers off the record included."""
+    return [Sampled(one.turn, one.start, sample.token_ids, sample.logprobs, place == 0 and not one.about, one.given, text.strip(), one.about)
+            for one in talk.spoken for place, (sample, text) in enumerate(zip(one.samples, one.texts, strict=True)) if sample.token_ids]
+
+
+def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed | None) -> tuple[list[View], dict[str, float]]:
+    """Views whose lines carry their rewards, and the mean of each part, of the reward and of what was unscored, for the log."""
+    worths = [Worth(talk, line) for talk in talks for line in sampled(talk)]
+    spoken = [worth for worth in worths if not worth.line.about]
+    _judge(spoken, reward, judge)
+    if reward.questions:
+        for worth in worths:
+            if worth.line.about:
+                fact = worth.talk.cast[worth.talk.seat].fact(worth.line.about)
+                worth.parts["questions"] = 1.0 if is_right(worth.line.text, fact) else -1.0
+    if reward.relevance and embed is not None:
+        _relevance(spoken, embed)
+    for worth in spoken:
+        worth.penalty = float(_trips(worth))
+    totals = [_total(worth, reward) for worth in worths]
+    views, place = [], 0
+    for talk in talks:
+        lines = [replace(worth.line, reward=total) for worth, total in zip(worths, totals, strict=True) if worth.talk is talk]
+        views.append(View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines)))
+        place += len(lines)
+    return views, _told(worths, totals)
+
+
+def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
+    wanted = {name for name in ("prompt_to_line", "line_to_line") if getattr(reward, name)}
+    asked = []
+    for worth in worths:
+        before = [line for line in worth.talk.lines if line.turn < worth.line.turn]
+        line = Line(len(asked), worth.line.turn, worth.talk.seat, worth.talk.cast[worth.talk.seat].id, "", worth.line.text, len(worth.line.ids))
+        own = [one for one in before if one.seat == worth.talk.seat and one.logprob is not None]
+        asked.append(list(pairs(line, before, worth.talk.cast, wanted, own)))
+    found: dict[tuple[int, str], list[float]] = {}
+    for row in judge.judge([pair for some in asked for pair in some]):
+        if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):
+            found.setdefault((row.conversation, row.metric), []).append(row.p_inconsistent)
+    for number, worth in enumerate(worths):
+        for metric in wanted:
+            if values := found.get((number, metric)):
+                worth.parts[metric] = 1 - 2 * max(values)
+
+
+def _heard(worth: Worth) -> str:
+    return next((line.text for line in reversed(worth.talk.lines) if line.turn < worth.line.turn and line.seat != worth.talk.seat), "")
+
+
+def _relevance(worths: Sequence[Worth], embed: Embed) -> None:
+    heard = [_heard(worth) for worth in worths]
+    able = [place for place, text in enumerate(heard) if text.strip() and worths[place].line.text]
+    vectors = embed([worths[place].line.text for place in able] + [heard[place] for place in able])
+    for place, near in zip(able, np.sum(vectors[:len(able)] * vectors[len(able):], axis=1), strict=True):
+        worths[place].parts["relevance"] = float(near)
+
+
+def _trips(worth: Worth) -> bool:
+    wires = line_wires(worth.line.text, worth.talk.cast[worth.talk.seat].card, _heard(worth))
+    return wires.get("parroting", 0) > MOST_PARROTING or any(wires.get(name, 0) > 0 for name in ("wrong_person", "helper_voice", "evasion"))
+
+
+def _total(worth: Worth, reward: Reward) -> float | None:
+    weights = {name: getattr(reward, name) for name in worth.parts}
+    if not sum(weights.values()):
+        return None
+    return sum(weights[name] * value for name, value in worth.parts.items()) / sum(weights.values()) - reward.penalty * worth.penalty
+
+
+def _told(worths: Sequence[Worth], totals: Sequence[float | None]) -> dict[str, float]:
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else float("nan")
+
+    found = {f"reward_{name}": mean([worth.parts[name] for worth in worths if name in worth.parts]) for name in PARTS}
+    scored = [total for total in totals if total is not None]
+    return found | {"reward": mean(scored), "penalised": mean([worth.penalty for worth in worths if not worth.line.about]),
+                    "lines": float(len(worths)), "unscored": float(len(totals) - len(scored)),
+                    "length": mean([float(len(worth.line.ids)) for worth in worths])}

@@ -1,0 +1,67 @@
+"""Dialogues played to learn from: the same graphs and seats as any run, the trained seat under its adapter of the moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from agents.protocol import Engine
+from agents.seats import Cue, Question
+from lab.conversation import Play
+from lab.rewards import Talk
+from lab.wiring import play_of
+from scenarios import personas as people
+from scenarios.recipe import Recipe, played
+from scenarios.records import Line, derive_seed
+
+TRAINED = "trained"  # the name of the adapter under way inside an engine
+
+
+def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, drawn: Sequence[str], adapters: Mapping[str, str | None]
+          ) -> list[Talk]:
+    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out."""
+    seed = derive_seed(recipe.seed, "step", step) % 2**31
+    scenario = played(recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn))
+    scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
+    alike = recipe.method == "grpo" and recipe.groups == "dialogues"
+    cast = people.cast(scenario)
+    if alike:
+        cast = [seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)][: len(cast)]
+    each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
+    play = play_of(scenario, engines, adapters, {seat: each}, cast)
+    lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
+    turn = 0
+    for event in play.events():
+        if event["event"] == "line":
+            lines[event["conversation"]].append(_line(event))
+        elif event["event"] == "conversation" and event["status"] == "failed":
+            del lines[event["conversation"]]
+        elif event["event"] == "usage":  # all dialogues have said their line, and wait
+            turn = turn % scenario.turns + 1
+            if recipe.reward.questions and each > 1:
+                _ask(recipe, play, seat, step, turn, scenario.turns, [c for c, some in lines.items() if len(some) == turn])
+    view = play.seats[seat]
+    return [Talk(c, seat, play.cast[c], some, tuple(view.ids[c]), tuple(view.spoken[c])) for c, some in lines.items()]
+
+
+def groups(recipe: Recipe) -> dict[int, int]:
+    """Conversation -> the group of dialogues that began alike."""
+    return {c: c // recipe.num_generations for c in range(recipe.conversations)}
+
+
+def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
+    """Every dialogue is asked `reward.asked` facts off the record, in wordings that are not held out, after one turn that the step draws."""
+    if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
+        return
+    asked: dict[int, list[Question]] = {}
+    for c in here:
+        rng = random.Random(derive_seed(recipe.seed, step, c, "asked"))
+        facts = play.cast[c][seat].facts
+        for fact in rng.sample(facts, min(recipe.reward.asked, len(facts))):
+            wordings = [text for number, text in enumerate(fact.slot.questions) if number != recipe.held_out.wording] or [fact.question]
+            asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
+    play.seats[seat].tell(asked, {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked})
+
+
+def _line(event: dict) -> Line:
+    return Line(**{name: event[name] for name in Line.__dataclass_fields__ if name in event} | {"token_ids": tuple(event["token_ids"])})

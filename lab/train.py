@@ -1,0 +1,178 @@
+"""Train a seat: `python -m lab.train scenarios/training/simulator_grpo.yaml [key=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.run import INTERRUPTED, LOG, aside
+
+if TYPE_CHECKING:
+    from lab.store import RunStore
+    from lab.watching import Watch
+    from scenarios.recipe import Recipe
+
+EXAMPLES = """examples:
+  python -m lab.train scenarios/training/simulator_grpo.yaml
+  python -m lab.train scenarios/training/simulator_grpo.yaml method=dpo max_steps=20 tuning.learning_rate=1e-4
+  python -m lab.train --resume runs/20260101T120000Z-simulator_grpo-1a2b
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="python -m lab.train", description="Train the user simulator or the assistant, and examine it.",
+                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("recipe", nargs="?", help="a training's YAML file; may be left out with --resume")
+    out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the training file")
+    out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all")
+    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the training is shown")
+    out.add_argument("--resume", metavar="RUN", help="go on with a training's folder from its last checkpoint")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
+    out.add_argument("--json", action="store_true", help="print the folder and the evaluation as one JSON object, and nothing else")
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 trained, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    args = parser().parse_intermixed_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _train(args)
+    except ValueError as error:
+        print(f"lab.train: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _train(args: argparse.Namespace) -> int:
+    from lab import cluster, wiring
+    from lab.store import create, open_for_resume
+    from scenarios.recipe import load_recipe, played
+
+    if args.resume:
+        recipe = load_recipe(Path(args.resume) / "scenario.yaml")
+    elif args.recipe:
+        recipe = load_recipe(args.recipe, args.overrides)
+    else:
+        raise ValueError("no training was named; expected a YAML file, such as scenarios/training/simulator_grpo.yaml, or --resume RUN")
+    scenario = played(recipe)
+    wiring.check(scenario)
+    wiring.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge, *recipe.evaluation.judge]}))
+    cluster.check(args.address)
+    store = open_for_resume(args.resume) if args.resume else create(
+        args.runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(), models={recipe.seat: scenario.seats[recipe.seat].model})
+    with store, aside(store.path / LOG) as (screen, errors):
+        return _carry_out(args, recipe, store, screen, errors)
+
+
+def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen, errors) -> int:
+    from rich.console import Console
+
+    from lab.files import dumps
+    from lab.watching import choose, summary
+
+    console = Console(file=screen)
+    status, reason, table = "finished", None, None
+    with choose("none" if args.json else args.display, console, recipe, str(store.path)) as watch:
+        try:
+            table = _perform(args, recipe, store, watch)
+        except (KeyboardInterrupt, BrokenPipeError, SystemExit):
+            status, reason = "interrupted", "stopped by hand; --resume goes on from the last checkpoint"
+        except ValueError as error:
+            status, reason = "failed", str(error)
+        except Exception as error:  # the one place where what nobody foresaw becomes data
+            traceback.print_exc()
+            told = (str(error).strip() or "no message").splitlines()[-1][:300]
+            status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
+        watch.show(store.append({"event": "ended", "status": status, "reason": reason}))
+        store.finish(status, reason)
+    if status == "failed":
+        print(f"lab.train: {reason}", file=errors)
+        return 2
+    if status == "interrupted":
+        with contextlib.suppress(BrokenPipeError, SystemExit):
+            console.print(f"Interrupted: python -m lab.train --resume {store.path}", soft_wrap=True, markup=False)
+        return INTERRUPTED
+    if args.json:
+        print(dumps({"run": str(store.path), "evaluation": table.fill_nan(None).to_dicts()}).decode(), file=screen)
+    elif args.display != "none":
+        console.print(summary(table, str(store.path)))
+    return 0
+
+
+def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch):
+    """Load, examine, train, examine; every event is stored first and shown then. Gives the evaluation."""
+    import polars as pl
+
+    from lab import wiring
+    from lab.cluster import hosting
+    from lab.examination import UNTRAINED, examine, table
+    from lab.rollouts import TRAINED
+    from lab.store import now, write_frame
+    from lab.training import Training, learner
+    from scenarios.recipe import played
+
+    def tell(kind: str, **rest: object) -> None:
+        watch.show(store.append({"event": kind, **rest}))
+
+    def save(steps: list[dict]) -> None:
+        if steps:
+            write_frame(store.path / "training.parquet", pl.DataFrame([{key: value for key, value in step.items() if key not in (
+                "event", "time", "samples")} for step in steps], infer_schema_length=None))
+
+    scenario = played(recipe)
+    wanted = scenario.measure.model_copy(update={"judge": [*dict.fromkeys([recipe.reward.judge, *recipe.evaluation.judge])]})
+    names = wiring.engine_names(scenario) | wiring.judge_engines(wanted) | {wiring.REFERENCE}
+    tell("phase", phase="loading", detail=", ".join(sorted(names)))
+    with hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail)) as make:
+        engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
+        checkpoint = latest(store.path)
+        student = learner(recipe, scenario)
+        if checkpoint:
+            student.restore(checkpoint)
+        aids = wiring.aids(engines, recipe.device)
+        judge = wiring.judges(wanted.model_copy(update={"judge": [recipe.reward.judge]}), engines, recipe.device)[0]
+        training = Training(recipe, engines, scenario.seats[recipe.seat].model.partition(":")[0], student, judge, aids["embed"], store.path)
+        store.update_manifest(device=str(student.device), dtype=str(student.loaded.model.dtype).removeprefix("torch."))
+        tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=student.steps // recipe.tuning.num_iterations)
+        steps = [event for event in store.earlier if event["event"] == "step" and event["step"] < student.steps // recipe.tuning.num_iterations]
+        tell("phase", phase="training", detail=recipe.method)
+        for event in training.steps(student.steps // recipe.tuning.num_iterations):
+            tell(event.pop("event"), **event)
+            if "loss" in event:
+                steps.append(event)
+                save(steps)
+        examined = []
+        for arm, adapter in ((UNTRAINED, None), (recipe.method, TRAINED)):
+            for held_out in (True, False):
+                tell("phase", phase="examining", detail=f"{arm}, {'held out' if held_out else 'as learnt'}")
+                examined.append(examine(recipe, engines, recipe.seat, arm, adapter, held_out=held_out, **aids))
+            if recipe.evaluation.scenario:
+                tell("phase", phase="examining", detail=f"{arm}, {Path(recipe.evaluation.scenario).stem}")
+                examined.append(examine(recipe, engines, recipe.seat, arm, adapter, held_out=True, elsewhere=True, **aids))
+        found = table(examined, seed=recipe.seed)
+        write_frame(store.path / "evaluation.parquet", found)
+        student.save(store.path / "adapter")
+    store.update_manifest(finished=now())
+    return found
+
+
+def latest(folder: Path) -> Path | None:
+    """The last whole checkpoint of a training's folder."""
+    from agents.learning.learner import STATE
+
+    found = sorted(path.parent for path in (folder / "checkpoints").glob(f"step-*/{STATE}"))
+    return found[-1] if found else None
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What a training shows while it goes on: rewards, divergence, lengths, the best and the worst line, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol, Self
+
+import polars as pl
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lab.screen import clean, duration
+from scenarios.recipe import Recipe
+
+BARS = "▁▂▃▄▅▆▇█"
+SHOWN = {"reward": "reward", "reward_prompt_to_line": "prompt-to-line", "reward_line_to_line": "line-to-line", "reward_questions": "questions",
+         "reward_relevance": "relevance", "penalised": "wires tripped", "kl": "KL, nats a token", "ratio": "ratio", "entropy": "entropy",
+         "length": "tokens a line", "grad_norm": "gradient norm", "loss": "loss"}
+CONSISTENCIES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
+
+
+class Watch(Protocol):
+    def show(self, event: dict) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def choose(display: str, console: Console, recipe: Recipe, path: str) -> Watch:
+    """The full screen where the console is a terminal that can draw it, else a line a step, or nothing."""
+    able = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
+    if display == "none":
+        return Lines(None, recipe, path)
+    return Screen(console, recipe, path) if able and display != "plain" else Lines(console, recipe, path)
+
+
+class Lines:
+    def __init__(self, console: Console | None, recipe: Recipe, path: str) -> None:
+        self._console, self._recipe = console, recipe
+
+    def show(self, event: dict) -> None:
+        if self._console is None:
+            return
+        if event["event"] == "step":
+            told = "  ".join(f"{name} {_number(event[key])}" for key, name in SHOWN.items() if _known(event.get(key)))
+            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {told}  {event['seconds_play'] + event['seconds_learn']:.0f} s")
+        elif event["event"] in ("phase", "recovered", "ended"):
+            self._print(" ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key)))
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(clean(text)), soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Screen:
+    """The whole terminal, drawn again at every event and every second."""
+
+    def __init__(self, console: Console, recipe: Recipe, path: str) -> None:
+        self._recipe, self._path, self._steps, self._phase, self._began = recipe, path, [], "loading", time.time()
+        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
+                          redirect_stderr=False)
+
+    def show(self, event: dict) -> None:
+        if event["event"] == "step":
+            self._steps.append(event)
+        elif event["event"] == "phase":
+            self._phase = f"{event['phase']} {event.get('detail', '')}"
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _view(self) -> RenderableType:
+        return render(self._recipe, self._path, list(self._steps), self._phase, time.time() - self._began)
+
+
+def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float) -> RenderableType:
+    """The screen: pure, of what is known."""
+    left = ""
+    if steps:
+        each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
+        left = f"  {duration(each * (recipe.max_steps - steps[-1]['step'] - 1))} left in training"
+    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on the {recipe.seat}'s seat  step {len(steps)}/{recipe.max_steps}  ",
+                         clean(phase), f"  {duration(seconds)}{left}\n", (clean(path), "dim"))
+    table = Table(box=None, padding=(0, 2))
+    for title in ("", "now", "first", "so far"):
+        table.add_column(title, justify="left" if title in ("", "so far") else "right")
+    for key, name in SHOWN.items():
+        values = [step[key] for step in steps if _known(step.get(key))]
+        if values:
+            table.add_row(name, _number(values[-1]), _number(values[0]), sparkline(values, 60))
+    last = steps[-1].get("samples", {}) if steps else {}
+    words = Group(*(Text.assemble((f"{name}: ", "bold"), clean(last[name])) for name in ("best", "worst") if name in last))
+    return Group(Panel(head), Panel(table, title="rewards and the learner"), Panel(words, title="lines of the last step"))
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """The values as bars from their least to their greatest, at most `width` of them, neighbours averaged."""
+    size = -(-len(values) // width)
+    means = [sum(values[at : at + size]) / len(values[at : at + size]) for at in range(0, len(values), size)]
+    low, high = min(means), max(means)
+    return "".join(BARS[int((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for value in means)
+
+
+def summary(table: pl.DataFrame, path: str) -> RenderableType:
+    """The evaluation as a table, then the folder."""
+    out = Table(title="examined by other judges than the reward's", box=None, padding=(0, 2))
+    for title in ("scenario", "personas", "measure", "judge", "arm", "consistency", "inconsistency removed"):
+        out.add_column(title)
+    rows = table.filter(pl.col("metric").is_in(list(CONSISTENCIES))).sort("scenario", "held_out", "metric", "judge", "arm", descending=[
+        False, True, False, False, True])
+    for row in rows.iter_rows(named=True):
+        out.add_row(row["scenario"], "held out" if row["held_out"] else "as learnt", CONSISTENCIES[row["metric"]], row["judge"], row["arm"],
+                    _interval(row, "value", "low", "high") + f" n={row['n']}", _interval(row, "reduction", "reduction_low", "reduction_high", "%"))
+    return Group(out, Text(f"\n{clean(path)}"))
+
+
+def _interval(row: Mapping, value: str, low: str, high: str, unit: str = "") -> str:
+    if not _known(row[value]):
+        return ""
+    def one(name: str) -> str:
+        return "–" if not _known(row[name]) else f"{row[name]:.0%}" if unit else f"{row[name]:.2f}"
+
+    return f"{one(value)} [{one(low)}, {one(high)}]"
+
+
+def _known(value: object) -> bool:
+    return isinstance(value, (int, float)) and value == value
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 0.01 else f"{value:.3f}".rstrip("0").rstrip(".")

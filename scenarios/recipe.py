@@ -1,0 +1,179 @@
+"""The keys of a training file: which seat learns what, from which dialogues, how it is rewarded and how it is examined afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from scenarios.personas import load_personas
+from scenarios.reading import ScenarioError, dump, override, read, validate
+from scenarios.records import SEATS, derive_seed
+from scenarios.schema import Scenario, load_scenario
+
+ONLINE, OFFLINE, PREFERENCE = ("grpo", "ppo"), ("sft", "unlikelihood", "gold", "varmi"), ("dpo", "kto")
+METHODS = (*OFFLINE, *PREFERENCE, *ONLINE)
+Judge = Literal["ledger", "likelihood", "nli", "llm"]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Reward(_Strict):
+    """What a line is rewarded for, each part from -1 to 1, weighted and divided by the weights that apply."""
+
+    prompt_to_line: Weight = Field(1.0, description="contradicts nothing of its persona, says the judge")
+    line_to_line: Weight = Field(0.0, description="contradicts none of the speaker's earlier lines")
+    questions: Weight = Field(1.0, description="the answer to a question about a fact, asked off the record, names it")
+    relevance: Weight = Field(0.0, description="near in meaning to the line that it answers")
+    penalty: Weight = Field(1.0, description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades")
+    judge: Judge = "ledger"
+    asked: int = Field(2, ge=0, description="facts asked about off the record, a dialogue")
+
+
+class HeldOut(_Strict):
+    """What training never sees."""
+
+    personas: Share | list[str] = Field(0.5, description="a share of the personas that can be drawn, or their ids")
+    wording: int = Field(1, ge=0, description="number of the question wording that only the examination uses")
+
+
+class Evaluation(_Strict):
+    judge: Annotated[list[Judge], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = ["nli"]
+    conversations: int = Field(12, ge=1)
+    turns: int | None = Field(None, ge=1, description="null: as in training")
+    scenario: str | None = Field(None, description="another scenario to be examined in as well; null for the one trained in")
+
+
+class Tuning(_Strict):
+    """Names as in transformers' TrainingArguments, PEFT's LoraConfig and TRL's GRPOConfig, PPOConfig, DPOConfig and KTOConfig."""
+
+    full: bool = Field(False, description="train all weights instead of an adapter")
+    r: int = Field(8, ge=1)
+    lora_alpha: Positive = 16.0
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: str | list[str] = "all-linear"
+    learning_rate: Positive = 2e-4
+    weight_decay: Weight = 0.0
+    adam_beta1: Share = 0.9
+    adam_beta2: Share = 0.999
+    max_grad_norm: Positive = 1.0
+    lr_scheduler_type: str = "constant"
+    warmup_steps: int = Field(0, ge=0)
+    gradient_checkpointing: bool = False
+    num_iterations: int = Field(1, ge=1, description="updates on the same lines")
+    beta: Weight = Field(0.02, description="KL to the untouched model; of DPO and KTO the temperature")
+    epsilon: Positive = 0.2
+    epsilon_high: Positive = 0.2
+    loss_type: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
+    scale_rewards: bool = True
+    gamma: Share = Field(0.5, description="discount a turn of the trained seat")
+    lam: Share = 0.95
+    vf_coef: Weight = 0.1
+    cliprange_value: Positive = 0.2
+    alpha: Weight = Field(1.0, description="weight of unlikelihood")
+    desirable_weight: Weight = 1.0
+    undesirable_weight: Weight = 1.0
+
+
+class Recipe(_Strict):
+    """A checked training file; `scenario` and `data` are absolute paths once `load_recipe` read it."""
+
+    name: str = Field(pattern=r"^\w[\w .-]*$")
+    description: str = ""
+    seed: int
+    scenario: str = Field(description="path of the scenario that is played, relative to this file")
+    overrides: dict[str, Any] = Field(default={}, description="dotted keys of the scenario and their values here")
+    seat: Literal["user", "assistant", "both"] = Field("user", description="who learns; both: in turn, a step each")
+    method: Literal[METHODS] = "grpo"
+    max_steps: int = Field(40, ge=1, description="updates of the rollouts' model")
+    conversations: int = Field(8, ge=1, description="dialogues a step")
+    num_generations: int = Field(4, ge=1, description="lines sampled at each place, or dialogues that begin alike")
+    groups: Literal["places", "dialogues"] = Field("places", description="what GRPO compares: lines at one place, or whole dialogues")
+    data: list[str] = Field(default=[], description="run folders and chat JSONL to learn from, offline; none: the untouched model plays first")
+    reward: Reward = Field(default_factory=Reward)
+    tuning: Tuning = Field(default_factory=Tuning)
+    held_out: HeldOut = Field(default_factory=HeldOut)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    save_steps: int = Field(10, ge=1, description="steps between two checkpoints")
+    report_to: Literal["none", "tensorboard", "wandb"] = "none"
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Recipe:
+        if self.method == "grpo" and self.num_generations < 2:
+            raise ValueError("expected num_generations of 2 or more: GRPO compares lines with each other")
+        if self.reward.judge in self.evaluation.judge and len(self.evaluation.judge) == 1:
+            raise ValueError(f"expected another judge in evaluation.judge than {self.reward.judge!r}, which gives the rewards")
+        return self
+
+    def resolved_yaml(self) -> str:
+        return dump(self.model_dump(mode="json"))
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that decides how the training goes: the recipe, and the scenario as it plays it."""
+        content = self.model_dump(mode="json") | {"scenario": played(self).digest()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a file with `key=value` overrides. ScenarioError: file, line, key, what was found and expected."""
+    document = override(read(path), overrides, Recipe)
+    recipe = validate(document, Recipe)
+    folder = Path(path).parent
+    places = {"scenario": recipe.scenario, "evaluation": recipe.evaluation.scenario}
+    found = {}
+    for key, name in places.items():
+        if name is not None:
+            file = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
+            if file is None:
+                raise document.error(f"is {name!r}; expected the path of a scenario file, {folder / name} is none", (key,))
+            found[key] = str(file.resolve())
+    recipe = recipe.model_copy(update={
+        "scenario": found["scenario"], "data": [str(Path(name).expanduser().resolve()) for name in recipe.data],
+        "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")})})
+    split(recipe)
+    return recipe
+
+
+def played(recipe: Recipe, **values: object) -> Scenario:
+    """The scenario as training plays it, `values` by dotted key laid over it."""
+    told = recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.wording": 0} | values
+    return load_scenario(recipe.scenario, [f"{key}={_written(value)}" for key, value in told.items()])
+
+
+def split(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Ids of the personas to learn with and of those held out. ScenarioError where one side would be empty or an id is unknown."""
+    scenario = played(recipe)
+    named = {scenario.seats[seat].persona for seat in SEATS}
+    known = [persona.id for persona in load_personas(scenario.personas) if persona.id not in named
+             and (scenario.drawn is None or persona.id in scenario.drawn)]
+    wanted = recipe.held_out.personas
+    if isinstance(wanted, list):
+        if strange := [name for name in wanted if name not in known]:
+            raise ScenarioError(f"holds {strange[0]!r}; expected ids of personas that can be drawn: {', '.join(known)}",
+                                ("held_out", "personas"))
+        out = wanted
+    else:
+        shuffled = random.Random(derive_seed(recipe.seed, "held out")).sample(known, len(known))
+        out = shuffled[: round(wanted * len(known))]
+    kept = [name for name in known if name not in out]
+    if not kept or not out:
+        raise ScenarioError(f"leaves {len(kept)} personas to learn with and {len(out)} to examine; expected some of both",
+                            ("held_out", "personas"))
+    return kept, out
+
+
+def _written(value: object) -> str:
+    """A value as an override writes it."""
+    return json.dumps(value)
