@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from agents.errors import first_line, reason
 from agents.learning.views import Row, View, padded, row, visible
 from scenarios.records import derive_seed
 
@@ -69,7 +70,7 @@ class Learner:
         from agents import models
 
         self.tuning, self.seed, self.loaded = tuning, seed, models.load(name, dtype, device, packed=False)
-        self.loaded.model.set_attn_implementation("sdpa")
+        self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")  # softcapped scores are eager only
         self.device = self.loaded.model.device
         torch.manual_seed(seed)
         self.model = _trainable(self.loaded.model, tuning, name)
@@ -136,26 +137,31 @@ class Learner:
             self.loaded.tokenizer.save_pretrained(folder)
         else:
             self.model.save_pretrained(folder, save_embedding_layers=False)
-        save_file(self._state(), folder / STATE)
+        save_file(self._state(), folder / f"{STATE}.part")
+        (folder / f"{STATE}.part").replace(folder / STATE)  # last and whole: a folder with it can be gone on from
 
     def restore(self, folder: Path) -> None:
-        """To where `save` was called. ValueError where the folder holds something else."""
+        """To where `save` was called, forwards or back. ValueError, and nothing changed, where the folder holds something else."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        kept = load_file(folder / STATE)
+        try:
+            kept = load_file(folder / STATE)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"no training can be taken up from {folder} ({reason(error)}); expected a folder with {STATE}") from error
         own = self._state()
-        if kept.keys() != own.keys():
-            raise ValueError(f"{folder} was saved by another training ({len(kept)} tensors, expected {len(own)})")
+        if {name: tensor.shape for name, tensor in kept.items()} != {name: tensor.shape for name, tensor in own.items()}:
+            raise ValueError(f"{folder} was saved by a training of other weights; expected the same model and tuning")
         with torch.no_grad():
             for number, parameter in enumerate(self.parameters):
                 parameter.copy_(kept[f"parameter.{number}"])
+        self.optimizer.state.clear()
         steps = int(kept["steps"])
-        if steps:
-            for number, parameter in enumerate(self.parameters):
-                self.optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **{
-                    key: kept[f"{key}.{number}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}}
-        for _ in range(steps - self.steps):
-            self.scheduler.step()
+        for number, parameter in enumerate(self.parameters) if steps else ():
+            self.optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **{
+                key: kept[f"{key}.{number}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}}
+        self.scheduler.last_epoch = steps - 1
+        self.scheduler.step()
 
     @property
     def steps(self) -> int:
@@ -199,8 +205,10 @@ class Learner:
             hidden = torch.zeros(1, 1, len(one.ids), len(one.ids), dtype=dtype)
             return hidden.masked_fill_(~visible(one, window), torch.finfo(dtype).min).to(self.device)
 
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        if kinds == {"full_attention"}:
+        kinds = getattr(config, "layer_types", None)
+        if not kinds:  # all layers alike
+            return added(getattr(config, "sliding_window", None))
+        if set(kinds) == {"full_attention"}:
             return added(None)
         return {"full_attention": added(None), "sliding_attention": added(config.sliding_window)}
 
@@ -226,6 +234,9 @@ class Learner:
 
 
 def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):  # the base's own: lines were sampled without it
+            module.p = 0.0
     if tuning.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
@@ -236,6 +247,7 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
     modules = tuning.target_modules if isinstance(tuning.target_modules, str) else list(tuning.target_modules)
     config = LoraConfig(r=tuning.r, lora_alpha=tuning.lora_alpha, lora_dropout=tuning.lora_dropout, target_modules=modules,
                         base_model_name_or_path=name, task_type="CAUSAL_LM")
+    model.name_or_path = model.config.name_or_path = name  # what PEFT writes down as the base, in place of a folder of this machine's
     return get_peft_model(model, config)
 
 
@@ -249,9 +261,12 @@ def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning):
     from transformers import get_scheduler
 
     try:
-        return get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, tuning.max_steps)
-    except ValueError as error:
-        raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {error}") from None
+        found = get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, tuning.max_steps)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {first_line(error)}") from None
+    if not isinstance(found, torch.optim.lr_scheduler.LambdaLR):
+        raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected one that follows from the step alone")
+    return found
 
 
 def _summed(number: float, device: torch.device) -> float:

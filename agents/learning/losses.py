@@ -5,9 +5,9 @@ trained, under the one that sampled it and under the untouched one; `mask` is 1 
 loss comes back per line (N,), with the weights of a mean over the N lines already in it where that is the method's: the sum over a
 batch is the batch's loss, so that a batch may be taken in parts and spread over workers.
 
-Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476), PPO (Schulman et al., 1707.06347), GAE
-(1506.02438), DPO (2305.18290, eq. 7), KTO (2402.01306, eq. 8), unlikelihood (Welleck et al., 1908.04319, eq. 4 for whole lines), GOLD (Pang
-and He, 2009.07839) and VaRMI (Shea and Yu, 2310.10735, section 3.2).
+Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476; the divergence's weight: DeepSeek-V3.2, 2512.02556),
+PPO (Schulman et al., 1707.06347), GAE (1506.02438), DPO (2305.18290, eq. 7), KTO (2402.01306, eq. 8), unlikelihood (Welleck et al.,
+1908.04319, eq. 4 for whole lines), GOLD (Pang and He, 2009.07839) and VaRMI (Shea and Yu, 2310.10735, section 3.2).
 """
 
 from __future__ import annotations
@@ -71,10 +71,13 @@ def clipped(logps: Tensor, old: Tensor, mask: Tensor, advantage: Tensor, low: fl
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 
 
-def divergence(logps: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
-    """Estimate of KL(policy || untouched) per token (N, T), >= 0, unbiased on the policy's own samples: e^d - d - 1, d = ref - logp."""
+def divergence(logps: Tensor, old: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
+    """Estimate of KL(policy || untouched) per token (N, T), >= 0: r * (e^d - d - 1), d = ref - logp, r = e^(logp - old).
+
+    Its mean over samples of `old` is the KL, and so is its gradient's: without r the gradient is another one, even where r is 1.
+    """
     difference = (ref - logps) * mask
-    return difference.exp() - difference - 1
+    return ((logps - old) * mask).exp() * (difference.exp() - difference - 1)
 
 
 def averaged(per_token: Tensor, mask: Tensor, kind: str, lines: int, tokens: float, longest: int) -> Tensor:

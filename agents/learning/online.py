@@ -107,7 +107,7 @@ def parts(learner: Learner, views: Sequence[View], advantages: Advantages, how: 
                 old[n, :len(line.ids)] = torch.tensor(line.logprobs, device=device)
             advantage = torch.tensor(advantages[place], device=device)
             per_token = losses.clipped(read.logps, old, mask, advantage, how.epsilon, how.epsilon_high)
-            kl = losses.divergence(read.logps, ref.logps, mask) if ref is not None else torch.zeros_like(per_token)
+            kl = losses.divergence(read.logps, old, ref.logps, mask) if ref is not None else torch.zeros_like(per_token)
             _note(seen, mask.bool(), ratio=(read.logps - old).exp(), kl=kl, entropy=read.entropy)
             cost = losses.averaged(per_token + how.beta * kl, mask, how.loss_type, lines, tokens, longest)
             if returns is not None:

@@ -46,7 +46,7 @@ def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable
     views = [with_lines(view, lambda line: line.reward is not None and line.reward != 0) for view in batch]
     views = [view for view in views if view.lines]
     lines = sum(len(view.lines) for view in views)
-    swapped = [mismatched(view, other) for view, other in zip(views, [*views[1:], *views[:1]], strict=True)]
+    swapped = [mismatched(view, other) for view, other in zip(views, [*views[-1:], *views[:-1]], strict=True)]
     now, ref = (torch.cat([_totals(read) for read in learner.read(swapped, untouched=how)]) if swapped else None for how in (False, True))
     kl = losses.kto_kl(now, ref) if swapped else None
     found = []

@@ -1,0 +1,193 @@
+"""Gradients of GRPO and PPO against exact ones: a dialogue small enough that everything which can be said in it is enumerated.
+
+Three tokens, of which the last ends a line; a line has at most two, so that there are seven: the end at once, or one of the other two tokens and
+any third. The policy speaks twice, and is answered between. Where it may leave, ending its first line at once ends the dialogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import learners
+import pytest
+import tiny
+import torch
+
+from agents.learning import online
+from agents.learning.learner import Learner
+from agents.learning.views import Sampled, View
+from scenarios.records import derive_seed
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+STOP = 2
+LINES = [(STOP,), *product((0, 1), (0, 1, STOP))]
+OPENING = (0, 1, 1)
+CLOSE = 1e-5  # of the gradient's size: float32
+FREE = online.Online(beta=0.0, loss_type="dr_grpo", scale_rewards=False, gamma=1.0, lam=1.0)  # epsilon is never reached: the ratio is 1
+
+
+def worth(*lines: tuple[int, ...]) -> float:
+    """The reward of the last of these lines after the others: anything, but always the same."""
+    return derive_seed("reward", str(lines)) % 1000 / 500 - 1
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All dialogues, with what the policy thinks of each."""
+
+    views: list[View]
+    first: torch.Tensor  # (D,) probability of the first line, with a gradient
+    second: torch.Tensor  # (D,) of the second after it; 1 where there is none
+    kl: torch.Tensor  # (D,) divergence from the untouched model, exactly, summed over the tokens of its lines
+    rewards: torch.Tensor  # (D, 2)
+
+
+def dialogue(number: int, first: tuple[int, ...], second: tuple[int, ...] | None) -> View:
+    heard = (*OPENING, *first, 1, first[0] % 2)
+    lines = [Sampled(0, len(OPENING), first, reward=worth(first))]
+    if second is not None:
+        lines.append(Sampled(1, len(heard), second, reward=worth(first, second)))
+    return View(number, "p", (*heard, *(second or ())), tuple(lines))
+
+
+def everything(learner: Learner, may_leave: bool) -> Everything:
+    """By plain passes over each dialogue's tokens; nothing of views is used."""
+    pairs = [(first, second) for first in LINES for second in ([None] if may_leave and first == (STOP,) else LINES)]
+    views, found = [], []
+    for number, (first, second) in enumerate(pairs):
+        view = dialogue(number, first, second)
+        now = learner.model(torch.tensor([view.ids])).logits[0].log_softmax(-1)
+        with torch.no_grad(), learner.model.disable_adapter():
+            ref = learner.model(torch.tensor([view.ids])).logits[0].log_softmax(-1)
+        by_line = [[(line.start + i - 1, token) for i, token in enumerate(line.ids)] for line in view.lines]
+        logps = [torch.stack([now[place, token] for place, token in some]) for some in by_line]
+        kls = [(now[place].exp() * (now[place] - ref[place])).sum() for some in by_line for place, _ in some]
+        views.append(replace(view, lines=tuple(replace(line, logprobs=tuple(some.tolist())) for line, some in zip(view.lines, logps, strict=True))))
+        chances = [some.sum().exp() for some in logps] + [torch.ones(())]
+        found.append((chances[0], chances[1], torch.stack(kls).sum()))
+    rewards = torch.tensor([[line.reward for line in view.lines] + [0.0] * (2 - len(view.lines)) for view in views])
+    return Everything(views, *map(torch.stack, zip(*found, strict=True)), rewards)
+
+
+def slope(learner: Learner, objective: torch.Tensor) -> torch.Tensor:
+    """Its gradient by autograd, over the parameters of the policy."""
+    parameters = [p for p in learner.model.parameters() if p.requires_grad]
+    return torch.cat([g.flatten() for g in torch.autograd.grad(objective, parameters, retain_graph=True)])
+
+
+def turn_by_turn(learner: Learner, all_: Everything, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """How each turn's choice changes what is expected from it on, at the chances of the moment of everything else."""
+    first, second = all_.first * all_.second.detach(), all_.first.detach() * all_.second
+    return slope(learner, (first * (all_.rewards[:, 0] + gamma * all_.rewards[:, 1])).sum()), slope(learner, (second * all_.rewards[:, 1]).sum())
+
+
+def surrogate(learner: Learner, all_: Everything, views, advantages, how: online.Online, weigh: bool = True) -> torch.Tensor:
+    """The gradient of the learner's own loss, each dialogue weighted by its exact chance, times what the loss is divided by."""
+    chances = (all_.first * all_.second).detach()
+    parts = [(view, lambda read, loss=loss, chance=chances[view.conversation] if weigh else 1.0: loss(read) * chance)
+             for view, loss in online.parts(learner, views, advantages, how)]
+    lines = [line for view in views for line in view.lines]
+    over = {"dr_grpo": len(lines) * max(len(line.ids) for line in lines), "dapo": sum(len(line.ids) for line in lines), "grpo": len(lines)}
+    _, found = learners.gradient(learner, parts)
+    return found[:sum(p.numel() for p in learner.model.parameters() if p.requires_grad)] * over[how.loss_type]
+
+
+def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.fixture
+def learner(tmp_path):
+    """With a value head that says something; updates give gradients and leave it where it is."""
+    config = tiny.llama(vocab_size=STOP + 1, hidden_size=16, intermediate_size=16, initializer_range=0.2)
+    return learners.learner(learners.saved(config, tmp_path / "model", seed=2), value_head=True, noise=0.2, max_grad_norm=1e9,
+                            learning_rate=0.0)
+
+
+@pytest.mark.parametrize("may_leave", [False, True])
+def test_the_dialogues_are_all_there_are(learner, may_leave):
+    all_ = everything(learner, may_leave)
+    assert len(all_.views) == (43 if may_leave else 49)
+    assert float((all_.first * all_.second).sum()) == pytest.approx(1, abs=1e-5)
+    assert len({round(p, 6) for p in all_.first.tolist()}) == 7 and all_.first.max() < 0.7  # nothing is certain
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.5])
+@pytest.mark.parametrize("kind", ["dr_grpo", "dapo"])
+@pytest.mark.parametrize("may_leave", [False, True])
+def test_ppo_climbs_the_exact_gradient_and_pays_the_exact_divergence(learner, may_leave, kind, gamma):
+    all_ = everything(learner, may_leave)
+    how = replace(FREE, beta=0.3, loss_type=kind, gamma=gamma)
+    wanted = sum(turn_by_turn(learner, all_, gamma))
+    if gamma == 1:  # then the sum over turns is the gradient of what is expected in all
+        assert apart(wanted, slope(learner, (all_.first * all_.second * all_.rewards.sum(1)).sum())) < CLOSE
+    kl = slope(learner, ((all_.first * all_.second).detach() * all_.kl).sum())
+    views, advantages, returns, values = online.by_value(learner, all_.views, how)
+    raw = torch.tensor([g - v for some, old in zip(returns, values, strict=True) for g, v in zip(some, old, strict=True)])
+    assert [len(some) for some in advantages] == [len(view.lines) for view in all_.views] and float(torch.tensor(values[0]).abs().sum()) > 0.01
+    found = surrogate(learner, all_, views, advantages, how)
+    assert apart(found, how.beta * kl - wanted / raw.std()) < CLOSE  # advantages were divided by their deviation
+    assert kl.norm() > 0.1 and wanted.norm() > 0.1
+
+
+def test_an_average_within_each_line_climbs_something_else(learner):
+    """The bias that Dr. GRPO tells of: a token of a long line counts less."""
+    all_ = everything(learner, True)
+    advantages = [[sum(line.reward for line in view.lines[place:]) for place in range(len(view.lines))] for view in all_.views]
+    wanted = -sum(turn_by_turn(learner, all_, 1.0))
+    assert apart(surrogate(learner, all_, all_.views, advantages, FREE), wanted) < CLOSE
+    found = surrogate(learner, all_, all_.views, advantages, replace(FREE, loss_type="grpo"))
+    assert float(torch.cosine_similarity(found, wanted, dim=0)) < 0.99
+
+
+def test_a_line_without_its_end_climbs_something_else(learner):
+    """To stop is a choice like any other, and has to be learnt."""
+    all_ = everything(learner, False)
+    wanted = -sum(turn_by_turn(learner, all_, 1.0))
+    views, advantages = [], []
+    for view in all_.views:
+        rest = [(replace(line, ids=ids, logprobs=line.logprobs[:len(ids)]), sum(one.reward for one in view.lines[place:]))
+                for place, line in enumerate(view.lines) if (ids := tuple(token for token in line.ids if token != STOP))]
+        if rest:
+            views.append(replace(view, lines=tuple(line for line, _ in rest)))
+            advantages.append([worth for _, worth in rest])
+    assert apart(surrogate(learner, all_, views, advantages, FREE), wanted) > 0.1
+
+
+@pytest.mark.parametrize("may_leave", [False, True])
+def test_grpo_of_dialogues_climbs_the_exact_gradient(learner, may_leave):
+    """The mean over all groups of two. Each advantage is half the difference, both lines of a pair learn from it: 2 * 1/2 times the gradient. A second
+    turn that one of the two never came to has nothing to be compared with: it counts by the chance that the other went on."""
+    all_ = everything(learner, may_leave)
+    chances = (all_.first * all_.second).tolist()
+    expected = {(view.conversation, line.turn): 0.0 for view in all_.views for line in view.lines}
+    for one, other in product(all_.views, repeat=2):
+        twin = replace(other, conversation=-1)
+        kept, advantages, _ = online.by_dialogue([one, twin], {one.conversation: 0, -1: 0}, FREE)
+        for view, some in zip(kept, advantages, strict=True):
+            for line, advantage in zip(view.lines, some, strict=True):
+                number = one.conversation if view.conversation >= 0 else other.conversation
+                expected[number, line.turn] += chances[one.conversation] * chances[other.conversation] * advantage
+    advantages = [[expected[view.conversation, line.turn] for line in view.lines] for view in all_.views]
+    first, second = turn_by_turn(learner, all_, 1.0)
+    went_on = sum(chance for chance, view in zip(chances, all_.views, strict=True) if len(view.lines) == 2)
+    assert (went_on < 0.95) == may_leave
+    assert apart(surrogate(learner, all_, all_.views, advantages, FREE, weigh=False), -(first + went_on * second)) < CLOSE
+
+
+def test_grpo_of_lines_at_one_place_climbs_the_exact_gradient(learner):
+    """The mean over all groups of three: each advantage is 1 - 1/3 of what it would be against the true mean, and there are three."""
+    all_ = everything(learner, False)
+    chance = {view.lines[0].ids: float(p) for view, p in zip(all_.views, all_.first, strict=True)}
+    known = {view.lines[0].ids: view.lines[0] for view in all_.views}
+    sides = {ids: replace(line, on_trunk=False) for ids, line in known.items()}
+    expected = dict.fromkeys(LINES, 0.0)
+    for group in product(LINES, repeat=3):
+        view = View(0, "p", (*OPENING, *group[0]), (known[group[0]], sides[group[1]], sides[group[2]]))
+        for kept, some in zip(*online.by_place([view], FREE)[:2], strict=True):
+            for line, advantage in zip(kept.lines, some, strict=True):
+                expected[line.ids] += chance[group[0]] * chance[group[1]] * chance[group[2]] * advantage
+    wanted = -2 * slope(learner, (all_.first * torch.tensor([worth(view.lines[0].ids) for view in all_.views])).sum() / len(LINES))
+    view = View(0, "p", OPENING, tuple(sides.values()))
+    assert apart(surrogate(learner, all_, [view], [[expected[ids] for ids in sides]], FREE, weigh=False), wanted) < CLOSE
