@@ -15,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from agents.errors import first_line
 from lab.files import replace
 from lab.frames import spans
 from lab.headline import MISSING, coverage, drift_by_node, headline
@@ -23,8 +24,8 @@ from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradictions quoted
 QUOTE = 160  # characters of a line quoted around the words that contradict
-NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire past "
-        "its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
+NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire "
+        "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -32,13 +33,22 @@ def write_report(run_dir: str | Path) -> Path:
     from lab.plots import draw
 
     path = Path(run_dir)
-    manifest, events, frames = read_manifest(path), read_events(path), read_frames(path)
+    manifest, events, frames = read_run(path)
     declared = next((event for event in reversed(events) if event["event"] == "started"), {})
     plots = draw(frames, path / "plots")
     text = markdown(frames, manifest, spans=spans(events), nodes=declared.get("nodes", ()),
                     edges=declared.get("edges", ()), plots=[plot.name for plot in plots])
     replace(path / "report.md", text.encode("utf-8", "replace"))
     return path / "report.md"
+
+
+def read_run(path: Path) -> tuple[dict, list[dict], dict[str, pl.DataFrame]]:
+    """A run's manifest, events and frames. Raises ValueError where it is none, or is damaged."""
+    manifest, events = read_manifest(path), read_events(path)
+    try:
+        return manifest, events, read_frames(path)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none") from None
 
 
 def markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Mapping | None = None,
@@ -186,7 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError("--out is for a comparison; expected two runs, or none of it: a run's report goes into its own folder")
             print(write_report(options.run))
         else:
-            from lab.compare import tell, write_comparison
+            from lab.compare import write_comparison
+            from lab.compare_tables import tell
 
             tell(*write_comparison(options.run, options.other, options.out))
     except ValueError as error:

@@ -69,7 +69,7 @@ class Likelihood:
 
     def _row(self, pair: Pair, line: str, own: float | None, near: float) -> Judgement:
         if own is None:
-            return judgement(pair, self.name, unscored="no finite log-probability")
+            return judgement(pair, self.name, unscored="no finite log-probability, or longer than the model reads")
         heard, tag = untagged(pair.heard)
         names, card = {tag} - {""}, ""
         if pair.partner is not None:

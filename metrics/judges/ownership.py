@@ -40,6 +40,12 @@ def untagged(line: str) -> tuple[str, str]:
     return (line[tag.end() :].strip(), tag[1]) if tag else (line.strip(), "")
 
 
+def tagged_until(line: str) -> int:
+    """Where the words begin, behind such a name; 0 where there is none."""
+    tag = _TAG.match(line)
+    return tag.end() if tag else 0
+
+
 def borrowed(line: str, card: str, partner: str = "", heard: str = "", names: Collection[str] = ()) -> float:
     """Share of a line's different content words that are somebody else's, times the share of the line that is about its speaker.
 
