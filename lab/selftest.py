@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import inf, isnan, nan
 from pathlib import Path
@@ -201,8 +201,8 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
     caught = [(number, lag) for number, lag in lags if lag is not None]
     lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
     by_wording = _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted, how) if kind in WORDINGS else {}
-    return Detection(judge, kind, kind in SEES[judge], quality["auroc"], quality["precision"], quality["recall"], lag, len(lags) - len(caught),
-                     by_wording)
+    precision, recall = (replace(quality[name], n=n) for name, n in (("precision", sum(row.verdict for row in rows)), ("recall", sum(labels))))
+    return Detection(judge, kind, kind in SEES[judge], quality["auroc"], precision, recall, lag, len(lags) - len(caught), by_wording)
 
 
 def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dict) -> dict[str, Interval]:
@@ -257,7 +257,7 @@ def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callab
         values.append(_over_run(found) | {"mean_p": _mean_p(rows)})
     claimed = MOVES if kind in SEES[judge] else {}
     return [_response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
-            for metric in ("mean_p", *values[0]) if metric in MOVES]
+            for metric in MOVES if metric in values[0]]
 
 
 def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: dict) -> list[Response]:

@@ -17,8 +17,8 @@ def text(result: Result) -> str:
     parts = [("Judges: planted lines at the largest dose against the rest; lag from the first planted line, over all doses", _judges(result)),
              ("Recall of planted facts by how they are worded", _wordings(result)), (f"Bars on {FACTS}: {_bars()}", _passed(result)),
              ("Retrieved pairs of lines, and the planted contradictions among them", _retrieved(result)),
-             ("Measures by dose, of what a judge claims to see", _responses(result, of_judges=True)),
-             ("Tripwires by dose", _responses(result, of_judges=False))]
+             ("Measures by dose, where the judge claims to see the drift", _responses(result, of_judges=True)),
+             ("Tripwires by dose, of the drift that they are for", _responses(result, of_judges=False))]
     return "\n\n".join([*(f"{title}\n{columns(rows)}" for title, rows in parts if len(rows) > 1), verdict(result)])
 
 
@@ -67,7 +67,7 @@ def _retrieved(result: Result) -> list[Sequence[str]]:
 
 
 def _responses(result: Result, of_judges: bool) -> list[Sequence[str]]:
-    rows = [row for row in result.responses if bool(row.judge) == of_judges and not (of_judges and row.verdict in (BLIND, UNMEASURED))]
+    rows = [row for row in result.responses if bool(row.judge) == of_judges and row.verdict not in (BLIND, UNMEASURED)]
     return [(*(["judge"] if of_judges else []), "drift", "measure", *(f"dose {dose:g}" for dose in DOSES), "says"),
             *((*([row.judge] if of_judges else []), row.kind, row.metric, *(f"{value:.3g}" for value in row.values), row.verdict)
               for row in rows)]

@@ -1,7 +1,7 @@
 """Which earlier lines of a speaker are worth holding against a new one: the nearest in meaning, instead of all of them.
 
 A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are left out, and a
-line of questions alone is only held against the line before. Two pieces are as near as
+line of questions alone is held against the line before. Two pieces are as near as
 
     cos(u, v) + sum over topics of t(u) t(v)
 
@@ -11,8 +11,8 @@ the nearest of a fact's question and claims (its own value and the distractors),
 names and numbers, or that use the same words altogether, agree (unless one denies it) and are left out. Each piece of a new line chooses in
 turn, nearest first, none below `NEAR`.
 
-The line before is always chosen, beside the share. What a line leaves of its share is kept for later ones: never more than `share` of all
-pairs so far. Together that is at most a fifth of all pairs from 40 lines of a seat on, and seldom more from 20 on.
+Every line is held against one earlier line at least: the nearest, or where none is near the line before. What a line leaves of its share
+is kept for later ones: never more than `share` of all pairs so far, but for the one a line. A fifth is kept to from ten lines of a seat on.
 
 A pair that is not chosen is not judged: it has no row, counts neither as consistent nor as unscored, and is missing from every mean over
 pairs. Since the chosen pairs are those most likely to contradict, such a mean is no estimate of that over all pairs.
@@ -31,7 +31,7 @@ from scenarios.records import Persona
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # n texts -> (n, d), rows of unit length
 
-SHARE = 0.15  # of all pairs, beside the line before
+SHARE = 0.2  # of all pairs
 NEAR, NEAR_WITHOUT_TOPICS = 0.35, 0.2
 SHARPNESS, NO_TOPIC = 12.0, 0.25  # of cosines
 AGREES = -2.0  # added to the nearness of pieces that agree
@@ -67,19 +67,17 @@ class Memory:
     def add(self, line: Pieces) -> list[int]:
         """Places of the earlier lines to hold the new one against, ascending; at least one where there is any."""
         count = len(self.lines)
-        most = int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen
-        found = self._choose(line, most)
-        self.chosen += len(found)
-        before = {count - 1} if count else set()
+        most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen)
+        found = self._choose(line, most) if count else set()
         self.lines.append(line)
-        return sorted(found | before)
+        self.chosen += len(found)
+        return sorted(found)
 
     def _choose(self, line: Pieces, most: int) -> set[int]:
-        """Lines other than the one before."""
         if self.share == 1:
-            return set(range(len(self.lines) - 1))
+            return set(range(len(self.lines)))
         found: set[int] = set()
-        wishes = [_wishes(nearness[:-1], line.near) for nearness in self._nearness(line)] if line.states and self.lines else []
+        wishes = [_wishes(nearness, line.near) for nearness in self._nearness(line)] if line.states else []
         while wishes and len(found) < most:  # the pieces choose in turn
             place = next((place for place in wishes[0] if place not in found), None)
             if place is None:
@@ -87,7 +85,7 @@ class Memory:
                 continue
             found.add(place)
             wishes.append(wishes.pop(0))
-        return found
+        return found or {len(self.lines) - 1}
 
     def _nearness(self, line: Pieces) -> np.ndarray:
         """(pieces of the line, earlier lines): nearness of the nearest piece there."""
