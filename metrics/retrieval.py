@@ -3,13 +3,13 @@
 A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are left out, and a
 line of questions alone is held against the line before. Two pieces are as near as
 
-    cos(u, v) + sum over topics of t(u) t(v)
+    COSINE cos(u, v) + sum over topics of t(u) t(v)        (where the persona has no facts: cos(u, v))
 
 u and v the vectors with names and numbers blanked out, so that it is what they speak of that counts and not which value they give it; the
 topics are the facts of the speaker's persona, if it has any, and t(u) the softmax of SHARPNESS times the cosine of u, not blanked, with
 the nearest of a fact's question and claims (its own value and the distractors), beside NO_TOPIC for none of them. Pieces that give the same
-names and numbers, or that use the same words altogether, agree (unless one denies it) and are left out. Each piece of a new line chooses in
-turn, nearest first, none below `NEAR`.
+names and numbers, or that use the same words altogether, agree (unless one denies it) and are left out. Two lines are as near as their
+nearest pieces; the nearest lines are chosen, none below `NEAR`.
 
 Every line is held against one earlier line at least: the nearest, or where none is near the line before. What a line leaves of its share
 is kept for later ones: never more than `share` of all pairs so far, but for the one a line. A fifth is kept to from ten lines of a seat on.
@@ -21,7 +21,7 @@ pairs. Since the chosen pairs are those most likely to contradict, such a mean i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,9 +32,10 @@ from scenarios.records import Persona
 Embed = Callable[[Sequence[str]], np.ndarray]  # n texts -> (n, d), rows of unit length
 
 SHARE = 0.2  # of all pairs
-NEAR, NEAR_WITHOUT_TOPICS = 0.35, 0.2
-SHARPNESS, NO_TOPIC = 12.0, 0.25  # of cosines
-AGREES = -2.0  # added to the nearness of pieces that agree
+COSINE = 0.15  # what the likeness of meaning weighs beside that of topic: enough to tell pieces of one topic, or of none, apart
+NEAR, NEAR_WITHOUT_TOPICS = 0.175, 0.2
+SHARPNESS, NO_TOPIC = 12.0, 0.2  # of cosines
+AGREES = -3.0  # added to the nearness of pieces that agree
 _SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
 _OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|we|our|us|myself)\b", re.IGNORECASE)
 _DENIAL = re.compile(r"\b(?:not|never|no|cannot)\b|n['’]t\b", re.IGNORECASE)
@@ -76,24 +77,15 @@ class Memory:
     def _choose(self, line: Pieces, most: int) -> set[int]:
         if self.share == 1:
             return set(range(len(self.lines)))
-        found: set[int] = set()
-        wishes = [_wishes(nearness, line.near) for nearness in self._nearness(line)] if line.states else []
-        while wishes and len(found) < most:  # the pieces choose in turn
-            place = next((place for place in wishes[0] if place not in found), None)
-            if place is None:
-                wishes.pop(0)
-                continue
-            found.add(place)
-            wishes.append(wishes.pop(0))
+        nearness = self._nearness(line) if line.states else np.full(len(self.lines), -np.inf)
+        order = np.lexsort((-np.arange(len(nearness)), -nearness))  # the later of two equals first
+        found = {int(place) for place in order[:most] if nearness[place] >= line.near}
         return found or {len(self.lines) - 1}
 
     def _nearness(self, line: Pieces) -> np.ndarray:
-        """(pieces of the line, earlier lines): nearness of the nearest piece there."""
-        found = np.full((len(line.texts), len(self.lines)), -2.0)
-        for place, other in enumerate(self.lines):
-            if other.states:
-                found[:, place] = (line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max(1)
-        return found
+        """(earlier lines,): nearness of the nearest two pieces."""
+        return np.array([(line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max() if other.states else -np.inf
+                         for other in self.lines])
 
 
 def candidates(lines: Sequence[str], embed: Embed, persona: Persona | None = None, share: float = SHARE) -> list[tuple[int, int]]:
@@ -130,7 +122,7 @@ def _vectors(texts: Sequence[str], topics: Topics, vectors: Mapping[str, np.ndar
     whole = np.stack([vectors[text] for text in texts])
     near = np.stack([(whole @ np.stack([vectors[form] for form in forms]).T).max(1) for forms in topics], 1)
     weights = np.exp(SHARPNESS * near)
-    return np.hstack([found, weights / (weights.sum(1, keepdims=True) + np.exp(SHARPNESS * NO_TOPIC))])
+    return np.hstack([COSINE**0.5 * found, weights / (weights.sum(1, keepdims=True) + np.exp(SHARPNESS * NO_TOPIC))])
 
 
 def _statements(line: str) -> list[str]:
@@ -151,9 +143,3 @@ def _agreement(one: Pieces, other: Pieces) -> np.ndarray:
     """(pieces, pieces): whether two are the same words, or give the same names and numbers."""
     return np.array([[text == known or (bool(values) and values == others) for known, others in zip(other.texts, other.values, strict=True)]
                      for text, values in zip(one.texts, one.values, strict=True)])
-
-
-def _wishes(nearness: np.ndarray, least: float) -> Iterator[int]:
-    """Places by nearness, the later of two equals first, down to the least."""
-    order = np.lexsort((-np.arange(len(nearness)), -nearness))
-    return (int(place) for place in order if nearness[place] >= least)
