@@ -26,9 +26,10 @@ TOLD_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 UNKNOWN = "nobody told who the speaker is"
 
 
-def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure, device: str, dtype: str, errors: TextIO) -> None:
+def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure, device: str, dtype: str, errors: TextIO,
+            ) -> dict[str, Callable]:
     """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few conversations at a time.
-    How far it is goes to `errors`."""
+    How far it is goes to `errors`. What the tripwires read with comes back."""
     needs = wiring.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
     with hosting(IN_PROCESS, len(needs), lambda detail: None) as make:
@@ -44,6 +45,7 @@ def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure
                 _tell(store, some, rows)
                 advance(sum(len(one.lines) for one in some))
     store.append({"event": "phase", "phase": "measuring", "detail": ", ".join(measure.metrics)})
+    return wiring.wires(measure, engines, device)
 
 
 def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:

@@ -218,11 +218,11 @@ def _judged(args: argparse.Namespace, task: Task, store: RunStore) -> dict[str, 
     status, reason = "failed", None
     try:
         with aside(store.path / LOG) as (_, errors):
-            perform(store, task.transcripts, task.measure, args.device, args.dtype, errors)
+            wires = perform(store, task.transcripts, task.measure, args.device, args.dtype, errors)
         frames = store.frames()
         cards = {(one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()}
         found = measure(frames["turns"], frames["judgements"], metrics=task.measure.metrics, window=task.measure.window, cards=cards,
-                        **task.how())
+                        **wires, **task.how())
         store.write_frames(metrics=found)
         status = "finished"
     except KeyboardInterrupt:

@@ -96,7 +96,7 @@ def pairs(transcript: Transcript, wanted: Collection[str], embed: retrieval.Embe
     wanted, in the order in which a run judges them. `embed`: only the earlier lines that it retrieves; None: all."""
     said = transcript.lines
     spoken = [line for line in said if line.turn not in transcript.ready]
-    earlier = _earlier(spoken, embed) if "line_to_line" in wanted else {}
+    earlier = _earlier(transcript, spoken, embed) if "line_to_line" in wanted else {}
     for line in spoken:
         persona = transcript.cast[line.seat]
         company = {"partner": transcript.cast[PARTNER[line.seat]],
@@ -108,14 +108,14 @@ def pairs(transcript: Transcript, wanted: Collection[str], embed: retrieval.Embe
             yield Pair(*where, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
 
 
-def _earlier(spoken: Sequence[Line], embed: retrieval.Embed | None) -> dict[int, list[Line]]:
+def _earlier(transcript: Transcript, spoken: Sequence[Line], embed: retrieval.Embed | None) -> dict[int, list[Line]]:
     """The earlier lines of the same seat to hold each line against, by its turn."""
     if embed is None:
         return {line.turn: [one for one in spoken[:place] if one.seat == line.seat] for place, line in enumerate(spoken)}
     found: dict[int, list[Line]] = {}
     for seat in SEATS:
         own = [line for line in spoken if line.seat == seat]
-        for later, before in retrieval.candidates([line.text for line in own], embed):
+        for later, before in retrieval.candidates([line.text for line in own], embed, transcript.cast[seat]):
             found.setdefault(own[later].turn, []).append(own[before])
     return found
 

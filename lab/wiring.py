@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from metrics.judges import Judge
     from metrics.retrieval import Embed
 
-REFERENCE = "embedded"  # the likelihood judge's reading model
-RETRIEVED = "retrieved"
+REFERENCE = "embedded"  # what the likelihood judge and the perplexity wire read with
+RETRIEVED, TRIPWIRES = "retrieved", "tripwires"
 SPARE = 12  # tokens that a template may put around a line
 DIRECTION_TOKENS = 40  # tokens of the longest direction, about
 ASKED = 512  # tokens of the questions read behind a view, about
@@ -34,6 +34,7 @@ KEPT = 0.9  # of the free memory, for views: judges and passing results need som
 class Wired:
     play: Play
     engines: dict[str, EngineInfo]  # by model name
+    wires: dict[str, Callable]  # what the tripwires read with
 
 
 def check(scenario: Scenario) -> None:
@@ -72,7 +73,7 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
     _check_memory(scenario, engines, {seat: _check_length(scenario, seat, engines, cast) for seat in SEATS})
     if "activation" in scenario.measure.metrics:
         _watch(scenario, engines, cast)
-    return Wired(play, {name: engine.info() for name, engine in engines.items()})
+    return Wired(play, {name: engine.info() for name, engine in engines.items()}, wires(scenario.measure, engines, scenario.device))
 
 
 def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
@@ -154,9 +155,10 @@ def check_judges(measure: Measure) -> None:
     from agents import cross_encoder, embedder, endpoint, models
 
     names, nli, llm = measure.judges(), measure.nli, measure.llm
-    if "likelihood" in names:
+    wired = TRIPWIRES in measure.metrics
+    if "likelihood" in names or wired:
         models.check(REFERENCE)
-    if names & {"likelihood", "nli"} or measure.pairs == RETRIEVED:
+    if names & {"likelihood", "nli"} or measure.pairs == RETRIEVED or wired:
         embedder.folder(embedder.MINILM)
     if "nli" in names and nli.model != models.EMBEDDED:
         cross_encoder.check(nli.model)
@@ -168,9 +170,19 @@ def check_judges(measure: Measure) -> None:
 
 
 def judge_engines(measure: Measure) -> set[str]:
-    """The base models that the judges need an engine of."""
+    """The base models that the judges and the tripwires need an engine of."""
     names, llm = measure.judges(), measure.llm
-    return {REFERENCE for name in names if name == "likelihood"} | {_base(llm.model) for name in names if name == "llm" and not llm.endpoint}
+    return ({REFERENCE} if "likelihood" in names or TRIPWIRES in measure.metrics else set()) | {_base(llm.model) for name in names if name == "llm" and not llm.endpoint}
+
+
+def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
+    """`embed` for relevance and `logprobs` for perplexity, under the model as it ships; nothing where no tripwire is measured."""
+    if TRIPWIRES not in measure.metrics:
+        return {}
+    from agents.embedder import Embedder
+    from agents.reference import Reference
+
+    return {"embed": Embedder(device=device).embed, "logprobs": Reference(engines[REFERENCE]).logprobs}
 
 
 def retriever(measure: Measure, device: str) -> Embed | None:

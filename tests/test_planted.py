@@ -73,8 +73,8 @@ def test_lines_that_tell_different_values_of_a_slot_contradict():
     assert contradictions(planted) == {(max(turn, other), min(turn, other)) for other in same} and same
 
 
-def test_ledger_reads_plain_wordings_best_and_implied_ones_not_at_all():
-    """The spoken ones are common answers, no patterns: what the ledger reads of them is what it reads of people."""
+def test_ledger_reads_plain_wordings_best_and_implied_ones_least():
+    """Implied ones name a value without saying what it is to the speaker."""
     read = {wording: [] for wording in ANY}
     for kind in WORDINGS:
         for base in clean(PEOPLE, 24, 40, seed=2):
@@ -84,7 +84,7 @@ def test_ledger_reads_plain_wordings_best_and_implied_ones_not_at_all():
                 if row.against == "persona":
                     read[planted.told[row.turn][0].wording].append(row.verdict)
     shares = {wording: sum(some) / len(some) for wording, some in read.items()}
-    assert shares[PLAIN] >= 0.95 > shares[SPOKEN] >= 0.4 and shares[IMPLIED] == 0, shares
+    assert shares[PLAIN] >= 0.95 > shares[SPOKEN] >= 0.7 > 0.3 > shares[IMPLIED], shares
     assert all(len(ways[PLAIN]) >= 2 and len(ways[SPOKEN]) >= 4 and len(ways[IMPLIED]) >= 2 for ways in CLAIMS.values())
 
 
