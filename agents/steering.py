@@ -8,7 +8,8 @@ a line's mean state gives its mean projection.
 Differs from the paper: the contrast is with other people's cards rather than with an instruction to be otherwise; the difference is
 divided by the covariance within cards (Fisher's discriminant, shrunken), since a few lines differ more in what they are about than in
 whose they are; and a projection is given on the scale of the contrast: 0 as lines under other cards project, 1 as lines under the
-persona's own do, both of lines that the direction was not made of. The directions are the bare model's, also where a seat wears an adapter: its shift is what is looked for.
+persona's own do, both of lines that the direction was not made of. The directions are the bare model's, also where a seat wears an
+adapter: its shift is what is looked for.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def notes(found: Comparison) -> list[str]:
     if shown:
         n = "pairs of conversations with something scored on both sides" if found.paired else "the conversations of both runs"
         told.append(NOTE.format(n=n, confidence=confidence, chance=round(1 / (1 - confidence))))
-        if min(row["n"] for row in shown) < FEW:
+        if min(row["n"] if found.paired else row["n"] // 2 for row in shown) < FEW:
             told.append(TOO_FEW)
         powered = [row for row in shown if not isnan(row["detectable"])][:1]
         told += [POWER.format(detectable=_number(row["detectable"], _digits(row)), what=_name(row)) for row in powered]

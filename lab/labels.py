@@ -80,7 +80,11 @@ def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
     transcripts give; an empty `contradicts` means that the person could not tell. ValueError names file, line and what was expected."""
     names = [one.name for one in transcripts if one.name is not None]
     places = {str(one.conversation): place for place, one in enumerate(transcripts)}
-    places |= {one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1}
+    named = {one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1}
+    if clash := next((name for name, place in named.items() if places.get(name, place) != place), None):
+        raise ValueError(f"{path}: {clash!r} is the number of one conversation and the name of another; expected names that are no such "
+                         "numbers")
+    places |= named
     found: list[dict] = [{} for _ in transcripts]
     for where, row in _rows(path):
         problem = _problem(row, transcripts, places)
@@ -108,8 +112,11 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
                 yield f"line {number}", row if isinstance(row, dict) else {}
         return
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    for row in reader:
-        yield f"line {reader.line_num}", row
+    try:
+        for row in reader:
+            yield f"line {reader.line_num}", {} if None in row.values() else row  # a row that is too short tells nothing
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; expected {EXPECTED}") from None
 
 
 def _problem(row: dict, transcripts: Sequence[Transcript], places: Mapping[str, int]) -> str | None:

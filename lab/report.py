@@ -76,7 +76,7 @@ def _inline(text: str) -> str:
 def _title(manifest: Mapping) -> str:
     counts = manifest.get("counts", {})
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
-    told = [f"Run `{manifest['run_id']}`: **{escape(manifest.get('status'))}**"]
+    told = [f"Run {escape(manifest['run_id'])}: **{escape(manifest.get('status'))}**"]
     if manifest.get("reason"):
         told.append(escape(manifest["reason"]))
     told.append(f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations"
@@ -111,12 +111,12 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
             f"- {len(components)} connected components, the largest of {max(components)} lines and facts"]
     if facts:
         (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
-        told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({seat}), {times}×")
+        told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({escape(seat)}), {times}×")
     lived = [(edge["turn"] - edge["against_turn"], source) for source, _, edge in edges if edge["against_turn"] is not None]
     if lived:
         span, (_, conversation, turn) = max(lived, key=lambda found: (found[0], [-number for number in found[1][1:]]))
         told.append(f"- longest-lived: \\#{conversation} t{turn} contradicts what the same speaker said {span} turns before")
-    rows = [[f"\\#{source[1]} t{source[2]}", f"{found.nodes[source]['seat']} {escape(found.nodes[source]['persona'])}",
+    rows = [[f"\\#{source[1]} t{source[2]}", f"{escape(found.nodes[source]['seat'])} {escape(found.nodes[source]['persona'])}",
              _target(found, target), escape(edge["judge"]), quote(found.nodes[source]["text"], edge["span"])]
             for source, target, edge in edges[:EXAMPLES]]
     shown = f"{EXAMPLES} of {len(edges)}, facts first:" if len(edges) > EXAMPLES else "All of them:"
@@ -143,7 +143,7 @@ def _by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> str:
     rows = drift_by_node(turns, judgements)
     if rows.is_empty():
         return ""
-    cells = [[escape(row["node"]), row["seat"], escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
+    cells = [[escape(row["node"]), escape(row["seat"]), escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
              for row in rows.iter_rows(named=True)]
     return "## Drift by node\n\nShare of the lines said at a node that contradict the speaker's persona.\n\n" \
         + table(["node", "seat", "judge", "inconsistency", "n"], cells)

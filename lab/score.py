@@ -7,6 +7,7 @@ through all transcripts; a run that comes first keeps its numbers, seed and sett
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,7 +119,7 @@ def _task(args: argparse.Namespace) -> Task:
     from lab.labels import attach
     from lab.transcripts import read
 
-    paths = [one for one in args.transcripts if "=" not in one or Path(one).exists()]
+    paths = [one for one in args.transcripts if "=" not in one or os.path.exists(one)]
     if not paths:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
     _check_outputs(args)

@@ -194,14 +194,17 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
     from metrics.statistics import clustered_mean
 
     planted = {one.number: one for one in doses[-1]}
-    rows = [row for row in judged(doses[-1]) if row.against == "persona" and row.verdict is not None]
+    told = [row for row in judged(doses[-1]) if row.against == "persona"]
+    rows = [row for row in told if row.verdict is not None]
     labels = [row.turn in planted[row.conversation].planted for row in rows]
     quality = calibration([row.p_inconsistent for row in rows], [row.verdict for row in rows], labels, [row.conversation for row in rows], **how)
     lags = [(one.number, _lag(one, judged([one]))) for dialogues in doses for one in dialogues if one.planted]
     caught = [(number, lag) for number, lag in lags if lag is not None]
     lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
     by_wording = _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted, how) if kind in WORDINGS else {}
-    precision, recall = (replace(quality[name], n=n) for name, n in (("precision", sum(row.verdict for row in rows)), ("recall", sum(labels))))
+    precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
+    aimed = [row for row in told if row.turn in planted[row.conversation].planted]  # what could not be scored was not found
+    recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
     return Detection(judge, kind, kind in SEES[judge], quality["auroc"], precision, recall, lag, len(lags) - len(caught), by_wording)
 
 
@@ -218,7 +221,7 @@ def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dic
 
 def _lag(dialogue: Dialogue, rows: list[Judgement]) -> float | None:
     onset = min(dialogue.planted)
-    caught = [row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn >= onset]
+    caught = [row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn in dialogue.planted]
     return float(min(caught)) if caught else None
 
 

@@ -166,6 +166,8 @@ def _json(text: str) -> object:
         return ValueError(f"is no JSON ({error.msg} at {at}); expected {FORMS}")
     except RecursionError:
         return ValueError(f"is JSON nested too deep; expected {FORMS}")
+    except ValueError:  # a number of thousands of digits
+        return ValueError(f"holds a number that is too long; expected {FORMS}")
 
 
 # -- records -------------------------------------------------------------------------------------------------------------------
@@ -236,6 +238,7 @@ def _transcript(record: object, number: int) -> tuple[str, Transcript]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"] if part != "str" and "[" not in str(part))  # a union's branch is no key
+        key = key if key.isprintable() else repr(key)
         raise ValueError(f"{key} is missing" if first["type"] == "missing" else f"{key}: {first['msg']}") from None
     raise ValueError(f"is no conversation; expected {FORMS}")
 
@@ -317,7 +320,7 @@ def _name(given: str | int | None) -> str | None:
 def _run(path: Path) -> Source:
     """A run's conversations with the personas that its scenario casts. ValueError where they are not those that played."""
     manifest, events = read_manifest(path), read_events(path)
-    if "scored" in manifest:
+    if manifest.get("scored"):
         origin = ", ".join(manifest["scored"]["transcripts"])
         raise ValueError(f"{path} was scored and not played; expected what it was scored from: {origin}")
     scenario = load_scenario(path / "scenario.yaml")

@@ -39,7 +39,7 @@ class Wired:
 
 def check(scenario: Scenario) -> None:
     """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected."""
-    from agents import endpoint, models
+    from agents import embedder, endpoint, models
 
     for spec in _model_seats(scenario):
         if spec.endpoint:
@@ -50,6 +50,8 @@ def check(scenario: Scenario) -> None:
             if spec.adapter:
                 models.check_adapter(spec.adapter)
     check_judges(scenario.measure)
+    if TRIPWIRES in scenario.measure.metrics and REFERENCE in engine_names(scenario):
+        embedder.folder(embedder.MINILM)
 
 
 def engine_names(scenario: Scenario) -> set[str]:
@@ -155,10 +157,9 @@ def check_judges(measure: Measure) -> None:
     from agents import cross_encoder, embedder, endpoint, models
 
     names, nli, llm = measure.judges(), measure.nli, measure.llm
-    wired = TRIPWIRES in measure.metrics
-    if "likelihood" in names or wired:
+    if "likelihood" in names:
         models.check(REFERENCE)
-    if names & {"likelihood", "nli"} or measure.pairs == RETRIEVED or wired:
+    if names & {"likelihood", "nli"} or measure.pairs == RETRIEVED:
         embedder.folder(embedder.MINILM)
     if "nli" in names and nli.model != models.EMBEDDED:
         cross_encoder.check(nli.model)
@@ -170,14 +171,15 @@ def check_judges(measure: Measure) -> None:
 
 
 def judge_engines(measure: Measure) -> set[str]:
-    """The base models that the judges and the tripwires need an engine of."""
+    """The base models that the judges need an engine of."""
     names, llm = measure.judges(), measure.llm
-    return ({REFERENCE} if "likelihood" in names or TRIPWIRES in measure.metrics else set()) | {_base(llm.model) for name in names if name == "llm" and not llm.endpoint}
+    return ({REFERENCE} if "likelihood" in names else set()) | ({_base(llm.model)} if "llm" in names and not llm.endpoint else set())
 
 
 def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
-    """`embed` for relevance and `logprobs` for perplexity, under the model as it ships; nothing where no tripwire is measured."""
-    if TRIPWIRES not in measure.metrics:
+    """`embed` for relevance and `logprobs` for perplexity, under the embedded model; nothing where no tripwire is measured, or where
+    nothing else needs that model: a run without models stays one."""
+    if TRIPWIRES not in measure.metrics or REFERENCE not in engines:
         return {}
     from agents.embedder import Embedder
     from agents.reference import Reference

@@ -16,7 +16,8 @@ BINS = 10
 
 
 def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
-    """auroc, precision, recall, kappa and ece, each with n = the rows that it is over. `how`: see `metrics.statistics`."""
+    """auroc, precision, recall, kappa and ece, each with n = all rows (precision is over those called contradicting, recall over those
+    so labelled). `how`: see `metrics.statistics`."""
     p, verdict, labels = np.asarray(p, float), np.asarray(verdict, bool), np.asarray(labels, bool)
     if not len(p) == len(verdict) == len(labels) == len(clusters):
         raise ValueError(f"{len(p)} probabilities, {len(verdict)} verdicts, {len(labels)} labels, {len(clusters)} clusters: "

@@ -106,7 +106,7 @@ def test_lecture_of_a_speaker_who_has_to_ask_is_worse_than_a_question():
 def test_only_cards_that_speak_to_or_of_oneself_demand_asking():
     assert asks_of_partner(PUPIL.card) and asks_of_partner("You are calm. You ask one open question at a time.")
     assert not asks_of_partner(GRACE.card)
-    assert not asks_of_partner("Lexi encourages her children to ask questions. She faced many challenges.")
+    assert not asks_of_partner("Orla likes her pupils to ask questions. She has met many challenges.")
 
 
 def test_engaging_is_asking_and_speaking_of_oneself():

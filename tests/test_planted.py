@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from metrics.judges.ledger import Ledger
+from metrics.judges.ledger import Ledger, claims, contradicts_fact, slots_of
 from metrics.planted import ANY, DOSES, KINDS, SEAT, WORDINGS, clean, contradictions, pairs, plant, turns_frame
 from metrics.planted_words import CLAIMS, IMPLIED, PLAIN, SPOKEN
 from scenarios.personas import load_personas
 
 PEOPLE = load_personas(Path(__file__).parents[1] / "scenarios/personas/townsfolk.yaml")
 BASE = clean(PEOPLE, 6, 40, seed=1)
+GRACE = next(persona for persona in PEOPLE if persona.id == "grace")
 
 
 def changed(dialogue, base) -> set[int]:
@@ -84,7 +85,7 @@ def test_ledger_reads_plain_wordings_best_and_implied_ones_least():
                 if row.against == "persona":
                     read[planted.told[row.turn][0].wording].append(row.verdict)
     shares = {wording: sum(some) / len(some) for wording, some in read.items()}
-    assert shares[PLAIN] >= 0.95 > shares[SPOKEN] >= 0.7 > 0.3 > shares[IMPLIED], shares
+    assert shares[PLAIN] >= 0.95 > shares[SPOKEN] >= 0.5 > 0.2 > shares[IMPLIED], shares
     assert all(len(ways[PLAIN]) >= 2 and len(ways[SPOKEN]) >= 4 and len(ways[IMPLIED]) >= 2 for ways in CLAIMS.values())
 
 
@@ -108,3 +109,14 @@ def test_unknown_drift_and_too_few_people_are_refused():
         plant(BASE[0], "boredom", 0.1, PEOPLE, seed=1)
     with pytest.raises(ValueError, match="at least 3"):
         clean(PEOPLE[:2], 1, 4, seed=1)
+
+
+@pytest.mark.parametrize("line", [
+    "At 20, I moved to Paris.", "When I turned 18, I left home.", "I turned 30 in Rome.", "Here in Lisbon for the week, I feel fine.",
+    "My guitar teacher was strict.", "Our dog next door barks.", "I could eat lasagne every day.", "Give me pizza any day.",
+    "As a nurse, I would have quit.", "Being a nurse must be hard.", "I have worked as a nurse.", "My sister works here in Lisbon.",
+    "I learned the flute at school, but gave it up.", "I adopted a dog for my mother.", "I was a child in Rome for a while.",
+    "My childhood friends live in Oslo.", "I am in Paris now, for a wedding.",
+])
+def test_line_about_the_past_others_or_a_passing_thing_is_no_claim_about_now(line):
+    assert not any(contradicts_fact(claim, GRACE.fact(claim.slot)) for claim in claims(line, slots_of(GRACE)))
