@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +20,8 @@ Prompt = tuple[str, str]
 SYSTEMS_AT_ONCE = 16  # system texts kept open at a time
 TOP = 20  # most alternatives that servers tell of a token
 ENOUGH = 0.5  # of the first token's probability that the options must hold, else the model meant to say something else
+GIVE_UP = 16  # failures in a row after which a server is given up for a while
+PAUSE_S = 60.0  # that while
 MOST_TOKENS = 12  # of an answer in words
 LOGPROBS, CONSTRAINED, WORDS = range(3)  # how a server is asked, best first
 _CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")  # of the usual templates
@@ -63,13 +67,15 @@ class EngineChooser:
 
 class EndpointChooser:
     """Asks an OpenAI-compatible server: by the first token's alternatives where it tells them, else constrained to the options
-    where it knows how (vLLM), else in words, read strictly. What the server refuses is tried the next way, and remembered.
+    where it knows how (vLLM), else in words, read strictly. What the server refuses is tried the next way, and what works remembered.
 
-    Timeouts, 429 and 5xx are tried again by the client; what fails in the end is a reason, and the rest goes on.
+    Timeouts, 429 and 5xx are tried again by the client; what fails in the end is a reason, and the rest goes on. A server that fails
+    `GIVE_UP` times in a row is not asked for `pause_s` seconds; one question then tries it, once.
     """
 
-    def __init__(self, endpoint: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES) -> None:
-        self.model, self.client, self.way = model, client(endpoint, timeout_s, retries), LOGPROBS
+    def __init__(self, endpoint: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, pause_s: float = PAUSE_S) -> None:
+        self.model, self.client, self.way, self.pause_s = model, client(endpoint, timeout_s, retries), LOGPROBS, pause_s
+        self._lock, self._failures, self._again, self._why = threading.Lock(), 0, 0.0, ""
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[float] | str]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -78,27 +84,38 @@ class EndpointChooser:
     def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float] | str:
         from openai import APIError, BadRequestError, UnprocessableEntityError
 
-        way = self.way
-        while True:
+        with self._lock:
+            if given_up := self._failures >= GIVE_UP:
+                if time.monotonic() < self._again:
+                    return f"not asked, since the endpoint failed {self._failures} times in a row: {self._why}"
+                self._again = time.monotonic() + self.pause_s  # this question tries it, the others wait
+        server = self.client.with_options(max_retries=0) if given_up else self.client
+        refused = ""
+        for way in range(self.way, WORDS + 1):
             try:
-                choice = self._answer(prompt, options, way).choices[0]
+                choice = self._answer(server, prompt, options, way).choices[0]
                 told = first_token(choice, options) if way == LOGPROBS else spoken(choice.message.content or "", options)
             except (BadRequestError, UnprocessableEntityError) as error:
-                if way == WORDS:
-                    return f"the endpoint failed: {reason(error)}"
-                told = None
-            except (APIError, *NO_ANSWER) as error:
-                return f"the endpoint failed: {reason(error)}"
+                refused = reason(error)
+                continue
+            except (APIError, RecursionError, *NO_ANSWER) as error:  # the second: JSON nested without end
+                return self._failed(reason(error))
             if told is not None:
+                with self._lock:
+                    self.way, self._failures = max(self.way, way), 0
                 return told
-            way += 1
-            self.way = max(self.way, way)
+        return f"the endpoint failed: {refused}"
 
-    def _answer(self, prompt: Prompt, options: Sequence[str], way: int):
+    def _failed(self, why: str) -> str:
+        with self._lock:
+            self._failures, self._again, self._why = self._failures + 1, time.monotonic() + self.pause_s, why
+        return f"the endpoint failed: {why}"
+
+    def _answer(self, server, prompt: Prompt, options: Sequence[str], way: int):
         system, user = (_CONTROL.sub(" ", text) for text in prompt)
         extra = {"structured_outputs": {"choice": list(options)}, "guided_choice": list(options)} if way == CONSTRAINED else None
         more = {"logprobs": True, "top_logprobs": TOP, "max_tokens": 1} if way == LOGPROBS else {"max_tokens": MOST_TOKENS}
-        return self.client.chat.completions.create(
+        return server.chat.completions.create(
             model=self.model, messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
             temperature=0, seed=0, extra_body=extra, **more)
 

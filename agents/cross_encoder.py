@@ -44,7 +44,8 @@ class CrossEncoder:
         self.columns, folder = check(name), local_folder(name)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype="float32")
+            model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, trust_remote_code=False,
+                                                                       dtype="float32")
         except (OSError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             told = (str(error).strip() or "no message").splitlines()[0][:200]
             raise ValueError(f"model {name!r} could not be loaded ({type(error).__name__}: {told}); expected a sequence classifier that "

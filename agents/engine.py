@@ -201,7 +201,8 @@ class LocalEngine:
             self._usage.generated += len(going)
             going = still
         watched = [self.probe.finish(id(branch)) if self.probe else {} for branch in branches]
-        return [Sample(tuple(ids), tuple(logprobs), why, projections=seen) for (ids, logprobs), why, seen in zip(out, stopped, watched, strict=True)]
+        return [Sample(tuple(ids), tuple(logprobs), why, projections=seen)
+                for (ids, logprobs), why, seen in zip(out, stopped, watched, strict=True)]
 
     def _step(self, branches: list[Branch]) -> torch.Tensor:
         """Read the last token of each branch; logits of what follows: (B, V)."""

@@ -32,8 +32,8 @@ AFTER = (", and I love it", ", you know", ", of course", " these days", ", what 
          ", and that will never change", ", so I know what I am talking about", ", to be honest")
 WISHES = ("I wish I could say that {}", "Imagine that {}", "You said that {}", "Some people think that {}", "If only it were true that {}")
 SOMEONE = ("My sister", "My neighbour", "My best friend", "My uncle", "My boss", "A friend of mine", "Your brother")
-CONTRACTED = (("I am not", "I'm not"), ("do not", "don't"), ("did not", "didn't"), ("is not", "isn't"), ("I am", "I'm"), ("I have been", "I've been"),
-              ("cannot", "can't"), ("are not", "aren't"), ("I would", "I'd"), ("that is", "that's"))
+CONTRACTED = (("I am not", "I'm not"), ("do not", "don't"), ("did not", "didn't"), ("is not", "isn't"), ("I am", "I'm"),
+              ("I have been", "I've been"), ("cannot", "can't"), ("are not", "aren't"), ("I would", "I'd"), ("that is", "that's"))
 PAST = {"grew", "was", "were", "turned", "went", "spent", "adopted", "studied", "majored", "read", "got", "graduated", "came", "opened"}
 VERBS = re.compile(r"\b(am|is|are|was|live|work|reside|grew|come|hail|spent|went|earn|make|have|own|keep|share|adopted|call|calls|go|play|"
                    r"love|like|enjoy|practise|practice|turned)\b")
@@ -80,8 +80,8 @@ def corpora() -> dict[str, Corpus]:
     """What to train on ("train"), the values kept from it ("values"), the slots and opposites kept from it ("slots")."""
     own = yaml.safe_load((FOLDER / "nli_slots.yaml").read_text())
     told = {slot: Ways(slot, _wordings(spec.patterns + [spec.claim]), tuple(spec.values), ()) for slot, spec in load_slots(SLOTS).items()}
-    slots = [Ways(name, (*spec.get("claims", told.get(name, NOTHING).claims), *spec.get("more", ())), tuple(spec.get("values") or told[name].values),
-                  tuple(spec["asides"])) for name, spec in own["slots"].items()]
+    slots = [Ways(name, (*spec.get("claims", told.get(name, NOTHING).claims), *spec.get("more", ())),
+                  tuple(spec.get("values") or told[name].values), tuple(spec["asides"])) for name, spec in own["slots"].items()]
     opposites = {name: tuple(map(tuple, sides)) for name, sides in own["opposites"].items()}
     held, rest = set(own["held_out"]), (tuple(own["small_talk"]), tuple(own["values"]), tuple(map(frozenset, own["touching"])))
     known = [slot for slot in slots if slot.id not in held]

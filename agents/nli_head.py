@@ -69,9 +69,9 @@ def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
     found: list[Tensor] = [torch.empty(0)] * len(texts)
     for start in range(0, len(order), AT_ONCE):
         places = order[start : start + AT_ONCE]
-        read = tokenizer([texts[place] for place in places], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(device)
+        read = tokenizer([texts[place] for place in places], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
         with torch.inference_mode():
-            layers = model(**read, output_hidden_states=True).hidden_states
+            layers = model(**read.to(device), output_hidden_states=True).hidden_states
         joined = torch.cat([layers[layer] for layer in LAYERS], 2).to(torch.float16).cpu()
         for place, row, length in zip(places, joined, read["attention_mask"].sum(1).tolist(), strict=True):
             found[place] = row[:length].clone()

@@ -80,7 +80,7 @@ def _read(pairs: Sequence[Example]) -> dict[str, torch.Tensor]:
 
 
 def _logits(head: Head, pairs: Sequence[Example], read: dict[str, torch.Tensor]) -> torch.Tensor:
-    (a, a_mask), (b, b_mask) = (padded([read[text] for text in texts]) for texts in zip(*((p.premise, p.hypothesis) for p in pairs), strict=True))
+    (a, a_mask), (b, b_mask) = (padded([read[getattr(pair, part)] for pair in pairs]) for part in ("premise", "hypothesis"))
     return head(head.read(a), a_mask, head.read(b), b_mask)
 
 

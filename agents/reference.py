@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from agents.protocol import Engine
 
 HEARD = "Tell me something."  # what every line is read as an answer to, so that only the card differs
-KEPT = 128  # cards whose branches stay open
+KEPT = 1 << 14  # tokens of cards that stay read, about half a GiB of keys and values of the embedded model
 AT_ONCE = 32  # cards read together: as long as one of them stays open, so does the memory of all
 
 
@@ -17,7 +17,7 @@ class Reference:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._branches: OrderedDict[str, int] = OrderedDict()
+        self._open: OrderedDict[str, tuple[int, int]] = OrderedDict()  # card -> its branch and tokens
 
     def logprobs(self, cards: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
         """Per pair: natural-log probability of every token of the text, said under the card; none where both are longer than the
@@ -30,7 +30,7 @@ class Reference:
                 by_card.setdefault(card, []).append(i)
         order = list(by_card)
         for some in (order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)):
-            scores = self.engine.score(self._open(some, prompts), [[((), ids[i]) for i in by_card[card]] for card in some])
+            scores = self.engine.score(self._branches(some, prompts), [[((), ids[i]) for i in by_card[card]] for card in some])
             for card, by_text in zip(some, scores, strict=True):
                 for i, logprobs in zip(by_card[card], by_text, strict=True):
                     found[i] = logprobs
@@ -42,13 +42,15 @@ class Reference:
         texts = [form.opening + form.words(card) + form.after_system + HEARD + form.before_said for card in cards]
         return dict(zip(cards, self.engine.encode(texts), strict=True))
 
-    def _open(self, cards: Sequence[str], prompts: dict[str, list[int]]) -> list[int]:
-        if new := [card for card in cards if card not in self._branches]:
-            self._branches.update(zip(new, self.engine.open([prompts[card] for card in new]), strict=True))
+    def _branches(self, cards: Sequence[str], prompts: dict[str, list[int]]) -> list[int]:
+        if new := [card for card in cards if card not in self._open]:
+            opened = self.engine.open([prompts[card] for card in new])
+            self._open.update({card: (branch, len(prompts[card])) for card, branch in zip(new, opened, strict=True)})
         for card in cards:
-            self._branches.move_to_end(card)
-        return [self._branches[card] for card in cards]
+            self._open.move_to_end(card)
+        return [self._open[card][0] for card in cards]
 
     def _forget(self) -> None:
-        while len(self._branches) > KEPT:
-            self.engine.drop([self._branches.popitem(last=False)[1]])
+        """Drops the cards that were asked about longest ago."""
+        while sum(tokens for _, tokens in self._open.values()) > KEPT:
+            self.engine.drop([self._open.popitem(last=False)[1][0]])

@@ -5,9 +5,11 @@ under other cards, in answer to the same words (Chen et al., Persona Vectors, ar
 decoder layers keep the state that each new token is sampled from, so watching costs no forward pass; a projection is linear, so
 a line's mean state gives its mean projection.
 
-Differs from the paper: the contrast is with other people's cards rather than with an instruction to be otherwise, and a projection is
-given on the scale of the contrast: 0 as lines under other cards project, 1 as lines under the persona's own do, both of lines that the
-direction was not made of. The directions are the bare model's, also where a seat wears an adapter: its shift is what is looked for.
+Differs from the paper: the contrast is with other people's cards rather than with an instruction to be otherwise; the difference is
+divided by the covariance within cards (Fisher's discriminant, shrunken), since a few lines differ more in what they are about than in
+whose they are; and a projection is given on the scale of the contrast: 0 as lines under other cards project, 1 as lines under the
+persona's own do, both of lines that the direction was not made of. The directions are the bare model's, also where a seat wears an
+adapter: its shift is what is looked for.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ import torch
 from agents.protocol import Sampling
 from scenarios.records import derive_seed
 
-DEPTHS = (1 / 3, 1 / 2, 2 / 3)  # of the layers watched
+DEPTHS = (1 / 2, 2 / 3, 5 / 6)  # of the layers watched
+FOLDS = 4  # of the lines, for the scale
+SHRINKAGE = 0.3  # of the covariance within cards, towards the same variance in every direction
+TAKES = 2  # lines in answer to each thing heard
 NEUTRAL, NEUTRAL_CARD = "(nobody)", "You are a person in a conversation."
 OPENERS = ("Hello! Who am I talking to?", "Tell me about yourself.", "How was your day?", "What are you doing this weekend?",
            "What do you care about?", "Tell me a story from your life.", "What do people say about you?", "What should we talk about?")
@@ -34,7 +39,7 @@ LINE = Sampling(seed=0, max_tokens=24, sentences=2)
 class Direction:
     """A persona's direction at the watched layers."""
 
-    vector: np.ndarray  # (layers, width) float32, unit length at each layer
+    vector: np.ndarray  # (layers, width) float32, in standard deviations of lines under one card
     other: np.ndarray  # (layers,) mean projection of lines under other cards
     own: np.ndarray  # (layers,) of lines under the persona's own
 
@@ -47,17 +52,44 @@ class Direction:
 def contrast(states: Mapping[str, np.ndarray]) -> dict[str, Direction]:
     """Directions of each card's lines against those of all others, cards counted alike. `states`: card -> (lines, layers, width).
 
-    Every second line makes the vector, the rest its scale. ValueError for fewer than two cards or two lines.
+    Line number i of every card answers the same words. The scale is that of lines left out, a quarter at a time.
+    ValueError for fewer than two cards or four lines.
     """
-    if len(states) < 2 or any(len(some) < 2 for some in states.values()):
-        raise ValueError(f"{len(states)} cards with {[len(some) for some in states.values()]} lines: expected two or more of both")
-    made, scale = ({name: some[first::2].mean(0) for name, some in states.items()} for first in (0, 1))
+    if len(states) < 2 or any(len(some) < FOLDS for some in states.values()):
+        raise ValueError(f"{len(states)} cards with {[len(some) for some in states.values()]} lines: expected two cards and "
+                         f"{FOLDS} lines of each, or more")
+    vectors = _vectors(states)
+    gaps = {name: [] for name in states}
+    for fold in range(FOLDS):
+        left_out = {name: some[fold::FOLDS] for name, some in states.items()}
+        for name, vector in _vectors({name: np.delete(some, np.s_[fold::FOLDS], 0) for name, some in states.items()}).items():
+            own, others = _means(left_out, name)
+            gaps[name].append((vector * (own - others)).sum(-1))
+    found = {}
+    for name, vector in vectors.items():
+        middle, gap = (vector * sum(_means(states, name)) / 2).sum(-1), np.mean(gaps[name], axis=0)
+        found[name] = Direction(vector.astype(np.float32), middle - gap / 2, middle + gap / 2)
+    return found
+
+
+def _means(states: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean state of the card's lines, and of the other cards' means: each (layers, width)."""
+    return states[name].mean(0), np.mean([some.mean(0) for other, some in states.items() if other != name], axis=0)
+
+
+def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each card's discriminant (layers, width): the difference of means over the shrunken covariance within cards, in its standard
+    deviations, so that layers count by how well they tell."""
+    within = np.concatenate([some - some.mean(0) for some in states.values()]).astype(float).swapaxes(0, 1)  # (layers, lines, width)
+    covariance = within.swapaxes(1, 2) @ within / within.shape[1]
+    size = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / within.shape[2]
+    covariance += (SHRINKAGE * size + 1e-12) * np.eye(within.shape[2])
     found = {}
     for name in states:
-        vector = made[name] - np.mean([mean for other, mean in made.items() if other != name], axis=0)
-        vector = (vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
-        away = np.mean([mean for other, mean in scale.items() if other != name], axis=0)
-        found[name] = Direction(vector, *((vector * mean).sum(-1) for mean in (away, scale[name])))
+        own, others = _means(states, name)
+        vector = np.linalg.solve(covariance, (own - others)[..., None].astype(float))[..., 0]
+        spread = np.sqrt(np.einsum("lw,lwv,lv->l", vector, covariance, vector))
+        found[name] = vector / np.maximum(spread, 1e-12)[:, None]
     return found
 
 
@@ -120,7 +152,7 @@ class Probe:
 def watch(engine, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> Probe:
     """A probe on the engine's model that knows the direction of each card, by name. `heard`: what the contrasted lines answer.
 
-    Takes (cards + 1) * len(heard) short lines. ValueError for fewer than two things heard.
+    Takes 2 * (cards + 1) * len(heard) short lines. ValueError for fewer than two things heard.
     """
     probe = engine.probe = Probe(engine.model)
     states = {}
@@ -140,7 +172,7 @@ def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
     beginning, *rest = engine.encode(texts)
     first = engine.open([beginning])
     engine.score(first, [[]])  # reads it, so that its copies need not
-    branches = engine.fork(first * len(heard))
-    engine.extend(branches, rest)
-    engine.generate(branches, [replace(LINE, seed=derive_seed(seed, "direction", number)) for number in range(len(heard))])
+    branches = engine.fork(first * len(rest) * TAKES)
+    engine.extend(branches, rest * TAKES)
+    engine.generate(branches, [replace(LINE, seed=derive_seed(seed, "direction", number)) for number in range(len(branches))])
     engine.drop([*first, *branches])

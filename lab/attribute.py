@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 RESULT = "attribution.json"
+PLAYED = {"AA": "both seats as stored", "AB": "the assistant's settings new", "BA": "the user's settings new",
+          "BB": "both seats' settings new"}
+NOTE = ("Positive: the new settings bring more lines that contradict their speaker. user, assistant: what that seat's new settings add, "
+        "averaged over the other seat's; interaction: what both add beyond the sum. n: conversations. In the columns of the arms (A as "
+        "stored, B new; the user's first): inconsistency from turn {turn} on, and the lines scored.")
 EXAMPLES = """examples:
   python -m lab.attribute runs/20260101T120000Z-long_dialogue-1a2b --turn 10 seats.user.temperature=1.2
   python -m lab.attribute RUN --turn 10 seats.user.adapter=runs/trained/checkpoints/step-000100 seats.assistant.instruction='Be brief.'
@@ -65,6 +70,9 @@ def _run(args: argparse.Namespace) -> int:
     paths: dict[str, Path] = {}  # by digest: arms that are the same scenario are played once
     for arm, scenario in arms.items():
         if scenario.digest() not in paths:
+            if args.display != "none":
+                alike = " and ".join(other for other in arms if arms[other].digest() == scenario.digest())
+                print(f"arm {alike}: {PLAYED[arm]}", flush=True)
             path, code = _arm(args, out, scenario, begun[arm])
             if code:
                 return code
@@ -81,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
     found |= {"judge": how.judge[0], "turn": args.turn, "overrides": args.overrides, "run": str(args.run),
               "arms": {arm: path.name for arm, path in folders.items()}, "rows": rows}
     replace(out / RESULT, dumps(found, indent=2) + b"\n")
-    _tell(rows, out / RESULT)
+    _tell(rows, args.turn, out / RESULT)
     return 0
 
 
@@ -94,16 +102,25 @@ def _arm(args: argparse.Namespace, out: Path, scenario: Scenario, begun: list[di
         return store.path, play(args, scenario, store)
 
 
-def _tell(rows: list[dict], path: Path) -> None:
+def _tell(rows: list[dict], turn: int, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from lab.attribution import ARMS
+    from lab.compare_tables import FEW, PIPED_WIDTH, TOO_FEW
+
     console = Console(markup=False, highlight=False)
-    shown = Table("judge", "lines of", "effect of", "inconsistency added [interval]", "n", box=None, header_style="dim", pad_edge=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    shown = Table("judge", "lines of", "effect of", "inconsistency added [interval]", "n", *ARMS, box=None, header_style="dim",
+                  pad_edge=False)
     for row in rows:
-        value = f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if row["n"] > 1 else f"{row['value']:+.3f}" if row["n"] else "–"
-        shown.add_row(row["judge"], row["lines"], row["effect"], value, str(row["n"]))
+        interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["n"] > 1 else ""
+        arms = (f"{row['inconsistency'][arm]:.3f} ({row['scored'][arm]})" if row["n"] else "–" for arm in ARMS)
+        value = f"{row['value']:+.3f}{interval}" if row["n"] else "–"
+        shown.add_row(row["judge"], row["lines"], row["effect"], value, str(row["n"]), *arms)
     console.print(shown)
+    console.print(NOTE.format(turn=turn) + (f" {TOO_FEW}" if max(row["n"] for row in rows) < FEW else ""), style="dim")
     console.print(str(path), soft_wrap=True)
 
 

@@ -63,7 +63,8 @@ def _reached(events: Sequence[dict], turn: int) -> set[int]:
 def attribute(run: str | Path, judgements: Mapping[str, pl.DataFrame], turn: int, *, confidence: float, resamples: int,
               seed: int) -> list[dict]:
     """Rows {judge, lines ("both", "user" or "assistant": whose lines are scored), effect ("user", "assistant", "interaction"), value,
-    low, high, n (conversations), inconsistency by arm}; positive: the new settings bring more of it. `judgements` by arm."""
+    low, high, n (conversations), inconsistency by arm, scored (lines) by arm}; positive: the new settings bring more of it. `judgements`
+    by arm."""
     from metrics.comparison import factorial
     from metrics.reductions import of_metric
     from metrics.sums import mean
@@ -79,8 +80,9 @@ def attribute(run: str | Path, judgements: Mapping[str, pl.DataFrame], turn: int
                           for arm, part in scored.items()})
             found = factorial(sums, mean, confidence=confidence, resamples=resamples, seed=derive_seed(seed, "attribution", judge, lines))
             by_arm = {arm: float(mean(part.sum(0, keepdims=True))[0, 0]) for arm, part in sums.items()}
+            scored_lines = {arm: int(part[:, 1].sum()) for arm, part in sums.items()}
             rows += [{"judge": judge, "lines": lines, "effect": names[name], "value": effect.value, "low": effect.low, "high": effect.high,
-                      "n": effect.n, "inconsistency": by_arm} for name, effect in found.items()]
+                      "n": effect.n, "inconsistency": by_arm, "scored": scored_lines} for name, effect in found.items()]
     return rows
 
 

@@ -6,33 +6,23 @@ cancels. Where seeds or casts differ, the runs are compared as two groups, and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, isnan
 from pathlib import Path
 
 import polars as pl
+from pydantic import ValidationError
 
+from lab.compare_tables import markdown
 from lab.files import replace
-from lab.headline import MEASURES, MISSING
-from lab.report import escape, table
-from lab.store import read_events, read_frames, read_manifest, write_frame
+from lab.headline import MEASURES
+from lab.report import read_run
+from lab.store import write_frame
 from scenarios.reading import parse
 from scenarios.records import SEATS, derive_seed
 from scenarios.schema import Measure, difference
 
-CHANGE = "B − A [interval]"
-HEADER = ("measure", "judge", "seat", "A", "B", CHANGE, "n", "detectable")
-LIVES_HEADER = ("judge", "seat", "lives A, contradicted", "lives B, contradicted", "median A", "median B", "mean lines A", "mean lines B",
-                CHANGE, "log-rank p")
 NEEDED = ("window", "confidence", "resamples")  # of how a run was measured
-PIPED_WIDTH = 160  # characters of the table where no terminal tells
-NOTE = ("`n` counts {n}. `detectable`: the smallest true difference that as many of them, spread as these are, would show with 80 % "
-        "power at p < .05; a smaller one that does not show is no evidence of none. Intervals ({confidence:.0%}) resample conversations; "
-        "bold where one excludes 0, as about {chance} of {rows} would by chance alone.")
-LIVES_NOTE = ("A life ends at a seat's first contradiction of its persona, counted in its own lines; one that never does is censored. "
-              "`mean lines` is the area under the curve as far as both runs' curves are known. The log-rank test takes the runs as "
-              "independent, so with paired seeds its p is too large rather than too small.")
+STRANGER = "unknown"  # the persona of whom a transcript does not tell
 
 
 @dataclass(frozen=True)
@@ -45,14 +35,7 @@ class Run:
     frames: dict[str, pl.DataFrame]
     finished: list[int]  # conversations that did not fail, by number
     cast: dict[int, tuple]  # conversation -> (seat, persona) pairs
-
-
-@dataclass(frozen=True)
-class Row:
-    """Cells of a table; `clear` where the interval of the difference excludes 0."""
-
-    cells: tuple[str, ...]
-    clear: bool
+    scored: str | None  # digest of the transcripts, where the lines were not played but only scored
 
 
 @dataclass(frozen=True)
@@ -66,6 +49,7 @@ class Comparison:
     changed: list[str]  # what the scenarios say differently
     rows: list[dict]
     lives: list[dict]
+    sides: tuple[list[int], list[int]]  # the conversations that were compared
 
 
 def write_comparison(first: str | Path, second: str | Path, out: str | Path | None = None) -> tuple[Comparison, Path]:
@@ -82,25 +66,36 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path | No
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} cannot be made ({error.strerror}); expected a folder that can be written (--out)") from None
-    plots = save(draw(found.rows, {"A": found.a.frames, "B": found.b.frames}), folder / "plots")
+    shown = {name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
+             for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)}
+    plots = save(draw(found.rows, shown), folder / "plots")
     write_frame(folder / "comparison.parquet", pl.DataFrame(found.rows, infer_schema_length=None))
     replace(folder / "comparison.md", markdown(found, [plot.name for plot in plots]).encode("utf-8", "replace"))
     return found, folder / "comparison.md"
 
 
 def read(path: str | Path) -> Run:
-    """A run's folder as a side of a comparison. Raises ValueError where it is none or was never measured."""
+    """A run's folder, or one that lab.score made, as a side of a comparison. Raises ValueError where it is none or was never measured."""
     path = Path(path)
-    manifest, frames = read_manifest(path), read_frames(path)
+    manifest, events, frames = read_run(path)
     if frames["metrics"].is_empty():
-        raise ValueError(f"{path} holds no metrics (it {manifest.get('status')}); expected a run that was played and measured")
+        raise ValueError(f"{path} holds no metrics (it is {manifest.get('status')}); expected a run that was played and measured")
     scenario = (path / "scenario.yaml").read_text(encoding="utf-8")
     told = parse(scenario, str(path / "scenario.yaml")).data
-    measure = Measure.model_validate({key: value for key, value in (told.get("measure") or {}).items() if key in NEEDED})
-    failed = {event["conversation"] for event in read_events(path) if event["event"] == "conversation" and event["status"] == "failed"}
+    failed = {event["conversation"] for event in events if event["event"] == "conversation" and event["status"] == "failed"}
     seats = frames["turns"].select("conversation", "seat", "persona").unique().sort("conversation", "seat")
     cast = {c: tuple(part.select("seat", "persona").rows()) for (c,), part in seats.partition_by("conversation", as_dict=True).items()}
-    return Run(path, manifest["run_id"], manifest.get("seed"), scenario, measure, frames, sorted(set(cast) - failed), cast)
+    return Run(path, manifest["run_id"], manifest.get("seed"), scenario, _measure(told.get("scored", told), path), frames,
+               sorted(set(cast) - failed), cast, manifest.get("digest") if "scored" in told else None)
+
+
+def _measure(told: object, path: Path) -> Measure:
+    measure = told.get("measure", {}) if isinstance(told, dict) else None
+    try:
+        return Measure.model_validate({key: measure[key] for key in NEEDED if key in measure})
+    except (ValidationError, TypeError):
+        raise ValueError(f"{path / 'scenario.yaml'}: measure is {str(measure)[:100]!r}; expected {', '.join(NEEDED)} as the run was "
+                         "measured") from None
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -110,22 +105,25 @@ def compare(a: Run, b: Run) -> Comparison:
     if not rows:
         raise ValueError(f"{a.path} and {b.path} have no measure of the same judge and seat in common; expected runs of one scenario")
     lives = _lives(a, b, paired, sides)
-    return Comparison(a, b, paired, notes, difference(a.scenario, b.scenario), rows, lives)
+    return Comparison(a, b, paired, notes, difference(a.scenario, b.scenario), rows, lives, sides)
 
 
 def pairing(a: Run, b: Run) -> tuple[bool, list[str], tuple[list[int], list[int]]]:
     """Whether conversations are pairs, what to tell of it, and the conversations of both sides (the same ones if paired)."""
     common = sorted(set(a.finished) & set(b.finished))
     recast = [c for c in common if a.cast[c] != b.cast[c]]
+    strangers = [c for c in common if any(persona == STRANGER for _, persona in a.cast[c])] if a.scored != b.scored else []
     if a.seed is None or a.seed != b.seed:
         why = f"their seeds differ ({a.seed} and {b.seed})"
     elif recast:
         why = f"their casts differ (conversation {recast[0]}{f' and {len(recast) - 1} more' if recast[1:] else ''})"
+    elif strangers:
+        why = f"they are other transcripts, and nobody told who speaks in them (conversation {strangers[0]})"
     elif not common:
         why = "they have no conversation of one number in common"
     else:
         left = len(set(a.cast) | set(b.cast)) - len(common)
-        told = f"{len(common)} pairs of conversations of equal number, seed and cast"
+        told = f"{len(common)} pair{'s' * (len(common) > 1)} of conversations of equal number, seed and cast"
         return True, [f"{told}; {left} without a partner left out." if left else f"{told}."], (common, common)
     told = f"Not paired, since {why}: {len(a.finished)} conversations of A are compared with {len(b.finished)} of B as two groups."
     return False, [told], (a.finished, b.finished)
@@ -183,88 +181,3 @@ def _lives(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> 
                      "events": [int((~part["censored"]).sum()) for part in lives], "medians": medians, "horizon": horizon, "mean": mean,
                      "z": z, "p": p})
     return rows
-
-
-def markdown(found: Comparison, plots: Sequence[str] = ()) -> str:
-    """The comparison as Markdown."""
-    head = f"# {escape(found.a.run_id)} (A) and {escape(found.b.run_id)} (B)"
-    changed = "\n".join(f"- {escape(line)}" for line in found.changed) or "- nothing: the scenarios are the same"
-    parts = [head, " ".join(found.notes), "## What was changed\n\n" + changed,
-             "## Differences\n\n" + _table(HEADER, differences(found)), _note(found)]
-    if found.lives:
-        parts += ["## First contradiction\n\n" + _table(LIVES_HEADER, lives(found)), LIVES_NOTE]
-    parts += [f"![{Path(plot).stem}](plots/{plot})" for plot in plots]
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Row]) -> str:
-    place = header.index(CHANGE)
-    cells = [[escape(cell) for cell in row.cells] for row in rows]
-    return table(header, [[*some[:place], f"**{some[place]}**", *some[place + 1:]] if row.clear else some
-                          for some, row in zip(cells, rows, strict=True)])
-
-
-def tell(found: Comparison, path: Path) -> None:
-    """The same on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    console.print(f"A {found.a.run_id}\nB {found.b.run_id}\n{' '.join(found.notes)}")
-    for line in found.changed:
-        console.print(f"  {line}")
-    for header, rows in ((HEADER, differences(found)), (LIVES_HEADER, lives(found))):
-        shown = Table(*header, box=None, header_style="dim", pad_edge=False)
-        for row in rows:
-            shown.add_row(*(Text(cell, "bold" if row.clear and name == CHANGE else "")
-                            for name, cell in zip(header, row.cells, strict=True)))
-        if rows:
-            console.print(shown, "")
-    console.print(_note(found).replace("`", ""), style="dim")
-    console.print(str(path), soft_wrap=True)
-
-
-def differences(found: Comparison) -> list[Row]:
-    """Rows under HEADER."""
-    from metrics.contradictions import PER_CONVERSATION
-
-    rows = []
-    for row in found.rows:
-        digits = 4 if row["metric"].endswith("_slope") else 3
-        label = MEASURES[row["metric"]].label if row["metric"] in MEASURES else row["metric"].replace("_", " ")
-        label += ", a conversation" if row["metric"] in PER_CONVERSATION else ""
-        cells = (label, row["judge"] or MISSING, row["seat"], _number(row["a"], digits), _number(row["b"], digits),
-                 _change(row["value"], row["low"], row["high"], digits), str(row["n"]), _number(row["detectable"], digits))
-        rows.append(Row(cells, row["low"] > 0 or row["high"] < 0))
-    return rows
-
-
-def lives(found: Comparison) -> list[Row]:
-    """Rows under LIVES_HEADER."""
-    rows = []
-    for row in found.lives:
-        mean = row["mean"]
-        cells = (row["judge"] or MISSING, row["seat"], *(f"{n}, {events}" for n, events in zip(row["lives"], row["events"], strict=True)),
-                 *(_number(median.value, 0) if isfinite(median.value) else "not reached" for median in row["medians"]),
-                 _number(mean.a, 2), _number(mean.b, 2), _change(mean.value, mean.low, mean.high, 2), _number(row["p"], 3))
-        rows.append(Row(cells, mean.low > 0 or mean.high < 0))
-    return rows
-
-
-def _note(found: Comparison) -> str:
-    n = "pairs of conversations with something scored on both sides" if found.paired else "the conversations of both runs"
-    confidence, rows = found.b.measure.confidence, len(found.rows)
-    return NOTE.format(n=n, confidence=confidence, chance=max(1, round(rows * (1 - confidence))), rows=rows)
-
-
-def _number(value: float, digits: int, sign: str = "") -> str:
-    return MISSING if isnan(value) else f"{value:{sign}.{digits}f}"
-
-
-def _change(value: float, low: float, high: float, digits: int) -> str:
-    """`+0.120 [+0.010, +0.230]`, or the value alone where there is no interval."""
-    interval = "" if isnan(low) or isnan(high) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return _number(value, digits, "+") + interval

@@ -232,7 +232,8 @@ class Play:
         if self.embed is None:
             return
         new = [(d, line) for d in dialogues for line in d.lines[d.remembered:] if line.turn not in d.ready]
-        for (d, line), found in zip(new, retrieval.pieces([line.text for _, line in new], self.embed), strict=True):
+        for (d, line), found in zip(new, retrieval.pieces([line.text for _, line in new], self.embed,
+                                                               [d.cast[line.seat] for d, line in new]), strict=True):
             d.near = d.memory[line.seat].add(found)
         for d in dialogues:
             d.remembered = len(d.lines)

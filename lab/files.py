@@ -65,7 +65,6 @@ def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:
     if lines == 0:
         kept = f"no line was finished yet: {cure} and start again"
     else:
-        kept = f"the {'' if lines is None else f'{lines} '}finished lines are kept: {cure} and go on with " \
-               f"`python -m lab.run --resume {path.parent}`"
+        kept = f"the {'' if lines is None else f'{lines} '}finished lines are kept: {cure} and go on with --resume {path.parent}"
     return StoreError(f"cannot write {path.name} in {path.parent}: {error.strerror or error} "
                       f"({free / 1e6:,.1f} MB free); {kept}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TextIO
@@ -20,13 +21,15 @@ from metrics.judges import Judge, Pair, judgement
 from scenarios.records import Judgement
 from scenarios.schema import Measure
 
-AT_ONCE = 8  # conversations judged before their judgements are stored
+LINES_AT_ONCE = 80  # about as many are judged before their judgements are stored
+TOLD_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 UNKNOWN = "nobody told who the speaker is"
 
 
-def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure, device: str, dtype: str, errors: TextIO) -> None:
+def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure, device: str, dtype: str, errors: TextIO,
+            ) -> dict[str, Callable]:
     """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few conversations at a time.
-    A bar goes to `errors` where that is a terminal."""
+    How far it is goes to `errors`. What the tripwires read with comes back."""
     needs = wiring.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
     with hosting(IN_PROCESS, len(needs), lambda detail: None) as make:
@@ -36,13 +39,25 @@ def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure
         store.append(_opening(store, transcripts, engines))
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
         wanted = [metric for metric, needing in NEEDED_BY.items() if needing & set(measure.metrics)]
-        with _progress(errors, len(transcripts)) as advance:
-            for start in range(0, len(transcripts), AT_ONCE):
-                some = transcripts[start : start + AT_ONCE]
+        with _progress(errors, sum(len(one.lines) for one in transcripts)) as advance:
+            for some in _portions(transcripts):
                 rows = judge_all(judges, [pair for one in some for pair in pairs(one, wanted, embed)])
                 _tell(store, some, rows)
-                advance(len(some))
+                advance(sum(len(one.lines) for one in some))
     store.append({"event": "phase", "phase": "measuring", "detail": ", ".join(measure.metrics)})
+    return wiring.wires(measure, engines, device)
+
+
+def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
+    """The conversations in order, a few at a time: those that begin within the same `LINES_AT_ONCE` lines."""
+    some: list[Transcript] = []
+    for one in transcripts:
+        some.append(one)
+        if sum(len(each.lines) for each in some) >= LINES_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]:
@@ -90,11 +105,21 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
 
 
 @contextlib.contextmanager
-def _progress(errors: TextIO, conversations: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; yields what is told how many conversations are done."""
-    console = Console(file=errors)
+def _progress(errors: TextIO, lines: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, elsewhere a sentence now and then; yields what is told how many more lines are judged."""
+    console, began, done = Console(file=errors), time.monotonic(), 0
     bar = Progress(TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True,
                    disable=not console.is_terminal)
+    task, told = bar.add_task("judging", total=lines), began
+
+    def advance(more: int) -> None:
+        nonlocal done, told
+        done += more
+        bar.advance(task, more)
+        now = time.monotonic()
+        if done == lines or (not console.is_terminal and now - told >= TOLD_EVERY_S):
+            told = now
+            console.print(f"{done} of {lines} lines judged in {now - began:.0f} s", highlight=False)
+
     with bar:
-        task = bar.add_task("judging", total=conversations)
-        yield lambda done: bar.advance(task, done)
+        yield advance

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +27,8 @@ WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 NAMES = {"auroc": "AUROC", "precision": "precision", "recall": "recall", "kappa": "Cohen's κ", "ece": "calibration error"}
 NOTE = ("Against labels: `value [low, high]`, intervals resample conversations. The calibration error has 10 bins of equal mass; that of a "
         "sample is too high rather than too low.")
+POWERED_NOTE = ("Both: the judge's mean put right by the labels. It holds however wrong the judge is, if the labelled lines were drawn at "
+                "random.")
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ class Powered:
         return 1 - (self.both.high - self.both.low) / width if width > 0 else NAN
 
     def plain(self) -> dict:
-        parts = {name: getattr(self, name) for name in ("judge", "labels", "both")}
-        return {name: {"value": one.value, "low": one.low, "high": one.high, "n": one.n} for name, one in parts.items()} | {"gain": self.gain}
+        return {name: asdict(getattr(self, name)) for name in ("judge", "labels", "both")} | {"gain": self.gain}
 
 
 # -- label files ---------------------------------------------------------------------------------------------------------------
@@ -79,7 +80,11 @@ def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
     transcripts give; an empty `contradicts` means that the person could not tell. ValueError names file, line and what was expected."""
     names = [one.name for one in transcripts if one.name is not None]
     places = {str(one.conversation): place for place, one in enumerate(transcripts)}
-    places |= {one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1}
+    named = {one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1}
+    if clash := next((name for name, place in named.items() if places.get(name, place) != place), None):
+        raise ValueError(f"{path}: {clash!r} is the number of one conversation and the name of another; expected names that are no such "
+                         "numbers")
+    places |= named
     found: list[dict] = [{} for _ in transcripts]
     for where, row in _rows(path):
         problem = _problem(row, transcripts, places)
@@ -96,7 +101,7 @@ def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    text = text_of(path)
+    text = text_of(path, EXPECTED)
     if text.lstrip().startswith("{"):
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
@@ -107,8 +112,11 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
                 yield f"line {number}", row if isinstance(row, dict) else {}
         return
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    for row in reader:
-        yield f"line {reader.line_num}", row
+    try:
+        for row in reader:
+            yield f"line {reader.line_num}", {} if None in row.values() else row  # a row that is too short tells nothing
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; expected {EXPECTED}") from None
 
 
 def _problem(row: dict, transcripts: Sequence[Transcript], places: Mapping[str, int]) -> str | None:
@@ -143,8 +151,9 @@ def calibrated(judgements: pl.DataFrame, transcripts: Sequence[Transcript], metr
     labels = label_frame(transcripts)
     found: dict[str, dict[str, Calibrated]] = {}
     for (judge,), rows in sorted(judgements.partition_by("judge", as_dict=True).items()):
-        found[judge] = {metric: _calibrated(of_metric(rows, metric), _of(labels, metric), {**how, "seed": derive_seed(how["seed"], judge, metric)})
-                        for metric in metrics}
+        for metric in metrics:
+            seeded = {**how, "seed": derive_seed(how["seed"], judge, metric)}
+            found.setdefault(judge, {})[metric] = _calibrated(of_metric(rows, metric), _of(labels, metric), seeded)
     return found
 
 
@@ -214,7 +223,7 @@ def powered_table(found: Mapping[str, Mapping[str, Powered]]) -> Table:
         table.add_column(column)
     for judge, by_seat in found.items():
         for seat, one in by_seat.items():
-            gain = MISSING if one.gain != one.gain else f"{one.gain:+.0%}"
+            gain = MISSING if one.gain != one.gain else f"{one.gain:+z.0%}"
             table.add_row(f"{judge}, {seat}", *(f"{cell(part)} n={part.n}" for part in (one.judge, one.labels, one.both)), gain)
     return table
 
@@ -223,4 +232,4 @@ def cell(interval: Interval) -> str:
     """`value [low, high]`; the interval is left out where there is none, `–` stands for a value there is not."""
     if interval.value != interval.value:
         return MISSING
-    return f"{interval.value:.2f}" + ("" if interval.low != interval.low else f" [{interval.low:.2f}, {interval.high:.2f}]")
+    return f"{interval.value:z.2f}" + ("" if interval.low != interval.low else f" [{interval.low:z.2f}, {interval.high:z.2f}]")

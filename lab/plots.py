@@ -97,7 +97,8 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
         for seat in SEATS:
             line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
             if not line.is_empty():
-                _curve(axis, line, "lines", "survival", seat, judge, STYLES[index % len(STYLES)], steps=True)
+                _curve(axis, line, "lines", "survival", f"{seat}, n={line['at_risk'][0]}", judge, STYLES[index % len(STYLES)], steps=True,
+                       colour=COLOURS[seat])
     axis.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
     axis.set(title="not contradicted so far", xlabel="own lines", ylabel="share of speakers", ylim=(-0.03, 1.03))
     axis.legend(frameon=False, fontsize=8)
@@ -142,7 +143,8 @@ def _survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
             for index, judge in enumerate(sorted(set(rows["judge"]))):
                 line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
                 if not line.is_empty():
-                    _curve(axis, line, "lines", "survival", name, judge, STYLES[index % len(STYLES)], steps=True, colour=colour)
+                    _curve(axis, line, "lines", "survival", f"{name}, n={line['at_risk'][0]}", judge, STYLES[index % len(STYLES)],
+                           steps=True, colour=colour)
         axis.set(title=f"{seat}: not contradicted so far", xlabel="own lines", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("share of speakers")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from agents.errors import first_line
 from lab.files import replace
 from lab.frames import spans
 from lab.headline import MISSING, coverage, drift_by_node, headline
@@ -23,8 +24,8 @@ from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradictions quoted
 QUOTE = 160  # characters of a line quoted around the words that contradict
-NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire past "
-        "its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
+NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire "
+        "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -32,13 +33,22 @@ def write_report(run_dir: str | Path) -> Path:
     from lab.plots import draw
 
     path = Path(run_dir)
-    manifest, events, frames = read_manifest(path), read_events(path), read_frames(path)
+    manifest, events, frames = read_run(path)
     declared = next((event for event in reversed(events) if event["event"] == "started"), {})
     plots = draw(frames, path / "plots")
     text = markdown(frames, manifest, spans=spans(events), nodes=declared.get("nodes", ()),
                     edges=declared.get("edges", ()), plots=[plot.name for plot in plots])
     replace(path / "report.md", text.encode("utf-8", "replace"))
     return path / "report.md"
+
+
+def read_run(path: Path) -> tuple[dict, list[dict], dict[str, pl.DataFrame]]:
+    """A run's manifest, events and frames. Raises ValueError where it is none, or is damaged."""
+    manifest, events = read_manifest(path), read_events(path)
+    try:
+        return manifest, events, read_frames(path)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none") from None
 
 
 def markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Mapping | None = None,
@@ -66,7 +76,7 @@ def _inline(text: str) -> str:
 def _title(manifest: Mapping) -> str:
     counts = manifest.get("counts", {})
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
-    told = [f"Run `{manifest['run_id']}`: **{escape(manifest.get('status'))}**"]
+    told = [f"Run {escape(manifest['run_id'])}: **{escape(manifest.get('status'))}**"]
     if manifest.get("reason"):
         told.append(escape(manifest["reason"]))
     told.append(f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations"
@@ -101,12 +111,12 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
             f"- {len(components)} connected components, the largest of {max(components)} lines and facts"]
     if facts:
         (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
-        told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({seat}), {times}×")
+        told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({escape(seat)}), {times}×")
     lived = [(edge["turn"] - edge["against_turn"], source) for source, _, edge in edges if edge["against_turn"] is not None]
     if lived:
         span, (_, conversation, turn) = max(lived, key=lambda found: (found[0], [-number for number in found[1][1:]]))
         told.append(f"- longest-lived: \\#{conversation} t{turn} contradicts what the same speaker said {span} turns before")
-    rows = [[f"\\#{source[1]} t{source[2]}", f"{found.nodes[source]['seat']} {escape(found.nodes[source]['persona'])}",
+    rows = [[f"\\#{source[1]} t{source[2]}", f"{escape(found.nodes[source]['seat'])} {escape(found.nodes[source]['persona'])}",
              _target(found, target), escape(edge["judge"]), quote(found.nodes[source]["text"], edge["span"])]
             for source, target, edge in edges[:EXAMPLES]]
     shown = f"{EXAMPLES} of {len(edges)}, facts first:" if len(edges) > EXAMPLES else "All of them:"
@@ -133,7 +143,7 @@ def _by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> str:
     rows = drift_by_node(turns, judgements)
     if rows.is_empty():
         return ""
-    cells = [[escape(row["node"]), row["seat"], escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
+    cells = [[escape(row["node"]), escape(row["seat"]), escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
              for row in rows.iter_rows(named=True)]
     return "## Drift by node\n\nShare of the lines said at a node that contradict the speaker's persona.\n\n" \
         + table(["node", "seat", "judge", "inconsistency", "n"], cells)
@@ -186,7 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError("--out is for a comparison; expected two runs, or none of it: a run's report goes into its own folder")
             print(write_report(options.run))
         else:
-            from lab.compare import tell, write_comparison
+            from lab.compare import write_comparison
+            from lab.compare_tables import tell
 
             tell(*write_comparison(options.run, options.other, options.out))
     except ValueError as error:

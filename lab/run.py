@@ -204,11 +204,11 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
             store.maybe_flush()
             if event["event"] == "conversation" and event["status"] == "failed":
                 failures[event["conversation"]] = event["reason"]
-    tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
-    frames, how = store.frames(), scenario.measure
-    found = measure(frames["turns"], frames["judgements"], metrics=how.metrics, window=how.window, confidence=how.confidence,
-                    resamples=how.resamples, seed=scenario.seed, activations=frames.get("activations"),
-                    cards={(c, seat): persona.card for c, seats in enumerate(wired.play.cast) for seat, persona in seats.items()})
+        tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
+        frames, how = store.frames(), scenario.measure
+        found = measure(frames["turns"], frames["judgements"], metrics=how.metrics, window=how.window, confidence=how.confidence,
+                        resamples=how.resamples, seed=scenario.seed, activations=frames.get("activations"), **wired.wires,
+                        cards={(c, seat): persona.card for c, seats in enumerate(wired.play.cast) for seat, persona in seats.items()})
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
     all_failed = len(failures) == scenario.conversations

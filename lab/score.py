@@ -7,6 +7,7 @@ through all transcripts; a run that comes first keeps its numbers, seed and sett
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
+    from lab.labels import Calibrated
     from lab.store import RunStore
     from lab.transcripts import Source, Transcript
     from scenarios.schema import Measure
@@ -28,26 +30,31 @@ PIPED = 120  # columns where the output is no terminal
 EXAMPLES = """examples:
   python -m lab.score chats.jsonl
   python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --judge nli,ledger
-  python -m lab.score labelled.jsonl.gz --judge likelihood --against labels --json calibration.json --plot reliability.png
+  python -m lab.score labelled.jsonl.gz --against labels --json calibration.json
+  python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --labels labels.csv
   python -m lab.score chats.jsonl --judge llm measure.llm.endpoint=http://localhost:8000/v1 measure.llm.model=NAME
 
 transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} a line; the system message is the
 assistant's persona where none is given), run folders, labelled lines, the JSON that consistent-LLMs publishes; each plain or gzipped.
 A conversation that cannot be read is left out and told; the others are scored.
-labels: CSV or JSON lines with conversation, turn, contradicts and perhaps seat.
+labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or nothing where nobody could
+tell) and perhaps seat.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m lab.score", description="Judge conversations that are there already.",
                                   epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    out.add_argument("transcripts", nargs="+", metavar="TRANSCRIPTS", help="files or run folders; and key=value for keys of a scenario's measure")
-    out.add_argument("--judge", metavar="NAME[,NAME]", help="default: ledger where all personas have facts, else likelihood")
+    out.add_argument("transcripts", nargs="+", metavar="TRANSCRIPTS",
+                     help="files or run folders; and key=value for keys of a scenario's measure")
+    out.add_argument("--judge", metavar="NAME[,NAME]",
+                     help="ledger, likelihood, nli, llm, cascade (default: ledger where all personas have facts, else likelihood)")
     out.add_argument("--metrics", default=METRICS, metavar="NAME[,NAME]", help=f"default: {METRICS}")
-    out.add_argument("--against", choices=("labels",), help="print how far each judge agrees with the labels")
-    out.add_argument("--labels", metavar="FILE", help="people's labels; with them, consistency by judge and labels together")
+    out.add_argument("--against", choices=("labels",), help="print how far each judge agrees with the labels, and draw a reliability plot")
+    out.add_argument("--labels", metavar="FILE",
+                     help="people's labels, in place of the transcripts' own; adds consistency by judge and labels together")
     out.add_argument("--json", metavar="FILE", help="write the figures there: {judge: {metric: {...}}}")
-    out.add_argument("--plot", metavar="FILE.png", help="draw a reliability plot; needs --against labels")
+    out.add_argument("--plot", metavar="FILE.png", help="where the reliability plot goes (default: plots/reliability.png in the results)")
     out.add_argument("--out", metavar="DIR", help="a new folder for the results (default: one under --runs)")
     out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
     out.add_argument("--limit", type=int, metavar="N", help="score the first N conversations only")
@@ -96,7 +103,7 @@ def _score(args: argparse.Namespace) -> int:
     with _store(args, task) as store:
         frames = _judged(args, task, store)
     console.print(summary(frames, str(store.path)))
-    figures = _compare(args, task, frames, console)
+    figures = _compare(args, task, frames, store.path, console)
     if args.json:
         from lab.files import dumps
 
@@ -112,7 +119,7 @@ def _task(args: argparse.Namespace) -> Task:
     from lab.labels import attach
     from lab.transcripts import read
 
-    paths = [one for one in args.transcripts if "=" not in one or Path(one).exists()]
+    paths = [one for one in args.transcripts if "=" not in one or os.path.exists(one)]
     if not paths:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
     _check_outputs(args)
@@ -136,7 +143,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.plot and not args.plot.lower().endswith(".png"):
         raise ValueError(f"--plot is {args.plot}; expected a name that ends with .png")
     for option in ("json", "plot"):
-        if (path := getattr(args, option)) and not Path(path).absolute().parent.is_dir():
+        if (path := getattr(args, option)) and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
             raise ValueError(f"--{option} is {path}; expected a file in a folder that is there")
 
 
@@ -212,10 +219,11 @@ def _judged(args: argparse.Namespace, task: Task, store: RunStore) -> dict[str, 
     status, reason = "failed", None
     try:
         with aside(store.path / LOG) as (_, errors):
-            perform(store, task.transcripts, task.measure, args.device, args.dtype, errors)
+            wires = perform(store, task.transcripts, task.measure, args.device, args.dtype, errors)
         frames = store.frames()
         cards = {(one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()}
-        found = measure(frames["turns"], frames["judgements"], metrics=task.measure.metrics, window=task.measure.window, cards=cards, **task.how())
+        found = measure(frames["turns"], frames["judgements"], metrics=task.measure.metrics, window=task.measure.window, cards=cards,
+                        **wires, **task.how())
         store.write_frames(metrics=found)
         status = "finished"
     except KeyboardInterrupt:
@@ -234,7 +242,7 @@ def _judged(args: argparse.Namespace, task: Task, store: RunStore) -> dict[str, 
 # -- what came out -------------------------------------------------------------------------------------------------------------
 
 
-def _compare(args: argparse.Namespace, task: Task, frames: Mapping[str, pl.DataFrame], console) -> dict:
+def _compare(args: argparse.Namespace, task: Task, frames: Mapping[str, pl.DataFrame], results: Path, console) -> dict:
     """Prints the judges beside labels where that was asked for; all figures by judge and metric, for --json."""
     from lab import labels
 
@@ -249,12 +257,12 @@ def _compare(args: argparse.Namespace, task: Task, frames: Mapping[str, pl.DataF
         for judge, by_metric in compared.items():
             for metric, one in by_metric.items():
                 found[judge][metric] = one.plain() | found[judge][metric]
-        if args.plot:
-            _plot(args.plot, {f"{judge}, {metric.replace('_', '-')}": one.bins for judge, by_metric in compared.items()
-                              for metric, one in by_metric.items()})
+        told = _plot(Path(args.plot) if args.plot else results / "plots" / "reliability.png", compared)
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     if args.labels and "prompt_to_line" in pairwise:
         powered = labels.powered(judgements, task.transcripts, task.how())
         console.print(labels.powered_table(powered))
+        console.print(labels.POWERED_NOTE, markup=False, highlight=False)
         for judge, by_seat in powered.items():
             found[judge]["prompt_to_line"]["prediction_powered"] = {seat: one.plain() for seat, one in by_seat.items()}
     return found
@@ -275,19 +283,24 @@ def consistencies(frames: Mapping[str, pl.DataFrame], metrics: Sequence[str]) ->
     return found
 
 
-def _plot(path: str, bins: Mapping[str, Sequence]) -> None:
+def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
+    """Draws the judges beside the labels; where the picture is, for people."""
     import io
 
     from lab.plots import DPI, reliability
 
-    figure, picture = reliability(bins), io.BytesIO()
+    figure = reliability({f"{judge}, {metric.replace('_', '-')}": one.bins for judge, by_metric in compared.items()
+                          for metric, one in by_metric.items()})
     if figure is None:
-        raise ValueError(f"there is nothing to draw in {path}: no labelled line was scored")
+        return "No reliability plot: no labelled line was scored."
+    picture = io.BytesIO()
     figure.savefig(picture, dpi=DPI, format="png")
+    path.parent.mkdir(exist_ok=True)
     _write(path, picture.getvalue())
+    return f"reliability plot: {path}"
 
 
-def _write(path: str, data: bytes) -> None:
+def _write(path: str | Path, data: bytes) -> None:
     try:
         Path(path).write_bytes(data)
     except OSError as error:

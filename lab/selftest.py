@@ -2,8 +2,12 @@
 
 Known faults are put into clean dialogues at known turns and doses (`metrics.planted`). For each judge and kind of drift: how well
 p_inconsistent tells planted lines from the others, how soon the first planted line is caught, how often an undisturbed line is called
-inconsistent; for each measure and tripwire: its value at each dose, and whether it moves as it should. What a judge or wire claims to see
-stands in `SEES`, `MOVES` and `WIRES`; the rest is shown and held against nobody.
+inconsistent; for each measure and tripwire: its value at each dose, and whether it moves as it should; for retrieval: how many of the
+planted contradictions are among the pairs that it keeps.
+
+It fails (exit code 1) where a judge does not rank above the rest what it claims to see (`SEES`), where a measure or wire moves against its
+direction (`MOVES`, `WIRES`), and where neither the ledger nor the NLI judge, if asked, meets all of `BARS`. The rest is shown and held
+against nobody.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
 
 PERSONAS = Path(__file__).parents[1] / "scenarios" / "personas" / "townsfolk.yaml"
 CONTRADICTING = frozenset({"contradicted_fact", "persona_swap"})
-SEES = {"ledger": CONTRADICTING, "likelihood": CONTRADICTING, "nli": CONTRADICTING, "llm": CONTRADICTING, "cascade": CONTRADICTING}
+TELLING = CONTRADICTING | {"implied_fact"}  # of a persona's facts
+SEES = {judge: CONTRADICTING for judge in ("ledger", "likelihood", "nli", "llm", "cascade")}
+ASKED = ("ledger", "likelihood", "nli")  # where nobody names a judge: those that need no server and take seconds
 MOVES = {  # +1: more of the drift that a judge sees makes it larger
     "mean_p": 1, "prompt_to_line": -1, "line_to_line": -1, "contradictions": 1, "contradicted_facts": 1, "local_drift": 1,
     "local_drift_slope": 1, "global_drift_slope": 1, "global_drift_thirds": 1, "time_to_first_contradiction": -1, "half_life": -1}
@@ -35,10 +41,13 @@ WIRES = {
     "role_flip": {"helper_voice": 1, "relevance": -1},
     "style_decay": {"distinct_2": -1, "repetition": 1, "evasion": 1, "length": -1, "relevance": -1},
     "parroting": {"parroting": 1, "wrong_person": 1, "repetition": 1}}
-LEAST_PRECISION, LEAST_RECALL, MOST_LAG = 0.9, 0.8, 1.0  # of the ledger on planted facts
+FACTS = "contradicted_fact"
+BARS = {"precision": (0.9, inf), "recall": (0.8, inf), "lag": (-inf, 1.0)}  # least and most on contradicted facts; lag in turns
+MUST_PASS = frozenset({"ledger", "nli"})  # one of them, of those that were asked
 SLACK = 0.1  # of the whole change: how far a step may go back and the response still count as monotone
 NEAR = 5  # own earlier lines a line is held against
-AS_IT_SHOULD, UNEVEN, WRONG, BLIND, UNMEASURED = "moves as it should", "right sign, uneven", "WRONG", "does not see this", "not measured"
+AS_IT_SHOULD, UNEVEN, STILL, WRONG = "moves as it should", "right sign, uneven", "does not move", "WRONG"
+BLIND, UNMEASURED = "does not see this", "not measured"
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,16 @@ class Detection:
     recall: Interval
     lag: Interval  # turns from the first planted line to the first verdict, over the dialogues of all doses that got one
     missed: int  # dialogues that got none
-    failed: str = ""  # what it claims and does not do
+    by_wording: dict[str, Interval]  # recall of facts
+
+    @property
+    def failed(self) -> bool:
+        """Claims to see it, and does not rank planted lines above the others."""
+        return self.claims and not self.auroc.value > 0.5
+
+    def below(self) -> list[str]:
+        """The bars that it does not meet."""
+        return [name for name, (least, most) in BARS.items() if not least <= getattr(self, name).value <= most]
 
 
 @dataclass(frozen=True)
@@ -78,7 +96,17 @@ class Response:
 
     @property
     def failed(self) -> bool:
-        return self.verdict == WRONG
+        """Moves against its direction, or not at all though nothing but a judge's threshold could hold it."""
+        return self.verdict == WRONG or (self.verdict == STILL and (not self.judge or self.judge in MUST_PASS))
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Line-to-line pairs that retrieval keeps, and how many of the planted contradictions are among them."""
+
+    kind: str
+    pairs: Interval  # share of all
+    recall: Interval
 
 
 @dataclass(frozen=True)
@@ -86,14 +114,25 @@ class Result:
     detections: list[Detection]
     responses: list[Response]
     false_alarms: dict[str, Interval]  # by judge, on dialogues with nothing planted
+    retrievals: list[Retrieval]
+
+    def below(self) -> dict[str, list[str]]:
+        """By judge, the bars that it does not meet."""
+        return {row.judge: row.below() for row in self.detections if row.kind == FACTS}
+
+    @property
+    def barred(self) -> bool:
+        """Of the judges that must, some were asked and none meets all bars."""
+        asked = [missed for judge, missed in self.below().items() if judge in MUST_PASS]
+        return bool(asked) and all(asked)
 
     @property
     def failed(self) -> bool:
-        return any(row.failed for row in (*self.detections, *self.responses))
+        return self.barred or any(row.failed for row in (*self.detections, *self.responses))
 
 
 def selftest(judges: Sequence[Judge], personas: Sequence[Persona], size: Size, seed: int, *, embed: Callable | None = None) -> Result:
-    """Every judge and measure on every kind of drift. `embed` is for the relevance wire, which is left out without it."""
+    """Every judge and measure on every kind of drift. `embed` is for the relevance wire and retrieval, which are left out without it."""
     from metrics.planted import DOSES, KINDS, clean, plant
 
     base = clean(personas, size.conversations, size.turns, seed)
@@ -107,7 +146,8 @@ def selftest(judges: Sequence[Judge], personas: Sequence[Persona], size: Size, s
         for kind, doses in planted.items():
             detections.append(_detection(judge.name, kind, doses, judged, how))
             responses += _measures(judge.name, kind, doses, judged, how)
-    return Result(detections, responses, false_alarms)
+    retrievals = [_retrieval(kind, planted[kind][-1], embed, how) for kind in sorted(TELLING) if embed]
+    return Result(detections, responses, false_alarms, retrievals)
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------------
@@ -150,38 +190,57 @@ def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
 
 def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> Detection:
     from metrics.calibration import calibration
+    from metrics.planted import WORDINGS
     from metrics.statistics import clustered_mean
 
-    turns = {one.number: one.planted for one in doses[-1]}
-    rows = [row for row in judged(doses[-1]) if row.against == "persona" and row.verdict is not None]
-    labels = [row.turn in turns[row.conversation] for row in rows]
+    planted = {one.number: one for one in doses[-1]}
+    told = [row for row in judged(doses[-1]) if row.against == "persona"]
+    rows = [row for row in told if row.verdict is not None]
+    labels = [row.turn in planted[row.conversation].planted for row in rows]
     quality = calibration([row.p_inconsistent for row in rows], [row.verdict for row in rows], labels, [row.conversation for row in rows], **how)
     lags = [(one.number, _lag(one, judged([one]))) for dialogues in doses for one in dialogues if one.planted]
     caught = [(number, lag) for number, lag in lags if lag is not None]
     lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
-    claims = kind in SEES.get(judge, CONTRADICTING)
-    found = Detection(judge, kind, claims, quality["auroc"], quality["precision"], quality["recall"], lag, len(lags) - len(caught))
-    return replace(found, failed=_shortfall(found))
+    by_wording = _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted, how) if kind in WORDINGS else {}
+    precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
+    aimed = [row for row in told if row.turn in planted[row.conversation].planted]  # what could not be scored was not found
+    recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
+    return Detection(judge, kind, kind in SEES[judge], quality["auroc"], precision, recall, lag, len(lags) - len(caught), by_wording)
+
+
+def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dict) -> dict[str, Interval]:
+    """Share of planted facts that got a verdict, by how they are worded."""
+    from metrics.statistics import clustered_mean
+
+    by_wording: dict[str, list[Judgement]] = {}
+    for row in rows:
+        by_wording.setdefault(planted[row.conversation].told[row.turn][0].wording, []).append(row)
+    return {wording: clustered_mean([float(row.verdict) for row in some], [row.conversation for row in some], **how)
+            for wording, some in sorted(by_wording.items())}
 
 
 def _lag(dialogue: Dialogue, rows: list[Judgement]) -> float | None:
     onset = min(dialogue.planted)
-    caught = [row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn >= onset]
+    caught = [row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn in dialogue.planted]
     return float(min(caught)) if caught else None
 
 
-def _shortfall(found: Detection) -> str:
-    """What the judge claims and does not do, "" where it keeps its word."""
-    if not found.claims:
-        return ""
-    if not found.auroc.value > 0.5:
-        return "does not rank planted lines above the others"
-    if found.judge != "ledger" or found.kind != "contradicted_fact":
-        return ""
-    short = [f"precision below {LEAST_PRECISION}"] * (not found.precision.value >= LEAST_PRECISION)
-    short += [f"recall below {LEAST_RECALL}"] * (not found.recall.value >= LEAST_RECALL)
-    short += [f"lag above {MOST_LAG} turn"] * (not found.lag.value <= MOST_LAG)
-    return ", ".join(short)
+def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict) -> Retrieval:
+    """Of the lines that tell different values of a slot, the pairs that are kept; what a judge makes of them plays no part."""
+    from metrics.planted import SEAT, contradictions
+    from metrics.retrieval import candidates
+    from metrics.statistics import clustered_mean, clustered_statistic
+
+    found, known, sizes = [], [], []
+    for one in dialogues:
+        turns = [line.turn for line in one.own()]
+        chosen = {(turns[later], turns[earlier]) for later, earlier in candidates([line.text for line in one.own()], embed, one.cast[SEAT])}
+        told = sorted(contradictions(one))
+        found += [float(pair in chosen) for pair in told]
+        known += [one.number] * len(told)
+        sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
+    pairs = clustered_statistic(sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how)
+    return Retrieval(kind, pairs, clustered_mean(found, known, **how))
 
 
 # -- responses by dose -----------------------------------------------------------------------------------------------------
@@ -199,9 +258,9 @@ def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callab
         rows = judgements_frame("selftest", [told_of])
         found = measure(turns_frame(dialogues), rows, metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"), window=NEAR, **how)
         values.append(_over_run(found) | {"mean_p": _mean_p(rows)})
-    claimed = MOVES if kind in SEES.get(judge, CONTRADICTING) else {}
+    claimed = MOVES if kind in SEES[judge] else {}
     return [_response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
-            for metric in ("mean_p", *values[0]) if metric in MOVES]
+            for metric in MOVES if metric in values[0]]
 
 
 def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: dict) -> list[Response]:
@@ -244,63 +303,32 @@ def verdict(values: Sequence[float], direction: int | None) -> str:
     limit = 2 * max(map(abs, finite), default=1.0) + 1.0  # stands for infinity
     signed = [direction * (limit if value == inf else value) for value in values]
     change = signed[-1] - signed[0]
+    if change == 0:
+        return STILL
     if not change > 0:
         return WRONG
     steps = [later - earlier for earlier, later in pairwise(signed)]
     return AS_IT_SHOULD if min(steps) >= -SLACK * change else UNEVEN
 
 
-# -- telling ---------------------------------------------------------------------------------------------------------------
-
-
-def tables(result: Result) -> str:
-    """The result as text: judges, then measures by dose, then tripwires by dose."""
-    from metrics.planted import DOSES
-
-    head = ["judge", "drift", "claims it", "AUROC", "precision", "recall", "lag, turns", "missed", "false alarms"]
-    rows = [[found.judge, found.kind, "yes" if found.claims else "no", told(found.auroc), told(found.precision), told(found.recall),
-             told(found.lag), str(found.missed), told(result.false_alarms[found.judge])] for found in result.detections]
-    doses = [f"dose {dose:g}" for dose in DOSES]
-    moved = [[row.judge or "tripwire", row.kind, row.metric, *(f"{value:.3g}" for value in row.values), row.verdict] for row in result.responses]
-    wires = [row for row in moved if row[0] == "tripwire"]
-    measures = [row for row in moved if row[0] != "tripwire" and row[-1] not in (BLIND, UNMEASURED)]
-    broken = [f"{found.judge} on {found.kind}: {found.failed}" for found in result.detections if found.failed]
-    broken += [f"{row.judge or 'tripwire'}, {row.metric} on {row.kind}: {row.verdict}" for row in result.responses if row.failed]
-    return "\n\n".join([
-        _columns([head, *rows]), *([_columns([["judge", "drift", "measure", *doses, "says"], *measures])] if measures else []),
-        _columns([["", "drift", "wire", *doses, "says"], *wires]),
-        "Everything does what it claims." if not broken else "Not as claimed:\n" + "\n".join(f"  {line}" for line in broken)])
-
-
-def told(interval: Interval) -> str:
-    """`value [low, high] n`"""
-    if isnan(interval.value):
-        return f"– n={interval.n}"
-    bounds = "" if isnan(interval.low) else f" [{interval.low:.2f}, {interval.high:.2f}]"
-    return f"{interval.value:.2f}{bounds} n={interval.n}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 everything does what it claims, 1 something does not, 2 refused with a sentence on stderr."""
+    from lab.selftest_tables import text
+
     args = parser().parse_args(arguments)
     try:
         result = _run(args)
     except ValueError as error:
         print(f"lab.selftest: {error}", file=sys.stderr)
         return 2
-    print(tables(result))
+    print(text(result))
     return int(result.failed)
 
 
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.")
     out.add_argument("--judge", action="append", choices=tuple(SEES), metavar="NAME",
-                     help=f"which judges, again for more: {', '.join(SEES)} (default: ledger)")
+                     help=f"which judges, again for more: {', '.join(SEES)} (default: {', '.join(ASKED)})")
     out.add_argument("--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)")
     out.add_argument("--personas", default=str(PERSONAS), help="persona file (default: the townsfolk)")
     out.add_argument("--seed", type=int, default=7)
@@ -317,7 +345,7 @@ def _run(args: argparse.Namespace) -> Result:
     from scenarios.personas import load_personas
     from scenarios.schema import Measure
 
-    names, personas = list(dict.fromkeys(args.judge or ["ledger"])), load_personas(args.personas)
+    names, personas = list(dict.fromkeys(args.judge or ASKED)), load_personas(args.personas)
     chosen = Measure(judge=names)
     wiring.check_judges(chosen)
     embed = Embedder(device=args.device).embed

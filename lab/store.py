@@ -46,6 +46,7 @@ EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.ya
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")
+NEEDS = {"line": {"conversation", "turn", "seat", "text"}, "judged": {"conversation", "turn", "by", "rows"}}  # fields of an event
 SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
 FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time
 
@@ -327,7 +328,7 @@ def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
         event = _event(data[good:end]) if end >= 0 else None
         if event is None:
             if end >= 0 and end + 1 < len(data):
-                raise ValueError(f"{path}, line {len(events) + 1}: not an event (one JSON object with an `event` key)")
+                raise ValueError(f"{path}, line {len(events) + 1}: not an event (one JSON object with an `event` key and that event's fields)")
             break
         events.append(event)
         good = end + 1
@@ -339,4 +340,5 @@ def _event(line: bytes) -> dict | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+    whole = isinstance(event, dict) and isinstance(event.get("event"), str) and NEEDS.get(event["event"], set()) <= event.keys()
+    return event if whole else None

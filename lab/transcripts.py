@@ -33,6 +33,7 @@ SEAT_OF = {"P1": ASSISTANT, "P2": USER}  # P1 opens: the teacher, the therapist;
 GZIP = b"\x1f\x8b"
 FORMS = ("`messages` (chat), `lines` with `personas` (labelled lines), or `conversation` with `P1` and `P2` (the JSON that "
          "consistent-LLMs publishes)")
+EXPECTED = f"{FORMS}, or a run's folder"
 Labels = Mapping[tuple[int, str], "bool | None"]  # (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
 
 
@@ -95,7 +96,7 @@ def pairs(transcript: Transcript, wanted: Collection[str], embed: retrieval.Embe
     wanted, in the order in which a run judges them. `embed`: only the earlier lines that it retrieves; None: all."""
     said = transcript.lines
     spoken = [line for line in said if line.turn not in transcript.ready]
-    earlier = _earlier(spoken, embed) if "line_to_line" in wanted else {}
+    earlier = _earlier(transcript, spoken, embed) if "line_to_line" in wanted else {}
     for line in spoken:
         persona = transcript.cast[line.seat]
         company = {"partner": transcript.cast[PARTNER[line.seat]],
@@ -107,14 +108,14 @@ def pairs(transcript: Transcript, wanted: Collection[str], embed: retrieval.Embe
             yield Pair(*where, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
 
 
-def _earlier(spoken: Sequence[Line], embed: retrieval.Embed | None) -> dict[int, list[Line]]:
+def _earlier(transcript: Transcript, spoken: Sequence[Line], embed: retrieval.Embed | None) -> dict[int, list[Line]]:
     """The earlier lines of the same seat to hold each line against, by its turn."""
     if embed is None:
         return {line.turn: [one for one in spoken[:place] if one.seat == line.seat] for place, line in enumerate(spoken)}
     found: dict[int, list[Line]] = {}
     for seat in SEATS:
         own = [line for line in spoken if line.seat == seat]
-        for later, before in retrieval.candidates([line.text for line in own], embed):
+        for later, before in retrieval.candidates([line.text for line in own], embed, transcript.cast[seat]):
             found.setdefault(own[later].turn, []).append(own[before])
     return found
 
@@ -122,28 +123,28 @@ def _earlier(spoken: Sequence[Line], embed: retrieval.Embed | None) -> dict[int,
 # -- files ---------------------------------------------------------------------------------------------------------------------
 
 
-def text_of(path: Path, data: bytes | None = None) -> str:
-    """The file's text, gzipped or not. ValueError where there is no such file or it is no UTF-8."""
+def text_of(path: Path, expected: str = EXPECTED, data: bytes | None = None) -> str:
+    """The file's text, gzipped or not. ValueError where there is no such file or it is no UTF-8; `expected`: what else it says."""
     try:
-        return (_bytes(path) if data is None else data).decode("utf-8-sig")
+        return (_bytes(path, expected) if data is None else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: is no text in UTF-8; expected {FORMS}, or a run's folder") from None
+        raise ValueError(f"{path}, line {line}: is no text in UTF-8; expected {expected}") from None
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, expected: str = EXPECTED) -> bytes:
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if data.startswith(GZIP) else data
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is a damaged gzip file ({error}); expected a whole one") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or error}); expected a file of conversations or a run's folder") from None
+        raise ValueError(f"{path} cannot be read ({error.strerror or error}); expected {expected}") from None
 
 
 def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     """(where, record) of a JSON list, of JSON lines, or of one JSON object; a ValueError stands for a line that is no JSON."""
-    text = text_of(path, data)
+    text = text_of(path, data=data)
     if text.lstrip().startswith("["):
         listed = _json(text)
         if isinstance(listed, ValueError):
@@ -165,6 +166,8 @@ def _json(text: str) -> object:
         return ValueError(f"is no JSON ({error.msg} at {at}); expected {FORMS}")
     except RecursionError:
         return ValueError(f"is JSON nested too deep; expected {FORMS}")
+    except ValueError:  # a number of thousands of digits
+        return ValueError(f"holds a number that is too long; expected {FORMS}")
 
 
 # -- records -------------------------------------------------------------------------------------------------------------------
@@ -191,7 +194,7 @@ class _Message(_Record):
 class _Chat(_Record):
     id: str | int | None = None
     messages: Annotated[list[_Message], Field(min_length=1)]
-    personas: dict[Literal["user", "assistant"], str] = {}
+    personas: dict[Literal["user", "assistant"], str | None] = {}
 
 
 class _LabelledLine(_Record):
@@ -205,7 +208,7 @@ class _LabelledLine(_Record):
 class _Labelled(_Record):
     id: str | int | None = None
     roles: dict[Literal["P1", "P2"], str] = {}
-    personas: dict[Literal["P1", "P2"], str]
+    personas: dict[Literal["P1", "P2"], str | None]
     lines: Annotated[list[_LabelledLine], Field(min_length=1)]
 
 
@@ -213,11 +216,11 @@ _Said = Annotated[tuple[int, str], Field(strict=False)]  # [turn, text]; in JSON
 
 
 class _Published(_Record):
-    P1: str
-    P2: str
-    conversation: Annotated[list[_Said], Field(min_length=1)]
-    eval_prompt_consistency: list[_Said] = []
-    eval_index_consistency: list[_Said] = []
+    P1: str | None = None
+    P2: str | None = None
+    conversation: Annotated[list[_Said | str], Field(min_length=1)]
+    eval_prompt_consistency: list[_Said] | None = None
+    eval_index_consistency: list[_Said] | None = None
 
 
 def _transcript(record: object, number: int) -> tuple[str, Transcript]:
@@ -225,16 +228,18 @@ def _transcript(record: object, number: int) -> tuple[str, Transcript]:
     keys = record.keys() if isinstance(record, dict) else ()
     try:
         if "messages" in keys:
-            return "chat messages (roles are seats, the system message is the assistant's persona)", _chat(_Chat.model_validate(record), number)
+            told = "chat messages (roles are seats, the system message is the assistant's persona)"
+            return told, _chat(_Chat.model_validate(record), number)
         if "lines" in keys and "personas" in keys:
             return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(_Labelled.model_validate(record), number)
-        if "conversation" in keys and "P1" in keys and "P2" in keys:
+        if "conversation" in keys and keys & {"P1", "P2"}:
             published = _as_labelled(_Published.model_validate(record))
             return "consistent-LLMs dialogues (P1 in the assistant's seat, P2 in the user's)", _labelled(published, number)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "str")  # a union's branch is no key
-        raise ValueError(f"{key}: {first['msg']}") from None
+        key = ".".join(str(part) for part in first["loc"] if part != "str" and "[" not in str(part))  # a union's branch is no key
+        key = key if key.isprintable() else repr(key)
+        raise ValueError(f"{key} is missing" if first["type"] == "missing" else f"{key}: {first['msg']}") from None
     raise ValueError(f"is no conversation; expected {FORMS}")
 
 
@@ -243,7 +248,7 @@ def _chat(record: _Chat, number: int) -> Transcript:
     if not said:
         raise ValueError("messages: holds no line of user or assistant; expected at least one")
     system = "\n".join(message.text for message in record.messages if message.role not in SEATS)
-    cards = {USER: record.personas.get(USER, ""), ASSISTANT: record.personas.get(ASSISTANT, system)}
+    cards = {USER: record.personas.get(USER), ASSISTANT: record.personas.get(ASSISTANT) or system}
     cast = {seat: persona(cards[seat], seat.capitalize()) for seat in SEATS}
     lines = [(message.role, message.text) for message in said]
     return Transcript(number, _name(record.id), cast, _lines(number, cast, lines))
@@ -253,7 +258,7 @@ def _labelled(record: _Labelled, number: int) -> Transcript:
     wrong = next((place for place, line in enumerate(record.lines) if line.i not in (None, place)), None)
     if wrong is not None:
         raise ValueError(f"lines.{wrong}.i: is {record.lines[wrong].i}; expected {wrong}, the line's place from 0")
-    cast = {seat: persona(record.personas.get(key, ""), record.roles.get(key, key)) for key, seat in SEAT_OF.items()}
+    cast = {seat: persona(record.personas.get(key), record.roles.get(key, key)) for key, seat in SEAT_OF.items()}
     lines = [(SEAT_OF[line.speaker], line.text.strip()) for line in record.lines]
     labels: dict[tuple[int, str], bool | None] = {}
     strays = 0
@@ -268,10 +273,11 @@ def _labelled(record: _Labelled, number: int) -> Transcript:
 
 def _as_labelled(record: _Published) -> _Labelled:
     """The same with the judge's words read as labels: the whole word YES (contradicts) or NO, the last list in brackets."""
-    verdicts = {turn: _yes_or_no(said) for turn, said in record.eval_prompt_consistency}
-    conflicts = {turn: _last_list(said) for turn, said in record.eval_index_consistency}
+    verdicts = {turn: _yes_or_no(said) for turn, said in record.eval_prompt_consistency or ()}
+    conflicts = {turn: _last_list(said) for turn, said in record.eval_index_consistency or ()}
+    said = [(place, one) if isinstance(one, str) else one for place, one in enumerate(record.conversation)]
     lines = [{"i": turn, "speaker": ("P1", "P2")[place % 2], "text": text, "contradicts_persona": verdicts.get(turn),
-              "conflicts_with": conflicts.get(turn)} for place, (turn, text) in enumerate(record.conversation)]
+              "conflicts_with": conflicts.get(turn)} for place, (turn, text) in enumerate(said)]
     return _Labelled.model_validate({"personas": {"P1": record.P1, "P2": record.P2}, "lines": lines})
 
 
@@ -285,9 +291,9 @@ def _last_list(said: str) -> list[int] | None:
     return [int(number) for number in re.findall(r"\d+", lists[-1])] if lists else None
 
 
-def persona(text: str, name: str) -> Persona:
+def persona(text: str | None, name: str) -> Persona:
     """Someone known by a text alone. The same text gives the same id; a text that is a JSON string is read as one."""
-    card = text.strip()
+    card = (text or "").strip()
     if card.startswith('"') and isinstance(plain := _json(card), str):
         card = plain.strip()
     card = _clean(card)
@@ -314,8 +320,9 @@ def _name(given: str | int | None) -> str | None:
 def _run(path: Path) -> Source:
     """A run's conversations with the personas that its scenario casts. ValueError where they are not those that played."""
     manifest, events = read_manifest(path), read_events(path)
-    if "scored" in manifest:
-        raise ValueError(f"{path} was scored and not played; expected what it was scored from: {', '.join(manifest['scored']['transcripts'])}")
+    if manifest.get("scored"):
+        origin = ", ".join(manifest["scored"]["transcripts"])
+        raise ValueError(f"{path} was scored and not played; expected what it was scored from: {origin}")
     scenario = load_scenario(path / "scenario.yaml")
     cast = people.cast(scenario)
     _same_cast(path, events, cast)

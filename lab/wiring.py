@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from metrics.judges import Judge
     from metrics.retrieval import Embed
 
-REFERENCE = "embedded"  # the likelihood judge's reading model
-RETRIEVED = "retrieved"
+REFERENCE = "embedded"  # what the likelihood judge and the perplexity wire read with
+RETRIEVED, TRIPWIRES = "retrieved", "tripwires"
 SPARE = 12  # tokens that a template may put around a line
 DIRECTION_TOKENS = 40  # tokens of the longest direction, about
 ASKED = 512  # tokens of the questions read behind a view, about
@@ -34,11 +34,12 @@ KEPT = 0.9  # of the free memory, for views: judges and passing results need som
 class Wired:
     play: Play
     engines: dict[str, EngineInfo]  # by model name
+    wires: dict[str, Callable]  # what the tripwires read with
 
 
 def check(scenario: Scenario) -> None:
     """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected."""
-    from agents import endpoint, models
+    from agents import embedder, endpoint, models
 
     for spec in _model_seats(scenario):
         if spec.endpoint:
@@ -49,6 +50,8 @@ def check(scenario: Scenario) -> None:
             if spec.adapter:
                 models.check_adapter(spec.adapter)
     check_judges(scenario.measure)
+    if TRIPWIRES in scenario.measure.metrics and REFERENCE in engine_names(scenario):
+        embedder.folder(embedder.MINILM)
 
 
 def engine_names(scenario: Scenario) -> set[str]:
@@ -72,7 +75,7 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
     _check_memory(scenario, engines, {seat: _check_length(scenario, seat, engines, cast) for seat in SEATS})
     if "activation" in scenario.measure.metrics:
         _watch(scenario, engines, cast)
-    return Wired(play, {name: engine.info() for name, engine in engines.items()})
+    return Wired(play, {name: engine.info() for name, engine in engines.items()}, wires(scenario.measure, engines, scenario.device))
 
 
 def play_of(scenario: Scenario, engines: Mapping[str, Engine], adapters: Mapping[str, str | None], generations: Mapping[str, int],
@@ -183,7 +186,18 @@ def check_judges(measure: Measure) -> None:
 def judge_engines(measure: Measure) -> set[str]:
     """The base models that the judges need an engine of."""
     names, llm = measure.judges(), measure.llm
-    return {REFERENCE for name in names if name == "likelihood"} | {_base(llm.model) for name in names if name == "llm" and not llm.endpoint}
+    return ({REFERENCE} if "likelihood" in names else set()) | ({_base(llm.model)} if "llm" in names and not llm.endpoint else set())
+
+
+def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
+    """`embed` for relevance and `logprobs` for perplexity, under the embedded model; nothing where no tripwire is measured, or where
+    nothing else needs that model: a run without models stays one."""
+    if TRIPWIRES not in measure.metrics or REFERENCE not in engines:
+        return {}
+    from agents.embedder import Embedder
+    from agents.reference import Reference
+
+    return {"embed": Embedder(device=device).embed, "logprobs": Reference(engines[REFERENCE]).logprobs}
 
 
 def retriever(measure: Measure, device: str) -> Embed | None:

@@ -16,11 +16,12 @@ BINS = 10
 
 
 def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
-    """auroc, precision, recall, kappa and ece, each with n = the rows that it is over. `how`: see `metrics.statistics`."""
+    """auroc, precision, recall, kappa and ece, each with n = all rows (precision is over those called contradicting, recall over those
+    so labelled). `how`: see `metrics.statistics`."""
     p, verdict, labels = np.asarray(p, float), np.asarray(verdict, bool), np.asarray(labels, bool)
     if not len(p) == len(verdict) == len(labels) == len(clusters):
-        raise ValueError(f"{len(p)} probabilities, {len(verdict)} verdicts, {len(labels)} labels, {len(clusters)} clusters: expected as many "
-                         "of each")
+        raise ValueError(f"{len(p)} probabilities, {len(verdict)} verdicts, {len(labels)} labels, {len(clusters)} clusters: "
+                         "expected as many of each")
     statistics = {
         "auroc": lambda weights: auroc(p, labels, weights), "precision": lambda weights: precision(verdict, labels, weights),
         "recall": lambda weights: precision(labels, verdict, weights), "kappa": lambda weights: kappa(verdict, labels, weights),
@@ -50,7 +51,8 @@ def precision(said, true, weights) -> np.ndarray:
 
 
 def kappa(verdict, labels, weights) -> np.ndarray:
-    """Cohen's kappa, (agreement - chance) / (1 - chance): 1 = always agree, 0 = no more than by chance; NaN where both always say one thing."""
+    """Cohen's kappa, (agreement - chance) / (1 - chance): 1 = always agree, 0 = no more than by chance; NaN where both always say one
+    thing."""
     verdict, labels = np.asarray(verdict, bool), np.asarray(labels, bool)
     n = weights.sum(1)
     agreed = ratio(weights @ (verdict == labels).astype(float), n)

@@ -49,7 +49,7 @@ def paired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: fl
     both = np.hstack([a, b])
     found = clustered_statistic(both, change, n=len(a), confidence=confidence, resamples=resamples, seed=seed)
     return Difference(_value(a, statistic), _value(b, statistic), found.value, found.low, found.high, len(a),
-                      detectable(standard_error(both, change)))
+                      detectable(standard_error(both, change), len(a) - 1))
 
 
 def unpaired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> Difference:
@@ -62,7 +62,8 @@ def unpaired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: 
         drawn = resampled(b, statistic, resamples, seed + 1) - resampled(a, statistic, resamples, seed)
         low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
     error = float(np.hypot(standard_error(a, statistic), standard_error(b, statistic)))
-    return Difference(_value(a, statistic), _value(b, statistic), value, low, high, len(a) + len(b), detectable(error))
+    return Difference(_value(a, statistic), _value(b, statistic), value, low, high, len(a) + len(b),
+                      detectable(error, len(a) + len(b) - 2))
 
 
 def factorial(arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> dict[str, Interval]:
@@ -95,16 +96,16 @@ def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
     return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
-def detectable(error: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The smallest true difference that a two-sided test would find with that power: (z[1 - alpha/2] + z[power]) * error.
+def detectable(error: float, df: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The smallest true difference that a two-sided t test would find with that power: (t[1 - alpha/2] + t[power]) * error.
 
-    `error` is the difference's standard error; of pairs it is s / sqrt(n), with s the spread (n - 1 in its denominator) of the n
-    differences, of two groups sqrt(sA^2/nA + sB^2/nB). By the normal distribution: a little low for fewer than some 20 pairs.
-    NaN where every difference is the same, since that tells no spread. Cohen 1988, section 2.4.
+    `error` is the difference's standard error, `df` its degrees of freedom; of pairs s / sqrt(n), with s the spread (n - 1 in its
+    denominator) of the n differences, and n - 1; of two groups sqrt(sA^2/nA + sB^2/nB), and nA + nB - 2. NaN where every difference is
+    the same, since that tells no spread. Cohen 1988, section 2.4.
     """
     if not error > SAME:
         return float("nan")
-    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * error)
+    return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) * error)
 
 
 def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """All metric rows of a run from its two frames: the one place that knows every metric's name.
 
-"line_to_line" brings the share of pairs that were judged, "drift" brings the survival rows with it (time to first contradiction is drift seen as survival). For prompt_to_line, line_to_line
-and questions there is one more row a judge and seat, "unscored_<metric>": the share of rows that could not be scored.
+"line_to_line" brings the share of pairs that were judged, "drift" the survival rows (time to first contradiction is drift seen as
+survival). For prompt_to_line, line_to_line and questions there is one more row a judge and seat, "unscored_<metric>": the share of rows
+that could not be scored.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def measure(
 ) -> pl.DataFrame:
     """Metric rows (`metrics.METRICS_SCHEMA`) in the order of `METRICS`; the same input and seed give the same rows.
 
-    `activations` (conversation, turn, seat, value) are for "activation";
-    `cards` by (conversation, seat), `embed` and `logprobs` are for the tripwires; those that lack what they need are left out or NaN.
+    `activations` (conversation, turn, seat, value) are for "activation"; `cards` by (conversation, seat), `embed` and `logprobs` for the
+    tripwires; those that lack what they need are left out or NaN.
     Lines that no judge was asked about (the scenario gave their words) trip no wire. Raises ValueError for a metric that does not exist.
     """
     unknown = sorted(set(metrics) - set(METRICS))

@@ -4,8 +4,9 @@ A clean dialogue is question and answer: each line states a fact of its speaker 
 takes the place of some of the user's later lines (those of the second half). A dose is the share of them that is replaced; a
 smaller dose's lines are among a larger one's, so that doses differ in nothing but how much was planted.
 
-contradicted_fact: claims another value of a fact; persona_swap: states facts of the partner (odd dialogues) or of nobody present (even
-ones); role_flip: speaks as a helper program; style_decay: one bland sentence, always the same; parroting: sentences of the card.
+contradicted_fact: claims another value of a fact, plainly or as people talk; implied_fact: says what goes with another value only
+("There were 50 candles on my last birthday cake"); persona_swap: states facts of the partner (odd dialogues) or of nobody present (even
+ones), in any words; role_flip: speaks as a helper program; style_decay: one bland sentence, always the same; parroting: sentences of the card.
 """
 
 from __future__ import annotations
@@ -14,21 +15,36 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import NamedTuple
 
 import polars as pl
 
 from metrics.judges import Pair
-from metrics.planted_words import CLAIMS, FLAT, OPENERS, ROLE_FLIPS, SMALL_TALK
+from metrics.planted_words import CLAIMS, FLAT, IMPLIED, OPENERS, PLAIN, ROLE_FLIPS, SMALL_TALK, SPOKEN
 from scenarios.records import ASSISTANT, USER, Fact, Line, Persona, derive_seed
 
 CLEAN = "clean"
-KINDS = ("contradicted_fact", "persona_swap", "role_flip", "style_decay", "parroting")
+KINDS = ("contradicted_fact", "implied_fact", "persona_swap", "role_flip", "style_decay", "parroting")
+WORDINGS = {"contradicted_fact": (PLAIN, SPOKEN), "implied_fact": (IMPLIED,)}  # of a fact; drawn evenly
+ANY = (PLAIN, SPOKEN, IMPLIED)
 DOSES = (0.0, 0.1, 0.2, 0.4)
 SEAT = USER  # the seat that drifts
 ASKS = 0.7  # share of lines that end with a question
 PERSONAL = 0.6  # share of those that ask about a fact
 TURNS = {"conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String, "node": pl.String, "text": pl.String,
          "tokens": pl.Int64}
+
+
+class Told(NamedTuple):
+    """What a line says of its speaker: the value of a slot, and how it is worded."""
+
+    slot: str
+    value: str
+    wording: str
+
+
+Said = tuple[str, tuple[Told, ...]]  # a line's words, and what they say of the speaker
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,7 @@ class Dialogue:
     cast: dict[str, Persona]
     lines: tuple[Line, ...]
     topics: tuple[str, ...]  # what each line answers: a slot's id, a question of small talk, "" for nothing
+    told: tuple[tuple[Told, ...], ...]  # what each line says of its speaker
     planted: frozenset[int] = frozenset()  # turns
 
     def own(self) -> list[Line]:
@@ -64,11 +81,20 @@ def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona
         raise ValueError(f"drift {kind!r}: expected one of {', '.join(KINDS)}")
     rng = random.Random(derive_seed(seed, "plant", dialogue.number))  # the same turns whatever the kind
     later = [line.turn for line in dialogue.own() if 2 * line.turn >= len(dialogue.lines)]
-    turns = frozenset(rng.sample(later, len(later))[: round(dose * len(later))])
+    turns = rng.sample(later, len(later))[: round(dose * len(later))]
     partner = dialogue.cast[ASSISTANT if SEAT == USER else USER]
     other = partner if dialogue.number % 2 else _stranger(dialogue, personas, random.Random(derive_seed(seed, "other", dialogue.number)))
-    lines = tuple(_said(line, _fault(dialogue, line, kind, other, seed)) if line.turn in turns else line for line in dialogue.lines)
-    return replace(dialogue, lines=lines, planted=turns)
+    faults = {turn: _fault(dialogue, dialogue.lines[turn], kind, other, seed) for turn in turns}
+    lines = tuple(_said(line, faults[line.turn][0]) if line.turn in faults else line for line in dialogue.lines)
+    told = tuple(faults[turn][1] if turn in faults else told for turn, told in enumerate(dialogue.told))
+    return replace(dialogue, lines=lines, told=told, planted=frozenset(turns))
+
+
+def contradictions(dialogue: Dialogue) -> set[tuple[int, int]]:
+    """(later turn, earlier turn) of the drifting seat's lines that tell different values of a slot, whatever a judge makes of them."""
+    said = [(line.turn, {(told.slot, told.value) for told in dialogue.told[line.turn]}) for line in dialogue.own()]
+    return {(later, earlier) for (earlier, before), (later, after) in combinations(said, 2)
+            if any(slot == known and value != other for slot, value in after for known, other in before)}
 
 
 def turns_frame(dialogues: Sequence[Dialogue]) -> pl.DataFrame:
@@ -94,17 +120,19 @@ def _said(line: Line, text: str) -> Line:
 
 def _dialogue(number: int, cast: dict[str, Persona], turns: int, rng: random.Random) -> Dialogue:
     decks = {seat: _Deck(persona, rng) for seat, persona in cast.items()}
-    lines, topics, asked = [], [], ""
+    lines, topics, told, asked = [], [], [], ""
     for turn in range(turns):
         seat = ASSISTANT if turn % 2 == 0 else USER
         persona, partner = cast[seat], cast[USER if seat == ASSISTANT else ASSISTANT]
         topics.append(asked)
-        text, asked = decks[seat].answer(asked), ""
+        text, says = decks[seat].answer(asked)
+        told.append(says)
+        asked = ""
         if rng.random() < ASKS:
             asked = rng.choice(partner.facts).id if rng.random() < PERSONAL else rng.choice(SMALL_TALK)[0]
             text += f" {_question(asked, partner)}"
         lines.append(Line(number, turn, seat, persona.id, "talk", text, len(text.split())))
-    return Dialogue(number, cast, tuple(lines), tuple(topics))
+    return Dialogue(number, cast, tuple(lines), tuple(topics), tuple(told))
 
 
 class _Deck:
@@ -112,50 +140,59 @@ class _Deck:
 
     def __init__(self, persona: Persona, rng: random.Random) -> None:
         self._rng, self._left = rng, {}
-        self._all = {fact.id: _claims(fact, fact.value) for fact in persona.facts} | dict(SMALL_TALK)
+        self._all = {fact.id: [claim for wording in ANY for claim in _claims(fact, fact.value, wording)] for fact in persona.facts}
+        self._all |= {question: [(answer, ()) for answer in answers] for question, answers in SMALL_TALK}
 
-    def answer(self, topic: str) -> str:
+    def answer(self, topic: str) -> Said:
         topic = topic or self._rng.choice(list(self._all))
         if not self._left.get(topic):
             self._left[topic] = self._rng.sample(self._all[topic], len(self._all[topic]))
-        return _opened(self._rng.choice(OPENERS), self._left[topic].pop())
+        text, told = self._left[topic].pop()
+        return _opened(self._rng.choice(OPENERS), text), told
 
 
 def _opened(opener: str, text: str) -> str:
     """The text behind an opener, its capital gone where the sentence goes on."""
-    goes_on = opener.endswith((", ", ": ")) and not text.startswith("I ")
+    goes_on = opener.endswith((", ", ": ")) and not re.match(r"I\b", text)
     return opener + (text[0].lower() + text[1:] if goes_on else text)
 
 
-def _claims(fact: Fact, value: str) -> tuple[str, ...]:
-    return tuple(claim.replace("{value}", value) for claim in CLAIMS.get(fact.id, (fact.slot.claim,)))
+def _claims(fact: Fact, value: str, wording: str) -> list[Said]:
+    """Ways of telling that value; the slot's own claim where the wording has none."""
+    ways = CLAIMS.get(fact.id, {}).get(wording, (fact.slot.claim,))
+    return [(way.replace("{value}", value), (Told(fact.id, value, wording),)) for way in ways]
 
 
 def _question(topic: str, partner: Persona) -> str:
     return next((fact.question for fact in partner.facts if fact.id == topic), topic)
 
 
-def _fault(dialogue: Dialogue, line: Line, kind: str, other: Persona, seed: int) -> str:
+def _fault(dialogue: Dialogue, line: Line, kind: str, other: Persona, seed: int) -> Said:
     """What the speaker says in place of the line."""
     rng = random.Random(derive_seed(seed, kind, dialogue.number, line.turn))
     if kind == "role_flip":
-        return rng.choice(ROLE_FLIPS)
+        return rng.choice(ROLE_FLIPS), ()
     if kind == "style_decay":
-        return random.Random(derive_seed(seed, kind, dialogue.number)).choice(FLAT)
+        return random.Random(derive_seed(seed, kind, dialogue.number)).choice(FLAT), ()
     persona = dialogue.cast[SEAT]
     if kind == "parroting":
-        return _recital(persona.card, rng)
+        return _recital(persona.card, rng), ()
     topic = dialogue.topics[line.turn]
     fact = next((fact for fact in persona.facts if fact.id == topic), None) or rng.choice(persona.facts)
     if kind == "persona_swap":
-        theirs = [one for one in other.facts if (one.id, one.value) not in {(mine.id, mine.value) for mine in persona.facts}]
-        same = next((one for one in theirs if one.id == fact.id), None) or rng.choice(theirs)
-        more = rng.choice(theirs)
-        told = dict.fromkeys((rng.choice(_claims(same, same.value)), rng.choice(_claims(more, more.value))))
-        return _opened(rng.choice(OPENERS), " ".join(told))
-    wrong = rng.choice(_claims(fact, rng.choice(fact.distractors)))
+        text, told = _facts_of(other, persona, fact.id, rng)
+        return _opened(rng.choice(OPENERS), text), told
+    text, told = rng.choice(_claims(fact, rng.choice(fact.distractors), rng.choice(WORDINGS[kind])))
     asked = re.search(r"[^.!?]+\?$", line.text)
-    return _opened(rng.choice(OPENERS), wrong) + (f" {asked[0].strip()}" if asked else "")
+    return _opened(rng.choice(OPENERS), text) + (f" {asked[0].strip()}" if asked else ""), told
+
+
+def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) -> Said:
+    """One or two facts of the other's that the persona does not share, first the one that was asked about."""
+    theirs = [one for one in other.facts if (one.id, one.value) not in {(mine.id, mine.value) for mine in persona.facts}]
+    same = next((one for one in theirs if one.id == topic), None) or rng.choice(theirs)
+    said = [rng.choice(_claims(one, one.value, rng.choice(ANY))) for one in dict.fromkeys((same, rng.choice(theirs)))]
+    return " ".join(text for text, _ in said), tuple(told for _, some in said for told in some)
 
 
 def _recital(card: str, rng: random.Random) -> str:

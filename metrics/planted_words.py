@@ -1,4 +1,7 @@
-"""Words of the clean transcripts: small talk that says nothing about anyone, and ways of stating a fact of a townsperson."""
+"""Words of the planted transcripts: small talk that says nothing about anyone, and ways of telling a fact of a townsperson.
+
+The spoken ways are what people commonly answer, whether or not a judge has a pattern for them: how many it reads is measured.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +44,48 @@ SMALL_TALK: tuple[tuple[str, tuple[str, ...]], ...] = (  # a question, and answe
         "The plumber promised to come on Thursday.", "The windows were all washed yesterday.")),
 )
 
-CLAIMS: dict[str, tuple[str, ...]] = {  # by slot; other slots have their own claim only
-    "name": ("My name is {value}.", "People call me {value}.", "You can call me {value}."),
-    "age": ("I am {value} years old.", "I just turned {value}.", "I am {value} this year."),
-    "job": ("I work as {value}.", "I earn my living as {value}.", "I am employed as {value} and like it."),
-    "home": ("I live in {value}.", "My home is in {value}.", "I have been living in {value} for a long time."),
-    "origin": ("I grew up in {value}.", "I was born in {value}.", "I spent my childhood in {value}."),
-    "pet": ("My only pet is a {value}.", "I keep a {value}.", "I share my home with a {value}."),
-    "dish": ("My favourite dish is {value}.", "The food I love most is {value}.", "My favourite thing to eat is {value}."),
-    "instrument": ("The only instrument I play is the {value}.", "I play the {value} most evenings.", "I love playing the {value}."),
+PLAIN, SPOKEN, IMPLIED = "plain", "spoken", "implied"  # in the words of a form; as people talk; said by what goes with it
+CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {  # by slot and wording; other slots have their own claim only, a plain one
+    "name": {
+        PLAIN: ("My name is {value}.", "I'm {value}."),
+        SPOKEN: ("I'm {value}, by the way.", "My name's {value}, nice to meet you.",
+                 "It's {value}, nice to meet you.", "You can just call me {value}."),
+        IMPLIED: ("Whenever somebody shouts {value} in the street, I turn round.", "I signed the guest book as {value}, in large letters.")},
+    "age": {
+        PLAIN: ("I am {value} years old.", "My age is {value}."),
+        SPOKEN: ("I'm {value} now, believe it or not.", "I just turned {value} last month.",
+                 "I'm {value}, but I don't feel it.", "I've been {value} since the spring."),
+        IMPLIED: ("There were {value} candles on my last birthday cake.", "I have seen {value} winters so far.")},
+    "job": {
+        PLAIN: ("I work as {value}.", "My job is being {value}."),
+        SPOKEN: ("I'm {value}, I've been doing it for years.", "I work as {value} at the moment.",
+                 "I've worked as {value} all my life.", "I got a job as {value} after school and stayed."),
+        IMPLIED: ("Twenty years of being {value} have ruined my knees.", "Being {value} gets me out of bed at four every morning.")},
+    "home": {
+        PLAIN: ("I live in {value}.", "My home is in {value}."),
+        SPOKEN: ("I live in {value}, right by the river.", "I'm in {value} these days.",
+                 "I've got a small flat in {value}.", "I've been living in {value} for ten years or so."),
+        IMPLIED: ("My neighbours in {value} lent me a ladder this morning.", "I pay far too much rent for three rooms in {value}.")},
+    "origin": {
+        PLAIN: ("I grew up in {value}.", "I come from {value}."),
+        SPOKEN: ("I'm from {value} originally.", "I was born and raised in {value}.",
+                 "I grew up in {value}, a long time ago.", "I spent most of my childhood in {value}."),
+        IMPLIED: ("My old primary school in {value} has a new roof now.", "I learnt to walk and to swim in {value}.")},
+    "pet": {
+        PLAIN: ("My pet is a {value}.", "I have a {value}."),
+        SPOKEN: ("I've got a {value} at home.", "I have a {value}, and it rules the house.",
+                 "There's just me and the {value}.", "I've had a {value} for years."),
+        IMPLIED: ("The vet says I feed the {value} too much.", "I clean up after the {value} every morning.")},
+    "dish": {
+        PLAIN: ("My favourite dish is {value}.", "I like {value} best."),
+        SPOKEN: ("My favourite has to be {value}.", "I'd have to say {value} is my favourite.",
+                 "It's {value} for me, every time.", "Nothing beats {value}, if you ask me."),
+        IMPLIED: ("On my birthday I always wish for {value}.", "My last meal on earth would be {value}.")},
+    "instrument": {
+        PLAIN: ("The only instrument I play is the {value}.", "I play the {value}."),
+        SPOKEN: ("I play the {value}, just for fun.", "I've played the {value} since I was six.",
+                 "I play a bit of {value}.", "I took up the {value} as a child and still play."),
+        IMPLIED: ("Whenever I get the {value} out, the neighbours shut their windows.", "My {value} needs a repair before the concert.")},
 }
 OPENERS = ("", "", "", "Well, ", "Oh, ", "Let me see. ", "Good question. ", "Since you ask: ", "To be honest, ")
 

@@ -1,12 +1,18 @@
 """Which earlier lines of a speaker are worth holding against a new one: the nearest in meaning, instead of all of them.
 
 A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are left out, and a
-line of questions alone is only held against the line before. Two pieces are as near as the cosine of their vectors, -1 to 1, with names and numbers blanked out, so that it is
-what they speak of that counts and not which value they give it; pieces that give it the same names and numbers, or that use the same words
-altogether, agree (unless one denies it) and are left out. Each piece of a new line chooses in turn, nearest first, none below `NEAR`.
+line of questions alone is held against the line before. Two pieces are as near as
 
-The line before is always chosen. What a line leaves of its share is kept for later ones: never more than `share` of all pairs so far, but
-for the one a line.
+    COSINE cos(u, v) + sum over topics of t(u) t(v)        (where the persona has no facts: cos(u, v))
+
+u and v the vectors with names and numbers blanked out, so that it is what they speak of that counts and not which value they give it; the
+topics are the facts of the speaker's persona, if it has any, and t(u) the softmax of SHARPNESS times the cosine of u, not blanked, with
+the nearest of a fact's question and claims (its own value and the distractors), beside NO_TOPIC for none of them. Pieces that give the same
+names and numbers, or that use the same words altogether, agree (unless one denies it) and are left out. Two lines are as near as their
+nearest pieces; the nearest lines are chosen, none below `NEAR`.
+
+Every line is held against one earlier line at least: the nearest, or where none is near the line before. What a line leaves of its share
+is kept for later ones: never more than `share` of all pairs so far, but for the one a line. A fifth is kept to from ten lines of a seat on.
 
 A pair that is not chosen is not judged: it has no row, counts neither as consistent nor as unscored, and is missing from every mean over
 pairs. Since the chosen pairs are those most likely to contradict, such a mean is no estimate of that over all pairs.
@@ -15,16 +21,21 @@ pairs. Since the chosen pairs are those most likely to contradict, such a mean i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+
+from scenarios.records import Persona
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # n texts -> (n, d), rows of unit length
 
 SHARE = 0.2  # of all pairs
-NEAR = 0.3  # cosine
-AGREES = -2.0  # added to the nearness of pieces that agree
+COSINE = 0.15  # what the likeness of meaning weighs beside that of topic: enough to tell pieces of one topic, or of none, apart
+NEAR, NEAR_WITHOUT_TOPICS = 0.175, 0.2
+SHARPNESS, NO_TOPIC = 12.0, 0.2  # of cosines
+AGREES = -3.0  # added to the nearness of pieces that agree
 _SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
 _OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|we|our|us|myself)\b", re.IGNORECASE)
 _DENIAL = re.compile(r"\b(?:not|never|no|cannot)\b|n['’]t\b", re.IGNORECASE)
@@ -37,7 +48,8 @@ class Pieces:
 
     texts: tuple[str, ...]  # folded
     values: tuple[frozenset[str], ...]  # names and numbers of each, with "not" where it denies them
-    vectors: np.ndarray  # (len(texts), d)
+    vectors: np.ndarray  # (len(texts), d + topics): the dot product of two is their nearness
+    near: float  # how near is near enough
     states: bool = True  # whether the line states anything
 
 
@@ -56,50 +68,61 @@ class Memory:
     def add(self, line: Pieces) -> list[int]:
         """Places of the earlier lines to hold the new one against, ascending; at least one where there is any."""
         count = len(self.lines)
-        most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen) if count else 0
-        found = sorted(self._choose(line, min(most, count)))
+        most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen)
+        found = self._choose(line, most) if count else set()
         self.lines.append(line)
         self.chosen += len(found)
-        return found
+        return sorted(found)
 
     def _choose(self, line: Pieces, most: int) -> set[int]:
-        if self.share == 1 or not self.lines:
+        if self.share == 1:
             return set(range(len(self.lines)))
-        found = {len(self.lines) - 1}
-        wishes = [_wishes(nearness) for nearness in self._nearness(line)] if line.states else []
-        while wishes and len(found) < most:  # the pieces choose in turn
-            place = next((place for place in wishes[0] if place not in found), None)
-            if place is None:
-                wishes.pop(0)
-                continue
-            found.add(place)
-            wishes.append(wishes.pop(0))
-        return found
+        nearness = self._nearness(line) if line.states else np.full(len(self.lines), -np.inf)
+        order = np.lexsort((-np.arange(len(nearness)), -nearness))  # the later of two equals first
+        found = {int(place) for place in order[:most] if nearness[place] >= line.near}
+        return found or {len(self.lines) - 1}
 
     def _nearness(self, line: Pieces) -> np.ndarray:
-        """(pieces of the line, earlier lines): cosine to the nearest piece there."""
-        found = np.full((len(line.texts), len(self.lines)), -2.0)
-        for place, other in enumerate(self.lines):
-            if other.states:
-                found[:, place] = (line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max(1)
-        return found
+        """(earlier lines,): nearness of the nearest two pieces."""
+        return np.array([(line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max() if other.states else -np.inf
+                         for other in self.lines])
 
 
-def candidates(lines: Sequence[str], embed: Embed, share: float = SHARE) -> list[tuple[int, int]]:
+def candidates(lines: Sequence[str], embed: Embed, persona: Persona | None = None, share: float = SHARE) -> list[tuple[int, int]]:
     """(later, earlier) places of one seat's lines that are worth judging, in that order. ValueError unless 0 < share <= 1."""
     memory = Memory(share)
-    return [(later, earlier) for later, line in enumerate(pieces(lines, embed)) for earlier in memory.add(line)]
+    return [(later, earlier) for later, line in enumerate(pieces(lines, embed, [persona] * len(lines))) for earlier in memory.add(line)]
 
 
-def pieces(lines: Sequence[str], embed: Embed) -> list[Pieces]:
-    """Each line's pieces; all are embedded in one call."""
+def pieces(lines: Sequence[str], embed: Embed, personas: Sequence[Persona | None] | None = None) -> list[Pieces]:
+    """Each line's pieces, `personas` those of the speakers; all are embedded in one call."""
     stated = [_statements(line) for line in lines]
     told = [some or [line.strip() or "-"] for some, line in zip(stated, lines, strict=True)]
-    blanked = list(dict.fromkeys(_blank(text) for some in told for text in some))
-    place = {text: number for number, text in enumerate(blanked)}
-    vectors = np.asarray(embed(blanked)) if blanked else np.zeros((0, 1))
-    return [Pieces(tuple(text.casefold() for text in some), tuple(map(_values, some)),
-                   vectors[[place[_blank(text)] for text in some]], bool(own)) for some, own in zip(told, stated, strict=True)]
+    topics = [_topics(persona) if persona else () for persona in personas or [None] * len(lines)]
+    texts = [text for some in told for piece in some for text in (piece, _blank(piece))]
+    texts = list(dict.fromkeys([*texts, *(text for some in dict.fromkeys(topics) for forms in some for text in forms)]))
+    vectors = dict(zip(texts, np.asarray(embed(texts)), strict=True)) if texts else {}
+    return [Pieces(tuple(text.casefold() for text in some), tuple(map(_values, some)), _vectors(some, about, vectors),
+                   NEAR if about else NEAR_WITHOUT_TOPICS, bool(own)) for some, about, own in zip(told, topics, stated, strict=True)]
+
+
+Topics = tuple[tuple[str, ...], ...]  # by fact, its question and claims
+
+
+@lru_cache(maxsize=4096)
+def _topics(persona: Persona) -> Topics:
+    return tuple((fact.question, *fact.options) for fact in persona.facts)
+
+
+def _vectors(texts: Sequence[str], topics: Topics, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(texts, d + topics)"""
+    found = np.stack([vectors[_blank(text)] for text in texts])
+    if not topics:
+        return found
+    whole = np.stack([vectors[text] for text in texts])
+    near = np.stack([(whole @ np.stack([vectors[form] for form in forms]).T).max(1) for forms in topics], 1)
+    weights = np.exp(SHARPNESS * near)
+    return np.hstack([COSINE**0.5 * found, weights / (weights.sum(1, keepdims=True) + np.exp(SHARPNESS * NO_TOPIC))])
 
 
 def _statements(line: str) -> list[str]:
@@ -120,9 +143,3 @@ def _agreement(one: Pieces, other: Pieces) -> np.ndarray:
     """(pieces, pieces): whether two are the same words, or give the same names and numbers."""
     return np.array([[text == known or (bool(values) and values == others) for known, others in zip(other.texts, other.values, strict=True)]
                      for text, values in zip(one.texts, one.values, strict=True)])
-
-
-def _wishes(nearness: np.ndarray) -> Iterator[int]:
-    """Places by nearness, the later of two equals first, down to `NEAR`."""
-    order = np.lexsort((-np.arange(len(nearness)), -nearness))
-    return (int(place) for place in order if nearness[place] >= NEAR)

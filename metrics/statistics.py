@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -146,10 +146,10 @@ def prediction_powered_mean(
 ) -> Interval:
     """Mean of what a judge says of every row, put right by the rows whose truth is known: mean(judged) + mean(truth - judged).
 
-    `judged` (N,); `truth` (N,), NaN where it is not known. n counts the rows whose truth is known; none: NaN. Right on average however
-    wrong the judge, if the known rows are a random draw; narrow where the judge is mostly right. The sum may leave the range of its
-    parts. Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean; here both means are resampled together by
-    cluster, which gives the variance of both and of what they share.
+    `judged` (N,); `truth` (N,), NaN where it is not known. n counts the rows whose truth is known; none: NaN; all in one cluster: no
+    interval. Right on average however wrong the judge, if the known rows are a random draw; narrow where the judge is mostly right. The
+    sum may leave the range of its parts. Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean; here both
+    means are resampled together by cluster, which gives the variance of both and of what they share.
     """
     judged, codes, _ = _checked(judged, clusters)
     truth = np.asarray(truth, float)
@@ -157,10 +157,11 @@ def prediction_powered_mean(
         raise ValueError(f"{len(judged)} judged rows but {len(truth)} truths: expected one a row, NaN where it is not known")
     known = np.isfinite(truth)
     sums = _by_cluster(codes, judged, np.ones_like(judged), np.where(known, truth - judged, 0.0), known.astype(float))
-    return clustered_statistic(
+    found = clustered_statistic(
         sums, lambda s: (ratio(s[:, 0], s[:, 1]) + ratio(s[:, 2], s[:, 3]))[:, None],
         n=int(known.sum()), confidence=confidence, resamples=resamples, seed=seed,
     )
+    return found if np.unique(codes[known]).size > 1 else replace(found, low=np.nan, high=np.nan)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ nice good great fine lovely wonderful amazing awesome cool interesting fascinati
 thanks thank welcome please sorry pardon hello hi hey bye goodbye haha ha oh ah wow hmm hm um uh mm
 sound sounds sounding seem seems look looks see say said saying tell telling mean means know think thought guess suppose believe
 understand feel feels hear heard wonder hope want wanted rather prefer sense point thing things way lot bit kind sort little
-maybe perhaps probably possibly always never sometimes today matter idea question answer opinion
+afraid able unable reply respond maybe perhaps probably possibly always never sometimes today matter idea question answer opinion
 """))
 
 HELPER = re.compile(

@@ -12,15 +12,15 @@ from commands import LONG, ROOT, TIMEOUT_S, environment, lab, only, turns
 
 from lab.attribution import attribute, beginning, scenarios
 
-TALK = ['seats.user.script=["What weather!"]', 'seats.assistant.script=["Really?"]', "seats.user.persona=grace", "conversations=2", "turns=9",
-        "measure.metrics=[prompt_to_line]"]
+TALK = ['seats.user.script=["What weather!"]', 'seats.assistant.script=["Really?"]', "seats.user.persona=grace", "conversations=2",
+        "turns=9", "measure.metrics=[prompt_to_line]"]
 DENIES = 'seats.user.script=["I live in Krakow."]'  # Grace does not
 HOSTS = 'seats.assistant.script=["Oh."]'
 
 
 def swap(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "lab.attribute", *map(str, arguments)], cwd=ROOT, env=environment(), capture_output=True,
-                          text=True, timeout=TIMEOUT_S)
+    return subprocess.run([sys.executable, "-m", "lab.attribute", *map(str, arguments)], check=False, cwd=ROOT, env=environment(),
+                          capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def test_drift_is_attributed_to_the_seat_that_was_changed(stored):
     assert of_user["user"]["inconsistency"] == {"AA": 0.0, "AB": 0.0, "BA": 1.0, "BB": 1.0}
     assert [of_user[effect]["value"] for effect in ("user", "assistant", "interaction")] == [1.0, 0.0, 0.0]
     assert found["user"]["value"] > 0 == found["assistant"]["value"] and found["user"]["n"] == 2
-    assert "inconsistency added" in done.stdout
+    assert of_user["user"]["scored"] == dict.fromkeys(("AA", "AB", "BA", "BB"), of_user["user"]["scored"]["AA"])
+    assert "inconsistency added" in done.stdout and "from turn 4 on" in done.stdout and "+1.000 [+1.000, +1.000]" in done.stdout
 
 
 def test_arms_that_are_the_same_scenario_are_one(stored):

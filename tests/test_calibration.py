@@ -99,6 +99,14 @@ def test_prediction_powered_mean_by_hand():
     assert found.value == pytest.approx(4 / 6 - 1 / 2) and found.n == 2
 
 
+def test_prediction_powered_mean_has_no_interval_where_all_that_is_known_is_of_one_conversation():
+    # how far the correction varies between conversations cannot be told from one
+    nan, judged, clusters = math.nan, [1, 0, 1, 1, 0, 1], [0, 0, 1, 1, 2, 2]
+    one = prediction_powered_mean(judged, [0, 0, nan, nan, nan, nan], clusters)
+    assert one.value == pytest.approx(4 / 6 - 1 / 2) and one.n == 2 and math.isnan(one.low) and math.isnan(one.high)
+    assert not math.isnan(prediction_powered_mean(judged, [0, nan, 1, nan, nan, nan], clusters).low)
+
+
 def test_prediction_powered_mean_without_any_truth_is_nan_and_with_a_right_judge_is_the_judges():
     judged, clusters = np.array([1.0, 0, 1, 1]), [0, 0, 1, 1]
     none = prediction_powered_mean(judged, np.full(4, np.nan), clusters)

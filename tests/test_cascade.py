@@ -8,9 +8,10 @@ import pytest
 
 from metrics.judges import Pair, judgement
 from metrics.judges.cascade import Cascade, first_rows, sent_on
-from scenarios.records import Persona
+from scenarios.records import Fact, Persona, Slot
 
-GRACE = Persona("grace", "Grace", "You are Grace.", ())
+HOME = Slot("home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka", "Lisbon"))
+GRACE = Persona("grace", "Grace", "You are Grace.", (Fact(HOME, "Osaka", ()),))
 
 
 @dataclass

@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 from event_streams import judged, line, row, started
+from scipy import stats
 
 from lab import store
 from lab.compare import compare, read
+from lab.compare_tables import differences, markdown, notes
 from lab.report import main
 from metrics.comparison import detectable, factorial, horizon, life_sums, logrank, paired, restricted_mean, standard_error, unpaired
 from metrics.measure import measure
@@ -27,10 +29,10 @@ def ones(*values):
 
 
 def test_paired_difference_is_the_difference_of_means_and_its_spread_that_of_the_pairs():
-    # differences .1 .3 .2 .2: mean .2; deviations -.1 .1 0 0: s^2 = .02 / 3, standard error sqrt(.02 / 3 / 4) = .0408
+    # differences .1 .3 .2 .2: mean .2; deviations -.1 .1 0 0: s^2 = .02 / 3, standard error sqrt(.02 / 3 / 4) = .0408; t of 3 degrees
     found = paired(ones(0.1, 0.9, 0.5, 0.3), ones(0.2, 1.2, 0.7, 0.5), mean, **HOW)
     assert (found.a, found.b, found.value, found.n) == (pytest.approx(0.45), pytest.approx(0.65), pytest.approx(0.2), 4)
-    assert found.detectable == pytest.approx((1.959964 + 0.841621) * math.sqrt(0.02 / 3 / 4), rel=1e-6)
+    assert found.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(0.02 / 3 / 4), rel=1e-6)
     assert 0.1 <= found.low < 0.2 < found.high <= 0.3
 
 
@@ -47,7 +49,7 @@ def test_unpaired_error_adds_both_sides():
     # A: 0, 2: s^2 = 2, / 2 = 1; B: 0, 0, 3: mean 1, s^2 = 3, / 3 = 1: sqrt(2)
     found = unpaired(ones(0.0, 2.0), ones(0.0, 0.0, 3.0), mean, **HOW)
     assert found.value == pytest.approx(0.0) and found.n == 5
-    assert found.detectable == pytest.approx(2.801585 * math.sqrt(2), rel=1e-5)
+    assert found.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(2), rel=1e-6)  # 2 + 3 - 2 degrees
 
 
 def test_standard_error_of_a_mean_is_its_textbook_one():
@@ -58,7 +60,7 @@ def test_standard_error_of_a_mean_is_its_textbook_one():
 def test_where_every_pair_differs_alike_nothing_is_said_to_be_detectable():
     found = paired(ones(1.0, 1.0, 1.0), ones(1.0, 1.0, 1.0), mean, **HOW)
     assert found.value == 0.0 and math.isnan(found.detectable)
-    assert math.isnan(detectable(float("nan"))) and detectable(1.0) == pytest.approx(2.801585, rel=1e-6)
+    assert math.isnan(detectable(float("nan"), 9)) and detectable(1.0, 10**6) == pytest.approx(1.959964 + 0.841621, rel=1e-5)
 
 
 def test_empty_sides_are_nan_and_one_conversation_has_no_interval():
@@ -81,12 +83,13 @@ def test_paired_interval_covers_a_known_difference_about_as_often_as_it_says():
     assert 0.84 <= hits / 200 <= 0.96
 
 
-def test_detectable_difference_is_found_with_the_power_it_promises():
+@pytest.mark.parametrize("n", [6, 50])
+def test_detectable_difference_is_found_with_the_power_it_promises(n):
     rng, found = np.random.default_rng(9), 0
-    effect = detectable(1 / math.sqrt(50))  # 50 differences of spread 1
+    effect = detectable(1 / math.sqrt(n), n - 1)  # n differences of spread 1
     for _ in range(2000):
-        sample = rng.normal(effect, 1.0, 50)
-        found += abs(sample.mean()) / (1 / math.sqrt(50)) > 1.959964
+        sample = rng.normal(effect, 1.0, n)
+        found += abs(sample.mean()) / (sample.std(ddof=1) / math.sqrt(n)) > stats.t.ppf(0.975, n - 1)
     assert found / 2000 == pytest.approx(0.8, abs=0.03)
 
 
@@ -141,12 +144,12 @@ def events(verdicts, cast="ghms"):
     return out
 
 
-def run(folder, verdicts, seed=7, scenario="name: small\n", **how):
+def run(folder, verdicts, seed=7, scenario="name: small\n", digest="abc", **how):
     told = events(verdicts, **how)
     turns, judgements = store.turns_frame("r", told), store.judgements_frame("r", told)
     found = measure(turns, judgements, metrics=["prompt_to_line", "drift", "contradictions"], window=5, confidence=0.95, resamples=200,
                     seed=1)
-    with store.create(folder, "small", scenario, seed, "abc") as opened:
+    with store.create(folder, "small", scenario, seed, digest) as opened:
         for event in told:
             opened.append(event)
         opened.finish("finished", metrics=found)
@@ -200,7 +203,39 @@ def test_other_seeds_or_casts_are_compared_as_two_groups_and_it_says_so(tmp_path
 def test_a_run_compared_with_itself_differs_in_nothing(tmp_path):
     path = run(tmp_path, BAD)
     found = compare(read(path), read(path))
+    assert "Nothing differs." in markdown(found) and "prompt-to-line consistency (ledger, user n 4) 0.312" in notes(found)[0]
     assert all(row["value"] == row["low"] == row["high"] == 0 for row in found.rows) and found.lives[0]["mean"].value == 0
+
+
+def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
+    found = compare(read(run(tmp_path, BAD)), read(run(tmp_path, GOOD)))
+    told = " ".join(notes(found))
+    # pairs differ by 2/4, 3/4, 2/4, 2/4: spread .125, standard error .0625, t of 3 degrees (3.182 + .978) * .0625 = .260
+    assert of(found, "prompt_to_line")["detectable"] == pytest.approx(0.26, abs=1e-3)
+    assert "a true difference of 0.260 in prompt-to-line consistency (ledger, user) would be found in 8 of 10 such comparisons" in told
+    assert "intervals that are too narrow" in told and "bold where one excludes 0, as one in 20 would by chance" in told
+
+
+def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_the_frame(tmp_path):
+    never = [[False] * 4] * 4
+    found = compare(read(run(tmp_path, never)), read(run(tmp_path, never[:3] + [[False, False, False, None]])))
+    shown = [row.cells[0] for row in differences(found)]
+    assert shown == ["unscored prompt to line"], "all else is the same in both"
+    (same,) = [note for note in notes(found) if note.startswith("The same in both runs")]
+    assert "prompt-to-line consistency (ledger, user n 4) 1.000" in same
+    assert {row["metric"] for row in found.rows} > {"prompt_to_line", "unscored_prompt_to_line"}
+
+
+def test_scored_transcripts_are_pairs_only_where_it_is_known_who_speaks(tmp_path):
+    def scored(verdicts, digest, cast):
+        return read(run(tmp_path, verdicts, scenario="scored: {measure: {window: 3}}\n", digest=digest, cast=cast))
+
+    known = compare(scored(BAD, "one", "ghms"), scored(GOOD, "two", "ghms"))
+    assert known.paired and known.a.measure.window == 3
+    one, two = scored(BAD, "one", ["unknown"]), scored(GOOD, "two", ["unknown"])
+    other = compare(one, two)
+    assert not other.paired and "nobody told who speaks in them" in other.notes[0]
+    assert compare(one, one).paired, "the same transcripts are"
 
 
 def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
@@ -220,9 +255,15 @@ def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
     a = run(tmp_path / "runs", BAD)
-    bare = run(tmp_path / "runs", GOOD)
+    bare, torn, edited = (run(tmp_path / "runs", GOOD) for _ in range(3))
     (bare / "metrics.parquet").unlink()
+    (torn / "metrics.parquet").write_bytes(b"PAR1")
+    (edited / "scenario.yaml").write_text("measure: {window: wide}\n")
+    (tmp_path / "file").touch()
     for arguments, told in (([str(a), str(tmp_path)], "is no run"), ([str(a), str(bare)], "holds no metrics"),
+                            ([str(a), str(torn)], "damaged metrics.parquet"), ([str(torn)], "damaged metrics.parquet"),
+                            ([str(a), str(edited)], "expected window, confidence, resamples"),
+                            ([str(a), str(a), "--out", str(tmp_path / "file")], "cannot be made"),
                             ([str(a), "--out", "x"], "--out is for a comparison")):
         assert main(arguments) == 2
         said = capsys.readouterr().err

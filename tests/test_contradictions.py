@@ -21,13 +21,15 @@ def planted():
     """Frames of a conversation in which turn 6 contradicts Grace's home and her line at turn 2, judged by the ledger."""
     own = [(2 * place, text) for place, text in enumerate(SAID)]
     pairs = [Pair(0, turn, "user", "prompt_to_line", text, "persona", GRACE) for turn, text in own]
-    pairs += [Pair(0, turn, "user", "line_to_line", text, str(was), GRACE, before) for turn, text in own for was, before in own if was < turn]
+    pairs += [Pair(0, turn, "user", "line_to_line", text, str(was), GRACE, before)
+              for turn, text in own for was, before in own if was < turn]
     judged = Ledger().judge(pairs)
     rows = [{"run_id": "r", **{key: getattr(row, key) for key in JUDGED if key != "run_id"}} for row in judged]
     turns = pl.DataFrame(
         [{"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": text} for turn, text in own]
     )
-    return turns, pl.DataFrame(rows, schema=JUDGED), {(j.conversation, j.turn, j.metric, j.judge, j.against): j.span for j in judged if j.span}
+    spans = {(j.conversation, j.turn, j.metric, j.judge, j.against): j.span for j in judged if j.span}
+    return turns, pl.DataFrame(rows, schema=JUDGED), spans
 
 
 def test_planted_contradiction_is_found_with_both_turns_and_its_words():

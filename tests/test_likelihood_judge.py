@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def test_own_fact_is_consistent_and_the_partners_fact_as_ones_own_contradicts():
 
 def test_partners_fact_told_of_the_partner_is_less_than_taking_it_for_oneself():
     heard = "I live in Halifax and work as a fisherman."
-    taken, told = p_of(pair("I myself live in Halifax as a fisherman.", heard=heard), pair("You live in Halifax as a fisherman.", heard=heard))
+    taken, told = p_of(pair("I myself live in Halifax as a fisherman.", heard=heard),
+                       pair("You live in Halifax as a fisherman.", heard=heard))
     assert told < taken / 2
 
 
@@ -104,7 +106,7 @@ def test_lecture_of_a_speaker_who_has_to_ask_is_worse_than_a_question():
 def test_only_cards_that_speak_to_or_of_oneself_demand_asking():
     assert asks_of_partner(PUPIL.card) and asks_of_partner("You are calm. You ask one open question at a time.")
     assert not asks_of_partner(GRACE.card)
-    assert not asks_of_partner("Lexi encourages her children to ask questions. She faced many challenges.")
+    assert not asks_of_partner("Orla likes her pupils to ask questions. She has met many challenges.")
 
 
 def test_engaging_is_asking_and_speaking_of_oneself():
@@ -151,7 +153,7 @@ def test_pairs_of_lines_blank_lines_and_unknown_speakers_are_unscored_and_nothin
 @pytest.mark.parametrize("tokens", [[], [-1.0, -math.inf], [math.nan]])
 def test_line_without_finite_tokens_is_unscored(tokens):
     (row,) = Likelihood(lambda cards, lines: [tokens for _ in lines]).judge([pair("Hello")])
-    assert row.verdict is None and row.unscored == "no finite log-probability"
+    assert row.verdict is None and row.unscored.startswith("no finite log-probability")
 
 
 def test_wrong_number_of_answers_is_refused():
@@ -159,13 +161,53 @@ def test_wrong_number_of_answers_is_refused():
         Likelihood(lambda cards, lines: [[-1.0]]).judge([pair("Hello"), pair("Good day")])
 
 
+def test_cards_stay_read_up_to_so_many_tokens_the_last_asked_about_longest(monkeypatch):
+    from agents import reference
+
+    class Reader:
+        """A token a character; says which cards are open."""
+
+        def __init__(self):
+            self.cards, self.read = {}, []
+
+        def info(self):
+            form = SimpleNamespace(opening="", words=str, after_system="", before_said="")
+            return SimpleNamespace(context=1000, format=form)
+
+        def encode(self, texts):
+            return [list(text) for text in texts]
+
+        def open(self, prompts):
+            self.read += ["".join(prompt).removesuffix(reference.HEARD) for prompt in prompts]
+            first = len(self.read) - len(prompts)
+            self.cards |= {first + place: self.read[first + place] for place in range(len(prompts))}
+            return list(range(first, len(self.read)))
+
+        def score(self, branches, asked):
+            return [[[-1.0] * len(ids) for _, ids in texts] for texts in asked]
+
+        def drop(self, branches):
+            for branch in branches:
+                del self.cards[branch]
+
+    monkeypatch.setattr(reference, "KEPT", 2 * (1 + len(reference.HEARD)))  # room for two cards of one letter
+    reader = Reader()
+    judge = reference.Reference(reader)
+    assert judge.logprobs(["a", "b"], ["xy", "x"]) == [[-1.0, -1.0], [-1.0]]
+    judge.logprobs(["a"], ["x"])
+    judge.logprobs(["c"], ["x"])
+    assert reader.read == ["a", "b", "c"] and sorted(reader.cards.values()) == ["a", "c"]
+
+
 def test_embedded_models_tell_slips_from_ones_own_lines(embedded):
     from agents.embedder import Embedder
     from agents.reference import Reference
 
     heard = "As a fisherman in Halifax I love my dog and the cold sea."
-    lines = ("As a carpenter in Osaka I love my tortoise.", "Thank you for telling me about your dog, Leon.", "As a fisherman in Halifax I love the cold sea.")
-    pupil = [pair(line, persona=PUPIL) for line in ("The lever is a rigid bar that turns on a pivot.", "Could you lead me through a play of it? I am the lever!")]
+    lines = ("As a carpenter in Osaka I love my tortoise.", "Thank you for telling me about your dog, Leon.",
+             "As a fisherman in Halifax I love the cold sea.")
+    lessons = ("The lever is a rigid bar that turns on a pivot.", "Could you lead me through a play of it? I am the lever!")
+    pupil = [pair(line, persona=PUPIL) for line in lessons]
     judge = Likelihood(Reference(embedded).logprobs, Embedder(device="cpu").embed)
     rows = judge.judge([*(pair(line, heard=heard) for line in lines), *pupil])
     own, thanks, slip, lecture, question = (row.p_inconsistent for row in rows)

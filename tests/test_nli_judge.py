@@ -49,6 +49,14 @@ def test_a_card_without_facts_is_judged_by_its_sentences_and_the_claim_is_named(
     assert row.verdict is True and row.claim == "I live in Osaka."
 
 
+def test_a_speakers_name_before_a_line_is_no_part_of_it():
+    line = "Ann Lee: I live in Lisbon."
+    row, between = Nli(by_table).judge([pair(line, persona=STRANGER), pair(line, "Ann Lee: I live in Osaka.")])
+    assert row.verdict and between.verdict and line[slice(*row.span)] == line[slice(*between.span)] == "I live in Lisbon."
+    assert between.claim == "I live in Osaka."
+    assert Nli(by_table).judge([pair("Ann Lee: ...")])[0].unscored == "empty line"
+
+
 def test_two_lines_are_judged_sentence_by_sentence():
     (row,) = Nli(by_table).judge([pair("Well. I live in Lisbon.", "I have a cat. I live in Osaka.")])
     assert row.verdict is True and row.against == "3" and row.claim == "I live in Osaka."
@@ -108,7 +116,8 @@ def folder(path, labels):
 
     torch.manual_seed(0)
     path.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz.", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, ".", *(f"##{letter}" for letter in letters)]
     (path / "vocab.txt").write_text("\n".join(words))
     BertTokenizerFast(vocab=str(path / "vocab.txt")).save_pretrained(path)
     config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
@@ -163,7 +172,8 @@ CONTRADICT = [("I live in Osaka.", "Well, I live in Lisbon these days."), ("I li
               ("I am 34 years old.", "I just turned 52."), ("I work as a nurse.", "I earn my living as a baker."),
               ("My only pet is a tortoise.", "I have a parrot."), ("I play the cello.", "I do not play the cello.")]
 DO_NOT = [("I live in Osaka.", "My home is in Osaka, of course."), ("I live in Osaka.", "My sister lives in Lisbon."),
-          ("I live in Osaka.", "I grew up in Lisbon."), ("I am 34 years old.", "What a lovely day!"), ("I work as a nurse.", "I am not a baker."),
+          ("I live in Osaka.", "I grew up in Lisbon."), ("I am 34 years old.", "What a lovely day!"),
+          ("I work as a nurse.", "I am not a baker."),
           ("My only pet is a tortoise.", "That sounds wonderful, tell me more."), ("I play the cello.", "My uncle plays the trumpet.")]
 
 

@@ -9,9 +9,8 @@ import polars as pl
 import pytest
 
 from agents.embedder import Embedder
-from metrics.judges.ledger import Ledger
 from metrics.line_to_line import judged_pairs
-from metrics.planted import clean, pairs, plant
+from metrics.planted import SEAT, clean, contradictions, plant
 from metrics.retrieval import candidates
 from scenarios.personas import load_personas
 
@@ -27,29 +26,30 @@ def by_topic(texts):
 
 def of_last(lines, share=0.4) -> list[int]:
     """What the last line is held against."""
-    return [earlier for later, earlier in candidates(lines, by_topic, share) if later == len(lines) - 1]
+    return [earlier for later, earlier in candidates(lines, by_topic, share=share) if later == len(lines) - 1]
 
 
-def test_line_before_is_always_chosen_and_then_the_nearest():
+def test_nearest_is_chosen_and_where_nothing_is_near_the_line_before():
     lines = ["I live in Oslo.", "I keep a dog.", "Hello.", "It rains.", "We sing.", "I live in Bergen."]
-    assert of_last(lines) == [0, 4], "the line before, and the other home; nothing else is near"
-    assert of_last(lines[:1]) == [] and of_last(lines[:2], share=0.01) == [0]
+    assert of_last(lines) == [0], "the other home, though there is room for two"
+    assert of_last(lines[:1]) == [] and of_last(lines[:2], share=0.01) == [0] and of_last(lines[:3]) == [1]
 
 
 def test_lines_are_as_near_as_their_nearest_statements_about_the_speaker():
     lines = ["How are you? I live in Oslo. It rains.", "I keep a dog.", "Where do you live?", "Hello.", "I hum.", "Oh! I live in Bergen. Bye."]
-    assert of_last(lines) == [0, 4], "a question about homes states nothing"
+    assert of_last(lines) == [0], "a question about homes states nothing"
 
 
-def test_each_statement_of_a_line_chooses_in_turn():
+def test_lines_near_any_statement_are_chosen_the_later_of_equals_first():
     lines = [*(f"I keep {number} dogs." for number in range(4)), "I live in Oslo.", "Hello?", "Bye.", "I keep a cat. I live in Bergen."]
-    assert set(of_last(lines, share=0.5)) >= {3, 4, 6}
+    # int(0.3 x 28 pairs) - 6 chosen = 2
+    assert of_last(lines, share=0.3) == [3, 4]
 
 
 def test_what_says_the_same_again_is_left_out_unless_one_denies_it():
     lines = ["I live in Bergen.", *["I live in Oslo.", "Now I live in Oslo."] * 3, "It rains.", "I really live in Oslo."]
-    assert of_last(lines, share=0.5) == [0, 7]
-    assert of_last([*lines[:-1], "I do not live in Oslo."], share=0.6) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert of_last(lines, share=0.5) == [0]
+    assert of_last([*lines[:-1], "I do not live in Oslo."], share=0.6) == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_what_small_talk_leaves_is_spent_later_and_the_share_holds_at_every_line():
@@ -63,27 +63,32 @@ def test_what_small_talk_leaves_is_spent_later_and_the_share_holds_at_every_line
 @pytest.mark.parametrize("share", [0, 1.1])
 def test_share_that_is_none_is_refused(share):
     with pytest.raises(ValueError, match="share"):
-        candidates(["I am.", "I was."], by_topic, share)
+        candidates(["I am.", "I was."], by_topic, share=share)
 
 
 def test_all_pairs_are_chosen_for_a_share_of_one():
-    assert len(candidates(["I a.", "I b.", "I c.", "I d."], by_topic, 1.0)) == 6
+    assert len(candidates(["I a.", "I b.", "I c.", "I d."], by_topic, share=1.0)) == 6
 
 
-@pytest.mark.parametrize(("turns", "kind", "dose"), [(80, "contradicted_fact", 0.2), (120, "contradicted_fact", 0.1), (100, "persona_swap", 0.1)])
-def test_a_fifth_of_the_pairs_holds_nearly_all_contradictions_of_long_dialogues(one_thread, turns, kind, dose):
+def kept(dialogue, embed, persona) -> tuple[int, int, int, int]:
+    """Planted contradictions that are among the chosen pairs, all of them, chosen pairs, all pairs."""
+    turns = [line.turn for line in dialogue.own()]
+    chosen = {(turns[later], turns[earlier]) for later, earlier in candidates([line.text for line in dialogue.own()], embed, persona)}
+    told = contradictions(dialogue)
+    return len(told & chosen), len(told), len(chosen), len(turns) * (len(turns) - 1) // 2
+
+
+@pytest.mark.parametrize(("turns", "kind", "dose", "least"), [
+    (40, "contradicted_fact", 0.4, 0.95), (80, "contradicted_fact", 0.2, 0.95), (80, "implied_fact", 0.2, 0.95),
+    (100, "persona_swap", 0.1, 0.9)])
+def test_a_fifth_of_the_pairs_holds_nearly_all_planted_contradictions(one_thread, turns, kind, dose, least):
+    """Whatever a judge would make of them: all pairs of lines that tell different values of a slot, said or implied. The lines of a
+    persona swap tell two values each."""
     embed = Embedder(device="cpu").embed
-    found = known = judged = possible = 0
-    for dialogue in clean(PEOPLE, 4, turns, seed=3):
-        dialogue = plant(dialogue, kind, dose, PEOPLE, seed=3)
-        own = dialogue.own()
-        place = {line.turn: number for number, line in enumerate(own)}
-        rows = Ledger().judge([pair for pair in pairs(dialogue) if pair.metric == "line_to_line"])
-        contradictions = {(place[row.turn], place[int(row.against)]) for row in rows if row.verdict}
-        chosen = set(candidates([line.text for line in own], embed))
-        found, known = found + len(contradictions & chosen), known + len(contradictions)
-        judged, possible = judged + len(chosen), possible + len(own) * (len(own) - 1) // 2
-    assert known >= 20 and found / known >= 0.95 and judged / possible <= 0.2, (found, known, judged, possible)
+    dialogues = [plant(dialogue, kind, dose, PEOPLE, seed=3) for dialogue in clean(PEOPLE, 8, turns, seed=3)]
+    found, known, judged, possible = np.sum([kept(one, embed, one.cast[SEAT]) for one in dialogues], axis=0)
+    assert known >= 20 and found / known >= least and judged / possible <= 0.2, (found, known, judged, possible)
+    assert np.sum([kept(one, embed, None) for one in dialogues], axis=0)[0] < found, "the facts of the persona help"
 
 
 def test_share_of_judged_pairs_is_reported_of_all_pairs_of_those_lines():

@@ -123,7 +123,7 @@ def test_full_disk_keeps_every_finished_line(tmp_path):
     path = only(tmp_path / "full")
     kept = len(events(path, "line"))
     assert told.startswith(f"cannot write events.jsonl in {path}: File too large")
-    assert f"the {kept} finished lines are kept: make room and go on with `python -m lab.run --resume {path}`" in told
+    assert f"the {kept} finished lines are kept: make room and go on with --resume {path}" in told
     assert 0 < kept < 32 and manifest(path)["status"] == "failed"
 
     assert lab("--resume", path, "--display", "none").returncode == 0

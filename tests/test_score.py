@@ -11,6 +11,7 @@ import pytest
 from commands import LONG, NOBODY_TALKS, judgements, lab, manifest, only, turns
 from polars.testing import assert_frame_equal
 
+from lab import wiring
 from lab.judging import judge_all
 from lab.labels import Powered
 from lab.score import main
@@ -45,6 +46,22 @@ def run(tmp_path_factory):
     return only(runs)
 
 
+class Spotter:
+    """Finds that a line contradicts where it speaks of a nurse; does not read pairs of lines."""
+
+    name = "ledger"
+
+    def judge(self, pairs):
+        return [judgement(pair, self.name, p_inconsistent=float("nurse" in pair.line), verdict="nurse" in pair.line)
+                if pair.metric == "prompt_to_line" else judgement(pair, self.name, unscored="a pair of lines") for pair in pairs]
+
+
+@pytest.fixture
+def spotter(monkeypatch):
+    """In the ledger's place, which needs facts."""
+    monkeypatch.setitem(wiring.JUDGES, "ledger", lambda *_: Spotter())
+
+
 def score(*arguments):
     return main([str(one) for one in arguments])
 
@@ -56,7 +73,8 @@ def test_run_scored_again_by_the_same_judge_gets_the_same_judgements_and_stays_a
     assert_frame_equal(judgements(tmp_path / "again"), judgements(run))
     assert_frame_equal(turns(tmp_path / "again"), turns(run))
     kept = ["prompt_to_line", "line_to_line", "unscored_prompt_to_line"]
-    metrics = [pl.read_parquet(path / "metrics.parquet").drop("run_id").filter(pl.col("metric").is_in(kept)) for path in (run, tmp_path / "again")]
+    metrics = [pl.read_parquet(path / "metrics.parquet").drop("run_id").filter(pl.col("metric").is_in(kept))
+               for path in (run, tmp_path / "again")]
     assert_frame_equal(*metrics)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert "prompt-to-line consistency" in capsys.readouterr().out
@@ -78,9 +96,10 @@ def test_folder_of_scores_is_no_transcript_and_is_not_written_over(run, tmp_path
     assert "holds something already" in capsys.readouterr().err
 
 
-def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_labels(talks, tmp_path, capsys, one_thread):
+def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_labels(talks, tmp_path, capfd, one_thread):
     out, figures, plot = tmp_path / "out", tmp_path / "figures.json", tmp_path / "reliability.png"
-    assert score(talks, "--against", "labels", "--json", figures, "--plot", plot, "--out", out, "--dtype", "float32", "--device", "cpu") == 0
+    asked = ["--against", "labels", "--json", figures, "--plot", plot, "--out", out, "--dtype", "float32", "--device", "cpu"]
+    assert score(talks, *asked) == 0
     told = json.loads(figures.read_text())
     assert list(told) == ["likelihood"] and list(told["likelihood"]) == ["prompt_to_line", "line_to_line"]
     found = told["likelihood"]["prompt_to_line"]
@@ -90,24 +109,48 @@ def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_l
     lines = told["likelihood"]["line_to_line"]  # two seats with one pair each in four conversations: this judge does not read pairs
     assert (lines["n"], lines["unscored"], lines["auroc"]) == (0, 8, None)
     assert plot.read_bytes().startswith(b"\x89PNG")
-    shown = capsys.readouterr().out
-    assert "AUROC" in shown and "P1 in the assistant's seat" in shown
+    shown, told = capfd.readouterr()
+    assert "AUROC" in shown and "P1 in the assistant's seat" in shown and f"reliability plot: {plot}" in shown
+    assert told.splitlines()[-1].startswith("16 of 16 lines judged in ")
     assert {name: pl.read_parquet(out / f"{name}.parquet").height for name in ("turns", "judgements")} == {"turns": 16, "judgements": 24}
 
 
-def test_people_s_labels_correct_the_consistency(talks, tmp_path):
+def test_reliability_plot_lies_with_the_results_where_no_place_is_named(talks, tmp_path, capsys, spotter):
+    assert score(talks, "--judge", "ledger", "--against", "labels", "--out", tmp_path / "out") == 0
+    plot = tmp_path / "out" / "plots" / "reliability.png"
+    assert plot.read_bytes().startswith(b"\x89PNG") and f"reliability plot: {plot}" in capsys.readouterr().out
+
+
+def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeypatch):
+    from io import StringIO
+
+    from lab import judging
+    from lab.transcripts import read
+
+    monkeypatch.setattr(judging, "LINES_AT_ONCE", 6)  # talks of four lines: two at a time
+    some = list(judging._portions(read(talks).transcripts))
+    assert [[one.conversation for one in portion] for portion in some] == [[0, 1], [2, 3]]
+    monkeypatch.setattr(judging, "TOLD_EVERY_S", 0.0)
+    told = StringIO()
+    with judging._progress(told, 16) as advance:
+        advance(8)
+        advance(8)
+    assert [line.split(" in ")[0] for line in told.getvalue().splitlines()] == ["8 of 16 lines judged", "16 of 16 lines judged"]
+
+
+def test_people_s_labels_correct_the_consistency(talks, tmp_path, spotter):
     labels, figures = tmp_path / "labels.csv", tmp_path / "figures.json"
     with labels.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["conversation", "turn", "seat", "contradicts"])
-        rows.writerows([["talk-0", 0, "assistant", "no"], ["talk-0", 2, "", "yes"], [1, 0, "assistant", "false"], [1, 2, "", ""]])
+        rows.writerows([["talk-0", 0, "assistant", "yes"], ["talk-0", 2, "", "yes"], [1, 0, "assistant", "false"], [1, 2, "", ""]])
     assert score(talks, "--judge", "ledger", "--labels", labels, "--against", "labels", "--json", figures, "--runs", tmp_path / "runs") == 0
     found = json.loads(figures.read_text())["ledger"]["prompt_to_line"]
-    # a ledger of no facts finds nothing: 8 of 8 lines consistent; labels: consistent, not, consistent: 2/3; both: 1 + mean(0, -1, 0)
+    # two of eight lines speak of a nurse: 6/8; labels: contradicts, contradicts, not: 1/3; both: 6/8 + mean(0 - 1, 0 - 0, 1 - 1)
     powered = found["prediction_powered"]["assistant"]
-    assert (powered["judge"]["value"], powered["judge"]["n"]) == (1.0, 8) and powered["labels"]["value"] == pytest.approx(2 / 3)
-    assert powered["both"]["value"] == pytest.approx(2 / 3) and powered["both"]["n"] == 3
-    assert (found["n"], found["unlabelled"], found["contradicting"]) == (3, 13, 1)
+    assert (powered["judge"]["value"], powered["judge"]["n"]) == (0.75, 8) and powered["labels"]["value"] == pytest.approx(1 / 3)
+    assert powered["both"]["value"] == pytest.approx(0.75 - 1 / 3) and powered["both"]["n"] == 3
+    assert (found["n"], found["unlabelled"], found["contradicting"]) == (3, 13, 2)
 
 
 def test_gain_is_the_part_of_the_labels_interval_that_the_judge_saves():
@@ -118,9 +161,11 @@ def test_gain_is_the_part_of_the_labels_interval_that_the_judge_saves():
 
 @pytest.mark.parametrize(("text", "told"), [
     ("conversation,turn\n0,1\n", "line 2: has no contradicts"), ("conversation,turn,contradicts\n9,1,1\n", "line 2: conversation is '9'"),
-    ("conversation,turn,contradicts\n0,7,1\n", "line 2: turn is '7'"), ("conversation,turn,contradicts\n0,1,maybe\n", "line 2: contradicts is 'maybe'"),
+    ("conversation,turn,contradicts\n0,7,1\n", "line 2: turn is '7'"),
+    ("conversation,turn,contradicts\n0,1,maybe\n", "line 2: contradicts is 'maybe'"),
     ("conversation,turn,contradicts,seat\n0,1,1,assistant\n", "seat is 'assistant'"), ("", "line 1: there is no label"),
-    ('{"conversation": 0, "turn": 1, "contradicts": true}\n{"conversation": "talk-0", "turn": 1, "contradicts": true}', "line 2: labels a line")])
+    ('{"conversation": 0, "turn": 1, "contradicts": true}\n{"conversation": "talk-0", "turn": 1, "contradicts": true}',
+     "line 2: labels a line")])
 def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, told):
     (tmp_path / "labels").write_text(text)
     assert score(talks, "--labels", tmp_path / "labels", "--runs", tmp_path / "runs") == 2
@@ -130,8 +175,11 @@ def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, told
 
 @pytest.mark.parametrize(("arguments", "told"), [
     (["--judge", "oracle"], "is 'oracle'; expected 'ledger'"), (["--metrics", "questions"], "only a speaker can be asked for"),
-    (["--limit", "0"], "--limit is 0"), (["--plot", "p.png"], "expected --against labels"), (["--against", "labels", "--plot", "p.jpg"], ".png"),
-    (["--json", "/none/x.json"], "expected a file in a folder that is there"), (["measure.llm.modl=x"], "did you mean 'model'")])
+    (["--limit", "0"], "--limit is 0"), (["--plot", "p.png"], "expected --against labels"),
+    (["--against", "labels", "--plot", "p.jpg"], ".png"),
+    (["--json", "/none/x.json"], "expected a file in a folder that is there"), (["--json", "/"], "expected a file"),
+    (["--labels", "/none.csv"], "/none.csv cannot be read (No such file or directory); expected CSV or JSON lines"),
+    (["measure.llm.modl=x"], "did you mean 'model'")])
 def test_mistakes_are_refused_before_work_begins(talks, tmp_path, capsys, arguments, told):
     assert score(talks, *arguments, "--runs", tmp_path / "runs") == 2
     error = capsys.readouterr().err
@@ -145,7 +193,7 @@ def test_transcripts_without_labels_cannot_be_compared(tmp_path, capsys):
     assert "no line is labelled" in capsys.readouterr().err
 
 
-def test_lines_of_nobody_are_unscored_and_never_consistent(tmp_path):
+def test_lines_of_nobody_are_unscored_and_never_consistent(tmp_path, spotter):
     path = tmp_path / "chat.jsonl"
     path.write_text(json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
                                 "personas": {"assistant": GRACE}}))
@@ -158,6 +206,14 @@ def test_conversations_of_several_transcripts_are_numbered_on(talks, tmp_path):
     assert score(talks, talks, "--judge", "ledger", "--out", tmp_path / "out") == 0
     assert sorted(set(turns(tmp_path / "out")["conversation"])) == list(range(8))
     assert len(manifest(tmp_path / "out")["scored"]["transcripts"]) == 2
+
+
+def test_ledger_leaves_personas_without_facts_unscored(talks, tmp_path, capsys):
+    assert score(talks, "--judge", "ledger", "--against", "labels", "--json", tmp_path / "figures.json", "--out", tmp_path / "out") == 0
+    found = json.loads((tmp_path / "figures.json").read_text())["ledger"]["prompt_to_line"]
+    assert (found["n"], found["unscored"], found["auroc"]) == (0, 16, None)
+    assert set(judgements(tmp_path / "out")["unscored"]) == {"the persona has no facts"}
+    assert "No reliability plot" in capsys.readouterr().out
 
 
 def test_conversation_that_a_judge_refuses_is_unscored_and_the_others_are_not(talks):

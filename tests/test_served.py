@@ -126,10 +126,10 @@ def test_a_seat_on_a_server_plays_and_is_asked_as_one_here(server, embedded, her
 
 
 def test_the_likelihood_judge_reads_on_a_server_as_here(served, embedded):
-    ada, bea, *_ = people.load_personas(SCENARIOS / "personas/townsfolk.yaml")
+    ada, *_ = people.load_personas(SCENARIOS / "personas/townsfolk.yaml")
     pairs = [Pair(0, turn, "user", "prompt_to_line", line, "persona", ada)
              for turn, line in enumerate((f"I am {ada.name}.", "I sell boats."))]
-    here, there = (Likelihood(Reference(engine).logprobs, (ada, bea)).judge(pairs) for engine in (embedded, served))
+    here, there = (Likelihood(Reference(engine).logprobs).judge(pairs) for engine in (embedded, served))
     assert [row.p_inconsistent for row in there] == pytest.approx([row.p_inconsistent for row in here], abs=1e-4)
     assert all(row.unscored is None for row in there)
 

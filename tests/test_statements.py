@@ -27,7 +27,8 @@ def test_second_and_third_person_become_the_first(card, first):
 
 
 def test_the_names_that_a_card_uses_become_the_first_person_too():
-    card = 'Meet 49-year-old Ann "Annie" Lee, a baker in Rome. Annie\'s father was a miner. After school, Annie moved to Rome. Rome made Annie happy.'
+    card = ('Meet 49-year-old Ann "Annie" Lee, a baker in Rome. Annie\'s father was a miner. After school, Annie moved to Rome. '
+            "Rome made Annie happy.")
     assert names_of("Person A", card) == ("Ann", "Annie", "Lee")
     persona = Persona("p", "Person A", card, ())
     assert [text for _, text in statements(persona)] == [

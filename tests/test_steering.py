@@ -17,24 +17,35 @@ UNSEEN = ["Hi there, nice to meet you!", "What brings you here today?", "Where d
 
 
 def test_contrast_by_hand():
-    # one layer of width 2. Even lines: a (4, 1), b (0, 1): a's direction (1, 0). Odd lines: a projects 3, b 1
-    states = {"a": np.array([[[4.0, 1.0]], [[3.0, 5.0]]]), "b": np.array([[[0.0, 1.0]], [[1.0, 2.0]]])}
-    found = contrast(states)
-    assert found["a"].vector.tolist() == [[1.0, 0.0]] and found["a"].vector.dtype == np.float32
-    assert (found["a"].own.tolist(), found["a"].other.tolist()) == ([3.0], [1.0])
-    assert [found["a"].project(np.array([[x, 9.0]])) for x in (1.0, 2.0, 3.0, 5.0)] == [0.0, 0.5, 1.0, 2.0]
-    assert found["b"].vector.tolist() == [[-1.0, 0.0]] and found["b"].project(np.array([[1.0, 0.0]])) == 1.0
+    # one layer of width 2, all on the x axis: a at 3 5 3 5, b at -1 1 -1 1. Within cards x varies by 1, shrunken by .3 of the mean of (1, 0):
+    # 1.15; so a's vector is (1 / sqrt(1.15), 0). Without one line x varies by 8/9, shrunken 1.0222: that vector finds the line left out
+    # 4 / sqrt(1.0222) from its like
+    a, b = (np.array([[[x, 0.0]] for x in xs]) for xs in ((3.0, 5.0, 3.0, 5.0), (-1.0, 1.0, -1.0, 1.0)))
+    found = contrast({"a": a, "b": b})["a"]
+    unit, gap = 1 / np.sqrt(1.15), 4 / np.sqrt(8 / 9 * 1.15)
+    np.testing.assert_allclose(found.vector, [[unit, 0]], rtol=1e-6)
+    np.testing.assert_allclose([found.other[0], found.own[0]], [2 * unit - gap / 2, 2 * unit + gap / 2])
+    projections = [found.project(np.array([[x, 9.0]])) for x in (2 - gap / unit / 2, 2.0, 2 + gap / unit / 2)]
+    np.testing.assert_allclose(projections, [0, 0.5, 1], atol=1e-6)
+    np.testing.assert_allclose(contrast({"a": a, "b": b})["b"].vector, [[-unit, 0]], rtol=1e-6)
+
+
+def test_contrast_counts_a_direction_by_how_little_lines_of_one_card_vary_along_it():
+    rng = np.random.default_rng(3)
+    lines = {name: rng.normal(size=(200, 1, 2)) * (10, 1) + shift for name, shift in (("a", (3, 3)), ("b", (0, 0)))}
+    x, y = contrast(lines)["a"].vector[0]
+    assert y > 5 * abs(x)
 
 
 def test_direction_that_does_not_hold_for_the_other_half_of_the_lines_projects_nothing():
     assert np.isnan(Direction(np.ones((1, 1), np.float32), np.array([2.0]), np.array([1.0])).project(np.ones((1, 1))))
 
 
-def test_contrast_needs_two_cards_and_two_lines():
-    with pytest.raises(ValueError, match="two or more of both"):
+def test_contrast_needs_two_cards_and_four_lines():
+    with pytest.raises(ValueError, match=r"1 cards with \[4\] lines: expected two cards"):
         contrast({"a": np.ones((4, 1, 2))})
-    with pytest.raises(ValueError, match="two or more of both"):
-        contrast({"a": np.ones((4, 1, 2)), "b": np.ones((1, 1, 2))})
+    with pytest.raises(ValueError, match=r"2 cards with \[4, 3\] lines: expected two cards"):
+        contrast({"a": np.ones((4, 1, 2)), "b": np.ones((3, 1, 2))})
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)

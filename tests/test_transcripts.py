@@ -11,8 +11,10 @@ import pytest
 from lab.transcripts import pairs, persona, read
 
 CHAT = {"messages": [
-    {"role": "system", "content": "You are Mia."}, {"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "I am Mia."},
-    {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "text", "text": "now?"}]}, {"role": "assistant", "content": "Mia still."}]}
+    {"role": "system", "content": "You are Mia."}, {"role": "user", "content": "Who are you?"},
+    {"role": "assistant", "content": "I am Mia."},
+    {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "text", "text": "now?"}]},
+    {"role": "assistant", "content": "Mia still."}]}
 LABELLED = {"id": "x#1", "roles": {"P1": "Teacher", "P2": "Student"}, "personas": {"P1": "", "P2": "I am shy."}, "lines": [
     {"i": 0, "speaker": "P1", "text": "Welcome.", "contradicts_persona": None, "conflicts_with": None},
     {"i": 1, "speaker": "P2", "text": "Hi.\n", "contradicts_persona": False, "conflicts_with": None},
@@ -48,7 +50,8 @@ def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
     assert [line.seat for line in one.lines] == ["assistant", "user", "assistant", "user"] and one.lines[1].text == "Hi."
     assert one.name == "x#1" and one.cast["user"].name == "Student" and one.cast["assistant"].card == ""
     # turn 3 is said to conflict with 1, its own, and with 2, which is the teacher's: a stray
-    assert one.labels == {(0, "persona"): None, (1, "persona"): False, (2, "persona"): None, (2, "0"): False, (3, "persona"): True, (3, "1"): True}
+    assert one.labels == {(0, "persona"): None, (1, "persona"): False, (2, "persona"): None, (2, "0"): False, (3, "persona"): True,
+                          (3, "1"): True}
     assert one.strays == 1
 
 
@@ -56,9 +59,17 @@ def test_published_json_is_read_with_the_judges_words_as_labels(tmp_path):
     source = read(written(tmp_path, json.dumps([PUBLISHED, PUBLISHED], indent=1), name="raw.json.gz", compress=True))
     one, two = source.transcripts
     assert one.cast["assistant"].card == 'Ann, called "A".\nA nurse.' and one.cast["user"].card == "Bob is a cook."
-    assert one.labels == {(0, "persona"): False, (1, "persona"): False, (2, "persona"): True, (3, "persona"): None, (2, "0"): False, (3, "1"): True}
+    assert one.labels == {(0, "persona"): False, (1, "persona"): False, (2, "persona"): True, (3, "persona"): None, (2, "0"): False,
+                          (3, "1"): True}
     assert [line.text for line in one.lines] == ["Ann: Hello.", "Bob: I cook.", "Ann: I cook too.", "Bob: I never cook."]
     assert (two.conversation, {line.conversation for line in two.lines}) == (1, {1})
+
+
+def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_path):
+    lesson = {"P2": "I am shy.", "conversation": ["Teacher: Hi.", "Student: I LOVE crowds!"], "eval_prompt_consistency": [[1, "YES"]]}
+    (one, two) = read(written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})).transcripts
+    assert one.labels == {(0, "persona"): None, (1, "persona"): True}
+    assert (one.cast["assistant"].card, one.cast["user"].card, two.cast["assistant"].card) == ("", "I am shy.", "")
 
 
 def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path):
@@ -82,6 +93,7 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
     (b"conversation,turn\n0,1\n", "line 1: is no JSON"), (b"", "line 1: there is no conversation; expected `messages`"),
     (b"{}\n\xff\xfe", "line 2: is no text in UTF-8"), (gzip.compress(b"{}")[:-6], "is a damaged gzip file"),
     (b"[" * 100_000, "is JSON nested too deep"), (b'[{"messages": 1}', ": is no JSON"),
+    (b'{"messages": [{"content": "Hi"}]}', "line 1: messages.0.role is missing"),
     (json.dumps(LABELLED | {"lines": [LABELLED["lines"][1]]}).encode(), "lines.0.i: is 1; expected 0")])
 def test_file_that_is_none_of_the_forms_is_refused_with_one_sentence(tmp_path, content, told):
     path = tmp_path / "file"

@@ -68,9 +68,9 @@ def test_wrong_person_is_speaking_of_oneself_as_someone_else(line, wrong):
     assert over_run(frame(line))["wrong_person"] == wrong
 
 
-@pytest.mark.parametrize("card", ["Meet Meena Rao, a consultant.", "Meena Rao is a consultant.", "My name is Meena.", "You are Meena."])
+@pytest.mark.parametrize("card", ["Meet Ilse Brandt, a surveyor.", "Ilse Brandt is a surveyor.", "My name is Ilse.", "You are Ilse."])
 def test_name_is_read_from_cards_in_any_person(card):
-    assert over_run(frame("Meena is a driven consultant.", "I am Meena."), card)["wrong_person"] == 0.5
+    assert over_run(frame("Ilse is a patient surveyor.", "I am Ilse."), card)["wrong_person"] == 0.5
 
 
 @pytest.mark.parametrize(("line", "voice"), [

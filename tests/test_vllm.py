@@ -160,7 +160,7 @@ def test_a_lora_is_worn_by_its_name(served, embedded, lora):
 
 
 def test_questions_and_the_likelihood_judge_answer_as_here(served, embedded):
-    ada, bea, *_ = people.load_personas("scenarios/personas/townsfolk.yaml")
+    ada, *_ = people.load_personas("scenarios/personas/townsfolk.yaml")
     questions = [Question(fact.question, fact.options) for fact in ada.facts]
     pairs = [Pair(0, turn, "user", "prompt_to_line", line, "persona", ada)
              for turn, line in enumerate((f"I am {ada.name}.", "I sell boats."))]
@@ -169,7 +169,7 @@ def test_questions_and_the_likelihood_judge_answer_as_here(served, embedded):
         seat = ModelSeat(engine, Sampling(0))
         seat.open({0: ada.card})
         asked.append([p for by_option in seat.ask({0: questions})[0] for p in by_option])
-        judged.append([row.p_inconsistent for row in Likelihood(Reference(engine).logprobs, (ada, bea)).judge(pairs)])
+        judged.append([row.p_inconsistent for row in Likelihood(Reference(engine).logprobs).judge(pairs)])
     assert asked[0] == pytest.approx(asked[1], abs=20 * CLOSE)  # sums over an option's tokens
     assert judged[0] == pytest.approx(judged[1], abs=CLOSE)
 

@@ -4,7 +4,8 @@ Prompt to line: a claim contradicts where it affirms another value than the pers
 own or denying another is consistent. Line to line: two lines contradict where the later affirms a value that the earlier, affirming
 another, did not, or where one affirms what the other denies. A line that claims nothing contradicts nothing.
 
-Exact, free, blind to everything that `metrics.judges.claims` says it cannot see: a lower bound on contradictions.
+Exact, free, blind to everything that `metrics.judges.claims` says it cannot see: a lower bound on contradictions. It knows people by
+their facts: who is known by a text alone is unscored.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Ledger:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """Prompt to line: a row against "persona", then one for each fact that the line claims something about, with spans.
-        Line to line: one row, its span in the later line. Blank lines and other metrics come back unscored."""
+        Line to line: one row, its span in the later line. Blank lines, personas without facts and other metrics come back unscored."""
         return [row for pair in pairs for row in self._rows(pair)]
 
     def _rows(self, pair: Pair) -> list[Judgement]:
@@ -37,6 +38,8 @@ class Ledger:
             return [judgement(pair, self.name, unscored=f"the ledger does not score {pair.metric}")]
         if is_blank(pair.line) or (pair.metric == "line_to_line" and is_blank(pair.other or "")):
             return [judgement(pair, self.name, unscored=EMPTY)]
+        if not pair.persona.facts:
+            return [judgement(pair, self.name, unscored="the persona has no facts")]
         said = claims(pair.line, slots_of(pair.persona))
         if pair.metric == "line_to_line":
             against = disagreement(claims(pair.other, slots_of(pair.persona)), said)

@@ -9,7 +9,8 @@ borrowed  share of the line's words that the own card lacks, more so where the p
 unmet     where the card demands to ask of the partner: 1 - `ownership.engages` - NEAR times the cosine of the line and its nearest
           sentence of the card; else 0. A student who lectures has taken the teacher's place.
 
-No weight was fitted to labelled dialogues; they only decided between ideas. NAMED, SHRINK and UNDECIDED of `ownership`, the bounds of
+No weight was fitted to labelled dialogues, but which ideas stayed (which words count as a demand to ask, among them) was decided in
+view of the dialogues that its figures are of: expect a little less on others. NAMED, SHRINK and UNDECIDED of `ownership`, the bounds of
 `strange` and the size of BORROWED come from lines of the townsfolk with facts swapped for the partner's or a stranger's, against true
 lines and thanks for what the partner told: a logistic fit with one line in six at fault gives 11 for `borrowed` and an intercept of -3.
 Real lines hold more words of their own than such short ones, so 8 and -4 are taken. UNLIKELY is one logit a nat; UNMET lets a plain
@@ -69,7 +70,7 @@ class Likelihood:
 
     def _row(self, pair: Pair, line: str, own: float | None, near: float) -> Judgement:
         if own is None:
-            return judgement(pair, self.name, unscored="no finite log-probability")
+            return judgement(pair, self.name, unscored="no finite log-probability, or longer than the model reads")
         heard, tag = untagged(pair.heard)
         names, card = {tag} - {""}, ""
         if pair.partner is not None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics.judges import Pair, is_blank, judgement
+from metrics.judges.ownership import tagged_until, untagged
 from metrics.judges.statements import said, statements
 from scenarios.records import Judgement
 
@@ -104,19 +105,25 @@ class Nli:
 
 
 def _question(pair: Pair) -> _Question:
-    spans = said(pair.line)
+    spans = _said(pair.line)
     if pair.metric == "line_to_line":
-        told = [(None, pair.other[start:end]) for start, end in said(pair.other)]
+        told = [(None, pair.other[start:end]) for start, end in _said(pair.other)]
     else:
         told = statements(pair.persona)
     return _Question(tuple(fact for fact, _ in told), tuple(text for _, text in told), tuple(spans),
                      tuple(pair.line[start:end] for start, end in spans))
 
 
+def _said(line: str) -> list[tuple[int, int]]:
+    """Spans of what a line says, without the speaker's name before it."""
+    begin = tagged_until(line)
+    return [(begin + start, begin + end) for start, end in said(line[begin:])]
+
+
 def _unscorable(pair: Pair) -> str | None:
     """Why a pair cannot be asked about."""
     if pair.metric not in METRICS:
         return f"scores lines against personas and lines, not {pair.metric}"
-    if is_blank(pair.line) or (pair.metric == "line_to_line" and is_blank(pair.other or "")):
+    if is_blank(untagged(pair.line)[0]) or (pair.metric == "line_to_line" and is_blank(untagged(pair.other or "")[0])):
         return "empty line"
     return None

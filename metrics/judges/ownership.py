@@ -3,7 +3,7 @@
 Three measures, all from text:
 - `borrowed`: words that the speaker's own card does not hold, the more so where the partner's card or last line does, as far as the
   line is about its speaker. "As a retired miner, I ..." out of a nurse's mouth, after a miner spoke, is made of the miner's words.
-- `asks_of_partner`: whether a card demands of its speaker to ask ("I ask for anecdotes", "You ask one short question at a time").
+- `asks_of_partner`: whether a card demands of its speaker to ask ("I ask for examples", "You ask one short question at a time").
 - `engages`: how far a line asks or speaks in the first person, which such a card demands and a lecture does not do.
 
 English only.
@@ -29,15 +29,20 @@ _SUFFIX = re.compile(r"(?<=\w{4})(?:ations?|ings?|ians?|ans?|ists?|ers?|ies|ed|e
 _FIRST = re.compile(r"\b(?:I|[Mm]e|[Mm]y|[Mm]ine|[Mm]yself)\b")
 _SECOND = re.compile(r"\byou(?:rs?|rself)?\b", re.IGNORECASE)
 _NAMING = re.compile(r"\b(?:I am|I['’]m|I,|name is|name['’]s|call me|calls me)\s+([A-Z][\w-]*)")
-_DEMAND = re.compile(
-    r"\b(?:I|you)\b[^.!?\n]*\b(?:ask|asks|asking|requests?|requesting|questions?|inquir\w+|probe|challenge|invite|propose)\b",
-    re.IGNORECASE)
+_I_OR_YOU = re.compile(r"\b(?:I|you)\b", re.IGNORECASE)
+_OF_ASKING = re.compile(r"\b(?:ask|asks|asking|requests?|requesting|questions?|inquir\w+|probe|challenge|invite|propose)\b", re.IGNORECASE)
 
 
 def untagged(line: str) -> tuple[str, str]:
     """A line without the speaker's name that transcripts put before it ("Ann: I"), and that name, "" where there is none."""
     tag = _TAG.match(line)
     return (line[tag.end() :].strip(), tag[1]) if tag else (line.strip(), "")
+
+
+def tagged_until(line: str) -> int:
+    """Where the words begin, behind such a name; 0 where there is none."""
+    tag = _TAG.match(line)
+    return tag.end() if tag else 0
 
 
 def borrowed(line: str, card: str, partner: str = "", heard: str = "", names: Collection[str] = ()) -> float:
@@ -64,9 +69,10 @@ def about_self(line: str) -> float:
     return (first + UNDECIDED) / (first + second + 2 * UNDECIDED)
 
 
+@lru_cache(maxsize=4096)
 def asks_of_partner(card: str) -> bool:
     """Whether some sentence of the card in first or second person speaks of asking, proposing or challenging."""
-    return _DEMAND.search(card) is not None
+    return any(_OF_ASKING.search(sentence) and _I_OR_YOU.search(sentence) for sentence in re.split(r"[.!?\n]", card))
 
 
 def engages(line: str) -> float:

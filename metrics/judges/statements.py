@@ -19,7 +19,7 @@ from scenarios.records import Persona
 _FIRST = re.compile(r"\b(?:I|me|my|mine|I['’]\w+)\b")
 _SECOND = re.compile(r"\byou(?:r|rs|rself|['’]\w+)?\b", re.IGNORECASE)
 _THIRD = re.compile(r"\b(?:s?he|his|hers?|him(?:self)?|herself)\b", re.IGNORECASE)
-_OBJECT = r"(?<=\bto )|(?<=\bfor )|(?<=\bwith )|(?<=\bof )|(?<=\bby )|(?<=\bfrom )|(?<=\bat )|(?<=\bon )|(?<=\babout )|(?<=\blike )|(?<=\bmakes )"
+_OBJECT = "|".join(rf"(?<=\b{word} )" for word in ("to", "for", "with", "of", "by", "from", "at", "on", "about", "like", "makes"))
 _YOU = (  # in this order
     (re.compile(r"\byou(?:['’]re| are)\b", re.IGNORECASE), "I am"), (re.compile(r"\bare you\b", re.IGNORECASE), "am I"),
     (re.compile(r"\byou were\b", re.IGNORECASE), "I was"), (re.compile(r"\byour\b", re.IGNORECASE), "my"),
@@ -27,9 +27,9 @@ _YOU = (  # in this order
     (re.compile(rf"(?:{_OBJECT})you\b", re.IGNORECASE), "me"), (re.compile(r"\byou(?=\s*[.,;!?]|$)", re.IGNORECASE), "me"),
     (re.compile(r"\byou\b", re.IGNORECASE), "I"))
 _NO_NAMES = frozenset("""A An The I In On At As After Before Despite Through With While When Although Though Because Since For From By Of To
-    And But Or So He She They It His Her Their My Your You We Our Its This That These Those There Here Born Growing Raised Known Meet Now Today
-    Outside Beyond Overall However Currently Recently Throughout During Over Under Like Whether If One What Who Where Why How Once Each Every
-    Some Many Most All Both No Not Yet Still Also Then Being Having""".split())
+    And But Or So He She They It His Her Their My Your You We Our Its This That These Those There Here Born Growing Raised Known Meet
+    Now Today Outside Beyond Overall However Currently Recently Throughout During Over Under Like Whether If One What Who Where Why How
+    Once Each Every Some Many Most All Both No Not Yet Still Also Then Being Having""".split())  # noqa: SIM905
 _ADVERB = r"(?:(?:also|often|always|currently|never|now|still|really|usually|sometimes|recently|just|truly|deeply|\w+ly)\s+)?"
 _NO_NOUN = r"(?:and|to|in|with|as|for|on|from|into|an?|the)\b"  # after "her": it stands for "me", not "my"
 _NAME_FIRST = re.compile(r"(?:Meet\s+)?(?:\d[\w-]*\s+)?((?:[\"“']?[A-Z][\w-]*[\"”']?\s*){1,4})(?=,|is\b)")
@@ -47,7 +47,8 @@ def said(line: str) -> list[tuple[int, int]]:
     """Spans of the line's sentences that may claim something: all but questions without an "I"; where none is left, all."""
     spans = [_stripped(line, *span) for span in sentences(line)]
     spans = [(start, end) for start, end in spans if not is_blank(line[start:end])]
-    claiming = [(start, end) for start, end in spans if not line[start:end].rstrip("\"”'’) ").endswith("?") or _FIRST.search(line, start, end)]
+    claiming = [(start, end) for start, end in spans
+                if not line[start:end].rstrip("\"”'’) ").endswith("?") or _FIRST.search(line, start, end)]
     return claiming or spans
 
 
