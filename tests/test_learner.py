@@ -51,7 +51,8 @@ def told(learner: Learner, view: View) -> View:
 def furthest(learner: Learner, view: View) -> float:
     """Largest difference between the log-probabilities that were noted while sampling and those that the learner finds."""
     [read] = learner.read([view])
-    return max(abs(a - b) for line, some in zip(view.lines, read.logps.tolist(), strict=True) for a, b in zip(line.logprobs, some, strict=False))
+    return max(abs(a - b) for line, some in zip(view.lines, read.logps.tolist(), strict=True)
+               for a, b in zip(line.logprobs, some[:len(line.ids)], strict=True))
 
 
 def spoken(engine: LocalEngine, adapter: str | None) -> View:

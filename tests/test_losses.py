@@ -196,7 +196,7 @@ def trl(monkeypatch, tmp_path):
                                              per_device_train_batch_size=len(rows), beta=BETA, **settings)
         trainer = getattr(trl, f"{kind}Trainer")(
             model=tiny.plain(tiny.llama()), args=args, train_dataset=Dataset.from_list(rows), processing_class=learners.tokenizer(),
-            peft_config=LoraConfig(**{key: config[key] for key in ("r", "lora_alpha", "lora_dropout", "target_modules", "task_type")}), **rest)
+            peft_config=LoraConfig(**{key: config[key] for key in ("r", "lora_alpha", "target_modules", "task_type")}), **rest)
         set_peft_model_state_dict(trainer.model, tensors)
         return trainer
 
@@ -207,7 +207,7 @@ def told_by(trainer, inputs) -> tuple[float, torch.Tensor]:
     """The loss by TRL's own computation, and its gradient."""
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
-    return float(loss.detach()), torch.cat([parameter.grad.flatten() for parameter in trainer.model.parameters() if parameter.requires_grad])
+    return float(loss.detach()), torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad])
 
 
 def prompt(view: View, line) -> str:

@@ -181,7 +181,8 @@ def test_the_masks_of_both_seats_are_disjoint_and_exhaust_what_was_said(played):
     said, views, _ = played
     for turn, (speaker, by_conversation) in enumerate(said):
         for c, utterance in by_conversation.items():
-            owners = {name: line.ids for name in ("user", "assistant") for line in views[name, c].lines if line.on_trunk and line.turn == turn}
+            owners = {name: line.ids for (name, of), view in views.items() if of == c for line in view.lines
+                      if line.on_trunk and line.turn == turn}
             assert owners == {speaker: utterance.token_ids}
     ends = [utterance.token_ids[-1] for _, some in said for utterance in some.values()]
     assert ord("\n") in ends and set(ends) != {ord("\n")}  # lines that closed themselves, and lines that were cut

@@ -65,12 +65,13 @@ class Step:
 
 
 class Learner:
-    def __init__(self, name: str, tuning: Tuning, *, dtype: str = "auto", device: str = "auto", seed: int = 0, value_head: bool = False) -> None:
+    def __init__(self, name: str, tuning: Tuning, *, dtype: str = "auto", device: str = "auto", seed: int = 0,
+                 value_head: bool = False) -> None:
         """ValueError where the model is not there, or its adapter cannot be put on it."""
         from agents import models
 
         self.tuning, self.seed, self.loaded = tuning, seed, models.load(name, dtype, device, packed=False)
-        self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")  # softcapped scores are eager only
+        self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")  # eager: softcapped scores
         self.device = self.loaded.model.device
         torch.manual_seed(seed)
         self.model = _trainable(self.loaded.model, tuning, name)
@@ -125,7 +126,8 @@ class Learner:
         from peft import get_peft_model_state_dict
 
         weights = get_peft_model_state_dict(self.model, save_embedding_layers=False)
-        return self.model.peft_config["default"].to_dict(), {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}
+        weights = {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}
+        return self.model.peft_config["default"].to_dict(), weights
 
     def save(self, folder: Path) -> None:
         """An ordinary PEFT folder (or transformers', where all weights are trained), and what going on needs, as safetensors."""
@@ -264,8 +266,9 @@ def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning):
         found = get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, tuning.max_steps)
     except (TypeError, ValueError) as error:
         raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {first_line(error)}") from None
-    if not isinstance(found, torch.optim.lr_scheduler.LambdaLR):
-        raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected one that follows from the step alone")
+    if not hasattr(found, "lr_lambdas"):
+        raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected a rate that follows from the "
+                         "step alone")
     return found
 
 

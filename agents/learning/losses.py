@@ -5,9 +5,9 @@ trained, under the one that sampled it and under the untouched one; `mask` is 1 
 loss comes back per line (N,), with the weights of a mean over the N lines already in it where that is the method's: the sum over a
 batch is the batch's loss, so that a batch may be taken in parts and spread over workers.
 
-Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476; the divergence's weight: DeepSeek-V3.2, 2512.02556),
-PPO (Schulman et al., 1707.06347), GAE (1506.02438), DPO (2305.18290, eq. 7), KTO (2402.01306, eq. 8), unlikelihood (Welleck et al.,
-1908.04319, eq. 4 for whole lines), GOLD (Pang and He, 2009.07839) and VaRMI (Shea and Yu, 2310.10735, section 3.2).
+Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476; the divergence's weight: DeepSeek-V3.2,
+2512.02556), PPO (Schulman et al., 1707.06347), GAE (1506.02438), DPO (2305.18290, eq. 7), KTO (2402.01306, eq. 8), unlikelihood (Welleck
+et al., 1908.04319, eq. 4 for whole lines), GOLD (Pang and He, 2009.07839) and VaRMI (Shea and Yu, 2310.10735, section 3.2).
 """
 
 from __future__ import annotations

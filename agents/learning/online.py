@@ -4,8 +4,8 @@ Credit is by turn. GRPO's baseline is a group: the lines sampled at the same pla
 dialogues that began alike, turn by turn, with discounted returns (`dialogues`). PPO's is a value head, read before each line, and
 generalised advantages over the turns. Only sampled tokens carry loss: the view's other words are read and nothing more.
 
-Differs from the textbook: a "sequence" of GRPO is a line, not a dialogue; the divergence from the untouched model is a term of the loss in PPO too,
-not of the reward.
+Differs from the textbook: a "sequence" of GRPO is a line, not a dialogue; the divergence from the untouched model is a term of the loss
+in PPO too, not of the reward.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def by_dialogue(batch: Sequence[View], groups: Mapping[int, int], how: Online) -
 
 
 def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, Advantages, Advantages]:
-    """Views with the generalised advantage, the return and the old value of each line on the trunk; advantages have mean 0 and deviation 1."""
+    """Views with the generalised advantage, the return and the old value of each line on the trunk; advantages: mean 0, deviation 1."""
     views = [with_lines(view, lambda line: line.on_trunk and line.reward is not None) for view in batch]
     views = [view for view in views if view.lines]
     values = [read.values.tolist() for read in learner.read(views)]

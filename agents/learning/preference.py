@@ -50,10 +50,10 @@ def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable
     now, ref = (torch.cat([_totals(read) for read in learner.read(swapped, untouched=how)]) if swapped else None for how in (False, True))
     kl = losses.kto_kl(now, ref) if swapped else None
     found = []
-    for view, before in zip(views, learner.read(views, untouched=True), strict=True):
-        good = torch.tensor([line.reward > 0 for line in view.lines], device=before.logps.device)
+    for view, ref in zip(views, learner.read(views, untouched=True), strict=True):
+        good, before = torch.tensor([line.reward > 0 for line in view.lines], device=ref.logps.device), _totals(ref)
 
-        def loss(read: Read, good: Tensor = good, before: Tensor = _totals(before)) -> Tensor:
+        def loss(read: Read, good: Tensor = good, before: Tensor = before) -> Tensor:
             return losses.kto(_totals(read) - before, good, kl, beta, desirable, undesirable, lines)
 
         found.append((view, loss))
