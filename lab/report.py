@@ -76,7 +76,7 @@ def _inline(text: str) -> str:
 def _title(manifest: Mapping) -> str:
     counts = manifest.get("counts", {})
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
-    told = [f"Run {escape(manifest['run_id'])}: **{escape(manifest.get('status'))}**"]
+    told = [f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**"]
     if manifest.get("reason"):
         told.append(escape(manifest["reason"]))
     told.append(f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations"
