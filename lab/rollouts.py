@@ -44,11 +44,6 @@ def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, d
     return [Talk(c, seat, play.cast[c], some, tuple(view.ids[c]), tuple(view.spoken[c])) for c, some in lines.items()]
 
 
-def groups(recipe: Recipe) -> dict[int, int]:
-    """Conversation -> the group of dialogues that began alike."""
-    return {c: c // recipe.num_generations for c in range(recipe.conversations)}
-
-
 def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
     """Every dialogue is asked `reward.asked` facts off the record, in wordings that are not held out, after one turn that the step draws."""
     if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):

@@ -11,18 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from agents.learning import offline, online, preference
-from agents.learning.learner import Learner, Step
+from agents.learning.learner import Learner
 from agents.learning.learner import Tuning as LearnerTuning
+from agents.learning.methods import Method, learn
+from agents.learning.online import Online
 from agents.learning.views import View
 from agents.protocol import Engine
 from lab import rewards, rollouts
 from lab.rollouts import TRAINED
 from metrics.judges import Judge
 from metrics.retrieval import Embed
-from scenarios.recipe import OFFLINE, ONLINE, Recipe, split
+from scenarios.recipe import ONLINE, Recipe, split
 from scenarios.schema import Scenario
 
 LEARNER_KEYS = LearnerTuning.__dataclass_fields__.keys()
@@ -36,6 +35,13 @@ def learner(recipe: Recipe, scenario: Scenario) -> Learner:
     tuning = LearnerTuning(**{key: told[key] for key in LEARNER_KEYS if key in told}, max_steps=recipe.max_steps * recipe.tuning.num_iterations)
     return Learner(scenario.seats[recipe.seat].model, tuning, dtype=recipe.dtype, device=recipe.device, seed=recipe.seed,
                    value_head=recipe.method == "ppo")
+
+
+def method(recipe: Recipe) -> Method:
+    tuning = recipe.tuning
+    told = {name: getattr(tuning, name) for name in Method.__dataclass_fields__ if hasattr(tuning, name)}
+    how = Online(**{name: getattr(tuning, name) for name in Online.__dataclass_fields__})
+    return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **told)
 
 
 @dataclass
@@ -62,9 +68,10 @@ class Training:
             else:
                 views, told = _portion(stored, step, recipe.conversations), {}
             played = time.perf_counter()
-            done, seen, skipped = self._learn(views)
+            learnt = learn(self.learner, views, method(recipe))
+            done = learnt.step
             self._install()
-            yield {"event": "step", "step": step, **told, **_numbers(seen), "skipped": skipped, "loss": done.loss if done else None,
+            yield {"event": "step", "step": step, **told, **learnt.numbers, "skipped": learnt.skipped, "loss": done.loss if done else None,
                    "grad_norm": done.grad_norm if done else None, "learning_rate": done.learning_rate if done else None,
                    "tokens": sum(len(line.ids) for view in views for line in view.lines),
                    "seconds_play": played - began, "seconds_learn": time.perf_counter() - played, "samples": _samples(views)}
@@ -82,31 +89,6 @@ class Training:
         """What the untouched model says in as many dialogues as training has steps for, each read once."""
         return [view for step in range(self.recipe.max_steps) for view in self._played(step, drawn, None)[0]]
 
-    def _learn(self, views: Sequence[View]) -> tuple[Step | None, dict, int]:
-        """Updates on these views; None where there is nothing to learn from them."""
-        tuning, method, seen = self.recipe.tuning, self.recipe.method, {}
-        how = online.Online(**{name: getattr(tuning, name) for name in online.Online.__dataclass_fields__})
-        done, skipped, more = None, 0, {}
-        if method == "ppo":
-            views, advantages, returns, values = online.by_value(self.learner, views, how)
-            more = {"returns": returns, "values": values}
-        elif method == "grpo" and self.recipe.groups == "places":
-            views, advantages, skipped = online.by_place(views, how)
-        elif method == "grpo":
-            views, advantages, skipped = online.by_dialogue(views, rollouts.groups(self.recipe), how)
-        for _ in range(tuning.num_iterations):
-            if method in ONLINE:
-                parts = online.parts(self.learner, views, advantages, how, seen=seen, **more) if views else []
-            elif method in OFFLINE:
-                parts = offline.parts(self.learner, views, method, alpha=tuning.alpha)
-            elif method == "dpo":
-                parts = preference.parts_dpo(self.learner, views, beta=tuning.beta)
-            else:
-                parts = preference.parts_kto(self.learner, views, beta=tuning.beta, desirable=tuning.desirable_weight,
-                                             undesirable=tuning.undesirable_weight)
-            done = self.learner.update(parts) if parts else done
-        return done, seen, skipped
-
     def _install(self) -> None:
         self.engines[self.base].install(TRAINED, *self.learner.adapter())
 
@@ -114,15 +96,6 @@ class Training:
 def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
     start = step * size % len(stored)
     return [stored[(start + place) % len(stored)] for place in range(min(size, len(stored)))]
-
-
-def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:
-    """Means over tokens, and how far the ratio goes from 1."""
-    if not seen:
-        return {}
-    tensors = {name: torch.cat(some) for name, some in seen.items()}
-    return {"kl": float(tensors["kl"].mean()), "entropy": float(tensors["entropy"].mean()), "ratio": float(tensors["ratio"].mean()),
-            "ratio_max": float(tensors["ratio"].max()), "ratio_min": float(tensors["ratio"].min())}
 
 
 def _samples(views: Sequence[View]) -> dict[str, str]:

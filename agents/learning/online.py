@@ -10,7 +10,7 @@ in PPO too, not of the reward.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,14 +54,14 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
     return views, advantages, skipped
 
 
-def by_dialogue(batch: Sequence[View], groups: Mapping[int, int], how: Online) -> tuple[list[View], Advantages, int]:
-    """Returns of each turn against those of the same turn in the dialogues of its group; `groups`: conversation -> group."""
+def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online) -> tuple[list[View], Advantages, int]:
+    """Returns of each turn against those of the same turn in the dialogues of its group."""
     views = [with_lines(view, lambda line: line.on_trunk and line.reward is not None) for view in batch]
     returns = [losses.discounted([line.reward for line in view.lines], how.gamma) for view in views]
     together: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for v, view in enumerate(views):
         for place, line in enumerate(view.lines):
-            together.setdefault((groups[view.conversation], line.turn), []).append((v, place))
+            together.setdefault((group(view), line.turn), []).append((v, place))
     found: dict[tuple[int, int], float] = {}
     skipped = 0
     for some in together.values():

@@ -1,0 +1,71 @@
+"""One step of any method: views with their rewards in, updates out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from agents.learning import offline, online, preference
+from agents.learning.learner import Learner, Loss, Step
+from agents.learning.views import View
+
+
+@dataclass(frozen=True)
+class Method:
+    """Which method, and its numbers; names as in `scenarios.recipe`."""
+
+    name: str
+    groups: str = "places"  # what GRPO compares: lines at one "places", or whole "dialogues"
+    num_generations: int = 4  # dialogues that began alike
+    num_iterations: int = 1
+    online: online.Online = field(default_factory=online.Online)
+    alpha: float = 1.0
+    beta: float = 0.1  # of DPO and KTO
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Learnt:
+    step: Step | None  # of the last update; None where there was nothing to learn from
+    numbers: Mapping[str, float]  # means over tokens: kl, entropy, ratio; and how far the ratio went
+    skipped: int = 0  # groups whose rewards were all equal
+
+
+def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
+    """Carries out `num_iterations` updates. ValueError for a loss that is not finite."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    how, skipped, more, advantages = method.online, 0, {}, []
+    if method.name == "ppo":
+        views, advantages, returns, values = online.by_value(learner, views, how)
+        more = {"returns": returns, "values": values}
+    elif method.name == "grpo" and method.groups == "places":
+        views, advantages, skipped = online.by_place(views, how)
+    elif method.name == "grpo":
+        views, advantages, skipped = online.by_dialogue(views, lambda view: view.conversation // method.num_generations, how)
+    done = None
+    for _ in range(method.num_iterations):
+        parts = _parts(learner, views, advantages, method, seen, more)
+        done = learner.update(parts) if parts else done
+    return Learnt(done, _numbers(seen), skipped)
+
+
+def _parts(learner: Learner, views: Sequence[View], advantages: online.Advantages, method: Method, seen: dict, more: Mapping
+           ) -> list[tuple[View, Loss]]:
+    if method.name in ("grpo", "ppo"):
+        return online.parts(learner, views, advantages, method.online, seen=seen, **more) if views else []
+    if method.name == "dpo":
+        return preference.parts_dpo(learner, views, beta=method.beta)
+    if method.name == "kto":
+        return preference.parts_kto(learner, views, beta=method.beta, desirable=method.desirable_weight, undesirable=method.undesirable_weight)
+    return offline.parts(learner, views, method.name, alpha=method.alpha)
+
+
+def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:
+    if not seen:
+        return {}
+    tensors = {name: torch.cat(some) for name, some in seen.items()}
+    return {"kl": float(tensors["kl"].mean()), "entropy": float(tensors["entropy"].mean()), "ratio": float(tensors["ratio"].mean()),
+            "ratio_max": float(tensors["ratio"].max()), "ratio_min": float(tensors["ratio"].min())}
