@@ -62,6 +62,18 @@ def pack(model: torch.nn.Module) -> int:
     return len(plain)
 
 
+def repack(model: torch.nn.Module) -> None:
+    """Pack anew what is packed, after the weights have changed."""
+    groups: dict[Together, dict[int, PackedLinear]] = {}
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            groups.setdefault(module.together, {})[module.number] = module
+    for layers in groups.values():
+        together = Together([layers[number] for number in sorted(layers)])
+        for layer in layers.values():
+            layer.together = together
+
+
 def _alike(layers: list[torch.nn.Linear]) -> bool:
     return len({(layer.in_features, layer.bias is None) for layer in layers}) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -17,14 +18,20 @@ from agents.protocol import Engine
 IN_PROCESS = "none"
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
 ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
-PACKAGES = ("agents", "scenarios")  # what an actor on another node needs of ours
+PACKAGES = ("agents", "lab", "scenarios")  # what an actor on another node needs of ours
 
 Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
 
 
-def check(address: str | None) -> None:
-    """Refuse an address nobody listens at, before Ray is loaded. ValueError names the address and the forms there are."""
+def check(address: str | None, workers: int = 1) -> None:
+    """Refuse an address nobody listens at, before Ray is loaded. ValueError names the address and the forms there are.
+
+    `workers`: of a learner; several need a cluster.
+    """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == IN_PROCESS and workers > 1:
+        raise ValueError(f"workers: {workers} processes were asked for, and --address none leaves Ray alone, which starts them; expected "
+                         "workers=1 or another --address")
     if address in (IN_PROCESS, "local", "auto"):
         return
     place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address)
@@ -37,11 +44,11 @@ def check(address: str | None) -> None:
 
 
 @contextmanager
-def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None]) -> Iterator[Hosting]:
+def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None], workers: int = 0) -> Iterator[Hosting]:
     """A maker of engines. `address`: a cluster's, None for RAY_ADDRESS or else a private cluster, "none" for this process.
 
-    `engines`: how many will be made, so that they share the GPUs fairly; Ray is left alone where that is none. Raises
-    ValueError where no cluster answers.
+    `engines`: how many will be made, so that they share the GPUs fairly; Ray is left alone where that is none. `workers`: of learners that
+    will run beside them (`lab.learners`). Raises ValueError where no cluster answers.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == IN_PROCESS or not engines:
@@ -50,11 +57,11 @@ def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None
     import ray
 
     terminate = signal.getsignal(signal.SIGTERM)
-    _connect(address, engines)
+    _connect(address, engines + workers)
     signal.signal(signal.SIGTERM, terminate)  # Ray puts in one of its own, which exits at once
     made: list = []
     try:
-        yield lambda model, dtype, device: _hosted(made, model, dtype, device, engines, on_recovery)
+        yield lambda model, dtype, device: _hosted(made, model, dtype, device, shares(engines, workers, device)[0], on_recovery)
     finally:
         for engine in made:
             engine.close()
@@ -69,7 +76,7 @@ def _in_process(model: str, dtype: str, device: str) -> Engine:
     return LocalEngine(load(model, dtype, device))
 
 
-def _connect(address: str, engines: int) -> None:
+def _connect(address: str, actors: int) -> None:
     """Ray's own words go to the log, which is where stdout and stderr point while a run is on."""
     import ray
 
@@ -78,7 +85,8 @@ def _connect(address: str, engines: int) -> None:
     quiet = {"logging_level": logging.WARNING, "log_to_driver": True}
     if address == "local":
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else that runs here starve the engines
-        cpus = max(engines, len(os.sched_getaffinity(0)))  # an engine that gets none would be waited for without end
+        os.environ.setdefault("RAY_LOGGER_LEVEL", "error")  # of actors: Ray Train would miss the dashboard once a second
+        cpus = max(actors, len(os.sched_getaffinity(0)))  # one that gets none would be waited for without end
         try:
             ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
@@ -92,12 +100,28 @@ def _connect(address: str, engines: int) -> None:
         raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}") from None
 
 
-def _hosted(made: list, model: str, dtype: str, device: str, engines: int, on_recovery: Callable[[str], None]) -> Engine:
+def shares(engines: int, workers: int, device: str) -> tuple[float, float]:
+    """How much of a GPU each engine and each of the learners' workers gets, of the cluster that is connected."""
     import ray
 
+    return (0.0, 0.0) if device == "cpu" else gpu_shares(int(ray.cluster_resources().get("GPU", 0)), engines, workers)
+
+
+def gpu_shares(gpus: int, engines: int, workers: int) -> tuple[float, float]:
+    """Workers get whole ones, which nccl wants, where some are left for the engines then; else all get the same share of any. A GPU holds a
+    whole number of shares, so that everyone finds a place."""
+    def each(many: int, over: int) -> float:
+        return 1 / max(1, math.ceil(many / over))
+
+    if not gpus:
+        return 0.0, 0.0
+    if gpus > workers:
+        return each(engines, gpus - workers), 1.0
+    return (each(engines + workers, gpus),) * 2
+
+
+def _hosted(made: list, model: str, dtype: str, device: str, share: float, on_recovery: Callable[[str], None]) -> Engine:
     from agents.hosts import HostedEngine
 
-    gpus = ray.cluster_resources().get("GPU", 0.0)
-    share = 0.0 if device == "cpu" else min(1.0, gpus / engines)
     made.append(HostedEngine(model, dtype, device, gpus=share, on_recovery=on_recovery))
     return made[-1]

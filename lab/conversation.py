@@ -16,7 +16,7 @@ import networkx as nx
 from agents.protocol import Usage
 from agents.seats import Cue, Question, Seat, Trouble, Utterance
 from metrics import retrieval
-from metrics.judges import Judge, Pair, choice
+from metrics.judges import Judge, Pair, choice, scored_by
 from metrics.judges import answers as answered
 from scenarios import graph as graphs
 from scenarios.records import ASSISTANT, SEATS, USER, Fact, Judgement, Line, Persona, derive_seed
@@ -133,9 +133,7 @@ class Play:
             seat.close([d.number for d in wave])
 
     def _system(self, dialogue: Dialogue, seat: str) -> str:
-        persona = dialogue.cast[seat]
-        text = SYSTEM.format(card=persona.card, instruction=self.scenario.seats[seat].instruction, name=persona.name)
-        return text.replace("\n\n", "\n")
+        return system_text(dialogue.cast[seat], self.scenario.seats[seat].instruction)
 
     # -- saying ----------------------------------------------------------------------------------------------------------
 
@@ -203,13 +201,17 @@ class Play:
         rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
         self._remember(fresh)
         asked = [pair for d in fresh for pair in self._pairs(d)]
-        for judge in self.judges if asked else ():
-            for found in judge.judge(asked):
-                rows[found.conversation].append(found)
+        for found in self._judgements(asked):
+            rows[found.conversation].append(found)
         for d in fresh:
             yield _judged(d.number, turn, "judges", rows[d.number])
         first = self.judges[0].name if self.judges else None
         return {c for c, some in rows.items() if any(row.verdict and row.judge == first for row in some)}
+
+    def _judgements(self, pairs: Sequence[Pair]) -> Iterator[Judgement]:
+        for judge in self.judges:
+            if mine := scored_by(judge, pairs):
+                yield from judge.judge(mine)
 
     def _pairs(self, dialogue: Dialogue) -> Iterator[Pair]:
         line = dialogue.lines[-1]
@@ -245,15 +247,19 @@ class Play:
         for name, seat in self.seats.items():
             facts = {d.number: d.cast[name].facts for d in fresh}
             questions = {c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()}
-            for way in self.scenario.measure.asked:
-                if way == "choice":
-                    answers, judged = seat.ask(questions), choice.judgement
-                else:
-                    answers = seat.tell(questions, {c: Cue("", derive_seed(self.scenario.seed, c, name, turn, "asked"), turn) for c in facts})
-                    judged = answered.judgement
-                for c, found in answers.items():
-                    trouble = found.reason if isinstance(found, Trouble) else None
-                    rows[c] += [judged(c, turn, name, fact, None if trouble else found[place], trouble) for place, fact in enumerate(facts[c])]
+            if "choice" in self.scenario.measure.asked:
+                for c, found in seat.ask(questions).items():
+                    rows[c] += _answered(choice.judgement, (c, turn, name), facts[c], found)
+            if "open" in self.scenario.measure.asked:
+                cues = {c: Cue("", derive_seed(self.scenario.seed, c, name, turn, "asked"), turn) for c in facts}
+                told = seat.tell(questions, cues)
+                for c, found in told.items():
+                    rows[c] += _answered(answered.judgement, (c, turn, name), facts[c], found)
+                asked = [Pair(d.number, turn, name, "questions", answer, fact.id, d.cast[name], self._wording(fact), d.cast[PARTNER[name]])
+                         for d in fresh if not isinstance(told[d.number], Trouble)
+                         for fact, answer in zip(facts[d.number], told[d.number], strict=True)]
+                for row in self._judgements(asked):
+                    rows[row.conversation].append(row)
         for c, some in rows.items():
             yield _judged(c, turn, "questions", some)
 
@@ -272,6 +278,11 @@ class Play:
                 yield {"event": "walk", "conversation": d.number, "turn": turn, "node": node}
 
 
+def system_text(persona: Persona, instruction: str) -> str:
+    """What a seat is told before the first line."""
+    return SYSTEM.format(card=persona.card, instruction=instruction, name=persona.name).replace("\n\n", "\n")
+
+
 def pairs(line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]) -> Iterator[Pair]:
     """What a line may contradict: its speaker's persona, and the `earlier` lines of its own among all those `before` it."""
     persona = cast[line.seat]
@@ -280,6 +291,12 @@ def pairs(line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metri
         yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona, **company)
     for one in earlier if "line_to_line" in metrics else ():
         yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
+
+
+def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], found: Sequence | Trouble) -> list[Judgement]:
+    """A judgement a fact, unscored where there was trouble."""
+    trouble = found.reason if isinstance(found, Trouble) else None
+    return [judged(*where, fact, None if trouble else found[place], trouble) for place, fact in enumerate(facts)]
 
 
 def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:

@@ -106,8 +106,27 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
 
 
 def comparison(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
-    """The pictures of a comparison of runs, by file name: differences with intervals, and both runs' survival curves."""
-    return {"differences.png": _differences(rows), "survival.png": _survival_of(sides)}
+    """The pictures of a comparison of runs, by file name: differences with intervals, both runs' consistency by turn and survival."""
+    return {"differences.png": _differences(rows), "drift.png": _drift_of(sides), "survival.png": _survival_of(sides)}
+
+
+def _drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+    """Both runs' consistency by turn, a panel a measure and seat; None where neither was measured by turn."""
+    rows = {name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()}
+    panels = [(metric, seat) for metric in CONSISTENCIES for seat in SEATS
+              if any(not some.filter(metric=metric, seat=seat).is_empty() for some in rows.values())]
+    if not panels:
+        return None
+    figure, axes = _figure(len(panels))
+    for axis, (metric, seat) in zip(axes, panels):
+        for (name, some), colour in zip(rows.items(), SIDES):
+            part = some.filter(metric=metric, seat=seat)
+            for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
+                _curve(axis, part.filter(judge=judge).sort("turn"), "turn", "value", name, judge, STYLES[index % len(STYLES)], colour=colour)
+        axis.set(title=f"{TITLES[metric]}, {seat}", xlabel="turn", ylim=(-0.03, 1.03))
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("consistency")
+    return figure
 
 
 def _differences(rows: Sequence[Mapping]):
@@ -148,6 +167,50 @@ def _survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
         axis.set(title=f"{seat}: not contradicted so far", xlabel="own lines", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("share of speakers")
+    return figure
+
+
+def training(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, object]:
+    """The pictures of a training, by file name: its log by step, and each arm's consistency with intervals."""
+    return {"training.png": _log(steps), "evaluation.png": _arms(evaluation)}
+
+
+def _log(steps: pl.DataFrame):
+    """Rewards by part, divergence and length by step."""
+    rewards = [name for name in steps.columns if name == "reward" or name.startswith("reward_")]
+    shown = [some for some in (rewards, ["kl"], ["entropy"], ["length"]) if any(name in steps.columns for name in some)]
+    if not shown:
+        return None
+    figure, axes = _figure(len(shown), sharey=False)
+    for axis, names in zip(axes, shown):
+        for index, name in enumerate(names):
+            rows = steps.select("step", pl.col(name).cast(pl.Float64).fill_nan(None)).drop_nulls()
+            if not rows.is_empty():
+                label = name.removeprefix("reward_").replace("_", " ")
+                axis.plot(rows["step"] + 1, rows[name], label=label, linewidth=2 if name == "reward" else 1.2, color=f"C{index}")
+        axis.set(title="reward" if names == rewards else {"kl": "KL, nats a token", "length": "tokens a line"}.get(names[0], names[0]), xlabel="step")
+        if names == rewards:
+            axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _arms(evaluation: pl.DataFrame):
+    """Each arm's consistency on held-out personas, a panel a measure and judge."""
+    rows = evaluation.filter(pl.col("held_out"), pl.col("metric").is_in(list(CONSISTENCIES)), pl.col("value").is_not_nan())
+    if rows.is_empty():
+        return None
+    rows = rows.filter(pl.col("scenario") == rows["scenario"][0])
+    panels = sorted(set(rows.select("metric", "judge", "seat").iter_rows()), key=str)
+    arms = list(dict.fromkeys(rows["arm"]))
+    figure, axes = _figure(len(panels))
+    for axis, (metric, judge, seat) in zip(axes, panels):
+        for row in rows.filter(metric=metric, judge=judge, seat=seat).iter_rows(named=True):
+            at = arms.index(row["arm"])
+            axis.plot([at, at], [row["low"], row["high"]], color=COLOURS[seat], linewidth=1.6)
+            axis.plot(at, row["value"], "o", color=COLOURS[seat], markersize=5)
+        axis.set_xticks(range(len(arms)), [arm.replace("$", r"\$") for arm in arms], rotation=20, ha="right", fontsize=8)
+        axis.set(title=f"{TITLES[metric]}, {seat} ({judge})", ylim=(-0.03, 1.03))
+    axes[0].set_ylabel("consistency, held out")
     return figure
 
 
@@ -204,14 +267,14 @@ def _curve(axis, line: pl.DataFrame, x: str, y: str, name: str, judge: str, styl
                       alpha=0.15, linewidth=0, step="post" if steps else None)
 
 
-def _figure(columns: int):
+def _figure(columns: int, sharey: bool = True):
     """A figure that belongs to no window, and its axes in a row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * columns, 3.4) if columns > 1 else (6.4, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+    axes = list(figure.subplots(1, columns, squeeze=False, sharey=sharey)[0])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25, linewidth=0.5)

@@ -7,20 +7,23 @@ wire is tripped. A line that none of the wanted judges could score has no reward
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
+import polars as pl
 
 from agents.learning.views import Sampled, View
 from agents.seats import Spoken
 from lab.conversation import pairs
 from metrics.judges import Judge
 from metrics.judges.answers import is_right
+from metrics.judges.claims import NAME
 from metrics.retrieval import Embed
-from metrics.tripwires import MOST_PARROTING, line_wires
+from metrics.tripwires import MOST_PARROTING, LogProbs, line_wires, tripwires
 from scenarios.recipe import Reward
-from scenarios.records import Line, Persona
+from scenarios.records import Fact, Line, Persona
 
+MOST_FACTS = 2  # that a line may name, besides the speaker's name
 PARTS = ("prompt_to_line", "line_to_line", "questions", "relevance")
 
 
@@ -52,19 +55,21 @@ def sampled(talk: Talk) -> list[Sampled]:
             for one in talk.spoken for place, (sample, text) in enumerate(zip(one.samples, one.texts, strict=True)) if sample.token_ids]
 
 
-def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed | None) -> tuple[list[View], dict[str, float]]:
-    """Views whose lines carry their rewards, and the mean of each part, of the reward and of what was unscored, for the log."""
+def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed | None,
+             known: Mapping[tuple[int, int], Mapping[str, float]] | None = None) -> tuple[list[View], dict[str, float]]:
+    """Views whose lines carry their rewards, and the mean of each part, of the reward and of what was unscored, for the log. `known`:
+    parts by the talk's number and the turn, which the judge is not asked for."""
     worths = [Worth(talk, line) for talk in talks for line in sampled(talk)]
     spoken = [worth for worth in worths if not worth.line.about]
+    for worth in spoken if known else ():
+        worth.parts |= known.get((worth.talk.number, worth.line.turn), {})
     _judge(spoken, reward, judge)
-    if reward.questions:
-        for worth in worths:
-            if worth.line.about:
-                fact = worth.talk.cast[worth.talk.seat].fact(worth.line.about)
-                worth.parts["questions"] = 1.0 if is_right(worth.line.text, fact) else -1.0
+    for worth in worths if reward.questions else ():
+        if fact := _asked(worth):
+            worth.parts["questions"] = 1.0 if is_right(worth.line.text, fact) else -1.0
     if reward.relevance and embed is not None:
         _relevance(spoken, embed)
-    for worth in spoken:
+    for worth in worths:
         worth.penalty = float(_trips(worth))
     totals = [_total(worth, reward) for worth in worths]
     views, place = [], 0
@@ -75,6 +80,15 @@ def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed |
     return views, _told(worths, totals)
 
 
+def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: LogProbs | None) -> dict[str, float]:
+    """Every tripwire's mean over the lines that the seat said of its own in these dialogues."""
+    said = pl.DataFrame([asdict(line) for talk in talks for line in talk.lines], infer_schema_length=None)
+    cards = {(talk.number, name): persona.card for talk in talks for name, persona in talk.cast.items()}
+    found = tripwires(said, cards, counted=said.filter(pl.col("seat") == seat, pl.col("logprob").is_not_null()), embed=embed,
+                      logprobs=logprobs, confidence=0.95, resamples=1, seed=0)
+    return dict(found.filter(pl.col("level") == "run", pl.col("seat") == seat).select("metric", "value").iter_rows())
+
+
 def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
     wanted = {name for name in ("prompt_to_line", "line_to_line") if getattr(reward, name)}
     asked = []
@@ -82,7 +96,7 @@ def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
         before = [line for line in worth.talk.lines if line.turn < worth.line.turn]
         line = Line(len(asked), worth.line.turn, worth.talk.seat, worth.talk.cast[worth.talk.seat].id, "", worth.line.text, len(worth.line.ids))
         own = [one for one in before if one.seat == worth.talk.seat and one.logprob is not None]
-        asked.append(list(pairs(line, before, worth.talk.cast, wanted, own)))
+        asked.append(list(pairs(line, before, worth.talk.cast, wanted - worth.parts.keys(), own)))
     found: dict[tuple[int, str], list[float]] = {}
     for row in judge.judge([pair for some in asked for pair in some]):
         if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):
@@ -94,7 +108,18 @@ def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
 
 
 def _heard(worth: Worth) -> str:
+    """The line that it answers; "" for a question off the record, whose words an answer may well repeat."""
+    if worth.line.about:
+        return ""
     return next((line.text for line in reversed(worth.talk.lines) if line.turn < worth.line.turn and line.seat != worth.talk.seat), "")
+
+
+def _asked(worth: Worth) -> Fact | None:
+    """The fact that the line answers a question about, off the record or in the dialogue."""
+    facts, heard = worth.talk.cast[worth.talk.seat].facts, _heard(worth)
+    if worth.line.about:
+        return next(fact for fact in facts if fact.id == worth.line.about)
+    return next((fact for fact in facts if any(question in heard for question in fact.slot.questions)), None)
 
 
 def _relevance(worths: Sequence[Worth], embed: Embed) -> None:
@@ -106,7 +131,11 @@ def _relevance(worths: Sequence[Worth], embed: Embed) -> None:
 
 
 def _trips(worth: Worth) -> bool:
-    wires = line_wires(worth.line.text, worth.talk.cast[worth.talk.seat].card, _heard(worth))
+    """Whether the line copies its card, recites it fact by fact, speaks of itself as another, or evades."""
+    persona = worth.talk.cast[worth.talk.seat]
+    if sum(is_right(worth.line.text, fact) for fact in persona.facts if fact.id != NAME) > MOST_FACTS:
+        return True
+    wires = line_wires(worth.line.text, persona.card, _heard(worth))
     return wires.get("parroting", 0) > MOST_PARROTING or any(wires.get(name, 0) > 0 for name in ("wrong_person", "helper_voice", "evasion"))
 
 
@@ -123,6 +152,6 @@ def _told(worths: Sequence[Worth], totals: Sequence[float | None]) -> dict[str, 
 
     found = {f"reward_{name}": mean([worth.parts[name] for worth in worths if name in worth.parts]) for name in PARTS}
     scored = [total for total in totals if total is not None]
-    return found | {"reward": mean(scored), "penalised": mean([worth.penalty for worth in worths if not worth.line.about]),
+    return found | {"reward": mean(scored), "penalised": mean([worth.penalty for worth in worths]),
                     "lines": float(len(worths)), "unscored": float(len(totals) - len(scored)),
                     "length": mean([float(len(worth.line.ids)) for worth in worths])}

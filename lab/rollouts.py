@@ -14,7 +14,10 @@ from scenarios import personas as people
 from scenarios.recipe import Recipe, played
 from scenarios.records import Line, derive_seed
 
-TRAINED = "trained"  # the name of the adapter under way inside an engine
+
+def trained(seat: str) -> str:
+    """The name of a seat's adapter under way inside an engine."""
+    return f"trained-{seat}"
 
 
 def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, drawn: Sequence[str], adapters: Mapping[str, str | None]

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from lab import cluster, wiring
+    from lab import cluster, corpus, wiring
     from lab.store import create, open_for_resume
     from scenarios.recipe import load_recipe, played
 
@@ -66,9 +66,12 @@ def _train(args: argparse.Namespace) -> int:
     scenario = played(recipe)
     wiring.check(scenario)
     wiring.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge, *recipe.evaluation.judge]}))
-    cluster.check(args.address)
+    cluster.check(args.address, recipe.workers)
+    if recipe.data:
+        corpus.stock(recipe, scenario)
     store = open_for_resume(args.resume) if args.resume else create(
-        args.runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(), models={recipe.seat: scenario.seats[recipe.seat].model})
+        args.runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(), 
+        models={seat: scenario.seats[seat].model for seat in recipe.seats()})
     with store, aside(store.path / LOG) as (screen, errors):
         return _carry_out(args, recipe, store, screen, errors)
 
@@ -109,67 +112,103 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
 
 
 def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch):
-    """Load, examine, train, examine; every event is stored first and shown then. Gives the evaluation."""
+    """Load, train, examine before and after; every event is stored first and shown then. Gives the evaluation."""
     import polars as pl
 
     from lab import wiring
     from lab.cluster import hosting
-    from lab.examination import UNTRAINED, examine, table
-    from lab.rollouts import TRAINED
+    from lab.examination import examine_all
     from lab.store import now, write_frame
-    from lab.training import Training, learner
+    from lab.training import Training, engine_of, learner
     from scenarios.recipe import played
 
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}))
 
-    def save(steps: list[dict]) -> None:
-        if steps:
-            write_frame(store.path / "training.parquet", pl.DataFrame([{key: value for key, value in step.items() if key not in (
-                "event", "time", "samples")} for step in steps], infer_schema_length=None))
-
     scenario = played(recipe)
     wanted = scenario.measure.model_copy(update={"judge": [*dict.fromkeys([recipe.reward.judge, *recipe.evaluation.judge])]})
-    names = wiring.engine_names(scenario) | wiring.judge_engines(wanted) | {wiring.REFERENCE}
+    names = wiring.engine_names(scenario) | wiring.judge_engines(wanted)
     tell("phase", phase="loading", detail=", ".join(sorted(names)))
-    with hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail)) as make:
+    workers = recipe.workers * len(recipe.seats()) if recipe.workers > 1 else 0
+    with (hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
+          contextlib.ExitStack() as running):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
-        checkpoint = latest(store.path)
-        student = learner(recipe, scenario)
-        if checkpoint:
-            student.restore(checkpoint)
-        aids = wiring.aids(engines, recipe.device)
+        students = {seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names)))) for seat in recipe.seats()}
         judge = wiring.judges(wanted.model_copy(update={"judge": [recipe.reward.judge]}), engines, recipe.device)[0]
-        training = Training(recipe, engines, scenario.seats[recipe.seat].model.partition(":")[0], student, judge, aids["embed"], store.path)
-        store.update_manifest(device=str(student.device), dtype=str(student.loaded.model.dtype).removeprefix("torch."))
-        tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=student.steps // recipe.tuning.num_iterations)
-        steps = [event for event in store.earlier if event["event"] == "step" and event["step"] < student.steps // recipe.tuning.num_iterations]
+        aids = wiring.aids(engines[engine_of(scenario, recipe.seats()[0])], recipe.device)
+        training = Training(recipe, scenario, engines, students, judge, aids, store.path)
+        first = 0
+        if checkpoint := latest(store.path):
+            training.restore(checkpoint)
+            first = int(checkpoint.name.partition("-")[2])
+        told = next(iter(students.values()))
+        store.update_manifest(device=str(told.device), dtype=told.dtype)
+        tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
+        steps = list({event["step"]: event for event in store.earlier if event["event"] == "step" and event["step"] < first}.values())
         tell("phase", phase="training", detail=recipe.method)
-        for event in training.steps(student.steps // recipe.tuning.num_iterations):
-            tell(event.pop("event"), **event)
-            if "loss" in event:
-                steps.append(event)
-                save(steps)
-        examined = []
-        for arm, adapter in ((UNTRAINED, None), (recipe.method, TRAINED)):
-            for held_out in (True, False):
-                tell("phase", phase="examining", detail=f"{arm}, {'held out' if held_out else 'as learnt'}")
-                examined.append(examine(recipe, engines, recipe.seat, arm, adapter, held_out=held_out, **aids))
-            if recipe.evaluation.scenario:
-                tell("phase", phase="examining", detail=f"{arm}, {Path(recipe.evaluation.scenario).stem}")
-                examined.append(examine(recipe, engines, recipe.seat, arm, adapter, held_out=True, elsewhere=True, **aids))
-        found = table(examined, seed=recipe.seed)
+        with reporter(recipe.report_to, store.path) as report:
+            for event in training.steps(first, steps):
+                tell(event["event"], **{key: value for key, value in event.items() if key != "event"})
+                if event["event"] == "step":
+                    steps.append(event)
+                    report(event)
+                    write_frame(store.path / "training.parquet", _frame(steps))
+        training.save(store.path / "adapter", state=False)
+        found = examine_all(recipe, engines, aids, lambda detail: tell("phase", phase="examining", detail=detail))
         write_frame(store.path / "evaluation.parquet", found)
-        student.save(store.path / "adapter")
+    _draw(store.path, _frame(steps), found)
     store.update_manifest(finished=now())
     return found
 
 
+def _frame(steps: Sequence[dict]):
+    """training.parquet: a row a step, all its numbers."""
+    import polars as pl
+
+    return pl.DataFrame([{key: value for key, value in step.items() if key not in ("event", "time", "samples")} for step in steps],
+                        infer_schema_length=None)
+
+
+def _draw(folder: Path, steps, found) -> None:
+    from lab.plots import save, training
+
+    save(training(steps, found), folder / "plots")
+
+
+@contextlib.contextmanager
+def reporter(to: str, folder: Path) -> Iterator[Callable[[dict], None]]:
+    """A function that tells a step's numbers to TensorBoard (below `folder`) or Weights & Biases. ValueError where it is not installed."""
+    if to == "none":
+        yield lambda event: None
+        return
+    try:
+        if to == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(str(folder / "tensorboard"))
+            add, close = writer.add_scalar, writer.close
+        else:
+            import wandb
+
+            run = wandb.init(project="dialogue-lab", name=folder.name, dir=str(folder))
+            add, close = (lambda name, value, step: run.log({name: value}, step=step)), run.finish
+    except ImportError as error:
+        raise ValueError(f"report_to {to!r}: {error.name or to} is not installed; expected pip install {to}, or report_to: none") from None
+
+    def report(event: dict) -> None:
+        for name, value in event.items():
+            if name != "step" and isinstance(value, (int, float)) and value == value:
+                add(name, value, event["step"])
+
+    try:
+        yield report
+    finally:
+        close()
+
+
 def latest(folder: Path) -> Path | None:
     """The last whole checkpoint of a training's folder."""
-    from agents.learning.learner import STATE
-
-    found = sorted(path.parent for path in (folder / "checkpoints").glob(f"step-*/{STATE}"))
+    found = sorted((folder / "checkpoints").glob("step-*"))
     return found[-1] if found else None
 
 

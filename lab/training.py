@@ -1,40 +1,56 @@
-"""The loop of a training: play, reward, update, again; and the examination before and after.
+"""The loop of a training: play, reward, update, again.
 
 It yields events (plain dicts) and saves nothing but checkpoints. Step n's dialogues, rewards and update follow from the recipe, n and the
-weights before it alone, so that a training taken up from a checkpoint goes on as if it had never stopped (exactly so in float32).
+weights before it alone, so that a training taken up from a checkpoint goes on as if it had never stopped (exactly so in float32). Where
+playing overlaps learning, the weights are those of one step earlier, but for the first step and those after a checkpoint.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.learning.learner import Learner
 from agents.learning.learner import Tuning as LearnerTuning
-from agents.learning.methods import Method, learn
+from agents.learning.methods import Method
 from agents.learning.online import Online
 from agents.learning.views import View
 from agents.protocol import Engine
-from lab import rewards, rollouts
-from lab.rollouts import TRAINED
+from lab import corpus, rewards, rollouts
+from lab.rewards import Talk
 from metrics.judges import Judge
-from metrics.retrieval import Embed
+from metrics.tripwires import fired
 from scenarios.recipe import ONLINE, Recipe, split
 from scenarios.schema import Scenario
 
+if TYPE_CHECKING:
+    from lab.learners import Learners
+
 LEARNER_KEYS = LearnerTuning.__dataclass_fields__.keys()
+PATIENCE = 5  # steps over which a tripwire's mean has to be out of bounds
 
 
-def learner(recipe: Recipe, scenario: Scenario) -> Learner:
-    """The learner that the recipe asks for, on the model of the trained seat."""
+def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> Learner | Learners:
+    """The learner that the recipe asks for, on the model of that seat; several that work as one where it has `workers`, beside so many
+    engines on a Ray cluster that is connected."""
     told = recipe.tuning.model_dump()
     modules = told["target_modules"]
     told["target_modules"] = modules if isinstance(modules, str) else tuple(modules)
-    tuning = LearnerTuning(**{key: told[key] for key in LEARNER_KEYS if key in told}, max_steps=recipe.max_steps * recipe.tuning.num_iterations)
-    return Learner(scenario.seats[recipe.seat].model, tuning, dtype=recipe.dtype, device=recipe.device, seed=recipe.seed,
-                   value_head=recipe.method == "ppo")
+    updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
+    tuning = LearnerTuning(**{key: told[key] for key in LEARNER_KEYS if key in told}, max_steps=updates)
+    told = {"name": scenario.seats[seat].model, "tuning": tuning, "dtype": recipe.dtype, "device": recipe.device, "seed": recipe.seed,
+            "value_head": recipe.method == "ppo"}
+    if recipe.workers == 1:
+        return Learner(**told)
+    from lab.cluster import shares
+    from lab.learners import Learners
+
+    return Learners(recipe.workers, told, shares(engines, recipe.workers * len(recipe.seats()), recipe.device)[1])
 
 
 def method(recipe: Recipe) -> Method:
@@ -44,53 +60,161 @@ def method(recipe: Recipe) -> Method:
     return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **told)
 
 
+def engine_of(scenario: Scenario, seat: str) -> str:
+    return scenario.seats[seat].model.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Played:
+    """A step's dialogues: what is learnt from, and what the log tells of them."""
+
+    views: list[View]
+    told: dict
+    seconds: float
+
+
 @dataclass
 class Training:
     """Everything that a recipe needs to be carried out."""
 
     recipe: Recipe
+    scenario: Scenario  # as it is played
     engines: Mapping[str, Engine]
-    base: str  # the engine of the trained seat's model
-    learner: Learner
+    students: Mapping[str, Learner | Learners]  # by seat
     judge: Judge
-    embed: Embed | None
+    aids: Mapping  # `embed` and `logprobs`, see `lab.wiring.aids`
     folder: Path
 
-    def steps(self, first: int = 0) -> Iterator[dict]:
-        """A `step` event each; a checkpoint every `save_steps` and after the last."""
-        recipe, learn_from = self.recipe, split(self.recipe)[0]
-        self._install()
-        stored = None if recipe.method in ONLINE else self._collected(learn_from)
-        for step in range(first, recipe.max_steps):
-            began = time.perf_counter()
-            if stored is None:
-                views, told = self._played(step, learn_from, TRAINED)
-            else:
-                views, told = _portion(stored, step, recipe.conversations), {}
-            played = time.perf_counter()
-            learnt = learn(self.learner, views, method(recipe))
-            done = learnt.step
-            self._install()
-            yield {"event": "step", "step": step, **told, **learnt.numbers, "skipped": learnt.skipped, "loss": done.loss if done else None,
-                   "grad_norm": done.grad_norm if done else None, "learning_rate": done.learning_rate if done else None,
-                   "tokens": sum(len(line.ids) for view in views for line in view.lines),
-                   "seconds_play": played - began, "seconds_learn": time.perf_counter() - played, "samples": _samples(views)}
-            if (step + 1) % recipe.save_steps == 0 or step + 1 == recipe.max_steps:
-                self.learner.save(self.folder / "checkpoints" / f"step-{step + 1:06d}")
-                yield {"event": "checkpoint", "step": step + 1}
+    def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
+        """A `step` event each; a checkpoint every `save_steps` and after the last. `earlier`: the step events before `first`. The last event
+        is `stopped` where a tripwire ended the training."""
+        recipe, steps = self.recipe, list(earlier)
+        self.install()
+        if reason := self._tripped(steps):
+            yield {"event": "stopped", "step": first, "reason": reason}
+            return
+        with ThreadPoolExecutor(1) as pool:
+            source, told = self._source()
+            for detail in told:
+                yield {"event": "phase", "phase": "data", "detail": detail}
+            if told:
+                yield {"event": "phase", "phase": "training", "detail": recipe.method}
+            coming = pool.submit(source, first) if first < recipe.max_steps else None
+            for step in range(first, recipe.max_steps):
+                batch = coming.result()
+                last = step + 1 == recipe.max_steps
+                saving = last or (step + 1) % recipe.save_steps == 0
+                ahead = recipe.overlap and not saving
+                coming = pool.submit(source, step + 1) if ahead else None
+                event = self._learn(step, batch)
+                steps.append(event)
+                reason = self._tripped(steps)
+                saving = saving or bool(reason)
+                _wait(coming)
+                self.install()
+                yield event
+                if saving:
+                    self.save(self.folder / "checkpoints" / f"step-{step + 1:06d}")
+                    yield {"event": "checkpoint", "step": step + 1}
+                if reason:
+                    yield {"event": "stopped", "step": step + 1, "reason": reason}
+                    return
+                if coming is None and not last:
+                    coming = pool.submit(source, step + 1)
 
-    def _played(self, step: int, drawn: Sequence[str], adapter: str | None) -> tuple[list[View], dict[str, float]]:
-        found = rollouts.talks(self.recipe, self.engines, self.recipe.seat, step, drawn, {self.recipe.seat: adapter})
-        if not found:
-            raise ValueError(f"step {step}: every dialogue failed; expected fewer turns or shorter lines")
-        return rewards.rewarded(found, self.recipe.reward, self.judge, self.embed)
+    def install(self) -> None:
+        """The engines speak as the students do now."""
+        for seat, student in self.students.items():
+            self.engines[engine_of(self.scenario, seat)].install(rollouts.trained(seat), *student.adapter())
 
-    def _collected(self, drawn: Sequence[str]) -> list[View]:
+    def save(self, folder: Path, state: bool = True) -> None:
+        """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs."""
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        for seat, student in self.students.items():
+            student.save(part / seat if len(self.students) > 1 else part, state)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+
+    def restore(self, folder: Path) -> None:
+        for seat, student in self.students.items():
+            student.restore(folder / seat if len(self.students) > 1 else folder)
+
+    def _learn(self, step: int, batch: Played) -> dict:
+        seat = self._seat(step)
+        began = time.perf_counter()
+        try:
+            learnt = self.students[seat].learn(batch.views, method(self.recipe))
+        except ValueError as error:
+            raise ValueError(f"step {step + 1}: {error}; what was learnt until the last checkpoint is in {self.folder / 'checkpoints'}"
+                             ) from error
+        done = learnt.step
+        note = None if done else "all rewards that could be compared are equal: nothing was learnt"
+        return {"event": "step", "step": step, "seat": seat, **batch.told, **learnt.numbers, "skipped": learnt.skipped, "note": note,
+                "loss": done.loss if done else None, "grad_norm": done.grad_norm if done else None,
+                "learning_rate": done.learning_rate if done else None,
+                "tokens": sum(len(line.ids) for view in batch.views for line in view.lines),
+                "seconds_play": batch.seconds, "seconds_learn": time.perf_counter() - began}
+
+    def _seat(self, step: int) -> str:
+        return self.recipe.seats()[step % len(self.recipe.seats())]
+
+    def _source(self):
+        """Step -> what is learnt from in it; and what people are told of stored data, a sentence a seat."""
+        recipe, learn_from, told = self.recipe, split(self.recipe)[0], []
+        if recipe.method in ONLINE:
+            adapters = {seat: rollouts.trained(seat) for seat in self.students}
+            return (lambda step: self._played(step, self._seat(step), learn_from, adapters)), told
+        if recipe.data:
+            found = {seat: corpus.views_of(recipe, self.scenario, seat, self.engines[engine_of(self.scenario, seat)], self.judge,
+                                           self.aids["embed"]) for seat in self.students}
+            stored, told = {seat: one.views for seat, one in found.items()}, [one.told for one in found.values()]
+        else:
+            stored = self._kept(learn_from)
+        return (lambda step: Played(_portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0)), told
+
+    def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Played:
+        began = time.perf_counter()
+        talks = rollouts.talks(self.recipe, self.engines, seat, step, drawn, adapters)
+        if not talks:
+            raise ValueError(f"step {step + 1}: every dialogue failed; expected fewer turns or shorter lines")
+        views, told = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
+        wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
+        return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
+
+    def _kept(self, drawn: Sequence[str]) -> dict[str, list[View]]:
+        """By seat, what the untouched model said: played once, and read from the folder where a training is taken up again."""
+        path, models = self.folder / corpus.COLLECTED, {seat: self.scenario.seats[seat].model for seat in self.students}
+        if path.is_file():
+            return {seat: corpus.read_views(path, seat, model) for seat, model in models.items()}
+        found = {seat: self._collected(seat, drawn) for seat in models}
+        corpus.write_views(path, models, found)
+        return found
+
+    def _collected(self, seat: str, drawn: Sequence[str]) -> list[View]:
         """What the untouched model says in as many dialogues as training has steps for, each read once."""
-        return [view for step in range(self.recipe.max_steps) for view in self._played(step, drawn, None)[0]]
+        steps = -(-self.recipe.max_steps // len(self.students))
+        return [view for step in range(steps) for view in self._played(step, seat, drawn, {}).views]
 
-    def _install(self) -> None:
-        self.engines[self.base].install(TRAINED, *self.learner.adapter())
+    def _tripped(self, steps: Sequence[dict]) -> str | None:
+        """Why to stop: a wire whose mean over the last PATIENCE steps of a seat is out of bounds. The first step is the reference."""
+        for seat in self.recipe.seats() if self.recipe.tripwires == "stop" else ():
+            own = [{key.removeprefix("wire_"): value for key, value in step.items() if key.startswith("wire_") and value == value}
+                   for step in steps if step["seat"] == seat]
+            if len(own) <= PATIENCE:
+                continue
+            recent = own[-PATIENCE:]
+            means = {name: sum(values) / len(values) for name in recent[-1] if (values := [one[name] for one in recent if name in one])}
+            reference = {name: own[0][name] for name in ("perplexity_nats",) if name in own[0]}
+            if found := fired(means, reference):
+                name, value, bound = found[0]
+                return f"{name} of the {seat} is {value:.2f} over the last {PATIENCE} steps; expected {bound}"
+        return None
+
+
+def _wait(coming: Future | None) -> None:
+    if coming is not None:
+        coming.exception()  # its own error is raised where its result is asked for
 
 
 def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
@@ -98,7 +222,12 @@ def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
     return [stored[(start + place) % len(stored)] for place in range(min(size, len(stored)))]
 
 
-def _samples(views: Sequence[View]) -> dict[str, str]:
-    """The best and the worst line of the step, in words."""
-    lines = sorted((line for view in views for line in view.lines if line.reward is not None), key=lambda line: line.reward)
-    return {"worst": lines[0].text, "best": lines[-1].text} if lines else {}
+def _samples(talks: Sequence[Talk], views: Sequence[View]) -> dict[str, dict]:
+    """The best and the worst dialogue of the step, by the mean reward of its trained seat's lines: its reward and its last lines."""
+    def mean(view: View) -> float | None:
+        scored = [line.reward for line in view.lines if line.on_trunk and line.reward is not None]
+        return sum(scored) / len(scored) if scored else None
+
+    ranked = sorted(((mean(view), place) for place, view in enumerate(views) if mean(view) is not None))
+    return {name: {"reward": reward, "lines": [[line.seat, line.text] for line in talks[place].lines[-4:]]}
+            for name, (reward, place) in (("worst", ranked[0]), ("best", ranked[-1]))} if ranked else {}

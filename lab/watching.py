@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lab.screen import clean, duration
+from lab.screen import COLOURS, clean, duration
 from scenarios.recipe import Recipe
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -48,8 +48,9 @@ class Lines:
             return
         if event["event"] == "step":
             told = "  ".join(f"{name} {_number(event[key])}" for key, name in SHOWN.items() if _known(event.get(key)))
-            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {told}  {event['seconds_play'] + event['seconds_learn']:.0f} s")
-        elif event["event"] in ("phase", "recovered", "ended"):
+            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {told}  {event['seconds_play'] + event['seconds_learn']:.0f} s"
+                        + (f"  {event['note']}" if event.get("note") else ""))
+        elif event["event"] in ("phase", "recovered", "stopped", "ended"):
             self._print(" ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key)))
 
     def _print(self, text: str) -> None:
@@ -67,6 +68,7 @@ class Screen:
 
     def __init__(self, console: Console, recipe: Recipe, path: str) -> None:
         self._recipe, self._path, self._steps, self._phase, self._began = recipe, path, [], "loading", time.time()
+        self._stopped = ""
         self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
                           redirect_stderr=False)
 
@@ -75,6 +77,8 @@ class Screen:
             self._steps.append(event)
         elif event["event"] == "phase":
             self._phase = f"{event['phase']} {event.get('detail', '')}"
+        elif event["event"] == "stopped":
+            self._stopped = f"stopped after step {event['step']}: {event['reason']}"
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)
@@ -84,17 +88,18 @@ class Screen:
         self._live.stop()
 
     def _view(self) -> RenderableType:
-        return render(self._recipe, self._path, list(self._steps), self._phase, time.time() - self._began)
+        return render(self._recipe, self._path, list(self._steps), self._phase, time.time() - self._began, self._stopped)
 
 
-def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float) -> RenderableType:
+def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = "") -> RenderableType:
     """The screen: pure, of what is known."""
     left = ""
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
         left = f"  {duration(each * (recipe.max_steps - steps[-1]['step'] - 1))} left in training"
-    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on the {recipe.seat}'s seat  step {len(steps)}/{recipe.max_steps}  ",
-                         clean(phase), f"  {duration(seconds)}{left}\n", (clean(path), "dim"))
+    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on {_taught(recipe)}  step {len(steps)}/{recipe.max_steps}  ",
+                         clean(phase), f"  {duration(seconds)}{left}\n", (clean(path), "dim"),
+                         (f"\n{clean(stopped)}" if stopped else "", "bold red"))
     table = Table(box=None, padding=(0, 2))
     for title in ("", "now", "first", "so far"):
         table.add_column(title, justify="left" if title in ("", "so far") else "right")
@@ -103,8 +108,19 @@ def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: fl
         if values:
             table.add_row(name, _number(values[-1]), _number(values[0]), sparkline(values, 60))
     last = steps[-1].get("samples", {}) if steps else {}
-    words = Group(*(Text.assemble((f"{name}: ", "bold"), clean(last[name])) for name in ("best", "worst") if name in last))
-    return Group(Panel(head), Panel(table, title="rewards and the learner"), Panel(words, title="lines of the last step"))
+    talks = [Panel(_talk(last[name]["lines"]), title=f"{name} dialogue of the step, reward {_number(last[name]['reward'])}")
+             for name in ("best", "worst") if name in last]
+    if steps and steps[-1].get("note"):
+        talks.insert(0, Text(steps[-1]["note"], style="bold yellow"))
+    return Group(Panel(head), Panel(table, title="rewards and the learner"), *talks)
+
+
+def _taught(recipe: Recipe) -> str:
+    return "both seats in turn" if recipe.seat == "both" else f"the {recipe.seat}'s seat"
+
+
+def _talk(lines: list) -> Group:
+    return Group(*(Text.assemble((f"{seat}: ", COLOURS[seat]), clean(text)) for seat, text in lines))
 
 
 def sparkline(values: list[float], width: int) -> str:
@@ -118,12 +134,14 @@ def sparkline(values: list[float], width: int) -> str:
 def summary(table: pl.DataFrame, path: str) -> RenderableType:
     """The evaluation as a table, then the folder."""
     out = Table(title="examined by other judges than the reward's", box=None, padding=(0, 2))
-    for title in ("scenario", "personas", "measure", "judge", "arm", "consistency", "inconsistency removed"):
+    for title in ("scenario", "personas", "seat", "measure", "judge", "arm", "consistency", "inconsistency removed"):
         out.add_column(title)
-    rows = table.filter(pl.col("metric").is_in(list(CONSISTENCIES))).sort("scenario", "held_out", "metric", "judge", "arm", descending=[
-        False, True, False, False, True])
+    rows = table.filter(pl.col("metric").is_in(list(CONSISTENCIES))).sort("scenario", "held_out", "seat", "metric", "judge",
+                                                                                    descending=[False, True, False, False, False],
+                                                                                    maintain_order=True)
     for row in rows.iter_rows(named=True):
-        out.add_row(row["scenario"], "held out" if row["held_out"] else "as learnt", CONSISTENCIES[row["metric"]], row["judge"], row["arm"],
+        out.add_row(row["scenario"], "held out" if row["held_out"] else "as learnt", row["seat"], CONSISTENCIES[row["metric"]], row["judge"],
+                    row["arm"],
                     _interval(row, "value", "low", "high") + f" n={row['n']}", _interval(row, "reduction", "reduction_low", "reduction_high", "%"))
     return Group(out, Text(f"\n{clean(path)}"))
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from metrics.judges import Judge
     from metrics.retrieval import Embed
 
-REFERENCE = "embedded"  # what the likelihood judge and the perplexity wire read with
+REFERENCE = "embedded"  # what these judges and the perplexity wire read with
+READING = {"likelihood", "reader"}
 RETRIEVED, TRIPWIRES = "retrieved", "tripwires"
 SPARE = 12  # tokens that a template may put around a line
 DIRECTION_TOKENS = 40  # tokens of the longest direction, about
@@ -170,7 +171,7 @@ def check_judges(measure: Measure) -> None:
     from agents import cross_encoder, embedder, endpoint, models
 
     names, nli, llm = measure.judges(), measure.nli, measure.llm
-    if "likelihood" in names:
+    if names & READING:
         models.check(REFERENCE)
     if names & {"likelihood", "nli"} or measure.pairs == RETRIEVED:
         embedder.folder(embedder.MINILM)
@@ -186,7 +187,7 @@ def check_judges(measure: Measure) -> None:
 def judge_engines(measure: Measure) -> set[str]:
     """The base models that the judges need an engine of."""
     names, llm = measure.judges(), measure.llm
-    return ({REFERENCE} if "likelihood" in names else set()) | ({_base(llm.model)} if "llm" in names and not llm.endpoint else set())
+    return ({REFERENCE} if names & READING else set()) | ({_base(llm.model)} if "llm" in names and not llm.endpoint else set())
 
 
 def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
@@ -194,10 +195,7 @@ def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[
     nothing else needs that model: a run without models stays one."""
     if TRIPWIRES not in measure.metrics or REFERENCE not in engines:
         return {}
-    from agents.embedder import Embedder
-    from agents.reference import Reference
-
-    return {"embed": Embedder(device=device).embed, "logprobs": Reference(engines[REFERENCE]).logprobs}
+    return aids(engines[REFERENCE], device)
 
 
 def retriever(measure: Measure, device: str) -> Embed | None:
@@ -209,12 +207,12 @@ def retriever(measure: Measure, device: str) -> Embed | None:
     return Embedder(device=device).embed
 
 
-def aids(engines: Mapping[str, Engine], device: str) -> dict:
-    """What the tripwires need: `embed`, and `logprobs` of the reading model."""
+def aids(engine: Engine, device: str) -> dict[str, Callable]:
+    """What the tripwires read with: `embed`, and `logprobs` of that engine's model as it is without an adapter."""
     from agents.embedder import Embedder
     from agents.reference import Reference
 
-    return {"embed": Embedder(device=device).embed, "logprobs": Reference(engines[REFERENCE]).logprobs}
+    return {"embed": Embedder(device=device).embed, "logprobs": Reference(engine).logprobs}
 
 
 def _ledger(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
@@ -229,6 +227,13 @@ def _likelihood(measure: Measure, engines: Mapping[str, Engine], device: str) ->
     from metrics.judges.likelihood import Likelihood
 
     return Likelihood(Reference(engines[REFERENCE]).logprobs, Embedder(device=device).embed)
+
+
+def _reader(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+    from agents.reference import Reference
+    from metrics.judges.reader import Reader
+
+    return Reader(Reference(engines[REFERENCE]).logprobs)
 
 
 def _nli(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
@@ -267,7 +272,7 @@ def _cascade(measure: Measure, engines: Mapping[str, Engine], device: str) -> Ju
     return Cascade(cheap, dear, spec.low, spec.high)
 
 
-JUDGES = {"ledger": _ledger, "likelihood": _likelihood, "nli": _nli, "llm": _llm, "cascade": _cascade}
+JUDGES = {"ledger": _ledger, "likelihood": _likelihood, "nli": _nli, "llm": _llm, "cascade": _cascade, "reader": _reader}
 
 
 def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:

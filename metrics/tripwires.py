@@ -54,6 +54,7 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NAME = re.compile(  # the speaker's name in a card
     r"(?:\b(?:[Yy]our name is|[Mm]y name is|You are|I am|I['’]m|Meet|Name:)\s+|^\s*(?=[A-Z]\w+(?:\s[A-Z]\w+)* is\b))([A-Z][\w’-]+)")
 Values = Iterator[tuple[str, float]]
+LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]  # contexts, texts -> nats of each token
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ BOUNDS = {
 
 def tripwires(
     turns: pl.DataFrame, cards: Mapping[Key, str] | None = None, *, counted: pl.DataFrame | None = None,
-    embed: Callable[[Sequence[str]], np.ndarray] | None = None, logprobs: Callable[[Sequence[str], Sequence[str]], list[list[float]]] | None = None,
+    embed: Callable[[Sequence[str]], np.ndarray] | None = None, logprobs: LogProbs | None = None,
     confidence: float, resamples: int, seed: int,
 ) -> pl.DataFrame:
     """Metric rows of every wire that what was given allows, judge null.

@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import load_personas
 from scenarios.reading import ScenarioError, dump, override, read, validate
-from scenarios.records import SEATS, derive_seed
-from scenarios.schema import Scenario, load_scenario
+from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
+from scenarios.schema import JudgeName, Scenario, SingleJudge, load_scenario
 
 ONLINE, OFFLINE, PREFERENCE = ("grpo", "ppo"), ("sft", "unlikelihood", "gold", "varmi"), ("dpo", "kto")
 METHODS = (*OFFLINE, *PREFERENCE, *ONLINE)
-Judge = Literal["ledger", "likelihood", "nli", "llm"]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,12 +30,12 @@ class _Strict(BaseModel):
 class Reward(_Strict):
     """What a line is rewarded for, each part from -1 to 1, weighted and divided by the weights that apply."""
 
-    prompt_to_line: Weight = Field(1.0, description="contradicts nothing of its persona, says the judge")
+    prompt_to_line: Weight = Field(0.0, description="contradicts nothing of its persona, says the judge")
     line_to_line: Weight = Field(0.0, description="contradicts none of the speaker's earlier lines")
     questions: Weight = Field(1.0, description="the answer to a question about a fact, asked off the record, names it")
     relevance: Weight = Field(0.0, description="near in meaning to the line that it answers")
     penalty: Weight = Field(1.0, description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades")
-    judge: Judge = "ledger"
+    judge: SingleJudge = "ledger"
     asked: int = Field(2, ge=0, description="facts asked about off the record, a dialogue")
 
 
@@ -48,9 +47,11 @@ class HeldOut(_Strict):
 
 
 class Evaluation(_Strict):
-    judge: Annotated[list[Judge], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = ["nli"]
+    judge: Annotated[list[JudgeName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(
+        ["ledger", "reader"], min_length=1)
     conversations: int = Field(12, ge=1)
     turns: int | None = Field(None, ge=1, description="null: as in training")
+    arms: dict[str, dict[str, Any]] = Field(default={}, description="what the untrained model is examined with as well: name -> dotted keys")
     scenario: str | None = Field(None, description="another scenario to be examined in as well; null for the one trained in")
 
 
@@ -58,6 +59,7 @@ class Tuning(_Strict):
     """Names as in transformers' TrainingArguments, PEFT's LoraConfig and TRL's GRPOConfig, PPOConfig, DPOConfig and KTOConfig."""
 
     full: bool = Field(False, description="train all weights instead of an adapter")
+    adapter: str | None = Field(None, description="a PEFT folder to go on from, with its own r and target_modules")
     r: int = Field(8, ge=1)
     lora_alpha: Positive = 16.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -104,17 +106,28 @@ class Recipe(_Strict):
     tuning: Tuning = Field(default_factory=Tuning)
     held_out: HeldOut = Field(default_factory=HeldOut)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    tripwires: Literal["stop", "log"] = Field("stop", description="stop: a wire out of bounds over five steps ends the training")
+    overlap: bool = Field(False, description="play the next step's dialogues while this one's are learnt from, with weights a step older")
+    workers: int = Field(1, ge=1, description="processes of a Ray cluster that share the dialogues of an update; the result is that of one")
     save_steps: int = Field(10, ge=1, description="steps between two checkpoints")
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     device: str = "auto"
 
+    def seats(self) -> tuple[str, ...]:
+        """The seats that learn, in their turns."""
+        return (USER, ASSISTANT) if self.seat == "both" else (self.seat,)
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:
         if self.method == "grpo" and self.num_generations < 2:
             raise ValueError("expected num_generations of 2 or more: GRPO compares lines with each other")
-        if self.reward.judge in self.evaluation.judge and len(self.evaluation.judge) == 1:
-            raise ValueError(f"expected another judge in evaluation.judge than {self.reward.judge!r}, which gives the rewards")
+        if self.data and self.method in ONLINE:
+            raise ValueError(f"expected no data with method {self.method!r}, which learns from dialogues of its own; offline are: "
+                             f"{', '.join((*OFFLINE, *PREFERENCE))}")
+        judged = self.reward.prompt_to_line or self.reward.line_to_line
+        if judged and self.reward.judge in self.evaluation.judge:
+            raise ValueError(f"expected other judges in evaluation.judge than {self.reward.judge!r}, which gives the rewards")
         return self
 
     def resolved_yaml(self) -> str:

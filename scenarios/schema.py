@@ -24,7 +24,7 @@ __all__ = [
 METRICS = ("prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires")  # measured where a file names none
 SeatName = Literal["assistant", "user"]
 Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires", "activation"]
-JudgeName = Literal["ledger", "likelihood", "nli", "llm", "cascade"]
+JudgeName = Literal["ledger", "likelihood", "nli", "llm", "cascade", "reader"]
 SingleJudge = Literal["ledger", "likelihood", "nli", "llm"]
 
 

@@ -243,12 +243,12 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
     learner = learners.learner(name, value_head=True, learning_rate=1e-3)
     steps, gradients = [], []
     for number, size in enumerate((4, 3, 1)):
-        steps.append(learner.update(batch(learner, size, 4 * number)[rank::workers]))
+        steps.append(learner.update(batch(learner, size, 4 * number)))
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in learner.parameters]))
     refused = False
     try:
         learner.update([(view, lambda read, loss=loss: loss(read) * (math.nan if rank == workers - 1 else 1))
-                        for view, loss in batch(learner, 2)[rank::workers]])
+                        for view, loss in batch(learner, 2)])
     except ValueError:
         refused = True
     found = {"weights": learners.weights(learner), "gradients": torch.stack(gradients), "refused": torch.tensor(refused),

@@ -12,16 +12,22 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from agents import adapters
 from agents.errors import first_line, reason
+from agents.learning.parallel import summed
 from agents.learning.views import Row, View, padded, row, visible
 from scenarios.records import derive_seed
 
-WEIGHTS, STATE = "adapter_model.safetensors", "learner.safetensors"
+if TYPE_CHECKING:
+    from agents.learning.methods import Learnt, Method
+
+STATE = "learner.safetensors"
 Loss = Callable[["Read"], Tensor]  # what one view costs: a scalar, or (N,) a line
 
 
@@ -34,6 +40,7 @@ class Tuning:
     lora_dropout: float = 0.0
     target_modules: str | tuple[str, ...] = "all-linear"
     full: bool = False  # all weights instead of an adapter
+    adapter: str | None = None  # a PEFT folder to go on from: r, lora_alpha and target_modules are its own then
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     adam_beta1: float = 0.9
@@ -98,17 +105,24 @@ class Learner:
         finally:
             self.model.train()
 
+    def learn(self, views: Sequence[View], method: Method) -> Learnt:
+        """See `agents.learning.methods`."""
+        from agents.learning.methods import learn
+
+        return learn(self, views, method)
+
     def update(self, parts: Sequence[tuple[View, Loss]]) -> Step:
-        """One step on the sum of the parts' losses. ValueError for a loss or gradient that is not finite: nothing has changed then."""
+        """One step on the sum of the parts' losses, over all workers. ValueError for a loss or gradient that is not finite: nothing has
+        changed then."""
         self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(derive_seed(self.seed, "dropout", self.steps))
         total = 0.0
         for view, loss in parts:
+            torch.manual_seed(derive_seed(self.seed, "dropout", self.steps, view.conversation))  # the same on whichever worker
             found = loss(self._read(row(view))).sum()
             found.backward()
             total += float(found.detach())
         norm = self._gather()
-        total = _summed(total, self.device)
+        total = summed(total, self.device)
         if not math.isfinite(total) or not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
             raise ValueError(f"the loss is {total} and its gradient's norm {norm}; expected finite numbers: a smaller learning_rate, or "
@@ -122,15 +136,17 @@ class Learner:
     # -- what leaves it ---------------------------------------------------------------------------------------------------
 
     def adapter(self) -> tuple[dict, dict[str, Tensor]]:
-        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names."""
+        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names; of a full training {} and all weights."""
         from peft import get_peft_model_state_dict
 
+        if self.tuning.full:
+            return {}, {name: value.detach().cpu() for name, value in self.model.named_parameters()}
         weights = get_peft_model_state_dict(self.model, save_embedding_layers=False)
         weights = {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}
         return self.model.peft_config["default"].to_dict(), weights
 
-    def save(self, folder: Path) -> None:
-        """An ordinary PEFT folder (or transformers', where all weights are trained), and what going on needs, as safetensors."""
+    def save(self, folder: Path, state: bool = True) -> None:
+        """An ordinary PEFT folder (or transformers', where all weights are trained); with `state` what going on needs, as safetensors."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,8 +155,9 @@ class Learner:
             self.loaded.tokenizer.save_pretrained(folder)
         else:
             self.model.save_pretrained(folder, save_embedding_layers=False)
-        save_file(self._state(), folder / f"{STATE}.part")
-        (folder / f"{STATE}.part").replace(folder / STATE)  # last and whole: a folder with it can be gone on from
+        if state:
+            save_file(self._state(), folder / f"{STATE}.part")
+            (folder / f"{STATE}.part").replace(folder / STATE)  # last and whole: a folder with it can be gone on from
 
     def restore(self, folder: Path) -> None:
         """To where `save` was called, forwards or back. ValueError, and nothing changed, where the folder holds something else."""
@@ -165,9 +182,17 @@ class Learner:
         self.scheduler.last_epoch = steps - 1
         self.scheduler.step()
 
+    def close(self) -> None:
+        """Nothing: it ends with its process, which `lab.learners` has several of."""
+
     @property
     def steps(self) -> int:
         return self.scheduler.last_epoch
+
+    @property
+    def dtype(self) -> str:
+        """What the model computes in, by torch's name."""
+        return str(self.loaded.model.dtype).removeprefix("torch.")
 
     def _state(self) -> dict[str, Tensor]:
         """Weights in full precision, the optimiser's moments and the number of steps."""
@@ -230,8 +255,9 @@ class Learner:
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if dist.is_initialized():
-                dist.all_reduce(parameter.grad)
+        if dist.is_initialized():
+            for sent in [dist.all_reduce(parameter.grad, async_op=True) for parameter in self.parameters]:
+                sent.wait()
         return float(torch.stack([parameter.grad.norm() for parameter in self.parameters]).norm())
 
 
@@ -244,12 +270,18 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
         model.enable_input_require_grads()
     if tuning.full:
         return model.float().requires_grad_(True)
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     modules = tuning.target_modules if isinstance(tuning.target_modules, str) else list(tuning.target_modules)
+    model.name_or_path = model.config.name_or_path = name  # what PEFT writes down as the base, in place of a folder of this machine's
+    if tuning.adapter:
+        config, tensors = adapters.read(model, tuning.adapter, name)
+        config.inference_mode = False
+        found = get_peft_model(model, config)
+        set_peft_model_state_dict(found, tensors)
+        return found
     config = LoraConfig(r=tuning.r, lora_alpha=tuning.lora_alpha, lora_dropout=tuning.lora_dropout, target_modules=modules,
                         base_model_name_or_path=name, task_type="CAUSAL_LM")
-    model.name_or_path = model.config.name_or_path = name  # what PEFT writes down as the base, in place of a folder of this machine's
     return get_peft_model(model, config)
 
 
@@ -270,13 +302,3 @@ def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning):
         raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected a rate that follows from the "
                          "step alone")
     return found
-
-
-def _summed(number: float, device: torch.device) -> float:
-    if not dist.is_initialized():
-        return number
-    total = torch.tensor(number, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
-    dist.all_reduce(total)
-    return float(total)
-
-

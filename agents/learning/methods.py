@@ -9,6 +9,7 @@ import torch
 
 from agents.learning import offline, online, preference
 from agents.learning.learner import Learner, Loss, Step
+from agents.learning.parallel import gathered, summed
 from agents.learning.views import View
 
 
@@ -35,7 +36,10 @@ class Learnt:
 
 
 def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
-    """Carries out `num_iterations` updates. ValueError for a loss that is not finite."""
+    """Carries out `num_iterations` updates. ValueError for a loss that is not finite.
+
+    Where there are several workers each is called with all views, and each comes back with what is true of the whole batch.
+    """
     seen: dict[str, list[torch.Tensor]] = {}
     how, skipped, more, advantages = method.online, 0, {}, []
     if method.name == "ppo":
@@ -48,7 +52,7 @@ def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
     done = None
     for _ in range(method.num_iterations):
         parts = _parts(learner, views, advantages, method, seen, more)
-        done = learner.update(parts) if parts else done
+        done = learner.update(parts) if summed(len(parts), learner.device) else done  # with no part of its own too
     return Learnt(done, _numbers(seen), skipped)
 
 
@@ -64,8 +68,9 @@ def _parts(learner: Learner, views: Sequence[View], advantages: online.Advantage
 
 
 def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:
-    if not seen:
+    every = [some for some in gathered({name: torch.cat(tensors) for name, tensors in seen.items()}) if some]
+    if not every:
         return {}
-    tensors = {name: torch.cat(some) for name, some in seen.items()}
+    tensors = {name: torch.cat([some[name] for some in every]) for name in every[0]}
     return {"kl": float(tensors["kl"].mean()), "entropy": float(tensors["entropy"].mean()), "ratio": float(tensors["ratio"].mean()),
             "ratio_max": float(tensors["ratio"].max()), "ratio_min": float(tensors["ratio"].min())}

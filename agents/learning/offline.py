@@ -12,13 +12,18 @@ from torch import Tensor
 
 from agents.learning import losses
 from agents.learning.learner import Learner, Loss, Read
+from agents.learning.parallel import share
 from agents.learning.views import View, with_lines
 
 
 def parts(learner: Learner, batch: Sequence[View], method: str, *, alpha: float = 1.0) -> list[tuple[View, Loss]]:
-    """Views and what each costs. `method`: sft, unlikelihood, gold or varmi. Lines of reward 0 or None teach nothing."""
+    """Views of this worker's share and what each costs in the whole batch. Lines of reward 0 or None teach nothing.
+
+    `method`: sft, unlikelihood, gold or varmi.
+    """
     wanted = (lambda reward: reward > 0) if method == "sft" else (lambda reward: reward != 0)
     views = [with_lines(view, lambda line: line.reward is not None and wanted(line.reward)) for view in batch]
+    views = [view for view in views if view.lines]
     tokens = sum(len(line.ids) for view in views for line in view.lines)
 
     def loss(view: View, read: Read) -> Tensor:
@@ -29,4 +34,4 @@ def parts(learner: Learner, batch: Sequence[View], method: str, *, alpha: float 
             return losses.unlikelihood(read.logps, read.mask, sign > 0, tokens, alpha)
         return (losses.gold if method == "gold" else losses.varmi)(read.logps, read.mask, sign, tokens)
 
-    return [(view, lambda read, view=view: loss(view, read)) for view in views if view.lines]
+    return [(views[place], lambda read, view=views[place]: loss(view, read)) for place in share(views)]

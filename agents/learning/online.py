@@ -18,6 +18,7 @@ from torch import Tensor
 
 from agents.learning import losses
 from agents.learning.learner import Learner, Loss, Read
+from agents.learning.parallel import across, share
 from agents.learning.views import Sampled, View, at_places, with_lines
 
 Advantages = list[list[float]]  # by view and line
@@ -82,7 +83,7 @@ def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list
     """Views with the generalised advantage, the return and the old value of each line on the trunk; advantages: mean 0, deviation 1."""
     views = [with_lines(view, lambda line: line.on_trunk and line.reward is not None) for view in batch]
     views = [view for view in views if view.lines]
-    values = [read.values.tolist() for read in learner.read(views)]
+    values = across(views, lambda some: [read.values.tolist() for read in learner.read(some)])
     advantages = [losses.generalised([line.reward for line in view.lines], old, how.gamma, how.lam)
                   for view, old in zip(views, values, strict=True)]
     returns = [[a + v for a, v in zip(some, old, strict=True)] for some, old in zip(advantages, values, strict=True)]
@@ -93,14 +94,18 @@ def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list
 
 def parts(learner: Learner, views: Sequence[View], advantages: Advantages, how: Online, *, returns: Advantages | None = None,
           values: Advantages | None = None, seen: dict[str, list[Tensor]] | None = None) -> list[tuple[View, Loss]]:
-    """Views and what each costs; `seen` collects by name what is worth a look: ratio, kl, entropy, clipped (each token's)."""
+    """Views of this worker's share and what each costs in the whole batch.
+
+    `seen` collects by name what is worth a look: ratio, kl, entropy (each token's).
+    """
     lines, tokens = sum(len(view.lines) for view in views), sum(len(line.ids) for view in views for line in view.lines)
     longest = max((len(line.ids) for view in views for line in view.lines), default=1)
-    refs = learner.read(views, untouched=True) if how.beta else [None] * len(views)
+    mine = share(views)
+    refs = learner.read([views[place] for place in mine], untouched=True) if how.beta else [None] * len(mine)
     found = []
-    for place, (view, ref) in enumerate(zip(views, refs, strict=True)):
+    for place, ref in zip(mine, refs, strict=True):
 
-        def loss(read: Read, view: View = view, ref: Read | None = ref, place: int = place) -> Tensor:
+        def loss(read: Read, view: View = views[place], ref: Read | None = ref, place: int = place) -> Tensor:
             device, mask = read.logps.device, read.mask
             old = torch.zeros_like(read.logps)
             for n, line in enumerate(view.lines):
@@ -116,7 +121,7 @@ def parts(learner: Learner, views: Sequence[View], advantages: Advantages, how: 
                 cost = cost + how.vf_coef * off * len(off) / lines
             return cost
 
-        found.append((view, loss))
+        found.append((views[place], loss))
     return found
 
 

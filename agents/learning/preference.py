@@ -14,11 +14,12 @@ from torch import Tensor
 
 from agents.learning import losses
 from agents.learning.learner import Learner, Loss, Read
+from agents.learning.parallel import across, share
 from agents.learning.views import View, at_places, with_lines
 
 
 def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[tuple[View, Loss]]:
-    """One pair a place, chosen before rejected; places where all rewards are equal teach nothing."""
+    """One pair a place, chosen before rejected; places where all rewards are equal teach nothing. Views of this worker's share."""
     paired = []
     for view in batch:
         lines = []
@@ -29,8 +30,8 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
         if lines:
             paired.append(replace(view, lines=tuple(lines)))
     pairs = sum(len(view.lines) for view in paired) // 2
-    found = []
-    for view, ref in zip(paired, learner.read(paired, untouched=True), strict=True):
+    mine, found = [paired[place] for place in share(paired)], []
+    for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
         before = _totals(ref)
 
         def loss(read: Read, before: Tensor = before) -> Tensor:
@@ -42,15 +43,15 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
 
 
 def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable: float, undesirable: float) -> list[tuple[View, Loss]]:
-    """Single lines, good where their reward is above 0, bad below."""
+    """Single lines, good where their reward is above 0, bad below. Views of this worker's share."""
     views = [with_lines(view, lambda line: line.reward is not None and line.reward != 0) for view in batch]
     views = [view for view in views if view.lines]
     lines = sum(len(view.lines) for view in views)
     swapped = [mismatched(view, other) for view, other in zip(views, [*views[-1:], *views[:-1]], strict=True)]
-    now, ref = (torch.cat([_totals(read) for read in learner.read(swapped, untouched=how)]) if swapped else None for how in (False, True))
-    kl = losses.kto_kl(now, ref) if swapped else None
-    found = []
-    for view, ref in zip(views, learner.read(views, untouched=True), strict=True):
+    now, ref = (across(swapped, lambda some: [_totals(read).tolist() for read in learner.read(some, untouched=how)]) for how in (False, True))
+    kl = losses.kto_kl(*(torch.tensor(sum(some, []), device=learner.device) for some in (now, ref))) if swapped else None
+    mine, found = [views[place] for place in share(views)], []
+    for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
         good, before = torch.tensor([line.reward > 0 for line in view.lines], device=ref.logps.device), _totals(ref)
 
         def loss(read: Read, good: Tensor = good, before: Tensor = before) -> Tensor:

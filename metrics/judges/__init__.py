@@ -9,6 +9,9 @@ from typing import Protocol
 from scenarios.records import Judgement, Persona
 
 
+LINES = ("prompt_to_line", "line_to_line")
+
+
 @dataclass(frozen=True)
 class Pair:
     """A line and the thing it may contradict."""
@@ -16,11 +19,11 @@ class Pair:
     conversation: int
     turn: int  # of the line
     seat: str
-    metric: str  # "prompt_to_line" or "line_to_line"
-    line: str  # the line's text
-    against: str  # "persona", or the earlier line's turn in digits
+    metric: str  # "prompt_to_line", "line_to_line", or "questions"
+    line: str  # the line's text, or the answer's
+    against: str  # "persona", or the earlier line's turn in digits, or the id of the fact that was asked for
     persona: Persona  # the speaker's
-    other: str | None = None  # line_to_line: the earlier line's text
+    other: str | None = None  # line_to_line: the earlier line's text; questions: the question's
     partner: Persona | None = None  # who the speaker talks with, where that is known
     heard: str = ""  # the partner's line that this one answers, "" at the start
 
@@ -35,6 +38,12 @@ class Judge(Protocol):
     name: str
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]: ...
+
+
+def scored_by(judge: Judge, pairs: Sequence[Pair]) -> list[Pair]:
+    """Those of the pairs whose metric is the judge's business; one that does not say what is (`metrics`) scores lines and no answers."""
+    wanted = getattr(judge, "metrics", LINES)
+    return [pair for pair in pairs if pair.metric in wanted]
 
 
 def judgement(pair: Pair, judge: str, **rest) -> Judgement:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from metrics.judges import Judge, Pair
+from metrics.judges import LINES, Judge, Pair
 from scenarios.records import Judgement
 
 
@@ -27,6 +27,10 @@ class Cascade:
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:
             raise ValueError(f"a cascade from {self.low} to {self.high}: expected 0 <= low <= high <= 1")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return getattr(self.dear, "metrics", LINES)  # what the cheap one does not score is asked of the dear one
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         found = first_rows(pairs, self.cheap.judge(pairs))

@@ -71,6 +71,7 @@ class Llm:
     choose: Choose
     protocol: str = "published"
     name: str = "llm"
+    metrics: tuple[str, ...] = ("prompt_to_line", "line_to_line", "questions")
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """One row a pair; under "strict" a contradicting row carries the statement as claim."""

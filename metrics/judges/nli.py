@@ -4,7 +4,8 @@ A persona is a list of statements (`metrics.judges.statements`), a line its sent
 
     p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2        p_inconsistent = max over c and s of p(c, s)
 
-since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the statements. Where a
+since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the statements. An answer to
+a question is read like a line. Where a
 persona makes more than `top` statements and `embed` is given, only the `top` nearest the line by cosine are asked about.
 
 The maximum grows with the number of statements: what p a contradiction starts at depends on the model, and has to be read off labels.
@@ -23,7 +24,7 @@ from metrics.judges.statements import said, statements
 from scenarios.records import Judgement
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
-METRICS = ("prompt_to_line", "line_to_line")
+METRICS = ("prompt_to_line", "line_to_line", "questions")
 
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -51,6 +52,7 @@ class Nli:
     embed: Embed | None = None
     top: int = 12
     name: str = "nli"
+    metrics: tuple[str, ...] = METRICS
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """Prompt to line: a row against "persona", then one for each fact that the line speaks of (neutral is not the likeliest of
@@ -93,7 +95,7 @@ class Nli:
             return [judgement(pair, self.name, unscored="no finite probability")]
         wrong = p[:, :, CONTRADICTION]
         rows = [self._row(pair, q, wrong, *np.unravel_index(wrong.argmax(), wrong.shape))]
-        for c, fact in enumerate(q.facts):
+        for c, fact in enumerate(q.facts if pair.metric != "questions" else ()):
             if fact is not None and (p[c].argmax(1) != NEUTRAL).any():
                 rows.append(self._row(pair, q, wrong, c, wrong[c].argmax(), against=fact))
         return rows
