@@ -176,7 +176,8 @@ class Play:
             dialogue.fact[other] = fact
         words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
         direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
-        return Next(seat, Cue(direction, derive_seed(*seed, seat, turn), turn), words)
+        reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
+        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), derive_seed(*seed, seat, turn), turn), words)
 
     def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float,
               ready: bool) -> Iterator[dict]:

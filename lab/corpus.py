@@ -26,8 +26,9 @@ from lab.store import read_events
 from lab.transcripts import Source, Transcript, read
 from metrics.judges import Judge
 from metrics.retrieval import Embed
+from scenarios.personas import load_personas
 from scenarios.recipe import Recipe, split
-from scenarios.records import SEATS, derive_seed
+from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.schema import Scenario
 
 COLLECTED = "collected.jsonl"  # in a training's folder: what the untouched model played, to learn from offline
@@ -111,7 +112,7 @@ def held_out(recipe: Recipe, scenario: Scenario, speakers: Collection[str]) -> s
 def _read(recipe: Recipe, scenario: Scenario) -> Stock:
     """Everything, nobody left out yet."""
     views: dict[str, list[View]] = {seat: [] for seat in recipe.seats()}
-    sources = []
+    sources, people = [], load_personas(scenario.personas)
     for name in recipe.data:
         if (Path(name) / COLLECTED).is_file():
             for seat in views:
@@ -119,8 +120,18 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
         elif (Path(name) / "checkpoints").is_dir() or (Path(name) / "adapter").is_dir():
             raise ValueError(f"data: {name} is a training that kept no dialogues; expected one that has a {COLLECTED}")
         else:
-            sources.append(read(name))
+            source = read(name)
+            known = source.transcripts if source.scenario else tuple(_recognised(one, people) for one in source.transcripts)
+            sources.append(replace(source, transcripts=known))
     return Stock(views, sources, 0)
+
+
+def _recognised(one: Transcript, people: Sequence[Persona]) -> Transcript:
+    """Who is known by a text that holds the card of one of the scenario's people is that one, as read under that text."""
+    def who(persona: Persona) -> Persona:
+        return next((replace(known, card=persona.card) for known in people if known.card in persona.card), persona)
+
+    return replace(one, cast={seat: who(persona) for seat, persona in one.cast.items()})
 
 
 def _cast(one: Transcript) -> set[str]:
@@ -159,7 +170,8 @@ def _told(views: Sequence[View], learnt: Sequence[View], seat: str, found: Stock
     good, bad = sum(reward > 0 for reward in scored), sum(reward < 0 for reward in scored)
     notes = [note for source in found.sources for note in (*source.left_out, *source.notes)]
     told = [f"{len(learnt)} of {len(views)} conversations teach the {seat}",
-            f"lines: {len(rewards)}, of them {good} good, {bad} bad, {len(rewards) - len(scored)} unscored",
+            f"lines: {len(rewards)}, of them {good} good, {bad} bad, {len(scored) - good - bad} worth 0, "
+            f"{len(rewards) - len(scored)} unscored",
             f"conversations of held-out personas, left out: {found.left_out}", *notes[:3]]
     return "; ".join(told + [f"and {len(notes) - 3} more notes"] * (len(notes) > 3))
 

@@ -64,8 +64,8 @@ def examine(recipe: Recipe, engines: Mapping[str, Engine], arm: str, adapters: M
     values = {"seed": derive_seed(recipe.seed, "examination", held_out) % 2**31, "conversations": exam.conversations,
               "drawn": unseen if held_out else learnt, "measure.wording": recipe.held_out.wording if held_out else 0,
               "measure.metrics": [*CONSISTENCIES, "tripwires"], "measure.judge": exam.judge, "measure.asked": ["choice", "open"]}
-    if exam.turns:
-        values["turns"] = exam.turns
+    turns = exam.turns or played(told).turns
+    values |= {"turns": turns, "measure.questions_every": turns}  # asked after the first line and after the last
     scenario = played(told, **values | overrides)
     play = play_of(scenario, engines, adapters, {})
     events = list(play.events())

@@ -1,7 +1,7 @@
 """Several learners that work as one: data-parallel workers under Ray Train.
 
-Each worker holds a whole `Learner` and carries out the same orders in the same order, on its share of the batch (`agents.learning.parallel`).
-Orders and answers go over a desk (`lab.desk`). An error in one worker ends them all: Ray Train stops the others, and what was wrong is
+Each worker holds a whole `Learner` and carries out the same orders, on its share of the batch (`agents.learning.parallel`). Orders and
+answers go over a desk (`lab.desk`). An error in one worker ends them all: Ray Train stops the others, and what was wrong is
 raised where an answer is waited for.
 """
 
@@ -30,6 +30,7 @@ ALONE = ("adapter", "save")  # orders that the first worker carries out for all
 LOOK_S = 1.0  # between two looks at whether the workers still live
 CLOSE_S = 20.0  # how long workers may take to stop; what is left of them then ends with the connection to Ray
 SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
 
 
@@ -47,9 +48,10 @@ class Learners:
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         desk, told = self._desk, dict(told)
+        each = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
         trainer = TorchTrainer(
             lambda: carry_out(desk, told, gpus > 0), torch_config=TorchConfig(backend="nccl" if gpus == 1 else "gloo"),
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker={"CPU": 1} | ({"GPU": gpus} if gpus else {})),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each),
             run_config=RunConfig(name="learners", storage_path=self._folder.name, logging_config=LoggingConfig("ERROR"),
                                  failure_config=FailureConfig(controller_failure_limit=0, max_preemption_failures=0)))
         self._running = threading.Thread(target=self._run, args=(trainer,), daemon=True)

@@ -41,7 +41,7 @@ def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, d
             del lines[event["conversation"]]
         elif event["event"] == "usage":  # all dialogues have said their line, and wait
             turn = turn % scenario.turns + 1
-            if recipe.reward.questions and each > 1:
+            if recipe.reward.questions and not alike:
                 _ask(recipe, play, seat, step, turn, scenario.turns, [c for c, some in lines.items() if len(some) == turn])
     view = play.seats[seat]
     return [Talk(c, seat, play.cast[c], some, tuple(view.ids[c]), tuple(view.spoken[c])) for c, some in lines.items()]

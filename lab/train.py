@@ -70,7 +70,7 @@ def _train(args: argparse.Namespace) -> int:
     if recipe.data:
         corpus.stock(recipe, scenario)
     store = open_for_resume(args.resume) if args.resume else create(
-        args.runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(), 
+        args.runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(),
         models={seat: scenario.seats[seat].model for seat in recipe.seats()})
     with store, aside(store.path / LOG) as (screen, errors):
         return _carry_out(args, recipe, store, screen, errors)
@@ -113,8 +113,6 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
 
 def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch):
     """Load, train, examine before and after; every event is stored first and shown then. Gives the evaluation."""
-    import polars as pl
-
     from lab import wiring
     from lab.cluster import hosting
     from lab.examination import examine_all

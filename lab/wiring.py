@@ -288,9 +288,10 @@ def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cas
     if spec.script is not None or engine is None:
         return 0
     card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
+    reminder = max(len(ids) for ids in engine.encode([spec.reminder.replace("{card}", seats[seat].card) for seats in cast]))
     directed = any(seat in node.direct for node in scenario.graph.nodes.values())
     lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
-    longest = card + 100 + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed)
+    longest = card + 100 + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed + reminder)
     if longest > engine.info().context:
         raise ValueError(f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "
                          f"{engine.info().context}; expected fewer turns or a smaller max_tokens")

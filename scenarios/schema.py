@@ -80,6 +80,7 @@ class Seat(_Strict):
     max_tokens: int = Field(48, ge=1, description="tokens a line")
     sentences: int | None = Field(2, ge=1, description="sentences after which a line stops; null for no limit")
     instruction: str = Field("", description="added to the persona's card")
+    reminder: str = Field("", description="told to the seat before each of its lines; {card} stands for its persona's card")
     script: list[Words] | None = Field(None, min_length=1, description="lines said in turn, over and over")
 
 

@@ -245,7 +245,7 @@ def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
     text = (folder / "comparison.md").read_text()
     assert "| prompt-to-line consistency | ledger | user | 0.312 | 0.875 | **+0.562 \\[" in text
     assert sorted(os.listdir(folder)) == ["comparison.md", "comparison.parquet", "plots"]
-    assert sorted(os.listdir(folder / "plots")) == ["differences.png", "survival.png"] and "(plots/survival.png)" in text
+    assert sorted(os.listdir(folder / "plots")) == ["differences.png", "drift.png", "survival.png"] and "(plots/survival.png)" in text
     assert pl.read_parquet(folder / "comparison.parquet").columns == [
         "metric", "judge", "seat", "a", "b", "value", "low", "high", "n", "detectable"]
     shown = capsys.readouterr().out

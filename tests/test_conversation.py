@@ -334,3 +334,14 @@ def test_retrieved_pairs_are_fewer_and_the_same_whether_resumed_or_not(play):
     half = [event for event in events if event.get("turn", 0) < 12]
     _, later = judged_pairs(earlier=half)
     assert later == [pair for pair in found if pair[1] >= 12]
+
+
+def test_a_reminder_comes_with_every_line_of_its_seat_and_with_no_ready_one(play):
+    reminder = "Remember who you are. {card}"
+    played = play(conversations=1, turns=5, overrides=(f"seats.user.reminder={reminder!r}", f"seats.assistant.reminder={reminder!r}"))
+    list(played.events())
+    cast = played.cast[0]
+    told = {name: [entry for entry in seat.views[0] if entry.startswith("> ")] for name, seat in played.seats.items()}
+    assert all(cast["user"].card in entry for entry in told["user"]) and len(told["user"]) == 2
+    assert cast["assistant"].card not in told["assistant"][0] and all(cast["assistant"].card in entry for entry in told["assistant"][1:])
+    assert "Ask about their" in told["assistant"][1], "the node's direction stays"

@@ -194,3 +194,12 @@ def test_grpo_of_lines_at_one_place_climbs_the_exact_gradient(learner):
     wanted = -2 * slope(learner, (all_.first * torch.tensor([worth(view.lines[0].ids) for view in all_.views])).sum() / len(LINES))
     view = View(0, "p", OPENING, tuple(sides.values()))
     assert apart(surrogate(learner, all_, [view], [[expected[ids] for ids in sides]], FREE, weigh=False), wanted) < CLOSE
+
+
+def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
+    one = dialogue(0, (0, STOP), (1, STOP))
+    aside = replace(one.lines[0], ids=(1, STOP), given=(0, 1), on_trunk=False, about="fact", reward=0.75)
+    lines = (replace(one.lines[0], reward=1.0), aside, replace(one.lines[1], reward=-0.5))
+    views, _, returns, values = online.by_value(learner, [replace(one, lines=lines)], replace(FREE, gamma=0.5))
+    assert returns[0] == pytest.approx([1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6)  # what was said aside is worth nothing to the turns, nor they to it
+    assert len({round(value, 4) for value in values[0]}) == 3  # and the head is read behind the question

@@ -83,8 +83,8 @@ def test_adapter_is_an_ordinary_folder_that_a_run_wears(quick, tmp_path):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Arguments of a training that takes seconds. Relevance is rewarded, since random words answer nothing right."""
-    name = learners.saved(tiny.llama(), tmp_path_factory.mktemp("tiny") / "llama")
-    return [QUICK, f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8}}", "dtype=float32", "save_steps=1",
+    name = learners.saved(tiny.llama(max_position_embeddings=2048), tmp_path_factory.mktemp("tiny") / "llama")
+    return [QUICK, f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.script: [Well.]}}", "dtype=float32", "save_steps=1",
             "reward={questions: 0.0, relevance: 1.0, asked: 0}", "tuning={learning_rate: 0.01, lora_dropout: 0.1}", "evaluation.conversations=1",
             "evaluation.judge=ledger", "tripwires=log", "--address", "none", "--display", "none"]
 
@@ -93,8 +93,10 @@ def adapter(run: Path) -> dict:
     return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
-def equal(one: dict, other: dict) -> bool:
-    return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+def apart(one: dict, other: dict) -> float:
+    """The largest difference of any weight."""
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_kill
     assert not (run / "adapter").exists()
     done = train("--resume", run, "--address", "none", "--display", "none")
     assert done.returncode == 0, done.stderr
-    assert equal(adapter(run), adapter(unbroken))
+    assert apart(adapter(run), adapter(unbroken)) < 1e-6  # sums over memory that lies elsewhere may round differently
     assert pl.read_parquet(run / "training.parquet")["step"].to_list() == [0, 1, 2, 3]
     rewards = [pl.read_parquet(folder / "training.parquet")["reward"].to_list() for folder in (run, unbroken)]
     assert rewards[0] == rewards[1] and len(set(rewards[0])) > 1
@@ -158,7 +160,7 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path):
     ("tuning.learning_rate=1.0e+30", "step"), ("method=magic", "grpo"), ("report_to=wandb", "wandb"), ("workers=2", "Ray")])
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(small, override, told, tmp_path):
     if override == "report_to=wandb":
-        pytest.importorskip("wandb", reason="is installed here") if False else None
+        pass
     done = train(*small, override, "max_steps=3", "--runs", tmp_path)
     sentence = done.stderr.strip() if done.returncode else (only(tmp_path) / "events.jsonl").read_text()
     assert told in sentence and "Traceback" not in done.stderr
@@ -180,7 +182,7 @@ def test_training_may_go_on_from_an_adapter_but_not_from_one_of_another_base(sma
     done = train(*small, f"tuning={{learning_rate: 0.01, adapter: {unbroken / 'adapter'}}}", "max_steps=1", "--runs", tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     assert pl.read_parquet(only(tmp_path / "runs") / "training.parquet")["kl"][0] > 1e-6  # it starts away from the untouched model
-    other = learners.saved(tiny.llama(hidden_size=32), tmp_path / "other")
+    other = learners.saved(tiny.llama(max_position_embeddings=2048, hidden_size=32), tmp_path / "other")
     at = [argument.replace(str(Path(small[1].partition("seats.user.model: ")[2].partition(",")[0])), other) for argument in small]
     done = train(*at, f"tuning={{adapter: {unbroken / 'adapter'}}}", "--runs", tmp_path / "refused")
     assert done.returncode == 2 and "does not fit" in done.stderr and "Traceback" not in done.stderr

@@ -63,7 +63,8 @@ def _parts(learner: Learner, views: Sequence[View], advantages: online.Advantage
     if method.name == "dpo":
         return preference.parts_dpo(learner, views, beta=method.beta)
     if method.name == "kto":
-        return preference.parts_kto(learner, views, beta=method.beta, desirable=method.desirable_weight, undesirable=method.undesirable_weight)
+        return preference.parts_kto(learner, views, beta=method.beta, desirable=method.desirable_weight,
+                                    undesirable=method.undesirable_weight)
     return offline.parts(learner, views, method.name, alpha=method.alpha)
 
 

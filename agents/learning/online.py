@@ -80,16 +80,27 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
 
 
 def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, Advantages, Advantages]:
-    """Views with the generalised advantage, the return and the old value of each line on the trunk; advantages: mean 0, deviation 1."""
-    views = [with_lines(view, lambda line: line.on_trunk and line.reward is not None) for view in batch]
+    """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1.
+
+    Lines on the trunk are the turns of one episode; what was said off the record is an episode of its own.
+    """
+    views = [with_lines(view, lambda line: (line.on_trunk or bool(line.given)) and line.reward is not None) for view in batch]
     views = [view for view in views if view.lines]
     values = across(views, lambda some: [read.values.tolist() for read in learner.read(some)])
-    advantages = [losses.generalised([line.reward for line in view.lines], old, how.gamma, how.lam)
-                  for view, old in zip(views, values, strict=True)]
+    advantages = [_by_turn(view, old, how) for view, old in zip(views, values, strict=True)]
     returns = [[a + v for a, v in zip(some, old, strict=True)] for some, old in zip(advantages, values, strict=True)]
     flat = torch.tensor([a for some in advantages for a in some])
     mean, spread = float(flat.mean()), float(flat.std()) if len(flat) > 1 else 0.0
     return views, [[(a - mean) / (spread + 1e-8) for a in some] for some in advantages], returns, values
+
+
+def _by_turn(view: View, values: Sequence[float], how: Online) -> list[float]:
+    found = [line.reward - value for line, value in zip(view.lines, values, strict=True)]
+    turns = [place for place, line in enumerate(view.lines) if line.on_trunk]
+    credited = losses.generalised([view.lines[place].reward for place in turns], [values[place] for place in turns], how.gamma, how.lam)
+    for place, advantage in zip(turns, credited, strict=True):
+        found[place] = advantage
+    return found
 
 
 def parts(learner: Learner, views: Sequence[View], advantages: Advantages, how: Online, *, returns: Advantages | None = None,

@@ -19,7 +19,7 @@ import numpy as np
 from metrics.judges import Pair, is_blank, judgement
 from scenarios.records import Fact, Judgement
 
-VALUES = 24  # of a slot, the persona's among them
+VALUES = 10  # of a slot, the persona's among them
 NOTHING = "Hm."
 CONTEXT = "Question: {question}\nAnswer: {answer}"
 
