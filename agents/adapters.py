@@ -90,7 +90,7 @@ class Adapters:
 
 
 def read(model, folder: str, name: str) -> tuple:
-    """The folder's PEFT config and tensors. ValueError where a file is missing, damaged, or made for another base than `model`, so named."""
+    """The folder's PEFT config and tensors. ValueError where a file is missing, damaged, or made for another base than `model`."""
     from peft import PeftConfig
     from safetensors.torch import load_file
 

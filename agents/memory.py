@@ -18,6 +18,19 @@ def token_bytes(config, dtype: torch.dtype) -> int:
     return 2 * config.num_hidden_layers * heads * width * dtype.itemsize
 
 
+def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpointing: bool = False) -> int:
+    """What a forward and a backward pass over one view keeps beside the weights, about.
+
+    `tokens` are read, `said` of them learnt from. A layer keeps some 10 vectors of the hidden width a token and 6 of the inner one (with
+    `checkpointing` its input alone, but for the layer under way); the logits keep 4 numbers in float32, the mask one a pair of tokens.
+    """
+    width, layers = config.hidden_size, config.num_hidden_layers
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    layer = tokens * (10 * width + 6 * inner) * dtype.itemsize
+    kept = tokens * layers * width * dtype.itemsize + layer if checkpointing else layers * layer
+    return kept + said * config.vocab_size * 16 + tokens**2 * dtype.itemsize
+
+
 def free_bytes(device: torch.device) -> int:
     """What can still be allocated there: on CUDA what the driver has left and what torch holds without using it."""
     if device.type == "cuda":

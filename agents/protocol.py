@@ -78,7 +78,7 @@ class Engine(Protocol):
         """A branch per prompt, under an adapter folder or the bare model. No prompts: the adapter is loaded, nothing else."""
 
     def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
-        """An adapter by this name, of PEFT's config and tensors; one that is there gets these weights. Open branches keep what they read."""
+        """An adapter by this name, of PEFT's config and tensors; one that is there gets these. Open branches keep what they read."""
 
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None: ...
 

@@ -284,7 +284,8 @@ def system_text(persona: Persona, instruction: str) -> str:
     return SYSTEM.format(card=persona.card, instruction=instruction, name=persona.name).replace("\n\n", "\n")
 
 
-def pairs(line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]) -> Iterator[Pair]:
+def pairs(line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]
+          ) -> Iterator[Pair]:
     """What a line may contradict: its speaker's persona, and the `earlier` lines of its own among all those `before` it."""
     persona = cast[line.seat]
     company = {"partner": cast[PARTNER[line.seat]], "heard": next((one.text for one in reversed(before) if one.seat != line.seat), "")}

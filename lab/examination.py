@@ -26,8 +26,8 @@ from scenarios.records import derive_seed
 
 UNTRAINED = "untrained"
 CONSISTENCIES = ("prompt_to_line", "line_to_line", "questions")
-SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean, "value": pl.Float64,
-          "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "reduction": pl.Float64, "reduction_low": pl.Float64,
+SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean,
+          "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "reduction": pl.Float64, "reduction_low": pl.Float64,
           "reduction_high": pl.Float64, "unscored": pl.Float64}
 
 
@@ -89,7 +89,8 @@ def table(examined: Sequence[Examined], *, confidence: float = 0.95, resamples: 
             key = (row["metric"], row["judge"], row["seat"])
             untrained = before.get((one.scenario, one.held_out))
             found = {}
-            if row["metric"] in CONSISTENCIES and untrained is not None and key in untrained.sums and key in one.sums and one is not untrained:
+            both = untrained is not None and one is not untrained and key in untrained.sums and key in one.sums
+            if row["metric"] in CONSISTENCIES and both:
                 found = reduction(untrained.sums[key], one.sums[key], confidence=confidence, resamples=resamples, seed=seed)
             rows.append({"arm": one.arm, "scenario": one.scenario, "held_out": one.held_out,
                          **{name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}, **found,

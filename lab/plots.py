@@ -122,7 +122,8 @@ def _drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
         for (name, some), colour in zip(rows.items(), SIDES):
             part = some.filter(metric=metric, seat=seat)
             for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
-                _curve(axis, part.filter(judge=judge).sort("turn"), "turn", "value", name, judge, STYLES[index % len(STYLES)], colour=colour)
+                line, style = part.filter(judge=judge).sort("turn"), STYLES[index % len(STYLES)]
+                _curve(axis, line, "turn", "value", name, judge, style, colour=colour)
         axis.set(title=f"{TITLES[metric]}, {seat}", xlabel="turn", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("consistency")
@@ -188,7 +189,7 @@ def _log(steps: pl.DataFrame):
             if not rows.is_empty():
                 label = name.removeprefix("reward_").replace("_", " ")
                 axis.plot(rows["step"] + 1, rows[name], label=label, linewidth=2 if name == "reward" else 1.2, color=f"C{index}")
-        axis.set(title="reward" if names == rewards else {"kl": "KL, nats a token", "length": "tokens a line"}.get(names[0], names[0]), xlabel="step")
+        axis.set(title={"kl": "KL, nats a token", "length": "tokens a line"}.get(names[0], names[0]), xlabel="step")
         if names == rewards:
             axis.legend(frameon=False, fontsize=8)
     return figure

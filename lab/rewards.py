@@ -51,7 +51,8 @@ class Worth:
 
 def sampled(talk: Talk) -> list[Sampled]:
     """Every line that was sampled in it, those that the dialogue never went on with and answers off the record included."""
-    return [Sampled(one.turn, one.start, sample.token_ids, sample.logprobs, place == 0 and not one.about, one.given, text.strip(), one.about)
+    return [Sampled(one.turn, one.start, sample.token_ids, sample.logprobs, place == 0 and not one.about, one.given, text.strip(),
+                    one.about)
             for one in talk.spoken for place, (sample, text) in enumerate(zip(one.samples, one.texts, strict=True)) if sample.token_ids]
 
 
@@ -94,7 +95,8 @@ def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
     asked = []
     for worth in worths:
         before = [line for line in worth.talk.lines if line.turn < worth.line.turn]
-        line = Line(len(asked), worth.line.turn, worth.talk.seat, worth.talk.cast[worth.talk.seat].id, "", worth.line.text, len(worth.line.ids))
+        speaker = worth.talk.cast[worth.talk.seat]
+        line = Line(len(asked), worth.line.turn, worth.talk.seat, speaker.id, "", worth.line.text, len(worth.line.ids))
         own = [one for one in before if one.seat == worth.talk.seat and one.logprob is not None]
         asked.append(list(pairs(line, before, worth.talk.cast, wanted - worth.parts.keys(), own)))
     found: dict[tuple[int, str], list[float]] = {}

@@ -117,7 +117,8 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     from lab.cluster import hosting
     from lab.examination import examine_all
     from lab.store import now, write_frame
-    from lab.training import Training, engine_of, learner
+    from lab.training import Training, check_memory, engine_of, learner
+    from scenarios import personas as people
     from scenarios.recipe import played
 
     def tell(kind: str, **rest: object) -> None:
@@ -131,6 +132,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     with (hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
           contextlib.ExitStack() as running):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
+        check_memory(recipe, scenario, engines, people.cast(scenario))
         students = {seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names)))) for seat in recipe.seats()}
         judge = wiring.judges(wanted.model_copy(update={"judge": [recipe.reward.judge]}), engines, recipe.device)[0]
         aids = wiring.aids(engines[engine_of(scenario, recipe.seats()[0])], recipe.device)

@@ -7,6 +7,7 @@ playing overlaps learning, the weights are those of one step earlier, but for th
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agents import models
 from agents.learning.learner import Learner
 from agents.learning.learner import Tuning as LearnerTuning
 from agents.learning.methods import Method
 from agents.learning.online import Online
 from agents.learning.views import View
+from agents.memory import learning_bytes
 from agents.protocol import Engine
-from lab import corpus, rewards, rollouts
+from lab import corpus, rewards, rollouts, wiring
 from lab.rewards import Talk
 from metrics.judges import Judge
 from metrics.tripwires import fired
@@ -64,6 +67,28 @@ def engine_of(scenario: Scenario, seat: str) -> str:
     return scenario.seats[seat].model.partition(":")[0]
 
 
+def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> None:
+    """ValueError where a view at its longest, with all its side branches, cannot be learnt from in what memory is free."""
+    from transformers import AutoConfig
+
+    for seat in recipe.seats():
+        spec, engine = scenario.seats[seat], engines[engine_of(scenario, seat)]
+        config = AutoConfig.from_pretrained(models.local_folder(spec.model), trust_remote_code=False).get_text_config()
+        dtype = models.choose_dtype(recipe.dtype, models.choose_device(recipe.device))
+        own, others = -(-scenario.turns // 2), recipe.num_generations - 1
+        asked = recipe.reward.asked * recipe.num_generations
+        said = (own * (others + 1) + asked) * spec.max_tokens
+        trunk = wiring.longest_view(scenario, seat, engines, cast)
+        tokens = trunk + own * others * spec.max_tokens + asked * (spec.max_tokens + wiring.SPARE)
+        wanted = learning_bytes(config, dtype, tokens, said, recipe.tuning.gradient_checkpointing)
+        free = engine.info().free_bytes
+        if wanted > free > 0:
+            raise ValueError(
+                f"a view of the {seat} may have {tokens} tokens, which take about {wanted / 2**30:.1f} GiB to learn from, and "
+                f"{free / 2**30:.1f} GiB is free on {engine.info().device}; expected about {int(scenario.turns * free / wanted)} turns, "
+                "a smaller num_generations or max_tokens, or tuning.gradient_checkpointing=true")
+
+
 @dataclass(frozen=True)
 class Played:
     """A step's dialogues: what is learnt from, and what the log tells of them."""
@@ -86,8 +111,8 @@ class Training:
     folder: Path
 
     def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
-        """A `step` event each; a checkpoint every `save_steps` and after the last. `earlier`: the step events before `first`. The last event
-        is `stopped` where a tripwire ended the training."""
+        """A `step` event each; a checkpoint every `save_steps` and after the last; a `stopped` event where a tripwire ended the training.
+        `earlier`: the step events before `first`."""
         recipe, steps = self.recipe, list(earlier)
         self.install()
         if reason := self._tripped(steps):
@@ -178,6 +203,9 @@ class Training:
         talks = rollouts.talks(self.recipe, self.engines, seat, step, drawn, adapters)
         if not talks:
             raise ValueError(f"step {step + 1}: every dialogue failed; expected fewer turns or shorter lines")
+        if not all(math.isfinite(value) for talk in talks for one in talk.spoken for sample in one.samples for value in sample.logprobs):
+            raise ValueError(f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller learning_rate; "
+                             f"what was learnt until the last checkpoint is in {self.folder / 'checkpoints'}")
         views, told = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
         wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
         return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
@@ -186,10 +214,11 @@ class Training:
         """By seat, what the untouched model said: played once, and read from the folder where a training is taken up again."""
         path, models = self.folder / corpus.COLLECTED, {seat: self.scenario.seats[seat].model for seat in self.students}
         if path.is_file():
-            return {seat: corpus.read_views(path, seat, model) for seat, model in models.items()}
-        found = {seat: self._collected(seat, drawn) for seat in models}
-        corpus.write_views(path, models, found)
-        return found
+            found = {seat: corpus.read_views(path, seat, model) for seat, model in models.items()}
+        else:
+            found = {seat: self._collected(seat, drawn) for seat in models}
+            corpus.write_views(path, models, found)
+        return {seat: corpus.teaching(views, self.recipe.method, seat, self.recipe.reward.judge) for seat, views in found.items()}
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> list[View]:
         """What the untouched model says in as many dialogues as training has steps for, each read once."""
@@ -199,8 +228,8 @@ class Training:
     def _tripped(self, steps: Sequence[dict]) -> str | None:
         """Why to stop: a wire whose mean over the last PATIENCE steps of a seat is out of bounds. The first step is the reference."""
         for seat in self.recipe.seats() if self.recipe.tripwires == "stop" else ():
-            own = [{key.removeprefix("wire_"): value for key, value in step.items() if key.startswith("wire_") and value == value}
-                   for step in steps if step["seat"] == seat]
+            own = [{key.removeprefix("wire_"): value for key, value in step.items()
+                    if key.startswith("wire_") and value is not None and value == value} for step in steps if step["seat"] == seat]
             if len(own) <= PATIENCE:
                 continue
             recent = own[-PATIENCE:]

@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.screen import COLOURS, clean, duration
+from metrics.tripwires import fired
 from scenarios.recipe import Recipe
 
 BARS = "▁▂▃▄▅▆▇█"
-SHOWN = {"reward": "reward", "reward_prompt_to_line": "prompt-to-line", "reward_line_to_line": "line-to-line", "reward_questions": "questions",
-         "reward_relevance": "relevance", "penalised": "wires tripped", "kl": "KL, nats a token", "ratio": "ratio", "entropy": "entropy",
-         "length": "tokens a line", "grad_norm": "gradient norm", "loss": "loss"}
+SHOWN = {
+    "reward": "reward", "reward_prompt_to_line": "prompt-to-line", "reward_line_to_line": "line-to-line", "reward_questions": "questions",
+    "reward_relevance": "relevance", "penalised": "wires tripped", "kl": "KL, nats a token", "ratio": "ratio", "entropy": "entropy",
+    "length": "tokens a line", "grad_norm": "gradient norm", "loss": "loss"}
 CONSISTENCIES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
 
 
@@ -132,18 +134,29 @@ def sparkline(values: list[float], width: int) -> str:
 
 
 def summary(table: pl.DataFrame, path: str) -> RenderableType:
-    """The evaluation as a table, then the folder."""
-    out = Table(title="examined by other judges than the reward's", box=None, padding=(0, 2))
-    for title in ("scenario", "personas", "seat", "measure", "judge", "arm", "consistency", "inconsistency removed"):
-        out.add_column(title)
-    rows = table.filter(pl.col("metric").is_in(list(CONSISTENCIES))).sort("scenario", "held_out", "seat", "metric", "judge",
-                                                                                    descending=[False, True, False, False, False],
-                                                                                    maintain_order=True)
-    for row in rows.iter_rows(named=True):
-        out.add_row(row["scenario"], "held out" if row["held_out"] else "as learnt", row["seat"], CONSISTENCIES[row["metric"]], row["judge"],
-                    row["arm"],
-                    _interval(row, "value", "low", "high") + f" n={row['n']}", _interval(row, "reduction", "reduction_low", "reduction_high", "%"))
-    return Group(out, Text(f"\n{clean(path)}"))
+    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires and the folder."""
+    shown = []
+    parts = table.filter(pl.col("held_out")).partition_by("scenario", "seat", as_dict=True, maintain_order=True)
+    for (scenario, seat), part in parts.items():
+        out = Table(title=f"{scenario}, {seat}: strangers, other wordings, other judges", title_justify="left", box=None, padding=(0, 2))
+        for title in ("measure", "judge", "arm", "consistency", "inconsistency removed"):
+            out.add_column(title)
+        rows = part.filter(pl.col("metric").is_in(list(CONSISTENCIES)), pl.col("n") > 0).sort("metric", "judge", maintain_order=True)
+        for row in rows.iter_rows(named=True):
+            out.add_row(CONSISTENCIES[row["metric"]], row["judge"], row["arm"], _interval(row, "value", "low", "high") + f" n={row['n']}",
+                        _interval(row, "reduction", "reduction_low", "reduction_high", "%"))
+        shown += [out, *_tripped(part)]
+    return Group(*shown, Text(f"\n{clean(path)}"))
+
+
+def _tripped(part: pl.DataFrame) -> list[Text]:
+    """A sentence for each arm whose wires are out of bounds, beside those of the first arm, which is untrained."""
+    values = {arm: dict(rows.select("metric", "value").iter_rows()) for (arm,), rows in part.partition_by(
+        "arm", as_dict=True, maintain_order=True).items()}
+    before, *_ = values
+    found = {arm: fired(some, values[before] if arm != before else None) for arm, some in values.items()}
+    return [Text(f"{arm}: " + ", ".join(f"{name} {value:.2f} (expected {bound})" for name, value, bound in wires), style="bold red")
+            for arm, wires in found.items() if wires]
 
 
 def _interval(row: Mapping, value: str, low: str, high: str, unit: str = "") -> str:

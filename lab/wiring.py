@@ -73,7 +73,7 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
                 seats={seat: _seat(scenario.seats[seat], engines, servers) for seat in SEATS},
                 judges=judges(scenario.measure, engines, scenario.device), embed=retriever(scenario.measure, scenario.device),
                 usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()), stored=stored)
-    _check_memory(scenario, engines, {seat: _check_length(scenario, seat, engines, cast) for seat in SEATS})
+    _check_memory(scenario, engines, {seat: longest_view(scenario, seat, engines, cast) for seat in SEATS})
     if "activation" in scenario.measure.metrics:
         _watch(scenario, engines, cast)
     return Wired(play, {name: engine.info() for name, engine in engines.items()}, wires(scenario.measure, engines, scenario.device))
@@ -281,7 +281,7 @@ def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
     return max(len(ids) for ids in engine.encode(script)) if script else scenario.seats[seat].max_tokens
 
 
-def _check_length(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
+def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
     """Tokens of the seat's longest possible view (0 where no engine keeps it); refused where it would not fit the model."""
     spec = scenario.seats[seat]
     engine = engines.get(_engine_name(spec))

@@ -51,7 +51,7 @@ class Evaluation(_Strict):
         ["ledger", "reader"], min_length=1)
     conversations: int = Field(12, ge=1)
     turns: int | None = Field(None, ge=1, description="null: as in training")
-    arms: dict[str, dict[str, Any]] = Field(default={}, description="what the untrained model is examined with as well: name -> dotted keys")
+    arms: dict[str, dict[str, Any]] = Field(default={}, description="further arms of the untrained model: name -> dotted keys")
     scenario: str | None = Field(None, description="another scenario to be examined in as well; null for the one trained in")
 
 
@@ -101,7 +101,7 @@ class Recipe(_Strict):
     conversations: int = Field(8, ge=1, description="dialogues a step")
     num_generations: int = Field(4, ge=1, description="lines sampled at each place, or dialogues that begin alike")
     groups: Literal["places", "dialogues"] = Field("places", description="what GRPO compares: lines at one place, or whole dialogues")
-    data: list[str] = Field(default=[], description="run folders and chat JSONL to learn from, offline; none: the untouched model plays first")
+    data: list[str] = Field(default=[], description="runs, trainings and chats to learn from, offline; none: the untouched model plays")
     reward: Reward = Field(default_factory=Reward)
     tuning: Tuning = Field(default_factory=Tuning)
     held_out: HeldOut = Field(default_factory=HeldOut)
@@ -156,7 +156,18 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         "scenario": found["scenario"], "data": [str(Path(name).expanduser().resolve()) for name in recipe.data],
         "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")})})
     split(recipe)
+    _trainable(played(recipe), recipe.seats())
     return recipe
+
+
+def _trainable(scenario: Scenario, seats: Sequence[str]) -> None:
+    """ScenarioError where somebody else than a model of ours speaks in a seat that is to learn."""
+    for seat in seats:
+        spec = scenario.seats[seat]
+        found = "a script" if spec.script else "a server" if spec.endpoint else "an adapter" if spec.adapter or ":" in spec.model else ""
+        if found:
+            cure = "tuning.adapter, to go on from it" if found == "an adapter" else "a model that is trained here"
+            raise ScenarioError(f"is to learn, but {found} speaks for the {seat}; expected {cure}", ("seat",))
 
 
 def played(recipe: Recipe, **values: object) -> Scenario:

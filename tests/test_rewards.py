@@ -52,7 +52,8 @@ def test_answer_off_the_record_is_worth_whether_it_is_right_and_no_judge_is_aske
 def test_earlier_lines_of_ones_own_count_as_much_as_their_weight():
     # consistent with the card, but not with what was said on line 0: (1 * 1 + 0.5 * -1) / 1.5
     lines = [("user", "I play the flute every day."), ("assistant", "Really?")]
-    found, _ = rewards(talk(spoken(2, "I play the cello every day."), lines=lines), Reward(prompt_to_line=1.0, questions=0, line_to_line=0.5))
+    weights = Reward(prompt_to_line=1.0, questions=0, line_to_line=0.5)
+    found, _ = rewards(talk(spoken(2, "I play the cello every day."), lines=lines), weights)
     assert found == [pytest.approx(1 / 3)]
 
 
@@ -66,7 +67,8 @@ def test_line_that_trips_a_wire_pays_for_it(text):
 def test_relevance_is_the_cosine_with_the_line_that_it_answers():
     vectors = {"I play the cello all day.": (1.0, 0.0), "What do you play?": (0.6, 0.8)}
     one = talk(spoken(1, "I play the cello all day."), lines=[("assistant", "What do you play?")])
-    found, _ = rewards(one, Reward(prompt_to_line=1.0, questions=0, relevance=1.0), lambda texts: np.array([vectors[text] for text in texts]))
+    weights = Reward(prompt_to_line=1.0, questions=0, relevance=1.0)
+    found, _ = rewards(one, weights, lambda texts: np.array([vectors[text] for text in texts]))
     assert found == [pytest.approx((1 + 0.6) / 2)]
 
 

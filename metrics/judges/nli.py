@@ -4,8 +4,8 @@ A persona is a list of statements (`metrics.judges.statements`), a line its sent
 
     p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2        p_inconsistent = max over c and s of p(c, s)
 
-since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the statements. An answer to
-a question is read like a line. Where a
+since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the statements. An answer
+to a question is read like a line. Where a
 persona makes more than `top` statements and `embed` is given, only the `top` nearest the line by cosine are asked about.
 
 The maximum grows with the number of statements: what p a contradiction starts at depends on the model, and has to be read off labels.
