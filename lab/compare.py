@@ -67,6 +67,7 @@ def write_comparison(first: str | Path, second: str | Path, out: str | Path | No
     except OSError as error:
         raise ValueError(f"{folder} cannot be made ({error.strerror}); expected a folder that can be written (--out)") from None
     shown = {name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
+             | {"metrics": run.frames["metrics"]}
              for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)}
     plots = save(draw(found.rows, shown), folder / "plots")
     write_frame(folder / "comparison.parquet", pl.DataFrame(found.rows, infer_schema_length=None))

@@ -90,7 +90,7 @@ def test_of_many_statements_the_nearest_are_asked_about():
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
-    [(pair("..."), "empty line"), (pair("Hi.", " "), "empty line"), (pair("Hi.", metric="questions"), "questions"),
+    [(pair("..."), "empty line"), (pair("Hi.", " "), "empty line"), (pair("Hi.", metric="manner"), "manner"),
      (pair("Hi.", persona=Persona("p", "", "", ())), "states nothing")],
 )
 def test_what_cannot_be_asked_is_unscored(asked, reason):
