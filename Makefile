@@ -1,13 +1,17 @@
 # make run: play the main job. make test: the tests. Both set up .venv first, with nothing but python3 and pip there.
+# make test-slow: the few that take longer.
 # make test-vllm: the tests on a real vLLM server, which gets an environment of its own under the cache (see tests/test_vllm.py).
 PYTHON ?= python3
 
-.PHONY: run test test-vllm .venv
+.PHONY: run test test-slow test-vllm .venv
 run: .venv/ready
 	.venv/bin/python -m lab.run scenarios/long_dialogue.yaml
 
 test: .venv/ready
 	.venv/bin/python -m pytest -m "not slow"
+
+test-slow: .venv/ready
+	.venv/bin/python -m pytest -m "slow and not vllm"
 
 test-vllm: .venv/ready
 	.venv/bin/python -m pytest -m vllm

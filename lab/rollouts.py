@@ -33,16 +33,18 @@ def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, d
     each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
     play = play_of(scenario, engines, adapters, {seat: each}, cast)
     lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
-    turn = 0
+    turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():
         if event["event"] == "line":
             lines[event["conversation"]].append(_line(event))
+            spoken.append(event["conversation"])
         elif event["event"] == "conversation" and event["status"] == "failed":
             del lines[event["conversation"]]
         elif event["event"] == "usage":  # all dialogues have said their line, and wait
             turn = turn % scenario.turns + 1
             if recipe.reward.questions and not alike:
-                _ask(recipe, play, seat, step, turn, scenario.turns, [c for c, some in lines.items() if len(some) == turn])
+                _ask(recipe, play, seat, step, turn, scenario.turns, [c for c in spoken if c in lines])
+            spoken = []
     view = play.seats[seat]
     return [Talk(c, seat, play.cast[c], some, tuple(view.ids[c]), tuple(view.spoken[c])) for c, some in lines.items()]
 
@@ -56,7 +58,8 @@ def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int
         rng = random.Random(derive_seed(recipe.seed, step, c, "asked"))
         facts = play.cast[c][seat].facts
         for fact in rng.sample(facts, min(recipe.reward.asked, len(facts))):
-            wordings = [text for number, text in enumerate(fact.slot.questions) if number != recipe.held_out.wording] or [fact.question]
+            kept = min(recipe.held_out.wording, len(fact.slot.questions) - 1)  # for the examination
+            wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
             asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
     play.seats[seat].tell(asked, {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked})
 

@@ -58,6 +58,8 @@ def _train(args: argparse.Namespace) -> int:
     from scenarios.recipe import load_recipe, played
 
     if args.resume:
+        if args.recipe:
+            raise ValueError("--resume goes on with the training as it is; expected no recipe and no key=value beside it")
         recipe = load_recipe(Path(args.resume) / "scenario.yaml")
     elif args.recipe:
         recipe = load_recipe(args.recipe, args.overrides)

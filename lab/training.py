@@ -124,9 +124,9 @@ class Training:
                 yield {"event": "phase", "phase": "data", "detail": detail}
             if told:
                 yield {"event": "phase", "phase": "training", "detail": recipe.method}
-            coming = pool.submit(source, first) if first < recipe.max_steps else None
+            coming = None
             for step in range(first, recipe.max_steps):
-                batch = coming.result()
+                batch = coming.result() if coming else source(step)
                 last = step + 1 == recipe.max_steps
                 saving = last or (step + 1) % recipe.save_steps == 0
                 ahead = recipe.overlap and not saving
@@ -144,8 +144,6 @@ class Training:
                 if reason:
                     yield {"event": "stopped", "step": step + 1, "reason": reason}
                     return
-                if coming is None and not last:
-                    coming = pool.submit(source, step + 1)
 
     def install(self) -> None:
         """The engines speak as the students do now."""
@@ -203,6 +201,8 @@ class Training:
         talks = rollouts.talks(self.recipe, self.engines, seat, step, drawn, adapters)
         if not talks:
             raise ValueError(f"step {step + 1}: every dialogue failed; expected fewer turns or shorter lines")
+        if not any(talk.spoken for talk in talks):
+            raise ValueError(f"step {step + 1}: the {seat} said nothing of its own; expected a scenario whose nodes let it speak")
         if not all(math.isfinite(value) for talk in talks for one in talk.spoken for sample in one.samples for value in sample.logprobs):
             raise ValueError(f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller learning_rate; "
                              f"what was learnt until the last checkpoint is in {self.folder / 'checkpoints'}")

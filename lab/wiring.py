@@ -83,10 +83,12 @@ def play_of(scenario: Scenario, engines: Mapping[str, Engine], adapters: Mapping
             cast: Sequence[dict[str, Persona]] | None = None) -> Play:
     """A play on engines that are there. `adapters`: what a seat wears instead of its own; `generations`: seats that sample so many lines at
     each place and keep their views. Models on servers are spoken to by words only."""
+    from agents.served import ServedEngine
     from lab.conversation import Play
 
     servers, people_here = _servers(scenario), cast or people.cast(scenario)
-    seats = {seat: _seat(scenario.seats[seat], dict(engines), servers, adapters.get(seat), generations.get(seat, 0)) for seat in SEATS}
+    here = dict(engines) | {name: ServedEngine(server) for name, server in servers.items() if not server.lacks}
+    seats = {seat: _seat(scenario.seats[seat], here, servers, adapters.get(seat), generations.get(seat, 0)) for seat in SEATS}
     return Play(scenario=scenario, graph=graphs.build(scenario), cast=people_here, seats=seats,
                 judges=judges(scenario.measure, engines, scenario.device), embed=retriever(scenario.measure, scenario.device),
                 usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from scenarios.personas import load_personas
+from scenarios.personas import SAMPLE, load_personas
 from scenarios.reading import ScenarioError, dump, override, read, validate
 from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
 from scenarios.schema import JudgeName, Scenario, SingleJudge, load_scenario
@@ -43,7 +43,7 @@ class HeldOut(_Strict):
     """What training never sees."""
 
     personas: Share | list[str] = Field(0.5, description="a share of the personas that can be drawn, or their ids")
-    wording: int = Field(1, ge=0, description="number of the question wording that only the examination uses")
+    wording: int = Field(1, ge=1, description="number of the question wording that only the examination uses; 0 is the dialogues' own")
 
 
 class Evaluation(_Strict):
@@ -156,18 +156,21 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         "scenario": found["scenario"], "data": [str(Path(name).expanduser().resolve()) for name in recipe.data],
         "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")})})
     split(recipe)
-    _trainable(played(recipe), recipe.seats())
+    _trainable(recipe)
     return recipe
 
 
-def _trainable(scenario: Scenario, seats: Sequence[str]) -> None:
-    """ScenarioError where somebody else than a model of ours speaks in a seat that is to learn."""
-    for seat in seats:
-        spec = scenario.seats[seat]
+def _trainable(recipe: Recipe) -> None:
+    """ScenarioError where somebody else than a model of ours speaks in a seat that is to learn, or always the same person."""
+    for seat in recipe.seats():
+        spec = played(recipe).seats[seat]
         found = "a script" if spec.script else "a server" if spec.endpoint else "an adapter" if spec.adapter or ":" in spec.model else ""
         if found:
             cure = "tuning.adapter, to go on from it" if found == "an adapter" else "a model that is trained here"
             raise ScenarioError(f"is to learn, but {found} speaks for the {seat}; expected {cure}", ("seat",))
+        if spec.persona != SAMPLE and not recipe.data:
+            raise ScenarioError(f"is to learn, but the {seat} is always {spec.persona!r}; expected overrides with seats.{seat}.persona: "
+                                "sample, so that some people can be held out", ("seat",))
 
 
 def played(recipe: Recipe, **values: object) -> Scenario:

@@ -145,7 +145,7 @@ def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_kill
 def test_both_seats_learn_in_turn(small, tmp_path, here):
     name = small[1].partition("seats.user.model: ")[2].partition(",")[0]
     both = (f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.model: {name}, "
-            "graph.nodes.greet.says: null}")
+            "seats.assistant.persona: sample, graph.nodes.greet.says: null}")
     code, told_us = here(*small[:1], *small[2:], both, "seat=both", "max_steps=2", "--runs", tmp_path)
     assert code == 0, told_us
     run = only(tmp_path)

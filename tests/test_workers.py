@@ -176,6 +176,7 @@ def test_a_loss_that_is_not_finite_reaches_the_loop_in_the_learners_words(both):
         assert str(found.value) == str(wanted.value) and "expected finite numbers" in str(found.value)
 
 
+@pytest.mark.slow
 def test_a_view_that_one_worker_cannot_read_ends_both(make):
     two = make()
     views = batches(METHODS[5])[0]
@@ -188,6 +189,7 @@ def test_a_view_that_one_worker_cannot_read_ends_both(make):
     two.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_in_one_sentence(make):
     two = make()
     victim = next(pid for pid in below(os.getpid()) if "RayTrainWorker" in command(pid))

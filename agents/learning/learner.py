@@ -140,7 +140,7 @@ class Learner:
         from peft import get_peft_model_state_dict
 
         if self.tuning.full:
-            return {}, {name: value.detach().cpu() for name, value in self.model.named_parameters()}
+            return {}, {name: value.detach().cpu().clone() for name, value in self.model.named_parameters()}
         weights = get_peft_model_state_dict(self.model, save_embedding_layers=False)
         weights = {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}
         return self.model.peft_config["default"].to_dict(), weights
@@ -273,7 +273,7 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
     modules = tuning.target_modules if isinstance(tuning.target_modules, str) else list(tuning.target_modules)
-    model.name_or_path = model.config.name_or_path = name  # what PEFT writes down as the base, in place of a folder of this machine's
+    model.name_or_path = model.config.name_or_path = name  # what PEFT writes down as the base, in place of a local folder
     if tuning.adapter:
         config, tensors = adapters.read(model, tuning.adapter, name)
         config.inference_mode = False
