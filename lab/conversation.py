@@ -42,13 +42,17 @@ def stored(events: Sequence[dict]) -> Stored:
     lines, judged = {}, {}
     for event in events:
         if event["event"] == "line":
-            known = {name: event[name] for name in Line.__dataclass_fields__ if name in event}
-            lines[event["conversation"], event["turn"]] = Line(**known | {"token_ids": tuple(event["token_ids"])})
+            lines[event["conversation"], event["turn"]] = line_of(event)
         elif event["event"] == "judged":
             rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
             judged[event["conversation"], event["turn"], event["by"]] = rows
     ends = {event["conversation"]: event["status"] for event in events if event["event"] == "conversation"}
     return Stored(lines, judged, frozenset(c for c, status in ends.items() if status == "finished"))
+
+
+def line_of(event: dict) -> Line:
+    """The line that a `line` event tells of."""
+    return Line(**{name: event[name] for name in Line.__dataclass_fields__ if name in event} | {"token_ids": tuple(event["token_ids"])})
 
 
 @dataclass

@@ -15,6 +15,7 @@ import polars as pl
 
 from agents.protocol import Engine
 from lab.frames import judgements_frame, turns_frame
+from lab.progress import CONSISTENCIES
 from lab.rollouts import trained
 from lab.wiring import play_of
 from metrics.measure import measure
@@ -25,7 +26,6 @@ from scenarios.recipe import Recipe, played, split
 from scenarios.records import derive_seed
 
 UNTRAINED = "untrained"
-CONSISTENCIES = ("prompt_to_line", "line_to_line", "questions")
 SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean,
           "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "reduction": pl.Float64, "reduction_low": pl.Float64,
           "reduction_high": pl.Float64, "unscored": pl.Float64}

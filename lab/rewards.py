@@ -73,11 +73,10 @@ def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed |
     for worth in worths:
         worth.penalty = float(_trips(worth))
     totals = [_total(worth, reward) for worth in worths]
-    views, place = [], 0
+    views = []
     for talk in talks:
         lines = [replace(worth.line, reward=total) for worth, total in zip(worths, totals, strict=True) if worth.talk is talk]
         views.append(View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines)))
-        place += len(lines)
     return views, _told(worths, totals)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.protocol import Engine
 from agents.seats import Cue, Question
-from lab.conversation import Play
+from lab.conversation import Play, line_of
 from lab.rewards import Talk
 from lab.wiring import play_of
 from scenarios import personas as people
@@ -36,7 +36,7 @@ def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, d
     turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():
         if event["event"] == "line":
-            lines[event["conversation"]].append(_line(event))
+            lines[event["conversation"]].append(line_of(event))
             spoken.append(event["conversation"])
         elif event["event"] == "conversation" and event["status"] == "failed":
             del lines[event["conversation"]]
@@ -62,7 +62,3 @@ def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int
             wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
             asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
     play.seats[seat].tell(asked, {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked})
-
-
-def _line(event: dict) -> Line:
-    return Line(**{name: event[name] for name in Line.__dataclass_fields__ if name in event} | {"token_ids": tuple(event["token_ids"])})

@@ -8,15 +8,16 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from lab.monitor import Monitor
     from lab.store import RunStore
     from scenarios.schema import Scenario
 
+T = TypeVar("T")
 LOG = "log.txt"
 INTERRUPTED = 130
 EXAMPLES = """examples:
@@ -129,18 +130,7 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
 
     console = Console(file=screen)
     with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
-        try:
-            _perform(args, scenario, store, monitor)
-            status, reason = "finished", None
-        except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
-            status, reason = "interrupted", "stopped by hand; --resume goes on from the last line"
-        except ValueError as error:
-            status, reason = "failed", str(error)
-        except Exception as error:  # the one place where what nobody foresaw becomes data
-            traceback.print_exc()  # to the log
-            told = (str(error).strip() or "no message").splitlines()[-1][:300]
-            status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
-        status, reason = _end(store, monitor, status, reason)
+        status, reason, _ = carried_out(lambda: _perform(args, scenario, store, monitor), store, monitor.show, "line")
     if status == "failed":
         print(f"lab.run: {reason}", file=errors)
         return 2
@@ -158,17 +148,29 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
     return 0
 
 
-def _end(store: RunStore, monitor: Monitor, status: str, reason: str | None) -> tuple[str, str | None]:
-    """Stores how it ended, and gives it back. A run whose end could not be stored has not finished."""
+def carried_out(work: Callable[[], T], store: RunStore, show: Callable[[dict], None], left: str) -> tuple[str, str | None, T | None]:
+    """Does the work, and stores and shows how it ended: status, the reason where it is not finished, and what came of it. `left`: what
+    --resume goes on from. Work whose end could not be stored has not finished."""
+    status, reason, found = "finished", None, None
     try:
-        _show(store, monitor, {"event": "ended", "status": status, "reason": reason})
+        found = work()
+    except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
+        status, reason = "interrupted", f"stopped by hand; --resume goes on from the last {left}"
+    except ValueError as error:
+        status, reason = "failed", str(error)
+    except Exception as error:  # the one place where what nobody foresaw becomes data
+        traceback.print_exc()  # to the log
+        told = (str(error).strip() or "no message").splitlines()[-1][:300]
+        status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
+    try:
+        show(store.append({"event": "ended", "status": status, "reason": reason}))
         store.finish(status, reason)
     except ValueError as error:
         if status == "finished":
             status, reason = "failed", str(error)
         with contextlib.suppress(ValueError):  # the manifest is small, and may be stored where events and frames may not
             store.update_manifest(status=status, reason=reason)
-    return status, reason
+    return status, reason, found
 
 
 def _show(store: RunStore, monitor: Monitor, event: dict) -> None:

@@ -7,12 +7,11 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.run import INTERRUPTED, LOG, aside
+from lab.run import INTERRUPTED, LOG, aside, carried_out
 
 if TYPE_CHECKING:
     from lab.store import RunStore
@@ -85,20 +84,8 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     from lab.watching import choose, summary
 
     console = Console(file=screen)
-    status, reason, table = "finished", None, None
     with choose("none" if args.json else args.display, console, recipe, str(store.path)) as watch:
-        try:
-            table = _perform(args, recipe, store, watch)
-        except (KeyboardInterrupt, BrokenPipeError, SystemExit):
-            status, reason = "interrupted", "stopped by hand; --resume goes on from the last checkpoint"
-        except ValueError as error:
-            status, reason = "failed", str(error)
-        except Exception as error:  # the one place where what nobody foresaw becomes data
-            traceback.print_exc()
-            told = (str(error).strip() or "no message").splitlines()[-1][:300]
-            status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
-        watch.show(store.append({"event": "ended", "status": status, "reason": reason}))
-        store.finish(status, reason)
+        status, reason, table = carried_out(lambda: _perform(args, recipe, store, watch), store, watch.show, "checkpoint")
     if status == "failed":
         print(f"lab.train: {reason}", file=errors)
         return 2
@@ -119,7 +106,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     from lab.cluster import hosting
     from lab.examination import examine_all
     from lab.store import now, write_frame
-    from lab.training import Training, check_memory, engine_of, learner
+    from lab.training import Training, check_memory, learner
     from scenarios import personas as people
     from scenarios.recipe import played
 
@@ -137,7 +124,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
         check_memory(recipe, scenario, engines, people.cast(scenario))
         students = {seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names)))) for seat in recipe.seats()}
         judge = wiring.judges(wanted.model_copy(update={"judge": [recipe.reward.judge]}), engines, recipe.device)[0]
-        aids = wiring.aids(engines[engine_of(scenario, recipe.seats()[0])], recipe.device)
+        aids = wiring.aids(engines[wiring.engine_name(scenario.seats[recipe.seats()[0]])], recipe.device)
         training = Training(recipe, scenario, engines, students, judge, aids, store.path)
         first = 0
         if checkpoint := latest(store.path):

@@ -63,16 +63,12 @@ def method(recipe: Recipe) -> Method:
     return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **told)
 
 
-def engine_of(scenario: Scenario, seat: str) -> str:
-    return scenario.seats[seat].model.partition(":")[0]
-
-
 def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> None:
     """ValueError where a view at its longest, with all its side branches, cannot be learnt from in what memory is free."""
     from transformers import AutoConfig
 
     for seat in recipe.seats():
-        spec, engine = scenario.seats[seat], engines[engine_of(scenario, seat)]
+        spec, engine = scenario.seats[seat], engines[wiring.engine_name(scenario.seats[seat])]
         config = AutoConfig.from_pretrained(models.local_folder(spec.model), trust_remote_code=False).get_text_config()
         dtype = models.choose_dtype(recipe.dtype, models.choose_device(recipe.device))
         own, others = -(-scenario.turns // 2), recipe.num_generations - 1
@@ -148,7 +144,10 @@ class Training:
     def install(self) -> None:
         """The engines speak as the students do now."""
         for seat, student in self.students.items():
-            self.engines[engine_of(self.scenario, seat)].install(rollouts.trained(seat), *student.adapter())
+            self._engine(seat).install(rollouts.trained(seat), *student.adapter())
+
+    def _engine(self, seat: str) -> Engine:
+        return self.engines[wiring.engine_name(self.scenario.seats[seat])]
 
     def save(self, folder: Path, state: bool = True) -> None:
         """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs."""
@@ -189,7 +188,7 @@ class Training:
             adapters = {seat: rollouts.trained(seat) for seat in self.students}
             return (lambda step: self._played(step, self._seat(step), learn_from, adapters)), told
         if recipe.data:
-            found = {seat: corpus.views_of(recipe, self.scenario, seat, self.engines[engine_of(self.scenario, seat)], self.judge,
+            found = {seat: corpus.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge,
                                            self.aids["embed"]) for seat in self.students}
             stored, told = {seat: one.views for seat, one in found.items()}, [one.told for one in found.values()]
         else:

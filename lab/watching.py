@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lab.plots import TITLES
 from lab.screen import COLOURS, clean, duration
 from metrics.tripwires import fired
 from scenarios.recipe import Recipe
@@ -22,7 +23,6 @@ SHOWN = {
     "reward": "reward", "reward_prompt_to_line": "prompt-to-line", "reward_line_to_line": "line-to-line", "reward_questions": "questions",
     "reward_relevance": "relevance", "penalised": "wires tripped", "kl": "KL, nats a token", "ratio": "ratio", "entropy": "entropy",
     "length": "tokens a line", "grad_norm": "gradient norm", "loss": "loss"}
-CONSISTENCIES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
 
 
 class Watch(Protocol):
@@ -37,12 +37,12 @@ def choose(display: str, console: Console, recipe: Recipe, path: str) -> Watch:
     """The full screen where the console is a terminal that can draw it, else a line a step, or nothing."""
     able = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
     if display == "none":
-        return Lines(None, recipe, path)
-    return Screen(console, recipe, path) if able and display != "plain" else Lines(console, recipe, path)
+        return Lines(None, recipe)
+    return Screen(console, recipe, path) if able and display != "plain" else Lines(console, recipe)
 
 
 class Lines:
-    def __init__(self, console: Console | None, recipe: Recipe, path: str) -> None:
+    def __init__(self, console: Console | None, recipe: Recipe) -> None:
         self._console, self._recipe = console, recipe
 
     def show(self, event: dict) -> None:
@@ -141,9 +141,9 @@ def summary(table: pl.DataFrame, path: str) -> RenderableType:
         out = Table(title=f"{scenario}, {seat}: strangers, other wordings, other judges", title_justify="left", box=None, padding=(0, 2))
         for title in ("measure", "judge", "arm", "consistency", "inconsistency removed"):
             out.add_column(title)
-        rows = part.filter(pl.col("metric").is_in(list(CONSISTENCIES)), pl.col("n") > 0).sort("metric", "judge", maintain_order=True)
+        rows = part.filter(pl.col("metric").is_in(list(TITLES)), pl.col("n") > 0).sort("metric", "judge", maintain_order=True)
         for row in rows.iter_rows(named=True):
-            out.add_row(CONSISTENCIES[row["metric"]], row["judge"], row["arm"], _interval(row, "value", "low", "high") + f" n={row['n']}",
+            out.add_row(TITLES[row["metric"]], row["judge"], row["arm"], _interval(row, "value", "low", "high") + f" n={row['n']}",
                         _interval(row, "reduction", "reduction_low", "reduction_high", "%"))
         shown += [out, *_tripped(part)]
     return Group(*shown, Text(f"\n{clean(path)}"))

@@ -127,7 +127,7 @@ def _base(model: str) -> str:
     return model.partition(":")[0]
 
 
-def _engine_name(spec: SeatSpec) -> str:
+def engine_name(spec: SeatSpec) -> str:
     """What the engine of a seat goes by: seats that share a model share its engine."""
     return f"{spec.model} at {spec.endpoint}" if spec.endpoint else _base(spec.model)
 
@@ -136,7 +136,7 @@ def _servers(scenario: Scenario) -> dict[str, Server]:
     """What the endpoints of a scenario can do, each asked once a model."""
     from agents.served import survey
 
-    specs = {_engine_name(spec): spec for spec in _model_seats(scenario) if spec.endpoint}
+    specs = {engine_name(spec): spec for spec in _model_seats(scenario) if spec.endpoint}
     return {name: survey(spec.endpoint, spec.model) for name, spec in specs.items()}
 
 
@@ -150,7 +150,7 @@ def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]
                         sentences=spec.sentences)
     if spec.script is not None:
         return ScriptedSeat(spec.script)
-    name = _engine_name(spec)
+    name = engine_name(spec)
     if name in servers and servers[name].lacks:
         return EndpointSeat(spec.endpoint, spec.adapter or spec.model, sampling, lacking(servers[name]))
     if spec.endpoint:
@@ -286,7 +286,7 @@ def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
 def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
     """Tokens of the seat's longest possible view (0 where no engine keeps it); refused where it would not fit the model."""
     spec = scenario.seats[seat]
-    engine = engines.get(_engine_name(spec))
+    engine = engines.get(engine_name(spec))
     if spec.script is not None or engine is None:
         return 0
     card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
@@ -303,7 +303,7 @@ def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast
 def _check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
     """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their longest."""
     wanted = min(scenario.side_by_side, scenario.conversations)
-    infos = {seat: engines[_engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
+    infos = {seat: engines[engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
     for place in {info.place for info in infos.values() if info.token_bytes}:
         there = {seat: info for seat, info in infos.items() if info.place == place}
         each = sum((longest[seat] + ASKED) * SLACK * info.token_bytes for seat, info in there.items())

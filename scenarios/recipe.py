@@ -162,8 +162,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _trainable(recipe: Recipe) -> None:
     """ScenarioError where somebody else than a model of ours speaks in a seat that is to learn, or always the same person."""
+    scenario = played(recipe)
     for seat in recipe.seats():
-        spec = played(recipe).seats[seat]
+        spec = scenario.seats[seat]
         found = "a script" if spec.script else "a server" if spec.endpoint else "an adapter" if spec.adapter or ":" in spec.model else ""
         if found:
             cure = "tuning.adapter, to go on from it" if found == "an adapter" else "a model that is trained here"

@@ -15,7 +15,8 @@ from agents.learning.views import View
 from agents.models import load
 from lab import corpus
 from lab.corpus import COLLECTED, held_out, read_views, stock, teaching, write_views
-from lab.training import Training, engine_of, learner
+from lab.training import Training, learner
+from lab.wiring import engine_name
 from metrics.judges.ledger import Ledger
 from scenarios.personas import load_personas
 from scenarios.reading import ScenarioError
@@ -186,7 +187,7 @@ def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dic
     scenario = played(recipe)
     student = learner(recipe, scenario, "user")
     aids = {"embed": None, "logprobs": None}
-    training = Training(recipe, scenario, {engine_of(scenario, "user"): engine}, {"user": student}, judge, aids, at)
+    training = Training(recipe, scenario, {engine_name(scenario.seats["user"]): engine}, {"user": student}, judge, aids, at)
     if first:
         training.restore(at / "checkpoints" / f"step-{first:06d}")
     return [{key: value for key, value in event.items() if not key.startswith("seconds")} for event in training.steps(first)]
