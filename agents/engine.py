@@ -25,7 +25,7 @@ from agents.attention import Pass, Slab
 from agents.models import LoadedModel
 from agents.packing import Branch, capacity, lots_of_trees, passes, portions
 from agents.protocol import EngineInfo, Sample, Sampling, Usage
-from agents.sampling import choose, draws, log_norms
+from agents.sampling import Choice, choose, draws, log_norms
 from agents.sentences import ends_sentence
 from agents.tree import Tree, grow
 
@@ -174,7 +174,7 @@ class LocalEngine:
 
     def _decode(self, branches: list[Branch], sampling: list[Sampling]) -> list[Sample]:
         drawn = [draws(one) for one in sampling]
-        out: list[tuple[list[int], list[float]]] = [([], []) for _ in branches]
+        out: list[list[Choice]] = [[] for _ in branches]
         stopped = ["length"] * len(branches)
         sentences = [0] * len(branches)
         going = [i for i, one in enumerate(sampling) if one.max_tokens > 0]
@@ -182,13 +182,12 @@ class LocalEngine:
             if not going:
                 break
             logits = self._step([branches[i] for i in going])  # (B, V)
-            chosen, logprobs = choose(logits, [sampling[i] for i in going], [drawn[i][step] for i in going],
-                                      self.loaded.stop_ids, step)
+            chosen = choose(logits, [sampling[i] for i in going], [drawn[i][step] for i in going], self.loaded.stop_ids, step)
             still = []
-            for i, token, logprob in zip(going, chosen, logprobs, strict=True):
+            for i, choice in zip(going, chosen, strict=True):
+                token = choice.token
                 branches[i].ids.append(token)
-                out[i][0].append(token)
-                out[i][1].append(logprob)
+                out[i].append(choice)
                 limit = sampling[i].sentences
                 sentences[i] += limit is not None and self._ends_sentence(token)
                 if token in self.loaded.stop_ids:
@@ -201,8 +200,8 @@ class LocalEngine:
             self._usage.generated += len(going)
             going = still
         watched = [self.probe.finish(id(branch)) if self.probe else {} for branch in branches]
-        return [Sample(tuple(ids), tuple(logprobs), why, projections=seen)
-                for (ids, logprobs), why, seen in zip(out, stopped, watched, strict=True)]
+        return [Sample(tuple(c.token for c in chosen), tuple(c.logprob for c in chosen), why, projections=seen,
+                       drawn=tuple(c.drawn for c in chosen)) for chosen, why, seen in zip(out, stopped, watched, strict=True)]
 
     def _step(self, branches: list[Branch]) -> torch.Tensor:
         """Read the last token of each branch; logits of what follows: (B, V)."""

@@ -37,13 +37,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was sampled. `logprobs` are natural logs at temperature 1 over the whole vocabulary, one a token."""
+    """What was sampled. `logprobs` are natural logs at temperature 1 over the whole vocabulary, one a token; `drawn` those of the
+    probabilities that the tokens were drawn with, () where a server does not say."""
 
     token_ids: tuple[int, ...]  # the stop token included, where one was sampled
     logprobs: tuple[float, ...]
     stopped: str  # "stop" (a stop token), "sentences" or "length"
     trouble: str | None = None  # why nothing could be sampled, where a server failed
     projections: Mapping[str, float] = field(default_factory=dict)  # on the directions that the engine watches, by name
+    drawn: tuple[float, ...] = ()
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,29 +19,65 @@ def draws(sampling: Sampling) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=sampling.seed)).random(sampling.max_tokens)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """One token; natural logs of its probability at temperature 1 over the whole vocabulary, and of that which it was drawn with."""
+
+    token: int
+    logprob: float
+    drawn: float
+
+
 def choose(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: Sequence[float], stop_ids: Collection[int] = (),
-           step: int = 0) -> tuple[list[int], list[float]]:
-    """One token a row of logits (B, V), by inverse transform of its draw, and its log p in nats at temperature 1 over the
-    whole vocabulary. The top k are taken first, then the fewest of them whose probability reaches top_p. No stop token is
-    taken by a row that has not had its min_tokens at this step."""
-    vocabulary = logits.shape[1]
+           step: int = 0) -> list[Choice]:
+    """One token a row of logits (B, V), by inverse transform of its draw. The top k are taken first, then the fewest of them whose
+    probability reaches top_p. No stop token is taken by a row that has not had its min_tokens at this step."""
     stops = torch.tensor(sorted(stop_ids), dtype=torch.long)
-    early = torch.tensor([step < s.min_tokens for s in sampling])[:, None]
-    kept = [min(s.top_k or vocabulary, vocabulary) for s in sampling]
+    norm, found = log_norms(logits).tolist(), {}
+    whole = [row for row, one in enumerate(sampling) if not one.top_k and one.top_p == 1 and one.temperature > 0]
+    for pick, rows in ((_of_all, whole), (_of_the_likeliest, sorted(set(range(len(sampling))) - set(whole)))):
+        for start in range(0, len(rows), LOGITS_AT_ONCE):
+            some = rows[start : start + LOGITS_AT_ONCE]
+            own = [sampling[row] for row in some]
+            early = torch.tensor([step < one.min_tokens for one in own])[:, None]
+            some_logits = logits if len(some) == len(logits) else logits[some]
+            picked = pick(some_logits, own, _column([drawn[row] for row in some]), stops, early)
+            for row, token, logit, p in zip(some, *(t.tolist() for t in picked), strict=True):
+                found[row] = Choice(token, logit - norm[row], p)
+    return [found[row] for row in range(len(sampling))]
+
+
+def _of_the_likeliest(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: torch.Tensor, stops: torch.Tensor, early: torch.Tensor
+                      ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, their logits and the log of what they were drawn with, (B,) each. The likeliest tokens come first in the transform."""
+    vocabulary = logits.shape[1]
+    kept = [min(one.top_k or vocabulary, vocabulary) for one in sampling]
     most = min(max(kept) + len(stops) * bool(early.any()), vocabulary)  # as many more as may fall away
-    norm = log_norms(logits)
     values, indices = (t.cpu() for t in logits.topk(most))  # (B, most), falling
     values = values.double()
     keep = ~(early & torch.isin(indices, stops))
     keep &= keep.cumsum(-1) <= torch.tensor(kept)[:, None]
-    p = (values / _column([max(s.temperature, 1e-6) for s in sampling])).masked_fill(~keep, float("-inf")).softmax(-1)
+    p = (values / _column([max(one.temperature, 1e-6) for one in sampling])).masked_fill(~keep, float("-inf")).softmax(-1)
     before = p.cumsum(-1) - p
-    p = p.masked_fill(before >= _column([s.top_p for s in sampling]), 0.0)
+    p = p.masked_fill(before >= _column([one.top_p for one in sampling]), 0.0)
     edges = p.cumsum(-1)
-    picks = (edges <= _column(drawn) * edges[:, -1:]).sum(-1)
-    greedy = torch.tensor([s.temperature == 0 for s in sampling])
+    picks = (edges <= drawn * edges[:, -1:]).sum(-1)
+    greedy = torch.tensor([one.temperature == 0 for one in sampling])
     picks = torch.where(greedy, keep.int().argmax(-1), picks)[:, None]
-    return indices.gather(1, picks)[:, 0].tolist(), (values.gather(1, picks)[:, 0] - norm).tolist()
+    of_all = torch.where(greedy, 0.0, (p.gather(1, picks)[:, 0] / edges[:, -1]).log())
+    return indices.gather(1, picks)[:, 0], values.gather(1, picks)[:, 0], of_all
+
+
+def _of_all(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: torch.Tensor, stops: torch.Tensor, early: torch.Tensor
+            ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `_of_the_likeliest`, of the whole vocabulary in its own order, which needs no sorting."""
+    scaled = logits.float() / _column([one.temperature for one in sampling]).to(logits.device, torch.float32)
+    if early.any():
+        scaled[:, stops.to(logits.device)] = scaled[:, stops.to(logits.device)].masked_fill(early.to(logits.device), float("-inf"))
+    logp = scaled.log_softmax(-1)
+    edges = logp.exp().double().cumsum(-1)
+    picks = (edges <= drawn.to(logits.device) * edges[:, -1:]).sum(-1, keepdim=True)
+    return picks[:, 0].cpu(), logits.gather(1, picks)[:, 0].double().cpu(), logp.gather(1, picks)[:, 0].double().cpu()
 
 
 def log_norms(logits: torch.Tensor) -> torch.Tensor:

@@ -94,6 +94,7 @@ class Play:
     usage: Callable[[], Usage]
     stored: Stored = field(default_factory=Stored)
     embed: retrieval.Embed | None = None  # pairs of lines are retrieved by it; None: all are judged
+    alike: int = 1  # conversations in a row that draw the same walk, facts and ready words, and differ in what is sampled
 
     def events(self) -> Iterator[dict]:
         """Lines, judgements, walks and usage as they happen; nothing that was stored comes again."""
@@ -173,7 +174,7 @@ class Play:
         seat = graphs.speaker(node, dialogue.lines[-1].seat if dialogue.lines else None)
         other = PARTNER[seat]
         me, partner = dialogue.cast[seat], dialogue.cast[other]
-        seed = (self.scenario.seed, dialogue.number)
+        seed = (self.scenario.seed, dialogue.number // self.alike)
         fact = graphs.fact_for(node, seat, partner, dialogue.asked[other], dialogue.fact[other], *seed)
         if fact is not None and fact is not dialogue.fact[other]:
             dialogue.asked[other] += 1
@@ -181,7 +182,7 @@ class Play:
         words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
         direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
         reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
-        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), derive_seed(*seed, seat, turn), turn), words)
+        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), derive_seed(self.scenario.seed, dialogue.number, seat, turn), turn), words)
 
     def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float,
               ready: bool) -> Iterator[dict]:
@@ -275,7 +276,7 @@ class Play:
 
     def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
         for d in going:
-            rng = random.Random(derive_seed(self.scenario.seed, d.number, "walk", turn))
+            rng = random.Random(derive_seed(self.scenario.seed, d.number // self.alike, "walk", turn))
             node = graphs.next_node(self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng)
             d.visit = d.visit + 1 if node == d.node else 0
             d.node = node

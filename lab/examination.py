@@ -1,110 +1,182 @@
 """Examined before and after: the same personas, questions and seeds under each arm, judged by judges that gave no reward.
 
 reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the untrained), the share of its inconsistency that is gone; both
-sides are resampled together, conversation by conversation. Below 0 the arm is worse; NaN where the untrained contradicted nothing.
+sides are resampled together. Below 0 the arm is worse; NaN where the untrained contradicted nothing. Intervals of consistencies and
+reductions resample people, each with all the dialogues it is in; those of tripwires resample conversations.
+
+Held out are people, and the wording of questions: in the dialogues and off the record they are asked in words that training never used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from agents.protocol import Engine
+from lab.conversation import Play
 from lab.frames import judgements_frame, turns_frame
 from lab.progress import CONSISTENCIES
 from lab.rollouts import trained
-from lab.wiring import play_of
+from lab.wiring import engine_name, play_of
+from metrics.judges import answers
 from metrics.measure import measure
-from metrics.statistics import clustered_statistic, ratio
-from metrics.sums import Key, Sums, of_run
+from metrics.statistics import Interval, clustered_statistic, ratio
+from metrics.sums import Key, mean, of_run
 from metrics.tripwires import TRIPWIRES
+from scenarios import personas as people
+from scenarios.reading import ScenarioError
 from scenarios.recipe import Recipe, played, split
-from scenarios.records import derive_seed
+from scenarios.records import Persona, derive_seed
+from scenarios.schema import Scenario
 
 UNTRAINED = "untrained"
 SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean,
-          "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "reduction": pl.Float64, "reduction_low": pl.Float64,
-          "reduction_high": pl.Float64, "unscored": pl.Float64}
+          "rewarded": pl.Boolean, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "reduction": pl.Float64,
+          "reduction_low": pl.Float64, "reduction_high": pl.Float64, "unscored": pl.Float64}
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One arm on one set of people. `trained`: under what training has learnt."""
+
+    arm: str
+    scenario: Scenario
+    held_out: bool
+    trained: bool
+    told: str  # for people
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What one arm said on one set of personas: metric rows of the trained seats over the run, and sums by conversation."""
+    """What an exam found: metric rows of the trained seats over the run, and (consistent, scored) by the seat's person."""
 
-    arm: str
-    scenario: str
-    held_out: bool
+    exam: Exam
     rows: pl.DataFrame
-    sums: Mapping[Key, Sums]
+    sums: Mapping[Key, Mapping[str, np.ndarray]]
 
 
-def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, tell: Callable[[str], None]) -> pl.DataFrame:
-    """The untrained model, the trained one and every arm of `evaluation.arms`, each on both sets of personas and in the other scenario."""
-    worn = {seat: trained(seat) for seat in recipe.seats()}
-    arms = {UNTRAINED: ({}, {}), recipe.method: (worn, {})} | {name: ({}, told) for name, told in recipe.evaluation.arms.items()}
-    places = [(True, False), (False, False)] + [(True, True)] * (recipe.evaluation.scenario is not None)
+def exams(recipe: Recipe) -> list[Exam]:
+    """The untrained model, the trained one and every arm of `evaluation.arms`, each with strangers, with the people of training where
+    `evaluation.as_learnt`, and with strangers in the other scenario. ScenarioError where an arm or the other scenario cannot be played."""
+    if taken := {UNTRAINED, recipe.method} & recipe.evaluation.arms.keys():
+        raise ScenarioError(f"names an arm {taken.pop()!r}, which is there anyway; expected another name", ("evaluation", "arms"))
+    places = [(True, False)] + [(False, False)] * recipe.evaluation.as_learnt + [(True, True)] * (recipe.evaluation.scenario is not None)
     found = []
-    for name, (adapters, told) in arms.items():
+    for name, told in {UNTRAINED: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
         for held_out, elsewhere in places:
             where = Path(recipe.evaluation.scenario).stem if elsewhere else "held out" if held_out else "as learnt"
-            tell(f"{name}, {where}")
-            found.append(examine(recipe, engines, name, adapters, told, held_out=held_out, elsewhere=elsewhere, aids=aids))
-    return table(found, seed=recipe.seed)
+            scenario = _scenario(recipe, name, told, held_out, elsewhere)
+            found.append(Exam(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
+    return found
 
 
-def examine(recipe: Recipe, engines: Mapping[str, Engine], arm: str, adapters: Mapping[str, str], overrides: Mapping[str, object], *,
-            held_out: bool, elsewhere: bool = False, aids: Mapping) -> Examined:
-    """Plays the arm and measures it. `held_out`: personas and question wording that training never saw; `elsewhere`: the other scenario."""
+def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bool, elsewhere: bool) -> Scenario:
     exam, (learnt, unseen) = recipe.evaluation, split(recipe)
-    told = recipe if not elsewhere else recipe.model_copy(update={"scenario": exam.scenario, "overrides": {}})
-    values = {"seed": derive_seed(recipe.seed, "examination", held_out) % 2**31, "conversations": exam.conversations,
-              "drawn": unseen if held_out else learnt, "measure.wording": recipe.held_out.wording if held_out else 0,
-              "measure.metrics": [*CONSISTENCIES, "tripwires"], "measure.judge": exam.judge, "measure.asked": ["choice", "open"]}
-    turns = exam.turns or played(told).turns
-    values |= {"turns": turns, "measure.questions_every": turns}  # asked after the first line and after the last
-    scenario = played(told, **values | overrides)
-    play = play_of(scenario, engines, adapters, {})
-    events = list(play.events())
-    turns, judgements, how = turns_frame(arm, events), judgements_frame(arm, events), scenario.measure
+    where = recipe if not elsewhere else recipe.model_copy(update={"scenario": exam.scenario, "overrides": {}})
+    try:
+        turns = exam.turns or played(where).turns
+        found = played(where, **{
+            "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31, "conversations": exam.conversations,
+            "drawn": unseen if held_out else learnt, "measure.metrics": [*CONSISTENCIES, "tripwires"], "measure.judge": exam.judge,
+            "measure.asked": ["choice", "open"], "turns": turns, "measure.questions_every": turns} | told)  # asked after the first line and the last
+    except ScenarioError as error:
+        at = ("evaluation", "scenario") if elsewhere and arm == UNTRAINED else ("evaluation", "arms", arm)
+        raise ScenarioError(f"cannot be played: {error}", at) from error
+    for seat in recipe.seats():
+        if elsewhere and engine_name(found.seats[seat]) != engine_name(played(recipe).seats[seat]):
+            raise ScenarioError(f"has {found.seats[seat].model!r} for the {seat}; expected {played(recipe).seats[seat].model!r}, which is "
+                                "trained", ("evaluation", "scenario"))
+    return found
+
+
+def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping) -> Iterator[tuple[str, pl.DataFrame]]:
+    """What is examined next, in words, and the table of all that was examined before; "" at the end."""
+    found: list[Examined] = []
+    for exam in exams(recipe):
+        yield exam.told, table(recipe, found)
+        found.append(examine(recipe, exam, engines, aids))
+    yield "", table(recipe, found)
+
+
+def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping) -> Examined:
+    """Plays the exam and measures it."""
+    play, scenario = staged(recipe, exam, engines), exam.scenario
+    events, cast = list(play.events()), play.cast
+    turns, judgements, how = turns_frame(exam.arm, events), judgements_frame(exam.arm, events), scenario.measure
     rows = measure(turns, judgements, metrics=how.metrics, window=how.window, confidence=how.confidence, resamples=how.resamples,
-                   seed=scenario.seed, **aids,
-                   cards={(c, name): persona.card for c, seats in enumerate(play.cast) for name, persona in seats.items()})
-    sums = {key: found for key, found in of_run(turns, judgements, rows, window=how.window).items() if key[2] in recipe.seats()}
-    return Examined(arm, scenario.name, held_out, rows.filter(pl.col("seat").is_in(recipe.seats())), sums)
+                   seed=scenario.seed, **aids, cards={(c, name): one.card for c, seats in enumerate(cast) for name, one in seats.items()})
+    sums = {key: _by_person(found.by_conversation, [seats[key[2]].id for seats in cast])
+            for key, found in of_run(turns, judgements, rows, window=how.window).items()
+            if key[0] in CONSISTENCIES and key[2] in recipe.seats()}
+    return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums)
 
 
-def table(examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> pl.DataFrame:
-    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the untrained arm of the same."""
-    before = {(one.scenario, one.held_out): one for one in examined if one.arm == UNTRAINED}
+def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine]) -> Play:
+    """The exam's dialogues, in which strangers are asked in the held-out wording."""
+    cast = people.cast(exam.scenario)
+    if exam.held_out:
+        cast = [{seat: _asked_as(one, recipe.held_out.wording) for seat, one in seats.items()} for seats in cast]
+    return play_of(exam.scenario, engines, {seat: trained(seat) for seat in recipe.seats() if exam.trained}, {}, cast)
+
+
+def _asked_as(persona: Persona, number: int) -> Persona:
+    """The person, whose questions come in that wording first."""
+    facts = []
+    for fact in persona.facts:
+        words = list(fact.slot.questions)
+        words.insert(0, words.pop(min(number, len(words) - 1)))
+        facts.append(replace(fact, slot=replace(fact.slot, questions=tuple(words))))
+    return replace(persona, facts=tuple(facts))
+
+
+def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for conversation, sums in by_conversation.items():
+        found[who[conversation]] = found.get(who[conversation], 0.0) + sums
+    return found
+
+
+def table(recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000) -> pl.DataFrame:
+    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the untrained arm of the same;
+    `rewarded` where training was rewarded by just this measure."""
+    how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
+    before = {(one.exam.scenario.name, one.exam.held_out): one for one in examined if one.exam.arm == UNTRAINED}
     rows = []
     for one in examined:
-        run = one.rows.filter(pl.col("level") == "run")
+        run, exam = one.rows.filter(pl.col("level") == "run"), one.exam
         missing = {(row["metric"], row["judge"], row["seat"]): row["value"]
                    for row in run.filter(pl.col("metric").str.starts_with("unscored_")).iter_rows(named=True)}
         for row in run.filter(pl.col("metric").is_in([*CONSISTENCIES, *TRIPWIRES])).iter_rows(named=True):
             key = (row["metric"], row["judge"], row["seat"])
-            untrained = before.get((one.scenario, one.held_out))
-            found = {}
-            both = untrained is not None and one is not untrained and key in untrained.sums and key in one.sums
-            if row["metric"] in CONSISTENCIES and both:
-                found = reduction(untrained.sums[key], one.sums[key], confidence=confidence, resamples=resamples, seed=seed)
-            rows.append({"arm": one.arm, "scenario": one.scenario, "held_out": one.held_out,
-                         **{name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}, **found,
-                         "unscored": missing.get((f"unscored_{row['metric']}", *key[1:]))})
+            told = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
+            if own := one.sums.get(key):
+                found = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
+                told |= {"low": found.low, "high": found.high}
+            untrained = before[exam.scenario.name, exam.held_out]
+            if one is not untrained and own and key in untrained.sums:
+                gone = reduction(untrained.sums[key], own, **how)
+                told |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
+            rows.append({"arm": exam.arm, "scenario": exam.scenario.name, "held_out": exam.held_out, "rewarded": _rewarded(recipe, *key[:2]),
+                         "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])), **told})
     return pl.DataFrame(rows, schema=SCHEMA, orient="row") if rows else pl.DataFrame(schema=SCHEMA)
 
 
-def reduction(before: Sums, after: Sums, *, confidence: float, resamples: int, seed: int) -> dict[str, float]:
-    """`reduction` with its interval, over the conversations that both sides have scored."""
-    both = sorted(before.by_conversation.keys() & after.by_conversation.keys())
-    sums = np.hstack([before.rows(both), after.rows(both)])  # (C, 4): consistent, scored; twice
-    found = clustered_statistic(sums, _removed, n=len(both), confidence=confidence, resamples=resamples, seed=seed)
-    named = asdict(found)
-    return {"reduction": named["value"], "reduction_low": named["low"], "reduction_high": named["high"]}
+def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
+    reward = recipe.reward
+    if metric == "questions":
+        return reward.questions > 0 and judge == answers.NAME
+    return getattr(reward, metric, 0.0) > 0 and judge in (reward.judge, None)
+
+
+def reduction(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int) -> Interval:
+    """With its interval, over the people that both sides have scored."""
+    both = sorted(before.keys() & after.keys())
+    sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice
+    return clustered_statistic(sums, _removed, n=len(both), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def _removed(sums: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What sampled lines are worth: judges, answers and tripwires turned into one number a line.
 
 reward = weighted mean of the parts that apply to the line, each from -1 (contradicts) to 1 (does not), minus the penalty where a
-wire is tripped. A line that none of the wanted judges could score has no reward, and nothing is learnt from it.
+wire is tripped; the mean is 0 where no part applies (small talk, where only answers are rewarded). A line that a judge was asked about
+and could not score has no reward, and nothing is learnt from it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import polars as pl
 from agents.learning.views import Sampled, View
 from agents.seats import Spoken
 from lab.conversation import pairs
-from metrics.judges import Judge
+from metrics.judges import Judge, Pair
 from metrics.judges.answers import is_right
 from metrics.judges.claims import NAME
 from metrics.retrieval import Embed
@@ -47,11 +48,12 @@ class Worth:
     line: Sampled
     parts: dict[str, float] = field(default_factory=dict)
     penalty: float = 0.0
+    missed: bool = False  # a judge was asked and could not tell
 
 
 def sampled(talk: Talk) -> list[Sampled]:
     """Every line that was sampled in it, those that the dialogue never went on with and answers off the record included."""
-    return [Sampled(one.turn, one.start, sample.token_ids, sample.logprobs, place == 0 and not one.about, one.given, text.strip(),
+    return [Sampled(one.turn, one.start, sample.token_ids, sample.drawn, place == 0 and not one.about, one.given, text.strip(),
                     one.about)
             for one in talk.spoken for place, (sample, text) in enumerate(zip(one.samples, one.texts, strict=True)) if sample.token_ids]
 
@@ -91,7 +93,7 @@ def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: Lo
 
 def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
     wanted = {name for name in ("prompt_to_line", "line_to_line") if getattr(reward, name)}
-    asked = []
+    asked: list[list[Pair]] = []
     for worth in worths:
         before = [line for line in worth.talk.lines if line.turn < worth.line.turn]
         speaker = worth.talk.cast[worth.talk.seat]
@@ -106,6 +108,8 @@ def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
         for metric in wanted:
             if values := found.get((number, metric)):
                 worth.parts[metric] = 1 - 2 * max(values)
+            elif any(pair.metric == metric for pair in asked[number]):
+                worth.missed = True
 
 
 def _heard(worth: Worth) -> str:
@@ -141,10 +145,11 @@ def _trips(worth: Worth) -> bool:
 
 
 def _total(worth: Worth, reward: Reward) -> float | None:
-    weights = {name: getattr(reward, name) for name in worth.parts}
-    if not sum(weights.values()):
+    weights = {name: weight for name in worth.parts if (weight := getattr(reward, name))}
+    if worth.missed and not weights:
         return None
-    return sum(weights[name] * value for name, value in worth.parts.items()) / sum(weights.values()) - reward.penalty * worth.penalty
+    mean = sum(weight * worth.parts[name] for name, weight in weights.items()) / sum(weights.values()) if weights else 0.0
+    return mean - reward.penalty * worth.penalty
 
 
 def _told(worths: Sequence[Worth], totals: Sequence[float | None]) -> dict[str, float]:
@@ -152,7 +157,7 @@ def _told(worths: Sequence[Worth], totals: Sequence[float | None]) -> dict[str, 
         return float(np.mean(values)) if values else float("nan")
 
     found = {f"reward_{name}": mean([worth.parts[name] for worth in worths if name in worth.parts]) for name in PARTS}
-    scored = [total for total in totals if total is not None]
+    scored = [total for worth, total in zip(worths, totals, strict=True) if total is not None and (worth.parts or worth.penalty)]
     return found | {"reward": mean(scored), "penalised": mean([worth.penalty for worth in worths]),
-                    "lines": float(len(worths)), "unscored": float(len(totals) - len(scored)),
+                    "lines": float(len(worths)), "unscored": float(totals.count(None)),
                     "length": mean([float(len(worth.line.ids)) for worth in worths])}

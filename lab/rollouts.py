@@ -22,16 +22,20 @@ def trained(seat: str) -> str:
 
 def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, drawn: Sequence[str], adapters: Mapping[str, str | None]
           ) -> list[Talk]:
-    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out."""
+    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out.
+
+    The seat samples from the whole vocabulary, whatever the scenario says: the learner's likelihoods are of that.
+    """
     seed = derive_seed(recipe.seed, "step", step) % 2**31
-    scenario = played(recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn))
+    scenario = played(recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn),
+                      **{f"seats.{seat}.top_k": 0, f"seats.{seat}.top_p": 1.0})
     scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
     alike = recipe.method == "grpo" and recipe.groups == "dialogues"
     cast = people.cast(scenario)
     if alike:
         cast = [seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)][: len(cast)]
     each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
-    play = play_of(scenario, engines, adapters, {seat: each}, cast)
+    play = play_of(scenario, engines, adapters, {seat: each}, cast, alike=recipe.num_generations if alike else 1)
     lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
     turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():

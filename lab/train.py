@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from lab import cluster, corpus, wiring
+    from lab.examination import exams
     from lab.store import create, open_for_resume
     from scenarios.recipe import load_recipe, played
 
@@ -65,8 +66,9 @@ def _train(args: argparse.Namespace) -> int:
     else:
         raise ValueError("no training was named; expected a YAML file, such as scenarios/training/simulator_grpo.yaml, or --resume RUN")
     scenario = played(recipe)
-    wiring.check(scenario)
-    wiring.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge, *recipe.evaluation.judge]}))
+    wiring.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
+    for one in [scenario, *(exam.scenario for exam in exams(recipe))]:
+        wiring.check(one)
     cluster.check(args.address, recipe.workers)
     if recipe.data:
         corpus.stock(recipe, scenario)
@@ -104,7 +106,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     """Load, train, examine before and after; every event is stored first and shown then. Gives the evaluation."""
     from lab import wiring
     from lab.cluster import hosting
-    from lab.examination import examine_all
+    from lab.examination import examine_all, exams
     from lab.store import now, write_frame
     from lab.training import Training, check_memory, learner
     from scenarios import personas as people
@@ -114,8 +116,8 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
         watch.show(store.append({"event": kind, **rest}))
 
     scenario = played(recipe)
-    wanted = scenario.measure.model_copy(update={"judge": [*dict.fromkeys([recipe.reward.judge, *recipe.evaluation.judge])]})
-    names = wiring.engine_names(scenario) | wiring.judge_engines(wanted)
+    rewarding = scenario.measure.model_copy(update={"judge": [recipe.reward.judge]})
+    names = wiring.judge_engines(rewarding).union(*(wiring.engine_names(one) for one in [scenario, *(e.scenario for e in exams(recipe))]))
     tell("phase", phase="loading", detail=", ".join(sorted(names)))
     workers = recipe.workers * len(recipe.seats()) if recipe.workers > 1 else 0
     with (hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
@@ -123,7 +125,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
         check_memory(recipe, scenario, engines, people.cast(scenario))
         students = {seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names)))) for seat in recipe.seats()}
-        judge = wiring.judges(wanted.model_copy(update={"judge": [recipe.reward.judge]}), engines, recipe.device)[0]
+        judge = wiring.judges(rewarding, engines, recipe.device)[0]
         aids = wiring.aids(engines[wiring.engine_name(scenario.seats[recipe.seats()[0]])], recipe.device)
         training = Training(recipe, scenario, engines, students, judge, aids, store.path)
         first = 0
@@ -143,8 +145,10 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
                     report(event)
                     write_frame(store.path / "training.parquet", _frame(steps))
         training.save(store.path / "adapter", state=False)
-        found = examine_all(recipe, engines, aids, lambda detail: tell("phase", phase="examining", detail=detail))
-        write_frame(store.path / "evaluation.parquet", found)
+        for coming, found in examine_all(recipe, engines, aids):
+            write_frame(store.path / "evaluation.parquet", found)
+            if coming:
+                tell("phase", phase="examining", detail=coming)
     _draw(store.path, _frame(steps), found)
     store.update_manifest(finished=now())
     return found

@@ -51,6 +51,7 @@ class Evaluation(_Strict):
         ["ledger", "reader"], min_length=1)
     conversations: int = Field(12, ge=1)
     turns: int | None = Field(None, ge=1, description="null: as in training")
+    as_learnt: bool = Field(True, description="also with the people and wordings of training")
     arms: dict[str, dict[str, Any]] = Field(default={}, description="further arms of the untrained model: name -> dotted keys")
     scenario: str | None = Field(None, description="another scenario to be examined in as well; null for the one trained in")
 
@@ -125,9 +126,6 @@ class Recipe(_Strict):
         if self.data and self.method in ONLINE:
             raise ValueError(f"expected no data with method {self.method!r}, which learns from dialogues of its own; offline are: "
                              f"{', '.join((*OFFLINE, *PREFERENCE))}")
-        judged = self.reward.prompt_to_line or self.reward.line_to_line
-        if judged and self.reward.judge in self.evaluation.judge:
-            raise ValueError(f"expected other judges in evaluation.judge than {self.reward.judge!r}, which gives the rewards")
         return self
 
     def resolved_yaml(self) -> str:
@@ -157,7 +155,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")})})
     split(recipe)
     _trainable(recipe)
+    _independent(recipe)
     return recipe
+
+
+def _independent(recipe: Recipe) -> None:
+    """ScenarioError where a judge that gives rewards is one that examines, a cascade's parts included."""
+    reward, measure = recipe.reward, played(recipe).measure
+    examining = measure.model_copy(update={"judge": recipe.evaluation.judge}).judges()
+    if (reward.prompt_to_line or reward.line_to_line) and reward.judge in examining:
+        raise ScenarioError(f"has {reward.judge!r}, which gives the rewards; expected other judges, in a cascade too",
+                            ("evaluation", "judge"))
 
 
 def _trainable(recipe: Recipe) -> None:
@@ -169,6 +177,9 @@ def _trainable(recipe: Recipe) -> None:
         if found:
             cure = "tuning.adapter, to go on from it" if found == "an adapter" else "a model that is trained here"
             raise ScenarioError(f"is to learn, but {found} speaks for the {seat}; expected {cure}", ("seat",))
+        if spec.temperature == 0 and not recipe.data:
+            raise ScenarioError(f"is to learn from lines that differ, but the {seat} always says the likeliest one; expected "
+                                f"seats.{seat}.temperature above 0", ("seat",))
         if spec.persona != SAMPLE and not recipe.data:
             raise ScenarioError(f"is to learn, but the {seat} is always {spec.persona!r}; expected overrides with seats.{seat}.persona: "
                                 "sample, so that some people can be held out", ("seat",))

@@ -143,6 +143,16 @@ def test_dialogues_advance_in_lock_step(play):
     assert lines(play(conversations=3, turns=4).events()) == [(c, turn) for turn in range(4) for c in range(3)]
 
 
+def test_conversations_that_are_alike_are_asked_the_same_and_answer_as_they_like(play):
+    people_alike = [cast for cast in play(conversations=3).cast[:1] for _ in range(3)]
+    for alike, different in ((3, False), (1, True)):
+        played = replace(play(conversations=3, turns=5), alike=alike, cast=people_alike)
+        list(played.events())
+        cues = [what for _, _, what in calls(played, "speak")]
+        assert (len({cues[1][c].direction for c in range(3)}) > 1) == different  # the fact that is asked about
+        assert len({cues[0][c].seed for c in range(3)}) == 3
+
+
 def test_a_step_is_one_batch_for_all_dialogues(play):
     played = play(conversations=3, turns=4)
     list(played.events())

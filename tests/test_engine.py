@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -268,15 +270,31 @@ LOGITS = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()  # probabilities, most likel
     (Sampling(0, temperature=0, top_k=0), 0.999, 0),
 ])
 def test_temperature_top_k_and_top_p_cut_the_line_of_probabilities(sampling, draw, token):
-    tokens, logprobs = choose(LOGITS, [sampling], [draw])
-    assert tokens == [token] and logprobs == pytest.approx([float(LOGITS[0, token])])
+    [choice] = choose(LOGITS, [sampling], [draw])
+    assert choice.token == token and choice.logprob == pytest.approx(float(LOGITS[0, token]))
+
+
+@pytest.mark.parametrize("sampling, stops, p", [
+    (Sampling(0, temperature=0.5, top_k=0), [], 16 / 30), (Sampling(0, temperature=0.5, top_k=2), [], 16 / 25), (Sampling(0, temperature=0), [], 1),
+    (Sampling(0, temperature=1, top_k=0, top_p=0.6), [], 4 / 7),
+    (Sampling(0, temperature=1, top_k=0), [3], 4 / 9)])  # no stop token comes first
+def test_a_tokens_own_chance_is_told_beside_its_likelihood_at_temperature_1(sampling, stops, p):
+    [choice] = choose(LOGITS, [sampling], [0.0], stops)
+    assert math.exp(choice.logprob) == pytest.approx(0.4) and math.exp(choice.drawn) == pytest.approx(p)
+
+
+def test_a_row_never_depends_on_how_its_neighbours_are_sampled():
+    logits, draws = torch.randn(4, 50, generator=torch.Generator().manual_seed(1)), [0.1, 0.5, 0.9, 0.99]
+    each = [Sampling(0, temperature=1, top_k=0), Sampling(0, top_k=5), Sampling(0, temperature=0.7, top_k=0), Sampling(0, temperature=0)]
+    alone = [choose(logits[i : i + 1], [one], [draws[i]], stop_ids=[7])[0] for i, one in enumerate(each)]
+    assert choose(logits, each, draws, stop_ids=[7]) == alone
 
 
 def test_frequencies_of_many_draws_are_the_probabilities():
     n = 20_000
     drawn = np.random.default_rng(0).random(n).tolist()
-    tokens, _ = choose(LOGITS.expand(n, -1), [Sampling(0, temperature=1, top_k=0)] * n, drawn)
-    shares = np.bincount(tokens, minlength=4) / n
+    found = choose(LOGITS.expand(n, -1), [Sampling(0, temperature=1, top_k=0)] * n, drawn)
+    shares = np.bincount([choice.token for choice in found], minlength=4) / n
     assert np.abs(shares - [0.4, 0.3, 0.2, 0.1]).max() < 4 * (0.25 / n) ** 0.5  # four standard errors at most
 
 

@@ -57,7 +57,7 @@ def furthest(learner: Learner, view: View) -> float:
 
 def spoken(engine: LocalEngine, adapter: str | None) -> View:
     """Two lines each at three places of one dialogue, and as many answers to a question off the record."""
-    seat = ModelSeat(engine, Sampling(0, 8, 0.8, 50), adapter, generations=2, keep=True)
+    seat = ModelSeat(engine, Sampling(0, 8, 0.8, 0, min_tokens=0), adapter, generations=2, keep=True)
     seat.open({0: "You are Ada, a baker from Leeds who keeps two cats."})
     for turn, words in enumerate(("Hello, who is there?", "And have you any pets?", "Good bye then.")):
         seat.hear({0: words})
@@ -68,7 +68,7 @@ def spoken(engine: LocalEngine, adapter: str | None) -> View:
 
 
 def test_recomputed_log_probs_equal_sampled_ones_on_the_embedded_model(one_thread):
-    engine, learner = LocalEngine(load(EMBEDDED, "float32", "cpu")), learners.learner(EMBEDDED, noise=0.01)
+    engine, learner = LocalEngine(load(EMBEDDED, "float32", "cpu")), learners.learner(EMBEDDED, noise=0.01, temperature=0.8)
     engine.install("trained", *learner.adapter())
     view = spoken(engine, "trained")
     assert len(view.lines) == 8 and furthest(learner, view) < 1e-4

@@ -21,6 +21,7 @@ from scenarios.records import derive_seed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STOP = 2
+TEMPERATURE = 0.8  # what is said is sampled at it, and so the policy that learns is the one at it
 LINES = [(STOP,), *product((0, 1), (0, 1, STOP))]
 OPENING = (0, 1, 1)
 CLOSE = 1e-5  # of the gradient's size: float32
@@ -57,9 +58,9 @@ def everything(learner: Learner, may_leave: bool) -> Everything:
     views, found = [], []
     for number, (first, second) in enumerate(pairs):
         view = dialogue(number, first, second)
-        now = learner.model(torch.tensor([view.ids])).logits[0].log_softmax(-1)
+        now = (learner.model(torch.tensor([view.ids])).logits[0] / TEMPERATURE).log_softmax(-1)
         with torch.no_grad(), learner.model.disable_adapter():
-            ref = learner.model(torch.tensor([view.ids])).logits[0].log_softmax(-1)
+            ref = (learner.model(torch.tensor([view.ids])).logits[0] / TEMPERATURE).log_softmax(-1)
         by_line = [[(line.start + i - 1, token) for i, token in enumerate(line.ids)] for line in view.lines]
         logps = [torch.stack([now[place, token] for place, token in some]) for some in by_line]
         kls = [(now[place].exp() * (now[place] - ref[place])).sum() for some in by_line for place, _ in some]
@@ -104,7 +105,7 @@ def learner(tmp_path):
     """With a value head that says something; updates give gradients and leave it where it is."""
     config = tiny.llama(vocab_size=STOP + 1, hidden_size=16, intermediate_size=16, initializer_range=0.2)
     return learners.learner(learners.saved(config, tmp_path / "model", seed=2), value_head=True, noise=0.2, max_grad_norm=1e9,
-                            learning_rate=0.0)
+                            learning_rate=0.0, temperature=TEMPERATURE)
 
 
 @pytest.mark.parametrize("may_leave", [False, True])

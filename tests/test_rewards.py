@@ -88,8 +88,11 @@ def test_answer_in_the_dialogue_to_a_question_about_a_fact_is_worth_whether_it_i
     asked = "And tell me. " + CAST["user"].fact("instrument").slot.questions[0]
     found, told = rewards(talk(spoken(1, "The cello.", "The flute.", "Well, yes."), lines=[("assistant", asked)]), Reward())
     assert found == [1.0, -1.0, -2.0] and told["unscored"] == 0
-    found, told = rewards(talk(spoken(1, "The cello.", "The flute."), lines=[("assistant", "Nice weather!")]), Reward())
-    assert found == [None, None] and told["unscored"] == 2
+
+
+def test_line_that_nothing_applies_to_is_worth_nothing_and_pays_for_a_wire_all_the_same():
+    found, told = rewards(talk(spoken(1, "The cello.", "As an AI language model, I agree."), lines=[("assistant", "Nice weather!")]), Reward())
+    assert found == [0.0, -1.0] and told["unscored"] == 0 and told["reward"] == -1.0  # the mean of what says something
 
 
 def test_reciting_facts_nobody_asked_for_pays_even_where_the_answer_is_right():

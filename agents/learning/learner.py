@@ -50,11 +50,12 @@ class Tuning:
     warmup_steps: int = 0
     max_steps: int = 100
     gradient_checkpointing: bool = False
+    temperature: float = 1.0  # that lines were sampled at: likelihoods, entropy and divergence are of the distribution at it
 
 
 @dataclass(frozen=True)
 class Read:
-    """What the model makes of a view's lines: tensors padded to (N, T)."""
+    """What the model makes of a view's lines, at the tuning's temperature: tensors padded to (N, T)."""
 
     logps: Tensor  # of each token, in nats
     mask: Tensor
@@ -212,7 +213,7 @@ class Learner:
         kept, where = sources.unique(return_inverse=True)
         out = model(input_ids=one.ids[None].to(self.device), position_ids=one.positions[None].to(self.device),
                     attention_mask=self._mask(one), use_cache=False, logits_to_keep=kept.to(self.device))
-        logits = out.logits[0].float()  # (K, V)
+        logits = out.logits[0].float() / self.tuning.temperature  # (K, V)
         norms = logits.logsumexp(-1)
         where = where.to(self.device)
         logps = logits[where, one.ids[targets].to(self.device)] - norms[where]

@@ -56,9 +56,9 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
 
 
 def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online) -> tuple[list[View], Advantages, int]:
-    """Returns of each turn against those of the same turn in the dialogues of its group."""
-    views = [with_lines(view, lambda line: line.on_trunk and line.reward is not None) for view in batch]
-    returns = [losses.discounted([line.reward for line in view.lines], how.gamma) for view in views]
+    """Returns of each turn against those of the same turn in the dialogues of its group. A turn without a reward adds nothing to them."""
+    views = [with_lines(view, lambda line: line.on_trunk) for view in batch]
+    returns = [losses.discounted([line.reward or 0.0 for line in view.lines], how.gamma) for view in views]
     together: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for v, view in enumerate(views):
         for place, line in enumerate(view.lines):
@@ -82,9 +82,10 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
 def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, Advantages, Advantages]:
     """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1.
 
-    Lines on the trunk are the turns of one episode; what was said off the record is an episode of its own.
+    Lines on the trunk are the turns of one episode, to which one without a reward adds nothing; what was said off the record is an episode
+    of its own.
     """
-    views = [with_lines(view, lambda line: (line.on_trunk or bool(line.given)) and line.reward is not None) for view in batch]
+    views = [with_lines(view, lambda line: line.on_trunk or bool(line.given) and line.reward is not None) for view in batch]
     views = [view for view in views if view.lines]
     values = across(views, lambda some: [read.values.tolist() for read in learner.read(some)])
     advantages = [_by_turn(view, old, how) for view, old in zip(views, values, strict=True)]
@@ -95,9 +96,9 @@ def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list
 
 
 def _by_turn(view: View, values: Sequence[float], how: Online) -> list[float]:
-    found = [line.reward - value for line, value in zip(view.lines, values, strict=True)]
+    found = [(line.reward or 0.0) - value for line, value in zip(view.lines, values, strict=True)]
     turns = [place for place, line in enumerate(view.lines) if line.on_trunk]
-    credited = losses.generalised([view.lines[place].reward for place in turns], [values[place] for place in turns], how.gamma, how.lam)
+    credited = losses.generalised([view.lines[place].reward or 0.0 for place in turns], [values[place] for place in turns], how.gamma, how.lam)
     for place, advantage in zip(turns, credited, strict=True):
         found[place] = advantage
     return found

@@ -20,7 +20,7 @@ class Sampled:
     turn: int
     start: int
     ids: tuple[int, ...]
-    logprobs: tuple[float, ...] = ()  # under the model that sampled it, in nats; () where nobody knows
+    logprobs: tuple[float, ...] = ()  # that it was drawn with, in nats; () where nobody knows
     on_trunk: bool = True
     given: tuple[int, ...] = ()  # tokens between trunk and line, of a question asked off the record
     text: str = ""
