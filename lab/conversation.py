@@ -94,6 +94,7 @@ class Play:
     usage: Callable[[], Usage]
     stored: Stored = field(default_factory=Stored)
     embed: retrieval.Embed | None = None  # pairs of lines are retrieved by it; None: all are judged
+    asked: Collection[str] = SEATS  # seats that are asked about themselves
     alike: int = 1  # conversations in a row that draw the same walk, facts and ready words, and differ in what is sampled
 
     def events(self) -> Iterator[dict]:
@@ -182,7 +183,8 @@ class Play:
         words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
         direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
         reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
-        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), derive_seed(self.scenario.seed, dialogue.number, seat, turn), turn), words)
+        own = derive_seed(self.scenario.seed, dialogue.number, seat, turn)
+        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), own, turn), words)
 
     def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float,
               ready: bool) -> Iterator[dict]:
@@ -247,10 +249,10 @@ class Play:
             d.remembered = len(d.lines)
 
     def _questions(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
-        """Both seats asked about all their facts, on branches that the dialogue never sees."""
+        """The seats asked about all their facts, on branches that the dialogue never sees."""
         fresh = [d for d in going if (d.number, turn, "questions") not in self.stored.judged]
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
-        for name, seat in self.seats.items():
+        for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
             facts = {d.number: d.cast[name].facts for d in fresh}
             questions = {c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()}
             if "choice" in self.scenario.measure.asked:

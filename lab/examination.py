@@ -82,7 +82,8 @@ def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bo
         found = played(where, **{
             "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31, "conversations": exam.conversations,
             "drawn": unseen if held_out else learnt, "measure.metrics": [*CONSISTENCIES, "tripwires"], "measure.judge": exam.judge,
-            "measure.asked": ["choice", "open"], "turns": turns, "measure.questions_every": turns} | told)  # asked after the first line and the last
+            "measure.asked": ["choice", "open"], "turns": turns, "measure.questions_every": turns,  # after the first line and the last
+        } | told)
     except ScenarioError as error:
         at = ("evaluation", "scenario") if elsewhere and arm == UNTRAINED else ("evaluation", "arms", arm)
         raise ScenarioError(f"cannot be played: {error}", at) from error
@@ -120,7 +121,8 @@ def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine]) -> Play:
     cast = people.cast(exam.scenario)
     if exam.held_out:
         cast = [{seat: _asked_as(one, recipe.held_out.wording) for seat, one in seats.items()} for seats in cast]
-    return play_of(exam.scenario, engines, {seat: trained(seat) for seat in recipe.seats() if exam.trained}, {}, cast)
+    play = play_of(exam.scenario, engines, {seat: trained(seat) for seat in recipe.seats() if exam.trained}, {}, cast)
+    return replace(play, asked=recipe.seats())
 
 
 def _asked_as(persona: Persona, number: int) -> Persona:
@@ -160,8 +162,8 @@ def table(recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0
             if one is not untrained and own and key in untrained.sums:
                 gone = reduction(untrained.sums[key], own, **how)
                 told |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
-            rows.append({"arm": exam.arm, "scenario": exam.scenario.name, "held_out": exam.held_out, "rewarded": _rewarded(recipe, *key[:2]),
-                         "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])), **told})
+            rows.append({"arm": exam.arm, "scenario": exam.scenario.name, "held_out": exam.held_out,
+                         "rewarded": _rewarded(recipe, *key[:2]), "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])), **told})
     return pl.DataFrame(rows, schema=SCHEMA, orient="row") if rows else pl.DataFrame(schema=SCHEMA)
 
 
@@ -172,7 +174,8 @@ def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
     return getattr(reward, metric, 0.0) > 0 and judge in (reward.judge, None)
 
 
-def reduction(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int) -> Interval:
+def reduction(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int
+              ) -> Interval:
     """With its interval, over the people that both sides have scored."""
     both = sorted(before.keys() & after.keys())
     sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice

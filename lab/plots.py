@@ -197,7 +197,8 @@ def _log(steps: pl.DataFrame):
 
 def _arms(evaluation: pl.DataFrame):
     """Each arm's consistency on held-out personas, a panel a measure and judge."""
-    rows = evaluation.filter(pl.col("held_out"), ~pl.col("rewarded"), pl.col("metric").is_in(list(CONSISTENCIES)), pl.col("value").is_not_nan())
+    rows = evaluation.filter(pl.col("held_out"), ~pl.col("rewarded"), pl.col("metric").is_in(list(CONSISTENCIES)),
+                             pl.col("value").is_not_nan())
     if rows.is_empty():
         return None
     rows = rows.filter(pl.col("scenario") == rows["scenario"][0])

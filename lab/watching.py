@@ -141,7 +141,8 @@ def summary(table: pl.DataFrame, path: str) -> RenderableType:
         out = Table(title=f"{scenario}, {seat}: strangers, other wordings, other judges", title_justify="left", box=None, padding=(0, 2))
         for title in ("measure", "judge", "arm", "consistency", "inconsistency removed"):
             out.add_column(title)
-        rows = part.filter(pl.col("metric").is_in(list(TITLES)), pl.col("n") > 0, ~pl.col("rewarded")).sort("metric", "judge", maintain_order=True)
+        rows = part.filter(pl.col("metric").is_in(list(TITLES)), pl.col("n") > 0, ~pl.col("rewarded"))
+        rows = rows.sort("metric", "judge", maintain_order=True)
         for row in rows.iter_rows(named=True):
             out.add_row(TITLES[row["metric"]], row["judge"], row["arm"], _interval(row, "value", "low", "high") + f" n={row['n']}",
                         _interval(row, "reduction", "reduction_low", "reduction_high", "%"))

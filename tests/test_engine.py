@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-import torch
 import tiny
+import torch
 from tiny import CLOSE, close
 
 from agents.protocol import Sampling

@@ -98,7 +98,8 @@ def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list
 def _by_turn(view: View, values: Sequence[float], how: Online) -> list[float]:
     found = [(line.reward or 0.0) - value for line, value in zip(view.lines, values, strict=True)]
     turns = [place for place, line in enumerate(view.lines) if line.on_trunk]
-    credited = losses.generalised([view.lines[place].reward or 0.0 for place in turns], [values[place] for place in turns], how.gamma, how.lam)
+    rewards = [view.lines[place].reward or 0.0 for place in turns]
+    credited = losses.generalised(rewards, [values[place] for place in turns], how.gamma, how.lam)
     for place, advantage in zip(turns, credited, strict=True):
         found[place] = advantage
     return found
