@@ -211,12 +211,12 @@ class Training:
 
     def _kept(self, drawn: Sequence[str]) -> dict[str, list[View]]:
         """By seat, what the untouched model said: played once, and read from the folder where a training is taken up again."""
-        path, models = self.folder / corpus.COLLECTED, {seat: self.scenario.seats[seat].model for seat in self.students}
+        path = self.folder / corpus.COLLECTED
         if path.is_file():
-            found = {seat: corpus.read_views(path, seat, model) for seat, model in models.items()}
+            found = {seat: corpus.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
         else:
-            found = {seat: self._collected(seat, drawn) for seat in models}
-            corpus.write_views(path, models, found)
+            found = {seat: self._collected(seat, drawn) for seat in self.students}
+            corpus.write_views(path, self.recipe, self.scenario, found)
         return {seat: corpus.teaching(views, self.recipe.method, seat, self.recipe.reward.judge) for seat, views in found.items()}
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> list[View]:
