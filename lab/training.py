@@ -240,6 +240,16 @@ class Training:
         return None
 
 
+def latest(folder: Path, most: float = math.inf) -> Path | None:
+    """The last whole checkpoint of a training's folder, of those after at most so many steps."""
+    return max((path for path in (folder / "checkpoints").glob("step-*") if steps_of(path) <= most), key=steps_of, default=None)
+
+
+def steps_of(checkpoint: Path) -> int:
+    """How many steps had been done."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def _wait(coming: Future | None) -> None:
     if coming is not None:
         coming.exception()  # its own error is raised where its result is asked for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 import polars as pl
@@ -33,12 +33,13 @@ class Watch(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def choose(display: str, console: Console, recipe: Recipe, path: str) -> Watch:
-    """The full screen where the console is a terminal that can draw it, else a line a step, or nothing."""
+def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
+    """The full screen where the console is a terminal that can draw it, else a line a step, or nothing. `earlier`: step events of a
+    training that goes on, which only the screen shows again."""
     able = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
     if display == "none":
         return Lines(None, recipe)
-    return Screen(console, recipe, path) if able and display != "plain" else Lines(console, recipe)
+    return Screen(console, recipe, path, earlier) if able and display != "plain" else Lines(console, recipe)
 
 
 class Lines:
@@ -68,8 +69,8 @@ class Lines:
 class Screen:
     """The whole terminal, drawn again at every event and every second."""
 
-    def __init__(self, console: Console, recipe: Recipe, path: str) -> None:
-        self._recipe, self._path, self._steps, self._phase, self._began = recipe, path, [], "loading", time.time()
+    def __init__(self, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> None:
+        self._recipe, self._path, self._steps, self._phase, self._began = recipe, path, list(earlier), "loading", time.time()
         self._stopped = ""
         self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
                           redirect_stderr=False)
@@ -95,11 +96,11 @@ class Screen:
 
 def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = "") -> RenderableType:
     """The screen: pure, of what is known."""
-    left = ""
+    left, done = "", steps[-1]["step"] + 1 if steps else 0
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
-        left = f"  {duration(each * (recipe.max_steps - steps[-1]['step'] - 1))} left in training"
-    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on {_taught(recipe)}  step {len(steps)}/{recipe.max_steps}  ",
+        left = f"  {duration(each * (recipe.max_steps - done))} left in training"
+    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on {_taught(recipe)}  step {done}/{recipe.max_steps}  ",
                          clean(phase), f"  {duration(seconds)}{left}\n", (clean(path), "dim"),
                          (f"\n{clean(stopped)}" if stopped else "", "bold red"))
     table = Table(box=None, padding=(0, 2))
