@@ -135,7 +135,7 @@ class Training:
                 self.install()
                 yield event
                 if saving:
-                    self.save(self.folder / "checkpoints" / f"step-{step + 1:06d}")
+                    self.save(self._checkpoint(step + 1))
                     yield {"event": "checkpoint", "step": step + 1}
                 if reason:
                     yield {"event": "stopped", "step": step + 1, "reason": reason}
@@ -168,8 +168,7 @@ class Training:
         try:
             learnt = self.students[seat].learn(batch.views, method(self.recipe))
         except ValueError as error:
-            raise ValueError(f"step {step + 1}: {error}; what was learnt until the last checkpoint is in {self.folder / 'checkpoints'}"
-                             ) from error
+            raise ValueError(f"step {step + 1}: {error}; {self._rescued(step, batch.views)}") from error
         done = learnt.step
         note = None if done else "all rewards that could be compared are equal: nothing was learnt"
         return {"event": "step", "step": step, "seat": seat, **batch.told, **learnt.numbers, "skipped": learnt.skipped, "note": note,
@@ -177,6 +176,25 @@ class Training:
                 "learning_rate": done.learning_rate if done else None,
                 "tokens": sum(len(line.ids) for view in batch.views for line in view.lines),
                 "seconds_play": batch.seconds, "seconds_learn": time.perf_counter() - began}
+
+    def _rescued(self, step: int, views: Sequence[View]) -> str:
+        """Where what was learnt before a step that failed is: in a checkpoint made now, if the student still reads the lines in numbers
+        (several workers are at an end), else in the last one that did, as far as is known."""
+        recipe, now = self.recipe, self._checkpoint(step)
+        reads = self.students[self._seat(step)].read([view for view in views if view.lines]) if step and recipe.workers == 1 else []
+        if not reads or not all(read.logps.isfinite().all() for read in reads):
+            return self._last(step - recipe.overlap if recipe.method in ONLINE else step - len(recipe.seats()))
+        if not now.is_dir():
+            self.save(now)
+        return self._last(step)
+
+    def _last(self, most: int) -> str:
+        """A clause that names the last checkpoint after at most so many steps."""
+        found = latest(self.folder, most)
+        return f"the last good checkpoint is {found}, after step {steps_of(found)}" if found else "there is no checkpoint from before"
+
+    def _checkpoint(self, steps: int) -> Path:
+        return self.folder / "checkpoints" / f"step-{steps:06d}"
 
     def _seat(self, step: int) -> str:
         return self.recipe.seats()[step % len(self.recipe.seats())]
@@ -203,8 +221,9 @@ class Training:
         if not any(talk.spoken for talk in talks):
             raise ValueError(f"step {step + 1}: the {seat} said nothing of its own; expected a scenario whose nodes let it speak")
         if not all(math.isfinite(value) for talk in talks for one in talk.spoken for sample in one.samples for value in sample.logprobs):
+            spoiled = len(self.recipe.seats()) + self.recipe.overlap  # steps since which the seat may have been so
             raise ValueError(f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller learning_rate; "
-                             f"what was learnt until the last checkpoint is in {self.folder / 'checkpoints'}")
+                             f"{self._last(step - spoiled)}")
         views, told = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
         wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
         return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
