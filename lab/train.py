@@ -120,8 +120,9 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     from lab import wiring
     from lab.cluster import hosting
     from lab.examination import examine_all
+    from lab.room import check_memory
     from lab.store import now, write_frame
-    from lab.training import Training, check_memory, latest, learner, steps_of
+    from lab.training import Training, latest, learner, steps_of
     from scenarios import personas as people
     from scenarios.recipe import played
 

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agents import models
 from agents.learning.learner import Learner
 from agents.learning.learner import Tuning as LearnerTuning
 from agents.learning.methods import Method
 from agents.learning.online import Online
 from agents.learning.views import View
-from agents.memory import learning_bytes
 from agents.protocol import Engine
 from lab import corpus, rewards, rollouts, wiring
 from lab.rewards import Talk
@@ -61,28 +59,6 @@ def method(recipe: Recipe) -> Method:
     told = {name: getattr(tuning, name) for name in Method.__dataclass_fields__ if hasattr(tuning, name)}
     how = Online(**{name: getattr(tuning, name) for name in Online.__dataclass_fields__})
     return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **told)
-
-
-def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> None:
-    """ValueError where a view at its longest, with all its side branches, cannot be learnt from in what memory is free."""
-    from transformers import AutoConfig
-
-    for seat in recipe.seats():
-        spec, engine = scenario.seats[seat], engines[wiring.engine_name(scenario.seats[seat])]
-        config = AutoConfig.from_pretrained(models.local_folder(spec.model), trust_remote_code=False).get_text_config()
-        dtype = models.choose_dtype(recipe.dtype, models.choose_device(recipe.device))
-        own, others = -(-scenario.turns // 2), recipe.num_generations - 1
-        asked = recipe.reward.asked * recipe.num_generations
-        said = (own * (others + 1) + asked) * spec.max_tokens
-        trunk = wiring.longest_view(scenario, seat, engines, cast)
-        tokens = trunk + own * others * spec.max_tokens + asked * (spec.max_tokens + wiring.SPARE)
-        wanted = learning_bytes(config, dtype, tokens, said, recipe.tuning.gradient_checkpointing)
-        free = engine.info().free_bytes
-        if wanted > free > 0:
-            raise ValueError(
-                f"a view of the {seat} may have {tokens} tokens, which take about {wanted / 2**30:.1f} GiB to learn from, and "
-                f"{free / 2**30:.1f} GiB is free on {engine.info().device}; expected about {int(scenario.turns * free / wanted)} turns, "
-                "a smaller num_generations or max_tokens, or tuning.gradient_checkpointing=true")
 
 
 @dataclass(frozen=True)
