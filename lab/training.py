@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,22 +85,18 @@ class Training:
     def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
         """A `step` event each; a checkpoint every `save_steps` and after the last; a `stopped` event where a tripwire ended the training.
         `earlier`: the step events before `first`."""
-        recipe, steps = self.recipe, list(earlier)
-        self.install()
+        recipe, steps, online = self.recipe, list(earlier), self.recipe.method in ONLINE
+        if online:
+            self.install()
         if reason := self._tripped(steps):
             yield {"event": "stopped", "step": first, "reason": reason}
             return
         with ThreadPoolExecutor(1) as pool:
-            source, told = self._source()
-            for detail in told:
-                yield {"event": "phase", "phase": "data", "detail": detail}
-            if told:
-                yield {"event": "phase", "phase": "training", "detail": recipe.method}
+            source = (yield from self._source()) if first < recipe.max_steps else None
             coming = None
             for step in range(first, recipe.max_steps):
                 batch = coming.result() if coming else source(step)
-                last = step + 1 == recipe.max_steps
-                saving = last or (step + 1) % recipe.save_steps == 0
+                saving = step + 1 == recipe.max_steps or (step + 1) % recipe.save_steps == 0
                 ahead = recipe.overlap and not saving
                 coming = pool.submit(source, step + 1) if ahead else None
                 event = self._learn(step, batch)
@@ -108,14 +104,17 @@ class Training:
                 reason = self._tripped(steps)
                 saving = saving or bool(reason)
                 _wait(coming)
-                self.install()
+                if online:
+                    self.install()
                 yield event
                 if saving:
                     self.save(self._checkpoint(step + 1))
                     yield {"event": "checkpoint", "step": step + 1}
                 if reason:
                     yield {"event": "stopped", "step": step + 1, "reason": reason}
-                    return
+                    break
+        if not online:  # nobody played in between
+            self.install()
 
     def install(self) -> None:
         """The engines speak as the students do now."""
@@ -150,7 +149,7 @@ class Training:
         return {"event": "step", "step": step, "seat": seat, **batch.told, **learnt.numbers, "skipped": learnt.skipped, "note": note,
                 "loss": done.loss if done else None, "grad_norm": done.grad_norm if done else None,
                 "learning_rate": done.learning_rate if done else None,
-                "tokens": sum(len(line.ids) for view in batch.views for line in view.lines),
+                "tokens": sum(len(line.ids) for view in batch.views for line in view.lines), "tokens_learnt": learnt.tokens,
                 "seconds_play": batch.seconds, "seconds_learn": time.perf_counter() - began}
 
     def _rescued(self, step: int, views: Sequence[View]) -> str:
@@ -175,19 +174,22 @@ class Training:
     def _seat(self, step: int) -> str:
         return self.recipe.seats()[step % len(self.recipe.seats())]
 
-    def _source(self):
-        """Step -> what is learnt from in it; and what people are told of stored data, a sentence a seat."""
-        recipe, learn_from, told = self.recipe, split(self.recipe)[0], []
+    def _source(self) -> Generator[dict, None, Callable[[int], Played]]:
+        """Step -> what is learnt from in it. Yields what there is to tell of dialogues that are there before the first step."""
+        recipe, learn_from = self.recipe, split(self.recipe)[0]
         if recipe.method in ONLINE:
             adapters = {seat: rollouts.trained(seat) for seat in self.students}
-            return (lambda step: self._played(step, self._seat(step), learn_from, adapters)), told
+            return lambda step: self._played(step, self._seat(step), learn_from, adapters)
         if recipe.data:
-            found = {seat: corpus.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge,
-                                           self.aids["embed"]) for seat in self.students}
-            stored, told = {seat: one.views for seat, one in found.items()}, [one.told for one in found.values()]
+            stored = {}
+            for seat in self.students:
+                found = corpus.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"])
+                stored[seat] = found.views
+                yield {"event": "phase", "phase": "data", "detail": found.told}
         else:
-            stored = self._kept(learn_from)
-        return (lambda step: Played(_portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0)), told
+            stored = yield from self._kept(learn_from)
+        yield {"event": "phase", "phase": "training", "detail": recipe.method}
+        return lambda step: Played(_portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0)
 
     def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Played:
         began = time.perf_counter()
@@ -204,20 +206,27 @@ class Training:
         wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
         return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
 
-    def _kept(self, drawn: Sequence[str]) -> dict[str, list[View]]:
-        """By seat, what the untouched model said: played once, and read from the folder where a training is taken up again."""
+    def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
+        """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder where a training is
+        taken up again."""
         path = self.folder / corpus.COLLECTED
         if path.is_file():
             found = {seat: corpus.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
         else:
-            found = {seat: self._collected(seat, drawn) for seat in self.students}
+            found = {}
+            for seat in self.students:
+                found[seat] = yield from self._collected(seat, drawn)
             corpus.write_views(path, self.recipe, self.scenario, found)
         return {seat: corpus.teaching(views, self.recipe.method, seat, self.recipe.reward.judge) for seat, views in found.items()}
 
-    def _collected(self, seat: str, drawn: Sequence[str]) -> list[View]:
+    def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
         """What the untouched model says in as many dialogues as training has steps for, each read once."""
-        steps = -(-self.recipe.max_steps // len(self.students))
-        return [view for step in range(steps) for view in self._played(step, seat, drawn, {}).views]
+        views, batches = [], -(-self.recipe.max_steps // len(self.students))
+        for batch in range(batches):
+            played = self._played(batch, seat, drawn, {})
+            views += played.views
+            yield {"event": "collected", "batch": batch, "batches": batches, "seat": seat, **played.told, "seconds_play": played.seconds}
+        return views
 
     def _tripped(self, steps: Sequence[dict]) -> str | None:
         """Why to stop: a wire whose mean over the last PATIENCE steps of a seat is out of bounds. The first step is the reference."""

@@ -50,9 +50,10 @@ class Lines:
         if self._console is None:
             return
         if event["event"] == "step":
-            told = "  ".join(f"{name} {_number(event[key])}" for key, name in SHOWN.items() if _known(event.get(key)))
-            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {told}  {event['seconds_play'] + event['seconds_learn']:.0f} s"
-                        + (f"  {event['note']}" if event.get("note") else ""))
+            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {_told(event)}  "
+                        f"{event['seconds_play'] + event['seconds_learn']:.0f} s" + (f"  {event['note']}" if event.get("note") else ""))
+        elif event["event"] == "collected":
+            self._print(f"{_collected(event)}  {event['seconds_play']:.0f} s")
         elif event["event"] in ("phase", "recovered", "stopped", "ended"):
             self._print(" ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key)))
 
@@ -80,6 +81,8 @@ class Screen:
             self._steps.append(event)
         elif event["event"] == "phase":
             self._phase = f"{event['phase']} {event.get('detail', '')}"
+        elif event["event"] == "collected":
+            self._phase = _collected(event)
         elif event["event"] == "stopped":
             self._stopped = f"stopped after step {event['step']}: {event['reason']}"
 
@@ -116,6 +119,14 @@ def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: fl
     if steps and steps[-1].get("note"):
         talks.insert(0, Text(steps[-1]["note"], style="bold yellow"))
     return Group(Panel(head), Panel(table, title="rewards and the learner"), *talks)
+
+
+def _told(event: Mapping) -> str:
+    return "  ".join(f"{name} {_number(event[key])}" for key, name in SHOWN.items() if _known(event.get(key)))
+
+
+def _collected(event: Mapping) -> str:
+    return f"played by the untouched {event['seat']} {event['batch'] + 1}/{event['batches']}  {_told(event)}"
 
 
 def _taught(recipe: Recipe) -> str:

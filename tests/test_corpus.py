@@ -232,14 +232,16 @@ def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, en
     assert (data["phase"], back["phase"]) == ("data", "training")
     assert data["detail"].startswith("3 of 3 conversations teach the user; lines: 6, of them 3 good, 3 bad, 0 worth 0, 0 unscored; ")
     assert len(steps) == 2 and all(step["loss"] is not None and step["grad_norm"] > 0 for step in steps)
-    assert [step["tokens"] for step in steps] == [2 * (10 + 26)] * 2 and not (tmp_path / "out" / COLLECTED).exists()
+    assert [(step["tokens"], step["tokens_learnt"]) for step in steps] == [(2 * (10 + 26),) * 2] * 2
+    assert not (tmp_path / "out" / COLLECTED).exists()
 
 
 def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(tmp_path, recipe, engine):
     told = recipe("max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4")
     whole = trained(told, engine, tmp_path / "out", Parity())
+    assert [event["event"] for event in whole] == ["collected"] * 2 + ["phase"] + ["step", "checkpoint"] * 2
     kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), engine.usage().generated, Parity()
-    assert trained(told, engine, tmp_path / "out", judge, first=1) == whole[2:]
+    assert trained(told, engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
     assert engine.usage().generated == before and not judge.asked and (tmp_path / "out" / COLLECTED).read_bytes() == kept
     other = recipe("max_steps=1", "conversations=2", "method=dpo", "reward.penalty=0", over(tmp_path / "out"))
     assert [event["event"] for event in trained(other, engine, tmp_path / "next", judge)] == ["phase", "phase", "step", "checkpoint"]
