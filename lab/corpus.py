@@ -70,7 +70,7 @@ def views_of(recipe: Recipe, scenario: Scenario, seat: str, engine: Engine, judg
             talks, known = replayed(source, seat, scenario.seats[seat].model, engine), _judged(source, scenario, judge.name)
             weighed = reward
         views += rewarded(talks, weighed, scorer, embed, known)[0]
-    learnt = teaching(views, recipe.method, seat, judge.name)
+    learnt = teaching(views, recipe.method, seat, reward)
     random.Random(derive_seed(recipe.seed, "data")).shuffle(learnt)
     return Corpus([replace(view, conversation=number) for number, view in enumerate(learnt)], _told(views, learnt, seat, found))
 
@@ -138,13 +138,16 @@ def _cast(one: Transcript) -> set[str]:
     return {persona.id for persona in one.cast.values()}
 
 
-def teaching(views: Sequence[View], method: str, seat: str, judge: str) -> list[View]:
+def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> list[View]:
     """The views that hold what the method learns from. ValueError: one sentence where none does."""
     rewards = [line.reward for view in views for line in view.lines if line.reward is not None]
     lines = sum(len(view.lines) for view in views)
     if not rewards:
+        cure = "another reward.judge" if reward.prompt_to_line else "reward.prompt_to_line=1.0"
+        if not reward.prompt_to_line and reward.judge == "ledger":
+            cure += " with a judge that reads any card: reward.judge=likelihood"
         raise ValueError(f"data: none of the {lines} lines of the {seat} has a label, or a reward by what the recipe weighs (judge: "
-                         f"{judge}); expected labelled lines, reward.prompt_to_line above 0, or another reward.judge")
+                         f"{reward.judge}); expected labelled lines, or {cure}")
     if method == "sft" and max(rewards) <= 0:
         raise ValueError(f"data: sft learns from good lines, and none of the {len(rewards)} scored ones has a reward above 0; expected "
                          "some, or a method that learns from bad ones")

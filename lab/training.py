@@ -217,7 +217,7 @@ class Training:
             for seat in self.students:
                 found[seat] = yield from self._collected(seat, drawn)
             corpus.write_views(path, self.recipe, self.scenario, found)
-        return {seat: corpus.teaching(views, self.recipe.method, seat, self.recipe.reward.judge) for seat, views in found.items()}
+        return {seat: corpus.teaching(views, self.recipe.method, seat, self.recipe.reward) for seat, views in found.items()}
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
         """What the untouched model says in as many dialogues as training has steps for, each read once."""

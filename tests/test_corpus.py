@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lab.wiring import engine_name
 from metrics.judges.ledger import Ledger
 from scenarios.personas import load_personas
 from scenarios.reading import ScenarioError
-from scenarios.recipe import Recipe, played, split
+from scenarios.recipe import Recipe, Reward, played, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,6 +180,17 @@ def test_lines_that_nobody_could_score_are_refused(tmp_path, recipe, engine):
         recipe(over(written(tmp_path / "talks.jsonl", one))), engine)
 
 
+def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_questions_are_weighed(tmp_path, recipe, engine):
+    data = over(written(tmp_path / "talks.jsonl", talk(0, labels=(None, None))))
+    default = recipe(data, "reward={}", "evaluation.judge=reader")
+    assert default.reward == Reward()
+    told = refused(default, engine)
+    assert told.endswith("expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: reward.judge=likelihood")
+    assert refused(recipe(data), engine).endswith("(judge: ledger); expected labelled lines, or another reward.judge")
+    cure = recipe(data, "reward={}", "evaluation.judge=reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", told))
+    assert learnt(cure, engine, Parity())
+
+
 def test_data_of_held_out_personas_only_is_refused(tmp_path, recipe, engine, name):
     people = [persona.id for persona in load_personas(TOWNSFOLK)][:3]
     views = [replace(view, persona=who) for view, who in zip(KEPT, people, strict=True)]
@@ -201,8 +213,8 @@ def test_files_and_folders_that_hold_no_dialogues_are_refused(tmp_path, recipe, 
 
 def test_places_of_equal_rewards_teach_dpo_nothing(recipe):
     with pytest.raises(ValueError, match="the same as others at their places"):
-        teaching([learners.view(4, rewards=(1, 1, -1, -1))], "dpo", "user", "ledger")
-    assert len(teaching([learners.view(4, rewards=(1, -1, 0, 0)), learners.view(4, rewards=(1, None, 0, 0))], "dpo", "user", "ledger")) == 1
+        teaching([learners.view(4, rewards=(1, 1, -1, -1))], "dpo", "user", Reward())
+    assert len(teaching([learners.view(4, rewards=(1, -1, 0, 0)), learners.view(4, rewards=(1, None, 0, 0))], "dpo", "user", Reward())) == 1
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo"])

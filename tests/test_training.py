@@ -20,7 +20,7 @@ from lab import corpus
 from lab.corpus import COLLECTED, read_views
 from lab.training import Training, latest, learner, steps_of
 from lab.wiring import engine_name
-from scenarios.recipe import Recipe, played
+from scenarios.recipe import Recipe, Reward, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = ("conversations=2", "num_generations=2", "overrides.turns=2", "reward.penalty=0")
@@ -146,7 +146,7 @@ def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, re
 def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, recipe, engine, method):
     """Of rewards 1 and -1: sft learns the good lines, kto all, dpo the last good and the first bad one of each place that has both."""
     _, [step], views = told(recipe(f"method={method}", *SMALL, "num_generations=3", "max_steps=1"), engine, tmp_path / "out")
-    read = corpus.teaching(views, method, "user", "ledger")
+    read = corpus.teaching(views, method, "user", Reward())
     lines = [line for view in read for line in view.lines]
     by_worth = [([line for line in some if line.reward < 0], [line for line in some if line.reward > 0])
                 for view in read for some in at_places(view)]
