@@ -31,6 +31,24 @@ def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpoin
     return kept + said * config.vocab_size * 16 + tokens**2 * dtype.itemsize
 
 
+def weight_bytes(config, dtype: torch.dtype, r: int, modules: str | list[str], full: bool = False) -> int:
+    """What a learner keeps whatever it reads: its weights, and of what is trained a gradient and AdamW's two moments.
+
+    An adapter is in float32, and so is a model that is trained whole (`full`), which is there a second time as it was untouched.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        if full:
+            return weights * (4 + 4 + 4 + 8)
+        adapted = get_peft_model(model, LoraConfig(r=r, target_modules=modules, task_type="CAUSAL_LM"))
+        trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    return weights * dtype.itemsize + trained * (4 + 4 + 8)
+
+
 def free_bytes(device: torch.device) -> int:
     """What can still be allocated there: on CUDA what the driver has left and what torch holds without using it."""
     if device.type == "cuda":

@@ -27,9 +27,9 @@ from lab.transcripts import Source, Transcript, read
 from metrics.judges import Judge
 from metrics.retrieval import Embed
 from scenarios.personas import load_personas
-from scenarios.recipe import Recipe, split
+from scenarios.recipe import Recipe, Reward, split
 from scenarios.records import SEATS, Persona, derive_seed
-from scenarios.schema import Scenario
+from scenarios.schema import Scenario, Seat
 
 COLLECTED = "collected.jsonl"  # in a training's folder: what the untouched model played, to learn from offline
 NEED_BAD = ("unlikelihood", "gold", "varmi", "kto")
@@ -70,7 +70,7 @@ def views_of(recipe: Recipe, scenario: Scenario, seat: str, engine: Engine, judg
             talks, known = replayed(source, seat, scenario.seats[seat].model, engine), _judged(source, scenario, judge.name)
             weighed = reward
         views += rewarded(talks, weighed, scorer, embed, known)[0]
-    learnt = teaching(views, recipe.method, seat, judge.name)
+    learnt = teaching(views, recipe.method, seat, reward)
     random.Random(derive_seed(recipe.seed, "data")).shuffle(learnt)
     return Corpus([replace(view, conversation=number) for number, view in enumerate(learnt)], _told(views, learnt, seat, found))
 
@@ -116,7 +116,7 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
     for name in recipe.data:
         if (Path(name) / COLLECTED).is_file():
             for seat in views:
-                views[seat] += read_views(Path(name) / COLLECTED, seat, scenario.seats[seat].model)
+                views[seat] += read_views(Path(name) / COLLECTED, recipe, scenario, seat)
         elif (Path(name) / "checkpoints").is_dir() or (Path(name) / "adapter").is_dir():
             raise ValueError(f"data: {name} is a training that kept no dialogues; expected one that has a {COLLECTED}")
         else:
@@ -138,13 +138,16 @@ def _cast(one: Transcript) -> set[str]:
     return {persona.id for persona in one.cast.values()}
 
 
-def teaching(views: Sequence[View], method: str, seat: str, judge: str) -> list[View]:
+def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> list[View]:
     """The views that hold what the method learns from. ValueError: one sentence where none does."""
     rewards = [line.reward for view in views for line in view.lines if line.reward is not None]
     lines = sum(len(view.lines) for view in views)
     if not rewards:
+        cure = "another reward.judge" if reward.prompt_to_line else "reward.prompt_to_line=1.0"
+        if not reward.prompt_to_line and reward.judge == "ledger":
+            cure += " with a judge that reads any card: reward.judge=likelihood"
         raise ValueError(f"data: none of the {lines} lines of the {seat} has a label, or a reward by what the recipe weighs (judge: "
-                         f"{judge}); expected labelled lines, reward.prompt_to_line above 0, or another reward.judge")
+                         f"{reward.judge}); expected labelled lines, or {cure}")
     if method == "sft" and max(rewards) <= 0:
         raise ValueError(f"data: sft learns from good lines, and none of the {len(rewards)} scored ones has a reward above 0; expected "
                          "some, or a method that learns from bad ones")
@@ -214,8 +217,13 @@ class _Strict(BaseModel):
 
 
 class _Head(_Strict):
-    models: dict[Literal[SEATS], str]
+    """How the lines came about, and what they are worth by."""
+
+    scenario: str  # its name
+    models: dict[Literal[SEATS], str]  # who spoke
     views: dict[Literal[SEATS], int]
+    reward: Reward
+    wording: int  # of questions, which was held out
 
 
 class _Row(_Strict):
@@ -223,15 +231,18 @@ class _Row(_Strict):
     view: View
 
 
-def write_views(path: Path, models: Mapping[str, str], views: Mapping[str, Sequence[View]]) -> None:
-    """A line that tells which models spoke and how many views follow, then a line a view; whole or not at all. Both by seat. StoreError."""
-    head = {"models": {seat: base_of(name) for seat, name in models.items()}, "views": {seat: len(some) for seat, some in views.items()}}
+def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[str, Sequence[View]]) -> None:
+    """A line that tells who spoke, what the lines are worth by and how many views follow, by seat, then a line a view; whole or not at all.
+    StoreError."""
+    head = _Head(scenario=scenario.name, models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
+                 views={seat: len(some) for seat, some in views.items()}, reward=recipe.reward, wording=recipe.held_out.wording)
     rows = [{"seat": seat, "view": asdict(view)} for seat, some in views.items() for view in some]
-    files.replace(path, b"".join(files.dumps(row) + b"\n" for row in (head, *rows)))
+    files.replace(path, b"".join(files.dumps(row) + b"\n" for row in (head.model_dump(mode="json"), *rows)))
 
 
-def read_views(path: Path, seat: str, model: str) -> list[View]:
-    """The views of that seat. ValueError: one sentence with file and line where it is damaged, or another model or seat spoke."""
+def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> list[View]:
+    """The views of that seat. ValueError: one sentence with file and line where it is damaged, another model or seat spoke, or its lines
+    have other rewards than the recipe gives."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -244,10 +255,33 @@ def read_views(path: Path, seat: str, model: str) -> list[View]:
                          "its first line tells of")
     if seat not in found:
         raise ValueError(f"{path}, line 1: holds dialogues of the {' and the '.join(found)}; expected some of the {seat}")
-    if head.models[seat] != base_of(model):
-        raise ValueError(f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {base_of(model)}, which is trained here: "
+    if head.models[seat] != (own := _speaker(scenario.seats[seat])):
+        raise ValueError(f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {own}, which is trained here: "
                          "other models have other tokens")
+    kept, wanted = _worth(head.reward, head.wording), _worth(recipe.reward, recipe.held_out.wording)
+    if other := [key for key in kept if kept[key] != wanted[key]]:
+        was, here = _set(kept, other), _set(wanted, other)
+        raise ValueError(f"{path}, line 1: its lines were asked and rewarded with {was}, not with {here} as here; expected {was} in this "
+                         "training too, or other data")
     return found[seat]
+
+
+def _worth(reward: Reward, wording: int) -> dict[str, object]:
+    return {f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()} | {"held_out.wording": wording}
+
+
+def _set(told: Mapping[str, object], keys: Sequence[str]) -> str:
+    """As a command line sets them."""
+    return " ".join(f"{key}={told[key]}" for key in keys)
+
+
+def _speaker(spec: Seat) -> str:
+    if spec.script is not None:
+        return "a script"
+    if spec.endpoint:
+        return f"{spec.adapter or spec.model} at {spec.endpoint}"
+    worn = spec.adapter or spec.model.partition(":")[2]
+    return base_of(spec.model) + (f" with {worn}" if worn else "")
 
 
 def _checked(path: Path, number: int, line: bytes, kind: type[BaseModel]):

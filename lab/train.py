@@ -60,7 +60,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.resume:
         if args.recipe:
             raise ValueError("--resume goes on with the training as it is; expected no recipe and no key=value beside it")
-        recipe = load_recipe(Path(args.resume) / "scenario.yaml")
+        recipe = _resumed(args.resume)
     elif args.recipe:
         recipe = load_recipe(args.recipe, args.overrides)
     else:
@@ -79,15 +79,29 @@ def _train(args: argparse.Namespace) -> int:
         return _carry_out(args, recipe, store, screen, errors)
 
 
+def _resumed(folder: str) -> Recipe:
+    """The stored recipe; the files that it names must be what they were."""
+    from lab.store import read_manifest
+    from scenarios.recipe import load_recipe, played
+
+    digest = read_manifest(folder).get("digest")
+    recipe = load_recipe(Path(folder) / "scenario.yaml")
+    if recipe.digest() != digest:
+        files = ", ".join([recipe.scenario, *played(recipe).personas])
+        raise ValueError(f"{folder} was begun with another scenario or other personas than {files} tell now; expected them unchanged, or "
+                         "a new training without --resume")
+    return recipe
+
+
 def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen, errors) -> int:
     from rich.console import Console
 
     from lab.files import dumps
     from lab.watching import choose, summary
 
-    console = Console(file=screen)
-    with choose("none" if args.json else args.display, console, recipe, str(store.path)) as watch:
-        status, reason, table = carried_out(lambda: _perform(args, recipe, store, watch), store, watch.show, "checkpoint")
+    console, earlier = Console(file=screen), _earlier(store)
+    with choose("none" if args.json else args.display, console, recipe, str(store.path), earlier) as watch:
+        status, reason, table = carried_out(lambda: _perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
     if status == "failed":
         print(f"lab.train: {reason}", file=errors)
         return 2
@@ -102,13 +116,15 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     return 0
 
 
-def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch):
-    """Load, train, examine before and after; every event is stored first and shown then. Gives the evaluation."""
+def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
+    """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to the checkpoint that
+    is gone on from. Gives the evaluation."""
     from lab import wiring
     from lab.cluster import hosting
     from lab.examination import examine_all, exams
+    from lab.room import check_memory
     from lab.store import now, write_frame
-    from lab.training import Training, check_memory, learner
+    from lab.training import Training, latest, learner, steps_of
     from scenarios import personas as people
     from scenarios.recipe import played
 
@@ -131,11 +147,11 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
         first = 0
         if checkpoint := latest(store.path):
             training.restore(checkpoint)
-            first = int(checkpoint.name.partition("-")[2])
+            first = steps_of(checkpoint)
         told = next(iter(students.values()))
         store.update_manifest(device=str(told.device), dtype=told.dtype)
         tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
-        steps = list({event["step"]: event for event in store.earlier if event["event"] == "step" and event["step"] < first}.values())
+        steps = list(earlier)
         tell("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
             for event in training.steps(first, steps):
@@ -152,6 +168,17 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     _draw(store.path, _frame(steps), found)
     store.update_manifest(finished=now())
     return found
+
+
+def _earlier(store: RunStore) -> list[dict]:
+    """The step events behind the last checkpoint, each step's last."""
+    if not store.earlier:
+        return []
+    from lab.training import latest, steps_of
+
+    checkpoint = latest(store.path)
+    done = steps_of(checkpoint) if checkpoint else 0
+    return list({event["step"]: event for event in store.earlier if event["event"] == "step" and event["step"] < done}.values())
 
 
 def _frame(steps: Sequence[dict]):
@@ -197,12 +224,6 @@ def reporter(to: str, folder: Path) -> Iterator[Callable[[dict], None]]:
         yield report
     finally:
         close()
-
-
-def latest(folder: Path) -> Path | None:
-    """The last whole checkpoint of a training's folder."""
-    found = sorted((folder / "checkpoints").glob("step-*"))
-    return found[-1] if found else None
 
 
 if __name__ == "__main__":

@@ -10,19 +10,17 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agents import models
 from agents.learning.learner import Learner
 from agents.learning.learner import Tuning as LearnerTuning
 from agents.learning.methods import Method
 from agents.learning.online import Online
 from agents.learning.views import View
-from agents.memory import learning_bytes
 from agents.protocol import Engine
 from lab import corpus, rewards, rollouts, wiring
 from lab.rewards import Talk
@@ -64,28 +62,6 @@ def method(recipe: Recipe) -> Method:
     return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **told)
 
 
-def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> None:
-    """ValueError where a view at its longest, with all its side branches, cannot be learnt from in what memory is free."""
-    from transformers import AutoConfig
-
-    for seat in recipe.seats():
-        spec, engine = scenario.seats[seat], engines[wiring.engine_name(scenario.seats[seat])]
-        config = AutoConfig.from_pretrained(models.local_folder(spec.model), trust_remote_code=False).get_text_config()
-        dtype = models.choose_dtype(recipe.dtype, models.choose_device(recipe.device))
-        own, others = -(-scenario.turns // 2), recipe.num_generations - 1
-        asked = recipe.reward.asked * recipe.num_generations
-        said = (own * (others + 1) + asked) * spec.max_tokens
-        trunk = wiring.longest_view(scenario, seat, engines, cast)
-        tokens = trunk + own * others * spec.max_tokens + asked * (spec.max_tokens + wiring.SPARE)
-        wanted = learning_bytes(config, dtype, tokens, said, recipe.tuning.gradient_checkpointing)
-        free = engine.info().free_bytes
-        if wanted > free > 0:
-            raise ValueError(
-                f"a view of the {seat} may have {tokens} tokens, which take about {wanted / 2**30:.1f} GiB to learn from, and "
-                f"{free / 2**30:.1f} GiB is free on {engine.info().device}; expected about {int(scenario.turns * free / wanted)} turns, "
-                "a smaller num_generations or max_tokens, or tuning.gradient_checkpointing=true")
-
-
 @dataclass(frozen=True)
 class Played:
     """A step's dialogues: what is learnt from, and what the log tells of them."""
@@ -110,22 +86,18 @@ class Training:
     def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
         """A `step` event each; a checkpoint every `save_steps` and after the last; a `stopped` event where a tripwire ended the training.
         `earlier`: the step events before `first`."""
-        recipe, steps = self.recipe, list(earlier)
-        self.install()
+        recipe, steps, online = self.recipe, list(earlier), self.recipe.method in ONLINE
+        if online:
+            self.install()
         if reason := self._tripped(steps):
             yield {"event": "stopped", "step": first, "reason": reason}
             return
         with ThreadPoolExecutor(1) as pool:
-            source, told = self._source()
-            for detail in told:
-                yield {"event": "phase", "phase": "data", "detail": detail}
-            if told:
-                yield {"event": "phase", "phase": "training", "detail": recipe.method}
+            source = (yield from self._source()) if first < recipe.max_steps else None
             coming = None
             for step in range(first, recipe.max_steps):
                 batch = coming.result() if coming else source(step)
-                last = step + 1 == recipe.max_steps
-                saving = last or (step + 1) % recipe.save_steps == 0
+                saving = step + 1 == recipe.max_steps or (step + 1) % recipe.save_steps == 0
                 ahead = recipe.overlap and not saving
                 coming = pool.submit(source, step + 1) if ahead else None
                 event = self._learn(step, batch)
@@ -133,14 +105,17 @@ class Training:
                 reason = self._tripped(steps)
                 saving = saving or bool(reason)
                 _wait(coming)
-                self.install()
+                if online:
+                    self.install()
                 yield event
                 if saving:
-                    self.save(self.folder / "checkpoints" / f"step-{step + 1:06d}")
+                    self.save(self._checkpoint(step + 1))
                     yield {"event": "checkpoint", "step": step + 1}
                 if reason:
                     yield {"event": "stopped", "step": step + 1, "reason": reason}
-                    return
+                    break
+        if not online:  # nobody played in between
+            self.install()
 
     def install(self) -> None:
         """The engines speak as the students do now."""
@@ -169,32 +144,53 @@ class Training:
         try:
             learnt = self.students[seat].learn(batch.views, method(self.recipe))
         except ValueError as error:
-            raise ValueError(f"step {step + 1}: {error}; what was learnt until the last checkpoint is in {self.folder / 'checkpoints'}"
-                             ) from error
+            raise ValueError(f"step {step + 1}: {error}; {self._rescued(step, batch.views)}") from error
         done = learnt.step
         note = None if done else "all rewards that could be compared are equal: nothing was learnt"
         return {"event": "step", "step": step, "seat": seat, **batch.told, **learnt.numbers, "skipped": learnt.skipped, "note": note,
                 "loss": done.loss if done else None, "grad_norm": done.grad_norm if done else None,
                 "learning_rate": done.learning_rate if done else None,
-                "tokens": sum(len(line.ids) for view in batch.views for line in view.lines),
+                "tokens": sum(len(line.ids) for view in batch.views for line in view.lines), "tokens_learnt": learnt.tokens,
                 "seconds_play": batch.seconds, "seconds_learn": time.perf_counter() - began}
+
+    def _rescued(self, step: int, views: Sequence[View]) -> str:
+        """Where what was learnt before a step that failed is: in a checkpoint made now, if the student still reads the lines in numbers
+        (several workers are at an end), else in the last one that did, as far as is known."""
+        recipe, now = self.recipe, self._checkpoint(step)
+        reads = self.students[self._seat(step)].read([view for view in views if view.lines]) if step and recipe.workers == 1 else []
+        if not reads or not all(read.logps.isfinite().all() for read in reads):
+            return self._last(step - recipe.overlap if recipe.method in ONLINE else step - len(recipe.seats()))
+        if not now.is_dir():
+            self.save(now)
+        return self._last(step)
+
+    def _last(self, most: int) -> str:
+        """A clause that names the last checkpoint after at most so many steps."""
+        found = latest(self.folder, most)
+        return f"the last good checkpoint is {found}, after step {steps_of(found)}" if found else "there is no checkpoint from before"
+
+    def _checkpoint(self, steps: int) -> Path:
+        return self.folder / "checkpoints" / f"step-{steps:06d}"
 
     def _seat(self, step: int) -> str:
         return self.recipe.seats()[step % len(self.recipe.seats())]
 
-    def _source(self):
-        """Step -> what is learnt from in it; and what people are told of stored data, a sentence a seat."""
-        recipe, learn_from, told = self.recipe, split(self.recipe)[0], []
+    def _source(self) -> Generator[dict, None, Callable[[int], Played]]:
+        """Step -> what is learnt from in it. Yields what there is to tell of dialogues that are there before the first step."""
+        recipe, learn_from = self.recipe, split(self.recipe)[0]
         if recipe.method in ONLINE:
             adapters = {seat: rollouts.trained(seat) for seat in self.students}
-            return (lambda step: self._played(step, self._seat(step), learn_from, adapters)), told
+            return lambda step: self._played(step, self._seat(step), learn_from, adapters)
         if recipe.data:
-            found = {seat: corpus.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge,
-                                           self.aids["embed"]) for seat in self.students}
-            stored, told = {seat: one.views for seat, one in found.items()}, [one.told for one in found.values()]
+            stored = {}
+            for seat in self.students:
+                found = corpus.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"])
+                stored[seat] = found.views
+                yield {"event": "phase", "phase": "data", "detail": found.told}
         else:
-            stored = self._kept(learn_from)
-        return (lambda step: Played(_portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0)), told
+            stored = yield from self._kept(learn_from)
+        yield {"event": "phase", "phase": "training", "detail": recipe.method}
+        return lambda step: Played(_portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0)
 
     def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Played:
         began = time.perf_counter()
@@ -204,26 +200,34 @@ class Training:
         if not any(talk.spoken for talk in talks):
             raise ValueError(f"step {step + 1}: the {seat} said nothing of its own; expected a scenario whose nodes let it speak")
         if not all(math.isfinite(value) for talk in talks for one in talk.spoken for sample in one.samples for value in sample.logprobs):
+            spoiled = len(self.recipe.seats()) + self.recipe.overlap  # steps since which the seat may have been so
             raise ValueError(f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller learning_rate; "
-                             f"what was learnt until the last checkpoint is in {self.folder / 'checkpoints'}")
+                             f"{self._last(step - spoiled)}")
         views, told = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
         wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
         return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
 
-    def _kept(self, drawn: Sequence[str]) -> dict[str, list[View]]:
-        """By seat, what the untouched model said: played once, and read from the folder where a training is taken up again."""
-        path, models = self.folder / corpus.COLLECTED, {seat: self.scenario.seats[seat].model for seat in self.students}
+    def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
+        """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder where a training is
+        taken up again."""
+        path = self.folder / corpus.COLLECTED
         if path.is_file():
-            found = {seat: corpus.read_views(path, seat, model) for seat, model in models.items()}
+            found = {seat: corpus.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
         else:
-            found = {seat: self._collected(seat, drawn) for seat in models}
-            corpus.write_views(path, models, found)
-        return {seat: corpus.teaching(views, self.recipe.method, seat, self.recipe.reward.judge) for seat, views in found.items()}
+            found = {}
+            for seat in self.students:
+                found[seat] = yield from self._collected(seat, drawn)
+            corpus.write_views(path, self.recipe, self.scenario, found)
+        return {seat: corpus.teaching(views, self.recipe.method, seat, self.recipe.reward) for seat, views in found.items()}
 
-    def _collected(self, seat: str, drawn: Sequence[str]) -> list[View]:
+    def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
         """What the untouched model says in as many dialogues as training has steps for, each read once."""
-        steps = -(-self.recipe.max_steps // len(self.students))
-        return [view for step in range(steps) for view in self._played(step, seat, drawn, {}).views]
+        views, batches = [], -(-self.recipe.max_steps // len(self.students))
+        for batch in range(batches):
+            played = self._played(batch, seat, drawn, {})
+            views += played.views
+            yield {"event": "collected", "batch": batch, "batches": batches, "seat": seat, **played.told, "seconds_play": played.seconds}
+        return views
 
     def _tripped(self, steps: Sequence[dict]) -> str | None:
         """Why to stop: a wire whose mean over the last PATIENCE steps of a seat is out of bounds. The first step is the reference."""
@@ -239,6 +243,16 @@ class Training:
                 name, value, bound = found[0]
                 return f"{name} of the {seat} is {value:.2f} over the last {PATIENCE} steps; expected {bound}"
         return None
+
+
+def latest(folder: Path, most: float = math.inf) -> Path | None:
+    """The last whole checkpoint of a training's folder, of those after at most so many steps."""
+    return max((path for path in (folder / "checkpoints").glob("step-*") if steps_of(path) <= most), key=steps_of, default=None)
+
+
+def steps_of(checkpoint: Path) -> int:
+    """How many steps had been done."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _wait(coming: Future | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 import polars as pl
@@ -33,12 +33,13 @@ class Watch(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def choose(display: str, console: Console, recipe: Recipe, path: str) -> Watch:
-    """The full screen where the console is a terminal that can draw it, else a line a step, or nothing."""
+def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
+    """The full screen where the console is a terminal that can draw it, else a line a step, or nothing. `earlier`: step events of a
+    training that goes on, which only the screen shows again."""
     able = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
     if display == "none":
         return Lines(None, recipe)
-    return Screen(console, recipe, path) if able and display != "plain" else Lines(console, recipe)
+    return Screen(console, recipe, path, earlier) if able and display != "plain" else Lines(console, recipe)
 
 
 class Lines:
@@ -49,9 +50,10 @@ class Lines:
         if self._console is None:
             return
         if event["event"] == "step":
-            told = "  ".join(f"{name} {_number(event[key])}" for key, name in SHOWN.items() if _known(event.get(key)))
-            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {told}  {event['seconds_play'] + event['seconds_learn']:.0f} s"
-                        + (f"  {event['note']}" if event.get("note") else ""))
+            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {_told(event)}  "
+                        f"{event['seconds_play'] + event['seconds_learn']:.0f} s" + (f"  {event['note']}" if event.get("note") else ""))
+        elif event["event"] == "collected":
+            self._print(f"{_collected(event)}  {event['seconds_play']:.0f} s")
         elif event["event"] in ("phase", "recovered", "stopped", "ended"):
             self._print(" ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key)))
 
@@ -68,8 +70,8 @@ class Lines:
 class Screen:
     """The whole terminal, drawn again at every event and every second."""
 
-    def __init__(self, console: Console, recipe: Recipe, path: str) -> None:
-        self._recipe, self._path, self._steps, self._phase, self._began = recipe, path, [], "loading", time.time()
+    def __init__(self, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> None:
+        self._recipe, self._path, self._steps, self._phase, self._began = recipe, path, list(earlier), "loading", time.time()
         self._stopped = ""
         self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
                           redirect_stderr=False)
@@ -79,6 +81,8 @@ class Screen:
             self._steps.append(event)
         elif event["event"] == "phase":
             self._phase = f"{event['phase']} {event.get('detail', '')}"
+        elif event["event"] == "collected":
+            self._phase = _collected(event)
         elif event["event"] == "stopped":
             self._stopped = f"stopped after step {event['step']}: {event['reason']}"
 
@@ -95,11 +99,11 @@ class Screen:
 
 def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = "") -> RenderableType:
     """The screen: pure, of what is known."""
-    left = ""
+    left, done = "", steps[-1]["step"] + 1 if steps else 0
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
-        left = f"  {duration(each * (recipe.max_steps - steps[-1]['step'] - 1))} left in training"
-    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on {_taught(recipe)}  step {len(steps)}/{recipe.max_steps}  ",
+        left = f"  {duration(each * (recipe.max_steps - done))} left in training"
+    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on {_taught(recipe)}  step {done}/{recipe.max_steps}  ",
                          clean(phase), f"  {duration(seconds)}{left}\n", (clean(path), "dim"),
                          (f"\n{clean(stopped)}" if stopped else "", "bold red"))
     table = Table(box=None, padding=(0, 2))
@@ -115,6 +119,14 @@ def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: fl
     if steps and steps[-1].get("note"):
         talks.insert(0, Text(steps[-1]["note"], style="bold yellow"))
     return Group(Panel(head), Panel(table, title="rewards and the learner"), *talks)
+
+
+def _told(event: Mapping) -> str:
+    return "  ".join(f"{name} {_number(event[key])}" for key, name in SHOWN.items() if _known(event.get(key)))
+
+
+def _collected(event: Mapping) -> str:
+    return f"played by the untouched {event['seat']} {event['batch'] + 1}/{event['batches']}  {_told(event)}"
 
 
 def _taught(recipe: Recipe) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -132,8 +133,11 @@ class Recipe(_Strict):
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides how the training goes: the recipe, and the scenario as it plays it."""
-        content = self.model_dump(mode="json") | {"scenario": played(self).digest()}
+        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenario as it plays it, and everyone who may be
+        drawn for it as their files tell."""
+        scenario = played(self)
+        people = [asdict(persona) for persona in load_personas(scenario.personas)]
+        content = self.model_dump(mode="json") | {"scenario": scenario.digest(), "people": people}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lab.wiring import engine_name
 from metrics.judges.ledger import Ledger
 from scenarios.personas import load_personas
 from scenarios.reading import ScenarioError
-from scenarios.recipe import Recipe, played, split
+from scenarios.recipe import Recipe, Reward, played, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,10 +43,40 @@ def recipe(tmp_path, name):
 
 # -- a training's own file -------------------------------------------------------------------------------------------------
 
-def test_views_written_and_read_are_the_same_to_the_last_bit(tmp_path):
-    write_views(tmp_path / COLLECTED, {"user": "embedded", "assistant": "embedded:an/adapter"}, {"user": KEPT, "assistant": KEPT[:1]})
-    assert read_views(tmp_path / COLLECTED, "user", "embedded:other/adapter") == KEPT
-    assert read_views(tmp_path / COLLECTED, "assistant", "embedded") == KEPT[:1]
+def kept(at: Path, told: Recipe, **views: list[View]) -> Path:
+    """The file as a training by that recipe leaves it in a folder."""
+    at.mkdir(exist_ok=True)
+    write_views(at / COLLECTED, told, played(told), views)
+    return at / COLLECTED
+
+
+def test_views_written_and_read_are_the_same_to_the_last_bit(tmp_path, recipe):
+    told = recipe()
+    path = kept(tmp_path, told, user=KEPT, assistant=KEPT[:1])
+    assert read_views(path, told, played(told), "user") == KEPT
+    assert read_views(path, told, played(told), "assistant") == KEPT[:1]
+
+
+def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(tmp_path, recipe, name):
+    told = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.wording=2")
+    head = json.loads(kept(tmp_path, told, user=KEPT).read_bytes().splitlines()[0])
+    assert head == {"scenario": "small", "models": {"user": name, "assistant": "a script"}, "views": {"user": 3}, "wording": 2,
+                    "reward": {"prompt_to_line": 1.0, "line_to_line": 0.0, "questions": 0.0, "relevance": 0.0, "penalty": 1.0,
+                               "judge": "ledger", "asked": 2}}
+
+
+@pytest.mark.parametrize(("own", "found", "here"), [
+    ("reward.judge=likelihood", "reward.judge=ledger", "reward.judge=likelihood"),
+    ("held_out.wording=2", "held_out.wording=1", "held_out.wording=2"),
+    ("reward={prompt_to_line: 0.5, line_to_line: 2, questions: 0}", "reward.prompt_to_line=1.0 reward.line_to_line=0.0",
+     "reward.prompt_to_line=0.5 reward.line_to_line=2.0"),
+])
+def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_would_fit(tmp_path, recipe, engine, own, found, here):
+    path = kept(tmp_path, recipe(), user=KEPT)
+    assert refused(recipe("method=dpo", own, over(tmp_path)), engine) == (
+        f"{path}, line 1: its lines were asked and rewarded with {found}, not with {here} as here; expected {found} in this training "
+        "too, or other data")
+    assert learnt(recipe("method=dpo", over(tmp_path), own, *found.split()), engine)  # which fits
 
 
 def spoilt(view: View) -> bytes:
@@ -56,26 +87,28 @@ def spoilt(view: View) -> bytes:
 @pytest.mark.parametrize(("damage", "told"), [
     (lambda lines: [*lines[:2], lines[2][:-9], lines[3]], "line 3: Invalid JSON"),
     (lambda lines: lines[:-1], "line 3: the file ends after 2 views; expected the 3"),
-    (lambda lines: lines[1:], "line 1: models: Field required"),
+    (lambda lines: lines[1:], "line 1: scenario: Field required"),
+    (lambda lines: [lines[0].replace(b'"reward"', b'"rewards"'), *lines[1:]], "line 1: reward: Field required"),
     (lambda lines: [], "line 1: Invalid JSON"),
     (lambda lines: [*lines[:3], lines[3].replace(b'"turn": 0', b'"turn": "0"')], "line 4: view.lines.0.turn: Input should be"),
     (lambda lines: [*lines[:3], spoilt(KEPT[2])], "line 4: the line of turn 0 is not what stands in its view"),
     (lambda lines: [lines[0].replace(b"embedded", b"other/model"), *lines[1:]], "was played by other/model; expected embedded"),
-    (lambda lines: [line.replace(b'"user"', b'"assistant"') for line in lines], "dialogues of the assistant; expected some of the user"),
+    (lambda lines: [line.replace(b'"views": {"user"', b'"views": {"assistant"').replace(b'"seat": "user"', b'"seat": "assistant"')
+                    for line in lines], "dialogues of the assistant; expected some of the user"),
 ])
-def test_damage_to_a_file_of_views_is_one_sentence_with_file_and_line(tmp_path, damage, told):
-    path = tmp_path / COLLECTED
-    write_views(path, {"user": "embedded"}, {"user": KEPT})
+def test_damage_to_a_file_of_views_is_one_sentence_with_file_and_line(tmp_path, recipe, damage, told):
+    own = recipe("overrides={seats.user.model: embedded}")
+    path = kept(tmp_path, own, user=KEPT)
     path.write_bytes(b"\n".join(damage(path.read_bytes().splitlines())))
     with pytest.raises(ValueError) as caught:
-        read_views(path, "user", "embedded")
+        read_views(path, own, played(own), "user")
     assert str(caught.value).startswith(f"{path}, line") and told in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_trainings_views_come_with_their_rewards_and_their_siblings(tmp_path, recipe, name, engine):
     learn, out = split(recipe())
     views = [replace(view, persona=who) for view, who in zip(KEPT, (learn[0], out[0], learn[1]), strict=True)]
-    write_views(tmp_path / COLLECTED, {"user": name}, {"user": views})
+    kept(tmp_path, recipe(), user=views)
     found = learnt(recipe("method=dpo", over(tmp_path)), engine)
     assert sorted(view.conversation for view in found) == [0, 1]
     assert {view.lines for view in found} == {KEPT[0].lines, KEPT[2].lines}  # the second's persona is held out
@@ -147,10 +180,21 @@ def test_lines_that_nobody_could_score_are_refused(tmp_path, recipe, engine):
         recipe(over(written(tmp_path / "talks.jsonl", one))), engine)
 
 
+def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_questions_are_weighed(tmp_path, recipe, engine):
+    data = over(written(tmp_path / "talks.jsonl", talk(0, labels=(None, None))))
+    default = recipe(data, "reward={}", "evaluation.judge=reader")
+    assert default.reward == Reward()
+    told = refused(default, engine)
+    assert told.endswith("expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: reward.judge=likelihood")
+    assert refused(recipe(data), engine).endswith("(judge: ledger); expected labelled lines, or another reward.judge")
+    cure = recipe(data, "reward={}", "evaluation.judge=reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", told))
+    assert learnt(cure, engine, Parity())
+
+
 def test_data_of_held_out_personas_only_is_refused(tmp_path, recipe, engine, name):
     people = [persona.id for persona in load_personas(TOWNSFOLK)][:3]
     views = [replace(view, persona=who) for view, who in zip(KEPT, people, strict=True)]
-    write_views(tmp_path / COLLECTED, {"user": name}, {"user": views})
+    kept(tmp_path, recipe(), user=views)
     told = refused(recipe(f"held_out.personas={json.dumps(people)}", over(tmp_path)), engine)
     assert told.startswith("data holds nothing but conversations of personas that are held out") and all(who in told for who in people)
 
@@ -169,8 +213,8 @@ def test_files_and_folders_that_hold_no_dialogues_are_refused(tmp_path, recipe, 
 
 def test_places_of_equal_rewards_teach_dpo_nothing(recipe):
     with pytest.raises(ValueError, match="the same as others at their places"):
-        teaching([learners.view(4, rewards=(1, 1, -1, -1))], "dpo", "user", "ledger")
-    assert len(teaching([learners.view(4, rewards=(1, -1, 0, 0)), learners.view(4, rewards=(1, None, 0, 0))], "dpo", "user", "ledger")) == 1
+        teaching([learners.view(4, rewards=(1, 1, -1, -1))], "dpo", "user", Reward())
+    assert len(teaching([learners.view(4, rewards=(1, -1, 0, 0)), learners.view(4, rewards=(1, None, 0, 0))], "dpo", "user", Reward())) == 1
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo"])
@@ -200,15 +244,17 @@ def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, en
     assert (data["phase"], back["phase"]) == ("data", "training")
     assert data["detail"].startswith("3 of 3 conversations teach the user; lines: 6, of them 3 good, 3 bad, 0 worth 0, 0 unscored; ")
     assert len(steps) == 2 and all(step["loss"] is not None and step["grad_norm"] > 0 for step in steps)
-    assert [step["tokens"] for step in steps] == [2 * (10 + 26)] * 2 and not (tmp_path / "out" / COLLECTED).exists()
+    assert [(step["tokens"], step["tokens_learnt"]) for step in steps] == [(2 * (10 + 26),) * 2] * 2
+    assert not (tmp_path / "out" / COLLECTED).exists()
 
 
 def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(tmp_path, recipe, engine):
     told = recipe("max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4")
     whole = trained(told, engine, tmp_path / "out", Parity())
+    assert [event["event"] for event in whole] == ["collected"] * 2 + ["phase"] + ["step", "checkpoint"] * 2
     kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), engine.usage().generated, Parity()
-    assert trained(told, engine, tmp_path / "out", judge, first=1) == whole[2:]
+    assert trained(told, engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
     assert engine.usage().generated == before and not judge.asked and (tmp_path / "out" / COLLECTED).read_bytes() == kept
-    other = recipe("max_steps=1", "conversations=2", "method=dpo", over(tmp_path / "out"))
+    other = recipe("max_steps=1", "conversations=2", "method=dpo", "reward.penalty=0", over(tmp_path / "out"))
     assert [event["event"] for event in trained(other, engine, tmp_path / "next", judge)] == ["phase", "phase", "step", "checkpoint"]
     assert engine.usage().generated == before and not judge.asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     run, told, seconds = quick
     steps = pl.read_parquet(run / "training.parquet")
     assert steps["step"].to_list() == [0, 1, 2] and steps["grad_norm"].is_not_null().any()
-    assert {"reward", "reward_questions", "kl", "ratio", "entropy", "length", "wire_parroting"} <= set(steps.columns)
+    assert {"reward", "reward_questions", "kl", "ratio", "entropy", "length", "tokens", "tokens_learnt", "wire_parroting"} <= set(steps.columns)
     assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(0, abs=1e-6)  # nothing had been learnt yet
     assert "step 3/3" in told and "removed" in told
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png"}
@@ -140,6 +141,22 @@ def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_kill
     assert pl.read_parquet(run / "training.parquet")["step"].to_list() == [0, 1, 2, 3]
     rewards = [pl.read_parquet(folder / "training.parquet")["reward"].to_list() for folder in (run, unbroken)]
     assert rewards[0] == rewards[1] and len(set(rewards[0])) > 1
+
+
+def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_path, here, monkeypatch):
+    from lab import watching
+
+    run, shown = tmp_path / "run", []
+    shutil.copytree(unbroken, run)
+    for name in ("step-000003", "step-000004"):
+        shutil.rmtree(run / "checkpoints" / name)
+    monkeypatch.setattr(watching, "choose", lambda *told: shown.append(told) or watching.Lines(None, told[2]))
+    code, told_us = here("--resume", run, "--address", "none")
+    assert code == 0, told_us
+    [(*_, earlier)] = shown
+    assert [step["step"] for step in earlier] == [0, 1]  # what came after the checkpoint is done again
+    assert [step["step"] for step in events(run, "step")] == [0, 1, 2, 3, 2, 3]
+    assert pl.read_parquet(run / "training.parquet")["reward"].to_list() == [step["reward"] for step in events(unbroken, "step")]
 
 
 def test_both_seats_learn_in_turn(small, tmp_path, here):

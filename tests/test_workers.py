@@ -50,7 +50,8 @@ def batches(method: Method) -> list[list[View]]:
 
 
 def numbers(learnt: Learnt) -> torch.Tensor:
-    return torch.tensor([learnt.step.loss, learnt.step.grad_norm, learnt.step.learning_rate, learnt.skipped, *learnt.numbers.values()])
+    return torch.tensor([learnt.step.loss, learnt.step.grad_norm, learnt.step.learning_rate, learnt.skipped, learnt.tokens,
+                         *learnt.numbers.values()])
 
 
 # -- by themselves ---------------------------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def test_two_workers_learn_and_tell_what_one_does_by_every_method(name, tmp_path
     for key, wanted in alone.items():
         assert torch.equal(first[key], second[key]), key
         assert torch.allclose(first[key], wanted, atol=1e-5, rtol=1e-5), key
-    assert [len(alone[f"{place}.0"]) for place in range(len(METHODS))] == [9, 9, 9, 4, 4, 4]  # online: kl, entropy and three of the ratio
+    assert [len(alone[f"{place}.0"]) for place in range(len(METHODS))] == [10, 10, 10, 5, 5, 5]  # online: kl, entropy, three of ratio
     fresh = learners.weights(learners.learner(name))
     assert min(float((alone[f"{place}.weights"][:len(fresh)] - fresh).abs().max()) for place in range(len(METHODS))) > 1e-3
 

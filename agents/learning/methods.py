@@ -33,6 +33,7 @@ class Learnt:
     step: Step | None  # of the last update; None where there was nothing to learn from
     numbers: Mapping[str, float]  # means over tokens: kl, entropy, ratio; and how far the ratio went
     skipped: int = 0  # groups whose rewards were all equal
+    tokens: int = 0  # of the lines that carried loss, once however many updates they carried it in
 
 
 def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
@@ -49,11 +50,12 @@ def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
         views, advantages, skipped = online.by_place(views, how)
     elif method.name == "grpo":
         views, advantages, skipped = online.by_dialogue(views, lambda view: view.conversation // method.num_generations, how)
-    done = None
+    done, parts = None, []
     for _ in range(method.num_iterations):
         parts = _parts(learner, views, advantages, method, seen, more)
         done = learner.update(parts) if summed(len(parts), learner.device) else done  # with no part of its own too
-    return Learnt(done, _numbers(seen), skipped)
+    tokens = summed(sum(len(line.ids) for view, _ in parts for line in view.lines), learner.device)
+    return Learnt(done, _numbers(seen), skipped, int(tokens))
 
 
 def _parts(learner: Learner, views: Sequence[View], advantages: online.Advantages, method: Method, seen: dict, more: Mapping

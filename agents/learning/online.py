@@ -80,13 +80,16 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
 
 
 def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, Advantages, Advantages]:
-    """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1.
+    """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1. None where all
+    rewards are equal.
 
     Lines on the trunk are the turns of one episode, to which one without a reward adds nothing; what was said off the record is an episode
     of its own.
     """
     views = [with_lines(view, lambda line: line.on_trunk or bool(line.given) and line.reward is not None) for view in batch]
     views = [view for view in views if view.lines]
+    if len({line.reward for view in views for line in view.lines}) < 2:
+        return [], [], [], []
     values = across(views, lambda some: [read.values.tolist() for read in learner.read(some)])
     advantages = [_by_turn(view, old, how) for view, old in zip(views, values, strict=True)]
     returns = [[a + v for a, v in zip(some, old, strict=True)] for some, old in zip(advantages, values, strict=True)]
