@@ -18,3 +18,27 @@ def embedded(one_thread):
     from agents.models import EMBEDDED, load
 
     return LocalEngine(load(EMBEDDED, "float32", "cpu"))
+
+
+@pytest.fixture(scope="session")
+def tiny_name(tmp_path_factory):
+    """The folder of a small model whose tokens are characters and whose views may be long."""
+    from corpora import folder
+
+    return folder(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_name, one_thread):
+    from agents.engine import LocalEngine
+    from agents.models import load
+
+    return LocalEngine(load(tiny_name, "float32", "cpu"))
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_name):
+    """A function: overrides -> a recipe that trains that model."""
+    from corpora import recipes
+
+    return recipes(tmp_path, tiny_name)

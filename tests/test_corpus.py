@@ -9,11 +9,9 @@ from pathlib import Path
 
 import learners
 import pytest
-from corpora import KEPT, LEO, TOWNSFOLK, Parity, folder, learnt, over, recipes, refused, run, talk, written
+from corpora import KEPT, LEO, TOWNSFOLK, Parity, learnt, over, refused, run, talk, written
 
-from agents.engine import LocalEngine
 from agents.learning.views import View
-from agents.models import load
 from lab import corpus
 from lab.corpus import COLLECTED, held_out, read_views, stock, teaching, write_views
 from lab.training import Training, learner
@@ -24,21 +22,6 @@ from scenarios.reading import ScenarioError
 from scenarios.recipe import Recipe, Reward, played, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def name(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("tiny") / "llama")
-
-
-@pytest.fixture(scope="module")
-def engine(name, one_thread):
-    return LocalEngine(load(name, "float32", "cpu"))
-
-
-@pytest.fixture
-def recipe(tmp_path, name):
-    return recipes(tmp_path, name)
 
 
 # -- a training's own file -------------------------------------------------------------------------------------------------
@@ -57,10 +40,10 @@ def test_views_written_and_read_are_the_same_to_the_last_bit(tmp_path, recipe):
     assert read_views(path, told, played(told), "assistant") == KEPT[:1]
 
 
-def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(tmp_path, recipe, name):
+def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(tmp_path, recipe, tiny_name):
     told = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.wording=2")
     head = json.loads(kept(tmp_path, told, user=KEPT).read_bytes().splitlines()[0])
-    assert head == {"scenario": "small", "models": {"user": name, "assistant": "a script"}, "views": {"user": 3}, "wording": 2,
+    assert head == {"scenario": "small", "models": {"user": tiny_name, "assistant": "a script"}, "views": {"user": 3}, "wording": 2,
                     "reward": {"prompt_to_line": 1.0, "line_to_line": 0.0, "questions": 0.0, "relevance": 0.0, "penalty": 1.0,
                                "judge": "ledger", "asked": 2}}
 
@@ -71,12 +54,12 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
     ("reward={prompt_to_line: 0.5, line_to_line: 2, questions: 0}", "reward.prompt_to_line=1.0 reward.line_to_line=0.0",
      "reward.prompt_to_line=0.5 reward.line_to_line=2.0"),
 ])
-def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_would_fit(tmp_path, recipe, engine, own, found, here):
+def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_would_fit(tmp_path, recipe, tiny_engine, own, found, here):
     path = kept(tmp_path, recipe(), user=KEPT)
-    assert refused(recipe("method=dpo", own, over(tmp_path)), engine) == (
+    assert refused(recipe("method=dpo", own, over(tmp_path)), tiny_engine) == (
         f"{path}, line 1: its lines were asked and rewarded with {found}, not with {here} as here; expected {found} in this training "
         "too, or other data")
-    assert learnt(recipe("method=dpo", over(tmp_path), own, *found.split()), engine)  # which fits
+    assert learnt(recipe("method=dpo", over(tmp_path), own, *found.split()), tiny_engine)  # which fits
 
 
 def spoilt(view: View) -> bytes:
@@ -105,20 +88,20 @@ def test_damage_to_a_file_of_views_is_one_sentence_with_file_and_line(tmp_path, 
     assert str(caught.value).startswith(f"{path}, line") and told in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_trainings_views_come_with_their_rewards_and_their_siblings(tmp_path, recipe, name, engine):
+def test_a_trainings_views_come_with_their_rewards_and_their_siblings(tmp_path, recipe, tiny_engine):
     learn, out = split(recipe())
     views = [replace(view, persona=who) for view, who in zip(KEPT, (learn[0], out[0], learn[1]), strict=True)]
     kept(tmp_path, recipe(), user=views)
-    found = learnt(recipe("method=dpo", over(tmp_path)), engine)
+    found = learnt(recipe("method=dpo", over(tmp_path)), tiny_engine)
     assert sorted(view.conversation for view in found) == [0, 1]
     assert {view.lines for view in found} == {KEPT[0].lines, KEPT[2].lines}  # the second's persona is held out
 
 
 # -- who is never seen -----------------------------------------------------------------------------------------------------
 
-def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, engine, name):
+def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, tiny_engine, tiny_name):
     """Eight seeds: a run's people by the recipe's split, strangers by a share of their own; conversations whole, on one side each."""
-    path, _, cast = run(tmp_path, name, engine, Parity())
+    path, _, cast = run(tmp_path, tiny_name, tiny_engine, Parity())
     cards = [f"You are Caller {number}." for number in range(6)]
     talks = written(tmp_path / "talks.jsonl", *(talk(number, cards[number % 6]) for number in range(18)))
     seen = set()
@@ -145,16 +128,16 @@ def test_the_host_is_nobody_to_hold_out_and_one_stranger_alone_is_learnt_from(re
     assert len(held_out(most, played(most), {"a", "b", "c"}) & {"a", "b", "c"}) == 2
 
 
-def test_someone_of_the_scenario_is_recognised_by_their_card_in_a_chat(tmp_path, recipe, engine):
+def test_someone_of_the_scenario_is_recognised_by_their_card_in_a_chat(tmp_path, recipe, tiny_engine):
     people = {persona.id: persona for persona in load_personas(TOWNSFOLK)}
     cards = [f"{people[who].card} Be brief." for who in ("leon", "grace")]
     talks = written(tmp_path / "talks.jsonl", *(talk(number, card) for number, card in enumerate(cards)))
-    [view] = learnt(recipe("held_out.personas=[grace]", over(talks)), engine)
+    [view] = learnt(recipe("held_out.personas=[grace]", over(talks)), tiny_engine)
     assert view.persona == "leon" and f"{people['leon'].card} Be brief.\n" in learners.text(view.ids)
 
 
-def test_a_dialogue_with_a_held_out_partner_is_left_out_too(tmp_path, recipe, engine, name):
-    path, _, cast = run(tmp_path, name, engine, Parity())
+def test_a_dialogue_with_a_held_out_partner_is_left_out_too(tmp_path, recipe, tiny_engine, tiny_name):
+    path, _, cast = run(tmp_path, tiny_name, tiny_engine, Parity())
     people = list(dict.fromkeys(seats["user"].id for seats in cast))
     told = recipe("seat=assistant", f"held_out.personas=[{people[0]}]", over(path))
     kept = [one for source in stock(told, played(told)).sources for one in source.transcripts]
@@ -168,47 +151,47 @@ def test_a_dialogue_with_a_held_out_partner_is_left_out_too(tmp_path, recipe, en
     ("gold", (False, False), "gold learns from bad lines too"), ("varmi", (False, False), "reward below 0"),
     ("unlikelihood", (False, False), "or method=sft"), ("dpo", (False, True), "dpo compares lines said at the same place"),
 ])
-def test_a_method_without_the_lines_that_it_needs_is_refused(tmp_path, recipe, engine, method, labels, told):
-    assert told in refused(recipe(f"method={method}", over(written(tmp_path / "talks.jsonl", talk(0, labels=labels)))), engine)
+def test_a_method_without_the_lines_that_it_needs_is_refused(tmp_path, recipe, tiny_engine, method, labels, told):
+    assert told in refused(recipe(f"method={method}", over(written(tmp_path / "talks.jsonl", talk(0, labels=labels)))), tiny_engine)
 
 
-def test_lines_that_nobody_could_score_are_refused(tmp_path, recipe, engine):
+def test_lines_that_nobody_could_score_are_refused(tmp_path, recipe, tiny_engine):
     one = talk(0, labels=(None, None))
     one["lines"][1]["text"] = one["lines"][3]["text"] = "Well, well."
     one["personas"]["P2"] = ""
     assert "none of the 2 lines of the user has a label, or a reward by what the recipe weighs (judge: ledger)" in refused(
-        recipe(over(written(tmp_path / "talks.jsonl", one))), engine)
+        recipe(over(written(tmp_path / "talks.jsonl", one))), tiny_engine)
 
 
-def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_questions_are_weighed(tmp_path, recipe, engine):
+def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_questions_are_weighed(tmp_path, recipe, tiny_engine):
     data = over(written(tmp_path / "talks.jsonl", talk(0, labels=(None, None))))
     default = recipe(data, "reward={}", "evaluation.judge=reader")
     assert default.reward == Reward()
-    told = refused(default, engine)
+    told = refused(default, tiny_engine)
     assert told.endswith("expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: reward.judge=likelihood")
-    assert refused(recipe(data), engine).endswith("(judge: ledger); expected labelled lines, or another reward.judge")
+    assert refused(recipe(data), tiny_engine).endswith("(judge: ledger); expected labelled lines, or another reward.judge")
     cure = recipe(data, "reward={}", "evaluation.judge=reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", told))
-    assert learnt(cure, engine, Parity())
+    assert learnt(cure, tiny_engine, Parity())
 
 
-def test_data_of_held_out_personas_only_is_refused(tmp_path, recipe, engine, name):
+def test_data_of_held_out_personas_only_is_refused(tmp_path, recipe, tiny_engine):
     people = [persona.id for persona in load_personas(TOWNSFOLK)][:3]
     views = [replace(view, persona=who) for view, who in zip(KEPT, people, strict=True)]
     kept(tmp_path, recipe(), user=views)
-    told = refused(recipe(f"held_out.personas={json.dumps(people)}", over(tmp_path)), engine)
+    told = refused(recipe(f"held_out.personas={json.dumps(people)}", over(tmp_path)), tiny_engine)
     assert told.startswith("data holds nothing but conversations of personas that are held out") and all(who in told for who in people)
 
 
-def test_data_without_a_line_of_the_trained_seat_is_refused(tmp_path, recipe, engine):
+def test_data_without_a_line_of_the_trained_seat_is_refused(tmp_path, recipe, tiny_engine):
     chat = {"messages": [{"role": "user", "content": "Hello."}]}
-    assert "no line of the assistant" in refused(recipe("seat=assistant", over(written(tmp_path / "chat.jsonl", chat))), engine)
+    assert "no line of the assistant" in refused(recipe("seat=assistant", over(written(tmp_path / "chat.jsonl", chat))), tiny_engine)
 
 
-def test_files_and_folders_that_hold_no_dialogues_are_refused(tmp_path, recipe, engine):
-    assert f"{tmp_path / 'none.jsonl'} cannot be read" in refused(recipe(over(tmp_path / "none.jsonl")), engine)
-    assert "line 1: is no conversation" in refused(recipe(over(written(tmp_path / "odd.jsonl", {"a": 1}))), engine)
+def test_files_and_folders_that_hold_no_dialogues_are_refused(tmp_path, recipe, tiny_engine):
+    assert f"{tmp_path / 'none.jsonl'} cannot be read" in refused(recipe(over(tmp_path / "none.jsonl")), tiny_engine)
+    assert "line 1: is no conversation" in refused(recipe(over(written(tmp_path / "odd.jsonl", {"a": 1}))), tiny_engine)
     (tmp_path / "trained" / "checkpoints").mkdir(parents=True)
-    assert "is a training that kept no dialogues" in refused(recipe(over(tmp_path / "trained")), engine)
+    assert "is a training that kept no dialogues" in refused(recipe(over(tmp_path / "trained")), tiny_engine)
 
 
 def test_places_of_equal_rewards_teach_dpo_nothing(recipe):
@@ -237,9 +220,9 @@ def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dic
     return [{key: value for key, value in event.items() if not key.startswith("seconds")} for event in training.steps(first)]
 
 
-def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, engine):
+def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, tiny_engine):
     told = recipe("max_steps=2", "conversations=2", over(written(tmp_path / "talks.jsonl", *(talk(number, LEO) for number in range(3)))))
-    events = trained(told, engine, tmp_path / "out", Ledger())
+    events = trained(told, tiny_engine, tmp_path / "out", Ledger())
     [data, back, *steps] = [event for event in events if event["event"] != "checkpoint"]
     assert (data["phase"], back["phase"]) == ("data", "training")
     assert data["detail"].startswith("3 of 3 conversations teach the user; lines: 6, of them 3 good, 3 bad, 0 worth 0, 0 unscored; ")
@@ -248,13 +231,13 @@ def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, en
     assert not (tmp_path / "out" / COLLECTED).exists()
 
 
-def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(tmp_path, recipe, engine):
+def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(tmp_path, recipe, tiny_engine):
     told = recipe("max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4")
-    whole = trained(told, engine, tmp_path / "out", Parity())
+    whole = trained(told, tiny_engine, tmp_path / "out", Parity())
     assert [event["event"] for event in whole] == ["collected"] * 2 + ["phase"] + ["step", "checkpoint"] * 2
-    kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), engine.usage().generated, Parity()
-    assert trained(told, engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
-    assert engine.usage().generated == before and not judge.asked and (tmp_path / "out" / COLLECTED).read_bytes() == kept
+    kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), tiny_engine.usage().generated, Parity()
+    assert trained(told, tiny_engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
+    assert tiny_engine.usage().generated == before and not judge.asked and (tmp_path / "out" / COLLECTED).read_bytes() == kept
     other = recipe("max_steps=1", "conversations=2", "method=dpo", "reward.penalty=0", over(tmp_path / "out"))
-    assert [event["event"] for event in trained(other, engine, tmp_path / "next", judge)] == ["phase", "phase", "step", "checkpoint"]
-    assert engine.usage().generated == before and not judge.asked
+    assert [event["event"] for event in trained(other, tiny_engine, tmp_path / "next", judge)] == ["phase", "phase", "step", "checkpoint"]
+    assert tiny_engine.usage().generated == before and not judge.asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import learners
 import pytest
-from corpora import MIA, Parity, by_ids, folder, learnt, over, recipes, refused, run, talk, written
+from corpora import MIA, Parity, by_ids, folder, learnt, over, refused, run, talk, written
 
 from agents.engine import LocalEngine
 from agents.learning.views import row
@@ -14,28 +14,13 @@ from lab.conversation import SYSTEM
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def name(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("tiny") / "llama")
-
-
-@pytest.fixture(scope="module")
-def engine(name, one_thread):
-    return LocalEngine(load(name, "float32", "cpu"))
-
-
-@pytest.fixture
-def recipe(tmp_path, name):
-    return recipes(tmp_path, name)
-
-
 # -- runs ------------------------------------------------------------------------------------------------------------------
 
-def test_a_runs_views_are_what_its_speaker_read_and_nothing_is_sampled_for_them(tmp_path, recipe, name, engine):
-    path, seat, cast = run(tmp_path, name, engine, Parity())
-    before = engine.usage().generated
-    found = by_ids(learnt(recipe("held_out.personas=[ingrid]", over(path)), engine))
-    assert engine.usage().generated == before
+def test_a_runs_views_are_what_its_speaker_read_and_nothing_is_sampled_for_them(tmp_path, recipe, tiny_name, tiny_engine):
+    path, seat, cast = run(tmp_path, tiny_name, tiny_engine, Parity())
+    before = tiny_engine.usage().generated
+    found = by_ids(learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine))
+    assert tiny_engine.usage().generated == before
     kept = {tuple(ids): c for c, ids in seat.ids.items() if cast[c]["user"].id != "ingrid"}
     assert len(kept) >= 3 and found.keys() == kept.keys()
     assert any("[Defend yourself.]" in learners.text(ids) for ids in kept)  # where a stored verdict moved the walk
@@ -48,37 +33,37 @@ def test_a_runs_views_are_what_its_speaker_read_and_nothing_is_sampled_for_them(
         assert row(view).ids.tolist() == list(ids[:view.lines[-1].start + len(view.lines[-1].ids)])
 
 
-def test_stored_judgements_are_the_rewards_and_the_judge_is_asked_for_nothing_else(tmp_path, recipe, name, engine):
-    path, _, _ = run(tmp_path, name, engine, Parity())
+def test_stored_judgements_are_the_rewards_and_the_judge_is_asked_for_nothing_else(tmp_path, recipe, tiny_name, tiny_engine):
+    path, _, _ = run(tmp_path, tiny_name, tiny_engine, Parity())
     asked = Parity()
-    found = learnt(recipe("reward.penalty=0", over(path)), engine, asked)
+    found = learnt(recipe("reward.penalty=0", over(path)), tiny_engine, asked)
     lines = [line for view in found for line in view.lines]
     assert lines and not asked.asked
     assert [line.reward for line in lines] == [-1.0 if len(line.text) % 2 == 0 else 1.0 for line in lines]
 
 
-def test_what_another_judge_stored_is_judged_anew(tmp_path, recipe, name, engine):
+def test_what_another_judge_stored_is_judged_anew(tmp_path, recipe, tiny_name, tiny_engine):
     stored = Parity()
     stored.name = "likelihood"
-    path, _, _ = run(tmp_path, name, engine, stored)
+    path, _, _ = run(tmp_path, tiny_name, tiny_engine, stored)
     asked = Parity()
-    lines = [line for view in learnt(recipe("reward.penalty=0", over(path)), engine, asked) for line in view.lines]
+    lines = [line for view in learnt(recipe("reward.penalty=0", over(path)), tiny_engine, asked) for line in view.lines]
     assert {pair.line for pair in asked.asked} >= {line.text for line in lines} and {line.reward for line in lines} <= {1.0, -1.0}
 
 
-def test_a_run_that_was_stopped_gives_the_beginning_of_its_views(tmp_path, recipe, name, engine):
-    path, seat, _ = run(tmp_path, name, engine, Parity(), events=25)
-    found = learnt(recipe("held_out.personas=[ingrid]", over(path)), engine)
+def test_a_run_that_was_stopped_gives_the_beginning_of_its_views(tmp_path, recipe, tiny_name, tiny_engine):
+    path, seat, _ = run(tmp_path, tiny_name, tiny_engine, Parity(), events=25)
+    found = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
     views = [tuple(ids) for ids in seat.ids.values()]
     assert found and all(any(whole[:len(view.ids)] == view.ids for whole in views) for view in found)
     assert any(view.ids not in views for view in found)
 
 
-def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_line(tmp_path, recipe, name, engine):
+def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_line(tmp_path, recipe, tiny_name, tiny_engine):
     other = folder(tmp_path / "other", seed=1)
     (tmp_path / "played").mkdir()
     path, seat, cast = run(tmp_path / "played", other, LocalEngine(load(other, "float32", "cpu")), Parity())
-    found = learnt(recipe("held_out.personas=[ingrid]", over(path)), engine)
+    found = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
     assert found
     for line in (line for view in found for line in view.lines):
         assert line.ids == (*map(ord, line.text), ord("\n"))
@@ -86,53 +71,53 @@ def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_lin
 
 # -- words from elsewhere --------------------------------------------------------------------------------------------------
 
-def test_labels_are_rewards_and_what_has_none_is_judged(tmp_path, recipe, engine):
+def test_labels_are_rewards_and_what_has_none_is_judged(tmp_path, recipe, tiny_engine):
     path = written(tmp_path / "talks.jsonl", talk(0), talk(1, labels=(None, None)), talk(2, labels=(True, False)))
-    views = {view.lines[0].text: view for view in learnt(recipe(over(path)), engine)}
+    views = {view.lines[0].text: view for view in learnt(recipe(over(path)), tiny_engine)}
     rewards = {text: [line.reward for line in view.lines] for text, view in views.items()}
     # the ledger knows nothing of Mia's prose card, so that its word counts for what has no label only
     assert rewards["Caller 0."] == [1.0, -1.0] and rewards["Caller 2."] == [-1.0, 1.0]
     assert "Caller 1." not in rewards or rewards["Caller 1."] != [1.0, -1.0]
     asked = Parity()
-    found = {view.lines[0].text: view for view in learnt(recipe(over(path)), engine, asked)}
+    found = {view.lines[0].text: view for view in learnt(recipe(over(path)), tiny_engine, asked)}
     assert [pair.line for pair in asked.asked] == ["Caller 1.", "I play the drums all day."]  # 9 characters, 25
     assert [line.reward for line in found["Caller 1."].lines] == [1.0, 1.0]
 
 
-def test_a_judge_that_the_recipe_does_not_weigh_is_not_asked_and_labels_count_all_the_same(tmp_path, recipe, name, engine):
+def test_a_judge_that_the_recipe_does_not_weigh_is_not_asked_and_labels_count_all_the_same(tmp_path, recipe, tiny_name, tiny_engine):
     told, asked = ["reward.prompt_to_line=0", "reward.questions=1"], Parity()
     talks = written(tmp_path / "talks.jsonl", talk(0), talk(1, labels=(None, None)))
-    [view] = learnt(recipe(*told, over(talks)), engine, asked)
+    [view] = learnt(recipe(*told, over(talks)), tiny_engine, asked)
     assert [line.reward for line in view.lines] == [1.0, -1.0] and not asked.asked
-    path, _, _ = run(tmp_path, name, engine, Parity())
-    assert "has a label, or a reward by what the recipe weighs" in refused(recipe(*told, over(path)), engine)  # nobody was asked anything
+    path, _, _ = run(tmp_path, tiny_name, tiny_engine, Parity())
+    assert "or a reward by what the recipe weighs" in refused(recipe(*told, over(path)), tiny_engine)  # nobody was asked anything
 
 
-def test_labels_of_pairs_count_by_the_weight_of_line_to_line(tmp_path, recipe, engine):
+def test_labels_of_pairs_count_by_the_weight_of_line_to_line(tmp_path, recipe, tiny_engine):
     one = talk(0)
     one["lines"][3]["conflicts_with"] = [1]
-    [view] = learnt(recipe("reward.line_to_line=0.5", over(written(tmp_path / "talks.jsonl", one))), engine)
+    [view] = learnt(recipe("reward.line_to_line=0.5", over(written(tmp_path / "talks.jsonl", one))), tiny_engine)
     assert [line.reward for line in view.lines] == [1.0, -1.0]
     one["lines"][3]["contradicts_persona"] = False
-    [view] = learnt(recipe("reward.line_to_line=0.5", "method=sft", over(written(tmp_path / "talks.jsonl", one))), engine)
+    [view] = learnt(recipe("reward.line_to_line=0.5", "method=sft", over(written(tmp_path / "talks.jsonl", one))), tiny_engine)
     assert [line.reward for line in view.lines] == [1.0, pytest.approx((1 - 0.5) / 1.5)]
 
 
-def test_lines_are_held_against_the_speakers_own_earlier_ones_where_the_recipe_weighs_that(tmp_path, recipe, engine):
+def test_lines_are_held_against_the_speakers_own_earlier_ones_where_the_recipe_weighs_that(tmp_path, recipe, tiny_engine):
     asked = Parity()
-    learnt(recipe("reward.line_to_line=1", over(written(tmp_path / "talks.jsonl", talk(10, labels=(None, True))))), engine, asked)
+    learnt(recipe("reward.line_to_line=1", over(written(tmp_path / "talks.jsonl", talk(10, labels=(None, True))))), tiny_engine, asked)
     assert [(pair.metric, pair.line, pair.other) for pair in asked.asked] == [
         ("prompt_to_line", "Caller 10.", None), ("line_to_line", "I play the drums all day.", "Caller 10.")]
 
 
-def test_the_order_is_drawn_by_the_seed(tmp_path, recipe, engine):
+def test_the_order_is_drawn_by_the_seed(tmp_path, recipe, tiny_engine):
     data = over(written(tmp_path / "talks.jsonl", *(talk(number) for number in range(6))))
-    first, again, other = ([view.lines[0].text for view in learnt(recipe(seed, data), engine)] for seed in ("seed=1", "seed=1", "seed=2"))
+    first, again, other = ([view.lines[0].text for view in learnt(recipe(f"seed={seed}", data), tiny_engine)] for seed in (1, 1, 2))
     assert first == again != other and sorted(first) == sorted(other) == [f"Caller {number}." for number in range(6)]
 
 
-def test_a_line_from_elsewhere_ends_with_the_token_that_closes_it_and_is_read_under_its_card(tmp_path, recipe, engine):
-    [view] = learnt(recipe(over(written(tmp_path / "talks.jsonl", talk(0)))), engine)
+def test_a_line_from_elsewhere_ends_with_the_token_that_closes_it_and_is_read_under_its_card(tmp_path, recipe, tiny_engine):
+    [view] = learnt(recipe(over(written(tmp_path / "talks.jsonl", talk(0)))), tiny_engine)
     said = ["Caller 0.", "I play the drums all day."]
     system = SYSTEM.format(card=MIA, instruction="You call a show.", name="P2")
     assert learners.text(view.ids) == f"{system}\n\nThem: Who is there?\nMe:{said[0]}\nThem: Go on.\nMe:{said[1]}\n"
@@ -153,11 +138,11 @@ def test_the_embedded_models_view_is_its_templates_rendering_and_control_tokens_
     assert view.lines[1].text == "I play<|im_end|>the drums."  # as it stands in the file, for people
 
 
-def test_chats_teach_the_assistants_seat_under_the_system_message(tmp_path, recipe, engine):
+def test_chats_teach_the_assistants_seat_under_the_system_message(tmp_path, recipe, tiny_engine):
     chat = {"messages": [{"role": "system", "content": MIA}, {"role": "user", "content": "Hello."},
                          {"role": "assistant", "content": "I play the flute."}, {"role": "assistant", "content": "I play a drum!"}]}
     told = recipe("seat=assistant", over(written(tmp_path / "chat.jsonl", chat)))
-    [view] = learnt(told, engine, Parity(), "assistant")
+    [view] = learnt(told, tiny_engine, Parity(), "assistant")
     assert MIA in learners.text(view.ids) and [line.turn for line in view.lines] == [1, 2]
     with pytest.raises(ValueError, match="none of the 1 lines of the user has a label"):  # whose persona nobody told
-        learnt(recipe(over(tmp_path / "chat.jsonl")), engine, Parity())
+        learnt(recipe(over(tmp_path / "chat.jsonl")), tiny_engine, Parity())

@@ -9,7 +9,6 @@ import learners
 import pytest
 import tiny
 import torch
-from corpora import folder, recipes
 
 from agents.chat import ChatFormat
 from agents.memory import learning_bytes, weight_bytes
@@ -33,16 +32,11 @@ class Free:
         return EngineInfo("m", "cpu", "float32", 4096, WEIGHTS, ChatFormat.plain(), 1, self.bytes, "here cpu")
 
 
-@pytest.fixture(scope="module")
-def name(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("tiny") / "llama")
-
-
 @pytest.fixture
-def recipe(tmp_path, name, monkeypatch):
+def recipe(recipe, monkeypatch):
     """The user speaks three times of six, at most 8 tokens; its view has 100 tokens and 10 a turn besides what it said first."""
     monkeypatch.setattr(wiring, "longest_view", lambda scenario, *_: 100 + 10 * scenario.turns)
-    return recipes(tmp_path, name)
+    return recipe
 
 
 def check(recipe: Recipe, free: int) -> None:
@@ -61,15 +55,15 @@ def passing(tokens: int, said: int, checkpointing: bool = False) -> int:
     return learning_bytes(tiny.llama(), torch.float32, tokens, said, checkpointing)
 
 
-def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(name):
-    learner = learners.learner(name, r=8)
+def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(tiny_name):
+    learner = learners.learner(tiny_name, r=8)
     trained = sum(parameter.numel() for parameter in learner.parameters)
     assert trained == ADAPTER and sum(p.numel() for p in learner.model.parameters()) == WEIGHTS + ADAPTER
     config = tiny.llama()
     assert weight_bytes(config, torch.float32, 8, "all-linear") == 4 * WEIGHTS + 16 * ADAPTER
     assert weight_bytes(config, torch.bfloat16, 8, "all-linear") == 2 * WEIGHTS + 16 * ADAPTER
     assert weight_bytes(config, torch.float32, 8, ["q_proj"]) == 4 * WEIGHTS + 16 * 2 * 8 * 64
-    whole = learners.learner(name, full=True)  # its weights, the untouched, a gradient and two moments, in float32
+    whole = learners.learner(tiny_name, full=True)  # its weights, the untouched, a gradient and two moments, in float32
     assert sum(parameter.numel() for parameter in whole.parameters) == sum(p.numel() for p in whole.untouched.parameters()) == WEIGHTS
     assert weight_bytes(config, torch.bfloat16, 8, "all-linear", full=True) == 20 * WEIGHTS
 

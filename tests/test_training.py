@@ -11,11 +11,9 @@ from pathlib import Path
 import learners
 import pytest
 import torch
-from corpora import Parity, folder, recipes
+from corpora import Parity
 
-from agents.engine import LocalEngine
 from agents.learning.views import Sampled, View, at_places
-from agents.models import load
 from lab import corpus
 from lab.corpus import COLLECTED, read_views
 from lab.training import Training, latest, learner, steps_of
@@ -24,21 +22,6 @@ from scenarios.recipe import Recipe, Reward, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = ("conversations=2", "num_generations=2", "overrides.turns=2", "reward.penalty=0")
-
-
-@pytest.fixture(scope="module")
-def name(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("tiny") / "llama")
-
-
-@pytest.fixture(scope="module")
-def engine(name, one_thread):
-    return LocalEngine(load(name, "float32", "cpu"))
-
-
-@pytest.fixture
-def recipe(tmp_path, name):
-    return recipes(tmp_path, name)
 
 
 class Failing(Parity):
@@ -71,20 +54,20 @@ def stopped(one: Training, meanwhile: Callable[[dict], None] = lambda event: Non
     return done, str(caught.value)
 
 
-def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and_says_where(tmp_path, recipe, engine):
-    one = training(recipe("method=grpo", *SMALL, "max_steps=3"), engine, tmp_path / "out", Failing(2))
+def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and_says_where(tmp_path, recipe, tiny_engine):
+    one = training(recipe("method=grpo", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Failing(2))
     done, told = stopped(one)
     assert done == 2 and told.startswith("step 3: the loss is nan") and told.endswith(
         f"; the last good checkpoint is {tmp_path / 'out' / 'checkpoints' / 'step-000002'}, after step 2")
-    again = training(one.recipe, engine, tmp_path / "out", Parity())
+    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
     again.restore(latest(tmp_path / "out"))
     weights = learners.weights(again.students["user"])
     assert torch.equal(weights, learners.weights(one.students["user"])) and weights.isfinite().all() and again.students["user"].steps > 0
     assert [event["event"] for event in again.steps(2)] == ["step", "checkpoint"]
 
 
-def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_path, recipe, engine):
-    one, kept = training(recipe("method=grpo", *SMALL, "max_steps=2", "save_steps=1"), engine, tmp_path / "out", Failing(1)), []
+def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_path, recipe, tiny_engine):
+    one, kept = training(recipe("method=grpo", *SMALL, "max_steps=2", "save_steps=1"), tiny_engine, tmp_path / "out", Failing(1)), []
 
     def note(event: dict) -> None:
         if event["event"] == "checkpoint":
@@ -93,15 +76,15 @@ def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_p
     assert stopped(one, note)[1].endswith("step-000001, after step 1") and kept == [latest(tmp_path / "out").stat()]
 
 
-def test_a_first_step_that_fails_leaves_no_checkpoint_and_says_so(tmp_path, recipe, engine):
-    done, told = stopped(training(recipe("method=grpo", *SMALL), engine, tmp_path / "out", Failing(0)))
+def test_a_first_step_that_fails_leaves_no_checkpoint_and_says_so(tmp_path, recipe, tiny_engine):
+    done, told = stopped(training(recipe("method=grpo", *SMALL), tiny_engine, tmp_path / "out", Failing(0)))
     assert done == 0 and told.endswith("; there is no checkpoint from before") and latest(tmp_path / "out") is None
 
 
 @pytest.mark.parametrize("spoken", [True, False])
-def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_them_is_named(tmp_path, recipe, engine, spoken):
+def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_them_is_named(tmp_path, recipe, tiny_engine, spoken):
     """Spoilt after step 2 is saved. `spoken`: the engine speaks with them, else only the learner reads with them."""
-    one = training(recipe("method=grpo", *SMALL, "max_steps=4", "save_steps=1"), engine, tmp_path / "out", Parity())
+    one = training(recipe("method=grpo", *SMALL, "max_steps=4", "save_steps=1"), tiny_engine, tmp_path / "out", Parity())
 
     def spoil(event: dict) -> None:
         if event == {"event": "checkpoint", "step": 2}:
@@ -131,9 +114,9 @@ def tokens(lines: Iterable[Sampled]) -> int:
     return sum(len(line.ids) for line in lines)
 
 
-def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, recipe, engine):
-    collected, steps, stored = told(recipe("method=kto", *SMALL, "max_steps=2"), engine, tmp_path / "kto")
-    online = list(training(recipe("method=grpo", *SMALL, "max_steps=1"), engine, tmp_path / "grpo", Parity()).steps())[0]
+def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, recipe, tiny_engine):
+    collected, steps, stored = told(recipe("method=kto", *SMALL, "max_steps=2"), tiny_engine, tmp_path / "kto")
+    online = list(training(recipe("method=grpo", *SMALL, "max_steps=1"), tiny_engine, tmp_path / "grpo", Parity()).steps())[0]
     assert [(event["batch"], event["batches"], event["seat"]) for event in collected] == [(0, 2, "user"), (1, 2, "user")]
     wires = {key for key in online if key.startswith(("wire_", "reward"))}
     assert len(wires) > 5 and all(wires <= event.keys() and event["samples"] for event in collected)
@@ -143,9 +126,9 @@ def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, re
 
 
 @pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
-def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, recipe, engine, method):
+def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, recipe, tiny_engine, method):
     """Of rewards 1 and -1: sft learns the good lines, kto all, dpo the last good and the first bad one of each place that has both."""
-    _, [step], views = told(recipe(f"method={method}", *SMALL, "num_generations=3", "max_steps=1"), engine, tmp_path / "out")
+    _, [step], views = told(recipe(f"method={method}", *SMALL, "num_generations=3", "max_steps=1"), tiny_engine, tmp_path / "out")
     read = corpus.teaching(views, method, "user", Reward())
     lines = [line for view in read for line in view.lines]
     by_worth = [([line for line in some if line.reward < 0], [line for line in some if line.reward > 0])
@@ -156,8 +139,8 @@ def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, r
     assert method == "kto" or tokens(wanted) < tokens(lines)
 
 
-def test_grpo_learns_from_the_tokens_of_places_that_differ(tmp_path, recipe, engine):
-    one = training(recipe("method=grpo", *SMALL, "max_steps=1", "tuning.num_iterations=2"), engine, tmp_path / "out", Parity())
+def test_grpo_learns_from_the_tokens_of_places_that_differ(tmp_path, recipe, tiny_engine):
+    one = training(recipe("method=grpo", *SMALL, "max_steps=1", "tuning.num_iterations=2"), tiny_engine, tmp_path / "out", Parity())
     batches, played = [], one._played
     one._played = lambda *asked: batches.append(played(*asked)) or batches[-1]
     step = next(one.steps())
@@ -167,25 +150,25 @@ def test_grpo_learns_from_the_tokens_of_places_that_differ(tmp_path, recipe, eng
 
 
 @pytest.mark.parametrize(("method", "times"), [("sft", 1), ("grpo", 4)])
-def test_engines_are_given_new_weights_where_somebody_plays_with_them(tmp_path, recipe, engine, method, times):
+def test_engines_are_given_new_weights_where_somebody_plays_with_them(tmp_path, recipe, tiny_engine, method, times):
     """At first and after each of three steps where those are played; else at the end alone, for the examination."""
-    one, installed = training(recipe(f"method={method}", *SMALL, "max_steps=3"), engine, tmp_path / "out", Parity()), []
+    one, installed = training(recipe(f"method={method}", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()), []
     install = one.install
     one.install = lambda: installed.append(learners.weights(one.students["user"])) or install()
     list(one.steps())
     assert len(installed) == times and torch.equal(installed[-1], learners.weights(one.students["user"]))
-    again = training(one.recipe, engine, tmp_path / "out", Parity())
+    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
     again.install = lambda: installed.append(None)
     assert list(again.steps(3)) == [] and len(installed) == times + 1  # killed before it was examined
 
 
-def test_ppo_learns_nothing_from_rewards_that_are_all_equal_and_says_so(tmp_path, recipe, engine):
+def test_ppo_learns_nothing_from_rewards_that_are_all_equal_and_says_so(tmp_path, recipe, tiny_engine):
     class Content(Parity):
         def judge(self, pairs):
             return [replace(row, p_inconsistent=0.0) for row in super().judge(pairs)]
 
     told = recipe("method=ppo", *SMALL, "overrides.turns=4", "max_steps=1")
-    one = training(told, engine, tmp_path / "out", Content())
+    one = training(told, tiny_engine, tmp_path / "out", Content())
     before = learners.weights(one.students["user"])
     step = next(one.steps())
     assert step["note"] == "all rewards that could be compared are equal: nothing was learnt" and step["reward"] == 1
