@@ -142,7 +142,7 @@ def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> l
     """The views that hold what the method learns from. ValueError: one sentence where none does."""
     rewards = [line.reward for view in views for line in view.lines if line.reward is not None]
     lines = sum(len(view.lines) for view in views)
-    if not rewards:
+    if not any(rewards):
         cure = "another reward.judge" if reward.prompt_to_line else "reward.prompt_to_line=1.0"
         if not reward.prompt_to_line and reward.judge == "ledger":
             cure += " with a judge that reads any card: reward.judge=likelihood"
