@@ -24,11 +24,11 @@ def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, d
           ) -> list[Talk]:
     """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out.
 
-    The seat samples from the whole vocabulary, whatever the scenario says: the learner's likelihoods are of that.
+    The seat samples by its temperature and top_k, which the learner knows of, but not by top_p.
     """
     seed = derive_seed(recipe.seed, "step", step) % 2**31
     scenario = played(recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn),
-                      **{f"seats.{seat}.top_k": 0, f"seats.{seat}.top_p": 1.0})
+                      **{f"seats.{seat}.top_p": 1.0})
     scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
     alike = recipe.method == "grpo" and recipe.groups == "dialogues"
     cast = people.cast(scenario)

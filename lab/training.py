@@ -43,8 +43,9 @@ def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> 
     modules = told["target_modules"]
     told["target_modules"] = modules if isinstance(modules, str) else tuple(modules)
     updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
-    sampled_at = scenario.seats[seat].temperature if recipe.method in ONLINE else 1.0
-    tuning = LearnerTuning(**{key: told[key] for key in LEARNER_KEYS if key in told}, max_steps=updates, temperature=sampled_at)
+    spec = scenario.seats[seat]
+    sampled = {"temperature": spec.temperature, "top_k": spec.top_k} if recipe.method in ONLINE else {}
+    tuning = LearnerTuning(**{key: told[key] for key in LEARNER_KEYS if key in told}, max_steps=updates, **sampled)
     told = {"name": scenario.seats[seat].model, "tuning": tuning, "dtype": recipe.dtype, "device": recipe.device, "seed": recipe.seed,
             "value_head": recipe.method == "ppo"}
     if recipe.workers == 1:

@@ -15,7 +15,7 @@ from tiny import close
 from agents.engine import LocalEngine
 from agents.learning import offline, online
 from agents.learning.learner import STATE, Learner
-from agents.learning.views import View
+from agents.learning.views import View, with_lines
 from agents.models import EMBEDDED, load
 from agents.protocol import Sampling
 from agents.seats import Cue, ModelSeat, Question
@@ -57,7 +57,7 @@ def furthest(learner: Learner, view: View) -> float:
 
 def spoken(engine: LocalEngine, adapter: str | None) -> View:
     """Two lines each at three places of one dialogue, and as many answers to a question off the record."""
-    seat = ModelSeat(engine, Sampling(0, 8, 0.8, 0, min_tokens=0), adapter, generations=2, keep=True)
+    seat = ModelSeat(engine, Sampling(0, 8, 0.8, 50, min_tokens=0), adapter, generations=2, keep=True)
     seat.open({0: "You are Ada, a baker from Leeds who keeps two cats."})
     for turn, words in enumerate(("Hello, who is there?", "And have you any pets?", "Good bye then.")):
         seat.hear({0: words})
@@ -67,8 +67,22 @@ def spoken(engine: LocalEngine, adapter: str | None) -> View:
     return View(0, "ada", tuple(seat.ids[0]), tuple(sampled(Talk(0, "user", {}, [], tuple(seat.ids[0]), tuple(seat.spoken[0])))))
 
 
+def test_likelihoods_are_of_the_tokens_that_were_sampled_among_and_of_one_that_fell_out_of_them(name):
+    """By hand, from plain logits over the temperature: the two likeliest, and the token where it is neither."""
+    learner, view = learners.learner(name, temperature=0.5, top_k=2), learners.view(3, takes=1)
+    view = with_lines(view, lambda line: line is view.lines[0])
+    [read] = learner.read([view])
+    logits = learner.model(torch.tensor([view.ids])).logits[0].detach() / 0.5
+    [line] = view.lines
+    for place, token in enumerate(line.ids):
+        row = logits[line.start + place - 1]
+        among = {*row.topk(2).indices.tolist(), token}
+        assert float(read.logps[0, place]) == pytest.approx(float(row[token] - row[sorted(among)].logsumexp(0)), abs=1e-5)
+    assert any(token not in logits[line.start + place - 1].topk(2).indices for place, token in enumerate(line.ids))
+
+
 def test_recomputed_log_probs_equal_sampled_ones_on_the_embedded_model(one_thread):
-    engine, learner = LocalEngine(load(EMBEDDED, "float32", "cpu")), learners.learner(EMBEDDED, noise=0.01, temperature=0.8)
+    engine, learner = LocalEngine(load(EMBEDDED, "float32", "cpu")), learners.learner(EMBEDDED, noise=0.01, temperature=0.8, top_k=50)
     engine.install("trained", *learner.adapter())
     view = spoken(engine, "trained")
     assert len(view.lines) == 8 and furthest(learner, view) < 1e-4

@@ -50,12 +50,13 @@ class Tuning:
     warmup_steps: int = 0
     max_steps: int = 100
     gradient_checkpointing: bool = False
-    temperature: float = 1.0  # that lines were sampled at: likelihoods, entropy and divergence are of the distribution at it
+    temperature: float = 1.0  # and top_k: how lines were sampled; likelihoods, entropy and divergence are of just that distribution
+    top_k: int = 0  # 0: the whole vocabulary
 
 
 @dataclass(frozen=True)
 class Read:
-    """What the model makes of a view's lines, at the tuning's temperature: tensors padded to (N, T)."""
+    """What the model makes of a view's lines, by the tuning's temperature and top_k: tensors padded to (N, T)."""
 
     logps: Tensor  # of each token, in nats
     mask: Tensor
@@ -213,12 +214,14 @@ class Learner:
         kept, where = sources.unique(return_inverse=True)
         out = model(input_ids=one.ids[None].to(self.device), position_ids=one.positions[None].to(self.device),
                     attention_mask=self._mask(one), use_cache=False, logits_to_keep=kept.to(self.device))
-        logits = out.logits[0].float() / self.tuning.temperature  # (K, V)
-        norms = logits.logsumexp(-1)
-        where = where.to(self.device)
-        logps = logits[where, one.ids[targets].to(self.device)] - norms[where]
+        logits, where = out.logits[0].float() / self.tuning.temperature, where.to(self.device)  # (K, V)
+        among = logits.topk(self.tuning.top_k).values if 0 < self.tuning.top_k < logits.shape[1] else logits
+        norms = among.logsumexp(-1)
+        said = logits[where, one.ids[targets].to(self.device)]
+        fell = said < among.min(-1).values[where]  # no longer among the likeliest: it is added to them
+        logps = said - torch.where(fell, torch.logaddexp(norms[where], said), norms[where])
         with torch.no_grad():
-            entropy = (norms - (logits.softmax(-1) * logits).sum(-1))[where]
+            entropy = (norms - (among.softmax(-1) * among).sum(-1))[where]
         lengths = [len(some) for some in one.targets]
         padded_logps, mask = padded(logps.split(lengths))
         firsts = where[torch.tensor([0, *lengths[:-1]], device=self.device).cumsum(0)]
