@@ -91,3 +91,16 @@ def test_a_steps_number_is_its_own_and_not_how_many_steps_are_known():
     with (console := Console(width=140)).capture() as out:
         console.print(render(recipe, "runs/one", steps(4, 7), "training", 0.0))
     assert "step 7/10" in out.get() and "1:30 left in training" in out.get()
+
+
+@pytest.mark.parametrize("display", ["rich", "plain"])
+def test_batches_of_the_untouched_model_are_shown_as_they_are_played(display):
+    recipe = load_recipe("scenarios/training/quick.yaml", ["method=kto"])
+    event = {"event": "collected", "batch": 1, "batches": 3, "seat": "user", "reward": 0.25, "wire_parroting": 0.0, "seconds_play": 7.0}
+    told = "played by the untouched user 2/3  reward 0.25"
+    if display == "rich":
+        assert told in shown(recipe, [], event)
+    else:
+        with (console := Console(width=140)).capture() as out:
+            choose("plain", console, recipe, "runs/one").show(event)
+        assert out.get() == f"{told}  7 s\n"
