@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.learning.learner import Learner
-from agents.learning.learner import Tuning as LearnerTuning
 from agents.learning.methods import Method
 from agents.learning.online import Online
 from agents.learning.views import View
@@ -32,22 +31,17 @@ from scenarios.schema import Scenario
 if TYPE_CHECKING:
     from lab.learners import Learners
 
-LEARNER_KEYS = LearnerTuning.__dataclass_fields__.keys()
 PATIENCE = 5  # steps over which a tripwire's mean has to be out of bounds
 
 
 def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> Learner | Learners:
     """The learner that the recipe asks for, on the model of that seat; several that work as one where it has `workers`, beside so many
     engines on a Ray cluster that is connected."""
-    told = recipe.tuning.model_dump()
-    modules = told["target_modules"]
-    told["target_modules"] = modules if isinstance(modules, str) else tuple(modules)
     updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
     spec = scenario.seats[seat]
     sampled = {"temperature": spec.temperature, "top_k": spec.top_k} if recipe.method in ONLINE else {}
-    tuning = LearnerTuning(**{key: told[key] for key in LEARNER_KEYS if key in told}, max_steps=updates, **sampled)
-    told = {"name": scenario.seats[seat].model, "tuning": tuning, "dtype": recipe.dtype, "device": recipe.device, "seed": recipe.seed,
-            "value_head": recipe.method == "ppo"}
+    told = {"name": spec.model, "tuning": recipe.tuning, "max_steps": updates, **sampled, "dtype": recipe.dtype, "device": recipe.device,
+            "seed": recipe.seed, "value_head": recipe.method == "ppo"}
     if recipe.workers == 1:
         return Learner(**told)
     from lab.cluster import shares

@@ -11,8 +11,9 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-from agents.learning.learner import Learner, Tuning
+from agents.learning.learner import Learner
 from agents.learning.views import Sampled, View
+from scenarios.recipe import Tuning
 
 END = 3  # the end-of-text token
 HEARD = 12  # tokens before each line of `view`
@@ -37,9 +38,16 @@ def saved(config: PretrainedConfig, folder: Path, seed: int = 0) -> str:
     return str(folder)
 
 
-def learner(name: str, *, seed: int = 0, value_head: bool = False, noise: float = 0.1, **tuning) -> Learner:
-    """On the CPU in float32. `noise`: deviation added to what is trained, so that the model is no longer the untouched one."""
-    found = Learner(name, Tuning(**{"r": 4} | tuning), dtype="float32", device="cpu", seed=seed, value_head=value_head)
+def tuning(**keys) -> Tuning:
+    return Tuning(**{"r": 4, "lora_alpha": 32.0, "learning_rate": 1e-4} | keys)
+
+
+def learner(name: str, *, noise: float = 0.1, **keys) -> Learner:
+    """On the CPU in float32; `keys` of the learner and of its tuning. `noise`: deviation added to what is trained, so that the model is no
+    longer the untouched one."""
+    tuned = {key: value for key, value in keys.items() if key in Tuning.model_fields}
+    rest = {key: value for key, value in keys.items() if key not in tuned}
+    found = Learner(name, tuning(**tuned), dtype="float32", device="cpu", **rest)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in found.parameters:

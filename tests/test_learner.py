@@ -214,7 +214,7 @@ def test_a_learner_goes_back_to_where_it_was_saved(name, tmp_path):
 
 def test_a_folder_of_another_training_is_refused_and_changes_nothing(name, tmp_path):
     learners.learner(name, r=8).save(tmp_path / "wider")
-    learners.learner(name, target_modules=("q_proj",)).save(tmp_path / "fewer")
+    learners.learner(name, target_modules=["q_proj"]).save(tmp_path / "fewer")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "learner.safetensors").write_bytes(b"no tensors")
     learner = learners.learner(name)

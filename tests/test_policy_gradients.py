@@ -105,7 +105,7 @@ def learner(tmp_path):
     """With a value head that says something; updates give gradients and leave it where it is."""
     config = tiny.llama(vocab_size=STOP + 1, hidden_size=16, intermediate_size=16, initializer_range=0.2)
     return learners.learner(learners.saved(config, tmp_path / "model", seed=2), value_head=True, noise=0.2, max_grad_norm=1e9,
-                            learning_rate=0.0, temperature=TEMPERATURE)
+                            learning_rate=1e-30, temperature=TEMPERATURE)
 
 
 @pytest.mark.parametrize("may_leave", [False, True])

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from agents.learning import parallel
-from agents.learning.learner import STATE, Tuning
+from agents.learning.learner import STATE
 from agents.learning.methods import Learnt, Method
 from agents.learning.online import Online
 from agents.learning.views import View
@@ -28,7 +28,7 @@ REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
 HOW = Online(beta=0.1)
 METHODS = (Method("grpo", online=HOW), Method("grpo", "dialogues", 2, online=HOW), Method("ppo", num_iterations=2, online=HOW),
            Method("kto"), Method("dpo"), Method("sft"))
-TUNING = Tuning(r=4, learning_rate=1e-3, lora_dropout=0.2, weight_decay=0.1, max_steps=9)
+TUNING = learners.tuning(learning_rate=1e-3, lora_dropout=0.2, weight_decay=0.1)
 UNEVEN = (3, 1)  # views of the two batches: a worker has twice the other's share, then none
 
 

@@ -22,6 +22,7 @@ from agents import adapters
 from agents.errors import first_line, reason
 from agents.learning.parallel import summed
 from agents.learning.views import Row, View, padded, row, visible
+from scenarios.recipe import Tuning
 from scenarios.records import derive_seed
 
 if TYPE_CHECKING:
@@ -32,31 +33,8 @@ Loss = Callable[["Read"], Tensor]  # what one view costs: a scalar, or (N,) a li
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """What is trained and how fast; names as in transformers' TrainingArguments and PEFT's LoraConfig."""
-
-    r: int = 16
-    lora_alpha: float = 32.0
-    lora_dropout: float = 0.0
-    target_modules: str | tuple[str, ...] = "all-linear"
-    full: bool = False  # all weights instead of an adapter
-    adapter: str | None = None  # a PEFT folder to go on from: r, lora_alpha and target_modules are its own then
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    max_grad_norm: float = 1.0
-    lr_scheduler_type: str = "constant"
-    warmup_steps: int = 0
-    max_steps: int = 100
-    gradient_checkpointing: bool = False
-    temperature: float = 1.0  # and top_k: how lines were sampled; likelihoods, entropy and divergence are of just that distribution
-    top_k: int = 0  # 0: the whole vocabulary
-
-
-@dataclass(frozen=True)
 class Read:
-    """What the model makes of a view's lines, by the tuning's temperature and top_k: tensors padded to (N, T)."""
+    """What the model makes of a view's lines, by the learner's temperature and top_k: tensors padded to (N, T)."""
 
     logps: Tensor  # of each token, in nats
     mask: Tensor
@@ -74,12 +52,14 @@ class Step:
 
 
 class Learner:
-    def __init__(self, name: str, tuning: Tuning, *, dtype: str = "auto", device: str = "auto", seed: int = 0,
-                 value_head: bool = False) -> None:
-        """ValueError where the model is not there, or its adapter cannot be put on it."""
+    def __init__(self, name: str, tuning: Tuning, *, max_steps: int = 100, temperature: float = 1.0, top_k: int = 0, dtype: str = "auto",
+                 device: str = "auto", seed: int = 0, value_head: bool = False) -> None:
+        """`max_steps`: updates, by which the rate falls. `temperature` and `top_k` (0: all tokens): how lines were sampled; likelihoods,
+        entropy and divergence are of just that distribution. ValueError where the model is not there, or its adapter does not fit."""
         from agents import models
 
-        self.tuning, self.seed, self.loaded = tuning, seed, models.load(name, dtype, device, packed=False)
+        self.tuning, self.temperature, self.top_k, self.seed = tuning, temperature, top_k, seed
+        self.loaded = models.load(name, dtype, device, packed=False)
         self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")  # eager: softcapped scores
         self.device = self.loaded.model.device
         torch.manual_seed(seed)
@@ -93,7 +73,7 @@ class Learner:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad] + list(self.head.parameters() if self.head else ())
         self.optimizer = torch.optim.AdamW(self.parameters, tuning.learning_rate, (tuning.adam_beta1, tuning.adam_beta2),
                                            weight_decay=tuning.weight_decay)
-        self.scheduler = _scheduler(self.optimizer, tuning)
+        self.scheduler = _scheduler(self.optimizer, tuning, max_steps)
         self._hidden: Tensor | None = None
         self.loaded.model.get_output_embeddings().register_forward_pre_hook(self._keep_hidden)
 
@@ -214,8 +194,8 @@ class Learner:
         kept, where = sources.unique(return_inverse=True)
         out = model(input_ids=one.ids[None].to(self.device), position_ids=one.positions[None].to(self.device),
                     attention_mask=self._mask(one), use_cache=False, logits_to_keep=kept.to(self.device))
-        logits, where = out.logits[0].float() / self.tuning.temperature, where.to(self.device)  # (K, V)
-        among = logits.topk(self.tuning.top_k).values if 0 < self.tuning.top_k < logits.shape[1] else logits
+        logits, where = out.logits[0].float() / self.temperature, where.to(self.device)  # (K, V)
+        among = logits.topk(self.top_k).values if 0 < self.top_k < logits.shape[1] else logits
         norms = among.logsumexp(-1)
         said = logits[where, one.ids[targets].to(self.device)]
         fell = said < among.min(-1).values[where]  # no longer among the likeliest: it is added to them
@@ -276,7 +256,6 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
         return model.float().requires_grad_(True)
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-    modules = tuning.target_modules if isinstance(tuning.target_modules, str) else list(tuning.target_modules)
     model.name_or_path = model.config.name_or_path = name  # what PEFT writes down as the base, in place of a local folder
     if tuning.adapter:
         config, tensors = adapters.read(model, tuning.adapter, name)
@@ -284,7 +263,7 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
         found = get_peft_model(model, config)
         set_peft_model_state_dict(found, tensors)
         return found
-    config = LoraConfig(r=tuning.r, lora_alpha=tuning.lora_alpha, lora_dropout=tuning.lora_dropout, target_modules=modules,
+    config = LoraConfig(r=tuning.r, lora_alpha=tuning.lora_alpha, lora_dropout=tuning.lora_dropout, target_modules=tuning.target_modules,
                         base_model_name_or_path=name, task_type="CAUSAL_LM")
     return get_peft_model(model, config)
 
@@ -295,11 +274,11 @@ def _copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning):
+def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning, steps: int):
     from transformers import get_scheduler
 
     try:
-        found = get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, tuning.max_steps)
+        found = get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, steps)
     except (TypeError, ValueError) as error:
         raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {first_line(error)}") from None
     if not hasattr(found, "lr_lambdas"):
