@@ -133,11 +133,12 @@ class Recipe(_Strict):
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenario as it plays it, and everyone who may be
+        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenarios as it plays them, and everyone who may be
         drawn for it as their files tell."""
-        scenario = played(self)
+        scenario, other = played(self), self.evaluation.scenario
         people = [asdict(persona) for persona in load_personas(scenario.personas)]
         content = self.model_dump(mode="json") | {"scenario": scenario.digest(), "people": people}
+        content |= {"elsewhere": load_scenario(other).digest()} if other else {}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
