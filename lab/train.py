@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   python -m lab.train scenarios/training/simulator_grpo.yaml
-  python -m lab.train scenarios/training/simulator_grpo.yaml method=dpo max_steps=20 tuning.learning_rate=1e-4
+  python -m lab.train scenarios/training/simulator_offline.yaml method=dpo tuning.learning_rate=1.0e-4
   python -m lab.train --resume runs/20260101T120000Z-simulator_grpo-1a2b
 """
 
