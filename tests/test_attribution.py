@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import polars as pl
 import pytest
-from commands import LONG, ROOT, TIMEOUT_S, environment, lab, only, turns
+from commands import LONG, inside, only, turns
 
+from lab import attribute as command
+from lab import run
 from lab.attribution import attribute, beginning, scenarios
 
 TALK = ['seats.user.script=["What weather!"]', 'seats.assistant.script=["Really?"]', "seats.user.persona=grace", "conversations=2",
@@ -19,14 +20,13 @@ HOSTS = 'seats.assistant.script=["Oh."]'
 
 
 def swap(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "lab.attribute", *map(str, arguments)], check=False, cwd=ROOT, env=environment(),
-                          capture_output=True, text=True, timeout=TIMEOUT_S)
+    return inside(command.main, *arguments)
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    done = lab(LONG, *TALK, "--runs", runs, "--address", "none", "--display", "none")
+    done = inside(run.main, LONG, *TALK, "--runs", runs, "--address", "none", "--display", "none")
     assert done.returncode == 0, done.stderr
     return only(runs)
 

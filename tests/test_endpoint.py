@@ -6,20 +6,20 @@ import http.server
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import polars as pl
 import pytest
-from commands import answering
+from commands import LONG, answering, inside
 
 from agents import endpoint
 from agents.models import local_folder
 from agents.protocol import Sampling
 from agents.seats import Cue, Question, Trouble
 from agents.sentences import first_sentences
+from lab.run import main
 
 SERVE = Path(sys.executable).parent / "transformers"
 START_TIMEOUT_S = 120
@@ -44,13 +44,12 @@ def server(tmp_path_factory):
 
 def test_a_run_with_one_seat_on_a_server_leaves_the_usual_frames(server, tmp_path):
     url, model = server
-    done = subprocess.run([sys.executable, "-m", "lab.run", "scenarios/long_dialogue.yaml", "conversations=2", "turns=4",
-                           f"seats.user.endpoint={url}", f"seats.user.model={model}", "--address", "none", "--display", "plain",
-                           "--runs", str(tmp_path)], capture_output=True, text=True, timeout=300)
+    done = inside(main, LONG, "conversations=1", "turns=4", "seats.user.max_tokens=8", "seats.assistant.max_tokens=8",
+                  f"seats.user.endpoint={url}", f"seats.user.model={model}", "--address", "none", "--display", "plain", "--runs", tmp_path)
     assert done.returncode == 0, done.stderr
     run = next(tmp_path.iterdir())
     turns = pl.read_parquet(run / "turns.parquet")
-    assert turns.height == 8
+    assert turns.height == 4
     served = turns.filter(pl.col("seat") == "user")
     assert all(served["text"].str.len_chars() > 0) and all(served["tokens"] > 0)
     assert served["logprob"].null_count() == served.height, "chat completions tell no log-probability of the line"
@@ -114,8 +113,7 @@ def test_a_run_in_which_every_conversation_fails_has_failed_and_says_why(tmp_pat
     broken = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken)
     threading.Thread(target=broken.serve_forever, daemon=True).start()
     both = [f"seats.{seat}.endpoint=http://127.0.0.1:{broken.server_port}/400" for seat in ("user", "assistant")]
-    done = subprocess.run([sys.executable, "-m", "lab.run", "scenarios/long_dialogue.yaml", "conversations=2", "turns=4", *both,
-                           "--display", "none", "--runs", str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = inside(main, LONG, "conversations=2", "turns=4", *both, "--display", "none", "--runs", tmp_path)
     broken.shutdown()
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and "every conversation failed" in done.stderr and "planted" in done.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,20 @@ def cluster():
     os.sched_setaffinity(0, cores)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def small(cluster, tmp_path_factory):
+    """An engine of a small random model, and the folder that it is loaded from."""
+    import learners
+    import tiny
+
+    from agents.hosts import HostedEngine
+
+    folder = learners.saved(tiny.llama(max_position_embeddings=2048), tmp_path_factory.mktemp("tiny") / "model")
+    engine = HostedEngine(folder, "float32", "cpu")
+    yield engine, Path(folder)
+    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +108,7 @@ def test_an_engine_killed_between_lines_says_the_same_lines(hosted, wanted, reco
 
 
 def test_an_engine_killed_while_it_speaks_says_the_same_lines(hosted, embedded, recoveries):
-    sampling, told, pid = Sampling(7, 150, top_k=0, temperature=0.5), len(recoveries), process(hosted)
+    sampling, told, pid = Sampling(7, 60, top_k=0, temperature=0.5), len(recoveries), process(hosted)
     [branch], [here] = hosted.open(hosted.encode(TOLD[:1])), embedded.open(embedded.encode(TOLD[:1]))
     killer = threading.Timer(0.3, kill, [pid])
     killer.start()
@@ -101,7 +116,7 @@ def test_an_engine_killed_while_it_speaks_says_the_same_lines(hosted, embedded, 
     killer.join()
     assert len(recoveries) == told + 1  # it was not done when it was killed
     [wanted] = embedded.generate([here], [sampling])
-    assert len(wanted.token_ids) > 60
+    assert len(wanted.token_ids) > 30
     assert found.token_ids == wanted.token_ids and found.stopped == wanted.stopped
 
 
@@ -133,23 +148,9 @@ def test_a_model_that_cannot_be_loaded_is_a_value_error(cluster):
     assert str(caught.value).startswith("model '/no/such/model': there is no") and "\n" not in str(caught.value)
 
 
-def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(cluster, tmp_path, embedded):
-    import tiny
+def test_what_is_watched_is_watched_again_after_a_death(small):
+    hosted, _ = small
 
-    from agents.hosts import HostedEngine
-
-    tiny.plain(tiny.llama(vocab_size=len(embedded.tokenizer))).save_pretrained(tmp_path / "model")
-    embedded.tokenizer.save_pretrained(tmp_path / "model")
-    hosted = HostedEngine(str(tmp_path / "model"), "float32", "cpu")
-    hosted.open([[1, 2, 3]])
-    (tmp_path / "model").rename(tmp_path / "moved")
-    kill(process(hosted))
-    with pytest.raises(ValueError, match="there is no"):
-        hosted.encode(["hello"])
-    hosted.close()
-
-
-def test_what_is_watched_is_watched_again_after_a_death(hosted):
     def said():
         branches = hosted.open(hosted.encode(TOLD))
         samples = hosted.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
@@ -161,4 +162,13 @@ def test_what_is_watched_is_watched_again_after_a_death(hosted):
     kill(process(hosted))
     after = said()
     assert [set(projections) for projections in before] == [{"ann", "bob"}] * 2
-    assert all(was == pytest.approx(now, abs=1e-2) for was, now in zip(before, after, strict=True))
+    assert before == after
+
+
+def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(small):
+    hosted, folder = small
+    hosted.open([[1, 2, 3]])
+    folder.rename(folder.with_name("moved"))
+    kill(process(hosted))
+    with pytest.raises(ValueError, match="there is no"):
+        hosted.encode(["hello"])

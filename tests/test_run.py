@@ -12,11 +12,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from commands import (LONG, NOBODY_TALKS, ROOT, SECRETS, assert_same_play, descendants, events, judgements, lab, manifest, only, start, turns,
-                      wait_for_lines)
+from commands import (LONG, NOBODY_TALKS, ROOT, SECRETS, assert_same_play, descendants, events, inside, judgements, lab, manifest, only,
+                      start, turns, wait_for_lines)
 
-SMALL = ["conversations=2", "turns=6"]
-EXACT = [*SMALL, "dtype=float32", "seats.assistant.max_tokens=8", "seats.user.max_tokens=8", "measure.questions_every=4"]
+from lab.run import main
+
+SMALL = ["conversations=2", "turns=6", "seats.assistant.max_tokens=12", "seats.user.max_tokens=12"]
+EXACT = [*SMALL, "dtype=float32", "seats.assistant.max_tokens=8", "seats.user.max_tokens=8", "measure.questions_every=4",
+         "measure.metrics=[prompt_to_line,line_to_line,questions]"]
+
+
+def here(*arguments: object) -> subprocess.CompletedProcess:
+    return inside(main, *arguments)
 
 
 @dataclass(frozen=True)
@@ -26,8 +33,8 @@ class Played:
     stderr: str
 
 
-def play(runs: Path, *arguments: object) -> Played:
-    done = lab(*arguments, "--runs", runs)
+def play(runs: Path, *arguments: object, run=lab) -> Played:
+    done = run(*arguments, "--runs", runs)
     assert done.returncode == 0, done.stderr
     return Played(only(runs), done.stdout, done.stderr)
 
@@ -45,7 +52,7 @@ def without_ray(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """In float32, from start to end."""
-    return play(tmp_path_factory.mktemp("undisturbed"), LONG, *EXACT, "--address", "none").path
+    return play(tmp_path_factory.mktemp("undisturbed"), LONG, *EXACT, "--address", "none", "--display", "none", run=here).path
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +63,29 @@ def killed_and_resumed(undisturbed, tmp_path_factory):
     process = start(undisturbed / "scenario.yaml", "--address", "none", "--runs", runs)
     path = wait_for_lines(process, runs, 5)
     os.killpg(process.pid, signal.SIGSTOP)
-    second = lab("--resume", path, "--address", "none")
+    second = here("--resume", path, "--address", "none")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     left = len(events(path, "line"))
     with (path / "events.jsonl").open("a") as file:
         file.write('{"event": "line", "time": "2026-01-01T00:00:')
-    done = lab("--resume", path, "--address", "none", "--display", "plain")
+    done = here("--resume", path, "--address", "none", "--display", "plain")
     return path, left, second, done
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """A run on Ray whose engine is killed after 5 of 12 lines, and which Ctrl-C stops three lines later at the earliest: its folder, exit
+    code and what it told. Ctrl-C reaches every process of the terminal's group."""
+    runs = tmp_path_factory.mktemp("troubled")
+    process = start(LONG, *EXACT, "--display", "plain", "--runs", runs)
+    path = wait_for_lines(process, runs, 5)
+    (engine,) = [pid for pid, line in descendants(process.pid).items() if "EngineHost" in line]
+    os.kill(engine, signal.SIGKILL)
+    wait_for_lines(process, runs, 8)  # the questions that follow take a while
+    os.killpg(process.pid, signal.SIGINT)
+    told, complaint = process.communicate(timeout=60)
+    return path, process.returncode, told, complaint
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +179,7 @@ def test_json_is_one_object_that_any_reader_takes(tmp_path):
     def refuse(constant: str):
         raise AssertionError(f"{constant} is not JSON")
 
-    played = play(tmp_path, LONG, *NOBODY_TALKS, 'seats.user.script=["What weather!"]', "turns=6", "--json")
+    played = play(tmp_path, LONG, *NOBODY_TALKS, 'seats.user.script=["What weather!"]', "turns=6", "--json", run=here)
     told = json.loads(played.stdout, parse_constant=refuse)
     found = pl.read_parquet(played.path / "metrics.parquet")
     assert (told["run"], played.stderr) == (str(played.path), "")
@@ -191,7 +213,7 @@ def test_run_that_is_being_written_cannot_be_resumed(killed_and_resumed):
 def test_resume_of_a_finished_run_changes_no_result(scripted):
     before = {name: (scripted / f"{name}.parquet").read_bytes() for name in ("turns", "judgements", "metrics")}
     said = len(events(scripted, "line", "judged", "conversation"))
-    assert lab("--resume", scripted).returncode == 0
+    assert here("--resume", scripted).returncode == 0
     assert before == {name: (scripted / f"{name}.parquet").read_bytes() for name in before}
     assert len(events(scripted, "line", "judged", "conversation")) == said
     assert manifest(scripted)["status"] == "finished"
@@ -199,22 +221,31 @@ def test_resume_of_a_finished_run_changes_no_result(scripted):
 
 def test_dry_run_of_a_resume_leaves_the_run_as_it_is(scripted):
     before = {path: path.read_bytes() for path in scripted.rglob("*") if path.is_file()}
-    assert lab("--resume", scripted, "--dry-run").returncode == 0
+    assert here("--resume", scripted, "--dry-run").returncode == 0
     assert before == {path: path.read_bytes() for path in scripted.rglob("*") if path.is_file()}
 
 
-def test_run_stopped_by_ctrl_c_goes_on_from_its_last_line(undisturbed, tmp_path):
-    """On Ray, where Ctrl-C reaches every process of the terminal's group."""
-    process = start(LONG, *EXACT, "--display", "plain", "--runs", tmp_path)
-    path = wait_for_lines(process, tmp_path, 3)
-    os.killpg(process.pid, signal.SIGINT)
-    told, complaint = process.communicate(timeout=60)
-    assert (process.returncode, complaint) == (130, "")
+def test_run_stopped_by_ctrl_c_tells_how_to_go_on(troubled):
+    path, code, told, complaint = troubled
+    assert (code, complaint) == (130, "")
     assert told.rstrip().endswith(f"python -m lab.run --resume {path}")
-    assert manifest(path)["status"] == "interrupted" and events(path)[-1]["event"] == "ended"
-    assert 3 <= turns(path).height == len(events(path, "line")) == manifest(path)["counts"]["lines"] < 12
+    stopped = [event for event in events(path, "ended") if event["status"] == "interrupted"]
+    assert len(stopped) == 1
 
-    assert lab("--resume", path, "--address", "none").returncode == 0
+
+def test_run_survives_the_death_of_an_engine(troubled):
+    path, _, told, _ = troubled
+    assert len(events(path, "recovered")) == 1 and "started again" in told
+
+
+def test_run_whose_engine_died_and_that_ctrl_c_stopped_goes_on_from_its_last_line(troubled, undisturbed):
+    path, *_ = troubled
+    assert manifest(path)["status"] == "interrupted" and events(path)[-1]["event"] == "ended"
+    left = len(events(path, "line"))
+    assert 8 <= turns(path).height == left == manifest(path)["counts"]["lines"] < 12
+    assert manifest(path)["counts"]["recovered"] == 1
+
+    assert here("--resume", path, "--address", "none", "--display", "none").returncode == 0
     assert_same_play(path, undisturbed)
     assert (manifest(path)["status"], len(manifest(path)["resumed"])) == ("finished", 1)
 
@@ -240,18 +271,6 @@ def test_ray_does_not_keep_its_own_way_to_end(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_run_survives_the_death_of_an_engine(undisturbed, tmp_path):
-    process = start(LONG, *EXACT, "--display", "plain", "--runs", tmp_path)
-    path = wait_for_lines(process, tmp_path, 5)
-    (engine,) = [pid for pid, line in descendants(process.pid).items() if "EngineHost" in line]
-    os.kill(engine, signal.SIGKILL)
-    told, complaint = process.communicate(timeout=200)
-    assert (process.returncode, complaint) == (0, "")
-    assert len(events(path, "recovered")) == manifest(path)["counts"]["recovered"] == 1
-    assert "started again" in told
-    assert_same_play(path, undisturbed)
-
-
 # -- other ways to run -------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +285,7 @@ def test_dry_run_tells_the_plan_and_loads_no_model(tmp_path):
 
 
 def test_limit_plays_the_first_conversations_as_they_would_have_been(scripted, tmp_path):
-    limited = play(tmp_path, LONG, *NOBODY_TALKS, "turns=6", "--limit", "1", "--display", "none")
+    limited = play(tmp_path, LONG, *NOBODY_TALKS, "turns=6", "--limit", "1", "--display", "none", run=here)
     assert (limited.stdout, limited.stderr) == ("", "")
     assert turns(limited.path).equals(turns(scripted).filter(pl.col("conversation") == 0))
 
@@ -275,7 +294,7 @@ def test_contradiction_in_a_script_is_found_where_it_was_said(tmp_path):
     """Turns 1 and 3 are the user's. Grace is a carpenter of Osaka and Leeds: Paris contradicts, Osaka does not."""
     script = 'seats.user.script=["I live in Osaka.", "I live in Paris."]'
     path = play(tmp_path, LONG, script, "seats.user.persona=grace", "turns=4", "conversations=1", "seats.assistant.max_tokens=6",
-                "measure.metrics=[prompt_to_line,line_to_line]", "--address", "none", "--display", "none").path
+                "measure.metrics=[prompt_to_line,line_to_line]", "--address", "none", "--display", "none", run=here).path
     found = judgements(path).filter(pl.col("verdict")).select("turn", "seat", "metric", "judge", "against")
     assert sorted(found.rows()) == [(3, "user", "line_to_line", "ledger", "1"), (3, "user", "prompt_to_line", "ledger", "home"),
                                     (3, "user", "prompt_to_line", "ledger", "persona")]

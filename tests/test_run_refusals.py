@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from commands import LONG, NOBODY_TALKS, ROOT, assert_same_play, events, lab, manifest, only, turns
+from commands import LONG, NOBODY_TALKS, ROOT, assert_same_play, events, inside, lab, manifest, only, turns
+
+from lab.run import main
 
 SMALL = """name: small
 seed: 7
@@ -42,13 +44,13 @@ def small(tmp_path):
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
     runs = tmp_path_factory.mktemp("played")
-    assert lab(LONG, *NOBODY_TALKS, "turns=6", "--display", "none", "--runs", runs).returncode == 0
+    assert inside(main, LONG, *NOBODY_TALKS, "turns=6", "--display", "none", "--runs", runs).returncode == 0
     return only(runs)
 
 
 def refusal(*arguments: object, **how) -> str:
-    """The sentence on stderr, without the command's name."""
-    done = lab(*arguments, **how)
+    """The sentence on stderr, without the command's name. `how`: of a process of its own; none: in this one."""
+    done = lab(*arguments, **how) if how else inside(main, *arguments)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert done.stderr.startswith("lab.run: ") and done.stderr.count("\n") == 1 and done.stderr.endswith("\n"), done.stderr
     return done.stderr.removeprefix("lab.run: ").strip()
@@ -82,7 +84,8 @@ def test_mistake_in_the_scenario_is_refused(small, tmp_path, old, new, where, ex
     ([LONG, "--address", "somewhere"], "'somewhere' is no address of a Ray cluster", "expected host:port"),
 ])
 def test_what_cannot_be_had_is_refused_before_a_run_is_made(tmp_path, arguments, what, expected):
-    told = refusal(*arguments, "--runs", tmp_path / "runs", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)} if "model" in str(arguments) else {}
+    told = refusal(*arguments, "--runs", tmp_path / "runs", **offline)
     assert what in told and expected in told
     assert not (tmp_path / "runs").exists()
 
@@ -126,8 +129,8 @@ def test_full_disk_keeps_every_finished_line(tmp_path):
     assert f"the {kept} finished lines are kept: make room and go on with --resume {path}" in told
     assert 0 < kept < 32 and manifest(path)["status"] == "failed"
 
-    assert lab("--resume", path, "--display", "none").returncode == 0
-    assert lab(*talk, "--runs", tmp_path / "roomy").returncode == 0
+    assert inside(main, "--resume", path, "--display", "none").returncode == 0
+    assert inside(main, *talk, "--runs", tmp_path / "roomy").returncode == 0
     assert_same_play(path, only(tmp_path / "roomy"))
 
 

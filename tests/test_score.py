@@ -8,9 +8,10 @@ import math
 
 import polars as pl
 import pytest
-from commands import LONG, NOBODY_TALKS, judgements, lab, manifest, only, turns
+from commands import LONG, NOBODY_TALKS, inside, judgements, manifest, only, turns
 from polars.testing import assert_frame_equal
 
+from lab import run as lab_run
 from lab import wiring
 from lab.judging import judge_all
 from lab.labels import Powered
@@ -40,8 +41,8 @@ def talks(tmp_path):
 def run(tmp_path_factory):
     """A run of ours without a model."""
     runs = tmp_path_factory.mktemp("runs")
-    done = lab(LONG, *NOBODY_TALKS, "turns=8", "measure.judge=ledger", "measure.metrics=[prompt_to_line,line_to_line]", "--display", "none",
-               "--runs", runs)
+    done = inside(lab_run.main, LONG, *NOBODY_TALKS, "turns=8", "measure.judge=ledger", "measure.metrics=[prompt_to_line,line_to_line]",
+                  "--display", "none", "--runs", runs)
     assert done.returncode == 0, done.stderr
     return only(runs)
 

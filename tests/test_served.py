@@ -100,7 +100,8 @@ def test_a_branch_longer_than_the_servers_context_is_refused(served):
 
 
 def play(overrides, embedded) -> tuple[list[dict], wiring.Wired]:
-    scenario = load_scenario(LONG, ["conversations=1", "turns=4", "dtype=float32", "device=cpu", *overrides])
+    brief = ["conversations=1", "turns=4", "seats.user.max_tokens=12", "seats.assistant.max_tokens=12"]
+    scenario = load_scenario(LONG, [*brief, "dtype=float32", "device=cpu", *overrides])
     wired = wiring.wire(scenario, lambda model, dtype, device: embedded, Stored())
     return list(wired.play.events()), wired
 

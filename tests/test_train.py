@@ -14,8 +14,11 @@ import learners
 import polars as pl
 import pytest
 import tiny
-from commands import ROOT, TIMEOUT_S, environment, lab, only
+from commands import ROOT, TIMEOUT_S, environment, inside, only
 from safetensors.torch import load_file
+
+from lab import run as lab_run
+from lab.train import main
 
 QUICK = "scenarios/training/quick.yaml"
 FRAME = {"arm", "metric", "judge", "seat", "held_out", "value", "low", "high", "n", "reduction"}
@@ -30,21 +33,10 @@ def train(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
-@pytest.fixture
-def here(capfd, monkeypatch):
+def here(*arguments: object) -> tuple[int, str]:
     """The command in this process, which has everything loaded: exit code and what it said on stderr."""
-    from lab.train import main
-
-    monkeypatch.chdir(ROOT)
-    terminate = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> tuple[int, str]:
-        capfd.readouterr()
-        code = main([str(argument) for argument in arguments])
-        signal.signal(signal.SIGTERM, terminate)
-        return code, capfd.readouterr().err
-
-    return run
+    done = inside(main, *arguments)
+    return done.returncode, done.stderr
 
 
 def events(run: Path, kind: str) -> list[dict]:
@@ -91,8 +83,8 @@ def test_adapter_is_an_ordinary_folder_that_a_run_wears(quick, tmp_path):
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in folder.iterdir()}
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "embedded"
     assert not (folder / "learner.safetensors").exists() and (quick[0] / "checkpoints" / "step-000003" / "learner.safetensors").exists()
-    done = lab("scenarios/chitchat.yaml", f"seats.user.adapter={folder}", "conversations=1", "turns=2", "measure.metrics=[tripwires]",
-               "--runs", tmp_path, "--address", "none", "--display", "none")
+    done = inside(lab_run.main, "scenarios/chitchat.yaml", f"seats.user.adapter={folder}", "conversations=1", "turns=2",
+                  "measure.metrics=[tripwires]", "--runs", tmp_path, "--address", "none", "--display", "none")
     assert done.returncode == 0, done.stderr
 
 
@@ -121,8 +113,8 @@ def apart(one: dict, other: dict) -> float:
 @pytest.fixture(scope="module")
 def unbroken(small, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    done = train(*small, "max_steps=4", "--runs", runs)
-    assert done.returncode == 0, done.stderr
+    code, told_us = here(*small, "max_steps=4", "--runs", runs)
+    assert code == 0, told_us
     return only(runs)
 
 
@@ -136,15 +128,15 @@ def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_kill
     process.wait()
     run = only(tmp_path)
     assert not (run / "adapter").exists()
-    done = train("--resume", run, "--address", "none", "--display", "none")
-    assert done.returncode == 0, done.stderr
+    code, told_us = here("--resume", run, "--address", "none", "--display", "none")
+    assert code == 0, told_us
     assert apart(adapter(run), adapter(unbroken)) < 1e-6  # sums over memory that lies elsewhere may round differently
     assert pl.read_parquet(run / "training.parquet")["step"].to_list() == [0, 1, 2, 3]
     rewards = [pl.read_parquet(folder / "training.parquet")["reward"].to_list() for folder in (run, unbroken)]
     assert rewards[0] == rewards[1] and len(set(rewards[0])) > 1
 
 
-def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_path, here, monkeypatch):
+def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_path, monkeypatch):
     from lab import watching
 
     run, shown = tmp_path / "run", []
@@ -160,7 +152,7 @@ def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_
     assert pl.read_parquet(run / "training.parquet")["reward"].to_list() == [step["reward"] for step in events(unbroken, "step")]
 
 
-def test_both_seats_learn_in_turn(small, tmp_path, here):
+def test_both_seats_learn_in_turn(small, tmp_path):
     name = small[1].partition("seats.user.model: ")[2].partition(",")[0]
     both = (f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.model: {name}, "
             "seats.assistant.persona: sample, graph.nodes.greet.says: null}")
@@ -172,7 +164,7 @@ def test_both_seats_learn_in_turn(small, tmp_path, here):
     assert set(pl.read_parquet(run / "evaluation.parquet")["seat"]) == {"user", "assistant"}
 
 
-def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbroken, tmp_path, here):
+def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbroken, tmp_path):
     code, told_us = here(*small, "max_steps=4", "save_steps=4", "overlap=true", "--runs", tmp_path)
     assert code == 0, told_us
     own, other = (pl.read_parquet(folder / "training.parquet") for folder in (only(tmp_path), unbroken))
@@ -181,7 +173,7 @@ def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbr
 
 
 @pytest.mark.parametrize("method", ["ppo", "sft", "dpo", "kto"])
-def test_other_methods_go_through_the_same_command(small, method, tmp_path, here):
+def test_other_methods_go_through_the_same_command(small, method, tmp_path):
     rewards = [] if method in ("ppo", "dpo") else ["reward={questions: 1.0, relevance: 0.0, asked: 1}"]
     code, told_us = here(*small, f"method={method}", "max_steps=2", *rewards, "--runs", tmp_path)
     if method == "sft":  # nothing that random words say is right
@@ -194,25 +186,26 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path, here
 @pytest.mark.parametrize(("override", "told"), [
     ("reward={questions: 1.0, asked: 1}", "equal"), ("held_out.personas=1.0", "some of both"), ("scenario=nowhere.yaml", "nowhere.yaml"),
     ("tuning.learning_rate=1.0e+30", "step"), ("method=magic", "grpo"), ("report_to=wandb", "wandb"), ("workers=2", "Ray")])
-def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(small, override, told, tmp_path, here):
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(small, override, told, tmp_path):
     code, told_us = here(*small, override, "max_steps=3", "--runs", tmp_path)
     sentence = told_us.strip() if code else (only(tmp_path) / "events.jsonl").read_text()
     assert told in sentence and "Traceback" not in told_us
     assert code == (0 if told == "equal" else 2)
 
 
-def test_all_weights_may_be_trained_and_are_saved_as_a_model(small, tmp_path, here):
+def test_all_weights_may_be_trained_and_are_saved_as_a_model(small, tmp_path):
     code, told_us = here(*small, "tuning={full: true, learning_rate: 0.003}", "max_steps=2", "--runs", tmp_path / "runs")
     assert code == 0, told_us
     run = only(tmp_path / "runs")
     step = pl.read_parquet(run / "training.parquet")
     assert step["kl"][0] == pytest.approx(0, abs=1e-6) and step["kl"][1] > 1e-6 and abs(step["ratio"][1] - 1) < 1e-3  # the engine follows
-    done = lab("scenarios/chitchat.yaml", f"seats.user.model={run / 'adapter'}", "seats.user.max_tokens=8",
-               "seats.assistant.script=[Hello.]", "conversations=1", "turns=2", "measure.metrics=[tripwires]", "--runs", tmp_path, "--address", "none", "--display", "none")
+    done = inside(lab_run.main, "scenarios/chitchat.yaml", f"seats.user.model={run / 'adapter'}", "seats.user.max_tokens=8",
+                  "seats.assistant.script=[Hello.]", "conversations=1", "turns=2", "measure.metrics=[tripwires]", "--runs", tmp_path,
+                  "--address", "none", "--display", "none")
     assert done.returncode == 0, done.stderr
 
 
-def test_training_may_go_on_from_an_adapter_but_not_from_one_of_another_base(small, unbroken, tmp_path, here):
+def test_training_may_go_on_from_an_adapter_but_not_from_one_of_another_base(small, unbroken, tmp_path):
     start = f"tuning={{learning_rate: 0.01, adapter: {unbroken / 'adapter'}}}"
     code, told_us = here(*small, start, "max_steps=1", "--runs", tmp_path / "runs")
     assert code == 0, told_us
