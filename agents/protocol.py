@@ -9,6 +9,9 @@ from typing import Protocol
 from agents.chat import ChatFormat
 
 
+MIN_TOKENS = 1  # of a line: an empty one is none
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     model: str
@@ -32,7 +35,7 @@ class Sampling:
     top_k: int = 50  # 0: whole vocabulary
     top_p: float = 1.0
     sentences: int | None = None  # stop once that many sentences have ended
-    min_tokens: int = 1  # no stop token before that many: an empty line is no line
+    min_tokens: int = MIN_TOKENS  # no stop token before that many
 
 
 @dataclass(frozen=True)

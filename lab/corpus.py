@@ -81,7 +81,7 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
     speakers = {view.persona for some in found.views.values() for view in some}
     speakers |= {one.cast[seat].id for source in found.sources for one in source.transcripts for seat in found.views}
     out = held_out(recipe, scenario, speakers)
-    views = {seat: [view for view in some if view.persona not in out] for seat, some in found.views.items()}
+    views = {seat: [view for view in some if not out & _heard_in(view)] for seat, some in found.views.items()}
     sources = [replace(source, transcripts=tuple(one for one in source.transcripts if not out & _cast(one))) for source in found.sources]
     kept = Stock(views, sources, _size(found.views, found.sources) - _size(views, sources))
     if not _size(views, sources):
@@ -132,6 +132,10 @@ def _recognised(one: Transcript, people: Sequence[Persona]) -> Transcript:
         return next((replace(known, card=persona.card) for known in people if known.card in persona.card), persona)
 
     return replace(one, cast={seat: who(persona) for seat, persona in one.cast.items()})
+
+
+def _heard_in(view: View) -> set[str]:
+    return {view.persona, view.partner} - {""}
 
 
 def _cast(one: Transcript) -> set[str]:

@@ -29,14 +29,15 @@ from metrics.sums import Key, mean, of_run
 from metrics.tripwires import TRIPWIRES
 from scenarios import personas as people
 from scenarios.reading import ScenarioError
-from scenarios.recipe import Recipe, played, split
+from scenarios.recipe import Recipe, other_speaker, played, split
 from scenarios.records import Persona, derive_seed
 from scenarios.schema import Scenario
 
 UNTRAINED = "untrained"
 SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean,
-          "rewarded": pl.Boolean, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "reduction": pl.Float64,
-          "reduction_low": pl.Float64, "reduction_high": pl.Float64, "unscored": pl.Float64}
+          "rewarded": pl.Boolean, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "people": pl.Int64,
+          "reduction": pl.Float64, "reduction_low": pl.Float64, "reduction_high": pl.Float64, "unscored": pl.Float64, "failed": pl.Int64}
+REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wires that cost a line the penalty
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Examined:
     exam: Exam
     rows: pl.DataFrame
     sums: Mapping[Key, Mapping[str, np.ndarray]]
+    failed: int = 0  # conversations that broke off; what was said in them counts
 
 
 def exams(recipe: Recipe) -> list[Exam]:
@@ -64,6 +66,10 @@ def exams(recipe: Recipe) -> list[Exam]:
     `evaluation.as_learnt`, and with strangers in the other scenario. ScenarioError where an arm or the other scenario cannot be played."""
     if taken := {UNTRAINED, recipe.method} & recipe.evaluation.arms.keys():
         raise ScenarioError(f"names an arm {taken.pop()!r}, which is there anyway; expected another name", ("evaluation", "arms"))
+    for name, told in recipe.evaluation.arms.items():
+        if strange := next((key for key in told if not key.startswith(("seats.", "graph."))), None):
+            raise ScenarioError(f"sets {strange}; expected keys of seats and graph only: all else is the same in every arm",
+                                ("evaluation", "arms", name))
     places = [(True, False)] + [(False, False)] * recipe.evaluation.as_learnt + [(True, True)] * (recipe.evaluation.scenario is not None)
     found = []
     for name, told in {UNTRAINED: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
@@ -87,11 +93,25 @@ def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bo
     except ScenarioError as error:
         at = ("evaluation", "scenario") if elsewhere and arm == UNTRAINED else ("evaluation", "arms", arm)
         raise ScenarioError(f"cannot be played: {error}", at) from error
-    for seat in recipe.seats():
-        if elsewhere and engine_name(found.seats[seat]) != engine_name(played(recipe).seats[seat]):
-            raise ScenarioError(f"has {found.seats[seat].model!r} for the {seat}; expected {played(recipe).seats[seat].model!r}, which is "
-                                "trained", ("evaluation", "scenario"))
+    at = ("evaluation", "scenario") if elsewhere else ("evaluation", "judge")
+    if (recipe.reward.prompt_to_line or recipe.reward.line_to_line) and recipe.reward.judge in found.measure.judges():
+        raise ScenarioError(f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at)
+    if elsewhere and arm == UNTRAINED:
+        _comparable(recipe, found)
     return found
+
+
+def _comparable(recipe: Recipe, other: Scenario) -> None:
+    """ScenarioError where the other scenario is no place for the seats that were trained."""
+    here, at = played(recipe), ("evaluation", "scenario")
+    if other.name == here.name:
+        raise ScenarioError(f"is named {other.name!r} as the one that is trained in; expected another name, by which their rows differ", at)
+    for seat in recipe.seats():
+        there, model = other.seats[seat], here.seats[seat].model
+        if found := other_speaker(there):
+            raise ScenarioError(f"has {found} speak for the {seat}; expected {model!r}, which is trained", at)
+        if engine_name(there) != engine_name(here.seats[seat]):
+            raise ScenarioError(f"has {there.model!r} for the {seat}; expected {model!r}, which is trained", at)
 
 
 def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -113,7 +133,8 @@ def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Map
     sums = {key: _by_person(found.by_conversation, [seats[key[2]].id for seats in cast])
             for key, found in of_run(turns, judgements, rows, window=how.window).items()
             if key[0] in CONSISTENCIES and key[2] in recipe.seats()}
-    return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums)
+    failed = sum(event["event"] == "conversation" and event["status"] == "failed" for event in events)
+    return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, failed)
 
 
 def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine]) -> Play:
@@ -144,7 +165,8 @@ def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) ->
 
 def table(recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000) -> pl.DataFrame:
     """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the untrained arm of the same;
-    `rewarded` where training was rewarded by just this measure."""
+    `rewarded` where training was rewarded by just this measure; `people`: how many were resampled; `failed`: conversations that broke
+    off."""
     how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
     before = {(one.exam.scenario.name, one.exam.held_out): one for one in examined if one.exam.arm == UNTRAINED}
     rows = []
@@ -157,18 +179,21 @@ def table(recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0
             told = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
             if own := one.sums.get(key):
                 found = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
-                told |= {"low": found.low, "high": found.high}
+                told |= {"low": found.low, "high": found.high, "people": len(own)}
             untrained = before[exam.scenario.name, exam.held_out]
             if one is not untrained and own and key in untrained.sums:
                 gone = reduction(untrained.sums[key], own, **how)
                 told |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
             rows.append({"arm": exam.arm, "scenario": exam.scenario.name, "held_out": exam.held_out,
-                         "rewarded": _rewarded(recipe, *key[:2]), "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])), **told})
+                         "rewarded": _rewarded(recipe, *key[:2]), "failed": one.failed,
+                         "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])), **told})
     return pl.DataFrame(rows, schema=SCHEMA, orient="row") if rows else pl.DataFrame(schema=SCHEMA)
 
 
 def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
     reward = recipe.reward
+    if metric in REWARDED_AWAY:
+        return reward.penalty > 0
     if metric == "questions":
         return reward.questions > 0 and judge == answers.NAME
     return getattr(reward, metric, 0.0) > 0 and judge in (reward.judge, None)

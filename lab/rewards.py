@@ -1,8 +1,8 @@
 """What sampled lines are worth: judges, answers and tripwires turned into one number a line.
 
 reward = weighted mean of the parts that apply to the line, each from -1 (contradicts) to 1 (does not), minus the penalty where a
-wire is tripped; the mean is 0 where no part applies (small talk, where only answers are rewarded). A line that a judge was asked about
-and could not score has no reward, and nothing is learnt from it.
+wire is tripped; the mean is 0 where no part applies (small talk, where only answers are rewarded). A line that no
+judge could score has no reward where one was asked, and nothing is learnt from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 
 from agents.learning.views import Sampled, View
 from agents.seats import Spoken
-from lab.conversation import pairs
+from lab.conversation import PARTNER, pairs
 from metrics.judges import Judge, Pair
 from metrics.judges.answers import is_right
 from metrics.judges.claims import NAME
@@ -25,6 +25,7 @@ from scenarios.recipe import Reward
 from scenarios.records import Fact, Line, Persona
 
 MOST_FACTS = 2  # that a line may name, besides the speaker's name
+JUDGED = {"prompt_to_line", "line_to_line"}
 PARTS = ("prompt_to_line", "line_to_line", "questions", "relevance")
 
 
@@ -78,7 +79,7 @@ def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed |
     views = []
     for talk in talks:
         lines = [replace(worth.line, reward=total) for worth, total in zip(worths, totals, strict=True) if worth.talk is talk]
-        views.append(View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines)))
+        views.append(View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines), talk.cast[PARTNER[talk.seat]].id))
     return views, _told(worths, totals)
 
 
@@ -92,7 +93,7 @@ def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: Lo
 
 
 def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
-    wanted = {name for name in ("prompt_to_line", "line_to_line") if getattr(reward, name)}
+    wanted = {name for name in JUDGED if getattr(reward, name)}
     asked: list[list[Pair]] = []
     for worth in worths:
         before = [line for line in worth.talk.lines if line.turn < worth.line.turn]
@@ -105,7 +106,7 @@ def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
         if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):
             found.setdefault((row.conversation, row.metric), []).append(row.p_inconsistent)
     for number, worth in enumerate(worths):
-        for metric in wanted:
+        for metric in sorted(wanted):
             if values := found.get((number, metric)):
                 worth.parts[metric] = 1 - 2 * max(values)
             elif any(pair.metric == metric for pair in asked[number]):
@@ -146,7 +147,7 @@ def _trips(worth: Worth) -> bool:
 
 def _total(worth: Worth, reward: Reward) -> float | None:
     weights = {name: weight for name in worth.parts if (weight := getattr(reward, name))}
-    if worth.missed and not weights:
+    if worth.missed and not weights.keys() & JUDGED:
         return None
     mean = sum(weight * worth.parts[name] for name, weight in weights.items()) / sum(weights.values()) if weights else 0.0
     return mean - reward.penalty * worth.penalty

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lab.watching import Watch
     from scenarios.recipe import Recipe
 
+STOPPED = 1
 EXAMPLES = """examples:
   python -m lab.train scenarios/training/simulator_grpo.yaml
   python -m lab.train scenarios/training/simulator_offline.yaml method=dpo tuning.learning_rate=1.0e-4
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 trained, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    """Exit code: 0 trained, 1 trained until a tripwire stopped it, 2 refused or failed with a sentence on stderr, 130 interrupted."""
     args = parser().parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -87,9 +88,10 @@ def _resumed(folder: str) -> Recipe:
     digest = read_manifest(folder).get("digest")
     recipe = load_recipe(Path(folder) / "scenario.yaml")
     if recipe.digest() != digest:
-        files = ", ".join([recipe.scenario, *played(recipe).personas])
-        raise ValueError(f"{folder} was begun with another scenario or other personas than {files} tell now; expected them unchanged, or "
-                         "a new training without --resume")
+        others = filter(None, (recipe.evaluation.scenario, *recipe.data, recipe.tuning.adapter))
+        files = ", ".join([recipe.scenario, *played(recipe).personas, *others])
+        raise ValueError(f"{folder} was begun with other files than {files} are now; expected them unchanged, or a new training without "
+                         "--resume")
     return recipe
 
 
@@ -101,7 +103,7 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
 
     console, earlier = Console(file=screen), _earlier(store)
     with choose("none" if args.json else args.display, console, recipe, str(store.path), earlier) as watch:
-        status, reason, table = carried_out(lambda: _perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
+        status, reason, found = carried_out(lambda: _perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
     if status == "failed":
         print(f"lab.train: {reason}", file=errors)
         return 2
@@ -109,24 +111,26 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
         with contextlib.suppress(BrokenPipeError, SystemExit):
             console.print(f"Interrupted: python -m lab.train --resume {store.path}", soft_wrap=True, markup=False)
         return INTERRUPTED
+    table, stopped = found
     if args.json:
-        print(dumps({"run": str(store.path), "evaluation": table.fill_nan(None).to_dicts()}).decode(), file=screen)
+        print(dumps({"run": str(store.path), "stopped": stopped, "evaluation": table.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
-        console.print(summary(table, str(store.path)))
-    return 0
+        console.print(summary(table, str(store.path), stopped))
+    return STOPPED if stopped else 0
 
 
 def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
     """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to the checkpoint that
-    is gone on from. Gives the evaluation."""
+    is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for none)."""
     from lab import wiring
     from lab.cluster import hosting
     from lab.examination import examine_all, exams
     from lab.room import check_memory
-    from lab.store import now, write_frame
+    from lab.store import write_frame
     from lab.training import Training, latest, learner, steps_of
     from scenarios import personas as people
     from scenarios.recipe import played
+    from scenarios.records import SEATS
 
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}))
@@ -140,6 +144,9 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
           contextlib.ExitStack() as running):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
         check_memory(recipe, scenario, engines, people.cast(scenario))
+        for exam in exams(recipe):
+            for seat in SEATS:
+                wiring.longest_view(exam.scenario, seat, engines, people.cast(exam.scenario))
         students = {seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names)))) for seat in recipe.seats()}
         judge = wiring.judges(rewarding, engines, recipe.device)[0]
         aids = wiring.aids(engines[wiring.engine_name(scenario.seats[recipe.seats()[0]])], recipe.device)
@@ -151,7 +158,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
         told = next(iter(students.values()))
         store.update_manifest(device=str(told.device), dtype=told.dtype)
         tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
-        steps = list(earlier)
+        steps, stopped = list(earlier), ""
         tell("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
             for event in training.steps(first, steps):
@@ -160,14 +167,16 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
                     steps.append(event)
                     report(event)
                     write_frame(store.path / "training.parquet", _frame(steps))
+                elif event["event"] == "stopped":
+                    stopped = f"stopped after step {event['step']}: {event['reason']}"
+        store.update_manifest(stopped=stopped)
         training.save(store.path / "adapter", state=False)
         for coming, found in examine_all(recipe, engines, aids):
             write_frame(store.path / "evaluation.parquet", found)
             if coming:
                 tell("phase", phase="examining", detail=coming)
     _draw(store.path, _frame(steps), found)
-    store.update_manifest(finished=now())
-    return found
+    return found, stopped
 
 
 def _earlier(store: RunStore) -> list[dict]:

@@ -20,7 +20,7 @@ from agents.learning.learner import Learner
 from agents.learning.methods import Method
 from agents.learning.online import Online
 from agents.learning.views import View
-from agents.protocol import Engine
+from agents.protocol import MIN_TOKENS, Engine
 from lab import corpus, rewards, rollouts, wiring
 from lab.rewards import Talk
 from metrics.judges import Judge
@@ -39,7 +39,7 @@ def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> 
     engines on a Ray cluster that is connected."""
     updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
     spec = scenario.seats[seat]
-    sampled = {"temperature": spec.temperature, "top_k": spec.top_k} if recipe.method in ONLINE else {}
+    sampled = {"temperature": spec.temperature, "top_k": spec.top_k, "min_tokens": MIN_TOKENS} if recipe.method in ONLINE else {}
     told = {"name": spec.model, "tuning": recipe.tuning, "max_steps": updates, **sampled, "dtype": recipe.dtype, "device": recipe.device,
             "seed": recipe.seed, "value_head": recipe.method == "ppo"}
     if recipe.workers == 1:
@@ -96,6 +96,8 @@ class Training:
                 ahead = recipe.overlap and not saving
                 coming = pool.submit(source, step + 1) if ahead else None
                 event = self._learn(step, batch)
+                if saving and not online:
+                    event |= self._heard(step)
                 steps.append(event)
                 reason = self._tripped(steps)
                 saving = saving or bool(reason)
@@ -111,6 +113,13 @@ class Training:
                     break
         if not online:  # nobody played in between
             self.install()
+
+    def _heard(self, step: int) -> dict:
+        """What a step of an offline method tells of how the student speaks by now: wires and samples of a batch played for nothing else."""
+        self.install()
+        adapters = {seat: rollouts.trained(seat) for seat in self.students}
+        told = self._played(step, self._seat(step), split(self.recipe)[0], adapters).told
+        return {key: value for key, value in told.items() if key.startswith("wire_") or key == "samples"}
 
     def install(self) -> None:
         """The engines speak as the students do now."""
@@ -225,18 +234,20 @@ class Training:
         return views
 
     def _tripped(self, steps: Sequence[dict]) -> str | None:
-        """Why to stop: a wire whose mean over the last PATIENCE steps of a seat is out of bounds. The first step is the reference."""
+        """Why to stop: a wire whose mean over the last steps of a seat that tell of it is out of bounds: PATIENCE steps online, where the
+        first is the reference, and one offline."""
         for seat in self.recipe.seats() if self.recipe.tripwires == "stop" else ():
             own = [{key.removeprefix("wire_"): value for key, value in step.items()
                     if key.startswith("wire_") and value is not None and value == value} for step in steps if step["seat"] == seat]
-            if len(own) <= PATIENCE:
+            online = self.recipe.method in ONLINE
+            if len(own) <= PATIENCE * online:
                 continue
-            recent = own[-PATIENCE:]
+            recent = own[-PATIENCE:] if online else own[-1:]
             means = {name: sum(values) / len(values) for name in recent[-1] if (values := [one[name] for one in recent if name in one])}
-            reference = {name: own[0][name] for name in ("perplexity_nats",) if name in own[0]}
+            reference = {name: own[0][name] for name in ("perplexity_nats",) if name in own[0] and online}
             if found := fired(means, reference):
                 name, value, bound = found[0]
-                return f"{name} of the {seat} is {value:.2f} over the last {PATIENCE} steps; expected {bound}"
+                return f"{name} of the {seat} is {value:.2f} {f'over the last {PATIENCE} steps' * online or 'by now'}; expected {bound}"
         return None
 
 

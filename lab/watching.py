@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lab.compare_tables import FEW
 from lab.plots import TITLES
 from lab.screen import COLOURS, clean, duration
 from metrics.tripwires import fired
@@ -145,8 +146,9 @@ def sparkline(values: list[float], width: int) -> str:
     return "".join(BARS[int((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for value in means)
 
 
-def summary(table: pl.DataFrame, path: str) -> RenderableType:
-    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires and the folder."""
+def summary(table: pl.DataFrame, path: str, stopped: str = "") -> RenderableType:
+    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires and the folder. `stopped`: what
+    ended the training early."""
     shown = []
     parts = table.filter(pl.col("held_out")).partition_by("scenario", "seat", as_dict=True, maintain_order=True)
     for (scenario, seat), part in parts.items():
@@ -159,6 +161,10 @@ def summary(table: pl.DataFrame, path: str) -> RenderableType:
             out.add_row(TITLES[row["metric"]], row["judge"], row["arm"], _interval(row, "value", "low", "high") + f" n={row['n']}",
                         _interval(row, "reduction", "reduction_low", "reduction_high", "%"))
         shown += [out, *_tripped(part)]
+    if few := table.filter(pl.col("people") < FEW)["people"].max():
+        shown.append(Text(f"Intervals resample {few} people or fewer, which makes them too narrow.", style="dim"))
+    if stopped:
+        shown.append(Text(clean(stopped), style="bold red"))
     return Group(*shown, Text(f"\n{clean(path)}"))
 
 

@@ -15,10 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from scenarios.personas import SAMPLE, load_personas
 from scenarios.reading import ScenarioError, dump, override, read, validate
 from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
-from scenarios.schema import JudgeName, Scenario, SingleJudge, load_scenario
+from scenarios.schema import JudgeName, Scenario, Seat, SingleJudge, load_scenario
 
 ONLINE, OFFLINE, PREFERENCE = ("grpo", "ppo"), ("sft", "unlikelihood", "gold", "varmi"), ("dpo", "kto")
 METHODS = (*OFFLINE, *PREFERENCE, *ONLINE)
+CONTENT = ("collected.jsonl", "events.jsonl", "adapter_config.json", "adapter_model.safetensors")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -124,6 +125,8 @@ class Recipe(_Strict):
     def _makes_sense(self) -> Recipe:
         if self.method == "grpo" and self.num_generations < 2:
             raise ValueError("expected num_generations of 2 or more: GRPO compares lines with each other")
+        if self.tuning.full and self.tuning.adapter:
+            raise ValueError("expected tuning.adapter or tuning.full, not both: all weights are trained from the model's own")
         if self.data and self.method in ONLINE:
             raise ValueError(f"expected no data with method {self.method!r}, which learns from dialogues of its own; offline are: "
                              f"{', '.join((*OFFLINE, *PREFERENCE))}")
@@ -133,13 +136,20 @@ class Recipe(_Strict):
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenarios as it plays them, and everyone who may be
-        drawn for it as their files tell."""
+        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenarios as it plays them, everyone who may be
+        drawn for it as their files tell, and what `data` and `tuning.adapter` hold."""
         scenario, other = played(self), self.evaluation.scenario
         people = [asdict(persona) for persona in load_personas(scenario.personas)]
         content = self.model_dump(mode="json") | {"scenario": scenario.digest(), "people": people}
         content |= {"elsewhere": load_scenario(other).digest()} if other else {}
+        content |= {"files": [_content(Path(name)) for name in (*self.data, self.tuning.adapter) if name]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """SHA-256, in hex, of a file, or of the files in a run's, a training's or an adapter's folder that say what is learnt from it."""
+    files = [path] if path.is_file() else [path / name for name in CONTENT if (path / name).is_file()]
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -156,21 +166,26 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
                 raise document.error(f"is {name!r}; expected the path of a scenario file, {folder / name} is none", (key,))
             found[key] = str(file.resolve())
     recipe = recipe.model_copy(update={
-        "scenario": found["scenario"], "data": [str(Path(name).expanduser().resolve()) for name in recipe.data],
+        "scenario": found["scenario"], "data": [_absolute(name) for name in recipe.data],
+        "tuning": recipe.tuning.model_copy(update={"adapter": recipe.tuning.adapter and _absolute(recipe.tuning.adapter)}),
         "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")})})
     split(recipe)
     _trainable(recipe)
-    _independent(recipe)
+    _worded(recipe)
     return recipe
 
 
-def _independent(recipe: Recipe) -> None:
-    """ScenarioError where a judge that gives rewards is one that examines, a cascade's parts included."""
-    reward, measure = recipe.reward, played(recipe).measure
-    examining = measure.model_copy(update={"judge": recipe.evaluation.judge}).judges()
-    if (reward.prompt_to_line or reward.line_to_line) and reward.judge in examining:
-        raise ScenarioError(f"has {reward.judge!r}, which gives the rewards; expected other judges, in a cascade too",
-                            ("evaluation", "judge"))
+def _absolute(name: str) -> str:
+    return str(Path(name).expanduser().resolve())
+
+
+def _worded(recipe: Recipe) -> None:
+    """ScenarioError where a fact has no wording that could be held out."""
+    people = load_personas(played(recipe).personas)
+    least = min((fact for person in people for fact in person.facts), key=lambda fact: len(fact.slot.questions), default=None)
+    if least and len(least.slot.questions) <= recipe.held_out.wording:
+        raise ScenarioError(f"is {recipe.held_out.wording}, but {least.id!r} has {len(least.slot.questions)} wordings of its question, "
+                            "counted from 0; expected a smaller one, or more wordings in the personas' files", ("held_out", "wording"))
 
 
 def _trainable(recipe: Recipe) -> None:
@@ -178,8 +193,7 @@ def _trainable(recipe: Recipe) -> None:
     scenario = played(recipe)
     for seat in recipe.seats():
         spec = scenario.seats[seat]
-        found = "a script" if spec.script else "a server" if spec.endpoint else "an adapter" if spec.adapter or ":" in spec.model else ""
-        if found:
+        if found := other_speaker(spec):
             cure = "tuning.adapter, to go on from it" if found == "an adapter" else "a model that is trained here"
             raise ScenarioError(f"is to learn, but {found} speaks for the {seat}; expected {cure}", ("seat",))
         if spec.temperature == 0 and not recipe.data:
@@ -188,6 +202,11 @@ def _trainable(recipe: Recipe) -> None:
         if spec.persona != SAMPLE and not recipe.data:
             raise ScenarioError(f"is to learn, but the {seat} is always {spec.persona!r}; expected overrides with seats.{seat}.persona: "
                                 "sample, so that some people can be held out", ("seat",))
+
+
+def other_speaker(spec: Seat) -> str:
+    """Who speaks in a seat instead of a model of ours as it is; "" where nobody does."""
+    return ("a script" if spec.script else "a server" if spec.endpoint else "an adapter" if spec.adapter or ":" in spec.model else "")
 
 
 def played(recipe: Recipe, **values: object) -> Scenario:

@@ -85,7 +85,7 @@ def recipes(at: Path, name: str) -> Callable[..., Recipe]:
     """A function: overrides -> the recipe, which trains the model of that name."""
     (at / "small.yaml").write_text(SCENARIO.replace("MODEL", name))
     (at / "recipe.yaml").write_text(RECIPE)
-    return lambda *overrides: load_recipe(at / "recipe.yaml", overrides)
+    return lambda *overrides: load_recipe(at / "recipe.yaml", ["tripwires=log", *overrides])  # random words trip some
 
 
 def over(*paths: object) -> str:

@@ -231,7 +231,8 @@ def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, ti
     assert not (tmp_path / "out" / COLLECTED).exists()
 
 
-def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(tmp_path, recipe, tiny_engine):
+def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(tmp_path, recipe, tiny_engine, monkeypatch):
+    monkeypatch.setattr("lab.training.Training._heard", lambda self, step: {})  # what is played for the wires
     told = recipe("max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4")
     whole = trained(told, tiny_engine, tmp_path / "out", Parity())
     assert [event["event"] for event in whole] == ["collected"] * 2 + ["phase"] + ["step", "checkpoint"] * 2

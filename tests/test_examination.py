@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -40,32 +41,35 @@ def test_every_arm_is_examined_with_strangers_and_with_the_people_of_training():
 
 @pytest.mark.parametrize(("more", "told"), [
     ("evaluation.arms={untrained: {}}", "'untrained'"), ("evaluation.arms={grpo: {}}", "'grpo'"),
-    ("evaluation.arms={hot: {seats.user.temperatur: 2.0}}", "evaluation.arms.hot"),
-    ("evaluation.scenario=../chitchat.yaml", "")])
-def test_arm_that_cannot_be_played_is_refused_before_anything_is(more, told):
-    if not told:
-        assert any(exam.scenario.name == "chitchat" for exam in exams(recipe(more)))
-        return
+    ("evaluation.arms={hot: {seats.user.temperatur: 2.0}}", "evaluation.arms.hot"), ("evaluation.arms={other: {seed: 3}}", "sets seed"),
+    ("evaluation.arms={kind: {measure.judge: nli}}", "sets measure.judge"), ("evaluation.scenario=interview.yaml", "another name")])
+def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_played(more, told):
     with pytest.raises(ScenarioError) as caught:
         exams(recipe(more))
     assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_other_scenario_of_another_model_is_refused(tmp_path):
+def test_strangers_are_examined_in_the_other_scenario_too():
+    assert [exam.scenario.name for exam in exams(recipe("evaluation.scenario=../chitchat.yaml"))][:3] == ["interview", "interview", "chitchat"]
+
+
+@pytest.mark.parametrize(("spec", "told"), [
+    ({"model": "some/model"}, "some/model"), ({"script": ["Well."]}, "a script"), ({"adapter": "/some/where"}, "an adapter")])
+def test_other_scenario_in_which_the_trained_model_does_not_speak_is_refused(tmp_path, spec, told):
     chitchat = Path("scenarios/chitchat.yaml")
     other = yaml.safe_load(chitchat.read_text())
-    other["seats"]["user"] |= {"model": "some/model"}
+    other["seats"]["user"] |= spec
     other["personas"] = str((chitchat.parent / other["personas"]).resolve())
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
-    with pytest.raises(ScenarioError, match="evaluation.scenario.*some/model"):
+    with pytest.raises(ScenarioError, match=f"evaluation.scenario.*{told}"):
         exams(recipe(f"evaluation.scenario={tmp_path / 'other.yaml'}"))
 
 
 @pytest.mark.parametrize("judge", ["ledger", "cascade"])
 def test_judge_that_gives_rewards_examines_nothing_on_its_own_or_in_a_cascade(judge):
     with pytest.raises(ScenarioError, match="evaluation.judge"):
-        recipe("reward.prompt_to_line=1.0", f"evaluation.judge={judge}", "overrides={turns: 4, measure.cascade.cheap: ledger}")
-    recipe("reward.prompt_to_line=1.0", "evaluation.judge=reader")
+        exams(recipe("reward.prompt_to_line=1.0", f"evaluation.judge={judge}", "overrides={turns: 4, measure.cascade.cheap: ledger}"))
+    assert exams(recipe("reward.prompt_to_line=1.0", "evaluation.judge=reader"))
 
 
 def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are_resampled_whole():
@@ -86,6 +90,8 @@ def test_strangers_are_asked_in_words_that_training_never_used():
         silent = talk.seats.model_copy(update={seat: talk.seats[seat].model_copy(update={"script": ("I see.",)}) for seat in SEATS})
         talk = talk.model_copy(update={"seats": silent, "measure": talk.measure.model_copy(update={"metrics": []})})
         play = staged(one, replace(exam, scenario=talk), {})
+        off_the_record = {play._wording(fact) for seats in play.cast for person in seats.values() for fact in person.facts}
+        assert off_the_record <= (held_out if exam.held_out else learnt)
         said = [event["text"] for event in play.events() if event["event"] == "line" and event["seat"] == "assistant"]
         asked = {question for text in said for question in learnt | held_out if question in text}
         assert asked and asked <= (held_out if exam.held_out else learnt)
@@ -105,3 +111,18 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
     assert by["untrained", "answers"]["low"] == pytest.approx(0.1) and by["untrained", "answers"]["high"] == pytest.approx(0.9)  # all ben, all ann
     assert by["grpo", "answers"]["reduction"] == 1.0 and by["untrained", "answers"]["reduction"] is None
     assert by["grpo", "reader"]["reduction"] is None  # nothing was summed
+
+
+def test_training_never_asks_in_the_held_out_wording():
+    from lab.rollouts import _ask
+
+    one, asked = recipe("reward.asked=3"), []
+    people = load_personas("scenarios/personas/townsfolk.yaml")
+    seat = SimpleNamespace(tell=lambda questions, cues: asked.extend(question for some in questions.values() for question in some))
+    play = SimpleNamespace(cast=[{"user": person} for person in people], seats={"user": seat})
+    for step in range(6):
+        for turn in range(1, 5):
+            _ask(one, play, "user", step, turn, 4, range(len(people)))
+    words = {fact.id: fact.slot.questions for person in people for fact in person.facts}
+    used = {words[question.about].index(question.text) for question in asked}
+    assert len(asked) == 6 * 3 * len(people) and used == set(range(max(map(len, words.values())))) - {1}

@@ -57,7 +57,7 @@ def furthest(learner: Learner, view: View) -> float:
 
 def spoken(engine: LocalEngine, adapter: str | None) -> View:
     """Two lines each at three places of one dialogue, and as many answers to a question off the record."""
-    seat = ModelSeat(engine, Sampling(0, 8, 0.8, 50, min_tokens=0), adapter, generations=2, keep=True)
+    seat = ModelSeat(engine, Sampling(0, 8, 0.8, 50), adapter, generations=2, keep=True)
     seat.open({0: "You are Ada, a baker from Leeds who keeps two cats."})
     for turn, words in enumerate(("Hello, who is there?", "And have you any pets?", "Good bye then.")):
         seat.hear({0: words})
@@ -81,8 +81,19 @@ def test_likelihoods_are_of_the_tokens_that_were_sampled_among_and_of_one_that_f
     assert any(token not in logits[line.start + place - 1].topk(2).indices for place, token in enumerate(line.ids))
 
 
+def test_first_token_of_a_line_is_read_as_one_that_could_not_end_it(name):
+    view = learners.view(3, takes=1)
+    free, bound = (learners.learner(name, min_tokens=min_tokens).read([view])[0].logps for min_tokens in (0, 1))
+    learner = learners.learner(name)
+    with torch.no_grad():
+        p = learner.model(torch.tensor([view.ids])).logits[0, view.lines[0].start - 1].softmax(-1)
+    p_stop = p[list(learner.loaded.stop_ids)].sum()
+    assert float(bound[0, 0] - free[0, 0]) == pytest.approx(-math.log(1 - float(p_stop)), abs=1e-5) and p_stop > 1e-4
+    assert torch.equal(bound[:, 1:], free[:, 1:])
+
+
 def test_recomputed_log_probs_equal_sampled_ones_on_the_embedded_model(one_thread):
-    engine, learner = LocalEngine(load(EMBEDDED, "float32", "cpu")), learners.learner(EMBEDDED, noise=0.01, temperature=0.8, top_k=50)
+    engine, learner = LocalEngine(load(EMBEDDED, "float32", "cpu")), learners.learner(EMBEDDED, noise=0.01, temperature=0.8, top_k=50, min_tokens=1)
     engine.install("trained", *learner.adapter())
     view = spoken(engine, "trained")
     assert len(view.lines) == 8 and furthest(learner, view) < 1e-4

@@ -46,8 +46,8 @@ def test_a_training_does_not_go_on_in_another_scenario(begun, capsys):
     run, scenario, _ = begun
     scenario.write_text(scenario.read_text().replace("Doubt it.", "Believe it."))
     told = refused(run, capsys)
-    assert told.startswith(f"lab.train: {run} was begun with another scenario or other personas than {scenario}, ")
-    assert told.endswith(" tell now; expected them unchanged, or a new training without --resume\n")
+    assert told.startswith(f"lab.train: {run} was begun with other files than {scenario}, ")
+    assert told.endswith(" are now; expected them unchanged, or a new training without --resume\n")
 
 
 @pytest.mark.parametrize("cast", [True, False])
@@ -58,7 +58,7 @@ def test_a_training_does_not_go_on_with_other_people_whether_or_not_the_scenario
     [who, *_] = [persona for persona in personas.load_personas([people]) if (persona.id in here) == cast]
     text = people.read_text()
     people.write_text(text.replace(f"name: {who.name}\n    about: You", f"name: {who.name}\n    about: They say that you"))
-    assert people.read_text() != text and "was begun with another scenario or other personas" in refused(run, capsys)
+    assert people.read_text() != text and "was begun with other files" in refused(run, capsys)
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------------

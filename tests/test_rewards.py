@@ -78,6 +78,12 @@ def test_what_nobody_could_score_has_no_reward_and_is_counted():
     assert found == [None] and told["unscored"] == 1 and told["lines"] == 1
 
 
+def test_line_that_its_judge_cannot_score_is_worth_nothing_known_whatever_else_applies():
+    one = talk(spoken(1, "…", "I play the cello."), lines=[("assistant", "What do you play?")])
+    found, told = rewards(one, Reward(prompt_to_line=1.0, questions=0, relevance=1.0), lambda texts: np.ones((len(texts), 1)))
+    assert found == [None, 1.0] and told["unscored"] == 1
+
+
 def test_first_line_of_a_place_is_on_the_trunk_and_the_others_beside_it():
     views, _ = rewarded([talk(spoken(1, "I sing.", "I dance."), spoken(1, "The cello.", given=(7,), about="instrument"))], Reward(), Ledger(), None)
     assert [(line.on_trunk, line.start, line.given) for line in views[0].lines] == [(True, 11, ()), (False, 11, ()), (False, 11, (7,))]

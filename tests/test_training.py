@@ -14,9 +14,9 @@ import torch
 from corpora import Parity
 
 from agents.learning.views import Sampled, View, at_places
-from lab import corpus
+from lab import corpus, rewards
 from lab.corpus import COLLECTED, read_views
-from lab.training import Training, latest, learner, steps_of
+from lab.training import PATIENCE, Training, latest, learner, steps_of
 from lab.wiring import engine_name
 from scenarios.recipe import Recipe, Reward, played
 
@@ -100,6 +100,27 @@ def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_the
     assert told.endswith("step-000001, after step 1" if spoken else "step-000002, after step 2")
 
 
+# -- tripwires -------------------------------------------------------------------------------------------------------------
+
+def test_a_wire_out_of_bounds_over_five_steps_stops_the_training_for_good(tmp_path, recipe, tiny_engine, monkeypatch):
+    monkeypatch.setattr(rewards, "wires", lambda *_, **__: {"parroting": 0.5})  # of every line
+    one = training(recipe("method=grpo", *SMALL, "max_steps=9", "tripwires=stop"), tiny_engine, tmp_path / "out", Parity())
+    events = list(one.steps())
+    steps = [event for event in events if event["event"] == "step"]
+    assert len(steps) == PATIENCE + 1 and [event["event"] for event in events[-2:]] == ["checkpoint", "stopped"]
+    assert "parroting of the user is 0.50 over the last 5 steps" in events[-1]["reason"]
+    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
+    assert [event["event"] for event in again.steps(len(steps), steps)] == ["stopped"]
+
+
+def test_offline_the_wires_are_heard_at_each_checkpoint_and_stop_as_well(tmp_path, recipe, tiny_engine, monkeypatch):
+    monkeypatch.setattr(rewards, "wires", lambda *_, **__: {"parroting": 0.5})
+    one = training(recipe("method=kto", *SMALL, "max_steps=4", "save_steps=2", "tripwires=stop"), tiny_engine, tmp_path / "out", Parity())
+    events = [event for event in one.steps() if event["event"] in ("step", "stopped")]
+    assert [event["event"] for event in events] == ["step", "step", "stopped"]
+    assert "wire_parroting" not in events[0] and events[1]["wire_parroting"] == 0.5 and events[1]["samples"]
+
+
 # -- what the steps tell ---------------------------------------------------------------------------------------------------
 
 def told(recipe: Recipe, engine, at: Path) -> tuple[list[dict], list[dict], list[View]]:
@@ -149,9 +170,9 @@ def test_grpo_learns_from_the_tokens_of_places_that_differ(tmp_path, recipe, tin
     assert step["tokens"] == tokens(line for view in batches[0].views for line in view.lines) and step["skipped"] > 0
 
 
-@pytest.mark.parametrize(("method", "times"), [("sft", 1), ("grpo", 4)])
+@pytest.mark.parametrize(("method", "times"), [("sft", 2), ("grpo", 4)])
 def test_engines_are_given_new_weights_where_somebody_plays_with_them(tmp_path, recipe, tiny_engine, method, times):
-    """At first and after each of three steps where those are played; else at the end alone, for the examination."""
+    """At first and after each of three steps where those are played; else for the batch at the checkpoint, and for the examination."""
     one, installed = training(recipe(f"method={method}", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()), []
     install = one.install
     one.install = lambda: installed.append(learners.weights(one.students["user"])) or install()

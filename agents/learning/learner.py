@@ -52,13 +52,14 @@ class Step:
 
 
 class Learner:
-    def __init__(self, name: str, tuning: Tuning, *, max_steps: int = 100, temperature: float = 1.0, top_k: int = 0, dtype: str = "auto",
-                 device: str = "auto", seed: int = 0, value_head: bool = False) -> None:
-        """`max_steps`: updates, by which the rate falls. `temperature` and `top_k` (0: all tokens): how lines were sampled; likelihoods,
-        entropy and divergence are of just that distribution. ValueError where the model is not there, or its adapter does not fit."""
+    def __init__(self, name: str, tuning: Tuning, *, max_steps: int = 100, temperature: float = 1.0, top_k: int = 0, min_tokens: int = 0,
+                 dtype: str = "auto", device: str = "auto", seed: int = 0, value_head: bool = False) -> None:
+        """`max_steps`: updates, by which the rate falls. `temperature`, `top_k` (0: all tokens) and `min_tokens` (so many are no stop
+        token): how lines were sampled; likelihoods, entropy and divergence are of just that distribution. ValueError where the model is
+        not there, or its adapter does not fit."""
         from agents import models
 
-        self.tuning, self.temperature, self.top_k, self.seed = tuning, temperature, top_k, seed
+        self.tuning, self.temperature, self.top_k, self.min_tokens, self.seed = tuning, temperature, top_k, min_tokens, seed
         self.loaded = models.load(name, dtype, device, packed=False)
         self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")  # eager: softcapped scores
         self.device = self.loaded.model.device
@@ -195,18 +196,21 @@ class Learner:
         out = model(input_ids=one.ids[None].to(self.device), position_ids=one.positions[None].to(self.device),
                     attention_mask=self._mask(one), use_cache=False, logits_to_keep=kept.to(self.device))
         logits, where = out.logits[0].float() / self.temperature, where.to(self.device)  # (K, V)
+        lengths = torch.tensor([len(some) for some in one.targets], device=self.device)
+        starts = lengths.cumsum(0) - lengths
+        stops = torch.tensor(sorted(self.loaded.stop_ids), device=self.device)
+        for place in range(self.min_tokens):
+            logits[where[starts[lengths > place] + place][:, None], stops] = float("-inf")
         among = logits.topk(self.top_k).values if 0 < self.top_k < logits.shape[1] else logits
         norms = among.logsumexp(-1)
         said = logits[where, one.ids[targets].to(self.device)]
         fell = said < among.min(-1).values[where]  # no longer among the likeliest: it is added to them
         logps = said - torch.where(fell, torch.logaddexp(norms[where], said), norms[where])
         with torch.no_grad():
-            entropy = (norms - (among.softmax(-1) * among).sum(-1))[where]
-        lengths = [len(some) for some in one.targets]
-        padded_logps, mask = padded(logps.split(lengths))
-        firsts = where[torch.tensor([0, *lengths[:-1]], device=self.device).cumsum(0)]
-        values = self.head(self._hidden[firsts].float())[:, 0] if self.head is not None else torch.zeros(len(lengths), device=self.device)
-        return Read(padded_logps, mask, padded(entropy.split(lengths))[0], values)
+            entropy = (norms - (among.softmax(-1) * among.masked_fill(among.isinf(), 0.0)).sum(-1))[where]
+        padded_logps, mask = padded(logps.split(lengths.tolist()))
+        values = self.head(self._hidden[where[starts]].float())[:, 0] if self.head is not None else torch.zeros_like(logps[starts])
+        return Read(padded_logps, mask, padded(entropy.split(lengths.tolist()))[0], values)
 
     def _mask(self, one: Row) -> Tensor | dict[str, Tensor]:
         """What each layer's tokens see, added to attention scores: (1, 1, T, T)."""

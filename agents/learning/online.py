@@ -71,7 +71,7 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
         found |= dict(zip(some, relative.tolist(), strict=True)) if relative is not None else {}
     kept, advantages = [], []
     for v, view in enumerate(views):
-        places = [place for place in range(len(view.lines)) if (v, place) in found]
+        places = [place for place, line in enumerate(view.lines) if (v, place) in found and line.reward is not None]
         if places:
             wanted = {view.lines[place] for place in places}
             kept.append(with_lines(view, wanted.__contains__))
@@ -83,19 +83,26 @@ def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list
     """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1. None where all
     rewards are equal.
 
-    Lines on the trunk are the turns of one episode, to which one without a reward adds nothing; what was said off the record is an episode
-    of its own.
+    Lines on the trunk are the turns of one episode, to which one without a reward adds nothing, nor is it learnt from; what was said off
+    the record is an episode of its own.
     """
-    views = [with_lines(view, lambda line: line.on_trunk or bool(line.given) and line.reward is not None) for view in batch]
-    views = [view for view in views if view.lines]
-    if len({line.reward for view in views for line in view.lines}) < 2:
+    whole = [with_lines(view, lambda line: line.on_trunk or bool(line.given)) for view in batch]
+    whole = [view for view in whole if any(map(_scored, view.lines))]
+    if len({line.reward for view in whole for line in filter(_scored, view.lines)}) < 2:
         return [], [], [], []
-    values = across(views, lambda some: [read.values.tolist() for read in learner.read(some)])
-    advantages = [_by_turn(view, old, how) for view, old in zip(views, values, strict=True)]
+    values = across(whole, lambda some: [read.values.tolist() for read in learner.read(some)])
+    advantages = [_by_turn(view, old, how) for view, old in zip(whole, values, strict=True)]
+    views = [with_lines(view, _scored) for view in whole]
+    values, advantages = ([[one for one, line in zip(some, view.lines, strict=True) if _scored(line)]
+                           for some, view in zip(every, whole, strict=True)] for every in (values, advantages))
     returns = [[a + v for a, v in zip(some, old, strict=True)] for some, old in zip(advantages, values, strict=True)]
     flat = torch.tensor([a for some in advantages for a in some])
     mean, spread = float(flat.mean()), float(flat.std()) if len(flat) > 1 else 0.0
     return views, [[(a - mean) / (spread + 1e-8) for a in some] for some in advantages], returns, values
+
+
+def _scored(line: Sampled) -> bool:
+    return line.reward is not None
 
 
 def _by_turn(view: View, values: Sequence[float], how: Online) -> list[float]:

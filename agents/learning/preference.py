@@ -47,10 +47,12 @@ def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable
     views = [with_lines(view, lambda line: line.reward is not None and line.reward != 0) for view in batch]
     views = [view for view in views if view.lines]
     lines = sum(len(view.lines) for view in views)
-    swapped = [mismatched(view, other) for view, other in zip(views, [*views[-1:], *views[:-1]], strict=True)]
-    both = [across(swapped, lambda some: [_totals(read).tolist() for read in learner.read(some, untouched=untouched)])
-            for untouched in (False, True)]
-    kl = losses.kto_kl(*(torch.tensor(sum(totals, []), device=learner.device) for totals in both)) if swapped else None
+    kl = torch.zeros((), device=learner.device)
+    if len(views) > 1:  # else there is no other view, and no estimate
+        swapped = [mismatched(view, other) for view, other in zip(views, [*views[-1:], *views[:-1]], strict=True)]
+        both = [across(swapped, lambda some: [_totals(read).tolist() for read in learner.read(some, untouched=untouched)])
+                for untouched in (False, True)]
+        kl = losses.kto_kl(*(torch.tensor(sum(totals, []), device=learner.device) for totals in both))
     mine, found = [views[place] for place in share(views)], []
     for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
         good, before = torch.tensor([line.reward > 0 for line in view.lines], device=ref.logps.device), _totals(ref)

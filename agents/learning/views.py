@@ -41,6 +41,7 @@ class View:
     persona: str
     ids: tuple[int, ...]
     lines: tuple[Sampled, ...] = field(default=())
+    partner: str = ""  # the other speaker's persona
 
 
 @dataclass(frozen=True)
