@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from metrics.judges.assertion import APOSTROPHE
 from scenarios.records import Slot
@@ -82,11 +83,16 @@ _LINK = (
 
 @dataclass(frozen=True)
 class Pattern:
-    """One way of claiming a slot, compiled."""
+    """One way of claiming a slot."""
 
-    expression: re.Pattern  # with the group `value`
+    source: str  # of the expression, with the group `value`
     needs: frozenset[str]  # words that stand in every text it matches: looked up first, because searching is slow
     negative: bool  # whether it holds a negation of its own ("I don't eat {value}")
+
+    @cached_property
+    def expression(self) -> re.Pattern:
+        """Compiled when it is first searched for, since most never are."""
+        return re.compile(self.source, re.IGNORECASE)
 
 
 def compiled(slot: Slot, known: dict[str, str], pattern: str) -> Pattern:
@@ -105,7 +111,7 @@ def compiled(slot: Slot, known: dict[str, str], pattern: str) -> Pattern:
     negative = len(NEGATION.findall(" ".join([*before, *after]))) % 2 == 1
     expression = prefix + (_ARTICLE if article else "") + _value_group(slot.id, known, before, bool(after)) + suffix
     needs = frozenset(word.casefold() for word in (*before, *after) if word.isalnum() and word.lower() not in _BENDS)
-    return Pattern(re.compile(expression, re.IGNORECASE), needs, negative)
+    return Pattern(expression, needs, negative)
 
 
 def further(slot_id: str, known: dict[str, str]) -> re.Pattern | None:
