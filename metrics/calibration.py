@@ -54,9 +54,12 @@ def kappa(verdict, labels, weights) -> np.ndarray:
     """Cohen's kappa, (agreement - chance) / (1 - chance): 1 = always agree, 0 = no more than by chance; NaN where both always say one
     thing."""
     verdict, labels = np.asarray(verdict, bool), np.asarray(labels, bool)
-    n = weights.sum(1)
-    agreed = ratio(weights @ (verdict == labels).astype(float), n)
-    said, true = ratio(weights @ verdict.astype(float), n), ratio(weights @ labels.astype(float), n)
+    return beyond_chance(weights @ np.stack([verdict == labels, verdict, labels, np.ones_like(labels)], axis=1).astype(float))
+
+
+def beyond_chance(sums: np.ndarray) -> np.ndarray:
+    """Cohen's kappa (R,) of counts (R, 4): both said the same, the first said yes, the second did, all."""
+    agreed, said, true = (ratio(sums[:, place], sums[:, 3]) for place in range(3))
     chance = said * true + (1 - said) * (1 - true)
     return ratio(agreed - chance, 1 - chance)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import polars as pl
 import pytest
+from event_streams import row
 from scipy import stats
 
 from metrics import calibration, statistics
+from metrics.agreement import agreement
 from metrics.statistics import clustered_mean, clustered_rows, prediction_powered_mean
 
 ONCE = np.ones((1, 4))
@@ -141,3 +144,24 @@ def test_prediction_powered_interval_covers_the_truth_that_the_judge_misses_and_
         widths.append((both.high - both.low) / (alone.high - alone.low))
     assert 0.90 <= covered / 200 <= 0.99 and missed / 200 > 0.95
     assert np.mean(widths) == pytest.approx(0.83, abs=0.05)
+
+
+def agreed(*verdicts: tuple[str, int, bool | None]) -> pl.DataFrame:
+    """Prompt-to-line judgements of (judge, turn, verdict) in two conversations that are alike."""
+    rows = [row(c, turn, verdict, judge=judge) for c in (0, 1) for judge, turn, verdict in verdicts]
+    return pl.DataFrame([{"run_id": "r", **one} for one in rows], schema_overrides={"verdict": pl.Boolean}, infer_schema_length=None)
+
+
+def test_judges_agree_over_what_both_scored_by_hand():
+    # a: T F T F ?, b: T F F F T at turns 1 3 5 7 9; both scored four: 3 the same. said .5, true .25: chance .125 + .375 = .5
+    judges = [("a", 1, True), ("a", 3, False), ("a", 5, True), ("a", 7, False), ("a", 9, None),
+              ("b", 1, True), ("b", 3, False), ("b", 5, False), ("b", 7, False), ("b", 9, True)]
+    (found,) = agreement(agreed(*judges), confidence=0.95, resamples=50, seed=1).iter_rows(named=True)
+    assert (found["metric"], found["first"], found["second"], found["n"]) == ("prompt_to_line", "a", "b", 8)
+    assert found["agreed"] == pytest.approx(0.75) and found["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)
+    assert found["low"] == found["high"] == pytest.approx(0.5)  # both conversations are alike
+
+
+def test_one_judge_agrees_with_nobody():
+    assert agreement(agreed(("a", 1, True)), confidence=0.95, resamples=50, seed=1).is_empty()
+    assert agreement(agreed(("a", 1, True), ("b", 3, True)), confidence=0.95, resamples=50, seed=1).is_empty()
