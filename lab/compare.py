@@ -6,8 +6,10 @@ cancels. Where seeds or casts differ, the runs are compared as two groups, and t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 from pydantic import ValidationError
@@ -21,7 +23,11 @@ from scenarios.reading import parse
 from scenarios.records import SEATS, derive_seed
 from scenarios.schema import Measure, difference
 
+if TYPE_CHECKING:
+    from lab.page import Side
+
 NEEDED = ("window", "confidence", "resamples")  # of how a run was measured
+LETTERS = "ABCDEFGH"  # that runs go by where several stand side by side
 STRANGER = "unknown"  # the persona of whom a transcript does not tell
 
 
@@ -52,42 +58,66 @@ class Comparison:
     sides: tuple[list[int], list[int]]  # the conversations that were compared
 
 
-def write_comparison(first: str | Path, second: str | Path, out: str | Path | None = None) -> tuple[Comparison, Path]:
-    """Writes comparison.md, comparison.parquet and plots/ into `out`; the comparison and the path of comparison.md.
+def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) -> tuple[list[Comparison], Path]:
+    """Writes report.html with all runs side by side into `out`, and comparison.md, comparison.parquet and plots/ with what differs between
+    the first and each other one; the comparisons and the path of report.html. Trainings stand side by side and are not compared.
 
-    Raises ValueError where either is no run, was not measured, or the two have nothing in common.
+    Raises ValueError where one is no run, was not measured, or has nothing in common with the first.
     """
-    from lab.plots import comparison as draw
-    from lab.plots import save
+    from lab.page import page
+    from lab.report import side
 
-    found = compare(read(first), read(second))
-    folder = Path(out) if out else found.b.path / f"compare-{found.a.path.resolve().name}"
+    paths = [Path(run) for run in runs]
+    if len(paths) > len(LETTERS):
+        raise ValueError(f"{len(paths)} runs are too many to stand side by side; expected at most {len(LETTERS)}")
+    sides = [side(path, mark) for path, mark in zip(paths, LETTERS)]
+    found = []
+    if not any("steps" in one.frames for one in sides):
+        first, *others = (read(path, one) for path, one in zip(paths, sides))
+        found = [compare(first, other) for other in others]
+    folder = Path(out) if out else paths[-1] / f"compare-{paths[0].resolve().name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} cannot be made ({error.strerror}); expected a folder that can be written (--out)") from None
-    shown = {name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
-             | {"metrics": run.frames["metrics"]}
-             for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)}
-    plots = save(draw(found.rows, shown), folder / "plots")
-    write_frame(folder / "comparison.parquet", pl.DataFrame(found.rows, infer_schema_length=None))
-    replace(folder / "comparison.md", markdown(found, [plot.name for plot in plots]).encode("utf-8", "replace"))
-    return found, folder / "comparison.md"
+    if found:
+        _write(found, folder)
+    replace(folder / "report.html", page(sides, found).encode("utf-8", "replace"))
+    return found, folder / "report.html"
 
 
-def read(path: str | Path) -> Run:
-    """A run's folder, or one that lab.score made, as a side of a comparison. Raises ValueError where it is none or was never measured."""
+def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
+    """comparison.md, comparison.parquet (`against`: which run B is) and plots/, whose names begin with B's letter where there are more."""
+    from lab.plots import comparison as draw
+    from lab.plots import save
+
+    texts, rows = [], []
+    for found, letter in zip(comparisons, LETTERS[1:]):
+        shown = {name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
+                 | {"metrics": run.frames["metrics"]}
+                 for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)}
+        before = f"{letter}-" if len(comparisons) > 1 else ""
+        plots = save({before + name: figure for name, figure in draw(found.rows, shown).items()}, folder / "plots")
+        texts.append(markdown(found, [plot.name for plot in plots]))
+        rows += [row | {"against": found.b.run_id} for row in found.rows]
+    write_frame(folder / "comparison.parquet", pl.DataFrame(rows, infer_schema_length=None))
+    replace(folder / "comparison.md", "\n".join(texts).encode("utf-8", "replace"))
+
+
+def read(path: str | Path, told: Side | None = None) -> Run:
+    """A run's folder, or one that lab.score made, as a side of a comparison; `told`: what was read of it already. Raises ValueError where
+    it is none or was never measured."""
     path = Path(path)
-    manifest, events, frames = read_run(path)
+    manifest, story, frames = (told.manifest, told.story, told.frames) if told else read_run(path)
     if frames["metrics"].is_empty():
         raise ValueError(f"{path} holds no metrics (it is {manifest.get('status')}); expected a run that was played and measured")
     scenario = (path / "scenario.yaml").read_text(encoding="utf-8")
-    told = parse(scenario, str(path / "scenario.yaml")).data
-    failed = {event["conversation"] for event in events if event["event"] == "conversation" and event["status"] == "failed"}
+    told_by = parse(scenario, str(path / "scenario.yaml")).data
+    failed = {c for c, talk in story.talks.items() if talk.status == "failed"}
     seats = frames["turns"].select("conversation", "seat", "persona").unique().sort("conversation", "seat")
     cast = {c: tuple(part.select("seat", "persona").rows()) for (c,), part in seats.partition_by("conversation", as_dict=True).items()}
-    return Run(path, manifest["run_id"], manifest.get("seed"), scenario, _measure(told.get("scored", told), path), frames,
-               sorted(set(cast) - failed), cast, manifest.get("digest") if "scored" in told else None)
+    return Run(path, manifest["run_id"], manifest.get("seed"), scenario, _measure(told_by.get("scored", told_by), path), frames,
+               sorted(set(cast) - failed), cast, manifest.get("digest") if "scored" in told_by else None)
 
 
 def _measure(told: object, path: Path) -> Measure:

@@ -60,7 +60,7 @@ def _table(header: Sequence[str], rows: Sequence[Row]) -> str:
                           for some, row in zip(cells, rows, strict=True)])
 
 
-def tell(found: Comparison, path: Path) -> None:
+def tell(found: Comparison) -> None:
     """The same on the terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -81,7 +81,6 @@ def tell(found: Comparison, path: Path) -> None:
             console.print(shown, "")
     for note in notes(found):
         console.print(note.replace("`", ""), style="dim")
-    console.print(str(path), soft_wrap=True)
 
 
 def differences(found: Comparison) -> list[Row]:

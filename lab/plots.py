@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from math import isfinite
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +17,7 @@ from metrics.statistics import Interval
 from scenarios.records import SEATS
 
 COLOURS = {"user": "#0072b2", "assistant": "#cc79a7"}  # apart for colour-blind eyes too (Okabe and Ito)
-SIDES = ("#009e73", "#d55e00")  # of a first and a second run
+SIDES = ("#009e73", "#d55e00", "#56b4e9", "#e69f00", "#000000", "#f0e442")  # of a first, a second and further runs
 STYLES = ("-", "--", ":", "-.")  # one a judge
 TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
 SHARES = ("local_drift", "global_drift_thirds", "questions_drift_thirds")  # further measures that differ by -1 to 1
@@ -29,6 +31,24 @@ def draw(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
              "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
              "activation.png": activation(frames["metrics"])}
     return save(drawn, folder)
+
+
+def plain(text: str) -> str:
+    """The text as a label that shows it as it is: no formula."""
+    return text.replace("$", r"\$")
+
+
+def svg(figure) -> str:
+    """The figure as an <svg> element to stand in a page: text stays text, and black is whatever colour the page writes in."""
+    import matplotlib
+
+    for patch in (figure.patch, *(axis.patch for axis in figure.axes)):
+        patch.set_alpha(0)
+    drawn = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lab"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    text = drawn.getvalue()
+    return text[text.index("<svg"):].replace("#000000", "currentColor").strip()
 
 
 def save(drawn: Mapping[str, object], folder: Path) -> list[Path]:
@@ -54,7 +74,7 @@ def consistency(metrics: pl.DataFrame):
     shown = [metric for metric in CONSISTENCIES if (rows["metric"] == metric).any()]
     if not shown:
         return None
-    figure, axes = _figure(len(shown))
+    figure, axes = empty_figure(len(shown))
     for axis, metric in zip(axes, shown):
         part = rows.filter(pl.col("metric") == metric)
         for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
@@ -73,7 +93,7 @@ def activation(metrics: pl.DataFrame):
     rows = metrics.filter(pl.col("metric") == "activation_drift", pl.col("level") == "turn", pl.col("n") > 0)
     if rows.is_empty():
         return None
-    figure, (axis,) = _figure(1)
+    figure, (axis,) = empty_figure(1)
     for seat in SEATS:
         line = rows.filter(pl.col("seat") == seat).sort("turn")
         if not line.is_empty():
@@ -92,7 +112,7 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
     rows = curve(turns, judgements)
     if rows.is_empty():
         return None
-    figure, (axis,) = _figure(1)
+    figure, (axis,) = empty_figure(1)
     for index, judge in enumerate(sorted(set(rows["judge"]))):
         for seat in SEATS:
             line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
@@ -107,19 +127,19 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
 
 def comparison(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
     """The pictures of a comparison of runs, by file name: differences with intervals, both runs' consistency by turn and survival."""
-    return {"differences.png": _differences(rows), "drift.png": _drift_of(sides), "survival.png": _survival_of(sides)}
+    return {"differences.png": _differences(rows), "drift.png": drift_of(sides), "survival.png": survival_of(sides)}
 
 
-def _drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
-    """Both runs' consistency by turn, a panel a measure and seat; None where neither was measured by turn."""
+def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+    """Each run's consistency by turn, a panel a measure and seat; None where none was measured by turn."""
     rows = {name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()}
     panels = [(metric, seat) for metric in CONSISTENCIES for seat in SEATS
               if any(not some.filter(metric=metric, seat=seat).is_empty() for some in rows.values())]
     if not panels:
         return None
-    figure, axes = _figure(len(panels))
+    figure, axes = empty_figure(len(panels))
     for axis, (metric, seat) in zip(axes, panels):
-        for (name, some), colour in zip(rows.items(), SIDES):
+        for (name, some), colour in zip(rows.items(), cycle(SIDES)):
             part = some.filter(metric=metric, seat=seat)
             for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
                 line, style = part.filter(judge=judge).sort("turn"), STYLES[index % len(STYLES)]
@@ -135,7 +155,7 @@ def _differences(rows: Sequence[Mapping]):
     shown = [row for row in rows if row["metric"] in (*CONSISTENCIES, *SHARES) and row["low"] == row["low"]]
     if not shown:
         return None
-    figure, (axis,) = _figure(1)
+    figure, (axis,) = empty_figure(1)
     figure.set_size_inches(6.4, 1.2 + 0.32 * len(shown))
     for place, row in enumerate(reversed(shown)):
         if row["detectable"] == row["detectable"]:
@@ -149,17 +169,17 @@ def _differences(rows: Sequence[Mapping]):
     return figure
 
 
-def _survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
-    """Kaplan-Meier curves of both runs, a plot a seat that was scored; None where nothing was scored in either."""
+def survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+    """Kaplan-Meier curves of each run, a plot a seat that was scored; None where nothing was scored in any."""
     from metrics.survival import curve
 
     curves = {name: curve(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
     if all(rows.is_empty() for rows in curves.values()):
         return None
     seats = [seat for seat in SEATS if any((rows["seat"] == seat).any() for rows in curves.values())]
-    figure, axes = _figure(len(seats))
+    figure, axes = empty_figure(len(seats))
     for axis, seat in zip(axes, seats):
-        for (name, rows), colour in zip(curves.items(), SIDES):
+        for (name, rows), colour in zip(curves.items(), cycle(SIDES)):
             for index, judge in enumerate(sorted(set(rows["judge"]))):
                 line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
                 if not line.is_empty():
@@ -182,7 +202,7 @@ def _log(steps: pl.DataFrame):
     shown = [some for some in (rewards, ["kl"], ["entropy"], ["length"]) if any(name in steps.columns for name in some)]
     if not shown:
         return None
-    figure, axes = _figure(len(shown), sharey=False)
+    figure, axes = empty_figure(len(shown), sharey=False)
     for axis, names in zip(axes, shown):
         for index, name in enumerate(names):
             rows = steps.select("step", pl.col(name).cast(pl.Float64).fill_nan(None)).drop_nulls()
@@ -197,6 +217,8 @@ def _log(steps: pl.DataFrame):
 
 def _arms(evaluation: pl.DataFrame):
     """Each arm's consistency on held-out personas, a panel a measure and judge."""
+    if evaluation.is_empty():
+        return None
     rows = evaluation.filter(pl.col("held_out"), ~pl.col("rewarded"), pl.col("metric").is_in(list(CONSISTENCIES)),
                              pl.col("value").is_not_nan())
     if rows.is_empty():
@@ -204,15 +226,52 @@ def _arms(evaluation: pl.DataFrame):
     rows = rows.filter(pl.col("scenario") == rows["scenario"][0])
     panels = sorted(set(rows.select("metric", "judge", "seat").iter_rows()), key=str)
     arms = list(dict.fromkeys(rows["arm"]))
-    figure, axes = _figure(len(panels))
+    figure, axes = empty_figure(len(panels))
     for axis, (metric, judge, seat) in zip(axes, panels):
         for row in rows.filter(metric=metric, judge=judge, seat=seat).iter_rows(named=True):
             at = arms.index(row["arm"])
             axis.plot([at, at], [row["low"], row["high"]], color=COLOURS[seat], linewidth=1.6)
             axis.plot(at, row["value"], "o", color=COLOURS[seat], markersize=5)
-        axis.set_xticks(range(len(arms)), [arm.replace("$", r"\$") for arm in arms], rotation=20, ha="right", fontsize=8)
+        axis.set_xticks(range(len(arms)), [plain(arm) for arm in arms], rotation=20, ha="right", fontsize=8)
         axis.set(title=f"{TITLES[metric]}, {seat} ({judge})", ylim=(-0.03, 1.03))
     axes[0].set_ylabel("consistency, held out")
+    return figure
+
+
+def wires(steps: pl.DataFrame) -> dict[str, object]:
+    """Tripwires by step of a training, each with its bound where it has one of its own."""
+    from metrics.tripwires import BOUNDS
+
+    shown = [name.removeprefix("wire_") for name in steps.columns if name.startswith("wire_") and steps[name].cast(pl.Float64).fill_nan(None).count()]
+    shown = [name for name in shown if name in BOUNDS]
+    if not shown:
+        return {}
+    figure, axes = empty_figure(len(shown), sharey=False)
+    figure.set_size_inches(2.6 * len(shown), 2.6)
+    for axis, name in zip(axes, shown):
+        rows = steps.select("step", value=pl.col(f"wire_{name}").cast(pl.Float64).fill_nan(None)).drop_nulls()
+        axis.plot(rows["step"] + 1, rows["value"], color="C0", linewidth=1.4)
+        for edge in (BOUNDS[name].least, BOUNDS[name].most):
+            if isfinite(edge):
+                axis.axhline(edge, color="#b3261e", linewidth=0.9, linestyle=":")
+        axis.set_title(f"{name.replace('_', ' ')} {BOUNDS[name]}", fontsize=9)
+        axis.set_xlabel("step")
+    return {"wires.png": figure}
+
+
+def phases(seconds: Mapping[str, float]):
+    """One bar of a run's time by phase, in seconds; None where it took none."""
+    spent = {name: value for name, value in seconds.items() if value > 0}
+    if not spent:
+        return None
+    figure, (axis,) = empty_figure(1)
+    figure.set_size_inches(7.2, 1.5)
+    start = 0.0
+    for index, (name, value) in enumerate(spent.items()):
+        axis.barh(0, value, left=start, color=f"C{index}", label=f"{plain(name)} {value:.0f} s", height=0.6)
+        start += value
+    axis.set(xlabel="seconds", yticks=[], xlim=(0, start))
+    axis.legend(frameon=False, fontsize=8, ncols=len(spent), loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -224,13 +283,13 @@ def by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
     judge = rows["judge"].min()
     rows = rows.filter(pl.col("judge") == judge)
     nodes = sorted(set(rows["node"]))
-    figure, (axis,) = _figure(1)
+    figure, (axis,) = empty_figure(1)
     for index, seat in enumerate(SEATS):
         part = rows.filter(pl.col("seat") == seat)
         at = [nodes.index(node) + (index - 0.5) * 0.38 for node in part["node"]]
         bars = axis.bar(at, part["inconsistency"].to_list(), width=0.36, color=COLOURS[seat], label=seat)
         axis.bar_label(bars, [f"n={n}" for n in part["n"]], fontsize=7)
-    axis.set_xticks(range(len(nodes)), [node.replace("$", r"\$") for node in nodes], rotation=20, ha="right", fontsize=8)
+    axis.set_xticks(range(len(nodes)), [plain(node) for node in nodes], rotation=20, ha="right", fontsize=8)
     axis.set(title=f"contradictions by node ({judge})", ylabel="share of lines", ylim=(0, 1.05))
     axis.legend(frameon=False, fontsize=8)
     return figure
@@ -244,7 +303,7 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
     bins = {name: points for name, points in bins.items() if points}
     if not bins:
         return None
-    figure, (axis,) = _figure(1)
+    figure, (axis,) = empty_figure(1)
     figure.set_size_inches(5.6, 5.2)
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     for index, (name, points) in enumerate(bins.items()):
@@ -269,7 +328,7 @@ def _curve(axis, line: pl.DataFrame, x: str, y: str, name: str, judge: str, styl
                       alpha=0.15, linewidth=0, step="post" if steps else None)
 
 
-def _figure(columns: int, sharey: bool = True):
+def empty_figure(columns: int, sharey: bool = True):
     """A figure that belongs to no window, and its axes in a row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,52 +1,107 @@
-"""A run for people: report.md and plots/*.png, made of its frames, manifest and events alone.
+"""A run for people: report.html, report.md and plots/*.png, made of its frames, manifest and events alone.
 
-`markdown` is a pure function; every word that a model or a user wrote is escaped in it.
+`markdown` is a pure function (`lab.page.page`, too); every word that a model or a user wrote is escaped in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from agents.errors import first_line
 from lab.files import replace
-from lab.frames import spans
-from lab.headline import MISSING, coverage, drift_by_node, headline
-from lab.store import read_events, read_frames, read_manifest
-from scenarios.records import SEATS
+from lab.headline import MISSING, coverage, drift_by_node, evaluated, headline
+from lab.reader import Story, people, story
+from lab.store import read_frames, read_manifest, stream_events
+from scenarios.reading import parse
+from scenarios.records import SEATS, Persona
+
+if TYPE_CHECKING:
+    from lab.page import Side
 
 EXAMPLES = 20  # contradictions quoted
 QUOTE = 160  # characters of a line quoted around the words that contradict
+EXAMPLES_OF_USE = """examples:
+  python -m lab.report runs/20260101T120000Z-long_dialogue-1a2b
+  python -m lab.report runs/20260101T120000Z-long_dialogue-1a2b runs/20260102T120000Z-long_dialogue-3c4d
+  python -m lab.report RUN_A RUN_B RUN_C --out side-by-side
+"""
 NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire "
         "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Writes report.md and plots/ into the run's folder; the path of report.md. Raises ValueError where that is no run."""
-    from lab.plots import draw
+    """Writes report.html, report.md and plots/ into the run's folder; the path of report.html. Raises ValueError where that is no run."""
+    from lab import plots
+    from lab.page import page
 
     path = Path(run_dir)
-    manifest, events, frames = read_run(path)
-    declared = next((event for event in reversed(events) if event["event"] == "started"), {})
-    plots = draw(frames, path / "plots")
-    text = markdown(frames, manifest, spans=spans(events), nodes=declared.get("nodes", ()),
-                    edges=declared.get("edges", ()), plots=[plot.name for plot in plots])
+    found = side(path)
+    frames, opening = found.frames, found.story.opening
+    if "steps" in frames:
+        drawn = plots.save(plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots")
+        text = training_markdown(found.manifest, frames["evaluation"], [plot.name for plot in drawn])
+    else:
+        drawn = plots.draw(frames, path / "plots")
+        text = markdown(frames, found.manifest, spans=found.story.spans(), nodes=opening.get("nodes", ()), edges=opening.get("edges", ()),
+                        plots=[plot.name for plot in drawn])
     replace(path / "report.md", text.encode("utf-8", "replace"))
-    return path / "report.md"
+    replace(path / "report.html", page([found]).encode("utf-8", "replace"))
+    return path / "report.html"
 
 
-def read_run(path: Path) -> tuple[dict, list[dict], dict[str, pl.DataFrame]]:
-    """A run's manifest, events and frames. Raises ValueError where it is none, or is damaged."""
-    manifest, events = read_manifest(path), read_events(path)
+def side(path: Path, mark: str = "") -> Side:
+    """A run, or a training, as a page shows it. Raises ValueError where it is none, or is damaged."""
+    from lab.page import Side
+
+    manifest, told, frames = read_run(path)
     try:
-        return manifest, events, read_frames(path)
+        if (path / "training.parquet").is_file():
+            evaluation = path / "evaluation.parquet"
+            frames |= {"steps": pl.read_parquet(path / "training.parquet"),
+                       "evaluation": pl.read_parquet(evaluation) if evaluation.is_file() else pl.DataFrame()}
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path} holds a damaged training.parquet or evaluation.parquet ({first_line(error)}); expected them as they were "
+                         "written") from None
+    scenario = parse((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
+    how = {"confidence": 0.95, "resamples": 1000} | {key: value for key, value in _measure(scenario).items() if key in ("confidence", "resamples")}
+    return Side(mark, manifest, told, frames, people(_cast(scenario, told)), how | {"seed": manifest.get("seed") or 0})
+
+
+def _measure(scenario: object) -> Mapping:
+    """What a stored scenario, or what lab.score stored, says of measuring; nothing where it says nothing."""
+    told = scenario.get("scored", scenario) if isinstance(scenario, dict) else {}
+    found = told.get("measure") if isinstance(told, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _cast(scenario: object, told: Story) -> list[Persona]:
+    """Who spoke, as far as the persona files that the scenario names still tell."""
+    from scenarios.personas import find_persona
+    from scenarios.reading import ScenarioError
+
+    files = scenario.get("personas") if isinstance(scenario, dict) else None
+    found = []
+    for who in sorted({who for talk in told.talks.values() for who in talk.cast.values()}) if isinstance(files, list) else ():
+        with contextlib.suppress(ScenarioError):
+            found.append(find_persona(who, files))
+    return found
+
+
+def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
+    """A run's manifest, what its events told, and its frames. Raises ValueError where it is none, or is damaged."""
+    manifest, told = read_manifest(path), story(stream_events(path))
+    try:
+        return manifest, told, read_frames(path)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none") from None
 
@@ -57,9 +112,19 @@ def markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Ma
     declares them, `plots` the file names under plots/."""
     turns, judgements = frames["turns"], frames["judgements"]
     parts = [
-        _title(manifest), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
+        _title(manifest, _said(manifest)), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
         _by_node(turns, judgements), _coverage(turns, nodes, edges), _how(manifest)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequence[str] = ()) -> str:
+    """The report of a training. `evaluation`: evaluation.parquet, without columns where there is none yet."""
+    tables = [f"### {escape(found.title)}\n\n" + table(found.header, [[f"**{escape(text)}**" if loud else escape(text) for text, loud in row]
+                                                                     for row in found.rows]) for found in evaluated(evaluation)]
+    shown = tables or ["It has not been examined."]
+    images = "\n\n".join(f"![{Path(plot).stem}](plots/{plot})" for plot in plots)
+    stopped = [f"**{escape(manifest['stopped'])}**"] if manifest.get("stopped") else []
+    return "\n\n".join(part for part in (_title(manifest, *stopped), "## What it was worth", *shown, images, _how(manifest)) if part) + "\n"
 
 
 def escape(text: object) -> str:
@@ -73,15 +138,18 @@ def _inline(text: str) -> str:
     return re.sub(r"(?i)\b(https?|ftp)(?=:)|\bwww(?=\.)", lambda found: found[0] + "<!-- -->", escaped)
 
 
-def _title(manifest: Mapping) -> str:
-    counts = manifest.get("counts", {})
+def _title(manifest: Mapping, *told: str) -> str:
+    """The heading, and a sentence on how it ended; `told`: what else to say there."""
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
-    told = [f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**"]
-    if manifest.get("reason"):
-        told.append(escape(manifest["reason"]))
-    told.append(f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations"
-                + (f", {counts['failed']} failed" if counts.get("failed") else ""))
-    return f"{head}\n\n{'; '.join(told)}."
+    parts = [f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",
+             *([escape(manifest["reason"])] if manifest.get("reason") else []), *told]
+    return f"{head}\n\n{'; '.join(parts)}."
+
+
+def _said(manifest: Mapping) -> str:
+    counts = manifest.get("counts", {})
+    return f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations" + (
+        f", {counts['failed']} failed" if counts.get("failed") else "")
 
 
 def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
@@ -182,24 +250,32 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(
+        prog="python -m lab.report", description="Write report.html, report.md and plots of a run or a training; of several, what differs.",
+        epilog=EXAMPLES_OF_USE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, runs/<id>; further ones of the same scenario are compared with "
+                     "the first, pair by pair")
+    out.add_argument("--out", metavar="DIR", help="where a comparison goes (default: compare-<first run> in the last run's folder)")
+    return out
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 written, 2 refused with a sentence on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.report", description="Write report.md and plots of a run; of two, what differs between them.")
-    parser.add_argument("run", help="the run's folder, runs/<id>")
-    parser.add_argument("other", nargs="?", help="a second run of the same scenario: compared with the first, pair by pair")
-    parser.add_argument("--out", metavar="DIR", help="where the comparison goes (default: compare-<first run> in the second run's folder)")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        if options.other is None:
+        if len(options.runs) == 1:
             if options.out:
-                raise ValueError("--out is for a comparison; expected two runs, or none of it: a run's report goes into its own folder")
-            print(write_report(options.run))
+                raise ValueError("--out is for a comparison; expected several runs, or none of it: a run's report goes into its own folder")
+            print(write_report(options.runs[0]))
         else:
             from lab.compare import write_comparison
             from lab.compare_tables import tell
 
-            tell(*write_comparison(options.run, options.other, options.out))
+            found, path = write_comparison(options.runs, options.out)
+            for one in found:
+                tell(one)
+            print(path)
     except ValueError as error:
         print(f"lab.report: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -83,9 +83,10 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
     lock = _hold(path)
     try:
         manifest = read_manifest(path)
-        data = (path / EVENTS).read_bytes()
-        events, good = _parse(data, path / EVENTS)
-        if good < len(data):
+        with (path / EVENTS).open("rb") as file:
+            whole = list(_whole(file, path / EVENTS))
+        events, good = [event for event, _ in whole], whole[-1][1] if whole else 0
+        if good < (path / EVENTS).stat().st_size:
             os.truncate(path / EVENTS, good)
         manifest |= {"status": "running", "reason": None, "finished": None,
                      "resumed": [*manifest.get("resumed", []), now()]}
@@ -120,18 +121,31 @@ def read_events(run_dir: str | Path) -> list[dict]:
 
     Raises ValueError naming the first damaged line before the last.
     """
+    return list(stream_events(run_dir))
+
+
+def stream_events(run_dir: str | Path) -> Iterator[dict]:
+    """As `read_events`, one at a time: a long run's are more than one wants to hold."""
     path = Path(run_dir) / EVENTS
     if not path.is_file():
         raise ValueError(f"{run_dir} is no run: it has no {EVENTS}")
-    return _parse(path.read_bytes(), path)[0]
+    with path.open("rb") as file:
+        for event, _ in _whole(file, path):
+            yield event
 
 
 def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
-    """turns and judgements as the events tell them, whatever was flushed; metrics as written, empty where never measured."""
+    """turns and judgements of every event so far, metrics as written, empty where never measured.
+
+    A finished run's are read as it wrote them last; another's, whatever was flushed, are made of its events.
+    """
     path = Path(run_dir)
-    run_id, events = read_manifest(path)["run_id"], read_events(path)
-    stored = path / "metrics.parquet"
-    metrics = pl.read_parquet(stored) if stored.is_file() else pl.DataFrame(schema=METRICS)
+    manifest, stored = read_manifest(path), {name: path / f"{name}.parquet" for name in ("turns", "judgements", "metrics")}
+    metrics = pl.read_parquet(stored["metrics"]) if stored["metrics"].is_file() else pl.DataFrame(schema=METRICS)
+    if manifest.get("status") == "finished" and stored["turns"].is_file() and stored["judgements"].is_file():
+        with contextlib.suppress(pl.exceptions.PolarsError):  # damaged: the events tell the same
+            return {name: pl.read_parquet(stored[name]) for name in ("turns", "judgements")} | {"metrics": metrics}
+    run_id, events = manifest["run_id"], read_events(path)
     return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events), "metrics": metrics}
 
 
@@ -319,20 +333,18 @@ def _hold(path: Path) -> int:
     return lock
 
 
-def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
-    """The events in `data` and how many bytes of it they take; only the last line may be damaged or lack its end."""
-    events: list[dict] = []
-    good = 0
-    while good < len(data):
-        end = data.find(b"\n", good)
-        event = _event(data[good:end]) if end >= 0 else None
+def _whole(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
+    """Every event and the bytes up to its end; only the last line may be damaged or lack its end. Raises ValueError."""
+    end, damaged = 0, 0
+    for number, line in enumerate(lines, start=1):
+        if damaged:
+            raise ValueError(f"{path}, line {damaged}: not an event (one JSON object with an `event` key and that event's fields)")
+        event = _event(line) if line.endswith(b"\n") else None
         if event is None:
-            if end >= 0 and end + 1 < len(data):
-                raise ValueError(f"{path}, line {len(events) + 1}: not an event (one JSON object with an `event` key and that event's fields)")
-            break
-        events.append(event)
-        good = end + 1
-    return events, good
+            damaged = number
+            continue
+        end += len(line)
+        yield event, end
 
 
 def _event(line: bytes) -> dict | None:

@@ -14,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.compare_tables import FEW
-from lab.plots import TITLES
+from lab.headline import evaluated, held_out, tripped
 from lab.screen import COLOURS, clean, duration
-from metrics.tripwires import fired
 from scenarios.recipe import Recipe
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -150,17 +149,15 @@ def summary(table: pl.DataFrame, path: str, stopped: str = "") -> RenderableType
     """What was found with people and wordings held out, a table a scenario and seat, then tripped wires and the folder. `stopped`: what
     ended the training early."""
     shown = []
-    parts = table.filter(pl.col("held_out")).partition_by("scenario", "seat", as_dict=True, maintain_order=True)
-    for (scenario, seat), part in parts.items():
-        out = Table(title=f"{scenario}, {seat}: strangers, other wordings, other judges", title_justify="left", box=None, padding=(0, 2))
-        for title in ("measure", "judge", "arm", "consistency", "inconsistency removed"):
-            out.add_column(title)
-        rows = part.filter(pl.col("metric").is_in(list(TITLES)), pl.col("n") > 0, ~pl.col("rewarded"))
-        rows = rows.sort("metric", "judge", maintain_order=True)
-        for row in rows.iter_rows(named=True):
-            out.add_row(TITLES[row["metric"]], row["judge"], row["arm"], _interval(row, "value", "low", "high") + f" n={row['n']}",
-                        _interval(row, "reduction", "reduction_low", "reduction_high", "%"))
-        shown += [out, *_tripped(part)]
+    for found in evaluated(table):
+        if found.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
+            out = Table(title=found.title, title_justify="left", box=None, padding=(0, 2))
+            for title in found.header:
+                out.add_column(title)
+            for row in found.rows:
+                out.add_row(*(text for text, _ in row))
+            shown.append(out)
+    shown += [line for _, _, part in held_out(table) for line in _tripped(part)]
     if few := table.filter(pl.col("people") < FEW)["people"].max():
         shown.append(Text(f"Intervals resample {few} people or fewer, which makes them too narrow.", style="dim"))
     if stopped:
@@ -169,22 +166,9 @@ def summary(table: pl.DataFrame, path: str, stopped: str = "") -> RenderableType
 
 
 def _tripped(part: pl.DataFrame) -> list[Text]:
-    """A sentence for each arm whose wires are out of bounds, beside those of the first arm, which is untrained."""
-    values = {arm: dict(rows.select("metric", "value").iter_rows()) for (arm,), rows in part.partition_by(
-        "arm", as_dict=True, maintain_order=True).items()}
-    before, *_ = values
-    found = {arm: fired(some, values[before] if arm != before else None) for arm, some in values.items()}
+    """A sentence for each arm whose wires are out of bounds."""
     return [Text(f"{arm}: " + ", ".join(f"{name} {value:.2f} (expected {bound})" for name, value, bound in wires), style="bold red")
-            for arm, wires in found.items() if wires]
-
-
-def _interval(row: Mapping, value: str, low: str, high: str, unit: str = "") -> str:
-    if not _known(row[value]):
-        return ""
-    def one(name: str) -> str:
-        return "–" if not _known(row[name]) else f"{row[name]:.0%}" if unit else f"{row[name]:.2f}"
-
-    return f"{one(value)} [{one(low)}, {one(high)}]"
+            for arm, wires in tripped(part).items() if wires]
 
 
 def _known(value: object) -> bool:
