@@ -9,6 +9,8 @@ Held out are people, and the wording of questions: in the dialogues and off the 
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +20,10 @@ import polars as pl
 
 from agents.protocol import Engine
 from lab.conversation import Play
-from lab.frames import judgements_frame, turns_frame
 from lab.progress import CONSISTENCIES
 from lab.rollouts import trained
-from lab.wiring import engine_name, play_of
+from lab.store import create
+from lab.wiring import engine_name, opening, play_of
 from metrics.judges import answers
 from metrics.measure import measure
 from metrics.statistics import Interval, clustered_statistic, ratio
@@ -30,7 +32,7 @@ from metrics.tripwires import TRIPWIRES
 from scenarios import personas as people
 from scenarios.reading import ScenarioError
 from scenarios.recipe import Recipe, other_speaker, played, split
-from scenarios.records import Persona, derive_seed
+from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.schema import Scenario
 
 UNTRAINED = "untrained"
@@ -114,26 +116,38 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
             raise ScenarioError(f"has {there.model!r} for the {seat}; expected {model!r}, which is trained", at)
 
 
-def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping) -> Iterator[tuple[str, pl.DataFrame]]:
-    """What is examined next, in words, and the table of all that was examined before; "" at the end."""
+def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
+    """What is examined next, in words, and the table of all that was examined before; "" at the end. Each exam's dialogues are kept as a
+    run of its own under `folder`, in place of what an earlier examination left there. StoreError."""
     found: list[Examined] = []
-    for exam in exams(recipe):
+    shutil.rmtree(folder, ignore_errors=True)
+    for number, exam in enumerate(exams(recipe)):
         yield exam.told, table(recipe, found)
-        found.append(examine(recipe, exam, engines, aids))
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", exam.told)
+        found.append(examine(recipe, exam, engines, aids, folder / f"{number}-{slug}"))
     yield "", table(recipe, found)
 
 
-def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping) -> Examined:
-    """Plays the exam and measures it."""
+def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path) -> Examined:
+    """Plays the exam, keeps it as a run in `folder`, and measures it."""
     play, scenario = staged(recipe, exam, engines), exam.scenario
-    events, cast = list(play.events()), play.cast
-    turns, judgements, how = turns_frame(exam.arm, events), judgements_frame(exam.arm, events), scenario.measure
-    rows = measure(turns, judgements, metrics=how.metrics, window=how.window, confidence=how.confidence, resamples=how.resamples,
-                   seed=scenario.seed, **aids, cards={(c, name): one.card for c, seats in enumerate(cast) for name, one in seats.items()})
+    cast, how, failed = play.cast, scenario.measure, 0
+    info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
+    with create(folder.parent, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), folder=folder,
+                models={seat: scenario.seats[seat].model for seat in SEATS}) as store:
+        store.append({"event": "started", **opening(scenario, play), "run_id": store.run_id, "device": info.device, "dtype": info.dtype})
+        store.append({"event": "phase", "phase": "playing", "detail": exam.told})
+        for event in play.events():
+            store.append(event)
+            failed += event["event"] == "conversation" and event["status"] == "failed"
+        frames = store.frames()
+        turns, judgements = frames["turns"], frames["judgements"]
+        rows = measure(turns, judgements, metrics=how.metrics, window=how.window, confidence=how.confidence, resamples=how.resamples,
+                       seed=scenario.seed, **aids, cards={(c, name): one.card for c, seats in enumerate(cast) for name, one in seats.items()})
+        store.finish("finished", metrics=rows)
     sums = {key: _by_person(found.by_conversation, [seats[key[2]].id for seats in cast])
             for key, found in of_run(turns, judgements, rows, window=how.window).items()
             if key[0] in CONSISTENCIES and key[2] in recipe.seats()}
-    failed = sum(event["event"] == "conversation" and event["status"] == "failed" for event in events)
     return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, failed)
 
 

@@ -199,7 +199,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
         devices, dtypes = ({getattr(info, key) for info in wired.engines.values()} for key in ("device", "dtype"))
         device, dtype = ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
         store.update_manifest(device=device, dtype=dtype)
-        tell("started", **wiring.opening(scenario, wired), run_id=store.run_id, device=device, dtype=dtype, resumed=bool(store.earlier))
+        tell("started", **wiring.opening(scenario, wired.play), run_id=store.run_id, device=device, dtype=dtype, resumed=bool(store.earlier))
         tell("phase", phase="playing", detail=scenario.name)
         for event in wired.play.events():
             _show(store, monitor, event)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scenarios.recipe import Recipe
 
 STOPPED = 1
+EXAMINED = "examination"  # of a training's folder: a run an exam
 EXAMPLES = """examples:
   python -m lab.train scenarios/training/simulator_grpo.yaml
   python -m lab.train scenarios/training/simulator_offline.yaml method=dpo tuning.learning_rate=1.0e-4
@@ -171,7 +172,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
                     stopped = f"stopped after step {event['step']}: {event['reason']}"
         store.update_manifest(stopped=stopped)
         training.save(store.path / "adapter", state=False)
-        for coming, found in examine_all(recipe, engines, aids):
+        for coming, found in examine_all(recipe, engines, aids, store.path / EXAMINED):
             write_frame(store.path / "evaluation.parquet", found)
             if coming:
                 tell("phase", phase="examining", detail=coming)

@@ -109,12 +109,12 @@ def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dic
                             scenario.seed)
 
 
-def opening(scenario: Scenario, wired: Wired) -> dict:
+def opening(scenario: Scenario, play: Play) -> dict:
     """What the `started` event tells of who plays what."""
-    graph = wired.play.graph
+    graph = play.graph
     return {"name": scenario.name, "conversations": scenario.conversations, "turns": scenario.turns,
             "questions_every": scenario.measure.questions_every,
-            "cast": [{"conversation": number} | {seat: seats[seat].id for seat in SEATS} for number, seats in enumerate(wired.play.cast)],
+            "cast": [{"conversation": number} | {seat: seats[seat].id for seat in SEATS} for number, seats in enumerate(play.cast)],
             "nodes": list(graph.nodes), "edges": [list(edge) for edge in dict.fromkeys(graph.edges())],
             "models": {seat: "script" if scenario.seats[seat].script else scenario.seats[seat].model for seat in SEATS}}
 

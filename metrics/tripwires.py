@@ -36,7 +36,7 @@ from metrics.reductions import by_level
 from metrics.tripwire_words import EMPTY_WORDS, HELPER, of_oneself
 from scenarios.records import SEATS
 
-WINDOW = 50  # words
+WINDOW = 20  # words: in a short dialogue a seat says some 40
 RUN = 4  # words
 COPIED = 7  # words: one more than a fact in a sentence shares with a card
 TEXT = ("distinct_1", "distinct_2", "repetition", "parroting", "wrong_person", "helper_voice", "evasion", "length")

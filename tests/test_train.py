@@ -17,6 +17,7 @@ import tiny
 from commands import ROOT, TIMEOUT_S, environment, inside, only
 from safetensors.torch import load_file
 
+from lab import report as lab_report
 from lab import run as lab_run
 from lab.train import main
 
@@ -76,6 +77,17 @@ def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick)
     assert (asked["low"] <= asked["value"]).all() and (asked["value"] <= asked["high"]).all()
     assert asked.filter(pl.col("arm") == "untrained")["reduction"].is_null().all()
     assert {"parroting", "distinct_2", "relevance", "perplexity_nats"} <= set(found["metric"])
+
+
+def test_dialogues_of_the_examination_are_runs_that_can_be_compared(quick, capsys):
+    kept = quick[0] / "examination"
+    names = ["0-untrained-held-out", "1-untrained-as-learnt", "2-grpo-held-out", "3-grpo-as-learnt"]
+    assert sorted(path.name for path in kept.iterdir()) == names
+    found = pl.read_parquet(quick[0] / "evaluation.parquet").filter(arm="grpo", held_out=True, metric="prompt_to_line")
+    own = pl.read_parquet(kept / names[2] / "metrics.parquet").filter(level="run", seat="user", metric="prompt_to_line")
+    assert found["value"].to_list() == own["value"].to_list() and found["n"].to_list() == own["n"].to_list() != []
+    assert lab_report.main([str(kept / names[0]), str(kept / names[2])]) == 0
+    assert "pairs of conversations of equal number, seed and cast" in capsys.readouterr().out
 
 
 def test_adapter_is_an_ordinary_folder_that_a_run_wears(quick, tmp_path):

@@ -34,11 +34,11 @@ def over_run(turns: pl.DataFrame, card: str | None = CARD, **how) -> dict[str, f
 
 
 def test_distinct_counts_within_windows_of_fixed_length_so_that_length_does_not_matter():
-    # 25 words over and over: a window of 50 holds 25 different words, 25 different pairs of 49
-    text = " ".join(f"word{number}" for number in range(25))
+    # 10 words over and over: a window of 20 holds 10 different words, 10 different pairs of 19
+    text = " ".join(f"word{number}" for number in range(10))
     short, long = over_run(frame(text, text)), over_run(frame(*[text] * 20))
-    assert short["distinct_1"] == long["distinct_1"] == 25 / WINDOW
-    assert short["distinct_2"] == pytest.approx(25 / (WINDOW - 1)) and long["distinct_2"] == pytest.approx(25 / (WINDOW - 1))
+    assert short["distinct_1"] == long["distinct_1"] == 10 / WINDOW
+    assert short["distinct_2"] == pytest.approx(10 / (WINDOW - 1)) and long["distinct_2"] == pytest.approx(10 / (WINDOW - 1))
     assert math.isnan(over_run(frame(text))["distinct_1"]), "less than one window says nothing"
 
 
