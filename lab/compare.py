@@ -87,21 +87,18 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
 
 
 def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
-    """comparison.md, comparison.parquet (`against`: which run B is) and plots/, whose names begin with B's letter where there are more."""
+    """comparison.md, comparison.parquet and plots/; where there are several, the names begin with the second run's letter."""
     from lab.plots import comparison as draw
     from lab.plots import save
 
-    texts, rows = [], []
     for found, letter in zip(comparisons, LETTERS[1:]):
+        before = f"{letter}-" if len(comparisons) > 1 else ""
         shown = {name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
                  | {"metrics": run.frames["metrics"]}
                  for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)}
-        before = f"{letter}-" if len(comparisons) > 1 else ""
         plots = save({before + name: figure for name, figure in draw(found.rows, shown).items()}, folder / "plots")
-        texts.append(markdown(found, [plot.name for plot in plots]))
-        rows += [row | {"against": found.b.run_id} for row in found.rows]
-    write_frame(folder / "comparison.parquet", pl.DataFrame(rows, infer_schema_length=None))
-    replace(folder / "comparison.md", "\n".join(texts).encode("utf-8", "replace"))
+        write_frame(folder / f"{before}comparison.parquet", pl.DataFrame(found.rows, infer_schema_length=None))
+        replace(folder / f"{before}comparison.md", markdown(found, [plot.name for plot in plots]).encode("utf-8", "replace"))
 
 
 def read(path: str | Path, told: Side | None = None) -> Run:

@@ -40,12 +40,12 @@ def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequenc
     places, most = _circle(nodes, edges), max(visits.values(), default=0)
     radius = {node: max(NEVER, EVER * sqrt(visits[node] / most)) if visits[node] else NEVER for node in nodes}
     figure, (axis,) = empty_figure(1)
-    figure.set_size_inches(7.2, 5.4)
+    figure.set_size_inches(8.8, 5.4)
     for source, target in taken:
         _edge(axis, places, radius, source, target, taken[source, target], max(taken.values()))
     for node in nodes:
         _node(axis, node, places[node], radius[node], visits[node], {seat: found.get((node, seat)) for seat in SEATS}, scale)
-    axis.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal")
+    axis.set(xlim=(-2.0, 2.0), ylim=(-1.35, 1.35), aspect="equal")
     axis.axis("off")
     judge = f" ({drift['judge'][0]})" if len(drift) else ""
     figure.colorbar(scale, ax=axis, shrink=0.6, label=f"share of lines that contradict{judge}\nleft half: user, right half: assistant")
@@ -70,9 +70,9 @@ def _node(axis, name: str, place: tuple[float, float], radius: float, visits: in
         axis.add_patch(Wedge(place, radius, start, start + 180, facecolor=colour, edgecolor="#555555", linewidth=0.8,
                              linestyle="-" if visits else ":"))
     told = ", ".join(f"{seat[0]} {found[0]:.2f} of {found[1]}" for seat, found in by_seat.items() if found)
-    outwards = place[1] >= -0.01
-    axis.annotate(f"{plain(name)}, {visits} line{'s' * (visits != 1)}" + (f"\n{told}" if told else ""),
-                  (place[0], place[1] + (radius + 0.04) * (1 if outwards else -1)), ha="center", va="bottom" if outwards else "top", fontsize=8)
+    x, y = (at * (1 + radius + 0.05) for at in place)  # outside the circle
+    axis.text(x, y, f"{plain(name)}, {visits} line{'s' * (visits != 1)}" + (f"\n{told}" if told else ""), fontsize=8,
+              ha="left" if x > 0.3 else "right" if x < -0.3 else "center", va="bottom" if y > 0.3 else "top" if y < -0.3 else "center")
 
 
 def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, times: int, most: int) -> None:
@@ -87,7 +87,7 @@ def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, time
     axis.add_patch(FancyArrowPatch(start, end, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=9 + width,
                                    shrinkA=0 if source == target else radius[source] * points,
                                    shrinkB=0 if source == target else radius[target] * points, linewidth=width,
-                                   linestyle="-" if times else ":", color="#7f7f7f", alpha=0.9 if times else 0.5))
+                                   linestyle="-" if times else ":", color="#7f7f7f", alpha=0.9 if times else 0.7))
     if times:
         x, y = (start[0] + end[0]) / 2 + bend * (end[1] - start[1]) / 2, (start[1] + end[1]) / 2 - bend * (end[0] - start[0]) / 2
         axis.text(x, y, str(times), fontsize=7, ha="center", va="center", alpha=0.8)
@@ -95,7 +95,7 @@ def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, time
 
 def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
     """Who contradicted what, when: a row a conversation, of those with most contradictions; arcs join lines that contradict each other, a
-    cross stands at a line that contradicts its persona, with the facts' names; None where nothing contradicts."""
+    cross stands at a line that contradicts its persona, each fact's name at the first; None where nothing contradicts."""
     rows = contradicting(judgements).select("conversation", "turn", "seat", "metric", "against").unique()
     if rows.is_empty():
         return None
@@ -107,9 +107,12 @@ def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
     rows = rows.filter(pl.col("conversation").is_in(shown)).sort("turn", "against")
     for c, second, seat, first in rows.filter(metric="line_to_line").select("conversation", "turn", "seat", "against").iter_rows():
         _arc(axis, int(first), second, heights[c, seat], COLOURS[seat])
-    facts = rows.filter(metric="prompt_to_line").group_by("conversation", "turn", "seat", maintain_order=True).agg("against")
-    for c, turn, seat, names in facts.iter_rows():
-        axis.plot(turn, heights[c, seat], "x", color=COLOURS[seat], markersize=6)
+    facts = rows.filter(metric="prompt_to_line")
+    for seat in SEATS:
+        part = facts.filter(seat=seat)
+        axis.plot(part["turn"], [heights[c, seat] for c in part["conversation"]], "x", color=COLOURS[seat], markersize=6)
+    new = facts.unique(["conversation", "seat", "against"], keep="first", maintain_order=True)  # a fact is named where it first goes wrong
+    for c, seat, turn, names in new.group_by("conversation", "seat", "turn", maintain_order=True).agg("against").iter_rows():
         axis.annotate(plain(", ".join(names)), (turn, heights[c, seat]), xytext=(3, 3), textcoords="offset points", fontsize=6.5)
     for place, c in enumerate(shown):
         axis.axhline(len(shown) - 1 - place, color="grey", linewidth=0.5, alpha=0.5)

@@ -60,12 +60,6 @@ def judgements_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
     return _frame(run_id, [row for event in latest(events, "judged") for row in event["rows"]], JUDGEMENTS)
 
 
-def spans(events: Iterable[dict]) -> dict[tuple[int, int, str, str, str], tuple[int, int]]:
-    """(conversation, turn, metric, judge, against) -> the characters (start, end) of the line that contradict."""
-    return {(row["conversation"], row["turn"], row["metric"], row["judge"], row["against"]): tuple(row["span"])
-            for event in latest(events, "judged") for row in event["rows"] if row.get("span")}
-
-
 def conform(name: str, frame: pl.DataFrame, schema: dict, run_id: str) -> pl.DataFrame:
     """The frame with exactly the schema's columns, in its order and types; `run_id` is added where it lacks one.
 

@@ -209,7 +209,7 @@ def _log(steps: pl.DataFrame):
             if not rows.is_empty():
                 label = name.removeprefix("reward_").replace("_", " ")
                 axis.plot(rows["step"] + 1, rows[name], label=label, linewidth=2 if name == "reward" else 1.2, color=f"C{index}")
-        axis.set(title={"kl": "KL, nats a token", "length": "tokens a line"}.get(names[0], names[0]), xlabel="step")
+        axis.set(title={"kl": "KL, nats a token", "length": "tokens a line", "entropy": "entropy"}.get(names[0], "reward"), xlabel="step")
         if names == rewards:
             axis.legend(frameon=False, fontsize=8)
     return figure
@@ -246,8 +246,9 @@ def wires(steps: pl.DataFrame) -> dict[str, object]:
     shown = [name for name in shown if name in BOUNDS]
     if not shown:
         return {}
-    figure, axes = empty_figure(len(shown), sharey=False)
-    figure.set_size_inches(2.6 * len(shown), 2.6)
+    columns = -(-len(shown) // 2)
+    figure, axes = empty_figure(columns, sharey=False, rows=2)
+    figure.set_size_inches(3.0 * columns, 4.8)
     for axis, name in zip(axes, shown):
         rows = steps.select("step", value=pl.col(f"wire_{name}").cast(pl.Float64).fill_nan(None)).drop_nulls()
         axis.plot(rows["step"] + 1, rows["value"], color="C0", linewidth=1.4)
@@ -256,6 +257,8 @@ def wires(steps: pl.DataFrame) -> dict[str, object]:
                 axis.axhline(edge, color="#b3261e", linewidth=0.9, linestyle=":")
         axis.set_title(f"{name.replace('_', ' ')} {BOUNDS[name]}", fontsize=9)
         axis.set_xlabel("step")
+    for axis in axes[len(shown):]:
+        axis.axis("off")
     return {"wires.png": figure}
 
 
@@ -328,14 +331,14 @@ def _curve(axis, line: pl.DataFrame, x: str, y: str, name: str, judge: str, styl
                       alpha=0.15, linewidth=0, step="post" if steps else None)
 
 
-def empty_figure(columns: int, sharey: bool = True):
-    """A figure that belongs to no window, and its axes in a row."""
+def empty_figure(columns: int, sharey: bool = True, rows: int = 1):
+    """A figure that belongs to no window, and its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * columns, 3.4) if columns > 1 else (6.4, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(1, columns, squeeze=False, sharey=sharey)[0])
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25, linewidth=0.5)

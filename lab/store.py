@@ -35,12 +35,12 @@ from lab.frames import (
     conform,
     fold,
     judgements_frame,
-    spans,
     turns_frame,
 )
 
 __all__ = ["JUDGEMENTS", "METRICS", "TURNS", "RunStore", "StoreError", "create", "git_revision", "judgements_frame",
-           "open_for_resume", "read_events", "read_frames", "read_manifest", "spans", "turns_frame", "write_frame"]
+           "open_for_resume", "read_events", "read_frames", "read_manifest", "stream_events",
+           "turns_frame", "write_frame"]
 
 EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", ".lock"
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}

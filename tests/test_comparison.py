@@ -244,13 +244,23 @@ def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
     folder = b / f"compare-{a.name}"
     text = (folder / "comparison.md").read_text()
     assert "| prompt-to-line consistency | ledger | user | 0.312 | 0.875 | **+0.562 \\[" in text
-    assert sorted(os.listdir(folder)) == ["comparison.md", "comparison.parquet", "plots"]
+    assert sorted(os.listdir(folder)) == ["comparison.md", "comparison.parquet", "plots", "report.html"]
     assert sorted(os.listdir(folder / "plots")) == ["differences.png", "drift.png", "survival.png"] and "(plots/survival.png)" in text
     assert pl.read_parquet(folder / "comparison.parquet").columns == [
         "metric", "judge", "seat", "a", "b", "value", "low", "high", "n", "detectable"]
     shown = capsys.readouterr().out
-    assert "prompt-to-line consistency" in shown and str(folder / "comparison.md") in shown
+    assert "prompt-to-line consistency" in shown and str(folder / "report.html") in shown
     assert main([str(a), str(b), "--out", str(tmp_path / "there")]) == 0 and (tmp_path / "there" / "comparison.md").is_file()
+
+
+def test_three_runs_are_two_comparisons_with_the_first(tmp_path, capsys):
+    runs = [run(tmp_path / "runs", told) for told in (BAD, GOOD, BAD)]
+    assert main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count("4 pairs of conversations") == 2
+    assert {"B-comparison.md", "B-comparison.parquet", "C-comparison.md", "report.html"} <= set(os.listdir(tmp_path / "out"))
+    told = (tmp_path / "out" / "report.html").read_text()
+    assert "A against B" in told and "A against C" in told and "C − A [interval]" in told
+    assert pl.read_parquet(tmp_path / "out" / "C-comparison.parquet")["value"].fill_nan(0).abs().max() == 0  # A and C say the same
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):

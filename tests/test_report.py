@@ -10,6 +10,7 @@ from event_streams import judged, line, phase, row, started, usage
 
 from lab import store
 from lab.headline import coverage, drift_by_node
+from lab.reader import story
 from lab.report import escape, main, markdown, quote, write_report
 from lab.store import JUDGEMENTS, METRICS, judgements_frame, turns_frame
 from metrics.measure import METRICS as ALL
@@ -38,7 +39,7 @@ def frames() -> dict[str, pl.DataFrame]:
 
 
 def report(**how) -> str:
-    return markdown(frames(), MANIFEST, spans=store.spans(EVENTS), nodes=["greet", "talk", "never"],
+    return markdown(frames(), MANIFEST, spans=story(EVENTS).spans(), nodes=["greet", "talk", "never"],
                     edges=[["greet", "talk"], ["talk", "never"]], **how)
 
 
@@ -105,7 +106,7 @@ def run(tmp_path) -> Path:
 
 def test_the_report_and_its_plots_are_written_into_the_run(run, capsys):
     assert main([str(run)]) == 0
-    assert capsys.readouterr().out.strip() == str(run / "report.md")
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
     text = (run / "report.md").read_text()
     plots = sorted(plot.name for plot in (run / "plots").iterdir())
     assert plots == ["consistency.png", "contradictions_by_node.png", "survival.png"]
@@ -116,7 +117,8 @@ def test_the_report_and_its_plots_are_written_into_the_run(run, capsys):
 def test_a_run_killed_before_its_frames_were_written_is_reported_from_its_events(run):
     for name in ("turns", "judgements", "metrics"):
         (run / f"{name}.parquet").unlink()
-    assert "3 contradictions of 2 lines" in write_report(run).read_text()
+    write_report(run)
+    assert "3 contradictions of 2 lines" in (run / "report.md").read_text()
 
 
 def test_what_is_no_run_is_refused_in_one_sentence(tmp_path, capsys):

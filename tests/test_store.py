@@ -190,12 +190,6 @@ def test_the_last_telling_of_a_turn_counts_wherever_it_stands():
         ("prompt_to_line", "persona", 0.0, False, None), ("questions", "job", None, None, "no claim found")]
 
 
-def test_spans_are_those_of_the_judgements_that_count():
-    events = [judged(0, 1, row(0, 1, True, "job", span=(0, 3))), judged(0, 1, row(0, 1, True, "job", span=(4, 9))),
-              judged(0, 3, row(0, 3, False, "job"))]
-    assert store.spans(events) == {(0, 1, "prompt_to_line", "ledger", "job"): (4, 9)}
-
-
 def test_a_resumed_run_s_frames_hold_both_sittings(run):
     run.append(line(0, 0))
     run.close()

@@ -85,10 +85,15 @@ async function go(number, turn = null, run = 0) {
   place = -1;
   mark();
   const current = list.querySelector("[aria-current=true]");
-  if (current) current.scrollIntoView({ block: "nearest" });
+  if (current) within(list, current);
   pane.scrollTop = 0;
   history.replaceState(null, "", `#c${number}${turn === null ? "" : `t${turn}${told.runs[run].mark}`}`);
   if (turn !== null) light(run, turn);
+}
+
+function within(box, child) { // scrolls the box alone, never the page
+  const [outer, inner] = [box.getBoundingClientRect(), child.getBoundingClientRect()];
+  if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top - (outer.height - inner.height) / 2;
 }
 
 function said(side, number, line, all) {
@@ -163,7 +168,7 @@ function unlight() { for (const box of pane.querySelectorAll(".lit")) box.classL
 function light(side, turn) {
   unlight();
   const box = pane.querySelector(`[data-key="${side}-${turn}"]`);
-  if (box) { box.classList.add("lit"); box.scrollIntoView({ block: "center" }); }
+  if (box) { box.classList.add("lit"); within(pane, box); }
 }
 
 function close() { detail.hidden = true; panes.classList.remove("open"); unlight(); }
@@ -177,9 +182,9 @@ function step(by) {
 function next(by) {
   if (!marks.length) return;
   place = Math.min(marks.length - 1, Math.max(0, place + by));
-  marks[place].scrollIntoView({ block: "center" });
   marks[place].click();
-  marks[place].focus();
+  marks[place].focus({ preventScroll: true });
+  within(pane, marks[place]);
 }
 
 const KEYS = { j: () => step(1), k: () => step(-1), n: () => next(1), p: () => next(-1), f: () => filters.persona.focus(), Escape: close };
@@ -200,6 +205,10 @@ function follow() {
 }
 window.addEventListener("hashchange", () => { if (follow()) at("reader").scrollIntoView(); });
 
+at("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+});
 for (const persona of [...new Set(told.runs.flatMap(run => run.index.flatMap(entry => Object.values(entry.who))))].sort()) {
   const option = make("option", "", persona);
   option.value = persona;
