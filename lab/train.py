@@ -127,7 +127,8 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     from lab.cluster import hosting
     from lab.examination import examine_all, exams
     from lab.room import check_memory
-    from lab.store import write_frame
+    from lab.report import write_report
+    from lab.store import now, write_frame
     from lab.training import Training, latest, learner, steps_of
     from scenarios import personas as people
     from scenarios.recipe import played
@@ -176,7 +177,8 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
             write_frame(store.path / "evaluation.parquet", found)
             if coming:
                 tell("phase", phase="examining", detail=coming)
-    _draw(store.path, _frame(steps), found)
+    store.update_manifest(status="finished", finished=now())  # which is what the report is to say
+    write_report(store.path)
     return found, stopped
 
 
@@ -197,12 +199,6 @@ def _frame(steps: Sequence[dict]):
 
     return pl.DataFrame([{key: value for key, value in step.items() if key not in ("event", "time", "samples")} for step in steps],
                         infer_schema_length=None)
-
-
-def _draw(folder: Path, steps, found) -> None:
-    from lab.plots import save, training
-
-    save(training(steps, found), folder / "plots")
 
 
 @contextlib.contextmanager

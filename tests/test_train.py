@@ -65,7 +65,9 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert (steps["tokens_learnt"] < steps["tokens"]).any()  # lines whose rewards differ
     assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(0, abs=1e-6)  # nothing had been learnt yet
     assert "step 3/3" in told and "removed" in told
-    assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png"}
+    assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
+    report = (run / "report.html").read_text()
+    assert "<h2>Training</h2>" in report and "interview, user: tripwires" in report and "inconsistency removed" in (run / "report.md").read_text()
     assert seconds < 180  # about a minute on two cores
 
 
