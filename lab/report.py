@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import html
 import re
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from agents.errors import first_line
+from lab.commands import Parser
 from lab.files import replace
 from lab.frames import spans
 from lab.headline import MISSING, coverage, drift_by_node, headline
@@ -24,6 +24,10 @@ from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradictions quoted
 QUOTE = 160  # characters of a line quoted around the words that contradict
+COMMANDS = """examples:
+  python -m lab.report runs/20260101T120000Z-long_dialogue-1a2b
+  python -m lab.report RUN_A RUN_B --out comparison
+"""
 NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire "
         "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
 
@@ -184,8 +188,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 written, 2 refused with a sentence on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.report", description="Write report.md and plots of a run; of two, what differs between them.")
+    parser = Parser(prog="python -m lab.report", description="Write report.md and plots of a run; of two, what differs between them.",
+                    epilog=COMMANDS)
     parser.add_argument("run", help="the run's folder, runs/<id>")
     parser.add_argument("other", nargs="?", help="a second run of the same scenario: compared with the first, pair by pair")
     parser.add_argument("--out", metavar="DIR", help="where the comparison goes (default: compare-<first run> in the second run's folder)")

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.commands import Parser
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -42,9 +44,8 @@ tell) and perhaps seat.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m lab.score", description="Judge conversations that are there already.",
-                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.score", description="Judge conversations that are there already.", epilog=EXAMPLES)
     out.add_argument("transcripts", nargs="+", metavar="TRANSCRIPTS",
                      help="files or run folders; and key=value for keys of a scenario's measure")
     out.add_argument("--judge", metavar="NAME[,NAME]",

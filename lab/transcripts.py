@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lab.conversation import PARTNER
 from lab.store import read_events, read_manifest, turns_frame
 from metrics import retrieval
-from metrics.judges import Pair
+from metrics.judges import Pair, is_blank
 from scenarios import personas as people
 from scenarios.reading import nearest_path
 from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
@@ -94,6 +94,11 @@ def read(path: str | Path) -> Source:
         raise ValueError(left_out[0] if left_out else f"{path}, line 1: there is no conversation; expected {FORMS}")
     told = "; ".join(dict.fromkeys(told for told, _ in found))
     return Source(str(path), told, tuple(transcript for _, transcript in found), hashlib.sha256(data).hexdigest(), tuple(left_out))
+
+
+def own_turns(one: Transcript, seat: str) -> set[int]:
+    """Turns at which the seat spoke in words of its own."""
+    return {line.turn for line in one.lines if line.seat == seat and line.turn not in one.ready and not is_blank(line.text)}
 
 
 def numbered(sources: Sequence[Source]) -> list[Transcript]:
@@ -206,10 +211,17 @@ class _Message(_Record):
         return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
+class _Seated(_Record):
+    seat: Literal["user", "assistant"]
+    name: str | None = None
+
+
 class _Chat(_Record):
     id: str | int | None = None
     messages: Annotated[list[_Message], Field(min_length=1)]
-    personas: dict[Literal["user", "assistant"], str | None] = {}
+    personas: dict[Literal["user", "assistant"], str | None] = {}  # cards by role
+    seats: dict[Literal["user", "assistant"], _Seated] = {}  # who a role is, where roles are not seats
+    given: list[int] = []  # turns whose words a scenario gave
 
 
 class _LabelledLine(_Record):
@@ -243,8 +255,9 @@ def _transcript(record: object, number: int) -> tuple[str, Transcript]:
     keys = record.keys() if isinstance(record, dict) else ()
     try:
         if "messages" in keys:
-            told = "chat messages (roles are seats, the system message is the assistant's persona)"
-            return told, _chat(_Chat.model_validate(record), number)
+            chat = _Chat.model_validate(record)
+            told = "they say which seat a role is" if chat.seats else "roles are seats, the system message is the assistant's persona"
+            return f"chat messages ({told})", _chat(chat, number)
         if "lines" in keys and "personas" in keys:
             return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(_Labelled.model_validate(record), number)
         if "conversation" in keys and keys & {"P1", "P2"}:
@@ -264,9 +277,13 @@ def _chat(record: _Chat, number: int) -> Transcript:
         raise ValueError("messages: holds no line of user or assistant; expected at least one")
     system = "\n".join(message.text for message in record.messages if message.role not in SEATS)
     cards = {USER: record.personas.get(USER), ASSISTANT: record.personas.get(ASSISTANT) or system}
-    cast = {seat: persona(cards[seat], seat.capitalize()) for seat in SEATS}
-    lines = [(message.role, message.text) for message in said]
-    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines))
+    seats = {role: record.seats[role].seat if role in record.seats else role for role in SEATS}
+    if set(seats.values()) != set(SEATS):
+        raise ValueError(f"seats: gives both roles the seat of the {seats[USER]}; expected one each")
+    names = {role: seated.name for role, seated in record.seats.items()}
+    cast = {seats[role]: persona(cards[role], names.get(role) or seats[role].capitalize()) for role in SEATS}
+    lines = [(seats[message.role], message.text) for message in said]
+    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines), frozenset(record.given))
 
 
 def _labelled(record: _Labelled, number: int) -> Transcript:
