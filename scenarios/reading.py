@@ -327,9 +327,9 @@ def _first(errors: ValidationError, document: Document, model: type[BaseModel]) 
     note = f" ({about})" if about else ""
     if error["type"] == "missing":
         return document.error(f"is missing; expected a value{note}", key)
-    if error["type"] == "literal_error" and (close := _close(error["input"], re.findall(r"'([^']+)'", error["ctx"]["expected"]))):
-        return document.error(f"is {shown(error['input'])}{_did_you_mean(close)}{note}", key)
-    return document.error(f"is {shown(error['input'])}; expected {_expected(error)}{note}", key)
+    choices = re.findall(r"'([^']+)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
+    hint = _did_you_mean(_close(error["input"], choices))
+    return document.error(f"is {shown(error['input'])}; expected {_expected(error)}{note}{hint}", key)
 
 
 def _expected(error: Any) -> str:
