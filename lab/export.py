@@ -1,11 +1,11 @@
 """Write what a run holds in other programs' forms: `python -m lab.export RUN --format messages|trl|csv [--out FILE]`.
 
-messages: a conversation a line of JSON: `messages` ({role, content}; the lines of `--seat` have the role assistant, whose system message is
-    what that seat was told before the first line), `seats` (by role: who sat there), `personas` (by role: their cards), `given` (turns whose
-    words the scenario gave). `lab.score` and `lab.train` read it back as it was.
+messages: a conversation a line of JSON: `messages` ({role, content}; the lines of `--seat` have the role assistant, under what that seat
+    was told before the first line), `seats` (by role: who sat there), `personas` (by role: their cards), `given` (turns whose words the
+    scenario gave). `lab.score` and `lab.train` read it back as it was.
 trl: a line a row with TRL's names. Of a run: `prompt` (what the seat had been told and had heard) and `completion`, both as messages, and
     with `--judge` `label`, true where that judge finds that the line contradicts nothing of its persona. Of a training that kept its
-    dialogues: `prompt`, `chosen`, `rejected`, as text in the model's own template: the best and the worst of the lines sampled at one place.
+    dialogues: `prompt`, `chosen`, `rejected`, as text in the model's own template: best and worst of the lines sampled at one place.
 csv: a line a row, and for each judge whether it contradicts the persona, with which p, which earlier turns it conflicts with, and why it is
     unscored. Text that a spreadsheet would take for a formula has an apostrophe put before it.
 
@@ -83,8 +83,8 @@ def _export(args: argparse.Namespace) -> None:
     run, counts = load_run(args.run), Counter()
     if run.kind == TRAINING:
         if args.format != "trl" or args.judge:
-            raise ValueError(f"{run.path} is a training, whose dialogues are token ids with rewards; expected --format trl without --judge, or "
-                             "a run")
+            raise ValueError(f"{run.path} is a training, whose dialogues are token ids with rewards; expected --format trl without --judge, "
+                             "or a run")
         parts = _json_lines(preferences(run.path, args.seat), counts)
     elif args.format == "csv":
         parts = _csv_lines(table(run, args.seat), counts)
@@ -120,7 +120,8 @@ def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]
         own = own_turns(one, seat)
         for place, line in enumerate(one.lines):
             if line.turn in own:
-                row = {"prompt": _opened(system) + heard(one.lines[:place], seat), "completion": [{"role": "assistant", "content": line.text}]}
+                said = [{"role": "assistant", "content": line.text}]
+                row = {"prompt": _opened(system) + heard(one.lines[:place], seat), "completion": said}
                 verdict = verdicts.get((line.conversation, line.turn))
                 yield None if judge and verdict is None else row | ({"label": not verdict} if judge else {})
 
@@ -229,10 +230,11 @@ def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
 
     found: dict[tuple[int, int], dict] = {}
     whole = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")
-    for conversation, turn, p, verdict, unscored in whole.select("conversation", "turn", "p_inconsistent", "verdict", "unscored").iter_rows():
-        found[conversation, turn] = {"contradicts": verdict, "p": p, "unscored": unscored}
-    for conversation, turn, against in rows.filter(pl.col("metric") == "line_to_line", pl.col("verdict")) \
-            .select("conversation", "turn", pl.col("against").cast(pl.Int64)).sort("against").iter_rows():
+    whole = whole.select("conversation", "turn", contradicts="verdict", p="p_inconsistent", unscored="unscored")
+    for row in whole.iter_rows(named=True):
+        found[row.pop("conversation"), row.pop("turn")] = row
+    pairs = rows.filter(pl.col("metric") == "line_to_line", pl.col("verdict"))
+    for conversation, turn, against in pairs.select("conversation", "turn", pl.col("against").cast(pl.Int64)).sort("against").iter_rows():
         row = found.setdefault((conversation, turn), {})
         row["conflicts_with"] = f"{row['conflicts_with']} {against}" if row.get("conflicts_with") else str(against)
     return found

@@ -72,7 +72,7 @@ class Run:
     @property
     def judgements(self) -> pl.DataFrame:
         """A row a judgement: run_id, conversation, turn, seat, metric (prompt_to_line, line_to_line, questions), judge, against (persona,
-        a fact's id, or an earlier turn in digits), p_inconsistent (0 to 1), verdict (true: contradicts), unscored (why there is neither)."""
+        a fact's id, or an earlier turn in digits), p_inconsistent (0 to 1), verdict (true: contradicts), unscored (why it has none)."""
         return self._frame("judgements")
 
     @property
@@ -95,8 +95,8 @@ class Run:
 
     @property
     def evaluation(self) -> pl.DataFrame:
-        """A training's examination: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n, people, reduction (share of
-        the untrained inconsistency that is gone) with its bounds, unscored, failed. Without a column before the first arm is examined."""
+        """A training's examination: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n, people, reduction (share
+        of the untrained inconsistency that is gone) with its bounds, unscored, failed. Without a column before an arm is examined."""
         return self._frame("evaluation")
 
     @property

@@ -332,7 +332,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.", epilog=EXAMPLES)
+    out = Parser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.",
+                 epilog=EXAMPLES)
     out.add_argument("--judge", action="append", choices=tuple(SEES), metavar="NAME",
                      help=f"which judges, again for more: {', '.join(SEES)} (default: {', '.join(ASKED)})")
     out.add_argument("--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)")

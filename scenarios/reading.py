@@ -165,7 +165,7 @@ def nearest_path(path: str | Path) -> str:
                 return ""
             there = found / close
         found = there
-    return _did_you_mean(str(found))
+    return _did_you_mean(str(found)) if found != Path(path) else ""
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -46,8 +46,8 @@ def run(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(wiring.JUDGES, "ledger", lambda *_: Spotter())
-        done = inside(lab_run.main, LONG, *TALK, "measure.resamples=20", "measure.metrics=[prompt_to_line,line_to_line]", "--display", "none",
-                      "--runs", runs)
+        done = inside(lab_run.main, LONG, *TALK, "measure.resamples=20", "measure.metrics=[prompt_to_line,line_to_line]",
+                      "--display", "none", "--runs", runs)
     assert done.returncode == 0, done.stderr
     return only(runs)
 
@@ -72,9 +72,10 @@ def test_exported_chats_scored_by_the_same_judge_get_the_runs_judgements(run, tm
     before, after = load_run(run), load_run(tmp_path / "out")
     assert before.judgements["verdict"].sum() > 0 and before.judgements["unscored"].drop_nulls().len() > 0
     assert_frame_equal(after.judgements.drop("run_id"), before.judgements.drop("run_id"))
-    assert_frame_equal(after.turns.select("conversation", "turn", "seat", "text"), before.turns.select("conversation", "turn", "seat", "text"))
+    said = ("conversation", "turn", "seat", "text")
+    assert_frame_equal(after.turns.select(said), before.turns.select(said))
     for one, other in zip(before.conversations, after.conversations, strict=True):
-        assert {seat: (who.name, who.card) for seat, who in one.cast.items()} == {seat: (who.name, who.card) for seat, who in other.cast.items()}
+        assert all((one.cast[seat].name, one.cast[seat].card) == (other.cast[seat].name, other.cast[seat].card) for seat in one.cast)
         assert one.ready == other.ready
 
 
@@ -171,7 +172,7 @@ def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp
     assert found[0] == {"prompt": learners.text(view.ids[: best.start]), "chosen": learners.text(best.ids).removesuffix(end),
                         "rejected": learners.text(worst.ids).removesuffix(end)}
     assert found[1]["prompt"] == learners.text(view.ids[: good.start] + good.given)
-    assert found[1]["chosen"] == learners.text(good.ids).removesuffix(end) and found[1]["rejected"] == learners.text(bad.ids).removesuffix(end)
+    assert (found[1]["chosen"], found[1]["rejected"]) == tuple(learners.text(line.ids).removesuffix(end) for line in (good, bad))
     assert tiny.VOCABULARY == 128  # a token is a character
 
     assert export(store.path, "--format", "trl", "--seat", "assistant") == 2
@@ -190,11 +191,12 @@ def test_a_table_holds_every_line_with_each_judges_verdict_and_no_formula(run, t
     assert export(run, "--format", "csv", "--out", tmp_path / "lines.csv") == 0
     found = list(csv.DictReader(io.StringIO((tmp_path / "lines.csv").read_text())))
     lines = [line for one in load_run(run).conversations for line in one.lines]
-    assert [(int(row["conversation"]), int(row["turn"]), row["seat"]) for row in found] == [(line.conversation, line.turn, line.seat) for line in lines]
+    assert [(row["conversation"], row["turn"], row["seat"]) for row in found] \
+        == [(str(line.conversation), str(line.turn), line.seat) for line in lines]
     ours = [row for row in found if row["seat"] == "user"][:3]
     assert [row["text"] for row in ours] == ["'=SUM(A1)", "I am a baker.", 'I am a ☕ baker, "really".']
     told = ("ledger_contradicts", "ledger_p", "ledger_conflicts_with", "ledger_unscored")
-    assert [[row[name] for name in told] for row in ours] == [["", "", "", "a sum"], ["true", "1.0", "", ""], ["true", "1.0", str(lines[3].turn), ""]]
+    assert [[row[name] for name in told] for row in ours] == [["", "", "", "a sum"], ["true", "1.0", "", ""], ["true", "1.0", "3", ""]]
     assert found[0]["given"] == "true" and found[0]["name"] == "Stella"
     assert pl.read_csv(tmp_path / "lines.csv").height == 16
 
@@ -237,7 +239,7 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, caps
     (["--format", "csv", "--judge", "ledger"], "--judge labels the rows of --format trl, not of csv"),
     (["--format", "trl", "--judge", "legder"], "--judge is 'legder', which judged no line of "),
     (["--format", "trl", "--judge", "legder"], "did you mean 'ledger'?"),
-    (["--format", "csv", "--out", "/none/lines.csv"], "cannot write /none/lines.csv (No such file or directory); expected a file in a folder")])
+    (["--format", "csv", "--out", "/none/x.csv"], "cannot write /none/x.csv (No such file or directory); expected a file in a folder")])
 def test_what_cannot_be_exported_is_one_sentence(run, capsys, arguments, told):
     assert export(run, *arguments) == 2
     error = capsys.readouterr().err

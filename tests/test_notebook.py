@@ -31,8 +31,8 @@ CHATS = [{"id": "a", "messages": [{"role": "user", "content": "I am Mia."}, {"ro
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    done = inside(lab_run.main, LONG, *NOBODY_TALKS, "turns=6", "measure.resamples=20", "measure.metrics=[prompt_to_line,line_to_line,drift]",
-                  "--display", "none", "--runs", runs)
+    done = inside(lab_run.main, LONG, *NOBODY_TALKS, "turns=6", "measure.resamples=20",
+                  "measure.metrics=[prompt_to_line,line_to_line,drift]", "--display", "none", "--runs", runs)
     assert done.returncode == 0, done.stderr
     return only(runs)
 
@@ -92,7 +92,8 @@ def test_a_running_run_is_opened_as_far_as_it_has_come(copy):
 
 def test_a_training_gives_its_log_and_examination_as_far_as_they_have_come(training):
     found = load_run(training)
-    assert (found.kind, found.training.shape, found.evaluation.shape, found.plots, found.conversations) == ("training", (0, 0), (0, 0), {}, ())
+    assert (found.kind, found.plots, found.conversations) == ("training", {}, ())
+    assert found.training.shape == found.evaluation.shape == (0, 0)
     write_frame(training / "training.parquet", STEPS)
     assert list(load_run(training).plots) == ["training"]
     row = {"arm": "grpo", "scenario": "s", "metric": "questions", "judge": "reader", "seat": "user", "held_out": True, "rewarded": False,
@@ -109,7 +110,8 @@ def test_scores_have_the_names_and_cards_of_the_transcripts_while_those_are_ther
     assert score([str(chats), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]) == 0
     found = load_run(tmp_path / "out")
     [one] = found.conversations
-    assert (found.kind, one.name, one.cast["user"].card, [line.text for line in one.lines]) == ("scores", "a", "You are Mia.", ["I am Mia.", "I sail."])
+    assert (found.kind, one.name, one.cast["user"].card) == ("scores", "a", "You are Mia.")
+    assert [line.text for line in one.lines] == ["I am Mia.", "I sail."]
     assert found.judgements["unscored"].to_list() == ["the persona has no facts"] * 2
 
     chats.write_text(chats.read_text().replace("I sail.", "I fly."))  # another chat by now
@@ -132,7 +134,8 @@ def test_what_a_folder_says_of_itself_is_text_in_a_notebook(copy):
     (copy / "manifest.json").write_text(json.dumps(told))
     folder = copy.rename(copy.parent / "<b>run")
     shown = load_run(folder)._repr_html_()
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown and "&lt;b&gt;run" in shown and "<script>" not in shown and "<b>run" not in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown and "&lt;b&gt;run" in shown
+    assert "<script>" not in shown and "<b>run" not in shown
     assert "<td>turns</td><td>12</td><td>run_id, conversation, persona" in shown
 
 
