@@ -18,6 +18,7 @@ import argparse
 import csv
 import io
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,6 +63,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 written, 2 refused with a sentence on stderr, 130 interrupted, or whoever read the output has gone."""
     args = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside leaves no half-written file either
     try:
         _export(args)
     except ValueError as error:
