@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.commands import Parser
+
 if TYPE_CHECKING:
     from scenarios.schema import Scenario
 
@@ -28,10 +30,9 @@ their own; attribution.json says what each seat's new settings add to inconsiste
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m lab.attribute", description="Swap a seat's settings in mid-dialogue, and see which seat matters.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    out = Parser(
+        prog="python -m lab.attribute", description="Swap a seat's settings in mid-dialogue, and see which seat matters.", epilog=EXAMPLES)
     out.add_argument("run", help="the folder of a stored run")
     out.add_argument("overrides", nargs="*", metavar="seats.SEAT.key=value", help="the new settings, of one seat or both")
     out.add_argument("--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.bench_work import SIZES, WAYS
+from lab.commands import Parser
 
 EXAMPLES = """examples:
   python -m lab.bench --quick
@@ -24,9 +25,8 @@ EXAMPLES = """examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m lab.bench", description="Measure the engine against transformers' generate.",
-                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.bench", description="Measure the engine against transformers' generate.", epilog=EXAMPLES)
     out.add_argument("--model", default="embedded")
     out.add_argument("--dtype", default="auto")
     out.add_argument("--device", default="auto")

@@ -20,10 +20,10 @@ from agents.protocol import Engine
 from lab import files
 from lab.conversation import stored
 from lab.judging import judge_all
-from lab.recital import base_of, own_turns, recited, replayed
+from lab.recital import base_of, recited, replayed
 from lab.rewards import rewarded
 from lab.store import read_events
-from lab.transcripts import Source, Transcript, read
+from lab.transcripts import Source, Transcript, own_turns, read
 from metrics.judges import Judge
 from metrics.retrieval import Embed
 from scenarios.personas import load_personas

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -42,19 +43,27 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
 
 def replace(path: Path, data: bytes | memoryview, lines: int | None = None) -> None:
     """The file at `path` holds `data` afterwards, or what it held before. Raises StoreError; `lines`: see `failure`."""
+    replace_in_parts(path, (data,), lines)
+
+
+def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int | None = None) -> None:
+    """As `replace`, by parts that need not be in memory together; where making one fails, the file holds what it held before, too."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            write_all(handle, data)
+            for part in parts:
+                write_all(handle, part)
             os.fsync(handle)
         finally:
             os.close(handle)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise failure(path, error, lines) from error
+        if isinstance(error, OSError):
+            raise failure(path, error, lines) from error
+        raise
 
 
 def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:

@@ -26,11 +26,15 @@ DPI = 120
 
 def draw(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
     """Writes the pictures there is anything for into `folder` and returns their paths. Raises StoreError."""
-    drawn = {"consistency.png": consistency(frames["metrics"]),
-             "survival.png": survival(frames["turns"], frames["judgements"]),
-             "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
-             "activation.png": activation(frames["metrics"])}
-    return save(drawn, folder)
+    return save(figures(frames), folder)
+
+
+def figures(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+    """The pictures of a run, by file name; None where there is nothing to draw."""
+    return {"consistency.png": consistency(frames["metrics"]),
+            "survival.png": survival(frames["turns"], frames["judgements"]),
+            "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
+            "activation.png": activation(frames["metrics"])}
 
 
 def plain(text: str) -> str:
@@ -216,7 +220,7 @@ def _log(steps: pl.DataFrame):
 
 
 def _arms(evaluation: pl.DataFrame):
-    """Each arm's consistency on held-out personas, a panel a measure and judge."""
+    """Each arm's consistency on held-out personas, a panel a measure and judge; None where nobody was examined."""
     if evaluation.is_empty():
         return None
     rows = evaluation.filter(pl.col("held_out"), ~pl.col("rewarded"), pl.col("metric").is_in(list(CONSISTENCIES)),

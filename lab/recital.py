@@ -16,16 +16,10 @@ from agents.seats import Cue, ModelSeat, Spoken, Trouble, Utterance
 from lab.conversation import Play, Stored, stored, system_text
 from lab.rewards import Talk
 from lab.store import read_events
-from lab.transcripts import Source, Transcript
-from metrics.judges import is_blank
+from lab.transcripts import Source, Transcript, own_turns
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.records import SEATS
-
-
-def own_turns(one: Transcript, seat: str) -> set[int]:
-    """Turns at which the seat spoke in words of its own."""
-    return {line.turn for line in one.lines if line.seat == seat and line.turn not in one.ready and not is_blank(line.text)}
 
 
 def base_of(model: str) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import html
 import re
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from agents.errors import first_line
+from lab.commands import Parser
 from lab.files import replace
 from lab.headline import MISSING, coverage, drift_by_node, evaluated, headline
 from lab.reader import Story, people, story
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 20  # contradictions quoted
 QUOTE = 160  # characters of a line quoted around the words that contradict
-EXAMPLES_OF_USE = """examples:
+COMMANDS = """examples:
   python -m lab.report runs/20260101T120000Z-long_dialogue-1a2b
   python -m lab.report runs/20260101T120000Z-long_dialogue-1a2b runs/20260102T120000Z-long_dialogue-3c4d
   python -m lab.report RUN_A RUN_B RUN_C --out side-by-side
@@ -250,10 +250,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m lab.report", description="Write report.html, report.md and plots of a run or a training; of several, what differs.",
-        epilog=EXAMPLES_OF_USE, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.report", epilog=COMMANDS,
+                 description="Write report.html, report.md and plots of a run or a training; of several, what differs.")
     out.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, runs/<id>; further ones of the same scenario are compared with "
                      "the first, pair by pair")
     out.add_argument("--out", metavar="DIR", help="where a comparison goes (default: compare-<first run> in the last run's folder)")

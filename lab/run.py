@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lab.commands import Parser
+
 if TYPE_CHECKING:
     from lab.monitor import Monitor
     from lab.store import RunStore
@@ -27,9 +29,8 @@ EXAMPLES = """examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m lab.run", description="Play dialogues along a scenario graph, watch and measure them.",
-                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.run", description="Play dialogues along a scenario graph, watch and measure them.", epilog=EXAMPLES)
     out.add_argument("scenario", nargs="?", help="a scenario's YAML file; may be left out with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as seats.user.model=PATH")
     out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all")

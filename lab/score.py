@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.commands import Parser
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -42,9 +44,8 @@ tell) and perhaps seat.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m lab.score", description="Judge conversations that are there already.",
-                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.score", description="Judge conversations that are there already.", epilog=EXAMPLES)
     out.add_argument("transcripts", nargs="+", metavar="TRANSCRIPTS",
                      help="files or run folders; and key=value for keys of a scenario's measure")
     out.add_argument("--judge", metavar="NAME[,NAME]",
@@ -117,14 +118,14 @@ def _score(args: argparse.Namespace) -> int:
 def _task(args: argparse.Namespace) -> Task:
     """Everything that can be refused before a model is loaded is refused here."""
     from lab.labels import attach
-    from lab.transcripts import read
+    from lab.transcripts import numbered, read
 
     paths = [one for one in args.transcripts if "=" not in one or os.path.exists(one)]
     if not paths:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
     _check_outputs(args)
     sources = [read(path) for path in paths]
-    everyone = _numbered(sources)
+    everyone = numbered(sources)
     if args.labels:
         everyone = attach(everyone, Path(args.labels))
     if args.limit is not None and args.limit < 1:
@@ -145,15 +146,6 @@ def _check_outputs(args: argparse.Namespace) -> None:
     for option in ("json", "plot"):
         if (path := getattr(args, option)) and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
             raise ValueError(f"--{option} is {path}; expected a file in a folder that is there")
-
-
-def _numbered(sources: Sequence[Source]) -> list[Transcript]:
-    """All conversations, numbered on where a source before took the numbers."""
-    found: list[Transcript] = []
-    for source in sources:
-        first = 1 + max((one.conversation for one in found), default=-1)
-        found += [one.numbered(first + one.conversation) for one in source.transcripts]
-    return found
 
 
 def _measure(args: argparse.Namespace, scenario, everyone: Sequence[Transcript], overrides: Sequence[str]) -> Measure:

@@ -21,6 +21,8 @@ from math import inf, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.commands import Parser
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from metrics.statistics import Interval
     from scenarios.records import Judgement, Persona
 
+EXAMPLES = """examples:
+  python -m lab.selftest
+  python -m lab.selftest --judge ledger --judge nli --size smoke --json selftest.json
+"""
 PERSONAS = Path(__file__).parents[1] / "scenarios" / "personas" / "townsfolk.yaml"
 CONTRADICTING = frozenset({"contradicted_fact", "persona_swap"})
 TELLING = CONTRADICTING | {"implied_fact"}  # of a persona's facts
@@ -325,8 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(result.failed)
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.")
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.",
+                 epilog=EXAMPLES)
     out.add_argument("--judge", action="append", choices=tuple(SEES), metavar="NAME",
                      help=f"which judges, again for more: {', '.join(SEES)} (default: {', '.join(ASKED)})")
     out.add_argument("--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)")

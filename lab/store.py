@@ -37,6 +37,7 @@ from lab.frames import (
     judgements_frame,
     turns_frame,
 )
+from scenarios.reading import nearest_path
 
 __all__ = ["JUDGEMENTS", "METRICS", "TURNS", "RunStore", "StoreError", "create", "git_revision", "judgements_frame",
            "open_for_resume", "read_events", "read_frames", "read_manifest", "stream_events",
@@ -103,7 +104,7 @@ def read_manifest(run_dir: str | Path) -> dict:
     """The run's manifest. Raises ValueError naming what is missing where `run_dir` is no run."""
     path = Path(run_dir)
     if not path.is_dir():
-        raise ValueError(f"{path} is no run: there is no such folder")
+        raise ValueError(f"{path} is no run: there is no such folder{nearest_path(path)}")
     missing = [name for name in (MANIFEST, SCENARIO, EVENTS) if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} is no run: it has no {', no '.join(missing)}")

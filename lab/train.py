@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.commands import Parser
 from lab.run import INTERRUPTED, LOG, aside, carried_out
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ EXAMPLES = """examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m lab.train", description="Train the user simulator or the assistant, and examine it.",
-                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.train", description="Train the user simulator or the assistant, and examine it.", epilog=EXAMPLES)
     out.add_argument("recipe", nargs="?", help="a training's YAML file; may be left out with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the training file")
     out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all")

@@ -15,18 +15,23 @@ import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lab.conversation import PARTNER
 from lab.store import read_events, read_manifest, turns_frame
 from metrics import retrieval
-from metrics.judges import Pair
+from metrics.judges import Pair, is_blank
 from scenarios import personas as people
+from scenarios.reading import nearest_path
 from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
 from scenarios.schema import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NODE = "transcript"  # where a line was said that no scenario led to
 SEAT_OF = {"P1": ASSISTANT, "P2": USER}  # P1 opens: the teacher, the therapist; P2 is the simulated human
@@ -91,6 +96,20 @@ def read(path: str | Path) -> Source:
     return Source(str(path), told, tuple(transcript for _, transcript in found), hashlib.sha256(data).hexdigest(), tuple(left_out))
 
 
+def own_turns(one: Transcript, seat: str) -> set[int]:
+    """Turns at which the seat spoke in words of its own."""
+    return {line.turn for line in one.lines if line.seat == seat and line.turn not in one.ready and not is_blank(line.text)}
+
+
+def numbered(sources: Sequence[Source]) -> list[Transcript]:
+    """All conversations, numbered on where a source before took the numbers."""
+    found: list[Transcript] = []
+    for source in sources:
+        first = 1 + max((one.conversation for one in found), default=-1)
+        found += [one.numbered(first + one.conversation) for one in source.transcripts]
+    return found
+
+
 def pairs(transcript: Transcript, wanted: Collection[str], embed: retrieval.Embed | None = None) -> Iterator[Pair]:
     """Every line with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat (`line_to_line`), as far as
     wanted, in the order in which a run judges them. `embed`: only the earlier lines that it retrieves; None: all."""
@@ -139,7 +158,8 @@ def _bytes(path: Path, expected: str = EXPECTED) -> bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is a damaged gzip file ({error}); expected a whole one") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or error}); expected {expected}") from None
+        hint = nearest_path(path) or f"; expected {expected}"
+        raise ValueError(f"{path} cannot be read ({error.strerror or error}){hint}") from None
 
 
 def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
@@ -191,10 +211,17 @@ class _Message(_Record):
         return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
+class _Seated(_Record):
+    seat: Literal["user", "assistant"]
+    name: str | None = None
+
+
 class _Chat(_Record):
     id: str | int | None = None
     messages: Annotated[list[_Message], Field(min_length=1)]
-    personas: dict[Literal["user", "assistant"], str | None] = {}
+    personas: dict[Literal["user", "assistant"], str | None] = {}  # cards by role
+    seats: dict[Literal["user", "assistant"], _Seated] = {}  # who a role is, where roles are not seats
+    given: list[int] = []  # turns whose words a scenario gave
 
 
 class _LabelledLine(_Record):
@@ -228,8 +255,9 @@ def _transcript(record: object, number: int) -> tuple[str, Transcript]:
     keys = record.keys() if isinstance(record, dict) else ()
     try:
         if "messages" in keys:
-            told = "chat messages (roles are seats, the system message is the assistant's persona)"
-            return told, _chat(_Chat.model_validate(record), number)
+            chat = _Chat.model_validate(record)
+            told = "they say which seat a role is" if chat.seats else "roles are seats, the system message is the assistant's persona"
+            return f"chat messages ({told})", _chat(chat, number)
         if "lines" in keys and "personas" in keys:
             return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(_Labelled.model_validate(record), number)
         if "conversation" in keys and keys & {"P1", "P2"}:
@@ -249,9 +277,13 @@ def _chat(record: _Chat, number: int) -> Transcript:
         raise ValueError("messages: holds no line of user or assistant; expected at least one")
     system = "\n".join(message.text for message in record.messages if message.role not in SEATS)
     cards = {USER: record.personas.get(USER), ASSISTANT: record.personas.get(ASSISTANT) or system}
-    cast = {seat: persona(cards[seat], seat.capitalize()) for seat in SEATS}
-    lines = [(message.role, message.text) for message in said]
-    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines))
+    seats = {role: record.seats[role].seat if role in record.seats else role for role in SEATS}
+    if set(seats.values()) != set(SEATS):
+        raise ValueError(f"seats: gives both roles the seat of the {seats[USER]}; expected one each")
+    names = {role: seated.name for role, seated in record.seats.items()}
+    cast = {seats[role]: persona(cards[role], names.get(role) or seats[role].capitalize()) for role in SEATS}
+    lines = [(seats[message.role], message.text) for message in said]
+    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines), frozenset(record.given))
 
 
 def _labelled(record: _Labelled, number: int) -> Transcript:
@@ -323,30 +355,31 @@ def _run(path: Path) -> Source:
     if manifest.get("scored"):
         origin = ", ".join(manifest["scored"]["transcripts"])
         raise ValueError(f"{path} was scored and not played; expected what it was scored from: {origin}")
-    scenario = load_scenario(path / "scenario.yaml")
-    cast = people.cast(scenario)
-    _same_cast(path, events, cast)
-    rows = turns_frame(manifest["run_id"], events).drop("run_id").rows(named=True)
-    given = {name for name, node in scenario.graph.nodes.items() if node.says}
-    transcripts = []
-    for number in sorted({row["conversation"] for row in rows}):
-        lines = tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in rows if row["conversation"] == number)
-        ready = frozenset(line.turn for line in lines if line.node in given)
-        transcripts.append(Transcript(number, None, cast[number], lines, ready))
+    scenario, transcripts = seated(path, turns_frame(manifest["run_id"], events))
     if not transcripts:
         raise ValueError(f"{path / 'events.jsonl'} holds no line; expected a run in which something was said")
     changed = scenario.digest() != manifest.get("digest")
     note = f"{path}: the scenario or its persona files may have changed since it was played" if changed else None
-    return Source(str(path), "a run of the lab", tuple(transcripts), hashlib.sha256((path / "events.jsonl").read_bytes()).hexdigest(),
+    return Source(str(path), "a run of the lab", transcripts, hashlib.sha256((path / "events.jsonl").read_bytes()).hexdigest(),
                   scenario=scenario, notes=(note,) if note else ())
 
 
-def _same_cast(path: Path, events: Sequence[dict], cast: Sequence[Mapping[str, Persona]]) -> None:
-    told = next((event["cast"] for event in reversed(events) if event["event"] == "started"), ())
-    for seated in told:
-        number = seated["conversation"]
-        for seat in SEATS:
-            now = cast[number][seat].id if number < len(cast) else "nobody"
-            if seated[seat] != now:
-                raise ValueError(f"{path}: conversation {number} was played with {seated[seat]} as {seat}, but its scenario and persona "
-                                 f"files now cast {now}; expected them as they were")
+def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript, ...]]:
+    """A run's scenario, and what was said in it with the personas that its scenario casts. ValueError where others played."""
+    scenario = load_scenario(path / "scenario.yaml")
+    cast = people.cast(scenario)
+    for number, seat, played in turns.select("conversation", "seat", "persona").unique(maintain_order=True).rows():
+        now = cast[number][seat].id if number < len(cast) else "nobody"
+        if played != now:
+            raise ValueError(f"{path}: conversation {number} was played with {played} as {seat}, but its scenario and persona files now "
+                             f"cast {now}; expected them as they were")
+    given = {name for name, node in scenario.graph.nodes.items() if node.says}
+    return scenario, tuple(Transcript(number, None, cast[number], lines, frozenset(line.turn for line in lines if line.node in given))
+                           for number, lines in lines_of(turns))
+
+
+def lines_of(turns: pl.DataFrame) -> Iterator[tuple[int, tuple[Line, ...]]]:
+    """A turns frame's lines by conversation, in turn order."""
+    rows = turns.drop("run_id").sort("conversation", "turn").iter_rows(named=True)
+    for number, some in groupby(rows, key=lambda row: row["conversation"]):
+        yield number, tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in some)

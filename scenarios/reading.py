@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import datetime
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +88,7 @@ def read(path: str | Path) -> Document:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ScenarioError("does not exist; expected a YAML file", where=str(path)) from None
+        raise ScenarioError(f"does not exist{nearest_path(path) or '; expected a YAML file'}", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise ScenarioError(f"is not UTF-8 text at byte {error.start}", where=str(path)) from None
     except OSError as error:
@@ -149,10 +150,38 @@ def validate(document: Document, model: type[Model]) -> Model:
 def nearest(word: object, known: Iterable[object]) -> str:
     """"; did you mean 'home'?" or, where nothing is near, "; expected one of home, job"."""
     names = [str(name) for name in known]
-    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; expected one of {', '.join(names)}" if names else ""
+    return _did_you_mean(_close(word, names)) or (f"; expected one of {', '.join(names)}" if names else "")
+
+
+def nearest_path(path: str | Path) -> str:
+    """"; did you mean 'scenarios/long_dialogue.yaml'?", the path with what is not there replaced by what is named nearly so in its
+    folder; "" where nothing is."""
+    found = Path()
+    for part in Path(path).parts:
+        there = found / part
+        if not there.exists():
+            beside = [name for name in _names_in(found) if Path(name).suffix == there.suffix]
+            if not (close := _close(part, beside)):
+                return ""
+            there = found / close
+        found = there
+    return _did_you_mean(str(found)) if found != Path(path) else ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _close(word: object, names: Sequence[str]) -> str:
+    """The name most like the word; "" where none is much like it."""
+    return next(iter(difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)), "")
+
+
+def _did_you_mean(name: str) -> str:
+    return f"; did you mean {name!r}?" if name else ""
 
 
 def _construct(loader: _Loader, node: yaml.Node, name: str) -> Any:
@@ -298,7 +327,9 @@ def _first(errors: ValidationError, document: Document, model: type[BaseModel]) 
     note = f" ({about})" if about else ""
     if error["type"] == "missing":
         return document.error(f"is missing; expected a value{note}", key)
-    return document.error(f"is {shown(error['input'])}; expected {_expected(error)}{note}", key)
+    choices = re.findall(r"'([^']+)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
+    hint = _did_you_mean(_close(error["input"], choices))
+    return document.error(f"is {shown(error['input'])}; expected {_expected(error)}{note}{hint}", key)
 
 
 def _expected(error: Any) -> str:

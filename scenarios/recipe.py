@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import SAMPLE, load_personas
-from scenarios.reading import ScenarioError, dump, override, read, validate
+from scenarios.reading import ScenarioError, dump, nearest_path, override, read, validate
 from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
 from scenarios.schema import JudgeName, Scenario, Seat, SingleJudge, load_scenario
 
@@ -163,7 +163,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if name is not None:
             file = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
             if file is None:
-                raise document.error(f"is {name!r}; expected the path of a scenario file, {folder / name} is none", (key,))
+                hint = nearest_path(folder / name) or nearest_path(name)
+                raise document.error(f"is {name!r}; expected the path of a scenario file, {folder / name} is none{hint}", (key,))
             found[key] = str(file.resolve())
     recipe = recipe.model_copy(update={
         "scenario": found["scenario"], "data": [_absolute(name) for name in recipe.data],

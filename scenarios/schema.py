@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from scenarios import graph as graphs
 from scenarios import personas as people
-from scenarios.reading import Document, ScenarioError, dump, override, parse, read, validate
+from scenarios.reading import Document, ScenarioError, dump, nearest_path, override, parse, read, validate
 from scenarios.records import ASSISTANT
 
 __all__ = [
@@ -246,7 +246,8 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
         places = [folder / name, Path(name)] if overridden else [folder / name]
         file = next((file for file in places if file.is_file()), None)
         if file is None:
-            raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none", key)
+            hint = next(filter(None, map(nearest_path, places)), "")
+            raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none{hint}", key)
         found.append(str(file.resolve()))
     return found
 
