@@ -39,14 +39,15 @@ from lab.frames import (
     turns_frame,
 )
 
-__all__ = ["JUDGEMENTS", "METRICS", "TURNS", "RunStore", "StoreError", "create", "git_revision", "judgements_frame",
-           "open_for_resume", "read_events", "read_frames", "read_manifest", "spans", "turns_frame", "write_frame"]
+__all__ = ["EVENTS", "JUDGEMENTS", "METRICS", "NO_EVENT", "TURNS", "RunStore", "StoreError", "create", "event_of", "git_revision",
+           "judgements_frame", "open_for_resume", "read_events", "read_frames", "read_manifest", "spans", "turns_frame", "write_frame"]
 
 EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", ".lock"
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")
 NEEDS = {"line": {"conversation", "turn", "seat", "text"}, "judged": {"conversation", "turn", "by", "rows"}}  # fields of an event
+NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
 SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
 FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time
 
@@ -325,17 +326,18 @@ def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
     good = 0
     while good < len(data):
         end = data.find(b"\n", good)
-        event = _event(data[good:end]) if end >= 0 else None
+        event = event_of(data[good:end]) if end >= 0 else None
         if event is None:
             if end >= 0 and end + 1 < len(data):
-                raise ValueError(f"{path}, line {len(events) + 1}: not an event (one JSON object with an `event` key and that event's fields)")
+                raise ValueError(f"{path}, line {len(events) + 1}: {NO_EVENT}")
             break
         events.append(event)
         good = end + 1
     return events, good
 
 
-def _event(line: bytes) -> dict | None:
+def event_of(line: bytes) -> dict | None:
+    """The event that a line of a log holds; None where it is none, or lacks one of its fields."""
     try:
         event = json.loads(line)
     except ValueError:
