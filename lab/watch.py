@@ -158,14 +158,14 @@ class Watching:
         self._viewer: Viewer | None = None
         self._read_again = 0  # see Log.begun_again
         self._paused_at: float | None = None  # what `_now` was then
-        self._helping = self._leaving = False
+        self._helping = self._leaving = self._fresh = False  # fresh: there is something to draw
         self._heard = time.monotonic()  # the last event
 
     def go_on(self) -> None:
         """Until somebody leaves. Raises ValueError where the log is damaged."""
         from lab.monitor import REFRESH_PER_S
 
-        passed, drawn, size, more, fresh = time.monotonic(), 0.0, None, True, True
+        passed, drawn, size, more = time.monotonic(), 0.0, None, True
         while not (self._leaving or self._terminal.stopped):
             keys = self._terminal.keys(0.0 if more else POLL_S)
             for key in keys:
@@ -174,11 +174,11 @@ class Watching:
             if not paused and "suspend" not in keys:
                 self._playback.advance(now - passed)
             passed, more = now, not paused and self._take()
-            fresh = fresh or more or not (paused or self._playback.over)
             before, size = size, self._terminal.console.size
-            if keys or size != before or fresh and now - drawn >= 1 / REFRESH_PER_S:
+            moving = self._fresh or not (paused or self._playback.over)
+            if keys or size != before or moving and now - drawn >= 1 / REFRESH_PER_S:
                 self._terminal.draw(self._view())
-                drawn, fresh = now, False
+                drawn, self._fresh = now, False
 
     def _take(self) -> bool:
         """Folds what is due, for SLICE_S at most; whether there is more."""
@@ -193,7 +193,7 @@ class Watching:
                 self._viewer, self._read_again = viewer(self._folder), self._playback.log.begun_again
             with _understood(self._playback.log):
                 self._viewer.fold(event)
-            self._heard = time.monotonic()
+            self._heard, self._fresh = time.monotonic(), True
         return True
 
     def _press(self, key: str) -> None:

@@ -111,7 +111,7 @@ def within(screen: Pty, main: Callable, *arguments: object, script: Callable[[Pt
 
     handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     player = threading.Thread(target=play, daemon=True)
-    env = {key: value for key, value in environment(TERM="xterm-256color", **env).items() if key not in ("COLUMNS", "LINES")}
+    env = {key: value for key, value in environment(**{"TERM": "xterm-256color"} | env).items() if key not in ("COLUMNS", "LINES")}
     with tempfile.TemporaryFile("w+") as err, mock.patch.dict(os.environ, env, clear=True):
         kept = os.dup(0), os.dup(1)
         try:
