@@ -50,8 +50,9 @@ def choose(display: str = "auto", console: Console | None = None, path: str = ""
     console = console or Console()
     if display == "none":
         return SilentMonitor(path)
-    hint = elsewhere(path)
-    return LiveMonitor(console, path, hint) if able(console) and display != "plain" else PlainMonitor(console, path, hint)
+    if able(console) and display != "plain":
+        return LiveMonitor(console, path)
+    return PlainMonitor(console, path, *elsewhere(path)[:1])
 
 
 class SilentMonitor:
@@ -71,12 +72,11 @@ class SilentMonitor:
 
 
 class LiveMonitor:
-    """The whole terminal, drawn again REFRESH_PER_S times a second by a thread of its own. `hint`: what stands for the path, where it
-    fits."""
+    """The whole terminal, drawn again REFRESH_PER_S times a second by a thread of its own."""
 
-    def __init__(self, console: Console, path: str = "", hint: str = ""):
+    def __init__(self, console: Console, path: str = ""):
         self.state = State(path=str(path))
-        self._console, self._hint, self._busy = console, hint, threading.Lock()
+        self._console, self._busy = console, threading.Lock()
         self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=REFRESH_PER_S,
                           redirect_stdout=False, redirect_stderr=False)  # what libraries print belongs into the log
 
@@ -93,7 +93,7 @@ class LiveMonitor:
 
     def _view(self):
         with self._busy:
-            return render(self.state, *self._console.size, now=time.time(), where=self._hint)
+            return render(self.state, *self._console.size, now=time.time(), where=elsewhere(self.state.path))
 
 
 class PlainMonitor:

@@ -47,17 +47,18 @@ def able(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
 
 
-def elsewhere(path: str) -> str:
-    """How to watch the run in that folder from another terminal; "" where it has none."""
-    return f"watch it from another terminal: python -m lab.watch {shlex.quote(path)}" if path else ""
+def elsewhere(path: str) -> tuple[str, ...]:
+    """How to watch the run in that folder from another terminal: a sentence, and its command alone; nothing where it has no folder."""
+    command = f"python -m lab.watch {shlex.quote(path)}"
+    return (f"watch it from another terminal: {command}", command) if path else ()
 
 
 def render(state: State, width: int, height: int, now: float | None = None, page: int | None = None, hints: Sequence[str] = (),
-           where: str = "") -> RenderableType:
+           where: Sequence[str] = ()) -> RenderableType:
     """The view in `width` by `height` characters at `now` (seconds since 1970; the last event's time by default).
 
     More dialogues than fit turn by pages, PAGE_S each, unless `page` (0-based) is asked for. In the footer: the first of the `hints`
-    that there is room for, in place of one on how the run stands, and `where` in place of the run's folder, where that fits.
+    that there is room for, in place of one on how the run stands, and the first of `where` that fits, in place of the run's folder.
     """
     now = max(state.clock, now if now is not None else state.clock)
     if _is_small(width, height):
@@ -214,13 +215,13 @@ def _header(state: State, width: int, now: float) -> RenderableType:
                  border_style="blue", box=box.ROUNDED)
 
 
-def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), where: str = "") -> Text:
+def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), where: Sequence[str] = ()) -> Text:
     standing = {"running": "ctrl-c stops, lines are kept", "finished": "the report is beside it"}
     hints = hints or (standing.get(state.status, "python -m lab.run --resume goes on"),)
     joined = (f"{note} · {hint}" if note else hint for hint in hints)
     told = next((hint for hint in joined if len(hint) < width - 20), note or hints[-1])
-    where = where if where and len(where) + len(told) + 4 <= width else state.path or state.run_id
-    place = Text(" " + clean(where), no_wrap=True)
+    place = next((one for one in where if len(one) + len(told) + 4 <= width), state.path or state.run_id)
+    place = Text(" " + clean(place), no_wrap=True)
     place.truncate(max(1, width - len(told) - 3), overflow="ellipsis", pad=True)
     return _cut(Text.assemble((place.plain, "bold"), " ", (told, "dim")), width)
 

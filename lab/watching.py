@@ -41,7 +41,7 @@ def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: S
     training that goes on, which only the screen shows again."""
     if display == "none":
         return Lines(None, recipe)
-    return Screen(console, recipe, path, earlier) if able(console) and display != "plain" else Lines(console, recipe, elsewhere(path))
+    return Screen(console, recipe, path, earlier) if able(console) and display != "plain" else Lines(console, recipe, *elsewhere(path)[:1])
 
 
 class Lines:
@@ -128,8 +128,8 @@ class Screen:
         self._live.stop()
 
     def _view(self) -> RenderableType:
-        course, where = self._course, elsewhere(self._path)
-        where = where if len(where) <= self._console.width - 4 else self._path
+        course = self._course
+        where = next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)
         return render(self._recipe, where, list(course.steps), course.phase, time.time() - self._began, course.stopped)
 
 
