@@ -83,18 +83,18 @@ class Playback:
 
     def __init__(self, log: Log, speed: float) -> None:
         self.log, self.speed, self.clock = log, speed, 0.0
-        self.following = speed == AT_ONCE  # what is given is new, as far as is known
+        self.caught_up = False  # all that there was has been given, once
         self._ended = False  # so says the last event that was given
         self._coming: dict | None = None
 
     @property
     def over(self) -> bool:
         """The run has ended, and all of it was given, as far as is known."""
-        return self._ended and self.following
+        return self._ended and self.caught_up
 
     def advance(self, seconds: float) -> None:
         """So much time has passed."""
-        if not self.following and self.clock:
+        if self.clock and not self.caught_up and self.speed != AT_ONCE:
             self.clock += seconds * self.speed
 
     def next(self) -> dict | None:
@@ -103,7 +103,7 @@ class Playback:
             self._coming = self.log.next()
         event = self._coming
         if event is None:
-            self.following = True
+            self.caught_up = True
             return None
         try:
             due = moment(event)
@@ -111,7 +111,7 @@ class Playback:
             raise ValueError(f"{self.log.path}, line {self.log.line}: its time is {event['time']!r}; expected one like "
                              "2026-01-01T12:00:00.000+00:00") from None
         begins = not self.clock or event["event"] == "phase" and event.get("phase") == "loading"
-        if not (self.following or begins or self.speed == AT_ONCE or due <= self.clock):
+        if not (self.caught_up or begins or self.speed == AT_ONCE or due <= self.clock):
             return None
         self.clock = max(self.clock, due)
         self._ended = event["event"] == "ended"

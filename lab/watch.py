@@ -10,26 +10,27 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from lab.monitor import REFRESH_PER_S, Monitor, PlainMonitor
+from lab.playback import AT_ONCE, Log, Playback, ended
 from lab.run import INTERRUPTED
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-    from lab.monitor import Monitor
-    from lab.playback import Log, Playback
-    from lab.terminal import Terminal
-    from lab.viewer import Viewer, Window
-    from lab.watching import Watch
+from lab.screen import able, clean, duration, render_keys
+from lab.store import EVENTS, LOCK, SCENARIO
+from lab.terminal import KEYBOARD, Terminal
+from lab.viewer import Viewer, Window, over_footer, recipe_in, viewer
+from lab.watching import Lines, Watch
 
 SPEED = 4.0  # of a replay on the full screen
 LEAST, MOST = 1 / 64, 4096.0  # speeds that keys lead to
 POLL_S = 0.1  # keyboard and log are looked at this often
 SLICE_S = 0.05  # and after events were taken for so long
 SILENT_S = 60.0  # after this long without an event, it is said
-KEYS = (("space", "pause, and go on: what happened meanwhile comes then"), ("+ -", "a replay: faster, slower"), ("e", "a replay: to its end at once"),
-        ("?", "these keys"), ("q  Ctrl-C", "leave; the run goes on"))
+WAITING = "{} has no events yet; they are shown as they come"
+KEYS = (("space", "pause, and go on: what happened meanwhile comes then"), ("+ -", "a replay: faster, slower"),
+        ("e", "a replay: to its end at once"), ("?", "these keys"), ("q  Ctrl-C", "leave; the run goes on"))
 EXAMPLES = """examples:
   python -m lab.watch runs/20260101T120000Z-long_dialogue-1a2b
   python -m lab.watch runs/20260101T120000Z-long_dialogue-1a2b --speed 20
@@ -63,13 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _watch(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from lab.playback import AT_ONCE, Log, Playback, ended
-    from lab.screen import able
-    from lab.store import EVENTS
-    from lab.terminal import KEYBOARD, Terminal
-
     speed, folder = _speed(args.speed), _folder(args.run)
     console, log = Console(), Log(folder / EVENTS)
     full = args.display != "plain" and able(console) and os.isatty(KEYBOARD)
@@ -83,10 +77,10 @@ def _watch(args: argparse.Namespace) -> int:
 
 def _speed(text: str | None) -> float | None:
     """Raises ValueError for what is no speed."""
-    if text is None or text == "max":
-        return text and float("inf")
+    if text is None:
+        return None
     try:
-        speed = float(text)
+        speed = AT_ONCE if text == "max" else float(text)
     except ValueError:
         speed = 0.0
     if not speed > 0:
@@ -96,8 +90,6 @@ def _speed(text: str | None) -> float | None:
 
 def _folder(name: str) -> Path:
     """Raises ValueError where that is no run's folder, and will not become one."""
-    from lab.store import EVENTS, LOCK, SCENARIO
-
     path = Path(name)
     if not path.is_dir():
         raise ValueError(f"{path} is no run: there is no such folder")
@@ -128,14 +120,7 @@ def _lines(folder: Path, playback: Playback, console: Console) -> int:
             passed = now
 
 
-WAITING = "{} has no events yet; they are shown as they come"
-
-
 def _plain(folder: Path, console: Console) -> Monitor | Watch:
-    from lab.monitor import PlainMonitor
-    from lab.viewer import recipe_in
-    from lab.watching import Lines
-
     recipe = recipe_in(folder)
     return PlainMonitor(console, str(folder)) if recipe is None else Lines(console, recipe)
 
@@ -163,8 +148,6 @@ class Watching:
 
     def go_on(self) -> None:
         """Until somebody leaves. Raises ValueError where the log is damaged."""
-        from lab.monitor import REFRESH_PER_S
-
         passed, drawn, size, more = time.monotonic(), 0.0, None, True
         while not (self._leaving or self._terminal.stopped):
             keys = self._terminal.keys(0.0 if more else POLL_S)
@@ -182,8 +165,6 @@ class Watching:
 
     def _take(self) -> bool:
         """Folds what is due, for SLICE_S at most; whether there is more."""
-        from lab.viewer import viewer
-
         until = time.monotonic() + SLICE_S
         while time.monotonic() < until:
             event = self._playback.next()
@@ -212,16 +193,11 @@ class Watching:
         elif key in ("-", "_"):
             playback.speed = min(playback.speed, max(playback.speed / 2, LEAST))
         elif key == "e":
-            playback.speed = float("inf")
+            playback.speed = AT_ONCE
         elif not helped and not (self._viewer and self._viewer.press(key, self._window())) and playback.over:
             self._leaving = True
 
     def _view(self) -> RenderableType:
-        from rich.text import Text
-
-        from lab.screen import clean, render_keys
-        from lab.viewer import over_footer
-
         window, hints = self._window(), self._hints()
         if self._helping:
             keys = (*(self._viewer.keys if self._viewer else ()), *KEYS)
@@ -232,15 +208,13 @@ class Watching:
 
     def _hints(self) -> list[str]:
         """For the footer, the longest first."""
-        from lab.screen import duration
-
         playback, silent = self._playback, time.monotonic() - self._heard
         if self._paused_at is not None:
             standing = "paused, space goes on"
         elif playback.over:
             standing = "the run has ended"
-        elif not playback.following:
-            standing = f"replay ×{playback.speed:g}, + - speed"
+        elif not playback.caught_up:
+            standing = f"replay ×{playback.speed:g}, + - speed" if playback.speed != AT_ONCE else "catching up"
         else:
             standing = f"nothing new for {duration(silent)}" if silent >= SILENT_S else "following"
         leave = "? keys · q leaves"
@@ -249,15 +223,13 @@ class Watching:
         return [" · ".join([standing, *pause, *pages, leave]), " · ".join([standing, *pages[:1], leave]), f"{standing} · {leave}", leave]
 
     def _window(self) -> Window:
-        from lab.viewer import Window
-
         return Window(*self._terminal.console.size, self._now())
 
     def _now(self) -> float:
         """The time that is shown: in a replay and at the end the log's, else that of the clock on the wall; it stands still in a pause."""
         if self._paused_at is not None:
             return self._paused_at
-        live = self._playback.following and not self._playback.over
+        live = self._playback.caught_up and not self._playback.over
         return time.time() if live else self._playback.clock
 
 

@@ -149,10 +149,18 @@ def test_a_replay_gives_events_by_the_clock_of_the_log(folder):
     playback.advance(0.9)
     assert taken(playback) == [] and playback.clock == pytest.approx(NOW + 9)  # ten times as fast: second 9 of 10
     playback.advance(0.1)
-    assert [event["turn"] for event in taken(playback)] == [0] and not playback.following
+    assert [event["turn"] for event in taken(playback)] == [0] and not playback.caught_up
     playback.speed = 100
     playback.advance(0.3)
-    assert [event["turn"] for event in taken(playback)] == [1] and playback.following and not playback.over
+    assert [event["turn"] for event in taken(playback)] == [1] and playback.caught_up and not playback.over
+
+
+def test_a_replay_that_is_sent_to_its_end_gives_the_rest_and_the_logs_own_time(folder):
+    playback = Playback(log_of(folder(phase("loading", 0), line(0, 0, seconds=10), line(0, 1, seconds=40))), speed=1)
+    playback.next()
+    playback.speed = AT_ONCE
+    playback.advance(0.0), playback.advance(1.0)
+    assert playback.clock == NOW and len(taken(playback)) == 2 and playback.clock == NOW + 40
 
 
 def test_silence_between_two_sittings_is_left_out_of_a_replay(folder):
