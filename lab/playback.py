@@ -7,7 +7,7 @@ from collections import deque
 from pathlib import Path
 
 from lab.progress import moment
-from lab.store import EVENTS, NO_EVENT, event_of
+from lab.store import NO_EVENT, event_of
 
 CHUNK = 2**20  # bytes read at once
 END = 2**16  # bytes of a log among which its last event is looked for

@@ -129,7 +129,8 @@ def render_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> Ren
     table = Table.grid(padding=(0, 2))
     for key, does in keys:
         table.add_row(Text(key, style="bold"), Text(does))
-    return Panel(table, title=Text("keys", style="bold"), title_align="left", width=width, height=height, border_style="blue", box=box.ROUNDED)
+    return Panel(table, title=Text("keys", style="bold"), title_align="left", width=width, height=height, border_style="blue",
+                 box=box.ROUNDED)
 
 
 def duration(seconds: float) -> str:

@@ -96,7 +96,8 @@ class RunViewer:
             if int(number) in self.state.dialogues:
                 self.one, self.top = int(number), None
             else:
-                self.told = f"there is no dialogue {int(number)}" + (f", they go to {max(self.state.dialogues)}" if self.state.dialogues else "")
+                last = max(self.state.dialogues, default=None)
+                self.told = f"there is no dialogue {int(number)}" + (f", they go to {last}" if last is not None else " yet")
 
     def _turn(self, by: int, window: Window) -> None:
         if self.one is not None:

@@ -44,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m lab.watch", description="Follow a run or a training that goes on, or replay one.",
                                   epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     out.add_argument("run", help="its folder")
-    out.add_argument("--speed", metavar="N", help="replay from the beginning, N times as fast as it was; max: at once (default: a run that goes "
-                     f"on is caught up with at once, one that ended is replayed {SPEED:g} times as fast, in plain lines at once)")
+    out.add_argument("--speed", metavar="N", help="replay from the beginning, N times as fast as it was; max: at once (default: a run that "
+                     f"goes on is caught up with at once, one that ended is replayed {SPEED:g} times as fast, in plain lines at once)")
     out.add_argument("--display", default="auto", choices=("auto", "rich", "plain"), help="how it is shown")
     return out
 
@@ -131,8 +131,8 @@ def _understood(log: Log) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(f"{log.path}, line {log.line}: an event that cannot be shown ({type(error).__name__}: {error}); expected it as the "
-                         "run wrote it") from None
+        raise ValueError(f"{log.path}, line {log.line}: an event that cannot be shown ({type(error).__name__}: {error}); expected it as "
+                         "the run wrote it") from None
 
 
 class Watching:
