@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lab.headline import MISSING, headline
 from lab.progress import Contradiction, State, apply, expected_lines, replay, seconds_left, tokens_per_second
-from lab.screen import COLOURS, against, clean, duration, render
+from lab.screen import COLOURS, able, against, clean, duration, elsewhere, render
 from scenarios.records import SEATS
 
 __all__ = ["LiveMonitor", "Monitor", "PlainMonitor", "SilentMonitor", "State", "apply", "choose", "render", "replay",
@@ -50,8 +50,9 @@ def choose(display: str = "auto", console: Console | None = None, path: str = ""
     console = console or Console()
     if display == "none":
         return SilentMonitor(path)
-    able = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
-    return LiveMonitor(console, path) if able and display != "plain" else PlainMonitor(console, path)
+    if able(console) and display != "plain":
+        return LiveMonitor(console, path)
+    return PlainMonitor(console, path, *elsewhere(path)[:1])
 
 
 class SilentMonitor:
@@ -92,15 +93,16 @@ class LiveMonitor:
 
     def _view(self):
         with self._busy:
-            return render(self.state, *self._console.size, now=time.time())
+            return render(self.state, *self._console.size, now=time.time(), where=elsewhere(self.state.path))
 
 
 class PlainMonitor:
-    """A line of text for every line said, contradiction and change of phase; colour only in a terminal that wants it."""
+    """A line of text for every line said, contradiction and change of phase; colour only in a terminal that wants it. `hint`: a line that
+    comes first."""
 
-    def __init__(self, console: Console, path: str = ""):
+    def __init__(self, console: Console, path: str = "", hint: str = ""):
         self.state = State(path=str(path))
-        self._console = console
+        self._console, self._hint = console, hint
         self._styled = console.is_terminal and not console.no_color
         self._told = 0.0
 
@@ -121,6 +123,8 @@ class PlainMonitor:
             self._print(progress(self.state), "")
 
     def __enter__(self) -> Self:
+        if self._hint:
+            self._print(self._hint, "dim")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -40,6 +40,10 @@ class Dialogue:
     marks: dict[int, list[Contradiction]] = field(default_factory=dict)  # turn -> contradictions of that line
     judged: dict[tuple[int, str], dict] = field(default_factory=dict)  # (turn, by) -> what it added to the tallies
 
+    @property
+    def over(self) -> bool:
+        return self.status in ("finished", "failed")
+
 
 @dataclass
 class State:
@@ -68,6 +72,8 @@ class State:
     tokens: dict[str, int] = field(default_factory=dict)
     usage: deque[tuple[float, int]] = field(default_factory=deque)  # (time, generated) of the last seconds
     lines: int = 0
+    dialogues_over: int = 0
+    lines_over: int = 0  # lines of those
     recovered: int = 0
     note: str = ""
     status: str = "running"
@@ -76,7 +82,7 @@ class State:
 
 def apply(state: State, event: dict) -> State:
     """Folds one event in and returns the same state. Events of other kinds change nothing but the clock."""
-    state.clock = max(state.clock, _seconds(event))
+    state.clock = max(state.clock, moment(event))
     handler = HANDLERS.get(event["event"])
     if handler is not None:
         handler(state, event)
@@ -93,9 +99,7 @@ def replay(events: Iterable[dict], path: str = "") -> State:
 
 def expected_lines(state: State) -> int:
     """Lines the run comes to: every turn of every conversation, less what ended conversations will not say."""
-    over = [dialogue for dialogue in state.dialogues.values() if dialogue.status in ("finished", "failed")]
-    said = sum(len(dialogue.lines) for dialogue in over)
-    return said + max(0, state.conversations - len(over)) * state.turns
+    return state.lines_over + max(0, state.conversations - state.dialogues_over) * state.turns
 
 
 def seconds_left(state: State, now: float | None = None) -> float | None:
@@ -134,7 +138,8 @@ def overall(state: State, metric: str, seat: str) -> tuple[float, int]:
     return (sum(total for total, _ in tallies) / n if n else float("nan")), n
 
 
-def _seconds(event: dict) -> float:
+def moment(event: dict) -> float:
+    """When the event was written, in seconds since 1970; 0 where it does not say."""
     return datetime.fromisoformat(event["time"]).timestamp() if event.get("time") else 0.0
 
 
@@ -144,7 +149,7 @@ def _started(state: State, event: dict) -> None:
             setattr(state, key, event[key])
     for cast in event.get("cast", ()):
         _dialogue(state, cast["conversation"]).cast = {seat: cast[seat] for seat in SEATS if seat in cast}
-    state.began, state.playing, state.status, state.reason = _seconds(event), None, "running", None
+    state.began, state.playing, state.status, state.reason = moment(event), None, "running", None
     state.usage.clear()
     state.note = "resumed" if event.get("resumed") else ""
 
@@ -153,20 +158,22 @@ def _phase(state: State, event: dict) -> None:
     state.phase, state.detail = event["phase"], event.get("detail") or ""
     state.status, state.reason = "running", None
     if state.phase == "loading":  # a sitting begins, perhaps after one that ended
-        state.began, state.playing = _seconds(event), None
+        state.began, state.playing = moment(event), None
     if state.phase == "playing" and state.playing is None:
         _begin_playing(state, event)
 
 
 def _begin_playing(state: State, event: dict) -> None:
-    state.playing, state.played_before = _seconds(event), state.lines
+    state.playing, state.played_before = moment(event), state.lines
 
 
 def _line(state: State, event: dict) -> None:
     if state.playing is None:
         _begin_playing(state, event)
     dialogue = _dialogue(state, event["conversation"])
-    state.lines += event["turn"] not in dialogue.lines
+    new = event["turn"] not in dialogue.lines
+    state.lines += new
+    state.lines_over += new and dialogue.over
     dialogue.lines[event["turn"]] = event
     dialogue.cast.setdefault(event["seat"], event["persona"])
     dialogue.node = event["node"]
@@ -234,12 +241,16 @@ def _walk(state: State, event: dict) -> None:
 
 def _conversation(state: State, event: dict) -> None:
     dialogue = _dialogue(state, event["conversation"])
+    before = dialogue.over
     dialogue.status, dialogue.reason = event["status"], event.get("reason")
+    change = dialogue.over - before
+    state.dialogues_over += change
+    state.lines_over += change * len(dialogue.lines)
 
 
 def _usage(state: State, event: dict) -> None:
     state.tokens = {name: event.get(name) or 0 for name in COUNTERS}
-    state.usage.append((_seconds(event), state.tokens["generated"]))
+    state.usage.append((moment(event), state.tokens["generated"]))
     while len(state.usage) > 2 and state.usage[-1][0] - state.usage[1][0] >= RATE_WINDOW_S:
         state.usage.popleft()
 

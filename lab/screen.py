@@ -5,6 +5,8 @@ What models wrote goes in as rich Text, never as markup, and without control cha
 
 from __future__ import annotations
 
+import heapq
+import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ MARK = "bold red reverse"  # words that contradict
 PANEL_WIDTH, PANEL_HEIGHT = 38, 7  # the least a dialogue needs
 PAGE_S = 8.0  # a page of dialogues stays this long
 SMALLEST = (56, 14)  # below this width or height there is one column of text
+NO_CONSOLE = Console(quiet=True)  # Text.wrap asks for one and does not look at it
 
 
 def clean(text: str) -> str:
@@ -39,17 +42,28 @@ def clean(text: str) -> str:
                    for char in text)
 
 
-def render(state: State, width: int, height: int, now: float | None = None, page: int | None = None) -> RenderableType:
+def able(console: Console) -> bool:
+    """Whether the console is a terminal that can draw a full screen."""
+    return console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
+
+
+def elsewhere(path: str) -> tuple[str, ...]:
+    """How to watch the run in that folder from another terminal: a sentence, and its command alone; nothing where it has no folder."""
+    command = f"python -m lab.watch {shlex.quote(path)}"
+    return (f"watch it from another terminal: {command}", command) if path else ()
+
+
+def render(state: State, width: int, height: int, now: float | None = None, page: int | None = None, hints: Sequence[str] = (),
+           where: Sequence[str] = ()) -> RenderableType:
     """The view in `width` by `height` characters at `now` (seconds since 1970; the last event's time by default).
 
-    More dialogues than fit turn by pages, PAGE_S each, unless `page` (0-based) is asked for.
+    More dialogues than fit turn by pages, PAGE_S each, unless `page` (0-based) is asked for. In the footer: the first of the `hints`
+    that there is room for, in place of one on how the run stands, and the first of `where` that fits, in place of the run's folder.
     """
     now = max(state.clock, now if now is not None else state.clock)
-    if width < SMALLEST[0] or height < SMALLEST[1]:
+    if _is_small(width, height):
         return _small(state, width, height, now)
-    chart_height = min(12, max(7, height // 4)) if height >= 20 else 0
-    list_height = min(12, max(4, height // 5)) if height >= 24 else 0
-    middle = height - 5 - chart_height - list_height
+    chart_height, list_height, middle = _heights(height)
     shape = _shape(state, width, middle)
     shown, note = _page(state, shape[0] * shape[1], now, page)
     parts = [_header(state, width, now), _dialogues(state, shown, shape, width, middle)]
@@ -57,7 +71,66 @@ def render(state: State, width: int, height: int, now: float | None = None, page
         parts.insert(1, _curves(state, width, chart_height))
     if list_height:
         parts.append(_contradictions(state, width, list_height))
-    return Group(*parts, _footer(state, width, note))
+    return Group(*parts, _footer(state, width, note, hints, where))
+
+
+def render_one(state: State, number: int, width: int, height: int, now: float | None = None, top: int | None = None,
+               hints: Sequence[str] = ()) -> RenderableType:
+    """One dialogue, all that was said in it and what it contradicts, from row `top` (of `rows`) on; its end where `top` is None."""
+    now = max(state.clock, now if now is not None else state.clock)
+    every, room = rows(state, number, width), rows_in_sight(width, height)
+    lowest = max(0, len(every) - room)
+    first = lowest if top is None else min(top, lowest)
+    shown = every[first:first + room]
+    if _is_small(width, height):
+        about = [_cut(_head(state, now), width), _cut(_title(state.dialogues[number], number), width)]
+        return Group(*about[:height], *shown[:max(0, height - len(about))])
+    dialogue = state.dialogues[number]
+    about = _about(state, dialogue)
+    if len(every) > room:
+        about.append(f" · rows {first + 1}–{first + len(shown)} of {len(every)}")
+    panel = _framed(Group(*shown), dialogue, number, about, width, height - 5)
+    return Group(_header(state, width, now), panel, _footer(state, width, "", hints))
+
+
+def rows(state: State, number: int, width: int) -> list[Text]:
+    """A whole dialogue as rows of a screen of that width: each line with its turn and node, and below it what it contradicts."""
+    dialogue = state.dialogues[number]
+    texts = []
+    for turn in sorted(dialogue.lines):
+        texts.append(Text.assemble((f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), _spoken(dialogue, turn)))
+        texts += [Text.assemble(("      contradicts ", "red"), against(state, found), (f" ({clean(found.judge)})", "dim"))
+                  for found in dialogue.marks.get(turn, ())]
+    if dialogue.reason:
+        texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
+    return [row for text in texts for row in text.wrap(NO_CONSOLE, max(1, width - 4))]
+
+
+def rows_in_sight(width: int, height: int) -> int:
+    """How many rows of a dialogue `render_one` shows at once."""
+    return max(1, height - 2 if _is_small(width, height) else height - 7)
+
+
+def pages(state: State, width: int, height: int) -> int:
+    """How many pages the dialogues fill; 1 in a window too small for panels."""
+    if _is_small(width, height):
+        return 1
+    columns, high = _shape(state, width, _heights(height)[2])
+    return max(1, -(-len(_order(state)) // (columns * high)))
+
+
+def page_at(state: State, now: float) -> int:
+    """Pages turned since this sitting began, where they turn by themselves."""
+    return int((now - (state.began or now)) / PAGE_S)
+
+
+def render_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> RenderableType:
+    """What each key does, in a panel of that size."""
+    table = Table.grid(padding=(0, 2))
+    for key, does in keys:
+        table.add_row(Text(key, style="bold"), Text(does))
+    return Panel(table, title=Text("keys", style="bold"), title_align="left", width=width, height=height, border_style="blue",
+                 box=box.ROUNDED)
 
 
 def duration(seconds: float) -> str:
@@ -73,6 +146,17 @@ def short(count: float) -> str:
         if count >= size:
             return f"{count / size:.1f}{unit}"
     return f"{count:.0f}"
+
+
+def _is_small(width: int, height: int) -> bool:
+    return width < SMALLEST[0] or height < SMALLEST[1]
+
+
+def _heights(height: int) -> tuple[int, int, int]:
+    """Of the curves and of the list of contradictions, 0 where there is no room for them, and of the dialogues between them."""
+    chart = min(12, max(7, height // 4)) if height >= 20 else 0
+    latest = min(12, max(4, height // 5)) if height >= 24 else 0
+    return chart, latest, height - 5 - chart - latest
 
 
 def _status(state: State, now: float) -> tuple[str, str]:
@@ -132,17 +216,15 @@ def _header(state: State, width: int, now: float) -> RenderableType:
                  border_style="blue", box=box.ROUNDED)
 
 
-def _footer(state: State, width: int, note: str) -> Text:
-    if state.status == "running":
-        hint = "ctrl-c stops, lines are kept"
-    elif state.status == "finished":
-        hint = "the report is beside it"
-    else:
-        hint = "python -m lab.run --resume goes on"
-    hint = f"{note} · {hint}" if note and len(note) + len(hint) < width - 20 else note or hint
-    where = Text(" " + clean(state.path or state.run_id), no_wrap=True)
-    where.truncate(max(1, width - len(hint) - 3), overflow="ellipsis", pad=True)
-    return _cut(Text.assemble((where.plain, "bold"), " ", (hint, "dim")), width)
+def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), where: Sequence[str] = ()) -> Text:
+    standing = {"running": "ctrl-c stops, lines are kept", "finished": "the report is beside it"}
+    hints = hints or (standing.get(state.status, "python -m lab.run --resume goes on"),)
+    joined = (f"{note} · {hint}" if note else hint for hint in hints)
+    told = next((hint for hint in joined if len(hint) < width - 20), note or hints[-1])
+    place = next((one for one in where if len(one) + len(told) + 4 <= width), state.path or state.run_id)
+    place = Text(" " + clean(place), no_wrap=True)
+    place.truncate(max(1, width - len(told) - 3), overflow="ellipsis", pad=True)
+    return _cut(Text.assemble((place.plain, "bold"), " ", (told, "dim")), width)
 
 
 def _cut(text: Text, width: int) -> Text:
@@ -224,12 +306,12 @@ def _spoken(dialogue: Dialogue, turn: int) -> Text:
 def _page(state: State, fit: int, now: float, page: int | None) -> tuple[list[int], str]:
     """The conversations to show where `fit` have room, and a note if that is not all; the last page is full too."""
     order = _order(state)
-    pages = max(1, -(-len(order) // fit))
-    if pages == 1:
+    count = max(1, -(-len(order) // fit))
+    if count == 1:
         return order, ""
-    page = (int((now - (state.began or now)) / PAGE_S) if page is None else page) % pages
+    page = (page_at(state, now) if page is None else page) % count
     first = min(page * fit, len(order) - fit)
-    return order[first:first + fit], f"{fit} of {len(order)} dialogues, page {page + 1}/{pages}"
+    return order[first:first + fit], f"{fit} of {len(order)} dialogues, page {page + 1}/{count}"
 
 
 def _shape(state: State, width: int, height: int) -> tuple[int, int]:
@@ -263,21 +345,30 @@ def _order(state: State) -> list[int]:
 
 def _dialogue(state: State, number: int, width: int, height: int) -> Panel:
     dialogue = state.dialogues[number]
-    title = Text(f"#{number} ", style="bold")
-    for index, seat in enumerate(seat for seat in SEATS if seat in dialogue.cast):
-        title.append(" ⇄ " if index else "").append(clean(dialogue.cast[seat]), style=COLOURS[seat])
-    found = sum(len(marks) for marks in dialogue.marks.values())
-    about = Text(clean(dialogue.node) if dialogue.status in ("playing", "waiting") else dialogue.status, style="italic")
-    about.append(f" · {len(dialogue.lines)}/{state.turns}")
-    if found:
-        about.append(f" · ✗ {found}", style="bold red")
     texts = [_spoken(dialogue, turn) for turn in sorted(dialogue.lines)[-height:]]
     if dialogue.reason:
         texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
+    return _framed(_Tail(texts, height - 2), dialogue, number, _about(state, dialogue), width, height)
+
+
+def _title(dialogue: Dialogue, number: int) -> Text:
+    title = Text(f"#{number} ", style="bold")
+    for index, seat in enumerate(seat for seat in SEATS if seat in dialogue.cast):
+        title.append(" ⇄ " if index else "").append(clean(dialogue.cast[seat]), style=COLOURS[seat])
+    return title
+
+
+def _about(state: State, dialogue: Dialogue) -> Text:
+    """Where the dialogue stands, how far it is, and how many contradictions were found in it."""
+    found = sum(len(marks) for marks in dialogue.marks.values())
+    about = Text.assemble((dialogue.status if dialogue.over else clean(dialogue.node), "italic"), f" · {len(dialogue.lines)}/{state.turns}")
+    return about.append(f" · ✗ {found}", style="bold red") if found else about
+
+
+def _framed(content: RenderableType, dialogue: Dialogue, number: int, about: Text, width: int, height: int) -> Panel:
     border = {"failed": "red", "finished": "green"}.get(dialogue.status, "bright_black")
-    return Panel(_Tail(texts, height - 2), title=_cut(title, width - 6), title_align="left",
-                 subtitle=_cut(about, width - 6), subtitle_align="right", width=width, height=height,
-                 border_style=border, box=box.ROUNDED)
+    return Panel(content, title=_cut(_title(dialogue, number), width - 6), title_align="left", subtitle=_cut(about, width - 6),
+                 subtitle_align="right", width=width, height=height, border_style=border, box=box.ROUNDED)
 
 
 def against(state: State, found: Contradiction) -> Text:
@@ -329,10 +420,10 @@ def _small(state: State, width: int, height: int, now: float) -> RenderableType:
         parts.insert(0, _cut(_head(state, now), width))
     if height > 2:
         parts.append(_cut(_figures(state, width), width))
-    said = [(line["time"], number, turn) for number, dialogue in state.dialogues.items()
-            for turn, line in dialogue.lines.items()]
+    said = ((line["time"], number, turn) for number, dialogue in state.dialogues.items()
+            for turn, line in dialogue.lines.items())
     texts = [Text.assemble((f"#{number} ", "dim"), _spoken(state.dialogues[number], turn))
-             for _, number, turn in sorted(said)[-height:]]
+             for _, number, turn in sorted(heapq.nlargest(height, said))]
     if height > 3:
         parts.append(_Tail(texts, height - 3))
     return Group(*parts)

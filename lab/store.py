@@ -39,15 +39,16 @@ from lab.frames import (
 )
 from scenarios.reading import nearest_path
 
-__all__ = ["JUDGEMENTS", "METRICS", "TURNS", "RunStore", "StoreError", "create", "git_revision", "judgements_frame",
-           "open_for_resume", "read_events", "read_frames", "read_manifest", "stream_events",
-           "turns_frame", "write_frame"]
+__all__ = ["EVENTS", "JUDGEMENTS", "METRICS", "NO_EVENT", "TURNS", "RunStore", "StoreError", "create", "event_of", "git_revision",
+           "judgements_frame", "open_for_resume", "read_events", "read_frames", "read_manifest", "stream_events", "turns_frame",
+           "write_frame"]
 
 EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", ".lock"
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")
 NEEDS = {"line": {"conversation", "turn", "seat", "text"}, "judged": {"conversation", "turn", "by", "rows"}}  # fields of an event
+NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
 SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
 FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time
 
@@ -339,8 +340,8 @@ def _whole(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
     end, damaged = 0, 0
     for number, line in enumerate(lines, start=1):
         if damaged:
-            raise ValueError(f"{path}, line {damaged}: not an event (one JSON object with an `event` key and that event's fields)")
-        event = _event(line) if line.endswith(b"\n") else None
+            raise ValueError(f"{path}, line {damaged}: {NO_EVENT}")
+        event = event_of(line) if line.endswith(b"\n") else None
         if event is None:
             damaged = number
             continue
@@ -348,7 +349,8 @@ def _whole(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
         yield event, end
 
 
-def _event(line: bytes) -> dict | None:
+def event_of(line: bytes) -> dict | None:
+    """The event that a line of a log holds; None where it is none, or lacks one of its fields."""
     try:
         event = json.loads(line)
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import polars as pl
@@ -15,7 +16,8 @@ from rich.text import Text
 
 from lab.compare_tables import FEW
 from lab.headline import evaluated, held_out, tripped
-from lab.screen import COLOURS, clean, duration
+from lab.progress import moment
+from lab.screen import COLOURS, able, clean, duration, elsewhere
 from scenarios.recipe import Recipe
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -36,15 +38,16 @@ class Watch(Protocol):
 def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
     """The full screen where the console is a terminal that can draw it, else a line a step, or nothing. `earlier`: step events of a
     training that goes on, which only the screen shows again."""
-    able = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
     if display == "none":
         return Lines(None, recipe)
-    return Screen(console, recipe, path, earlier) if able and display != "plain" else Lines(console, recipe)
+    return Screen(console, recipe, path, earlier) if able(console) and display != "plain" else Lines(console, recipe, *elsewhere(path)[:1])
 
 
 class Lines:
-    def __init__(self, console: Console | None, recipe: Recipe) -> None:
-        self._console, self._recipe = console, recipe
+    """`hint`: a line that comes first."""
+
+    def __init__(self, console: Console | None, recipe: Recipe, hint: str = "") -> None:
+        self._console, self._recipe, self._hint = console, recipe, hint
 
     def show(self, event: dict) -> None:
         if self._console is None:
@@ -61,30 +64,60 @@ class Lines:
         self._console.print(Text(clean(text)), soft_wrap=True)
 
     def __enter__(self) -> Self:
+        if self._hint:
+            self._print(self._hint)
         return self
 
     def __exit__(self, *_: object) -> None:
         return None
 
 
+@dataclass
+class Course:
+    """What a training's events have told so far. `clock`: the time of the last one, `began`: when this sitting did, in seconds since
+    1970."""
+
+    steps: list[dict] = field(default_factory=list)
+    phase: str = "loading"
+    stopped: str = ""
+    began: float = 0.0
+    clock: float = 0.0
+
+    def fold(self, event: dict) -> None:
+        """A step that is done again, after a checkpoint that a resumed training went on from, takes the place of what was done since."""
+        self.clock = max(self.clock, moment(event))
+        if event["event"] == "started":
+            self._forget(event.get("first", 0))
+        elif event["event"] == "step":
+            self._forget(event["step"])
+            self.steps.append(event)
+        elif event["event"] == "phase":
+            self.phase = f"{event['phase']} {event.get('detail', '')}"
+            if event["phase"] == "loading":
+                self.began, self.stopped = moment(event), ""
+        elif event["event"] == "collected":
+            self.phase = _collected(event)
+        elif event["event"] == "stopped":
+            self.stopped = f"stopped after step {event['step']}: {event['reason']}"
+        elif event["event"] == "ended":
+            self.phase = event["status"] + (f": {event['reason']}" if event.get("reason") else "")
+
+    def _forget(self, step: int) -> None:
+        while self.steps and self.steps[-1]["step"] >= step:
+            self.steps.pop()
+
+
 class Screen:
     """The whole terminal, drawn again at every event and every second."""
 
     def __init__(self, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> None:
-        self._recipe, self._path, self._steps, self._phase, self._began = recipe, path, list(earlier), "loading", time.time()
-        self._stopped = ""
+        self._recipe, self._path, self._course, self._began = recipe, path, Course(list(earlier)), time.time()
+        self._console = console
         self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
                           redirect_stderr=False)
 
     def show(self, event: dict) -> None:
-        if event["event"] == "step":
-            self._steps.append(event)
-        elif event["event"] == "phase":
-            self._phase = f"{event['phase']} {event.get('detail', '')}"
-        elif event["event"] == "collected":
-            self._phase = _collected(event)
-        elif event["event"] == "stopped":
-            self._stopped = f"stopped after step {event['step']}: {event['reason']}"
+        self._course.fold(event)
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)
@@ -94,11 +127,13 @@ class Screen:
         self._live.stop()
 
     def _view(self) -> RenderableType:
-        return render(self._recipe, self._path, list(self._steps), self._phase, time.time() - self._began, self._stopped)
+        course = self._course
+        where = next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)
+        return render(self._recipe, where, list(course.steps), course.phase, time.time() - self._began, course.stopped)
 
 
 def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = "") -> RenderableType:
-    """The screen: pure, of what is known."""
+    """The screen: pure, of what is known. `path`: the run's folder, or how to watch it."""
     left, done = "", steps[-1]["step"] + 1 if steps else 0
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)

@@ -42,3 +42,18 @@ def recipe(tmp_path, tiny_name):
     from corpora import recipes
 
     return recipes(tmp_path, tiny_name)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function: events -> the folder of a run that wrote them."""
+    from event_streams import append
+
+    def write(*events):
+        path = tmp_path / "20260101T120000Z-small-1a2b"
+        path.mkdir()
+        (path / "scenario.yaml").write_text("name: small\n")
+        append(path / "events.jsonl", *events)
+        return path
+
+    return write

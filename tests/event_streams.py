@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -49,3 +51,27 @@ def judged(conversation: int, turn: int, *rows: dict, by: str = "judges", second
 def usage(generated: int, seconds: float, new: int = 0, computed: int = 0) -> dict:
     return {"event": "usage", "time": at(seconds), "tokens_new": new, "tokens_computed": computed,
             "generated": generated, "seconds": {"generate": 1.0, "read": 0.0, "score": 0.0}}
+
+
+def ended(seconds: float, status: str = "finished", reason: str | None = None) -> dict:
+    return {"event": "ended", "time": at(seconds), "status": status, "reason": reason}
+
+
+def a_run(conversations: int = 2, turns: int = 4, whole: bool = True) -> list[dict]:
+    """A line a second from second 10 on, dialogue by dialogue, every second one of the user's contradicting its job."""
+    events, second = [phase("loading", 0), started(8, conversations, turns), phase("playing", 9)], 10
+    for number in range(conversations):
+        for turn in range(turns):
+            events.append(line(number, turn, f"This is line {turn} of {number}.", second))
+            bad = turn % 4 == 1
+            rows = [row(number, turn, bad), *[row(number, turn, True, "job", span=(0, 4))] * bad]
+            events.append(judged(number, turn, *rows, seconds=second))
+            second += 1
+        events.append({"event": "conversation", "time": at(second), "conversation": number, "status": "finished", "reason": None})
+    return [*events, ended(second)] if whole else events
+
+
+def append(log: Path, *events: dict) -> None:
+    """At the end of the file, as a run does."""
+    with log.open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)

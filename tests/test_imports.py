@@ -61,12 +61,15 @@ def loaded(*arguments: str) -> set[str]:
     return {name.partition(".")[0] for name in lines}
 
 
-@pytest.mark.parametrize("command", ["lab", "lab.run", "lab.report", "lab.attribute", "lab.selftest", "lab.score", "lab.export"])
+COMMANDS = ["lab", "lab.run", "lab.report", "lab.attribute", "lab.selftest", "lab.score", "lab.export", "lab.watch"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_loads_neither_torch_nor_ray(command):
     found = loaded("-m", command, "--help")
     assert "argparse" in found and not found & {"torch", "ray", "transformers"}
 
 
 def test_what_shows_results_loads_no_torch():
-    found = loaded("-c", "import lab.monitor, lab.store, lab.report, scenarios.schema, scenarios.graph, scenarios.personas")
+    found = loaded("-c", "import lab.monitor, lab.store, lab.report, lab.viewer, scenarios.schema, scenarios.graph, scenarios.personas")
     assert "polars" in found and not found & {"torch", "ray", "transformers"}

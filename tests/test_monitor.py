@@ -13,6 +13,7 @@ from rich.console import Console
 from lab.charts import Curve, draw
 from lab.monitor import LiveMonitor, PlainMonitor, SilentMonitor, apply, choose, render, replay, summary
 from lab.progress import curve, expected_lines, overall, seconds_left, tokens_per_second
+from lab.screen import elsewhere
 from lab.store import JUDGEMENTS, METRICS
 
 NOW = START.timestamp()
@@ -241,6 +242,21 @@ def test_plain_lines_go_through_a_terminal_that_knows_only_ascii():
 def test_a_long_run_says_now_and_then_how_far_it_is():
     lines = plain([started(), usage(0, 0), usage(100, 10), usage(200, 20), usage(400, 40), usage(500, 50)])
     assert lines.splitlines()[1:] == ["[0/8] 10 generated tokens/s"]
+
+
+def test_where_it_fits_the_footer_tells_how_to_watch_the_run_from_elsewhere():
+    state, command = replay(a_run(), "runs/run 1"), "python -m lab.watch 'runs/run 1'"
+    assert elsewhere("runs/run 1") == (f"watch it from another terminal: {command}", command) and elsewhere("") == ()
+    footers = [shown(state, width, where=elsewhere(state.path)).splitlines()[-1].split("  ")[0] for width in (120, 80, 60)]
+    assert footers == [f" watch it from another terminal: {command}", f" {command}", " runs/run 1"]
+
+
+def test_plain_lines_begin_with_how_to_watch_the_run_from_elsewhere():
+    for path, first in (("runs/run-1", "watch it from another terminal: python -m lab.watch runs/run-1"), ("", "== loading")):
+        console = Console(file=io.StringIO(), width=60)
+        with choose("plain", console, path) as monitor:
+            monitor.show(phase("loading", 0))
+        assert console.file.getvalue().splitlines()[0] == first
 
 
 def test_the_full_screen_is_for_terminals_that_can_draw_it():

@@ -94,6 +94,20 @@ def test_a_steps_number_is_its_own_and_not_how_many_steps_are_known():
 
 
 @pytest.mark.parametrize("display", ["rich", "plain"])
+def test_a_training_tells_how_to_watch_it_from_elsewhere(display):
+    recipe, hint = load_recipe("scenarios/training/quick.yaml"), "watch it from another terminal: python -m lab.watch runs/one"
+    if display == "rich":
+        assert hint in shown(recipe, [])
+    else:
+        with (console := Console(width=140)).capture() as out, choose("plain", console, recipe, "runs/one"):
+            pass
+        assert out.get() == f"{hint}\n"
+        with (console := Console(width=140)).capture() as out, choose("none", console, recipe, "runs/one"):
+            pass
+        assert out.get() == ""
+
+
+@pytest.mark.parametrize("display", ["rich", "plain"])
 def test_batches_of_the_untouched_model_are_shown_as_they_are_played(display):
     recipe = load_recipe("scenarios/training/quick.yaml", ["method=kto"])
     event = {"event": "collected", "batch": 1, "batches": 3, "seat": "user", "reward": 0.25, "wire_parroting": 0.0, "seconds_play": 7.0}
