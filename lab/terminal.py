@@ -102,10 +102,11 @@ class Terminal:
 
     def _give_back(self) -> None:
         try:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # where the terminal itself has gone
+                self._live.stop()
         finally:
             if self._modes is not None:
-                with contextlib.suppress(termios.error):  # where the terminal itself has gone
+                with contextlib.suppress(termios.error):
                     termios.tcflush(KEYBOARD, termios.TCIFLUSH)  # keys meant for us
                     termios.tcsetattr(KEYBOARD, termios.TCSANOW, self._modes)
             self._modes = None

@@ -65,9 +65,12 @@ class RunViewer:
         self.told = ""
         if key.isdecimal() and key.isascii():
             self.typed = (self.typed + key)[:NUMBER_LENGTH]
-        elif self.typed and key in ("enter", "backspace", "escape"):
+            return True
+        if self.typed and key in ("enter", "backspace", "escape"):
             self._finish(key)
-        elif key == "escape":
+            return True
+        self.typed = ""
+        if key == "escape":
             self.one = self.top = self.page = None
         elif key in ("n", "right", "p", "left"):
             self._turn(1 if key in ("n", "right") else -1, window)

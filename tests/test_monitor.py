@@ -4,6 +4,7 @@ import io
 import math
 import sys
 import time
+import timeit
 
 import polars as pl
 import pytest
@@ -181,6 +182,18 @@ def test_lines_that_an_ended_conversation_will_not_say_are_not_waited_for():
                   "reason": "out of [memory]"})
     assert expected_lines(state) == 4 + 2
     assert "failed · 2/4" in shown(state) and "out of [memory]" in shown(state)
+
+
+def test_the_lines_expected_cost_no_more_to_tell_of_a_hundred_times_the_dialogues():
+    """They are told with every line, so that a run would otherwise take time with the square of its dialogues."""
+    def seconds(conversations: int) -> float:
+        events = [started(conversations=conversations), *(line(number, 0) for number in range(conversations))]
+        ends = [{"event": "conversation", "conversation": number, "status": "finished"} for number in range(0, conversations, 2)]
+        state = replay([*events, *ends])
+        assert expected_lines(state) == len(ends) + len(ends) * 4
+        return min(timeit.repeat(lambda: expected_lines(state), number=100, repeat=5))
+
+    assert seconds(5000) < 10 * seconds(50)
 
 
 def test_tokens_a_second_are_those_of_the_last_half_minute():
