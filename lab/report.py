@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from agents.errors import first_line
+from lab import forking
 from lab.files import replace
 from lab.frames import spans
 from lab.headline import MISSING, coverage, drift_by_node, headline
@@ -24,6 +25,7 @@ from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradictions quoted
 QUOTE = 160  # characters of a line quoted around the words that contradict
+KEPT = "All other figures of this report count the kept lines of every branch too."
 NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire "
         "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
 
@@ -37,7 +39,7 @@ def write_report(run_dir: str | Path) -> Path:
     declared = next((event for event in reversed(events) if event["event"] == "started"), {})
     plots = draw(frames, path / "plots")
     text = markdown(frames, manifest, spans=spans(events), nodes=declared.get("nodes", ()),
-                    edges=declared.get("edges", ()), plots=[plot.name for plot in plots])
+                    edges=declared.get("edges", ()), plots=[plot.name for plot in plots], fork=forking.written(path))
     replace(path / "report.md", text.encode("utf-8", "replace"))
     return path / "report.md"
 
@@ -52,12 +54,13 @@ def read_run(path: Path) -> tuple[dict, list[dict], dict[str, pl.DataFrame]]:
 
 
 def markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Mapping | None = None,
-             nodes: Sequence[str] = (), edges: Sequence[Sequence[str]] = (), plots: Sequence[str] = ()) -> str:
+             nodes: Sequence[str] = (), edges: Sequence[Sequence[str]] = (), plots: Sequence[str] = (),
+             fork: forking.Comparison | None = None) -> str:
     """The report. `frames`: turns, judgements, metrics; `spans`: see lab.frames; `nodes` and `edges` as the scenario
-    declares them, `plots` the file names under plots/."""
+    declares them, `plots` the file names under plots/; `fork`: how a fork compares with what it was forked from."""
     turns, judgements = frames["turns"], frames["judgements"]
     parts = [
-        _title(manifest), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
+        _title(manifest), _fork(fork), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
         _by_node(turns, judgements), _coverage(turns, nodes, edges), _how(manifest)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -82,6 +85,15 @@ def _title(manifest: Mapping) -> str:
     told.append(f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations"
                 + (f", {counts['failed']} failed" if counts.get("failed") else ""))
     return f"{head}\n\n{'; '.join(told)}."
+
+
+def _fork(found: forking.Comparison | None) -> str:
+    if found is None:
+        return ""
+    rows = [[*map(escape, row[:3]), *row[3:]] for row in forking.cells(found)]
+    parting = [[escape(branch), escape(turn), *(quote(text, None) for text in texts)] for branch, turn, *texts in forking.partings(found)]
+    return "\n\n".join(("## Fork", escape(forking.heading(found)), table(forking.HEADER, rows),
+                        f"{forking.NOTE} {KEPT}", table(forking.PARTINGS, parting)))
 
 
 def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.conversation import PARTNER
+from lab.conversation import PARTNER, stored
 from lab.store import read_events, read_manifest, turns_frame
 from metrics import retrieval
 from metrics.judges import Pair
@@ -327,11 +327,12 @@ def _run(path: Path) -> Source:
     cast = people.cast(scenario)
     _same_cast(path, events, cast)
     rows = turns_frame(manifest["run_id"], events).drop("run_id").rows(named=True)
-    given = {name for name, node in scenario.graph.nodes.items() if node.says}
+    given, told = {name for name, node in scenario.graph.nodes.items() if node.says}, stored(events).told
     transcripts = []
     for number in sorted({row["conversation"] for row in rows}):
         lines = tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in rows if row["conversation"] == number)
-        ready = frozenset(line.turn for line in lines if line.node in given)
+        ready = frozenset(line.turn for line in lines
+                          if (told[number, line.turn].ready if (number, line.turn) in told else line.node in given))
         transcripts.append(Transcript(number, None, cast[number], lines, ready))
     if not transcripts:
         raise ValueError(f"{path / 'events.jsonl'} holds no line; expected a run in which something was said")

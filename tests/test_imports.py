@@ -61,7 +61,7 @@ def loaded(*arguments: str) -> set[str]:
     return {name.partition(".")[0] for name in lines}
 
 
-@pytest.mark.parametrize("command", ["lab.run", "lab.report", "lab.attribute", "lab.selftest", "lab.score"])
+@pytest.mark.parametrize("command", ["lab.run", "lab.report", "lab.attribute", "lab.selftest", "lab.score", "lab.fork", "lab.chat"])
 def test_help_loads_neither_torch_nor_ray(command):
     found = loaded("-m", command, "--help")
     assert "argparse" in found and not found & {"torch", "ray", "transformers"}
