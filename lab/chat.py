@@ -31,8 +31,9 @@ it too, after the line that is being said.
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m lab.chat", description="Talk with an agent in the terminal, its lines judged as they come.",
-                                  epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out = argparse.ArgumentParser(
+        prog="python -m lab.chat", description="Talk with an agent in the terminal, its lines judged as they come.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as dtype=float32")
     out.add_argument("--persona", metavar="NAME", help="whom you talk with: a persona's id, or sample (default: the scenario's)")
     out.add_argument("--model", help="the agent's model: embedded, a hub id, a path (default: the scenario's)")
@@ -65,6 +66,8 @@ def _run(args: argparse.Namespace) -> int:
     from lab.run import new_store
     from lab.store import open_for_resume
 
+    if sys.stdin is None:
+        raise ValueError("standard input is closed; expected a terminal, or lines piped in")
     scenario = _resumed(args) if args.resume else _scenario(args)
     wiring.check(scenario, typed=True)
     cluster.check(args.address)
@@ -115,8 +118,8 @@ def _talk(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
     from scenarios import personas as people
 
     with aside(store.path / LOG) as (screen, errors):
-        console = Console(file=screen, markup=False, highlight=False)
-        with Chat(console, scenario.seats.humans()[0], people.cast(scenario)[0], str(store.path)) as chat:
+        console, seat = Console(file=screen, markup=False, highlight=False), scenario.seats.humans()[0]
+        with Chat(console, seat, people.cast(scenario)[0], scenario.seats[seat].instruction, str(store.path)) as chat:
             status, reason, _ = carried_out(lambda: perform(args, scenario, store, chat, chat.words), store, chat.show, "line")
         if status == "failed":
             print(f"lab.chat: {reason}", file=errors)

@@ -32,14 +32,13 @@ SHOWN = 60  # characters of an earlier line that is quoted
 class Chat:
     """Shows a chat's events, and reads what the person in `seat` says; see lab.monitor.Monitor and agents.seats.HumanSeat."""
 
-    def __init__(self, console: Console, seat: str, cast: Mapping[str, Persona], path: str = "") -> None:
+    def __init__(self, console: Console, seat: str, cast: Mapping[str, Persona], instruction: str = "", path: str = "") -> None:
         self.state = State(path=path)
-        self._console, self._seat, self._cast = console, seat, cast
+        self._console, self._seat, self._cast, self._instruction = console, seat, cast, instruction
         self._other = cast[PARTNER[seat]]
         self._terminal = os.isatty(0) and console.is_terminal
         self._piped = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - of the process, not ours to close
         self._listening = self._leaving = self._typed = False
-        self._pending: dict[int, dict] = {}  # lines that are not judged yet, by turn
         self._excused: set[tuple] = set()  # why a judge does not score a seat, once it was told
 
     def __enter__(self) -> Self:
@@ -120,10 +119,8 @@ class Chat:
             self._open(event)
         elif kind == "phase" and event["phase"] in ("loading", "measuring"):
             self._print(f"{event['phase']} …", "dim")
-        elif kind == "line":
-            self._pending[event["turn"]] = event
         elif kind == "judged" and event["by"] == "judges":
-            self._said(self._pending.pop(event["turn"], None) or self.state.dialogues[event["conversation"]].lines[event["turn"]], event["rows"])
+            self._said(self.state.dialogues[event["conversation"]].lines[event["turn"]], event["rows"])
         elif kind == "judged":
             for told in answers(event["rows"], self._cast):
                 self._print(told, "dim")
@@ -133,9 +130,8 @@ class Chat:
     def _open(self, event: dict) -> None:
         model = event["models"][PARTNER[self._seat]]
         self._print(f"You talk with {self._other.name} ({self._other.id}, {model}). {HELP.format(name=self._other.name)}", "bold")
-        me = self._cast[self._seat]
-        if me.card:
-            self._print(f"Your own card: {me.card}", "italic")
+        if told := " ".join(filter(None, (self._cast[self._seat].card, self._instruction))):
+            self._print(f"Your own card: {told}", "italic")
         if event["resumed"] and 0 in self.state.dialogues:
             for _, line in sorted(self.state.dialogues[0].lines.items()):
                 self._console.print(spoken(line, (), self._name(line["seat"])), soft_wrap=True)

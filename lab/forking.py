@@ -38,8 +38,8 @@ HOW = ("confidence", "resamples")  # of how a run was measured
 HEADER = ("from there on", "judge", "seat", "original", "branches")
 PARTINGS = ("branch", "parts at turn", "original", "branch says")
 NEVER, MISSING = "never", "–"
-NOTE = ("Cells are value [interval over branches] n; n counts what is behind the value: branches for lines and contradictions, lines or pairs "
-        "scored for shares, questions for answers. A single original has no interval.")
+NOTE = ("Cells are value [interval over branches] n; n counts what is behind the value: branches for lines and contradictions, lines or "
+        "pairs scored for shares, questions for answers. A single original has no interval.")
 LABELS = {"lines": "lines", "prompt_to_line": "contradictions of the persona", "line_to_line": "contradictions of earlier lines",
           "share_prompt_to_line": "share of lines inconsistent with the persona", "share_line_to_line": "share of pairs inconsistent",
           "questions": "questions answered right"}
@@ -63,7 +63,8 @@ class Comparison:
 # -- before it is played -------------------------------------------------------------------------------------------------------
 
 
-def forked(run: str | Path, conversation: int, turn: int, samples: int, overrides: Sequence[str]) -> tuple[Scenario, list[dict], list[dict]]:
+def forked(run: str | Path, conversation: int, turn: int, samples: int, overrides: Sequence[str],
+           ) -> tuple[Scenario, list[dict], list[dict]]:
     """The scenario of the branches, the events that they begin with, and the original conversation's own. Raises ValueError where there
     is no such line, or something would change that a fork cannot change."""
     from lab.attribution import before, reached
@@ -75,6 +76,8 @@ def forked(run: str | Path, conversation: int, turn: int, samples: int, override
         raise ValueError(f"{run} was played from other persona files than {', '.join(original.personas)} are now; expected them unchanged")
     if samples < 1:
         raise ValueError(f"--samples is {samples}; expected 1 or more")
+    if turn < 1:
+        raise ValueError(f"turn {turn}: expected 1 or more, a line that has one before it")
     if not 0 <= conversation < original.conversations:
         raise ValueError(f"{run} has no conversation {conversation}; expected 0 to {original.conversations - 1}")
     _refuse_fixed(overrides)
@@ -102,9 +105,11 @@ def _refuse_fixed(overrides: Sequence[str]) -> None:
 
 
 def _begun(original: Scenario, scenario: Scenario, kept: Sequence[dict], events: Sequence[dict], turn: int) -> list[dict]:
-    """What every branch begins with: the kept events under its number, lines with how they came about."""
+    """What every branch begins with: the kept events under its number, lines with how they came about, and without the token ids of a model
+    that no longer speaks in that seat."""
     from agents.protocol import Usage
     from lab.conversation import Play, stored
+    from lab.wiring import engine_name
     from scenarios import graph as graphs
 
     number = kept[0]["conversation"]
@@ -112,13 +117,15 @@ def _begun(original: Scenario, scenario: Scenario, kept: Sequence[dict], events:
     if lost := next((event for event in kept if event["event"] == "line" and event["node"] not in scenario.graph.nodes), None):
         raise ValueError(f"graph.nodes: turn {lost['turn']} was said at {lost['node']!r}, which is no node any more; expected the nodes of "
                          "the kept lines")
-    return [_numbered(event, branch) | ({"told": asdict(told[event["turn"]])} if event["event"] == "line" else {})
-            for branch in range(scenario.conversations) for event in kept]
+    foreign = {seat for seat in SEATS if engine_name(original.seats[seat]) != engine_name(scenario.seats[seat])}
 
+    def begun(event: dict, branch: int) -> dict:
+        if event["event"] == "judged":
+            return event | {"conversation": branch, "rows": [row | {"conversation": branch} for row in event["rows"]]}
+        ids = [] if event["seat"] in foreign else event["token_ids"]
+        return event | {"conversation": branch, "token_ids": ids, "told": asdict(told[event["turn"]])}
 
-def _numbered(event: dict, conversation: int) -> dict:
-    rows = {"rows": [row | {"conversation": conversation} for row in event["rows"]]} if "rows" in event else {}
-    return event | {"conversation": conversation} | rows
+    return [begun(event, branch) for branch in range(scenario.conversations) for event in kept]
 
 
 # -- once it is played ---------------------------------------------------------------------------------------------------------
@@ -150,18 +157,20 @@ def _ends(events: Sequence[dict]) -> dict[int, dict]:
 def compare(original: Mapping[str, pl.DataFrame], branches: Mapping[str, pl.DataFrame], fork: Mapping, failed: Sequence[int] = (), *,
             confidence: float, resamples: int, seed: int) -> Comparison:
     """Both sides over the turns that both have, from the fork's on; where the original ends there, the branches alone."""
-    turn, longest = fork["turn"], {name: 1 + (side["turns"]["turn"].max() or 0) for name, side in (("o", original), ("b", branches))}
-    until = min(longest.values()) if longest["o"] > turn else longest["b"]
+    from metrics.statistics import clustered_mean
+
+    how = {"confidence": confidence, "resamples": resamples}
+    turn, (was_long, is_long) = fork["turn"], (1 + (side["turns"]["turn"].max() or 0) for side in (original, branches))
+    until = min(was_long, is_long) if was_long > turn else is_long
     here = (pl.col("turn") >= turn) & (pl.col("turn") < until)
     sides = [{name: frame.filter(here) for name, frame in side.items()} for side in (original, branches)]
     everyone = branches["turns"]["conversation"].unique().sort().to_list()
     rows = []
     for key, (was, now) in _values(*sides, everyone).items():
-        from metrics.statistics import clustered_mean
-
-        found = clustered_mean(now["y"], now["conversation"], confidence=confidence, resamples=resamples, seed=derive_seed(seed, "fork", *key))
+        found = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
         before = float(was["y"].mean()) if len(was) else float("nan")
-        rows.append(dict(zip(("measure", "judge", "seat"), key, strict=True)) | {"original": before, "original_n": len(was)} | asdict(found))
+        names = dict(zip(("measure", "judge", "seat"), key, strict=True))
+        rows.append(names | {"original": before, "original_n": len(was)} | asdict(found))
     return Comparison(fork["run"], fork["conversation"], turn, until, len(everyone), list(failed), rows,
                       [_parting(sides[0]["turns"], sides[1]["turns"], branch) for branch in everyone])
 
@@ -223,7 +232,8 @@ def cells(found: Comparison) -> Iterator[tuple[str, ...]]:
         counted = row["measure"] in ("lines", "prompt_to_line", "line_to_line")
         digits = 1 if counted else 2
         interval = "" if isnan(row["low"]) else f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
-        original = f"{row['original']:.{0 if counted else 2}f}" + ("" if counted else f" n={row['original_n']}") if row["original_n"] else MISSING
+        alone = f"{row['original']:.0f}" if counted else f"{row['original']:.2f} n={row['original_n']}"
+        original = alone if row["original_n"] else MISSING
         branches = f"{row['value']:.{digits}f}{interval} n={row['n']}" if row["n"] else MISSING
         yield LABELS[row["measure"]], row["judge"] or MISSING, row["seat"], original, branches
 

@@ -209,7 +209,7 @@ def _check_strangers(name: str, node: Node, scenario: Scenario) -> None:
             continue
         words = [_direction_template(node, seat), *((node.says or ()) if node.speaker in (None, seat) else ())]
         if any(found.startswith("fact.") for found in _PLACEHOLDER.findall(" ".join(words))):
-            problem = f"has the {seat} speak of facts of the {other}, of whom nothing is known; expected a persona's id in seats.{other}.persona"
+            problem = f"has the {seat} speak of facts of the {other}, of whom nothing is known; expected a persona for the {other}"
             raise ScenarioError(problem, ("graph", "nodes", name))
 
 

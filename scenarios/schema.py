@@ -71,7 +71,7 @@ class _Strict(BaseModel):
 class Seat(_Strict):
     """Who speaks in a seat and how their lines are sampled."""
 
-    model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there; human: who types (lab.chat)")
+    model: Text = Field("embedded", description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)")
     persona: Text = Field(description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of")
     adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
     endpoint: Endpoint = None
