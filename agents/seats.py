@@ -7,7 +7,7 @@ and leaves the others alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -45,6 +45,11 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Left:
+    """The speaker has left: the conversation is over, with the lines that it has."""
+
+
+@dataclass(frozen=True)
 class Question:
     """Asked off the record: answered by how likely each option is, word for word, or in words."""
 
@@ -71,7 +76,7 @@ class Seat(Protocol):
 
     def hear(self, heard: Mapping[int, str]) -> None: ...
 
-    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]: ...
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]: ...
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         """As though it had said these words on these cues; where they carry no token ids, what comes back does if it can."""
@@ -264,3 +269,32 @@ class ScriptedSeat:
     def close(self, conversations: Sequence[int]) -> None:
         for c in conversations:
             self._spoken.pop(c, None)
+
+
+class HumanSeat:
+    """A person, whose words come from a callable: given the conversation and the cue, what they say, or None where they leave."""
+
+    def __init__(self, words: Callable[[int, Cue], str | None]) -> None:
+        self.words = words
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        """A person keeps no view of ours."""
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        """Nor do they hear by it: whoever asks for the words shows the lines."""
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Left]:
+        texts = {c: self.words(c, cue) for c, cue in cues.items()}
+        return {c: Left() if text is None else Utterance(text, len(text.split())) for c, text in texts.items()}
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        return dict(said)
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
+
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
+
+    def close(self, conversations: Sequence[int]) -> None:
+        """Nothing was opened."""

@@ -7,12 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 from lab.commands import Parser
-
-if TYPE_CHECKING:
-    from scenarios.schema import Scenario
 
 INTERRUPTED = 130
 RESULT = "attribution.json"
@@ -60,6 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     from lab import cluster, wiring
     from lab.attribution import attribute, beginning, scenarios
     from lab.files import dumps, replace
+    from lab.run import begin
     from lab.store import read_frames
 
     arms = scenarios(args.run, args.overrides)
@@ -74,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
             if args.display != "none":
                 alike = " and ".join(other for other in arms if arms[other].digest() == scenario.digest())
                 print(f"arm {alike}: {PLAYED[arm]}", flush=True)
-            path, code = _arm(args, out, scenario, begun[arm])
+            path, code = begin(args, out, scenario, begun[arm])
             if code:
                 return code
             paths[scenario.digest()] = path
@@ -92,15 +88,6 @@ def _run(args: argparse.Namespace) -> int:
     replace(out / RESULT, dumps(found, indent=2) + b"\n")
     _tell(rows, args.turn, out / RESULT)
     return 0
-
-
-def _arm(args: argparse.Namespace, out: Path, scenario: Scenario, begun: list[dict]) -> tuple[Path, int]:
-    """The arm's run folder, played to its end, and lab.run's exit code."""
-    from lab.run import new_store, play
-
-    with new_store(out, scenario) as store:
-        store.earlier = [store.append(event) for event in begun]
-        return store.path, play(args, scenario, store)
 
 
 def _tell(rows: list[dict], turn: int, path: Path) -> None:

@@ -44,17 +44,23 @@ def beginning(run: str | Path, turn: int, scenario: Scenario) -> list[dict]:
     Judgements are kept too, unless someone else sits in a seat, whom the lines are then judged against. Raises ValueError where no
     conversation got as far, or the turn is none of the scenario's.
     """
-    if not 1 <= turn < scenario.turns:
-        raise ValueError(f"turn {turn}: expected 1 to {scenario.turns - 1}, a line of the scenario that has one before it")
     recast = people.cast(scenario) != people.cast(load_scenario(Path(run) / "scenario.yaml"))
-    kinds = ("line",) if recast else ("line", "judged")
-    kept = [event for event in read_events(run) if event["event"] in kinds and event["turn"] < turn]
-    if not _reached(kept, turn):
+    kept = before(read_events(run), turn, scenario, recast)
+    if not reached(kept, turn):
         raise ValueError(f"{run} has no conversation of {turn} lines; expected a turn that it has reached")
     return kept
 
 
-def _reached(events: Sequence[dict], turn: int) -> set[int]:
+def before(events: Sequence[dict], turn: int, scenario: Scenario, recast: bool) -> list[dict]:
+    """Lines before that turn, and judgements of them unless someone else sits in a seat. Raises ValueError where the turn is none of
+    the scenario's."""
+    if not 1 <= turn < scenario.turns:
+        raise ValueError(f"turn {turn}: expected 1 to {scenario.turns - 1}, a line of the scenario that has one before it")
+    kinds = ("line",) if recast else ("line", "judged")
+    return [event for event in events if event["event"] in kinds and event["turn"] < turn]
+
+
+def reached(events: Sequence[dict], turn: int) -> set[int]:
     """Conversations with every line before that turn."""
     said = {(event["conversation"], event["turn"]) for event in events if event["event"] == "line"}
     return {c for c, _ in said if all((c, earlier) in said for earlier in range(turn))}
@@ -69,7 +75,7 @@ def attribute(run: str | Path, judgements: Mapping[str, pl.DataFrame], turn: int
     from metrics.reductions import of_metric
     from metrics.sums import mean
 
-    whole = _reached(read_events(run), turn)
+    whole = reached(read_events(run), turn)
     scored = {arm: of_metric(rows, "prompt_to_line").filter(
         pl.col("turn") >= turn, pl.col("verdict").is_not_null(), pl.col("conversation").is_in(whole)) for arm, rows in judgements.items()}
     names = dict(zip(("first", "second", "interaction"), (*SEATS, "interaction"), strict=True))

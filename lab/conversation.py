@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 import networkx as nx
 
 from agents.protocol import Usage
-from agents.seats import Cue, Question, Seat, Trouble, Utterance
+from agents.seats import Cue, Left, Question, Seat, Trouble, Utterance
 from metrics import retrieval
 from metrics.judges import Judge, Pair, choice, scored_by
 from metrics.judges import answers as answered
@@ -29,25 +29,37 @@ NEEDED_BY = {"prompt_to_line": {"prompt_to_line", "drift", "contradictions"}, "l
 
 
 @dataclass(frozen=True)
+class Told:
+    """How a line came about that a run began with and did not play: it stands as it was said, whatever the scenario says now."""
+
+    direction: str  # what its speaker was told, "" for nothing
+    fact: str | None  # id of the partner's fact that it was about
+    ready: bool  # the scenario gave its words
+
+
+@dataclass(frozen=True)
 class Stored:
     """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or "questions"),
-    and the conversations that they saw to the end."""
+    the conversations that they saw to the end, and how the lines came about that were said in another run."""
 
     lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
     judged: Mapping[tuple[int, int, str], list[Judgement]] = field(default_factory=dict)
     finished: frozenset[int] = frozenset()
+    told: Mapping[tuple[int, int], Told] = field(default_factory=dict)
 
 
 def stored(events: Sequence[dict]) -> Stored:
-    lines, judged = {}, {}
+    lines, judged, told = {}, {}, {}
     for event in events:
         if event["event"] == "line":
             lines[event["conversation"], event["turn"]] = line_of(event)
+            if "told" in event:
+                told[event["conversation"], event["turn"]] = Told(**event["told"])
         elif event["event"] == "judged":
             rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
             judged[event["conversation"], event["turn"], event["by"]] = rows
     ends = {event["conversation"]: event["status"] for event in events if event["event"] == "conversation"}
-    return Stored(lines, judged, frozenset(c for c, status in ends.items() if status == "finished"))
+    return Stored(lines, judged, frozenset(c for c, status in ends.items() if status == "finished"), told)
 
 
 def line_of(event: dict) -> Line:
@@ -71,6 +83,11 @@ class Dialogue:
     remembered: int = 0  # lines that are in it, where pairs are retrieved
     near: list[int] = field(default_factory=list)  # places of the last line's own earlier lines that are worth judging
     failed: bool = False
+    left: bool = False  # by one of its speakers: it has ended, with the lines that it has
+
+    @property
+    def over(self) -> bool:
+        return self.failed or self.left
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,7 @@ class Next:
     seat: str
     cue: Cue
     words: str | None
+    fact: Fact | None  # of the partner, where the line is about one
 
 
 @dataclass(frozen=True)
@@ -102,13 +120,24 @@ class Play:
         size = self.scenario.side_by_side
         for start in range(0, self.scenario.conversations, size):
             numbers = range(start, min(start + size, self.scenario.conversations))
-            wave = [Dialogue(c, self.cast[c], self.scenario.graph.start) for c in numbers if not self._is_done(c)]
+            wave = [Dialogue(c, self.cast[c], self._told_at(c, 0) or self.scenario.graph.start) for c in numbers if not self._is_done(c)]
             if wave:
                 yield from self._wave(wave)
             over = self.stored.finished | {d.number for d in wave if d.failed}
             for c in numbers:
                 if c not in over:
                     yield {"event": "conversation", "conversation": c, "status": "finished", "reason": None}
+
+    def told(self, conversation: int, turn: int) -> list[Told]:
+        """How the stored lines of that conversation before that turn came about, each at the node where it was said."""
+        dialogue, found = Dialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
+        for before in range(turn):
+            line = self.stored.lines[conversation, before]
+            dialogue.node = line.node
+            upcoming = self._next(dialogue, before)
+            found.append(Told(upcoming.cue.direction, upcoming.fact and upcoming.fact.id, upcoming.words is not None))
+            dialogue.lines.append(line)
+        return found
 
     def _is_done(self, conversation: int) -> bool:
         return all((conversation, turn) in self.stored.lines and self._missing(conversation, turn) == []
@@ -127,9 +156,11 @@ class Play:
         for name, seat in self.seats.items():
             seat.open({d.number: self._system(d, name) for d in wave})
         for turn in range(self.scenario.turns):
-            going = [d for d in wave if not d.failed]
+            going = [d for d in wave if not d.over]
+            if not going and any(d.left for d in wave):
+                break
             yield from self._lines(going, turn)
-            going = [d for d in going if not d.failed]
+            going = [d for d in going if not d.over]
             contradicted = yield from self._judge(going, turn)
             if self._asks_after(turn):
                 yield from self._questions(going, turn)
@@ -158,7 +189,7 @@ class Play:
                     recited[d.number] = Utterance(words, len(words.split()))
             cues = {d.number: upcoming[d.number].cue for d in mine}
             start = time.perf_counter()
-            said: dict[int, Utterance | Trouble] = {}
+            said: dict[int, Utterance | Trouble | Left] = {}
             if recited:
                 said |= seat.recite({c: cues[c] for c in recited}, recited)
             if len(recited) < len(mine):
@@ -167,15 +198,17 @@ class Play:
             for d in mine:
                 yield from self._said(d, turn, name, said[d.number], seconds, upcoming[d.number].words is not None)
         for name, seat in self.seats.items():
-            if heard := {d.number: d.lines[-1].text for d in going if not d.failed and upcoming[d.number].seat != name}:
+            if heard := {d.number: d.lines[-1].text for d in going if not d.over and upcoming[d.number].seat != name}:
                 seat.hear(heard)
 
     def _next(self, dialogue: Dialogue, turn: int) -> Next:
+        if (dialogue.number, turn) in self.stored.told:
+            return self._as_told(dialogue, turn)
         node = self.graph.nodes[dialogue.node]["node"]
         seat = graphs.speaker(node, dialogue.lines[-1].seat if dialogue.lines else None)
         other = PARTNER[seat]
         me, partner = dialogue.cast[seat], dialogue.cast[other]
-        seed = (self.scenario.seed, dialogue.number // self.alike)
+        seed = (self.scenario.seed, self._draws(dialogue.number))
         fact = graphs.fact_for(node, seat, partner, dialogue.asked[other], dialogue.fact[other], *seed)
         if fact is not None and fact is not dialogue.fact[other]:
             dialogue.asked[other] += 1
@@ -183,11 +216,38 @@ class Play:
         words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
         direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
         reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
-        own = derive_seed(self.scenario.seed, dialogue.number, seat, turn)
-        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), own, turn), words)
+        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), self._seed(dialogue.number, seat, turn), turn), words, fact)
 
-    def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble, seconds: float,
+    def _as_told(self, dialogue: Dialogue, turn: int) -> Next:
+        """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there now."""
+        line, told = self.stored.lines[dialogue.number, turn], self.stored.told[dialogue.number, turn]
+        other, fact = PARTNER[line.seat], None
+        if told.fact is not None:
+            fact = next((one for one in dialogue.cast[other].facts if one.id == told.fact), None)
+            if fact is None or fact is not dialogue.fact[other]:
+                dialogue.asked[other] += 1
+                dialogue.fact[other] = fact
+        cue = Cue(told.direction, self._seed(dialogue.number, line.seat, turn), turn)
+        return Next(line.seat, cue, line.text if told.ready else None, fact)
+
+    def _told_at(self, conversation: int, turn: int) -> str | None:
+        """The node where a line of another run was said."""
+        return self.stored.lines[conversation, turn].node if (conversation, turn) in self.stored.told else None
+
+    def _draws(self, conversation: int) -> int:
+        """What the walk, the facts and the ready words of a conversation derive from."""
+        return self.scenario.fork.draws() if self.scenario.fork else conversation // self.alike
+
+    def _seed(self, conversation: int, *parts: object) -> int:
+        """The seed of something that is sampled in a conversation."""
+        own = self.scenario.fork.samples(conversation) if self.scenario.fork else (conversation,)
+        return derive_seed(self.scenario.seed, *own, *parts)
+
+    def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble | Left, seconds: float,
               ready: bool) -> Iterator[dict]:
+        if isinstance(said, Left):
+            dialogue.left = True
+            return
         if isinstance(said, Trouble):
             dialogue.failed = True
             yield {"event": "conversation", "conversation": dialogue.number, "status": "failed", "reason": said.reason}
@@ -259,7 +319,7 @@ class Play:
                 for c, found in seat.ask(questions).items():
                     rows[c] += _answered(choice.judgement, (c, turn, name), facts[c], found)
             if "open" in self.scenario.measure.asked:
-                cues = {c: Cue("", derive_seed(self.scenario.seed, c, name, turn, "asked"), turn) for c in facts}
+                cues = {c: Cue("", self._seed(c, name, turn, "asked"), turn) for c in facts}
                 told = seat.tell(questions, cues)
                 for c, found in told.items():
                     rows[c] += _answered(answered.judgement, (c, turn, name), facts[c], found)
@@ -278,8 +338,9 @@ class Play:
 
     def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
         for d in going:
-            rng = random.Random(derive_seed(self.scenario.seed, d.number // self.alike, "walk", turn))
-            node = graphs.next_node(self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng)
+            rng = random.Random(derive_seed(self.scenario.seed, self._draws(d.number), "walk", turn))
+            node = self._told_at(d.number, turn + 1) or graphs.next_node(
+                self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng)
             d.visit = d.visit + 1 if node == d.node else 0
             d.node = node
             if (d.number, turn + 1) not in self.stored.lines and turn + 1 < self.scenario.turns:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lab import forking
 from lab.headline import MISSING, Row, coverage, drift_by_node, evaluated, headline
 from lab.plots import TITLES
 from lab.reader import Story, as_script, packed
@@ -71,13 +72,13 @@ class Section:
     notes: Sequence[str] = field(default=())
 
 
-def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = ()) -> str:
-    """The whole page. `comparisons`: of the first side with each other one."""
+def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: forking.Comparison | None = None) -> str:
+    """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked from."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     environment = Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    sections = [section for section in _sections(sides, comparisons) if section]
+    sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
     for section in sections:
         for figure in section.figures:
             figure["svg"] = Markup(figure["svg"])  # noqa: S704 - drawn here, by matplotlib, which escapes text
@@ -155,6 +156,14 @@ def _cell(row: Row | None, seat: str) -> Cell:
     if row is None or seat not in row.cells:
         return Cell(MISSING)
     return Cell(row.cells[seat] + (" ▲" if seat in row.worse else ""), seat in row.worse)
+
+
+def _fork(found: forking.Comparison | None) -> Section | None:
+    if found is None:
+        return None
+    tables = [Table(header, [_row(*row) for row in rows], title) for title, header, rows in (
+        ("", forking.HEADER, forking.cells(found)), ("Where the texts part", forking.PARTINGS, forking.partings(found)))]
+    return Section("fork", "Fork", tables, texts=[forking.heading(found)], notes=[forking.NOTE])
 
 
 def _comparison(found: Comparison, mark: str) -> Section:

@@ -64,7 +64,7 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk
     silent = SimpleNamespace(name=scenario.measure.judge[0], judge=lambda pairs: [])  # its stored verdicts move the walk
     seats = {name: Reciter(engine) for name in SEATS}
     unmeasured = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
-    play = Play(unmeasured, graphs.build(scenario), people.cast(scenario), seats, [silent], Usage, Stored(lines, judged))
+    play = Play(unmeasured, graphs.build(scenario), people.cast(scenario), seats, [silent], Usage, Stored(lines, judged, told=kept.told))
     for _ in play.events():
         pass
     talks = [_talk(one, seat, seats[seat]) for one in source.transcripts]

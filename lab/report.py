@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from agents.errors import first_line
+from lab import forking
 from lab.commands import Parser
 from lab.files import replace
 from lab.headline import MISSING, coverage, drift_by_node, evaluated, headline
@@ -35,6 +36,7 @@ COMMANDS = """examples:
   python -m lab.report runs/20260101T120000Z-long_dialogue-1a2b runs/20260102T120000Z-long_dialogue-3c4d
   python -m lab.report RUN_A RUN_B RUN_C --out side-by-side
 """
+KEPT = "All other figures of this report count the kept lines of every branch too."
 NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire "
         "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
 
@@ -45,7 +47,7 @@ def write_report(run_dir: str | Path) -> Path:
     from lab.page import page
 
     path = Path(run_dir)
-    found = side(path)
+    found, fork = side(path), forking.written(path)
     frames, opening = found.frames, found.story.opening
     if "steps" in frames:
         drawn = plots.save(plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots")
@@ -53,9 +55,9 @@ def write_report(run_dir: str | Path) -> Path:
     else:
         drawn = plots.draw(frames, path / "plots")
         text = markdown(frames, found.manifest, spans=found.story.spans(), nodes=opening.get("nodes", ()), edges=opening.get("edges", ()),
-                        plots=[plot.name for plot in drawn])
+                        plots=[plot.name for plot in drawn], fork=fork)
     replace(path / "report.md", text.encode("utf-8", "replace"))
-    replace(path / "report.html", page([found]).encode("utf-8", "replace"))
+    replace(path / "report.html", page([found], fork=fork).encode("utf-8", "replace"))
     return path / "report.html"
 
 
@@ -107,12 +109,13 @@ def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
 
 
 def markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Mapping | None = None,
-             nodes: Sequence[str] = (), edges: Sequence[Sequence[str]] = (), plots: Sequence[str] = ()) -> str:
+             nodes: Sequence[str] = (), edges: Sequence[Sequence[str]] = (), plots: Sequence[str] = (),
+             fork: forking.Comparison | None = None) -> str:
     """The report. `frames`: turns, judgements, metrics; `spans`: see lab.frames; `nodes` and `edges` as the scenario
-    declares them, `plots` the file names under plots/."""
+    declares them, `plots` the file names under plots/; `fork`: how a fork compares with what it was forked from."""
     turns, judgements = frames["turns"], frames["judgements"]
     parts = [
-        _title(manifest, _said(manifest)), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
+        _title(manifest, _said(manifest)), _fork(fork), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
         _by_node(turns, judgements), _coverage(turns, nodes, edges), _how(manifest)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -150,6 +153,15 @@ def _said(manifest: Mapping) -> str:
     counts = manifest.get("counts", {})
     return f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations" + (
         f", {counts['failed']} failed" if counts.get("failed") else "")
+
+
+def _fork(found: forking.Comparison | None) -> str:
+    if found is None:
+        return ""
+    rows = [[*map(escape, row[:3]), *row[3:]] for row in forking.cells(found)]
+    parting = [[escape(branch), escape(turn), *(quote(text, None) for text in texts)] for branch, turn, *texts in forking.partings(found)]
+    return "\n\n".join(("## Fork", escape(forking.heading(found)), table(forking.HEADER, rows),
+                        f"{forking.NOTE} {KEPT}", table(forking.PARTINGS, parting)))
 
 
 def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,7 @@ from lab.commands import Parser
 if TYPE_CHECKING:
     from lab.monitor import Monitor
     from lab.store import RunStore
+    from lab.wiring import Words
     from scenarios.schema import Scenario
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ def _run(args: argparse.Namespace) -> int:
     from lab import cluster, wiring
     from lab.store import open_for_resume
 
-    scenario = _resumed(args) if args.resume else _scenario(args)
+    scenario = resumed(args) if args.resume else _scenario(args)
     wiring.check(scenario)
     cluster.check(args.address)
     if args.dry_run:
@@ -98,7 +99,19 @@ def new_store(runs: str | Path, scenario: Scenario) -> RunStore:
     return create(runs, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), models=models)
 
 
-def _resumed(args: argparse.Namespace) -> Scenario:
+def begin(args: argparse.Namespace, runs: str | Path, scenario: Scenario, begun: Sequence[dict],
+          files: Mapping[str, bytes] | None = None) -> tuple[Path, int]:
+    """A new run that goes on from events of another, with further files in its folder: the folder, and what `play` gives back."""
+    from lab.files import replace
+
+    with new_store(runs, scenario) as store:
+        for name, data in (files or {}).items():
+            replace(store.path / name, data)
+        store.earlier = [store.append(event) for event in begun]
+        return store.path, play(args, scenario, store)
+
+
+def resumed(args: argparse.Namespace) -> Scenario:
     """The stored scenario; one that is named must be the same."""
     from lab.store import read_manifest
     from scenarios.schema import difference, load_scenario
@@ -131,7 +144,7 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
 
     console = Console(file=screen)
     with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
-        status, reason, _ = carried_out(lambda: _perform(args, scenario, store, monitor), store, monitor.show, "line")
+        status, reason, _ = carried_out(lambda: perform(args, scenario, store, monitor), store, monitor.show, "line")
     if status == "failed":
         print(f"lab.run: {reason}", file=errors)
         return 2
@@ -178,8 +191,8 @@ def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
     monitor.show(store.append(event))
 
 
-def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, monitor: Monitor) -> None:
-    """Load, play, measure; every event goes to the store first and is shown then."""
+def perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, monitor: Monitor, words: Words | None = None) -> None:
+    """Load, play, measure; every event goes to the store first and is shown then. `words`: what a person in a seat types."""
     from lab import wiring
     from lab.cluster import hosting
     from lab.conversation import stored
@@ -196,7 +209,7 @@ def _perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, moni
         apply(monitor.state, event)
     tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
     with hosting(args.address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)) as make:
-        wired = wiring.wire(scenario, make, earlier)
+        wired = wiring.wire(scenario, make, earlier, words)
         devices, dtypes = ({getattr(info, key) for info in wired.engines.values()} for key in ("device", "dtype"))
         device, dtype = ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
         store.update_manifest(device=device, dtype=dtype)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.conversation import PARTNER
+from lab.conversation import PARTNER, stored
 from lab.store import read_events, read_manifest, turns_frame
 from metrics import retrieval
 from metrics.judges import Pair, is_blank
@@ -374,7 +374,13 @@ def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript,
             raise ValueError(f"{path}: conversation {number} was played with {played} as {seat}, but its scenario and persona files now "
                              f"cast {now}; expected them as they were")
     given = {name for name, node in scenario.graph.nodes.items() if node.says}
-    return scenario, tuple(Transcript(number, None, cast[number], lines, frozenset(line.turn for line in lines if line.node in given))
+    told = stored(read_events(path)).told if scenario.fork else {}  # how its kept lines came about
+
+    def ready(line: Line) -> bool:
+        here = told.get((line.conversation, line.turn))
+        return here.ready if here else line.node in given
+
+    return scenario, tuple(Transcript(number, None, cast[number], lines, frozenset(line.turn for line in lines if ready(line)))
                            for number, lines in lines_of(turns))
 
 

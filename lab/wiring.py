@@ -11,10 +11,11 @@ from agents.protocol import Engine, EngineInfo, Sampling, Usage
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.records import SEATS, Persona
-from scenarios.schema import Measure, Scenario
+from scenarios.schema import HUMAN, Measure, Scenario
 from scenarios.schema import Seat as SeatSpec
 
 if TYPE_CHECKING:
+    from agents.seats import Cue
     from agents.served import Server
     from lab.cluster import Hosting
     from lab.conversation import Play, Stored
@@ -38,10 +39,16 @@ class Wired:
     wires: dict[str, Callable]  # what the tripwires read with
 
 
-def check(scenario: Scenario) -> None:
-    """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected."""
+Words = Callable[[int, "Cue"], "str | None"]  # see agents.seats.HumanSeat
+
+
+def check(scenario: Scenario, typed: bool = False) -> None:
+    """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected. `typed`: there is
+    somebody to type."""
     from agents import embedder, endpoint, models
 
+    if (humans := scenario.seats.humans()) and not typed:
+        raise ValueError(f"seats.{humans[0]}.model is {HUMAN!r}, whose words somebody types; expected a model here, or python -m lab.chat")
     for spec in _model_seats(scenario):
         if spec.endpoint:
             for name in filter(None, (spec.model, spec.adapter)):
@@ -60,17 +67,19 @@ def engine_names(scenario: Scenario) -> set[str]:
     return {_base(spec.model) for spec in _model_seats(scenario) if not spec.endpoint} | judge_engines(scenario.measure)
 
 
-def wire(scenario: Scenario, hosting: Hosting, stored: Stored) -> Wired:
-    """Engines, seats and judges of a scenario. ValueError where an adapter does not fit or the dialogue is too long."""
+def wire(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | None = None) -> Wired:
+    """Engines, seats and judges of a scenario; `words`: what a person in a seat types. ValueError where an adapter does not fit or the
+    dialogue is too long."""
+    from agents.seats import HumanSeat
     from agents.served import ServedEngine
     from lab.conversation import Play
 
     servers = _servers(scenario)
     engines = {name: hosting(name, scenario.dtype, scenario.device) for name in sorted(engine_names(scenario))}
     engines |= {name: ServedEngine(server) for name, server in servers.items() if not server.lacks}
-    cast = people.cast(scenario)
+    cast, humans = people.cast(scenario), scenario.seats.humans()
     play = Play(scenario=scenario, graph=graphs.build(scenario), cast=cast,
-                seats={seat: _seat(scenario.seats[seat], engines, servers) for seat in SEATS},
+                seats={seat: HumanSeat(words) if seat in humans else _seat(scenario.seats[seat], engines, servers) for seat in SEATS},
                 judges=judges(scenario.measure, engines, scenario.device), embed=retriever(scenario.measure, scenario.device),
                 usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()), stored=stored)
     _check_memory(scenario, engines, {seat: longest_view(scenario, seat, engines, cast) for seat in SEATS})
@@ -101,7 +110,7 @@ def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dic
     speakers: dict[str, dict[str, Persona]] = {}
     for seat in SEATS:
         spec = scenario.seats[seat]
-        if spec.script is None and not spec.endpoint:
+        if spec.script is None and not spec.endpoint and seat not in scenario.seats.humans():
             speakers.setdefault(_base(spec.model), {}).update({seats[seat].id: seats[seat] for seats in cast})
     for name, people_here in speakers.items():
         questions = dict.fromkeys(fact.question for persona in people_here.values() for fact in persona.facts)
@@ -120,7 +129,7 @@ def opening(scenario: Scenario, play: Play) -> dict:
 
 
 def _model_seats(scenario: Scenario) -> list[SeatSpec]:
-    return [scenario.seats[seat] for seat in SEATS if scenario.seats[seat].script is None]
+    return [scenario.seats[seat] for seat in SEATS if scenario.seats[seat].script is None and seat not in scenario.seats.humans()]
 
 
 def _base(model: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
+from scenarios.personas import UNKNOWN
 from scenarios.reading import ScenarioError, nearest, shown
 from scenarios.records import ASSISTANT, USER, Fact, Persona, derive_seed
 
@@ -44,12 +45,14 @@ def build(scenario: Scenario) -> nx.MultiDiGraph:
     """The graph: `nodes[id]["node"]` is the schema's Node; edge keys are places in the file, data["edge"] the Edge.
 
     Raises ScenarioError, with the key at fault, for a start or an edge that names no node, a node that no walk can
-    reach, a dead end that a walk may reach before the last turn, weights that sum to nothing, and unknown placeholders.
+    reach, a dead end that a walk may reach before the last turn, weights that sum to nothing, unknown placeholders, and
+    words about the facts of someone who has none.
     """
     spec = scenario.graph
     graph = nx.MultiDiGraph(start=spec.start)
     for name, node in spec.nodes.items():
         _check_node(name, node)
+        _check_strangers(name, node, scenario)
         graph.add_node(name, node=node)
     if spec.start not in graph:
         raise ScenarioError(f"is {spec.start!r}, which is no node{nearest(spec.start, graph)}", ("graph", "start"))
@@ -197,6 +200,17 @@ def _check_node(name: str, node: Node) -> None:
     if node.pressure and not (node.direct or node.says):
         problem = f"is {node.pressure}, but nobody is told to press; expected 'direct' or 'says' beside it"
         raise ScenarioError(problem, (*key, "pressure"))
+
+
+def _check_strangers(name: str, node: Node, scenario: Scenario) -> None:
+    """Nobody can speak of the facts of someone who has none."""
+    for seat, other in ((USER, ASSISTANT), (ASSISTANT, USER)):
+        if scenario.seats[other].persona != UNKNOWN:
+            continue
+        words = [_direction_template(node, seat), *((node.says or ()) if node.speaker in (None, seat) else ())]
+        if any(found.startswith("fact.") for found in _PLACEHOLDER.findall(" ".join(words))):
+            problem = f"has the {seat} speak of facts of the {other}, of whom nothing is known; expected a persona for the {other}"
+            raise ScenarioError(problem, ("graph", "nodes", name))
 
 
 def _check_weights(graph: nx.MultiDiGraph, name: str) -> None:

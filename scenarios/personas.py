@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scenarios.schema import Scenario
 
 SAMPLE = "sample"  # in place of a persona's id: draw one
+UNKNOWN = "unknown"  # in place of a persona's id: nobody we know anything of
+STRANGER = Persona(UNKNOWN, "Stranger", "", ())
 DISTRACTORS = 3  # wrong values a fact is asked among
 NAME_SLOT = "name"  # the slot that a persona's own `name` fills
 WORDS = ("claim", "card", "questions", "patterns")  # what a slot tells beside its values
@@ -39,8 +41,8 @@ def _fact_id(text: str) -> str:
 
 
 def _persona_id(text: str) -> str:
-    if text == SAMPLE:
-        raise ValueError(f"expected another id: {SAMPLE!r} in a scenario means 'draw one'")
+    if text in (SAMPLE, UNKNOWN):
+        raise ValueError(f"expected another id: {text!r} in a scenario means {'draw one' if text == SAMPLE else 'nobody we know of'!r}")
     return text
 
 
@@ -116,10 +118,12 @@ def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ..
 
 
 def find_persona(persona_id: str, paths: Sequence[str | Path]) -> Persona:
-    """The persona of that id in the files, else in the other persona files of their folders.
+    """The persona of that id in the files, else in the other persona files of their folders; somebody without card and facts for 'unknown'.
 
     Raises ScenarioError with the nearest id where nobody has it.
     """
+    if persona_id == UNKNOWN:
+        return STRANGER
     known: list[str] = []
     for path in [*paths, *_neighbours(paths)]:
         for persona in _load_file(Path(path)):

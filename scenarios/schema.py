@@ -15,12 +15,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.reading import Document, ScenarioError, dump, nearest_path, override, parse, read, validate
-from scenarios.records import ASSISTANT
+from scenarios.records import ASSISTANT, SEATS
 
 __all__ = [
-    "Edge", "Graph", "Measure", "Node", "Scenario", "ScenarioError", "Seat", "Seats", "difference", "load_scenario",
+    "Edge", "Fork", "Graph", "Measure", "Node", "Scenario", "ScenarioError", "Seat", "Seats", "difference", "load_scenario",
 ]
 
+HUMAN = "human"  # the model of a seat whose words somebody types
 METRICS = ("prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires")  # measured where a file names none
 SeatName = Literal["assistant", "user"]
 Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires", "activation"]
@@ -70,8 +71,8 @@ class _Strict(BaseModel):
 class Seat(_Strict):
     """Who speaks in a seat and how their lines are sampled."""
 
-    model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
-    persona: Text = Field(description="a persona's id, or 'sample' to draw one for each conversation")
+    model: Text = Field("embedded", description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)")
+    persona: Text = Field(description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of")
     adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
     endpoint: Endpoint = None
     temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
@@ -87,6 +88,10 @@ class Seat(_Strict):
 class Seats(_Strict):
     assistant: Seat
     user: Seat
+
+    def humans(self) -> list[str]:
+        """Seats of people who type."""
+        return [seat for seat in SEATS if self[seat].model == HUMAN and self[seat].script is None and not self[seat].endpoint]
 
     def __getitem__(self, seat: str) -> Seat:
         return self.assistant if seat == ASSISTANT else self.user
@@ -173,6 +178,27 @@ class Measure(_Strict):
         return set(self.judge) | ({self.cascade.cheap, self.cascade.dear} if "cascade" in self.judge else set())
 
 
+class Fork(_Strict):
+    """The line of a stored conversation from which all conversations of a run go on: branches of it.
+
+    Every branch draws its walk, facts and ready words as that conversation did, and so does the first one its samples.
+    """
+
+    run: Text = Field(description="id of the run that was gone on with")
+    conversation: int = Field(ge=0, description="its conversation")
+    turn: int = Field(ge=1, description="the first line that is played anew")
+    of: Fork | None = Field(None, description="what that run was a fork of itself")
+
+    def draws(self) -> int:
+        """The number that walk, facts and ready words derive from."""
+        return self.of.draws() if self.of else self.conversation
+
+    def samples(self, branch: int) -> tuple[object, ...]:
+        """What the seeds of a branch's samples derive from."""
+        own = self.of.samples(self.conversation) if self.of else (self.conversation,)
+        return (*own, "branch", branch) if branch else own
+
+
 class Scenario(_Strict):
     """A checked scenario; `personas` are absolute paths once `load_scenario` read it."""
 
@@ -191,10 +217,13 @@ class Scenario(_Strict):
     seats: Seats
     graph: Graph
     measure: Measure = Field(default_factory=Measure)
+    fork: Fork | None = Field(None, description="the stored line that lab.fork went on from")
 
     def resolved(self) -> dict[str, Any]:
-        """The content as plain data: defaults written out, but for those of nodes and edges."""
-        content = self.model_dump(mode="json", by_alias=True)
+        """The content as plain data: defaults written out, but for those of nodes and edges, and no fork where there is none."""
+        content = self.model_dump(mode="json", by_alias=True, exclude=None if self.fork else {"fork"})
+        if self.fork:
+            content["fork"] = self.fork.model_dump(mode="json", exclude_none=True)
         content["graph"] = self.graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return content
 
@@ -270,7 +299,7 @@ def _measure_anywhere(measure: Measure) -> Measure:
 
 def _model_anywhere(model: str) -> str:
     base, colon, adapter = model.partition(":")
-    return f"{base if base == 'embedded' else _absolute(base)}{colon}{_absolute(adapter)}"
+    return f"{base if base in ('embedded', HUMAN) else _absolute(base)}{colon}{_absolute(adapter)}"
 
 
 def _absolute(path: str) -> str:

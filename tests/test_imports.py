@@ -61,7 +61,8 @@ def loaded(*arguments: str) -> set[str]:
     return {name.partition(".")[0] for name in lines}
 
 
-COMMANDS = ["lab", "lab.run", "lab.report", "lab.attribute", "lab.selftest", "lab.score", "lab.export", "lab.watch"]
+COMMANDS = ["lab", "lab.run", "lab.report", "lab.attribute", "lab.selftest", "lab.score", "lab.export", "lab.watch",
+            "lab.fork", "lab.chat"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -67,8 +67,8 @@ def test_bundled_scenario_loads_and_its_saved_copy_equals_it(path, tmp_path):
     assert again.digest() == scenario.digest()
 
 
-def test_bundled_scenarios_are_the_four_promised():
-    assert {path.stem for path in BUNDLED} == {"long_dialogue", "chitchat", "tutoring", "therapy"}
+def test_bundled_scenarios_are_the_four_promised_and_plain_talk():
+    assert {path.stem for path in BUNDLED} == {"long_dialogue", "chitchat", "tutoring", "therapy", "chat"}
 
 
 def test_defaults_are_filled_in(small):

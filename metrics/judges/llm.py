@@ -146,4 +146,4 @@ def _unscorable(pair: Pair) -> str | None:
         return f"does not know what {pair.metric} is"
     if is_blank(pair.line) or (pair.metric != PERSONA and is_blank(pair.other or "")):
         return "empty line"
-    return None
+    return "the persona states nothing" if pair.metric == PERSONA and not pair.persona.card.strip() else None

@@ -1,0 +1,103 @@
+"""Go on from a stored line: `python -m lab.fork RUN --conversation C --turn K [--samples N] [key=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.commands import Parser
+
+if TYPE_CHECKING:
+    from lab.forking import Comparison
+
+INTERRUPTED = 130
+SHOWN = 60  # characters of a line where the texts part
+EXAMPLES = """examples:
+  python -m lab.fork runs/20260101T120000Z-long_dialogue-1a2b --conversation 2 --turn 11 seats.user.adapter=runs/trained/adapter
+  python -m lab.fork RUN --conversation 0 --turn 6 --samples 16 seats.user.reminder='Remember who you are. {card}' turns=60
+  python -m lab.fork RUN --conversation 0 --turn 6 graph.nodes.chat.direct.assistant='Ask about their childhood.'
+
+Every branch begins with the stored lines before turn K, at the nodes where they were said and on the cues that their speakers had, and
+draws its walk, the facts asked about and the ready words as the conversation did. Branch 0 draws its samples so too: with nothing changed
+it says what the original said (in float32, token by token). The others sample for themselves. A new model, adapter, reminder or direction
+counts from turn K on; a new persona or instruction stands above all lines. The result is a run like any other, with original.jsonl (the
+original's events) and fork.json (the comparison) in its folder.
+"""
+
+
+def parser() -> Parser:
+    out = Parser(prog="python -m lab.fork", epilog=EXAMPLES,
+                 description="Go on from a line of a stored run, in several branches, and compare them with how it went.")
+    out.add_argument("run", help="the folder of a stored run")
+    out.add_argument("overrides", nargs="*", metavar="key=value", help="what is new: keys of seats and graph, turns, device, dtype")
+    out.add_argument("--conversation", type=int, required=True, metavar="C", help="which of its conversations")
+    out.add_argument("--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)")
+    out.add_argument("--samples", type=int, default=4, metavar="N", help="branches (default: 4)")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="where the run's folder is made (default: runs)")
+    out.add_argument("--address", help="as for lab.run")
+    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown")
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 played and compared, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    args = parser().parse_intermixed_args(arguments)
+    args.json = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(args)
+    except ValueError as error:
+        print(f"lab.fork: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(args: argparse.Namespace) -> int:
+    from lab import cluster, wiring
+    from lab.files import dumps
+    from lab.forking import ORIGINAL, forked, written
+    from lab.run import begin
+
+    scenario, begun, own = forked(args.run, args.conversation, args.turn, args.samples, args.overrides)
+    wiring.check(scenario)
+    cluster.check(args.address)
+    original = b"".join(dumps(event) + b"\n" for event in own)
+    path, code = begin(args, args.runs, scenario, begun, {ORIGINAL: original})
+    if not code:
+        _tell(written(path), path)
+    return code
+
+
+def _tell(found: Comparison, path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from lab import forking
+    from lab.compare_tables import FEW, PIPED_WIDTH, TOO_FEW
+    from lab.screen import clean
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    console.print(forking.heading(found))
+    for header, rows in ((forking.HEADER, forking.cells(found)), (forking.PARTINGS, forking.partings(found))):
+        shown = Table(*header, box=None, header_style="dim", pad_edge=False)
+        for row in rows:
+            shown.add_row(*(Text(_cut(clean(cell))) for cell in row))
+        console.print(shown, "")
+    console.print(forking.NOTE + (f" {TOO_FEW.replace('conversations', 'branches')}" if found.branches < FEW else ""), style="dim")
+    console.print(str(path / forking.RESULT), soft_wrap=True)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN - 1] + "…"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
