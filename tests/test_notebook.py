@@ -122,7 +122,7 @@ def test_scores_have_the_names_and_cards_of_the_transcripts_while_those_are_ther
 
 
 def test_a_comparison_is_its_rows_and_their_figure(run, tmp_path):
-    write_comparison(run, run, tmp_path / "both")
+    write_comparison([run, run], tmp_path / "both")
     found = load_run(tmp_path / "both")
     assert (found.kind, found.manifest, list(found.plots)) == ("comparison", {}, ["differences"])
     assert set(found.comparison["value"].drop_nans()) == {0.0}
