@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from lab.commands import Parser
+from lab.commands import Parser, obeyed
 
-INTERRUPTED = 130
 RESULT = "attribution.json"
 PLAYED = {"AA": "both seats as stored", "AB": "the assistant's settings new", "BA": "the user's settings new",
           "BB": "both seats' settings new"}
@@ -39,16 +37,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 played and attributed, 2 refused or failed with a sentence on stderr, 130 interrupted."""
-    args = parser().parse_intermixed_args(arguments)
-    args.json = False
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _run(args)
-    except ValueError as error:
-        print(f"lab.attribute: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return obeyed(parser(), _run, arguments)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -58,6 +47,7 @@ def _run(args: argparse.Namespace) -> int:
     from lab.run import begin
     from lab.store import read_frames
 
+    args.json = False
     arms = scenarios(args.run, args.overrides)
     begun = {arm: beginning(args.run, args.turn, scenario) for arm, scenario in arms.items()}
     for scenario in arms.values():

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import Parser
+from lab.commands import INTERRUPTED, Parser, obeyed
 
 if TYPE_CHECKING:
     from lab.store import RunStore
     from scenarios.schema import Scenario
 
-INTERRUPTED = 130
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "chat.yaml"
 NOT_YOURS = {"script": None, "endpoint": None, "adapter": None, "reminder": ""}  # keys of a seat that a person has no use for
 EXAMPLES = """examples:
@@ -50,15 +48,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 talked, 2 refused or failed with a sentence on stderr, 130 stopped before its report."""
-    args = parser().parse_intermixed_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _run(args)
-    except ValueError as error:
-        print(f"lab.chat: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return obeyed(parser(), _run, arguments)
 
 
 def _run(args: argparse.Namespace) -> int:

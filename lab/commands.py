@@ -1,12 +1,17 @@
-"""What the command lines share: a parser that names the nearest word it knows, and the list of the commands that are there."""
+"""What the command lines share: a parser that names the nearest word it knows, how a command ends, and the list of those there are."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PROG = "python -m lab."
+INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,6 +36,23 @@ class Parser(argparse.ArgumentParser):
 
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f"is {value!r}{nearest(value, action.choices)}")
+
+
+def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None = None) -> int:
+    """Does the work that the command line asks for. Exit code: the work's own; 2, and a sentence on stderr, for a ValueError; 130 where it
+    was interrupted (SIGTERM ends it as cleanly as Ctrl-C does), or nobody reads what it prints any more."""
+    args = parser.parse_intermixed_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work(args)
+    except ValueError as error:
+        print(f"{parser.prog.removeprefix('python -m ')}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has gone, and what is left of it has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return INTERRUPTED
 
 
 def commands() -> dict[str, str]:

@@ -23,8 +23,8 @@ from lab.conversation import Play
 from lab.progress import CONSISTENCIES
 from lab.rollouts import trained
 from lab.store import create
-from lab.wiring import engine_name, opening, play_of
-from metrics.judges import answers
+from lab.wiring import engine_name, judges, opening, play_of
+from metrics.judges import Judge, answers
 from metrics.measure import measure
 from metrics.statistics import Interval, clustered_statistic, ratio
 from metrics.sums import Key, mean, of_run
@@ -39,6 +39,7 @@ UNTRAINED = "untrained"
 SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean,
           "rewarded": pl.Boolean, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "people": pl.Int64,
           "reduction": pl.Float64, "reduction_low": pl.Float64, "reduction_high": pl.Float64, "unscored": pl.Float64, "failed": pl.Int64}
+JUDGED_BY = {"judge", "nli", "llm", "cascade"}  # keys of a scenario's measure that judges are made from
 REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wires that cost a line the penalty
 
 
@@ -120,17 +121,23 @@ def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, fo
     """What is examined next, in words, and the table of all that was examined before; "" at the end. Each exam's dialogues are kept as a
     run of its own under `folder`, in place of what an earlier examination left there. StoreError."""
     found: list[Examined] = []
+    judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
     shutil.rmtree(folder, ignore_errors=True)
     for number, exam in enumerate(exams(recipe)):
         yield exam.told, table(recipe, found)
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", exam.told)
-        found.append(examine(recipe, exam, engines, aids, folder / f"{number}-{slug}"))
+        scenario = exam.scenario
+        key = scenario.measure.model_dump_json(include=JUDGED_BY)
+        if key not in judged_by:
+            judged_by[key] = judges(scenario.measure, engines, scenario.device)
+        found.append(examine(recipe, exam, engines, aids, folder / f"{number}-{slug}", judged_by[key]))
     yield "", table(recipe, found)
 
 
-def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path) -> Examined:
+def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path, judged_by: Sequence[Judge]
+            ) -> Examined:
     """Plays the exam, keeps it as a run in `folder`, and measures it."""
-    play, scenario = staged(recipe, exam, engines), exam.scenario
+    play, scenario = staged(recipe, exam, engines, judged_by), exam.scenario
     cast, how, failed = play.cast, scenario.measure, 0
     info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
     with create(folder.parent, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), folder=folder,
@@ -151,12 +158,12 @@ def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Map
     return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, failed)
 
 
-def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine]) -> Play:
-    """The exam's dialogues, in which strangers are asked in the held-out wording."""
+def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by: Sequence[Judge] | None = None) -> Play:
+    """The exam's dialogues, in which strangers are asked in the held-out wording. `judged_by`: see `lab.wiring.play_of`."""
     cast = people.cast(exam.scenario)
     if exam.held_out:
         cast = [{seat: _asked_as(one, recipe.held_out.wording) for seat, one in seats.items()} for seats in cast]
-    play = play_of(exam.scenario, engines, {seat: trained(seat) for seat in recipe.seats() if exam.trained}, {}, cast)
+    play = play_of(exam.scenario, engines, {seat: trained(seat) for seat in recipe.seats() if exam.trained}, {}, cast, judged_by=judged_by)
     return replace(play, asked=recipe.seats())
 
 

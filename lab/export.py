@@ -17,15 +17,13 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import Parser
+from lab.commands import Parser, obeyed
 from scenarios.records import SEATS
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from scenarios.records import Line
 
 FORMATS = ("messages", "trl", "csv")
-INTERRUPTED = 130
 FORMULA, CONTROLS = "=+-@＝＋－＠", "\t\r\n"  # what a spreadsheet takes for a formula begins with
 COLUMNS = ("conversation", "turn", "seat", "persona", "name", "node", "given", "text", "tokens", "logprob", "seconds")
 EXAMPLES = """examples:
@@ -62,22 +59,10 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 written, 2 refused with a sentence on stderr, 130 interrupted, or whoever read the output has gone."""
-    args = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside leaves no half-written file either
-    try:
-        _export(args)
-    except ValueError as error:
-        print(f"lab.export: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go
-        return INTERRUPTED
-    return 0
+    return obeyed(parser(), _export, arguments)
 
 
-def _export(args: argparse.Namespace) -> None:
+def _export(args: argparse.Namespace) -> int:
     from lab.notebook import TRAINING, load_run
 
     if args.judge and args.format != "trl":
@@ -98,6 +83,7 @@ def _export(args: argparse.Namespace) -> None:
     _write(parts, args.out)
     left_out = f", {counts['left out']} lines that {args.judge} could not score left out" if args.judge else ""
     print(f"{counts['rows']} rows{left_out}", file=sys.stderr)
+    return 0
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------------------

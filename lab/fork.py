@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import Parser
+from lab.commands import Parser, obeyed
 
 if TYPE_CHECKING:
     from lab.forking import Comparison
 
-INTERRUPTED = 130
 SHOWN = 60  # characters of a line where the texts part
 EXAMPLES = """examples:
   python -m lab.fork runs/20260101T120000Z-long_dialogue-1a2b --conversation 2 --turn 11 seats.user.adapter=runs/trained/adapter
@@ -45,16 +43,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 played and compared, 2 refused or failed with a sentence on stderr, 130 interrupted."""
-    args = parser().parse_intermixed_args(arguments)
-    args.json = False
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _run(args)
-    except ValueError as error:
-        print(f"lab.fork: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return obeyed(parser(), _run, arguments)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -63,6 +52,7 @@ def _run(args: argparse.Namespace) -> int:
     from lab.forking import ORIGINAL, forked, written
     from lab.run import begin
 
+    args.json = False
     scenario, begun, own = forked(args.run, args.conversation, args.turn, args.samples, args.overrides)
     wiring.check(scenario)
     cluster.check(args.address)

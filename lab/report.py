@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import html
 import re
@@ -18,7 +19,7 @@ import polars as pl
 
 from agents.errors import first_line
 from lab import forking
-from lab.commands import Parser
+from lab.commands import Parser, obeyed
 from lab.files import replace
 from lab.headline import MISSING, coverage, drift_by_node, evaluated, headline
 from lab.reader import Story, people, story
@@ -272,24 +273,23 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 written, 2 refused with a sentence on stderr."""
-    options = parser().parse_args(arguments)
-    try:
-        if len(options.runs) == 1:
-            if options.out:
-                raise ValueError("--out is for a comparison; expected several runs, or none of it: a run's report goes into its own folder")
-            print(write_report(options.runs[0]))
-        else:
-            from lab.compare import write_comparison
-            from lab.compare_tables import tell
+    """Exit code: 0 written, 2 refused with a sentence on stderr, 130 interrupted."""
+    return obeyed(parser(), _report, arguments)
 
-            found, path = write_comparison(options.runs, options.out)
-            for one in found:
-                tell(one)
-            print(path)
-    except ValueError as error:
-        print(f"lab.report: {error}", file=sys.stderr)
-        return 2
+
+def _report(args: argparse.Namespace) -> int:
+    if len(args.runs) == 1:
+        if args.out:
+            raise ValueError("--out is for a comparison; expected several runs, or none of it: a run's report goes into its own folder")
+        print(write_report(args.runs[0]))
+        return 0
+    from lab.compare import write_comparison
+    from lab.compare_tables import tell
+
+    found, path = write_comparison(args.runs, args.out)
+    for one in found:
+        tell(one)
+    print(path)
     return 0
 
 

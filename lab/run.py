@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lab.commands import Parser
+from lab.commands import INTERRUPTED, Parser, obeyed
 
 if TYPE_CHECKING:
     from lab.monitor import Monitor
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOG = "log.txt"
-INTERRUPTED = 130
 EXAMPLES = """examples:
   python -m lab.run scenarios/long_dialogue.yaml
   python -m lab.run scenarios/chitchat.yaml conversations=2 turns=6 seats.user.temperature=0.5 --display plain
@@ -46,23 +44,15 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 played, 2 refused or failed with a sentence on stderr, 130 interrupted."""
-    args = parser().parse_intermixed_args(arguments)
-    if args.scenario and "=" in args.scenario and args.resume:
-        args.overrides, args.scenario = [args.scenario, *args.overrides], None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside is ended cleanly, as by Ctrl-C
-    try:
-        return _run(args)
-    except ValueError as error:
-        print(f"lab.run: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return obeyed(parser(), _run, arguments)
 
 
 def _run(args: argparse.Namespace) -> int:
     from lab import cluster, wiring
     from lab.store import open_for_resume
 
+    if args.scenario and "=" in args.scenario and args.resume:
+        args.overrides, args.scenario = [args.scenario, *args.overrides], None
     scenario = resumed(args) if args.resume else _scenario(args)
     wiring.check(scenario)
     cluster.check(args.address)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import Parser
+from lab.commands import Parser, obeyed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 METRICS = "prompt_to_line,line_to_line"
 SHOWN = 5  # conversations that could not be read and are told one by one
-INTERRUPTED = 130
 PIPED = 120  # columns where the output is no terminal
 EXAMPLES = """examples:
   python -m lab.score chats.jsonl
@@ -79,15 +77,7 @@ class Task:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 scored, 2 refused or failed with a sentence on stderr, 130 interrupted."""
-    args = parser().parse_intermixed_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside is ended as by Ctrl-C
-    try:
-        return _score(args)
-    except ValueError as error:
-        print(f"lab.score: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return obeyed(parser(), _score, arguments)
 
 
 def _score(args: argparse.Namespace) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import Parser
-from lab.run import INTERRUPTED, LOG, aside, carried_out
+from lab.commands import INTERRUPTED, Parser, obeyed
+from lab.run import LOG, aside, carried_out
 
 if TYPE_CHECKING:
     from lab.store import RunStore
@@ -42,15 +41,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 trained, 1 trained until a tripwire stopped it, 2 refused or failed with a sentence on stderr, 130 interrupted."""
-    args = parser().parse_intermixed_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _train(args)
-    except ValueError as error:
-        print(f"lab.train: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return obeyed(parser(), _train, arguments)
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -14,10 +14,9 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lab.commands import Parser
+from lab.commands import INTERRUPTED, Parser
 from lab.monitor import REFRESH_PER_S, Monitor, PlainMonitor
 from lab.playback import AT_ONCE, Log, Playback, ended
-from lab.run import INTERRUPTED
 from lab.screen import able, clean, duration, render_keys
 from lab.store import EVENTS, LOCK, SCENARIO
 from lab.terminal import KEYBOARD, Terminal

@@ -89,9 +89,10 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | No
 
 
 def play_of(scenario: Scenario, engines: Mapping[str, Engine], adapters: Mapping[str, str | None], generations: Mapping[str, int],
-            cast: Sequence[dict[str, Persona]] | None = None, alike: int = 1) -> Play:
+            cast: Sequence[dict[str, Persona]] | None = None, alike: int = 1, judged_by: Sequence[Judge] | None = None) -> Play:
     """A play on engines that are there. `adapters`: what a seat wears instead of its own; `generations`: seats that sample so many lines at
-    each place and keep their views; `alike`: see `Play`. Models on servers are spoken to by words only."""
+    each place and keep their views; `alike`: see `Play`; `judged_by`: judges that are there already. Models on servers are spoken to by words
+    only."""
     from agents.served import ServedEngine
     from lab.conversation import Play
 
@@ -99,7 +100,8 @@ def play_of(scenario: Scenario, engines: Mapping[str, Engine], adapters: Mapping
     here = dict(engines) | {name: ServedEngine(server) for name, server in servers.items() if not server.lacks}
     seats = {seat: _seat(scenario.seats[seat], here, servers, adapters.get(seat), generations.get(seat, 0)) for seat in SEATS}
     return Play(scenario=scenario, graph=graphs.build(scenario), cast=people_here, seats=seats,
-                judges=judges(scenario.measure, engines, scenario.device), embed=retriever(scenario.measure, scenario.device),
+                judges=judges(scenario.measure, engines, scenario.device) if judged_by is None else judged_by,
+                embed=retriever(scenario.measure, scenario.device),
                 usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()), alike=alike)
 
 

@@ -49,7 +49,8 @@ function fill() {
 function row(number) {
   const entries = byNumber.map(some => some.get(number));
   const who = entries.find(Boolean).who;
-  const button = make("button", "", make("b", "", `#${number} `), make("span", "user", who.user || "?"), " ⇄ ", make("span", "assistant", who.assistant || "?"));
+  const button = make("button", "", make("b", "", `#${number}`),
+    make("span", "talkers", make("span", "user", who.user || "?"), " ⇄ ", make("span", "assistant", who.assistant || "?")));
   button.type = "button";
   button.dataset.number = number;
   entries.forEach((entry, run) => {
