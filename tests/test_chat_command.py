@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,9 +172,10 @@ class Terminal:
 
     def __init__(self, *arguments: object) -> None:
         self._ours, theirs = pty.openpty()
-        how = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True}
-        self.process = subprocess.Popen([sys.executable, "-m", "lab.chat", *map(str, arguments)], cwd=ROOT, **how,
-                                        env=environment(TERM="dumb", COLUMNS="120"))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lab.chat", *map(str, arguments)], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs,
+            env=environment(TERM="dumb", COLUMNS="120"), start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # whose Ctrl-C is a signal to it
         os.close(theirs)
         self.shown = ""
 
@@ -179,7 +183,8 @@ class Terminal:
         """What is shown, once it holds the words so often."""
         deadline = time.monotonic() + TIMEOUT_S
         while self.shown.count(words) < times:
-            assert time.monotonic() < deadline, self.shown
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, self.shown
             try:
                 more = os.read(self._ours, 1 << 16)
             except OSError:  # the other end is closed
