@@ -160,10 +160,10 @@ def nearest_path(path: str | Path) -> str:
     for part in Path(path).parts:
         there = found / part
         if not there.exists():
-            beside = [name for name in _names_in(found) if Path(name).suffix == there.suffix]
-            if not (close := _close(part, beside)):
+            beside = [Path(name).stem for name in _names_in(found) if Path(name).suffix == there.suffix]
+            if not (close := _close(there.stem, beside)):
                 return ""
-            there = found / close
+            there = found / (close + there.suffix)
         found = there
     return _did_you_mean(str(found)) if found != Path(path) else ""
 
