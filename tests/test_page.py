@@ -171,7 +171,7 @@ def chosen(browser, name: str, value: str) -> list[str]:
     from selenium.webdriver.support.ui import Select
 
     Select(find(browser, f"#{name}")[0]).select_by_value(value)
-    return [button.text.split(" ")[0] for button in find(browser, "#list button")]
+    return [button.text.split()[0] for button in find(browser, "#list button")]
 
 
 def test_transcript_shows_markup_as_text_and_marks_the_words_that_contradict(browser, run):
