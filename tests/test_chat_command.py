@@ -14,7 +14,6 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from commands import LONG, ROOT, TIMEOUT_S, environment, events, inside, judgements, manifest, only, turns

@@ -156,8 +156,9 @@ def test_what_cannot_be_asked_is_unscored_and_asks_nobody(asked, reason):
     assert row.verdict is None and reason in row.unscored
 
 
-def test_a_persona_that_states_nothing_is_unscored_under_the_strict_protocol():
-    (row,) = Llm(chooses(lambda *_: NONE), "strict").judge([pair("Hi.", persona=Persona("p", "", "", ()))])
+@pytest.mark.parametrize("protocol", ["published", "strict"])
+def test_a_persona_that_states_nothing_is_unscored(protocol):
+    (row,) = Llm(chooses(lambda *_: NONE), protocol).judge([pair("Hi.", persona=Persona("p", "", "", ()))])
     assert row.verdict is None and "states nothing" in row.unscored
 
 
