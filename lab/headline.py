@@ -10,6 +10,7 @@ from math import exp, inf, isfinite, isnan
 
 import polars as pl
 
+from lab.progress import CONSISTENCIES, TITLES
 from scenarios.records import SEATS
 
 
@@ -87,7 +88,6 @@ MEASURES = {
     "activation_drift": Measure("activation", "activation drift", change),
     "activation_drift_slope": Measure("activation", "activation drift, a turn", slope, drifts=True),
     "activation_correlation": Measure("activation", "activation drift with inconsistency, Spearman", change)}
-CONSISTENCIES = ("prompt_to_line", "line_to_line", "questions")
 MISSING = "–"
 
 
@@ -192,7 +192,7 @@ def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
     found = []
     for scenario, seat, part in held_out(evaluation):
         rows = part.filter(pl.col("metric").is_in(CONSISTENCIES), pl.col("n") > 0, ~pl.col("rewarded"))
-        cells = [[(MEASURES[row["metric"]].label, False), (row["judge"], False), (row["arm"], False),
+        cells = [[(TITLES[row["metric"]], False), (row["judge"], False), (row["arm"], False),
                   (cell(row, share), False), (removed(row), False)] for row in rows.sort("metric", "judge", maintain_order=True).iter_rows(named=True)]
         found.append(Examined(f"{scenario}, {seat}: strangers, other wordings, other judges",
                               ("measure", "judge", "arm", "consistency", "inconsistency removed"), cells))

@@ -15,7 +15,7 @@ import polars as pl
 
 from lab import forking
 from lab.headline import MISSING, Row, coverage, drift_by_node, evaluated, headline
-from lab.plots import TITLES
+from lab.progress import TITLES
 from lab.reader import Story, as_script, packed
 from scenarios.records import SEATS, derive_seed
 

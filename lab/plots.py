@@ -12,14 +12,13 @@ import polars as pl
 
 from lab.files import failure, replace
 from lab.headline import drift_by_node
-from lab.progress import CONSISTENCIES
+from lab.progress import CONSISTENCIES, TITLES
 from metrics.statistics import Interval
 from scenarios.records import SEATS
 
 COLOURS = {"user": "#0072b2", "assistant": "#cc79a7"}  # apart for colour-blind eyes too (Okabe and Ito)
 SIDES = ("#009e73", "#d55e00", "#56b4e9", "#e69f00", "#000000", "#f0e442")  # of a first, a second and further runs
 STYLES = ("-", "--", ":", "-.")  # one a judge
-TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
 SHARES = ("local_drift", "global_drift_thirds", "questions_drift_thirds")  # further measures that differ by -1 to 1
 DPI = 120
 

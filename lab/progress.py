@@ -9,7 +9,8 @@ from datetime import datetime
 
 from scenarios.records import SEATS
 
-CONSISTENCIES = ("prompt_to_line", "line_to_line", "questions")
+TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
+CONSISTENCIES = tuple(TITLES)
 RATE_WINDOW_S = 30.0  # generated tokens a second are told over about this long
 CONTRADICTIONS_KEPT = 200
 COUNTERS = ("tokens_new", "tokens_computed", "generated")

@@ -20,12 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.charts import Curve, draw
-from lab.progress import (CONSISTENCIES, Contradiction, Dialogue, State, curve, expected_lines, overall, seconds_left,
+from lab.progress import (CONSISTENCIES, TITLES, Contradiction, Dialogue, State, curve, expected_lines, overall, seconds_left,
                           tokens_per_second)
 from scenarios.records import SEATS
 
 COLOURS = {"user": "cyan", "assistant": "magenta"}
-TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
 SMOOTH = {"prompt_to_line": 3, "line_to_line": 3, "questions": 1}  # turns of a seat pooled into one point
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ENDED = {"finished": ("✓", "green"), "failed": ("✗", "red"), "interrupted": ("■", "yellow")}
