@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from agents.errors import first_line
-from lab.frames import ACTIVATIONS, METRICS, activations_frame, judgements_frame, turns_frame
+from lab.frames import METRICS, activations_frame, judgements_frame, turns_frame
 from lab.store import MANIFEST, SCENARIO, read_events, read_manifest
 from scenarios.reading import read as read_yaml
 from scenarios.records import SEATS, Line, Persona

@@ -7,7 +7,7 @@ its script puts on the screen as text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[Mapping[str, str]] = ()  # svg, and what it shows in words
     texts: Sequence[str] = ()
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
 
 def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: forking.Comparison | None = None) -> str:

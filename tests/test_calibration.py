@@ -7,7 +7,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from event_streams import row
+from event_streams import row as judged_row
 from scipy import stats
 
 from metrics import calibration, statistics
@@ -148,7 +148,7 @@ def test_prediction_powered_interval_covers_the_truth_that_the_judge_misses_and_
 
 def agreed(*verdicts: tuple[str, int, bool | None]) -> pl.DataFrame:
     """Prompt-to-line judgements of (judge, turn, verdict) in two conversations that are alike."""
-    rows = [row(c, turn, verdict, judge=judge) for c in (0, 1) for judge, turn, verdict in verdicts]
+    rows = [judged_row(c, turn, verdict, judge=judge) for c in (0, 1) for judge, turn, verdict in verdicts]
     return pl.DataFrame([{"run_id": "r", **one} for one in rows], schema_overrides={"verdict": pl.Boolean}, infer_schema_length=None)
 
 
