@@ -50,7 +50,7 @@ def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments:
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has gone, and what is left of it has nowhere to go
+    except (BrokenPipeError, SystemExit):  # whoever read the output has gone (rich leaves by the latter): what is left has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return INTERRUPTED
 

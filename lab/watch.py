@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lab.commands import INTERRUPTED, Parser
+from lab.commands import INTERRUPTED, Parser, obeyed
 from lab.monitor import REFRESH_PER_S, Monitor, PlainMonitor
 from lab.playback import AT_ONCE, Log, Playback, ended
 from lab.screen import able, clean, duration, render_keys
@@ -51,15 +50,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 watched, 2 refused with a sentence on stderr, 130 interrupted."""
-    args = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _watch(args)
-    except ValueError as error:
-        print(f"lab.watch: {error}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
-        return INTERRUPTED
+    return obeyed(parser(), _watch, arguments)
 
 
 def _watch(args: argparse.Namespace) -> int:

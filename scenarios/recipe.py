@@ -86,7 +86,7 @@ class Tuning(_Strict):
     vf_coef: Weight = 0.1
     cliprange_value: Positive = 0.2
     alpha: Weight = Field(1.0, description="weight of unlikelihood")
-    desirable_weight: Weight = 1.0
+    desirable_weight: Weight = Field(1.0, description="of a good line, in KTO, GOLD and VaRMI; where bad ones are many: how many for each good one")
     undesirable_weight: Weight = 1.0
 
 

@@ -144,16 +144,17 @@ def test_sft_of_views_is_the_mean_cross_entropy_of_their_good_lines(learner):
     assert near(found, wanted, CLOSE)
 
 
-@pytest.mark.parametrize("method", ["unlikelihood", "gold", "varmi"])
-def test_offline_methods_read_good_and_bad_lines_and_no_others(learner, method):
+@pytest.mark.parametrize(("method", "desirable", "undesirable"), [("unlikelihood", 1, 1), ("gold", 1, 1), ("varmi", 1, 1), ("gold", 5, 2),
+                                                                  ("varmi", 5, 2)])
+def test_offline_methods_read_good_and_bad_lines_and_no_others(learner, method, desirable, undesirable):
     view = learners.view(4, 6, rewards=(1, -1, 0.2, None, 0, -2))
     by_line = [tiny.told(learner.model, [*view.ids[:line.start], *line.given], list(line.ids)) for line in view.lines if line.reward]
     good = [True, False, True, False]
     each = {"unlikelihood": lambda p, good: -log(p) if good else -log(1 - p),
-            "gold": lambda p, good: (-1 if good else 1) * p * log(p),
-            "varmi": lambda p, good: -log(p) if good else p * log(p)}[method]
+            "gold": lambda p, good: (-desirable if good else undesirable) * p * log(p),
+            "varmi": lambda p, good: -desirable * log(p) if good else undesirable * p * log(p)}[method]
     wanted = sum(each(exp(logp), sign) for some, sign in zip(by_line, good, strict=True) for logp in some) / (4 + 5 + 6 + 4)
-    found, _ = learners.gradient(learner, offline.parts(learner, [view], method))
+    found, _ = learners.gradient(learner, offline.parts(learner, [view], method, desirable=desirable, undesirable=undesirable))
     assert near(found, wanted, CLOSE)
 
 

@@ -64,10 +64,10 @@ def _parts(learner: Learner, views: Sequence[View], advantages: online.Advantage
         return online.parts(learner, views, advantages, method.online, seen=seen, **more) if views else []
     if method.name == "dpo":
         return preference.parts_dpo(learner, views, beta=method.beta)
+    weights = {"desirable": method.desirable_weight, "undesirable": method.undesirable_weight}
     if method.name == "kto":
-        return preference.parts_kto(learner, views, beta=method.beta, desirable=method.desirable_weight,
-                                    undesirable=method.undesirable_weight)
-    return offline.parts(learner, views, method.name, alpha=method.alpha)
+        return preference.parts_kto(learner, views, beta=method.beta, **weights)
+    return offline.parts(learner, views, method.name, alpha=method.alpha, **weights)
 
 
 def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:

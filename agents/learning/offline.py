@@ -16,10 +16,12 @@ from agents.learning.parallel import share
 from agents.learning.views import View, with_lines
 
 
-def parts(learner: Learner, batch: Sequence[View], method: str, *, alpha: float = 1.0) -> list[tuple[View, Loss]]:
+def parts(learner: Learner, batch: Sequence[View], method: str, *, alpha: float = 1.0, desirable: float = 1.0, undesirable: float = 1.0,
+          ) -> list[tuple[View, Loss]]:
     """Views of this worker's share and what each costs in the whole batch. Lines of reward 0 or None teach nothing.
 
-    `method`: sft, unlikelihood, gold or varmi.
+    `method`: sft, unlikelihood, gold or varmi. `alpha`: of unlikelihood; `desirable`, `undesirable`: what a good and a bad line count in
+    gold and varmi.
     """
     wanted = (lambda reward: reward > 0) if method == "sft" else (lambda reward: reward != 0)
     views = [with_lines(view, lambda line: line.reward is not None and wanted(line.reward)) for view in batch]
@@ -32,6 +34,7 @@ def parts(learner: Learner, batch: Sequence[View], method: str, *, alpha: float 
             return losses.supervised(read.logps, read.mask, tokens)
         if method == "unlikelihood":
             return losses.unlikelihood(read.logps, read.mask, sign > 0, tokens, alpha)
-        return (losses.gold if method == "gold" else losses.varmi)(read.logps, read.mask, sign, tokens)
+        reward = torch.where(sign > 0, desirable, -undesirable)
+        return (losses.gold if method == "gold" else losses.varmi)(read.logps, read.mask, reward, tokens)
 
     return [(views[place], lambda read, view=views[place]: loss(view, read)) for place in share(views)]
