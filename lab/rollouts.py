@@ -10,6 +10,7 @@ from agents.seats import Cue, Question
 from lab.conversation import Play, line_of
 from lab.rewards import Talk
 from lab.wiring import play_of
+from metrics.judges import Judge
 from scenarios import personas as people
 from scenarios.recipe import Recipe, played
 from scenarios.records import Line, derive_seed
@@ -20,9 +21,10 @@ def trained(seat: str) -> str:
     return f"trained-{seat}"
 
 
-def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, drawn: Sequence[str], adapters: Mapping[str, str | None]
-          ) -> list[Talk]:
-    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out.
+def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, drawn: Sequence[str], adapters: Mapping[str, str | None],
+          judged_by: Sequence[Judge]) -> list[Talk]:
+    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out. `judged_by`: the
+    scenario's judges, whose verdicts may move the walk.
 
     The seat samples by its temperature and top_k, which the learner knows of, but not by top_p.
     """
@@ -35,7 +37,8 @@ def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, d
     if alike:
         cast = [seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)][: len(cast)]
     each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
-    play = play_of(scenario, engines, adapters, {seat: each}, cast, alike=recipe.num_generations if alike else 1)
+    play = play_of(scenario, engines, adapters, {seat: each}, cast, alike=recipe.num_generations if alike else 1,
+                   judged_by=judged_by)
     lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
     turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():

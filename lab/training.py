@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,11 @@ class Training:
         for seat, student in self.students.items():
             self._engine(seat).install(rollouts.trained(seat), *student.adapter())
 
+    @cached_property
+    def _walking(self) -> list[Judge]:
+        """The judges whose verdicts move the walk, for all steps: each keeps what it has read open in its engine."""
+        return wiring.judges(self.scenario.measure, self.engines, self.recipe.device)
+
     def _engine(self, seat: str) -> Engine:
         return self.engines[wiring.engine_name(self.scenario.seats[seat])]
 
@@ -198,7 +204,7 @@ class Training:
 
     def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Played:
         began = time.perf_counter()
-        talks = rollouts.talks(self.recipe, self.engines, seat, step, drawn, adapters)
+        talks = rollouts.talks(self.recipe, self.engines, seat, step, drawn, adapters, self._walking)
         if not talks:
             raise ValueError(f"step {step + 1}: every dialogue failed; expected fewer turns or shorter lines")
         if not any(talk.spoken for talk in talks):

@@ -14,7 +14,7 @@ import torch
 from corpora import Parity
 
 from agents.learning.views import Sampled, View, at_places
-from lab import corpus, rewards
+from lab import corpus, rewards, wiring
 from lab.corpus import COLLECTED, read_views
 from lab.training import PATIENCE, Training, latest, learner, steps_of
 from lab.wiring import engine_name
@@ -98,6 +98,14 @@ def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_the
     assert ("spoke with likelihoods that are no numbers" in told) == spoken
     # with what was spoken the weights after step 2 may be what is wrong; lines that were read to the end clear them
     assert told.endswith("step-000001, after step 1" if spoken else "step-000002, after step 2")
+
+
+def test_judges_that_move_the_walk_are_made_once_for_all_steps(tmp_path, recipe, tiny_engine, monkeypatch):
+    """Each of them keeps what it has read open in its engine."""
+    made = []
+    monkeypatch.setattr(wiring, "judges", lambda *_: made.append(Parity()) or made[-1:])
+    list(training(recipe("method=grpo", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()).steps())
+    assert len(made) == 1
 
 
 # -- tripwires -------------------------------------------------------------------------------------------------------------
