@@ -39,6 +39,7 @@ class Side:
     frames: Mapping[str, pl.DataFrame]  # turns, judgements, metrics; of a training steps and evaluation too
     people: Mapping[str, Mapping]
     how: Mapping  # confidence, resamples and seed of its intervals
+    finding: Mapping | None = None  # of a study: what finding.json holds
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def _told(side: Side) -> list[str]:
 def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Iterable[Section | None]:
     played = [side for side in sides if not side.frames["turns"].is_empty()]
     yield _results(played)
+    for side in sides:
+        yield _finding(side)
     for found in comparisons:
         yield _comparison(found, next(side.mark for side in sides if side.manifest["run_id"] == found.b.run_id))
     for side in sides:
@@ -265,6 +268,16 @@ def _training(side: Side) -> Section | None:
     drawn = plots.training(steps, evaluation) | plots.wires(steps)
     return Section(**_named(side, "Training"), tables=tables + talks, figures=_figures({Path(name).stem: figure for name, figure in drawn.items()}),
                    texts=[] if len(evaluation) else ["It has not been examined."])
+
+
+def _finding(side: Side) -> Section | None:
+    if side.finding is None:
+        return None
+    from lab.study_report import figures, sentences, tables
+
+    drawn = {Path(name).stem.replace("_", " "): figure for name, figure in figures(side.finding).items()}
+    return Section(**_named(side, "Finding"), texts=sentences(side.finding), figures=_figures(drawn),
+                   tables=[Table(one.header, [_row(*row) for row in one.rows], one.title) for one in tables(side.finding)])
 
 
 # -- how it was made, and the transcripts ----------------------------------------------------------------------------------------------
