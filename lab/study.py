@@ -167,7 +167,7 @@ def told(study: Study, finding: Finding) -> dict:
     statistic, test = next(iter(finding.tests.items()))
     return {"name": study.study, "claim": study.claim, "source": study.source, "model": study.seats.assistant.model,
             "adapter": study.seats.assistant.adapter, "size": study.size, "statistic": statistic, **asdict(test.found),
-            "controls": {name: control.passed for name, control in finding.controls.items()},
+            "controls": {name: bool(control.passed) for name, control in finding.controls.items()},
             "verdict": decided.word, "reading": finding.reading, "why": decided.why, "needed": decided.needed,
             "control_figures": {name: control.told for name, control in finding.controls.items()},
             "tests": {name: asdict(one) for name, one in finding.tests.items()},

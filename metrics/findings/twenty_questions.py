@@ -21,7 +21,8 @@ from scenarios.study import Count, Some, Strict
 
 HOLDS = ("You play a guessing game. You have secretly chosen one object from this list: {names}. The other player asks questions about "
          "it, and you answer them truthfully with yes or no.")
-WRITTEN = " (Your scratchpad, which the other player cannot see: I have chosen the {name}.)"
+CHOOSES = (("user", "Choose your object."), ("assistant", "I have chosen one."))
+WRITES = (("user", "Choose your object and write it into your scratchpad, which only you can see."), ("assistant", "It is the {name}."))
 GUESSES = ("You play a guessing game. The other player has secretly chosen one object from this list: {names}. You ask questions about it, "
            "which the other player answers truthfully with yes or no. Then you guess.")
 BITS, MASS = 0.5, 0.9  # a spread, and what of it has to fit the answers
@@ -120,7 +121,6 @@ def _talk(arm: str, names: list[str], asked: list, target: str, k: int) -> tuple
         heard = ["I have chosen my object.", *answers]
         turns = [turn for place, (_, words, _) in enumerate(asked[:k]) for turn in (("user", heard[place]), ("assistant", words))]
         return (("system", GUESSES.format(names=listed)), *turns, ("user", f"{heard[k]} Now guess."), ("assistant", "It is the"))
-    system = HOLDS.format(names=listed) + (WRITTEN.format(name=target) if arm == SCRATCHPAD else "")
+    before = tuple((role, words.format(name=target)) for role, words in (WRITES if arm == SCRATCHPAD else CHOOSES))
     turns = [turn for (_, words, _), answer in zip(asked[:k], answers, strict=True) for turn in (("user", words), ("assistant", answer))]
-    return (("system", system), ("user", "Have you chosen your object?"), ("assistant", "Yes."), *turns,
-            ("user", "I give up. Which object was it?"), ("assistant", "It was the"))
+    return (("system", HOLDS.format(names=listed)), *before, *turns, ("user", "I give up. Which object is it?"), ("assistant", "It is the"))
