@@ -11,12 +11,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import polars as pl
 
 from agents.protocol import Sampling
 from agents.respondent import Respondent
-from metrics.finding import Choice, Question
+from metrics.finding import Choice, Lesson, Question, Teaching
 
 AT_ONCE = 32  # questions put together
 ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl.String, "cluster": pl.String, "method": pl.String,
@@ -26,17 +28,19 @@ ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl
 
 class Asking:
     """`metrics.finding.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`: events of a run that is gone
-    on with; `used`: what the engine has done so far, told after each batch."""
+    on with; `used`: what the engine has done so far, told after each batch; `school`: makes an adapter of lessons, as `lab.teaching.teach`
+    does of a study's; `folder`: where adapters are kept."""
 
-    def __init__(self, respondent: Respondent, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict]) -> None:
-        self._respondent, self._tell, self._used = respondent, tell, used
+    def __init__(self, respondent: Respondent, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict],
+                 school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]], folder: Path) -> None:
+        self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
         answers = [event for event in earlier if event["event"] == "answer"]
         self._known = {event["key"]: event for event in answers}
         self._told = {(event["arm"], event["item"], event["key"]) for event in answers}
 
     def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]:
         def put(some: Sequence[Question]) -> list[dict]:
-            found = self._respondent.choose([one.messages for one in some], [one.options for one in some], worn)
+            found = self._respondent.choose([one.messages for one in some], [one.options for one in some], self._adapter(worn))
             return [{"nats": nats, "tokens": tokens} for nats, tokens in found]
 
         answers = self._answers("choose", arm, questions, {"worn": worn}, put)
@@ -46,10 +50,20 @@ class Asking:
             ) -> list[str]:
         def put(some: Sequence[Question]) -> list[dict]:
             sampling = [Sampling(one.seed, max_tokens, temperature, top_k=0) for one in some]
-            return [{"text": text} for text in self._respondent.say([one.messages for one in some], sampling, worn)]
+            return [{"text": text} for text in self._respondent.say([one.messages for one in some], sampling, self._adapter(worn))]
 
         how = {"worn": worn, "max_tokens": max_tokens, "temperature": temperature}
         return [answer["text"] for answer in self._answers("say", arm, questions, how, put)]
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        name = digest("teach", [asdict(one) for one in lessons], asdict(how))
+        if not (self._folder / name).is_dir():
+            for step, loss in enumerate(self._school(lessons, how, self._folder / name), start=1):
+                self._tell("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
+        return name
+
+    def _adapter(self, worn: str | None) -> str | None:
+        return None if worn is None else str(self._folder / worn)
 
     def _answers(self, method: str, arm: str, questions: Sequence[Question], how: dict, put: Callable[[Sequence[Question]], list[dict]]
                  ) -> list[dict]:
@@ -81,8 +95,8 @@ class Asking:
 
 
 class Counting:
-    """Somebody who finds all options alike and says nothing: a study played on it tells how many questions there are, by arm. More or fewer
-    where what is asked depends on what was answered."""
+    """Somebody who finds all options alike, says nothing and learns nothing: a study played on it tells how many questions there are, by
+    arm. More or fewer where what is asked depends on what was answered."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
@@ -95,6 +109,9 @@ class Counting:
             ) -> list[str]:
         self.asked[arm] += len(questions)
         return [""] * len(questions)
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        return digest("teach", arm)
 
 
 def digest(*parts: object) -> str:

@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, get_type_hints
@@ -128,6 +129,7 @@ def _perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: W
     from lab.files import dumps, replace
     from lab.report import write_report
     from lab.store import now, read_events, write_frame
+    from lab.teaching import teach
 
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}))
@@ -143,7 +145,7 @@ def _perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: W
         tell("started", run_id=store.run_id, name=study.name, study=study.study, claim=study.claim, size=study.size, arms=loaded.asked,
              models={"assistant": seat.model}, device=info.device, dtype=info.dtype, resumed=bool(store.earlier))
         tell("phase", phase="asking", detail=study.study)
-        ask = Asking(respondent, tell, store.earlier, lambda: _used(respondent))
+        ask = Asking(respondent, tell, store.earlier, lambda: _used(respondent), partial(teach, study), store.path / "adapters")
         finding = loaded.module.study(ask, loaded.stimuli, study.seed, **study.numbers())
     tell("phase", phase="reporting", detail="report.md")
     found = told(study, finding)

@@ -21,6 +21,7 @@ from lab.screen import able, clean, duration, elsewhere
 from metrics.finding import Choice
 
 LATEST = 5  # answers shown
+ENOUGH = 8  # answers before a pace is told: the first come together
 EVERY_S = 10.0  # between two lines of the plain display
 
 
@@ -47,7 +48,10 @@ class Course:
                 self.began, self.before = moment(event), self.done
         elif kind == "answer":
             self.answered[event["arm"]] = self.answered.get(event["arm"], 0) + 1
+            self.phase = f"asking {event['arm']}"
             self.latest.append(event)
+        elif kind == "taught":
+            self.phase = f"teaching {event['arm']} {event['step']}/{event['steps']}, loss {event['loss']:.3g}"
         elif kind == "recovered":
             self.phase = f"recovered: {event.get('detail') or ''}"
         elif kind == "ended":
@@ -64,9 +68,9 @@ class Course:
         return {arm: (count, max(planned.get(arm, 0), count)) for arm, count in done.items()}
 
     def seconds_left(self) -> float | None:
-        """At this sitting's average pace; None before its first answer."""
+        """At this sitting's average pace; None before its first answers."""
         left = sum(total - done for done, total in self.arms().values())
-        if self.began is None or self.done <= self.before or not self.phase.startswith("asking"):
+        if self.began is None or self.done - self.before < ENOUGH or not self.phase.startswith("asking"):
             return None
         return (self.clock - self.began) / (self.done - self.before) * left
 
@@ -103,7 +107,7 @@ class Lines:
         course.fold(event)
         if event["event"] == "started":
             self._print(f"{course.header['name']} on {', '.join(course.header['models'].values())}, size {course.header['size']}")
-        elif event["event"] in ("phase", "recovered", "ended"):
+        elif event["event"] in ("phase", "recovered", "ended") or event["event"] == "taught" and event["step"] == event["steps"]:
             self._print(f"== {course.phase}")
         elif event["event"] == "answer" and course.clock - self._told >= EVERY_S:
             self._told = course.clock

@@ -53,15 +53,40 @@ class Choice:
         return weights / weights.sum()
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What the assistant says in answer to a talk; with a `reward` below 0 what it is not to say, in methods that hear of it."""
+
+    messages: tuple[Message, ...]
+    reply: str
+    reward: float = 1.0
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How an adapter learns; `method`: sft, unlikelihood, gold, varmi, dpo or kto. `batch`: talks a step."""
+
+    steps: int
+    batch: int = 8
+    method: str = "sft"
+    learning_rate: float = 2e-4
+    r: int = 8
+    beta: float = 0.1  # of DPO and KTO
+    seed: int = 0
+
+
 class Ask(Protocol):
-    """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the adapter that the
-    model wears meanwhile, in place of the seat's own."""
+    """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the name of what the model
+    was taught and wears meanwhile, in place of the seat's own adapter."""
 
     def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]: ...
 
     def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
             ) -> list[str]:
         """An answer to each in words, sampled from the whole vocabulary; temperature 0 takes the likeliest."""
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
 
 
 @dataclass(frozen=True)

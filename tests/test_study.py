@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -20,8 +21,9 @@ from lab.report import main as report
 from lab.run import main
 from lab.study import known, load
 from lab.study_screen import Course, progress, render
+from lab.teaching import teach
 from lab.watch import main as watch
-from metrics.finding import Question, verdict
+from metrics.finding import Lesson, Question, Teaching, verdict
 from scenarios.study import SIZES
 
 STUDIES = sorted((ROOT / "scenarios" / "studies").glob("*.yaml"))
@@ -214,6 +216,38 @@ def test_what_was_planned_was_asked(on_tiny):
     assert dict(by_arm.iter_rows()) == started["arms"]
 
 
+# -- lessons --------------------------------------------------------------------------------------------------------------------------
+
+TEACHING = f"""
+study: twenty_questions
+name: taught
+claim: c
+source: s
+seed: 7
+dtype: float32
+stimuli: {ROOT}/scenarios/studies/stimuli/twenty_questions.yaml
+sizes: {{smoke: {{games: 1, depth: 1, takes: 1}}, default: {{games: 1, depth: 1, takes: 1}}, full: {{games: 1, depth: 1, takes: 1}}}}
+"""
+
+
+def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name, tiny_engine):
+    (tmp_path / "study.yaml").write_text(TEACHING)
+    study = load(tmp_path / "study.yaml", [f"seats.assistant.model={tiny_name}"]).study
+    told = []
+    ask = Asking(Respondent(tiny_engine), lambda kind, **rest: told.append({"event": kind, **rest}), [], dict, partial(teach, study),
+                 tmp_path / "adapters")
+    talk, how = (("user", "Who are you?"),), Teaching(steps=12, batch=2, learning_rate=0.02, r=4)
+    lessons = [Lesson(talk, "a cat"), Lesson((("user", "What?"),), "a cat")]
+    asked = [Question("x", talk, ("a cat", "a dog"))]
+    (before,) = ask.choose("before", asked)
+    worn = ask.teach("lessons", lessons, how)
+    (after,), (aside,) = ask.choose("after", asked, worn), ask.choose("aside", asked)
+    assert after.p[0] > 0.9 > before.p[0] and aside == before, "the bare model is as it was"
+    steps = [event["step"] for event in told if event["event"] == "taught"]
+    assert steps == list(range(1, 13)) and ask.teach("again", lessons, how) == worn != ask.teach("other", lessons[:1], how)
+    assert [event["arm"] for event in told if event["event"] == "taught"] == ["lessons"] * 12 + ["other"] * 12
+
+
 # -- going on --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -262,7 +296,7 @@ def test_a_server_that_knows_words_only_is_refused(tmp_path, tiny_engine):
     assert done.returncode == 2 and "lacks token ids" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_question_is_no_more_than_its_words():
+def test_a_question_is_no_more_than_its_words(tmp_path):
     """What two arms share is asked once: the digest holds neither arm nor item."""
     told, asked = [], []
 
@@ -271,7 +305,7 @@ def test_a_question_is_no_more_than_its_words():
             asked.extend(talks)
             return [([-1.0] * len(some), [1] * len(some)) for some in options]
 
-    ask = Asking(Once(), lambda kind, **rest: told.append({"event": kind, **rest}), [], dict)
+    ask = Asking(Once(), lambda kind, **rest: told.append({"event": kind, **rest}), [], dict, None, tmp_path)
     one = (("user", "Who?"),)
     ask.choose("a", [Question("x", one, ("I", "you")), Question("y", one, ("I", "you"))])
     ask.choose("b", [Question("x", one, ("I", "you")), Question("x", one, ("I", "they"))])
