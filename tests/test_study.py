@@ -17,6 +17,8 @@ from rich.console import Console
 from agents.protocol import Sampling
 from agents.respondent import LEAST, Respondent, text_of, together
 from lab.asking import ANSWERS, Asking, Counting
+from lab.findings import cells
+from lab.findings import main as findings
 from lab.report import main as report
 from lab.run import main
 from lab.study import known, load
@@ -311,3 +313,33 @@ def test_a_question_is_no_more_than_its_words(tmp_path):
     ask.choose("b", [Question("x", one, ("I", "you")), Question("x", one, ("I", "they"))])
     answers = [(event["arm"], event["item"]) for event in told if event["event"] == "answer"]
     assert len(asked) == 2 and answers == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "x")]
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(tmp_path, tiny_name):
+    from corpora import folder
+
+    other = folder(tmp_path / "other", seed=1)
+    told = [tiny_name, other, "--studies", "false_presuppositions", "--size", "smoke", "--address", "none", "--out", tmp_path / "out"]
+    done = inside(findings, *told, "--display", "none")
+    assert done.returncode == 0, done.stderr
+    runs = sorted((tmp_path / "out").glob("*/false_presuppositions/*/finding.json"))
+    assert len(runs) == 2
+    again = inside(findings, *told, "--json")
+    rows = json.loads(again.stdout)["findings"]
+    assert [row["model"] for row in rows] == [tiny_name, other] and all(row["verdict"] for row in rows)
+    assert sorted((tmp_path / "out").glob("*/false_presuppositions/*/finding.json")) == runs
+    assert pl.read_parquet(tmp_path / "out/findings.parquet")["verdict"].to_list() == [row["verdict"] for row in rows]
+    page = (tmp_path / "out/findings.html").read_text()
+    assert all(f"false_presuppositions/{run.parent.name}/report.html" in page for run in runs)
+    assert "no study; did you mean 'twenty_questions'?" in inside(findings, tiny_name, "--studies", "twenty_question").stderr
+
+
+def test_the_matrix_has_a_line_a_finding_and_a_column_a_model():
+    rows = [{"model": model, "study": study, "verdict": "refutes", "value": 0.1, "low": 0.0, "high": None, "n": 8}
+            for model in ("a", "b") for study in ("x", "y")]
+    rows[-1] |= {"verdict": "failed", "n": None}
+    assert cells(rows) == (["finding", "a", "b"], [["x", "refutes 0.1 [0, –] 8", "refutes 0.1 [0, –] 8"],
+                                                  ["y", "refutes 0.1 [0, –] 8", "failed"]])
