@@ -16,6 +16,7 @@ from rich.console import Console
 
 from agents.protocol import Sampling
 from agents.respondent import LEAST, Respondent, text_of, together
+from lab import load_run
 from lab.asking import ANSWERS, Asking, Counting
 from lab.findings import cells
 from lab.findings import main as findings
@@ -184,6 +185,12 @@ def test_its_report_says_the_same_and_is_written_again_by_lab_report(on_embedded
     (run / "report.md").unlink()
     assert inside(report, run).returncode == 0
     assert (run / "report.md").read_text().partition("## How it was made")[0] == text.partition("## How it was made")[0]
+
+
+def test_it_opens_in_a_notebook(on_embedded):
+    run = load_run(on_embedded[0])
+    assert run.kind == "study" and run.answers.equals(pl.read_parquet(on_embedded[0] / "answers.parquet"))
+    assert run.finding["verdict"] == run.manifest["verdict"] and set(run.plots) == {"accommodation", "rejection"}
 
 
 def test_it_can_be_watched(on_embedded):

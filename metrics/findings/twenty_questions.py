@@ -97,9 +97,9 @@ def _regenerated(ask: Ask, played: list, objects: list[str], seed: int, takes: i
 
 
 def _named(text: str, objects: list[str]) -> str:
-    """The object that is named first; "" for none."""
+    """The object that is named first; the words themselves where none is."""
     places = {name: found.start() for name in objects if (found := re.search(rf"\b{name}\b", text, re.IGNORECASE))}
-    return min(places, key=places.get, default="")
+    return min(places, key=places.get, default=text.lower())
 
 
 def _game(stimuli: Stimuli, seed: int, target: str, depth: int) -> tuple[list[str], list[tuple[str, str, bool]], str]:
