@@ -21,22 +21,25 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from agents.errors import first_line
+from lab.asking import answers_frame
 from lab.frames import METRICS, activations_frame, judgements_frame, turns_frame
 from lab.store import MANIFEST, SCENARIO, read_events, read_manifest
+from lab.study_report import figures, finding_of
 from scenarios.reading import read as read_yaml
 from scenarios.records import SEATS, Line, Persona
+from scenarios.study import KEY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lab.transcripts import Transcript
 
-RUN, TRAINING, SCORES, COMPARISON = "run", "training", "scores", "comparison"
-KINDS = {RUN: "a run", TRAINING: "a training", SCORES: "scores of transcripts", COMPARISON: "a comparison of two runs"}
+RUN, TRAINING, SCORES, COMPARISON, STUDY = "run", "training", "scores", "comparison", "study"
+KINDS = {RUN: "a run", STUDY: "a study", TRAINING: "a training", SCORES: "scores of transcripts", COMPARISON: "a comparison of two runs"}
 
 
 def load_run(path: str | Path) -> Run:
-    """What is in the folder of a run, a training, a comparison (`lab.report A B`) or of what `lab.score` judged.
+    """What is in the folder of a run, a study, a training, a comparison (`lab.report A B`) or of what `lab.score` judged.
 
     Raises ValueError, one sentence with the path and what was expected, where it is none of these, or is damaged.
     """
@@ -48,12 +51,14 @@ def load_run(path: str | Path) -> Run:
     if "method" in told:  # a training file, and no scenario
         frames = {TRAINING: _parquet(path, TRAINING, {}), "evaluation": _parquet(path, "evaluation", {})}
         return Run(path, TRAINING, manifest, frames)
+    if KEY in told:
+        return Run(path, STUDY, manifest, {"answers": answers_frame(manifest["run_id"], told[KEY], read_events(path))})
     return Run(path, SCORES if "scored" in told else RUN, manifest, _of_events(path, manifest["run_id"]))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Run:
-    """`kind`: run, training, scores or comparison. `manifest`: manifest.json as a dict (status, counts, seconds by phase, ...; a
+    """`kind`: run, study, training, scores or comparison. `manifest`: manifest.json as a dict (status, counts, seconds by phase, ...; a
     comparison has none: {}). `frames`: by name, those of the properties below that such a folder has; asking for another one is a
     ValueError. A running run's turns and judgements are as of now; its metrics have no rows until it is measured."""
 
@@ -105,6 +110,17 @@ class Run:
         difference that the runs could have shown)."""
         return self._frame(COMPARISON)
 
+    @property
+    def answers(self) -> pl.DataFrame:
+        """A row an answered item of a study: run_id, study, arm, item, cluster, method (choose, say), prompt (a digest), question (the last
+        words heard), options, nats (log p of each), tokens (of each), seed, text (what was said)."""
+        return self._frame("answers")
+
+    @property
+    def finding(self) -> dict:
+        """finding.json of a study; {} before it has concluded, and for everything else."""
+        return finding_of(self.path) or {}
+
     @cached_property
     def conversations(self) -> tuple[Transcript, ...]:
         """Everything said, by conversation: `lines` (scenarios.records.Line, in turn order), `cast` by seat (scenarios.records.Persona),
@@ -132,6 +148,8 @@ class Run:
             drawn = plots.comparison(self.comparison.rows(named=True), {})
         elif self.kind == TRAINING:
             drawn = plots.training(self.training, self.evaluation)
+        elif self.kind == STUDY:
+            drawn = figures(self.finding) if self.finding else {}
         else:
             drawn = plots.figures(self.frames)
         return {Path(name).stem: figure for name, figure in drawn.items() if figure is not None}

@@ -39,6 +39,7 @@ class Side:
     frames: Mapping[str, pl.DataFrame]  # turns, judgements, metrics; of a training steps and evaluation too
     people: Mapping[str, Mapping]
     how: Mapping  # confidence, resamples and seed of its intervals
+    finding: Mapping | None = None  # of a study: what finding.json holds
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,23 @@ class Section:
 
 def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: forking.Comparison | None = None) -> str:
     """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked from."""
+    return sheet(" · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides)),
+                 [section for section in (_fork(fork), *_sections(sides, comparisons)) if section], sides)
+
+
+def sheet(title: str, sections: Sequence[Section], sides: Sequence[Side] = ()) -> str:
+    """A page of these sections, with the transcripts of the sides."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     environment = Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
     for section in sections:
         for figure in section.figures:
             figure["svg"] = Markup(figure["svg"])  # noqa: S704 - drawn here, by matplotlib, which escapes text
     return environment.get_template("report.html").render(
-        title=" · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides)),
+        title=title, sections=sections, reader=_reader(sides, Markup),
         runs=[{"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)} for side in sides],
-        sections=sections, reader=_reader(sides, Markup), style=Markup((PAGES / "report.css").read_text("utf-8")),  # noqa: S704
-        script=Markup((PAGES / "reader.js").read_text("utf-8")))  # noqa: S704
+        style=Markup((PAGES / "report.css").read_text("utf-8")), script=Markup((PAGES / "reader.js").read_text("utf-8")))  # noqa: S704
 
 
 def _told(side: Side) -> list[str]:
@@ -103,6 +108,8 @@ def _told(side: Side) -> list[str]:
 def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Iterable[Section | None]:
     played = [side for side in sides if not side.frames["turns"].is_empty()]
     yield _results(played)
+    for side in sides:
+        yield _finding(side)
     for found in comparisons:
         yield _comparison(found, next(side.mark for side in sides if side.manifest["run_id"] == found.b.run_id))
     for side in sides:
@@ -265,6 +272,16 @@ def _training(side: Side) -> Section | None:
     drawn = plots.training(steps, evaluation) | plots.wires(steps)
     return Section(**_named(side, "Training"), tables=tables + talks, figures=_figures({Path(name).stem: figure for name, figure in drawn.items()}),
                    texts=[] if len(evaluation) else ["It has not been examined."])
+
+
+def _finding(side: Side) -> Section | None:
+    if side.finding is None:
+        return None
+    from lab.study_report import figures, sentences, tables
+
+    drawn = {Path(name).stem.replace("_", " "): figure for name, figure in figures(side.finding).items()}
+    return Section(**_named(side, "Finding"), texts=sentences(side.finding), figures=_figures(drawn),
+                   tables=[Table(one.header, [_row(*row) for row in one.rows], one.title) for one in tables(side.finding)])
 
 
 # -- how it was made, and the transcripts ----------------------------------------------------------------------------------------------

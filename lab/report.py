@@ -44,13 +44,17 @@ NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. â
 
 def write_report(run_dir: str | Path) -> Path:
     """Writes report.html, report.md and plots/ into the run's folder; the path of report.html. Raises ValueError where that is no run."""
-    from lab import plots
+    from lab import plots, study_report
     from lab.page import page
 
     path = Path(run_dir)
     found, fork = side(path), forking.written(path)
     frames, opening = found.frames, found.story.opening
-    if "steps" in frames:
+    if found.finding:
+        drawn = plots.save(study_report.figures(found.finding), path / "plots")
+        parts = [_title(found.manifest), *study_report.markdown(found.finding, [plot.name for plot in drawn]), _how(found.manifest)]
+        text = "\n\n".join(parts) + "\n"
+    elif "steps" in frames:
         drawn = plots.save(plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots")
         text = training_markdown(found.manifest, frames["evaluation"], [plot.name for plot in drawn])
     else:
@@ -65,6 +69,7 @@ def write_report(run_dir: str | Path) -> Path:
 def side(path: Path, mark: str = "") -> Side:
     """A run, or a training, as a page shows it. Raises ValueError where it is none, or is damaged."""
     from lab.page import Side
+    from lab.study_report import finding_of
 
     manifest, told, frames = read_run(path)
     try:
@@ -77,7 +82,8 @@ def side(path: Path, mark: str = "") -> Side:
                          "written") from None
     scenario = parse((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
     how = {"confidence": 0.95, "resamples": 1000} | {key: value for key, value in _measure(scenario).items() if key in ("confidence", "resamples")}
-    return Side(mark, manifest, told, frames, people(_cast(scenario, told)), how | {"seed": manifest.get("seed") or 0})
+    return Side(mark, manifest, told, frames, people(_cast(scenario, told)), how | {"seed": manifest.get("seed") or 0},
+                finding_of(path))
 
 
 def _measure(scenario: object) -> Mapping:

@@ -24,13 +24,15 @@ LOG = "log.txt"
 EXAMPLES = """examples:
   python -m lab.run scenarios/long_dialogue.yaml
   python -m lab.run scenarios/chitchat.yaml conversations=2 turns=6 seats.user.temperature=0.5 --display plain
+  python -m lab.run scenarios/studies/twenty_questions.yaml seats.assistant.model=PATH size=smoke
   python -m lab.run --resume runs/20260101T120000Z-long_dialogue-1a2b
 """
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.run", description="Play dialogues along a scenario graph, watch and measure them.", epilog=EXAMPLES)
-    out.add_argument("scenario", nargs="?", help="a scenario's YAML file; may be left out with --resume")
+    out = Parser(prog="python -m lab.run", epilog=EXAMPLES,
+                 description="Play dialogues along a scenario graph, or a study; watch and measure them.")
+    out.add_argument("scenario", nargs="?", help="a scenario's or a study's YAML file; may be left out with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as seats.user.model=PATH")
     out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all")
     out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown")
@@ -53,6 +55,10 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.scenario and "=" in args.scenario and args.resume:
         args.overrides, args.scenario = [args.scenario, *args.overrides], None
+    if _of_a_study(args):
+        from lab import study
+
+        return study.command(args)
     scenario = resumed(args) if args.resume else _scenario(args)
     wiring.check(scenario)
     cluster.check(args.address)
@@ -61,6 +67,13 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     with open_for_resume(args.resume) if args.resume else new_store(args.runs, scenario) as store:
         return play(args, scenario, store)
+
+
+def _of_a_study(args: argparse.Namespace) -> bool:
+    from scenarios.study import is_study
+
+    file = Path(args.resume) / "scenario.yaml" if args.resume else Path(args.scenario or "")
+    return file.is_file() and is_study(file)
 
 
 def play(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:

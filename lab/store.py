@@ -47,7 +47,8 @@ EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.ya
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")
-NEEDS = {"line": {"conversation", "turn", "seat", "text"}, "judged": {"conversation", "turn", "by", "rows"}}  # fields of an event
+NEEDS = {"line": {"conversation", "turn", "seat", "text"}, "judged": {"conversation", "turn", "by", "rows"},
+         "answer": {"key", "method", "arm", "item", "messages"}}  # fields of an event
 NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
 SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
 FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time

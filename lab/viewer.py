@@ -14,10 +14,13 @@ from rich.text import Text
 from lab.progress import State, apply
 from lab.screen import page_at, pages, render, render_one, rows, rows_in_sight
 from lab.store import SCENARIO
+from lab.study_screen import Course as Asked
+from lab.study_screen import render as render_study
 from lab.watching import Course
 from lab.watching import render as render_training
 from scenarios.reading import read, validate
 from scenarios.recipe import Recipe
+from scenarios.study import is_study
 
 NUMBER_LENGTH = 9  # digits of a dialogue's number that can be typed
 KEYS = (("n  →  ↓", "next page of dialogues"), ("p  ←  ↑", "page before"), ("12 Enter", "all of dialogue 12"),
@@ -141,6 +144,25 @@ class TrainingViewer:
         return over_footer(view, Text(hint, style="dim", justify="right"))
 
 
+@dataclass
+class StudyViewer:
+    """A study's screen, and a footer below it."""
+
+    path: str
+    keys: Sequence[tuple[str, str]] = ()
+    course: Asked = field(default_factory=Asked)
+
+    def fold(self, event: dict) -> None:
+        self.course.fold(event)
+
+    def press(self, key: str, window: Window) -> bool:
+        return False
+
+    def draw(self, window: Window, hints: Sequence[str]) -> RenderableType:
+        hint = next((hint for hint in hints if len(hint) < window.width), hints[-1])
+        return over_footer(render_study(self.course, self.path, window.now), Text(hint, style="dim", justify="right"))
+
+
 def over_footer(view: RenderableType, footer: Text) -> Layout:
     """The view, cut to the screen but for its last line, which is the footer's."""
     footer.no_wrap = True
@@ -151,6 +173,8 @@ def over_footer(view: RenderableType, footer: Text) -> Layout:
 
 def viewer(folder: Path) -> Viewer:
     """Of what the folder holds. ScenarioError as from `recipe_in`."""
+    if study_in(folder):
+        return StudyViewer(str(folder))
     recipe = recipe_in(folder)
     return RunViewer(State(path=str(folder))) if recipe is None else TrainingViewer(recipe, str(folder))
 
@@ -160,3 +184,8 @@ def recipe_in(folder: Path) -> Recipe | None:
     path = folder / SCENARIO
     document = read(path) if path.is_file() else None
     return validate(document, Recipe) if document and "method" in document.data else None
+
+
+def study_in(folder: Path) -> bool:
+    """Whether the folder is a study's. ScenarioError where its scenario.yaml is damaged."""
+    return (folder / SCENARIO).is_file() and is_study(folder / SCENARIO)

@@ -18,8 +18,9 @@ from lab.monitor import REFRESH_PER_S, Monitor, PlainMonitor
 from lab.playback import AT_ONCE, Log, Playback, ended
 from lab.screen import able, clean, duration, render_keys
 from lab.store import EVENTS, LOCK, SCENARIO
+from lab.study_screen import Lines as Asked
 from lab.terminal import KEYBOARD, Terminal
-from lab.viewer import Viewer, Window, over_footer, recipe_in, viewer
+from lab.viewer import Viewer, Window, over_footer, recipe_in, study_in, viewer
 from lab.watching import Lines, Watch
 
 SPEED = 4.0  # of a replay on the full screen
@@ -111,6 +112,8 @@ def _lines(folder: Path, playback: Playback, console: Console) -> int:
 
 
 def _plain(folder: Path, console: Console) -> Monitor | Watch:
+    if study_in(folder):
+        return Asked(console)
     recipe = recipe_in(folder)
     return PlainMonitor(console, str(folder)) if recipe is None else Lines(console, recipe)
 

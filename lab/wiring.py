@@ -15,12 +15,14 @@ from scenarios.schema import HUMAN, Measure, Scenario
 from scenarios.schema import Seat as SeatSpec
 
 if TYPE_CHECKING:
+    from agents.respondent import Respondent
     from agents.seats import Cue
     from agents.served import Server
     from lab.cluster import Hosting
     from lab.conversation import Play, Stored
     from metrics.judges import Judge
     from metrics.retrieval import Embed
+    from scenarios.study import Study
 
 REFERENCE = "embedded"  # what these judges and the perplexity wire read with
 READING = {"likelihood", "reader"}
@@ -171,6 +173,36 @@ def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]
     engine, adapter = engines[name], worn or adapter
     engine.open([], adapter)  # an adapter that does not fit is refused now, not at the first line
     return ModelSeat(engine, sampling, adapter, max(generations, 1), keep=generations > 0)
+
+
+def check_respondent(study: Study) -> None:
+    """Refuse, before a model is loaded, a study whose model is not there. ValueError says what is missing and what was expected."""
+    from agents import endpoint, models
+
+    seat = study.seats.assistant
+    if seat.endpoint:
+        for name in filter(None, (seat.model, seat.adapter)):
+            endpoint.check(seat.endpoint, name)
+    else:
+        models.check(seat.model)
+        if seat.adapter:
+            models.check_adapter(seat.adapter)
+
+
+def respondent(study: Study, hosting: Hosting) -> Respondent:
+    """Who answers a study's questions. ValueError where an adapter does not fit, or a server cannot say how likely given words are."""
+    from agents import models
+    from agents.respondent import Respondent
+    from agents.served import ServedEngine, survey
+
+    seat = study.seats.assistant
+    if seat.endpoint:
+        engine, adapter = ServedEngine(survey(seat.endpoint, seat.model)), seat.adapter
+    else:
+        engine = hosting(_base(seat.model), study.dtype, study.device)
+        adapter = models.check_adapter(seat.adapter) if seat.adapter else models.parse(seat.model).adapter
+    engine.open([], adapter)  # one that does not fit is refused now, not at the first question
+    return Respondent(engine, adapter)
 
 
 def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list[Judge]:

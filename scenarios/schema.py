@@ -284,25 +284,25 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
 def _seats_anywhere(seats: Seats) -> Seats:
     """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any node."""
     def anywhere(seat: Seat) -> Seat:
-        model = seat.model if seat.endpoint else _model_anywhere(seat.model)
-        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and _absolute(seat.adapter)})
+        model = seat.model if seat.endpoint else model_anywhere(seat.model)
+        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and absolute(seat.adapter)})
 
     return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
 
 
 def _measure_anywhere(measure: Measure) -> Measure:
     """The judges' local models by absolute path."""
-    nli = measure.nli.model_copy(update={"model": _model_anywhere(measure.nli.model)})
-    llm = measure.llm if measure.llm.endpoint else measure.llm.model_copy(update={"model": _model_anywhere(measure.llm.model)})
+    nli = measure.nli.model_copy(update={"model": model_anywhere(measure.nli.model)})
+    llm = measure.llm if measure.llm.endpoint else measure.llm.model_copy(update={"model": model_anywhere(measure.llm.model)})
     return measure.model_copy(update={"nli": nli, "llm": llm})
 
 
-def _model_anywhere(model: str) -> str:
+def model_anywhere(model: str) -> str:
     base, colon, adapter = model.partition(":")
-    return f"{base if base in ('embedded', HUMAN) else _absolute(base)}{colon}{_absolute(adapter)}"
+    return f"{base if base in ('embedded', HUMAN) else absolute(base)}{colon}{absolute(adapter)}"
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
 
 

@@ -126,4 +126,4 @@ def test_a_guide_is_a_page_of_blocks_that_run_and_names_files_that_are_there(gui
 
 
 def test_there_is_a_guide_for_each_thing_that_a_user_brings():
-    assert set(GUIDES) == {"model", "personas", "scenario", "judge", "metric", "reward"}
+    assert set(GUIDES) == {"model", "personas", "scenario", "judge", "metric", "reward", "study"}

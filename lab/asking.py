@@ -1,0 +1,142 @@
+"""How a study's questions reach a model: `Asking` stores every answer as an event, and asks nothing that was answered before.
+
+An answer is known by a digest of all that it depends on in a study: the method and its settings, the adapter, the talk, the options and the
+seed. A question that two arms share is put once and told in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+
+from agents.protocol import Sampling
+from agents.respondent import Respondent
+from metrics.finding import Choice, Lesson, Question, Teaching
+
+AT_ONCE = 32  # questions put together
+ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl.String, "cluster": pl.String, "method": pl.String,
+           "prompt": pl.String, "question": pl.String, "options": pl.List(pl.String), "nats": pl.List(pl.Float64),
+           "tokens": pl.List(pl.Int64), "seed": pl.Int64, "text": pl.String}
+
+
+class Asking:
+    """`metrics.finding.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`: events of a run that is gone
+    on with; `used`: what the engine has done so far, told after each batch; `school`: makes an adapter of lessons, as `lab.teaching.teach`
+    does of a study's; `folder`: where adapters are kept."""
+
+    def __init__(self, respondent: Respondent, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict],
+                 school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]], folder: Path) -> None:
+        self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
+        answers = [event for event in earlier if event["event"] == "answer"]
+        self._known = {event["key"]: event for event in answers}
+        self._told = {(event["arm"], event["item"], event["key"]) for event in answers}
+
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]:
+        def put(some: Sequence[Question]) -> list[dict]:
+            found = self._respondent.choose([one.messages for one in some], [one.options for one in some], self._adapter(worn))
+            return [{"nats": nats, "tokens": tokens} for nats, tokens in found]
+
+        answers = self._answers("choose", arm, questions, {"worn": worn}, put)
+        return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in answers]
+
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
+            ) -> list[str]:
+        def put(some: Sequence[Question]) -> list[dict]:
+            sampling = [Sampling(one.seed, max_tokens, temperature, top_k=0) for one in some]
+            return [{"text": text} for text in self._respondent.say([one.messages for one in some], sampling, self._adapter(worn))]
+
+        how = {"worn": worn, "max_tokens": max_tokens, "temperature": temperature}
+        return [answer["text"] for answer in self._answers("say", arm, questions, how, put)]
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        name = digest("teach", [asdict(one) for one in lessons], asdict(how))
+        if not (self._folder / name).is_dir():
+            for step, loss in enumerate(self._school(lessons, how, self._folder / name), start=1):
+                self._tell("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
+        return name
+
+    def _adapter(self, worn: str | None) -> str | None:
+        return None if worn is None else str(self._folder / worn)
+
+    def _answers(self, method: str, arm: str, questions: Sequence[Question], how: dict, put: Callable[[Sequence[Question]], list[dict]]
+                 ) -> list[dict]:
+        keys = [digest(method, how, one.messages, one.options if method == "choose" else one.seed) for one in questions]
+        new = list({key: one for key, one in zip(keys, questions, strict=True) if key not in self._known}.items())
+        by_key: dict[str, list[Question]] = {}
+        for key, one in zip(keys, questions, strict=True):
+            by_key.setdefault(key, []).append(one)
+        for key in by_key:
+            if key in self._known:
+                self._tell_of(arm, key, by_key[key], self._known[key])
+        for start in range(0, len(new), AT_ONCE):
+            batch = new[start : start + AT_ONCE]
+            for (key, one), answer in zip(batch, put([one for _, one in batch]), strict=True):
+                _finite(one, answer)
+                self._known[key] = {"key": key, "method": method, **answer}
+                self._tell_of(arm, key, by_key[key], self._known[key])
+            self._tell("usage", **self._used())
+        return [self._known[key] for key in keys]
+
+    def _tell_of(self, arm: str, key: str, questions: Sequence[Question], answer: dict) -> None:
+        """An event an item that the answer is of, but for those told before."""
+        for one in questions:
+            if (arm, one.item, key) not in self._told:
+                self._told.add((arm, one.item, key))
+                found = {name: answer[name] for name in ("key", "method", "nats", "tokens", "text") if name in answer}
+                self._tell("answer", arm=arm, item=one.item, cluster=one.cluster, prompt=digest(one.messages), messages=one.messages,
+                           **({"options": one.options} if "nats" in found else {"seed": one.seed}), **found)
+
+
+class Counting:
+    """Somebody who finds all options alike, says nothing and learns nothing: a study played on it tells how many questions there are, by
+    arm. More or fewer where what is asked depends on what was answered."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]:
+        self.asked[arm] += len(questions)
+        return [Choice((0.0,) * len(one.options), (1,) * len(one.options)) for one in questions]
+
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
+            ) -> list[str]:
+        self.asked[arm] += len(questions)
+        return [""] * len(questions)
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        return digest("teach", arm)
+
+
+def digest(*parts: object) -> str:
+    """32 hex digits: the same for the same parts, written as JSON."""
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row an answered item, with the columns of ANSWERS, in the order in which they were answered. `question`: the last words heard."""
+    rows = [{name: event.get(name) for name in ANSWERS} | {"run_id": run_id, "study": study, "question": heard(event)}
+            for event in events if event["event"] == "answer"]
+    return pl.DataFrame([_storable(row) for row in rows], schema=ANSWERS)
+
+
+def heard(event: dict) -> str:
+    """What an answer answers: the last words of the user."""
+    return next((words for role, words in reversed(event["messages"]) if role == "user"), "")
+
+
+def _storable(row: dict) -> dict:
+    """Lone surrogates cannot be stored as UTF-8."""
+    return {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _finite(question: Question, answer: dict) -> None:
+    if not all(map(math.isfinite, answer.get("nats", ()))):
+        raise ValueError(f"{question.item}: the model gives no finite log-probability for one of "
+                         f"{', '.join(map(repr, question.options[:4]))}; expected one for each option")

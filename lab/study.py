@@ -1,0 +1,177 @@
+"""A study at the front desk: its file checked, its questions put to a model, what came of them stored and told. `lab.run` plays it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, get_type_hints
+
+from pydantic import create_model
+
+import metrics.findings
+from lab.commands import INTERRUPTED
+from lab.run import LOG, aside, carried_out
+from metrics.finding import Finding, verdict
+from scenarios.study import Strict, Study, load_stimuli, load_study, study_named
+
+if TYPE_CHECKING:
+    from lab.store import RunStore
+    from lab.study_screen import Watch
+
+FINDING, ANSWERS = "finding.json", "answers.parquet"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A study with what it takes to play it. `asked`: how many questions by arm, about."""
+
+    study: Study
+    module: ModuleType
+    stimuli: Strict
+    asked: Mapping[str, int]
+
+
+def known() -> list[str]:
+    """The findings that can be studied."""
+    return sorted(module.name for module in pkgutil.iter_modules(metrics.findings.__path__))
+
+
+def load(path: str | Path, overrides: list[str]) -> Loaded:
+    """ScenarioError: file, line, key, what was found and expected."""
+    from lab.asking import Counting
+
+    module = importlib.import_module(f"metrics.findings.{study_named(path, known())}")
+    study = load_study(path, overrides, numbers(module))
+    stimuli, counting = load_stimuli(study, module.Stimuli), Counting()
+    module.study(counting, stimuli, study.seed, **study.numbers())
+    return Loaded(study, module, stimuli, dict(counting.asked))
+
+
+def numbers(module: ModuleType) -> type[Strict]:
+    """What a size of the study is made of: the keyword arguments of its `study`, with their types and ranges."""
+    hints = get_type_hints(module.study, include_extras=True)
+    names = [name for name, one in inspect.signature(module.study).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    return create_model("Numbers", __base__=Strict, **{name: (hints[name], ...) for name in names})
+
+
+def command(args: argparse.Namespace) -> int:
+    """What `lab.run` does with a study's file, or a study's folder to go on with; the exit code."""
+    from lab import cluster, wiring
+    from lab.store import create, open_for_resume
+
+    if args.limit is not None:
+        raise ValueError("--limit is of conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller numbers")
+    loaded = _resumed(args) if args.resume else load(args.scenario, args.overrides)
+    study = loaded.study
+    wiring.check_respondent(study)
+    cluster.check(args.address)
+    if args.dry_run:
+        print(f"{study.name}: {study.claim}\n" + "\n".join(f"  {arm}: {count} questions" for arm, count in loaded.asked.items()))
+        print("Everything that can be checked without loading a model is in order.")
+        return 0
+    store = open_for_resume(args.resume) if args.resume else create(
+        args.runs, study.name, study.resolved_yaml(), study.seed, study.digest(), models={"assistant": study.seats.assistant.model})
+    with store, aside(store.path / LOG) as (screen, errors):
+        return _carry_out(args, loaded, store, screen, errors)
+
+
+def _resumed(args: argparse.Namespace) -> Loaded:
+    """The stored study; its stimuli must be what they were."""
+    from lab.store import read_manifest
+
+    if args.scenario or args.overrides:
+        raise ValueError("--resume goes on with the study as it is; expected no file and no key=value beside it")
+    loaded = load(Path(args.resume) / "scenario.yaml", [])
+    if loaded.study.digest() != read_manifest(args.resume).get("digest"):
+        raise ValueError(f"{args.resume} was begun with other stimuli than {loaded.study.stimuli} holds now; expected them unchanged, or a "
+                         "new run without --resume")
+    return loaded
+
+
+def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen, errors) -> int:
+    from rich.console import Console
+
+    from lab.files import dumps
+    from lab.study_report import summary
+    from lab.study_screen import choose
+
+    console = Console(file=screen)
+    with choose("none" if args.json else args.display, console, str(store.path)) as watch:
+        status, reason, found = carried_out(lambda: _perform(args, loaded, store, watch), store, watch.show, "answer")
+    if status == "failed":
+        print(f"lab.run: {reason}", file=errors)
+        return 2
+    if status == "interrupted":
+        if args.display != "none" and not args.json:
+            with contextlib.suppress(BrokenPipeError, SystemExit):
+                console.print(f"Interrupted. Every answer is kept: python -m lab.run --resume {store.path}", soft_wrap=True, markup=False)
+        return INTERRUPTED
+    if args.json:
+        print(dumps({"run": str(store.path), "finding": found}).decode(), file=screen)
+    elif args.display != "none":
+        console.print(summary(found, str(store.path)))
+    return 0
+
+
+def _perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Watch) -> dict:
+    """Load, ask, conclude, report; every event is stored first and shown then. Gives what finding.json holds."""
+    from lab import wiring
+    from lab.asking import Asking, answers_frame
+    from lab.cluster import hosting
+    from lab.files import dumps, replace
+    from lab.report import write_report
+    from lab.store import now, read_events, write_frame
+    from lab.teaching import teach
+
+    def tell(kind: str, **rest: object) -> None:
+        watch.show(store.append({"event": kind, **rest}))
+
+    study, seat = loaded.study, loaded.study.seats.assistant
+    for event in store.earlier:
+        watch.catch_up(event)
+    tell("phase", phase="loading", detail=seat.model)
+    with hosting(args.address, 0 if seat.endpoint else 1, lambda detail: tell("recovered", detail=detail)) as make:
+        respondent = wiring.respondent(study, make)
+        info = respondent.engine.info()
+        store.update_manifest(device=info.device, dtype=info.dtype)
+        tell("started", run_id=store.run_id, name=study.name, study=study.study, claim=study.claim, size=study.size, arms=loaded.asked,
+             models={"assistant": seat.model}, device=info.device, dtype=info.dtype, resumed=bool(store.earlier))
+        tell("phase", phase="asking", detail=study.study)
+        ask = Asking(respondent, tell, store.earlier, lambda: _used(respondent), partial(teach, study), store.path / "adapters")
+        finding = loaded.module.study(ask, loaded.stimuli, study.seed, **study.numbers())
+    tell("phase", phase="reporting", detail="report.md")
+    found = told(study, finding)
+    answers = answers_frame(store.run_id, study.study, read_events(store.path))
+    write_frame(store.path / ANSWERS, answers)
+    replace(store.path / FINDING, dumps(found, indent=2) + b"\n")
+    store.update_manifest(status="finished", finished=now(), verdict=found["verdict"], answers=len(answers))  # as the report is to say
+    write_report(store.path)
+    return found
+
+
+def _used(respondent) -> dict:
+    usage = respondent.engine.usage()
+    return {name: getattr(usage, name) for name in ("tokens_new", "tokens_computed", "generated")}
+
+
+def told(study: Study, finding: Finding) -> dict:
+    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide, or null; `measures`
+    and `pictures` hold all further figures."""
+    decided = verdict(finding.controls, finding.tests)
+    statistic, test = next(iter(finding.tests.items()))
+    return {"name": study.study, "claim": study.claim, "source": study.source, "model": study.seats.assistant.model,
+            "adapter": study.seats.assistant.adapter, "size": study.size, "statistic": statistic, **asdict(test.found),
+            "controls": {name: bool(control.passed) for name, control in finding.controls.items()},
+            "verdict": decided.word, "reading": finding.reading, "why": decided.why, "needed": decided.needed,
+            "control_figures": {name: control.told for name, control in finding.controls.items()},
+            "tests": {name: asdict(one) for name, one in finding.tests.items()},
+            "measures": {name: asdict(found) for name, found in finding.measures.items()},
+            "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()}}

@@ -1,0 +1,204 @@
+"""What a study asks, by a small protocol, and what it comes to: controls first, then tests, then one word.
+
+A file of `metrics/findings/` holds
+
+    class Stimuli(Strict): ...                                                  # the form of its stimuli file
+    def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding
+
+and knows nobody who answers: `ask` is a model in a run, and in tests a respondent who is planted with a known answer. A study is a
+function of the answers alone: the same ones give the same finding, so that a killed study resumes by asking what is left. It must come to
+an end whatever is answered, nothing sensible included: before anybody is asked, it is played on somebody who finds all options alike, which
+tells how much there is to ask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from metrics.statistics import Interval, clustered_mean
+
+CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "instrument failed"
+Message = tuple[str, str]  # role ("system", "user", "assistant") and words
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked once. `messages`: a system text or none, then user and assistant in turn; where the assistant's come last, its turn
+    begins with them. `options`: how its turn goes on, with a blank in front where it has begun."""
+
+    item: str  # what the answer is of, for tables and the live view
+    messages: tuple[Message, ...]
+    options: tuple[str, ...] = ()
+    cluster: str = ""  # what the bootstrap draws together
+    seed: int = 0  # of a sampled answer
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Log-probability of each option as the next words, in nats, summed over its tokens; and how many these are."""
+
+    nats: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def p(self) -> np.ndarray:
+        """(options,) as though one of the options had to come: softmax of nats."""
+        weights = np.exp(np.array(self.nats) - max(self.nats))
+        return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the assistant says in answer to a talk; with a `reward` below 0 what it is not to say, in methods that hear of it."""
+
+    messages: tuple[Message, ...]
+    reply: str
+    reward: float = 1.0
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How an adapter learns; `method`: sft, unlikelihood, gold, varmi, dpo or kto. `batch`: talks a step."""
+
+    steps: int
+    batch: int = 8
+    method: str = "sft"
+    learning_rate: float = 2e-4
+    r: int = 8
+    beta: float = 0.1  # of DPO and KTO
+    seed: int = 0
+
+
+class Ask(Protocol):
+    """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the name of what the model
+    was taught and wears meanwhile, in place of the seat's own adapter."""
+
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]: ...
+
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
+            ) -> list[str]:
+        """An answer to each in words, sampled from the whole vocabulary; temperature 0 takes the likeliest."""
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Whether the measure finds what is known to be there, or nothing where nothing is; `told`: by which figures."""
+
+    passed: bool
+    told: str
+
+
+@dataclass(frozen=True)
+class Test:
+    """An interval, and the ranges that it must lie in as a whole to confirm or to refute. `found.n`: units that were resampled."""
+
+    __test__ = False  # pytest's word for its own
+
+    found: Interval
+    confirms: Range
+    refutes: Range
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Curves of (x, interval); x is a number or a name. `marks`: horizontal lines by their name."""
+
+    title: str
+    x: str
+    y: str
+    curves: Mapping[str, Sequence[tuple[float | str, Interval]]]
+    marks: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a study came to. The first of the `tests` is the statistic; all must confirm for the finding to be confirmed."""
+
+    tests: Mapping[str, Test]  # by what was measured, in words, with its unit
+    controls: Mapping[str, Control]
+    reading: str  # a sentence that says what came out, in words
+    measures: Mapping[str, Interval] = field(default_factory=dict)  # further figures
+    pictures: Mapping[str, Picture] = field(default_factory=dict)  # by file name, without .png
+
+
+@dataclass(frozen=True)
+class Verdict:
+    word: str  # CONFIRMS, REFUTES, INCONCLUSIVE or FAILED
+    why: str
+    needed: int | None = None  # units that would probably decide, where it is inconclusive and any number would
+
+
+def above(bound: float) -> Range:
+    return bound, math.inf
+
+
+def below(bound: float) -> Range:
+    return -math.inf, bound
+
+
+def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdict:
+    """Controls decide first: where one failed there is no finding. Then one test that refutes refutes, and all must confirm to confirm.
+
+    Inconclusive: an interval's width shrinks with the root of n, so that n (half width / distance to the bound)² units would bring it to
+    that side of the bound that its value is on.
+    """
+    if failed := [f"{name} ({control.told})" for name, control in controls.items() if not control.passed]:
+        return Verdict(FAILED, f"control failed: {'; '.join(failed)}")
+    if refuting := [name for name, test in tests.items() if _within(test.found, test.refutes)]:
+        return Verdict(REFUTES, f"{refuting[0]} lies {_told(tests[refuting[0]].refutes)}")
+    open_ones = {name: test for name, test in tests.items() if not _within(test.found, test.confirms)}
+    if not open_ones:
+        return Verdict(CONFIRMS, " and ".join(f"{name} lies {_told(test.confirms)}" for name, test in tests.items()))
+    needed = [_needed(test) for test in open_ones.values()]
+    if None in needed:
+        name = list(open_ones)[needed.index(None)]
+        return Verdict(INCONCLUSIVE, f"{name} lies where no number of units would decide between {_told(tests[name].confirms)} (confirms) "
+                                     f"and {_told(tests[name].refutes)} (refutes)")
+    names = " and ".join(open_ones)
+    return Verdict(INCONCLUSIVE, f"{names}: the interval is too wide; about {max(needed)} units would decide", max(needed))
+
+
+def _within(found: Interval, wanted: Range) -> bool:
+    """False where the interval is not known."""
+    return wanted[0] < found.low <= found.high < wanted[1]
+
+
+def _needed(test: Test) -> int | None:
+    value, half = test.found.value, (test.found.high - test.found.low) / 2
+    for low, high in (test.refutes, test.confirms):
+        if low < value < high and half > 0:
+            return math.ceil(test.found.n * (half / min(value - low, high - value)) ** 2)
+    return None
+
+
+def _told(wanted: Range) -> str:
+    low, high = wanted
+    if math.isinf(low):
+        return f"below {high:g}"
+    return f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
+
+
+def mean_of(values: object, seed: int) -> Interval:
+    """Mean of all `values` (units, ...), NaN left out, with its 95% interval by resampling units, which n counts where any value is known.
+
+    A row a unit: a game with its turns, an item with its wordings. Of paired differences give the differences. No values: NaN, n = 0.
+    """
+    rows = np.asarray(values, float)
+    rows = rows.reshape(len(rows), -1)
+    units, known = np.repeat(np.arange(len(rows)), rows.shape[1]), np.isfinite(rows.ravel())
+    return replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
+
+
+def entropy_bits(p: np.ndarray) -> np.ndarray:
+    """-Σ p log₂ p over the last axis: (..., options) -> (...)."""
+    p = np.asarray(p, float)
+    return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(-1)

@@ -1,0 +1,69 @@
+"""Respondents who are planted with a known answer: what a measure must find in them is known beforehand.
+
+    finding = studied("twenty_questions", Planted(nats), games=4, depth=2, takes=2)
+
+`nats(question, option)` says how likely an option is to it, `words(question)` what it says; `told(finding)` is the verdict's word.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metrics.finding import Choice, Finding, Lesson, Question, Teaching, verdict
+from scenarios.reading import read, validate
+from scenarios.records import derive_seed
+
+ROOT = Path(__file__).parents[1]
+SEED = 7
+
+
+class Planted:
+    """`metrics.finding.Ask` of a function. `arms`: how often each was asked; `worn`: what it wears while it answers; `lessons`: what it was
+    taught, by name."""
+
+    def __init__(self, nats: Callable[[Question, str], float], words: Callable[[Question], str] = lambda question: "") -> None:
+        self.nats, self.words, self.arms, self.worn, self.lessons = nats, words, {}, None, {}
+
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]:
+        self.arms[arm], self.worn = self.arms.get(arm, 0) + len(questions), worn
+        return [Choice(tuple(float(self.nats(one, option)) for option in one.options), (1,) * len(one.options)) for one in questions]
+
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
+            ) -> list[str]:
+        self.arms[arm], self.worn = self.arms.get(arm, 0) + len(questions), worn
+        return [self.words(one) for one in questions]
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        self.lessons[arm] = list(lessons)
+        return arm
+
+
+def stimuli(name: str):
+    module = importlib.import_module(f"metrics.findings.{name}")
+    return validate(read(ROOT / f"scenarios/studies/stimuli/{name}.yaml"), module.Stimuli)
+
+
+def studied(name: str, ask: object, **numbers: int) -> Finding:
+    """What the study finds, with its own stimuli."""
+    return importlib.import_module(f"metrics.findings.{name}").study(ask, stimuli(name), SEED, **numbers)
+
+
+def told(finding: Finding) -> str:
+    return verdict(finding.controls, finding.tests).word
+
+
+def failed(finding: Finding) -> list[str]:
+    """Controls that did not pass."""
+    return [name for name, control in finding.controls.items() if not control.passed]
+
+
+def noise(*parts: object) -> float:
+    """-1 to 1, the same for the same parts, flat."""
+    return derive_seed(*parts) / 2**62 - 1
+
+
+def heard(question: Question) -> str:
+    """The last words of the user."""
+    return next(words for role, words in reversed(question.messages) if role == "user")

@@ -1,0 +1,154 @@
+"""What each finding's measure makes of respondents whose answer is known: it finds what is there, and nothing that is not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from respondents import Planted, failed, heard, noise, stimuli, studied, told
+
+from metrics.finding import CONFIRMS, FAILED, REFUTES, Question
+from scenarios.records import derive_seed
+
+# -- twenty questions ------------------------------------------------------------------------------------------------------------------
+
+GAME = stimuli("twenty_questions")
+WORDED = {words: attribute for attribute, wordings in GAME.attributes.items() for words in wordings}
+PLAYED = {"games": 6, "depth": 4, "takes": 6}
+
+
+def fitting(question: Question) -> list[str]:
+    """Objects that fit all that was answered so far."""
+    pairs = zip(question.messages, question.messages[1:])
+    answers = [(WORDED[words], reply.startswith("Yes")) for (_, words), (_, reply) in pairs if words in WORDED]
+    return [name for name, has in GAME.objects.items() if all((attribute in has) == yes for attribute, yes in answers)]
+
+
+def written(question: Question) -> str | None:
+    return next((words.removeprefix("It is the ").rstrip(".") for role, words in question.messages
+                 if role == "assistant" and words.startswith("It is the ")), None)
+
+
+def player(choice, scratchpad: bool = True) -> Planted:
+    """Holds what `choice(objects that fit, question)` gives: some objects, all alike; reads its scratchpad, or does not."""
+    def held(question: Question) -> list[str]:
+        if scratchpad and written(question):
+            return [written(question)]
+        guessing = "You ask questions" in question.messages[0][1]
+        return fitting(question) if guessing else choice(fitting(question), question)
+
+    def nats(question: Question, option: str) -> float:
+        names = held(question)
+        if option in ("Yes.", "No."):
+            asked = heard(question).removeprefix("Is it the ").rstrip("?")
+            share = (asked in names) / len(names)
+            return math.log(max(share if option == "Yes." else 1 - share, 1e-9))
+        return 0.0 if option.strip(" .") in names else -30.0
+
+    def words(question: Question) -> str:
+        names = held(question)
+        return names[question.seed % len(names)]
+
+    return Planted(nats, words)
+
+
+def committed(names: list[str], question: Question) -> list[str]:
+    """One that fits, by the order of the game's list alone: the same after the same answers."""
+    return [min(names, key=lambda name: derive_seed(question.messages[0][1], name))]
+
+
+def test_a_player_who_has_chosen_refutes_superposition():
+    found = studied("twenty_questions", player(committed), **PLAYED)
+    assert told(found) == REFUTES and found.tests["entropy of the reveal, bits"].found.value == pytest.approx(0, abs=1e-3)
+    assert found.measures["two sampled reveals that differ"].value == 0
+    assert found.measures["objects said yes to"].value == pytest.approx(1, abs=1e-3)
+
+
+def test_a_player_who_holds_all_that_fits_confirms_superposition():
+    ask = player(lambda names, question: names)
+    found = studied("twenty_questions", ask, **PLAYED)
+    assert told(found) == CONFIRMS and found.tests["mass on objects that fit the answers"].found.value == pytest.approx(1)
+    curve = dict(found.pictures["entropy"].curves["chosen"])
+    assert curve[0].value == pytest.approx(5), "32 objects before any answer"
+    assert curve[4].value == pytest.approx(dict(found.pictures["entropy"].curves["all that fit alike"])[4].value)
+    assert found.measures["two sampled reveals that differ"].value > 0.3
+    assert ask.arms == {"chosen": 30, "scratchpad": 30, "guesser": 30, "sampled reveals": 36, "is it ...?": 192}
+
+
+def test_a_player_who_forgets_the_answers_is_incoherent():
+    found = studied("twenty_questions", player(lambda names, question: list(GAME.objects)), **PLAYED)
+    assert told(found) == REFUTES and found.tests["mass on objects that fit the answers"].found.value < 0.5
+
+
+def test_a_player_who_cannot_read_its_scratchpad_fails_the_instrument():
+    found = studied("twenty_questions", player(lambda names, question: names, scratchpad=False), **PLAYED)
+    assert told(found) == FAILED and failed(found) == ["a written object is found"]
+
+
+def test_every_object_has_a_twin_and_no_name_begins_another():
+    kinds = [sorted(has) for has in GAME.objects.values()]
+    assert len(kinds) == 32 and all(kinds.count(kind) == 2 for kind in kinds)
+    assert {attribute for has in GAME.objects.values() for attribute in has} == GAME.attributes.keys() and len(GAME.attributes) == 5
+
+
+# -- false presuppositions -------------------------------------------------------------------------------------------------------------
+
+FACTS = stimuli("false_presuppositions").items
+ITEMS = 60
+
+
+def answerer(rejects, knows=lambda item: True) -> Planted:
+    """Rejects a claim by `rejects(twin, words, system text)` nats more than it goes along with it; noisily."""
+    def nats(question: Question, option: str) -> float:
+        words, (name, *twin) = heard(question), question.item.split()
+        item = next(item for item in FACTS if item.id == name)
+        if option in ("Yes", "No"):
+            right = (twin == ["fact"]) == knows(item)
+            return 2.0 * (right == (option == "Yes"))
+        if not twin:
+            return 2.0 * ((item.fact in option) == knows(item))
+        system = question.messages[0][1] if question.messages[0][0] == "system" else ""
+        refusing = option.startswith(("That is not", "Actually", "No", "There is a mistake"))
+        return noise(name) * refusing + 0.3 * noise(words, option) + refusing * rejects(twin[0], words, system)
+
+    return Planted(nats)
+
+
+def always(twin: str, words: str, system: str) -> float:
+    return 6.0 * (twin == "myth")
+
+
+def politely(twin: str, words: str, system: str) -> float:
+    return 6.0 * (twin == "myth" and ("correct me" in words or "this is wrong" in system))
+
+
+def test_a_respondent_who_always_says_so_refutes_accommodation():
+    found = studied("false_presuppositions", answerer(always), items=ITEMS)
+    assert told(found) == REFUTES and found.tests["accommodation of known falsehoods"].found.value == 0
+
+
+def test_a_respondent_who_says_so_only_where_it_is_invited_confirms_it():
+    found = studied("false_presuppositions", answerer(politely), items=ITEMS)
+    assert told(found) == CONFIRMS
+    assert found.tests["accommodation of known falsehoods"].found.value > 0.85, "but for one true twin in twenty, by the bound"
+    assert found.tests["accommodation, expert less correction invited"].found.value > 0.85
+
+
+def test_a_respondent_who_knows_nothing_fails_the_gate():
+    found = studied("false_presuppositions", answerer(always, knows=lambda item: noise("knows", item.id) > 0.7), items=ITEMS)
+    assert told(found) == FAILED and failed(found) == ["facts are known"]
+
+
+def test_a_respondent_who_never_says_so_fails_the_instrument():
+    found = studied("false_presuppositions", answerer(lambda twin, words, system: 0.0), items=ITEMS)
+    assert told(found) == FAILED and failed(found) == ["a falsehood is rejected where the truth is in the prompt"]
+
+
+def test_a_respondent_who_doubts_whatever_is_worded_otherwise_fails_the_instrument():
+    found = studied("false_presuppositions", answerer(lambda *of: max(always(*of), 6.0 * of[1].startswith("Given that"))), items=ITEMS)
+    assert told(found) == FAILED and failed(found) == ["a reworded truth is not rejected"]
+
+
+def test_there_are_150_facts_whose_twins_differ():
+    assert len({item.id for item in FACTS}) == len(FACTS) == 150
+    assert all(item.claim.count("{}") == 1 and item.fact != item.myth and item.then.endswith("?") for item in FACTS)
