@@ -74,18 +74,25 @@ class Section:
 
 def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: forking.Comparison | None = None) -> str:
     """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked from."""
+    from markupsafe import Markup
+
+    title = " · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides))
+    runs = [{"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)} for side in sides]
+    sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
+    return rendered(title, runs, sections, _reader(sides, Markup))
+
+
+def rendered(title: str, runs: Sequence[Mapping], sections: Sequence[Section], reader: Mapping | None = None) -> str:
+    """The page of such sections. `runs`: mark, id, status, and what else is told of each; `reader`: the transcripts, if any."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     environment = Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
     for section in sections:
         for figure in section.figures:
             figure["svg"] = Markup(figure["svg"])  # noqa: S704 - drawn here, by matplotlib, which escapes text
     return environment.get_template("report.html").render(
-        title=" · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides)),
-        runs=[{"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)} for side in sides],
-        sections=sections, reader=_reader(sides, Markup), style=Markup((PAGES / "report.css").read_text("utf-8")),  # noqa: S704
+        title=title, runs=runs, sections=sections, reader=reader, style=Markup((PAGES / "report.css").read_text("utf-8")),  # noqa: S704
         script=Markup((PAGES / "reader.js").read_text("utf-8")))  # noqa: S704
 
 

@@ -93,9 +93,9 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     from lab.files import dumps
     from lab.watching import choose, summary
 
-    console, earlier = Console(file=screen), _earlier(store)
+    console, earlier = Console(file=screen), before(store)
     with choose("none" if args.json else args.display, console, recipe, str(store.path), earlier) as watch:
-        status, reason, found = carried_out(lambda: _perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
+        status, reason, found = carried_out(lambda: perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
     if status == "failed":
         print(f"lab.train: {reason}", file=errors)
         return 2
@@ -111,7 +111,7 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     return STOPPED if stopped else 0
 
 
-def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
+def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
     """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to the checkpoint that
     is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for none)."""
     from lab import wiring
@@ -173,7 +173,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     return found, stopped
 
 
-def _earlier(store: RunStore) -> list[dict]:
+def before(store: RunStore) -> list[dict]:
     """The step events behind the last checkpoint, each step's last."""
     if not store.earlier:
         return []
