@@ -139,7 +139,7 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
     if args.json:
         print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
-        console.print(summary(frame, watch.course, str(store.path)))
+        console.print(summary(watch.course, plan.sweep, str(store.path)))
     return FAILED if (frame["status"] == "failed").any() else 0
 
 
@@ -343,6 +343,9 @@ def _listener(sitting: Sitting):
         def __init__(self) -> None:
             self.why: dict[str, str] = {}  # trial -> how the attempt failed, where it said so
             self.looked = 0.0
+
+        def __reduce__(self):  # Tune keeps a copy of what it was asked, to restore itself from: not of this, which holds files
+            return Callback, ()
 
         def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
             told = result.get("told") or {}

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
-import polars as pl
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from lab.progress import moment
 from lab.screen import able, clean, duration, elsewhere
+from scenarios.records import SEATS
 from scenarios.sweep import Best, Plan, Sweep
 
 WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")
@@ -46,7 +46,10 @@ class Seen:
     began: float = 0.0
 
     def __str__(self) -> str:
-        return " ".join(f"{key.rpartition('.')[2]}={json.dumps(value)}" for key, value in self.values.items())
+        """The values, each under as much of its key as tells it from the others."""
+        short = [key.rpartition(".")[2] for key in self.values]
+        names = [name if short.count(name) == 1 else key for key, name in zip(self.values, short, strict=True)]
+        return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in zip(names, self.values.values(), strict=True))
 
 
 @dataclass
@@ -230,21 +233,15 @@ def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
     return Panel(table, title="trials", subtitle=f"and {hidden} more" if hidden > 0 else None)
 
 
-def summary(frame: pl.DataFrame, course: Course, path: str) -> RenderableType:
-    """What came out, a row a trial: its values, how it ended, and the consistencies of both seats."""
-    from lab.headline import MISSING
-    from lab.sweep_tables import measures
-
-    axes = list(next(iter(course.trials.values())).values)
-    shown = [name for name in measures(frame) if name.split(".")[0] in ("prompt_to_line", "line_to_line", "questions")]
+def summary(course: Course, sweep: Sweep, path: str) -> RenderableType:
+    """What came out, a row a trial: its values, how it ended, and for both seats what trials are compared by."""
     table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD, caption=Text(path, style="bold"), caption_justify="left")
-    for title in ("trial", *axes, "status", *shown):
-        table.add_column(title.replace(".", " ") if title in shown else title.rpartition(".")[2])
-    for row in frame.iter_rows(named=True):
-        cells = [_cell({key: row[f"{name}{end}"] for key, end in (("value", ""), ("low", ".low"), ("high", ".high"), ("n", ".n"))}) or MISSING
-                 for name in shown]
-        status = Text(row["status"] + (f": {clean(row['reason'])}" if row["reason"] else ""), style=STYLES.get(row["status"], ""))
-        table.add_row(row["trial"], *(Text(str(row[axis])) for axis in axes), status, *cells)
+    for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):
+        table.add_column(title)
+    for trial, seen in course.trials.items():
+        cells = [next((_cell(row) for row in seen.metrics if (row["metric"], row["seat"]) == (sweep.best.metric, seat)), "") for seat in SEATS]
+        status = _status(seen.status) + (f": {clean(seen.reason)}" if seen.reason else "")
+        table.add_row(trial, Text(str(seen)), Text(status, style=STYLES.get(seen.status, "")), *cells)
     return table
 
 
