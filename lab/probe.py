@@ -113,17 +113,25 @@ def _kind(base: Base) -> tuple:
 def _room(plan: Plan, address: str | None) -> tuple[int, float]:
     """How many trials there is room for at once by cores and GPUs, and the share of a GPU that each gets."""
     from lab.cluster import IN_PROCESS, connected
+    from lab.sweep import nodes, resources
 
     if address == IN_PROCESS:
         return 1, 0.0
-    import ray
+    if _alone(address):
+        import torch
 
-    from lab.sweep import resources
-
-    with connected(address, plan.sweep.cpus):
-        wanted = resources(plan)
-        room = min(int(ray.cluster_resources().get(name, 0) / much) for name, much in wanted.items())
+        there = [{"CPU": max(plan.sweep.cpus, len(os.sched_getaffinity(0))), "GPU": torch.cuda.device_count()}]
+    else:
+        with connected(address, plan.sweep.cpus):
+            there = nodes()
+    wanted = resources(plan, there)
+    room = min(int(sum(node.get(name, 0) for node in there) / much) for name, much in wanted.items())
     return max(1, min(room, plan.sweep.at_once or room, len(plan.trials))), wanted.get("GPU", 0.0)
+
+
+def _alone(address: str | None) -> bool:
+    """Whether all trials are played on this machine."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") in ("local", "none")
 
 
 def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | None) -> None:
@@ -133,8 +141,7 @@ def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | Non
     from agents.memory import free_bytes
 
     free = free_bytes(torch.device("cpu"))
-    alone = (address or os.environ.get("RAY_ADDRESS") or "local") in ("local", "none")
-    if alone and memory * slots > free:
+    if _alone(address) and memory * slots > free:
         raise ValueError(f"{slots} trials at once take about {memory * slots / GIB:.2g} GiB, and {free / GIB:.2g} GiB is free here; expected "
                          f"at_once={max(1, int(free // memory))}, a smaller model, or a cluster (--address)")
     if share and on_gpu and torch.cuda.is_available():
@@ -142,4 +149,4 @@ def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | Non
         if on_gpu > share * whole:
             raise ValueError(f"a trial takes about {on_gpu / GIB:.2g} GiB of a GPU, and gets {share:.2g} of {whole / GIB:.2g} GiB; expected "
                              f"gpus={min(1.0, on_gpu / whole):.2g} or more, or a smaller at_once")
-    print("It fits." if alone else "It fits by cores and GPUs; what memory the nodes have is not known here.")
+    print("It fits." if _alone(address) else "It fits by cores and GPUs; what memory the nodes have is not known here.")

@@ -273,7 +273,7 @@ def _on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder:
         return
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
     with connected(args.address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
-        wanted = resources(plan)
+        wanted = resources(plan, nodes())
         told = tune.with_parameters(play_trial, orders=orders(plan), given=files(plan), home=home)  # put once, fetched by reference
         tuner = tune.Tuner(
             tune.with_resources(told, tune.PlacementGroupFactory([wanted])),
@@ -289,22 +289,26 @@ def _on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder:
             end_early(folder / TRIALS / trial.id, seen.reason or "")
 
 
-def resources(plan: Plan) -> dict[str, float]:
-    """Cores, and a share of a GPU, of a trial, of the cluster that is connected. ValueError where no node has as much.
+def nodes() -> list[Mapping[str, float]]:
+    """What each node of the cluster that is connected has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def resources(plan: Plan, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Cores, and a share of a GPU, of a trial, on such nodes. ValueError where none has as much.
 
     All engines of a trial live in one process and so share what it gets. Where `at_once` trials are to share the GPUs, each gets a fair
     part of one; else a trial has a GPU to itself.
     """
-    import ray
-
     from lab.cluster import gpu_shares
 
-    wanted, gpus = {"CPU": float(plan.sweep.cpus)}, int(ray.cluster_resources().get("GPU", 0))
+    wanted, gpus = {"CPU": float(plan.sweep.cpus)}, int(sum(node.get("GPU", 0) for node in nodes))
     share = plan.sweep.gpus
     if share is None:
         share = gpu_shares(gpus, plan.sweep.at_once or gpus, 0)[0] if gpus and any(map(_computes, plan.bases.values())) else 0.0
     wanted |= {"GPU": share} if share else {}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(name, 0) >= much for name, much in wanted.items()) for node in nodes):
         most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
         raise ValueError(f"a trial wants {_of(wanted)}, and no node has as much (the most: {_of(most)}); expected less of it: cpus, gpus")

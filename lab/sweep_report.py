@@ -24,6 +24,7 @@ from scenarios.records import derive_seed
 from scenarios.sweep import Axis, Sweep
 
 HOW = {"confidence": 0.95, "resamples": 1000}
+PAIRS = "judged_pairs"  # no measure of what was said
 BINS = 5  # of an axis with more numbers than MOST_LEVELS
 MOST_LEVELS = 8
 NOTE = ("Each cell is value [low, high] n: the mean at that value of the axis over all trials that have it, whatever their other values; "
@@ -157,7 +158,7 @@ def _measured(rows: pl.DataFrame):
     """Measures in the order of the headline, with their rows."""
     order = {name: place for place, name in enumerate(MEASURES)}
     parts = rows.partition_by("metric", "judge", "seat", as_dict=True, maintain_order=True) if rows.height else {}
-    return sorted(((key, part) for key, part in parts.items() if key[0] in MEASURES), key=lambda item: (order[item[0][0]], str(item[0])))
+    return sorted(((key, part) for key, part in parts.items() if key[0] in MEASURES and key[0] != PAIRS), key=lambda item: (order[item[0][0]], str(item[0])))
 
 
 def _levels(values: Sequence[Any], spec: Axis) -> tuple[list[str], list[float] | None, list[int]]:

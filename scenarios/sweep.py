@@ -120,7 +120,7 @@ class Sweep(_Strict):
     seed: int = Field(description="every draw of an axis derives from it; the dialogues' own seed is a key of the base")
     scenario: str | None = Field(None, description="path of the scenario that trials play, relative to this file")
     training: str | None = Field(None, description="path of the training that trials carry out, relative to this file")
-    overrides: dict[str, Any] = Field(default={}, description="dotted keys of the base and their values in every trial")
+    overrides: dict[str, Any] = Field(default={}, description="dotted keys of the base and their values in every trial, unless an axis has them")
     axes: dict[str, Annotated[Axis, BeforeValidator(_listed)]] = Field(min_length=1, description="dotted keys of the base and their values")
     samples: int = Field(1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others")
     scheduler: Annotated[Scheduler, BeforeValidator(_named)] | None = Field(None, description="asha, of trainings only")
@@ -196,8 +196,6 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
         raise document.error("stops trainings early; expected none with a scenario, whose dialogues are played to their end", ("scheduler",))
     if sweep.samples > 1 and not any(axis.drawn for axis in sweep.axes.values()):
         raise document.error(f"is {sweep.samples}, but no axis is drawn; expected 1, or an axis with {', '.join(DRAWN)}", ("samples",))
-    if twice := sweep.overrides.keys() & sweep.axes.keys():
-        raise document.error("is among the axes too; expected it in one of both", ("overrides", min(twice)))
 
 
 def trial_id(values: Mapping[str, Any]) -> str:
