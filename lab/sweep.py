@@ -415,6 +415,8 @@ def play_trial(config: dict, orders: Mapping[str, Order] | None = None, given: M
     say({"outcome": found})
     if not shared:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other trials of this sweep, or of others, are played here too
+            folder.parent.rmdir(), folder.parent.parent.rmdir(), folder.parent.parent.parent.rmdir()
 
 
 class Sent:

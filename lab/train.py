@@ -155,13 +155,14 @@ def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Wa
         tell("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
             for event in training.steps(first, steps):
-                tell(event["event"], **{key: value for key, value in event.items() if key != "event"})
+                kept = store.append(event)
                 if event["event"] == "step":
                     steps.append(event)
                     report(event)
                     write_frame(store.path / "training.parquet", _frame(steps))
                 elif event["event"] == "stopped":
                     stopped = f"stopped after step {event['step']}: {event['reason']}"
+                watch.show(kept)  # last: whoever is shown a step may end the training there
         store.update_manifest(stopped=stopped)
         training.save(store.path / "adapter", state=False)
         for coming, found in examine_all(recipe, engines, aids, store.path / EXAMINED):
