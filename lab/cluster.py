@@ -126,8 +126,8 @@ def _connect(address: str, cores: int) -> None:
     try:
         ray.init(address=address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}, and RAY_AUTH_MODE=token with its token "
-                         "in ~/.ray/auth_token where a cluster asks for one") from None
+        raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}, and RAY_AUTH_MODE=token with "
+                         "its token in ~/.ray/auth_token where a cluster asks for one") from None
 
 
 def shares(engines: int, workers: int, device: str) -> tuple[float, float]:

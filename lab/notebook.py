@@ -133,7 +133,8 @@ class Run:
     @cached_property
     def plots(self) -> dict[str, Figure]:
         """The figures that lab.report and lab.train write, by name: consistency, survival, contradictions_by_node and activation of runs
-        and scores, training and evaluation, differences of a comparison, of a sweep one by each axis' key; those there is something to draw for. They belong to no
+        and scores, training and evaluation, differences of a comparison, of a sweep one a key of
+        its axes; those there is something to draw for. They belong to no
         window: `run.plots["survival"].savefig("survival.pdf")`."""
         from lab import plots
 

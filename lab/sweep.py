@@ -48,9 +48,11 @@ def parser() -> Parser:
                  epilog=EXAMPLES)
     out.add_argument("sweep", nargs="?", help="a sweep's YAML file; may be left out with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the sweep's file, such as axes.seed=[1,2]")
-    out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: one trial after the other, no Ray")
+    out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: one trial after the other, "
+                     "no Ray")
     out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the sweep is shown")
-    out.add_argument("--resume", metavar="SWEEP", help="go on with a sweep's folder: finished trials stay as they are, failed ones are tried again")
+    out.add_argument("--resume", metavar="SWEEP", help="go on with a sweep's folder: finished trials stay as they are, failed ones are tried "
+                     "again")
     out.add_argument("--runs", default="runs", metavar="DIR", help="where the sweep's folder is made (default: runs)")
     out.add_argument("--dry-run", action="store_true", help="check every trial, play a little of it, and tell what the sweep will take")
     out.add_argument("--json", action="store_true", help="print the sweep's folder and its trials as one JSON object, and nothing else")

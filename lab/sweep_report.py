@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -104,11 +105,12 @@ def scored(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
         fine, known = _by_conversation(place / row["run"])
         if fine is not None:
             parts.append(fine.with_columns(*levels))
-        whole = [name.rsplit(".", 2) for name in measures(trials)]
-        told = [{"metric": parts_[0], "judge": parts_[1] if len(parts_) == 3 else None, "seat": parts_[-1], "cluster": row["trial"],
-                 "value": row[".".join(parts_)], "weight": 1.0} for parts_ in whole]
-        told = [one for one in told if (one["metric"], one["judge"], one["seat"]) not in known
-                and one["value"] is not None and one["value"] == one["value"] and abs(one["value"]) < float("inf")]
+        told = []
+        for name in measures(trials):
+            metric, *judge, seat = name.split(".")
+            measure, value = (metric, judge[0] if judge else None, seat), row[name]
+            if measure not in known and value is not None and isfinite(value):
+                told.append(dict(zip(SCHEMA, (*measure, row["trial"], value, 1.0), strict=True)))
         if told:
             parts.append(pl.DataFrame(told, schema=SCHEMA).with_columns(*levels))
     return pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=SCHEMA)
@@ -146,7 +148,8 @@ def pairs(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[Pair]:
     for a, b in combinations([axis for axis in sweep.axes if axis.rpartition(".")[2] != "seed"], 2):
         for measure, part in _measured(rows):
             codes = [coded(part[axis].to_list(), sweep.axes[axis].loguniform is not None) for axis in (a, b)]
-            kept = part.with_columns(u=pl.Series(codes[0], dtype=pl.Float64), v=pl.Series(codes[1], dtype=pl.Float64)).drop_nulls(["u", "v"])
+            kept = part.with_columns(u=pl.Series(codes[0], dtype=pl.Float64), v=pl.Series(codes[1], dtype=pl.Float64))
+            kept = kept.drop_nulls(["u", "v"])
             told = interaction(*(kept[name] for name in ("value", "weight", "cluster", "u", "v")), **HOW,
                                seed=derive_seed(seed, "interaction", a, b, *measure))
             if told.value == told.value:
@@ -253,8 +256,9 @@ def page(found: Results) -> str:
     for number, (axis, some) in enumerate(by_axis(found.curves).items()):
         head, lines = curve_rows(some)
         figure = responses(axis, some)
-        sections.append(Section(f"axis-{number}", f"Along {axis}", [Table(head, [row(*line) for line in lines], "all measures", folded=bool(figure))],
-                                figures=[{"svg": svg(figure), "told": f"consistency along {axis}"}] if figure else [], notes=[NOTE]))
+        table = Table(head, [row(*line) for line in lines], "all measures", folded=bool(figure))
+        figures = [{"svg": svg(figure), "told": f"consistency along {axis}"}] if figure else []
+        sections.append(Section(f"axis-{number}", f"Along {axis}", [table], figures=figures, notes=[NOTE]))
     if found.pairs:
         head, lines = pair_rows(found.pairs)
         sections.append(Section("interactions", "Interactions", [Table(head, [row(*line) for line in lines])], notes=[INTERACTIONS]))

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 FILE = "trials.parquet"
 ENDS = {"": pl.Float64, ".low": pl.Float64, ".high": pl.Float64, ".n": pl.Int64}  # columns of a measure
-FIRST, LAST = ("status", "reason", "run", "lines", "failed_conversations", "steps"), ("attempts", "seconds", "node")  # LAST differ from try to try
+FIRST = ("status", "reason", "run", "lines", "failed_conversations", "steps")
+LAST = ("attempts", "seconds", "node")  # which differ from one sweep of a file to the next
 
 
 def frame(course: Course) -> pl.DataFrame:
-    """A row a trial, in the sweep's order: trial, the axes' values under their keys, status (finished, stopped, failed, running, waiting,
+    """A row a trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON), status (finished, stopped, failed, running, waiting,
     again: to be tried again), reason, run (its folder, relative to the sweep's), lines, failed_conversations, steps (of a training);
     METRIC.JUDGE.SEAT with .low, .high and .n; attempts, seconds and node, which differ from one sweep of a file to the next."""
     trials = course.trials
