@@ -189,10 +189,11 @@ def _dequantise(file: Path, folder: Path) -> None:
 
 
 def use_all_cores() -> None:
-    """As many threads as this process may use cores: Ray would leave an actor one, and sums depend on how they are split."""
+    """As many threads as this process may use cores, or as LAB_THREADS says: Ray would leave an actor one, and sums depend on how they are
+    split."""
     import torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(int(os.environ.get("LAB_THREADS") or len(os.sched_getaffinity(0))))
 
 
 def choose_device(device: str = "auto") -> str:

@@ -10,12 +10,18 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.errors import first_line
 from agents.protocol import Engine
 
-IN_PROCESS = "none"
+if TYPE_CHECKING:
+    from agents.models import LoadedModel
+
+IN_PROCESS, KEPT = "none", "kept"  # kept: this process too, whose models stay for the next run in it
+MODELS_KEPT = 2
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
 ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
 PACKAGES = ("agents", "lab", "scenarios")  # what an actor on another node needs of ours
@@ -51,20 +57,29 @@ def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None
     will run beside them (`lab.learners`). Raises ValueError where no cluster answers.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == IN_PROCESS or not engines:
-        yield _in_process
+    if address in (IN_PROCESS, KEPT) or not engines:
+        yield _in_process if address != KEPT else _kept
         return
+    made: list = []
+    with connected(address, engines + workers):
+        try:
+            yield lambda model, dtype, device: _hosted(made, model, dtype, device, shares(engines, workers, device)[0], on_recovery)
+        finally:
+            for engine in made:
+                engine.close()
+
+
+@contextmanager
+def connected(address: str | None, cores: int) -> Iterator[None]:
+    """Ray, at that address, or at RAY_ADDRESS, or on this machine alone with so many cores at least. ValueError where none answers."""
     import ray
 
     terminate = signal.getsignal(signal.SIGTERM)
-    _connect(address, engines + workers)
+    _connect(address or os.environ.get("RAY_ADDRESS") or "local", cores)
     signal.signal(signal.SIGTERM, terminate)  # Ray puts in one of its own, which exits at once
-    made: list = []
     try:
-        yield lambda model, dtype, device: _hosted(made, model, dtype, device, shares(engines, workers, device)[0], on_recovery)
+        yield
     finally:
-        for engine in made:
-            engine.close()
         ray.shutdown()
 
 
@@ -76,7 +91,21 @@ def _in_process(model: str, dtype: str, device: str) -> Engine:
     return LocalEngine(load(model, dtype, device))
 
 
-def _connect(address: str, actors: int) -> None:
+def _kept(model: str, dtype: str, device: str) -> Engine:
+    from agents.engine import LocalEngine
+
+    return LocalEngine(_stays(model, dtype, device))
+
+
+@lru_cache(MODELS_KEPT)
+def _stays(model: str, dtype: str, device: str) -> LoadedModel:
+    from agents.models import load, use_all_cores
+
+    use_all_cores()
+    return load(model, dtype, device)
+
+
+def _connect(address: str, cores: int) -> None:
     """Ray's own words go to the log, which is where stdout and stderr point while a run is on."""
     import ray
 
@@ -86,7 +115,7 @@ def _connect(address: str, actors: int) -> None:
     if address == "local":
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else that runs here starve the engines
         os.environ.setdefault("RAY_LOGGER_LEVEL", "error")  # of actors: Ray Train would miss the dashboard once a second
-        cpus = max(actors, len(os.sched_getaffinity(0)))  # one that gets none would be waited for without end
+        cpus = max(cores, len(os.sched_getaffinity(0)))  # one that gets none would be waited for without end
         try:
             ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
@@ -97,7 +126,8 @@ def _connect(address: str, actors: int) -> None:
     try:
         ray.init(address=address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}") from None
+        raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}, and RAY_AUTH_MODE=token with "
+                         "its token in ~/.ray/auth_token where a cluster asks for one") from None
 
 
 def shares(engines: int, workers: int, device: str) -> tuple[float, float]:

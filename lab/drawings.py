@@ -1,4 +1,5 @@
-"""Drawings of what hangs together: the scenario graph with drift and coverage on it, and which line contradicts which.
+"""Drawings of what hangs together: the scenario graph with drift and coverage on it, which line contradicts which, and what a sweep's axes
+do.
 
 matplotlib is imported when one is drawn.
 """
@@ -8,14 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import cos, pi, sin, sqrt
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import polars as pl
 
 from lab.headline import coverage, drift_by_node
-from lab.plots import COLOURS, empty_figure, plain
+from lab.plots import COLOURS, STYLES, empty_figure, plain
+from lab.progress import CONSISTENCIES, TITLES
 from metrics.contradictions import contradicting
 from scenarios.records import SEATS
+
+if TYPE_CHECKING:
+    from lab.sweep_report import Curve
 
 SHADES = "YlOrRd"
 UNSCORED = "#b8b8b8"
@@ -132,3 +138,26 @@ def _arc(axis, first: int, second: int, height: float, colour: str) -> None:
     axis.add_patch(FancyArrowPatch((first, height), (second, height), connectionstyle=f"arc3,rad={bend}", arrowstyle="-", linewidth=0.9,
                                    color=colour, alpha=0.7))
     axis.plot([first, second], [height, height], ".", color=colour, markersize=4)
+
+
+def responses(axis: str, curves: Sequence[Curve]):
+    """The three consistencies along an axis of a sweep, a panel each, a curve a seat and judge, with bars for intervals; None without any."""
+    shown = [metric for metric in CONSISTENCIES if any(curve.measure[0] == metric for curve in curves)]
+    if not shown:
+        return None
+    figure, axes = empty_figure(len(shown))
+    for panel, metric in zip(axes, shown):
+        some = [curve for curve in curves if curve.measure[0] == metric]
+        judges = sorted({curve.measure[1] or "" for curve in some})
+        for curve in some:
+            _, judge, seat = curve.measure
+            at = curve.places or range(len(curve.levels))
+            panel.plot(at, [one.value for one in curve.found], marker="o", markersize=3, linewidth=1.4, color=COLOURS[seat],
+                       linestyle=(STYLES[judges.index(judge or "") % len(STYLES)] if curve.places else ""), label=f"{seat} ({judge})")
+            panel.vlines(at, [one.low for one in curve.found], [one.high for one in curve.found], color=COLOURS[seat], alpha=0.5, linewidth=1.6)
+            if curve.places is None:
+                panel.set_xticks(range(len(curve.levels)), [plain(level) for level in curve.levels], rotation=20, ha="right", fontsize=8)
+        panel.set(title=TITLES[metric], xlabel=plain(axis), ylim=(-0.03, 1.03))
+        panel.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("consistency")
+    return figure

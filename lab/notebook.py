@@ -23,7 +23,7 @@ import polars as pl
 from agents.errors import first_line
 from lab.asking import answers_frame
 from lab.frames import METRICS, activations_frame, judgements_frame, turns_frame
-from lab.store import MANIFEST, SCENARIO, read_events, read_manifest
+from lab.store import MANIFEST, SCENARIO, SWEEP, read_events, read_manifest
 from lab.study_report import figures, finding_of
 from scenarios.reading import read as read_yaml
 from scenarios.records import SEATS, Line, Persona
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 
     from lab.transcripts import Transcript
 
-RUN, TRAINING, SCORES, COMPARISON, STUDY = "run", "training", "scores", "comparison", "study"
-KINDS = {RUN: "a run", STUDY: "a study", TRAINING: "a training", SCORES: "scores of transcripts", COMPARISON: "a comparison of two runs"}
+RUN, TRAINING, SCORES, COMPARISON, STUDY, SWEPT = "run", "training", "scores", "comparison", "study", "sweep"
+KINDS = {RUN: "a run", STUDY: "a study", TRAINING: "a training", SWEPT: "a sweep", SCORES: "scores of transcripts",
+         COMPARISON: "a comparison of two runs"}
 
 
 def load_run(path: str | Path) -> Run:
-    """What is in the folder of a run, a study, a training, a comparison (`lab.report A B`) or of what `lab.score` judged.
+    """What is in the folder of a run, a study, a training, a sweep, a comparison (`lab.report A B`) or of what `lab.score` judged.
 
     Raises ValueError, one sentence with the path and what was expected, where it is none of these, or is damaged.
     """
@@ -47,6 +48,8 @@ def load_run(path: str | Path) -> Run:
     if (path / f"{COMPARISON}.parquet").is_file() and not (path / MANIFEST).exists():
         return Run(path, COMPARISON, {}, {COMPARISON: _parquet(path, COMPARISON)})
     manifest = read_manifest(path)
+    if (path / SWEEP).is_file():
+        return Run(path, SWEPT, manifest, {"trials": _parquet(path, "trials", {})})
     told = read_yaml(path / SCENARIO).data
     if "method" in told:  # a training file, and no scenario
         frames = {TRAINING: _parquet(path, TRAINING, {}), "evaluation": _parquet(path, "evaluation", {})}
@@ -58,7 +61,7 @@ def load_run(path: str | Path) -> Run:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Run:
-    """`kind`: run, study, training, scores or comparison. `manifest`: manifest.json as a dict (status, counts, seconds by phase, ...; a
+    """`kind`: run, study, training, sweep, scores or comparison. `manifest`: manifest.json as a dict (status, counts, seconds by phase, ...; a
     comparison has none: {}). `frames`: by name, those of the properties below that such a folder has; asking for another one is a
     ValueError. A running run's turns and judgements are as of now; its metrics have no rows until it is measured."""
 
@@ -105,6 +108,13 @@ class Run:
         return self._frame("evaluation")
 
     @property
+    def trials(self) -> pl.DataFrame:
+        """A row a trial of a sweep: trial (its id), each axis' value under its key, status (finished, stopped, failed, running, waiting,
+        again), reason, run (its folder, below `path`: `load_run(run.path / row["run"])`), and each measure as METRIC.JUDGE.SEAT with .low,
+        .high and .n. Without a column before the first trial has ended."""
+        return self._frame("trials")
+
+    @property
     def comparison(self) -> pl.DataFrame:
         """A row a measure of two runs A and B: metric, judge, seat, a, b, value (b - a) with low and high, n, detectable (the smallest
         difference that the runs could have shown)."""
@@ -140,11 +150,17 @@ class Run:
     @cached_property
     def plots(self) -> dict[str, Figure]:
         """The figures that lab.report and lab.train write, by name: consistency, survival, contradictions_by_node and activation of runs
-        and scores, training and evaluation, differences of a comparison; those there is something to draw for. They belong to no
+        and scores, training and evaluation, differences of a comparison, of a sweep one a key of
+        its axes; those there is something to draw for. They belong to no
         window: `run.plots["survival"].savefig("survival.pdf")`."""
         from lab import plots
 
-        if self.kind == COMPARISON:
+        if self.kind == SWEPT:
+            from lab import drawings, sweep_report
+
+            found = sweep_report.read_results(self.path)
+            drawn = {f"{axis}.png": drawings.responses(axis, some) for axis, some in sweep_report.by_axis(found.curves).items()}
+        elif self.kind == COMPARISON:
             drawn = plots.comparison(self.comparison.rows(named=True), {})
         elif self.kind == TRAINING:
             drawn = plots.training(self.training, self.evaluation)

@@ -75,12 +75,16 @@ class Section:
 
 def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: forking.Comparison | None = None) -> str:
     """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked from."""
-    return sheet(" · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides)),
-                 [section for section in (_fork(fork), *_sections(sides, comparisons)) if section], sides)
+    from markupsafe import Markup
+
+    title = " · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides))
+    runs = [{"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)} for side in sides]
+    sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
+    return sheet(title, sections, runs, _reader(sides, Markup))
 
 
-def sheet(title: str, sections: Sequence[Section], sides: Sequence[Side] = ()) -> str:
-    """A page of these sections, with the transcripts of the sides."""
+def sheet(title: str, sections: Sequence[Section], runs: Sequence[Mapping] = (), reader: Mapping | None = None) -> str:
+    """A page of these sections. `runs`: mark, id, status, and what else is told of each; `reader`: the transcripts, if any."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
@@ -89,9 +93,8 @@ def sheet(title: str, sections: Sequence[Section], sides: Sequence[Side] = ()) -
         for figure in section.figures:
             figure["svg"] = Markup(figure["svg"])  # noqa: S704 - drawn here, by matplotlib, which escapes text
     return environment.get_template("report.html").render(
-        title=title, sections=sections, reader=_reader(sides, Markup),
-        runs=[{"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)} for side in sides],
-        style=Markup((PAGES / "report.css").read_text("utf-8")), script=Markup((PAGES / "reader.js").read_text("utf-8")))  # noqa: S704
+        title=title, runs=runs, sections=sections, reader=reader, style=Markup((PAGES / "report.css").read_text("utf-8")),  # noqa: S704
+        script=Markup((PAGES / "reader.js").read_text("utf-8")))  # noqa: S704
 
 
 def _told(side: Side) -> list[str]:

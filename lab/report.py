@@ -1,4 +1,4 @@
-"""A run for people: report.html, report.md and plots/*.png, made of its frames, manifest and events alone.
+"""A run for people: report.html, report.md and plots/*.png, made of its frames, manifest and events alone. Sweeps: `lab.sweep_report`.
 
 `markdown` is a pure function (`lab.page.page`, too); every word that a model or a user wrote is escaped in it.
 """
@@ -23,7 +23,7 @@ from lab.commands import Parser, obeyed
 from lab.files import replace
 from lab.headline import MISSING, coverage, drift_by_node, evaluated, headline
 from lab.reader import Story, people, story
-from lab.store import read_frames, read_manifest, stream_events
+from lab.store import SWEEP, read_frames, read_manifest, stream_events
 from scenarios.reading import parse
 from scenarios.records import SEATS, Persona
 
@@ -48,6 +48,10 @@ def write_report(run_dir: str | Path) -> Path:
     from lab.page import page
 
     path = Path(run_dir)
+    if (path / SWEEP).is_file():
+        from lab import sweep_report
+
+        return sweep_report.write(path)
     found, fork = side(path), forking.written(path)
     frames, opening = found.frames, found.story.opening
     if found.finding:
@@ -122,7 +126,7 @@ def markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Ma
     declares them, `plots` the file names under plots/; `fork`: how a fork compares with what it was forked from."""
     turns, judgements = frames["turns"], frames["judgements"]
     parts = [
-        _title(manifest, _said(manifest)), _fork(fork), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
+        title(manifest, _said(manifest)), _fork(fork), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
         _by_node(turns, judgements), _coverage(turns, nodes, edges), _how(manifest)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -134,7 +138,7 @@ def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequen
     shown = tables or ["It has not been examined."]
     images = "\n\n".join(f"![{Path(plot).stem}](plots/{plot})" for plot in plots)
     stopped = [f"**{escape(manifest['stopped'])}**"] if manifest.get("stopped") else []
-    return "\n\n".join(part for part in (_title(manifest, *stopped), "## What it was worth", *shown, images, _how(manifest)) if part) + "\n"
+    return "\n\n".join(part for part in (title(manifest, *stopped), "## What it was worth", *shown, images, _how(manifest)) if part) + "\n"
 
 
 def escape(text: object) -> str:
@@ -148,7 +152,7 @@ def _inline(text: str) -> str:
     return re.sub(r"(?i)\b(https?|ftp)(?=:)|\bwww(?=\.)", lambda found: found[0] + "<!-- -->", escaped)
 
 
-def _title(manifest: Mapping, *told: str) -> str:
+def title(manifest: Mapping, *told: str) -> str:
     """The heading, and a sentence on how it ended; `told`: what else to say there."""
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
     parts = [f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",
@@ -271,7 +275,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def parser() -> Parser:
     out = Parser(prog="python -m lab.report", epilog=COMMANDS,
-                 description="Write report.html, report.md and plots of a run or a training; of several, what differs.")
+                 description="Write report.html, report.md and plots of a run, a training or a sweep; of several runs, what differs.")
     out.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, runs/<id>; further ones of the same scenario are compared with "
                      "the first, pair by pair")
     out.add_argument("--out", metavar="DIR", help="where a comparison goes (default: compare-<first run> in the last run's folder)")

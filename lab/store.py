@@ -43,7 +43,7 @@ __all__ = ["EVENTS", "JUDGEMENTS", "METRICS", "NO_EVENT", "TURNS", "RunStore", "
            "judgements_frame", "open_for_resume", "read_events", "read_frames", "read_manifest", "stream_events", "turns_frame",
            "write_frame"]
 
-EVENTS, MANIFEST, SCENARIO, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", ".lock"
+EVENTS, MANIFEST, SCENARIO, SWEEP, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", "sweep.yaml", ".lock"
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")
@@ -55,8 +55,10 @@ FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than
 
 
 def create(runs_dir: str | Path, scenario_name: str, scenario_yaml: str, seed: int, digest: str, *,
-           folder: str | Path | None = None, device: str | None = None, dtype: str | None = None, **fields: object) -> RunStore:
-    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, or `folder` itself, held by this process.
+           folder: str | Path | None = None, device: str | None = None, dtype: str | None = None, file: str = SCENARIO,
+           **fields: object) -> RunStore:
+    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, or `folder` itself, held by this process. `file`: what the YAML is
+    called there.
 
     `fields` go into the manifest as they are. The manifest is written last: a folder that has one is a whole run.
     Raises StoreError where nothing can be written, ValueError where `folder` holds something.
@@ -69,7 +71,7 @@ def create(runs_dir: str | Path, scenario_name: str, scenario_yaml: str, seed: i
         **fields}
     lock = _hold(path)
     try:
-        replace(path / SCENARIO, scenario_yaml.encode())
+        replace(path / file, scenario_yaml.encode())
         return RunStore(path, manifest, lock)
     except StoreError:
         os.close(lock)
@@ -107,7 +109,8 @@ def read_manifest(run_dir: str | Path) -> dict:
     path = Path(run_dir)
     if not path.is_dir():
         raise ValueError(f"{path} is no run: there is no such folder{nearest_path(path)}")
-    missing = [name for name in (MANIFEST, SCENARIO, EVENTS) if not (path / name).is_file()]
+    told = SWEEP if (path / SWEEP).is_file() else SCENARIO
+    missing = [name for name in (MANIFEST, told, EVENTS) if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} is no run: it has no {', no '.join(missing)}")
     try:
@@ -164,6 +167,7 @@ class RunStore:
 
     def __init__(self, path: Path, manifest: dict, lock: int, earlier: Iterable[dict] = ()):
         self.path, self.run_id, self.manifest = path, manifest["run_id"], manifest
+        self._spoken = not (path / SWEEP).is_file()  # a sweep's lines are in its trials' folders
         self.earlier = list(earlier)
         self._lock, self._events = lock, -1
         self._kept: dict[tuple, dict] = {}  # the last `line` and `judged` event of each turn
@@ -211,7 +215,7 @@ class RunStore:
 
         `run_id` is added where a frame lacks it. Raises ValueError for other columns than the files have.
         """
-        for name, frame in (self.frames() | frames).items():
+        for name, frame in ((self.frames() if self._spoken else {}) | frames).items():
             if name not in FRAMES:
                 raise ValueError(f"no frame is called {name!r}; expected one of {', '.join(FRAMES)}")
             try:

@@ -93,9 +93,9 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     from lab.files import dumps
     from lab.watching import choose, summary
 
-    console, earlier = Console(file=screen), _earlier(store)
+    console, earlier = Console(file=screen), before(store)
     with choose("none" if args.json else args.display, console, recipe, str(store.path), earlier) as watch:
-        status, reason, found = carried_out(lambda: _perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
+        status, reason, found = carried_out(lambda: perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
     if status == "failed":
         print(f"lab.train: {reason}", file=errors)
         return 2
@@ -111,7 +111,7 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     return STOPPED if stopped else 0
 
 
-def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
+def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
     """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to the checkpoint that
     is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for none)."""
     from lab import wiring
@@ -155,13 +155,14 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
         tell("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
             for event in training.steps(first, steps):
-                tell(event["event"], **{key: value for key, value in event.items() if key != "event"})
+                kept = store.append(event)
                 if event["event"] == "step":
                     steps.append(event)
                     report(event)
                     write_frame(store.path / "training.parquet", _frame(steps))
                 elif event["event"] == "stopped":
                     stopped = f"stopped after step {event['step']}: {event['reason']}"
+                watch.show(kept)  # last: whoever is shown a step may end the training there
         store.update_manifest(stopped=stopped)
         training.save(store.path / "adapter", state=False)
         for coming, found in examine_all(recipe, engines, aids, store.path / EXAMINED):
@@ -173,7 +174,7 @@ def _perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: W
     return found, stopped
 
 
-def _earlier(store: RunStore) -> list[dict]:
+def before(store: RunStore) -> list[dict]:
     """The step events behind the last checkpoint, each step's last."""
     if not store.earlier:
         return []

@@ -11,9 +11,10 @@ from rich.console import RenderableType
 from rich.layout import Layout
 from rich.text import Text
 
+from lab import sweeping
 from lab.progress import State, apply
 from lab.screen import page_at, pages, render, render_one, rows, rows_in_sight
-from lab.store import SCENARIO
+from lab.store import SCENARIO, SWEEP
 from lab.study_screen import Course as Asked
 from lab.study_screen import render as render_study
 from lab.watching import Course
@@ -21,6 +22,7 @@ from lab.watching import render as render_training
 from scenarios.reading import read, validate
 from scenarios.recipe import Recipe
 from scenarios.study import is_study
+from scenarios.sweep import Sweep
 
 NUMBER_LENGTH = 9  # digits of a dialogue's number that can be typed
 KEYS = (("n  →  ↓", "next page of dialogues"), ("p  ←  ↑", "page before"), ("12 Enter", "all of dialogue 12"),
@@ -163,6 +165,27 @@ class StudyViewer:
         return over_footer(render_study(self.course, self.path, window.now), Text(hint, style="dim", justify="right"))
 
 
+@dataclass
+class SweepViewer:
+    """A sweep's screen, and a footer below it."""
+
+    sweep: Sweep
+    path: str
+    keys: Sequence[tuple[str, str]] = ()
+    course: sweeping.Course = field(default_factory=sweeping.Course)
+
+    def fold(self, event: dict) -> None:
+        self.course.fold(event)
+
+    def press(self, key: str, window: Window) -> bool:
+        return False
+
+    def draw(self, window: Window, hints: Sequence[str]) -> RenderableType:
+        view = sweeping.render(self.course, self.sweep, self.path, max(window.now, self.course.clock))
+        hint = next((hint for hint in hints if len(hint) < window.width), hints[-1])
+        return over_footer(view, Text(hint, style="dim", justify="right"))
+
+
 def over_footer(view: RenderableType, footer: Text) -> Layout:
     """The view, cut to the screen but for its last line, which is the footer's."""
     footer.no_wrap = True
@@ -172,7 +195,9 @@ def over_footer(view: RenderableType, footer: Text) -> Layout:
 
 
 def viewer(folder: Path) -> Viewer:
-    """Of what the folder holds. ScenarioError as from `recipe_in`."""
+    """Of what the folder holds. ScenarioError as from `recipe_in` and `sweep_in`."""
+    if sweep := sweep_in(folder):
+        return SweepViewer(sweep, str(folder))
     if study_in(folder):
         return StudyViewer(str(folder))
     recipe = recipe_in(folder)
@@ -189,3 +214,9 @@ def recipe_in(folder: Path) -> Recipe | None:
 def study_in(folder: Path) -> bool:
     """Whether the folder is a study's. ScenarioError where its scenario.yaml is damaged."""
     return (folder / SCENARIO).is_file() and is_study(folder / SCENARIO)
+
+
+def sweep_in(folder: Path) -> Sweep | None:
+    """A sweep as it was asked for, its base's file unread; None for anything else. ScenarioError where its sweep.yaml is damaged."""
+    path = folder / SWEEP
+    return validate(read(path), Sweep) if path.is_file() else None

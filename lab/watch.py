@@ -1,4 +1,4 @@
-"""Watch a run or a training from its events alone, while it goes on or afterwards: `python -m lab.watch runs/RUN`."""
+"""Watch a run, a training or a sweep from its events alone, while it goes on or afterwards: `python -m lab.watch runs/RUN`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from lab import sweeping
 from lab.commands import INTERRUPTED, Parser, obeyed
 from lab.monitor import REFRESH_PER_S, Monitor, PlainMonitor
 from lab.playback import AT_ONCE, Log, Playback, ended
 from lab.screen import able, clean, duration, render_keys
-from lab.store import EVENTS, LOCK, SCENARIO
+from lab.store import EVENTS, LOCK, SCENARIO, SWEEP
 from lab.study_screen import Lines as Asked
 from lab.terminal import KEYBOARD, Terminal
-from lab.viewer import Viewer, Window, over_footer, recipe_in, study_in, viewer
+from lab.viewer import Viewer, Window, over_footer, recipe_in, study_in, sweep_in, viewer
 from lab.watching import Lines, Watch
 
 SPEED = 4.0  # of a replay on the full screen
@@ -41,7 +42,7 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.watch", description="Follow a run or a training that goes on, or replay one.", epilog=EXAMPLES)
+    out = Parser(prog="python -m lab.watch", description="Follow a run, a training or a sweep that goes on, or replay one.", epilog=EXAMPLES)
     out.add_argument("run", help="its folder")
     out.add_argument("--speed", metavar="N", help="replay from the beginning, N times as fast as it was; max: at once (default: a run that "
                      f"goes on is caught up with at once, one that ended is replayed {SPEED:g} times as fast, in plain lines at once)")
@@ -85,7 +86,7 @@ def _folder(name: str) -> Path:
     if not path.is_dir():
         raise ValueError(f"{path} is no run: there is no such folder")
     held = {file.name for file in path.iterdir()}
-    if EVENTS not in held and held - {LOCK, SCENARIO, f".{SCENARIO}.tmp"}:  # these are there before the first event
+    if EVENTS not in held and held - {LOCK, SCENARIO, SWEEP, f".{SCENARIO}.tmp", f".{SWEEP}.tmp"}:  # these are there before the first event
         raise ValueError(f"{path} is no run: it has no {EVENTS}; expected the folder of one, such as runs/20260101T120000Z-name-1a2b")
     return path
 
@@ -111,7 +112,9 @@ def _lines(folder: Path, playback: Playback, console: Console) -> int:
             passed = now
 
 
-def _plain(folder: Path, console: Console) -> Monitor | Watch:
+def _plain(folder: Path, console: Console) -> Monitor | Watch | sweeping.Watch:
+    if sweep := sweep_in(folder):
+        return sweeping.Lines(console, sweep, sweeping.Course())
     if study_in(folder):
         return Asked(console)
     recipe = recipe_in(folder)

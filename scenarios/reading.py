@@ -122,8 +122,9 @@ def dump(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def override(document: Document, items: Sequence[str], model: type[BaseModel]) -> Document:
-    """The document with dotted `key=value` items laid over it; values are YAML, digits index lists.
+def override(document: Document, items: Sequence[str], model: type[BaseModel], whole: Sequence[str] = ()) -> Document:
+    """The document with dotted `key=value` items laid over it; values are YAML, digits index lists. `whole`: sections whose own keys are
+    dotted.
 
     Raises ScenarioError where an item has no `=`, or its key is none of the model's.
     """
@@ -133,7 +134,8 @@ def override(document: Document, items: Sequence[str], model: type[BaseModel]) -
         name, equals, text = item.partition("=")
         if not equals or not name.strip():
             raise ScenarioError("is not of the form key=value", where=f"override {item!r}")
-        path = _override_path(name.strip(), data, model, item)
+        section, _, key = name.strip().partition(".")
+        path = (section, key) if section in whole and key else _override_path(name.strip(), data, model, item)
         _assign(data, path, _value(text, item), item)
         paths.append((path, item))
     return replace(document, data=data, overrides=document.overrides + tuple(paths))

@@ -154,7 +154,7 @@ def _content(path: Path) -> str:
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a file with `key=value` overrides. ScenarioError: file, line, key, what was found and expected."""
-    document = override(read(path), overrides, Recipe)
+    document = override(read(path), overrides, Recipe, ("overrides",))
     recipe = validate(document, Recipe)
     folder = Path(path).parent
     places = {"scenario": recipe.scenario, "evaluation": recipe.evaluation.scenario}

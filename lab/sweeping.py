@@ -1,0 +1,270 @@
+"""What a sweep shows while it goes on: its trials, the nodes, the queue, the best so far and what failed. Folded from its events alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lab.progress import moment
+from lab.screen import able, clean, duration, elsewhere
+from scenarios.records import SEATS
+from scenarios.sweep import Best, Plan, Sweep
+
+WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")
+STYLES = {"running": "bold", "finished": "green", "stopped": "yellow", "failed": "red", "again": "yellow"}
+ORDER = ("running", "failed", "again", "finished", "stopped", "waiting")
+SHOWN = 12  # trials on the screen, beside those that run
+FAILURES = 4
+
+
+@dataclass
+class Seen:
+    """What is known of a trial. `began`, `ended`: in seconds since 1970."""
+
+    values: Mapping[str, Any]
+    status: str = WAITING  # or running, finished, stopped (by the scheduler), failed, again (it will be tried again)
+    reason: str | None = None
+    node: str | None = None
+    attempts: int = 0
+    lines: int = 0
+    of: int = 0
+    step: int = 0
+    numbers: Mapping[str, float] = field(default_factory=dict)  # of a training's last step
+    metrics: Sequence[Mapping] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float | None = None
+    began: float = 0.0
+
+    def __str__(self) -> str:
+        """The values, each under as much of its key as tells it from the others."""
+        short = [key.rpartition(".")[2] for key in self.values]
+        names = [name if short.count(name) == 1 else key for key, name in zip(self.values, short, strict=True)]
+        return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in zip(names, self.values.values(), strict=True))
+
+
+@dataclass
+class Course:
+    """What a sweep's events have told so far."""
+
+    trials: dict[str, Seen] = field(default_factory=dict)
+    name: str = ""
+    phase: str = ""
+    began: float = 0.0
+    clock: float = 0.0
+    nodes: int = 0
+    cores: float = 0.0
+    free: float = 0.0
+
+    def fold(self, event: dict) -> None:
+        self.clock = max(self.clock, moment(event)) if "time" in event else self.clock
+        kind = event["event"]
+        if kind == "sweep":
+            self.name, self.began = event["name"], self.clock
+            for trial, values in event["trials"].items():
+                seen = self.trials.setdefault(trial, Seen(values))
+                if seen.status == RUNNING:  # when nobody was there any more
+                    seen.status = WAITING
+        elif kind == "trial":
+            self._trial(self.trials[event["trial"]], event)
+        elif kind in ("reported", "progress"):
+            seen = self.trials[event["trial"]]
+            seen.lines, seen.of = event["lines"], event["of"]
+            seen.step, seen.numbers = event.get("step", seen.step), event.get("numbers", seen.numbers)
+        elif kind == "nodes":
+            self.nodes, self.cores, self.free = event["nodes"], event["cores"], event["free"]
+        elif kind == "phase":
+            self.phase = event["phase"]
+        elif kind == "ended":
+            self.phase = event["status"] + (f": {event['reason']}" if event.get("reason") else "")
+
+    def _trial(self, seen: Seen, event: dict) -> None:
+        seen.status, seen.reason = event["status"], event.get("reason")
+        if seen.status == RUNNING:
+            seen.attempts, seen.node, seen.began = seen.attempts + 1, event["node"], self.clock
+        if seen.status == "finished":
+            seen.metrics, seen.counts, seen.seconds = event["metrics"], event["counts"], event["seconds"]
+            seen.reason = event.get("stopped")
+
+    def count(self, *statuses: str) -> int:
+        return sum(seen.status in statuses for seen in self.trials.values())
+
+    def best(self, by: Best) -> tuple[Seen, Mapping] | None:
+        """The finished trial that is best, and its row."""
+        found = [(row["value"], place, seen, row) for place, seen in enumerate(self.trials.values()) for row in seen.metrics
+                 if row["metric"] == by.metric and row["seat"] == by.seat and row["value"] is not None and row["value"] == row["value"]]
+        if not found:
+            return None
+        *_, seen, row = (max if by.mode == "max" else min)(found, key=lambda one: (one[0], -one[1] if by.mode == "max" else one[1]))
+        return seen, row
+
+
+class Watch(Protocol):
+    """A context manager that is shown every event of a sweep, in order."""
+
+    course: Course
+
+    def show(self, event: dict) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def choose(display: str, console: Console, plan: Plan, path: str, earlier: Sequence[dict] = ()) -> Watch:
+    """The full screen where the console is a terminal that can draw it, else lines, or nothing. `earlier`: events of a sweep that goes on."""
+    course = Course()
+    for event in earlier:
+        course.fold(event)
+    if display == "none":
+        return Lines(None, plan.sweep, course)
+    return Screen(console, plan.sweep, path, course) if able(console) and display != "plain" else Lines(
+        console, plan.sweep, course, *elsewhere(path)[:1])
+
+
+class Lines:
+    """A line for every trial that begins or ends; nothing without a console. `hint`: a line that comes first."""
+
+    def __init__(self, console: Console | None, sweep: Sweep, course: Course, hint: str = "") -> None:
+        self.course, self._console, self._sweep, self._hint = course, console, sweep, hint
+
+    def show(self, event: dict) -> None:
+        self.course.fold(event)
+        if self._console is not None and (text := told(self.course, self._sweep, event)):
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(clean(text)), soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        if self._hint and self._console is not None:
+            self._print(self._hint)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Screen:
+    """The whole terminal, drawn again every second."""
+
+    def __init__(self, console: Console, sweep: Sweep, path: str, course: Course) -> None:
+        self.course, self._sweep, self._path, self._console = course, sweep, path, console
+        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
+                          redirect_stderr=False)
+
+    def show(self, event: dict) -> None:
+        self.course.fold(event)
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _view(self) -> RenderableType:
+        where = next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)
+        return render(self.course, self._sweep, where, time.time())
+
+
+def told(course: Course, sweep: Sweep, event: dict) -> str:
+    """The event as a line of text; "" where it is none for people."""
+    kind = event["event"]
+    if kind == "sweep":
+        left = course.count(WAITING, "again", "failed")
+        return f"{course.name}: {len(course.trials)} trials" + (f", {left} of them left" if left < len(course.trials) else "")
+    if kind == "trial":
+        seen = course.trials[event["trial"]]
+        done = f"[{course.count(*DONE, 'failed')}/{len(course.trials)}]"
+        where = f" on {seen.node}" if seen.status == RUNNING and seen.node else ""
+        came = f" {_value(seen, sweep)}" if seen.status == "finished" else ""
+        took = f" {duration(seen.seconds)}" if seen.seconds and seen.status == "finished" else ""
+        return f"{done} {event['trial']} {seen}: {_status(seen.status)}{where}{came}{took}" + (f": {seen.reason}" if seen.reason else "")
+    if kind == "nodes":
+        return f"nodes: {course.nodes}, {course.cores:g} cores" if "time" in event else ""
+    if kind in ("phase", "ended"):
+        return f"== {course.phase}"
+    return ""
+
+
+def render(course: Course, sweep: Sweep, path: str, now: float) -> RenderableType:
+    """The screen: pure, of what is known. `path`: the sweep's folder, or how to watch it."""
+    total, over = len(course.trials), course.count(*DONE, "failed")
+    left = course.count(WAITING, "again")
+    took = [seen.seconds for seen in course.trials.values() if seen.seconds]
+    slots = max(1, course.count(RUNNING))
+    time_left = f"  about {duration(sum(took) / len(took) * (total - over) / slots)} left" if took and over < total else ""
+    head = Text.assemble((f"{course.name} ", "bold"), f"{over}/{total} trials  {course.count(RUNNING)} running  {left} in the queue  ",
+                         (f"{course.count('failed')} failed  " if course.count("failed") else "", "red"), clean(course.phase),
+                         f"  {duration(max(0.0, now - course.began))}{time_left}\n",
+                         f"{course.nodes} nodes, {course.cores - course.free:g} of {course.cores:g} cores at work\n" if course.nodes else "",
+                         (clean(path), "dim"))
+    parts: list[RenderableType] = [Panel(head), _trials(course, sweep, now)]
+    if found := course.best(sweep.best):
+        parts.append(Panel(Text(f"{found[0]}: {_cell(found[1])}"), title=f"best so far: {sweep.best.mode} {_measure(sweep.best)}"))
+    failures = [f"{seen}: {clean(seen.reason or '')}" for seen in course.trials.values() if seen.status in ("failed", "again")]
+    if failures:
+        more = [f"and {len(failures) - FAILURES} more"] if len(failures) > FAILURES else []
+        parts.append(Panel(Text("\n".join([*failures[:FAILURES], *more]), style="red"), title="failed, or lost"))
+    return Group(*parts)
+
+
+def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
+    table = Table(box=None, padding=(0, 2))
+    for title in ("trial", *sweep.axes, "status", "node", "time", _measure(sweep.best)):
+        table.add_column(title.rpartition(".")[2], no_wrap=True)
+    ranked = sorted(course.trials.items(), key=lambda item: (ORDER.index(item[1].status), -item[1].began))
+    for trial, seen in ranked[:max(SHOWN, course.count(RUNNING))]:
+        spent = seen.seconds if seen.seconds is not None else now - seen.began if seen.status == RUNNING else None
+        status = f"{seen.lines}/{seen.of}" if seen.status == RUNNING and seen.of else _status(seen.status)
+        table.add_row(trial, *(json.dumps(value) for value in seen.values.values()), Text(status, style=STYLES.get(seen.status, "dim")),
+                      seen.node or "", duration(spent) if spent is not None else "", _value(seen, sweep))
+    hidden = len(ranked) - table.row_count
+    return Panel(table, title="trials", subtitle=f"and {hidden} more" if hidden > 0 else None)
+
+
+def summary(course: Course, sweep: Sweep, path: str) -> RenderableType:
+    """What came out, a row a trial: its values, how it ended, and for both seats what trials are compared by."""
+    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD, caption=Text(path, style="bold"), caption_justify="left")
+    for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):
+        table.add_column(title)
+    for trial, seen in course.trials.items():
+        cells = [next((_cell(row) for row in seen.metrics if (row["metric"], row["seat"]) == (sweep.best.metric, seat)), "") for seat in SEATS]
+        status = _status(seen.status) + (f": {clean(seen.reason)}" if seen.reason else "")
+        table.add_row(trial, Text(str(seen)), Text(status, style=STYLES.get(seen.status, "")), *cells)
+    return table
+
+
+def _measure(best: Best) -> str:
+    return f"{best.metric.replace('_', ' ')}, {best.seat}"
+
+
+def _value(seen: Seen, sweep: Sweep) -> str:
+    """The number that trials are ranked by; of a training that goes on, what its scheduler looks at."""
+    rows = [row for row in seen.metrics if row["metric"] == sweep.best.metric and row["seat"] == sweep.best.seat]
+    if rows:
+        return _cell(rows[0])
+    watched = sweep.scheduler.metric if sweep.scheduler else "reward"
+    return f"{watched} {seen.numbers[watched]:.3g}" if watched in seen.numbers else ""
+
+
+def _cell(row: Mapping) -> str:
+    value, low, high = row["value"], row["low"], row["high"]
+    if value is None or value != value:
+        return ""
+    interval = f" [{low:.2f}, {high:.2f}]" if low is not None and low == low else ""
+    return f"{value:.2f}{interval} n={row['n']}"
+
+
+def _status(status: str) -> str:
+    return "will be tried again" if status == "again" else status
