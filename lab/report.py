@@ -23,7 +23,7 @@ from lab.commands import Parser, obeyed
 from lab.files import replace
 from lab.headline import MISSING, coverage, drift_by_node, evaluated, headline
 from lab.reader import Story, people, story
-from lab.store import read_frames, read_manifest, stream_events
+from lab.store import read_frames, read_manifest, refuse_links, stream_events
 from scenarios.reading import parse
 from scenarios.records import SEATS, Persona
 
@@ -48,8 +48,9 @@ def write_report(run_dir: str | Path) -> Path:
     from lab.page import page
 
     path = Path(run_dir)
-    found, fork = side(path), forking.written(path)
-    frames, opening = found.frames, found.story.opening
+    found = side(path)
+    refuse_links(path)
+    fork, frames, opening = forking.written(path), found.frames, found.story.opening
     if "steps" in frames:
         drawn = plots.save(plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots")
         text = training_markdown(found.manifest, frames["evaluation"], [plot.name for plot in drawn])
