@@ -14,7 +14,7 @@ CONSISTENCIES = tuple(TITLES)
 RATE_WINDOW_S = 30.0  # generated tokens a second are told over about this long
 CONTRADICTIONS_KEPT = 200
 COUNTERS = ("tokens_new", "tokens_computed", "generated")
-SHOWN = ("conversation", "turn", "seat", "persona", "node", "text")  # of a line
+SHOWN = ("time", "conversation", "turn", "seat", "persona", "node", "text")  # of a line
 
 
 @dataclass(frozen=True)

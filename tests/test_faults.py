@@ -271,7 +271,7 @@ def full(monkeypatch, name: str, lines: int = 5) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def roomy(tmp_path_factory):
     runs = tmp_path_factory.mktemp("roomy")
     assert inside(main, LONG, *NOBODY_TALKS, "turns=6", "--display", "none", "--runs", runs).returncode == 0

@@ -15,7 +15,6 @@ from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, inside, manifest, only
 from agents import adapters, models
 from lab import report, run, score, train
 from lab.files import replace
-from scenarios.personas import load_personas
 from scenarios.secrets import hidden
 
 TOWNSFOLK = ROOT / "scenarios/personas/townsfolk.yaml"
@@ -103,23 +102,30 @@ def test_a_name_is_no_path(name, tmp_path):
     assert files(tmp_path) == set()
 
 
-def test_people_and_conversations_that_are_named_like_paths_lead_nowhere(tmp_path):
-    """A persona's id, its name, a node, a conversation's id and the arms of an examination."""
+def test_a_persona_whose_id_is_a_path_is_refused(tmp_path):
+    people = tmp_path / "people.yaml"
+    people.write_text(TOWNSFOLK.read_text().replace("id: grace", "id: ../../grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/"))
+    told = refused(inside(run.main, LONG, *NOBODY_TALKS, f"personas={people}", "--runs", tmp_path / "runs"))
+    assert "personas.0.id is '../../grace'; expected text of another form (letters, digits, '_' and '-')" in told
+    assert files(tmp_path) == {Path("people.yaml")}
+
+
+def test_nodes_people_and_conversations_that_are_named_like_paths_lead_nowhere(tmp_path):
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
-    people, chats = inner / "people.yaml", inner / "chats.jsonl"
-    people.write_text(TOWNSFOLK.read_text().replace("id: grace\n    name: Grace", "id: ../../grace\n    name: ../../Grace")
-                      .replace("slots: slots.yaml", f"slots: {TOWNSFOLK.parent / 'slots.yaml'}"))
-    assert any(person.id == "../../grace" for person in load_personas([people]))
-    done = inside(run.main, LONG, *NOBODY_TALKS, "turns=4", f"personas=[{people}, {TOWNSFOLK.parent / 'assistants.yaml'}]",
-                  "seats.user.persona=../../grace", "--display", "none", "--runs", inner / "runs")
+    people, scenario, chats = inner / "people.yaml", inner / "scenario.yaml", inner / "chats.jsonl"
+    people.write_text(TOWNSFOLK.read_text().replace("name: Grace", "name: ../../Grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/"))
+    scenario.write_text((ROOT / LONG).read_text().replace("greet", "../../greet").replace("personas/", f"{TOWNSFOLK.parent}/"))
+    done = inside(run.main, scenario, *NOBODY_TALKS, "turns=4", f"personas=[{people}, {TOWNSFOLK.parent / 'assistants.yaml'}]",
+                  "seats.user.persona=grace", "--display", "none", "--runs", inner / "runs")
     assert done.returncode == 0, done.stderr
     chats.write_text(json.dumps({"id": "../../chat", "messages": [{"role": "system", "content": "You are Mia."},
                                                                  {"role": "user", "content": "Who?"},
                                                                  {"role": "assistant", "content": "I am Leo."}]}))
     done = inside(score.main, chats, "--judge", "ledger", "--runs", inner / "runs")
     assert done.returncode == 0, done.stderr
-    assert {path.parts[0] for path in files(tmp_path)} == {"a"} and {path.name for path in inner.iterdir()} == {"people.yaml", "chats.jsonl", "runs"}
+    assert {path.parts[0] for path in files(tmp_path)} == {"a"}
+    assert {path.name for path in inner.iterdir()} == {people.name, scenario.name, chats.name, "runs"}
     assert len(list((inner / "runs").iterdir())) == 2
 
 
