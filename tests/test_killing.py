@@ -73,7 +73,7 @@ def scenario(tmp_path_factory, tiny_name):
 def training(tiny_name):
     return ["scenarios/training/quick.yaml", f"overrides={{turns: 2, seats.user.model: {tiny_name}, seats.user.max_tokens: 8, "
             "seats.assistant.script: [Well.]}", "reward={questions: 0.0, relevance: 1.0, asked: 0}",
-            "tuning={learning_rate: 0.01, lora_dropout: 0.1}", "save_steps=2", "max_steps=4", "evaluation.conversations=1",
+            "tuning={learning_rate: 0.01, lora_dropout: 0.1}", "save_steps=1", "max_steps=3", "evaluation.conversations=1",
             "evaluation.judge=ledger", "evaluation.as_learnt=false", "tripwires=log"]
 
 
