@@ -23,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 
 import polars as pl
+from pydantic_core import from_json  # twice as fast as json.loads
 
 from lab.files import StoreError, dumps, failure, replace, write_all
 from lab.frames import ACTIVATIONS, JUDGEMENTS, METRICS, TURNS, Totals, conform, fold, frames_of, judgements_frame, turns_frame
@@ -365,7 +366,10 @@ def _whole(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
 def event_of(line: bytes) -> dict | None:
     """The event that a line of a log holds; None where it is none, or lacks one of its fields."""
     try:
-        event = json.loads(line)
+        try:
+            event = from_json(line)
+        except ValueError:  # lone surrogates, which it does not know
+            event = json.loads(line)
     except ValueError:
         return None
     whole = isinstance(event, dict) and isinstance(event.get("event"), str) and NEEDS.get(event["event"], set()) <= event.keys()
