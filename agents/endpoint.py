@@ -65,7 +65,8 @@ def _note(response) -> None:
         asked.refused = f"; it was refused with {response.status_code} {response.reason_phrase}".rstrip()
 
 
-def in_time(ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]) -> list[Answer]:
+def in_time(ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]
+            ) -> list[Answer]:
     """What each item is answered, so many asked at once; `late(why)` where that took longer than the limit.
 
     Nobody waits for what is late: its thread is left to itself, since a server may send an answer a byte at a time for ever.

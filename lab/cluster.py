@@ -54,6 +54,8 @@ def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None
     if address == IN_PROCESS or not engines:
         yield _in_process
         return
+    if address == "local":  # read where Ray is imported: without it, Ray takes this machine's outer address, and listens there
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     terminate = signal.getsignal(signal.SIGTERM)

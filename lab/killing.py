@@ -66,7 +66,8 @@ def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: 
     for number, kill in enumerate(kills(file, overrides, times, seed, address), start=1):
         print(told(number, kill), flush=True)
         apart += bool(kill.apart)
-    print(f"{times} kills: " + (f"FAILED, {apart} ended otherwise than the one left alone" if apart else "nothing lost, nothing done twice"))
+    ended = f"FAILED, {apart} ended otherwise than the one left alone" if apart else "nothing lost, nothing done twice"
+    print(f"{times} kills: {ended}")
     return int(apart > 0)
 
 

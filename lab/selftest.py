@@ -337,8 +337,8 @@ def parser() -> Parser:
     out.add_argument("--seed", type=int, default=7)
     out.add_argument("--device", default="auto", help="of the models (default: auto)")
     out.add_argument("--json", metavar="FILE", help="write everything as JSON, too")
-    out.add_argument("--kill", type=int, metavar="N", help="instead: kill a run or a training at N random moments, resume it, and see whether "
-                     "anything is lost or done twice")
+    out.add_argument("--kill", type=int, metavar="N", help="instead: kill a run or a training at N random moments, resume it, and see "
+                     "whether anything is lost or done twice")
     out.add_argument("--address", default="none", help="with --kill: see python -m lab.run --help (default: none)")
     return out
 

@@ -144,8 +144,8 @@ class Training:
             part.replace(folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(part, ignore_errors=True)
-            raise StoreError(f"cannot write {folder.name} in {folder.parent} ({reason(error)}); {self._last(math.inf)}: make room and go on "
-                             f"with --resume {self.folder}") from error
+            raise StoreError(f"cannot write {folder.name} in {folder.parent} ({reason(error)}); {self._last(math.inf)}: make room and go "
+                             f"on with --resume {self.folder}") from error
 
     def restore(self, folder: Path) -> None:
         for seat, student in self.students.items():
