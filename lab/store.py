@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 
 import polars as pl
-from pydantic_core import from_json  # twice as fast as json.loads
+from pydantic_core import from_json  # faster than json.loads
 
 from lab.files import StoreError, dumps, failure, replace, write_all
 from lab.frames import ACTIVATIONS, JUDGEMENTS, METRICS, TURNS, Totals, conform, fold, frames_of, judgements_frame, turns_frame
@@ -164,7 +164,7 @@ class RunStore:
         self.earlier = list(earlier)
         self._lock, self._events = lock, -1
         self._open: dict[int, dict[tuple, dict]] = {}  # of each conversation, the last `line` and `judged` event of each turn
-        self._settled: list[dict[str, pl.DataFrame]] = []  # of those told to the end, frames: a tenth of the memory
+        self._settled: list[dict[str, pl.DataFrame]] = []  # of those told to the end, as frames, which are far smaller
         self._totals = Totals()
         self._synced = self._flushed = time.monotonic()
         self._flush_took = 0.0
