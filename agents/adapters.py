@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from agents.errors import first_line, reason
 from agents.models import LoadedModel, check_adapter
 from agents.packed import repack
 
+IMPORTS = "megatron_config"  # key of a PEFT config that makes PEFT import a module which the config names
 SHARED = ("embed_tokens", "lm_head")  # PEFT sometimes saves a copy of the base's own beside the adapter
 
 
@@ -96,9 +98,12 @@ def read(model, folder: str, name: str) -> tuple:
 
     path = check_adapter(folder)
     try:
+        told = json.loads((Path(path) / "adapter_config.json").read_bytes())
+        if told.get(IMPORTS):
+            raise ValueError(f"its {IMPORTS} names code to import")
         config = PeftConfig.from_pretrained(path)
         tensors = load_file(Path(path) / "adapter_model.safetensors")
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved") from error
     if problem := _misfit(model, config, path):
         raise ValueError(f"adapter {folder!r} does not fit {name!r} (it was made for {config.base_model_name_or_path!r}): {problem}")

@@ -11,9 +11,9 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from agents.endpoint import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, reason
+from agents.endpoint import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, in_time
+from agents.errors import reason
 from agents.protocol import Engine
 
 Prompt = tuple[str, str]
@@ -69,21 +69,22 @@ class EndpointChooser:
     """Asks an OpenAI-compatible server: by the first token's alternatives where it tells them, else constrained to the options
     where it knows how (vLLM), else in words, read strictly. What the server refuses is tried the next way, and what works remembered.
 
-    Timeouts, 429 and 5xx are tried again by the client; what fails in the end is a reason, and the rest goes on. A server that fails
-    `GIVE_UP` times in a row is not asked for `pause_s` seconds; one question then tries it, once.
+    Timeouts, 429 and 5xx are tried again by the client, `timeout_s` in all; what fails in the end is a reason, and the rest goes on. A
+    server that fails `GIVE_UP` times in a row is not asked for `pause_s` seconds; one question then tries it, once.
     """
 
     def __init__(self, endpoint: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, pause_s: float = PAUSE_S) -> None:
-        self.model, self.client, self.way, self.pause_s = model, client(endpoint, timeout_s, retries), LOGPROBS, pause_s
+        self.model, self.client, self.way = model, client(endpoint, timeout_s, retries), LOGPROBS
+        self.timeout_s, self.pause_s = timeout_s, pause_s
         self._lock, self._failures, self._again, self._why = threading.Lock(), 0, 0.0, ""
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[float] | str]:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(self._choose, prompts, options))
+        return in_time(self._choose, list(zip(prompts, options, strict=True)), AT_ONCE, self.timeout_s, self._failed)
 
-    def _choose(self, prompt: Prompt, options: Sequence[str]) -> list[float] | str:
+    def _choose(self, asked: tuple[Prompt, Sequence[str]]) -> list[float] | str:
         from openai import APIError, BadRequestError, UnprocessableEntityError
 
+        prompt, options = asked
         with self._lock:
             if given_up := self._failures >= GIVE_UP:
                 if time.monotonic() < self._again:

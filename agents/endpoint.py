@@ -8,8 +8,13 @@ without ids, and a seat here cannot be asked by forced choice. What it cannot do
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from agents.errors import reason
 from agents.protocol import Sampling
@@ -18,19 +23,80 @@ from agents.sentences import first_sentences
 from scenarios.records import derive_seed
 
 OPENAI = "openai"  # in a scenario: the server named by OPENAI_BASE_URL, or OpenAI's own
-RETRIES = 4  # of the client, with exponential backoff and jitter
-TIMEOUT_S = 120.0
+RETRIES = 8  # of the client, after 0.5 to 8 s with jitter, or as long as the server's Retry-After says
+TIMEOUT_S = 120.0  # for an answer in all: tries and the waits between them
 CHECK_TIMEOUT_S = 5.0
 AT_ONCE = 16  # requests under way
 NO_ANSWER = (AttributeError, IndexError, TypeError, ValueError, RecursionError)  # what the client raises on a page that is no API's answer
+_here = threading.local()  # .asked: what the thread asks for
+
+Item, Answer = TypeVar("Item"), TypeVar("Answer")
+
+
+@dataclass
+class Asked:
+    """Something that is asked of a server: when it is given up, and what the server refused it with last."""
+
+    until: float  # by time.monotonic()
+    refused: str = ""
 
 
 def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
     """An openai client for a base URL. The key is OPENAI_API_KEY; a server that wants none ignores it."""
-    from openai import OpenAI
+    from openai import DefaultHttpxClient, OpenAI
 
     url = None if endpoint == OPENAI else endpoint
-    return OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", timeout=timeout_s, max_retries=retries)
+    return OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", timeout=timeout_s, max_retries=retries,
+                  http_client=DefaultHttpxClient(event_hooks={"request": [_hurry], "response": [_note]}))
+
+
+def _hurry(request) -> None:
+    """A try takes no longer than is left for the answer; TimeoutError, and nothing is sent, where nothing is left."""
+    if asked := getattr(_here, "asked", None):
+        left = asked.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("given up")
+        limits = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {name: left if limit is None else min(limit, left) for name, limit in limits.items()}
+
+
+def _note(response) -> None:
+    if (asked := getattr(_here, "asked", None)) and response.status_code >= 400:
+        asked.refused = f"; it was refused with {response.status_code} {response.reason_phrase}".rstrip()
+
+
+def in_time(ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]
+            ) -> list[Answer]:
+    """What each item is answered, so many asked at once; `late(why)` where that took longer than the limit.
+
+    Nobody waits for what is late: its thread is left to itself, since a server may send an answer a byte at a time for ever.
+    """
+    done: SimpleQueue = SimpleQueue()
+    waiting, under_way, found = deque(enumerate(items)), {}, {}
+
+    def one(place: int, item: Item, asked: Asked) -> None:
+        _here.asked = asked
+        try:
+            done.put((place, ask(item), None))
+        except Exception as error:  # raised where the answers are waited for
+            done.put((place, None, error))
+
+    while waiting or under_way:
+        while waiting and len(under_way) < at_once:
+            place, item = waiting.popleft()
+            under_way[place] = Asked(time.monotonic() + limit_s)
+            threading.Thread(target=one, args=(place, item, under_way[place]), daemon=True).start()
+        first = min(under_way, key=lambda place: under_way[place].until)
+        try:
+            place, answer, error = done.get(timeout=max(0.0, under_way[first].until - time.monotonic()))
+        except Empty:
+            place, answer, error = first, late(f"no answer within {limit_s:g} s{under_way[first].refused}"), None
+        if under_way.pop(place, None) is None:
+            continue  # it was late
+        if error is not None:
+            raise error
+        found[place] = answer
+    return [found[place] for place in range(len(items))]
 
 
 def check(endpoint: str, model: str) -> None:
@@ -53,12 +119,13 @@ def check(endpoint: str, model: str) -> None:
 
 
 class EndpointSeat:
-    """A seat whose words come from a server. `unasked`: why it cannot be asked questions."""
+    """A seat whose words come from a server. `unasked`: why it cannot be asked questions; `timeout_s`: for a line in all, after which
+    there is none."""
 
     def __init__(self, endpoint: str, model: str, sampling: Sampling,
-                 unasked: str = "chat completions give no log-probabilities of given words") -> None:
-        self.model, self.sampling, self.unasked = model, sampling, unasked
-        self.client = client(endpoint)
+                 unasked: str = "chat completions give no log-probabilities of given words", timeout_s: float = TIMEOUT_S) -> None:
+        self.model, self.sampling, self.unasked, self.timeout_s = model, sampling, unasked, timeout_s
+        self.client = client(endpoint, timeout_s)
         self._messages: dict[int, list[dict[str, str]]] = {}
 
     def open(self, systems: Mapping[int, str]) -> None:
@@ -103,13 +170,13 @@ class EndpointSeat:
             self._messages.pop(c, None)
 
     def _complete(self, views: Sequence[list[dict[str, str]]], seeds: Sequence[int]) -> list[Utterance | Trouble]:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(self._answer, views, seeds))
+        return in_time(self._answer, list(zip(views, seeds, strict=True)), AT_ONCE, self.timeout_s,
+                       lambda why: Trouble(f"the endpoint failed: {why}"))
 
-    def _answer(self, messages: list[dict[str, str]], seed: int) -> Utterance | Trouble:
+    def _answer(self, asked: tuple[list[dict[str, str]], int]) -> Utterance | Trouble:
         from openai import APIError
 
-        sampling = self.sampling
+        (messages, seed), sampling = asked, self.sampling
         try:
             answer = self.client.chat.completions.create(
                 model=self.model, messages=messages, temperature=sampling.temperature,

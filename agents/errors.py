@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from scenarios.secrets import hidden
+
 
 def first_line(error: Exception, most: int = 200) -> str:
-    """The first line of its text, at most that many characters; "no message" where it has none."""
-    return (str(error).strip() or "no message").splitlines()[0][:most]
+    """The first line of its text, at most that many characters, no key in it; "no message" where it has none."""
+    return (hidden(str(error)).strip() or "no message").splitlines()[0][:most]
 
 
 def reason(error: Exception, most: int = 200) -> str:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from agents.endpoint import NO_ANSWER, client
+from agents.endpoint import NO_ANSWER, TIMEOUT_S, client, in_time
 from agents.errors import reason
 from agents.models import Reading, load_tokenizer
 from agents.protocol import EngineInfo, Sample, Sampling, Usage
@@ -47,7 +46,7 @@ def survey(endpoint: str, model: str) -> Server:
     """What a probing request shows. ValueError where the server does not answer at all."""
     from openai import APIConnectionError, OpenAIError
 
-    asked = client(endpoint)
+    asked = client(endpoint, PROBE_TIMEOUT_S, 1)
     try:
         listed = {entry.id: entry for entry in asked.models.list()}
     except APIConnectionError as error:
@@ -58,7 +57,7 @@ def survey(endpoint: str, model: str) -> Server:
     entry = listed.get(getattr(entry, "parent", None)) or entry  # a LoRA's base
     context = getattr(entry, "max_model_len", None) or 0
     try:
-        choice = asked.with_options(max_retries=1, timeout=PROBE_TIMEOUT_S).completions.create(
+        choice = asked.completions.create(
             model=model, prompt=PROBE, max_tokens=2, temperature=0.5, seed=0, logprobs=0, extra_body={
                 "top_k": 1, "min_tokens": 2, "prompt_logprobs": 0, "return_token_ids": True, "add_special_tokens": False, **AS_ASKED},
         ).choices[0]
@@ -117,14 +116,14 @@ class ServedEngine:
     """`agents.protocol.Engine` over a server that lacks nothing. An adapter is the name of a LoRA there.
 
     Sampled words are a function of the seed where the server keeps to it. One token of the context is kept free, since a server
-    that scores has to sample too.
+    that scores has to sample too. `timeout_s`: for each answer in all.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
         if server.lacks or server.reading is None:
             raise ValueError(lacking(server))
-        self.server, self.tokenizer = server, server.reading.tokenizer
-        self.client = client(server.endpoint)
+        self.server, self.tokenizer, self.timeout_s = server, server.reading.tokenizer, timeout_s
+        self.client = client(server.endpoint, timeout_s)
         parts = urlsplit(str(self.client.base_url))
         self._info = EngineInfo(server.model, f"{parts.scheme}://{parts.netloc}", "served", server.context - 1, 0, server.reading.format)
         self._ids: dict[int, list[int]] = {}
@@ -225,8 +224,7 @@ class ServedEngine:
                 return _failed(self.server.endpoint, error), 0
 
         start = time.perf_counter()
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(one, requests))
+        answers = in_time(one, requests, AT_ONCE, self.timeout_s, lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0))
         self._usage.seconds[phase] += time.perf_counter() - start
         self._usage.tokens_computed += sum(computed for _, computed in answers)
         return [found for found, _ in answers]

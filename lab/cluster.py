@@ -72,10 +72,13 @@ def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None
 @contextmanager
 def connected(address: str | None, cores: int) -> Iterator[None]:
     """Ray, at that address, or at RAY_ADDRESS, or on this machine alone with so many cores at least. ValueError where none answers."""
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":  # read where Ray is imported: without it, Ray takes this machine's outer address, and listens there
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     terminate = signal.getsignal(signal.SIGTERM)
-    _connect(address or os.environ.get("RAY_ADDRESS") or "local", cores)
+    _connect(address, cores)
     signal.signal(signal.SIGTERM, terminate)  # Ray puts in one of its own, which exits at once
     try:
         yield

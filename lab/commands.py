@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scenarios.secrets import hidden
+
 PROG = "python -m lab."
 INTERRUPTED = 130
 
@@ -46,7 +48,7 @@ def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments:
     try:
         return work(args)
     except ValueError as error:
-        print(f"{parser.prog.removeprefix('python -m ')}: {error}", file=sys.stderr)
+        print(f"{parser.prog.removeprefix('python -m ')}: {hidden(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

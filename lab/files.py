@@ -50,7 +50,8 @@ def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int
     """As `replace`, by parts that need not be in memory together; where making one fails, the file holds what it held before, too."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        temporary.unlink(missing_ok=True)  # of a process that was killed; or a link, which would lead elsewhere
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             for part in parts:
                 write_all(handle, part)

@@ -5,7 +5,7 @@ A turn may be told twice (a run killed between a line and its judgement judges i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -42,6 +42,12 @@ def latest(events: Iterable[dict], kind: str) -> list[dict]:
     for event in events:
         fold(kept, event)
     return [kept[key] for key in sorted(kept) if kept[key]["event"] == kind]
+
+
+def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
+    """turns, judgements and activations of the events."""
+    return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events),
+            "activations": activations_frame(run_id, events)}
 
 
 def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
@@ -81,9 +87,10 @@ class Totals:
     conversations: dict[int, str] = field(default_factory=dict)  # conversation -> finished or failed
     seconds: dict[str, float] = field(default_factory=dict)
     header: dict = field(default_factory=dict)  # of the last `started`
-    judged: dict[tuple, tuple[int, int]] = field(default_factory=dict)  # turn -> rows, rows unscored
     recovered: int = 0
-    _said: set[tuple[int, int]] = field(default_factory=set)
+    _said: dict[int, set[int]] = field(default_factory=dict)  # of each conversation that is not settled: turns
+    _judged: dict[int, dict[tuple, tuple[int, int]]] = field(default_factory=dict)  # and by (turn, by) rows, rows unscored
+    _settled: tuple[int, int] = (0, 0)  # rows, rows unscored of those that are
     _used: dict[str, int] = field(default_factory=dict)
     _used_before: dict[str, int] = field(default_factory=dict)
     _phase: str | None = None
@@ -93,12 +100,13 @@ class Totals:
         kind = event["event"]
         self._clock(kind, event)
         if kind == "line":
-            self._said.add((event["conversation"], event["turn"]))
-            self.lines = len(self._said)
+            said = self._said.setdefault(event["conversation"], set())
+            self.lines += event["turn"] not in said
+            said.add(event["turn"])
         elif kind == "judged":
             rows = event["rows"]
             unscored = sum(row.get("unscored") is not None for row in rows)
-            self.judged[event["conversation"], event["turn"], event["by"]] = (len(rows), unscored)
+            self._judged.setdefault(event["conversation"], {})[event["turn"], event["by"]] = (len(rows), unscored)
         elif kind == "conversation":
             self.conversations[event["conversation"]] = event["status"]
         elif kind == "usage":
@@ -108,6 +116,16 @@ class Totals:
         elif kind == "recovered":
             self.recovered += 1
 
+    def is_whole(self, conversation: int) -> bool:
+        """Told to the end: it finished, with all its lines. Nothing more is told of it."""
+        return self.conversations.get(conversation) == "finished" and len(self._said.get(conversation, ())) == self.header.get("turns")
+
+    def settle(self, conversation: int) -> None:
+        """Keeps of a conversation that is whole its numbers alone."""
+        self._said.pop(conversation)
+        told = self._judged.pop(conversation, {}).values()
+        self._settled = tuple(sum(some) for some in zip(self._settled, *told, strict=True))
+
     def tokens(self) -> dict[str, int]:
         """Tokens of all sittings: a counter that fell was started again from zero, and what it had counted is added."""
         return {name: self._used_before.get(name, 0) + self._used.get(name, 0) for name in COUNTERS}
@@ -115,11 +133,11 @@ class Totals:
     def as_fields(self) -> dict:
         """The manifest's fields that events tell."""
         statuses = list(self.conversations.values())
+        judged = [self._settled, *(numbers for told in self._judged.values() for numbers in told.values())]
         counts = {
             "conversations": self.header.get("conversations"), "finished": statuses.count("finished"),
             "failed": statuses.count("failed"), "lines": self.lines, "recovered": self.recovered,
-            "judgements": sum(rows for rows, _ in self.judged.values()),
-            "unscored": sum(unscored for _, unscored in self.judged.values())}
+            "judgements": sum(rows for rows, _ in judged), "unscored": sum(unscored for _, unscored in judged)}
         told = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
         return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **told}
@@ -153,4 +171,5 @@ def _frame(run_id: str, rows: list[dict], schema: dict) -> pl.DataFrame:
     columns = {name: [row.get(name) for row in rows] for name in schema if name != "run_id"}
     if "text" in columns:  # lone surrogates cannot be stored as UTF-8
         columns["text"] = [text.encode("utf-8", "replace").decode() for text in columns["text"]]
-    return pl.DataFrame({"run_id": [run_id] * len(rows), **columns}, schema=schema)
+    frame = pl.DataFrame(columns, schema={name: dtype for name, dtype in schema.items() if name != "run_id"})
+    return frame.select(pl.lit(run_id).alias("run_id"), pl.all()) if rows else pl.DataFrame(schema=schema)

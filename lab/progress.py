@@ -14,6 +14,7 @@ CONSISTENCIES = tuple(TITLES)
 RATE_WINDOW_S = 30.0  # generated tokens a second are told over about this long
 CONTRADICTIONS_KEPT = 200
 COUNTERS = ("tokens_new", "tokens_computed", "generated")
+SHOWN = ("time", "conversation", "turn", "seat", "persona", "node", "text")  # of a line
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Dialogue:
     """One conversation: what was said, at which node it stands, and what was judged of it."""
 
     cast: dict[str, str] = field(default_factory=dict)  # seat -> persona id
-    lines: dict[int, dict] = field(default_factory=dict)  # turn -> line event
+    lines: dict[int, dict] = field(default_factory=dict)  # turn -> what is shown of its line event
     node: str = ""
     status: str = "waiting"  # waiting, playing, finished, failed
     reason: str | None = None
     marks: dict[int, list[Contradiction]] = field(default_factory=dict)  # turn -> contradictions of that line
-    judged: dict[tuple[int, str], dict] = field(default_factory=dict)  # (turn, by) -> what it added to the tallies
+    judged: dict[tuple[int, str], dict] = field(default_factory=dict)  # (turn, by) -> what it added to the tallies, while that may change
 
     @property
     def over(self) -> bool:
@@ -175,7 +176,7 @@ def _line(state: State, event: dict) -> None:
     new = event["turn"] not in dialogue.lines
     state.lines += new
     state.lines_over += new and dialogue.over
-    dialogue.lines[event["turn"]] = event
+    dialogue.lines[event["turn"]] = {name: event[name] for name in SHOWN}
     dialogue.cast.setdefault(event["seat"], event["persona"])
     dialogue.node = event["node"]
     if dialogue.status == "waiting":
@@ -247,6 +248,8 @@ def _conversation(state: State, event: dict) -> None:
     change = dialogue.over - before
     state.dialogues_over += change
     state.lines_over += change * len(dialogue.lines)
+    if dialogue.status == "finished" and len(dialogue.lines) == state.turns:
+        dialogue.judged.clear()  # nothing of it is judged again
 
 
 def _usage(state: State, event: dict) -> None:

@@ -23,7 +23,7 @@ from lab.commands import Parser, obeyed
 from lab.files import replace
 from lab.headline import MISSING, coverage, drift_by_node, evaluated, headline
 from lab.reader import Story, people, story
-from lab.store import SWEEP, read_frames, read_manifest, stream_events
+from lab.store import SWEEP, read_frames, read_manifest, refuse_links, stream_events
 from scenarios.reading import parse
 from scenarios.records import SEATS, Persona
 
@@ -51,12 +51,14 @@ def write_report(run_dir: str | Path) -> Path:
     if (path / SWEEP).is_file():
         from lab import sweep_report
 
+        refuse_links(path)
         return sweep_report.write(path)
-    found, fork = side(path), forking.written(path)
-    frames, opening = found.frames, found.story.opening
+    found = side(path)
+    refuse_links(path)
+    fork, frames, opening = forking.written(path), found.frames, found.story.opening
     if found.finding:
         drawn = plots.save(study_report.figures(found.finding), path / "plots")
-        parts = [_title(found.manifest), *study_report.markdown(found.finding, [plot.name for plot in drawn]), _how(found.manifest)]
+        parts = [title(found.manifest), *study_report.markdown(found.finding, [plot.name for plot in drawn]), _how(found.manifest)]
         text = "\n\n".join(parts) + "\n"
     elif "steps" in frames:
         drawn = plots.save(plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots")

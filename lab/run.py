@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lab.commands import INTERRUPTED, Parser, obeyed
+from scenarios.secrets import hidden
 
 if TYPE_CHECKING:
     from lab.monitor import Monitor
@@ -176,8 +177,8 @@ def carried_out(work: Callable[[], T], store: RunStore, show: Callable[[dict], N
     except ValueError as error:
         status, reason = "failed", str(error)
     except Exception as error:  # the one place where what nobody foresaw becomes data
-        traceback.print_exc()  # to the log
-        told = (str(error).strip() or "no message").splitlines()[-1][:300]
+        print(hidden(traceback.format_exc()), file=sys.stderr, end="")  # to the log
+        told = (hidden(str(error)).strip() or "no message").splitlines()[-1][:300]
         status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
     try:
         show(store.append({"event": "ended", "status": status, "reason": reason}))

@@ -1,4 +1,5 @@
 """Do the judges and measures see drift that is known to be there? `python -m lab.selftest [--judge NAME ...] [--size smoke|default]`.
+(And with `--kill N`: is anything lost where a run is killed? See `lab.killing`.)
 
 Known faults are put into clean dialogues at known turns and doses (`metrics.planted`). For each judge and kind of drift: how well
 p_inconsistent tells planted lines from the others, how soon the first planted line is caught, how often an undisturbed line is called
@@ -21,7 +22,7 @@ from math import inf, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import Parser
+from lab.commands import Parser, obeyed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   python -m lab.selftest
   python -m lab.selftest --judge ledger --judge nli --size smoke --json selftest.json
+  python -m lab.selftest --kill 20
+  python -m lab.selftest --kill 5 scenarios/training/quick.yaml max_steps=2
 """
 PERSONAS = Path(__file__).parents[1] / "scenarios" / "personas" / "townsfolk.yaml"
 CONTRADICTING = frozenset({"contradicted_fact", "persona_swap"})
@@ -318,22 +321,15 @@ def verdict(values: Sequence[float], direction: int | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 everything does what it claims, 1 something does not, 2 refused with a sentence on stderr."""
-    from lab.selftest_tables import text
-
-    args = parser().parse_args(arguments)
-    try:
-        result = _run(args)
-    except ValueError as error:
-        print(f"lab.selftest: {error}", file=sys.stderr)
-        return 2
-    print(text(result))
-    return int(result.failed)
+    """Exit code: 0 everything does what it claims, 1 something does not, 2 refused with a sentence on stderr, 130 interrupted."""
+    return obeyed(parser(), _selftest, arguments)
 
 
 def parser() -> Parser:
     out = Parser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.",
                  epilog=EXAMPLES)
+    out.add_argument("file", nargs="?", help="with --kill: a scenario or a training (default: scenarios/long_dialogue.yaml, made small)")
+    out.add_argument("overrides", nargs="*", metavar="key=value", help="with --kill: dotted keys of that file")
     out.add_argument("--judge", action="append", choices=tuple(SEES), metavar="NAME",
                      help=f"which judges, again for more: {', '.join(SEES)} (default: {', '.join(ASKED)})")
     out.add_argument("--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)")
@@ -341,7 +337,23 @@ def parser() -> Parser:
     out.add_argument("--seed", type=int, default=7)
     out.add_argument("--device", default="auto", help="of the models (default: auto)")
     out.add_argument("--json", metavar="FILE", help="write everything as JSON, too")
+    out.add_argument("--kill", type=int, metavar="N", help="instead: kill a run or a training at N random moments, resume it, and see "
+                     "whether anything is lost or done twice")
+    out.add_argument("--address", default="none", help="with --kill: see python -m lab.run --help (default: none)")
     return out
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    from lab.killing import kill_and_tell
+    from lab.selftest_tables import text
+
+    if args.kill is not None:
+        return kill_and_tell(args.file, args.overrides, args.kill, args.seed, args.address)
+    if args.file:
+        raise ValueError(f"{args.file!r} is for --kill N; expected options only")
+    result = _run(args)
+    print(text(result))
+    return int(result.failed)
 
 
 def _run(args: argparse.Namespace) -> Result:

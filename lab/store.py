@@ -23,20 +23,10 @@ from importlib import metadata
 from pathlib import Path
 
 import polars as pl
+from pydantic_core import from_json  # faster than json.loads
 
 from lab.files import StoreError, dumps, failure, replace, write_all
-from lab.frames import (
-    ACTIVATIONS,
-    JUDGEMENTS,
-    METRICS,
-    TURNS,
-    Totals,
-    activations_frame,
-    conform,
-    fold,
-    judgements_frame,
-    turns_frame,
-)
+from lab.frames import ACTIVATIONS, JUDGEMENTS, METRICS, TURNS, Totals, conform, fold, frames_of, judgements_frame, turns_frame
 from scenarios.reading import nearest_path
 
 __all__ = ["EVENTS", "JUDGEMENTS", "METRICS", "NO_EVENT", "TURNS", "RunStore", "StoreError", "create", "event_of", "git_revision",
@@ -85,6 +75,7 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
     """
     path = Path(run_dir)
     read_manifest(path)  # names what is missing before a lock file is left in some other folder
+    refuse_links(path)
     lock = _hold(path)
     try:
         manifest = read_manifest(path)
@@ -120,6 +111,13 @@ def read_manifest(run_dir: str | Path) -> dict:
     if not isinstance(manifest, dict) or "run_id" not in manifest:
         raise ValueError(f"{path} is no run: its {MANIFEST} has no run_id")
     return manifest
+
+
+def refuse_links(run_dir: str | Path) -> None:
+    """ValueError where something in a run's folder, which is about to be written to, is a link: whatever it leads to is not the run's."""
+    for entry in Path(run_dir).rglob("*"):
+        if entry.is_symlink():
+            raise ValueError(f"{entry} is a link to {os.readlink(entry)}; expected files of the run's own, which alone are written to")
 
 
 def read_events(run_dir: str | Path) -> list[dict]:
@@ -170,12 +168,15 @@ class RunStore:
         self._spoken = not (path / SWEEP).is_file()  # a sweep's lines are in its trials' folders
         self.earlier = list(earlier)
         self._lock, self._events = lock, -1
-        self._kept: dict[tuple, dict] = {}  # the last `line` and `judged` event of each turn
+        self._open: dict[int, dict[tuple, dict]] = {}  # of each conversation, the last `line` and `judged` event of each turn
+        self._settled: list[dict[str, pl.DataFrame]] = []  # of those told to the end, as frames, which are far smaller
         self._totals = Totals()
         self._synced = self._flushed = time.monotonic()
         self._flush_took = 0.0
         for event in self.earlier:
             self._fold(event)
+        for conversation in list(self._open):
+            self._settle(conversation)
         try:
             self._events = os.open(path / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         except OSError as error:
@@ -201,14 +202,20 @@ class RunStore:
                 os.ftruncate(self._events, size)
             raise failure(self.path / EVENTS, error, self._totals.lines) from error
         self._fold(event)
+        if event["event"] == "conversation":
+            self._settle(event["conversation"])
         return event
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """turns and judgements of every event so far, those of earlier sittings included; activations where there are any."""
-        events = self._kept.values()
-        activations = activations_frame(self.run_id, events)
-        frames = {"turns": turns_frame(self.run_id, events), "judgements": judgements_frame(self.run_id, events)}
-        return frames if activations.is_empty() else frames | {"activations": activations}
+        under_way = frames_of(self.run_id, [event for told in self._open.values() for event in told.values()])
+        if self._settled:
+            self._settled = [{name: pl.concat([one[name] for one in self._settled]) for name in under_way}]
+        frames = {name: pl.concat([*(one[name] for one in self._settled), frame]).sort("conversation", maintain_order=True)
+                  for name, frame in under_way.items()}
+        if frames["activations"].is_empty():
+            del frames["activations"]
+        return frames
 
     def write_frames(self, **frames: pl.DataFrame) -> None:
         """Replaces turns.parquet and judgements.parquet (built from the events unless given) and, if given, metrics.
@@ -264,8 +271,15 @@ class RunStore:
         self.close()
 
     def _fold(self, event: dict) -> None:
-        fold(self._kept, event)
+        if event["event"] in NEEDS:
+            fold(self._open.setdefault(event["conversation"], {}), event)
         self._totals.add(event)
+
+    def _settle(self, conversation: int) -> None:
+        """Keeps a conversation that is told to the end as frames."""
+        if self._totals.is_whole(conversation):
+            self._settled.append(frames_of(self.run_id, self._open.pop(conversation).values()))
+            self._totals.settle(conversation)
 
 
 def git_revision() -> str | None:
@@ -357,7 +371,10 @@ def _whole(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
 def event_of(line: bytes) -> dict | None:
     """The event that a line of a log holds; None where it is none, or lacks one of its fields."""
     try:
-        event = json.loads(line)
+        try:
+            event = from_json(line)
+        except ValueError:  # lone surrogates, which it does not know
+            event = json.loads(line)
     except ValueError:
         return None
     whole = isinstance(event, dict) and isinstance(event.get("event"), str) and NEEDS.get(event["event"], set()) <= event.keys()

@@ -186,11 +186,12 @@ def before(store: RunStore) -> list[dict]:
 
 
 def _frame(steps: Sequence[dict]):
-    """training.parquet: a row a step, all its numbers."""
+    """training.parquet: a row a step, all its numbers; null where there is none, as in the events that a resumed training reads."""
     import polars as pl
 
-    return pl.DataFrame([{key: value for key, value in step.items() if key not in ("event", "time", "samples")} for step in steps],
-                        infer_schema_length=None)
+    frame = pl.DataFrame([{key: value for key, value in step.items() if key not in ("event", "time", "samples")} for step in steps],
+                         infer_schema_length=None, schema_overrides={"note": pl.String}).fill_nan(None)
+    return frame.with_columns(pl.col(pl.Null).cast(pl.Float64))
 
 
 @contextlib.contextmanager

@@ -17,12 +17,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
+from agents.errors import reason
 from agents.learning.learner import Learner
 from agents.learning.methods import Method
 from agents.learning.online import Online
 from agents.learning.views import View
 from agents.protocol import MIN_TOKENS, Engine
 from lab import corpus, rewards, rollouts, wiring
+from lab.files import StoreError
 from lab.rewards import Talk
 from metrics.judges import Judge
 from metrics.tripwires import fired
@@ -136,13 +140,18 @@ class Training:
         return self.engines[wiring.engine_name(self.scenario.seats[seat])]
 
     def save(self, folder: Path, state: bool = True) -> None:
-        """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs."""
+        """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs. StoreError."""
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        for seat, student in self.students.items():
-            student.save(part / seat if len(self.students) > 1 else part, state)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
+        try:
+            for seat, student in self.students.items():
+                student.save(part / seat if len(self.students) > 1 else part, state)
+            shutil.rmtree(folder, ignore_errors=True)
+            part.replace(folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise StoreError(f"cannot write {folder.name} in {folder.parent} ({reason(error)}); {self._last(math.inf)}: make room and go "
+                             f"on with --resume {self.folder}") from error
 
     def restore(self, folder: Path) -> None:
         for seat, student in self.students.items():

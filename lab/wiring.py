@@ -73,12 +73,11 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | No
     """Engines, seats and judges of a scenario; `words`: what a person in a seat types. ValueError where an adapter does not fit or the
     dialogue is too long."""
     from agents.seats import HumanSeat
-    from agents.served import ServedEngine
     from lab.conversation import Play
 
     servers = _servers(scenario)
     engines = {name: hosting(name, scenario.dtype, scenario.device) for name in sorted(engine_names(scenario))}
-    engines |= {name: ServedEngine(server) for name, server in servers.items() if not server.lacks}
+    engines |= _served(scenario, servers)
     cast, humans = people.cast(scenario), scenario.seats.humans()
     play = Play(scenario=scenario, graph=graphs.build(scenario), cast=cast,
                 seats={seat: HumanSeat(words) if seat in humans else _seat(scenario.seats[seat], engines, servers) for seat in SEATS},
@@ -95,11 +94,10 @@ def play_of(scenario: Scenario, engines: Mapping[str, Engine], adapters: Mapping
     """A play on engines that are there. `adapters`: what a seat wears instead of its own; `generations`: seats that sample so many lines at
     each place and keep their views; `alike`: see `Play`; `judged_by`: judges that are there already. Models on servers are spoken to by words
     only."""
-    from agents.served import ServedEngine
     from lab.conversation import Play
 
     servers, people_here = _servers(scenario), cast or people.cast(scenario)
-    here = dict(engines) | {name: ServedEngine(server) for name, server in servers.items() if not server.lacks}
+    here = dict(engines) | _served(scenario, servers)
     seats = {seat: _seat(scenario.seats[seat], here, servers, adapters.get(seat), generations.get(seat, 0)) for seat in SEATS}
     return Play(scenario=scenario, graph=graphs.build(scenario), cast=people_here, seats=seats,
                 judges=judges(scenario.measure, engines, scenario.device) if judged_by is None else judged_by,
@@ -153,6 +151,14 @@ def _servers(scenario: Scenario) -> dict[str, Server]:
     return {name: survey(spec.endpoint, spec.model) for name, spec in specs.items()}
 
 
+def _served(scenario: Scenario, servers: Mapping[str, Server]) -> dict[str, Engine]:
+    """Engines of the servers that lack nothing; seats that share one wait as long as the more patient of them."""
+    from agents.served import ServedEngine
+
+    patience = {name: max(spec.timeout_s for spec in _model_seats(scenario) if engine_name(spec) == name) for name in servers}
+    return {name: ServedEngine(server, patience[name]) for name, server in servers.items() if not server.lacks}
+
+
 def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server], worn: str | None = None, generations: int = 0):
     from agents import models
     from agents.endpoint import EndpointSeat
@@ -165,7 +171,7 @@ def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]
         return ScriptedSeat(spec.script)
     name = engine_name(spec)
     if name in servers and servers[name].lacks:
-        return EndpointSeat(spec.endpoint, spec.adapter or spec.model, sampling, lacking(servers[name]))
+        return EndpointSeat(spec.endpoint, spec.adapter or spec.model, sampling, lacking(servers[name]), spec.timeout_s)
     if spec.endpoint:
         adapter = spec.adapter
     else:
@@ -303,7 +309,7 @@ def _llm(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
 
     spec = measure.llm
     if spec.endpoint:
-        return Llm(EndpointChooser(spec.endpoint, spec.model).choose, spec.protocol)
+        return Llm(EndpointChooser(spec.endpoint, spec.model, spec.timeout_s).choose, spec.protocol)
     engine, adapter = engines[_base(spec.model)], models.parse(spec.model).adapter
     engine.open([], adapter)  # refused now, not at the first line
     return Llm(EngineChooser(engine, adapter).choose, spec.protocol)

@@ -21,6 +21,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from scenarios.secrets import hidden
+
 Key = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -44,7 +46,7 @@ class ScenarioError(ValueError):
     def __init__(self, problem: str, key: Key = (), where: str = ""):
         self.problem, self.key, self.where = problem, key, where
         subject = ".".join(str(part) for part in key)
-        super().__init__(f"{where}: " * bool(where) + f"{subject} " * bool(subject) + problem)
+        super().__init__(hidden(f"{where}: " * bool(where) + f"{subject} " * bool(subject) + problem))
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the same in C, about ten times as fast

@@ -75,6 +75,7 @@ class Seat(_Strict):
     persona: Text = Field(description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of")
     adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
     endpoint: Endpoint = None
+    timeout_s: Finite = Field(120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together")
     temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
     top_k: int = Field(50, ge=0, description="tokens to sample among; 0 for all")
     top_p: Finite = Field(1.0, gt=0, le=1, description="probability mass to sample among")
@@ -133,6 +134,7 @@ class Nli(_Strict):
 class Llm(_Strict):
     model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
     endpoint: Endpoint = None
+    timeout_s: Finite = Field(120.0, gt=0, description="seconds that a judgement may take on an endpoint, all tries together")
     protocol: Literal["published", "strict"] = Field("published", description="the published question, or ours, which asks for the claim")
 
 
@@ -234,9 +236,12 @@ class Scenario(_Strict):
     def digest(self) -> str:
         """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.
 
-        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at once.
+        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at once, or how long
+        servers are waited for.
         """
         content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "side_by_side": None}
+        for waits in (*content["seats"].values(), content["measure"]["llm"]):
+            del waits["timeout_s"]
         cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
         text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -148,6 +148,40 @@ def test_a_model_that_cannot_be_loaded_is_a_value_error(cluster):
     assert str(caught.value).startswith("model '/no/such/model': there is no") and "\n" not in str(caught.value)
 
 
+def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_alone(small, tmp_path, monkeypatch):
+    """Killed 0.1 s into its second and its fourth call of `generate`, each of 2 lines of 150 tokens. Sampled for one seat, greedy for the
+    other; float32."""
+    from corpora import SCENARIO
+
+    from agents.engine import LocalEngine
+    from agents.models import load
+    from lab.wiring import play_of
+    from scenarios.schema import load_scenario
+
+    hosted, folder = small
+    (tmp_path / "small.yaml").write_text(SCENARIO.replace("MODEL", str(folder)))
+    scenario = load_scenario(tmp_path / "small.yaml", ["conversations=2", "turns=6", "seats.user.temperature=0", *(
+        f"seats.{seat}.{key}" for seat in ("user", "assistant") for key in ("max_tokens=150", "sentences=null"))])
+    told, generate, calls = [], hosted.generate, []
+
+    def dying(branches, sampling):
+        calls.append(branches)
+        if len(calls) in (2, 4):
+            threading.Timer(0.1, kill, [process(hosted)]).start()
+        return generate(branches, sampling)
+
+    monkeypatch.setattr(hosted, "generate", dying)
+    monkeypatch.setattr(hosted, "_on_recovery", told.append)
+    name = str(folder)
+    found = list(play_of(scenario, {name: hosted}, {}, {}).events())
+    assert len(told) == 2 and all("4 views are read again" in one for one in told), told
+    wanted = list(play_of(scenario, {name: LocalEngine(load(name, "float32", "cpu"))}, {}, {}).events())
+    lines = [[(e["conversation"], e["turn"], e["text"], e["token_ids"], pytest.approx(e["logprob"], abs=1e-3)) for e in events
+              if e["event"] == "line"] for events in (found, wanted)]
+    assert lines[0] == lines[1] and len({line[:2] for line in lines[0]}) == len(lines[0]) == 12
+    assert max(len(line[3]) for line in lines[0]) == 150
+
+
 def test_what_is_watched_is_watched_again_after_a_death(small):
     hosted, _ = small
 

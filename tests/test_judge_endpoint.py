@@ -184,13 +184,13 @@ def answers(answer):
         server.server_close()
 
 
-def play(monkeypatch, runs: Path, url: str, model: str = "m", timeout_s: float = 0.3) -> tuple[Path, float]:
+def play(monkeypatch, runs: Path, url: str, model: str = "m", timeout_s: float = 1.0) -> tuple[Path, float]:
     """A run judged by a server that is given little time; its folder, and how long it took."""
-    monkeypatch.setattr(chooser, "EndpointChooser", partial(EndpointChooser, timeout_s=timeout_s, retries=2))
+    monkeypatch.setattr(chooser, "EndpointChooser", partial(EndpointChooser, retries=2))
     monkeypatch.setenv("OPENAI_API_KEY", SECRETS["OPENAI_API_KEY"])
     start = time.monotonic()
     assert main([LONG, *NOBODY_TALKS, "turns=4", "measure.metrics=[prompt_to_line]", "measure.judge=llm", f"measure.llm.model={model}",
-                 f"measure.llm.endpoint={url}", "--runs", str(runs), "--address", "none", "--display", "plain"]) == 0
+                 f"measure.llm.endpoint={url}", f"measure.llm.timeout_s={timeout_s}", "--runs", str(runs), "--address", "none", "--display", "plain"]) == 0
     return only(runs), time.monotonic() - start
 
 
@@ -203,9 +203,9 @@ GOOD, LATER = (200, json.dumps(verdict(0.1))), (429, json.dumps({"error": {"mess
     pytest.param(lambda n, request: (200, "<html>It works!</html>"), "the endpoint failed", id="garbage"),
     pytest.param(lambda n, request: (200, json.dumps({"choices": [{"message": {"content": "Well, YES and NO."}}]})),
                  "answered 'Well, YES and NO.', which is none of the options", id="words that are no verdict"),
-    pytest.param(lambda n, request: (0, ""), "APITimeoutError", id="stalls"),
+    pytest.param(lambda n, request: (0, ""), "no answer within 1 s", id="stalls"),
     pytest.param(lambda n, request: LATER, "RateLimitError", id="429 for ever"),
-    pytest.param(lambda n, request: (200, GOOD[1][:40] + "CUT"), "APIConnectionError", id="half an answer, then gone"),
+    pytest.param(lambda n, request: (200, GOOD[1][:40] + "CUT"), "no answer within 1 s", id="half an answer, then gone"),
     pytest.param(lambda n, request: (200, "[" * 100_000), "the endpoint failed", id="nested without end"),
     pytest.param(lambda n, request: (500, "down"), "InternalServerError", id="500"),
     pytest.param(lambda n, request: (401, "{}"), "AuthenticationError", id="refuses the key")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,19 @@ EXACT = [*SMALL, "dtype=float32", "seats.assistant.max_tokens=8", "seats.user.ma
 
 def here(*arguments: object) -> subprocess.CompletedProcess:
     return inside(main, *arguments)
+
+
+def listening(pid: int) -> list[tuple[str, str, int]]:
+    """Process, address and port of every socket at which the process, or one that it started, listens."""
+    import psutil
+
+    found = []
+    for one in (pid, *descendants(pid)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(one)
+            found += [(process.name(), *connection.laddr) for connection in process.net_connections("inet")
+                      if connection.status == psutil.CONN_LISTEN]
+    return found
 
 
 @dataclass(frozen=True)
@@ -76,16 +90,17 @@ def killed_and_resumed(undisturbed, tmp_path_factory):
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory):
     """A run on Ray whose engine is killed after 5 of 12 lines, and which Ctrl-C stops three lines later at the earliest: its folder, exit
-    code and what it told. Ctrl-C reaches every process of the terminal's group."""
+    code, what it told, and where its processes listened. Ctrl-C reaches every process of the terminal's group."""
     runs = tmp_path_factory.mktemp("troubled")
     process = start(LONG, *EXACT, "--display", "plain", "--runs", runs)
     path = wait_for_lines(process, runs, 5)
     (engine,) = [pid for pid, line in descendants(process.pid).items() if "EngineHost" in line]
+    open_to = listening(process.pid)
     os.kill(engine, signal.SIGKILL)
     wait_for_lines(process, runs, 8)  # the questions that follow take a while
     os.killpg(process.pid, signal.SIGINT)
     told, complaint = process.communicate(timeout=60)
-    return path, process.returncode, told, complaint
+    return path, process.returncode, told, complaint, open_to
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +241,7 @@ def test_dry_run_of_a_resume_leaves_the_run_as_it_is(scripted):
 
 
 def test_run_stopped_by_ctrl_c_tells_how_to_go_on(troubled):
-    path, code, told, complaint = troubled
+    path, code, told, complaint, _ = troubled
     assert (code, complaint) == (130, "")
     assert told.rstrip().endswith(f"python -m lab.run --resume {path}")
     stopped = [event for event in events(path, "ended") if event["status"] == "interrupted"]
@@ -234,8 +249,14 @@ def test_run_stopped_by_ctrl_c_tells_how_to_go_on(troubled):
 
 
 def test_run_survives_the_death_of_an_engine(troubled):
-    path, _, told, _ = troubled
+    path, _, told, *_ = troubled
     assert len(events(path, "recovered")) == 1 and "started again" in told
+
+
+def test_nothing_that_a_run_starts_listens_to_other_machines(troubled):
+    """A private Ray is half a dozen servers."""
+    *_, open_to = troubled
+    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_to
 
 
 def test_run_whose_engine_died_and_that_ctrl_c_stopped_goes_on_from_its_last_line(troubled, undisturbed):

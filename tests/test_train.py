@@ -150,6 +150,17 @@ def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_kill
     assert rewards[0] == rewards[1] and len(set(rewards[0])) > 1
 
 
+def test_a_training_that_is_being_written_cannot_be_resumed(unbroken, tmp_path):
+    from lab.store import open_for_resume
+
+    run = shutil.copytree(unbroken, tmp_path / "run")
+    with open_for_resume(run):
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        assert here("--resume", run, "--address", "none") == (
+            2, f"lab.train: {run} is being written by another process; wait for it, or stop it first\n")
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_path, monkeypatch):
     from lab import watching
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import signal
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -64,6 +66,29 @@ def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and
     weights = learners.weights(again.students["user"])
     assert torch.equal(weights, learners.weights(one.students["user"])) and weights.isfinite().all() and again.students["user"].steps > 0
     assert [event["event"] for event in again.steps(2)] == ["step", "checkpoint"]
+
+
+def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole(tmp_path, recipe, tiny_engine):
+    """A limit on the size of a file stands in for a full disk."""
+    one = training(recipe("method=grpo", *SMALL, "max_steps=3", "save_steps=1"), tiny_engine, tmp_path / "out", Parity())
+    before, room = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def note(event: dict) -> None:
+        if event == {"event": "checkpoint", "step": 1}:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, room[1]))
+
+    try:
+        done, told = stopped(one, note)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+        signal.signal(signal.SIGXFSZ, before)
+    folder = tmp_path / "out" / "checkpoints"
+    assert done == 2 and told.startswith(f"cannot write step-000002 in {folder} (") and "File too large" in told
+    assert told.endswith(f"the last good checkpoint is {folder / 'step-000001'}, after step 1: make room and go on with --resume {tmp_path / 'out'}")
+    assert [path.name for path in folder.iterdir()] == ["step-000001"]
+    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
+    again.restore(latest(tmp_path / "out"))
+    assert [event["event"] for event in again.steps(1)] == ["step", "checkpoint"] * 2
 
 
 def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_path, recipe, tiny_engine):

@@ -1,0 +1,197 @@
+"""What strangers send, and what must not get out: files that would run code or lead elsewhere, keys, listening sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import learners
+import pytest
+import tiny
+from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, inside, manifest, only
+
+from agents import adapters, models
+from lab import report, run, score, train
+from lab.files import replace
+from scenarios.secrets import hidden
+
+TOWNSFOLK = ROOT / "scenarios/personas/townsfolk.yaml"
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("played")
+    assert inside(run.main, LONG, *NOBODY_TALKS, "turns=4", "--display", "none", "--runs", runs).returncode == 0
+    return only(runs)
+
+
+def refused(done) -> str:
+    """The one sentence of a command that ended with exit code 2."""
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, (done.returncode, done.stderr)
+    return done.stderr
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
+# -- code that would be run ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:pathlib.Path.touch [{mark}]", "!!python/name:os.system", "!!python/module:this"])
+def test_yaml_runs_nothing_wherever_it_is_read(tag, played, tmp_path):
+    mark = tmp_path / "mark"
+    tag = tag.replace("{mark}", str(mark))
+    scenario, people, recipe = (tmp_path / name for name in ("scenario.yaml", "people.yaml", "recipe.yaml"))
+    text = (ROOT / LONG).read_text().replace("personas/", f"{ROOT}/scenarios/personas/")
+    scenario.write_text(f"{text}\ndescription: {tag}\n" if "description:" not in text else text.replace("seed: ", f"drawn: {tag}\nseed: ", 1))
+    recipe.write_text(f"name: x\nseed: 1\nscenario: {ROOT / LONG}\ndescription: {tag}\n")
+    people.write_text(TOWNSFOLK.read_text().replace("slots: slots.yaml", f"slots: {tag}"))
+    resumed = shutil.copytree(played, tmp_path / "run")
+    (resumed / "scenario.yaml").write_text(f"{(resumed / 'scenario.yaml').read_text()}fork: {tag}\n")
+    for done in (inside(run.main, scenario), inside(run.main, LONG, f"description={tag}"), inside(run.main, LONG, f"personas={people}"),
+                 inside(train.main, recipe), inside(run.main, "--resume", resumed), inside(report.main, resumed)):
+        assert "not valid YAML: could not determine a constructor for the tag" in refused(done), done.stderr
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("names", [{"auto_mapping": {"base_model_class": "Planted", "parent_library": "planted"}},
+                                   {"megatron_config": {"a": 1}, "megatron_core": "planted"}, {"auto_map": {"AutoModel": "planted.Planted"}}])
+def test_an_adapters_config_makes_nothing_be_imported(names, tmp_path, monkeypatch):
+    from peft import LoraConfig, get_peft_model
+
+    folder, model = tmp_path / "adapter", tiny.plain(tiny.llama())
+    get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | names))
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        adapters.read(tiny.plain(tiny.llama()), str(folder), "tiny")
+    except ValueError as error:
+        assert "could not be read" in str(error) and "\n" not in str(error)
+    else:
+        assert "megatron_config" not in names
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_models_config_makes_nothing_be_imported(tmp_path):
+    folder = Path(learners.saved(tiny.llama(), tmp_path / "model"))
+    planted = f"open({str(tmp_path / 'mark')!r}, 'w')\nclass Planted: pass\n"
+    (folder / "planted.py").write_text(planted)
+    for name, classes in (("config.json", ("AutoConfig", "AutoModelForCausalLM")), ("tokenizer_config.json", ("AutoTokenizer",))):
+        told = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(told | {"auto_map": dict.fromkeys(classes, "planted.Planted")}))
+    assert models.load(str(folder), "float32", "cpu").info.context == 512  # by transformers' own classes
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "planted"}))
+    with pytest.raises(ValueError, match="could not be loaded"):
+        models.load(str(folder), "float32", "cpu")
+    assert not (tmp_path / "mark").exists()
+
+
+# -- paths that would lead elsewhere -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a/b", "x\n", ".hidden"])
+def test_a_name_is_no_path(name, tmp_path):
+    assert "name is " in refused(inside(run.main, LONG, *NOBODY_TALKS, f"name={json.dumps(name)}", "--runs", tmp_path / "runs"))
+    assert "name is " in refused(inside(train.main, "scenarios/training/quick.yaml", f"name={json.dumps(name)}", "--runs", tmp_path / "runs"))
+    assert files(tmp_path) == set()
+
+
+def test_a_persona_whose_id_is_a_path_is_refused(tmp_path):
+    people = tmp_path / "people.yaml"
+    people.write_text(TOWNSFOLK.read_text().replace("id: grace", "id: ../../grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/"))
+    told = refused(inside(run.main, LONG, *NOBODY_TALKS, f"personas={people}", "--runs", tmp_path / "runs"))
+    assert "personas.0.id is '../../grace'; expected text of another form (letters, digits, '_' and '-')" in told
+    assert files(tmp_path) == {Path("people.yaml")}
+
+
+def test_nodes_people_and_conversations_that_are_named_like_paths_lead_nowhere(tmp_path):
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    people, scenario, chats = inner / "people.yaml", inner / "scenario.yaml", inner / "chats.jsonl"
+    people.write_text(TOWNSFOLK.read_text().replace("name: Grace", "name: ../../Grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/"))
+    scenario.write_text((ROOT / LONG).read_text().replace("greet", "../../greet").replace("personas/", f"{TOWNSFOLK.parent}/"))
+    done = inside(run.main, scenario, *NOBODY_TALKS, "turns=4", f"personas=[{people}, {TOWNSFOLK.parent / 'assistants.yaml'}]",
+                  "seats.user.persona=grace", "--display", "none", "--runs", inner / "runs")
+    assert done.returncode == 0, done.stderr
+    chats.write_text(json.dumps({"id": "../../chat", "messages": [{"role": "system", "content": "You are Mia."},
+                                                                 {"role": "user", "content": "Who?"},
+                                                                 {"role": "assistant", "content": "I am Leo."}]}))
+    done = inside(score.main, chats, "--judge", "ledger", "--runs", inner / "runs")
+    assert done.returncode == 0, done.stderr
+    assert {path.parts[0] for path in files(tmp_path)} == {"a"}
+    assert {path.name for path in inner.iterdir()} == {people.name, scenario.name, chats.name, "runs"}
+    assert len(list((inner / "runs").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "log.txt", "report.md", "plots", ".lock", "checkpoints/step-000001"])
+def test_a_run_that_holds_a_link_is_not_written_to(name, played, tmp_path):
+    """What somebody sends as a run may hold a link to a file of ours."""
+    sent, ours = shutil.copytree(played, tmp_path / "sent"), tmp_path / "ours"
+    link = sent / name
+    link.parent.mkdir(exist_ok=True)
+    shutil.rmtree(link) if link.is_dir() else link.unlink(missing_ok=True)
+    kept = (played / name).read_bytes() if (played / name).is_file() else b"ours"
+    ours.write_bytes(kept)
+    link.symlink_to(ours)
+    commands = [(run.main, "--resume", sent)] if name == "events.jsonl" else [(run.main, "--resume", sent), (report.main, sent)]
+    for main, *arguments in commands:
+        assert f"{link} is a link to {ours}; expected files of the run's own" in refused(inside(main, *arguments))
+    assert ours.read_bytes() == kept and {path.name for path in tmp_path.iterdir()} == {"sent", "ours"}
+
+
+def test_a_file_is_not_written_through_a_link_that_waits_for_it(tmp_path):
+    (tmp_path / "ours").write_text("ours")
+    (tmp_path / ".new.tmp").symlink_to(tmp_path / "ours")
+    (tmp_path / "new").symlink_to(tmp_path / "ours")
+    replace(tmp_path / "new", b"theirs")
+    assert (tmp_path / "ours").read_text() == "ours" and (tmp_path / "new").read_bytes() == b"theirs" and not (tmp_path / "new").is_symlink()
+
+
+def test_a_gguf_file_is_converted_inside_the_cache_whatever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "_dequantise", lambda file, folder: (folder.mkdir(), (folder / "config.json").write_text("{}"), (
+        folder / "model.safetensors").touch()))
+    for name in ("...gguf", ".. ..gguf", "-rf.gguf"):
+        (tmp_path / name).touch()
+        folder = Path(models.local_folder(str(tmp_path / name))).resolve()
+        assert folder.parent == tmp_path / "cache" / "gguf" and (folder / "config.json").is_file()
+
+
+# -- keys ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_traceback_in_the_log_holds_no_key(tmp_path, monkeypatch):
+    """Whatever an error that nobody foresaw may say."""
+    def wire(*_):
+        key = os.environ["OPENAI_API_KEY"]
+        raise RuntimeError(f"headers: Authorization: Bearer {key}\nHF_TOKEN={os.environ['HF_TOKEN']} http://me:pa55w0rd@host/v1?api_key=abc123")
+
+    monkeypatch.setattr("lab.wiring.wire", wire)
+    done = inside(run.main, LONG, *NOBODY_TALKS, "--display", "plain", "--runs", tmp_path)
+    assert done.returncode == 2
+    log = (only(tmp_path) / "log.txt").read_text()
+    assert "Traceback" in log and "Bearer [OPENAI_API_KEY]" in log and manifest(only(tmp_path))["status"] == "failed"
+    found = {path: path.read_bytes() for path in only(tmp_path).rglob("*") if path.is_file()} | {"out": done.stdout.encode(),
+                                                                                                "err": done.stderr.encode()}
+    for secret in (*SECRETS.values(), "pa55w0rd", "abc123"):
+        assert not [where for where, data in found.items() if secret.encode() in data], secret
+
+
+@pytest.mark.parametrize("key", ["seats.user.endpoint", "measure.llm.endpoint"])
+@pytest.mark.parametrize("url", ["http://me:pa55w0rd@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api_key=pa55w0rd"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(key, url, tmp_path):
+    told = refused(inside(run.main, LONG, *NOBODY_TALKS, f"{key}={url}", "--runs", tmp_path / "runs"))
+    assert "a key belongs in OPENAI_API_KEY" in told and "pa55w0rd" not in told and files(tmp_path) == set()
+
+
+def test_what_is_hidden(monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "abcdefgh")
+    monkeypatch.setenv("SHORT_KEY", "the")
+    assert hidden("abcdefgh and the rest") == "[MY_SECRET] and the rest"
+    assert hidden("'https://a:b@c.d/v1?x=1&token=2&y=3' e@f.g") == "'https://…@c.d/v1?x=1&token=…&y=3' e@f.g"
