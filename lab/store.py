@@ -271,7 +271,7 @@ class RunStore:
         self.close()
 
     def _fold(self, event: dict) -> None:
-        if event["event"] in NEEDS:
+        if event["event"] in ("line", "judged"):
             fold(self._open.setdefault(event["conversation"], {}), event)
         self._totals.add(event)
 
