@@ -8,7 +8,7 @@ run: .venv/ready
 	.venv/bin/python -m lab.run scenarios/long_dialogue.yaml
 
 test: .venv/ready
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m "slow and not vllm"
