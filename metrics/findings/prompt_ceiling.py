@@ -63,7 +63,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, facts: Annotated[int, Field(
                                              for arm, talk in arms.items()}
         if kind == INVENTED:
             lessons = [Lesson(plain(fact.relation, fact.subject)[:-1], fact.told) for fact in held[:taught]]
-            worn = ask.teach("lessons", lessons, Teaching(steps, learning_rate=1e-3, seed=derive_seed(seed, "lessons")))
+            worn = ask.teach("lessons", lessons, Teaching(steps, 4, learning_rate=2e-3, seed=derive_seed(seed, "lessons")))
             right[kind][TAUGHT] = hits(gains(ask, f"{kind}, {TAUGHT}", [(plain, fact) for fact in held[:taught]], worn))
 
     over = {kind: {arm: mean_of(hit - CHANCE, seed) for arm, hit in by_arm.items()} for kind, by_arm in right.items()}
