@@ -224,6 +224,7 @@ def test_invented_options_are_of_one_length_and_no_familiar_value_is_its_own_dis
 
 TRAITS = stimuli("personality_conditioning").traits
 KEYED = {f"I {words}": (trait, end) for trait in TRAITS for end in ("high", "low") for words in getattr(trait, end)}
+LIKERT = stimuli("personality_conditioning").words
 ASKED = {"traits": 5, "paraphrases": 1}
 
 
@@ -239,16 +240,15 @@ def actor(told: float, role: float, reads: bool = True, bicycle: float = 0.0) ->
 
     def nats(question: Question, option: str) -> float:
         system, words = system_of(question), heard(question)
-        if option not in "12345":
+        if option.strip() not in LIKERT:
             trait = next(trait for trait in TRAITS if any(one.asked == words for one in trait.situations))
             high = any(one.high == option for one in trait.situations)
             return (level(trait, system) - 3) * (1 if high else -1)
         trait, end = KEYED[question.item.partition(": ")[2]]
-        accurate = level(trait, system) if end == "high" else 6 - level(trait, system)
-        if reads and " of you." in system:
-            accurate = 1 if "very inaccurate" in system else 5
-        digit = accurate if "5 (very accurate)" in words else 6 - accurate
-        return math.log(max(1 - abs(int(option) - digit), 1e-9))  # between two digits: both, so that their mean is it
+        true = level(trait, system) if end == "high" else 6 - level(trait, system)
+        if reads and system.endswith("true of you."):
+            true = 1 if "never" in system else 5
+        return math.log(max(1 - abs(1 + LIKERT.index(option.strip()) - true), 1e-9))  # between two words: both, so that their mean is it
 
     return Planted(nats)
 
@@ -270,8 +270,8 @@ def test_a_role_that_adds_nothing_leaves_it_open():
     assert told(studied("personality_conditioning", actor(0.3, 0.3), **ASKED)) == INCONCLUSIVE
 
 
-def test_a_liking_for_a_digit_is_no_personality():
-    found = studied("personality_conditioning", Planted(lambda question, option: 3.0 * (option == "5")), **ASKED)
+def test_a_liking_for_a_word_is_no_personality():
+    found = studied("personality_conditioning", Planted(lambda question, option: 3.0 * (option == " always")), **ASKED)
     assert told(found) == FAILED and failed(found) == ["answers in the prompt move it"]
     assert found.tests["median flexibility, share of the way to the extreme"].found.value == pytest.approx(0)
 

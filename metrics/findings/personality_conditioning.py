@@ -1,10 +1,10 @@
 """Personality by conditioning: how far towards a target a model moves that is told to have it, of the way that there is to go.
 
-A statement's value is the Likert value that is expected of the digits' probabilities, on a scale of both directions, 5 at the trait's high
-end; a trait's is the mean of its statements for and against it, at equal weight. Flexibility = (conditioned - default) / (extreme -
-default), the extreme being 5 or 1, at the median of ten targets: 1 has the personality, 0 is unmoved. Controls: where each answer stands in
-the prompt it must move, and by a bicycle it must not. After La Cava and Tagarelli, arXiv 2401.07115, with public-domain items in place of
-their test.
+A statement's value is what five words from never (1) to always (5), listed in either order, come to by their probabilities, turned round
+where it speaks against the trait; a trait's is the mean of those for and those against it, so that a liking for a word says nothing.
+Flexibility = (conditioned - default) / (extreme - default), the extreme being 5 or 1, at the median of ten targets: 1 has the personality,
+0 is unmoved. Controls: where each answer stands in the prompt it must move, and for a bicycle it must not. After La Cava and Tagarelli,
+arXiv 2401.07115, with public-domain items in place of their test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metrics.finding import NEVER, Ask, Control, Finding, Picture, Question, Tes
 from metrics.statistics import Interval, clustered_statistic, ratio
 from scenarios.study import Count, Some, Strict, Text
 
-DIGITS, MIDDLE = ("1", "2", "3", "4", "5"), 3.0
+MIDDLE = 3.0  # of 1 to 5
 RIGID, FLEXIBLE, UNMOVED = 0.5, 0.8, 0.2
 POLES, OTHER, EXTREMES = ("high", "low"), {"high": "low", "low": "high"}, (5.0, 1.0)
 TOLD, ROLE, DENIED, IRRELEVANT, ANSWERED = "target", "role + target", "told by its opposite", "a bicycle", "answers in the prompt"
@@ -52,13 +52,15 @@ class Stimuli(Strict):
     irrelevant: Text
     answered: Text
     said: Ends
-    scales: Annotated[list[Text], Field(min_length=2, max_length=2)]  # the second has its high end at 1
+    scales: Some[Text]
+    stem: Text
+    words: Annotated[list[Text], Field(min_length=5, max_length=5)]
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: Count) -> Finding:
     """`traits`: 5 at most; `paraphrases`: of a target, 5 at most."""
     some_of, targets = stimuli.traits[:traits], stimuli.targets[:paraphrases]
-    value = partial(_values, ask, stimuli.scales, some_of)
+    value = partial(_values, ask, stimuli, some_of)
 
     def told(words: str) -> Callable:
         return lambda trait, pole, *_: words.format(told=getattr(trait.told, pole), role=getattr(trait.role, pole),
@@ -97,18 +99,18 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
                                 {"keeps its own": RIGID, "takes the other": FLEXIBLE})})
 
 
-def _values(ask: Ask, scales: Sequence[str], traits: Sequence[Trait], arm: str, poles: Sequence[str], system: Callable
+def _values(ask: Ask, stimuli: Stimuli, traits: Sequence[Trait], arm: str, poles: Sequence[str], system: Callable
             ) -> tuple[np.ndarray, np.ndarray]:
     """(traits, poles, items) 1 to 5, 5 at the trait's high end, under the system text of (trait, pole, statement, its end); and weights."""
     chosen = [[(words, end) for end in POLES for words in getattr(trait, end)] for trait in traits]
     asked = [Question(f"{pole} {trait.name}: I {words}" if len(poles) > 1 else f"{trait.name}: I {words}",
-                      (*([("system", text)] if (text := system(trait, pole, words, end)) else []), ("user", scale.format(words))), DIGITS)
-             for trait, some in zip(traits, chosen, strict=True) for pole in poles for words, end in some for scale in scales]
-    p = np.array([choice.p for choice in ask.choose(arm, asked)]).reshape(len(chosen), len(poles), -1, 2, len(DIGITS))
-    up, down = np.moveaxis(p @ np.arange(1, 6), -1, 0)  # the expected digit on either scale
+                      (*([("system", text)] if (text := system(trait, pole, words, end)) else []), ("user", scale.format(words)),
+                       ("assistant", stimuli.stem)), tuple(f" {word}" for word in stimuli.words))
+             for trait, some in zip(traits, chosen, strict=True) for pole in poles for words, end in some for scale in stimuli.scales]
+    p = np.array([choice.p for choice in ask.choose(arm, asked)]).reshape(len(chosen), len(poles), -1, len(stimuli.scales), 5)
+    true = (p @ np.arange(1, 6)).mean(-1)
     high = np.array([[[end == "high" for _, end in some]] for some in chosen])
-    weight = 0.5 / np.where(high, high.sum(-1, keepdims=True), (~high).sum(-1, keepdims=True))
-    return np.where(high, up + 6 - down, 6 - up + down) / 2, weight
+    return np.where(high, true, 6 - true), 0.5 / np.where(high, high.sum(-1, keepdims=True), (~high).sum(-1, keepdims=True))
 
 
 def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | float = 0.0) -> Interval:
