@@ -95,8 +95,8 @@ def _congruence(p: np.ndarray) -> np.ndarray:
 
 
 def _table(seed: int, easy: bool) -> Counts:
-    """Counts of one and another outcome, treated and not. Easy: the first is likelier for the treated, and its count the largest. Hard:
-    its count is the largest and still it is the second that is likelier, for there are two to three times as many treated."""
+    """Counts of one and another outcome, treated and not. Easy: the first is likelier for the treated, as any count says. Hard: its count
+    is the largest and still it is the second that is likelier, for there are two to three times as many treated."""
     rng = random.Random(seed)
     few = rng.randint(80, 150)
     many = round(few * (rng.uniform(0.9, 1.1) if easy else rng.uniform(2, 3)))
