@@ -64,13 +64,12 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
     neutral = _congruence(right("neutral topics", lambda topic: stimuli.identities, stimuli.neutral, hard))
     groups = mean_of(_congruence(right("nonsense groups", lambda topic: stimuli.nonsense, stimuli.polarizing, hard)), seed)
     ordered = mean_of(_congruence(right("told what to conclude", convinced, stimuli.neutral, hard)), seed)
-    nobody = {kind: mean_of(np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, some), 2, 0), seed)
+    nobody = {kind: mean_of(np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, some), 1, 0), seed)
               for kind, some in (("easy", easy), ("hard", hard))}
-    effect = {arm: mean_of(some, seed) for arm, some in bent.items()}
-    aside = mean_of(neutral, seed)
+    effect, aside = {arm: mean_of(some, seed) for arm, some in bent.items()}, mean_of(neutral, seed)
     best = min((arm for arm in bent if arm != PLAIN), key=lambda arm: effect[arm].value)
     p = polarizing[PLAIN]
-    liked, other = (mean_of((p[:, 0, :, n] + p[:, 1, :, 1 - n]).T / 2, seed) for n in (0, 1))
+    liked, other = (mean_of((p[0, :, n] + p[1, :, 1 - n]) / 2, seed) for n in (0, 1))
     return Finding(
         {"congruence, polarizing less neutral topics": Test(mean_of(bent[PLAIN] - neutral, seed), above(SMALL), below(SMALL)),
          "congruence, neutral topics": Test(aside, (-NEAR, NEAR), NEVER),
@@ -90,8 +89,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
 
 
 def _congruence(p: np.ndarray) -> np.ndarray:
-    """(tables,) of p(right) (topics, personas, tables, outcomes): the first persona likes the first outcome, the second the second."""
-    return (p[:, 0, :, 0] + p[:, 1, :, 1] - p[:, 0, :, 1] - p[:, 1, :, 0]).mean(0) / 2
+    """(tables,) of p(right) (personas, tables, outcomes): the first persona likes the first outcome, the second the second."""
+    return (p[0, :, 0] + p[1, :, 1] - p[0, :, 1] - p[1, :, 0]) / 2
 
 
 def _table(seed: int, easy: bool) -> Counts:
@@ -117,9 +116,10 @@ def _asked(stimuli: Stimuli, topic: Topic, table: Counts, number: int, true: int
 
 def _right(ask: Ask, stimuli: Stimuli, thought: int, seed: int, arm: str, cards: Cards, topics: Sequence[Topic], tables: Sequence[Counts]
            ) -> np.ndarray:
-    """(topics, personas, tables, outcomes) p(right) where the first, and where the second outcome is true."""
+    """(personas, tables, outcomes) p(right) where the first, and where the second outcome is true."""
     added = {THINK: f" {stimuli.think}", INCENTIVE: f" {stimuli.incentive}", ASIDE: f" {stimuli.aside}"}.get(arm, "")
-    places = [(topic, card, n, true) for topic in topics for card in cards(topic) for n in range(len(tables)) for true in (0, 1)]
+    of = [topics[n // 4 % len(topics)] for n in range(len(tables))]  # all orders of one, then of the next
+    places = [(topic, cards(topic)[who], n, true) for who in range(len(cards(of[0]))) for n, topic in enumerate(of) for true in (0, 1)]
     talks = [(*([("system", card)] if card else []), ("user", _asked(stimuli, topic, tables[n], n, true) + added))
              for topic, card, n, true in places]
     names = [f"{card.partition(' and')[0] or 'Nobody'}: table {n}, {topic.what} {topic.outcomes[true]}" for topic, card, n, true in places]
@@ -131,4 +131,4 @@ def _right(ask: Ask, stimuli: Stimuli, thought: int, seed: int, arm: str, cards:
     asked = [Question(name, (*talk, stem), tuple(f" {one}" for one in topic.outcomes), str(n))
              for name, talk, stem, (topic, _, n, _) in zip(names, talks, stems, places, strict=True)]
     p = [choice.p[true] for choice, (*_, true) in zip(ask.choose(arm, asked), places, strict=True)]
-    return np.array(p).reshape(len(topics), -1, len(tables), 2)
+    return np.array(p).reshape(-1, len(tables), 2)

@@ -39,16 +39,17 @@ class Stimuli(Facts):
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, facts: Annotated[int, Field(ge=3)], takes: Count, budget: Count, taught: Count,
           steps: Count, thought: Count) -> Finding:
-    """`facts` of each kind, a third of them to search prompts on, by so many scores (`budget`); `takes`: prompts asked of the model;
-    `taught`: facts for the adapter, in so many `steps`; `thought`: tokens of a chain of thought."""
+    """`facts` of each kind, a third of them to search prompts on, by so many scores (`budget`); of three times as many familiar ones those
+    missed are taken. `takes`: prompts asked of the model; `taught`: facts for the adapter, in so many `steps`; `thought`: tokens of a chain
+    of thought."""
     prompts = combined(*stimuli.rules) + proposed(ask, "prompts proposed", stimuli.request, takes, seed)
     shots = [turn for asked, told in stimuli.shots for turn in (("user", asked), ("assistant", told))]
     plain, best = talk_of(), {}  # by kind, the prompt that was found
     right: dict[str, dict[str, np.ndarray]] = {INVENTED: {}, FAMILIAR: {}}  # by kind and arm, which held-out facts are right
-    for kind, some in ((INVENTED, invented(stimuli, seed, facts)), (FAMILIAR, familiar(stimuli, seed, facts))):
+    for kind, some in ((INVENTED, invented(stimuli, seed, facts)), (FAMILIAR, familiar(stimuli, seed, 3 * facts))):
         first = hits(gains(ask, f"{kind}, {ZERO}", [(plain, fact) for fact in some]))
         if kind == FAMILIAR:
-            some, first = [fact for fact, hit in zip(some, first, strict=True) if hit < 0.5], first[first < 0.5]
+            some, first = [fact for fact, hit in zip(some, first, strict=True) if hit < 0.5][:facts], first[first < 0.5][:facts]
         cut = len(some) // 3
         if cut == 0:
             continue  # who misses next to nothing
@@ -62,9 +63,10 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, facts: Annotated[int, Field(
         right[kind] = {ZERO: first[cut:]} | {arm: hits(gains(ask, f"{kind}, {arm}", [(talk, fact) for fact in held]))
                                              for arm, talk in arms.items()}
         if kind == INVENTED:
-            lessons = [Lesson(plain(fact.relation, fact.subject)[:-1], fact.told) for fact in held[:taught]]
+            learnt = sorted(held, key=lambda fact: fact.relation.stem)[:taught]  # many of a relation, or it would do to learn a value
+            lessons = [Lesson(plain(fact.relation, fact.subject)[:-1], fact.told) for fact in learnt]
             worn = ask.teach("lessons", lessons, Teaching(steps, 4, learning_rate=2e-3, seed=derive_seed(seed, "lessons")))
-            right[kind][TAUGHT] = hits(gains(ask, f"{kind}, {TAUGHT}", [(plain, fact) for fact in held[:taught]], worn))
+            right[kind][TAUGHT] = hits(gains(ask, f"{kind}, {TAUGHT}", [(plain, fact) for fact in learnt], worn))
 
     over = {kind: {arm: mean_of(hit - CHANCE, seed) for arm, hit in by_arm.items()} for kind, by_arm in right.items()}
     of, (zero, gain, context, lesson) = right[INVENTED], (over[INVENTED][arm] for arm in (ZERO, BEST, CONTEXT, TAUGHT))
