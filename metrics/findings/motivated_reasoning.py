@@ -104,23 +104,23 @@ def _table(seed: int, easy: bool) -> Counts:
     return treated, many - treated, (first := round(few * share)), few - first
 
 
-def _asked(stimuli: Stimuli, topic: Topic, table: Counts, number: int, true: int) -> str:
+def _asked(template: str, topic: Topic, table: Counts, number: int, true: int, added: str) -> str:
     """The table with its outcomes so named that `true` is the likelier of the treated; in which order they stand goes round with number."""
     a, b, c, d = table
     first, second = topic.outcomes if (a / (a + b) > c / (c + d)) == (true == 0) else topic.outcomes[::-1]
     if number % 2:
         first, second, a, b, c, d = second, first, b, a, d, c
     either, other = topic.outcomes if number // 2 % 2 else topic.outcomes[::-1]
-    return stimuli.table.format(**topic.model_dump(), first=first, second=second, a=a, b=b, c=c, d=d, either=either, other=other)
+    return template.format(**topic.model_dump(), first=first, second=second, a=a, b=b, c=c, d=d, either=either, other=other, added=added)
 
 
 def _right(ask: Ask, stimuli: Stimuli, thought: int, seed: int, arm: str, cards: Cards, topics: Sequence[Topic], tables: Sequence[Counts]
            ) -> np.ndarray:
     """(personas, tables, outcomes) p(right) where the first, and where the second outcome is true."""
-    added = {THINK: f" {stimuli.think}", INCENTIVE: f" {stimuli.incentive}", ASIDE: f" {stimuli.aside}"}.get(arm, "")
+    added = {THINK: f"{stimuli.think} ", INCENTIVE: f"{stimuli.incentive} ", ASIDE: f"{stimuli.aside} "}.get(arm, "")
     of = [topics[n // 4 % len(topics)] for n in range(len(tables))]  # all orders of one, then of the next
     places = [(topic, cards(topic)[who], n, true) for who in range(len(cards(of[0]))) for n, topic in enumerate(of) for true in (0, 1)]
-    talks = [(*([("system", card)] if card else []), ("user", _asked(stimuli, topic, tables[n], n, true) + added))
+    talks = [(*([("system", card)] if card else []), ("user", _asked(stimuli.table, topic, tables[n], n, true, added)))
              for topic, card, n, true in places]
     names = [f"{card.partition(' and')[0] or 'Nobody'}: table {n}, {topic.what} {topic.outcomes[true]}" for topic, card, n, true in places]
     said = [""] * len(talks)
