@@ -25,6 +25,7 @@ from metrics.statistics import Interval, clustered_mean
 CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "instrument failed"
 Message = tuple[str, str]  # role ("system", "user", "assistant") and words
 Range = tuple[float, float]
+NEVER: Range = math.inf, -math.inf  # nothing lies in it: what cannot refute by itself, or confirm
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,8 @@ def _needed(test: Test) -> int | None:
 
 def _told(wanted: Range) -> str:
     low, high = wanted
+    if low > high:
+        return "nowhere"
     if math.isinf(low):
         return f"below {high:g}"
     return f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from metrics.finding import (CONFIRMS, FAILED, INCONCLUSIVE, REFUTES, Choice, Control, Test, above, below, entropy_bits, mean_of, verdict)
+from metrics.finding import (CONFIRMS, FAILED, INCONCLUSIVE, NEVER, REFUTES, Choice, Control, Test, above, below, entropy_bits, mean_of,
+                             verdict)
 from metrics.statistics import Interval
 
 GOOD, BAD = Control(True, "as planted"), Control(False, "0.1 of 0.9")
@@ -43,6 +44,11 @@ def test_an_interval_too_wide_says_how_many_units_would_decide():
 def test_between_two_bounds_no_number_decides():
     found = verdict({}, {"x": test_of(0.6, 0.4, 0.7, confirms=below(0.5), refutes=above(0.8))})
     assert found.word == INCONCLUSIVE and found.needed is None and "between" in found.why
+
+
+def test_what_never_refutes_by_itself_is_at_most_inconclusive():
+    found = verdict({}, {"x": test_of(-0.9, -1.0, -0.8, confirms=above(0), refutes=NEVER)})
+    assert found.word == INCONCLUSIVE and found.needed is None and "nowhere (refutes)" in found.why
 
 
 def test_nothing_measured_is_inconclusive():
