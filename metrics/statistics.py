@@ -165,6 +165,48 @@ def prediction_powered_mean(
 
 
 @dataclass(frozen=True)
+class Components:
+    """Variances of a crossed design: of what rows differ in, of what columns differ in, of what both together differ in beside, and within
+    a cell. Unbiased, and so they may come out below 0."""
+
+    rows: float
+    columns: float
+    both: float
+    within: float
+
+
+def crossed_components(values) -> Components:
+    """Variance components of (A, B, K) values, K in each cell of rows crossed with columns, by the mean squares of an analysis of variance.
+
+    NaN where fewer than two of a kind leave them unknown; with K = 1 `both` holds what is within a cell too.
+    """
+    def square(deviations: np.ndarray, freedom: int) -> float:
+        return float((deviations ** 2).sum() / freedom) if freedom else np.nan
+
+    y = np.asarray(values, float)
+    (a, b, k), cells, rows, columns, mean = y.shape, y.mean(2), y.mean((1, 2)), y.mean((0, 2)), y.mean()
+    within = square(y - cells[..., None], a * b * (k - 1))
+    both = k * square(cells - rows[:, None] - columns + mean, (a - 1) * (b - 1))
+    of_rows, of_columns = square(rows - mean, a - 1), square(columns - mean, b - 1)
+    return Components(of_rows - both / (k * b), of_columns - both / (k * a), (both - (within if k > 1 else 0.0)) / k, within)
+
+
+def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confidence: float = 0.95) -> Interval:
+    """A statistic of (A, B, ...) values with its interval by leaving out one row, then one column, at a time; n counts the rows.
+
+    Both are taken for draws, so that their jackknife variances add up; Student's t with the degrees of freedom of the fewer. A little wide
+    where rows and columns act together, whose share is counted twice. NaN where the statistic is not known without one of them.
+    """
+    y = np.asarray(values, float)
+    value, variance = statistic(y), 0.0
+    for axis, count in enumerate(y.shape[:2]):
+        left = np.array([statistic(np.delete(y, one, axis)) for one in range(count)]) if count > 1 else np.array([np.nan])
+        variance += (count - 1) / count * ((left - left.mean()) ** 2).sum()
+    half = stats.t.ppf((1 + confidence) / 2, max(min(y.shape[:2]) - 1, 1)) * np.sqrt(variance)
+    return Interval(*map(float, (value, value - half, value + half)), len(y))
+
+
+@dataclass(frozen=True)
 class Survival:
     """A Kaplan-Meier curve: at `times` (T,) the share still surviving, its interval, and how many were at risk."""
 

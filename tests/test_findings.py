@@ -209,3 +209,57 @@ def test_features_of_an_answer_by_hand():
     # 9 words in two sentences: one contraction, one hedge, three marks
     assert features("It's so, perhaps!!! We shall see about it.").tolist() == pytest.approx([1 / 8, 4, 1 / 8, 1.5])
     assert all(map(math.isnan, features("...")))
+
+
+# -- persona variance ------------------------------------------------------------------------------------------------------------------
+
+CARDS = stimuli("persona_variance").personas
+PEOPLE = {"personas": 12, "items": 20, "wordings": 2, "seeds": 3}
+
+
+def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True) -> Planted:
+    """Log odds of the first option: by the item, and so much by the persona's text, by its name alone, and by its words in disorder."""
+    def nats(question: Question, option: str) -> float:
+        (name, asks), system = question.item.split(": ", 1), question.messages[0][1]
+        if option != question.options[0]:
+            return 0.0
+        if "you say: " in system:
+            return obeys * (8.0 if f"you say: {option}".lower() in system.lower() else -8.0)
+        text = CARDS[name] in system
+        disorder = not text and len(system.split()) > 12
+        return 0.5 * noise(asks) + 0.1 * noise(heard(question)) + noise(name, asks) * (persona * text + names + scrambled * disorder)
+
+    return Planted(nats, lambda question: question.options[question.seed % 2] if question.seed % 3 else "Well")
+
+
+def ratio_of(found) -> float:
+    return next(iter(found.tests.values())).found.value
+
+
+def test_personas_who_answer_alike_confirm_that_runs_differ_more():
+    found = studied("persona_variance", chooser(), **PEOPLE)
+    assert told(found) == CONFIRMS and ratio_of(found) == pytest.approx(1000), "no variance between personas: the ratio's bound"
+    assert found.measures["variance, run, at 0.7"].value == pytest.approx(0.25, abs=0.02), "p (1 - p), p near a half"
+    words = found.measures["sampled words that are an answer, at 0.7"].value
+    assert 0.4 < words < 0.9 and found.measures["variance, sampled runs, at 0.7"].value > 0.1
+
+
+def test_personas_who_know_their_minds_refute_it_the_more_the_lower_the_temperature():
+    found = studied("persona_variance", chooser(persona=8.0), **PEOPLE)
+    assert told(found) == REFUTES and ratio_of(found) < 0.4
+    assert found.measures["R at 0.3, persona text"].value < ratio_of(found) < found.measures["R at 1.0, persona text"].value
+
+
+def test_names_that_move_answers_scrambled_texts_that_do_and_deaf_personas_fail_the_instrument():
+    def of(**planted) -> list[str]:
+        return failed(studied("persona_variance", chooser(**planted), **PEOPLE | {"items": 8}))
+
+    assert of(names=8.0) == ["names alone do not"]
+    assert of(persona=2.0, scrambled=20.0) == ["scrambled texts do so no more than texts"]
+    assert of(obeys=False) == ["personas who are told what to answer differ"]
+
+
+def test_sixty_items_have_two_answers_of_which_neither_begins_the_other():
+    items = stimuli("persona_variance").items
+    assert len({item.asks for item in items}) == len(items) == 60 and len(CARDS) == 12
+    assert not any(one.startswith(other) for item in items for one, other in ((item.a, item.b), (item.b, item.a)))
