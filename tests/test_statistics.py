@@ -134,7 +134,7 @@ def test_values_and_clusters_of_different_length_and_unscored_values_are_refused
 
 
 def test_crossed_components_by_hand():
-    # cells 2 6 / 3 11, each of two values one off: MS within 8 / 4 = 2; both 2 * 4 / 1 = 8 (1 -1 / -1 1 about rows 4, 7 and columns 2.5, 8.5);
+    # cells 2 6 / 3 11, two values each, one off: MS within 8 / 4 = 2; both 2 * 4 / 1 = 8 (1 -1 / -1 1 about rows 4, 7, columns 2.5, 8.5);
     # rows 4 * 4.5 / 1 = 18, columns 4 * 18 / 1 = 72: (18 - 8) / 4, (72 - 8) / 4, (8 - 2) / 2
     found = crossed_components([[[1, 3], [5, 7]], [[2, 4], [10, 12]]])
     assert (found.rows, found.columns, found.both, found.within) == pytest.approx((2.5, 16, 3, 2))
