@@ -171,7 +171,7 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
             back = any("go back" in words for words in said)
             leans[name] = (system * (question.messages[0][0] == "system" and one.like in question.messages[0][1])
                            + (after_going_back if back else request) * any(one.like in words for words in said)
-                           + mirrored * (said[0] == one.talk[0]) + anything * any("Tuesday" in words for words in said))
+                           + mirrored * (said[0] == one.talk[0]) + anything * any("pounds" in words for words in said))
         return leans
 
     def nats(question: Question, option: str) -> float:
@@ -189,12 +189,12 @@ def test_a_voice_that_only_a_system_prompt_moves_far_confirms_one_register():
     found = studied("register_shift", voice(request=2.0, mirrored=0.1), **SPOKEN)
     implicit, request = (test.found.value for test in found.tests.values())
     assert told(found) == CONFIRMS and implicit == pytest.approx(0.05, abs=0.05) and request == pytest.approx(0.5, abs=0.05)
-    assert found.measures["left after going back, share of the request's"].value == pytest.approx(0, abs=0.05)
+    assert found.measures["left after going back, share"].value == pytest.approx(0, abs=0.05)
 
 
 def test_a_voice_that_is_renegotiated_refutes_it_and_what_sticks_is_hysteresis():
     found = studied("register_shift", voice(request=4.0, mirrored=2.0, after_going_back=3.0), **SPOKEN)
-    assert told(found) == REFUTES and found.measures["left after going back, share of the request's"].value == pytest.approx(0.75, abs=0.05)
+    assert told(found) == REFUTES and found.measures["left after going back, share"].value == pytest.approx(0.75, abs=0.05)
     moves = {arm: found.measures[f"move of sampled answers, {arm}"] for arm in ("explicit request", "implicit mirroring")}
     assert all(move.low > 0.2 for move in moves.values())
 

@@ -3,10 +3,10 @@
 An answer is told in frames of a register and in plain ones, which differ in nothing else: L = log Σ p of the register's - log Σ p of the
 plain ones, in nats. An arm's shift is its L less that of a talk of the same form in which nobody asks for a register; four scripted turns,
 answered plainly, stand before the question. Implicit: the user talks in the register in these and the question. Go back: the assistant was
-asked for the register, answered in it, and is asked to talk as before; what is left is hysteresis. Beside it, sampled answers: their
-contractions, sentence length, hedges and exclamations, projected on what the register's own lines have of these (1: as written). Controls:
-a system prompt shifts the register, another register's by less than half as much, and a request of another kind does not. After Sterken and
-Kirkpatrick, arXiv 2505.22907.
+asked for the register, answered in it, and is asked to talk as before; the share that is left is hysteresis. Beside it, sampled answers:
+their contractions, sentence length, hedges and exclamations, projected on what the register's own lines have of these (1: as written).
+Controls: a system prompt shifts the register, another register's by less than half as much, and a request of another kind does not. After
+Sterken and Kirkpatrick, arXiv 2505.22907.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from metrics.statistics import Interval, clustered_statistic, ratio
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
 
-NOTHING, SYSTEM, EXPLICIT, IMPLICIT, BACK, NOTHING_LONG, OTHER, IDLE = ARMS = (
-    "nothing", "system prompt", "explicit request", "implicit mirroring", "go back", "nothing, as long", "another's system prompt",
-    "request of another kind")
-SHIFTS = (SYSTEM, EXPLICIT, IMPLICIT, BACK)
+NOTHING, SYSTEM, EXPLICIT, IMPLICIT, NOTHING_LONG, ANSWERED, BACK, OTHER, IDLE = ARMS = (
+    "nothing", "system prompt", "explicit request", "implicit mirroring", "nothing, as long", "explicit request, answered so", "go back",
+    "another's system prompt", "request of another kind")
+SHIFTS = (SYSTEM, EXPLICIT, IMPLICIT, ANSWERED, BACK)
 ALWAYS, PLEASE = "You are a helpful assistant. You always talk {}.", "From now on, please talk {}."
-TUESDAY, AS_BEFORE, AGREED = "From now on, please take it that today is Tuesday.", "Please go back to how you talked before.", "All right."
+PRICES, AGREED = "From now on, please give all prices in pounds.", "All right."
+LONG = (NOTHING_LONG, ANSWERED, BACK)
+AS_BEFORE, AS_NOW = "Please go back to how you talked before.", "Please go on just as you talk now."
 CONTRACTIONS = r"\w['’](?:s|t|re|ll|ve|d|m)\b"
 HEDGES = r"\b(?:perhaps|maybe|might|may|possibly|probably|could|seems?|guess|suppose|think|sort of|kind of|more or less)\b"
 IMPLICITLY, ON_REQUEST = 0.25, 0.8  # shares of the request's shift, and of the system prompt's
@@ -66,9 +68,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
         odds = [np.logaddexp.reduce(choice.nats[: -len(stimuli.plain.says)]) - np.logaddexp.reduce(choice.nats[-len(stimuli.plain.says) :])
                 for choice in ask.choose(arm, asked)]
         leaning[arm] = np.reshape(odds, which.shape)
-    shift = {arm: leaning[arm] - leaning[NOTHING_LONG if arm == BACK else NOTHING] for arm in (*SHIFTS, OTHER, IDLE)}
+    shift = {arm: leaning[arm] - leaning[NOTHING_LONG if arm in LONG else NOTHING] for arm in (*SHIFTS, OTHER, IDLE)}
     found = {arm: mean_of(values, seed) for arm, values in shift.items()}
-    implicit, request, kept = (_share(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, EXPLICIT)))
+    implicit, request, kept = (_share(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED)))
     system = found[SYSTEM].value
     return Finding(
         {"implicit shift, share of the explicit request's": Test(implicit, below(IMPLICITLY), above(IMPLICITLY)),
@@ -77,8 +79,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
          "another register's does so less": Control(found[OTHER].value < system / 2, f"by {found[OTHER].value:.2f} nats"),
          "a request of another kind does not": Control(abs(found[IDLE].value) < system / 4, f"by {found[IDLE].value:.2f} nats")},
         f"An explicit request shifts the register by {request.value:.0%} of what a system prompt does, four turns of talking that way by "
-        f"{implicit.value:.0%} of the request; after going back {kept.value:.0%} of it is left.",
-        {**{f"shift, {arm}, nats": one for arm, one in found.items()}, "left after going back, share of the request's": kept,
+        f"{implicit.value:.0%} of the request; where it was answered so, {kept.value:.0%} is left after going back.",
+        {**{f"shift, {arm}, nats": one for arm, one in found.items()}, "left after going back, share": kept,
          **{f"spread of shifts over registers, {arm}, nats": _spread(shift[arm], which, len(names), seed) for arm in SHIFTS[:3]},
          **_sampled(ask, stimuli, names, items, which[:, :sampled], seed)},
         {"shifts": Picture("What shifts the register", "arm", "shift, nats", {"shift": list(found.items())}),
@@ -90,11 +92,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
 def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: Item) -> tuple[Message, ...]:
     register = stimuli.registers[names[r]]
     like = {SYSTEM: register.like, OTHER: stimuli.registers[names[(r + 1) % len(names)]].like}.get(arm)
-    speaks, answers = (register if arm == one else stimuli.plain for one in (IMPLICIT, BACK))
-    request = {EXPLICIT: PLEASE.format(register.like), BACK: PLEASE.format(register.like), IDLE: TUESDAY}.get(arm, speaks.talk[-1])
+    speaks, answers = (register if arm in some else stimuli.plain for some in ((IMPLICIT,), (ANSWERED, BACK)))
+    request = PRICES if arm == IDLE else PLEASE.format(register.like) if arm in (EXPLICIT, ANSWERED, BACK) else speaks.talk[-1]
     other = stimuli.questions[stimuli.questions.index(item) - 1]
-    longer = [(speaks.asks.format(other.asks), answers.told.format(other.answer)), (AS_BEFORE, AGREED)]
-    turns = [*zip([*speaks.talk[:-1], request], stimuli.replies, strict=True), *(longer if arm in (BACK, NOTHING_LONG) else ())]
+    longer = [(speaks.asks.format(other.asks), answers.told.format(other.answer)), (AS_BEFORE if arm == BACK else AS_NOW, AGREED)]
+    turns = [*zip([*speaks.talk[:-1], request], stimuli.replies, strict=True), *(longer if arm in LONG else ())]
     return (*((("system", ALWAYS.format(like)),) if like else ()),
             *(turn for said, reply in turns for turn in (("user", said), ("assistant", reply))), ("user", speaks.asks.format(item.asks)))
 
