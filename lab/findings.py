@@ -50,6 +50,8 @@ def _all(args: argparse.Namespace) -> int:
     for name in args.studies or ():
         if name not in known():
             raise ValueError(f"--studies: {name!r} is no study{nearest(name, known())}")
+    if Path(args.out).exists() and not Path(args.out).is_dir():
+        raise ValueError(f"--out: {args.out} is no folder; expected one, or a name that nothing has yet")
     models, studies = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.studies or known()))
     todo = [(model, name, [f"seats.assistant.model={model}", f"size={args.size}"]) for model in models for name in studies]
     for _, name, overrides in todo:  # before any is played
@@ -132,9 +134,9 @@ def matrix(rows: Iterable[dict]):
 
     header, lines = cells(rows)
     out = Table(title="findings", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-                caption="value [low, high] n; the statistic of each is named in its report", caption_justify="left")
+                caption=Text("value [low, high] n; the statistic of each is named in its report"), caption_justify="left")
     for title in header:
-        out.add_column(Text(clean(title)))
+        out.add_column(Text(clean(title)), overflow="fold")
     for line in lines:
         styles = [next((style for word, style in STYLES.items() if cell.startswith(word)), "") for cell in line]
         out.add_row(*(Text(clean(cell), style=style) for cell, style in zip(line, styles)))

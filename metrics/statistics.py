@@ -11,9 +11,11 @@ bootstrap's blindness at a boundary and no certainty. Fewer than two conversatio
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from scipy import stats
@@ -164,31 +166,24 @@ def prediction_powered_mean(
     return found if np.unique(codes[known]).size > 1 else replace(found, low=np.nan, high=np.nan)
 
 
-@dataclass(frozen=True)
-class Components:
-    """Variances of a crossed design: of what rows differ in, of what columns differ in, of what both together differ in beside, and within
-    a cell. Unbiased, and so they may come out below 0."""
+def crossed_components(values) -> dict[tuple[int, ...], float]:
+    """Variance components of a fully crossed design, an axis a factor and one value a cell, by axes: of (A, B) values (0,) is what rows
+    differ in, (1,) what columns differ in, (0, 1) what both together differ in beside, with whatever is within a cell.
 
-    rows: float
-    columns: float
-    both: float
-    within: float
-
-
-def crossed_components(values) -> Components:
-    """Variance components of (A, B, K) values, K in each cell of rows crossed with columns, by the mean squares of an analysis of variance.
-
-    NaN where fewer than two of a kind leave them unknown; with K = 1 `both` holds what is within a cell too.
+    All factors are taken for draws. By the mean squares of an analysis of variance: a component is unbiased, and so may come out below 0.
+    NaN where a factor has one level only.
     """
-    def square(deviations: np.ndarray, freedom: int) -> float:
-        return float((deviations ** 2).sum() / freedom) if freedom else np.nan
-
     y = np.asarray(values, float)
-    (a, b, k), cells, rows, columns, mean = y.shape, y.mean(2), y.mean((1, 2)), y.mean((0, 2)), y.mean()
-    within = square(y - cells[..., None], a * b * (k - 1))
-    both = k * square(cells - rows[:, None] - columns + mean, (a - 1) * (b - 1))
-    of_rows, of_columns = square(rows - mean, a - 1), square(columns - mean, b - 1)
-    return Components(of_rows - both / (k * b), of_columns - both / (k * a), (both - (within if k > 1 else 0.0)) / k, within)
+    axes = range(y.ndim)
+    subsets = [subset for size in range(y.ndim + 1) for subset in combinations(axes, size)]
+    means = {subset: y.mean(tuple(axis for axis in axes if axis not in subset), keepdims=True) for subset in subsets}
+    square = {}
+    for subset in subsets[1:]:
+        effect = sum((-1) ** (len(subset) - len(part)) * means[part] for part in subsets if set(part) <= set(subset))
+        freedom = math.prod(y.shape[axis] - 1 for axis in subset)
+        square[subset] = y.size / effect.size * float((effect ** 2).sum()) / freedom if freedom else np.nan
+    return {subset: sum((-1) ** (len(whole) - len(subset)) * square[whole] for whole in subsets if set(subset) <= set(whole))
+            * math.prod(y.shape[axis] for axis in subset) / y.size for subset in subsets[1:]}
 
 
 def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confidence: float = 0.95) -> Interval:

@@ -214,11 +214,12 @@ def test_features_of_an_answer_by_hand():
 # -- persona variance ------------------------------------------------------------------------------------------------------------------
 
 CARDS = stimuli("persona_variance").personas
-PEOPLE = {"personas": 12, "items": 20, "wordings": 2, "seeds": 3}
+PEOPLE = {"personas": 10, "items": 12, "wordings": 2, "seeds": 3}
 
 
-def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True) -> Planted:
-    """Log odds of the first option: by the item, and so much by the persona's text, by its name alone, and by its words in disorder."""
+def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True, place=0.0) -> Planted:
+    """Log odds of the first option: by the item, and so much by the persona's text, by its name alone, by its words in disorder, and by
+    whether it stands first."""
     def nats(question: Question, option: str) -> float:
         (name, asks), system = question.item.split(": ", 1), question.messages[0][1]
         if option != question.options[0]:
@@ -227,7 +228,9 @@ def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True) -> Planted:
             return obeys * (8.0 if f"you say: {option}".lower() in system.lower() else -8.0)
         text = CARDS[name] in system
         disorder = not text and len(system.split()) > 12
-        return 0.5 * noise(asks) + 0.1 * noise(heard(question)) + noise(name, asks) * (persona * text + names + scrambled * disorder)
+        first, second = (heard(question).rfind(one.lower()) for one in question.options)
+        return (0.5 * noise(asks) + 0.1 * noise(heard(question)) + (place if first < second else -place)
+                + noise(name, asks) * (persona * text + names + scrambled * disorder))
 
     return Planted(nats, lambda question: question.options[question.seed % 2] if question.seed % 3 else "Well")
 
@@ -250,9 +253,15 @@ def test_personas_who_know_their_minds_refute_it_the_more_the_lower_the_temperat
     assert found.measures["R at 0.3, persona text"].value < ratio_of(found) < found.measures["R at 1.0, persona text"].value
 
 
+def test_a_liking_for_what_stands_first_hides_no_difference_between_personas():
+    found = studied("persona_variance", chooser(persona=8.0, place=3.0), **PEOPLE)
+    assert told(found) == REFUTES and found.measures["variance, persona×item, at 0.7"].low > 0.02
+    assert found.measures["variance, wording, at 0.7"].low > 0
+
+
 def test_names_that_move_answers_scrambled_texts_that_do_and_deaf_personas_fail_the_instrument():
     def of(**planted) -> list[str]:
-        return failed(studied("persona_variance", chooser(**planted), **PEOPLE | {"items": 8}))
+        return failed(studied("persona_variance", chooser(**planted), **PEOPLE))
 
     assert of(names=8.0) == ["names alone do not"]
     assert of(persona=2.0, scrambled=20.0) == ["scrambled texts do so no more than texts"]

@@ -134,20 +134,19 @@ def test_values_and_clusters_of_different_length_and_unscored_values_are_refused
 
 
 def test_crossed_components_by_hand():
-    # cells 2 6 / 3 11, two values each, one off: MS within 8 / 4 = 2; both 2 * 4 / 1 = 8 (1 -1 / -1 1 about rows 4, 7, columns 2.5, 8.5);
-    # rows 4 * 4.5 / 1 = 18, columns 4 * 18 / 1 = 72: (18 - 8) / 4, (72 - 8) / 4, (8 - 2) / 2
+    # rows 4, 7 about 5.5: 2 * 4.5 / 1 = 9; columns 2.5, 8.5: 2 * 18 / 1 = 36; 1 -1 / -1 1 beside: 4 / 1 = 4; (9 - 4) / 2, (36 - 4) / 2
+    assert crossed_components([[2, 6], [3, 11]]) == pytest.approx({(0,): 2.5, (1,): 16, (0, 1): 4})
+    # a third factor that takes one off or adds one everywhere: 4 * 2 / 1 = 8, over the four cells of each of its levels 8 / 4 = 2
     found = crossed_components([[[1, 3], [5, 7]], [[2, 4], [10, 12]]])
-    assert (found.rows, found.columns, found.both, found.within) == pytest.approx((2.5, 16, 3, 2))
-    single = crossed_components([[[2], [6]], [[3], [11]]])
-    assert single.both == pytest.approx(4) and math.isnan(single.within), "one value a cell: what is within it is in `both`"
-    assert math.isnan(crossed_components([[[1, 2], [3, 4]]]).rows), "one row"
+    assert found == pytest.approx({(0,): 2.5, (1,): 16, (2,): 2, (0, 1): 4, (0, 2): 0, (1, 2): 0, (0, 1, 2): 0})
+    assert math.isnan(crossed_components([[1, 2]])[0,]), "one row"
 
 
 def test_crossed_components_find_what_was_put_in():
     rng = np.random.default_rng(3)
     rows, columns, both = rng.normal(size=(200, 1, 1)), 2 * rng.normal(size=(1, 200, 1)), 0.5 * rng.normal(size=(200, 200, 1))
-    found = crossed_components(rows + columns + both + 1.5 * rng.normal(size=(200, 200, 2)))
-    assert (found.rows, found.columns, found.both, found.within) == pytest.approx((1, 4, 0.25, 2.25), rel=0.2)
+    found = crossed_components(rows + columns + both + 3 * rng.normal(size=(1, 200, 2)) + 1.5 * rng.normal(size=(200, 200, 2)))
+    assert [found[axes] for axes in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))] == pytest.approx([1, 4, 0.25, 9, 2.25], rel=0.2)
 
 
 def test_crossed_interval_by_hand():

@@ -16,8 +16,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from metrics.finding import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
-from metrics.statistics import clustered_slope, clustered_statistic, ratio
+from metrics.finding import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of, share_of
+from metrics.statistics import clustered_slope
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
 
@@ -63,8 +63,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
     since = {r: [int(tokens[talk[far - r :]].sum()) for talk in talks] for r in near}  # since one told later
     rows = [(tokens / 1000, value, n) for d in distances for n, tokens in enumerate(ago[d]) for value in hold[d][n]]
     first, last, gain = (mean_of(values, seed) for values in (hold[0], hold[far], reminded[0] - hold[far]))
-    lost = clustered_statistic(np.stack([(hold[0] - hold[far]).sum(1), hold[0].sum(1)], 1),
-                               lambda sums: ratio(sums[:, 0], np.maximum(sums[:, 1], 0))[:, None], n=personas, seed=seed)
+    lost = share_of(hold[0] - hold[far], hold[0], seed)
     return Finding(
         {"share of the card's hold that is lost at the far end": Test(lost, above(LOST), below(LOST)),
          "gain by telling the card again just before, nats": Test(gain, above(0), below(0))},

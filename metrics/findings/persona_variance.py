@@ -2,7 +2,7 @@
 
 Each persona answers each item, a forced choice of two, in several wordings. Of one answer, p of the first option at temperature T is
 softmax(nats / T), and the variance over runs exactly p (1 - p): no seeds are needed, and those that are sampled beside it only tell whether
-words come out as the likelihoods say. Personas are crossed with items, wordings lie within: R = σ²run / (σ²persona + σ²persona×item).
+words come out as the likelihoods say. Of personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
 Controls: personas who are told what to answer differ by more than runs do; names alone move answers by less than half of what texts do, and
 texts with their words scrambled by no more than these, or else by less than runs do. Interval: jackknife over personas and items of log R.
 """
@@ -50,12 +50,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, items: Coun
                    for name in names for item in (chosen if arm == TEXT else half) for words in wordings] for arm in ARMS}
     odds = {arm: np.array([choice.nats[0] - choice.nats[1] for choice in ask.choose(arm, asked[arm])]).reshape(
         len(names), -1, len(wordings)) for arm in ARMS}  # (personas, items, wordings)
-    odds[f"{TEXT}, half of the items"] = odds[TEXT][:, : len(half)]
     found = {arm: {t: _interval(_p(some, t)) for t in TEMPERATURES} for arm, some in odds.items()}
     r, p = found[TEXT][USUAL], _p(odds[TEXT], USUAL)
-    moved = {arm: _moved(_p(some, USUAL)) for arm, some in odds.items()}
-    texts, run = moved[f"{TEXT}, half of the items"], _run(_p(odds[TEXT][:, : len(half)], USUAL))
-    of = {"persona": lambda c: c.rows, "item": lambda c: c.columns, "persona×item": lambda c: c.both, "wording": lambda c: c.within}
+    moved = {arm: _moved(_p(odds[arm], USUAL)) for arm in (NAME, SCRAMBLED)}
+    texts, run = _moved(p[:, : len(half)]), _run(p[:, : len(half)])  # of the items that the controls are asked
+    parts = {"persona": (0,), "item": (1,), "wording": (2,), "persona×item": (0, 1), "item×wording": (1, 2)}
     return Finding(
         {f"run variance over persona variance, R at {USUAL}": Test(r, above(1), below(1))},
         {"personas who are told what to answer differ": Control(found[TOLD][USUAL].value < 1, f"R {found[TOLD][USUAL].value:.2g}"),
@@ -64,8 +63,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, items: Coun
          "scrambled texts do so no more than texts": Control(moved[SCRAMBLED] <= max(texts, run), f"variance {moved[SCRAMBLED]:.2g}")},
         f"At temperature {USUAL} the variance between runs is {r.value:.2g} times that between personas.",
         {**{f"R at {t}, {arm}": found[arm][t] for arm in ARMS for t in TEMPERATURES if (arm, t) != (TEXT, USUAL)},
-         **{f"variance, {name}, at {USUAL}": crossed_interval(p, lambda some, part=part: part(crossed_components(some)))
-            for name, part in of.items()}, f"variance, run, at {USUAL}": crossed_interval(p, _run),
+         **{f"variance, {name}, at {USUAL}": crossed_interval(p, lambda some, part=part: crossed_components(some)[part])
+            for name, part in parts.items()}, f"variance, run, at {USUAL}": crossed_interval(p, _run),
          **_sampled(ask, asked[TEXT], odds[TEXT], seeds, seed)},
         {"ratio": Picture("Runs against personas", "temperature", "R = σ²run / (σ²persona + σ²persona×item)",
                           {arm: list(found[arm].items()) for arm in ARMS}, {"as much": 1.0})})
@@ -93,7 +92,7 @@ def _run(p: np.ndarray) -> float:
 def _moved(p: np.ndarray) -> float:
     """σ²persona + σ²persona×item of p (personas, items, wordings); unbiased, and so perhaps below 0."""
     found = crossed_components(p)
-    return found.rows + found.both
+    return found[0,] + found[0, 1]
 
 
 def _interval(p: np.ndarray) -> Interval:

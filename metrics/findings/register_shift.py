@@ -16,7 +16,7 @@ import re
 
 import numpy as np
 
-from metrics.finding import Ask, Control, Finding, Message, Picture, Question, Test, above, below, mean_of
+from metrics.finding import Ask, Control, Finding, Message, Picture, Question, Test, above, below, mean_of, share_of
 from metrics.statistics import Interval, clustered_statistic, ratio
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
@@ -70,7 +70,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
         leaning[arm] = np.reshape(odds, which.shape)
     shift = {arm: leaning[arm] - leaning[NOTHING_LONG if arm in LONG else NOTHING] for arm in (*SHIFTS, OTHER, IDLE)}
     found = {arm: mean_of(values, seed) for arm, values in shift.items()}
-    implicit, request, kept = (_share(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED)))
+    implicit, request, kept = (share_of(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED)))
     system = found[SYSTEM].value
     return Finding(
         {"implicit shift, share of the explicit request's": Test(implicit, below(IMPLICITLY), above(IMPLICITLY)),
@@ -84,7 +84,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
          **{f"spread of shifts over registers, {arm}, nats": _spread(shift[arm], which, len(names), seed) for arm in SHIFTS[:3]},
          **_sampled(ask, stimuli, names, items, which[:, :sampled], seed)},
         {"shifts": Picture("What shifts the register", "arm", "shift, nats", {"shift": list(found.items())}),
-         "registers": Picture("... by register", "register", "shift, nats",
+         "registers": Picture("Shifts by register", "register", "shift, nats",
                               {arm: [(name, mean_of(np.where(which == r, shift[arm], np.nan), seed)) for r, name in enumerate(names)]
                                for arm in SHIFTS})})
 
@@ -99,12 +99,6 @@ def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: Item) -> t
     turns = [*zip([*speaks.talk[:-1], request], stimuli.replies, strict=True), *(longer if arm in LONG else ())]
     return (*((("system", ALWAYS.format(like)),) if like else ()),
             *(turn for said, reply in turns for turn in (("user", said), ("assistant", reply))), ("user", speaks.asks.format(item.asks)))
-
-
-def _share(some: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
-    """Σ some / Σ whole, where the latter is above 0; questions are resampled."""
-    return clustered_statistic(np.stack([some.sum(1), whole.sum(1)], 1),
-                               lambda sums: ratio(sums[:, 0], np.maximum(sums[:, 1], 0))[:, None], n=len(some), seed=seed)
 
 
 def _spread(shift: np.ndarray, which: np.ndarray, registers: int, seed: int) -> Interval:
