@@ -10,6 +10,7 @@ texts with their words scrambled by no more than these, or else by less than run
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -66,8 +67,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, items: Coun
          **{f"variance, {name}, at {USUAL}": crossed_interval(p, lambda some, part=part: crossed_components(some)[part])
             for name, part in parts.items()}, f"variance, run, at {USUAL}": crossed_interval(p, _run),
          **_sampled(ask, asked[TEXT], odds[TEXT], seeds, seed)},
-        {"ratio": Picture("Runs against personas", "temperature", "R = σ²run / (σ²persona + σ²persona×item)",
-                          {arm: list(found[arm].items()) for arm in ARMS}, {"as much": 1.0})})
+        {"ratio": Picture("Runs against personas", "temperature", "log10 of σ²run / (σ²persona + σ²persona×item)",
+                          {arm: [(t, _put(np.log10, one)) for t, one in found[arm].items()] for arm in ARMS}, {"as much": 0.0})})
 
 
 def _question(arm: str, name: str, text: str, item: Item, wording: str, seed: int) -> Question:
@@ -101,8 +102,11 @@ def _interval(p: np.ndarray) -> Interval:
         run, moved = _run(some), _moved(some)
         return float(np.log(np.clip(run / moved if moved > 0 else MOST if moved <= 0 else np.nan, 1 / MOST, MOST)))
 
-    found = crossed_interval(p, log_ratio)
-    return replace(found, value=float(np.exp(found.value)), low=float(np.exp(found.low)), high=float(np.exp(found.high)))
+    return _put(np.exp, crossed_interval(p, log_ratio))
+
+
+def _put(scale: Callable, found: Interval) -> Interval:
+    return Interval(*(float(scale(number)) for number in (found.value, found.low, found.high)), found.n)
 
 
 def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed: int) -> dict[str, Interval]:
