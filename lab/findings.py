@@ -50,19 +50,26 @@ def _all(args: argparse.Namespace) -> int:
     for name in args.studies or ():
         if name not in known():
             raise ValueError(f"--studies: {name!r} is no study{nearest(name, known())}")
-    todo = [(model, name, [f"seats.assistant.model={model}", f"size={args.size}"])
-            for model in args.models for name in args.studies or known()]
+    if Path(args.out).exists() and not Path(args.out).is_dir():
+        raise ValueError(f"--out: {args.out} is no folder; expected one, or a name that nothing has yet")
+    models, studies = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.studies or known()))
+    todo = [(model, name, [f"seats.assistant.model={model}", f"size={args.size}"]) for model in models for name in studies]
     for _, name, overrides in todo:  # before any is played
         check_respondent(load(STUDIES / f"{name}.yaml", overrides).study)
     rows, codes = [], []
     for model, name, overrides in todo:
-        runs = Path(args.out) / re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-") / name
-        code, run = _played(args, STUDIES / f"{name}.yaml", overrides, runs)
+        runs = Path(args.out) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model") / name
+        try:
+            code, run = _played(args, STUDIES / f"{name}.yaml", overrides, runs)
+            rows.append(row(model, name, args.size, run))
+        except ValueError as error:  # no ground to begin or to go on from: told like one that failed on its way, and the others are played
+            print(f"lab.findings: {name} on {model}: {error}", file=sys.stderr)
+            code = 2
+            rows.append(row(model, name, args.size, None, str(error)))
         if code == INTERRUPTED:
             return INTERRUPTED
         codes.append(code)
-        rows.append(row(model, name, run))
-    _write(rows, Path(args.out))
+        _write(rows, Path(args.out))  # after each, so that what is known can be read meanwhile
     if args.json:
         print(dumps({"findings": rows}).decode())
     elif args.display != "none":
@@ -71,33 +78,38 @@ def _all(args: argparse.Namespace) -> int:
 
 
 def _played(args: argparse.Namespace, file: Path, overrides: list[str], runs: Path) -> tuple[int, Path | None]:
-    """The exit code of the study and its folder; one that is finished there, of just this study, is taken as it is."""
+    """The exit code of the study and its folder; one that is finished there, of just this study, is taken as it is, and one that is not is
+    gone on with."""
     from lab.store import read_manifest
     from lab.study import command, load
 
     digest = load(file, overrides).study.digest()
-    there = [run for run in sorted(runs.glob("*")) if (run / "manifest.json").is_file() and read_manifest(run).get("digest") == digest]
-    if done := [run for run in there if read_manifest(run)["status"] == "finished"]:
+
+    def there() -> list[Path]:
+        return [run for run in sorted(runs.glob("*")) if (run / "manifest.json").is_file() and read_manifest(run).get("digest") == digest]
+
+    before = there()
+    if done := [run for run in before if read_manifest(run)["status"] == "finished"]:
         return 0, done[-1]
-    resume = str(there[-1]) if there else None
+    resume = str(before[-1]) if before else None
     told = argparse.Namespace(scenario=None if resume else str(file), overrides=[] if resume else overrides, resume=resume, runs=str(runs),
                               address=args.address, display="none" if args.json else args.display, limit=None, dry_run=False, json=False)
     code = command(told)
-    found = sorted(run for run in runs.glob("*") if (run / "manifest.json").is_file())
-    return code, found[-1] if found else None
+    return code, next(reversed(there()), None)
 
 
-def row(model: str, study: str, run: Path | None) -> dict:
-    """A row of findings.parquet."""
+def row(model: str, study: str, size: str, run: Path | None, why: str | None = None) -> dict:
+    """A row of findings.parquet; where no finding came of it, `why`."""
+    from lab.store import read_manifest
     from lab.study_report import finding_of
 
-    found = (finding_of(run) if run else None) or {"verdict": FAILED}
-    return {"model": model, "study": study, "verdict": found["verdict"], **{key: found.get(key) for key in (
+    found = (finding_of(run) if run else None) or {"verdict": FAILED, "why": why or (run and read_manifest(run).get("reason"))}
+    return {"model": model, "study": study, "size": size, "verdict": found["verdict"], **{key: found.get(key) for key in (
         "statistic", "value", "low", "high", "n", "reading", "why")}, "run": str(run or "")}
 
 
 def cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
-    """The header, and a line a study: `confirms 0.62 [0.50, 0.71]`, a column a model."""
+    """The header, and a line a study: `confirms 0.62 [0.50, 0.71] 32`, a column a model; nothing where it was not played yet."""
     from lab.study_report import figure
 
     rows = list(rows)
@@ -107,7 +119,8 @@ def cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
     def cell(row: dict) -> str:
         return row["verdict"] if row["n"] is None else f"{row['verdict']} {figure(row)}"
 
-    return ["finding", *models], [[study, *(cell(by_place[study, model]) for model in models)] for study in studies]
+    return ["finding", *models], [[study, *(cell(by_place[place]) if (place := (study, model)) in by_place else "" for model in models)]
+                                  for study in studies]
 
 
 def matrix(rows: Iterable[dict]):
@@ -121,9 +134,9 @@ def matrix(rows: Iterable[dict]):
 
     header, lines = cells(rows)
     out = Table(title="findings", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-                caption="value [low, high] n; the statistic of each is named in its report", caption_justify="left")
+                caption=Text("value [low, high] n; the statistic of each is named in its report"), caption_justify="left")
     for title in header:
-        out.add_column(Text(clean(title)))
+        out.add_column(Text(clean(title)), overflow="fold")
     for line in lines:
         styles = [next((style for word, style in STYLES.items() if cell.startswith(word)), "") for cell in line]
         out.add_row(*(Text(clean(cell), style=style) for cell, style in zip(line, styles)))
@@ -131,7 +144,7 @@ def matrix(rows: Iterable[dict]):
 
 
 def _write(rows: list[dict], out: Path) -> None:
-    """findings.parquet and findings.html."""
+    """findings.parquet and findings.html, with the rows there are."""
     import polars as pl
 
     from lab.files import replace
@@ -144,7 +157,7 @@ def _write(rows: list[dict], out: Path) -> None:
     texts = [Line([Cell(row["study"], link=f"{os.path.relpath(row['run'], out)}/report.html" if row["run"] else ""), Cell(row["model"]),
                    Cell(row["verdict"]), Cell(row["reading"] or ""), Cell(row["why"] or "")]) for row in rows]
     sections = [Section("findings", "Findings", [Table(header, [Line([Cell(cell) for cell in line]) for line in lines])],
-                        notes=["value [low, high] n; intervals are 95%."]),
+                        notes=[f"value [low, high] n; intervals are 95%. Size: {rows[0]['size']}."]),
                 Section("readings", "Readings", [Table(["finding", "model", "verdict", "what came out", "why"], texts)])]
     replace(out / "findings.html", sheet("findings", sections).encode("utf-8", "replace"))
 

@@ -92,11 +92,11 @@ def summary(found: Mapping, path: str) -> RenderableType:
     for one in tables(found):
         out = Table(title=one.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for title in one.header:
-            out.add_column(title)
+            out.add_column(Text(title))
         for row in one.rows:
             out.add_row(*(Text(clean(cell)) for cell in row))
         shown.append(out)
-    return Group(*shown, Text(f"\n{clean(path)}", style="bold"))
+    return Group(*shown, Text(f"\n{clean(path)}", style="bold", no_wrap=True, overflow="ignore"))
 
 
 def figures(found: Mapping) -> dict[str, object]:

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from metrics.statistics import Interval, clustered_mean
+from metrics.statistics import Interval, clustered_mean, clustered_statistic, ratio
 
 CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "instrument failed"
 Message = tuple[str, str]  # role ("system", "user", "assistant") and words
@@ -199,6 +199,15 @@ def mean_of(values: object, seed: int) -> Interval:
     rows = rows.reshape(len(rows), -1)
     units, known = np.repeat(np.arange(len(rows)), rows.shape[1]), np.isfinite(rows.ravel())
     return replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
+
+
+def share_of(some: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
+    """Σ some / Σ whole, both (units, ...), with its 95% interval by resampling units: NaN where the whole is not above 0, and open above
+    where it is not in too many resamples."""
+    sums = np.stack([np.reshape(one, (len(one), -1)).sum(1) for one in (some, whole)], 1)
+    with np.errstate(invalid="ignore"):
+        found = clustered_statistic(sums, lambda s: np.where(s[:, 1] > 0, ratio(s[:, 0], s[:, 1]), np.inf)[:, None], n=len(sums), seed=seed)
+    return found if math.isfinite(found.value) else Interval(math.nan, math.nan, math.nan, len(sums))
 
 
 def entropy_bits(p: np.ndarray) -> np.ndarray:

@@ -11,9 +11,11 @@ bootstrap's blindness at a boundary and no certainty. Fewer than two conversatio
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from scipy import stats
@@ -162,6 +164,41 @@ def prediction_powered_mean(
         n=int(known.sum()), confidence=confidence, resamples=resamples, seed=seed,
     )
     return found if np.unique(codes[known]).size > 1 else replace(found, low=np.nan, high=np.nan)
+
+
+def crossed_components(values) -> dict[tuple[int, ...], float]:
+    """Variance components of a fully crossed design, an axis a factor and one value a cell, by axes: of (A, B) values (0,) is what rows
+    differ in, (1,) what columns differ in, (0, 1) what both together differ in beside, with whatever is within a cell.
+
+    All factors are taken for draws. By the mean squares of an analysis of variance: a component is unbiased, and so may come out below 0.
+    NaN where a factor has one level only.
+    """
+    y = np.asarray(values, float)
+    axes = range(y.ndim)
+    subsets = [subset for size in range(y.ndim + 1) for subset in combinations(axes, size)]
+    means = {subset: y.mean(tuple(axis for axis in axes if axis not in subset), keepdims=True) for subset in subsets}
+    square = {}
+    for subset in subsets[1:]:
+        effect = sum((-1) ** (len(subset) - len(part)) * means[part] for part in subsets if set(part) <= set(subset))
+        freedom = math.prod(y.shape[axis] - 1 for axis in subset)
+        square[subset] = y.size / effect.size * float((effect ** 2).sum()) / freedom if freedom else np.nan
+    return {subset: sum((-1) ** (len(whole) - len(subset)) * square[whole] for whole in subsets if set(subset) <= set(whole))
+            * math.prod(y.shape[axis] for axis in subset) / y.size for subset in subsets[1:]}
+
+
+def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confidence: float = 0.95) -> Interval:
+    """A statistic of (A, B, ...) values with its interval by leaving out one row, then one column, at a time; n counts the rows.
+
+    Both are taken for draws, so that their jackknife variances add up; Student's t with the degrees of freedom of the fewer. A little wide
+    where rows and columns act together, whose share is counted twice. NaN where the statistic is not known without one of them.
+    """
+    y = np.asarray(values, float)
+    value, variance = statistic(y), 0.0
+    for axis, count in enumerate(y.shape[:2]):
+        left = np.array([statistic(np.delete(y, one, axis)) for one in range(count)]) if count > 1 else np.array([np.nan])
+        variance += (count - 1) / count * ((left - left.mean()) ** 2).sum()
+    half = stats.t.ppf((1 + confidence) / 2, max(min(y.shape[:2]) - 1, 1)) * np.sqrt(variance)
+    return Interval(*map(float, (value, value - half, value + half)), len(y))
 
 
 @dataclass(frozen=True)

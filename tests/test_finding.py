@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metrics.finding import (CONFIRMS, FAILED, INCONCLUSIVE, NEVER, REFUTES, Choice, Control, Test, above, below, entropy_bits, mean_of,
-                             verdict)
+                             share_of, verdict)
 from metrics.statistics import Interval
 
 GOOD, BAD = Control(True, "as planted"), Control(False, "0.1 of 0.9")
@@ -62,6 +62,16 @@ def test_units_are_resampled_whole_and_missing_values_left_out():
     assert mean_of([[math.nan], [2.0], [2.0]], 1) == Interval(2.0, 2.0, 2.0, 2)
     nothing = mean_of([[math.nan]], 1)
     assert math.isnan(nothing.value) and nothing.n == 0
+
+
+def test_a_share_is_known_where_the_whole_is_above_nothing():
+    assert share_of(np.array([1.0, 1]), np.array([2.0, 2]), 1) == Interval(0.5, 0.5, 0.5, 2)
+    # units drawn: both the first 1/4, one of each 2/3, both the second: a whole of -2, of which no share is known
+    found = share_of(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 2], [-1, 0]]), 1)
+    assert found.value == pytest.approx(2 / 3) and found.low == pytest.approx(1 / 4) and not math.isfinite(found.high) and found.n == 2
+    assert verdict({}, {"x": Test(found, above(0.1), below(0.1))}).word == INCONCLUSIVE
+    nothing = share_of(np.array([1.0, 1]), np.array([1.0, -3]), 1)
+    assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
 
 
 def test_entropy_in_bits_and_shares_of_a_choice():

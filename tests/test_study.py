@@ -20,6 +20,7 @@ from lab import load_run
 from lab.asking import ANSWERS, Asking, Counting
 from lab.findings import cells
 from lab.findings import main as findings
+from lab.findings import matrix
 from lab.report import main as report
 from lab.run import main
 from lab.study import known, load
@@ -168,7 +169,8 @@ def test_a_study_leaves_its_finding_and_its_answers(on_embedded):
     run, printed = on_embedded
     found = json.loads((run / "finding.json").read_text())
     assert {"name", "claim", "statistic", "value", "low", "high", "n", "controls", "verdict", "reading"} <= found.keys()
-    assert found["verdict"] in printed and set(found["controls"].values()) <= {True, False}
+    assert found["verdict"] in printed and "value [low, high] n" in printed and str(run) in printed, "in one piece"
+    assert set(found["controls"].values()) <= {True, False}
     assert manifest(run)["status"] == "finished" and manifest(run)["verdict"] == found["verdict"]
     answers = pl.read_parquet(run / "answers.parquet")
     assert answers.schema == pl.Schema(ANSWERS) and len(answers) == manifest(run)["answers"] == 2 * 17
@@ -342,6 +344,24 @@ def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(t
     page = (tmp_path / "out/findings.html").read_text()
     assert all(f"false_presuppositions/{run.parent.name}/report.html" in page for run in runs)
     assert "no study; did you mean 'twenty_questions'?" in inside(findings, tiny_name, "--studies", "twenty_question").stderr
+    assert "findings.html is no folder" in inside(findings, tiny_name, "--out", tmp_path / "out/findings.html").stderr
+
+
+def test_a_study_that_fails_is_a_row_and_one_that_was_killed_is_gone_on_with(tmp_path, tiny_name):
+    told = [tiny_name, tiny_name, "--size", "smoke", "--address", "none", "--out", tmp_path / "out", "--json", "--studies", "card_distance"]
+    first = json.loads(inside(findings, *told).stdout)["findings"]
+    (run,) = (tmp_path / "out").glob("*/card_distance/*")
+    stopped(run, tmp_path, 5).rename(run.parent / "20200101T000000Z-killed")
+    (run / "manifest.json").write_text(json.dumps(manifest(run) | {"digest": "of another size"}))
+    broken = run.parents[1] / "false_presuppositions" / "begun"
+    broken.mkdir(parents=True)
+    (broken / "manifest.json").write_text("{}")
+    done = inside(findings, *told, "false_presuppositions", "card_distance")
+    rows = json.loads(done.stdout)["findings"]
+    assert len(first) == 1 and [row["study"] for row in rows] == ["card_distance", "false_presuppositions"], "each of them once"
+    assert rows[0]["run"].endswith("20200101T000000Z-killed") and rows[0]["verdict"] == first[0]["verdict"], "its own, not the newest"
+    assert done.returncode == 2 and rows[1]["verdict"] == "failed" and "is no run: it has no scenario.yaml" in rows[1]["why"]
+    assert rows[1]["why"] in done.stderr and rows[1]["why"].split(":")[-1] in (tmp_path / "out/findings.html").read_text()
 
 
 def test_the_matrix_has_a_line_a_finding_and_a_column_a_model():
@@ -350,3 +370,7 @@ def test_the_matrix_has_a_line_a_finding_and_a_column_a_model():
     rows[-1] |= {"verdict": "failed", "n": None}
     assert cells(rows) == (["finding", "a", "b"], [["x", "refutes 0.1 [0, –] 8", "refutes 0.1 [0, –] 8"],
                                                   ["y", "refutes 0.1 [0, –] 8", "failed"]])
+    assert cells(rows[:3])[1][1] == ["y", "refutes 0.1 [0, –] 8", ""], "not played yet"
+    with (console := Console(width=100)).capture() as out:
+        console.print(matrix([row | {"model": f"/some/where/that/is/far/away/and/has/a/long/name/{row['model']}"} for row in rows]))
+    assert "value [low, high] n" in out.get() and "…" not in out.get()
