@@ -221,6 +221,17 @@ def axis(away: np.ndarray, towards: np.ndarray) -> Axis:
     return Axis(away.mean(0), towards.mean(0), np.linalg.norm(np.concatenate([away, towards]), axis=-1).mean(0))
 
 
+def own_card(engine, system: str) -> Axis:
+    """From nobody's card to this system text: by the states that an answer to each of OPENERS would go on from."""
+    form = engine.info().format
+
+    def states(card: str) -> np.ndarray:
+        ids = engine.encode([form.opening + form.words(card) + form.after_system + form.words(words) + form.before_said for words in OPENERS])
+        return engine.states(ids, [len(some) - 1 for some in ids])
+
+    return axis(states(NEUTRAL_CARD), states(system))
+
+
 def width(model: torch.nn.Module) -> int:
     """Numbers in a state."""
     return model.config.get_text_config().hidden_size
