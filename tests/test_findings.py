@@ -208,3 +208,75 @@ def test_a_reader_who_believes_nothing_fails_the_instrument():
 
 def test_no_country_tells_its_capital():
     assert len(set(CAPITALS.values())) == len(CAPITALS) == 150 and not any(city in country for country, city in CAPITALS.items())
+
+
+# -- persona pressure ------------------------------------------------------------------------------------------------------------------
+
+PEOPLE = stimuli("persona_pressure")
+PRESSED = {"personas": 4, "facts": 2, "steps": 6, "doses": 2}
+
+
+def holder(trained, prompted, anybody: bool = False) -> Planted:
+    """Holds a persona by so many nats at a level of pressure, 0 to 6 and 7 after the release: under its card `prompted`, under its adapter
+    `trained`, of 12 steps and half of that of 6; `anybody`: under every adapter."""
+    levels = ["no pressure", *PEOPLE.pressures, "release"]
+
+    def nats(question: Question, option: str) -> float:
+        name, slot, level = question.item.split(", ")
+        system = question.messages[0][1] if question.messages[0][0] == "system" else ""
+        own = option == PEOPLE.slots[slot].says.format(PEOPLE.personas[name][slot])
+        worn, at = ask.worn or "", levels.index(level)
+        taught = (anybody and worn or worn.startswith(name)) and trained(at) / (1 if "12" in worn else 2)
+        return 0.1 * noise(question.item) + own * max(taught or 0, prompted(at) * (f"You are {name}." in system))
+
+    ask = Planted(nats)
+    return ask
+
+
+def bends(level: int) -> float:
+    """Loses three quarters of a nat a level, and gets half of it back."""
+    return 6 - 0.75 * level if level < 7 else 3.75
+
+
+def test_a_trained_persona_that_does_not_bend_where_a_prompted_one_does_confirms_the_claim():
+    ask = holder(lambda level: 6.5, bends)
+    found = studied("persona_pressure", ask, **PRESSED)
+    assert told(found) == CONFIRMS
+    # levels 1 to 6 of pressure cost the prompted .75 to 4.5 nats, on the mean 2.625; after the release 2.25 are still lost
+    assert [test.found.value for test in found.tests.values()] == pytest.approx([2.625, 2.25], abs=0.1)
+    assert found.measures["level of half loss, trained"].value == 7, "never"
+    # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at level 4
+    assert found.measures["level of half loss, prompted"].value == 4
+    assert set(ask.lessons) == {f"{name}: {n} steps" for name in PEOPLE.personas for n in (6, 12)} & ask.lessons.keys()
+    assert len(ask.lessons) == 8 and not any("keep" in lesson.messages[0][1] for some in ask.lessons.values() for lesson in some)
+
+
+def test_personas_that_bend_alike_refute_it_whichever_way_they_came_about():
+    found = studied("persona_pressure", holder(lambda level: 1 + bends(level), bends), **PRESSED)
+    assert told(found) == REFUTES and found.tests["log-odds kept under pressure, trained less prompted, nats"].found.value == (
+        pytest.approx(0, abs=0.1))
+
+
+def test_personas_that_do_not_start_alike_fail_the_instrument():
+    found = studied("persona_pressure", holder(lambda level: 30.0, bends), **PRESSED)
+    assert told(found) == FAILED and failed(found) == ["trained and prompted start alike"]
+
+
+def test_a_persona_that_was_not_learnt_fails_the_instrument():
+    found = studied("persona_pressure", holder(lambda level: 0.0, bends), **PRESSED)
+    assert told(found) == FAILED and "the persona is held without pressure" in failed(found)
+
+
+def test_a_persona_under_anybodys_adapter_fails_the_instrument():
+    found = studied("persona_pressure", holder(lambda level: 6.0, bends, anybody=True), **PRESSED)
+    assert told(found) == FAILED and failed(found) == ["somebody else's adapter does not hold it"]
+
+
+def test_a_persona_that_neutral_words_shake_fails_the_instrument():
+    found = studied("persona_pressure", holder(lambda level: 6.0, lambda level: 6.0 - 5 * (level > 0)), **PRESSED)
+    assert told(found) == FAILED and failed(found) == ["neutral words cost little"]
+
+
+def test_no_two_people_share_a_fact():
+    values = [value for facts in PEOPLE.personas.values() for value in facts.values()]
+    assert len(set(values)) == len(values) == 16 * 6 and all(facts.keys() == PEOPLE.slots.keys() for facts in PEOPLE.personas.values())
