@@ -54,11 +54,11 @@ class Respondent:
         return found
 
     def states(self, talks: Sequence[Talk], replies: Sequence[str]) -> np.ndarray:
-        """(talks, layers, width): the mean state of each reply's tokens, behind every layer; of an empty one the state before it. ValueError
-        where a server does not show them."""
+        """(talks, layers, width): behind every layer the mean state of each reply's tokens, or of an empty one the state before it.
+        ValueError where a server does not show them."""
         form = self.engine.info().format
         prompts = self.engine.encode([text_of(form, talk) for talk in talks])
-        said = self.engine.encode([gap(form, talk) + form.words(reply) if reply else "" for talk, reply in zip(talks, replies, strict=True)])
+        said = self.engine.encode([reply and gap(form, talk) + form.words(reply) for talk, reply in zip(talks, replies, strict=True)])
         starts = [len(prompt) - (not reply) for prompt, reply in zip(prompts, said, strict=True)]
         return self.engine.states([prompt + reply for prompt, reply in zip(prompts, said, strict=True)], starts, self.adapter)
 

@@ -189,11 +189,11 @@ def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
 
 @dataclass(frozen=True)
 class Axis:
-    """From one set of texts to another, behind every decoder layer: mean states (layers, width), and the mean length of a state (layers,)."""
+    """From one set of texts to another, behind every decoder layer."""
 
-    away: np.ndarray
-    towards: np.ndarray
-    length: np.ndarray
+    away: np.ndarray  # (layers, width) mean state of the one
+    towards: np.ndarray  # of the other
+    length: np.ndarray  # (layers,) mean length of a state
 
     def steer(self, how: str, coefficient: float, depths: Sequence[float] = DEPTHS, random: int | None = None) -> Steer:
         """`coefficient`: of add in lengths of a state; of cap and floor from 0, where states project that it leads away from, to 1, where
@@ -207,7 +207,7 @@ class Axis:
             difference = np.random.default_rng(random).standard_normal(difference.shape)
         lengths = np.linalg.norm(difference[at], axis=-1, keepdims=True)
         if not (lengths > 0).all():
-            raise ValueError(f"the two sets of texts have the same states behind layer {layers[int(lengths.argmin())]}; expected them to differ")
+            raise ValueError(f"both sets of texts have the same states behind layer {layers[int(lengths.argmin())]}; expected others")
         vectors = difference[at] / lengths
         ends = [(vectors * mean[at]).sum(-1) for mean in (self.away, self.towards)]
         amounts = {"add": coefficient * self.length[at], "ablate": np.zeros(len(at))}.get(how, ends[0] + coefficient * (ends[1] - ends[0]))
@@ -226,7 +226,8 @@ def own_card(engine, system: str) -> Axis:
     form = engine.info().format
 
     def states(card: str) -> np.ndarray:
-        ids = engine.encode([form.opening + form.words(card) + form.after_system + form.words(words) + form.before_said for words in OPENERS])
+        before = form.opening + form.words(card) + form.after_system
+        ids = engine.encode([before + form.words(words) + form.before_said for words in OPENERS])
         return engine.states(ids, [len(some) - 1 for some in ids])
 
     return axis(states(NEUTRAL_CARD), states(system))
@@ -239,10 +240,10 @@ def width(model: torch.nn.Module) -> int:
 
 def check(model: torch.nn.Module, steer: Steer) -> None:
     """ValueError where a steer was not made for such a model."""
-    layers, wide = len(decoder_layers(model)), width(model)
-    if max(steer.layers) >= layers or len(steer.vectors) != 4 * wide * len(steer.layers):
-        raise ValueError(f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {len(steer.vectors) // 4 // len(steer.layers)} "
-                         f"numbers does not fit a model of {layers} layers with {wide}; expected one made with the same model")
+    layers, wide, found = len(decoder_layers(model)), width(model), len(steer.vectors) // 4 // len(steer.layers)
+    if max(steer.layers) >= layers or found != wide:
+        raise ValueError(f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {found} numbers does not fit a model of "
+                         f"{layers} layers with {wide}; expected one made with the same model")
 
 
 @contextmanager

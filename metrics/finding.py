@@ -81,7 +81,7 @@ class Steered:
 
     direction: str  # what `direct` named
     how: str = "add"
-    coefficient: float = 0.5  # of add in lengths of a state; of cap and floor from 0, states that it leads away from, to 1, those it leads to
+    coefficient: float = 0.5  # of add in lengths of a state; of cap and floor 0 is what it leads away from, 1 what it leads to
     depths: tuple[float, ...] = (0.5,)  # behind which layers, as shares of them
     random: int | None = None  # the seed of a direction of equal length that stands for nothing, in its place
 

@@ -20,8 +20,8 @@ SEED = 7
 
 
 class Planted:
-    """`metrics.finding.Ask` of a function. `arms`: how often each was asked; `worn` and `steered`: under what it answers; `lessons`: what it
-    was taught, by name; `directions`: the talks that each leads to."""
+    """`metrics.finding.Ask` of a function. `arms`: how often each was asked; `worn`, `steered`: under what it answers; `lessons`: what it was
+    taught, by name; `directions`: the talks that each leads to."""
 
     def __init__(self, nats: Callable[[Question, str], float], words: Callable[[Question], str] = lambda question: "") -> None:
         self.nats, self.words, self.arms, self.worn, self.lessons = nats, words, {}, None, {}

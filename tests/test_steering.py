@@ -164,8 +164,8 @@ def test_states_are_those_of_a_plain_forward_pass():
     found = tiny.engine(MODEL).states(SEEN, [19, 0, 4, 6])
     for prompt, start, states in zip(SEEN, [19, 0, 4, 6], found, strict=True):
         hidden = []
-        hooks = [layer.register_forward_hook(lambda module, inputs, output: hidden.append(output[0] if isinstance(output, tuple) else output))
-                 for layer in decoder_layers(MODEL)]
+        hooks = [layer.register_forward_hook(lambda module, inputs, output, kept=hidden: kept.append(
+            output[0] if isinstance(output, tuple) else output)) for layer in decoder_layers(MODEL)]
         tiny.logprobs(MODEL, prompt)
         for hook in hooks:
             hook.remove()

@@ -1,8 +1,8 @@
 """Context against knowledge: when does a false sentence about a capital win over the true one, and do steered states win where texts lose?
 
 X = log P(true) - log P(false) without a text, in nats: how firmly a capital is known, where X is above 0. A text overrides where the false
-city is likelier with it. Arms: the sentence, three times, with an order to obey it, from a persona who holds it, and the sentence read with the
-states steered. The direction leads from answering by knowledge to answering by the text; which one, how deep and how far is searched on
+city is likelier with it. Arms: the sentence, three times, with an order to obey it, from a persona who holds it, and the sentence read with
+the states steered. The direction leads from answering by knowledge to answering by the text; which one, how deep and how far is searched on
 countries of their own, by how much more it does than a random direction of equal length. Fifths are of X among what is known. Controls: a
 sentence about another country must not override, one about an invented country must, a random direction must add nothing. After REMEDI,
 arXiv 2304.00740, Yu et al., 2310.15910, and Minder et al., 2411.07404.
@@ -31,6 +31,7 @@ WORDS = TEXTS | {NONE: ASKS, ASIDE: f"The capital of {{2}} is {{1}}. {ASKS}",
 HOLDS = "You live in a world where the capital of {0} is {1}. You teach geography there and answer as you do there."
 WAYS = ((NONE, SENTENCE), (MEMORY, OBEY))  # what directions lead from and to
 DEPTHS, COEFFICIENTS = (0.4, 0.6), (0.25, 0.5)
+FIFTHS = ("least", "second", "third", "fourth", "best")
 REACHED, NEVER, ALWAYS, PRIOR = 0.95, 0.2, 0.9, 2.5  # overridden; by nothing; by all; of the slope a standard deviation of X
 
 
@@ -44,13 +45,13 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
     names = random.Random(seed).sample(list(stimuli.capitals), min(items + searched, len(stimuli.capitals)))
     true = [stimuli.capitals[name] for name in names]
     # country, a false capital, another country whose capital that is not either, its own
-    rows = [(name, false, other, right) for name, right, false, other in zip(names, true, true[1:] + true[:1], names[2:] + names[:2], strict=True)]
+    rows = list(zip(names, true[1:] + true[:1], names[2:] + names[:2], true, strict=True))
     some, tried = rows[searched:] or rows, rows[:searched]
     prior = -_margin(ask, NONE, some)  # (items,) X
     known = prior > 0
     margins = {arm: _margin(ask, arm, some) for arm in (*TEXTS, ASIDE)}
     steered = _searched(ask, tried, seed)
-    margins |= {STEERED: _margin(ask, STEERED, some, steered), RANDOM: _margin(ask, RANDOM, some, replace(steered, random=seed))}
+    margins |= {STEERED: _margin(ask, STEERED, some, steered), RANDOM: _margin(ask, RANDOM, some, replace(steered, random=seed + 1))}
     over = {arm: np.where(known, margin > 0, np.nan) for arm, margin in margins.items()}  # (items,) 0, 1, NaN where it is not known
     edges = np.quantile(prior[known], (0.2, 0.4, 0.6, 0.8)) if known.any() else np.zeros(4)
     fifth = np.where(known, np.searchsorted(edges, prior), -1)
@@ -75,8 +76,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
         f"{steered.depths[0]:.0%} of the layers by {steered.coefficient:g} of a state's length), {top[RANDOM].value:.0%} at random.",
         {"capitals known": gate, "override of an invented country": novel, "override, random direction less none": more,
          **{f"override, {arm}": found for arm, found in rate.items()}, **{f"override in the top fifth, {arm}": top[arm] for arm in over}},
-        {"override": Picture("When does a text win?", "fifth of X, from least to best known", "share overridden",
-                             {arm: [(n + 1, mean_of(np.where(fifth == n, values, np.nan), seed)) for n in range(5)]
+        {"override": Picture("When does a text win?", "fifth of X, by how well it is known", "share overridden",
+                             {arm: [(FIFTHS[n], mean_of(np.where(fifth == n, values, np.nan), seed)) for n in range(5)]
                               for arm, values in over.items()}, {"the claim's bound": REACHED})})
 
 

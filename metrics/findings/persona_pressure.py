@@ -22,7 +22,7 @@ from scenarios.study import Count, Some, Strict, Text
 TRAINED, PROMPTED, BOTH, NEITHER, SHUFFLED = ARMS = "trained", "prompted", "both", "neither", "shuffled"
 CARD = "You are {name}. {facts} You are {name} and nobody else, and you answer as {name}."
 TELL, NONE, RELEASED = "Tell me about yourself.", "no pressure", "release"
-RATE, BATCH = 1e-3, 8
+RATE, BATCH = 2e-3, 4
 SAME, CALIPER, HELD = 0.25, 3.0, 0.5  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
 
 Several = Annotated[int, Field(ge=2)]
