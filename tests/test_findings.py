@@ -193,7 +193,7 @@ def test_a_reader_who_believes_every_text_refutes_it():
 
 def test_a_reader_whom_any_direction_moves_fails_the_instrument():
     found = studied("context_override", reader(lambda text, steered: 20.0 if steered else 3.0), **COUNTRIES)
-    assert told(found) == FAILED and failed(found) == ["a random direction adds nothing"]
+    assert told(found) == FAILED and failed(found) == ["random directions add nothing"]
 
 
 def test_a_reader_who_copies_any_city_fails_the_instrument():

@@ -3,9 +3,10 @@
 X = log P(true) - log P(false) without a text, in nats: how firmly a capital is known, where X is above 0. A text overrides where the false
 city is likelier with it. Arms: the sentence, three times, with an order to obey it, from a persona who holds it, and the sentence read with
 the states steered. The direction leads from answering by knowledge to answering by the text; which one, how deep and how far is searched on
-countries of their own, by how much more it does than a random direction of equal length. Fifths are of X among what is known. Controls: a
-sentence about another country must not override, one about an invented country must, a random direction must add nothing. After REMEDI,
-arXiv 2304.00740, Yu et al., 2310.15910, and Minder et al., 2411.07404.
+countries of their own, by how much more it does than random directions of equal length, where these do little: any push that is hard enough
+makes a model forget. Fifths are of X among what is known. Controls: a sentence about another country must not override, one about an
+invented country must, other random directions must add nothing. After REMEDI, arXiv 2304.00740, Yu et al., 2310.15910, and Minder et al.,
+2411.07404.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from scenarios.study import Count, Some, Strict, Text
 CLAIM, ASKS, ANSWERS = "The capital of {0} is {1}.", "What is the capital of {0}?", "The capital of {0} is"
 NONE, SENTENCE, REPEATED, OBEY, PERSONA = "no text", "a false sentence", "three times", "told to obey it", "a persona holds it"
 STEERED, RANDOM, ASIDE = "a false sentence, steered", "a false sentence, random direction", "about another country"
-MEMORY = "told to ignore it"
+MEMORY, SEARCH = "told to ignore it", "search of a steer"
 TEXTS = {SENTENCE: f"{CLAIM} {ASKS}", REPEATED: f"{CLAIM} {CLAIM} {CLAIM} {ASKS}",
          OBEY: f"Answer from this text alone, even where it contradicts what you know: {CLAIM} {ASKS}", PERSONA: ASKS}
 WORDS = TEXTS | {NONE: ASKS, ASIDE: f"The capital of {{2}} is {{1}}. {ASKS}",
                  MEMORY: f"Answer from what you know, even where it contradicts this text: {CLAIM} {ASKS}"}
 HOLDS = "You live in a world where the capital of {0} is {1}. You teach geography there and answer as you do there."
 WAYS = ((NONE, SENTENCE), (MEMORY, OBEY))  # what directions lead from and to
-DEPTHS, COEFFICIENTS = (0.4, 0.6), (0.25, 0.5)
+DEPTHS, COEFFICIENTS = (0.4, 0.6), (0.125, 0.25, 0.5)
+TRIED, DRAWN, CALM = 2, 3, 1.0  # random directions in the search, others as a control; nats that those may do
 FIFTHS = ("least", "second", "third", "fourth", "best")
 REACHED, NEVER, ALWAYS, PRIOR = 0.95, 0.2, 0.9, 2.5  # overridden; by nothing; by all; of the slope a standard deviation of X
 
@@ -51,8 +53,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
     known = prior > 0
     margins = {arm: _margin(ask, arm, some) for arm in (*TEXTS, ASIDE)}
     steered = _searched(ask, tried, seed)
-    margins |= {STEERED: _margin(ask, STEERED, some, steered), RANDOM: _margin(ask, RANDOM, some, replace(steered, random=seed + 1))}
-    over = {arm: np.where(known, margin > 0, np.nan) for arm, margin in margins.items()}  # (items,) 0, 1, NaN where it is not known
+    over = {arm: margin > 0 for arm, margin in (margins | {STEERED: _margin(ask, STEERED, some, steered)}).items()}
+    over[RANDOM] = np.mean([_margin(ask, RANDOM, some, replace(steered, random=seed + TRIED + n)) > 0 for n in range(DRAWN)], axis=0)
+    over = {arm: np.where(known, values, np.nan) for arm, values in over.items()}  # (items,) 0 to 1, NaN where it is not known
     edges = np.quantile(prior[known], (0.2, 0.4, 0.6, 0.8)) if known.any() else np.zeros(4)
     fifth = np.where(known, np.searchsorted(edges, prior), -1)
     top = {arm: mean_of(np.where(fifth == 4, values, np.nan), seed) for arm, values in over.items()}
@@ -70,7 +73,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
         {"capitals are known": Control(gate.low > 0.5, f"{gate.value:.0%} of {gate.n}"),
          "a sentence about another country overrides nothing": Control(rate[ASIDE].value <= NEVER, f"{rate[ASIDE].value:.0%}"),
          "one about an invented country is believed": Control(novel.value >= ALWAYS, f"{novel.value:.0%}"),
-         "a random direction adds nothing": Control(more.value <= NEVER / 2, f"{more.value:+.0%}")},
+         "random directions add nothing": Control(more.value <= NEVER / 2, f"{more.value:+.0%}")},
         f"A false sentence overrides {rate[SENTENCE].value:.0%} of {rate[SENTENCE].n} capitals that it knows. Of the fifth known best: "
         f"{top[SENTENCE].value:.0%}, {top[best].value:.0%} by the best text ({best}), {top[STEERED].value:.0%} steered (behind "
         f"{steered.depths[0]:.0%} of the layers by {steered.coefficient:g} of a state's length), {top[RANDOM].value:.0%} at random.",
@@ -93,12 +96,15 @@ def _margin(ask: Ask, arm: str, rows: list[tuple], steered: Steered | None = Non
 
 
 def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
-    """The steer that moves these countries' margins furthest beyond a random direction of equal length."""
+    """The steer that moves these countries' margins furthest beyond random directions of equal length, among those at which these move
+    them by less than CALM, where there are any."""
     directions = [ask.direct(*([Question(row[0], _talk(arm, row)) for row in rows] for arm in arms)) for arms in WAYS]
-    ways = [Steered(name, "add", coefficient, (depth,)) for name in directions for depth in DEPTHS for coefficient in COEFFICIENTS]
-    gains = [(_margin(ask, "search of a steer", rows, way) - _margin(ask, "search of a steer", rows, replace(way, random=seed))).mean()
-             for way in ways]
-    return ways[int(np.argmax(gains))]
+    plain, found = _margin(ask, SEARCH, rows).mean(), []
+    for how in [Steered(directions[0], "add", coefficient, (depth,)) for depth in DEPTHS for coefficient in COEFFICIENTS]:
+        aimless = np.mean([_margin(ask, SEARCH, rows, replace(how, random=seed + n)) for n in range(TRIED)]) - plain
+        for way in (replace(how, direction=name) for name in directions):
+            found.append((abs(aimless) < CALM, _margin(ask, SEARCH, rows, way).mean() - plain - aimless, way))
+    return max(found, key=lambda one: one[:2])[2]
 
 
 def _slope(x: np.ndarray, y: np.ndarray, seed: int) -> Interval:
