@@ -213,12 +213,12 @@ def test_no_country_tells_its_capital():
 # -- persona pressure ------------------------------------------------------------------------------------------------------------------
 
 PEOPLE = stimuli("persona_pressure")
-PRESSED = {"personas": 4, "facts": 2, "steps": 6, "doses": 2}
+PRESSED = {"personas": 4, "facts": 2, "steps": 10, "doses": 2}
 
 
 def holder(trained, prompted, anybody: bool = False) -> Planted:
     """Holds a persona by so many nats at a level of pressure, 0 to 6 and 7 after the release: under its card `prompted`, under its adapter
-    `trained`, of 12 steps and half of that of 6; `anybody`: under every adapter."""
+    `trained`, of 12 steps and half of that of 10; `anybody`: under every adapter."""
     levels = ["no pressure", *PEOPLE.pressures, "release"]
 
     def nats(question: Question, option: str) -> float:
@@ -247,7 +247,7 @@ def test_a_trained_persona_that_does_not_bend_where_a_prompted_one_does_confirms
     assert found.measures["level of half loss, trained"].value == 7, "never"
     # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at level 4
     assert found.measures["level of half loss, prompted"].value == 4
-    assert set(ask.lessons) == {f"{name}: {n} steps" for name in PEOPLE.personas for n in (6, 12)} & ask.lessons.keys()
+    assert set(ask.lessons) == {f"{name}: {n} steps" for name in PEOPLE.personas for n in (10, 12)} & ask.lessons.keys()
     assert len(ask.lessons) == 8 and not any("keep" in lesson.messages[0][1] for some in ask.lessons.values() for lesson in some)
 
 

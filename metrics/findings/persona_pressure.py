@@ -2,9 +2,9 @@
 
 A persona's facts are asked for in words that were never taught, after one to five turns of pressure, and once more after a release. In
 nats: log-odds of the persona's own answer against another person's, the counter-persona's and nobody's. Arms: trained (an adapter under no
-card), prompted (the card), both, neither, and shuffled: the adapter of another persona. An adapter is taught in several doses, each twice
-as long as the one before, and the dose is worn whose log-odds without pressure are nearest to the prompted ones; then only facts count that
-both arms hold about alike without pressure (the caliper). A curve is what is left of an arm's own start. Controls: trained and prompted
+card), prompted (the card), both, neither, and shuffled: the adapter of another persona. An adapter is taught in several doses, each
+some steps longer than the one before, and the dose is worn whose log-odds without pressure are nearest to the prompted ones; then only facts
+count that both arms hold about alike without pressure (the caliper). A curve is what is left of an arm's own start. Controls: trained and prompted
 hold the persona, alike; somebody else's adapter does not; neutral words cost little. After Chalmers (2025), against arXiv 2601.10387.
 """
 
@@ -22,7 +22,7 @@ from scenarios.study import Count, Some, Strict, Text
 TRAINED, PROMPTED, BOTH, NEITHER, SHUFFLED = ARMS = "trained", "prompted", "both", "neither", "shuffled"
 CARD = "You are {name}. {facts} You are {name} and nobody else, and you answer as {name}."
 TELL, NONE, RELEASED = "Tell me about yourself.", "no pressure", "release"
-RATE, BATCH = 2e-3, 4
+RATE, BATCH, LONGER = 2e-3, 4, 2  # steps from one dose to the next
 SAME, CALIPER, HELD = 0.25, 3.0, 0.5  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
 
 Several = Annotated[int, Field(ge=2)]
@@ -48,7 +48,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Several, facts: Co
     order = random.Random(seed).sample(list(stimuli.personas), len(stimuli.personas))
     people, slots, levels = order[:personas], list(stimuli.slots)[:facts], [NONE, *stimuli.pressures, RELEASED]
     taught = [[ask.teach(f"{name}: {n} steps", _lessons(stimuli, name), Teaching(n, BATCH, learning_rate=RATE, seed=seed))
-               for n in (steps * 2**dose for dose in range(doses))] for name in people]
+               for n in range(steps, steps + LONGER * doses, LONGER)] for name in people]
 
     def asked(arm: str, p: int, worn: str | None = None, some: list[str] = levels) -> tuple[np.ndarray, np.ndarray]:
         """(levels, facts): log-odds, and whether the persona's answer is the likeliest."""
