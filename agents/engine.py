@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -23,8 +23,8 @@ from agents import kernels, plans, steering
 from agents.adapters import Adapters
 from agents.attention import Pass, Slab
 from agents.models import LoadedModel
-from agents.packing import Branch, capacity, lots_of_trees, passes, portions
-from agents.protocol import EngineInfo, Sample, Sampling, Usage
+from agents.packing import Branch, Piece, capacity, lots_of_trees, passes, portions
+from agents.protocol import EngineInfo, Sample, Sampling, Steer, Usage
 from agents.sampling import Choice, choose, draws, log_norms
 from agents.sentences import ends_sentence
 from agents.tree import Tree, grow
@@ -56,19 +56,21 @@ class LocalEngine:
     def usage(self) -> Usage:
         return self._usage.plus(Usage())  # a reading, not the meter
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
+    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
         if any(not prompt for prompt in prompts):
             raise ValueError("a branch was opened with an empty prompt; expected at least one token")
         self._fits((len(prompt), 0) for prompt in prompts)
         if adapter is not None:
             self._adapters.load(adapter)
+        if steer is not None:
+            steering.check(self.model, steer)
         if not prompts:
             return []
         slab = Slab(len(prompts), capacity(max(len(prompt) for prompt in prompts)))
         names = []
         for row, prompt in enumerate(prompts):
             names.append(next(self._names))
-            self._branches[names[-1]] = Branch(slab, row, list(prompt), adapter)
+            self._branches[names[-1]] = Branch(slab, row, list(prompt), adapter, steer=steer)
             self._usage.tokens_new += len(prompt)
         return names
 
@@ -95,7 +97,7 @@ class LocalEngine:
                 new_keys[row, :, : source.read] = keys[source.row, :, : source.read]
                 new_values[row, :, : source.read] = values[source.row, :, : source.read]
             names.append(next(self._names))
-            self._branches[names[-1]] = Branch(slab, row, list(source.ids), source.adapter, source.read)
+            self._branches[names[-1]] = Branch(slab, row, list(source.ids), source.adapter, source.read, source.steer)
         return names
 
     def drop(self, branches: Sequence[int]) -> None:
@@ -108,14 +110,35 @@ class LocalEngine:
         steering.watch(self, cards, heard, seed)
 
     @torch.inference_mode()
+    def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None) -> np.ndarray:
+        names = self.open([[*prompt, prompt[-1]] for prompt in prompts], adapter)  # what is last stays unread
+        first = {id(branch): start for branch, start in zip(self._get(names), starts, strict=True)}
+        eye = steering.Probe(self.model, range(len(steering.decoder_layers(self.model))))
+        eye.kept = []
+
+        def looking(batch: list[Piece]):
+            return eye.reading([id(piece.branch) if place >= first[id(piece.branch)] else None for piece in batch
+                                for place in range(piece.start, piece.end)])
+
+        try:
+            with self._adapters.wearing(adapter):
+                self._read(names, looking)
+            for branch in first:
+                eye.finish(branch)
+        finally:
+            eye.close()
+            self.drop(names)
+        return np.stack(eye.kept) if names else np.zeros((0, len(eye.layers), steering.width(self.model)), np.float32)
+
+    @torch.inference_mode()
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         if len(set(branches)) < len(branches):
             raise ValueError(f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each once "
                              "(fork one for several lines)")
         self._fits((len(branch.ids), min(one.max_tokens, 1)) for branch, one in zip(self._get(branches), sampling, strict=True))
         samples: dict[int, Sample] = {}
-        for group, same_adapter in self._by_adapter(branches):
-            with same_adapter:
+        for group, same in self._alike(branches):
+            with same:
                 self._read([branches[i] for i in group])
                 with self._timed("generate"):
                     found = self._decode([self._branches[branches[i]] for i in group], [sampling[i] for i in group])
@@ -127,8 +150,8 @@ class LocalEngine:
         self._fits((len(branch.ids), len(given) + len(target)) for branch, some in
                    zip(self._get(branches), continuations, strict=True) for given, target in some)
         scores: dict[int, list[list[float]]] = {}
-        for group, same_adapter in self._by_adapter(branches):
-            with same_adapter:
+        for group, same in self._alike(branches):
+            with same:
                 self._read([branches[i] for i in group])
                 with self._timed("score"):
                     trees = [(i, grow(self._branches[branches[i]].ids[-1], some)) for i in group for some in portions(continuations[i])]
@@ -141,15 +164,16 @@ class LocalEngine:
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
-    def _read(self, names: Sequence[int]) -> None:
-        """Bring every branch up to its last token but one."""
+    def _read(self, names: Sequence[int], looking: Callable[[list[Piece]], object] = lambda batch: nullcontext()) -> None:
+        """Bring every branch up to its last token but one, each pass within what `looking` gives."""
         with self._timed("read"):
             for batch in passes(self._get(names)):
                 for piece in batch:
                     self._room(piece.branch, piece.end)
-                self._forward([token for piece in batch for token in piece.branch.ids[piece.start : piece.end]],
-                              [place for piece in batch for place in range(piece.start, piece.end)],
-                              plans.reading(batch, self.model.device), torch.empty(0, dtype=torch.long))
+                with looking(batch):
+                    self._forward([token for piece in batch for token in piece.branch.ids[piece.start : piece.end]],
+                                  [place for piece in batch for place in range(piece.start, piece.end)],
+                                  plans.reading(batch, self.model.device), torch.empty(0, dtype=torch.long))
                 for piece in batch:
                     piece.branch.read = piece.end
 
@@ -258,9 +282,15 @@ class LocalEngine:
                              "views open; expected fewer side_by_side, or shorter dialogues") from None
         self._usage.seconds[phase] += time.perf_counter() - start
 
-    def _by_adapter(self, names: Sequence[int]) -> Iterable[tuple[list[int], object]]:
-        """Indices into `names` that share an adapter, each with a context in which the model wears it."""
-        groups: dict[str | None, list[int]] = {}
+    def _alike(self, names: Sequence[int]) -> Iterable[tuple[list[int], object]]:
+        """Indices into `names` that share adapter and steer, each with a context in which the model wears the one and is steered by the
+        other."""
+        groups: dict[tuple[str | None, Steer | None], list[int]] = {}
         for i, branch in enumerate(self._get(names)):
-            groups.setdefault(branch.adapter, []).append(i)
-        return [(group, self._adapters.wearing(adapter)) for adapter, group in groups.items()]
+            groups.setdefault((branch.adapter, branch.steer), []).append(i)
+        return [(group, self._under(*same)) for same, group in groups.items()]
+
+    @contextmanager
+    def _under(self, adapter: str | None, steer: Steer | None) -> Iterator[None]:
+        with self._adapters.wearing(adapter), steering.steered(self.model, steer):
+            yield

@@ -10,11 +10,12 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from agents.errors import first_line
-from agents.protocol import EngineInfo, Sample, Sampling, Usage
+from agents.protocol import EngineInfo, Sample, Sampling, Steer, Usage
 
 DEATHS = 4  # in one call, after which the engine is given up
 
@@ -55,7 +56,7 @@ class HostedEngine:
         self._gpus, self._on_recovery = gpus, on_recovery
         self._remote: dict[int, int] = {}  # our name of a branch -> the actor's
         self._ids: dict[int, list[int]] = {}
-        self._adapter: dict[int, str | None] = {}
+        self._under: dict[int, tuple[str | None, Steer | None]] = {}  # adapter and steer
         self._names = itertools.count()
         self._before, self._latest = Usage(), Usage()  # work of dead actors, and of the living one
         self._lost = False  # a new actor that knows none of our branches yet
@@ -77,9 +78,9 @@ class HostedEngine:
         self._latest = self._call("usage")
         return self._before.plus(self._latest)
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
-        remote = self._call("open", [list(prompt) for prompt in prompts], adapter)
-        return [self._keep(there, prompt, adapter) for there, prompt in zip(remote, prompts, strict=True)]
+    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
+        remote = self._call("open", [list(prompt) for prompt in prompts], adapter, steer)
+        return [self._keep(there, prompt, (adapter, steer)) for there, prompt in zip(remote, prompts, strict=True)]
 
     def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
         self._call("install", adapter, dict(config), dict(weights))
@@ -92,7 +93,7 @@ class HostedEngine:
 
     def fork(self, branches: Sequence[int]) -> list[int]:
         remote = self._call_on("fork", branches)
-        return [self._keep(there, self._ids[branch], self._adapter[branch]) for there, branch in zip(remote, branches, strict=True)]
+        return [self._keep(there, self._ids[branch], self._under[branch]) for there, branch in zip(remote, branches, strict=True)]
 
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         samples = self._call_on("generate", branches, list(sampling))
@@ -107,18 +108,21 @@ class HostedEngine:
         known = [branch for branch in branches if branch in self._remote]
         self._call_on("drop", known)
         for branch in known:
-            del self._remote[branch], self._ids[branch], self._adapter[branch]
+            del self._remote[branch], self._ids[branch], self._under[branch]
 
     def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
         self._call("watch", dict(cards), list(heard), seed)
         self._watched = dict(cards), list(heard), seed
 
+    def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None) -> np.ndarray:
+        return self._call("states", [list(prompt) for prompt in prompts], list(starts), adapter)
+
     def close(self) -> None:
         ray.kill(self.actor)
 
-    def _keep(self, remote: int, ids: Sequence[int], adapter: str | None) -> int:
+    def _keep(self, remote: int, ids: Sequence[int], under: tuple[str | None, Steer | None]) -> int:
         name = next(self._names)
-        self._remote[name], self._ids[name], self._adapter[name] = remote, list(ids), adapter
+        self._remote[name], self._ids[name], self._under[name] = remote, list(ids), under
         return name
 
     def _start(self):
@@ -156,9 +160,9 @@ class HostedEngine:
             ray.get(self.actor.call.remote("watch", *self._watched))
         for adapter, made_of in self._installed.items():
             ray.get(self.actor.call.remote("install", adapter, *made_of))
-        for adapter in set(self._adapter.values()):
-            names = [name for name, worn in self._adapter.items() if worn == adapter]
-            remote = ray.get(self.actor.call.remote("open", [self._ids[name] for name in names], adapter))
+        for under in set(self._under.values()):
+            names = [name for name, its in self._under.items() if its == under]
+            remote = ray.get(self.actor.call.remote("open", [self._ids[name] for name in names], *under))
             if isinstance(remote, ValueError):  # what it was started with is no longer there
                 raise remote
             self._remote.update(zip(names, remote, strict=True))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agents.attention import Slab
+from agents.protocol import Steer
 
 TOKENS_A_PASS = 2048  # most tokens of one forward pass while reading
 TOKENS_A_LOOK = 512  # most tokens of one branch in one pass: bounds the size of a mask
@@ -19,6 +20,7 @@ class Branch:
     ids: list[int]
     adapter: str | None = None
     read: int = 0  # how many of ids are in the slab; at most len(ids) - 1 between calls
+    steer: Steer | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+import numpy as np
+
 from agents.chat import ChatFormat
 
 
@@ -51,6 +53,19 @@ class Sample:
     drawn: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class Steer:
+    """What is done to the state h of every token of a branch behind some decoder layers, along a vector v of length 1 each:
+
+    add: h + amount v. ablate: h - (h·v) v. cap: h·v made the amount where it is more; floor: where it is less.
+    """
+
+    how: str
+    layers: tuple[int, ...]  # from 0
+    vectors: bytes  # (layers, width) float32
+    amounts: tuple[float, ...]  # one a layer, on the scale of the states
+
+
 @dataclass
 class Usage:
     """Work done so far. `tokens_computed / tokens_new` is 1 where no token was ever read twice."""
@@ -79,8 +94,9 @@ class Engine(Protocol):
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Text of each id list, special tokens left out."""
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
-        """A branch per prompt, under an adapter folder or the bare model. No prompts: the adapter is loaded, nothing else."""
+    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
+        """A branch per prompt, under an adapter folder or the bare model, steered or not, and so are its forks. No prompts: the adapter is
+        loaded, nothing else."""
 
     def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
         """An adapter by this name, of PEFT's config and tensors; one that is there gets these. Open branches keep what they read."""
@@ -99,5 +115,8 @@ class Engine(Protocol):
 
     def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
         """From now on every sample tells its projection on the direction of each card; see `agents.steering`."""
+
+    def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None) -> np.ndarray:
+        """(prompts, layers, width) float32: behind each decoder layer the mean state of each prompt's tokens from its start on."""
 
     def usage(self) -> Usage: ...

@@ -10,8 +10,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from agents.chat import ChatFormat
-from agents.protocol import Engine, Sampling
+from agents.protocol import Engine, Sampling, Steer
 
 NOBODY = "You are a helpful assistant."  # the system text where a talk has none
 LEAST = 24  # tokens that are worth a fork
@@ -25,7 +27,7 @@ class Respondent:
     def __init__(self, engine: Engine, adapter: str | None = None) -> None:
         self.engine, self.adapter = engine, adapter
 
-    def choose(self, talks: Sequence[Talk], options: Sequence[Sequence[str]], worn: str | None = None
+    def choose(self, talks: Sequence[Talk], options: Sequence[Sequence[str]], worn: str | None = None, steer: Steer | None = None
                ) -> list[tuple[list[float], list[int]]]:
         """For each talk: log p of each option as the next words, in nats, summed over its tokens; and how many these are."""
         form = self.engine.info().format
@@ -34,16 +36,16 @@ class Respondent:
         rest = iter(flat)
         ids = [[next(rest) for _ in some] for some in options]
         found: list = [None] * len(talks)
-        with self._branches(talks, worn) as (places, branches):
+        with self._branches(talks, worn, steer) as (places, branches):
             scores = self.engine.score(branches, [[((), option) for option in ids[place]] for place in places])
             for place, by_option in zip(places, scores, strict=True):
                 found[place] = [sum(logprobs) for logprobs in by_option], [len(option) for option in ids[place]]
         return found
 
-    def say(self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None) -> list[str]:
+    def say(self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None, steer: Steer | None = None) -> list[str]:
         """How the assistant's turn goes on in each. ValueError where a server gave no answer."""
         found: list = [None] * len(talks)
-        with self._branches(talks, worn) as (places, branches):
+        with self._branches(talks, worn, steer) as (places, branches):
             samples = self.engine.generate(branches, [sampling[place] for place in places])
             if trouble := next((sample.trouble for sample in samples if sample.trouble), None):
                 raise ValueError(trouble)
@@ -51,13 +53,22 @@ class Respondent:
                 found[place] = text.strip()
         return found
 
+    def states(self, talks: Sequence[Talk], replies: Sequence[str]) -> np.ndarray:
+        """(talks, layers, width): behind every layer the mean state of each reply's tokens, or of an empty one the state before it.
+        ValueError where a server does not show them."""
+        form = self.engine.info().format
+        prompts = self.engine.encode([text_of(form, talk) for talk in talks])
+        said = self.engine.encode([reply and gap(form, talk) + form.words(reply) for talk, reply in zip(talks, replies, strict=True)])
+        starts = [len(prompt) - (not reply) for prompt, reply in zip(prompts, said, strict=True)]
+        return self.engine.states([prompt + reply for prompt, reply in zip(prompts, said, strict=True)], starts, self.adapter)
+
     @contextmanager
-    def _branches(self, talks: Sequence[Talk], worn: str | None) -> Iterator[tuple[list[int], list[int]]]:
+    def _branches(self, talks: Sequence[Talk], worn: str | None, steer: Steer | None) -> Iterator[tuple[list[int], list[int]]]:
         """The places of the talks, in some order, and a branch for each, which is dropped afterwards."""
         form, adapter = self.engine.info().format, worn or self.adapter
         prompts = self.engine.encode([text_of(form, talk) for talk in talks])
         groups = together(prompts)
-        heads = self.engine.open([prompts[places[0]][:length] for length, places in groups], adapter)
+        heads = self.engine.open([prompts[places[0]][:length] for length, places in groups], adapter, steer)
         shared = [head for head, (_, places) in zip(heads, groups, strict=True) if len(places) > 1]
         self.engine.score(shared, [[] for _ in shared])  # reads them, so that their forks need not
         branches, order = [], []

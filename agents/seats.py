@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from agents.protocol import Engine, Sample, Sampling
+from agents.protocol import Engine, Sample, Sampling, Steer
 from scenarios.records import derive_seed
 
 SPEAKS_FIRST = "(The conversation begins. You speak first.)"  # what a seat hears when there is nothing to hear yet
@@ -93,10 +93,12 @@ class Seat(Protocol):
 class ModelSeat:
     """A seat whose words come from an engine. What it has read stays read: a line costs its own tokens only."""
 
-    def __init__(self, engine: Engine, sampling: Sampling, adapter: str | None = None, generations: int = 1, keep: bool = False) -> None:
-        """`generations`: lines sampled wherever one is said, of which the first goes on. `keep`: views stay known once they are closed."""
+    def __init__(self, engine: Engine, sampling: Sampling, adapter: str | None = None, generations: int = 1, keep: bool = False,
+                 steer: Callable[[str], Steer | None] = lambda system: None) -> None:
+        """`generations`: lines sampled wherever one is said, of which the first goes on. `keep`: views stay known once they are closed.
+        `steer`: how a view is steered, by its system text."""
         self.engine, self.sampling, self.adapter, self.generations, self.keep = engine, sampling, adapter, generations, keep
-        self.format = engine.info().format
+        self.format, self.steer = engine.info().format, steer
         self.ids: dict[int, list[int]] = {}  # the view of each conversation
         self.spoken: dict[int, list[Spoken]] = {}  # and what was sampled in it
         self._branch: dict[int, int] = {}
@@ -108,8 +110,13 @@ class ModelSeat:
     def open(self, systems: Mapping[int, str]) -> None:
         prompts = self.engine.encode([self.format.opening + self.format.words(system) + self.format.after_system
                                       for system in systems.values()])
-        for conversation, branch, prompt in zip(systems, self.engine.open(prompts, self.adapter), prompts, strict=True):
-            self._branch[conversation], self._last[conversation] = branch, "opening"
+        alike: dict[Steer | None, dict[int, list[int]]] = {}
+        for (conversation, system), prompt in zip(systems.items(), prompts, strict=True):
+            alike.setdefault(self.steer(system), {})[conversation] = prompt
+        for steer, some in alike.items():
+            self._branch |= dict(zip(some, self.engine.open(list(some.values()), self.adapter, steer), strict=True))
+        for conversation, prompt in zip(systems, prompts, strict=True):
+            self._last[conversation] = "opening"
             self.ids[conversation], self.spoken[conversation] = list(prompt), []
 
     def hear(self, heard: Mapping[int, str]) -> None:

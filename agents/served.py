@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from agents.endpoint import NO_ANSWER, TIMEOUT_S, client, in_time
 from agents.errors import reason
 from agents.models import Reading, load_tokenizer
-from agents.protocol import EngineInfo, Sample, Sampling, Usage
+from agents.protocol import EngineInfo, Sample, Sampling, Steer, Usage
 from agents.sentences import ends_sentence
 from agents.tree import size
 
@@ -143,7 +143,9 @@ class ServedEngine:
     def usage(self) -> Usage:
         return self._usage.plus(Usage())
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[int]:
+    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
+        if steer is not None:
+            self.states([], [])
         if adapter is not None and adapter not in self.server.names:
             raise ValueError(f"endpoint {self.server.endpoint} serves no adapter {adapter!r}; expected the name of a LoRA among "
                              f"{', '.join(sorted(self.server.names)[:5])}")
@@ -158,6 +160,9 @@ class ServedEngine:
         for branch, new in zip(branches, ids, strict=True):
             self._ids[branch].extend(new)
             self._usage.tokens_new += len(new)
+
+    def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None):
+        raise ValueError(f"endpoint {self.server.endpoint} shows none of its model's states and cannot be steered; expected a model here")
 
     def fork(self, branches: Sequence[int]) -> list[int]:
         return [self._keep(self._ids[branch], self._model[branch]) for branch in branches]

@@ -1,4 +1,4 @@
-"""What a persona looks like inside a model, and how near a line is to it, read while the line is generated.
+"""What a persona looks like inside a model: how near a line is to it, read while the line is generated, and how to push it there.
 
 A persona's direction is the mean hidden state over lines that the model says under the persona's card minus that over its lines
 under other cards, in answer to the same words (Chen et al., Persona Vectors, arXiv 2507.21509, section 2). Forward hooks on a few
@@ -10,6 +10,9 @@ divided by the covariance within cards (Fisher's discriminant, shrunken), since 
 whose they are; and a projection is given on the scale of the contrast: 0 as lines under other cards project, 1 as lines under the
 persona's own do, both of lines that the direction was not made of. The directions are the bare model's, also where a seat wears an
 adapter: its shift is what is looked for.
+
+An `Axis` is the plain difference of two means behind every layer; a branch is steered along it while it is read and generated: added,
+projected out, or held within bounds (Lu et al., The Assistant Axis, arXiv 2601.10387), by hooks that are there for its passes only.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 
 import numpy as np
 import torch
 
-from agents.protocol import Sampling
+from agents.protocol import Sampling, Steer
 from scenarios.records import derive_seed
 
 DEPTHS = (1 / 2, 2 / 3, 5 / 6)  # of the layers watched
@@ -33,6 +37,7 @@ NEUTRAL, NEUTRAL_CARD = "(nobody)", "You are a person in a conversation."
 OPENERS = ("Hello! Who am I talking to?", "Tell me about yourself.", "How was your day?", "What are you doing this weekend?",
            "What do you care about?", "Tell me a story from your life.", "What do people say about you?", "What should we talk about?")
 LINE = Sampling(seed=0, max_tokens=24, sentences=2)
+HOWS = ("add", "ablate", "cap", "floor")
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,8 @@ class Probe:
         self._hooks = [stack[layer].register_forward_hook(self._hook) for layer in self.layers]
 
     @contextmanager
-    def reading(self, row: Sequence[int]) -> Iterator[None]:
-        """One forward pass whose tokens belong to the branches `row`, each token a new one of its branch's line."""
+    def reading(self, row: Sequence[int | None]) -> Iterator[None]:
+        """One forward pass whose tokens belong to the branches `row`, each token a new one of its branch's line; None: of no line."""
         self._reading, self._states = True, []
         try:
             yield
@@ -126,6 +131,8 @@ class Probe:
             self._reading = False
         states = torch.stack(self._states, dim=1).cpu().numpy()  # (T, layers, width)
         for branch, state in zip(row, states, strict=True):
+            if branch is None:
+                continue
             total, count = self._sums.get(branch, (0.0, 0))
             self._sums[branch] = total + state, count + 1
 
@@ -145,8 +152,7 @@ class Probe:
 
     def _hook(self, module: torch.nn.Module, inputs: tuple, output: object) -> None:
         if self._reading:
-            hidden = output[0] if isinstance(output, tuple) else output  # (1, T, width)
-            self._states.append(hidden[0].to(torch.float32, copy=True))
+            self._states.append(_hidden(output)[0].to(torch.float32, copy=True))
 
 
 def watch(engine, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> Probe:
@@ -176,3 +182,96 @@ def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
     engine.extend(branches, rest * TAKES)
     engine.generate(branches, [replace(LINE, seed=derive_seed(seed, "direction", number)) for number in range(len(branches))])
     engine.drop([*first, *branches])
+
+
+# -- steering --------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From one set of texts to another, behind every decoder layer."""
+
+    away: np.ndarray  # (layers, width) mean state of the one
+    towards: np.ndarray  # of the other
+    length: np.ndarray  # (layers,) mean length of a state
+
+    def steer(self, how: str, coefficient: float, depths: Sequence[float] = DEPTHS, random: int | None = None) -> Steer:
+        """`coefficient`: of add in lengths of a state; of cap and floor from 0, where states project that it leads away from, to 1, where
+        those do that it leads to. `depths`: shares of the layers, 0 the first and 1 the last. `random`: seed of a direction that stands for
+        none, in place of this one. ValueError for a direction without length."""
+        if how not in HOWS:
+            raise ValueError(f"states are to be steered by {how!r}; expected {', '.join(HOWS)}")
+        layers = tuple(sorted({min(int(depth * len(self.length)), len(self.length) - 1) for depth in depths}))
+        at, difference = list(layers), self.towards - self.away
+        if random is not None:
+            difference = np.random.default_rng(random).standard_normal(difference.shape)
+        lengths = np.linalg.norm(difference[at], axis=-1, keepdims=True)
+        if not (lengths > 0).all():
+            raise ValueError(f"both sets of texts have the same states behind layer {layers[int(lengths.argmin())]}; expected others")
+        vectors = difference[at] / lengths
+        ends = [(vectors * mean[at]).sum(-1) for mean in (self.away, self.towards)]
+        amounts = {"add": coefficient * self.length[at], "ablate": np.zeros(len(at))}.get(how, ends[0] + coefficient * (ends[1] - ends[0]))
+        return Steer(how, layers, vectors.astype(np.float32).tobytes(), tuple(map(float, amounts)))
+
+
+def axis(away: np.ndarray, towards: np.ndarray) -> Axis:
+    """Of states (texts, layers, width), of one set of texts and of the other. ValueError where one of them is empty."""
+    if not len(away) or not len(towards):
+        raise ValueError(f"a direction from {len(away)} texts to {len(towards)}; expected one or more on either side")
+    return Axis(away.mean(0), towards.mean(0), np.linalg.norm(np.concatenate([away, towards]), axis=-1).mean(0))
+
+
+def own_card(engine, system: str) -> Axis:
+    """From nobody's card to this system text: by the states that an answer to each of OPENERS would go on from."""
+    form = engine.info().format
+
+    def states(card: str) -> np.ndarray:
+        before = form.opening + form.words(card) + form.after_system
+        ids = engine.encode([before + form.words(words) + form.before_said for words in OPENERS])
+        return engine.states(ids, [len(some) - 1 for some in ids])
+
+    return axis(states(NEUTRAL_CARD), states(system))
+
+
+def width(model: torch.nn.Module) -> int:
+    """Numbers in a state."""
+    return model.config.get_text_config().hidden_size
+
+
+def check(model: torch.nn.Module, steer: Steer) -> None:
+    """ValueError where a steer was not made for such a model."""
+    layers, wide, found = len(decoder_layers(model)), width(model), len(steer.vectors) // 4 // len(steer.layers)
+    if max(steer.layers) >= layers or found != wide:
+        raise ValueError(f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {found} numbers does not fit a model of "
+                         f"{layers} layers with {wide}; expected one made with the same model")
+
+
+@contextmanager
+def steered(model: torch.nn.Module, steer: Steer | None) -> Iterator[None]:
+    """What the model reads meanwhile is steered; a probe sees what became of it."""
+    hooks = []
+    if steer is not None:
+        stack = decoder_layers(model)
+        vectors = torch.frombuffer(bytearray(steer.vectors), dtype=torch.float32).view(len(steer.layers), -1)
+        hooks = [stack[layer].register_forward_hook(partial(_turn, steer.how, vector, amount), prepend=True)
+                 for layer, vector, amount in zip(steer.layers, vectors, steer.amounts, strict=True)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _turn(how: str, vector: torch.Tensor, amount: float, module: torch.nn.Module, inputs: tuple, output: object) -> object:
+    hidden = _hidden(output)
+    vector = vector.to(hidden.device)
+    along = (hidden.float() @ vector)[..., None]  # (1, T, 1)
+    more = {"add": torch.full_like(along, amount), "ablate": -along, "cap": (amount - along).clamp(max=0),
+            "floor": (amount - along).clamp(min=0)}[how]
+    turned = (hidden.float() + more * vector).to(hidden.dtype)
+    return (turned, *output[1:]) if isinstance(output, tuple) else turned
+
+
+def _hidden(output: object) -> torch.Tensor:
+    """(1, T, width) of what a decoder layer gives."""
+    return output[0] if isinstance(output, tuple) else output

@@ -1,7 +1,7 @@
 """How a study's questions reach a model: `Asking` stores every answer as an event, and asks nothing that was answered before.
 
-An answer is known by a digest of all that it depends on in a study: the method and its settings, the adapter, the talk, the options and the
-seed. A question that two arms share is put once and told in both.
+An answer is known by a digest of all that it depends on in a study: the method and its settings, adapter and steer, the talk, the options
+and the seed. A question that two arms share is put once and told in both.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from safetensors.numpy import load_file, save_file
 
-from agents.protocol import Sampling
+from agents.protocol import Sampling, Steer
 from agents.respondent import Respondent
-from metrics.finding import Choice, Lesson, Question, Teaching
+from metrics.finding import Choice, Lesson, Question, Steered, Teaching
 
 AT_ONCE = 32  # questions put together
 ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl.String, "cluster": pl.String, "method": pl.String,
@@ -29,7 +31,7 @@ ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl
 class Asking:
     """`metrics.finding.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`: events of a run that is gone
     on with; `used`: what the engine has done so far, told after each batch; `school`: makes an adapter of lessons, as `lab.teaching.teach`
-    does of a study's; `folder`: where adapters are kept."""
+    does of a study's; `folder`: where adapters and directions are kept."""
 
     def __init__(self, respondent: Respondent, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict],
                  school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]], folder: Path) -> None:
@@ -38,21 +40,25 @@ class Asking:
         self._known = {event["key"]: event for event in answers}
         self._told = {(event["arm"], event["item"], event["key"]) for event in answers}
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]:
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+        under = self._adapter(worn), self._steer(steered)
+
         def put(some: Sequence[Question]) -> list[dict]:
-            found = self._respondent.choose([one.messages for one in some], [one.options for one in some], self._adapter(worn))
+            found = self._respondent.choose([one.messages for one in some], [one.options for one in some], *under)
             return [{"nats": nats, "tokens": tokens} for nats, tokens in found]
 
-        answers = self._answers("choose", arm, questions, {"worn": worn}, put)
+        answers = self._answers("choose", arm, questions, _how(worn, steered), put)
         return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in answers]
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
-            ) -> list[str]:
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
+            steered: Steered | None = None) -> list[str]:
+        under = self._adapter(worn), self._steer(steered)
+
         def put(some: Sequence[Question]) -> list[dict]:
             sampling = [Sampling(one.seed, max_tokens, temperature, top_k=0) for one in some]
-            return [{"text": text} for text in self._respondent.say([one.messages for one in some], sampling, self._adapter(worn))]
+            return [{"text": text} for text in self._respondent.say([one.messages for one in some], sampling, *under)]
 
-        how = {"worn": worn, "max_tokens": max_tokens, "temperature": temperature}
+        how = _how(worn, steered) | {"max_tokens": max_tokens, "temperature": temperature}
         return [answer["text"] for answer in self._answers("say", arm, questions, how, put)]
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
@@ -61,6 +67,31 @@ class Asking:
             for step, loss in enumerate(self._school(lessons, how, self._folder / name), start=1):
                 self._tell("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
         return name
+
+    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        from agents.steering import axis
+
+        name = digest("direct", *([(one.messages, one.options[:1]) for one in side] for side in (away, towards)))
+        if not (file := self._direction(name)).is_file():
+            def states(side: Sequence[Question]) -> np.ndarray:
+                return self._respondent.states([one.messages for one in side], [one.options[0] if one.options else "" for one in side])
+
+            found = axis(states(away), states(towards))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(vars(found), part := file.with_suffix(".part"))
+            part.rename(file)  # last: a file with this name is whole
+        return name
+
+    def _direction(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"
+
+    def _steer(self, steered: Steered | None) -> Steer | None:
+        from agents.steering import Axis
+
+        if steered is None:
+            return None
+        found = Axis(**load_file(self._direction(steered.direction)))
+        return found.steer(steered.how, steered.coefficient, steered.depths, steered.random)
 
     def _adapter(self, worn: str | None) -> str | None:
         return None if worn is None else str(self._folder / worn)
@@ -101,17 +132,24 @@ class Counting:
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]:
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
         self.asked[arm] += len(questions)
         return [Choice((0.0,) * len(one.options), (1,) * len(one.options)) for one in questions]
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
-            ) -> list[str]:
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
+            steered: Steered | None = None) -> list[str]:
         self.asked[arm] += len(questions)
         return [""] * len(questions)
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         return digest("teach", arm)
+
+    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        return "direction"
+
+
+def _how(worn: str | None, steered: Steered | None) -> dict:
+    return {"worn": worn} if steered is None else {"worn": worn, "steered": asdict(steered)}
 
 
 def digest(*parts: object) -> str:

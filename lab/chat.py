@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scenarios.schema import Scenario
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "chat.yaml"
-NOT_YOURS = {"script": None, "endpoint": None, "adapter": None, "reminder": ""}  # keys of a seat that a person has no use for
+NOT_YOURS = {"script": None, "endpoint": None, "adapter": None, "steer": None, "reminder": ""}  # keys of a seat that are not a person's
 EXAMPLES = """examples:
   python -m lab.chat --persona radio_host
   python -m lab.chat --persona tutor --me grace seats.assistant.temperature=0.5

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from typing import TYPE_CHECKING
 
-from agents.protocol import Engine, EngineInfo, Sampling, Usage
+from agents.protocol import Engine, EngineInfo, Sampling, Steer, Usage
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.records import SEATS, Persona
@@ -178,7 +178,16 @@ def _seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server]
         adapter = models.check_adapter(spec.adapter) if spec.adapter else models.parse(spec.model).adapter
     engine, adapter = engines[name], worn or adapter
     engine.open([], adapter)  # an adapter that does not fit is refused now, not at the first line
-    return ModelSeat(engine, sampling, adapter, max(generations, 1), keep=generations > 0)
+    return ModelSeat(engine, sampling, adapter, max(generations, 1), keep=generations > 0, steer=_steer(spec, engine))
+
+
+def _steer(spec: SeatSpec, engine: Engine) -> Callable[[str], Steer | None]:
+    """How a seat's view is steered, by its system text."""
+    from agents.steering import own_card
+
+    if not (how := spec.steer):
+        return lambda system: None
+    return cache(lambda system: own_card(engine, system).steer(how.how, how.coefficient, how.depths, how.random))
 
 
 def check_respondent(study: Study) -> None:

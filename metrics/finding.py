@@ -76,18 +76,33 @@ class Teaching:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Steered:
+    """What is done meanwhile to the model's states along a direction; `how`: add, ablate, cap or floor, as in `agents.protocol.Steer`."""
+
+    direction: str  # what `direct` named
+    how: str = "add"
+    coefficient: float = 0.5  # of add in lengths of a state; of cap and floor 0 is what it leads away from, 1 what it leads to
+    depths: tuple[float, ...] = (0.5,)  # behind which layers, as shares of them
+    random: int | None = None  # the seed of a direction of equal length that stands for nothing, in its place
+
+
 class Ask(Protocol):
     """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the name of what the model
-    was taught and wears meanwhile, in place of the seat's own adapter."""
+    was taught and wears meanwhile, in place of the seat's own adapter; `steered`: what is done to its states."""
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]: ...
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]: ...
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
-            ) -> list[str]:
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
+            steered: Steered | None = None) -> list[str]:
         """An answer to each in words, sampled from the whole vocabulary; temperature 0 takes the likeliest."""
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
+
+    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        """The name of a direction of the model's states, from their mean over one set of talks to that over the other: the state that its
+        turn goes on from, or the mean over the words of the first option where there are options."""
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,8 @@ def _trainable(recipe: Recipe) -> None:
         if found := other_speaker(spec):
             cure = "tuning.adapter, to go on from it" if found == "an adapter" else "a model that is trained here"
             raise ScenarioError(f"is to learn, but {found} speaks for the {seat}; expected {cure}", ("seat",))
+        if spec.steer:
+            raise ScenarioError(f"is to learn, but the {seat} is steered; expected no seats.{seat}.steer", ("seat",))
         if spec.temperature == 0 and not recipe.data:
             raise ScenarioError(f"is to learn from lines that differ, but the {seat} always says the likeliest one; expected "
                                 f"seats.{seat}.temperature above 0", ("seat",))

@@ -68,12 +68,23 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Steer(_Strict):
+    """How the states of a seat's model are moved along a direction while it reads and speaks."""
+
+    direction: Literal["own_card"] = Field("own_card", description="own_card: from nobody's card to the persona's, with the instruction")
+    how: Literal["add", "ablate", "cap", "floor"] = Field("add", description="added, projected out, kept from going beyond, or short of it")
+    coefficient: Finite = Field(0.1, description="of add in lengths of a state; of cap and floor 0 nobody's card, 1 the persona's")
+    depths: list[Annotated[Finite, Field(ge=0, le=1)]] = Field([0.5], min_length=1, description="which layers, as shares of them")
+    random: int | None = Field(None, ge=0, description="seed of a random direction of equal length in its place, as a control")
+
+
 class Seat(_Strict):
     """Who speaks in a seat and how their lines are sampled."""
 
     model: Text = Field("embedded", description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)")
     persona: Text = Field(description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of")
     adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
+    steer: Steer | None = Field(None, description="how its model's states are moved; null for not at all")
     endpoint: Endpoint = None
     timeout_s: Finite = Field(120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together")
     temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
@@ -84,6 +95,12 @@ class Seat(_Strict):
     instruction: str = Field("", description="added to the persona's card")
     reminder: str = Field("", description="told to the seat before each of its lines; {card} stands for its persona's card")
     script: list[Words] | None = Field(None, min_length=1, description="lines said in turn, over and over")
+
+    @model_validator(mode="after")
+    def _steerable(self) -> Seat:
+        if self.steer and (self.endpoint or self.script or self.model == HUMAN):
+            raise ValueError("expected no steer where a server, a script or a person speaks: their states are not ours to move")
+        return self
 
 
 class Seats(_Strict):
@@ -222,10 +239,12 @@ class Scenario(_Strict):
     fork: Fork | None = Field(None, description="the stored line that lab.fork went on from")
 
     def resolved(self) -> dict[str, Any]:
-        """The content as plain data: defaults written out, but for those of nodes and edges, and no fork where there is none."""
+        """The content as plain data: defaults written out, but for those of nodes and edges, and no fork or steer where there is none."""
         content = self.model_dump(mode="json", by_alias=True, exclude=None if self.fork else {"fork"})
         if self.fork:
             content["fork"] = self.fork.model_dump(mode="json", exclude_none=True)
+        content["seats"] = {name: {key: value for key, value in seat.items() if key != "steer" or value}
+                            for name, seat in content["seats"].items()}
         content["graph"] = self.graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return content
 

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from metrics.finding import Choice, Finding, Lesson, Question, Teaching, verdict
+from metrics.finding import Choice, Finding, Lesson, Question, Steered, Teaching, verdict
 from scenarios.reading import read, validate
 from scenarios.records import derive_seed
 
@@ -20,24 +20,29 @@ SEED = 7
 
 
 class Planted:
-    """`metrics.finding.Ask` of a function. `arms`: how often each was asked; `worn`: what it wears while it answers; `lessons`: what it was
-    taught, by name."""
+    """`metrics.finding.Ask` of a function. `arms`: how often each was asked; `worn`, `steered`: under what it answers; `lessons`: what it was
+    taught, by name; `directions`: the talks that each leads to."""
 
     def __init__(self, nats: Callable[[Question, str], float], words: Callable[[Question], str] = lambda question: "") -> None:
         self.nats, self.words, self.arms, self.worn, self.lessons = nats, words, {}, None, {}
+        self.steered, self.directions = None, []
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None) -> list[Choice]:
-        self.arms[arm], self.worn = self.arms.get(arm, 0) + len(questions), worn
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+        self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
         return [Choice(tuple(float(self.nats(one, option)) for option in one.options), (1,) * len(one.options)) for one in questions]
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None
-            ) -> list[str]:
-        self.arms[arm], self.worn = self.arms.get(arm, 0) + len(questions), worn
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
+            steered: Steered | None = None) -> list[str]:
+        self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
         return [self.words(one) for one in questions]
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         self.lessons[arm] = list(lessons)
         return arm
+
+    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        self.directions.append(list(towards))
+        return str(len(self.directions) - 1)
 
 
 def stimuli(name: str):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents.protocol import Sampling
-from agents.steering import OPENERS
+from agents.steering import OPENERS, axis
 
 ray = pytest.importorskip("ray")
 
@@ -197,6 +197,18 @@ def test_what_is_watched_is_watched_again_after_a_death(small):
     after = said()
     assert [set(projections) for projections in before] == [{"ann", "bob"}] * 2
     assert before == after
+
+
+def test_steered_branches_are_steered_after_a_death_too(small):
+    hosted, _ = small
+    ids = hosted.encode(TOLD)
+    states = hosted.states(ids, [len(one) - 1 for one in ids])
+    branches = [hosted.open(ids[:1], steer=one)[0] for one in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)]
+    before = hosted.score(branches, [[((), ids[1][:8])]] * 2)
+    kill(process(hosted))
+    after = hosted.score(branches, [[((), ids[1][:8])]] * 2)
+    hosted.drop(branches)
+    assert before == after and before[0] != before[1]
 
 
 def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(small):

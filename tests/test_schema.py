@@ -329,3 +329,13 @@ def test_loading_a_scenario_needs_neither_torch_nor_ray():
     )
     root = Path(__file__).parents[1]
     assert subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True).strip() == "[]"
+
+
+def test_a_steer_is_a_key_of_a_seat_whose_model_is_ours_and_stands_nowhere_else(small):
+    bare, steered = load_scenario(small()), load_scenario(small(), ["seats.user.steer={coefficient: 0.2, depths: [0.5, 0.7]}"])
+    steer = steered.seats.user.steer
+    assert (steer.direction, steer.how, steer.coefficient, steer.depths) == ("own_card", "add", 0.2, [0.5, 0.7])
+    assert "steer:" not in bare.resolved_yaml() and bare.digest() != steered.digest()
+    assert "steer" in steered.resolved()["seats"]["user"] and "steer" not in steered.resolved()["seats"]["assistant"]
+    with pytest.raises(ScenarioError, match="expected no steer where a server, a script or a person speaks"):
+        load_scenario(small(), ["seats.user.steer={}", "seats.user.script=[Hm.]"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from agents.protocol import Sampling
 from agents.seats import SPEAKS_FIRST, SPEAKS_ON, Cue, ModelSeat, Question, ScriptedSeat, Trouble, Utterance
+from agents.steering import own_card
 
 ADA, TOM = "You are Ada. You bake bread in Lyon.", "You are Tom. You fix clocks."
 SAMPLING = Sampling(seed=0, max_tokens=10, sentences=1)
@@ -44,6 +46,25 @@ def test_one_transcript_makes_two_views(embedded):
     assert first.tokens == len(first.token_ids) > 0 and second.text and third.text
     assert view(ada).removesuffix("<|im_end|>") == rendered(embedded, ADA, SPEAKS_FIRST, first.text, second.text, raw(embedded, third))
     assert view(tom).removesuffix("<|im_end|>") == rendered(embedded, TOM, first.text, raw(embedded, second))
+
+
+def test_views_of_one_seat_are_steered_each_by_its_own_card(embedded):
+    asked = []
+
+    def steer(system: str):
+        asked.append(system)
+        return own_card(embedded, system).steer("add", 0.3, (0.5,)) if system == ADA else None
+
+    mixed = ModelSeat(embedded, SAMPLING, steer=steer)
+    mixed.open({0: ADA, 1: TOM})
+    mixed.hear({0: "Hello!", 1: "Hello!"})
+    found = mixed.ask({0: [QUESTION], 1: [QUESTION]})
+    for place, system in enumerate((ADA, TOM)):
+        bare = seat(embedded, system)
+        bare.hear({0: "Hello!"})
+        moved = np.abs(np.subtract(found[place], bare.ask({0: [QUESTION]})[0])).max()
+        assert moved > 0.1 if system == ADA else moved < 1e-3
+    assert asked == [ADA, TOM]
 
 
 def test_dialogues_side_by_side_are_those_played_alone(embedded):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from lab.study import known, load
 from lab.study_screen import Course, progress, render
 from lab.teaching import teach
 from lab.watch import main as watch
-from metrics.finding import Lesson, Question, Teaching, verdict
+from metrics.finding import Lesson, Question, Steered, Teaching, verdict
 from scenarios.study import SIZES
 
 STUDIES = sorted((ROOT / "scenarios" / "studies").glob("*.yaml"))
@@ -259,6 +260,24 @@ def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name,
     assert [event["arm"] for event in told if event["event"] == "taught"] == ["lessons"] * 12 + ["other"] * 12
 
 
+def test_what_is_steered_is_answered_otherwise_and_known_by_its_steer(tmp_path, respondent):
+    told, (question, aside) = [], [Question("x", (("user", words),), ("a cat", "a dog")) for words in ("Who?", "Where are you?")]
+
+    def asking() -> Asking:
+        return Asking(respondent, lambda kind, **rest: told.append({"event": kind, **rest}), told[:], dict, None, tmp_path)
+
+    ask = asking()
+    steered = Steered(ask.direct([question], [aside, replace(aside, options=())]), coefficient=1.0)
+    found = [ask.choose("bare", [question]), ask.choose("steered", [question], steered=steered),
+             ask.choose("random", [question], steered=replace(steered, random=1))]
+    assert len({one[0].nats for one in found}) == 3 and ask.say("said", [question], max_tokens=3, steered=steered)[0]
+    respondent.choose = None  # the same questions are not put again, and the direction is there
+    again = asking()
+    assert again.choose("steered", [question], steered=steered) == found[1]
+    assert again.direct([question], [aside, replace(aside, options=())]) == steered.direction
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 # -- going on --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +331,7 @@ def test_a_question_is_no_more_than_its_words(tmp_path):
     told, asked = [], []
 
     class Once:
-        def choose(self, talks, options, worn=None):
+        def choose(self, talks, options, worn=None, steer=None):
             asked.extend(talks)
             return [([-1.0] * len(some), [1] * len(some)) for some in options]
 

@@ -119,8 +119,8 @@ class Noting:
     def __getattr__(self, name: str):
         return getattr(self.engine, name)
 
-    def open(self, prompts, adapter=None):
-        names = self.engine.open(prompts, adapter)
+    def open(self, prompts, adapter=None, steer=None):
+        names = self.engine.open(prompts, adapter, steer)
         self.said.update((name, [False] * len(prompt)) for name, prompt in zip(names, prompts, strict=True))
         return names
 

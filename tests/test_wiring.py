@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+import tiny
 
 from agents.chat import ChatFormat
 from agents.protocol import EngineInfo
-from lab.wiring import _check_memory
+from agents.steering import own_card
+from lab.wiring import _check_memory, _steer
 from scenarios.schema import load_scenario
 
 GIB = 2**30
@@ -57,3 +59,11 @@ def test_engines_with_memories_of_their_own_are_not_added_up():
 def test_a_server_keeps_its_own_keys():
     _check_memory(scenario(), {"embedded": Known(EngineInfo("m", "http://x", "served", 8192, 0, ChatFormat.plain()))},
                   {"user": 1488, "assistant": 1488})
+
+
+def test_a_seat_is_steered_along_its_own_card(one_thread):
+    engine, bare = tiny.engine(tiny.plain(tiny.llama())), scenario().seats.user
+    spec = scenario(**{"seats.user.steer": "{coefficient: 0.3, depths: [0, 0.5]}"}).seats.user
+    steer = _steer(spec, engine)
+    assert steer("You are Ada.") == own_card(engine, "You are Ada.").steer("add", 0.3, (0, 0.5)) != steer("You are Tom.")
+    assert _steer(bare, engine)("You are Ada.") is None
