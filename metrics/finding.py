@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+import polars as pl
 
 from metrics.statistics import Interval, clustered_mean
 
@@ -75,6 +76,26 @@ class Teaching:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Played:
+    """A run: its frames, as they lie in its folder."""
+
+    turns: pl.DataFrame
+    judgements: pl.DataFrame
+    metrics: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training: its frames, as they lie in its folder."""
+
+    worn: str  # the name of what was learnt
+    evaluation: pl.DataFrame
+    training: pl.DataFrame
+    parameters: int = 0  # that learnt
+    stopped: str = ""  # by which tripwire, in words
+
+
 class Ask(Protocol):
     """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the name of what the model
     was taught and wears meanwhile, in place of the seat's own adapter."""
@@ -87,6 +108,13 @@ class Ask(Protocol):
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
+
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by dotted key, laid over
+        it. The seat's model speaks for the user, who wears `worn`."""
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        """An ordinary training of the seat's model, which is done once; likewise. `data`: names of trainings whose dialogues it learns from."""
 
 
 @dataclass(frozen=True)
