@@ -30,6 +30,7 @@ from scenarios.study import Study
 
 FOLDER = "arms"  # of a study's run
 HERE = argparse.Namespace(address="none")
+LEARNING = ("data", "training")  # phases of a training that are neither loading nor examining
 OVERRIDES = "overrides."  # keys of a training's change that are the scenario's
 
 
@@ -50,7 +51,9 @@ class Arms:
         models = {seat: played(recipe).seats[seat].model for seat in recipe.seats()}
         folder = self._carried_out(arm, recipe, models, lambda store, shown: train_out(HERE, recipe, store, shown, before(store)))
         frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("evaluation", "training")}
-        return Trained(folder.name, **frames, parameters=parameters(folder / "adapter"), stopped=read_manifest(folder).get("stopped") or "")
+        told = read_manifest(folder)
+        return Trained(folder.name, **frames, parameters=parameters(folder / "adapter"), stopped=told.get("stopped") or "",
+                       seconds=sum(told["seconds"].get(phase, 0.0) for phase in LEARNING))
 
     def adapter(self, worn: str) -> Path:
         """Where what that training has learnt lies."""

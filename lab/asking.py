@@ -114,9 +114,9 @@ class Asking:
 
 
 class Counting:
-    """Somebody who finds all options alike, says nothing and learns nothing, and whose dialogues nobody plays: a study played on it tells how
-    much there is to do, by arm. More or less where what is asked depends on what was answered. `planned`: runs and trainings, those of a
-    `study` that was given."""
+    """Somebody who finds all options alike, says nothing and learns nothing, and whose dialogues nobody plays: a study played on it tells
+    how much there is to do, by arm. More or less where what is asked depends on what was answered. `planned`: runs and trainings of the
+    `study`, where one was given."""
 
     def __init__(self, study: Study | None = None) -> None:
         self.asked: Counter[str] = Counter()

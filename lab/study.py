@@ -82,7 +82,8 @@ def command(args: argparse.Namespace) -> int:
         checked(what)
     cluster.check(args.address)
     if args.dry_run:
-        print(f"{study.name}: {study.claim}\n" + "\n".join(f"  {arm}: {count} {'questions' if loaded.questions else 'lines or steps'}" for arm, count in loaded.asked.items()))
+        unit = "lines or steps" if loaded.planned else "questions"
+        print(f"{study.name}: {study.claim}\n" + "\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
         print("Everything that can be checked without loading a model is in order.")
         return 0
     store = open_for_resume(args.resume) if args.resume else create(
@@ -174,8 +175,8 @@ def _used(respondent) -> dict:
 
 
 def told(study: Study, finding: Finding) -> dict:
-    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide, or null; `measures`
-    and `pictures` hold all further figures."""
+    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide, or null; `measures`,
+    `pictures` and `tables` hold all further figures."""
     decided = verdict(finding.controls, finding.tests)
     statistic, test = next(iter(finding.tests.items()))
     return {"name": study.study, "claim": study.claim, "source": study.source, "model": study.seats.assistant.model,
@@ -185,4 +186,6 @@ def told(study: Study, finding: Finding) -> dict:
             "control_figures": {name: control.told for name, control in finding.controls.items()},
             "tests": {name: asdict(one) for name, one in finding.tests.items()},
             "measures": {name: asdict(found) for name, found in finding.measures.items()},
-            "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()}}
+            "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
+            "tables": {title: {row: {column: asdict(found) for column, found in cells.items()} for row, cells in rows.items()}
+                       for title, rows in finding.tables.items()}}

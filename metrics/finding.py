@@ -93,6 +93,7 @@ class Trained:
     evaluation: pl.DataFrame
     training: pl.DataFrame
     parameters: int = 0  # that learnt
+    seconds: float = 0.0  # playing and learning
     stopped: str = ""  # by which tripwire, in words
 
 
@@ -110,11 +111,12 @@ class Ask(Protocol):
         """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
 
     def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
-        """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by dotted key, laid over
-        it. The seat's model speaks for the user, who wears `worn`."""
+        """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by dotted key, laid
+        over it. The seat's model speaks for the user, who wears `worn`."""
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
-        """An ordinary training of the seat's model, which is done once; likewise. `data`: names of trainings whose dialogues it learns from."""
+        """An ordinary training of the seat's model, likewise; keys below "overrides." are the scenario's. `data`: names of trainings whose
+        dialogues it learns from."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Finding:
     reading: str  # a sentence that says what came out, in words
     measures: Mapping[str, Interval] = field(default_factory=dict)  # further figures
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # by file name, without .png
+    tables: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)  # title -> row -> column; rows may lack some
 
 
 @dataclass(frozen=True)

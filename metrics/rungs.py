@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from metrics.finding import Played
+from metrics.finding import Control, Played
 from metrics.reductions import of_metric
 from metrics.statistics import Interval, clustered_mean, clustered_statistic, ratio, slope, slope_sums
 from metrics.tripwires import TRIPWIRES, fired
 from scenarios.records import USER
 
 LINES, ANSWERS = ("prompt_to_line", "ledger"), ("questions", "reader")  # metric, judge
+EVADES, LIES, FOUND_OUT = "evades", "lies", 0.5  # scripts that a study's controls play; share of a liar's lines
+NOT_EXAMINED = {"evaluation.conversations": 1, "evaluation.turns": 2, "evaluation.as_learnt": False, "evaluation.scenario": None,
+                "tripwires": "log"}  # changes of a training whose study examines all arms alike, itself
 NOISY = {"relevance"}  # its bound is the reference's own value, which chance breaks every other time
 
 
@@ -34,8 +37,8 @@ def consistency(played: Played, what: tuple[str, str], seed: int) -> Interval:
 
 def by_turn(played: Played, what: tuple[str, str], seed: int) -> list[tuple[int, Interval]]:
     """(turn, inconsistency)"""
-    parts = scored(played, *what).partition_by("turn", as_dict=True)
-    return [(turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in sorted(parts.items())]
+    parts = sorted(scored(played, *what).partition_by("turn", as_dict=True).items())
+    return [(turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in parts]
 
 
 def drift(played: Played, what: tuple[str, str], seed: int) -> Interval:
@@ -45,13 +48,25 @@ def drift(played: Played, what: tuple[str, str], seed: int) -> Interval:
     return clustered_statistic(sums, slope, n=len(rows), seed=seed)
 
 
+def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, seed: int) -> dict[str, Control]:
+    """Of a study whose scripts are `acted`; `nothing`: what other seeds remove."""
+    caught, lying = wires(acted[EVADES], before), consistency(acted[LIES], LINES, seed)
+    apparent = removed(before, [acted[EVADES]], LINES, seed)
+    return {"other seeds remove nothing": Control(not nothing.low > 0, told(nothing)),
+            "an evasive policy does not win": Control(len(caught) > 0, f"it removes {told(apparent)} of the contradicting lines; out of "
+                                                                       f"bounds: {', '.join(caught) or 'nothing'}"),
+            "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines")}
+
+
 def removed(before: Played, after: Sequence[Played], what: tuple[str, str], seed: int, weights: Sequence[float] = ()) -> Interval:
     """Weighted sum over the arms (the mean where no weights are given) of 1 - inconsistency / inconsistency before; NaN where there was
-    none. n: people who were scored in all."""
+    none, or there are no arms. n: people who were scored in all."""
+    if not after:
+        return Interval(np.nan, np.nan, np.nan, 0)
     sums = [_by_person(one, what) for one in (before, *after)]
     both = sorted(set.intersection(*(set(one) for one in sums)))
     rows = np.array([[number for one in sums for number in one[who]] for who in both]).reshape(len(both), 2 * len(sums))
-    parts = np.array(weights or [1 / max(len(after), 1)] * len(after))
+    parts = np.array(weights or [1 / len(after)] * len(after))
 
     def statistic(totals: np.ndarray) -> np.ndarray:
         shares = ratio(totals[:, ::2], totals[:, 1::2])
@@ -82,6 +97,10 @@ def seconds(played: Sequence[Played]) -> float:
 def known(value: float, n: int) -> Interval:
     """A number that is certain."""
     return Interval(float(value), float(value), float(value), n)
+
+
+def told(found: Interval) -> str:
+    return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]"
 
 
 def figure(value: float, n: int = 0) -> Interval:

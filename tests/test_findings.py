@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from respondents import Planted, failed, heard, noise, stimuli, studied, told
+from respondents import Planted, dialogues, failed, heard, noise, stimuli, studied, told
 
 from metrics.finding import CONFIRMS, FAILED, REFUTES, Question
 from scenarios.records import derive_seed
@@ -152,3 +152,127 @@ def test_a_respondent_who_doubts_whatever_is_worded_otherwise_fails_the_instrume
 def test_there_are_150_facts_whose_twins_differ():
     assert len({item.id for item in FACTS}) == len(FACTS) == 150
     assert all(item.claim.count("{}") == 1 and item.fact != item.myth and item.then.endswith("?") for item in FACTS)
+
+
+# -- offline_rl ------------------------------------------------------------------------------------------------------------------------
+
+RANKED = {"taught": 6, "asked": 20, "steps": 4, "batch": 2}
+PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)
+
+
+def ranker(rates: dict[str | None, float]) -> Planted:
+    """Puts a line that contradicts first in such a share of places, by what it wears."""
+    def nats(question: Question, option: str) -> float:
+        wrong = (noise(question.messages) + 1) / 2 < rates.get(ask.worn, 0.5)
+        return -float(option != question.options[wrong * (len(question.options) > 1)])
+
+    ask = Planted(nats)
+    return ask
+
+
+def test_one_who_learns_from_punishment_alone_confirms_that_good_lines_do_not_do():
+    ask = ranker(PUNISHED | {"taught what is asked": 0.0})
+    found = studied("offline_rl", ask, **RANKED)
+    assert told(found) == CONFIRMS and found.tests["change of contradict@1, sft"].found.value == 0
+    assert found.tests["change of contradict@1, contrastive methods"].found.value == pytest.approx(0.1 - 0.5, abs=0.1)
+    good, bad = ([one for one in ask.lessons["sft"] if (one.reward > 0) == way] for way in (True, False))
+    assert len(good) == len(bad) == 36 and {one.reply for one in good}.isdisjoint(one.reply for one in bad if one in good)
+    rewards = [[one.reward for one in ask.lessons[arm]] for arm in ("sft", "shuffled labels")]
+    assert sorted(rewards[0]) == sorted(rewards[1]) and rewards[0] != rewards[1]
+    assert [one.reply for one in ask.lessons["shuffled labels"]] == [one.reply for one in ask.lessons["sft"]]
+
+
+def test_what_is_asked_was_taught_to_nobody_but_the_control():
+    ask = ranker(PUNISHED)
+    studied("offline_rl", ask, **RANKED)
+    talks = {arm: {one.messages[-1] for one in lessons} for arm, lessons in ask.lessons.items()}
+    cards = {arm: {one.messages[0] for one in lessons} for arm, lessons in ask.lessons.items()}
+    assert not talks["dpo"] & talks["taught what is asked"] and not cards["dpo"] & cards["taught what is asked"]
+
+
+def test_one_who_learns_as_much_from_good_lines_alone_refutes_it():
+    found = studied("offline_rl", ranker(PUNISHED | {"sft": 0.1, "taught what is asked": 0.0}), **RANKED)
+    assert told(found) == REFUTES
+
+
+def test_one_who_learns_nothing_from_punishment_refutes_it():
+    assert told(studied("offline_rl", ranker({"taught what is asked": 0.0}), **RANKED)) == REFUTES
+
+
+@pytest.mark.parametrize(("rates", "control"), [
+    (dict.fromkeys((None, "sft", "shuffled labels", *PUNISHED), 0.0) | {"taught what is asked": -1.0}, "the untaught model contradicts"),
+    (PUNISHED | {"shuffled labels": 0.1, "taught what is asked": 0.0}, "shuffled labels teach nothing"),
+    (PUNISHED, "who is taught what is asked contradicts less")])
+def test_offline_learning_that_cannot_be_told_from_its_controls_fails_the_instrument(rates, control):
+    found = studied("offline_rl", ranker(rates), **RANKED)
+    assert told(found) == FAILED and control in failed(found)
+
+
+# -- simulator_rl and the ladder -------------------------------------------------------------------------------------------------------
+
+CALM = {"evasion": 0.0, "repetition": 0.0, "distinct_2": 0.95, "length": 8.0, "parroting": 0.0}
+EVASIVE = CALM | {"evasion": 1.0}
+
+
+def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Planted:
+    """Contradicts in such a share of lines and answers, by arm; half of them where nothing is said."""
+    scripts = {"evades": 0.0, "lies": 1.0}
+
+    def plays(arm: str):
+        def bad(person: str, line: int, metric: str) -> bool:
+            evenly = 0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "questions")
+            return evenly % 1 < (rates | scripts).get(arm, 0.5)
+
+        return dialogues(12, 6, bad, ({"evades": EVASIVE} | (wires or {})).get(arm, CALM))
+
+    return Planted(plays=plays)
+
+
+TRAINED = {"methods": ["sft", "kto", "grpo"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
+CLIMBED = {"rungs": ["bare card", "better card", "reminder", "sft", "online rl"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
+
+
+def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refutes():
+    ask = speaker({"grpo": 0.1})
+    found = studied("simulator_rl", ask, **TRAINED)
+    assert told(found) == CONFIRMS and found.tests["share of wrong answers removed by grpo"].found.value == pytest.approx(0.8, abs=0.1)
+    assert ask.changes["kto, training"]["data"] == ["sft, training"] and ask.changes["grpo, training"]["data"] == []
+    assert ask.changes["grpo"]["worn"] == "grpo, training" and ask.changes["grpo"]["seed"] == ask.changes["prompt only"]["seed"]
+    assert set(ask.changes["grpo"]["drawn"]) == set(ask.changes["grpo, training"]["held_out.personas"])
+    assert told(studied("simulator_rl", speaker({"grpo": 0.45, "sft": 0.0}), **TRAINED)) == REFUTES
+
+
+def test_a_simulator_that_evades_does_not_win():
+    found = studied("simulator_rl", speaker({"grpo": 0.0}, {"grpo": EVASIVE}), **TRAINED)
+    assert told(found) == REFUTES and found.tests["tripwires out of bounds under grpo"].found.value == 1
+
+
+@pytest.mark.parametrize(("rates", "wires", "control"), [
+    ({"grpo": 0.1, "other seeds": 0.1}, {}, "other seeds remove nothing"), ({"grpo": 0.1}, {"evades": CALM}, "an evasive policy does not win")])
+@pytest.mark.parametrize(("name", "numbers"), [("simulator_rl", TRAINED), ("ladder", CLIMBED)])
+def test_dialogues_that_cannot_be_told_from_their_controls_fail_the_instrument(name, numbers, rates, wires, control):
+    found = studied(name, speaker(rates, wires), **numbers)
+    assert told(found) == FAILED and failed(found) == [control]
+
+
+def test_the_ladder_tells_words_from_training():
+    ask = speaker({"reminder": 0.4, "sft": 0.2, "online rl": 0.1})
+    found = studied("ladder", ask, **CLIMBED)
+    assert told(found) == CONFIRMS
+    more = found.tests["share of wrong answers removed by training less by texts"].found
+    assert more.value == pytest.approx((0.6 + 0.8) / 2 - (0.0 + 0.2) / 2, abs=0.1)
+    table = found.tables["The ladder"]
+    assert list(table) == CLIMBED["rungs"] and table["sft"]["trained parameters"].value == 1234 and table["sft"]["tokens learnt or tried"].value == 42
+    assert table["better card"]["seconds before"].value == pytest.approx(3 * 72 * 0.1), "three wordings tried on 72 lines"
+    assert table["reminder"]["seconds before"].value == 0
+    assert told(studied("ladder", speaker({"better card": 0.0, "reminder": 0.1}), **CLIMBED)) == REFUTES
+
+
+def test_the_wording_that_helps_most_on_other_people_is_the_better_card():
+    ask = speaker({})
+    told_apart = iter((0.5, 0.1, 0.3))
+    plays, ask.plays = ask.plays, lambda arm: (speaker({arm: next(told_apart)}).plays(arm) if arm == "better card, development" else plays(arm))
+    studied("ladder", ask, **CLIMBED)
+    wordings = stimuli("ladder").rungs["better card"].search
+    assert ask.changes["better card"]["seats.user.instruction"] == wordings[1]["seats.user.instruction"]
+    assert not set(stimuli("ladder").development) & set(stimuli("ladder").held_out)

@@ -1,8 +1,8 @@
 """Is a user simulator that was trained on consistency less inconsistent with strangers, by a judge that gave no reward?
 
-Every arm plays the same dialogues with the same held-out people, asked in words that no training used. The statistic: the share of the prompt's
-wrong answers to questions about oneself that is gone under the online method, by a judge that reads the answers (rewards come from words that
-are looked for). It counts only where no tripwire is out of bounds. Controls: other seeds remove nothing, a policy that evades is caught by the
+Every arm plays the same dialogues with the same held-out people, asked in words that no training used. The statistic: the share of the
+prompt's wrong answers to questions about oneself that is gone under the online method, by a judge that reads the answers (rewards come from words
+that are looked for). It counts only where no tripwire is out of bounds. Controls: other seeds remove nothing, a policy that evades is caught by the
 wires however consistent it is, and one that lies is found out. After Abdulhai et al., arXiv 2511.00222.
 """
 
@@ -11,16 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 from metrics import rungs
-from metrics.finding import Ask, Control, Finding, Picture, Played, Test, above, below
-from metrics.rungs import ANSWERS, LINES, figure
+from metrics.finding import Ask, Finding, Picture, Played, Test, above, below
+from metrics.rungs import ANSWERS, LINES, NOT_EXAMINED, figure, told
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
 
-PROMPT, AGAIN, EVADES, LIES = "prompt only", "other seeds", "evades", "lies"
+PROMPT, AGAIN = "prompt only", "other seeds"
 SHARE = 0.55  # of the inconsistency that has to go
-FOUND_OUT = 0.5  # of a liar's lines
-NOT_EXAMINED = {"evaluation.conversations": 1, "evaluation.turns": 2, "evaluation.as_learnt": False, "evaluation.scenario": None,
-                "tripwires": "log"}  # the study examines for itself, all arms alike
 
 
 class Training(Strict):
@@ -62,23 +59,19 @@ def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, se
     removed = {what: {name: rungs.removed(before, [one], what, seed) for name, one in (after | acted).items()} for what in (ANSWERS, LINES)}
     tripped = {name: rungs.wires(one, before) for name, one in (after | acted).items()}
     drifts = {name: rungs.drift(one, LINES, seed) for name, one in played.items()}
-    gone, nothing, lying = removed[ANSWERS][claimed], removed[ANSWERS][AGAIN], rungs.consistency(acted[LIES], LINES, seed)
-    count = len(tripped[claimed])
+    gone, count = removed[ANSWERS][claimed], len(tripped[claimed])
     bought = f"; out of bounds: {', '.join(tripped[claimed])}" if count else ""
     return Finding(
         {f"share of wrong answers removed by {claimed}": Test(gone, above(SHARE), below(SHARE)),
          f"tripwires out of bounds under {claimed}": Test(rungs.known(count, gone.n), below(0.5), above(0.5))},
-        {"other seeds remove nothing": Control(not nothing.low > 0, _told(nothing)),
-         "an evasive policy does not win": Control(len(tripped[EVADES]) > 0, f"{_told(removed[LINES][EVADES])} of contradicting lines removed; "
-                                                   f"out of bounds: {', '.join(tripped[EVADES]) or 'nothing'}"),
-         "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines")},
-        f"{claimed} removes {_told(gone)} of the wrong answers and {_told(removed[LINES][claimed])} of the contradicting lines{bought}.",
+        rungs.controls(before, acted, removed[ANSWERS][AGAIN], seed),
+        f"{claimed} removes {told(gone)} of the wrong answers and {told(removed[LINES][claimed])} of the contradicting lines{bought}.",
         {f"right answers, {name}": rungs.consistency(one, ANSWERS, seed) for name, one in played.items()}
         | {f"consistent lines, {name}": rungs.consistency(one, LINES, seed) for name, one in played.items()}
         | {f"wrong answers removed, {name}": one for name, one in removed[ANSWERS].items() if name in played}
         | {f"contradicting lines removed, {name}": one for name, one in removed[LINES].items()}
         | {f"slope of contradicting lines, a turn, {name}": one for name, one in drifts.items()}
-        | {f"tripwires out of bounds, {name}": figure(len(some), 1) for name, some in tripped.items()}
+        | {f"tripwires out of bounds, {name}": figure(len(some)) for name, some in tripped.items()}
         | {f"{wire}, {name}": rungs.over_run(one, wire) for wire in ("distinct_2", "relevance", "evasion")
            for name, one in (played | acted).items()},
         {"removed": Picture("What goes of the prompt's inconsistency", "arm", "share removed",
@@ -87,6 +80,3 @@ def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, se
          "turns": Picture("Does it drift?", "turn", "contradicting lines",
                           {name: rungs.by_turn(played[name], LINES, seed) for name in (PROMPT, claimed)})})
 
-
-def _told(found: Any) -> str:
-    return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]"
