@@ -52,7 +52,7 @@ def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, see
     """Of a study whose scripts are `acted`; `nothing`: what other seeds remove."""
     caught, lying = wires(acted[EVADES], before), consistency(acted[LIES], LINES, seed)
     apparent = removed(before, [acted[EVADES]], LINES, seed)
-    return {"other seeds remove nothing": Control(not nothing.low > 0, told(nothing)),
+    return {"other seeds remove nothing": Control(nothing.low <= 0, told(nothing)),
             "an evasive policy does not win": Control(len(caught) > 0, f"it removes {told(apparent)} of the contradicting lines; out of "
                                                                        f"bounds: {', '.join(caught) or 'nothing'}"),
             "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines")}
@@ -100,7 +100,8 @@ def known(value: float, n: int) -> Interval:
 
 
 def told(found: Interval) -> str:
-    return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]"
+    """`12% [3%, 20%]`, or that it is not known."""
+    return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if np.isfinite(found.value) else "an unknown share"
 
 
 def figure(value: float, n: int = 0) -> Interval:
