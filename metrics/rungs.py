@@ -60,12 +60,12 @@ def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, see
 
 def removed(before: Played, after: Sequence[Played], what: tuple[str, str], seed: int, weights: Sequence[float] = ()) -> Interval:
     """Weighted sum over the arms (the mean where no weights are given) of 1 - inconsistency / inconsistency before; NaN where there was
-    none, or there are no arms. n: people who were scored in all."""
+    none, or there are no arms. n: people; other seeds may draw others."""
     if not after:
         return Interval(np.nan, np.nan, np.nan, 0)
     sums = [_by_person(one, what) for one in (before, *after)]
-    both = sorted(set.intersection(*(set(one) for one in sums)))
-    rows = np.array([[number for one in sums for number in one[who]] for who in both]).reshape(len(both), 2 * len(sums))
+    who = sorted(set().union(*sums))
+    rows = np.array([[number for one in sums for number in one.get(person, (0, 0))] for person in who]).reshape(len(who), 2 * len(sums))
     parts = np.array(weights or [1 / len(after)] * len(after))
 
     def statistic(totals: np.ndarray) -> np.ndarray:
@@ -73,7 +73,7 @@ def removed(before: Played, after: Sequence[Played], what: tuple[str, str], seed
         was = np.where(shares[:, :1] > 0, shares[:, :1], np.nan)
         return (1 - ratio(shares[:, 1:], was)) @ parts[:, None]
 
-    return clustered_statistic(rows, statistic, n=len(both), seed=seed)
+    return clustered_statistic(rows, statistic, n=len(who), seed=seed)
 
 
 def over_run(played: Played, metric: str, judge: str | None = None) -> Interval:
