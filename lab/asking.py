@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -20,22 +21,31 @@ from safetensors.numpy import load_file, save_file
 
 from agents.protocol import Sampling, Steer
 from agents.respondent import Respondent
-from metrics.finding import Choice, Lesson, Question, Steered, Teaching
+from lab.frames import JUDGEMENTS, METRICS, TURNS
+from metrics.finding import Choice, Lesson, Played, Question, Steered, Teaching, Trained
+
+if TYPE_CHECKING:
+    from lab.arms import Arms
+    from scenarios.recipe import Recipe
+    from scenarios.schema import Scenario
+    from scenarios.study import Study
 
 AT_ONCE = 32  # questions put together
 ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl.String, "cluster": pl.String, "method": pl.String,
            "prompt": pl.String, "question": pl.String, "options": pl.List(pl.String), "nats": pl.List(pl.Float64),
            "tokens": pl.List(pl.Int64), "seed": pl.Int64, "text": pl.String}
+STEPS = {"step": pl.Int64, "tokens": pl.Int64, "tokens_learnt": pl.Int64, "seconds_play": pl.Float64, "seconds_learn": pl.Float64}
 
 
 class Asking:
     """`metrics.finding.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`: events of a run that is gone
     on with; `used`: what the engine has done so far, told after each batch; `school`: makes an adapter of lessons, as `lab.teaching.teach`
-    does of a study's; `folder`: where adapters and directions are kept."""
+    does of a study's; `folder`: where adapters and directions are kept; `arms`: carries out dialogues and trainings."""
 
-    def __init__(self, respondent: Respondent, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict],
-                 school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]], folder: Path) -> None:
+    def __init__(self, respondent: Respondent | None, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict],
+                 school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]], folder: Path, arms: Arms | None = None) -> None:
         self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
+        self._arms = arms
         answers = [event for event in earlier if event["event"] == "answer"]
         self._known = {event["key"]: event for event in answers}
         self._told = {(event["arm"], event["item"], event["key"]) for event in answers}
@@ -93,8 +103,17 @@ class Asking:
         found = Axis(**load_file(self._direction(steered.direction)))
         return found.steer(steered.how, steered.coefficient, steered.depths, steered.random)
 
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        return self._arms.play(arm, scenario, changes, self._adapter(worn))
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        return self._arms.train(arm, recipe, changes, data)
+
     def _adapter(self, worn: str | None) -> str | None:
-        return None if worn is None else str(self._folder / worn)
+        if worn is None:
+            return None
+        taught = self._folder / worn
+        return str(taught if taught.is_dir() or self._arms is None else self._arms.adapter(worn))
 
     def _answers(self, method: str, arm: str, questions: Sequence[Question], how: dict, put: Callable[[Sequence[Question]], list[dict]]
                  ) -> list[dict]:
@@ -126,19 +145,23 @@ class Asking:
 
 
 class Counting:
-    """Somebody who finds all options alike, says nothing and learns nothing: a study played on it tells how many questions there are, by
-    arm. More or fewer where what is asked depends on what was answered."""
+    """Somebody who finds all options alike, says nothing and learns nothing, and whose dialogues nobody plays: a study played on it tells
+    how much there is to do, by arm. More or less where what is asked depends on what was answered. `planned`: runs and trainings of the
+    `study`, where one was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, study: Study | None = None) -> None:
         self.asked: Counter[str] = Counter()
+        self.planned: list[Scenario | Recipe] = []
+        self.questions = 0
+        self._study = study
 
     def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
-        self.asked[arm] += len(questions)
+        self._count(arm, questions)
         return [Choice((0.0,) * len(one.options), (1,) * len(one.options)) for one in questions]
 
     def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
             steered: Steered | None = None) -> list[str]:
-        self.asked[arm] += len(questions)
+        self._count(arm, questions)
         return [""] * len(questions)
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
@@ -146,6 +169,33 @@ class Counting:
 
     def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
         return "direction"
+
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        from lab.arms import scenario_of
+
+        self._plan(arm, scenario_of, scenario, changes)
+        return Played(*(pl.DataFrame(schema=schema) for schema in (TURNS, JUDGEMENTS, METRICS)))
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        from lab.arms import recipe_of
+        from lab.examination import SCHEMA
+
+        self._plan(arm, recipe_of, recipe, changes)
+        return Trained(digest("train", arm), pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema=STEPS))
+
+    def _count(self, arm: str, questions: Sequence[Question]) -> None:
+        self.asked[arm] += len(questions)
+        self.questions += len(questions)
+
+    def _plan(self, arm: str, made: Callable[..., Scenario | Recipe], file: str, changes: Mapping[str, object]) -> None:
+        from lab.arms import size
+
+        if self._study is None:
+            self.asked[arm] += 1
+            return
+        what = made(self._study, file, changes)
+        self.asked[arm] += size(what)
+        self.planned.append(what)
 
 
 def _how(worn: str | None, steered: Steered | None) -> dict:

@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,18 +25,23 @@ from scenarios.study import Strict, Study, load_stimuli, load_study, study_named
 if TYPE_CHECKING:
     from lab.store import RunStore
     from lab.study_screen import Watch
+    from scenarios.recipe import Recipe
+    from scenarios.schema import Scenario
 
 FINDING, ANSWERS = "finding.json", "answers.parquet"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study with what it takes to play it. `asked`: how many questions by arm, about."""
+    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and exams of a training, about;
+    `planned`: its runs and trainings; `questions`: how many there are of all arms."""
 
     study: Study
     module: ModuleType
     stimuli: Strict
     asked: Mapping[str, int]
+    planned: Sequence[Scenario | Recipe] = ()
+    questions: int = 1
 
 
 def known() -> list[str]:
@@ -50,9 +55,9 @@ def load(path: str | Path, overrides: list[str]) -> Loaded:
 
     module = importlib.import_module(f"metrics.findings.{study_named(path, known())}")
     study = load_study(path, overrides, numbers(module))
-    stimuli, counting = load_stimuli(study, module.Stimuli), Counting()
+    stimuli, counting = load_stimuli(study, module.Stimuli), Counting(study)
     module.study(counting, stimuli, study.seed, **study.numbers())
-    return Loaded(study, module, stimuli, dict(counting.asked))
+    return Loaded(study, module, stimuli, dict(counting.asked), counting.planned, counting.questions)
 
 
 def numbers(module: ModuleType) -> type[Strict]:
@@ -65,6 +70,7 @@ def numbers(module: ModuleType) -> type[Strict]:
 def command(args: argparse.Namespace) -> int:
     """What `lab.run` does with a study's file, or a study's folder to go on with; the exit code."""
     from lab import cluster, wiring
+    from lab.arms import checked
     from lab.store import create, open_for_resume
 
     if args.limit is not None:
@@ -72,9 +78,12 @@ def command(args: argparse.Namespace) -> int:
     loaded = _resumed(args) if args.resume else load(args.scenario, args.overrides)
     study = loaded.study
     wiring.check_respondent(study)
+    for what in loaded.planned:
+        checked(what)
     cluster.check(args.address)
     if args.dry_run:
-        print(f"{study.name}: {study.claim}\n" + "\n".join(f"  {arm}: {count} questions" for arm, count in loaded.asked.items()))
+        unit = "lines or steps" if loaded.planned else "questions"
+        print(f"{study.name}: {study.claim}\n" + "\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
         print("Everything that can be checked without loading a model is in order.")
         return 0
     store = open_for_resume(args.resume) if args.resume else create(
@@ -124,6 +133,7 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
 def _perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Watch) -> dict:
     """Load, ask, conclude, report; every event is stored first and shown then. Gives what finding.json holds."""
     from lab import wiring
+    from lab.arms import Arms
     from lab.asking import Asking, answers_frame
     from lab.cluster import hosting
     from lab.files import dumps, replace
@@ -138,14 +148,16 @@ def _perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: W
     for event in store.earlier:
         watch.catch_up(event)
     tell("phase", phase="loading", detail=seat.model)
-    with hosting(args.address, 0 if seat.endpoint else 1, lambda detail: tell("recovered", detail=detail)) as make:
-        respondent = wiring.respondent(study, make)
-        info = respondent.engine.info()
+    engines = 1 if loaded.questions and not seat.endpoint else 0
+    with hosting(args.address, engines, lambda detail: tell("recovered", detail=detail)) as make:
+        respondent = wiring.respondent(study, make) if loaded.questions else None
+        info = respondent.engine.info() if respondent else study
         store.update_manifest(device=info.device, dtype=info.dtype)
         tell("started", run_id=store.run_id, name=study.name, study=study.study, claim=study.claim, size=study.size, arms=loaded.asked,
              models={"assistant": seat.model}, device=info.device, dtype=info.dtype, resumed=bool(store.earlier))
         tell("phase", phase="asking", detail=study.study)
-        ask = Asking(respondent, tell, store.earlier, lambda: _used(respondent), partial(teach, study), store.path / "adapters")
+        ask = Asking(respondent, tell, store.earlier, lambda: _used(respondent), partial(teach, study), store.path / "adapters",
+                     Arms(study, store.path, tell))
         finding = loaded.module.study(ask, loaded.stimuli, study.seed, **study.numbers())
     tell("phase", phase="reporting", detail="report.md")
     found = told(study, finding)
@@ -163,8 +175,8 @@ def _used(respondent) -> dict:
 
 
 def told(study: Study, finding: Finding) -> dict:
-    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide, or null; `measures`
-    and `pictures` hold all further figures."""
+    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide, or null; `measures`,
+    `pictures` and `tables` hold all further figures."""
     decided = verdict(finding.controls, finding.tests)
     statistic, test = next(iter(finding.tests.items()))
     return {"name": study.study, "claim": study.claim, "source": study.source, "model": study.seats.assistant.model,
@@ -174,4 +186,6 @@ def told(study: Study, finding: Finding) -> dict:
             "control_figures": {name: control.told for name, control in finding.controls.items()},
             "tests": {name: asdict(one) for name, one in finding.tests.items()},
             "measures": {name: asdict(found) for name, found in finding.measures.items()},
-            "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()}}
+            "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
+            "tables": {title: {row: {column: asdict(found) for column, found in cells.items()} for row, cells in rows.items()}
+                       for title, rows in finding.tables.items()}}

@@ -57,13 +57,23 @@ def tables(found: Mapping) -> list[Told]:
     measures = [(name, figure(one)) for name, one in found["measures"].items()]
     return [Told("Tests", ("what", "value [low, high] n", "confirms", "refutes"), tests),
             Told("Controls", ("control", "", "figures"), controls),
+            *(_grid(title, rows) for title, rows in found.get("tables", {}).items()),
             *([Told("Further figures", ("what", "value [low, high] n"), measures)] if measures else [])]
 
 
+def _grid(title: str, rows: Mapping) -> Told:
+    """A table of the study's own, turned over: a line a column, since there are more of these than rows as a rule."""
+    columns = dict.fromkeys(column for cells in rows.values() for column in cells)
+    lines = [(column, *(figure(cells[column]) if column in cells else MISSING for cells in rows.values())) for column in columns]
+    return Told(title, ("", *rows), lines)
+
+
 def figure(found: Mapping) -> str:
-    """`0.62 [0.50, 0.71] 32`"""
+    """`0.62 [0.50, 0.71] 32`; of a count just that."""
     numbers = (found[key] for key in ("value", "low", "high"))
     value, low, high = (MISSING if number is None or not isfinite(number) else f"{number:.3g}" for number in numbers)
+    if not found["n"] and value != MISSING:
+        return f"{found['value']:,.0f}"  # a count, which has no interval
     return f"{value} [{low}, {high}] {found['n']}"
 
 

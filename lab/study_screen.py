@@ -32,7 +32,7 @@ class Course:
 
     header: dict = field(default_factory=dict)  # the `started` event
     phase: str = "starting"
-    answered: dict[str, int] = field(default_factory=dict)  # by arm
+    answered: dict[str, int] = field(default_factory=dict)  # by arm; of a run or a training lines or steps
     latest: deque[dict] = field(default_factory=lambda: deque(maxlen=LATEST))
     began: float | None = None
     before: int = 0
@@ -52,6 +52,10 @@ class Course:
             self.latest.append(event)
         elif kind == "taught":
             self.phase = f"teaching {event['arm']} {event['step']}/{event['steps']}, loss {event['loss']:.3g}"
+        elif kind == "arm":
+            self.answered[event["arm"]] = event["done"]
+            self.phase = f"playing {event['arm']}"
+            self.latest.append(event)
         elif kind == "recovered":
             self.phase = f"recovered: {event.get('detail') or ''}"
         elif kind == "ended":
@@ -109,7 +113,7 @@ class Lines:
             self._print(f"{course.header['name']} on {', '.join(course.header['models'].values())}, size {course.header['size']}")
         elif event["event"] in ("phase", "recovered", "ended") or event["event"] == "taught" and event["step"] == event["steps"]:
             self._print(f"== {course.phase}")
-        elif event["event"] == "answer" and course.clock - self._told >= EVERY_S:
+        elif event["event"] in ("answer", "arm") and course.clock - self._told >= EVERY_S:
             self._told = course.clock
             self._print(f"{progress(course)}  {answer(event)}")
 
@@ -162,12 +166,12 @@ def render(course: Course, where: str, now: float) -> RenderableType:
                          f"  {duration(left)} left" if left is not None else "", f"\n{clean(str(header.get('claim') or ''))}\n",
                          (clean(where), "dim"))
     arms = Table(box=None, padding=(0, 2), expand=True)
-    for title, ratio in (("arm", 2), ("answers", 1), ("", 3)):
+    for title, ratio in (("arm", 2), ("done", 1), ("", 3)):
         arms.add_column(title, ratio=ratio, no_wrap=True)
     for arm, (done, total) in course.arms().items():
         arms.add_row(Text(clean(arm)), f"{done}/{total}", ProgressBar(total=max(total, 1), completed=done))
     latest = [Text(answer(event), no_wrap=True, overflow="ellipsis") for event in reversed(course.latest)]
-    return Group(Panel(head), Panel(arms, title="answers by arm"), Panel(Group(*latest), title="the latest answers"))
+    return Group(Panel(head), Panel(arms, title="by arm"), Panel(Group(*latest), title="the latest"))
 
 
 def progress(course: Course) -> str:
@@ -177,7 +181,9 @@ def progress(course: Course) -> str:
 
 
 def answer(event: Mapping) -> str:
-    """`arm · item · “what was asked” → “ violin.” 62%`, or the words that were said."""
+    """`arm · item · “what was asked” → “ violin.” 62%`, or the words that were said; of a run or a training its last line or step."""
+    if event["event"] == "arm":
+        return clean(f"{event['arm']} · {event['detail']}")
     if "nats" in event:
         p = Choice(tuple(event["nats"]), tuple(event["tokens"])).p
         found = f"“{event['options'][int(p.argmax())]}” {p.max():.0%}"

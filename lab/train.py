@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from lab import cluster, corpus, wiring
-    from lab.examination import exams
+    from lab import cluster, corpus
     from lab.store import create, open_for_resume
     from scenarios.recipe import load_recipe, played
 
@@ -58,11 +57,9 @@ def _train(args: argparse.Namespace) -> int:
         recipe = load_recipe(args.recipe, args.overrides)
     else:
         raise ValueError("no training was named; expected a YAML file, such as scenarios/training/simulator_grpo.yaml, or --resume RUN")
-    scenario = played(recipe)
-    wiring.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
-    for one in [scenario, *(exam.scenario for exam in exams(recipe))]:
-        wiring.check(one)
+    check(recipe)
     cluster.check(args.address, recipe.workers)
+    scenario = played(recipe)
     if recipe.data:
         corpus.stock(recipe, scenario)
     store = open_for_resume(args.resume) if args.resume else create(
@@ -70,6 +67,18 @@ def _train(args: argparse.Namespace) -> int:
         models={seat: scenario.seats[seat].model for seat in recipe.seats()})
     with store, aside(store.path / LOG) as (screen, errors):
         return _carry_out(args, recipe, store, screen, errors)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse, before a model is loaded, a training whose models or judges are not there, or whose exams cannot be played. ValueError."""
+    from lab import wiring
+    from lab.examination import exams
+    from scenarios.recipe import played
+
+    scenario = played(recipe)
+    wiring.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
+    for one in [scenario, *(exam.scenario for exam in exams(recipe))]:
+        wiring.check(one)
 
 
 def _resumed(folder: str) -> Recipe:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+import polars as pl
 
 from metrics.statistics import Interval, clustered_mean, clustered_statistic, ratio
 
@@ -87,6 +88,27 @@ class Steered:
     random: int | None = None  # the seed of a direction of equal length that stands for nothing, in its place
 
 
+@dataclass(frozen=True)
+class Played:
+    """A run: its frames, as they lie in its folder."""
+
+    turns: pl.DataFrame
+    judgements: pl.DataFrame
+    metrics: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training: its frames, as they lie in its folder."""
+
+    worn: str  # the name of what was learnt
+    evaluation: pl.DataFrame
+    training: pl.DataFrame
+    parameters: int = 0  # that learnt
+    seconds: float = 0.0  # playing and learning
+    stopped: str = ""  # by which tripwire, in words
+
+
 class Ask(Protocol):
     """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the name of what the model
     was taught and wears meanwhile, in place of the seat's own adapter; `steered`: what is done to its states."""
@@ -103,6 +125,14 @@ class Ask(Protocol):
     def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
         """The name of a direction of the model's states, from their mean over one set of talks to that over the other: the state that its
         turn goes on from, or the mean over the words of the first option where there are options."""
+
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by dotted key, laid
+        over it. The seat's model speaks for the user, who wears `worn`."""
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        """An ordinary training of the seat's model, likewise; keys below "overrides." are the scenario's. `data`: names of trainings whose
+        dialogues it learns from."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +174,7 @@ class Finding:
     reading: str  # a sentence that says what came out, in words
     measures: Mapping[str, Interval] = field(default_factory=dict)  # further figures
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # by file name, without .png
+    tables: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)  # title -> row -> column; rows may lack some
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from metrics.finding import Choice, Finding, Lesson, Question, Steered, Teaching, verdict
+import polars as pl
+
+from lab.frames import JUDGEMENTS, METRICS, TURNS
+from metrics.finding import Choice, Finding, Lesson, Played, Question, Steered, Teaching, Trained, verdict
 from scenarios.reading import read, validate
 from scenarios.records import derive_seed
 
@@ -21,10 +24,12 @@ SEED = 7
 
 class Planted:
     """`metrics.finding.Ask` of a function. `arms`: how often each was asked; `worn`, `steered`: under what it answers; `lessons`: what it was
-    taught, by name; `directions`: the talks that each leads to."""
+    taught, by name; `directions`: the talks that each leads to; `plays(arm)`: the run that is played as an arm; `changes`: what each run
+    and training was to change."""
 
-    def __init__(self, nats: Callable[[Question, str], float], words: Callable[[Question], str] = lambda question: "") -> None:
-        self.nats, self.words, self.arms, self.worn, self.lessons = nats, words, {}, None, {}
+    def __init__(self, nats: Callable[[Question, str], float] = lambda question, option: 0.0,
+                 words: Callable[[Question], str] = lambda question: "", plays: Callable[[str], Played] | None = None) -> None:
+        self.nats, self.words, self.plays, self.arms, self.worn, self.lessons, self.changes = nats, words, plays, {}, None, {}, {}
         self.steered, self.directions = None, []
 
     def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
@@ -43,6 +48,27 @@ class Planted:
     def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
         self.directions.append(list(towards))
         return str(len(self.directions) - 1)
+
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        self.changes[arm] = {**changes, "worn": worn}
+        return self.plays(arm)
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        self.changes[arm] = {**changes, "data": list(data)}
+        return Trained(arm, pl.DataFrame(), pl.DataFrame({"tokens_learnt": [40, 2]}), parameters=1234, seconds=60.0)
+
+
+def dialogues(people: int, lines: int, bad: Callable[[str, int, str], bool], wires: Mapping[str, float] | None = None) -> Played:
+    """Made frames of a run in which the user says `lines` lines to each of so many callers and is asked something after each; `bad(person,
+    line, metric)`: what contradicts; `wires`: its tripwires."""
+    turns = [{"conversation": c, "persona": f"p{c}", "turn": 2 * n + 1, "seat": "user", "tokens": 5, "seconds": 0.1}
+             for c in range(people) for n in range(lines)]
+    judged = [{"conversation": one["conversation"], "turn": one["turn"], "seat": "user", "metric": metric, "judge": judge, "against": "persona",
+               "verdict": bad(one["persona"], one["turn"] // 2, metric)}
+              for one in turns for metric, judge in (("prompt_to_line", "ledger"), ("questions", "reader"))]
+    told = [{"metric": name, "seat": "user", "level": "run", "value": value, "n": 9} for name, value in (wires or {}).items()]
+    return Played(*(pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
+                    for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (told, METRICS))))
 
 
 def stimuli(name: str):
