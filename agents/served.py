@@ -125,7 +125,7 @@ class ServedEngine:
         self.server, self.tokenizer, self.timeout_s = server, server.reading.tokenizer, timeout_s
         self.client = client(server.endpoint, timeout_s)
         parts = urlsplit(str(self.client.base_url))
-        self._info = EngineInfo(server.model, f"{parts.scheme}://{parts.netloc}", "served", server.context - 1, 0, server.reading.format)
+        self._info = EngineInfo(server.model, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", "served", server.context - 1, 0, server.reading.format)
         self._ids: dict[int, list[int]] = {}
         self._model: dict[int, str] = {}  # branch -> the name that its requests go to
         self._names = itertools.count()

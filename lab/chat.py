@@ -102,7 +102,7 @@ def _talk(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
     from rich.console import Console
 
     from lab.chat_screen import Chat
-    from lab.monitor import summary
+    from lab.monitor import conclude, summary
     from lab.run import LOG, aside, carried_out, perform
     from lab.store import read_frames
     from scenarios import personas as people
@@ -117,7 +117,7 @@ def _talk(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
         if status == "interrupted":
             console.print(f"Interrupted. Every line is kept: python -m lab.chat --resume {store.path}", soft_wrap=True)
             return INTERRUPTED
-        console.print(summary(read_frames(store.path), str(store.path)))
+        conclude(console, summary(read_frames(store.path)), store.path)
     return 0
 
 

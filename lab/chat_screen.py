@@ -77,6 +77,8 @@ class Chat:
     def _read(self) -> str | None:
         """A line as it was typed; None at the end of the input and at Ctrl-C."""
         self._listening = True
+        if self._leaving:  # Ctrl-C came just before
+            return None
         try:
             return self._from_terminal() if self._terminal else self._from_pipe()
         except (EOFError, KeyboardInterrupt):

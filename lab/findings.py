@@ -54,12 +54,11 @@ def _all(args: argparse.Namespace) -> int:
         raise ValueError(f"--out: {args.out} is no folder; expected one, or a name that nothing has yet")
     models, studies = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.studies or known()))
     todo = [(model, name, [f"seats.assistant.model={model}", f"size={args.size}"]) for model in models for name in studies]
-    for _, name, overrides in todo:  # before any is played
-        check_respondent(load(STUDIES / f"{name}.yaml", overrides).study)
     rows, codes = [], []
     for model, name, overrides in todo:
         runs = Path(args.out) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model") / name
         try:
+            check_respondent(load(STUDIES / f"{name}.yaml", overrides).study)
             code, run = _played(args, STUDIES / f"{name}.yaml", overrides, runs)
             rows.append(row(model, name, args.size, run))
         except ValueError as error:  # no ground to begin or to go on from: told like one that failed on its way, and the others are played

@@ -79,7 +79,10 @@ def start(command: str, arguments: Sequence[str]) -> subprocess.Popen:
 
 def kills(file: str, overrides: Sequence[str], times: int, seed: int, address: str = "none", begin: Start = start) -> Iterator[Kill]:
     """One of that many at a time. ValueError where the file cannot be carried out, or what was killed cannot be gone on with."""
-    command = "train" if "scenario" in read(file).data else "run"
+    told_by = read(file).data
+    if other := next((key for key in ("study", "axes") if key in told_by), None):
+        raise ValueError(f"{file} holds {other!r}; expected a scenario or a training, whose lines and steps can be compared")
+    command = "train" if "scenario" in told_by else "run"
     how = ["--address", address, "--display", "none"]
     arguments = [file, *overrides, "dtype=float32", *how]
     draw = random.Random(derive_seed(seed, "kill"))
@@ -190,7 +193,10 @@ def _weights_apart(folder: Path, other: Path) -> str:
     from safetensors.numpy import load_file
 
     for path in sorted(other.rglob("*.safetensors")):
-        found, wanted = load_file(folder / path.relative_to(other)), load_file(path)
+        mine = folder / path.relative_to(other)
+        if not mine.is_file():
+            return f"{path.name} is not there"
+        found, wanted = load_file(mine), load_file(path)
         if found.keys() != wanted.keys():
             return f"{path.name} holds other weights"
         furthest = max(float(abs(found[name] - wanted[name]).max()) for name in wanted)

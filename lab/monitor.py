@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 import polars as pl
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -153,13 +153,18 @@ def progress(state: State) -> str:
     return f"{_count(state)} {', '.join(told) or state.phase}"
 
 
-def summary(frames: Mapping[str, pl.DataFrame], path: str = "") -> Table:
+def conclude(console: Console, table: RenderableType, path: object) -> None:
+    """Prints what came out, and the folder on a line that is not broken, so that it can be copied."""
+    console.print(table)
+    console.print(Text(str(path), style="bold"), soft_wrap=True)
+
+
+def summary(frames: Mapping[str, pl.DataFrame]) -> Table:
     """The table at the end of a run, from its frames (metrics, judgements): metric × seat, `value [low, high] n=…`.
 
     A drift whose interval lies above 0 is red, its cell ends with ▲.
     """
-    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
-                  caption=Text(str(path), style="bold") if path else None, caption_justify="left")
+    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")
     table.add_column("judge", style="dim")
     for seat in SEATS:

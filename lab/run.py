@@ -143,7 +143,7 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
     from rich.console import Console
 
     from lab.files import dumps
-    from lab.monitor import choose, summary
+    from lab.monitor import choose, conclude, summary
     from lab.store import read_frames
 
     console = Console(file=screen)
@@ -162,7 +162,7 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
     if args.json:
         print(dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
-        console.print(summary(frames, str(store.path)))
+        conclude(console, summary(frames), store.path)
     return 0
 
 

@@ -84,7 +84,7 @@ def _score(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lab import wiring
-    from lab.monitor import summary
+    from lab.monitor import conclude, summary
 
     task = _task(args)
     wiring.check_judges(task.measure)
@@ -93,7 +93,7 @@ def _score(args: argparse.Namespace) -> int:
         console.print(told, markup=False, highlight=False, soft_wrap=True)
     with _store(args, task) as store:
         frames = _judged(args, task, store)
-    console.print(summary(frames, str(store.path)))
+    conclude(console, summary(frames), store.path)
     figures = _compare(args, task, frames, store.path, console)
     if args.json:
         from lab.files import dumps

@@ -56,7 +56,11 @@ def load(path: str | Path, overrides: list[str]) -> Loaded:
     module = importlib.import_module(f"metrics.findings.{study_named(path, known())}")
     study = load_study(path, overrides, numbers(module))
     stimuli, counting = load_stimuli(study, module.Stimuli), Counting(study)
-    module.study(counting, stimuli, study.seed, **study.numbers())
+    try:
+        module.study(counting, stimuli, study.seed, **study.numbers())
+    except (KeyError, IndexError) as error:  # a size that asks for more, or for others, than the stimuli hold; a text with braces of its own
+        raise ValueError(f"{path}: its stimuli ({study.stimuli}) do not hold what size {study.size} asks for "
+                         f"({type(error).__name__}: {error}); expected names, numbers and {{...}} that are there") from None
     return Loaded(study, module, stimuli, dict(counting.asked), counting.planned, counting.questions)
 
 

@@ -80,6 +80,8 @@ def _sweep(args: argparse.Namespace) -> int:
     if plan.sweep.scheduler and args.address == cluster.IN_PROCESS:
         raise ValueError("--address none plays trials one after the other, and nobody stops one early; expected a sweep without a scheduler, "
                          "or another --address")
+    if plan.sweep.storage and args.address == cluster.IN_PROCESS:
+        raise ValueError("--address none keeps trials in the sweep's own folder; expected no storage, or another --address")
     _check(plan)
     cluster.check(args.address)
     if args.dry_run:
@@ -109,15 +111,11 @@ def _resumed(folder: Path) -> Plan:
 
 def _check(plan: Plan) -> None:
     """ValueError where a trial could not be played, with its values."""
-    from lab import wiring
-    from lab.examination import exams
-    from scenarios.recipe import Recipe, played
+    from lab.arms import checked
 
     for trial in plan.trials:
-        base = plan.bases[trial.id]
         try:
-            for one in [played(base), *(exam.scenario for exam in exams(base))] if isinstance(base, Recipe) else [base]:
-                wiring.check(one)
+            checked(plan.bases[trial.id])
         except ValueError as error:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
 
@@ -215,13 +213,18 @@ class Sitting:
     def _keep(self, trial: str, name: str, first: bool, reference) -> None:
         """A part of a file out of a trial's folder on a machine that does not share this disk."""
         import ray
+        from ray.exceptions import RayError
 
         from lab.trial import TRIALS
 
+        try:
+            data = ray.get(reference)
+        except RayError:  # its node has gone meanwhile, and the trial is tried again
+            return
         path = self.folder / TRIALS / trial / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb" if first else "ab") as file:
-            file.write(ray.get(reference))
+            file.write(data)
 
 
 def _here(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:

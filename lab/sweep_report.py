@@ -97,11 +97,11 @@ def place_of(sweep: Sweep, path: Path) -> Path:
 
 
 def scored(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
-    """A row a measure and conversation of each trial that finished: the axes, metric, judge, seat, cluster, value, weight. Of measures
+    """A row a measure and conversation of each trial that finished: the axes (behind AXIS), metric, judge, seat, cluster, value, weight. Of measures
     that have no value by conversation, a row a trial."""
     parts, axes = [], axes_of(trials)
     for row in trials.filter(pl.col("status") == "finished").iter_rows(named=True):
-        levels = [pl.lit(row[axis]).alias(axis) for axis in axes]
+        levels = [pl.lit(row[axis]).alias(AXIS + axis) for axis in axes]
         fine, known = _by_conversation(place / row["run"])
         if fine is not None:
             parts.append(fine.with_columns(*levels))
@@ -116,6 +116,7 @@ def scored(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
     return pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=SCHEMA)
 
 
+AXIS = "axis "  # before an axis among the columns, since one may be called seat
 SCHEMA = {"metric": pl.String, "judge": pl.String, "seat": pl.String, "cluster": pl.String, "value": pl.Float64, "weight": pl.Float64}
 
 
@@ -136,7 +137,7 @@ def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[Curve]:
     found = []
     for axis, spec in sweep.axes.items():
         for measure, part in _measured(rows):
-            levels, places, at = _levels(part[axis].to_list(), spec)
+            levels, places, at = _levels(part[AXIS + axis].to_list(), spec)
             told = response(part["value"], part["weight"], part["cluster"], at, **HOW, seed=derive_seed(seed, "response", axis, *measure))
             found.append(Curve(axis, measure, levels, places, [told[place] for place in range(len(levels))]))
     return found
@@ -147,7 +148,7 @@ def pairs(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[Pair]:
     found = []
     for a, b in combinations([axis for axis in sweep.axes if axis.rpartition(".")[2] != "seed"], 2):
         for measure, part in _measured(rows):
-            codes = [coded(part[axis].to_list(), sweep.axes[axis].loguniform is not None) for axis in (a, b)]
+            codes = [coded(part[AXIS + axis].to_list(), sweep.axes[axis].loguniform is not None) for axis in (a, b)]
             kept = part.with_columns(u=pl.Series(codes[0], dtype=pl.Float64), v=pl.Series(codes[1], dtype=pl.Float64))
             kept = kept.drop_nulls(["u", "v"])
             told = interaction(*(kept[name] for name in ("value", "weight", "cluster", "u", "v")), **HOW,
@@ -213,9 +214,9 @@ def pair_rows(some: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
 
 def trial_rows(found: Results) -> tuple[list[str], list[list[str]]]:
     axes = axes_of(found.trials)
-    rows = [[row["trial"], *(str(row[axis]) for axis in axes), row["status"], row["reason"] or "", row["attempts"],
+    rows = [[row["trial"], *(str(row[axis]) for axis in axes), row["status"], row["reason"] or "", row["failed_conversations"] or 0, row["attempts"],
              f"{row['seconds']:.0f}" if row["seconds"] is not None else MISSING] for row in found.trials.iter_rows(named=True)]
-    return ["trial", *axes, "status", "reason", "attempts", "seconds"], rows
+    return ["trial", *axes, "status", "reason", "failed dialogues", "attempts", "seconds"], rows
 
 
 def told(found: Results) -> str:

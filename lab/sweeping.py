@@ -222,13 +222,13 @@ def render(course: Course, sweep: Sweep, path: str, now: float) -> RenderableTyp
 def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
     table = Table(box=None, padding=(0, 2))
     for title in ("trial", *sweep.axes, "status", "node", "time", _measure(sweep.best)):
-        table.add_column(title.rpartition(".")[2], no_wrap=True)
+        table.add_column(Text(clean(title.rpartition(".")[2])), no_wrap=True)
     ranked = sorted(course.trials.items(), key=lambda item: (ORDER.index(item[1].status), -item[1].began))
     for trial, seen in ranked[:max(SHOWN, course.count(RUNNING))]:
         spent = seen.seconds if seen.seconds is not None else now - seen.began if seen.status == RUNNING else None
         status = f"{seen.lines}/{seen.of}" if seen.status == RUNNING and seen.of else _status(seen.status)
-        table.add_row(trial, *(json.dumps(value) for value in seen.values.values()), Text(status, style=STYLES.get(seen.status, "dim")),
-                      seen.node or "", duration(spent) if spent is not None else "", _value(seen, sweep))
+        table.add_row(trial, *(Text(clean(json.dumps(value, ensure_ascii=False))) for value in seen.values.values()), Text(status, style=STYLES.get(seen.status, "dim")),
+                      Text(clean(seen.node or "")), duration(spent) if spent is not None else "", _value(seen, sweep))
     hidden = len(ranked) - table.row_count
     return Panel(table, title="trials", subtitle=f"and {hidden} more" if hidden > 0 else None)
 

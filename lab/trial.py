@@ -189,7 +189,8 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
 def _plain(scenario: Scenario) -> bool:
     """Whether its models are afterwards what they were: nothing was put on them or into them."""
     seats = [scenario.seats[seat] for seat in SEATS]
-    return not any(seat.adapter or ":" in seat.model for seat in seats) and "activation" not in scenario.measure.metrics
+    models = [seat.model for seat in seats] + [scenario.measure.llm.model]
+    return not any(seat.adapter for seat in seats) and not any(":" in name for name in models) and "activation" not in scenario.measure.metrics
 
 
 @dataclass

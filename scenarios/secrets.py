@@ -7,7 +7,7 @@ import re
 
 NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")  # environment variables that hold one
 SHORTEST = 8  # characters; what is shorter is hidden nowhere, since it may be any word
-_IN_A_URL = re.compile(r"(?i)(?<=://)[^/\s'\"@]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:key|token|secret|password)[^=&\s]*=)[^&\s'\"]+")
+_IN_A_URL = re.compile(r"(?i)(?<=://)[^\s'\"@]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:key|token|secret|password)[^=&\s]*=)[^&\s'\"]+")
 
 
 def hidden(text: str) -> str:

@@ -15,8 +15,9 @@ from itertools import product
 from math import exp, log
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import PersonasFile
 from scenarios.reading import Document, ScenarioError, dump, nearest_path, override, read, validate
@@ -96,6 +97,15 @@ class Scheduler(_Strict):
     reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(2.0, description="one training of so many goes on at a rung")
 
 
+def _storage(text: str) -> str:
+    parts = urlsplit(text)
+    if "@" in parts.netloc or parts.query:
+        raise ValueError("expected a place without a name, password or query; keys belong in the environment or the machine's own settings")
+    if not parts.scheme and not Path(text).is_absolute():
+        raise ValueError("expected an absolute path, or a URI such as s3://bucket/folder")
+    return text
+
+
 class Best(_Strict):
     """What the trial that is shown as the best so far is best in."""
 
@@ -128,7 +138,7 @@ class Sweep(_Strict):
     at_once: int | None = Field(None, ge=1, description="most trials at once; null for as many as there is room for")
     cpus: int = Field(1, ge=1, description="cores, and threads, of a trial")
     gpus: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="share of a GPU for a trial; null: what its seats need")
-    storage: str | None = Field(None, description="where trials' folders go: a shared path or a URI (s3://...); null: into the sweep's")
+    storage: Annotated[str, AfterValidator(_storage)] | None = Field(None, description="where trials' folders go: a shared path or a URI (s3://...); null: into the sweep's")
     best: Best = Field(default_factory=Best)
 
     @property

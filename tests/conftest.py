@@ -51,6 +51,15 @@ def recipe(tmp_path, tiny_name):
     return recipes(tmp_path, tiny_name)
 
 
+@pytest.fixture(scope="session")
+def browser():
+    from browsing import CHROMIUM, DRIVER, chromium
+
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("there is no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)")
+    yield from chromium()
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A function: events -> the folder of a run that wrote them."""

@@ -12,7 +12,7 @@ from event_streams import START, judged, line, phase, row, started, usage
 from rich.console import Console
 
 from lab.charts import Curve, draw
-from lab.monitor import LiveMonitor, PlainMonitor, SilentMonitor, apply, choose, render, replay, summary
+from lab.monitor import LiveMonitor, PlainMonitor, SilentMonitor, apply, choose, render, replay, conclude, summary
 from lab.progress import curve, expected_lines, overall, seconds_left, tokens_per_second
 from lab.screen import elsewhere
 from lab.store import JUDGEMENTS, METRICS
@@ -326,7 +326,7 @@ def test_the_summary_holds_every_number_with_its_interval_and_what_was_not_score
     judgements = pl.DataFrame([{"run_id": "r", **row(0, 1, None)}, {"run_id": "r", **row(0, 3, False)},
                                {"run_id": "r", **row(0, 3, None, "job")}], schema=JUDGEMENTS)
     console = Console(record=True, width=120, file=io.StringIO())
-    console.print(summary({"metrics": metrics, "judgements": judgements}, "runs/[x]"))
+    conclude(console, summary({"metrics": metrics, "judgements": judgements}), "runs/[x]")
     table = console.export_text()
     assert "0.75 [0.60, 0.90] n=20" in table and table.count("▲") == 1, "only a drift is worse for being above 0"
     assert "– n=0" in table

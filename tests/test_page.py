@@ -11,6 +11,7 @@ import time
 
 import polars as pl
 import pytest
+from browsing import awaited, find, opened
 from event_streams import judged, line, phase, row, started
 
 from lab import report, store
@@ -19,7 +20,6 @@ from lab.reader import Story, Talk, as_script, packed, story
 
 NASTY = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)> <!-- &amp; ✈️ I work as a nurse."
 JOB = (NASTY.index("I work"), len(NASTY))
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"), shutil.which("chromedriver")
 SCENARIO = "name: small\nseed: 7\npersonas: [{}]\n"
 
 
@@ -120,43 +120,6 @@ def test_what_is_no_run_or_damaged_is_one_sentence(run, tmp_path, capsys):
 
 
 # -- in a browser ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("there is no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield found
-    found.quit()
-
-
-def find(browser, css: str):
-    from selenium.webdriver.common.by import By
-
-    return browser.find_elements(By.CSS_SELECTOR, css)
-
-
-def awaited(browser, css: str, text: str = "") -> None:
-    """Until something of that kind is there, with that text in it."""
-    until = time.monotonic() + 20
-    while not any(text in one.text for one in find(browser, css)):
-        assert time.monotonic() < until, f"no {css} with {text!r}"
-        time.sleep(0.05)
-
-
-def opened(browser, path, where: str = "") -> None:
-    browser.get("about:blank")
-    browser.get(path.resolve().as_uri() + where)
-    awaited(browser, "#talk .line")
 
 
 def pressed(browser, *keys: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 import sweeps
-from commands import SECRETS, TIMEOUT_S, assert_same_play, inside, manifest, only
+from browsing import awaited, find
+from commands import ROOT, SECRETS, TIMEOUT_S, assert_same_play, inside, manifest, only
 from commands import events as run_events
 from polars.testing import assert_frame_equal
 
@@ -68,6 +69,18 @@ def test_the_report_has_a_curve_for_each_axis_and_no_words_as_markup(alone, tmp_
     assert page.count("<svg") == 2 and all(f'href="trials/{name}/report.html"' in page for name in sweeps.trials(sweep)["trial"])
     assert inside(lab_report.main, sweep).returncode == 0  # of files alone, the same again
     assert (sweep / "report.md").read_text().split("| finished | 20")[0] == text.split("| finished | 20")[0]
+
+
+def test_its_page_leads_to_the_dialogues_of_each_trial(alone, browser):
+    browser.get((alone[0] / "report.html").resolve().as_uri())
+    links = find(browser, 'a[href^="trials/"]')
+    assert len(links) == 4 and len(find(browser, "svg")) == 2
+    assert "Along seats.user.script" in [title.text for title in find(browser, "h2")]
+    links[2].click()  # the first of the nurse's
+    awaited(browser, '[data-key="0-1"] p', "I am a nurse.")
+    find(browser, "#list button")[1].click()
+    awaited(browser, '[data-key="0-3"] p', "I live in Rome.")
+    assert browser.current_url.endswith("#c1")
 
 
 def test_a_sweep_is_watched_from_its_events(alone):
@@ -241,3 +254,12 @@ def _until(process, runs: Path, reached) -> Path:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     raise TimeoutError(f"{runs} did not get so far in {TIMEOUT_S} s")
+
+
+def test_the_smoke_sweep_plays_the_embedded_model_on_ray_in_under_two_minutes(tmp_path):
+    began = time.monotonic()
+    done = sweeps.done(ROOT / "scenarios/sweeps/smoke.yaml", "--display", "plain", "--runs", tmp_path)
+    assert done.returncode == 0 and time.monotonic() - began < 120, done.stderr
+    found = load_run(only(tmp_path))
+    assert found.trials["status"].to_list() == ["finished"] * 4 and found.trials["lines"].sum() == 4 * 2 * 4
+    assert found.trials["prompt_to_line.ledger.user"].is_between(0, 1).all()
