@@ -12,7 +12,7 @@ from event_streams import START, judged, line, phase, row, started, usage
 from rich.console import Console
 
 from lab.charts import Curve, draw
-from lab.monitor import LiveMonitor, PlainMonitor, SilentMonitor, apply, choose, render, replay, conclude, summary
+from lab.monitor import LiveMonitor, PlainMonitor, SilentMonitor, apply, choose, conclude, render, replay, summary
 from lab.progress import curve, expected_lines, overall, seconds_left, tokens_per_second
 from lab.screen import elsewhere
 from lab.store import JUDGEMENTS, METRICS
