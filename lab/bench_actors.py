@@ -1,20 +1,20 @@
 """Throughput against the number of engine actors, measured and modelled: `python -m lab.bench --actors 1 2 4`.
 
-n actors of a private Ray (`agents.hosts`), each with the same threads and the same number of dialogues, are driven side by side by this one
-process, a thread each. Fitted to the two smallest n that have cores of their own, and drawn on for the others:
+n actors of a private Ray (`agents.hosts`), each with the same threads and the same number of dialogues, are driven side by side by this
+one process, a thread each. A law is fitted to the two smallest n that have cores of their own, and foretells the others:
 
-    T(n) = n λ / (1 + σ (n - 1)) tokens/s, and beyond the room for r actors no more than T(r)
+    T(n) = n λ / (1 + σ (n - 1)) tokens/s; with room for r actors, no more than T(r)
 
-λ: the rate of one actor alone. σ, from 0 to 1: the share of its time for which an actor waits for what all of them share. r: cores / threads of
-an actor, or GPUs; further actors only divide these. On one machine σ holds memory and caches too. On a cluster each actor brings its own, so
-that λ stays and what is left of σ is the driver, whose CPU seconds a line are therefore measured by themselves: with s of them, and k tokens
-a line, one driver feeds k / (λ s) actors. All its threads count in s, so that this is on the low side. It is the price of asking engines:
-walks, judges and the store of a run come on top.
+λ: the rate of one actor alone. σ, 0 to 1: the share of its time that an actor needs what all of them share. r: the cores by an actor's
+threads, or the GPUs; further actors only divide these. On one machine σ holds memory, caches and the driver. On a cluster each actor
+brings its own machine: λ stays, and what is left of σ is the driver. Its CPU seconds are therefore measured by themselves: with s of
+them a line, and k tokens a line, one driver feeds k / (λ s) actors. The work of all its threads counts in s, so that this is on the low
+side; but s is what it costs to ask engines, and the walks, judges and store of a run come on top.
 
-This is Gunther's universal scalability law, C(N) = N / (1 + α (N - 1) + β N (N - 1)) (Guerrilla Capacity Planning, 2007; arXiv 0808.1431),
-with λ kept as tokens/s where he divides by it, and without β: that is for parts which talk to each other pairwise, and actors never do. So T
-cannot fall again; what does is no fit. He fits by regression over six and more loads, here it is a line through two, exact, which leaves
-the other measurements to be predicted; the bound by room is not his.
+This is Gunther's universal scalability law, C(N) = N / (1 + α (N - 1) + β N (N - 1)) (Guerrilla Capacity Planning, 2007; arXiv
+0808.1431), with λ kept where he divides by it, and without β, which is for parts that wait for each other pairwise, as actors never do:
+T cannot fall again, and where the measured do, the law is wrong. He fits by regression over half a dozen loads; here it is the line
+through two, which leaves the others to be foretold. The bound by room is not his.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def fitted_on(counts: Sequence[int], room: int) -> list[int]:
 
 
 def fit(measured: Mapping[int, float], room: int) -> Law:
-    """The law through the tokens/s of `fitted_on`. n/T = 1/λ + (n - 1) σ/λ is a straight line in n; where it leaves σ within 0 to 1, the nearest
-    of these is taken and the mean of the λ that fit. One measurement alone says nothing of σ, which is 0 then."""
+    """The law through the tokens/s of `fitted_on`. n/T = 1/λ + (n - 1) σ/λ is a straight line in n. Where it would have σ below 0 or above
+    1, σ is that bound and λ the mean of those that fit it. One measurement says nothing of σ, which is 0 then."""
     points = [(min(n, room), measured[n]) for n in fitted_on(list(measured), room)]
     if len(points) == 2:
         (n, t), (m, u) = points
@@ -96,8 +96,8 @@ def figures(runs: Mapping[int, Sequence[tuple[float, float]]], room: int, sizes:
     law, rows = fit(measured, room), []
     for n, some in runs.items():
         driver = statistics.median(seconds for _, seconds in some)
-        rows.append({"actors": n, "tokens_per_s": measured[n], "each": [rate for rate, _ in some], "fitted": n in fitted_on(list(runs), room),
-                     "predicted_tokens_per_s": law.tokens_per_s(n), "driver_s_per_line": driver,
+        rows.append({"actors": n, "tokens_per_s": measured[n], "each": [rate for rate, _ in some],
+                     "fitted": n in fitted_on(list(runs), room), "predicted_tokens_per_s": law.tokens_per_s(n), "driver_s_per_line": driver,
                      "one_driver_feeds": sizes.tokens / (law.rate * driver)})
     work = {"dialogues_an_actor": sizes.dialogues, "lines": sizes.lines, "tokens": sizes.tokens}
     return {"work": work, "law": asdict(law), "actors": rows}
@@ -150,18 +150,20 @@ def _opened(engine: Engine, sizes: Sizes) -> list[list[int]]:
 def tell(figures: dict) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     machine, work, law = figures["machine"], figures["work"], figures["law"]
-    table = Table(title=f"{machine['model']} · {machine['device']} {machine['dtype']} · {machine['cores']} cores, "
-                        f"{machine['threads_an_actor']} for an actor", box=box.SIMPLE_HEAD)
+    table = Table(title=escape(f"{machine['model']} · {machine['device']} {machine['dtype']} · {machine['cores']} cores, "
+                               f"{machine['threads_an_actor']} an actor"), box=box.SIMPLE_HEAD)
     for column in ("actors", "tokens/s", "predicted", "driver, ms a line", "actors a driver feeds"):
         table.add_column(column, justify="right")
     for row in figures["actors"]:
-        table.add_row(str(row["actors"]), f"{row['tokens_per_s']:.1f}", "fitted" if row["fitted"] else f"{row['predicted_tokens_per_s']:.1f}",
-                      f"{1000 * row['driver_s_per_line']:.2f}", f"{row['one_driver_feeds']:.0f}")
+        predicted = "fitted" if row["fitted"] else f"{row['predicted_tokens_per_s']:.1f}"
+        table.add_row(str(row["actors"]), f"{row['tokens_per_s']:.1f}", predicted, f"{1000 * row['driver_s_per_line']:.2f}",
+                      f"{row['one_driver_feeds']:.0f}")
     console = Console()
     console.print(table)
-    console.print(f"{work['dialogues_an_actor']} dialogues an actor × {work['lines']} lines × {work['tokens']} tokens, medians of {REPEATS}. "
-                  f"Fitted: one actor alone {law['rate']:.1f} tokens/s, σ {law['sigma']:.3f}. There is room for {law['room']} here, and more "
-                  "gain nothing. On a cluster each brings its own: there the last column is the bound.", highlight=False)
+    console.print(f"Each actor: {work['dialogues_an_actor']} dialogues of {work['lines']} lines of {work['tokens']} tokens, medians of "
+                  f"{REPEATS}. One alone makes {law['rate']:.1f} tokens/s, σ is {law['sigma']:.3f}. {law['room']} have room here, more gain nothing. "
+                  "On a cluster each brings its own, and the last column is the bound.", highlight=False)

@@ -77,7 +77,7 @@ def test_every_actor_plays_all_its_dialogues_and_keeps_none():
     (["--actors", "1", "0"], "--actors 0: that many cannot be measured; expected whole numbers from 1 to 64"),
     (["--actors", "65"], "--actors 65: that many cannot be measured; expected whole numbers from 1 to 64"),
     (["--actors", "--plot", "x.png"], "--actors measures engine actors and nothing else; expected no --plot"),
-    (["--actors", "2", "--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere; expected one that is there to write into")])
+    (["--actors", "--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere; expected one that is there to write into")])
 def test_what_cannot_be_measured_is_refused_in_a_sentence(arguments, told):
     done = inside(bench.main, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"lab.bench: {told}\n")
