@@ -164,6 +164,7 @@ def tell(figures: dict) -> None:
                       f"{row['one_driver_feeds']:.0f}")
     console = Console()
     console.print(table)
-    console.print(f"Each actor: {work['dialogues_an_actor']} dialogues of {work['lines']} lines of {work['tokens']} tokens, medians of "
-                  f"{REPEATS}. One alone makes {law['rate']:.1f} tokens/s, σ is {law['sigma']:.3f}. {law['room']} have room here, more gain nothing. "
-                  "On a cluster each brings its own, and the last column is the bound.", highlight=False)
+    console.print(
+        f"Each actor: {work['dialogues_an_actor']} dialogues of {work['lines']} lines of {work['tokens']} tokens, medians of {REPEATS}. One "
+        f"alone makes {law['rate']:.1f} tokens/s, σ is {law['sigma']:.3f}. {law['room']} have room here, more gain nothing. On a cluster each "
+        "brings its own, and the last column is the bound.", highlight=False)
