@@ -3,6 +3,8 @@
 The notebook way is transformers' `generate` with the history read again for every line, and one forward pass for every
 question's option. Each way runs in a process of its own, one after the other, on the same weights, dtype and threads.
 Ceilings are measured too: a matrix product's rate and a memory read's, so that a figure also says how far it could go.
+
+`--actors 1 2 4` measures engines in Ray actors instead, so many side by side (see `lab.bench_actors`).
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.bench_work import SIZES, WAYS
-from lab.commands import Parser
+from lab.commands import Parser, obeyed
 
 EXAMPLES = """examples:
   python -m lab.bench --quick
   python -m lab.bench --json bench.json --plot bench.png
+  python -m lab.bench --actors 1 2 4 --json actors.json
 """
 
 
@@ -31,6 +34,8 @@ def parser() -> Parser:
     out.add_argument("--dtype", default="auto")
     out.add_argument("--device", default="auto")
     out.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
+    out.add_argument("--actors", metavar="N", type=int, nargs="*",
+                     help="instead: tokens/s of so many engine actors on this machine, side by side, beside a model's (1 2 4)")
     out.add_argument("--endpoint", help="an OpenAI-compatible server to play the dialogues too")
     out.add_argument("--endpoint-model", help="the model's name there")
     out.add_argument("--json", metavar="FILE", help="write every figure")
@@ -40,19 +45,28 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-    try:
-        if args.worker:
-            return _work(args)
-        figures = measure(args)
-    except ValueError as error:
-        print(f"lab.bench: {error}", file=sys.stderr)
-        return 2
+    return obeyed(parser(), _bench, arguments)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    if args.worker:
+        return _work(args)
+    for file in filter(None, (args.json, args.plot)):
+        if not Path(file).parent.is_dir():
+            raise ValueError(f"{file}: there is no folder {Path(file).parent}; expected one that is there to write into")
+    if args.actors is not None:
+        from lab import bench_actors
+
+        if args.endpoint or args.plot:
+            raise ValueError(f"--actors measures engine actors and nothing else; expected no {'--endpoint' if args.endpoint else '--plot'}")
+        figures, tell = bench_actors.measure(args), bench_actors.tell
+    else:
+        figures, tell = measure(args), _tell
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
     if args.plot:
         _plot(figures, Path(args.plot))
-    _tell(figures)
+    tell(figures)
     return 0
 
 

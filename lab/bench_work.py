@@ -33,6 +33,7 @@ SIZES = {
     "quick": Sizes(4, 4, 16, ((1, 64), (8, 64)), 8, 4, 3, 1, 8, 24, (1, 10, 24)),
 }
 CARD, QUESTION, CLAIM, OPTION = 120, 14, 5, 3  # tokens of a card, a question with its template, a claim's frame, a value
+WORDS = ("river", "stone", "window", "music", "garden", "letter", "winter", "bread")  # where words are asked for
 
 
 def measure(way: str, sizes: Sizes, args) -> dict:
@@ -47,6 +48,10 @@ def measure(way: str, sizes: Sizes, args) -> dict:
 
 def ids(rng: random.Random, n: int, vocabulary: int) -> list[int]:
     return [rng.randrange(min(LOWEST_ID, vocabulary // 2), min(HIGHEST_ID, vocabulary)) for _ in range(n)]
+
+
+def words(rng: random.Random, n: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(n))
 
 
 def _clock(loaded) -> float:
@@ -127,13 +132,18 @@ def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(0), loaded.model.config.vocab_size
     seats = [engine.open([ids(rng, CARD, vocabulary) for _ in range(sizes.dialogues)]) for _ in range(2)]
     start = _clock(loaded)
+    talk(engine, seats, sizes)
+    seconds = _clock(loaded) - start
+    usage = engine.usage()
+    return {"tokens_per_s": usage.generated / seconds, "seconds": seconds, "computed_over_new": usage.tokens_computed / usage.tokens_new}
+
+
+def talk(engine, seats: list[list[int]], sizes: Sizes) -> None:
+    """The lines of dialogues whose views are open in both seats: one says a line, the other reads it."""
     for line in range(sizes.lines):
         speaker, listener = seats[line % 2], seats[1 - line % 2]
         samples = engine.generate(speaker, [_sampling(line * 1000 + i, sizes.tokens) for i in range(sizes.dialogues)])
         engine.extend(listener, [sample.token_ids for sample in samples])
-    seconds = _clock(loaded) - start
-    usage = engine.usage()
-    return {"tokens_per_s": usage.generated / seconds, "seconds": seconds, "computed_over_new": usage.tokens_computed / usage.tokens_new}
 
 
 def _engine_decode(engine, loaded, sizes: Sizes, batch: int, context: int) -> dict:
@@ -302,10 +312,9 @@ def _endpoint_dialogue(endpoint: str, model: str, sizes: Sizes) -> dict:
 
     check(endpoint, model)
     rng = random.Random(0)
-    words = ["river", "stone", "window", "music", "garden", "letter", "winter", "bread"]
     seats = [EndpointSeat(endpoint, model, Sampling(seed=0, max_tokens=sizes.tokens)) for _ in range(2)]
     for seat in seats:
-        seat.open({c: " ".join(rng.choice(words) for _ in range(CARD)) for c in range(sizes.dialogues)})
+        seat.open({c: words(rng, CARD) for c in range(sizes.dialogues)})
     generated, start = 0, time.perf_counter()
     for line in range(sizes.lines):
         said = seats[line % 2].speak({c: Cue("", line * 1000 + c) for c in range(sizes.dialogues)})

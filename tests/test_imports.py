@@ -62,7 +62,7 @@ def loaded(*arguments: str) -> set[str]:
 
 
 COMMANDS = ["lab", "lab.run", "lab.report", "lab.attribute", "lab.selftest", "lab.score", "lab.export", "lab.watch",
-            "lab.fork", "lab.chat", "lab.findings", "lab.sweep"]
+            "lab.fork", "lab.chat", "lab.findings", "lab.sweep", "lab.bench"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
