@@ -15,6 +15,8 @@ from lab.commands import INTERRUPTED, Parser, obeyed
 from scenarios.secrets import hidden
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lab.monitor import Monitor
     from lab.store import RunStore
     from lab.wiring import Words
@@ -149,21 +151,25 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
     console = Console(file=screen)
     with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
         status, reason, _ = carried_out(lambda: perform(args, scenario, store, monitor), store, monitor.show, "line")
-    if status == "failed":
-        print(f"lab.run: {reason}", file=errors)
-        return 2
-    if status == "interrupted":
-        if args.display != "none" and not args.json:
-            with contextlib.suppress(BrokenPipeError, SystemExit):
-                console.print(f"Interrupted. Every finished line is kept: python -m lab.run --resume {store.path}", soft_wrap=True,
-                              markup=False)
-        return INTERRUPTED
+    if status != "finished":
+        return unfinished(args, status, reason, console, errors, f"finished line is kept: python -m lab.run --resume {store.path}")
     frames = read_frames(store.path)
     if args.json:
         print(dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
         conclude(console, summary(frames), store.path)
     return 0
+
+
+def unfinished(args: argparse.Namespace, status: str, reason: str | None, console: Console, errors, kept: str) -> int:
+    """The exit code of what failed, which is told, or was interrupted: then every such thing is `kept`, and how to go on."""
+    if status == "failed":
+        print(f"lab.run: {reason}", file=errors)
+        return 2
+    if args.display != "none" and not args.json:
+        with contextlib.suppress(BrokenPipeError, SystemExit):
+            console.print(f"Interrupted. Every {kept}", soft_wrap=True, markup=False)
+    return INTERRUPTED
 
 
 def carried_out(work: Callable[[], T], store: RunStore, show: Callable[[dict], None], left: str) -> tuple[str, str | None, T | None]:

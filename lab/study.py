@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, get_type_hints
 from pydantic import create_model
 
 import metrics.findings
-from lab.commands import INTERRUPTED
-from lab.run import LOG, aside, carried_out
+from lab.run import LOG, aside, carried_out, unfinished
 from metrics.finding import Finding, verdict
 from scenarios.study import Strict, Study, load_stimuli, load_study, study_named
 
@@ -119,14 +117,8 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
     console = Console(file=screen)
     with choose("none" if args.json else args.display, console, str(store.path)) as watch:
         status, reason, found = carried_out(lambda: _perform(args, loaded, store, watch), store, watch.show, "answer")
-    if status == "failed":
-        print(f"lab.run: {reason}", file=errors)
-        return 2
-    if status == "interrupted":
-        if args.display != "none" and not args.json:
-            with contextlib.suppress(BrokenPipeError, SystemExit):
-                console.print(f"Interrupted. Every answer is kept: python -m lab.run --resume {store.path}", soft_wrap=True, markup=False)
-        return INTERRUPTED
+    if status != "finished":
+        return unfinished(args, status, reason, console, errors, f"answer is kept: python -m lab.run --resume {store.path}")
     if args.json:
         print(dumps({"run": str(store.path), "finding": found}).decode(), file=screen)
     elif args.display != "none":

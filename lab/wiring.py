@@ -47,18 +47,12 @@ Words = Callable[[int, "Cue"], "str | None"]  # see agents.seats.HumanSeat
 def check(scenario: Scenario, typed: bool = False) -> None:
     """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected. `typed`: there is
     somebody to type."""
-    from agents import embedder, endpoint, models
+    from agents import embedder
 
     if (humans := scenario.seats.humans()) and not typed:
         raise ValueError(f"seats.{humans[0]}.model is {HUMAN!r}, whose words somebody types; expected a model here, or python -m lab.chat")
     for spec in _model_seats(scenario):
-        if spec.endpoint:
-            for name in filter(None, (spec.model, spec.adapter)):
-                endpoint.check(spec.endpoint, name)
-        else:
-            models.check(spec.model)
-            if spec.adapter:
-                models.check_adapter(spec.adapter)
+        _check_speaker(spec)
     check_judges(scenario.measure)
     if TRIPWIRES in scenario.measure.metrics and REFERENCE in engine_names(scenario):
         embedder.folder(embedder.MINILM)
@@ -192,16 +186,20 @@ def _steer(spec: SeatSpec, engine: Engine) -> Callable[[str], Steer | None]:
 
 def check_respondent(study: Study) -> None:
     """Refuse, before a model is loaded, a study whose model is not there. ValueError says what is missing and what was expected."""
+    _check_speaker(study.seats.assistant)
+
+
+def _check_speaker(spec) -> None:
+    """ValueError where the model of a seat, or its adapter, is not there. `spec`: endpoint, model and adapter."""
     from agents import endpoint, models
 
-    seat = study.seats.assistant
-    if seat.endpoint:
-        for name in filter(None, (seat.model, seat.adapter)):
-            endpoint.check(seat.endpoint, name)
+    if spec.endpoint:
+        for name in filter(None, (spec.model, spec.adapter)):
+            endpoint.check(spec.endpoint, name)
     else:
-        models.check(seat.model)
-        if seat.adapter:
-            models.check_adapter(seat.adapter)
+        models.check(spec.model)
+        if spec.adapter:
+            models.check_adapter(spec.adapter)
 
 
 def respondent(study: Study, hosting: Hosting) -> Respondent:
