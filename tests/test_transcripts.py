@@ -29,7 +29,7 @@ PUBLISHED = {"task_name": "Chatting", "P1": json.dumps('Ann, called "A".\nA nurs
 def written(tmp_path, *records, name="chats.jsonl", compress=False):
     path = tmp_path / name
     data = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in records).encode()
-    path.write_bytes(gzip.compress(data) if compress else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if compress else data)
     return path
 
 
@@ -91,7 +91,7 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
 
 @pytest.mark.parametrize(("content", "told"), [
     (b"conversation,turn\n0,1\n", "line 1: is no JSON"), (b"", "line 1: there is no conversation; expected `messages`"),
-    (b"{}\n\xff\xfe", "line 2: is no text in UTF-8"), (gzip.compress(b"{}")[:-6], "is a damaged gzip file"),
+    (b"{}\n\xff\xfe", "line 2: is no text in UTF-8"), (gzip.compress(b"{}", mtime=0)[:-6], "is a damaged gzip file"),
     (b"[" * 100_000, "is JSON nested too deep"), (b'[{"messages": 1}', ": is no JSON"),
     (b'{"messages": [{"content": "Hi"}]}', "line 1: messages.0.role is missing"),
     (json.dumps(LABELLED | {"lines": [LABELLED["lines"][1]]}).encode(), "lines.0.i: is 1; expected 0")])
