@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from torch.nn.functional import scaled_dot_product_attention
 
 from agents import kernels
@@ -61,3 +66,11 @@ def test_logsumexp_equals_torchs(dtype):
 def test_other_kinds_of_numbers_are_left_to_torch():
     assert not kernels.able(torch.zeros(1, dtype=torch.float16))
     assert kernels.able(torch.zeros(1, dtype=torch.bfloat16))
+
+
+def test_the_first_kernel_leaves_torch_as_many_threads_as_it_had():
+    """In a process of its own, since it happens once; numba would start two threads there, and torch is to go on with one."""
+    told = ("import torch; from agents import kernels; torch.set_num_threads(1); kernels.logsumexp(torch.zeros(1, 8)); "
+            "print(torch.get_num_threads())")
+    done = subprocess.run([sys.executable, "-c", told], env={**os.environ, "NUMBA_NUM_THREADS": "2"}, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "1", done.stderr
