@@ -23,11 +23,11 @@ import argparse
 import os
 import random
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from agents.protocol import Engine, EngineInfo
 from lab.bench_work import CARD, SIZES, Sizes, talk, words
@@ -73,6 +73,7 @@ def measure(args: argparse.Namespace) -> dict:
     ValueError: a number out of range, or an engine that died on the way."""
     from agents import models
     from lab.cluster import hosting
+    from lab.run import aside
 
     counts = sorted(set(args.actors or ACTORS))
     if wrong := [n for n in counts if not 1 <= n <= MOST]:
@@ -81,11 +82,14 @@ def measure(args: argparse.Namespace) -> dict:
     cores = len(os.sched_getaffinity(0))
     threads = _threads(max(1, cores // counts[-1]))
     sizes = SIZES["quick"] if args.quick else replace(SIZES["quick"], dialogues=8)
-    print(f"starting {counts[-1]} actors ...", file=sys.stderr, flush=True)
-    with hosting("local", counts[-1], _spoilt) as host, ThreadPoolExecutor(counts[-1]) as pool:
+    with aside(Path(os.devnull)) as (_, shown), hosting("local", counts[-1], _spoilt) as host, ThreadPoolExecutor(counts[-1]) as pool:
+        print(f"starting {_so_many(counts[-1])} ...", file=shown, flush=True)
         engines = list(pool.map(lambda _: host(args.model, args.dtype, args.device), range(counts[-1])))
         infos = [engine.info() for engine in engines]
-        runs = {n: _runs(engines[:n], sizes, pool) for n in counts}
+        runs = {}
+        for n in counts:
+            print(f"measuring: {_so_many(n)} ...", file=shown, flush=True)
+            runs[n] = _runs(engines[:n], sizes, pool)
     room = len({info.place for info in infos}) if infos[0].device.startswith("cuda") else max(1, cores // threads)
     return figures(runs, room, sizes) | {"machine": _machine(infos[0], threads, cores)}
 
@@ -116,13 +120,16 @@ def _machine(info: EngineInfo, threads: int, cores: int) -> dict:
     return {"model": info.model, "device": info.device, "dtype": info.dtype, "threads_an_actor": threads, "cores": cores}
 
 
+def _so_many(actors: int) -> str:
+    return "1 actor" if actors == 1 else f"{actors} actors"
+
+
 def _spoilt(detail: str) -> None:
     raise ValueError(f"--actors: {detail}, which spoils the measurement; expected enough memory for them all: fewer actors")
 
 
 def _runs(engines: Sequence[Engine], sizes: Sizes, pool: ThreadPoolExecutor) -> list[tuple[float, float]]:
     """(tokens/s of all together, this process's CPU seconds a line), as often as repeated; a short play before them is not timed."""
-    print(f"measuring: {len(engines)} actors ...", file=sys.stderr, flush=True)
     _timed(engines, replace(sizes, dialogues=1, lines=2, tokens=2), pool)
     return [_timed(engines, sizes, pool) for _ in range(REPEATS)]
 
