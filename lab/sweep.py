@@ -149,7 +149,6 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, watch: Watch
     from lab.report import write_report
     from lab.store import now, write_frame
     from lab.sweep_tables import FILE, frame
-    from lab.sweeping import DONE
 
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
@@ -158,7 +157,7 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, watch: Watch
 
     tell("phase", phase="playing", detail=plan.sweep.kind)
     tell("sweep", name=plan.sweep.name, trials={trial.id: dict(trial.values) for trial in plan.trials}, resumed=bool(store.earlier))
-    todo = [trial for trial in plan.trials if watch.course.trials[trial.id].status not in DONE]
+    todo = [trial for trial in plan.trials if not watch.course.trials[trial.id].done]
     sitting = Sitting(plan, store.path, tell, watch)
     (_here if args.address == IN_PROCESS else _on_ray)(args, plan, todo, store.path, sitting)
     found = frame(watch.course)

@@ -45,6 +45,11 @@ class Seen:
     seconds: float | None = None
     began: float = 0.0
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is left to be played: one whose dialogues failed, as servers do, is taken up again with the sweep."""
+        return self.status in DONE and not self.counts.get("failed")
+
     def __str__(self) -> str:
         """The values, each under as much of its key as tells it from the others."""
         short = [key.rpartition(".")[2] for key in self.values]

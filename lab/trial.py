@@ -120,14 +120,15 @@ def waited(folder: Path) -> RunStore:
 
 
 def _opened(order: Order, folder: Path) -> RunStore | None:
-    """None where the trial has finished already."""
+    """None where nothing of the trial is left to be played."""
     if not (folder / MANIFEST).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and nothing in it yet
         return create(folder.parent, order.name, order.yaml, order.seed, order.digest, folder=folder, models=dict(order.models))
     manifest = read_manifest(folder)
     if manifest.get("digest") != order.digest:
         raise ValueError(f"{folder} holds another trial than {order.trial}; expected its own, or no such folder")
-    return None if manifest.get("status") == "finished" else waited(folder)
+    done = manifest.get("status") == "finished" and not manifest.get("counts", {}).get("failed")
+    return None if done else waited(folder)
 
 
 def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:

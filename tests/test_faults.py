@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sweeps
 from commands import LONG, NOBODY_TALKS, assert_same_play, events, inside, manifest, only
 
 from agents.chooser import EndpointChooser
@@ -20,6 +21,7 @@ from agents.endpoint import EndpointSeat, in_time
 from agents.protocol import Sampling
 from agents.seats import Cue, Trouble, Utterance
 from lab.run import main
+from lab.sweep import main as sweep_main
 from metrics.judges.llm import YES_NO
 from scenarios import personas as people
 from scenarios.schema import load_scenario
@@ -168,6 +170,29 @@ def test_dialogue_whose_server_fails_is_told_and_the_others_go_on_and_it_can_be_
         assert len(server.asked) == asked + 2, "the lines that were missing, and no other"
     assert events(run, "line")[:9] == before and lines(run) == Counter((c, turn) for c in range(3) for turn in range(4))
     assert manifest(run)["counts"]["failed"] == 0
+
+
+def test_a_dialogue_that_failed_in_a_trial_is_taken_up_again_with_the_sweep(tmp_path):
+    unlucky = people.cast(load_scenario(sweeps.CHITCHAT, ["conversations=2", "seed=1"]))[1]["user"].card
+    down = threading.Event()
+    down.set()
+
+    def answer(handler: Handler, asked: dict) -> None:
+        (hangs_up if down.is_set() and unlucky in asked["messages"][0]["content"] else good)(handler, asked)
+
+    with serving(answer) as server:
+        user = {"seats.user.endpoint": server.url, "seats.user.model": "m", "seats.user.timeout_s": LIMIT_S}
+        file = sweeps.written(tmp_path, axes={"seed": [1, 2]}, overrides=user)
+        assert inside(sweep_main, file, "--runs", tmp_path / "runs", "--address", "none", "--display", "none").returncode == 0
+        sweep = only(tmp_path / "runs")
+        first, second = sweeps.trials(sweep).iter_rows(named=True)
+        assert (first["failed_conversations"], second["failed_conversations"]) == (1, 0) and first["lines"] < 12 == second["lines"]
+        down.clear()
+        assert inside(sweep_main, "--resume", sweep, "--address", "none", "--display", "none").returncode == 0
+    first, second = sweeps.trials(sweep).iter_rows(named=True)
+    assert (first["failed_conversations"], first["lines"], second["lines"]) == (0, 12, 12)
+    assert len(sweeps.events(sweep, trial=second["trial"])) == 2, "begun and finished once"
+    assert lines(sweep / "trials" / first["trial"]) == Counter((c, turn) for c in range(2) for turn in range(6))
 
 
 def test_server_that_goes_away_and_refuses_connections_costs_no_line_that_was_said(tmp_path):
