@@ -156,7 +156,7 @@ def progress(state: State) -> str:
 def conclude(console: Console, table: RenderableType, path: object) -> None:
     """Prints what came out, and the folder on a line that is not broken, so that it can be copied."""
     console.print(table)
-    console.print(Text(str(path), style="bold"), soft_wrap=True)
+    console.print(Text(clean(str(path)), style="bold"), soft_wrap=True)
 
 
 def summary(frames: Mapping[str, pl.DataFrame]) -> Table:

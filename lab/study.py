@@ -111,6 +111,7 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
     from rich.console import Console
 
     from lab.files import dumps
+    from lab.monitor import conclude
     from lab.study_report import summary
     from lab.study_screen import choose
 
@@ -122,7 +123,7 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
     if args.json:
         print(dumps({"run": str(store.path), "finding": found}).decode(), file=screen)
     elif args.display != "none":
-        console.print(summary(found, str(store.path)))
+        conclude(console, summary(found), store.path)
     return 0
 
 

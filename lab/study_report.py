@@ -95,7 +95,7 @@ def markdown(found: Mapping, plots: Sequence[str]) -> list[str]:
     return [*parts, NOTE, *(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)]
 
 
-def summary(found: Mapping, path: str) -> RenderableType:
+def summary(found: Mapping) -> RenderableType:
     """What a run ends with in the terminal."""
     head, *rest = sentences(found)
     shown: list[RenderableType] = [Text(clean(head), style=STYLES.get(found["verdict"], "bold")), *(Text(clean(one)) for one in rest)]
@@ -106,7 +106,7 @@ def summary(found: Mapping, path: str) -> RenderableType:
         for row in one.rows:
             out.add_row(*(Text(clean(cell)) for cell in row))
         shown.append(out)
-    return Group(*shown, Text(f"\n{clean(path)}", style="bold", no_wrap=True, overflow="ignore"))
+    return Group(*shown)
 
 
 def figures(found: Mapping) -> dict[str, object]:

@@ -124,6 +124,7 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
     from rich.console import Console
 
     from lab.files import dumps
+    from lab.monitor import conclude
     from lab.sweeping import choose, summary
 
     console = Console(file=screen)
@@ -139,7 +140,7 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
     if args.json:
         print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
-        console.print(summary(watch.course, plan.sweep, str(store.path)))
+        conclude(console, summary(watch.course, plan.sweep), store.path)
     return FAILED if (frame["status"] == "failed").any() else 0
 
 

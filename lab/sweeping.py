@@ -238,9 +238,9 @@ def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
     return Panel(table, title="trials", subtitle=f"and {hidden} more" if hidden > 0 else None)
 
 
-def summary(course: Course, sweep: Sweep, path: str) -> RenderableType:
+def summary(course: Course, sweep: Sweep) -> RenderableType:
     """What came out, a row a trial: its values, how it ended, and for both seats what trials are compared by."""
-    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD, caption=Text(path, style="bold"), caption_justify="left")
+    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD)
     for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):
         table.add_column(title)
     for trial, seen in course.trials.items():

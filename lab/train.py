@@ -100,6 +100,7 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     from rich.console import Console
 
     from lab.files import dumps
+    from lab.monitor import conclude
     from lab.watching import choose, summary
 
     console, earlier = Console(file=screen), before(store)
@@ -116,7 +117,7 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     if args.json:
         print(dumps({"run": str(store.path), "stopped": stopped, "evaluation": table.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
-        console.print(summary(table, str(store.path), stopped))
+        conclude(console, summary(table, stopped), store.path)
     return STOPPED if stopped else 0
 
 

@@ -180,9 +180,9 @@ def sparkline(values: list[float], width: int) -> str:
     return "".join(BARS[int((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for value in means)
 
 
-def summary(table: pl.DataFrame, path: str, stopped: str = "") -> RenderableType:
-    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires and the folder. `stopped`: what
-    ended the training early."""
+def summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
+    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires. `stopped`: what ended the training
+    early."""
     shown = []
     for found in evaluated(table):
         if found.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
@@ -197,7 +197,7 @@ def summary(table: pl.DataFrame, path: str, stopped: str = "") -> RenderableType
         shown.append(Text(f"Intervals resample {few} people or fewer, which makes them too narrow.", style="dim"))
     if stopped:
         shown.append(Text(clean(stopped), style="bold red"))
-    return Group(*shown, Text(f"\n{clean(path)}"))
+    return Group(*shown)
 
 
 def _tripped(part: pl.DataFrame) -> list[Text]:
