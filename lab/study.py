@@ -21,8 +21,8 @@ from metrics.finding import Finding, verdict
 from scenarios.study import Strict, Study, load_stimuli, load_study, study_named
 
 if TYPE_CHECKING:
+    from lab.display import Watch
     from lab.store import RunStore
-    from lab.study_screen import Watch
     from scenarios.recipe import Recipe
     from scenarios.schema import Scenario
 
@@ -116,7 +116,7 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
     from lab.study_screen import choose
 
     console = Console(file=screen)
-    with choose("none" if args.json else args.display, console, str(store.path)) as watch:
+    with choose("none" if args.json else args.display, console, str(store.path), store.earlier) as watch:
         status, reason, found = carried_out(lambda: _perform(args, loaded, store, watch), store, watch.show, "answer")
     if status != "finished":
         return unfinished(args, status, reason, console, errors, f"answer is kept: python -m lab.run --resume {store.path}")
@@ -142,8 +142,6 @@ def _perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: W
         watch.show(store.append({"event": kind, **rest}))
 
     study, seat = loaded.study, loaded.study.seats.assistant
-    for event in store.earlier:
-        watch.catch_up(event)
     tell("phase", phase="loading", detail=seat.model)
     engines = 1 if loaded.questions and not seat.endpoint else 0
     with hosting(args.address, engines, lambda detail: tell("recovered", detail=detail)) as make:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from lab.asking import heard
+from lab.display import Watch
+from lab.display import choose as choose_display
 from lab.progress import moment
-from lab.screen import able, clean, duration, elsewhere
+from lab.screen import clean, duration
 from metrics.finding import Choice
 
 LATEST = 5  # answers shown
@@ -28,7 +28,7 @@ EVERY_S = 10.0  # between two lines of the plain display
 @dataclass
 class Course:
     """What a study's events have told so far. `clock`: the time of the last one, `began`: when this sitting began to ask, in seconds since
-    1970; `before`: what was answered by then."""
+    1970; `before`: what was answered by then; `told`: when lines last said how far it is."""
 
     header: dict = field(default_factory=dict)  # the `started` event
     phase: str = "starting"
@@ -37,6 +37,7 @@ class Course:
     began: float | None = None
     before: int = 0
     clock: float = 0.0
+    told: float = 0.0
 
     def fold(self, event: dict) -> None:
         self.clock, kind = max(self.clock, moment(event)), event["event"]
@@ -79,81 +80,25 @@ class Course:
         return (self.clock - self.began) / (self.done - self.before) * left
 
 
-class Watch(Protocol):
-    def show(self, event: dict) -> None: ...
-
-    def catch_up(self, event: dict) -> None:
-        """An event of an earlier sitting."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def choose(display: str, console: Console, path: str) -> Watch:
-    """The full screen where the console is a terminal that can draw it, else a line every now and then, or nothing."""
-    if display == "none":
-        return Lines(None)
-    return Screen(console, path) if able(console) and display != "plain" else Lines(console, *elsewhere(path)[:1])
-
-
-class Lines:
-    """`hint`: a line that comes first."""
-
-    def __init__(self, console: Console | None, hint: str = "") -> None:
-        self._console, self._hint, self._course, self._told = console, hint, Course(), 0.0
-
-    def catch_up(self, event: dict) -> None:
-        self._course.fold(event)
-
-    def show(self, event: dict) -> None:
-        course = self._course
+def choose(display: str, console: Console, path: str, earlier: Iterable[dict] = ()) -> Watch:
+    """`earlier`: events of a study that goes on."""
+    course = Course()
+    for event in earlier:
         course.fold(event)
-        if event["event"] == "started":
-            self._print(f"{course.header['name']} on {', '.join(course.header['models'].values())}, size {course.header['size']}")
-        elif event["event"] in ("phase", "recovered", "ended") or event["event"] == "taught" and event["step"] == event["steps"]:
-            self._print(f"== {course.phase}")
-        elif event["event"] in ("answer", "arm") and course.clock - self._told >= EVERY_S:
-            self._told = course.clock
-            self._print(f"{progress(course)}  {answer(event)}")
-
-    def _print(self, text: str) -> None:
-        if self._console is not None:
-            self._console.print(Text(clean(text)), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        if self._hint:
-            self._print(self._hint)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+    return choose_display(display, console, path, course.fold, lambda event: told(course, event),
+                          lambda where: render(course, where, time.time()))
 
 
-class Screen:
-    """The whole terminal, drawn again every second."""
-
-    def __init__(self, console: Console, path: str) -> None:
-        self._console, self._path, self._course = console, path, Course()
-        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=2, redirect_stdout=False,
-                          redirect_stderr=False)
-
-    def catch_up(self, event: dict) -> None:
-        self._course.fold(event)
-
-    def show(self, event: dict) -> None:
-        self._course.fold(event)
-
-    def __enter__(self) -> Self:
-        self._live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def _view(self) -> RenderableType:
-        where = next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)
-        return render(self._course, where, time.time())
+def told(course: Course, event: Mapping) -> str:
+    """The event, which the course has taken in, as a line of text; "" where it is none for people, or comes soon after another."""
+    if event["event"] == "started":
+        return f"{course.header['name']} on {', '.join(course.header['models'].values())}, size {course.header['size']}"
+    if event["event"] in ("phase", "recovered", "ended") or event["event"] == "taught" and event["step"] == event["steps"]:
+        return f"== {course.phase}"
+    if event["event"] in ("answer", "arm") and course.clock - course.told >= EVERY_S:
+        course.told = course.clock
+        return f"{progress(course)}  {answer(event)}"
+    return ""
 
 
 def render(course: Course, where: str, now: float) -> RenderableType:

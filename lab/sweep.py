@@ -23,8 +23,9 @@ from lab.commands import INTERRUPTED, Parser, obeyed
 from lab.run import LOG, aside, carried_out
 
 if TYPE_CHECKING:
+    from lab.display import Watch
     from lab.store import RunStore
-    from lab.sweeping import Course, Watch
+    from lab.sweeping import Course
     from lab.trial import Order
     from scenarios.sweep import Plan, Scheduler, Trial
 
@@ -125,11 +126,13 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
 
     from lab.files import dumps
     from lab.monitor import conclude
-    from lab.sweeping import choose, summary
+    from lab.sweeping import Course, choose, summary
 
-    console = Console(file=screen)
-    with choose("none" if args.json else args.display, console, plan, str(store.path), store.earlier) as watch:
-        status, reason, frame = carried_out(lambda: _perform(args, plan, store, watch), store, watch.show, "trial")
+    console, course = Console(file=screen), Course()
+    for event in store.earlier:
+        course.fold(event)
+    with choose("none" if args.json else args.display, console, plan.sweep, str(store.path), course) as watch:
+        status, reason, frame = carried_out(lambda: _perform(args, plan, store, course, watch), store, watch.show, "trial")
     if status == "failed":
         print(f"lab.sweep: {reason}", file=errors)
         return 2
@@ -140,11 +143,11 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
     if args.json:
         print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
-        conclude(console, summary(watch.course, plan.sweep), store.path)
+        conclude(console, summary(course, plan.sweep), store.path)
     return FAILED if (frame["status"] == "failed").any() else 0
 
 
-def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, watch: Watch):
+def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Course, watch: Watch):
     """All trials that are not done; every event is stored first and shown then. Gives trials.parquet's frame."""
     from lab.cluster import IN_PROCESS
     from lab.report import write_report
@@ -154,19 +157,19 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, watch: Watch
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
         if kind == "trial" and rest["status"] != "running":
-            write_frame(store.path / FILE, frame(watch.course))
+            write_frame(store.path / FILE, frame(course))
 
     tell("phase", phase="playing", detail=plan.sweep.kind)
     tell("sweep", name=plan.sweep.name, trials={trial.id: dict(trial.values) for trial in plan.trials}, resumed=bool(store.earlier))
-    todo = [trial for trial in plan.trials if not watch.course.trials[trial.id].done]
-    sitting = Sitting(plan, store.path, tell, watch)
+    todo = [trial for trial in plan.trials if not course.trials[trial.id].done]
+    sitting = Sitting(plan, store.path, tell, course, watch.show)
     (_here if args.address == IN_PROCESS else _on_ray)(args, plan, todo, store.path, sitting)
-    found = frame(watch.course)
+    found = frame(course)
     write_frame(store.path / FILE, found)
     counts = {status: count for status, count in found["status"].value_counts().sort("status").iter_rows()}
     store.update_manifest(trials=counts, status="finished", finished=now())  # which is what the report is to say
     if counts.get("failed") == len(plan.trials):
-        first = watch.course.trials[plan.trials[0].id]
+        first = course.trials[plan.trials[0].id]
         raise ValueError(f"every trial failed, {plan.trials[0]} because {first.reason}; --resume tries them again")
     tell("phase", phase="reporting", detail="report.md")
     write_report(store.path)
@@ -180,11 +183,8 @@ class Sitting:
     plan: Plan
     folder: Path
     tell: Callable[..., None]
-    watch: Watch
-
-    @property
-    def course(self) -> Course:
-        return self.watch.course
+    course: Course
+    show: Callable[[dict], None]
 
     def heard(self, trial: str, told: Mapping) -> None:
         if "node" in told:
@@ -194,7 +194,7 @@ class Sitting:
         elif "numbers" in told:
             self.tell("reported", trial=trial, **told)
         elif "lines" in told:  # often, and nothing that --resume wants to know
-            self.watch.show({"event": "progress", "trial": trial, **told})
+            self.show({"event": "progress", "trial": trial, **told})
         elif "part" in told:
             self._keep(trial, *told["part"])
 
@@ -208,7 +208,7 @@ class Sitting:
         if alive != self.course.nodes:
             self.tell("nodes", **event)
         else:
-            self.watch.show({"event": "nodes", **event})
+            self.show({"event": "nodes", **event})
 
     def _keep(self, trial: str, name: str, first: bool, reference) -> None:
         """A part of a file out of a trial's folder on a machine that does not share this disk."""

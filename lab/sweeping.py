@@ -6,19 +6,20 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lab.display import Watch
+from lab.display import choose as choose_display
 from lab.progress import moment
-from lab.screen import able, clean, duration, elsewhere
+from lab.screen import clean, duration
 from scenarios.records import SEATS
-from scenarios.sweep import Best, Plan, Sweep
+from scenarios.sweep import Best, Sweep
 
 WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")
 STYLES = {"running": "bold", "finished": "green", "stopped": "yellow", "failed": "red", "again": "yellow"}
@@ -113,73 +114,10 @@ class Course:
         return seen, row
 
 
-class Watch(Protocol):
-    """A context manager that is shown every event of a sweep, in order."""
-
-    course: Course
-
-    def show(self, event: dict) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def choose(display: str, console: Console, plan: Plan, path: str, earlier: Sequence[dict] = ()) -> Watch:
-    """The full screen where the console is a terminal that can draw it, else lines, or nothing. `earlier`: events of a sweep that goes on."""
-    course = Course()
-    for event in earlier:
-        course.fold(event)
-    if display == "none":
-        return Lines(None, plan.sweep, course)
-    return Screen(console, plan.sweep, path, course) if able(console) and display != "plain" else Lines(
-        console, plan.sweep, course, *elsewhere(path)[:1])
-
-
-class Lines:
-    """A line for every trial that begins or ends; nothing without a console. `hint`: a line that comes first."""
-
-    def __init__(self, console: Console | None, sweep: Sweep, course: Course, hint: str = "") -> None:
-        self.course, self._console, self._sweep, self._hint = course, console, sweep, hint
-
-    def show(self, event: dict) -> None:
-        self.course.fold(event)
-        if self._console is not None and (text := told(self.course, self._sweep, event)):
-            self._print(text)
-
-    def _print(self, text: str) -> None:
-        self._console.print(Text(clean(text)), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        if self._hint and self._console is not None:
-            self._print(self._hint)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-class Screen:
-    """The whole terminal, drawn again every second."""
-
-    def __init__(self, console: Console, sweep: Sweep, path: str, course: Course) -> None:
-        self.course, self._sweep, self._path, self._console = course, sweep, path, console
-        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
-                          redirect_stderr=False)
-
-    def show(self, event: dict) -> None:
-        self.course.fold(event)
-
-    def __enter__(self) -> Self:
-        self._live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def _view(self) -> RenderableType:
-        where = next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)
-        return render(self.course, self._sweep, where, time.time())
+def choose(display: str, console: Console, sweep: Sweep, path: str, course: Course) -> Watch:
+    """`course`: of what the sweep's events have told so far, and of all that are shown from now on."""
+    return choose_display(display, console, path, course.fold, lambda event: told(course, sweep, event),
+                          lambda where: render(course, sweep, where, time.time()))
 
 
 def told(course: Course, sweep: Sweep, event: dict) -> str:

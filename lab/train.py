@@ -14,8 +14,8 @@ from lab.commands import INTERRUPTED, Parser, obeyed
 from lab.run import LOG, aside, carried_out
 
 if TYPE_CHECKING:
+    from lab.display import Watch
     from lab.store import RunStore
-    from lab.watching import Watch
     from scenarios.recipe import Recipe
 
 STOPPED = 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,14 +11,10 @@ from rich.console import RenderableType
 from rich.layout import Layout
 from rich.text import Text
 
-from lab import sweeping
+from lab import study_screen, sweeping, watching
 from lab.progress import State, apply
 from lab.screen import page_at, pages, render, render_one, rows, rows_in_sight
 from lab.store import SCENARIO, SWEEP
-from lab.study_screen import Course as Asked
-from lab.study_screen import render as render_study
-from lab.watching import Course
-from lab.watching import render as render_training
 from scenarios.reading import read, validate
 from scenarios.recipe import Recipe
 from scenarios.study import is_study
@@ -124,66 +120,19 @@ class RunViewer:
 
 
 @dataclass
-class TrainingViewer:
-    """A training's screen, and a footer below it."""
+class CourseViewer:
+    """The screen of a training, a study or a sweep, and a footer below it. `view`: draws it at some time, in seconds since 1970."""
 
-    recipe: Recipe
-    path: str
+    fold: Callable[[dict], None]
+    view: Callable[[float], RenderableType]
     keys: Sequence[tuple[str, str]] = ()
-    course: Course = field(default_factory=Course)
-
-    def fold(self, event: dict) -> None:
-        self.course.fold(event)
-
-    def press(self, key: str, window: Window) -> bool:
-        return False
-
-    def draw(self, window: Window, hints: Sequence[str]) -> RenderableType:
-        course = self.course
-        seconds = max(window.now, course.clock) - course.began if course.began else 0.0
-        view = render_training(self.recipe, self.path, course.steps, course.phase, seconds, course.stopped)
-        hint = next((hint for hint in hints if len(hint) < window.width), hints[-1])
-        return over_footer(view, Text(hint, style="dim", justify="right"))
-
-
-@dataclass
-class StudyViewer:
-    """A study's screen, and a footer below it."""
-
-    path: str
-    keys: Sequence[tuple[str, str]] = ()
-    course: Asked = field(default_factory=Asked)
-
-    def fold(self, event: dict) -> None:
-        self.course.fold(event)
 
     def press(self, key: str, window: Window) -> bool:
         return False
 
     def draw(self, window: Window, hints: Sequence[str]) -> RenderableType:
         hint = next((hint for hint in hints if len(hint) < window.width), hints[-1])
-        return over_footer(render_study(self.course, self.path, window.now), Text(hint, style="dim", justify="right"))
-
-
-@dataclass
-class SweepViewer:
-    """A sweep's screen, and a footer below it."""
-
-    sweep: Sweep
-    path: str
-    keys: Sequence[tuple[str, str]] = ()
-    course: sweeping.Course = field(default_factory=sweeping.Course)
-
-    def fold(self, event: dict) -> None:
-        self.course.fold(event)
-
-    def press(self, key: str, window: Window) -> bool:
-        return False
-
-    def draw(self, window: Window, hints: Sequence[str]) -> RenderableType:
-        view = sweeping.render(self.course, self.sweep, self.path, max(window.now, self.course.clock))
-        hint = next((hint for hint in hints if len(hint) < window.width), hints[-1])
-        return over_footer(view, Text(hint, style="dim", justify="right"))
+        return over_footer(self.view(window.now), Text(hint, style="dim", justify="right"))
 
 
 def over_footer(view: RenderableType, footer: Text) -> Layout:
@@ -196,12 +145,19 @@ def over_footer(view: RenderableType, footer: Text) -> Layout:
 
 def viewer(folder: Path) -> Viewer:
     """Of what the folder holds. ScenarioError as from `recipe_in` and `sweep_in`."""
+    path = str(folder)
     if sweep := sweep_in(folder):
-        return SweepViewer(sweep, str(folder))
+        swept = sweeping.Course()
+        return CourseViewer(swept.fold, lambda now: sweeping.render(swept, sweep, path, max(now, swept.clock)))
     if study_in(folder):
-        return StudyViewer(str(folder))
+        asked = study_screen.Course()
+        return CourseViewer(asked.fold, lambda now: study_screen.render(asked, path, now))
     recipe = recipe_in(folder)
-    return RunViewer(State(path=str(folder))) if recipe is None else TrainingViewer(recipe, str(folder))
+    if recipe is None:
+        return RunViewer(State(path=path))
+    taught = watching.Course()
+    return CourseViewer(taught.fold, lambda now: watching.render(
+        recipe, path, taught.steps, taught.phase, max(now, taught.clock) - taught.began if taught.began else 0.0, taught.stopped))
 
 
 def recipe_in(folder: Path) -> Recipe | None:

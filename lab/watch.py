@@ -13,16 +13,15 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lab import sweeping
+from lab import study_screen, sweeping, watching
 from lab.commands import INTERRUPTED, Parser, obeyed
+from lab.display import Lines, Watch
 from lab.monitor import REFRESH_PER_S, Monitor, PlainMonitor
 from lab.playback import AT_ONCE, Log, Playback, ended
 from lab.screen import able, clean, duration, render_keys
 from lab.store import EVENTS, LOCK, SCENARIO, SWEEP
-from lab.study_screen import Lines as Asked
 from lab.terminal import KEYBOARD, Terminal
 from lab.viewer import Viewer, Window, over_footer, recipe_in, study_in, sweep_in, viewer
-from lab.watching import Lines, Watch
 
 SPEED = 4.0  # of a replay on the full screen
 LEAST, MOST = 1 / 64, 4096.0  # speeds that keys lead to
@@ -112,13 +111,17 @@ def _lines(folder: Path, playback: Playback, console: Console) -> int:
             passed = now
 
 
-def _plain(folder: Path, console: Console) -> Monitor | Watch | sweeping.Watch:
+def _plain(folder: Path, console: Console) -> Monitor | Watch:
     if sweep := sweep_in(folder):
-        return sweeping.Lines(console, sweep, sweeping.Course())
+        course = sweeping.Course()
+        return Lines(console, course.fold, lambda event: sweeping.told(course, sweep, event))
     if study_in(folder):
-        return Asked(console)
+        asked = study_screen.Course()
+        return Lines(console, asked.fold, lambda event: study_screen.told(asked, event))
     recipe = recipe_in(folder)
-    return PlainMonitor(console, str(folder)) if recipe is None else Lines(console, recipe)
+    if recipe is None:
+        return PlainMonitor(console, str(folder))
+    return Lines(console, watching.Course().fold, lambda event: watching.told(recipe, event))
 
 
 @contextlib.contextmanager

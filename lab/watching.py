@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
 
 import polars as pl
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from lab.compare_tables import FEW
+from lab.display import Watch
+from lab.display import choose as choose_display
 from lab.headline import evaluated, held_out, tripped
 from lab.progress import moment
-from lab.screen import COLOURS, able, clean, duration, elsewhere
+from lab.screen import COLOURS, clean, duration
 from scenarios.recipe import Recipe
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -27,49 +27,23 @@ SHOWN = {
     "length": "tokens a line", "grad_norm": "gradient norm", "loss": "loss"}
 
 
-class Watch(Protocol):
-    def show(self, event: dict) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
 def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
-    """The full screen where the console is a terminal that can draw it, else a line a step, or nothing. `earlier`: step events of a
-    training that goes on, which only the screen shows again."""
-    if display == "none":
-        return Lines(None, recipe)
-    return Screen(console, recipe, path, earlier) if able(console) and display != "plain" else Lines(console, recipe, *elsewhere(path)[:1])
+    """`earlier`: step events of a training that goes on, which only the screen shows again."""
+    course, began = Course(list(earlier)), time.time()
+    return choose_display(display, console, path, course.fold, lambda event: told(recipe, event), lambda where: render(
+        recipe, where, list(course.steps), course.phase, time.time() - began, course.stopped))
 
 
-class Lines:
-    """`hint`: a line that comes first."""
-
-    def __init__(self, console: Console | None, recipe: Recipe, hint: str = "") -> None:
-        self._console, self._recipe, self._hint = console, recipe, hint
-
-    def show(self, event: dict) -> None:
-        if self._console is None:
-            return
-        if event["event"] == "step":
-            self._print(f"step {event['step'] + 1}/{self._recipe.max_steps}  {_told(event)}  "
-                        f"{event['seconds_play'] + event['seconds_learn']:.0f} s" + (f"  {event['note']}" if event.get("note") else ""))
-        elif event["event"] == "collected":
-            self._print(f"{_collected(event)}  {event['seconds_play']:.0f} s")
-        elif event["event"] in ("phase", "recovered", "stopped", "ended"):
-            self._print(" ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key)))
-
-    def _print(self, text: str) -> None:
-        self._console.print(Text(clean(text)), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        if self._hint:
-            self._print(self._hint)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+def told(recipe: Recipe, event: Mapping) -> str:
+    """The event as a line of text; "" where it is none for people."""
+    if event["event"] == "step":
+        return (f"step {event['step'] + 1}/{recipe.max_steps}  {_told(event)}  {event['seconds_play'] + event['seconds_learn']:.0f} s"
+                + (f"  {event['note']}" if event.get("note") else ""))
+    if event["event"] == "collected":
+        return f"{_collected(event)}  {event['seconds_play']:.0f} s"
+    if event["event"] in ("phase", "recovered", "stopped", "ended"):
+        return " ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key))
+    return ""
 
 
 @dataclass
@@ -105,31 +79,6 @@ class Course:
     def _forget(self, step: int) -> None:
         while self.steps and self.steps[-1]["step"] >= step:
             self.steps.pop()
-
-
-class Screen:
-    """The whole terminal, drawn again at every event and every second."""
-
-    def __init__(self, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> None:
-        self._recipe, self._path, self._course, self._began = recipe, path, Course(list(earlier)), time.time()
-        self._console = console
-        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
-                          redirect_stderr=False)
-
-    def show(self, event: dict) -> None:
-        self._course.fold(event)
-
-    def __enter__(self) -> Self:
-        self._live.start(refresh=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def _view(self) -> RenderableType:
-        course = self._course
-        where = next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)
-        return render(self._recipe, where, list(course.steps), course.phase, time.time() - self._began, course.stopped)
 
 
 def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = "") -> RenderableType:

@@ -9,7 +9,7 @@ from pathlib import Path
 import corpora
 import polars as pl
 import pytest
-from commands import ROOT, events, inside, manifest, only
+from commands import events, inside, manifest, only
 from polars.testing import assert_frame_equal
 
 from lab.arms import FOLDER, parameters

@@ -10,9 +10,10 @@ import pytest
 from corpora import TOWNSFOLK, recipes
 from rich.console import Console
 
+from lab.display import Screen
 from lab.store import create
 from lab.train import main
-from lab.watching import BARS, Screen, choose, render
+from lab.watching import BARS, choose, render
 from scenarios import personas
 from scenarios.recipe import Recipe, load_recipe, played
 
@@ -74,7 +75,7 @@ def shown(recipe: Recipe, earlier: list[dict], *events: dict) -> str:
     for event in events:
         screen.show(event)
     with console.capture() as out:
-        console.print(screen._view())
+        console.print(screen.view())
     return out.get()
 
 
