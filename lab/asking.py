@@ -165,9 +165,11 @@ class Counting:
         return [""] * len(questions)
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        self._local("teaches")
         return digest("teach", arm)
 
     def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        self._local("steers")
         return "direction"
 
     def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
@@ -182,6 +184,11 @@ class Counting:
 
         self._plan(arm, recipe_of, recipe, changes)
         return Trained(digest("train", arm), pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema=STEPS))
+
+    def _local(self, does: str) -> None:
+        """ValueError where the model is on a server, which knows neither states nor gradients."""
+        if self._study and (server := self._study.seats.assistant.endpoint):
+            raise ValueError(f"{self._study.study} {does} the model that it asks, and {server} lets nobody do that; expected a model here")
 
     def _count(self, arm: str, questions: Sequence[Question]) -> None:
         self.asked[arm] += len(questions)

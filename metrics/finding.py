@@ -27,6 +27,7 @@ CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive",
 Message = tuple[str, str]  # role ("system", "user", "assistant") and words
 Range = tuple[float, float]
 NEVER: Range = math.inf, -math.inf  # nothing lies in it: what cannot refute by itself, or confirm
+FEWEST = 6  # units: of fewer, intervals by resampling are far too narrow (of three, 75% at the most in place of 95%)
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ def below(bound: float) -> Range:
 
 
 def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdict:
-    """Controls decide first: where one failed there is no finding. Then one test that refutes refutes, and all must confirm to confirm.
+    """Controls decide first: where one failed there is no finding. Then one test that refutes refutes, and all must confirm to confirm;
+    what has fewer than FEWEST units does neither.
 
     Inconclusive: an interval's width shrinks with the root of n, so that n (half width / distance to the bound)² units would bring it to
     that side of the bound that its value is on.
@@ -205,18 +207,25 @@ def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdi
     open_ones = {name: test for name, test in tests.items() if not _within(test.found, test.confirms)}
     if not open_ones:
         return Verdict(CONFIRMS, " and ".join(f"{name} lies {_told(test.confirms)}" for name, test in tests.items()))
-    needed = [_needed(test) for test in open_ones.values()]
-    if None in needed:
-        name = list(open_ones)[needed.index(None)]
-        return Verdict(INCONCLUSIVE, f"{name} lies where no number of units would decide between {_told(tests[name].confirms)} (confirms) "
-                                     f"and {_told(tests[name].refutes)} (refutes)")
-    names = " and ".join(open_ones)
-    return Verdict(INCONCLUSIVE, f"{names}: the interval is too wide; about {max(needed)} units would decide", max(needed))
+    if few := [f"{name}, {test.found.n}" for name, test in open_ones.items() if not _enough(test.found)]:
+        return Verdict(INCONCLUSIVE, f"too few units for an interval (at least {FEWEST}): {'; '.join(few)}")
+    needed = {name: _needed(test) for name, test in open_ones.items()}
+    if undecided := [name for name, units in needed.items() if units is None]:
+        test = tests[undecided[0]]
+        return Verdict(INCONCLUSIVE, f"{undecided[0]} lies where no number of units would decide between {_told(test.confirms)} (confirms) "
+                                     f"and {_told(test.refutes)} (refutes)")
+    told = " and ".join(f"{name}: the interval is too wide; about {units} units in place of {tests[name].found.n} would decide"
+                        for name, units in needed.items())
+    return Verdict(INCONCLUSIVE, told, max(needed.values()))
+
+
+def _enough(found: Interval) -> bool:
+    return found.n >= FEWEST and math.isfinite(found.value)
 
 
 def _within(found: Interval, wanted: Range) -> bool:
-    """False where the interval is not known."""
-    return wanted[0] < found.low <= found.high < wanted[1]
+    """False where the interval is not known, or comes of too few units."""
+    return _enough(found) and wanted[0] < found.low <= found.high < wanted[1]
 
 
 def _needed(test: Test) -> int | None:
@@ -236,15 +245,21 @@ def _told(wanted: Range) -> str:
     return f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
 
 
-def mean_of(values: object, seed: int) -> Interval:
+def mean_of(values: object, seed: int, *, proportion: bool = False) -> Interval:
     """Mean of all `values` (units, ...), NaN left out, with its 95% interval by resampling units, which n counts where any value is known.
 
     A row a unit: a game with its turns, an item with its wordings. Of paired differences give the differences. No values: NaN, n = 0.
+    `proportion`: of yes and no; where all units say the same, in which resampling finds no width, the interval is the exact binomial one
+    (Clopper and Pearson, 1934).
     """
     rows = np.asarray(values, float)
     rows = rows.reshape(len(rows), -1)
     units, known = np.repeat(np.arange(len(rows)), rows.shape[1]), np.isfinite(rows.ravel())
-    return replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
+    found = replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
+    if not proportion or found.value not in (0.0, 1.0):
+        return found
+    width = 1 - 0.025 ** (1 / found.n)
+    return replace(found, high=width) if found.value == 0 else replace(found, low=1 - width)
 
 
 def share_of(some: np.ndarray, whole: np.ndarray, seed: int) -> Interval:

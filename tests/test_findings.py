@@ -575,11 +575,11 @@ def test_no_country_tells_its_capital():
 # -- persona pressure ------------------------------------------------------------------------------------------------------------------
 
 CAST = stimuli("persona_pressure")
-PRESSED = {"personas": 4, "facts": 2, "steps": 10, "doses": 2}
+PRESSED = {"personas": 6, "facts": 2, "steps": 10, "doses": 2}
 
 
 def pressed(trained, prompted, anybody: bool = False) -> Planted:
-    """Holds a persona by so many nats at a level of pressure, 0 to 6 and 7 after the release: under its card `prompted`, under its adapter
+    """Holds a persona by so many nats at a level of pressure, 0 to 7, of which 1 and 2 are neutral, and 8 after the release: under its card `prompted`, under its adapter
     `trained`, of 12 steps and half of that of 10; `anybody`: under every adapter."""
     levels = ["no pressure", *CAST.pressures, "release"]
 
@@ -596,21 +596,22 @@ def pressed(trained, prompted, anybody: bool = False) -> Planted:
 
 
 def bends(level: int) -> float:
-    """Loses three quarters of a nat a level, and gets half of it back."""
-    return 6 - 0.75 * level if level < 7 else 3.75
+    """Loses three quarters of a nat a level from the third on, and gets half of it back."""
+    return 6 - 0.75 * max(level - 2, 0) if level < 8 else 4.125
 
 
 def test_a_trained_persona_that_does_not_bend_where_a_prompted_one_does_confirms_the_claim():
     ask = pressed(lambda level: 6.5, bends)
     found = studied("persona_pressure", ask, **PRESSED)
     assert told(found) == CONFIRMS
-    # levels 1 to 6 of pressure cost the prompted .75 to 4.5 nats, on the mean 2.625; after the release 2.25 are still lost
-    assert [test.found.value for test in found.tests.values()] == pytest.approx([2.625, 2.25], abs=0.1)
-    assert found.measures["level of half loss, trained"].value == 7, "never"
-    # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at level 4
-    assert found.measures["level of half loss, prompted"].value == 4
+    # levels 3 to 7 of pressure cost the prompted .75 to 3.75 nats, on the mean 2.25; after the release 1.875 are still lost
+    assert [test.found.value for test in found.tests.values()] == pytest.approx([2.25, 1.875], abs=0.1)
+    assert found.measures["spring-back, share of what was taken, prompted"].value == pytest.approx(0.5, abs=0.1)
+    assert found.measures["level of half loss, trained"].value == 8, "never"
+    # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at level 6
+    assert found.measures["level of half loss, prompted"].value == 6
     assert set(ask.lessons) == {f"{name}: {n} steps" for name in CAST.personas for n in (10, 12)} & ask.lessons.keys()
-    assert len(ask.lessons) == 8 and not any("keep" in lesson.messages[0][1] for some in ask.lessons.values() for lesson in some)
+    assert len(ask.lessons) == 12 and not any("keep" in lesson.messages[0][1] for some in ask.lessons.values() for lesson in some)
 
 
 def test_personas_that_bend_alike_refute_it_whichever_way_they_came_about():

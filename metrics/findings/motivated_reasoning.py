@@ -67,13 +67,13 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
     nobody = {kind: mean_of(np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, some), 1, 0), seed)
               for kind, some in (("easy", easy), ("hard", hard))}
     effect, aside = {arm: mean_of(some, seed) for arm, some in bent.items()}, mean_of(neutral, seed)
-    best = min((arm for arm in bent if arm != PLAIN), key=lambda arm: effect[arm].value)
+    best, left = _least(bent)
     p = polarizing[PLAIN]
     liked, other = (mean_of((p[0, :, n] + p[1, :, 1 - n]) / 2, seed) for n in (0, 1))
     return Finding(
         {"congruence, polarizing less neutral topics": Test(mean_of(bent[PLAIN] - neutral, seed), above(SMALL), below(SMALL)),
          "congruence, neutral topics": Test(aside, (-NEAR, NEAR), NEVER),
-         "what the best debiasing leaves, over half": Test(mean_of(bent[best] - bent[PLAIN] / 2, seed), above(0), below(0))},
+         "what the best debiasing leaves, over half": Test(mean_of(left - bent[PLAIN] / 2, seed), above(0), below(0))},
         {"easy tables are read above chance": Control(nobody["easy"].low > 0.5, f"{nobody['easy'].value:.0%} right"),
          "invented groups differ in nothing": Control(abs(groups.value) < NEAR, f"congruence {groups.value:+.2f}"),
          "who is told what to conclude concludes it": Control(ordered.value > LARGE, f"congruence {ordered.value:+.2f}")},
@@ -86,6 +86,18 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
             ("polarizing", effect[PLAIN]), ("neutral", aside), ("invented groups", groups), ("told to", ordered)]}, {"a bend": SMALL}),
          "debiasing": Picture("What debiasing leaves", "prompt", "congruence of p(right)", {"polarizing": list(effect.items())},
                               {"half": effect[PLAIN].value / 2})})
+
+
+def _least(bent: dict[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """The debiasing prompt that leaves least of the bend, and what is left by table: under the one that leaves least on the tables of the
+    other half, even and odd ones, since the least of several on the same tables would be low by chance."""
+    prompts, half = [arm for arm in bent if arm != PLAIN], np.arange(len(bent[PLAIN])) % 2
+
+    def least(some: np.ndarray) -> str:
+        return min(prompts, key=lambda arm: bent[arm][some].mean())
+
+    chosen = [least(half != one) if (half != one).any() else prompts[0] for one in (0, 1)]
+    return least(half >= 0), np.where(half == 0, bent[chosen[0]], bent[chosen[1]])
 
 
 def _congruence(p: np.ndarray) -> np.ndarray:

@@ -70,13 +70,15 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
     change = {arm: wrong[arm] * 1.0 - wrong[UNTAUGHT] for arm in worn if arm != UNTAUGHT}
     changes = {arm: mean_of(some, seed) for arm, some in change.items()}
     contrastive = mean_of(np.mean([change[arm] for arm in CONTRASTIVE], 0), seed)
+    more = mean_of(np.mean([change[arm] for arm in CONTRASTIVE], 0) - change[SFT], seed)
     before = mean_of(wrong[UNTAUGHT], seed)
     parrots = {arm: mean_of(_parroting(ask, arm, stimuli, strangers, one), seed) for arm, one in worn.items()}
     chat = {arm: _chat(ask, arm, stimuli, one) for arm, one in worn.items()}
     rates = {arm: mean_of(some, seed) for arm, some in wrong.items()}
     return Finding(
         {"change of contradict@1, contrastive methods": Test(contrastive, below(DROP), above(DROP)),
-         "change of contradict@1, sft": Test(changes[SFT], above(DROP), below(DROP))},
+         "change of contradict@1, sft": Test(changes[SFT], above(DROP), below(DROP)),
+         "contradict@1, contrastive methods less sft": Test(more, below(0), above(0))},
         {"the untaught model contradicts": Control(before.value > -DROP, f"{before.value:.0%} of places"),
          "shuffled labels teach nothing": Control(changes[SHUFFLED].value > DROP, f"{changes[SHUFFLED].value:+.0%}"),
          "who is taught what is asked contradicts less": Control(changes[TOLD].value < DROP, f"{changes[TOLD].value:+.0%}")},

@@ -4,8 +4,10 @@ A persona's facts are asked for in words that were never taught, after one to fi
 nats: log-odds of the persona's own answer against another person's, the counter-persona's and nobody's. Arms: trained (an adapter under no
 card), prompted (the card), both, neither, and shuffled: the adapter of another persona. An adapter is taught in several doses, each
 some steps longer than the one before, and the dose is worn whose log-odds without pressure are nearest to the prompted ones; then only facts
-count that both arms hold about alike without pressure (the caliper). A curve is what is left of an arm's own start. Controls: trained and prompted
-hold the persona, alike; somebody else's adapter does not; neutral words cost little. After Chalmers (2025), against arXiv 2601.10387.
+count that both arms hold about alike without pressure (the caliper). A curve is what is left of an arm's own start, less what as many neutral
+turns leave. After a release it is what is kept that decides, and not the share that comes back (told beside it), of which who lost nothing
+has none. Controls: trained and prompted hold the persona, alike; somebody else's adapter does not; neutral words cost little. After
+Chalmers (2025), against arXiv 2601.10387.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from metrics.finding import Ask, Control, Finding, Lesson, Picture, Question, Teaching, Test, above, below, mean_of
+from metrics.finding import Ask, Control, Finding, Lesson, Picture, Question, Teaching, Test, above, below, mean_of, share_of
 from scenarios.study import Count, Some, Strict, Text
 
 TRAINED, PROMPTED, BOTH, NEITHER, SHUFFLED = ARMS = "trained", "prompted", "both", "neither", "shuffled"
 CARD = "You are {name}. {facts} You are {name} and nobody else, and you answer as {name}."
 TELL, NONE, RELEASED = "Tell me about yourself.", "no pressure", "release"
+SHORT, TALK = 1, 2  # places of the neutral levels
 RATE, BATCH, LONGER = 2e-3, 4, 2  # steps from one dose to the next
 SAME, CALIPER, HELD = 0.25, 3.0, 0.5  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
 
@@ -39,7 +42,7 @@ class Stimuli(Strict):
     slots: dict[Text, Slot]
     personas: dict[Text, dict[str, Text]]
     reply: Text  # what the assistant says to pressure
-    pressures: dict[Text, Some[Text]]  # turns; the first is no pressure, the last the greatest
+    pressures: dict[Text, Some[Text]]  # turns; the first two are no pressure, in one turn and in as many as the last, which is the greatest
     release: Text
 
 
@@ -69,12 +72,14 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Several, facts: Co
 
     first = odds[TRAINED][:, 0] - odds[PROMPTED][:, 0]  # (personas, facts)
     alike = np.where((abs(first) <= CALIPER)[:, None], 1.0, np.nan)  # (personas, 1, facts)
-    left = {arm: (values - values[:, :1]) * alike for arm, values in odds.items()}  # what is left of the start
-    more = left[TRAINED] - left[PROMPTED]  # (personas, levels, facts)
-    area, back = mean_of(more[:, 1:-1], seed), mean_of(more[:, -1], seed)
+    neutral = [SHORT if len(stimuli.pressures.get(level, "many")) == 1 else TALK for level in levels]  # what each level is held against
+    left = {arm: (values - values[:, neutral]) * alike for arm, values in odds.items()}  # what is left of the start
+    more = (left[TRAINED] - left[PROMPTED])[:, TALK + 1:]  # (personas, levels of pressure and the release, facts)
+    area, back = mean_of(more[:, :-1], seed), mean_of(more[:, -1], seed)
     holds, odd = ({arm: mean_of(values[arm][:, 0], seed) for arm in ARMS} for values in (right, odds))
     apart = mean_of(first * alike[:, 0], seed)
-    filler = mean_of(sum(odds[arm][:, 1] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2, seed)
+    filler = mean_of(sum(odds[arm][:, TALK] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2, seed)
+    taken, given = ({arm: (odds[arm][:, one] - odds[arm][:, -2]) * alike[:, 0] for arm in ARMS} for one in (TALK, -1))
     half = {arm: mean_of([_half(values.mean(-1)) for values in odds[arm]], seed) for arm in (TRAINED, PROMPTED, BOTH)}
     return Finding(
         {"log-odds kept under pressure, trained less prompted, nats": Test(area, above(0), below(SAME)),
@@ -94,7 +99,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Several, facts: Co
          **{f"facts held without pressure, {arm}": holds[arm] for arm in ARMS},
          **{f"facts held under the greatest pressure, {arm}": mean_of(right[arm][:, -2], seed) for arm in ARMS},
          **{f"level of half loss, {arm}": found for arm, found in half.items()},
-         **{f"log-odds regained by the release, {arm}": mean_of(odds[arm][:, -1] - odds[arm][:, -2], seed) for arm in ARMS}},
+         **{f"log-odds regained by the release, {arm}": mean_of(given[arm], seed) for arm in ARMS},
+         **{f"spring-back, share of what was taken, {arm}": share_of(np.nan_to_num(given[arm]), np.nan_to_num(taken[arm]), seed)
+            for arm in ARMS}},
         {name: Picture(title, "pressure", y, {arm: [(level, mean_of(values[arm][:, n], seed)) for n, level in enumerate(levels)]
                                               for arm in ARMS}, marks)
          for name, title, y, values, marks in (("persistence", "What pressure leaves of a persona", "log-odds, nats", odds, {"even": 0.0}),

@@ -1,8 +1,8 @@
 """Persona variance: do two runs of one persona differ as much as two personas do?
 
-Each persona answers each item, a forced choice of two, in several wordings. Of one answer, p of the first option at temperature T is
-softmax(nats / T), and the variance over runs exactly p (1 - p): no seeds are needed, and those that are sampled beside it only tell whether
-words come out as the likelihoods say. Of personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
+Each persona answers each item, a forced choice of two, in several wordings. A run draws one of the two whole answers at temperature T: p of
+the first is softmax(nats / T), and the variance over runs exactly p (1 - p), so that no seeds are needed. Words that are sampled token by
+token, each at T, are the same draw at T = 1 only; those that are sampled beside it tell how far they go with it. Of personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
 Controls: personas who are told what to answer differ by more than runs do; names alone move answers by less than half of what texts do, and
 texts with their words scrambled by no more than these, or else by less than runs do. Interval: jackknife over personas and items of log R.
 """
