@@ -13,21 +13,31 @@ import polars as pl
 from metrics.finding import Control, Played
 from metrics.reductions import of_metric
 from metrics.statistics import Interval, clustered_mean, clustered_statistic, ratio, slope, slope_sums
-from metrics.tripwires import TRIPWIRES, fired
+from metrics.tripwires import TRIPWIRES, Bound, fired
 from scenarios.records import USER
 
 LINES, ANSWERS = ("prompt_to_line", "ledger"), ("questions", "reader")  # metric, judge
-EVADES, LIES, FOUND_OUT = "evades", "lies", 0.5  # scripts that a study's controls play; share of a liar's lines
+WORDS = ("questions", "answers")  # the same answers, by their words
+EMPTY = "empty answer"  # why a judge of answers could not score one
+EVADES, LIES, FOUND_OUT = "evades", "lies", 0.5  # scripts that a study's controls play; share of a liar's lines, of answers read aright
 NOT_EXAMINED = {"evaluation.conversations": 1, "evaluation.turns": 2, "evaluation.as_learnt": False, "evaluation.scenario": None,
                 "tripwires": "log"}  # changes of a training whose study examines all arms alike, itself
 NOISY = {"relevance"}  # its bound is the reference's own value, which chance breaks every other time
 
 
 def scored(played: Played, metric: str, judge: str) -> pl.DataFrame:
-    """persona, turn, bad (1.0 where the line or answer contradicts): a row each that the judge could score."""
-    rows = of_metric(played.judgements, metric).filter(pl.col("judge") == judge, pl.col("seat") == USER, pl.col("verdict").is_not_null())
+    """conversation, persona, turn, against, bad (1.0 where the line or answer contradicts): a row each that the judge could score, and each
+    answer that is empty, which is no right one. What is asked after the first line is left out: nothing was said to the seat by then."""
+    rows = of_metric(played.judgements, metric).filter(pl.col("judge") == judge, pl.col("seat") == USER, pl.col("turn") > 0)
+    rows = rows.with_columns(bad=pl.when(pl.col("unscored") == EMPTY).then(True).otherwise(pl.col("verdict")).cast(pl.Float64))
     who = played.turns.filter(pl.col("seat") == USER).group_by("conversation").agg(persona=pl.col("persona").first())
-    return rows.join(who, on="conversation").select("persona", "turn", bad=pl.col("verdict").cast(pl.Float64))
+    return rows.drop_nulls("bad").join(who, on="conversation").select("conversation", "persona", "turn", "against", "bad")
+
+
+def unscored(played: Played, what: tuple[str, str]) -> Interval:
+    """Share of lines or answers that the judge could not score."""
+    rows = of_metric(played.judgements, what[0]).filter(pl.col("judge") == what[1], pl.col("seat") == USER, pl.col("turn") > 0)
+    return figure(1 - len(scored(played, *what)) / max(len(rows), 1), len(rows))
 
 
 def consistency(played: Played, what: tuple[str, str], seed: int) -> Interval:
@@ -49,10 +59,17 @@ def drift(played: Played, what: tuple[str, str], seed: int) -> Interval:
 
 
 def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, seed: int) -> dict[str, Control]:
-    """Of a study whose scripts are `acted`; `nothing`: what other seeds remove."""
+    """Of a study whose scripts are `acted`; `nothing`: what other seeds remove. A scripted speaker cannot be asked: whether the reader can
+    read is told by the answers of the speaker as it is, whose words name the fact's value, or do not."""
     caught, lying = wires(acted[EVADES], before), consistency(acted[LIES], LINES, seed)
     apparent = removed(before, [acted[EVADES]], LINES, seed)
+    keys = ["conversation", "turn", "against"]
+    both = scored(before, *ANSWERS).join(scored(before, *WORDS).select(*keys, wrong="bad"), on=keys)
+    named, unnamed = (both.filter(pl.col("wrong") == wrong)["bad"] for wrong in (0.0, 1.0))
+    right, wrong = 1 - (1.0 if named.is_empty() else named.mean()), 0.0 if unnamed.is_empty() else unnamed.mean()
     return {"other seeds remove nothing": Control(nothing.low <= 0, told(nothing)),
+            "the reader reads": Control(min(right, wrong) > FOUND_OUT, f"{right:.0%} of {len(named)} answers that name the value it calls right, "
+                                                                       f"{wrong:.0%} of {len(unnamed)} that do not, wrong"),
             "an evasive policy does not win": Control(len(caught) > 0, f"it removes {told(apparent)} of the contradicting lines; out of "
                                                                        f"bounds: {', '.join(caught) or 'nothing'}"),
             "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines")}
@@ -85,9 +102,14 @@ def over_run(played: Played, metric: str, judge: str | None = None) -> Interval:
 
 
 def wires(played: Played, reference: Played | None = None) -> list[str]:
-    """What is out of bounds beside a reference, in words; without those that are noise."""
+    """What is out of bounds beside a reference, in words; without those that are noise, and those that the reference breaks as much."""
     values = [{name: found.value for name in TRIPWIRES if (found := over_run(one, name)).n} for one in (played, reference) if one]
-    return [f"{name} {value:.2f}" for name, value, _ in fired(*values) if name not in NOISY]
+    before = {name: value for name, value, _ in fired(values[-1])} if reference else {}
+
+    def no_worse(name: str, value: float, bound: Bound) -> bool:
+        return name in before and (value <= before[name] if np.isfinite(bound.most) else value >= before[name])
+
+    return [f"{name} {value:.2f}" for name, value, bound in fired(*values) if name not in NOISY and not no_worse(name, value, bound)]
 
 
 def seconds(played: Sequence[Played]) -> float:

@@ -65,7 +65,7 @@ def dialogues(people: int, lines: int, bad: Callable[[str, int, str], bool], wir
              for c in range(people) for n in range(lines)]
     judged = [{"conversation": one["conversation"], "turn": one["turn"], "seat": "user", "metric": metric, "judge": judge, "against": "persona",
                "verdict": bad(one["persona"], one["turn"] // 2, metric)}
-              for one in turns for metric, judge in (("prompt_to_line", "ledger"), ("questions", "reader"))]
+              for one in turns for metric, judge in (("prompt_to_line", "ledger"), ("questions", "reader"), ("questions", "answers"))]
     told = [{"metric": name, "seat": "user", "level": "run", "value": value, "n": 9} for name, value in (wires or {}).items()]
     return Played(*(pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
                     for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (told, METRICS))))

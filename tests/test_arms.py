@@ -29,7 +29,7 @@ size: smoke
 stimuli: rungs.yaml
 seats: {assistant: {model: MODEL}}
 sizes:
-  smoke: &size {rungs: [bare card, better card, online rl], steps: 2, dialogues: 2, examined: 2, turns: 4}
+  smoke: &size {rungs: [bare card, better card, online rl], steps: 2, dialogues: 2, searched: 1, developed: 1, examined: 2, turns: 4}
   default: *size
   full: *size
 """
@@ -55,8 +55,8 @@ reward: {questions: 0.0, relevance: 1.0, asked: 0}
 tuning: {learning_rate: 0.01}
 evaluation: {judge: ledger}
 """
-ARMS = {"bare card": 8, "better card, development": 8, "better card": 8, "online rl, training": 4, "online rl": 8, "evades": 8, "lies": 8,
-        "other seeds": 8}  # lines, or two steps and two exams
+ARMS = {"bare card, development": 4, "bare card": 8, "better card, tried 1": 4, "better card, development": 4, "better card": 8,
+        "online rl, training": 4, "online rl, development": 4, "online rl": 8, "evades": 8, "lies": 8, "other seeds": 8}  # lines, or steps and exams
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_the_view_counts_lines_steps_and_exams(climbed):
     course = Course()
     for event in events(climbed[0]):
         course.fold(event)
-    assert course.arms() == {arm: (count, count) for arm, count in ARMS.items()} and progress(course) == "[60/60]"
+    assert course.arms() == {arm: (count, count) for arm, count in ARMS.items()} and progress(course) == "[68/68]"
     assert {event["detail"].split()[0] for event in events(climbed[0], "arm") if event["arm"] == "online rl, training"} == {
         "step", "examining:"}
 

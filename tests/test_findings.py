@@ -6,13 +6,15 @@ import math
 import re
 
 import numpy as np
+import polars as pl
 import pytest
 from respondents import SEED, Planted, dialogues, failed, heard, noise, stimuli, studied, told
 
-from metrics.finding import CONFIRMS, FAILED, INCONCLUSIVE, REFUTES, Question
+from metrics.finding import CONFIRMS, FAILED, INCONCLUSIVE, REFUTES, Played, Question
 from metrics.findings.motivated_reasoning import _table
 from metrics.findings.register_shift import features
 from metrics.invented import familiar, hits, invented
+from metrics.rungs import ANSWERS, consistency
 from scenarios.records import derive_seed
 
 # -- twenty questions ------------------------------------------------------------------------------------------------------------------
@@ -706,21 +708,23 @@ EVASIVE = CALM | {"evasion": 1.0}
 
 
 def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Planted:
-    """Contradicts in such a share of lines and answers, by arm; half of them where nothing is said."""
+    """Contradicts in such a share of lines and answers, by arm or its rung; half of them where nothing is said."""
     scripts = {"evades": 0.0, "lies": 1.0}
 
     def plays(arm: str):
         def bad(person: str, line: int, metric: str) -> bool:
             evenly = 0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "questions")
-            return evenly % 1 < (rates | scripts).get(arm, 0.5)
+            return evenly % 1 < (rates | scripts).get(arm, rates.get(rung, 0.5))
 
-        return dialogues(12, 6, bad, ({"evades": EVASIVE} | (wires or {})).get(arm, CALM))
+        rung = arm.partition(",")[0]  # of what is played with other people, or tried
+        return dialogues(12, 6, bad, ({"evades": EVASIVE} | (wires or {})).get(rung, CALM))
 
     return Planted(plays=plays)
 
 
 TRAINED = {"methods": ["sft", "kto", "grpo"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
-CLIMBED = {"rungs": ["bare card", "better card", "reminder", "sft", "online rl"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
+CLIMBED = {"rungs": ["bare card", "better card", "reminder", "steering", "sft", "online rl"], "steps": 2, "dialogues": 2, "searched": 9, "developed": 12,
+           "examined": 12, "turns": 12}
 
 
 def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refutes():
@@ -735,7 +739,7 @@ def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refut
 
 def test_a_simulator_that_evades_does_not_win():
     found = studied("simulator_rl", speaker({"grpo": 0.0}, {"grpo": EVASIVE}), **TRAINED)
-    assert told(found) == REFUTES and found.tests["tripwires out of bounds under grpo"].found.value == 1
+    assert told(found) != CONFIRMS and found.tests["tripwires out of bounds under grpo"].found.value == 1
 
 
 @pytest.mark.parametrize(("rates", "wires", "control"), [
@@ -750,20 +754,62 @@ def test_the_ladder_tells_words_from_training():
     ask = speaker({"reminder": 0.4, "sft": 0.2, "online rl": 0.1})
     found = studied("ladder", ask, **CLIMBED)
     assert told(found) == CONFIRMS
-    more = found.tests["share of wrong answers removed by training less by texts"].found
-    assert more.value == pytest.approx((0.6 + 0.8) / 2 - (0.0 + 0.2) / 2, abs=0.1)
+    assert [test.found.value for test in found.tests.values()] == pytest.approx([0.8 - 0.2, 0.2], abs=0.1), "the best of each"
     table = found.tables["The ladder"]
     assert list(table) == CLIMBED["rungs"] and table["sft"]["trained parameters"].value == 1234 and table["sft"]["tokens learnt or tried"].value == 42
-    assert table["better card"]["seconds before"].value == pytest.approx(3 * 72 * 0.1), "three wordings tried on 72 lines"
+    # three coefficients in a dialogue each, then the better two in two more each: five runs; planted ones have 72 lines of .1 s
+    tries = [arm for arm in ask.changes if arm.startswith("steering, tried")]
+    assert table["steering"]["seconds before"].value == pytest.approx(len(tries) * 72 * 0.1) and len(tries) == 5
     assert table["reminder"]["seconds before"].value == 0
     assert told(studied("ladder", speaker({"better card": 0.0, "reminder": 0.1}), **CLIMBED)) == REFUTES
 
 
+def test_one_text_that_does_as_much_as_any_training_refutes_the_ladder_though_the_others_do_nothing():
+    assert told(studied("ladder", speaker({"better card": 0.1, "sft": 0.3, "online rl": 0.3}), **CLIMBED)) == REFUTES
+
+
+def test_rungs_that_evade_are_not_chosen_and_chosen_is_on_other_people():
+    rates, wires = {"sft": 0.2, "online rl": 0.0}, {"online rl": EVASIVE}
+    ask = speaker(rates, wires)
+    found = studied("ladder", ask, **CLIMBED)
+    assert found.tests["share of wrong answers removed by the best training less by the best text"].found.value == pytest.approx(0.6, abs=0.1)
+    assert "training (sft)" in found.reading and "online rl: evasion" in found.reading
+    for name in CLIMBED["rungs"]:
+        assert set(ask.changes[f"{name}, development"]["drawn"]) == set(stimuli("ladder").development)
+        assert set(ask.changes[name]["drawn"]) == set(stimuli("ladder").held_out)
+    assert not set(stimuli("ladder").development) & set(stimuli("ladder").held_out)
+
+
+def test_a_wire_that_the_bare_card_trips_as_much_is_not_held_against_training():
+    wires = {"prompt only": CALM | {"wrong_person": 0.3}, "grpo": CALM | {"wrong_person": 0.06}}
+    assert told(studied("simulator_rl", speaker({"grpo": 0.1}, wires), **TRAINED)) == CONFIRMS
+
+
+def test_empty_answers_are_no_right_ones_and_what_is_asked_before_anything_is_said_does_not_count():
+    played = dialogues(2, 2, lambda person, line, metric: line == 0)
+    empty = (pl.col("turn") == 3) & (pl.col("judge") == "reader")
+    rows = played.judgements.with_columns(verdict=pl.when(empty).then(None).otherwise("verdict"), unscored=pl.when(empty).then(pl.lit("empty answer")))
+    assert consistency(Played(played.turns, rows, played.metrics), ANSWERS, 1).value == 0.0 and consistency(played, ANSWERS, 1).value == 0.5
+    early = played.judgements.with_columns(turn=pl.when(pl.col("turn") == 1).then(0).otherwise("turn"))
+    assert consistency(Played(played.turns, early, played.metrics), ANSWERS, 1).value == 1.0
+
+
+def test_a_reader_that_calls_all_answers_wrong_fails_the_instrument():
+    ask = speaker({"grpo": 0.1})
+    plays = ask.plays
+
+    def all_wrong(arm: str) -> Played:
+        played, at = plays(arm), pl.col("judge") == "reader"
+        return Played(played.turns, played.judgements.with_columns(verdict=pl.when(at).then(True).otherwise("verdict")), played.metrics)
+
+    ask.plays = all_wrong
+    found = studied("simulator_rl", ask, **TRAINED)
+    assert told(found) == FAILED and "the reader reads" in failed(found)
+
+
 def test_the_wording_that_helps_most_on_other_people_is_the_better_card():
     ask = speaker({})
-    told_apart = iter((0.5, 0.1, 0.3))
-    plays, ask.plays = ask.plays, lambda arm: (speaker({arm: next(told_apart)}).plays(arm) if arm == "better card, development" else plays(arm))
+    tried = iter((0.5, 0.1, 0.3, 0.1, 0.3))
+    plays, ask.plays = ask.plays, lambda arm: (speaker({arm: next(tried)}).plays(arm) if arm.startswith("steering, tried") else plays(arm))
     studied("ladder", ask, **CLIMBED)
-    wordings = stimuli("ladder").rungs["better card"].search
-    assert ask.changes["better card"]["seats.user.instruction"] == wordings[1]["seats.user.instruction"]
-    assert not set(stimuli("ladder").development) & set(stimuli("ladder").held_out)
+    assert ask.changes["steering"]["seats.user.steer"] == stimuli("ladder").rungs["steering"].search[1]["seats.user.steer"]

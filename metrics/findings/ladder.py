@@ -1,30 +1,43 @@
-"""The ladder: which rung moves a persona-holding speaker, from the bare card over better words to training.
+"""The ladder: which rung moves a persona-holding speaker, from the bare card over better words and steering to training.
 
 Under every rung the same held-out people are in the same dialogues, by the same seeds, asked in words that no training used. A rung of
-texts changes the scenario, one that searches picks its change on people of a development split, one that trains wears what it learnt. The
-statistic: how much more of the bare card's wrong answers trained rungs remove than rungs of texts, by a judge that gave no reward.
-Controls: other seeds remove nothing, a policy that evades is caught by the wires, and one that lies is found out.
+words changes the scenario, one that searches picks its change by successive halving on people of a development split, one that trains wears
+what it learnt. On the development people, too, the best rung of words and the best that trains are chosen, out of those under which no
+tripwire is out of bounds. The statistic: how much more of the bare card's wrong answers the latter removes, by a judge that gave no reward.
+Controls: other seeds, and steering at random, remove nothing; a policy that evades is caught by the wires, one that lies is found out, and
+the judge of answers can read.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from metrics.finding import Ask, Finding, Picture, Played, Test, Trained, above, below
-from metrics.rungs import ANSWERS, LINES, NOT_EXAMINED, consistency, controls, drift, figure, over_run, removed, seconds, wires
+import numpy as np
+import polars as pl
+
+from metrics.finding import Ask, Control, Finding, Picture, Played, Test, Trained, above, below
+from metrics.prompt_search import combined, proposed, search
+from metrics.rungs import (ANSWERS, LINES, NOT_EXAMINED, consistency, controls, drift, figure, over_run, removed, scored, seconds, told, unscored,
+                           wires)
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
 
 AGAIN, HALF = "other seeds", 0.5  # of the inconsistency
-FIRST = "time_to_first_contradiction"
+FIRST, INSTRUCTION = "time_to_first_contradiction", "seats.user.instruction"
 SHOWN = ("distinct_2", "relevance", "perplexity_nats", "length")  # wires
+TAKES = 2  # of what the model proposes
 
 
 class Rung(Strict):
-    """One of: nothing, `play`, `search` and `train`."""
+    """One of: nothing, `play`, `search` or `rules`, and `train`."""
 
+    way: Literal["words", "states"] = "words"  # by which it moves the model, where it does not train
     play: dict[str, Any] = {}  # what it changes in the scenario
-    search: list[dict[str, Any]] = []  # of which the one that helps most on the development split is played
+    search: list[dict[str, Any]] = []  # changes, of which the one that helps most on the development split is played
+    rules: list[list[str]] = []  # or such instructions: one of each list, joined; and what the model says to the request
+    request: str = ""
     train: Text | None = None  # a training's file
     changes: dict[str, Any] = {}  # what it changes there
 
@@ -35,65 +48,97 @@ class Stimuli(Strict):
     development: Some[str]
     exam: dict[str, Any]
     rungs: dict[Text, Rung]  # the first is what all others are compared with
+    nothing: dict[Text, dict[str, Any]] = {}  # changes that should remove nothing
     scripts: dict[str, Some[str]]
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, rungs: Some[Text], steps: Count, dialogues: Count, examined: Count, turns: Count
-          ) -> Finding:
-    """`rungs`: of the stimuli's, in this order; `dialogues`: of a step of training; `turns`: of a dialogue in training and exam."""
-    exam = {**stimuli.exam, "drawn": stimuli.held_out, "conversations": examined, "turns": turns, "seed": derive_seed(seed, "exam") % 2**31}
+def study(ask: Ask, stimuli: Stimuli, seed: int, *, rungs: Some[Text], steps: Count, dialogues: Count, searched: Count, developed: Count,
+          examined: Count, turns: Count) -> Finding:
+    """`rungs`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a rung searches by;
+    `developed`, `examined`: of a rung, with people of the development split and held out; `turns`: of all of these."""
+    common = {**stimuli.exam, "turns": turns, "seed": derive_seed(seed, "exam") % 2**31}
+    exam = {**common, "drawn": stimuli.held_out, "conversations": examined}
+    choosing = {**common, "drawn": stimuli.development, "conversations": developed}
     learning = {**NOT_EXAMINED, "seed": seed, "held_out.personas": stimuli.held_out, "max_steps": steps, "conversations": dialogues,
                 "overrides.turns": turns}
-    played: dict[str, Played] = {}
-    trained: dict[str, Trained] = {}
-    tried: dict[str, list[Played]] = {}
+    chosen, played, trained, tried = {}, {}, {}, {}
     for name in rungs:
-        rung = stimuli.rungs[name]
+        rung, change = stimuli.rungs[name], stimuli.rungs[name].play
         if rung.train:
             offline = [trained[other].worn for other in trained if stimuli.rungs[other].train == rung.train]
             trained[name] = ask.train(f"{name}, training", rung.train, {**learning, **rung.changes}, offline[:1])
-        tried[name] = [ask.play(f"{name}, development", stimuli.scenario, exam | {"drawn": stimuli.development} | change)
-                       for change in rung.search]
-        best = max(zip(tried[name], rung.search), key=lambda one: _right(one[0], seed), default=(None, rung.play))[1]
-        played[name] = ask.play(name, stimuli.scenario, exam | best, trained[name].worn if name in trained else None)
+        elif changes := _candidates(ask, name, rung, seed):
+            change, tried[name] = _searched(ask, stimuli, name, changes, common, searched)
+        worn = trained[name].worn if name in trained else None
+        chosen[name] = ask.play(f"{name}, development", stimuli.scenario, choosing | change, worn)
+        played[name] = ask.play(name, stimuli.scenario, exam | change, worn)
     acted = {name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words}) for name, words in stimuli.scripts.items()}
+    acted |= {name: ask.play(name, stimuli.scenario, exam | change) for name, change in stimuli.nothing.items()}
     acted[AGAIN] = ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, AGAIN) % 2**31})
-    return _found(played, trained, tried, acted, seed)
+    words = [name for name in rungs[1:] if name not in trained and stimuli.rungs[name].way == "words"]
+    best = [_best(chosen, some, rungs[0], seed) for some in (words, list(trained))]
+    return _found(stimuli, played, trained, tried, acted, best, seed)
 
 
-def _right(played: Played, seed: int) -> float:
-    """Share of right answers; what could not be measured is the last to be chosen."""
-    value = consistency(played, ANSWERS, seed).value
-    return value if value == value else -1.0
+def _candidates(ask: Ask, name: str, rung: Rung, seed: int) -> list[dict[str, Any]]:
+    """What a rung searches among; nothing where it does not."""
+    texts = combined(*rung.rules) if rung.rules else []
+    texts += proposed(ask, f"{name}, proposed", rung.request, TAKES, seed) if rung.request else []
+    return [*rung.search, *({INSTRUCTION: text} for text in texts)]
 
 
-def _found(played: dict[str, Played], trained: dict[str, Trained], tried: dict[str, list[Played]], acted: dict[str, Played], seed: int
-           ) -> Finding:
+def _searched(ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[Mapping], common: Mapping, budget: int) -> tuple[Mapping, list[Played]]:
+    """The best of the changes, and all dialogues that it took."""
+    tried: list[Played] = []
+    by_name = {json.dumps(change, sort_keys=True): change for change in changes}
+
+    def score(some: Sequence[str], places: Sequence[int]) -> np.ndarray:
+        people = {"drawn": [stimuli.development[place] for place in places], "conversations": len(places)}
+        return np.array([right(dict(people | by_name[one]), len(places)) for one in some])
+
+    def right(change: Mapping, dialogues: int) -> list[float]:
+        tried.append(ask.play(f"{name}, tried {len(tried) + 1}", stimuli.scenario, common | change))
+        bad = dict(scored(tried[-1], *ANSWERS).group_by("conversation").agg(pl.col("bad").mean()).iter_rows())
+        return [1 - bad.get(n, np.nan) for n in range(dialogues)]
+
+    return by_name[search(list(by_name), score, len(stimuli.development), budget=budget).best], tried
+
+
+def _best(played: Mapping[str, Played], some: Sequence[str], bare: str, seed: int) -> str | None:
+    """Of those without a tripwire out of bounds, the one with most right answers; None where there is none."""
+    right = {name: consistency(played[name], ANSWERS, seed).value for name in some if not wires(played[name], played[bare])}
+    return max(right, key=lambda name: -1.0 if np.isnan(right[name]) else right[name], default=None)
+
+
+def _found(stimuli: Stimuli, played: dict[str, Played], trained: dict[str, Trained], tried: dict[str, list[Played]], acted: dict[str, Played],
+           best: Sequence[str | None], seed: int) -> Finding:
     (bare, before), *rest = played.items()
-    texts, learnt = ([one for name, one in rest if (name in trained) == way] for way in (False, True))
     gone = {what: {name: removed(before, [one], what, seed) for name, one in (dict(rest) | acted).items()} for what in (ANSWERS, LINES)}
-    weights = [1 / len(learnt)] * len(learnt) + [-1 / len(texts)] * len(texts) if learnt and texts else []
-    more, by_text = removed(before, [*learnt, *texts] if weights else [], ANSWERS, seed, weights), removed(before, texts, ANSWERS, seed)
+    text, learnt = best
+    more = removed(before, [played[learnt], played[text]] if text and learnt else [], ANSWERS, seed, (1, -1))
+    by_text, by_training = (removed(before, [played[one]] if one else [], ANSWERS, seed) for one in best)
     tripped = {name: wires(one, before) for name, one in rest}
     bought = "; ".join(f"{name}: {', '.join(some)}" for name, some in tripped.items() if some) or "none"
+    nothing = {f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, told(gone[ANSWERS][name])) for name in stimuli.nothing}
     return Finding(
-        {"share of wrong answers removed by training less by texts": Test(more, above(0), below(0)),
-         "share of wrong answers removed by texts": Test(by_text, below(HALF), above(HALF))},
-        controls(before, acted, gone[ANSWERS][AGAIN], seed),
-        f"Texts remove {by_text.value:.0%} of the {bare}'s wrong answers on average, training {more.value + by_text.value:.0%}. Tripwires "
-        f"out of bounds beside the {bare}: {bought}.",
-        {f"wrong answers removed, {name}": one for name, one in gone[ANSWERS].items() if name in played},
+        {"share of wrong answers removed by the best training less by the best text": Test(more, above(0), below(0)),
+         "share of wrong answers removed by the best text": Test(by_text, below(HALF), above(HALF))},
+        controls(before, acted, gone[ANSWERS][AGAIN], seed) | nothing,
+        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {told(by_text)} of the {bare}'s wrong answers, the best "
+        f"training ({learnt or 'none is fair'}) {told(by_training)}. Tripwires out of bounds beside the {bare}: {bought}.",
+        {f"wrong answers removed, {name}": one for name, one in gone[ANSWERS].items() if name in played or name in stimuli.nothing}
+        | {f"answers that could not be scored, {name}": unscored(one, ANSWERS) for name, one in played.items()},
         {"ladder": Picture("What moves it?", "rung", "share consistent",
-                           {told: [(name, consistency(one, what, seed)) for name, one in played.items()]
-                            for told, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))})},
-        {"The ladder": {name: _row(name, one, gone, tripped.get(name, []), trained.get(name), tried[name], seed)
+                           {said: [(name, consistency(one, what, seed)) for name, one in played.items()]
+                            for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))})},
+        {"The ladder": {name: _row(name, one, gone, tripped.get(name, []), trained.get(name), tried.get(name, ()), seed)
                         for name, one in played.items()}})
 
 
-def _row(name: str, played: Played, gone: dict, tripped: list[str], trained: Trained | None, tried: list[Played], seed: int) -> dict:
+def _row(name: str, played: Played, gone: dict, tripped: list[str], trained: Trained | None, tried: Sequence[Played], seed: int) -> dict:
     """A rung's line of the table; its cost is what came before it could be played."""
     row = {"right answers": consistency(played, ANSWERS, seed), "consistent lines": consistency(played, LINES, seed)}
-    row |= {f"{told} removed": gone[what][name] for told, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if name in gone[what]}
+    row |= {f"{said} removed": gone[what][name] for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if name in gone[what]}
     row |= {"drift of lines, a turn": drift(played, LINES, seed), "first bad line, median": over_run(played, FIRST, LINES[1])}
     row |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(len(tripped))}
     tokens = trained.training["tokens_learnt"].sum() if trained else sum(one.turns["tokens"].sum() or 0 for one in tried)

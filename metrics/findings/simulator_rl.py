@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from metrics import rungs
-from metrics.finding import Ask, Finding, Picture, Played, Test, above, below
+from metrics.finding import NEVER, Ask, Finding, Picture, Played, Test, above, below
 from metrics.rungs import ANSWERS, LINES, NOT_EXAMINED, figure, told
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
@@ -63,7 +63,7 @@ def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, se
     bought = f"; out of bounds: {', '.join(tripped[claimed])}" if count else ""
     return Finding(
         {f"share of wrong answers removed by {claimed}": Test(gone, above(SHARE), below(SHARE)),
-         f"tripwires out of bounds under {claimed}": Test(rungs.known(count, gone.n), below(0.5), above(0.5))},
+         f"tripwires out of bounds under {claimed}": Test(rungs.known(count, gone.n), below(0.5), NEVER)},
         rungs.controls(before, acted, removed[ANSWERS][AGAIN], seed),
         f"{claimed} removes {told(gone)} of the wrong answers and {told(removed[LINES][claimed])} of the contradicting lines{bought}.",
         {f"right answers, {name}": rungs.consistency(one, ANSWERS, seed) for name, one in played.items()}
@@ -71,6 +71,7 @@ def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, se
         | {f"wrong answers removed, {name}": one for name, one in removed[ANSWERS].items() if name in played}
         | {f"contradicting lines removed, {name}": one for name, one in removed[LINES].items()}
         | {f"slope of contradicting lines, a turn, {name}": one for name, one in drifts.items()}
+        | {f"answers that could not be scored, {name}": rungs.unscored(one, ANSWERS) for name, one in played.items()}
         | {f"tripwires out of bounds, {name}": figure(len(some)) for name, some in tripped.items()}
         | {f"{wire}, {name}": rungs.over_run(one, wire) for wire in ("distinct_2", "relevance", "evasion")
            for name, one in (played | acted).items()},
