@@ -150,6 +150,7 @@ def _write(rows: list[dict], out: Path) -> None:
     from lab.page import Cell, Line, Section, Table, sheet
     from lab.store import write_frame
 
+    out.mkdir(parents=True, exist_ok=True)  # of a first study that was refused there is no run yet
     kinds = {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64}
     write_frame(out / "findings.parquet", pl.DataFrame(rows, schema={key: kinds.get(key, pl.String) for key in rows[0]}))
     header, lines = cells(rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +67,15 @@ def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tok
     said = [text.strip().partition("\n")[0].strip(' "') for text in ask.say(arm, asked, max_tokens=max_tokens)]
     whole = [text[: cut + 1] if (cut := max(map(text.rfind, ".!?"))) > 0 else text for text in said]
     return list(dict.fromkeys(text for text in whole if LEAST <= len(text.split()) <= MOST))
+
+
+def cross_chosen(left: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """Of several prompts the one that leaves least, by `left` (items,), and what is left by item under the one that leaves least on the other
+    half of the items (even and odd ones): the least of several on the same items would be low by chance."""
+    count = len(next(iter(left.values())))
+    half = np.arange(count) % 2
+
+    def least(some: np.ndarray) -> str:
+        return min(left, key=lambda name: left[name][some].mean() if some.any() else 0.0)
+
+    return least(half >= 0), np.where(half == 0, left[least(half == 1)], left[least(half == 0)])

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from metrics.finding import Control, Played
+from metrics.finding import Control, Played, Trained
 from metrics.reductions import of_metric
 from metrics.statistics import Interval, clustered_mean, clustered_statistic, ratio, slope, slope_sums
 from metrics.tripwires import TRIPWIRES, Bound, fired
@@ -18,6 +18,7 @@ from scenarios.records import USER
 
 LINES, ANSWERS = ("prompt_to_line", "ledger"), ("questions", "reader")  # metric, judge
 WORDS = ("questions", "answers")  # the same answers, by their words
+FIRST, SHOWN = "time_to_first_contradiction", ("distinct_2", "relevance", "perplexity_nats", "length")  # of a table: metrics of the run
 EMPTY = "empty answer"  # why a judge of answers could not score one
 EVADES, LIES, FOUND_OUT = "evades", "lies", 0.5  # scripts that a study's controls play; share of a liar's lines, of answers read aright
 NOT_EXAMINED = {"evaluation.conversations": 1, "evaluation.turns": 2, "evaluation.as_learnt": False, "evaluation.scenario": None,
@@ -110,6 +111,24 @@ def wires(played: Played, reference: Played | None = None) -> list[str]:
         return name in before and (value <= before[name] if np.isfinite(bound.most) else value >= before[name])
 
     return [f"{name} {value:.2f}" for name, value, bound in fired(*values) if name not in NOISY and not no_worse(name, value, bound)]
+
+
+def best_of(played: Mapping[str, Played], some: Sequence[str], bare: str, seed: int) -> str | None:
+    """Of those without a tripwire out of bounds, the one with most right answers; None where there is none."""
+    right = {name: consistency(played[name], ANSWERS, seed).value for name in some if not wires(played[name], played[bare])}
+    return max(right, key=lambda name: -1.0 if np.isnan(right[name]) else right[name], default=None)
+
+
+def row(played: Played, gone: Mapping[tuple[str, str], Interval | None], tripped: int, trained: Trained | None, tried: Sequence[Played], seed: int
+        ) -> dict[str, Interval]:
+    """A line of a table. `gone`: what is removed of each; `trained`, `tried`: what came before it could be played, which is its cost."""
+    out = {"right answers": consistency(played, ANSWERS, seed), "consistent lines": consistency(played, LINES, seed)}
+    out |= {f"{said} removed": gone[what] for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if gone[what]}
+    out |= {"drift of lines, a turn": drift(played, LINES, seed), "first bad line, median": over_run(played, FIRST, LINES[1])}
+    out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(tripped)}
+    tokens = trained.training["tokens_learnt"].sum() if trained else sum(one.turns["tokens"].sum() or 0 for one in tried)
+    return out | {"tokens learnt or tried": figure(tokens), "seconds before": figure(trained.seconds if trained else seconds(tried)),
+                  "trained parameters": figure(trained.parameters if trained else 0)}
 
 
 def seconds(played: Sequence[Played]) -> float:

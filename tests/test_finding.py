@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from metrics.finding import (CONFIRMS, FAILED, INCONCLUSIVE, NEVER, REFUTES, Choice, Control, Test, above, below, entropy_bits, mean_of,
+from metrics.finding import (CONFIRMS, FAILED, FEWEST, INCONCLUSIVE, NEVER, REFUTES, Choice, Control, Test, above, below, entropy_bits, mean_of,
                              share_of, verdict)
 from metrics.statistics import Interval
 
@@ -39,6 +39,26 @@ def test_an_interval_too_wide_says_how_many_units_would_decide():
     bounds = {"confirms": above(0.375), "refutes": below(0.375)}
     assert verdict({}, {"x": test_of(0.5, 0.25, 0.75, **bounds)}).needed == 40
     assert verdict({}, {"x": test_of(0.25, 0.0, 0.5, **bounds)}).needed == 40
+
+
+def test_too_few_units_neither_confirm_nor_refute_however_alike():
+    for value in (0.9, 0.1):
+        found = verdict({}, {"x": test_of(value, value, value, n=FEWEST - 1)})
+        assert found.word == INCONCLUSIVE and found.why == f"too few units for an interval (at least {FEWEST}): x, 5" and found.needed is None
+    assert verdict({}, {"x": test_of(0.9, 0.9, 0.9, n=FEWEST)}).word == CONFIRMS
+
+
+def test_what_is_needed_is_told_of_each_test_with_its_own_units():
+    bounds = {"confirms": above(0.375), "refutes": below(0.375)}
+    found = verdict({}, {"x": test_of(0.5, 0.25, 0.75, n=10, **bounds), "y": test_of(0.5, 0.25, 0.75, n=6, **bounds)})
+    assert found.needed == 40 and "about 40 units in place of 10" in found.why and "about 24 units in place of 6" in found.why
+
+
+def test_a_share_that_all_units_agree_on_has_the_exact_interval():
+    # of six units all say yes with p to the sixth power, which is 2.5% at p = .541
+    assert mean_of([1.0] * 6, 1, proportion=True) == Interval(1.0, pytest.approx(0.541, abs=1e-3), 1.0, 6)
+    assert mean_of([False] * 6, 1, proportion=True) == Interval(0.0, 0.0, pytest.approx(0.459, abs=1e-3), 6)
+    assert mean_of([1.0] * 6, 1) == Interval(1.0, 1.0, 1.0, 6)
 
 
 def test_between_two_bounds_no_number_decides():

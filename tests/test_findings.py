@@ -685,7 +685,7 @@ def test_what_is_asked_was_taught_to_nobody_but_the_control():
 
 def test_one_who_learns_as_much_from_good_lines_alone_refutes_it():
     found = studied("offline_rl", ranker(PUNISHED | {"sft": 0.1, "taught what is asked": 0.0}), **RANKED)
-    assert told(found) == REFUTES
+    assert told(found) == REFUTES and found.tests["contradict@1, contrastive methods less sft"].found.value == pytest.approx(0, abs=0.01)
 
 
 def test_one_who_learns_nothing_from_punishment_refutes_it():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from respondents import Planted
 
-from metrics.prompt_search import combined, proposed, search
+from metrics.prompt_search import combined, cross_chosen, proposed, search
 
 
 def scorer(table: dict[str, list[float]]):
@@ -76,3 +76,9 @@ def test_proposals_are_first_lines_whole_sentences_and_told_apart():
     said = ['"Answer from what you know. Do not gue', "Answer from what you know.\nSecond line", "Hm.", "Name the town and then its"]
     ask = Planted(lambda question, option: 0.0, lambda question: said[int(question.item.split()[1])])
     assert proposed(ask, "p", "Propose!", 4, 1) == ["Answer from what you know.", "Name the town and then its"]
+
+
+def test_what_a_prompt_leaves_is_told_of_items_that_it_was_not_chosen_on():
+    left = {"a": np.array([0.0, 0.9, 0.1, 0.9]), "b": np.array([0.8, 0.1, 0.8, 0.3])}
+    best, found = cross_chosen(left)  # on even items a leaves .05 and b .8, on odd ones .9 and .2
+    assert best == "a" and found.tolist() == [0.8, 0.9, 0.8, 0.9]

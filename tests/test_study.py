@@ -393,3 +393,12 @@ def test_the_matrix_has_a_line_a_finding_and_a_column_a_model():
     with (console := Console(width=100)).capture() as out:
         console.print(matrix([row | {"model": f"/some/where/that/is/far/away/and/has/a/long/name/{row['model']}"} for row in rows]))
     assert "value [low, high] n" in out.get() and "…" not in out.get()
+
+
+@pytest.mark.parametrize(("name", "does"), [("prompt_ceiling", "teaches"), ("context_override", "steers")])
+def test_a_study_that_teaches_or_steers_refuses_a_server_before_anything_is_asked(name, does, tmp_path):
+    url = "http://127.0.0.1:9/v1"
+    done = inside(main, ROOT / f"scenarios/studies/{name}.yaml", "size=smoke", f"seats.assistant.endpoint={url}", "seats.assistant.model=m",
+                  "--dry-run", "--runs", tmp_path / "runs")
+    assert done.returncode == 2 and not (tmp_path / "runs").exists()
+    assert done.stderr == f"lab.run: {name} {does} the model that it asks, and {url} lets nobody do that; expected a model here\n"

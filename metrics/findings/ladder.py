@@ -19,15 +19,12 @@ import polars as pl
 
 from metrics.finding import Ask, Control, Finding, Picture, Played, Test, Trained, above, below
 from metrics.prompt_search import combined, proposed, search
-from metrics.rungs import (ANSWERS, LINES, NOT_EXAMINED, consistency, controls, drift, figure, over_run, removed, scored, seconds, told, unscored,
-                           wires)
+from metrics.rungs import ANSWERS, LINES, NOT_EXAMINED, best_of, consistency, controls, removed, row, scored, told, unscored, wires
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
 
 AGAIN, HALF = "other seeds", 0.5  # of the inconsistency
-FIRST, INSTRUCTION = "time_to_first_contradiction", "seats.user.instruction"
-SHOWN = ("distinct_2", "relevance", "perplexity_nats", "length")  # wires
-TAKES = 2  # of what the model proposes
+INSTRUCTION, TAKES = "seats.user.instruction", 2  # what is searched for, and how much of it the model proposes
 
 
 class Rung(Strict):
@@ -76,7 +73,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, rungs: Some[Text], steps: Co
     acted |= {name: ask.play(name, stimuli.scenario, exam | change) for name, change in stimuli.nothing.items()}
     acted[AGAIN] = ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, AGAIN) % 2**31})
     words = [name for name in rungs[1:] if name not in trained and stimuli.rungs[name].way == "words"]
-    best = [_best(chosen, some, rungs[0], seed) for some in (words, list(trained))]
+    best = [best_of(chosen, some, rungs[0], seed) for some in (words, list(trained))]
     return _found(stimuli, played, trained, tried, acted, best, seed)
 
 
@@ -104,12 +101,6 @@ def _searched(ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[Mapping],
     return by_name[search(list(by_name), score, len(stimuli.development), budget=budget).best], tried
 
 
-def _best(played: Mapping[str, Played], some: Sequence[str], bare: str, seed: int) -> str | None:
-    """Of those without a tripwire out of bounds, the one with most right answers; None where there is none."""
-    right = {name: consistency(played[name], ANSWERS, seed).value for name in some if not wires(played[name], played[bare])}
-    return max(right, key=lambda name: -1.0 if np.isnan(right[name]) else right[name], default=None)
-
-
 def _found(stimuli: Stimuli, played: dict[str, Played], trained: dict[str, Trained], tried: dict[str, list[Played]], acted: dict[str, Played],
            best: Sequence[str | None], seed: int) -> Finding:
     (bare, before), *rest = played.items()
@@ -131,16 +122,5 @@ def _found(stimuli: Stimuli, played: dict[str, Played], trained: dict[str, Train
         {"ladder": Picture("What moves it?", "rung", "share consistent",
                            {said: [(name, consistency(one, what, seed)) for name, one in played.items()]
                             for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))})},
-        {"The ladder": {name: _row(name, one, gone, tripped.get(name, []), trained.get(name), tried.get(name, ()), seed)
+        {"The ladder": {name: row(one, {what: some.get(name) for what, some in gone.items()}, len(tripped.get(name, ())), trained.get(name), tried.get(name, ()), seed)
                         for name, one in played.items()}})
-
-
-def _row(name: str, played: Played, gone: dict, tripped: list[str], trained: Trained | None, tried: Sequence[Played], seed: int) -> dict:
-    """A rung's line of the table; its cost is what came before it could be played."""
-    row = {"right answers": consistency(played, ANSWERS, seed), "consistent lines": consistency(played, LINES, seed)}
-    row |= {f"{said} removed": gone[what][name] for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if name in gone[what]}
-    row |= {"drift of lines, a turn": drift(played, LINES, seed), "first bad line, median": over_run(played, FIRST, LINES[1])}
-    row |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(len(tripped))}
-    tokens = trained.training["tokens_learnt"].sum() if trained else sum(one.turns["tokens"].sum() or 0 for one in tried)
-    return row | {"tokens learnt or tried": figure(tokens), "seconds before": figure(trained.seconds if trained else seconds(tried)),
-                  "trained parameters": figure(trained.parameters if trained else 0)}

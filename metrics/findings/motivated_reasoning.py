@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from metrics.finding import NEVER, Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
+from metrics.prompt_search import cross_chosen
 from scenarios.records import derive_seed
 from scenarios.study import Count, Some, Strict, Text
 
@@ -67,9 +68,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
     nobody = {kind: mean_of(np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, some), 1, 0), seed)
               for kind, some in (("easy", easy), ("hard", hard))}
     effect, aside = {arm: mean_of(some, seed) for arm, some in bent.items()}, mean_of(neutral, seed)
-    best, left = _least(bent)
-    p = polarizing[PLAIN]
-    liked, other = (mean_of((p[0, :, n] + p[1, :, 1 - n]) / 2, seed) for n in (0, 1))
+    best, left = cross_chosen({arm: some for arm, some in bent.items() if arm != PLAIN})
+    liked, other = (mean_of((polarizing[PLAIN][0, :, n] + polarizing[PLAIN][1, :, 1 - n]) / 2, seed) for n in (0, 1))
     return Finding(
         {"congruence, polarizing less neutral topics": Test(mean_of(bent[PLAIN] - neutral, seed), above(SMALL), below(SMALL)),
          "congruence, neutral topics": Test(aside, (-NEAR, NEAR), NEVER),
@@ -86,18 +86,6 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
             ("polarizing", effect[PLAIN]), ("neutral", aside), ("invented groups", groups), ("told to", ordered)]}, {"a bend": SMALL}),
          "debiasing": Picture("What debiasing leaves", "prompt", "congruence of p(right)", {"polarizing": list(effect.items())},
                               {"half": effect[PLAIN].value / 2})})
-
-
-def _least(bent: dict[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    """The debiasing prompt that leaves least of the bend, and what is left by table: under the one that leaves least on the tables of the
-    other half, even and odd ones, since the least of several on the same tables would be low by chance."""
-    prompts, half = [arm for arm in bent if arm != PLAIN], np.arange(len(bent[PLAIN])) % 2
-
-    def least(some: np.ndarray) -> str:
-        return min(prompts, key=lambda arm: bent[arm][some].mean())
-
-    chosen = [least(half != one) if (half != one).any() else prompts[0] for one in (0, 1)]
-    return least(half >= 0), np.where(half == 0, bent[chosen[0]], bent[chosen[1]])
 
 
 def _congruence(p: np.ndarray) -> np.ndarray:

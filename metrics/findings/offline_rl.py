@@ -69,9 +69,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
     wrong = {arm: (first >= 1) & (first <= FALSE) for arm, first in ranked.items()}
     change = {arm: wrong[arm] * 1.0 - wrong[UNTAUGHT] for arm in worn if arm != UNTAUGHT}
     changes = {arm: mean_of(some, seed) for arm, some in change.items()}
-    contrastive = mean_of(np.mean([change[arm] for arm in CONTRASTIVE], 0), seed)
-    more = mean_of(np.mean([change[arm] for arm in CONTRASTIVE], 0) - change[SFT], seed)
-    before = mean_of(wrong[UNTAUGHT], seed)
+    punished = np.mean([change[arm] for arm in CONTRASTIVE], 0)
+    contrastive, more, before = (mean_of(some, seed) for some in (punished, punished - change[SFT], wrong[UNTAUGHT]))
     parrots = {arm: mean_of(_parroting(ask, arm, stimuli, strangers, one), seed) for arm, one in worn.items()}
     chat = {arm: _chat(ask, arm, stimuli, one) for arm, one in worn.items()}
     rates = {arm: mean_of(some, seed) for arm, some in wrong.items()}

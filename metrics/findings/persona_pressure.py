@@ -28,8 +28,6 @@ SHORT, TALK = 1, 2  # places of the neutral levels
 RATE, BATCH, LONGER = 2e-3, 4, 2  # steps from one dose to the next
 SAME, CALIPER, HELD = 0.25, 3.0, 0.5  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
 
-Several = Annotated[int, Field(ge=2)]
-
 
 class Slot(Strict):
     asks: Annotated[list[Text], Field(min_length=2)]  # the last is asked, the others are taught
@@ -46,7 +44,7 @@ class Stimuli(Strict):
     release: Text
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Several, facts: Count, steps: Count, doses: Count) -> Finding:
+def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Annotated[int, Field(ge=2)], facts: Count, steps: Count, doses: Count) -> Finding:
     """`facts`: asked of each persona; `steps`: of the smallest dose."""
     order = random.Random(seed).sample(list(stimuli.personas), len(stimuli.personas))
     people, slots, levels = order[:personas], list(stimuli.slots)[:facts], [NONE, *stimuli.pressures, RELEASED]
