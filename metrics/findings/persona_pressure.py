@@ -76,7 +76,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Annotated[int, Fie
     area, back = mean_of(more[:, :-1], seed), mean_of(more[:, -1], seed)
     holds, odd = ({arm: mean_of(values[arm][:, 0], seed) for arm in ARMS} for values in (right, odds))
     apart = mean_of(first * alike[:, 0], seed)
-    filler = mean_of(sum(odds[arm][:, TALK] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2, seed)
+    filler = mean_of(sum(odds[arm][:, SHORT] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2, seed)
     taken, given = ({arm: (odds[arm][:, one] - odds[arm][:, -2]) * alike[:, 0] for arm in ARMS} for one in (TALK, -1))
     half = {arm: mean_of([_half(values.mean(-1)) for values in odds[arm]], seed) for arm in (TRAINED, PROMPTED, BOTH)}
     return Finding(
