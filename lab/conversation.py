@@ -148,9 +148,10 @@ class Play:
         return [by for by in due if (conversation, turn, by) not in self.stored.judged]
 
     def _asks_after(self, turn: int) -> bool:
-        """After the first line, for a start to compare with, then every `questions_every` lines."""
+        """After the first line, unless `questions_first` is false, then every `questions_every` lines."""
         measure = self.scenario.measure
-        return "questions" in measure.metrics and (turn == 0 or (turn + 1) % measure.questions_every == 0)
+        first = turn == 0 and measure.questions_first
+        return "questions" in measure.metrics and (first or (turn + 1) % measure.questions_every == 0)
 
     def _wave(self, wave: list[Dialogue]) -> Iterator[dict]:
         for name, seat in self.seats.items():

@@ -184,6 +184,7 @@ class Measure(_Strict):
         "all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
     )
     questions_every: int = Field(4, ge=1, description="turns between two rounds of questions")
+    questions_first: bool = Field(True, description="a round after the first line too, for a start to compare with")
     asked: Annotated[list[Literal["choice", "open"]], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
         default=["choice"], min_length=1, description="choice: the likeliest claim; open: an answer in the speaker's words"
     )

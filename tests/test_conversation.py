@@ -234,6 +234,11 @@ def test_questions_come_after_the_first_line_and_every_n(play, every, turns):
     assert asked == turns
 
 
+def test_no_questions_come_after_the_first_line_where_no_start_is_asked_for(play):
+    played = play(overrides=("measure.questions_every=3", "measure.questions_first=false"))
+    assert {event["turn"] for event in played.events() if event.get("by") == "questions"} == {2, 5}
+
+
 def test_no_questions_are_asked_where_nobody_wants_the_answers(play):
     played = play(overrides=("measure.metrics=[prompt_to_line]",))
     assert "questions" not in {event.get("by") for event in played.events()}
