@@ -24,7 +24,7 @@ IN_PROCESS, KEPT = "none", "kept"  # kept: this process too, whose models stay f
 MODELS_KEPT = 2
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
 ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
-PACKAGES = ("agents", "lab", "scenarios")  # what an actor on another node needs of ours
+PACKAGES = ("agents", "lab", "metrics", "scenarios")  # what an actor on another node needs of ours
 
 Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scenarios.sweep import Plan, Scheduler, Trial
 
 FAILED = 1
+CLIENT = "ray://"
 LOST = "its worker was lost: the process, or its node, ended"
 NODES_EVERY_S, SEND_EVERY_S = 2.0, 30.0
 PART = 64 * 2**20  # bytes of a file that travel at once
@@ -61,7 +62,7 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all trials done, 1 some failed, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    """Exit code: 0 all trials done, 1 some failed or did not end, 2 refused or failed with a sentence on stderr, 130 interrupted."""
     return obeyed(parser(), _sweep, arguments)
 
 
@@ -84,6 +85,7 @@ def _sweep(args: argparse.Namespace) -> int:
     if plan.sweep.storage and args.address == cluster.IN_PROCESS:
         raise ValueError("--address none keeps trials in the sweep's own folder; expected no storage, or another --address")
     _check(plan)
+    _check_address(args.address or os.environ.get("RAY_ADDRESS") or "")
     cluster.check(args.address)
     if args.dry_run:
         from lab.probe import estimate
@@ -121,12 +123,19 @@ def _check(plan: Plan) -> None:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
 
 
+def _check_address(address: str) -> None:
+    """ValueError for one at which Tune would run somewhere else than the sweep, which then hears nothing of its trials."""
+    if address.startswith(CLIENT):
+        raise ValueError(f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head node, from a "
+                         "machine of the cluster, or auto, local or none")
+
+
 def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, errors) -> int:
     from rich.console import Console
 
     from lab.files import dumps
     from lab.monitor import conclude
-    from lab.sweeping import Course, choose, summary
+    from lab.sweeping import DONE, Course, choose, summary
 
     console, course = Console(file=screen), Course()
     for event in store.earlier:
@@ -144,7 +153,7 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
         print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
         conclude(console, summary(course, plan.sweep), store.path)
-    return FAILED if (frame["status"] == "failed").any() else 0
+    return 0 if frame["status"].is_in(DONE).all() else FAILED
 
 
 def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Course, watch: Watch):

@@ -206,6 +206,12 @@ def test_halving_stops_trainings_early_and_examines_the_others(tmp_path, recipe)
         assert row["status"] == "finished" or "stopped early" in row["reason"] and row["reason"] == run.manifest["reason"]
 
 
+def test_a_sweep_whose_trials_nobody_played_is_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr("lab.sweep._here", lambda *given: None)
+    done, sweep = swept(sweeps.written(tmp_path), *ALONE, runs=tmp_path / "runs")
+    assert done.returncode == 1 and sweeps.trials(sweep)["status"].to_list() == ["waiting"] * 4
+
+
 def test_two_processes_do_not_go_on_with_one_sweep(alone):
     with open_for_resume(alone[0]):
         done = inside(main, "--resume", alone[0], *ALONE)
@@ -216,7 +222,8 @@ def test_two_processes_do_not_go_on_with_one_sweep(alone):
     ([], "no sweep was named"), (["scenarios/sweeps/smok.yaml"], "did you mean 'scenarios/sweeps/smoke.yaml'"),
     (["scenarios/sweeps/learning_rate.yaml", "--address", "none"], "expected a sweep without a scheduler"),
     (["scenarios/sweeps/smoke.yaml", "axes.seats.user.model=[./nothing]"], "cannot be played"),
-    (["--resume", "scenarios"], "is no run"), (["scenarios/sweeps/smoke.yaml", "--address", "here"], "is no address")])
+    (["--resume", "scenarios"], "is no run"), (["scenarios/sweeps/smoke.yaml", "--address", "here"], "is no address"),
+    (["scenarios/sweeps/smoke.yaml", "--address", "ray://127.0.0.1:9"], "is Ray Client's, from where a sweep cannot be led; expected host:port")])
 def test_what_cannot_be_played_is_refused_before_anything_is_written(arguments, said, tmp_path):
     done = inside(main, *arguments, "--runs", tmp_path / "runs")
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()
