@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import PersonasFile
-from scenarios.reading import Document, ScenarioError, dump, nearest_path, override, read, validate
+from scenarios.reading import Document, Plain, ScenarioError, as_items, dump, nearest_path, override, read, validate, written
 from scenarios.recipe import Recipe, load_recipe, played
 from scenarios.records import derive_seed
 from scenarios.schema import Scenario, load_scenario
@@ -42,14 +42,14 @@ class _Strict(BaseModel):
 class Axis(_Strict):
     """The values of one key: all of a list, evenly spaced ones, or ones that are drawn."""
 
-    values: list[Any] | None = Field(None, min_length=1, description="each of them; a plain list means the same")
+    values: list[Plain] | None = Field(None, min_length=1, description="each of them; a plain list means the same")
     first: Number | None = Field(None, alias="from", description="the first of evenly spaced values")
     to: Number | None = Field(None, description="the last of them")
     steps: int | None = Field(None, ge=2, description="how many there are")
     uniform: Bounds | None = Field(None, description="least and greatest")
     loguniform: Bounds | None = Field(None, description="least and greatest, both above 0")
     integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(None, description="least and greatest")
-    choice: list[Any] | None = Field(None, min_length=1, description="one of them")
+    choice: list[Plain] | None = Field(None, min_length=1, description="one of them")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Axis:
@@ -130,7 +130,7 @@ class Sweep(_Strict):
     seed: int = Field(description="every draw of an axis derives from it; the dialogues' own seed is a key of the base")
     scenario: str | None = Field(None, description="path of the scenario that trials play, relative to this file")
     training: str | None = Field(None, description="path of the training that trials carry out, relative to this file")
-    overrides: dict[str, Any] = Field(default={}, description="dotted keys of the base and their values in every trial, unless an axis has them")
+    overrides: dict[str, Plain] = Field(default={}, description="dotted keys of the base and their values in every trial, unless an axis has them")
     axes: dict[str, Annotated[Axis, BeforeValidator(_listed)]] = Field(min_length=1, description="dotted keys of the base and their values")
     samples: int = Field(1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others")
     scheduler: Annotated[Scheduler, BeforeValidator(_named)] | None = Field(None, description="asha, of trainings only")
@@ -155,7 +155,7 @@ class Trial:
     values: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return ", ".join(f"{key}={_written(value)}" for key, value in self.values.items())
+        return ", ".join(f"{key}={written(value)}" for key, value in self.values.items())
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _base(sweep: Sweep, trial: Trial, document: Document) -> Base:
     """What the trial plays. ScenarioError names its values."""
     told = {**sweep.overrides, **trial.values}
     try:
-        base = BASES[sweep.kind](getattr(sweep, sweep.kind), [f"{key}={_written(value)}" for key, value in told.items()])
+        base = BASES[sweep.kind](getattr(sweep, sweep.kind), as_items(told))
         if isinstance(base, Recipe) and base.workers > 1:
             raise ScenarioError("is more than 1; expected 1 in a sweep, whose trials are the workers", ("workers",))
     except ScenarioError as error:
@@ -252,8 +252,3 @@ def files_of(base: Base) -> list[Path]:
         slots = validate(read(path), PersonasFile).slots
         found += [path, *([(path.parent / slots).resolve()] if slots else [])]
     return list(dict.fromkeys(found))
-
-
-def _written(value: Any) -> str:
-    """A value as an override writes it."""
-    return json.dumps(value, ensure_ascii=False)
