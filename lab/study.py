@@ -119,7 +119,7 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
     with choose("none" if args.json else args.display, console, str(store.path), store.earlier) as watch:
         status, reason, found = carried_out(lambda: _perform(args, loaded, store, watch), store, watch.show, "answer")
     if status != "finished":
-        return unfinished(args, status, reason, console, errors, f"answer is kept: python -m lab.run --resume {store.path}")
+        return unfinished("lab.run", "answer", args, status, reason, console, errors, store.path)
     if args.json:
         print(dumps({"run": str(store.path), "finding": found}).decode(), file=screen)
     elif args.display != "none":
