@@ -49,6 +49,11 @@ def check(address: str | None, workers: int = 1) -> None:
         raise ValueError(f"no Ray cluster answers at {address!r} ({error}); expected {FORMS}") from None
 
 
+def is_private(address: str | None) -> bool:
+    """Whether nothing is played elsewhere than on this machine: on a Ray of its own, or without one."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") in ("local", IN_PROCESS)
+
+
 @contextmanager
 def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None], workers: int = 0) -> Iterator[Hosting]:
     """A maker of engines. `address`: a cluster's, None for RAY_ADDRESS or else a private cluster, "none" for this process.
