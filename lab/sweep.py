@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import INTERRUPTED, Parser, obeyed
-from lab.run import LOG, aside, carried_out
+from lab.commands import Parser, obeyed
+from lab.run import LOG, aside, carried_out, unfinished
+from scenarios.secrets import hidden
 
 if TYPE_CHECKING:
     from lab.display import Watch
@@ -33,10 +34,12 @@ FAILED = 1
 CLIENT = "ray://"
 LOST = "its worker was lost: the process, or its node, ended"
 NODES_EVERY_S, SEND_EVERY_S = 2.0, 30.0
+NODE_WAIT_S = 600.0  # for a node that has room for a trial, on a cluster that may grow
 PART = 64 * 2**20  # bytes of a file that travel at once
 SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
             "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-            "RAY_AIR_NEW_OUTPUT": "0", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "TUNE_RESULT_BUFFER_LENGTH": "1"}
+            "RAY_AIR_NEW_OUTPUT": "0", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "TUNE_RESULT_BUFFER_LENGTH": "1",
+            "TUNE_PRINT_ALL_TRIAL_ERRORS": "0"}  # errors are told as reasons, without keys; Tune would print them with all they hold
 EXAMPLES = """examples:
   python -m lab.sweep scenarios/sweeps/temperature.yaml --dry-run
   python -m lab.sweep scenarios/sweeps/temperature.yaml 'axes.seed=[1, 2, 3, 4, 5]' overrides.turns=12
@@ -113,14 +116,24 @@ def _resumed(folder: Path) -> Plan:
 
 
 def _check(plan: Plan) -> None:
-    """ValueError where a trial could not be played, with its values."""
+    """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped or ranked by."""
     from lab.arms import checked
+    from lab.headline import MEASURES
+    from lab.train import numbers
+    from metrics.measure import METRICS
+    from scenarios.reading import nearest
 
+    watched, best = plan.sweep.scheduler, plan.sweep.best.metric
+    if best not in (known := [*MEASURES, *METRICS]):
+        raise ValueError(f"best.metric is {best!r}, which nothing is measured by{nearest(best, known)}")
     for trial in plan.trials:
         try:
             checked(plan.bases[trial.id])
         except ValueError as error:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
+        if watched and watched.metric not in (told := numbers(plan.bases[trial.id])):
+            raise ValueError(f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
+                             f"{nearest(watched.metric, told)}")
 
 
 def _check_address(address: str) -> None:
@@ -142,13 +155,8 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
         course.fold(event)
     with choose("none" if args.json else args.display, console, plan.sweep, str(store.path), course) as watch:
         status, reason, frame = carried_out(lambda: _perform(args, plan, store, course, watch), store, watch.show, "trial")
-    if status == "failed":
-        print(f"lab.sweep: {reason}", file=errors)
-        return 2
-    if status == "interrupted":
-        with contextlib.suppress(BrokenPipeError, SystemExit):
-            console.print(f"Interrupted: python -m lab.sweep --resume {store.path}", soft_wrap=True, markup=False)
-        return INTERRUPTED
+    if status != "finished":
+        return unfinished("lab.sweep", "finished trial", args, status, reason, console, errors, store.path)
     if args.json:
         print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
@@ -162,6 +170,7 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
     from lab.report import write_report
     from lab.store import now, write_frame
     from lab.sweep_tables import FILE, frame
+    from lab.trial import TRIALS, end_early, left_behind
 
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
@@ -170,9 +179,17 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
 
     tell("phase", phase="playing", detail=plan.sweep.kind)
     tell("sweep", name=plan.sweep.name, trials={trial.id: dict(trial.values) for trial in plan.trials}, resumed=bool(store.earlier))
+    for trial in plan.trials:
+        seen = course.trials[trial.id]
+        if not seen.done and (found := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
+            tell("trial", trial=trial.id, status="finished", **found)
     todo = [trial for trial in plan.trials if not course.trials[trial.id].done]
-    sitting = Sitting(plan, store.path, tell, course, watch.show)
+    sitting = Sitting(store.path, tell, course, watch.show)
     (_here if args.address == IN_PROCESS else _on_ray)(args, plan, todo, store.path, sitting)
+    for name, seen in course.trials.items():
+        if seen.status == "stopped":
+            with contextlib.suppress(ValueError, OSError):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
+                end_early(store.path / TRIALS / name, seen.reason or "")
     found = frame(course)
     write_frame(store.path / FILE, found)
     counts = {status: count for status, count in found["status"].value_counts().sort("status").iter_rows()}
@@ -189,7 +206,6 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
 class Sitting:
     """What trials tell, as events of the sweep."""
 
-    plan: Plan
     folder: Path
     tell: Callable[..., None]
     course: Course
@@ -209,7 +225,7 @@ class Sitting:
 
     def ended(self, trial: str, status: str, reason: str) -> None:
         """`status`: again, failed or stopped."""
-        self.tell("trial", trial=trial, status=status, reason=reason)
+        self.tell("trial", trial=trial, status=status, reason=hidden(reason))
 
     def nodes(self, alive: int, cores: float, free: float) -> None:
         """How the cluster is: stored where a node came or went."""
@@ -280,14 +296,14 @@ def _on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder:
         os.environ.setdefault(name, value)
     from ray import tune
 
-    from lab.cluster import connected
-    from lab.trial import TRIALS, end_early, files, orders
+    from lab.cluster import connected, is_private
+    from lab.trial import files, orders
 
     if not todo:
         return
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
     with connected(args.address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
-        wanted = resources(plan, nodes())
+        wanted = awaited(plan, 0.0 if is_private(args.address) else NODE_WAIT_S, sitting.tell)
         told = tune.with_parameters(play_trial, orders=orders(plan), given=files(plan), home=home)  # put once, fetched by reference
         tuner = tune.Tuner(
             tune.with_resources(told, tune.PlacementGroupFactory([wanted])),
@@ -297,10 +313,28 @@ def _on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder:
             run_config=tune.RunConfig(name="sweep", storage_path=scratch, verbose=0, callbacks=[_listener(sitting)],
                                       failure_config=tune.FailureConfig(max_failures=plan.sweep.retries)))
         tuner.fit()
-    for trial in todo:
-        seen = sitting.course.trials[trial.id]
-        if seen.status == "stopped" and (folder / TRIALS / trial.id).is_dir():
-            end_early(folder / TRIALS / trial.id, seen.reason or "")
+
+
+def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
+    """`resources` on the cluster as it is, or as it has become by the time that a node fits, of those that come up later. ValueError where
+    none has by then."""
+    from lab.sweeping import WAITING
+
+    until, waited = time.monotonic() + patience_s, False
+    while True:
+        try:
+            found = resources(plan, nodes())
+        except ValueError as error:
+            if time.monotonic() >= until:
+                raise
+            if not waited:
+                tell("phase", phase=WAITING, detail=str(error))
+            waited = True
+            time.sleep(NODES_EVERY_S)
+        else:
+            if waited:
+                tell("phase", phase="playing", detail=plan.sweep.kind)
+            return found
 
 
 def nodes() -> list[Mapping[str, float]]:
@@ -444,12 +478,18 @@ class Sent:
     def all(self, say: Callable[[dict], None]) -> None:
         """What has changed since the last time."""
         import ray
+        from pyarrow import fs
+
+        from lab.store import MANIFEST
 
         self.last = time.monotonic()
         if self._home.storage:
-            self._copy(out=True)
+            there, place = self._place()
+            there.create_dir(place, recursive=True)
+            fs.copy_files(str(self._folder), place, destination_filesystem=there)
             return
-        for path in sorted(path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        files = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        for path in sorted(files, key=lambda path: (path == self._folder / MANIFEST, path)):  # it says what is there
             stat = path.stat()
             if self._known.get(path) == (stat.st_mtime_ns, stat.st_size):
                 continue
@@ -461,21 +501,26 @@ class Sent:
                     data, first = file.read(PART), False
 
     def back(self) -> None:
-        """What the storage holds of the trial, where there is none of it here."""
-        if self._home.storage and not self._folder.is_dir():
-            self._copy(out=False)
+        """What the storage holds of the trial, where that is more than is here: another machine may have gone on with it meanwhile."""
+        from pyarrow import fs
 
-    def _copy(self, out: bool) -> None:
+        from lab.store import EVENTS
+
+        if not self._home.storage:
+            return
+        there, place = self._place()
+        log, here = there.get_file_info(f"{place}/{EVENTS}"), self._folder / EVENTS
+        if log.type != fs.FileType.NotFound and log.size > (here.stat().st_size if here.is_file() else -1):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            fs.copy_files(place, str(self._folder), source_filesystem=there)
+
+    def _place(self) -> tuple:
+        """The storage's file system, and the trial's folder in it."""
         from pyarrow import fs
 
         there, root = fs.FileSystem.from_uri(self._home.storage)
-        place = f"{root.rstrip('/')}/{self._home.run_id}/trials/{self._trial}"
-        if out:
-            there.create_dir(place, recursive=True)
-            fs.copy_files(str(self._folder), place, destination_filesystem=there)
-        elif there.get_file_info(place).type != fs.FileType.NotFound:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            fs.copy_files(place, str(self._folder), source_filesystem=there)
+        return there, f"{root.rstrip('/')}/{self._home.run_id}/trials/{self._trial}"
 
 
 if __name__ == "__main__":

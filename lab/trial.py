@@ -6,7 +6,7 @@ Whatever plays it, an actor of a cluster or the sweep itself, is told how it goe
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ import polars as pl
 
 from lab.progress import State, apply, expected_lines
 from lab.store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
-from scenarios.reading import parse
+from scenarios.reading import as_items, parse
 from scenarios.recipe import Recipe
 from scenarios.records import SEATS
 from scenarios.schema import Scenario
@@ -80,6 +80,20 @@ def carry_out(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell
     return outcome(folder) | {"seconds": round(time.monotonic() - began, 3)}
 
 
+def is_done(folder: Path, digest: str) -> bool:
+    """Whether the folder holds that trial with nothing left to be played. ValueError where it is no run's, or holds another trial."""
+    manifest = read_manifest(folder)
+    if manifest.get("digest") != digest:
+        raise ValueError(f"{folder} holds another trial than is to be played there; expected its own, or no such folder")
+    return manifest.get("status") == "finished" and not manifest.get("counts", {}).get("failed")
+
+
+def left_behind(folder: Path, digest: str) -> dict | None:
+    """The outcome of a trial that had finished when nobody was there to hear of it; None where there is none. `seconds` are not known."""
+    with contextlib.suppress(ValueError, OSError, KeyError, pl.exceptions.PolarsError):  # no such folder, or some of it was still to come
+        return outcome(folder) | {"seconds": None} if is_done(folder, digest) else None
+
+
 def outcome(folder: Path) -> dict:
     """What a finished trial's folder tells of it: counts, and its measures over the run, or the examination of what was learnt."""
     manifest = read_manifest(folder)
@@ -101,7 +115,9 @@ def _examined(folder: Path) -> list[dict]:
 
 
 def end_early(folder: Path, reason: str) -> None:
-    """Marks a trial that a scheduler stopped, in its own folder, as interrupted."""
+    """Marks a trial that a scheduler stopped, in its own folder, as interrupted, unless that has been done. ValueError where it cannot."""
+    if read_manifest(folder).get("status") != "running":
+        return
     with waited(folder) as store:
         store.append({"event": "ended", "status": "interrupted", "reason": reason})
         store.finish("interrupted", reason)
@@ -124,11 +140,7 @@ def _opened(order: Order, folder: Path) -> RunStore | None:
     if not (folder / MANIFEST).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and nothing in it yet
         return create(folder.parent, order.name, order.yaml, order.seed, order.digest, folder=folder, models=dict(order.models))
-    manifest = read_manifest(folder)
-    if manifest.get("digest") != order.digest:
-        raise ValueError(f"{folder} holds another trial than {order.trial}; expected its own, or no such folder")
-    done = manifest.get("status") == "finished" and not manifest.get("counts", {}).get("failed")
-    return None if done else waited(folder)
+    return None if is_done(folder, order.digest) else waited(folder)
 
 
 def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
@@ -154,7 +166,7 @@ def _places(told: Mapping, moved: Mapping[str, Path]) -> list[str]:
     else:
         other = told["evaluation"]["scenario"]
         found = {"scenario": place(told["scenario"])} | ({"evaluation.scenario": place(other)} if other else {})
-    return [f"{key}={json.dumps(value)}" for key, value in found.items()]
+    return as_items(found)
 
 
 def _same(path: Path, data: bytes) -> bool:
