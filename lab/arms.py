@@ -129,11 +129,17 @@ def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequ
     return load_recipe(path, as_items({**told, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}}))
 
 
-def checked(what: Scenario | Recipe) -> None:
+def checked(what: Scenario | Recipe | Study) -> None:
     """Refuse what can be refused before a model is loaded. ValueError."""
     from lab import wiring
 
-    if isinstance(what, Recipe):
+    if isinstance(what, Study):
+        from lab.study import planned
+
+        wiring.check_respondent(what)
+        for arm in planned(what).planned:
+            checked(arm)
+    elif isinstance(what, Recipe):
         check(what)
     else:
         wiring.check(what)

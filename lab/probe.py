@@ -44,6 +44,9 @@ def estimate(plan: Plan, address: str | None) -> int:
     print(f"{sweep.name}: {len(plan.trials)} trials of {Path(getattr(sweep, sweep.kind)).name}{again}")
     for trial in plan.trials:
         print(f"  {trial.id}  {trial}")
+    if sweep.study:
+        print("How long it takes is not estimated: python -m lab.run STUDY --dry-run counts what a study asks.")
+        return 0
     probes = {kind: probe(plan, trials) for kind, trials in _kinds(plan).items()}
     found = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
     seconds, generated, computed = (sum(column) for column in zip(*found, strict=True))

@@ -1,4 +1,4 @@
-"""Play a scenario, or carry out a training, along axes: `python -m lab.sweep scenarios/sweeps/temperature.yaml [key=value ...]`.
+"""Play a scenario, carry out a training, or ask a study, along axes: `python -m lab.sweep scenarios/sweeps/temperature.yaml [key=value ...]`.
 
 Ray Tune places the trials, tries again those that failed, and stops trainings early. What it keeps for itself goes to a temporary
 folder and is never read again: the sweep's own events say which trials are done, and --resume hands Tune the others.
@@ -49,7 +49,7 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.sweep", description="Play a scenario, or train, once for each combination of values, on a Ray cluster.",
+    out = Parser(prog="python -m lab.sweep", description="Play a scenario, train, or ask a study, once for each combination of values, on a Ray cluster.",
                  epilog=EXAMPLES)
     out.add_argument("sweep", nargs="?", help="a sweep's YAML file; may be left out with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the sweep's file, such as axes.seed=[1,2]")
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     from lab import cluster
     from lab.store import SWEEP, create, open_for_resume
+    from lab.study import BASES
     from scenarios.sweep import load_sweep
 
     if args.resume:
@@ -79,7 +80,7 @@ def _sweep(args: argparse.Namespace) -> int:
             raise ValueError("--resume goes on with the sweep as it is; expected no file and no key=value beside it")
         plan = _resumed(Path(args.resume))
     elif args.sweep:
-        plan = load_sweep(args.sweep, args.overrides)
+        plan = load_sweep(args.sweep, args.overrides, BASES)
     else:
         raise ValueError("no sweep was named; expected a YAML file, such as scenarios/sweeps/temperature.yaml, or --resume SWEEP")
     if plan.sweep.scheduler and args.address == cluster.IN_PROCESS:
@@ -103,12 +104,13 @@ def _sweep(args: argparse.Namespace) -> int:
 def _resumed(folder: Path) -> Plan:
     """The stored plan; the files that it names must be what they were."""
     from lab.store import SWEEP, read_manifest
+    from lab.study import BASES
     from scenarios.sweep import load_sweep
 
     digest = read_manifest(folder).get("digest")
     if not (folder / SWEEP).is_file():
         raise ValueError(f"{folder} is no sweep: it has no {SWEEP}; expected a sweep's folder, or python -m lab.run --resume {folder}")
-    plan = load_sweep(folder / SWEEP)
+    plan = load_sweep(folder / SWEEP, bases=BASES)
     if plan.digest() != digest:
         raise ValueError(f"{folder} was begun with other files than {getattr(plan.sweep, plan.sweep.kind)} and what it names are now; "
                          "expected them unchanged, or a new sweep without --resume")
@@ -371,7 +373,10 @@ def _computes(base) -> bool:
     """Whether a model of ours is at work in it, wherever GPUs are."""
     from lab import wiring
     from scenarios.recipe import Recipe
+    from scenarios.study import Study
 
+    if isinstance(base, Study):
+        return base.device != "cpu" and not base.seats.assistant.endpoint
     return base.device != "cpu" and (isinstance(base, Recipe) or bool(wiring.engine_names(base)))
 
 

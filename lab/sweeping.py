@@ -43,6 +43,7 @@ class Seen:
     numbers: Mapping[str, float] = field(default_factory=dict)  # of a training's last step
     metrics: Sequence[Mapping] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    verdict: str | None = None  # of a study
     seconds: float | None = None
     began: float = 0.0
 
@@ -99,9 +100,9 @@ class Course:
             seen.attempts, seen.node, seen.began = seen.attempts + 1, event["node"], self.clock
         if seen.status == "finished":
             seen.metrics, seen.counts, seen.seconds = event["metrics"], event["counts"], event["seconds"]
-            seen.reason = event.get("stopped")
+            seen.reason, seen.verdict = event.get("stopped"), event.get("verdict")
         elif seen.status == "failed":  # one that had finished before, but for some dialogues: what it told then is no more its outcome
-            seen.metrics, seen.counts, seen.seconds = (), {}, None
+            seen.metrics, seen.counts, seen.seconds, seen.verdict = (), {}, None, None
 
     def count(self, *statuses: str) -> int:
         return sum(seen.status in statuses for seen in self.trials.values())

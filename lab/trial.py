@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from lab.progress import State, apply, expected_lines
+from lab.study_screen import Course
 from lab.store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
 from scenarios.reading import as_items, parse
 from scenarios.recipe import Recipe
-from scenarios.records import SEATS
+from scenarios.records import ASSISTANT, SEATS
 from scenarios.schema import Scenario
-from scenarios.sweep import BASES, Base, Plan, files_of
+from scenarios.study import Study
+from scenarios.sweep import Base, Plan, files_of
 
 TRIALS = "trials"  # of a sweep's folder: a run's folder a trial
 HELD = "is being written by another process"  # what the store says
@@ -39,7 +42,7 @@ class Order:
     """All that another process, or machine, needs to know to carry out a trial."""
 
     trial: str
-    kind: str  # of scenarios.sweep.BASES
+    kind: str  # of scenarios.sweep.KINDS
     name: str
     yaml: str  # the base as it is played
     digest: str
@@ -56,9 +59,9 @@ def order_of(plan: Plan, trial: str, base: Base) -> Order:
     from scenarios.recipe import played
 
     scenario = played(base) if isinstance(base, Recipe) else base
-    seats = base.seats() if isinstance(base, Recipe) else SEATS
+    seats = base.seats() if isinstance(base, Recipe) else [ASSISTANT] if isinstance(base, Study) else SEATS
     return Order(trial, plan.sweep.kind, base.name, base.resolved_yaml(), base.digest(), base.seed,
-                 {seat: scenario.seats[seat].model for seat in seats})
+                 {seat: getattr(scenario.seats, seat).model for seat in seats})
 
 
 def files(plan: Plan) -> dict[str, bytes]:
@@ -95,8 +98,15 @@ def left_behind(folder: Path, digest: str) -> dict | None:
 
 
 def outcome(folder: Path) -> dict:
-    """What a finished trial's folder tells of it: counts, and its measures over the run, or the examination of what was learnt."""
+    """What a finished trial's folder tells of it: counts, and its measures over the run, the examination of what was learnt, or what a
+    study came to."""
+    from lab.study import FINDING
+
     manifest = read_manifest(folder)
+    if (folder / FINDING).is_file():
+        told = json.loads((folder / FINDING).read_bytes())
+        found = {"metric": "finding", "judge": None, "seat": ASSISTANT} | {key: told[key] for key in ("value", "low", "high", "n")}
+        return {"counts": {}, "metrics": [found], "verdict": told["verdict"]}
     if (folder / "training.parquet").is_file():
         steps = pl.read_parquet(folder / "training.parquet").height
         return {"counts": {"steps": steps}, "metrics": _examined(folder), "stopped": manifest.get("stopped") or None}
@@ -151,6 +161,8 @@ def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
         for name, path in moved.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(given[name])
+    from lab.study import BASES
+
     file = scratch / f"{order.kind}.yaml"
     file.write_text(order.yaml, encoding="utf-8")
     return BASES[order.kind](file, _places(parse(order.yaml, order.trial).data, moved))
@@ -163,6 +175,8 @@ def _places(told: Mapping, moved: Mapping[str, Path]) -> list[str]:
 
     if "personas" in told:
         found: dict[str, object] = {"personas": [place(name) for name in told["personas"]]}
+    elif "stimuli" in told:
+        found = {"stimuli": place(told["stimuli"])}
     else:
         other = told["evaluation"]["scenario"]
         found = {"scenario": place(told["scenario"])} | ({"evaluation.scenario": place(other)} if other else {})
@@ -177,7 +191,7 @@ def _same(path: Path, data: bytes) -> bool:
 
 
 def _play(base: Base, store: RunStore, tell: Tell) -> None:
-    from lab import run, train
+    from lab import run, study, train
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(base, Scenario):
@@ -185,6 +199,11 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
 
         def work() -> None:
             run.perform(KEPT if _plain(base) else ALONE, base, store, shown)
+    elif isinstance(base, Study):
+        shown, left = Answers(tell, store.earlier), "answer"
+
+        def work() -> None:
+            study.perform(ALONE, study.planned(base), store, shown)
     else:
         shown, left = Steps(tell, base.max_steps), "checkpoint"
 
@@ -219,6 +238,21 @@ class Told:
         if event["event"] == "line" and time.monotonic() - self.last >= TELL_S:
             self.last = time.monotonic()
             self.tell({"lines": self.state.lines, "of": expected_lines(self.state)})
+
+
+class Answers:
+    """A watch that passes on how many questions of a study were answered, lines said and steps learnt, as far as they are known of."""
+
+    def __init__(self, tell: Tell, earlier: Iterable[dict]) -> None:
+        self._tell, self._course, self._last = tell, Course(), 0.0
+        for event in earlier:
+            self._course.fold(event)
+
+    def show(self, event: dict) -> None:
+        self._course.fold(event)
+        if event["event"] in ("answer", "arm") and time.monotonic() - self._last >= TELL_S:
+            self._last = time.monotonic()
+            self._tell({"lines": self._course.done, "of": sum(many for _, many in self._course.arms().values())})
 
 
 @dataclass

@@ -253,6 +253,21 @@ def test_a_sweep_whose_trials_nobody_played_is_no_success(tmp_path, monkeypatch)
     assert done.returncode == 1 and sweeps.trials(sweep)["status"].to_list() == ["waiting"] * 4
 
 
+def test_a_study_is_swept_too_and_a_trial_is_what_it_comes_to(tmp_path, tiny_name):
+    file = tmp_path / "games.yaml"
+    file.write_text(json.dumps({"name": "games", "seed": 5, "study": str(ROOT / "scenarios/studies/twenty_questions.yaml"),
+                                "overrides": {"size": "smoke", "seats.assistant.model": tiny_name, "device": "cpu"},
+                                "axes": {"seed": [1, 2]}, "best": {"metric": "finding", "seat": "assistant"}}))
+    done, sweep = swept(file, *ALONE, runs=tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    for row in pl.read_parquet(sweep / "trials.parquet").iter_rows(named=True):
+        run = load_run(sweep / row["run"])
+        assert run.kind == "study" and row["status"] == "finished" and row["verdict"] == run.finding["verdict"]
+        assert [row[f"finding.assistant{end}"] for end in ("", ".low", ".high", ".n")] == [run.finding[key] for key in ("value", "low", "high", "n")]
+    assert "the statistic of a study" in (sweep / "report.md").read_text()
+    assert inside(main, "--resume", sweep, *ALONE).returncode == 0 and len(sweeps.events(sweep, status="running")) == 2
+
+
 def test_two_processes_do_not_go_on_with_one_sweep(alone):
     with open_for_resume(alone[0]):
         done = inside(main, "--resume", alone[0], *ALONE)
@@ -262,8 +277,8 @@ def test_two_processes_do_not_go_on_with_one_sweep(alone):
 @pytest.mark.parametrize("arguments, said", [
     ([], "no sweep was named"), (["scenarios/sweeps/smok.yaml"], "did you mean 'scenarios/sweeps/smoke.yaml'"),
     (["scenarios/sweeps/learning_rate.yaml", "--address", "none"], "expected a sweep without a scheduler"),
-    (["scenarios/sweeps/learning_rate.yaml", "scheduler.metric=lenght"], "no step of grpo tells; did you mean 'length'?"),
-    (["scenarios/sweeps/learning_rate.yaml", "overrides.method=sft"], "scheduler.metric is 'reward', which no step of sft tells; expected one of loss"),
+    (["scenarios/sweeps/learning_rate.yaml", "samples=1", "scheduler.metric=lenght"], "no step of grpo tells; did you mean 'length'?"),
+    (["scenarios/sweeps/learning_rate.yaml", "samples=1", "overrides.method=sft"], "is 'reward', which no step of sft tells; expected one of loss"),
     (["scenarios/sweeps/smoke.yaml", "best.metric=prompt_line"], "did you mean 'prompt_to_line'?"),
     (["scenarios/sweeps/smoke.yaml", "axes.seats.user.model=[./nothing]"], "cannot be played"),
     (["--resume", "scenarios"], "is no run"), (["scenarios/sweeps/smoke.yaml", "--address", "here"], "is no address"),
