@@ -51,7 +51,7 @@ def estimate(plan: Plan, address: str | None) -> int:
     found = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
     seconds, generated, computed = (sum(column) for column in zip(*found, strict=True))
     slots, share = _room(plan, address)
-    tokens = f"{generated:,.0f} tokens generated, {computed:,.0f} computed" if generated else "how many tokens, is not known"
+    tokens = "how many tokens is not known" if sweep.training else f"{generated:,.0f} tokens generated, {computed:,.0f} computed"
     most = max(probes.values(), key=lambda one: one.memory)
     print(f"Probed {len(probes)} of them for {sum(sum(one.seconds.values()) for one in probes.values()):.0f} s. Together they take about "
           f"{seconds / 3600:.2g} hours of one trial after the other, {seconds / 3600 / slots:.2g} hours with {slots} at once; "
