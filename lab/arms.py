@@ -7,7 +7,6 @@ gone on with. Engines live in this process, as learners do, and each arm has its
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 import shutil
@@ -23,6 +22,7 @@ from lab.store import MANIFEST, RunStore, create, open_for_resume, read_frames, 
 from lab.train import before, check
 from lab.train import perform as train_out
 from metrics.finding import Played, Trained
+from scenarios.reading import as_items
 from scenarios.recipe import Recipe, load_recipe, played
 from scenarios.records import SEATS, USER
 from scenarios.schema import Scenario, load_scenario
@@ -113,7 +113,7 @@ def scenario_of(study: Study, file: str, changes: Mapping[str, object], adapter:
     seat = study.seats.assistant
     told = {"dtype": study.dtype, "device": study.device, f"seats.{USER}.model": seat.model, f"seats.{USER}.endpoint": seat.endpoint,
             f"seats.{USER}.adapter": adapter or seat.adapter}
-    return load_scenario(_file(study, file), _written({**told, **changes}))
+    return load_scenario(_file(study, file), as_items({**told, **changes}))
 
 
 def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Recipe:
@@ -126,14 +126,20 @@ def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequ
     played_with = {**own.overrides, **{f"seats.{seat_name}.model": seat.model for seat_name in own.seats()},
                    **{key.removeprefix(OVERRIDES): value for key, value in changes.items() if key.startswith(OVERRIDES)}}
     told = {"dtype": study.dtype, "device": study.device, "workers": 1, "data": list(data), "overrides": played_with}
-    return load_recipe(path, _written({**told, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}}))
+    return load_recipe(path, as_items({**told, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}}))
 
 
-def checked(what: Scenario | Recipe) -> None:
+def checked(what: Scenario | Recipe | Study) -> None:
     """Refuse what can be refused before a model is loaded. ValueError."""
     from lab import wiring
 
-    if isinstance(what, Recipe):
+    if isinstance(what, Study):
+        from lab.study import planned
+
+        wiring.check_respondent(what)
+        for arm in planned(what).planned:
+            checked(arm)
+    elif isinstance(what, Recipe):
         check(what)
     else:
         wiring.check(what)
@@ -159,7 +165,3 @@ def parameters(adapter: Path) -> int:
 
 def _file(study: Study, file: str) -> Path:
     return Path(study.stimuli).parent / file
-
-
-def _written(changes: Mapping[str, object]) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]

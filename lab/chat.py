@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,6 +68,7 @@ def _scenario(args: argparse.Namespace) -> Scenario:
     """One conversation of the scenario, with you in your seat."""
     from lab.conversation import PARTNER
     from scenarios.personas import UNKNOWN
+    from scenarios.reading import as_items
     from scenarios.schema import HUMAN, load_scenario
 
     me, agent = args.seat, PARTNER[args.seat]
@@ -77,7 +77,7 @@ def _scenario(args: argparse.Namespace) -> Scenario:
     asked = {f"seats.{agent}.persona": args.persona, f"seats.{agent}.model": args.model, f"seats.{agent}.adapter": args.adapter,
              "personas": args.personas}
     ours |= {key: value for key, value in asked.items() if value is not None}
-    scenario = load_scenario(args.scenario or SCENARIO, [*(f"{key}={json.dumps(value)}" for key, value in ours.items()), *args.overrides])
+    scenario = load_scenario(args.scenario or SCENARIO, [*as_items(ours), *args.overrides])
     if scenario.conversations != 1:
         raise ValueError(f"conversations is {scenario.conversations}; expected 1, the one that you talk in")
     if scenario.seats.humans() != [me]:

@@ -24,7 +24,7 @@ IN_PROCESS, KEPT = "none", "kept"  # kept: this process too, whose models stay f
 MODELS_KEPT = 2
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
 ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
-PACKAGES = ("agents", "lab", "scenarios")  # what an actor on another node needs of ours
+PACKAGES = ("agents", "lab", "metrics", "scenarios")  # what an actor on another node needs of ours
 
 Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
 
@@ -47,6 +47,11 @@ def check(address: str | None, workers: int = 1) -> None:
         socket.create_connection((place[1], int(place[2])), ANSWER_S).close()
     except (OSError, OverflowError) as error:
         raise ValueError(f"no Ray cluster answers at {address!r} ({error}); expected {FORMS}") from None
+
+
+def is_private(address: str | None) -> bool:
+    """Whether nothing is played elsewhere than on this machine: on a Ray of its own, or without one."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") in ("local", IN_PROCESS)
 
 
 @contextmanager

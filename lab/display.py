@@ -6,6 +6,7 @@ of their own, in monitor.py.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol, Self
 
@@ -61,18 +62,20 @@ class Lines:
 
 
 class Screen:
-    """The whole terminal, drawn again every second."""
+    """The whole terminal, drawn again every second by a thread of its own."""
 
     def __init__(self, console: Console, path: str, fold: Fold, view: View) -> None:
-        self._console, self._path, self._fold, self._draw = console, path, fold, view
+        self._console, self._path, self._fold, self._draw, self._busy = console, path, fold, view, threading.Lock()
         self._live = Live(get_renderable=self.view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
                           redirect_stderr=False)
 
     def show(self, event: dict) -> None:
-        self._fold(event)
+        with self._busy:
+            self._fold(event)
 
     def view(self) -> RenderableType:
-        return self._draw(next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path))
+        with self._busy:
+            return self._draw(next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path))
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)

@@ -68,13 +68,15 @@ def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int
 
 
 def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:
-    """One sentence: what could not be written, where, why, how much space is left, what is kept and how to go on."""
+    """One sentence: what could not be written, where, why, how much space is left, what is kept and how to go on. `lines`: of a run, how
+    many have been finished."""
     folder = path.parent if path.parent.is_dir() else Path(".")
     free = shutil.disk_usage(folder).free
     cure = "make room" if error.errno in FULL else "see to that"
     if lines == 0:
         kept = f"no line was finished yet: {cure} and start again"
     else:
-        kept = f"the {'' if lines is None else f'{lines} '}finished lines are kept: {cure} and go on with --resume {path.parent}"
+        done = "what was done is" if lines is None else f"the {lines} finished lines are"
+        kept = f"{done} kept: {cure} and go on with --resume {path.parent}"
     return StoreError(f"cannot write {path.name} in {path.parent}: {error.strerror or error} "
                       f"({free / 1e6:,.1f} MB free); {kept}")

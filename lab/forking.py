@@ -20,7 +20,7 @@ from lab.files import dumps, replace
 from lab.frames import judgements_frame, turns_frame
 from lab.store import read_events, read_frames, read_manifest
 from scenarios import personas as people
-from scenarios.reading import parse
+from scenarios.reading import as_items, parse
 from scenarios.records import SEATS, derive_seed
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def forked(run: str | Path, conversation: int, turn: int, samples: int, override
         section["of"] = original.fork.model_dump(exclude_none=True)
     ours = {"name": original.name if original.fork else f"{original.name}-fork", "conversations": samples, "fork": section,
             **{f"seats.{seat}.persona": persona.id for seat, persona in cast.items()}}
-    scenario = load_scenario(stored, [*(f"{key}={json.dumps(value)}" for key, value in ours.items()), *overrides])
+    scenario = load_scenario(stored, [*as_items(ours), *overrides])
     own = [event for event in events if event.get("conversation") == conversation]
     kept = before(own, turn, scenario, people.cast(scenario)[0] != cast)
     if not reached(kept, turn):

@@ -87,7 +87,8 @@ MEASURES = {
     "longest_contradiction": Measure("contradictions", "longest-lived contradiction, turns", count),
     "activation_drift": Measure("activation", "activation drift", change),
     "activation_drift_slope": Measure("activation", "activation drift, a turn", slope, drifts=True),
-    "activation_correlation": Measure("activation", "activation drift with inconsistency, Spearman", change)}
+    "activation_correlation": Measure("activation", "activation drift with inconsistency, Spearman", change),
+    "finding": Measure("finding", "the statistic of a study", "{:.3g}".format)}
 MISSING = "–"
 
 

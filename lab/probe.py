@@ -6,13 +6,17 @@ import multiprocessing
 import os
 import resource
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lab.cluster import KEPT, hosting, is_private
 from lab.trial import TRIALS, Order, carry_out, files, order_of
 from scenarios.recipe import Recipe
+from scenarios.records import SEATS
+from scenarios.schema import Scenario
 from scenarios.sweep import Base, Plan
 
 TALKS, LINES = 2, 4  # most conversations of a probe, and lines of each
@@ -21,7 +25,8 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Probe:
-    """What a little of a trial took. Seconds by phase; bytes at their peak, of the process and on a GPU."""
+    """What a little of a trial took. Seconds by phase; bytes of the process and on a GPU: at their peak, and what keys and values take
+    on top where a trial of its kind is played as long and as many at once as it is to be."""
 
     base: Base
     seconds: Mapping[str, float]
@@ -39,42 +44,79 @@ def estimate(plan: Plan, address: str | None) -> int:
     print(f"{sweep.name}: {len(plan.trials)} trials of {Path(getattr(sweep, sweep.kind)).name}{again}")
     for trial in plan.trials:
         print(f"  {trial.id}  {trial}")
-    probes = {kind: probe(plan, trial) for kind, trial in _kinds(plan).items()}
+    if sweep.study:
+        print("How long it takes is not estimated: python -m lab.run STUDY --dry-run counts what a study asks.")
+        return 0
+    probes = {kind: probe(plan, trials) for kind, trials in _kinds(plan).items()}
     found = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
     seconds, generated, computed = (sum(column) for column in zip(*found, strict=True))
     slots, share = _room(plan, address)
+    tokens = "how many tokens is not known" if sweep.training else f"{generated:,.0f} tokens generated, {computed:,.0f} computed"
     most = max(probes.values(), key=lambda one: one.memory)
     print(f"Probed {len(probes)} of them for {sum(sum(one.seconds.values()) for one in probes.values()):.0f} s. Together they take about "
           f"{seconds / 3600:.2g} hours of one trial after the other, {seconds / 3600 / slots:.2g} hours with {slots} at once; "
-          f"{generated:,.0f} tokens generated, {computed:,.0f} computed; {most.memory / GIB:.2g} GiB of memory a trial"
+          f"{tokens}; {most.memory / GIB:.2g} GiB of memory a trial"
           + (f", {max(one.on_gpu for one in probes.values()) / GIB:.2g} GiB of a GPU" if share else "") + ".")
     _fits(max(one.memory for one in probes.values()), max(one.on_gpu for one in probes.values()), slots, share, address)
     return 0
 
 
-def probe(plan: Plan, trial: str) -> Probe:
-    """A little of a trial, played in a process of its own, whose peak of memory is then the trial's."""
-    base = _little(plan.bases[trial])
-    order = replace(order_of(plan, trial, base), trial="probe")
+def probe(plan: Plan, trials: Sequence[str]) -> Probe:
+    """A little of the first of these trials, which are of one kind, played in a process of its own, whose peak of memory is then the
+    trial's. ValueError where it was killed."""
+    base = _little(plan.bases[trials[0]])
+    order = replace(order_of(plan, trials[0], base), trial="probe")
     with tempfile.TemporaryDirectory(prefix="lab-probe-") as folder, ProcessPoolExecutor(
             1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        told = pool.submit(_play, order, files(plan), folder, plan.sweep.cpus).result()
+        try:
+            told = pool.submit(_play, order, files(plan), folder, plan.sweep.cpus, [plan.bases[trial] for trial in trials]).result()
+        except BrokenProcessPool:
+            raise ValueError(f"the process that played a little of trial {trials[0]} was killed, as the system does where memory is short; "
+                             "expected a smaller model, shorter lines, or a machine with more memory") from None
     return Probe(base=base, **told)
 
 
-def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int) -> dict:
+def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, bases: Sequence[Base]) -> dict:
     from lab.store import read_manifest
 
     os.environ["LAB_THREADS"] = str(threads)
     carry_out(order, given, Path(folder) / TRIALS / order.trial, lambda told: None)
     manifest, on_gpu = read_manifest(Path(folder) / TRIALS / order.trial), 0
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if "cuda" in str(manifest.get("device")):
         import torch
 
         on_gpu = torch.cuda.max_memory_reserved()
+    views = [_views(base) for base in bases]
+    memory, on_gpu = memory + max(here for here, _ in views), on_gpu + max(there for _, there in views)
     tokens = manifest.get("tokens", {})
     return {"seconds": manifest["seconds"], "generated": tokens.get("generated", 0), "computed": tokens.get("tokens_computed", 0),
-            "lines": manifest["counts"].get("lines") or 0, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "on_gpu": on_gpu}
+            "lines": manifest["counts"].get("lines") or 0, "memory": memory, "on_gpu": on_gpu}
+
+
+def _views(base: Base) -> tuple[int, int]:
+    """Bytes of keys and values in memory and on a GPU, at their most: of all dialogues that are played at once, their views at their
+    longest. ValueError where a view is longer than its model reads."""
+    from lab.examination import exams
+
+    found = [_views_of(one) for one in ([exam.scenario for exam in exams(base)] if isinstance(base, Recipe) else [base])]
+    return max(here for here, _ in found), max(there for _, there in found)
+
+
+def _views_of(scenario: Scenario) -> tuple[int, int]:
+    from lab import wiring
+    from scenarios.personas import cast
+
+    here, on_gpu, people, seats = 0.0, 0.0, cast(scenario), [scenario.seats[seat] for seat in SEATS]
+    names = {wiring.engine_name(spec) for spec in seats if spec.script is None and not spec.endpoint}
+    with hosting(KEPT, len(names), lambda told: None) as make:
+        engines = {name: make(name, scenario.dtype, scenario.device) for name in sorted(names)}
+        for seat, spec in zip(SEATS, seats, strict=True):
+            if tokens := wiring.longest_view(scenario, seat, engines, people):
+                info = engines[wiring.engine_name(spec)].info()
+                weight = wiring.view_bytes(tokens, info) * min(scenario.side_by_side, scenario.conversations)
+                here, on_gpu = (here, on_gpu + weight) if info.device.startswith("cuda") else (here + weight, on_gpu)
+    return round(here), round(on_gpu)
 
 
 def _little(base: Base) -> Base:
@@ -94,11 +136,11 @@ def _taken(probe: Probe, base: Base) -> tuple[float, float, float]:
     return spent.pop("playing", 0.0) * more + sum(spent.values()), probe.generated * more, probe.computed * more
 
 
-def _kinds(plan: Plan) -> dict[tuple, str]:
-    """The first trial of each kind: those with the same models are alike."""
-    found: dict[tuple, str] = {}
+def _kinds(plan: Plan) -> dict[tuple, list[str]]:
+    """The trials of each kind: those with the same models, and lines as long, are alike."""
+    found: dict[tuple, list[str]] = {}
     for trial in plan.trials:
-        found.setdefault(_kind(plan.bases[trial.id]), trial.id)
+        found.setdefault(_kind(plan.bases[trial.id]), []).append(trial.id)
     return found
 
 
@@ -107,7 +149,14 @@ def _kind(base: Base) -> tuple:
     from scenarios.recipe import played
 
     scenario = played(base) if isinstance(base, Recipe) else base
-    return (*sorted(wiring.engine_names(scenario)), base.dtype, base.device, *([base.method] if isinstance(base, Recipe) else []))
+    seats = [scenario.seats[seat] for seat in SEATS]
+    lines = [(spec.max_tokens, spec.sentences, spec.script is None, spec.model, spec.adapter, spec.endpoint) for spec in seats]
+    kind = (*sorted(wiring.engine_names(scenario)), base.dtype, base.device, *lines)
+    if not isinstance(base, Recipe):
+        return kind
+    tuning = base.tuning
+    return (*kind, base.method, base.conversations, base.num_generations, scenario.turns, tuning.full, tuning.r, tuning.num_iterations,
+            tuning.gradient_checkpointing)
 
 
 def _room(plan: Plan, address: str | None) -> tuple[int, float]:
@@ -117,7 +166,7 @@ def _room(plan: Plan, address: str | None) -> tuple[int, float]:
 
     if address == IN_PROCESS:
         return 1, 0.0
-    if _alone(address):
+    if is_private(address):
         import torch
 
         there = [{"CPU": max(plan.sweep.cpus, len(os.sched_getaffinity(0))), "GPU": torch.cuda.device_count()}]
@@ -129,11 +178,6 @@ def _room(plan: Plan, address: str | None) -> tuple[int, float]:
     return max(1, min(room, plan.sweep.at_once or room, len(plan.trials))), wanted.get("GPU", 0.0)
 
 
-def _alone(address: str | None) -> bool:
-    """Whether all trials are played on this machine."""
-    return (address or os.environ.get("RAY_ADDRESS") or "local") in ("local", "none")
-
-
 def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | None) -> None:
     """ValueError where so many trials at once do not fit into this machine, if it plays them all, or a trial not into its share of a GPU."""
     import torch
@@ -141,7 +185,7 @@ def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | Non
     from agents.memory import free_bytes
 
     free = free_bytes(torch.device("cpu"))
-    if _alone(address) and memory * slots > free:
+    if is_private(address) and memory * slots > free:
         raise ValueError(f"{slots} trials at once take about {memory * slots / GIB:.2g} GiB, and {free / GIB:.2g} GiB is free here; expected "
                          f"at_once={max(1, int(free // memory))}, a smaller model, or a cluster (--address)")
     if share and on_gpu and torch.cuda.is_available():
@@ -149,4 +193,4 @@ def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | Non
         if on_gpu > share * whole:
             raise ValueError(f"a trial takes about {on_gpu / GIB:.2g} GiB of a GPU, and gets {share:.2g} of {whole / GIB:.2g} GiB; expected "
                              f"gpus={min(1.0, on_gpu / whole):.2g} or more, or a smaller at_once")
-    print("It fits." if _alone(address) else "It fits by cores and GPUs; what memory the nodes have is not known here.")
+    print("It fits." if is_private(address) else "It fits by cores and GPUs; what memory the nodes have is not known here.")

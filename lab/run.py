@@ -152,7 +152,7 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
     with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
         status, reason, _ = carried_out(lambda: perform(args, scenario, store, monitor), store, monitor.show, "line")
     if status != "finished":
-        return unfinished(args, status, reason, console, errors, f"finished line is kept: python -m lab.run --resume {store.path}")
+        return unfinished("lab.run", "finished line", args, status, reason, console, errors, store.path)
     frames = read_frames(store.path)
     if args.json:
         print(dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}).decode(), file=screen)
@@ -161,14 +161,15 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
     return 0
 
 
-def unfinished(args: argparse.Namespace, status: str, reason: str | None, console: Console, errors, kept: str) -> int:
-    """The exit code of what failed, which is told, or was interrupted: then every such thing is `kept`, and how to go on."""
+def unfinished(prog: str, kept: str, args: argparse.Namespace, status: str, reason: str | None, console: Console, errors, path: Path) -> int:
+    """The exit code of what failed, which is told, or was interrupted: then it is told that everything `kept` is, and how to go on with the
+    folder."""
     if status == "failed":
-        print(f"lab.run: {reason}", file=errors)
+        print(f"{prog}: {reason}", file=errors)
         return 2
     if args.display != "none" and not args.json:
         with contextlib.suppress(BrokenPipeError, SystemExit):
-            console.print(f"Interrupted. Every {kept}", soft_wrap=True, markup=False)
+            console.print(f"Interrupted. Every {kept} is kept: python -m {prog} --resume {path}", soft_wrap=True, markup=False)
     return INTERRUPTED
 
 
@@ -181,7 +182,7 @@ def carried_out(work: Callable[[], T], store: RunStore, show: Callable[[dict], N
     except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
         status, reason = "interrupted", f"stopped by hand; --resume goes on from the last {left}"
     except ValueError as error:
-        status, reason = "failed", str(error)
+        status, reason = "failed", hidden(str(error))
     except Exception as error:  # the one place where what nobody foresaw becomes data
         print(hidden(traceback.format_exc()), file=sys.stderr, end="")  # to the log
         told = (hidden(str(error)).strip() or "no message").splitlines()[-1][:300]

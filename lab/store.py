@@ -170,7 +170,7 @@ class RunStore:
         self._lock, self._events = lock, -1
         self._open: dict[int, dict[tuple, dict]] = {}  # of each conversation, the last `line` and `judged` event of each turn
         self._settled: list[dict[str, pl.DataFrame]] = []  # of those told to the end, as frames, which are far smaller
-        self._totals = Totals()
+        self._totals, self._begun = Totals(), False
         self._synced = self._flushed = time.monotonic()
         self._flush_took = 0.0
         for event in self.earlier:
@@ -200,7 +200,7 @@ class RunStore:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._events, size)
-            raise failure(self.path / EVENTS, error, self._totals.lines) from error
+            raise failure(self.path / EVENTS, error, self._lines) from error
         self._fold(event)
         if event["event"] == "conversation":
             self._settle(event["conversation"])
@@ -228,7 +228,7 @@ class RunStore:
             try:
                 write_frame(self.path / f"{name}.parquet", conform(name, frame, FRAMES[name], self.run_id))
             except StoreError as error:
-                raise failure(self.path / f"{name}.parquet", error.__cause__, self._totals.lines) from error.__cause__
+                raise failure(self.path / f"{name}.parquet", error.__cause__, self._lines) from error.__cause__
 
     def maybe_flush(self, seconds: float = 5.0) -> bool:
         """Rewrites frames and manifest if `seconds` have passed since the last time, less often as that takes longer."""
@@ -244,7 +244,7 @@ class RunStore:
     def update_manifest(self, **fields: object) -> None:
         """Replaces manifest.json: `fields` set, counts, tokens and seconds by phase as the events tell them."""
         self.manifest |= self._totals.as_fields() | fields
-        replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._totals.lines)
+        replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._lines)
 
     def finish(self, status: str, reason: str | None = None, *, metrics: pl.DataFrame | None = None,
                **fields: object) -> None:
@@ -270,10 +270,16 @@ class RunStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def _lines(self) -> int | None:
+        """How many were finished; None of a sweep, a study or a training, once something is told of it."""
+        return self._totals.lines if self._totals.lines or self._totals.header.get("conversations") or not self._begun else None
+
     def _fold(self, event: dict) -> None:
         if event["event"] in ("line", "judged"):
             fold(self._open.setdefault(event["conversation"], {}), event)
         self._totals.add(event)
+        self._begun = True
 
     def _settle(self, conversation: int) -> None:
         """Keeps a conversation that is told to the end as frames."""

@@ -19,6 +19,7 @@ import metrics.findings
 from lab.run import LOG, aside, carried_out, unfinished
 from metrics.finding import Finding, verdict
 from scenarios.study import Strict, Study, load_stimuli, load_study, study_named
+from scenarios.sweep import BASES as PLAYED
 
 if TYPE_CHECKING:
     from lab.display import Watch
@@ -49,17 +50,29 @@ def known() -> list[str]:
 
 def load(path: str | Path, overrides: list[str]) -> Loaded:
     """ScenarioError: file, line, key, what was found and expected."""
+    module = _module(study_named(path, known()))
+    return planned(load_study(path, overrides, numbers(module)))
+
+
+def planned(study: Study) -> Loaded:
+    """A study that was read, with what it takes to play it. ValueError where its stimuli do not fit."""
     from lab.asking import Counting
 
-    module = importlib.import_module(f"metrics.findings.{study_named(path, known())}")
-    study = load_study(path, overrides, numbers(module))
+    module = _module(study.study)
     stimuli, counting = load_stimuli(study, module.Stimuli), Counting(study)
     try:
         module.study(counting, stimuli, study.seed, **study.numbers())
     except (KeyError, IndexError) as error:  # a size that asks for more, or for others, than the stimuli hold; a text with braces of its own
-        raise ValueError(f"{path}: its stimuli ({study.stimuli}) do not hold what size {study.size} asks for "
+        raise ValueError(f"{study.name}: its stimuli ({study.stimuli}) do not hold what size {study.size} asks for "
                          f"({type(error).__name__}: {error}); expected names, numbers and {{...}} that are there") from None
     return Loaded(study, module, stimuli, dict(counting.asked), counting.planned, counting.questions)
+
+
+BASES = {**PLAYED, "study": lambda path, overrides: load(path, list(overrides)).study}  # what a sweep may be of
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"metrics.findings.{name}")
 
 
 def numbers(module: ModuleType) -> type[Strict]:
@@ -117,9 +130,9 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
 
     console = Console(file=screen)
     with choose("none" if args.json else args.display, console, str(store.path), store.earlier) as watch:
-        status, reason, found = carried_out(lambda: _perform(args, loaded, store, watch), store, watch.show, "answer")
+        status, reason, found = carried_out(lambda: perform(args, loaded, store, watch), store, watch.show, "answer")
     if status != "finished":
-        return unfinished(args, status, reason, console, errors, f"answer is kept: python -m lab.run --resume {store.path}")
+        return unfinished("lab.run", "answer", args, status, reason, console, errors, store.path)
     if args.json:
         print(dumps({"run": str(store.path), "finding": found}).decode(), file=screen)
     elif args.display != "none":
@@ -127,7 +140,7 @@ def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen
     return 0
 
 
-def _perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Watch) -> dict:
+def perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Watch) -> dict:
     """Load, ask, conclude, report; every event is stored first and shown then. Gives what finding.json holds."""
     from lab import wiring
     from lab.arms import Arms

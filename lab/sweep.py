@@ -1,4 +1,4 @@
-"""Play a scenario, or carry out a training, along axes: `python -m lab.sweep scenarios/sweeps/temperature.yaml [key=value ...]`.
+"""Play a scenario, carry out a training, or ask a study, along axes: `python -m lab.sweep scenarios/sweeps/temperature.yaml [key=value ...]`.
 
 Ray Tune places the trials, tries again those that failed, and stops trainings early. What it keeps for itself goes to a temporary
 folder and is never read again: the sweep's own events say which trials are done, and --resume hands Tune the others.
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import INTERRUPTED, Parser, obeyed
-from lab.run import LOG, aside, carried_out
+from lab.commands import Parser, obeyed
+from lab.run import LOG, aside, carried_out, unfinished
+from scenarios.secrets import hidden
 
 if TYPE_CHECKING:
     from lab.display import Watch
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from scenarios.sweep import Plan, Scheduler, Trial
 
 FAILED = 1
+CLIENT = "ray://"
 LOST = "its worker was lost: the process, or its node, ended"
 NODES_EVERY_S, SEND_EVERY_S = 2.0, 30.0
+NODE_WAIT_S = 600.0  # for a node that has room for a trial, on a cluster that may grow
 PART = 64 * 2**20  # bytes of a file that travel at once
 SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
             "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-            "RAY_AIR_NEW_OUTPUT": "0", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "TUNE_RESULT_BUFFER_LENGTH": "1"}
+            "RAY_AIR_NEW_OUTPUT": "0", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "TUNE_RESULT_BUFFER_LENGTH": "1",
+            "TUNE_PRINT_ALL_TRIAL_ERRORS": "0"}  # errors are told as reasons, without keys; Tune would print them with all they hold
 EXAMPLES = """examples:
   python -m lab.sweep scenarios/sweeps/temperature.yaml --dry-run
   python -m lab.sweep scenarios/sweeps/temperature.yaml 'axes.seed=[1, 2, 3, 4, 5]' overrides.turns=12
@@ -45,7 +49,7 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.sweep", description="Play a scenario, or train, once for each combination of values, on a Ray cluster.",
+    out = Parser(prog="python -m lab.sweep", description="Play a scenario, train, or ask a study, once for each combination of values, on a Ray cluster.",
                  epilog=EXAMPLES)
     out.add_argument("sweep", nargs="?", help="a sweep's YAML file; may be left out with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the sweep's file, such as axes.seed=[1,2]")
@@ -61,13 +65,14 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all trials done, 1 some failed, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    """Exit code: 0 all trials done, 1 some failed or did not end, 2 refused or failed with a sentence on stderr, 130 interrupted."""
     return obeyed(parser(), _sweep, arguments)
 
 
 def _sweep(args: argparse.Namespace) -> int:
     from lab import cluster
     from lab.store import SWEEP, create, open_for_resume
+    from lab.study import BASES
     from scenarios.sweep import load_sweep
 
     if args.resume:
@@ -75,7 +80,7 @@ def _sweep(args: argparse.Namespace) -> int:
             raise ValueError("--resume goes on with the sweep as it is; expected no file and no key=value beside it")
         plan = _resumed(Path(args.resume))
     elif args.sweep:
-        plan = load_sweep(args.sweep, args.overrides)
+        plan = load_sweep(args.sweep, args.overrides, BASES)
     else:
         raise ValueError("no sweep was named; expected a YAML file, such as scenarios/sweeps/temperature.yaml, or --resume SWEEP")
     if plan.sweep.scheduler and args.address == cluster.IN_PROCESS:
@@ -84,6 +89,7 @@ def _sweep(args: argparse.Namespace) -> int:
     if plan.sweep.storage and args.address == cluster.IN_PROCESS:
         raise ValueError("--address none keeps trials in the sweep's own folder; expected no storage, or another --address")
     _check(plan)
+    _check_address(args.address or os.environ.get("RAY_ADDRESS") or "")
     cluster.check(args.address)
     if args.dry_run:
         from lab.probe import estimate
@@ -98,12 +104,13 @@ def _sweep(args: argparse.Namespace) -> int:
 def _resumed(folder: Path) -> Plan:
     """The stored plan; the files that it names must be what they were."""
     from lab.store import SWEEP, read_manifest
+    from lab.study import BASES
     from scenarios.sweep import load_sweep
 
     digest = read_manifest(folder).get("digest")
     if not (folder / SWEEP).is_file():
         raise ValueError(f"{folder} is no sweep: it has no {SWEEP}; expected a sweep's folder, or python -m lab.run --resume {folder}")
-    plan = load_sweep(folder / SWEEP)
+    plan = load_sweep(folder / SWEEP, bases=BASES)
     if plan.digest() != digest:
         raise ValueError(f"{folder} was begun with other files than {getattr(plan.sweep, plan.sweep.kind)} and what it names are now; "
                          "expected them unchanged, or a new sweep without --resume")
@@ -111,14 +118,31 @@ def _resumed(folder: Path) -> Plan:
 
 
 def _check(plan: Plan) -> None:
-    """ValueError where a trial could not be played, with its values."""
+    """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped or ranked by."""
     from lab.arms import checked
+    from lab.headline import MEASURES
+    from lab.train import numbers
+    from metrics.measure import METRICS
+    from scenarios.reading import nearest
 
+    watched, best = plan.sweep.scheduler, plan.sweep.best.metric
+    if best not in (known := [*MEASURES, *METRICS]):
+        raise ValueError(f"best.metric is {best!r}, which nothing is measured by{nearest(best, known)}")
     for trial in plan.trials:
         try:
             checked(plan.bases[trial.id])
         except ValueError as error:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
+        if watched and watched.metric not in (told := numbers(plan.bases[trial.id])):
+            raise ValueError(f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
+                             f"{nearest(watched.metric, told)}")
+
+
+def _check_address(address: str) -> None:
+    """ValueError for one at which Tune would run somewhere else than the sweep, which then hears nothing of its trials."""
+    if address.startswith(CLIENT):
+        raise ValueError(f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head node, from a "
+                         "machine of the cluster, or auto, local or none")
 
 
 def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, errors) -> int:
@@ -126,25 +150,20 @@ def _carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, er
 
     from lab.files import dumps
     from lab.monitor import conclude
-    from lab.sweeping import Course, choose, summary
+    from lab.sweeping import DONE, Course, choose, summary
 
     console, course = Console(file=screen), Course()
     for event in store.earlier:
         course.fold(event)
     with choose("none" if args.json else args.display, console, plan.sweep, str(store.path), course) as watch:
         status, reason, frame = carried_out(lambda: _perform(args, plan, store, course, watch), store, watch.show, "trial")
-    if status == "failed":
-        print(f"lab.sweep: {reason}", file=errors)
-        return 2
-    if status == "interrupted":
-        with contextlib.suppress(BrokenPipeError, SystemExit):
-            console.print(f"Interrupted: python -m lab.sweep --resume {store.path}", soft_wrap=True, markup=False)
-        return INTERRUPTED
+    if status != "finished":
+        return unfinished("lab.sweep", "finished trial", args, status, reason, console, errors, store.path)
     if args.json:
         print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
     elif args.display != "none":
         conclude(console, summary(course, plan.sweep), store.path)
-    return FAILED if (frame["status"] == "failed").any() else 0
+    return 0 if frame["status"].is_in(DONE).all() else FAILED
 
 
 def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Course, watch: Watch):
@@ -153,6 +172,7 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
     from lab.report import write_report
     from lab.store import now, write_frame
     from lab.sweep_tables import FILE, frame
+    from lab.trial import TRIALS, end_early, left_behind
 
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
@@ -161,9 +181,17 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
 
     tell("phase", phase="playing", detail=plan.sweep.kind)
     tell("sweep", name=plan.sweep.name, trials={trial.id: dict(trial.values) for trial in plan.trials}, resumed=bool(store.earlier))
+    for trial in plan.trials:
+        seen = course.trials[trial.id]
+        if not seen.done and (found := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
+            tell("trial", trial=trial.id, status="finished", **found)
     todo = [trial for trial in plan.trials if not course.trials[trial.id].done]
-    sitting = Sitting(plan, store.path, tell, course, watch.show)
+    sitting = Sitting(store.path, tell, course, watch.show)
     (_here if args.address == IN_PROCESS else _on_ray)(args, plan, todo, store.path, sitting)
+    for name, seen in course.trials.items():
+        if seen.status == "stopped":
+            with contextlib.suppress(ValueError, OSError):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
+                end_early(store.path / TRIALS / name, seen.reason or "")
     found = frame(course)
     write_frame(store.path / FILE, found)
     counts = {status: count for status, count in found["status"].value_counts().sort("status").iter_rows()}
@@ -180,7 +208,6 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
 class Sitting:
     """What trials tell, as events of the sweep."""
 
-    plan: Plan
     folder: Path
     tell: Callable[..., None]
     course: Course
@@ -200,7 +227,7 @@ class Sitting:
 
     def ended(self, trial: str, status: str, reason: str) -> None:
         """`status`: again, failed or stopped."""
-        self.tell("trial", trial=trial, status=status, reason=reason)
+        self.tell("trial", trial=trial, status=status, reason=hidden(reason))
 
     def nodes(self, alive: int, cores: float, free: float) -> None:
         """How the cluster is: stored where a node came or went."""
@@ -271,14 +298,14 @@ def _on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder:
         os.environ.setdefault(name, value)
     from ray import tune
 
-    from lab.cluster import connected
-    from lab.trial import TRIALS, end_early, files, orders
+    from lab.cluster import connected, is_private
+    from lab.trial import files, orders
 
     if not todo:
         return
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
     with connected(args.address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
-        wanted = resources(plan, nodes())
+        wanted = awaited(plan, 0.0 if is_private(args.address) else NODE_WAIT_S, sitting.tell)
         told = tune.with_parameters(play_trial, orders=orders(plan), given=files(plan), home=home)  # put once, fetched by reference
         tuner = tune.Tuner(
             tune.with_resources(told, tune.PlacementGroupFactory([wanted])),
@@ -288,10 +315,28 @@ def _on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder:
             run_config=tune.RunConfig(name="sweep", storage_path=scratch, verbose=0, callbacks=[_listener(sitting)],
                                       failure_config=tune.FailureConfig(max_failures=plan.sweep.retries)))
         tuner.fit()
-    for trial in todo:
-        seen = sitting.course.trials[trial.id]
-        if seen.status == "stopped" and (folder / TRIALS / trial.id).is_dir():
-            end_early(folder / TRIALS / trial.id, seen.reason or "")
+
+
+def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
+    """`resources` on the cluster as it is, or as it has become by the time that a node fits, of those that come up later. ValueError where
+    none has by then."""
+    from lab.sweeping import WAITING
+
+    until, waited = time.monotonic() + patience_s, False
+    while True:
+        try:
+            found = resources(plan, nodes())
+        except ValueError as error:
+            if time.monotonic() >= until:
+                raise
+            if not waited:
+                tell("phase", phase=WAITING, detail=str(error))
+            waited = True
+            time.sleep(NODES_EVERY_S)
+        else:
+            if waited:
+                tell("phase", phase="playing", detail=plan.sweep.kind)
+            return found
 
 
 def nodes() -> list[Mapping[str, float]]:
@@ -328,7 +373,10 @@ def _computes(base) -> bool:
     """Whether a model of ours is at work in it, wherever GPUs are."""
     from lab import wiring
     from scenarios.recipe import Recipe
+    from scenarios.study import Study
 
+    if isinstance(base, Study):
+        return base.device != "cpu" and not base.seats.assistant.endpoint
     return base.device != "cpu" and (isinstance(base, Recipe) or bool(wiring.engine_names(base)))
 
 
@@ -435,12 +483,18 @@ class Sent:
     def all(self, say: Callable[[dict], None]) -> None:
         """What has changed since the last time."""
         import ray
+        from pyarrow import fs
+
+        from lab.store import MANIFEST
 
         self.last = time.monotonic()
         if self._home.storage:
-            self._copy(out=True)
+            there, place = self._place()
+            there.create_dir(place, recursive=True)
+            fs.copy_files(str(self._folder), place, destination_filesystem=there)
             return
-        for path in sorted(path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        files = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        for path in sorted(files, key=lambda path: (path == self._folder / MANIFEST, path)):  # it says what is there
             stat = path.stat()
             if self._known.get(path) == (stat.st_mtime_ns, stat.st_size):
                 continue
@@ -452,21 +506,26 @@ class Sent:
                     data, first = file.read(PART), False
 
     def back(self) -> None:
-        """What the storage holds of the trial, where there is none of it here."""
-        if self._home.storage and not self._folder.is_dir():
-            self._copy(out=False)
+        """What the storage holds of the trial, where that is more than is here: another machine may have gone on with it meanwhile."""
+        from pyarrow import fs
 
-    def _copy(self, out: bool) -> None:
+        from lab.store import EVENTS
+
+        if not self._home.storage:
+            return
+        there, place = self._place()
+        log, here = there.get_file_info(f"{place}/{EVENTS}"), self._folder / EVENTS
+        if log.type != fs.FileType.NotFound and log.size > (here.stat().st_size if here.is_file() else -1):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            fs.copy_files(place, str(self._folder), source_filesystem=there)
+
+    def _place(self) -> tuple:
+        """The storage's file system, and the trial's folder in it."""
         from pyarrow import fs
 
         there, root = fs.FileSystem.from_uri(self._home.storage)
-        place = f"{root.rstrip('/')}/{self._home.run_id}/trials/{self._trial}"
-        if out:
-            there.create_dir(place, recursive=True)
-            fs.copy_files(str(self._folder), place, destination_filesystem=there)
-        elif there.get_file_info(place).type != fs.FileType.NotFound:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            fs.copy_files(place, str(self._folder), source_filesystem=there)
+        return there, f"{root.rstrip('/')}/{self._home.run_id}/trials/{self._trial}"
 
 
 if __name__ == "__main__":

@@ -25,12 +25,15 @@ from scenarios.records import derive_seed
 from scenarios.sweep import Axis, Sweep
 
 HOW = {"confidence": 0.95, "resamples": 1000}
-PAIRS = "judged_pairs"  # no measure of what was said
+LEFT_OUT = ("judged_pairs",  # no measure of what was said
+            "time_to_first_contradiction", "half_life")  # not finite in good trials: a mean of the others would be of bad ones alone
 BINS = 5  # of an axis with more numbers than MOST_LEVELS
 MOST_LEVELS = 8
 NOTE = ("Each cell is value [low, high] n: the mean at that value of the axis over all trials that have it, whatever their other values; "
-        "intervals resample conversations, the same one of all trials together, n counts them (or trials, where a measure has no value by "
-        "conversation).")
+        "intervals resample conversations, by number and seed, each with all trials that hold it. n counts values, one a conversation of "
+        "a trial (or a trial, where a measure has no value by conversation): the same conversation counts once for each trial that holds it, "
+        "so that fewer are independent. The time to the first contradiction and the half-life are left out, since they have no finite value "
+        "where nobody contradicted anything; trials.parquet has them.")
 INTERACTIONS = ("What both axes' far ends add together that neither adds alone, b3 of y = b0 + b1 u + b2 v + b3 u v with both axes coded "
                 "from 0 to 1, in units of the measure; 0: the axes add up. Of words, the first and the last are the ends. An interval "
                 "that leaves out 0 is marked ▲; of many, one in twenty does so by chance.")
@@ -162,7 +165,7 @@ def _measured(rows: pl.DataFrame):
     """Measures in the order of the headline, with their rows."""
     order = {name: place for place, name in enumerate(MEASURES)}
     parts = rows.partition_by("metric", "judge", "seat", as_dict=True, maintain_order=True) if rows.height else {}
-    return sorted(((key, part) for key, part in parts.items() if key[0] in MEASURES and key[0] != PAIRS), key=lambda item: (order[item[0][0]], str(item[0])))
+    return sorted(((key, part) for key, part in parts.items() if key[0] in MEASURES and key[0] not in LEFT_OUT), key=lambda item: (order[item[0][0]], str(item[0])))
 
 
 def _levels(values: Sequence[Any], spec: Axis) -> tuple[list[str], list[float] | None, list[int]]:

@@ -20,7 +20,7 @@ LAST = ("attempts", "seconds", "node")  # which differ from one sweep of a file 
 def frame(course: Course) -> pl.DataFrame:
     """A row a trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON), status (finished, stopped, failed, running, waiting,
     again: to be tried again), reason, run (its folder, relative to the sweep's), lines, failed_conversations, steps (of a training);
-    METRIC.JUDGE.SEAT with .low, .high and .n; attempts, seconds and node, which differ from one sweep of a file to the next."""
+    METRIC.JUDGE.SEAT with .low, .high and .n; of studies finding.assistant and the verdict; attempts, seconds and node, which differ from one sweep of a file to the next."""
     trials = course.trials
     axes = list(next(iter(trials.values())).values) if trials else []
     names = dict.fromkeys(_name(row) for seen in trials.values() for row in seen.metrics)
@@ -34,6 +34,8 @@ def frame(course: Course) -> pl.DataFrame:
     measured = [{_name(row): row for row in seen.metrics} for seen in trials.values()]
     found = {f"{name}{end}": pl.Series([one.get(name, {}).get(end.removeprefix(".") or "value") for one in measured], dtype=kind)
              for name in names for end, kind in ENDS.items()}
+    if any(seen.verdict for seen in trials.values()):
+        found["verdict"] = pl.Series([seen.verdict for seen in trials.values()], dtype=pl.String)
     return pl.DataFrame(columns | {key: told[key] for key in FIRST} | found | {key: told[key] for key in LAST})
 
 

@@ -43,6 +43,7 @@ class Seen:
     numbers: Mapping[str, float] = field(default_factory=dict)  # of a training's last step
     metrics: Sequence[Mapping] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    verdict: str | None = None  # of a study
     seconds: float | None = None
     began: float = 0.0
 
@@ -89,7 +90,7 @@ class Course:
         elif kind == "nodes":
             self.nodes, self.cores, self.free = event["nodes"], event["cores"], event["free"]
         elif kind == "phase":
-            self.phase = event["phase"]
+            self.phase = event["phase"] + (f" for a node: {event['detail']}" if event["phase"] == WAITING else "")
         elif kind == "ended":
             self.phase = event["status"] + (f": {event['reason']}" if event.get("reason") else "")
 
@@ -99,7 +100,9 @@ class Course:
             seen.attempts, seen.node, seen.began = seen.attempts + 1, event["node"], self.clock
         if seen.status == "finished":
             seen.metrics, seen.counts, seen.seconds = event["metrics"], event["counts"], event["seconds"]
-            seen.reason = event.get("stopped")
+            seen.reason, seen.verdict = event.get("stopped"), event.get("verdict")
+        elif seen.status == "failed":  # one that had finished before, but for some dialogues: what it told then is no more its outcome
+            seen.metrics, seen.counts, seen.seconds, seen.verdict = (), {}, None, None
 
     def count(self, *statuses: str) -> int:
         return sum(seen.status in statuses for seen in self.trials.values())
@@ -107,7 +110,8 @@ class Course:
     def best(self, by: Best) -> tuple[Seen, Mapping] | None:
         """The finished trial that is best, and its row."""
         found = [(row["value"], place, seen, row) for place, seen in enumerate(self.trials.values()) for row in seen.metrics
-                 if row["metric"] == by.metric and row["seat"] == by.seat and row["value"] is not None and row["value"] == row["value"]]
+                 if seen.status == "finished" and (row["metric"], row["seat"]) == (by.metric, by.seat)
+                 and row["value"] is not None and row["value"] == row["value"]]
         if not found:
             return None
         *_, seen, row = (max if by.mode == "max" else min)(found, key=lambda one: (one[0], -one[1] if by.mode == "max" else one[1]))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import INTERRUPTED, Parser, obeyed
-from lab.run import LOG, aside, carried_out
+from lab.commands import Parser, obeyed
+from lab.run import LOG, aside, carried_out, unfinished
 
 if TYPE_CHECKING:
     from lab.display import Watch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from scenarios.recipe import Recipe
 
 STOPPED = 1
+TOLD = ("loss", "grad_norm", "learning_rate", "tokens", "tokens_learnt", "skipped", "seconds_play", "seconds_learn")  # by each step
+TOLD_ONLINE = ("reward", "penalised", "lines", "unscored", "length", "kl", "entropy", "ratio", "ratio_max", "ratio_min")
 EXAMINED = "examination"  # of a training's folder: a run an exam
 EXAMPLES = """examples:
   python -m lab.train scenarios/training/simulator_grpo.yaml
@@ -81,6 +83,19 @@ def check(recipe: Recipe) -> None:
         wiring.check(one)
 
 
+def numbers(recipe: Recipe) -> list[str]:
+    """What each step of the training tells, as columns of training.parquet. Offline steps read dialogues that are there: no reward is
+    theirs, and tripwires are heard at checkpoints only."""
+    from lab.headline import MEASURES
+    from lab.rewards import PARTS
+    from scenarios.recipe import ONLINE
+
+    if recipe.method not in ONLINE:
+        return [*TOLD]
+    parts = [f"reward_{name}" for name in PARTS if getattr(recipe.reward, name)]
+    return [*TOLD_ONLINE, *parts, *(f"wire_{name}" for name, measure in MEASURES.items() if measure.group == "tripwires"), *TOLD]
+
+
 def _resumed(folder: str) -> Recipe:
     """The stored recipe; the files that it names must be what they were."""
     from lab.store import read_manifest
@@ -106,13 +121,8 @@ def _carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen
     console, earlier = Console(file=screen), before(store)
     with choose("none" if args.json else args.display, console, recipe, str(store.path), earlier) as watch:
         status, reason, found = carried_out(lambda: perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
-    if status == "failed":
-        print(f"lab.train: {reason}", file=errors)
-        return 2
-    if status == "interrupted":
-        with contextlib.suppress(BrokenPipeError, SystemExit):
-            console.print(f"Interrupted: python -m lab.train --resume {store.path}", soft_wrap=True, markup=False)
-        return INTERRUPTED
+    if status != "finished":
+        return unfinished("lab.train", "checkpoint", args, status, reason, console, errors, store.path)
     table, stopped = found
     if args.json:
         print(dumps({"run": str(store.path), "stopped": stopped, "evaluation": table.fill_nan(None).to_dicts()}).decode(), file=screen)

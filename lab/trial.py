@@ -6,24 +6,27 @@ Whatever plays it, an actor of a cluster or the sweep itself, is told how it goe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from lab.progress import State, apply, expected_lines
+from lab.study_screen import Course
 from lab.store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
-from scenarios.reading import parse
+from scenarios.reading import as_items, parse
 from scenarios.recipe import Recipe
-from scenarios.records import SEATS
+from scenarios.records import ASSISTANT, SEATS
 from scenarios.schema import Scenario
-from scenarios.sweep import BASES, Base, Plan, files_of
+from scenarios.study import Study
+from scenarios.sweep import Base, Plan, files_of
 
 TRIALS = "trials"  # of a sweep's folder: a run's folder a trial
 HELD = "is being written by another process"  # what the store says
@@ -39,7 +42,7 @@ class Order:
     """All that another process, or machine, needs to know to carry out a trial."""
 
     trial: str
-    kind: str  # of scenarios.sweep.BASES
+    kind: str  # of scenarios.sweep.KINDS
     name: str
     yaml: str  # the base as it is played
     digest: str
@@ -56,9 +59,9 @@ def order_of(plan: Plan, trial: str, base: Base) -> Order:
     from scenarios.recipe import played
 
     scenario = played(base) if isinstance(base, Recipe) else base
-    seats = base.seats() if isinstance(base, Recipe) else SEATS
+    seats = base.seats() if isinstance(base, Recipe) else [ASSISTANT] if isinstance(base, Study) else SEATS
     return Order(trial, plan.sweep.kind, base.name, base.resolved_yaml(), base.digest(), base.seed,
-                 {seat: scenario.seats[seat].model for seat in seats})
+                 {seat: getattr(scenario.seats, seat).model for seat in seats})
 
 
 def files(plan: Plan) -> dict[str, bytes]:
@@ -80,9 +83,30 @@ def carry_out(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell
     return outcome(folder) | {"seconds": round(time.monotonic() - began, 3)}
 
 
-def outcome(folder: Path) -> dict:
-    """What a finished trial's folder tells of it: counts, and its measures over the run, or the examination of what was learnt."""
+def is_done(folder: Path, digest: str) -> bool:
+    """Whether the folder holds that trial with nothing left to be played. ValueError where it is no run's, or holds another trial."""
     manifest = read_manifest(folder)
+    if manifest.get("digest") != digest:
+        raise ValueError(f"{folder} holds another trial than is to be played there; expected its own, or no such folder")
+    return manifest.get("status") == "finished" and not manifest.get("counts", {}).get("failed")
+
+
+def left_behind(folder: Path, digest: str) -> dict | None:
+    """The outcome of a trial that had finished when nobody was there to hear of it; None where there is none. `seconds` are not known."""
+    with contextlib.suppress(ValueError, OSError, KeyError, pl.exceptions.PolarsError):  # no such folder, or some of it was still to come
+        return outcome(folder) | {"seconds": None} if is_done(folder, digest) else None
+
+
+def outcome(folder: Path) -> dict:
+    """What a finished trial's folder tells of it: counts, and its measures over the run, the examination of what was learnt, or what a
+    study came to."""
+    from lab.study import FINDING
+
+    manifest = read_manifest(folder)
+    if (folder / FINDING).is_file():
+        told = json.loads((folder / FINDING).read_bytes())
+        found = {"metric": "finding", "judge": None, "seat": ASSISTANT} | {key: told[key] for key in ("value", "low", "high", "n")}
+        return {"counts": {}, "metrics": [found], "verdict": told["verdict"]}
     if (folder / "training.parquet").is_file():
         steps = pl.read_parquet(folder / "training.parquet").height
         return {"counts": {"steps": steps}, "metrics": _examined(folder), "stopped": manifest.get("stopped") or None}
@@ -101,7 +125,9 @@ def _examined(folder: Path) -> list[dict]:
 
 
 def end_early(folder: Path, reason: str) -> None:
-    """Marks a trial that a scheduler stopped, in its own folder, as interrupted."""
+    """Marks a trial that a scheduler stopped, in its own folder, as interrupted, unless that has been done. ValueError where it cannot."""
+    if read_manifest(folder).get("status") != "running":
+        return
     with waited(folder) as store:
         store.append({"event": "ended", "status": "interrupted", "reason": reason})
         store.finish("interrupted", reason)
@@ -124,11 +150,7 @@ def _opened(order: Order, folder: Path) -> RunStore | None:
     if not (folder / MANIFEST).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and nothing in it yet
         return create(folder.parent, order.name, order.yaml, order.seed, order.digest, folder=folder, models=dict(order.models))
-    manifest = read_manifest(folder)
-    if manifest.get("digest") != order.digest:
-        raise ValueError(f"{folder} holds another trial than {order.trial}; expected its own, or no such folder")
-    done = manifest.get("status") == "finished" and not manifest.get("counts", {}).get("failed")
-    return None if done else waited(folder)
+    return None if is_done(folder, order.digest) else waited(folder)
 
 
 def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
@@ -139,6 +161,8 @@ def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
         for name, path in moved.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(given[name])
+    from lab.study import BASES
+
     file = scratch / f"{order.kind}.yaml"
     file.write_text(order.yaml, encoding="utf-8")
     return BASES[order.kind](file, _places(parse(order.yaml, order.trial).data, moved))
@@ -151,10 +175,12 @@ def _places(told: Mapping, moved: Mapping[str, Path]) -> list[str]:
 
     if "personas" in told:
         found: dict[str, object] = {"personas": [place(name) for name in told["personas"]]}
+    elif "stimuli" in told:
+        found = {"stimuli": place(told["stimuli"])}
     else:
         other = told["evaluation"]["scenario"]
         found = {"scenario": place(told["scenario"])} | ({"evaluation.scenario": place(other)} if other else {})
-    return [f"{key}={json.dumps(value)}" for key, value in found.items()]
+    return as_items(found)
 
 
 def _same(path: Path, data: bytes) -> bool:
@@ -165,7 +191,7 @@ def _same(path: Path, data: bytes) -> bool:
 
 
 def _play(base: Base, store: RunStore, tell: Tell) -> None:
-    from lab import run, train
+    from lab import run, study, train
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(base, Scenario):
@@ -173,6 +199,11 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
 
         def work() -> None:
             run.perform(KEPT if _plain(base) else ALONE, base, store, shown)
+    elif isinstance(base, Study):
+        shown, left = Answers(tell, store.earlier), "answer"
+
+        def work() -> None:
+            study.perform(ALONE, study.planned(base), store, shown)
     else:
         shown, left = Steps(tell, base.max_steps), "checkpoint"
 
@@ -207,6 +238,21 @@ class Told:
         if event["event"] == "line" and time.monotonic() - self.last >= TELL_S:
             self.last = time.monotonic()
             self.tell({"lines": self.state.lines, "of": expected_lines(self.state)})
+
+
+class Answers:
+    """A watch that passes on how many questions of a study were answered, lines said and steps learnt, as far as they are known of."""
+
+    def __init__(self, tell: Tell, earlier: Iterable[dict]) -> None:
+        self._tell, self._course, self._last = tell, Course(), 0.0
+        for event in earlier:
+            self._course.fold(event)
+
+    def show(self, event: dict) -> None:
+        self._course.fold(event)
+        if event["event"] in ("answer", "arm") and time.monotonic() - self._last >= TELL_S:
+            self._last = time.monotonic()
+            self._tell({"lines": self._course.done, "of": sum(many for _, many in self._course.arms().values())})
 
 
 @dataclass

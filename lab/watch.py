@@ -121,7 +121,7 @@ def _plain(folder: Path, console: Console) -> Monitor | Watch:
     recipe = recipe_in(folder)
     if recipe is None:
         return PlainMonitor(console, str(folder))
-    return Lines(console, watching.Course().fold, lambda event: watching.told(recipe, event))
+    return Lines(console, lambda event: None, lambda event: watching.told(recipe, event))
 
 
 @contextlib.contextmanager

@@ -356,13 +356,18 @@ def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast
     return longest
 
 
+def view_bytes(tokens: int, info: EngineInfo) -> float:
+    """What keys and values of a view of so many tokens weigh, questions behind it included."""
+    return (tokens + ASKED) * SLACK * info.token_bytes
+
+
 def _check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
     """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their longest."""
     wanted = min(scenario.side_by_side, scenario.conversations)
     infos = {seat: engines[engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
     for place in {info.place for info in infos.values() if info.token_bytes}:
         there = {seat: info for seat, info in infos.items() if info.place == place}
-        each = sum((longest[seat] + ASKED) * SLACK * info.token_bytes for seat, info in there.items())
+        each = sum(view_bytes(longest[seat], info) for seat, info in there.items())
         free = KEPT * min(info.free_bytes for info in there.values())
         if each * wanted > free:
             fewer = f"side_by_side={int(free / each)}, " if each <= free else ""

@@ -9,16 +9,17 @@ from __future__ import annotations
 import copy
 import datetime
 import difflib
+import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from scenarios.secrets import hidden
@@ -26,6 +27,7 @@ from scenarios.secrets import hidden
 Key = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
+PLAIN = "text (a date in quotes), a finite number, true, false, null, or lists and mappings by text of such"
 SHOWN_CHARACTERS = 60  # of a value that an error message quotes
 EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own words are not plain
     "bool_type": "true or false",
@@ -141,6 +143,36 @@ def override(document: Document, items: Sequence[str], model: type[BaseModel], w
         _assign(data, path, _value(text, item), item)
         paths.append((path, item))
     return replace(document, data=data, overrides=document.overrides + tuple(paths))
+
+
+def as_items(values: Mapping[str, Any]) -> list[str]:
+    """The values by dotted key, as `override` takes them. ScenarioError for one that is no `Plain`."""
+    for key, value in values.items():
+        if not _is_plain(value):
+            raise ScenarioError(f"is {shown(value)}; expected {PLAIN}", (key,))
+    return [f"{key}={written(value)}" for key, value in values.items()]
+
+
+def written(value: Any) -> str:
+    """A plain value as an override writes it: JSON, which is YAML too."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON gives it back as it is, unlike a date, bytes, a set, a number that is not finite or a key that is no text."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _plain(value: Any) -> Any:
+    if not _is_plain(value):
+        raise ValueError(f"expected {PLAIN}")
+    return value
+
+
+Plain = Annotated[Any, AfterValidator(_plain)]  # a value that `as_items` takes
 
 
 def validate(document: Document, model: type[Model]) -> Model:

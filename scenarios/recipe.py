@@ -8,12 +8,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import SAMPLE, load_personas
-from scenarios.reading import ScenarioError, dump, nearest_path, override, read, validate
+from scenarios.reading import Plain, ScenarioError, as_items, dump, nearest_path, override, read, validate
 from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
 from scenarios.schema import JudgeName, Scenario, Seat, SingleJudge, load_scenario
 
@@ -54,7 +54,7 @@ class Evaluation(_Strict):
     conversations: int = Field(12, ge=1)
     turns: int | None = Field(None, ge=1, description="null: as in training")
     as_learnt: bool = Field(True, description="also with the people and wordings of training")
-    arms: dict[str, dict[str, Any]] = Field(default={}, description="further arms of the untrained model: name -> dotted keys")
+    arms: dict[str, dict[str, Plain]] = Field(default={}, description="further arms of the untrained model: name -> dotted keys")
     scenario: str | None = Field(None, description="another scenario to be examined in as well; null for the one trained in")
 
 
@@ -97,7 +97,7 @@ class Recipe(_Strict):
     description: str = ""
     seed: int
     scenario: str = Field(description="path of the scenario that is played, relative to this file")
-    overrides: dict[str, Any] = Field(default={}, description="dotted keys of the scenario and their values here")
+    overrides: dict[str, Plain] = Field(default={}, description="dotted keys of the scenario and their values here")
     seat: Literal["user", "assistant", "both"] = Field("user", description="who learns; both: in turn, a step each")
     method: Literal[METHODS] = "grpo"
     max_steps: int = Field(40, ge=1, description="updates of the rollouts' model")
@@ -215,7 +215,7 @@ def other_speaker(spec: Seat) -> str:
 def played(recipe: Recipe, **values: object) -> Scenario:
     """The scenario as training plays it, `values` by dotted key laid over it."""
     told = recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.wording": 0} | values
-    return load_scenario(recipe.scenario, [f"{key}={_written(value)}" for key, value in told.items()])
+    return load_scenario(recipe.scenario, as_items(told))
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:
@@ -238,8 +238,3 @@ def split(recipe: Recipe) -> tuple[list[str], list[str]]:
         raise ScenarioError(f"leaves {len(kept)} personas to learn with and {len(out)} to examine; expected some of both",
                             ("held_out", "personas"))
     return kept, out
-
-
-def _written(value: object) -> str:
-    """A value as an override writes it."""
-    return json.dumps(value)

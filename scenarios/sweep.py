@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import exp, log
@@ -20,17 +20,20 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import PersonasFile
-from scenarios.reading import Document, ScenarioError, dump, nearest_path, override, read, validate
+from scenarios.reading import Document, Plain, ScenarioError, as_items, dump, nearest_path, override, read, validate, written
 from scenarios.recipe import Recipe, load_recipe, played
 from scenarios.records import derive_seed
 from scenarios.schema import Scenario, load_scenario
+from scenarios.study import Study
 
-Base = Scenario | Recipe
-BASES = {"scenario": load_scenario, "training": load_recipe}  # the key that names a base's file -> what reads it
+Base = Scenario | Recipe | Study
+KINDS = ("scenario", "training", "study")  # the keys that name a base's file
+BASES = {"scenario": load_scenario, "training": load_recipe}  # what reads it; studies are read by whoever knows what they are made of
 WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
 ID_DIGITS = 10
 SPACED, DRAWN = ("from", "to", "steps"), ("uniform", "loguniform", "integer", "choice")
 DIGITS = 6  # significant ones of a number that is drawn
+Reader = Callable[[str | Path, Sequence[str]], Base]  # of a file with overrides
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Bounds = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
@@ -42,14 +45,14 @@ class _Strict(BaseModel):
 class Axis(_Strict):
     """The values of one key: all of a list, evenly spaced ones, or ones that are drawn."""
 
-    values: list[Any] | None = Field(None, min_length=1, description="each of them; a plain list means the same")
+    values: list[Plain] | None = Field(None, min_length=1, description="each of them; a plain list means the same")
     first: Number | None = Field(None, alias="from", description="the first of evenly spaced values")
     to: Number | None = Field(None, description="the last of them")
     steps: int | None = Field(None, ge=2, description="how many there are")
     uniform: Bounds | None = Field(None, description="least and greatest")
     loguniform: Bounds | None = Field(None, description="least and greatest, both above 0")
     integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(None, description="least and greatest")
-    choice: list[Any] | None = Field(None, min_length=1, description="one of them")
+    choice: list[Plain] | None = Field(None, min_length=1, description="one of them")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Axis:
@@ -130,7 +133,8 @@ class Sweep(_Strict):
     seed: int = Field(description="every draw of an axis derives from it; the dialogues' own seed is a key of the base")
     scenario: str | None = Field(None, description="path of the scenario that trials play, relative to this file")
     training: str | None = Field(None, description="path of the training that trials carry out, relative to this file")
-    overrides: dict[str, Any] = Field(default={}, description="dotted keys of the base and their values in every trial, unless an axis has them")
+    study: str | None = Field(None, description="path of the study that trials ask, relative to this file")
+    overrides: dict[str, Plain] = Field(default={}, description="dotted keys of the base and their values in every trial, unless an axis has them")
     axes: dict[str, Annotated[Axis, BeforeValidator(_listed)]] = Field(min_length=1, description="dotted keys of the base and their values")
     samples: int = Field(1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others")
     scheduler: Annotated[Scheduler, BeforeValidator(_named)] | None = Field(None, description="asha, of trainings only")
@@ -144,7 +148,7 @@ class Sweep(_Strict):
     @property
     def kind(self) -> str:
         """The key that names the base."""
-        return next(key for key in BASES if getattr(self, key) is not None)
+        return next(key for key in KINDS if getattr(self, key) is not None)
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Trial:
     values: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return ", ".join(f"{key}={_written(value)}" for key, value in self.values.items())
+        return ", ".join(f"{key}={written(value)}" for key, value in self.values.items())
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,9 @@ class Plan:
         return hashlib.sha256(json.dumps([content, self.sweep.cpus], sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
-    """The sweep of a file with `key=value` overrides, and its trials, each of which was checked as its base would be.
+def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[str, Reader] = BASES) -> Plan:
+    """The sweep of a file with `key=value` overrides, and its trials, each of which was checked as its base would be. `bases`: what reads
+    a base, by its kind.
 
     Raises ScenarioError: file, line, key, what was found and expected; of a combination of values that does not go, its values.
     """
@@ -193,15 +198,15 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     sweep = sweep.model_copy(update={sweep.kind: str(file.resolve())})
     drawn = list(_trials(sweep))
     trials = tuple({trial.id: trial for trial in drawn}.values())
-    return Plan(sweep, trials, {trial.id: _base(sweep, trial, document) for trial in trials}, len(drawn) - len(trials))
+    return Plan(sweep, trials, {trial.id: _base(sweep, trial, document, bases[sweep.kind]) for trial in trials}, len(drawn) - len(trials))
 
 
 def _makes_sense(sweep: Sweep, document: Document) -> None:
     """ScenarioError where keys do not go together."""
-    named = [key for key in BASES if getattr(sweep, key) is not None]
+    named = [key for key in KINDS if getattr(sweep, key) is not None]
     if len(named) != 1:
         told = f"is there beside {named[0]}" if named else "is missing"
-        raise document.error(f"{told}; expected one of {', '.join(BASES)}", (named[-1] if named else next(iter(BASES)),))
+        raise document.error(f"{told}; expected one of {', '.join(KINDS)}", (named[-1] if named else KINDS[0],))
     if sweep.scheduler and sweep.training is None:
         raise document.error("stops trainings early; expected none with a scenario, whose dialogues are played to their end", ("scheduler",))
     if sweep.samples > 1 and not any(axis.drawn for axis in sweep.axes.values()):
@@ -222,11 +227,11 @@ def _trials(sweep: Sweep) -> Iterator[Trial]:
             yield Trial(trial_id(values), values)
 
 
-def _base(sweep: Sweep, trial: Trial, document: Document) -> Base:
+def _base(sweep: Sweep, trial: Trial, document: Document, read_base: Reader) -> Base:
     """What the trial plays. ScenarioError names its values."""
     told = {**sweep.overrides, **trial.values}
     try:
-        base = BASES[sweep.kind](getattr(sweep, sweep.kind), [f"{key}={_written(value)}" for key, value in told.items()])
+        base = read_base(getattr(sweep, sweep.kind), as_items(told))
         if isinstance(base, Recipe) and base.workers > 1:
             raise ScenarioError("is more than 1; expected 1 in a sweep, whose trials are the workers", ("workers",))
     except ScenarioError as error:
@@ -238,7 +243,10 @@ def _base(sweep: Sweep, trial: Trial, document: Document) -> Base:
 
 
 def files_of(base: Base) -> list[Path]:
-    """The files that a base is made of beside its own content: persona files and their slots, and a training's scenarios."""
+    """The files that a base is made of beside its own content: persona files and their slots, and a training's scenarios; of a study its
+    stimuli alone, and not what these name in turn."""
+    if isinstance(base, Study):
+        return [Path(base.stimuli)]
     found: list[Path] = []
     if isinstance(base, Recipe):
         names = [base.scenario, *filter(None, (base.evaluation.scenario,))]
@@ -252,8 +260,3 @@ def files_of(base: Base) -> list[Path]:
         slots = validate(read(path), PersonasFile).slots
         found += [path, *([(path.parent / slots).resolve()] if slots else [])]
     return list(dict.fromkeys(found))
-
-
-def _written(value: Any) -> str:
-    """A value as an override writes it."""
-    return json.dumps(value, ensure_ascii=False)

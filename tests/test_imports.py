@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.cluster import PACKAGES
+
 ROOT = Path(__file__).parent.parent
 BELOW = {"lab": {"lab", "agents", "metrics", "scenarios"}, "agents": {"agents", "scenarios"}, "metrics": {"metrics", "scenarios"},
          "scenarios": {"scenarios"}}
@@ -38,6 +40,11 @@ def test_an_import_is_seen_wherever_it_hides():
 def test_imports_go_down_only(floor):
     upwards = {file: sorted(found & BELOW.keys() - BELOW[floor]) for file, found in FILES.items() if file.startswith(f"{floor}/")}
     assert upwards and {file: names for file, names in upwards.items() if names} == {}
+
+
+def test_what_travels_to_a_cluster_imports_nothing_of_ours_that_stays():
+    travelled = {name for file, found in FILES.items() if file.partition("/")[0] in PACKAGES for name in found & BELOW.keys()}
+    assert "lab" in travelled and travelled <= set(PACKAGES)
 
 
 def test_ray_is_imported_in_four_files_only():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -298,6 +299,18 @@ def test_a_place_where_nothing_can_be_written_is_named_before_the_run_begins(tmp
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="no line was finished yet"):
         store.create(tmp_path / "file", "small", "", 7, "d")
+
+
+@pytest.mark.parametrize("file", [store.SWEEP, store.SCENARIO])
+def test_a_full_disk_tells_a_sweep_or_a_training_that_what_was_done_is_kept_and_how_to_go_on(file, tmp_path, monkeypatch):
+    def full(handle, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with store.create(tmp_path, "small", "", 7, "d", file=file) as opened:
+        opened.append({"event": "trial", "trial": "a"} if file == store.SWEEP else {"event": "step", "step": 0})
+        monkeypatch.setattr(store, "write_all", full)
+        with pytest.raises(StoreError, match=f"what was done is kept: make room and go on with --resume {opened.path}$"):
+            opened.append({"event": "phase", "phase": "reporting"})
 
 
 def test_a_frame_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):

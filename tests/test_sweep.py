@@ -207,6 +207,68 @@ def test_halving_stops_trainings_early_and_examines_the_others(tmp_path, recipe)
         assert row["status"] == "finished" or "stopped early" in row["reason"] and row["reason"] == run.manifest["reason"]
 
 
+def test_a_trial_that_finished_when_nobody_heard_of_it_is_not_played_again(alone, tmp_path):
+    """A copy of a sweep whose log ends when the first trial had begun."""
+    sweep = tmp_path / "unheard"
+    shutil.copytree(alone[0], sweep)
+    log = (sweep / "events.jsonl").read_bytes()
+    (sweep / "events.jsonl").write_bytes(log[:log.index(b"\n", log.index(b'"running"')) + 1])
+    kept = {trial: _stamps(sweep, trial) for trial in sweeps.trials(alone[0])["trial"]}
+    assert inside(main, "--resume", sweep, *ALONE).returncode == 0
+    assert len(sweeps.events(sweep, status="running")) == 1 and {trial: _stamps(sweep, trial) for trial in kept} == kept
+    assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
+
+
+def test_a_trial_that_was_stopped_is_marked_as_such_by_a_later_sitting_too(alone, tmp_path):
+    """Of two that were stopped, the folder of one still says that it runs, and that of the other is not here."""
+    sweep = tmp_path / "stopped"
+    shutil.copytree(alone[0], sweep)
+    first, second, *_ = sweeps.trials(sweep)["trial"]
+    with (sweep / "events.jsonl").open("a") as log:
+        for trial in (first, second):
+            told = {"event": "trial", "time": "2026-01-01T00:00:00+00:00", "trial": trial, "status": "stopped", "reason": "early"}
+            log.write(json.dumps(told) + "\n")
+    run = sweep / "trials" / first
+    (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": "running"}))
+    shutil.rmtree(sweep / "trials" / second)
+    assert inside(main, "--resume", sweep, *ALONE).returncode == 0
+    assert (manifest(run)["status"], manifest(run)["reason"]) == ("interrupted", "early")
+    assert sweeps.trials(sweep)["status"].to_list() == ["stopped"] * 2 + ["finished"] * 2
+
+
+@pytest.mark.parametrize("display, said", [(["--display", "plain"], True), (["--display", "none"], False), (["--json"], False)])
+def test_an_interrupted_sweep_says_how_to_go_on_where_somebody_reads_it(display, said, tmp_path, monkeypatch):
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lab.sweep._here", stopped)
+    done, sweep = swept(sweeps.written(tmp_path), "--address", "none", *display, runs=tmp_path / "runs")
+    assert done.returncode == 130 and manifest(sweep)["status"] == "interrupted"
+    told = f"Interrupted. Every finished trial is kept: python -m lab.sweep --resume {sweep}\n"
+    assert done.stdout.endswith(told) if said else done.stdout == ""
+
+
+def test_a_sweep_whose_trials_nobody_played_is_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr("lab.sweep._here", lambda *given: None)
+    done, sweep = swept(sweeps.written(tmp_path), *ALONE, runs=tmp_path / "runs")
+    assert done.returncode == 1 and sweeps.trials(sweep)["status"].to_list() == ["waiting"] * 4
+
+
+def test_a_study_is_swept_too_and_a_trial_is_what_it_comes_to(tmp_path, tiny_name):
+    file = tmp_path / "games.yaml"
+    file.write_text(json.dumps({"name": "games", "seed": 5, "study": str(ROOT / "scenarios/studies/twenty_questions.yaml"),
+                                "overrides": {"size": "smoke", "seats.assistant.model": tiny_name, "device": "cpu"},
+                                "axes": {"seed": [1, 2]}, "best": {"metric": "finding", "seat": "assistant"}}))
+    done, sweep = swept(file, *ALONE, runs=tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    for row in pl.read_parquet(sweep / "trials.parquet").iter_rows(named=True):
+        run = load_run(sweep / row["run"])
+        assert run.kind == "study" and row["status"] == "finished" and row["verdict"] == run.finding["verdict"]
+        assert [row[f"finding.assistant{end}"] for end in ("", ".low", ".high", ".n")] == [run.finding[key] for key in ("value", "low", "high", "n")]
+    assert "the statistic of a study" in (sweep / "report.md").read_text()
+    assert inside(main, "--resume", sweep, *ALONE).returncode == 0 and len(sweeps.events(sweep, status="running")) == 2
+
+
 def test_two_processes_do_not_go_on_with_one_sweep(alone):
     with open_for_resume(alone[0]):
         done = inside(main, "--resume", alone[0], *ALONE)
@@ -216,8 +278,12 @@ def test_two_processes_do_not_go_on_with_one_sweep(alone):
 @pytest.mark.parametrize("arguments, said", [
     ([], "no sweep was named"), (["scenarios/sweeps/smok.yaml"], "did you mean 'scenarios/sweeps/smoke.yaml'"),
     (["scenarios/sweeps/learning_rate.yaml", "--address", "none"], "expected a sweep without a scheduler"),
+    (["scenarios/sweeps/learning_rate.yaml", "samples=1", "scheduler.metric=lenght"], "no step of grpo tells; did you mean 'length'?"),
+    (["scenarios/sweeps/learning_rate.yaml", "samples=1", "overrides.method=sft"], "is 'reward', which no step of sft tells; expected one of loss"),
+    (["scenarios/sweeps/smoke.yaml", "best.metric=prompt_line"], "did you mean 'prompt_to_line'?"),
     (["scenarios/sweeps/smoke.yaml", "axes.seats.user.model=[./nothing]"], "cannot be played"),
-    (["--resume", "scenarios"], "is no run"), (["scenarios/sweeps/smoke.yaml", "--address", "here"], "is no address")])
+    (["--resume", "scenarios"], "is no run"), (["scenarios/sweeps/smoke.yaml", "--address", "here"], "is no address"),
+    (["scenarios/sweeps/smoke.yaml", "--address", "ray://127.0.0.1:9"], "is Ray Client's, from where a sweep cannot be led; expected host:port")])
 def test_what_cannot_be_played_is_refused_before_anything_is_written(arguments, said, tmp_path):
     done = inside(main, *arguments, "--runs", tmp_path / "runs")
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()

@@ -89,7 +89,9 @@ def test_one_bad_combination_is_refused_with_its_values(tmp_path):
     (["axes.seed={uniform: [2, 1]}"], "the least before the greatest"), (["axes.seats.user.top_p={loguniform: [0, 1]}"], "both above 0"),
     (["samples=3"], "samples is 3, but no axis is drawn"), (["scheduler=asha"], "scheduler stops trainings early"),
     (["scenario=scenarios/chitchatt.yaml"], "expected the path of a file"), (["training=scenarios/training/quick.yaml"], "expected one of scenario, training"),
-    (["retrys=1"], "did you mean 'retries'?"), (["axes={}"], "at least 1"),
+    (["retrys=1"], "did you mean 'retries'?"),
+    (["axes.seats.user.persona=[ada, 2020-01-01]"], "axes.seats.user.persona.values.1 is the date 2020-01-01; expected text (a date in quotes)"),
+    (["overrides.seats.user.script=[1, .nan]"], "override 'overrides.seats.user.script=[1, .nan]'"), (["overrides.turns={1: 2}"], "by text"), (["axes={}"], "at least 1"),
     (["gpus=2"], "less than or equal to 1")])
 def test_a_mistake_is_named_with_what_was_expected(tmp_path, overrides, said):
     assert said in refusal(tmp_path, *overrides)

@@ -18,6 +18,7 @@ from corpora import Parity
 from agents.learning.views import Sampled, View, at_places
 from lab import corpus, rewards, wiring
 from lab.corpus import COLLECTED, read_views
+from lab.train import numbers
 from lab.training import PATIENCE, Training, latest, learner, steps_of
 from lab.wiring import engine_name
 from scenarios.recipe import Recipe, Reward, played
@@ -174,6 +175,10 @@ def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, re
     assert [(event["batch"], event["batches"], event["seat"]) for event in collected] == [(0, 2, "user"), (1, 2, "user")]
     wires = {key for key in online if key.startswith(("wire_", "reward"))}
     assert len(wires) > 5 and all(wires <= event.keys() and event["samples"] for event in collected)
+    no_models = {"wire_relevance", "wire_perplexity_nats"}  # which read with models that are not loaded here
+    assert {name for name in numbers(recipe("method=grpo", *SMALL)) if online.get(name) is None} - no_models <= {
+        "loss", "grad_norm", "learning_rate"}
+    assert set(numbers(recipe("method=kto", *SMALL))) <= steps[0].keys() and "reward" not in steps[0]
     assert collected[0]["reward"] == online["reward"]  # the same dialogues: nothing had been learnt yet
     rewards = [line.reward for view in stored for line in view.lines if line.reward is not None]
     assert statistics.mean(event["reward"] for event in collected) == pytest.approx(statistics.mean(rewards))
