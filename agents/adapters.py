@@ -91,6 +91,12 @@ class Adapters:
                 yield key.replace(".base_layer", ""), value
 
 
+def upper_layers(config, share: float) -> list[int] | None:
+    """PEFT's `layers_to_transform` of a model with such a config: without that share of the layers, from below; None for all."""
+    count = config.get_text_config().num_hidden_layers
+    return list(range(round(share * count), count)) if share else None
+
+
 def read(model, folder: str, name: str) -> tuple:
     """The folder's PEFT config and tensors. ValueError where a file is missing, damaged, or made for another base than `model`."""
     from peft import PeftConfig

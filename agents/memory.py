@@ -31,10 +31,11 @@ def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpoin
     return kept + said * config.vocab_size * 16 + tokens**2 * dtype.itemsize
 
 
-def weight_bytes(config, dtype: torch.dtype, r: int, modules: str | list[str], full: bool = False) -> int:
+def weight_bytes(config, dtype: torch.dtype, r: int, modules: str | list[str], full: bool = False,
+                 layers: list[int] | None = None) -> int:
     """What a learner keeps whatever it reads: its weights, and of what is trained a gradient and AdamW's two moments.
 
-    An adapter is in float32, and so is a model that is trained whole (`full`), which is there a second time as it was untouched.
+    `layers`: that get an adapter, None for all. An adapter is in float32, and so is a model that is trained whole (`full`), which is there a second time as it was untouched.
     """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -44,7 +45,7 @@ def weight_bytes(config, dtype: torch.dtype, r: int, modules: str | list[str], f
         weights = sum(parameter.numel() for parameter in model.parameters())
         if full:
             return weights * (4 + 4 + 4 + 8)
-        adapted = get_peft_model(model, LoraConfig(r=r, target_modules=modules, task_type="CAUSAL_LM"))
+        adapted = get_peft_model(model, LoraConfig(r=r, target_modules=modules, layers_to_transform=layers, task_type="CAUSAL_LM"))
         trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
     return weights * dtype.itemsize + trained * (4 + 4 + 8)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from agents import models
+from agents.adapters import upper_layers
 from agents.memory import learning_bytes, weight_bytes
 from agents.protocol import Engine
 from lab import wiring
@@ -69,17 +70,21 @@ def _kept(plan: Plan) -> int:
     tuning = plan.recipe.tuning
     modules = tuning.target_modules if isinstance(tuning.target_modules, str) else tuple(tuning.target_modules)
     return sum(_weights(plan.scenario.seats[seat].model, plan.recipe.dtype, plan.recipe.device, tuning.full, tuning.r, modules,
-                        tuning.adapter) for seat in plan.recipe.seats())
+                        tuning.layers_from, tuning.adapter) for seat in plan.recipe.seats())
 
 
 @cache
-def _weights(model: str, dtype: str, device: str, full: bool, r: int, modules: str | tuple[str, ...], adapter: str | None) -> int:
-    if adapter and not full:  # whose own r and modules count
+def _weights(model: str, dtype: str, device: str, full: bool, r: int, modules: str | tuple[str, ...], layers_from: float,
+             adapter: str | None) -> int:
+    config = _config(model)
+    layers = upper_layers(config, layers_from)
+    if adapter and not full:  # whose own r, modules and layers count
         from peft import PeftConfig
 
         told = PeftConfig.from_pretrained(models.check_adapter(adapter))
         r, modules = told.r, told.target_modules if isinstance(told.target_modules, str) else tuple(told.target_modules)
-    return weight_bytes(_config(model), _dtype(dtype, device), r, modules if isinstance(modules, str) else list(modules), full)
+        layers = told.layers_to_transform
+    return weight_bytes(config, _dtype(dtype, device), r, modules if isinstance(modules, str) else list(modules), full, layers)
 
 
 def _passing(plan: Plan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:

@@ -67,6 +67,7 @@ class Tuning(_Strict):
     lora_alpha: Positive = 16.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] = "all-linear"
+    layers_from: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of the layers, from below, that get no adapter")
     learning_rate: Positive = 2e-4
     weight_decay: Weight = 0.0
     adam_beta1: Share = 0.9
@@ -125,6 +126,8 @@ class Recipe(_Strict):
     def _makes_sense(self) -> Recipe:
         if self.method == "grpo" and self.num_generations < 2:
             raise ValueError("expected num_generations of 2 or more: GRPO compares lines with each other")
+        if self.tuning.layers_from and isinstance(self.tuning.target_modules, str):
+            raise ValueError("expected tuning.target_modules as a list, such as [q_proj, v_proj], beside tuning.layers_from")
         if self.tuning.full and self.tuning.adapter:
             raise ValueError("expected tuning.adapter or tuning.full, not both: all weights are trained from the model's own")
         if self.data and self.method in ONLINE:

@@ -11,7 +11,9 @@ import pytest
 import tiny
 import torch
 from tiny import close
+from transformers import LlamaConfig
 
+from agents.adapters import upper_layers
 from agents.engine import LocalEngine
 from agents.learning import offline, online
 from agents.learning.learner import STATE, Learner
@@ -299,3 +301,14 @@ def test_two_workers_equal_one_at_the_same_global_batch(name, tmp_path):
     assert first["refused"] and second["refused"] and alone["refused"]
     fresh = learners.weights(learners.learner(name, value_head=True))
     assert float((alone["weights"] - fresh).abs().max()) > 1e-3  # they did move
+
+
+def test_the_lower_layers_may_be_left_as_they_are_whatever_the_model(tiny_name, tiny_engine, tmp_path):
+    """Of two layers the second learns; of thirty all from the eleventh on."""
+    learner = learners.learner(tiny_name, target_modules=["q_proj", "v_proj"], layers_from=0.5)
+    names = [name for name, parameter in learner.model.named_parameters() if parameter.requires_grad]
+    assert len(names) == 4 and all(".layers.1." in name for name in names)
+    learner.save(tmp_path / "upper")
+    [branch] = tiny_engine.open([[1, 2, 3]], str(tmp_path / "upper"))  # the engine puts it on as it was saved
+    tiny_engine.drop([branch])
+    assert upper_layers(LlamaConfig(num_hidden_layers=30), 0.33) == list(range(10, 30)) and upper_layers(LlamaConfig(), 0.0) is None

@@ -37,6 +37,7 @@ def test_held_out_personas_may_be_named():
 
 
 @pytest.mark.parametrize(("override", "told"), [
+    ("tuning.layers_from=0.5", "target_modules as a list"),
     ("held_out.personas=[nobody]", "nobody"), ("held_out.personas=0.0", "some of both"), ("held_out.personas=1.0", "some of both"),
     ("num_generations=1", "GRPO compares"), ("method=magic", "grpo"), ("scenario=nowhere.yaml", "nowhere.yaml"),
     ("held_out.wording=9", "wordings"), ("tuning={full: true, adapter: /some/where}", "not both"), ("tuning.learning_rate=0", "learning_rate"), ("overrides={turn: 4}", "turn"),

@@ -65,6 +65,7 @@ def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(tiny_na
     assert weight_bytes(config, torch.float32, 8, ["q_proj"]) == 4 * WEIGHTS + 16 * 2 * 8 * 64
     whole = learners.learner(tiny_name, full=True)  # its weights, the untouched, a gradient and two moments, in float32
     assert sum(parameter.numel() for parameter in whole.parameters) == sum(p.numel() for p in whole.untouched.parameters()) == WEIGHTS
+    assert weight_bytes(config, torch.float32, 8, ["q_proj"], layers=[0]) == 4 * WEIGHTS + 16 * 2 * 8 * 64 // config.num_hidden_layers
     assert weight_bytes(config, torch.bfloat16, 8, "all-linear", full=True) == 20 * WEIGHTS
 
 

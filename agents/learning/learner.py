@@ -268,7 +268,8 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
         set_peft_model_state_dict(found, tensors)
         return found
     config = LoraConfig(r=tuning.r, lora_alpha=tuning.lora_alpha, lora_dropout=tuning.lora_dropout, target_modules=tuning.target_modules,
-                        base_model_name_or_path=name, task_type="CAUSAL_LM")
+                        layers_to_transform=adapters.upper_layers(model.config, tuning.layers_from), base_model_name_or_path=name,
+                        task_type="CAUSAL_LM")
     return get_peft_model(model, config)
 
 
