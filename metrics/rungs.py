@@ -38,7 +38,7 @@ def scored(played: Played, metric: str, judge: str) -> pl.DataFrame:
 def unscored(played: Played, what: tuple[str, str]) -> Interval:
     """Share of lines or answers that the judge could not score."""
     rows = of_metric(played.judgements, what[0]).filter(pl.col("judge") == what[1], pl.col("seat") == USER, pl.col("turn") > 0)
-    return figure(1 - len(scored(played, *what)) / max(len(rows), 1), len(rows))
+    return figure(1 - len(scored(played, *what)) / len(rows) if len(rows) else np.nan, len(rows))
 
 
 def consistency(played: Played, what: tuple[str, str], seed: int) -> Interval:

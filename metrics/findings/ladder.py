@@ -53,7 +53,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, rungs: Some[Text], steps: Co
           examined: Count, turns: Count) -> Finding:
     """`rungs`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a rung searches by;
     `developed`, `examined`: of a rung, with people of the development split and held out; `turns`: of all of these."""
-    common = {**stimuli.exam, "turns": turns, "seed": derive_seed(seed, "exam") % 2**31}
+    common = {**stimuli.exam, "measure.questions_every": turns, "turns": turns, "seed": derive_seed(seed, "exam") % 2**31}
     exam = {**common, "drawn": stimuli.held_out, "conversations": examined}
     choosing = {**common, "drawn": stimuli.development, "conversations": developed}
     learning = {**NOT_EXAMINED, "seed": seed, "held_out.personas": stimuli.held_out, "max_steps": steps, "conversations": dialogues,

@@ -38,7 +38,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, methods: Some[Text], steps: 
           ) -> Finding:
     """`methods`: of the stimuli's, of which the last is the one that the claim is about; `dialogues`: a step's; `turns`: of a dialogue in
     training and exam."""
-    exam = {**stimuli.exam, "drawn": stimuli.held_out, "conversations": examined, "turns": turns, "seed": derive_seed(seed, "exam") % 2**31}
+    exam = {**stimuli.exam, "measure.questions_every": turns, "drawn": stimuli.held_out, "conversations": examined, "turns": turns,
+            "seed": derive_seed(seed, "exam") % 2**31}
     learning = {**NOT_EXAMINED, "seed": seed, "held_out.personas": stimuli.held_out, "max_steps": steps, "conversations": dialogues,
                 "overrides.turns": turns}
     trained: dict[str, Any] = {}
