@@ -27,6 +27,7 @@ CARD, QUIT = "/card", "/quit"
 HELP = f"{CARD} shows the card of {{name}}, {QUIT} ends the chat."
 FINE, BAD = "✓", "✗"
 SHOWN = 60  # characters of an earlier line that is quoted
+WAKE_S = 0.2  # input() is woken this often: it would sleep on a Ctrl-C that came after its prompt and before it began to wait
 
 
 class Chat:
@@ -92,11 +93,14 @@ class Chat:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - importing it is what it takes
         sys.stdout.flush()
-        kept = os.dup(1)
+        kept, before = os.dup(1), signal.signal(signal.SIGALRM, lambda *_: None)
         os.dup2(self._console.file.fileno(), 1)
+        signal.setitimer(signal.ITIMER_REAL, WAKE_S, WAKE_S)
         try:
             return input(PROMPT)
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
             os.dup2(kept, 1)
             os.close(kept)
 

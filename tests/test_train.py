@@ -68,7 +68,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
     report = (run / "report.html").read_text()
     assert "<h2>Training</h2>" in report and "interview, user: tripwires" in report and "inconsistency removed" in (run / "report.md").read_text()
-    assert seconds < 180  # about a minute on two cores
+    assert seconds < 300  # about a minute on two cores, two on one
 
 
 def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick):
