@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from commands import listening
 
 from agents.protocol import Sampling
 
@@ -95,13 +97,6 @@ class Server(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
 
-@contextmanager
-def serving(engine, *without: str) -> Iterator[Server]:
+def serving(engine, *without: str) -> AbstractContextManager[Server]:
     """A server that lacks what `without` names, by vLLM's words for it."""
-    server = Server(engine, without)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return listening(Server(engine, without))

@@ -9,12 +9,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 import sweeps
-from commands import LONG, NOBODY_TALKS, assert_same_play, events, inside, manifest, only
+from commands import LONG, NOBODY_TALKS, assert_same_play, events, inside, listening, manifest, only
 
 from agents.chooser import EndpointChooser
 from agents.endpoint import EndpointSeat, in_time
@@ -77,16 +77,8 @@ class Server(http.server.ThreadingHTTPServer):
         """Who asked has gone."""
 
 
-@contextmanager
-def serving(answer: Callable[[Handler, dict], None], port: int = 0) -> Iterator[Server]:
-    server = Server(answer, port)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.over.set()
-        server.shutdown()
-        server.server_close()
+def serving(answer: Callable[[Handler, dict], None], port: int = 0) -> AbstractContextManager[Server]:
+    return listening(Server(answer, port))
 
 
 def said(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from commands import LONG, NOBODY_TALKS, SECRETS, answering, manifest, only
+from commands import LONG, NOBODY_TALKS, SECRETS, answering, listening, manifest, only
 from test_endpoint import SERVE, START_TIMEOUT_S, free_port
 
 from agents import chooser
@@ -172,16 +172,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@contextmanager
 def answers(answer):
-    server = Server(answer)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.over.set()
-        server.shutdown()
-        server.server_close()
+    return listening(Server(answer))
 
 
 def play(monkeypatch, runs: Path, url: str, model: str = "m", timeout_s: float = 1.0) -> tuple[Path, float]:
