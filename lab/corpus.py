@@ -27,6 +27,7 @@ from lab.transcripts import Source, Transcript, own_turns, read
 from metrics.judges import Judge
 from metrics.retrieval import Embed
 from scenarios.personas import load_personas
+from scenarios.fields import Strict
 from scenarios.recipe import Recipe, Reward, split
 from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.schema import Scenario, Seat
@@ -216,11 +217,7 @@ def _parts(rows: Iterable[tuple[int, int, str, float | None]]) -> Known:
 # -- a training's own file ---------------------------------------------------------------------------------------------------------
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Head(_Strict):
+class _Head(Strict):
     """How the lines came about, and what they are worth by."""
 
     scenario: str  # its name
@@ -230,7 +227,7 @@ class _Head(_Strict):
     wording: int  # of questions, which was held out
 
 
-class _Row(_Strict):
+class _Row(Strict):
     seat: Literal[SEATS]
     view: View
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -21,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from agents.errors import reason
 from agents.learning.learner import Learner
-from agents.learning.methods import Learnt, Method
+from agents.learning.methods import Learnt, Method, learn
 from agents.learning.views import View
 from lab.desk import Desk
 
@@ -122,7 +123,7 @@ def carry_out(desk, told: Mapping[str, object], gpu: bool) -> None:
     while name != STOP:
         found = None
         if worker == 0 or name not in ALONE:
-            found = getattr(learner, name)
+            found = partial(learn, learner) if name == "learn" else getattr(learner, name)
             if callable(found):
                 [sent] = arguments
                 found = found(*ray.get(sent))

@@ -33,7 +33,8 @@ __all__ = ["EVENTS", "JUDGEMENTS", "METRICS", "NO_EVENT", "TURNS", "RunStore", "
            "judgements_frame", "open_for_resume", "read_events", "read_frames", "read_manifest", "stream_events", "turns_frame",
            "write_frame"]
 
-EVENTS, MANIFEST, SCENARIO, SWEEP, LOCK = "events.jsonl", "manifest.json", "scenario.yaml", "sweep.yaml", ".lock"
+EVENTS = "events.jsonl"
+MANIFEST, SCENARIO, SWEEP, LOCK = "manifest.json", "scenario.yaml", "sweep.yaml", ".lock"
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")

@@ -18,7 +18,8 @@ from pydantic import create_model
 import metrics.findings
 from lab.run import LOG, aside, carried_out, unfinished
 from metrics.finding import Finding, verdict
-from scenarios.study import Strict, Study, load_stimuli, load_study, study_named
+from scenarios.fields import Strict
+from scenarios.study import Study, load_stimuli, load_study, study_named
 from scenarios.sweep import BASES as PLAYED
 
 if TYPE_CHECKING:

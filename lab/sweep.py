@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 FAILED = 1
 CLIENT = "ray://"
 LOST = "its worker was lost: the process, or its node, ended"
-NODES_EVERY_S, SEND_EVERY_S = 2.0, 30.0
+NODES_EVERY_S = 2.0
+SEND_EVERY_S = 30.0
 NODE_WAIT_S = 600.0  # for a node that has room for a trial, on a cluster that may grow
 PART = 64 * 2**20  # bytes of a file that travel at once
 SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
@@ -529,6 +530,4 @@ class Sent:
 
 
 if __name__ == "__main__":
-    from lab.sweep import main as command  # by its own name, under which other processes find what they are to run
-
-    sys.exit(command())
+    sys.exit(main())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agents.learning.learner import Learner
-from agents.learning.methods import Method
+from agents.learning.methods import Method, learn
 from agents.learning.views import Sampled, View
 from agents.respondent import gap, text_of
 from metrics.finding import Lesson, Teaching
@@ -30,7 +30,7 @@ def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) 
         while len(order) < min(how.batch, len(views)):
             order += random.Random(derive_seed(how.seed, "order", step, len(order))).sample(views, len(views))
         batch, order = order[: how.batch], order[how.batch :]
-        done = learner.learn(batch, Method(how.method, beta=how.beta)).step
+        done = learn(learner, batch, Method(how.method, beta=how.beta)).step
         yield done.loss if done else 0.0
     part = folder.with_name(f"{folder.name}.part")
     learner.save(part, state=False)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from agents.errors import reason
 from agents.learning.learner import Learner
-from agents.learning.methods import Method
+from agents.learning.methods import Method, learn
 from agents.learning.online import Online
 from agents.learning.views import View
 from agents.protocol import MIN_TOKENS, Engine
@@ -161,7 +161,8 @@ class Training:
         seat = self._seat(step)
         began = time.perf_counter()
         try:
-            learnt = self.students[seat].learn(batch.views, method(self.recipe))
+            student, how = self.students[seat], method(self.recipe)
+            learnt = learn(student, batch.views, how) if isinstance(student, Learner) else student.learn(batch.views, how)
         except ValueError as error:
             raise ValueError(f"step {step + 1}: {error}; {self._rescued(step, batch.views)}") from error
         done = learnt.step

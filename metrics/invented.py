@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field
 
 from metrics.finding import Ask, Message, Question
-from scenarios.study import Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Some, Text
 
 OPTIONS = 4
 

@@ -15,9 +15,9 @@ from metrics import stacked
 from metrics.activation import activation
 from metrics.contradictions import contradictions, shape
 from metrics.drift import drift
-from metrics.line_to_line import judged_pairs, line_to_line
-from metrics.prompt_to_line import prompt_to_line
-from metrics.questions import questions
+from metrics.consistency import judged_pairs, line_to_line
+from metrics.consistency import prompt_to_line
+from metrics.consistency import questions
 from metrics.reductions import unscored
 from metrics.survival import survival
 from metrics.tripwires import tripwires

@@ -19,7 +19,7 @@ from scenarios.reading import ScenarioError, nearest, shown
 from scenarios.records import ASSISTANT, USER, Fact, Persona, derive_seed
 
 if TYPE_CHECKING:
-    from scenarios.schema import Edge, Node, Scenario
+    from scenarios.schema import Edge, Node, ScenarioFile
 
 PRESSURE = (  # how hard the directed speaker presses, 0 to 6; an instruction to that speaker
     "",
@@ -41,7 +41,7 @@ PLACEHOLDERS: dict[str, Callable[[Persona, Persona, Fact | None], str]] = {
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def build(scenario: Scenario) -> nx.MultiDiGraph:
+def build(scenario: ScenarioFile) -> nx.MultiDiGraph:
     """The graph: `nodes[id]["node"]` is the schema's Node; edge keys are places in the file, data["edge"] the Edge.
 
     Raises ScenarioError, with the key at fault, for a start or an edge that names no node, a node that no walk can
@@ -202,7 +202,7 @@ def _check_node(name: str, node: Node) -> None:
         raise ScenarioError(problem, (*key, "pressure"))
 
 
-def _check_strangers(name: str, node: Node, scenario: Scenario) -> None:
+def _check_strangers(name: str, node: Node, scenario: ScenarioFile) -> None:
     """Nobody can speak of the facts of someone who has none."""
     for seat, other in ((USER, ASSISTANT), (ASSISTANT, USER)):
         if scenario.seats[other].persona != UNKNOWN:

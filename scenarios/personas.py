@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from scenarios.fields import Strict
 from scenarios.reading import Document, ScenarioError, nearest, read, validate
 from scenarios.records import SEATS, Fact, Persona, Slot, derive_seed
 
 if TYPE_CHECKING:
-    from scenarios.schema import Scenario
+    from scenarios.schema import ScenarioFile
 
 SAMPLE = "sample"  # in place of a persona's id: draw one
 UNKNOWN = "unknown"  # in place of a persona's id: nobody we know anything of
@@ -61,11 +62,7 @@ FactId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_fac
 PersonaId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), AfterValidator(_persona_id)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SlotSpec(_Strict):
+class SlotSpec(Strict):
     claim: Template = Field(description="first person, one {value}: 'I live in {value}.'")
     card: Template = Field(description="second person, one {value}: 'You live in {value}.'")
     questions: list[Text] = Field(min_length=1, description="wordings of one question, the default first")
@@ -73,11 +70,11 @@ class SlotSpec(_Strict):
     values: list[Value] = Field(default=[], description="known values beside those of the personas")
 
 
-class SlotsFile(_Strict):
+class SlotsFile(Strict):
     slots: dict[FactId, SlotSpec] = Field(min_length=1)
 
 
-class FactSpec(_Strict):
+class FactSpec(Strict):
     value: Value
     claim: Template | None = Field(None, description="first person, one {value}: 'I live in {value}.'")
     card: Template | None = Field(None, description="second person, one {value}: 'You live in {value}.'")
@@ -86,14 +83,14 @@ class FactSpec(_Strict):
     distractors: list[Value] | None = Field(None, min_length=1, description="wrong values to ask among")
 
 
-class PersonaSpec(_Strict):
+class PersonaSpec(Strict):
     id: PersonaId = Field(description="letters, digits, '_' and '-'")
     name: Text
     about: str = Field("", description="sentences on manner and role, second person: 'You are a teacher.'")
     facts: dict[FactId, Annotated[FactSpec, BeforeValidator(_value_alone)]] = Field(description="values by slot id")
 
 
-class PersonasFile(_Strict):
+class PersonasFile(Strict):
     slots: str | None = Field(None, description="path of the slots file, relative to this one")
     personas: list[PersonaSpec] = Field(min_length=1)
 
@@ -133,7 +130,7 @@ def find_persona(persona_id: str, paths: Sequence[str | Path]) -> Persona:
     raise ScenarioError(f"is {persona_id!r}, which is no persona{nearest(persona_id, known)}")
 
 
-def cast(scenario: Scenario) -> list[dict[str, Persona]]:
+def cast(scenario: ScenarioFile) -> list[dict[str, Persona]]:
     """Who sits where, by seat, for each conversation.
 
     `sample` draws from the scenario's persona files without replacement, all seats and conversations from one deck

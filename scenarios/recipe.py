@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import SAMPLE, load_personas
+from scenarios.fields import Strict
 from scenarios.reading import Plain, ScenarioError, as_items, dump, nearest_path, override, read, validate
 from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
 from scenarios.schema import JudgeName, Scenario, Seat, SingleJudge, load_scenario
@@ -25,11 +26,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Reward(_Strict):
+class Reward(Strict):
     """What a line is rewarded for, each part from -1 to 1, weighted and divided by the weights that apply."""
 
     prompt_to_line: Weight = Field(0.0, description="contradicts nothing of its persona, says the judge")
@@ -41,14 +38,14 @@ class Reward(_Strict):
     asked: int = Field(2, ge=0, description="facts asked about off the record, a dialogue")
 
 
-class HeldOut(_Strict):
+class HeldOut(Strict):
     """What training never sees."""
 
     personas: Share | list[str] = Field(0.5, description="a share of the personas that can be drawn, or their ids")
     wording: int = Field(1, ge=1, description="number of the question wording that only the examination uses; 0 is the dialogues' own")
 
 
-class Evaluation(_Strict):
+class Evaluation(Strict):
     judge: Annotated[list[JudgeName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(
         ["ledger", "reader"], min_length=1)
     conversations: int = Field(12, ge=1)
@@ -58,7 +55,7 @@ class Evaluation(_Strict):
     scenario: str | None = Field(None, description="another scenario to be examined in as well; null for the one trained in")
 
 
-class Tuning(_Strict):
+class Tuning(Strict):
     """Names as in transformers' TrainingArguments, PEFT's LoraConfig and TRL's GRPOConfig, PPOConfig, DPOConfig and KTOConfig."""
 
     full: bool = Field(False, description="train all weights instead of an adapter")
@@ -91,7 +88,7 @@ class Tuning(_Strict):
     undesirable_weight: Weight = 1.0
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A checked training file; `scenario` and `data` are absolute paths once `load_recipe` read it."""
 
     name: str = Field(pattern=r"^\w[\w .-]*$")

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from scenarios import graph as graphs
 from scenarios import personas as people
+from scenarios.fields import Strict
 from scenarios.reading import Document, ScenarioError, dump, nearest_path, override, parse, read, validate
 from scenarios.records import ASSISTANT, SEATS
 
@@ -64,11 +65,7 @@ Words = Annotated[str, AfterValidator(_spoken)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Steer(_Strict):
+class Steer(Strict):
     """How the states of a seat's model are moved along a direction while it reads and speaks."""
 
     direction: Literal["own_card"] = Field("own_card", description="own_card: from nobody's card to the persona's, with the instruction")
@@ -78,7 +75,7 @@ class Steer(_Strict):
     random: int | None = Field(None, ge=0, description="seed of a random direction of equal length in its place, as a control")
 
 
-class Seat(_Strict):
+class Seat(Strict):
     """Who speaks in a seat and how their lines are sampled."""
 
     model: Text = Field("embedded", description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)")
@@ -103,7 +100,7 @@ class Seat(_Strict):
         return self
 
 
-class Seats(_Strict):
+class Seats(Strict):
     assistant: Seat
     user: Seat
 
@@ -115,7 +112,7 @@ class Seats(_Strict):
         return self.assistant if seat == ASSISTANT else self.user
 
 
-class Node(_Strict):
+class Node(Strict):
     """A place in the talk: who speaks there, and what they say or are told."""
 
     speaker: SeatName | None = Field(None, description="null: whoever did not speak last")
@@ -125,7 +122,7 @@ class Node(_Strict):
     end: bool = Field(False, description="the talk stays here until the last turn")
 
 
-class Edge(_Strict):
+class Edge(Strict):
     """A way from one node to another; all its conditions must hold."""
 
     source: Text = Field(alias="from", description="a node's id")
@@ -138,24 +135,24 @@ class Edge(_Strict):
     when: Literal["contradiction"] | None = Field(None, description="a judge's verdict on the last line")
 
 
-class Graph(_Strict):
+class Graph(Strict):
     start: Text = Field(description="the first line's node")
     nodes: dict[Text, Node] = Field(min_length=1)
     edges: list[Edge] = []
 
 
-class Nli(_Strict):
+class Nli(Strict):
     model: Text = Field("embedded", description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'")
 
 
-class Llm(_Strict):
+class Llm(Strict):
     model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
     endpoint: Endpoint = None
     timeout_s: Finite = Field(120.0, gt=0, description="seconds that a judgement may take on an endpoint, all tries together")
     protocol: Literal["published", "strict"] = Field("published", description="the published question, or ours, which asks for the claim")
 
 
-class Cascade(_Strict):
+class Cascade(Strict):
     """The cheap judge speaks but where its p_inconsistent lies between low and high: there the dear one does."""
 
     cheap: SingleJudge = "nli"
@@ -170,7 +167,7 @@ class Cascade(_Strict):
         return self
 
 
-class Measure(_Strict):
+class Measure(Strict):
     """What is measured, by which judges."""
 
     metrics: Annotated[list[Metric], AfterValidator(_no_repeats)] = Field(default=list(METRICS))
@@ -198,7 +195,7 @@ class Measure(_Strict):
         return set(self.judge) | ({self.cascade.cheap, self.cascade.dear} if "cascade" in self.judge else set())
 
 
-class Fork(_Strict):
+class Fork(Strict):
     """The line of a stored conversation from which all conversations of a run go on: branches of it.
 
     Every branch draws its walk, facts and ready words as that conversation did, and so does the first one its samples.
@@ -219,8 +216,8 @@ class Fork(_Strict):
         return (*own, "branch", branch) if branch else own
 
 
-class Scenario(_Strict):
-    """A checked scenario; `personas` are absolute paths once `load_scenario` read it."""
+class ScenarioFile(Strict):
+    """The keys of a scenario file."""
 
     name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
     description: str = ""
@@ -252,6 +249,10 @@ class Scenario(_Strict):
     def resolved_yaml(self) -> str:
         """A YAML text that `load_scenario` reads as an equal scenario, from whatever folder it is saved in."""
         return dump(self.resolved())
+
+
+class Scenario(ScenarioFile):
+    """A checked scenario; `personas` are absolute paths once `load_scenario` read it."""
 
     def digest(self) -> str:
         """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.

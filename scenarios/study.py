@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from scenarios.fields import Strict
 from scenarios.reading import Document, dump, nearest, nearest_path, override, read, validate
 from scenarios.schema import Endpoint, Text, absolute, model_anywhere
 
@@ -22,12 +23,6 @@ KEY = "study"  # by which a study's file is told from a scenario's
 Count = Annotated[int, Field(ge=1)]
 Entry = TypeVar("Entry")
 Some = Annotated[list[Entry], Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    """What stimuli files are made of: no other keys, no types bent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 Stimuli = TypeVar("Stimuli", bound=Strict)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios.personas import PersonasFile
+from scenarios.fields import Strict
 from scenarios.reading import Document, Plain, ScenarioError, as_items, dump, nearest_path, override, read, validate, written
 from scenarios.recipe import Recipe, load_recipe, played
 from scenarios.records import derive_seed
@@ -38,11 +39,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Bounds = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Axis(_Strict):
+class Axis(Strict):
     """The values of one key: all of a list, evenly spaced ones, or ones that are drawn."""
 
     values: list[Plain] | None = Field(None, min_length=1, description="each of them; a plain list means the same")
@@ -90,7 +87,7 @@ class Axis(_Strict):
         return float(f"{value if self.uniform else exp(value):.{DIGITS}g}")
 
 
-class Scheduler(_Strict):
+class Scheduler(Strict):
     """Which trainings are stopped early: asynchronous successive halving, arXiv 1810.05934, as Ray Tune does it."""
 
     kind: Literal["asha"] = "asha"
@@ -109,7 +106,7 @@ def _storage(text: str) -> str:
     return text
 
 
-class Best(_Strict):
+class Best(Strict):
     """What the trial that is shown as the best so far is best in."""
 
     metric: str = "prompt_to_line"
@@ -125,7 +122,7 @@ def _named(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-class Sweep(_Strict):
+class Sweep(Strict):
     """A checked sweep; the base's path is absolute once `load_sweep` read it."""
 
     name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")

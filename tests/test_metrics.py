@@ -12,10 +12,10 @@ import pytest
 from metrics import METRICS_SCHEMA
 from metrics.contradictions import PER_CONVERSATION
 from metrics.drift import drift
-from metrics.line_to_line import line_to_line
+from metrics.consistency import line_to_line
 from metrics.measure import METRICS, measure
-from metrics.prompt_to_line import prompt_to_line
-from metrics.questions import questions
+from metrics.consistency import prompt_to_line
+from metrics.consistency import questions
 
 JUDGED = {
     "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "metric": pl.String, "judge": pl.String,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from agents.embedder import Embedder
-from metrics.line_to_line import judged_pairs
+from metrics.consistency import judged_pairs
 from metrics.planted import SEAT, clean, contradictions, plant
 from metrics.retrieval import candidates
 from scenarios.personas import load_personas

@@ -66,9 +66,9 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
     found = {}
     for place, method in enumerate(METHODS):
         learner = learners.learner(name, value_head=method.name == "ppo", **vars(TUNING))
-        found |= {f"{place}.{number}": numbers(learner.learn(views, method)) for number, views in enumerate(batches(method))}
+        found |= {f"{place}.{number}": numbers(learn(learner, views, method)) for number, views in enumerate(batches(method))}
         found[f"{place}.weights"] = learners.weights(learner)
-        nothing = learner.learn([learners.view(4, rewards=[None] * 4)], method)
+        nothing = learn(learner, [learners.view(4, rewards=[None] * 4)], method)
         assert nothing.step is None and not nothing.numbers and learner.steps == 2 * method.num_iterations
     save_file(found, Path(folder) / f"{workers}-{rank}.safetensors")
     if workers > 1:
@@ -141,7 +141,7 @@ def test_two_workers_under_ray_equal_one_at_the_same_global_batch(both, tmp_path
         for learner in both:
             learner.restore(tmp_path / "0")
         for views in batches(method):
-            assert torch.allclose(numbers(two.learn(views, method)), numbers(alone.learn(views, method)), atol=1e-5, rtol=1e-5)
+            assert torch.allclose(numbers(two.learn(views, method)), numbers(learn(alone, views, method)), atol=1e-5, rtol=1e-5)
         wanted, found = weights(alone, tmp_path / "alone"), weights(two, tmp_path / "two")
         assert two.steps == alone.steps == 2 * method.num_iterations and wanted.keys() == found.keys()
         assert all(torch.allclose(found[key], wanted[key], atol=1e-5, rtol=0) for key in wanted)
@@ -161,7 +161,7 @@ def test_two_workers_go_back_to_where_they_were_saved_or_where_one_was(both, tmp
     two.learn(second, METHODS[0])
     two.restore(tmp_path / "two")
     assert two.steps == alone.steps and two.learn(first, METHODS[0]) == told  # on both workers: each has views of its own
-    assert torch.allclose(numbers(alone.learn(first, METHODS[0])), numbers(told), atol=1e-5, rtol=1e-5)
+    assert torch.allclose(numbers(learn(alone, first, METHODS[0])), numbers(told), atol=1e-5, rtol=1e-5)
     assert (tmp_path / "two" / "adapter_model.safetensors").is_file()
 
 
@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_reaches_the_loop_in_the_learners_words(both):
     [views, _] = batches(METHODS[0])
     views[1] = replace(views[1], lines=tuple(replace(line, reward=math.nan) for line in views[1].lines))
     with pytest.raises(ValueError) as wanted:
-        alone.learn(views, METHODS[0])
+        learn(alone, views, METHODS[0])
     for _ in range(2):  # and whoever asks again is told again
         with pytest.raises(ValueError) as found:
             two.learn(views, METHODS[0])

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -24,9 +23,6 @@ from agents.learning.parallel import summed
 from agents.learning.views import Row, View, padded, row, visible
 from scenarios.recipe import Tuning
 from scenarios.records import derive_seed
-
-if TYPE_CHECKING:
-    from agents.learning.methods import Learnt, Method
 
 STATE = "learner.safetensors"
 Loss = Callable[["Read"], Tensor]  # what one view costs: a scalar, or (N,) a line
@@ -87,12 +83,6 @@ class Learner:
                 return [self._read(row(view), self.untouched if untouched and self.untouched is not None else None) for view in views]
         finally:
             self.model.train()
-
-    def learn(self, views: Sequence[View], method: Method) -> Learnt:
-        """See `agents.learning.methods`."""
-        from agents.learning.methods import learn
-
-        return learn(self, views, method)
 
     def update(self, parts: Sequence[tuple[View, Loss]]) -> Step:
         """One step on the sum of the parts' losses, over all workers. ValueError for a loss or gradient that is not finite: nothing has

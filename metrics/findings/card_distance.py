@@ -19,7 +19,8 @@ from pydantic import Field
 from metrics.finding import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of, share_of
 from metrics.statistics import clustered_slope
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 SOMEBODY, REMEMBER, AGREED = "You are a person with a life of your own.", "Remember who you are. {}", "I will."
 OWN, ANOTHERS = "own", "another's"

@@ -19,7 +19,8 @@ from scipy.special import expit
 
 from metrics.finding import Ask, Control, Finding, Picture, Question, Steered, Test, above, below, mean_of
 from metrics.statistics import Interval, clustered_rows
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 CLAIM, ASKS, ANSWERS = "The capital of {0} is {1}.", "What is the capital of {0}?", "The capital of {0} is"
 NONE, SENTENCE, REPEATED, OBEY, PERSONA = "no text", "a false sentence", "three times", "told to obey it", "a persona holds it"

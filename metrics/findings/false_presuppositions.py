@@ -15,7 +15,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from metrics.finding import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 PLAIN, EXPERT, INVITED, TOLD, AGAIN = "plain", "expert", "correction invited", "truth in the prompt", "worded otherwise"
 FACES = {

@@ -21,7 +21,8 @@ from metrics.finding import Ask, Control, Finding, Picture, Played, Test, Traine
 from metrics.prompt_search import combined, proposed, search
 from metrics.rungs import ANSWERS, LINES, NOT_EXAMINED, best_of, consistency, controls, removed, row, scored, told, unscored, wires
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 AGAIN, HALF = "other seeds", 0.5  # of the inconsistency
 INSTRUCTION, TAKES = "seats.user.instruction", 2  # what is searched for, and how much of it the model proposes

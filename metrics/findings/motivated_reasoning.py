@@ -19,7 +19,8 @@ from pydantic import Field
 from metrics.finding import NEVER, Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
 from metrics.prompt_search import cross_chosen
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 SMALL, NEAR, LARGE = 0.02, 0.05, 0.2  # congruence: what is a bend, what is none, what a bend by order must reach
 PLAIN, THINK, INCENTIVE, ASIDE = ARMS = "no debiasing", "chain of thought", "accuracy incentive", "persona set aside"

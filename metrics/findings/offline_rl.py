@@ -17,7 +17,8 @@ import numpy as np
 from metrics.finding import Ask, Control, Finding, Lesson, Message, Picture, Question, Teaching, Test, above, below, mean_of
 from metrics.tripwires import line_wires
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 CARD = "You are {name}. {facts} You talk about yourself as I."
 LEADS = ("I was told this about you: {false} {asked}", "{false} Or so I have heard. {asked}")  # learnt with, asked with

@@ -19,7 +19,8 @@ import numpy as np
 from pydantic import Field
 
 from metrics.finding import Ask, Control, Finding, Lesson, Picture, Question, Teaching, Test, above, below, mean_of, share_of
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 TRAINED, PROMPTED, BOTH, NEITHER, SHUFFLED = ARMS = "trained", "prompted", "both", "neither", "shuffled"
 CARD = "You are {name}. {facts} You are {name} and nobody else, and you answer as {name}."

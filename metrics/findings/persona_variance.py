@@ -18,7 +18,8 @@ import numpy as np
 from metrics.finding import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
 from metrics.statistics import Interval, crossed_components, crossed_interval
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 TEXT, NAME, SCRAMBLED, TOLD = ARMS = "persona text", "name only", "scrambled text", "told what to answer"
 CARDS = {TEXT: "You are {name}. {text} You answer as {name} would.", NAME: "You are {name}. You answer as {name} would.",

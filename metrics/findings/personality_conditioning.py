@@ -18,7 +18,8 @@ from pydantic import Field
 
 from metrics.finding import NEVER, Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
 from metrics.statistics import Interval, clustered_statistic, ratio
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 MIDDLE = 3.0  # of 1 to 5
 RIGID, FLEXIBLE, UNMOVED = 0.5, 0.8, 0.2

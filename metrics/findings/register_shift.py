@@ -19,7 +19,8 @@ import numpy as np
 from metrics.finding import Ask, Control, Finding, Message, Picture, Question, Test, above, below, mean_of, share_of
 from metrics.statistics import Interval, clustered_statistic, ratio
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 NOTHING, SYSTEM, EXPLICIT, IMPLICIT, NOTHING_LONG, ANSWERED, BACK, OTHER, IDLE = ARMS = (
     "nothing", "system prompt", "explicit request", "implicit mirroring", "nothing, as long", "explicit request, answered so", "go back",

@@ -14,7 +14,8 @@ from metrics import rungs
 from metrics.finding import NEVER, Ask, Finding, Picture, Played, Test, above, below
 from metrics.rungs import ANSWERS, LINES, NOT_EXAMINED, figure, told
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict, Text
+from scenarios.fields import Strict
+from scenarios.study import Count, Some, Text
 
 PROMPT, AGAIN = "prompt only", "other seeds"
 SHARE = 0.55  # of the inconsistency that has to go

@@ -17,7 +17,8 @@ import numpy as np
 from metrics.finding import Ask, Control, Finding, Picture, Question, Test, above, below, entropy_bits, mean_of
 from metrics.statistics import Interval
 from scenarios.records import derive_seed
-from scenarios.study import Count, Some, Strict
+from scenarios.fields import Strict
+from scenarios.study import Count, Some
 
 HOLDS = ("You play a guessing game. You have secretly chosen one object from this list: {names}. The other player asks questions about "
          "it, and you answer them truthfully with yes or no.")
