@@ -1,4 +1,4 @@
-"""Writing that never damages what is there: whole files are replaced, and every failure says what is kept."""
+"""Writing that never damages what is there: whole files are replaced, devices and pipes written into, and every failure says what is kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,12 +43,17 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
 
 
 def replace(path: Path, data: bytes | memoryview, lines: int | None = None) -> None:
-    """The file at `path` holds `data` afterwards, or what it held before. Raises StoreError; `lines`: see `failure`."""
+    """The file at `path` holds `data` afterwards, or what it held before. Raises StoreError; `lines`: see `failure`.
+
+    What is no file there (a character device, a pipe) stays and has the data written into it.
+    """
     replace_in_parts(path, (data,), lines)
 
 
 def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int | None = None) -> None:
     """As `replace`, by parts that need not be in memory together; where making one fails, the file holds what it held before, too."""
+    if _is_no_file(path):
+        return _write_into(path, parts, lines)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)  # of a process that was killed; or a link, which would lead elsewhere
@@ -65,6 +71,31 @@ def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int
         if isinstance(error, OSError):
             raise failure(path, error, lines) from error
         raise
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether something other than a regular file stands there, behind a link or not; or a link of the system's own, such as /dev/stdout."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing is there, or what it is cannot be told: writing says why
+        return False
+    folder = os.path.realpath(path.parent)
+    return not stat.S_ISREG(mode) or (path.is_symlink() and (folder == "/dev" or folder.startswith("/proc/")))
+
+
+def _write_into(path: Path, parts: Iterable[bytes | memoryview], lines: int | None) -> None:
+    """All parts, one after the other, into a device or a pipe, which must be one that takes a stream of bytes. Raises StoreError."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+        try:
+            if stat.S_ISBLK(os.fstat(handle).st_mode):
+                raise OSError(errno.EINVAL, "it is a disk; expected a file")
+            for part in parts:
+                write_all(handle, part)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise failure(path, error, lines) from error
 
 
 def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:

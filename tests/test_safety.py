@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import stat
 from pathlib import Path
 
 import learners
@@ -13,8 +15,8 @@ import tiny
 from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, inside, manifest, only
 
 from agents import adapters, models
-from lab import report, run, score, train
-from lab.files import replace
+from lab import export, report, run, score, train
+from lab.files import StoreError, replace, replace_in_parts
 from scenarios.secrets import hidden
 
 TOWNSFOLK = ROOT / "scenarios/personas/townsfolk.yaml"
@@ -195,3 +197,63 @@ def test_what_is_hidden(monkeypatch):
     monkeypatch.setenv("SHORT_KEY", "the")
     assert hidden("abcdefgh and the rest") == "[MY_SECRET] and the rest"
     assert hidden("'https://a:b@c.d/v1?x=1&token=2&y=3' e@f.g") == "'https://…@c.d/v1?x=1&token=…&y=3' e@f.g"
+
+
+# -- what is no file -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_character_device_is_written_into_and_stays(tmp_path):
+    """Made here, of the same kind as /dev/null: the machine's own is not to be put at risk."""
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("this user makes no device nodes")
+    try:
+        device.open("wb").close()
+    except PermissionError:
+        pytest.skip("devices here cannot be opened (a file system without them)")
+    replace(device, b"theirs")
+    (tmp_path / "link").symlink_to(device)
+    replace(tmp_path / "link", b"theirs")
+    assert stat.S_ISCHR(device.stat().st_mode) and (tmp_path / "link").is_symlink() and {path.name for path in tmp_path.iterdir()} == {"null", "link"}
+
+
+def test_a_pipe_gets_what_is_written_to_it_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        replace_in_parts(pipe, iter((b"one\n", b"two\n")))
+        assert os.read(reader, 100) == b"one\ntwo\n"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_the_systems_own_link_to_an_open_file_is_followed(tmp_path):
+    with (tmp_path / "file").open("wb") as file:
+        link = Path(f"/proc/self/fd/{file.fileno()}")
+        replace(link, b"theirs")
+        assert link.is_symlink() and (tmp_path / "file").read_bytes() == b"theirs"
+
+
+def test_a_socket_is_refused_and_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind("taken")
+        with pytest.raises(StoreError, match="cannot write taken in .*No such device or address"):
+            replace(Path("taken"), b"theirs")
+        assert stat.S_ISSOCK(os.stat("taken").st_mode) and os.listdir() == ["taken"]
+
+
+def test_an_export_into_a_pipe_leaves_the_pipe(played, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert inside(export.main, played, "--format", "csv", "--out", pipe).returncode == 0
+        assert os.read(reader, 1 << 16).count(b"\n") == 9
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
