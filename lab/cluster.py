@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 IN_PROCESS, KEPT = "none", "kept"  # kept: this process too, whose models stay for the next run in it
 MODELS_KEPT = 2
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
+LOOPBACK, CLUSTERS = "127.0.0.1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
 PACKAGES = ("agents", "lab", "metrics", "scenarios")  # what an actor on another node needs of ours
 
@@ -78,8 +79,6 @@ def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None
 def connected(address: str | None, cores: int) -> Iterator[None]:
     """Ray, at that address, or at RAY_ADDRESS, or on this machine alone with so many cores at least. ValueError where none answers."""
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":  # read where Ray is imported: without it, Ray takes this machine's outer address, and listens there
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     terminate = signal.getsignal(signal.SIGTERM)
@@ -125,10 +124,15 @@ def _connect(address: str, cores: int) -> None:
         os.environ.setdefault("RAY_LOGGER_LEVEL", "error")  # of actors: Ray Train would miss the dashboard once a second
         cpus = max(cores, len(os.sched_getaffinity(0)))  # one that gets none would be waited for without end
         try:
-            ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            with _loopback_only():
+                ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"Ray could not start here ({first_line(error)}); expected room in /dev/shm and /tmp, or --address none"
                              ) from None
+        if (place := ray.util.get_node_ip_address()) != LOOPBACK:
+            ray.shutdown()
+            raise ValueError(f"Ray {ray.__version__} took {place} for its address, where other machines could reach it; expected {LOOPBACK}, as "
+                             "ray==2.60.0 takes, or --address none")
         return
     root = Path(__file__).parent.parent
     try:
@@ -136,6 +140,26 @@ def _connect(address: str, cores: int) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}, and RAY_AUTH_MODE=token with "
                          "its token in ~/.ray/auth_token where a cluster asks for one") from None
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """A Ray that starts meanwhile listens to this machine alone.
+
+    It takes the machine's outer address for 127.0.0.1, and listens at every address, unless it is told that it makes no clusters. That it
+    reads from the environment where it is imported, which whoever imported it first may have done long ago, and its processes do so again.
+    """
+    from ray._private import ray_constants
+
+    read, given = getattr(ray_constants, "ENABLE_RAY_CLUSTER", True), os.environ.get(CLUSTERS)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[CLUSTERS] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = read
+        os.environ.pop(CLUSTERS)
+        if given is not None:
+            os.environ[CLUSTERS] = given
 
 
 def shares(engines: int, workers: int, device: str) -> tuple[float, float]:

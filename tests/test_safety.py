@@ -7,12 +7,14 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import learners
 import pytest
 import tiny
-from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, inside, manifest, only
+from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, TIMEOUT_S, environment, inside, manifest, only
 
 from agents import adapters, models
 from lab import export, report, run, score, train
@@ -197,6 +199,29 @@ def test_what_is_hidden(monkeypatch):
     monkeypatch.setenv("SHORT_KEY", "the")
     assert hidden("abcdefgh and the rest") == "[MY_SECRET] and the rest"
     assert hidden("'https://a:b@c.d/v1?x=1&token=2&y=3' e@f.g") == "'https://…@c.d/v1?x=1&token=…&y=3' e@f.g"
+
+
+# -- sockets that listen -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["pass", "import ray", "from ray import train, tune"])
+def test_a_private_ray_listens_to_this_machine_alone_whoever_imported_ray_before(first):
+    """Whatever the environment says of clusters; and what it says stays, for those that come later."""
+    code = f"""{first}
+import json, os, sys
+from lab.cluster import connected
+with connected("local", 1):
+    import ray
+    from test_run import listening
+    ray.get(ray.remote(lambda: None).remote())
+    print(json.dumps([*listening(os.getpid()), os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]]))
+"""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S,
+                          env=environment(PYTHONPATH=path, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1"))
+    assert done.returncode == 0, done.stderr
+    *open_to, left = json.loads(done.stdout.splitlines()[-1])
+    assert left == "1" and len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_to
 
 
 # -- what is no file -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from browsing import awaited, find
 from commands import ROOT, SECRETS, TIMEOUT_S, assert_same_play, inside, manifest, only
 from commands import events as run_events
 from polars.testing import assert_frame_equal
+from test_run import listening
 
 from lab import load_run
 from lab import report as lab_report
@@ -126,6 +127,17 @@ def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
     told = json.loads(done.stdout)
     assert told["sweep"] == str(sweep) and [row["status"] for row in told["trials"]] == ["finished"] * 4
+
+
+def test_nothing_that_a_sweep_starts_listens_to_other_machines(tmp_path):
+    """It imports Ray Tune, and with it Ray, before it starts a private Ray."""
+    file = sweeps.written(tmp_path, overrides=LONG, at_once=1)
+    process = sweeps.start(file, "--runs", tmp_path / "runs", "--display", "none")
+    _until(process, tmp_path / "runs", lambda at: _lines(at, 0))
+    open_to = listening(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_to
 
 
 def test_a_trial_that_was_cut_off_goes_on_from_its_last_line(alone, tmp_path):
