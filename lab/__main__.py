@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listed(known))
         return 0
     if name not in known:
-        from scenarios.reading import nearest
+        from scenarios.suggestions import nearest
 
         print(f"lab: {name!r} is no command{nearest(name, known)}", file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
 from lab.commands import Parser, obeyed
 
 RESULT = "attribution.json"
@@ -41,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from lab import cluster, wiring
-    from lab.attribution import attribute, beginning, scenarios
-    from lab.files import dumps, replace
-    from lab.run import begin
-    from lab.store import read_frames
+    from lab.dialogue import cluster, wiring
+    from lab.runs.attribution import attribute, beginning, scenarios
+    from lab.runs.runner import begin
+    from lab.store.atomic_write import dumps, replace
+    from lab.store.run_store import read_frames
 
     args.json = False
     arms = scenarios(args.run, args.overrides)
@@ -84,8 +85,8 @@ def _tell(rows: list[dict], turn: int, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lab.attribution import ARMS
-    from lab.compare_tables import FEW, PIPED_WIDTH, TOO_FEW
+    from lab.reports.comparison_tables import FEW, PIPED_WIDTH, TOO_FEW
+    from lab.runs.attribution import ARMS
 
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:

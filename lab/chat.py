@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.commands import INTERRUPTED, Parser, obeyed
+from lab.commands import Parser, obeyed
+from lab.store.session import INTERRUPTED
 
 if TYPE_CHECKING:
-    from lab.store import RunStore
-    from scenarios.schema import Scenario
+    from lab.store.run_store import RunStore
+    from scenarios.scenario import Scenario
+
+
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "chat.yaml"
 NOT_YOURS = {"script": None, "endpoint": None, "adapter": None, "steer": None, "reminder": ""}  # keys of a seat that are not a person's
@@ -51,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from lab import cluster, wiring
-    from lab.run import new_store
-    from lab.store import open_for_resume
+    from lab.dialogue import cluster, wiring
+    from lab.runs.runner import new_store
+    from lab.store.run_store import open_for_resume
 
     if sys.stdin is None:
         raise ValueError("standard input is closed; expected a terminal, or lines piped in")
@@ -66,10 +69,11 @@ def _run(args: argparse.Namespace) -> int:
 
 def _scenario(args: argparse.Namespace) -> Scenario:
     """One conversation of the scenario, with you in your seat."""
-    from lab.conversation import PARTNER
+    from scenarios.fields import HUMAN
+    from scenarios.overrides import as_items
     from scenarios.personas import UNKNOWN
-    from scenarios.reading import as_items
-    from scenarios.schema import HUMAN, load_scenario
+    from scenarios.records import PARTNER
+    from scenarios.scenario import load_scenario
 
     me, agent = args.seat, PARTNER[args.seat]
     ours = {"conversations": 1, f"seats.{me}.model": HUMAN, f"seats.{me}.persona": args.me or UNKNOWN}
@@ -86,7 +90,7 @@ def _scenario(args: argparse.Namespace) -> Scenario:
 
 
 def _resumed(args: argparse.Namespace) -> Scenario:
-    from lab.run import resumed
+    from lab.runs.runner import resumed
 
     beside = [f"--{name}" for name in ("persona", "model", "adapter", "me", "personas", "scenario") if getattr(args, name)] + args.overrides
     if beside:
@@ -101,10 +105,11 @@ def _resumed(args: argparse.Namespace) -> Scenario:
 def _talk(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
     from rich.console import Console
 
-    from lab.chat_screen import Chat
-    from lab.monitor import conclude, summary
-    from lab.run import LOG, aside, carried_out, perform
-    from lab.store import read_frames
+    from lab.live.chat_screen import Chat
+    from lab.live.run_monitor import conclude, summary
+    from lab.runs.runner import perform
+    from lab.store.run_store import read_frames
+    from lab.store.session import LOG, aside, carried_out
     from scenarios import personas as people
 
     with aside(store.path / LOG) as (screen, errors):

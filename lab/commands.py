@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scenarios.secrets import hidden
+from lab.store.session import INTERRUPTED
+from scenarios.messages import hidden
 
 PROG = "python -m lab."
-INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | how)
 
     def error(self, message: str) -> None:
-        from scenarios.reading import nearest
+        from scenarios.suggestions import nearest
 
         head, _, words = message.partition("unrecognized arguments: ")
         if words and not head and words.startswith("-"):
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog.removeprefix('python -m ')}: {message}\n")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
-        from scenarios.reading import nearest
+        from scenarios.suggestions import nearest
 
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f"is {value!r}{nearest(value, action.choices)}")

@@ -15,28 +15,15 @@ Directions that a node gave a seat are in none of them: a run stores what was sa
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab.commands import Parser, obeyed
+from lab.results.formats import FORMATS, completions, csv_lines, json_lines, messages, preferences, table, with_cards
 from scenarios.records import SEATS
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    from agents.learning.views import Sampled
-    from lab.notebook import Run
-    from lab.transcripts import Transcript
-    from scenarios.records import Line
-
-FORMATS = ("messages", "trl", "csv")
-FORMULA, CONTROLS = "=+-@＝＋－＠", "\t\r\n"  # what a spreadsheet takes for a formula begins with
-COLUMNS = ("conversation", "turn", "seat", "persona", "name", "node", "given", "text", "tokens", "logprob", "seconds")
 EXAMPLES = """examples:
   python -m lab.export runs/20260101T120000Z-long_dialogue-1a2b --format messages --out chats.jsonl
   python -m lab.export RUN --format messages --seat user --out simulator.jsonl    what one trains a user simulator on
@@ -63,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from lab.notebook import TRAINING, load_run
+    from lab.results.load import TRAINING, load_run
 
     if args.judge and args.format != "trl":
         raise ValueError(f"--judge labels the rows of --format trl, not of {args.format}; expected none")
@@ -72,217 +59,23 @@ def _export(args: argparse.Namespace) -> int:
         if args.format != "trl" or args.judge:
             raise ValueError(f"{run.path} is a training, whose dialogues are token ids with rewards; expected --format trl without --judge, "
                              "or a run")
-        parts = _json_lines(preferences(run.path, args.seat), counts)
+        parts = json_lines(preferences(run.path, args.seat), counts)
     elif args.format == "csv":
-        parts = _csv_lines(table(run, args.seat), counts)
+        parts = csv_lines(table(run, args.seat), counts)
     else:
         seat = args.seat or "assistant"
-        rows = map(lambda told: messages(told[0], seat, told[1]), _told(run, seat)) if args.format == "messages" \
+        rows = map(lambda told: messages(told[0], seat, told[1]), with_cards(run, seat)) if args.format == "messages" \
             else completions(run, seat, args.judge)
-        parts = _json_lines(rows, counts)
+        parts = json_lines(rows, counts)
     _write(parts, args.out)
     left_out = f", {counts['left out']} lines that {args.judge} could not score left out" if args.judge else ""
     print(f"{counts['rows']} rows{left_out}", file=sys.stderr)
     return 0
 
 
-# -- rows ----------------------------------------------------------------------------------------------------------------------
-
-
-def messages(one: Transcript, seat: str, system: str) -> dict:
-    """A conversation as chat messages, `seat` in the role of assistant under that system message ("" for none)."""
-    roles = _roles(seat)
-    said = [{"role": roles[line.seat], "content": line.text} for line in one.lines]
-    people = {roles[name]: (name, persona) for name, persona in one.cast.items()}
-    return {"id": one.conversation if one.name is None else one.name, "messages": _opened(system) + said,
-            "seats": {role: {"seat": name, "persona": persona.id, "name": persona.name} for role, (name, persona) in people.items()},
-            "personas": {role: persona.card for role, (_, persona) in people.items()}, "given": sorted(one.ready)}
-
-
-def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]:
-    """A row a line that the seat said in words of its own, with the judge's label if one is named; None for one without a verdict."""
-    from lab.transcripts import own_turns
-
-    verdicts = _verdicts(run, judge) if judge else {}
-    for one, system in _told(run, seat):
-        own = own_turns(one, seat)
-        for place, line in enumerate(one.lines):
-            if line.turn in own:
-                said = [{"role": "assistant", "content": line.text}]
-                row = {"prompt": _opened(system) + heard(one.lines[:place], seat), "completion": said}
-                verdict = verdicts.get((line.conversation, line.turn))
-                yield None if judge and verdict is None else row | ({"label": not verdict} if judge else {})
-
-
-def heard(before: Sequence[Line], seat: str) -> list[dict]:
-    """The lines as the seat's model read them when its turn came: a user's message between any two of its own."""
-    from agents.seats import SPEAKS_FIRST, SPEAKS_ON
-
-    found: list[dict] = []
-    for line in before:
-        role = _roles(seat)[line.seat]
-        if role == "assistant" and (not found or found[-1]["role"] == role):
-            found.append({"role": "user", "content": SPEAKS_ON if found else SPEAKS_FIRST})
-        if role == "user" and found and found[-1]["role"] == role:
-            found[-1]["content"] += "\n" + line.text
-        else:
-            found.append({"role": role, "content": line.text})
-    if not found or found[-1]["role"] == "assistant":
-        found.append({"role": "user", "content": SPEAKS_ON if found else SPEAKS_FIRST})
-    return found
-
-
-def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
-    """A row a place of a training's stored dialogues where several lines were sampled and their rewards differ: the best and the worst.
-    ValueError: one sentence where it kept none, or none of that seat."""
-    from agents.learning.views import at_places
-    from agents.models import load_tokenizer
-    from lab.corpus import COLLECTED, read_views
-    from lab.store import SCENARIO
-    from scenarios.recipe import load_recipe, played
-
-    path, recipe = folder / COLLECTED, load_recipe(folder / SCENARIO)
-    if not path.is_file():
-        raise ValueError(f"{folder} is a training that kept no dialogues; expected one that has a {COLLECTED}, as offline methods without "
-                         "data leave it, or a run")
-    scenario, seat = played(recipe), seat or recipe.seats()[0]
-    views, reading = read_views(path, recipe, scenario, seat), load_tokenizer(scenario.seats[seat].model).tokenizer
-    for view in views:
-        for some in at_places(view):
-            best, worst = _extremes(some)
-            if best.reward > worst.reward:
-                told = reading.decode(view.ids[: best.start] + best.given)
-                yield {"prompt": told, "chosen": _words(reading, best), "rejected": _words(reading, worst)}
-
-
-def table(run: Run, seat: str | None) -> Iterator[dict]:
-    """A row a line (of that seat, if one is named) under COLUMNS, then four columns a judge of lines."""
-    import polars as pl
-
-    from metrics.judges import LINES
-
-    rows = run.judgements.filter(pl.col("metric").is_in(LINES))
-    judges = sorted(rows["judge"].unique())
-    told = {judge: _of_judge(rows.filter(pl.col("judge") == judge)) for judge in judges}
-    for one in run.conversations:
-        for line in one.lines:
-            if seat in (None, line.seat):
-                given = {"name": one.cast[line.seat].name, "given": line.turn in one.ready}
-                row = {name: given[name] if name in given else getattr(line, name) for name in COLUMNS}
-                for judge in judges:
-                    found = told[judge].get((line.conversation, line.turn), {})
-                    row |= {f"{judge}_{name}": found.get(name) for name in ("contradicts", "p", "conflicts_with", "unscored")}
-                yield row
-
-
-def _told(run: Run, seat: str) -> Iterator[tuple[Transcript, str]]:
-    """Each conversation, and what the seat was told before its first line: of chats from elsewhere, its card."""
-    from lab.conversation import system_text
-    from lab.notebook import RUN
-    from lab.transcripts import seated
-
-    if run.kind != RUN:
-        yield from ((one, one.cast[seat].card) for one in run.conversations)
-        return
-    scenario, found = seated(run.path, run.turns)
-    yield from ((one, system_text(one.cast[seat], scenario.seats[seat].instruction)) for one in found)
-
-
-def _roles(seat: str) -> dict[str, str]:
-    """The role of each seat, where that one is the assistant."""
-    return {name: "assistant" if name == seat else "user" for name in SEATS}
-
-
-def _opened(system: str) -> list[dict]:
-    return [{"role": "system", "content": system}] if system else []
-
-
-def _verdicts(run: Run, judge: str) -> dict[tuple[int, int], bool | None]:
-    """Whether the line of that conversation and turn contradicts its persona, says the judge. ValueError where it judged none."""
-    import polars as pl
-
-    from scenarios.reading import nearest
-
-    rows = run.judgements.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")
-    if rows.is_empty():
-        raise ValueError(f"{run.path} has no line that was judged against its persona; expected prompt_to_line among its metrics")
-    if judge not in (known := sorted(rows["judge"].unique())):
-        raise ValueError(f"--judge is {judge!r}, which judged no line of {run.path}{nearest(judge, known)}")
-    rows = rows.filter(pl.col("judge") == judge)
-    return {(conversation, turn): verdict for conversation, turn, verdict in rows.select("conversation", "turn", "verdict").iter_rows()}
-
-
-def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
-    """By conversation and turn, what one judge says of the line."""
-    import polars as pl
-
-    found: dict[tuple[int, int], dict] = {}
-    whole = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")
-    whole = whole.select("conversation", "turn", contradicts="verdict", p="p_inconsistent", unscored="unscored")
-    for row in whole.iter_rows(named=True):
-        found[row.pop("conversation"), row.pop("turn")] = row
-    pairs = rows.filter(pl.col("metric") == "line_to_line", pl.col("verdict"))
-    for conversation, turn, against in pairs.select("conversation", "turn", pl.col("against").cast(pl.Int64)).sort("against").iter_rows():
-        row = found.setdefault((conversation, turn), {})
-        row["conflicts_with"] = f"{row['conflicts_with']} {against}" if row.get("conflicts_with") else str(against)
-    return found
-
-
-def _extremes(some: Sequence[Sampled]) -> tuple[Sampled, Sampled]:
-    """The best and the worst of the lines that have a reward; the same one twice where fewer than two have."""
-    ranked = sorted((line for line in some if line.reward is not None), key=lambda line: line.reward)
-    return (ranked[-1], ranked[0]) if ranked else (some[0], some[0])
-
-
-def _words(reading, line: Sampled) -> str:
-    """Without the token that ended it: TRL puts one behind every answer."""
-    return reading.decode(line.ids, skip_special_tokens=True)
-
-
-# -- writing -------------------------------------------------------------------------------------------------------------------
-
-
-def _json_lines(rows: Iterable[Mapping | None], counts: Counter) -> Iterator[bytes]:
-    from lab.files import dumps
-
-    for row in rows:
-        counts["left out" if row is None else "rows"] += 1
-        if row is not None:
-            yield dumps(row) + b"\n"
-    _refuse_nothing(counts)
-
-
-def _csv_lines(rows: Iterable[Mapping], counts: Counter) -> Iterator[bytes]:
-    for row in rows:
-        if not counts["rows"]:
-            yield _csv_line(row)
-        counts["rows"] += 1
-        yield _csv_line(row.values())
-    _refuse_nothing(counts)
-
-
-def _csv_line(cells: Iterable[object]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([str(cell).lower() if isinstance(cell, bool) else defused(cell) for cell in cells])
-    return text.getvalue().encode()
-
-
-def defused(cell: object) -> object:
-    """Text that a spreadsheet would take for a formula, with an apostrophe before it (OWASP, CSV injection); all else as it is."""
-    if isinstance(cell, str) and (cell[:1] in tuple(CONTROLS) or cell.lstrip()[:1] in tuple(FORMULA)):
-        return "'" + cell
-    return cell
-
-
-def _refuse_nothing(counts: Counter) -> None:
-    if not counts["rows"]:
-        why = f", and {counts['left out']} could not be scored" if counts["left out"] else ""
-        raise ValueError(f"there is no line to write{why}; expected some that were said, of that seat")
-
-
 def _write(parts: Iterator[bytes], out: str | None) -> None:
     """All of it into the file, or nothing; or to stdout as it comes."""
-    from lab.files import StoreError, replace_in_parts
+    from lab.store.atomic_write import StoreError, replace_in_parts
 
     if out is None:
         sys.stdout.flush()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from lab.commands import Parser, obeyed
 
 if TYPE_CHECKING:
-    from lab.forking import Comparison
+    from lab.reports.fork_comparison import Comparison
+
+
 
 SHOWN = 60  # characters of a line where the texts part
 EXAMPLES = """examples:
@@ -47,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from lab import cluster, wiring
-    from lab.files import dumps
-    from lab.forking import ORIGINAL, forked, written
-    from lab.run import begin
+    from lab.dialogue import cluster, wiring
+    from lab.reports.fork_comparison import ORIGINAL, written
+    from lab.runs.fork import forked
+    from lab.runs.runner import begin
+    from lab.store.atomic_write import dumps
 
     args.json = False
     scenario, begun, own = forked(args.run, args.conversation, args.turn, args.samples, args.overrides)
@@ -68,21 +71,21 @@ def _tell(found: Comparison, path: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lab import forking
-    from lab.compare_tables import FEW, PIPED_WIDTH, TOO_FEW
-    from lab.screen import clean
+    from lab.reports import fork_comparison
+    from lab.reports.comparison_tables import FEW, PIPED_WIDTH, TOO_FEW
+    from scenarios.messages import clean
 
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    console.print(forking.heading(found))
-    for header, rows in ((forking.HEADER, forking.cells(found)), (forking.PARTINGS, forking.partings(found))):
+    console.print(fork_comparison.heading(found))
+    for header, rows in ((fork_comparison.HEADER, fork_comparison.cells(found)), (fork_comparison.PARTINGS, fork_comparison.partings(found))):
         shown = Table(*header, box=None, header_style="dim", pad_edge=False)
         for row in rows:
             shown.add_row(*(Text(_cut(clean(cell))) for cell in row))
         console.print(shown, "")
-    console.print(forking.NOTE + (f" {TOO_FEW.replace('conversations', 'branches')}" if found.branches < FEW else ""), style="dim")
-    console.print(str(path / forking.RESULT), soft_wrap=True)
+    console.print(fork_comparison.NOTE + (f" {TOO_FEW.replace('conversations', 'branches')}" if found.branches < FEW else ""), style="dim")
+    console.print(str(path / fork_comparison.RESULT), soft_wrap=True)
 
 
 def _cut(text: str) -> str:

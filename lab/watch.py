@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console, RenderableType
-from rich.text import Text
+from rich.console import Console
 
-from lab import study_screen, sweeping, watching
-from lab.commands import INTERRUPTED, Parser, obeyed
-from lab.display import Lines, Watch
-from lab.monitor import REFRESH_PER_S, Monitor, PlainMonitor
-from lab.playback import AT_ONCE, Log, Playback, ended
-from lab.screen import able, clean, duration, render_keys
-from lab.store import EVENTS, LOCK, SCENARIO, SWEEP
-from lab.terminal import KEYBOARD, Terminal
-from lab.viewer import Viewer, Window, over_footer, recipe_in, study_in, sweep_in, viewer
+from lab.commands import Parser, obeyed
+from lab.live.replay import AT_ONCE, Playback
+from lab.live.run_screen import able
+from lab.live.terminal import KEYBOARD, Terminal
+from lab.live.watcher import SPEED, Watching, follow_as_lines
+from lab.store.events import EVENTS
+from lab.store.run_store import LOCK, SCENARIO, SWEEP
+from lab.store.session import INTERRUPTED
+from lab.store.tail import Log, ended
 
-SPEED = 4.0  # of a replay on the full screen
-LEAST, MOST = 1 / 64, 4096.0  # speeds that keys lead to
-POLL_S = 0.1  # keyboard and log are looked at this often
-SLICE_S = 0.05  # and after events were taken for so long
-SILENT_S = 60.0  # after this long without an event, it is said
-WAITING = "{} has no events yet; they are shown as they come"
-KEYS = (("space", "pause, and go on: what happened meanwhile comes then"), ("+ -", "a replay: faster, slower"),
-        ("e", "a replay: to its end at once"), ("?", "these keys"), ("q  Ctrl-C", "leave; the run goes on"))
 EXAMPLES = """examples:
   python -m lab.watch runs/20260101T120000Z-long_dialogue-1a2b
   python -m lab.watch runs/20260101T120000Z-long_dialogue-1a2b --speed 20
@@ -60,7 +49,7 @@ def _watch(args: argparse.Namespace) -> int:
     full = args.display != "plain" and able(console) and os.isatty(KEYBOARD)
     playback = Playback(log, speed or (SPEED if full and ended(log.path) else AT_ONCE))
     if not full:
-        return _lines(folder, playback, console)
+        return follow_as_lines(folder, playback, console)
     with Terminal(console) as terminal:
         Watching(folder, playback, terminal).go_on()
     return INTERRUPTED if terminal.stopped else 0
@@ -88,148 +77,6 @@ def _folder(name: str) -> Path:
     if EVENTS not in held and held - {LOCK, SCENARIO, SWEEP, f".{SCENARIO}.tmp", f".{SWEEP}.tmp"}:  # these are there before the first event
         raise ValueError(f"{path} is no run: it has no {EVENTS}; expected the folder of one, such as runs/20260101T120000Z-name-1a2b")
     return path
-
-
-def _lines(folder: Path, playback: Playback, console: Console) -> int:
-    """Lines of text, until the run has ended."""
-    shown, passed, waiting = None, time.monotonic(), False
-    while True:
-        event = playback.next()
-        if event is not None:
-            shown = shown or _plain(folder, console)
-            with _understood(playback.log):
-                shown.show(event)
-        elif playback.over:
-            return 0
-        else:
-            if shown is None and not waiting:
-                console.print(WAITING.format(folder), soft_wrap=True, markup=False, highlight=False)
-                waiting = True
-            time.sleep(POLL_S)
-            now = time.monotonic()
-            playback.advance(now - passed)
-            passed = now
-
-
-def _plain(folder: Path, console: Console) -> Monitor | Watch:
-    if sweep := sweep_in(folder):
-        course = sweeping.Course()
-        return Lines(console, course.fold, lambda event: sweeping.told(course, sweep, event))
-    if study_in(folder):
-        asked = study_screen.Course()
-        return Lines(console, asked.fold, lambda event: study_screen.told(asked, event))
-    recipe = recipe_in(folder)
-    if recipe is None:
-        return PlainMonitor(console, str(folder))
-    return Lines(console, lambda event: None, lambda event: watching.told(recipe, event))
-
-
-@contextlib.contextmanager
-def _understood(log: Log) -> Iterator[None]:
-    """ValueError, with its line, for an event that has not what there is to show of its kind."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(f"{log.path}, line {log.line}: an event that cannot be shown ({type(error).__name__}: {error}); expected it as "
-                         "the run wrote it") from None
-
-
-class Watching:
-    """The full screen: the run as far as it was given, and what the keys made of the view."""
-
-    def __init__(self, folder: Path, playback: Playback, terminal: Terminal) -> None:
-        self._folder, self._playback, self._terminal = folder, playback, terminal
-        self._viewer: Viewer | None = None
-        self._read_again = 0  # see Log.begun_again
-        self._paused_at: float | None = None  # what `_now` was then
-        self._helping = self._leaving = self._fresh = False  # fresh: there is something to draw
-        self._heard = time.monotonic()  # the last event
-
-    def go_on(self) -> None:
-        """Until somebody leaves. Raises ValueError where the log is damaged."""
-        passed, drawn, size, more = time.monotonic(), 0.0, None, True
-        while not (self._leaving or self._terminal.stopped):
-            keys = self._terminal.keys(0.0 if more else POLL_S)
-            for key in keys:
-                self._press(key)
-            now, paused = time.monotonic(), self._paused_at is not None
-            if not paused and "suspend" not in keys:
-                self._playback.advance(now - passed)
-            passed, more = now, not paused and self._take()
-            before, size = size, self._terminal.console.size
-            moving = self._fresh or not (paused or self._playback.over)
-            if keys or size != before or moving and now - drawn >= 1 / REFRESH_PER_S:
-                self._terminal.draw(self._view())
-                drawn, self._fresh = now, False
-
-    def _take(self) -> bool:
-        """Folds what is due, for SLICE_S at most; whether there is more."""
-        until = time.monotonic() + SLICE_S
-        while time.monotonic() < until:
-            event = self._playback.next()
-            if event is None:
-                return False
-            if self._viewer is None or self._read_again != self._playback.log.begun_again:
-                self._viewer, self._read_again = viewer(self._folder), self._playback.log.begun_again
-            with _understood(self._playback.log):
-                self._viewer.fold(event)
-            self._heard, self._fresh = time.monotonic(), True
-        return True
-
-    def _press(self, key: str) -> None:
-        helped, self._helping = self._helping, False
-        playback = self._playback
-        if key == "q":
-            self._leaving = True
-        elif key == "suspend":
-            self._terminal.suspend()
-        elif key == "?":
-            self._helping = not helped
-        elif key == " ":
-            self._paused_at = self._now() if self._paused_at is None else None
-        elif key in ("+", "="):
-            playback.speed = max(playback.speed, min(playback.speed * 2, MOST))
-        elif key in ("-", "_"):
-            playback.speed = min(playback.speed, max(playback.speed / 2, LEAST))
-        elif key == "e":
-            playback.speed = AT_ONCE
-        elif not helped and not (self._viewer and self._viewer.press(key, self._window())) and playback.over:
-            self._leaving = True
-
-    def _view(self) -> RenderableType:
-        window, hints = self._window(), self._hints()
-        if self._helping:
-            keys = (*(self._viewer.keys if self._viewer else ()), *KEYS)
-            return over_footer(render_keys(keys, window.width, max(1, window.height - 1)), Text("any key goes back", style="dim"))
-        if self._viewer is None:
-            return over_footer(Text(WAITING.format(clean(str(self._folder)))), Text(hints[-1], style="dim"))
-        return self._viewer.draw(window, hints)
-
-    def _hints(self) -> list[str]:
-        """For the footer, the longest first."""
-        playback, silent = self._playback, time.monotonic() - self._heard
-        if self._paused_at is not None:
-            standing = "paused, space goes on"
-        elif playback.over:
-            standing = "the run has ended"
-        elif not playback.caught_up:
-            standing = f"replay ×{playback.speed:g}, + - speed" if playback.speed != AT_ONCE else "catching up"
-        else:
-            standing = f"nothing new for {duration(silent)}" if silent >= SILENT_S else "following"
-        leave = "? keys · q leaves"
-        pause = [] if self._paused_at is not None or playback.over else ["space pauses"]
-        pages = ["n p page", "number Enter: one dialogue"] if self._viewer and self._viewer.keys else []
-        return [" · ".join([standing, *pause, *pages, leave]), " · ".join([standing, *pages[:1], leave]), f"{standing} · {leave}", leave]
-
-    def _window(self) -> Window:
-        return Window(*self._terminal.console.size, self._now())
-
-    def _now(self) -> float:
-        """The time that is shown: in a replay and at the end the log's, else that of the clock on the wall; it stands still in a pause."""
-        if self._paused_at is not None:
-            return self._paused_at
-        live = self._playback.caught_up and not self._playback.over
-        return time.time() if live else self._playback.clock
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ METRICS_SCHEMA: dict[str, pl.DataType] = {
     "high": pl.Float64,
     "n": pl.Int64,  # scored things behind the value
 }
-
 NAN = float("nan")
 
 

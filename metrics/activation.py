@@ -1,6 +1,6 @@
 """Does the speaker leave its persona inside the model, and does that show in what it says?
 
-activation_drift: 1 - projection of a line's mean hidden state on its persona's direction (`agents.steering`), by turn, conversation
+activation_drift: 1 - projection of a line's mean hidden state on its persona's direction (`agents.engine.steering`), by turn, conversation
 and run: 0 as fresh lines under the persona's card, 1 as lines under other cards; it may lie outside, more is further away.
 activation_drift_slope: its least squares slope per turn, positive = the speaker drifts; over the run, clustered by conversation.
 activation_correlation: Spearman's rank correlation, -1 to 1, of activation drift with the judge's p_inconsistent of the same line against
@@ -14,7 +14,7 @@ import polars as pl
 
 from metrics import frame, stacked
 from metrics.reductions import by_level, for_group, interval_row, of_metric
-from metrics.statistics import Interval, clustered_rows, clustered_slope, ratio
+from metrics.stats.bootstrap import Interval, clustered_rows, clustered_slope, ratio
 from scenarios.records import SEATS
 
 DRIFT, SLOPE, CORRELATION = "activation_drift", "activation_drift_slope", "activation_correlation"

@@ -18,7 +18,7 @@ import polars as pl
 
 from metrics import frame
 from metrics.reductions import consistency, for_group, groups, interval_row, of_metric
-from metrics.statistics import clustered_statistic
+from metrics.stats.bootstrap import clustered_statistic
 
 LINE_TO_LINE = "line_to_line"
 

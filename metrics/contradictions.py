@@ -26,7 +26,7 @@ import polars as pl
 
 from metrics import NAN, frame, stacked
 from metrics.reductions import for_group, groups, interval_row, labelled
-from metrics.statistics import clustered_statistic
+from metrics.stats.bootstrap import clustered_statistic
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
 COMPONENTS, MOST, LONGEST = "contradiction_components", "most_contradicted_fact", "longest_contradiction"

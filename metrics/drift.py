@@ -13,7 +13,7 @@ import polars as pl
 
 from metrics import frame, stacked
 from metrics.reductions import by_level, for_group, groups, interval_row, of_metric
-from metrics.statistics import clustered_difference, clustered_slope
+from metrics.stats.bootstrap import clustered_difference, clustered_slope
 
 
 def drift(

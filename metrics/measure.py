@@ -13,11 +13,9 @@ import polars as pl
 
 from metrics import stacked
 from metrics.activation import activation
+from metrics.consistency import judged_pairs, line_to_line, prompt_to_line, questions
 from metrics.contradictions import contradictions, shape
 from metrics.drift import drift
-from metrics.consistency import judged_pairs, line_to_line
-from metrics.consistency import prompt_to_line
-from metrics.consistency import questions
 from metrics.reductions import unscored
 from metrics.survival import survival
 from metrics.tripwires import tripwires

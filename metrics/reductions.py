@@ -12,7 +12,7 @@ from typing import TypedDict
 import polars as pl
 
 from metrics import METRICS_SCHEMA, NAN, frame, row, stacked
-from metrics.statistics import Interval, clustered_mean, clustered_means
+from metrics.stats.bootstrap import Interval, clustered_mean, clustered_means
 from scenarios.records import SEATS, derive_seed
 
 

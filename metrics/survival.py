@@ -19,7 +19,7 @@ import polars as pl
 from metrics import NAN, frame
 from metrics.drift import own_lines
 from metrics.reductions import for_group, groups, interval_row, of_metric
-from metrics.statistics import Interval, clustered_statistic, kaplan_meier
+from metrics.stats.bootstrap import Interval, clustered_statistic, kaplan_meier
 
 CURVE_SCHEMA = {
     "seat": pl.String, "judge": pl.String, "lines": pl.Int64,

@@ -32,8 +32,8 @@ import numpy as np
 import polars as pl
 
 from metrics import stacked
+from metrics.judges.text.word_lists import EMPTY_WORDS, HELPER, of_oneself
 from metrics.reductions import by_level
-from metrics.tripwire_words import EMPTY_WORDS, HELPER, of_oneself
 from scenarios.records import SEATS
 
 WINDOW = 20  # words: in a short dialogue a seat says some 40
@@ -42,13 +42,11 @@ COPIED = 7  # words: one more than a fact in a sentence shares with a card
 TEXT = ("distinct_1", "distinct_2", "repetition", "parroting", "wrong_person", "helper_voice", "evasion", "length")
 TRIPWIRES = (*TEXT, "relevance", "perplexity_nats")
 NEEDS_CARD = ("parroting", "wrong_person")
-
 MOST_PARROTING, MOST_WRONG_PERSON, MOST_HELPER_VOICE = 0.10, 0.05, 0.05
 MOST_EVASION, MOST_REPETITION = 0.25, 0.30
 LEAST_LENGTH, LEAST_DISTINCT_2, LEAST_RELEVANCE = 3.0, 0.80, 0.10
 OF_REFERENCE_DISTINCT_2 = 0.9  # of the reference's
 OF_REFERENCE_PERPLEXITY = 1.25  # times the reference's
-
 Key = tuple[int, str]  # conversation, seat
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NAME = re.compile(  # the speaker's name in a card

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from scenarios.personas import UNKNOWN
-from scenarios.reading import ScenarioError, nearest, shown
 from scenarios.records import ASSISTANT, USER, Fact, Persona, derive_seed
+from scenarios.suggestions import nearest
+from scenarios.yaml_files import ScenarioError, shown
 
 if TYPE_CHECKING:
     from scenarios.schema import Edge, Node, ScenarioFile
+
+
 
 PRESSURE = (  # how hard the directed speaker presses, 0 to 6; an instruction to that speaker
     "",

@@ -11,14 +11,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from scenarios.fields import Strict
-from scenarios.reading import Document, ScenarioError, nearest, read, validate
 from scenarios.records import SEATS, Fact, Persona, Slot, derive_seed
+from scenarios.suggestions import nearest
+from scenarios.yaml_files import Document, ScenarioError, read, validate
 
 if TYPE_CHECKING:
     from scenarios.schema import ScenarioFile
+
+
 
 SAMPLE = "sample"  # in place of a persona's id: draw one
 UNKNOWN = "unknown"  # in place of a persona's id: nobody we know anything of

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 ASSISTANT, USER = "assistant", "user"
 SEATS = (USER, ASSISTANT)
+PARTNER = {ASSISTANT: USER, USER: ASSISTANT}
 
 
 @dataclass(frozen=True)

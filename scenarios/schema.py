@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from scenarios import graph as graphs
-from scenarios import personas as people
-from scenarios.fields import Strict
-from scenarios.reading import Document, ScenarioError, dump, nearest_path, override, parse, read, validate
+from scenarios.fields import HUMAN, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
 from scenarios.records import ASSISTANT, SEATS
+from scenarios.yaml_files import dump
 
-__all__ = [
-    "Edge", "Fork", "Graph", "Measure", "Node", "Scenario", "ScenarioError", "Seat", "Seats", "difference", "load_scenario",
-]
-
-HUMAN = "human"  # the model of a seat whose words somebody types
 METRICS = ("prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires")  # measured where a file names none
 SeatName = Literal["assistant", "user"]
 Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires", "activation"]
 JudgeName = Literal["ledger", "likelihood", "nli", "llm", "cascade", "reader"]
 SingleJudge = Literal["ledger", "likelihood", "nli", "llm"]
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _no_repeats(values: list) -> list:
-    if len(set(values)) < len(values):
-        raise ValueError("expected each entry once")
-    return values
-
-
-def _spoken(text: str) -> str:
-    if not text.strip():
-        raise ValueError("expected words")
-    return text
-
-
-def _endpoint(text: str) -> str:
-    if text != "openai" and not text.startswith(("http://", "https://")):
-        raise ValueError("expected 'openai' or a URL that starts with http:// or https://")
-    parts = urlsplit(text)
-    try:
-        parts.port  # noqa: B018 - reading it checks it
-    except ValueError:
-        raise ValueError("expected a URL whose port is a number") from None
-    if "@" in parts.netloc or parts.query:
-        raise ValueError("expected a URL without a name, password or query; a key belongs in OPENAI_API_KEY")
-    return text
-
-
-Text = Annotated[str, Field(min_length=1)]
-Endpoint = Annotated[str, AfterValidator(_endpoint)] | None
-Words = Annotated[str, AfterValidator(_spoken)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Steer(Strict):
@@ -129,7 +81,7 @@ class Edge(Strict):
     target: Text = Field(alias="to", description="a node's id")
     after: int | None = Field(None, ge=1, description="lines said at the node in this visit")
     weight: Finite | None = Field(None, ge=0, description="share of the draw; 1 where left out")
-    says: Annotated[list[Words], BeforeValidator(_listed)] | None = Field(
+    says: Annotated[list[Words], BeforeValidator(as_list)] | None = Field(
         None, min_length=1, description="words or phrases, one of which was said in the last line"
     )
     when: Literal["contradiction"] | None = Field(None, description="a judge's verdict on the last line")
@@ -170,8 +122,8 @@ class Cascade(Strict):
 class Measure(Strict):
     """What is measured, by which judges."""
 
-    metrics: Annotated[list[Metric], AfterValidator(_no_repeats)] = Field(default=list(METRICS))
-    judge: Annotated[list[JudgeName], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
+    metrics: Annotated[list[Metric], AfterValidator(no_repeats)] = Field(default=list(METRICS))
+    judge: Annotated[list[JudgeName], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         default=["ledger"], min_length=1, description="one name or a list"
     )
     nli: Nli = Field(default_factory=Nli)
@@ -182,7 +134,7 @@ class Measure(Strict):
     )
     questions_every: int = Field(4, ge=1, description="turns between two rounds of questions")
     questions_first: bool = Field(True, description="a round after the first line too, for a start to compare with")
-    asked: Annotated[list[Literal["choice", "open"]], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
+    asked: Annotated[list[Literal["choice", "open"]], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         default=["choice"], min_length=1, description="choice: the likeliest claim; open: an answer in the speaker's words"
     )
     wording: int = Field(0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer")
@@ -227,7 +179,7 @@ class ScenarioFile(Strict):
     conversations: int = Field(ge=1, description="dialogues to play")
     side_by_side: int = Field(32, ge=1, description="most dialogues played at once")
     turns: int = Field(ge=1, description="lines a dialogue, both seats counted")
-    personas: Annotated[list[Text], BeforeValidator(_listed), AfterValidator(_no_repeats)] = Field(
+    personas: Annotated[list[Text], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         min_length=1, description="paths of persona files, relative to the scenario file"
     )
     drawn: list[Text] | None = Field(None, min_length=1, description="ids of the personas that 'sample' draws from; null for all")
@@ -249,102 +201,3 @@ class ScenarioFile(Strict):
     def resolved_yaml(self) -> str:
         """A YAML text that `load_scenario` reads as an equal scenario, from whatever folder it is saved in."""
         return dump(self.resolved())
-
-
-class Scenario(ScenarioFile):
-    """A checked scenario; `personas` are absolute paths once `load_scenario` read it."""
-
-    def digest(self) -> str:
-        """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.
-
-        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at once, or how long
-        servers are waited for.
-        """
-        content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "side_by_side": None}
-        for waits in (*content["seats"].values(), content["measure"]["llm"]):
-            del waits["timeout_s"]
-        cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
-        text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario of a file with `key=value` overrides laid over it, its graph and its personas checked as well.
-
-    Raises ScenarioError: one sentence with the file and line (or the override), the key, what was found and expected.
-    """
-    document = override(read(path), overrides, Scenario)
-    scenario = validate(document, Scenario)
-    scenario = scenario.model_copy(update={"personas": _persona_paths(document, scenario, Path(path).parent),
-                                           "seats": _seats_anywhere(scenario.seats), "measure": _measure_anywhere(scenario.measure)})
-    try:
-        graphs.build(scenario)
-        people.cast(scenario)
-    except ScenarioError as error:
-        raise (error if error.where else document.error(error.problem, error.key)) from None
-    return scenario
-
-
-def difference(old: str, new: str) -> list[str]:
-    """What differs between two YAML texts, a line a value: `seats.user.temperature: 0.8 -> 0.9`."""
-    before, after = _flat(parse(old, "old").data), _flat(parse(new, "new").data)
-    keys = dict.fromkeys([*before, *after])
-    return [f"{k}: {_told(before, k)} -> {_told(after, k)}" for k in keys if _told(before, k) != _told(after, k)]
-
-
-def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list[str]:
-    """Absolute paths; one that an override gives may also be relative to the working folder."""
-    found = []
-    for place, name in enumerate(scenario.personas):
-        key = ("personas", place) if isinstance(document.data["personas"], list) else ("personas",)
-        overridden = document.where(key).startswith("override ")
-        places = [folder / name, Path(name)] if overridden else [folder / name]
-        file = next((file for file in places if file.is_file()), None)
-        if file is None:
-            hint = next(filter(None, map(nearest_path, places)), "")
-            raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none{hint}", key)
-        found.append(str(file.resolve()))
-    return found
-
-
-def _seats_anywhere(seats: Seats) -> Seats:
-    """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any node."""
-    def anywhere(seat: Seat) -> Seat:
-        model = seat.model if seat.endpoint else model_anywhere(seat.model)
-        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and absolute(seat.adapter)})
-
-    return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
-
-
-def _measure_anywhere(measure: Measure) -> Measure:
-    """The judges' local models by absolute path."""
-    nli = measure.nli.model_copy(update={"model": model_anywhere(measure.nli.model)})
-    llm = measure.llm if measure.llm.endpoint else measure.llm.model_copy(update={"model": model_anywhere(measure.llm.model)})
-    return measure.model_copy(update={"nli": nli, "llm": llm})
-
-
-def model_anywhere(model: str) -> str:
-    base, colon, adapter = model.partition(":")
-    return f"{base if base in ('embedded', HUMAN) else absolute(base)}{colon}{absolute(adapter)}"
-
-
-def absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Values by dotted key; an empty mapping or list is a value."""
-    if not isinstance(value, dict | list) or not value:
-        return {key: value}
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    return {
-        within: inner
-        for name, item in pairs
-        for within, inner in _flat(item, f"{key}.{name}" if key else str(name)).items()
-    }
-
-
-def _told(values: dict[str, Any], key: str) -> str:
-    if key not in values:
-        return "(absent)"
-    return values[key] if isinstance(values[key], str) else json.dumps(values[key], default=str)

@@ -21,8 +21,8 @@ def one_thread():
 @pytest.fixture(scope="session")
 def embedded(one_thread):
     """The embedded model in float32 on the CPU, loaded once."""
-    from agents.engine import LocalEngine
-    from agents.models import EMBEDDED, load
+    from agents.engine.local import LocalEngine
+    from agents.models.loading import EMBEDDED, load
 
     return LocalEngine(load(EMBEDDED, "float32", "cpu"))
 
@@ -37,8 +37,8 @@ def tiny_name(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_name, one_thread):
-    from agents.engine import LocalEngine
-    from agents.models import load
+    from agents.engine.local import LocalEngine
+    from agents.models.loading import load
 
     return LocalEngine(load(tiny_name, "float32", "cpu"))
 

@@ -16,15 +16,16 @@ import pytest
 import sweeps
 from commands import LONG, NOBODY_TALKS, assert_same_play, events, inside, listening, manifest, only
 
-from agents.chooser import EndpointChooser
-from agents.endpoint import EndpointSeat, in_time
-from agents.protocol import Sampling
-from agents.seats import Cue, Trouble, Utterance
+from agents.judge_models.answer_choice import EndpointChooser
+from agents.seats.chat import EndpointSeat
+from agents.servers.client import in_time
+from agents.engine.protocol import Sampling
+from agents.seats.base import Cue, Trouble, Utterance
 from lab.run import main
 from lab.sweep import main as sweep_main
 from metrics.judges.llm import YES_NO
 from scenarios import personas as people
-from scenarios.schema import load_scenario
+from scenarios.scenario import load_scenario
 
 LIMIT_S = 1.5
 
@@ -33,7 +34,7 @@ LIMIT_S = 1.5
 def unreported(request, monkeypatch):
     """Drawing takes longest, and what it draws is no matter here."""
     if "report.html" not in request.node.name:
-        monkeypatch.setattr("lab.report.write_report", lambda path: path)
+        monkeypatch.setattr("lab.reports.write.write_report", lambda path: path)
 
 
 # -- a server that does anything -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT, environment
 
-GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "lab" / "guides").glob("*.md"))}
+GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "guides").glob("*.md"))}
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LONGEST = 90  # lines
 PATIENCE_S = 900  # half a minute, where nothing else goes on

@@ -16,10 +16,10 @@ import pytest
 import tiny
 from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, TIMEOUT_S, environment, inside, manifest, only
 
-from agents import adapters, models
+from agents.models import adapters, loading
 from lab import export, report, run, score, train
-from lab.files import StoreError, replace, replace_in_parts
-from scenarios.secrets import hidden
+from lab.store.atomic_write import StoreError, replace, replace_in_parts
+from scenarios.messages import hidden
 
 TOWNSFOLK = ROOT / "scenarios/personas/townsfolk.yaml"
 
@@ -88,11 +88,11 @@ def test_a_models_config_makes_nothing_be_imported(tmp_path):
     for name, classes in (("config.json", ("AutoConfig", "AutoModelForCausalLM")), ("tokenizer_config.json", ("AutoTokenizer",))):
         told = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps(told | {"auto_map": dict.fromkeys(classes, "planted.Planted")}))
-    assert models.load(str(folder), "float32", "cpu").info.context == 512  # by transformers' own classes
+    assert loading.load(str(folder), "float32", "cpu").info.context == 512  # by transformers' own classes
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "planted"}))
     with pytest.raises(ValueError, match="could not be loaded"):
-        models.load(str(folder), "float32", "cpu")
+        loading.load(str(folder), "float32", "cpu")
     assert not (tmp_path / "mark").exists()
 
 
@@ -159,11 +159,11 @@ def test_a_file_is_not_written_through_a_link_that_waits_for_it(tmp_path):
 
 def test_a_gguf_file_is_converted_inside_the_cache_whatever_it_is_called(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_dequantise", lambda file, folder: (folder.mkdir(), (folder / "config.json").write_text("{}"), (
+    monkeypatch.setattr(loading, "_dequantise", lambda file, folder: (folder.mkdir(), (folder / "config.json").write_text("{}"), (
         folder / "model.safetensors").touch()))
     for name in ("...gguf", ".. ..gguf", "-rf.gguf"):
         (tmp_path / name).touch()
-        folder = Path(models.local_folder(str(tmp_path / name))).resolve()
+        folder = Path(loading.local_folder(str(tmp_path / name))).resolve()
         assert folder.parent == tmp_path / "cache" / "gguf" and (folder / "config.json").is_file()
 
 
@@ -176,7 +176,7 @@ def test_a_traceback_in_the_log_holds_no_key(tmp_path, monkeypatch):
         key = os.environ["OPENAI_API_KEY"]
         raise RuntimeError(f"headers: Authorization: Bearer {key}\nHF_TOKEN={os.environ['HF_TOKEN']} http://me:pa55w0rd@host/v1?api_key=abc123")
 
-    monkeypatch.setattr("lab.wiring.wire", wire)
+    monkeypatch.setattr("lab.dialogue.wiring.wire", wire)
     done = inside(run.main, LONG, *NOBODY_TALKS, "--display", "plain", "--runs", tmp_path)
     assert done.returncode == 2
     log = (only(tmp_path) / "log.txt").read_text()
@@ -209,7 +209,7 @@ def test_a_private_ray_listens_to_this_machine_alone_whoever_imported_ray_before
     """Whatever the environment says of clusters; and what it says stays, for those that come later."""
     code = f"""{first}
 import json, os, sys
-from lab.cluster import connected
+from lab.dialogue.cluster import connected
 with connected("local", 1):
     import ray
     from test_run import listening

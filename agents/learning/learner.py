@@ -17,11 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from agents import adapters
-from agents.errors import first_line, reason
-from agents.learning.parallel import summed
+from agents.learning.distributed import summed
 from agents.learning.views import Row, View, padded, row, visible
-from scenarios.recipe import Tuning
+from agents.models import adapters
+from scenarios.jobs.training import Tuning
+from scenarios.messages import first_line, reason
 from scenarios.records import derive_seed
 
 STATE = "learner.safetensors"
@@ -53,10 +53,10 @@ class Learner:
         """`max_steps`: updates, by which the rate falls. `temperature`, `top_k` (0: all tokens) and `min_tokens` (so many are no stop
         token): how lines were sampled; likelihoods, entropy and divergence are of just that distribution. ValueError where the model is
         not there, or its adapter does not fit."""
-        from agents import models
+        from agents.models import loading
 
         self.tuning, self.temperature, self.top_k, self.min_tokens, self.seed = tuning, temperature, top_k, min_tokens, seed
-        self.loaded = models.load(name, dtype, device, packed=False)
+        self.loaded = loading.load(name, dtype, device, packed=False)
         self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")  # eager: softcapped scores
         self.device = self.loaded.model.device
         torch.manual_seed(seed)
@@ -156,7 +156,7 @@ class Learner:
         self.scheduler.step()
 
     def close(self) -> None:
-        """Nothing: it ends with its process, which `lab.learners` has several of."""
+        """Nothing: it ends with its process, which `lab.training.workers` has several of."""
 
     @property
     def steps(self) -> int:

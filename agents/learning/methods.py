@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import torch
 
 from agents.learning import offline, online, preference
+from agents.learning.distributed import gathered, summed
 from agents.learning.learner import Learner, Loss, Step
-from agents.learning.parallel import gathered, summed
 from agents.learning.views import View
 
 
 @dataclass(frozen=True)
 class Method:
-    """Which method, and its numbers; names as in `scenarios.recipe`."""
+    """Which method, and its numbers; names as in `scenarios.jobs.training`."""
 
     name: str
     groups: str = "places"  # what GRPO compares: lines at one "places", or whole "dialogues"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from agents.learning import losses
+from agents.learning.distributed import share
 from agents.learning.learner import Learner, Loss, Read
-from agents.learning.parallel import share
 from agents.learning.views import View, with_lines
 
 

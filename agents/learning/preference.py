@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from agents.learning import losses
+from agents.learning.distributed import across, share
 from agents.learning.learner import Learner, Loss, Read
-from agents.learning.parallel import across, share
 from agents.learning.views import View, at_places, with_lines
 
 

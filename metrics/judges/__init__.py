@@ -8,7 +8,6 @@ from typing import Protocol
 
 from scenarios.records import Judgement, Persona
 
-
 LINES = ("prompt_to_line", "line_to_line")
 
 

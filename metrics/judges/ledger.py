@@ -4,7 +4,7 @@ Prompt to line: a claim contradicts where it affirms another value than the pers
 own or denying another is consistent. Line to line: two lines contradict where the later affirms a value that the earlier, affirming
 another, did not, or where one affirms what the other denies. A line that claims nothing contradicts nothing.
 
-Exact, free, blind to everything that `metrics.judges.claims` says it cannot see: a lower bound on contradictions. It knows people by
+Exact, free, blind to everything that `metrics.judges.text.claims` says it cannot see: a lower bound on contradictions. It knows people by
 their facts: who is known by a text alone is unscored.
 """
 
@@ -14,10 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from metrics.judges import Pair, is_blank, judgement
-from metrics.judges.claims import Claim, claims, same_value
+from metrics.judges.text.claims import Claim, claims, same_value
 from scenarios.records import Fact, Judgement, Persona
-
-__all__ = ["Claim", "Ledger", "claims", "contradicts_fact", "disagreement"]
 
 EMPTY = "empty line"
 

@@ -1,6 +1,6 @@
 """Does a line contradict its speaker's persona, sentence by sentence, to a natural language inference model?
 
-A persona is a list of statements (`metrics.judges.statements`), a line its sentences. For statement c and sentence s
+A persona is a list of statements (`metrics.judges.text.statements`), a line its sentences. For statement c and sentence s
 
     p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2        p_inconsistent = max over c and s of p(c, s)
 
@@ -19,13 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics.judges import Pair, is_blank, judgement
-from metrics.judges.ownership import tagged_until, untagged
-from metrics.judges.statements import said, statements
+from metrics.judges.text.ownership import tagged_until, untagged
+from metrics.judges.text.statements import said, statements
 from scenarios.records import Judgement
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
 METRICS = ("prompt_to_line", "line_to_line", "questions")
-
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 Embed = Callable[[Sequence[str]], np.ndarray]
 

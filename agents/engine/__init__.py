@@ -1,0 +1,1 @@
+"""Text generation: the engine protocol, the engine in this process, and the Ray actor that hosts one."""

@@ -1,0 +1,122 @@
+"""The embedded NLI: does one sentence contradict another? A small head over MiniLM's token states, no download.
+
+Each text is read once by the frozen encoder; a pair costs only the head. Decomposable attention (Parikh et al., arXiv 1606.01933):
+tokens a_i of the premise and b_j of the hypothesis, projected; each attends over the other text; compared as
+[a, ã, |a - ã|, a * ã]; mean and maximum over tokens, both ways; then three logits. It differs from the paper in reading contextual
+states of two layers, and in the maximum, which a single word that does not match is seen by.
+
+Taught by `python -m agents.judge_models.nli_train` on sentences made from slots. It knows slots, denials, numbers and who is spoken of; it knows
+little of the world, and paraphrases beyond the wordings it was taught are read by luck of the encoder.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+WEIGHTS = Path(__file__).parent / "nli_head.safetensors"
+LAYERS = (3, 6)  # of MiniLM's six: the words as read in the middle, and at the end
+LONGEST = 64  # tokens of a text that are read
+WIDTH, HIDDEN = 96, 128
+AT_ONCE = 256  # texts or pairs a pass
+KEPT = 8192  # texts that stay read
+
+
+class Head(nn.Module):
+    """Logits (B, 3) over agents.judge_models.nli_data.LABELS of pairs of texts as `read` from token states, (B, T, WIDTH), with masks (B, T)."""
+
+    def __init__(self, states: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(states, WIDTH)
+        self.look = nn.Linear(WIDTH, WIDTH)
+        self.compare = nn.Sequential(nn.Linear(4 * WIDTH, WIDTH), nn.ReLU())
+        self.decide = nn.Sequential(nn.Dropout(0.2), nn.Linear(6 * WIDTH, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 3))
+        self.drop = nn.Dropout(0.1)
+
+    def read(self, states: Tensor) -> Tensor:
+        """(..., WIDTH) of token states (..., states): what a pair needs of a text, whatever it is paired with."""
+        return torch.relu(self.project(self.drop(states)))
+
+    def forward(self, a: Tensor, a_mask: Tensor, b: Tensor, b_mask: Tensor) -> Tensor:
+        scores = self.look(a) @ self.look(b).transpose(1, 2) / WIDTH**0.5  # (B, A, B')
+        a_sees = scores.masked_fill(~b_mask[:, None], -1e4).softmax(2) @ b
+        b_sees = scores.transpose(1, 2).masked_fill(~a_mask[:, None], -1e4).softmax(2) @ a
+        one, other = self._compared(a, a_sees, a_mask), self._compared(b, b_sees, b_mask)
+        u, v = _mean(a, a_mask), _mean(b, b_mask)
+        return self.decide(torch.cat([one, other, (u - v).abs(), u * v], 1))
+
+    def _compared(self, x: Tensor, sees: Tensor, mask: Tensor) -> Tensor:
+        compared = self.compare(torch.cat([x, sees, (x - sees).abs(), x * sees], 2))
+        return torch.cat([_mean(compared, mask), compared.masked_fill(~mask[..., None], 0).amax(1)], 1)
+
+
+def _mean(x: Tensor, mask: Tensor) -> Tensor:
+    return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
+    """Token states (T, states) of each text, float16 on the CPU. ValueError where the encoder is not installed."""
+    from agents.judge_models.embedder import MINILM, _loaded, folder
+
+    model, tokenizer = _loaded(folder(MINILM), device)
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    found: list[Tensor] = [torch.empty(0)] * len(texts)
+    for start in range(0, len(order), AT_ONCE):
+        places = order[start : start + AT_ONCE]
+        read = tokenizer([texts[place] for place in places], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+        with torch.inference_mode():
+            layers = model(**read.to(device), output_hidden_states=True).hidden_states
+        joined = torch.cat([layers[layer] for layer in LAYERS], 2).to(torch.float16).cpu()
+        for place, row, length in zip(places, joined, read["attention_mask"].sum(1).tolist(), strict=True):
+            found[place] = row[:length].clone()
+    return found
+
+
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """(B, T, width of a row) float32 and the mask (B, T)."""
+    lengths = torch.tensor([len(row) for row in rows])
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True).float(), torch.arange(int(lengths.max()))[None] < lengths[:, None]
+
+
+@lru_cache(maxsize=1)
+def _head() -> Head:
+    from safetensors.torch import load_file
+
+    weights = {name: weight.float() for name, weight in load_file(WEIGHTS).items()}
+    head = Head(weights["project.weight"].shape[1])
+    head.load_state_dict(weights)
+    return head.eval().requires_grad_(False)
+
+
+class EmbeddedNli:
+    """`entail` over the shipped head; texts read before are remembered."""
+
+    def __init__(self, device: str = "auto") -> None:
+        from agents.models.loading import choose_device
+
+        self.device, self._head = choose_device(device), _head()
+        self._read: OrderedDict[str, Tensor] = OrderedDict()
+
+    def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+        """(n, 3) probabilities of contradiction, neutral, entailment."""
+        wanted = dict.fromkeys([*premises, *hypotheses])
+        new = [text for text in wanted if text not in self._read]
+        found = np.zeros((len(premises), 3))
+        with torch.inference_mode():
+            self._read.update((text, self._head.read(row.float())) for text, row in zip(new, states(new, self.device), strict=True))
+            order = sorted(range(len(premises)), key=lambda i: len(self._read[premises[i]]) + len(self._read[hypotheses[i]]))
+            for start in range(0, len(order), AT_ONCE):
+                places = order[start : start + AT_ONCE]
+                a, b = (padded([self._read[texts[i]] for i in places]) for texts in (premises, hypotheses))
+                found[places] = self._head(*a, *b).double().softmax(1).numpy()
+        for text in wanted:
+            self._read.move_to_end(text)
+        while len(self._read) > max(KEPT, len(wanted)):
+            self._read.popitem(last=False)
+        return found

@@ -1,0 +1,1 @@
+"""Models loaded and described: weights, chat templates, adapters, attention and CPU kernels."""

@@ -1,0 +1,140 @@
+"""PEFT folders on one model. Several may be loaded; the model wears one at a time, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from agents.models.loading import LoadedModel, check_adapter
+from agents.models.packed_linear import repack
+from scenarios.messages import first_line, reason
+
+IMPORTS = "megatron_config"  # key of a PEFT config that makes PEFT import a module which the config names
+SHARED = ("embed_tokens", "lm_head")  # PEFT sometimes saves a copy of the base's own beside the adapter
+
+
+class Adapters:
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self._names: dict[str, str] = {}  # folder -> name inside the model
+        self._worn: str | None = None
+        self._whole: dict[str | None, dict[str, torch.Tensor]] = {}  # all weights of models that were trained whole, and under None the own
+
+    def load(self, folder: str) -> None:
+        """Once a folder. ValueError, and a model as it was, where a file is missing or it was made for another base."""
+        if folder not in self._names:
+            self._put_on(folder, *read(self.loaded.model, folder, self.loaded.info.model))
+
+    def install(self, folder: str, config: Mapping[str, object], weights: Mapping[str, torch.Tensor]) -> None:
+        """An adapter that lies in no folder, by PEFT's config and names; from now on with these weights where it is there already.
+        With an empty config all of the model's weights, by its own names."""
+        from peft import LoraConfig, set_peft_model_state_dict
+
+        if not config:
+            self._whole.setdefault(None, {name: value.clone() for name, value in self._plain()})
+            self._whole[folder] = dict(weights)
+            self._names[folder] = folder
+            if self._worn == folder:
+                self._fill(folder)
+            return
+        if folder not in self._names:
+            self._put_on(folder, LoraConfig(**{key: value for key, value in config.items() if key in LoraConfig.__dataclass_fields__}),
+                         dict(weights))
+            return
+        set_peft_model_state_dict(self.loaded.model, dict(weights), adapter_name=self._names[folder])
+
+    def _put_on(self, folder: str, config, tensors: dict[str, torch.Tensor]) -> None:
+        if self._worn in self._whole:
+            self._fill(None)
+        name = f"adapter_{len(self._names):03d}"  # of one length, since transformers looks for names inside of names
+        self.loaded.model.load_adapter(peft_config=config, adapter_state_dict=tensors, adapter_name=name)
+        self.loaded.model.eval().requires_grad_(False)
+        self._names[folder] = self._worn = name
+
+    @contextmanager
+    def wearing(self, folder: str | None) -> Iterator[None]:
+        name = self._names[folder] if folder is not None else None
+        if name != self._worn:
+            if {name, self._worn} & (self._whole.keys() - {None}):
+                self._fill(name)
+            self._switch(None if name in self._whole else name)
+            self._worn = name
+        yield
+
+    def _switch(self, name: str | None) -> None:
+        """PEFT's adapters: that one or none."""
+        if self._names.keys() <= self._whole.keys():
+            return
+        if name is None:
+            self.loaded.model.disable_adapters()
+        else:
+            self.loaded.model.enable_adapters()
+            self.loaded.model.set_adapter(name)
+
+    def _fill(self, name: str | None) -> None:
+        """The weights of the model trained whole under that name, or the model's own."""
+        weights = self._whole.get(name, self._whole[None])
+        with torch.no_grad():
+            for key, value in self._plain():
+                value.copy_(weights[key])
+        repack(self.loaded.model)
+
+    def _plain(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The model's own weights by the names they have without adapters."""
+        for key, value in self.loaded.model.named_parameters():
+            if "lora_" not in key:
+                yield key.replace(".base_layer", ""), value
+
+
+def upper_layers(config, share: float) -> list[int] | None:
+    """PEFT's `layers_to_transform` of a model with such a config: without that share of the layers, from below; None for all."""
+    count = config.get_text_config().num_hidden_layers
+    return list(range(round(share * count), count)) if share else None
+
+
+def read(model, folder: str, name: str) -> tuple:
+    """The folder's PEFT config and tensors. ValueError where a file is missing, damaged, or made for another base than `model`."""
+    from peft import PeftConfig
+    from safetensors.torch import load_file
+
+    path = check_adapter(folder)
+    try:
+        told = json.loads((Path(path) / "adapter_config.json").read_bytes())
+        if told.get(IMPORTS):
+            raise ValueError(f"its {IMPORTS} names code to import")
+        config = PeftConfig.from_pretrained(path)
+        tensors = load_file(Path(path) / "adapter_model.safetensors")
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved") from error
+    if problem := _misfit(model, config, path):
+        raise ValueError(f"adapter {folder!r} does not fit {name!r} (it was made for {config.base_model_name_or_path!r}): {problem}")
+    return config, tensors
+
+
+def _misfit(model, config, folder: str) -> str:
+    """Why the folder's tensors are not those that its config would put on this model; "" where they are.
+
+    Tried on a shadow of the model that has shapes and no weights, so that nothing is left on the model itself.
+    """
+    from peft import get_peft_model_state_dict, inject_adapter_in_model
+
+    with torch.device("meta"):
+        shadow = type(model)(model.config)
+    try:
+        inject_adapter_in_model(config, shadow, "default")
+    except ValueError as error:
+        return first_line(error, 300)
+    wanted = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(
+        shadow, adapter_name="default", save_embedding_layers=False).items()}
+    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:
+        found = {name.removeprefix("base_model.model."): file.get_slice(name).get_shape() for name in file.keys()}
+    wanted = {name.removeprefix("base_model.model."): shape for name, shape in wanted.items()}
+    for name in sorted(wanted.keys() | {name for name in found if not any(word in name for word in SHARED)}):
+        if wanted.get(name) != found.get(name):
+            return f"{name} has shape {found.get(name, 'none')}, expected {wanted.get(name, 'no such tensor')}"
+    return ""

@@ -1,0 +1,110 @@
+"""A seat on an OpenAI-compatible server that knows words only (llama.cpp, `transformers serve`, hosted APIs); for one that
+knows token ids too, see `agents.servers.engine`.
+
+Chat completions carry words, not token ids, and no log-probabilities of words that were not sampled: so lines come back
+without ids, and a seat here cannot be asked by forced choice. What it cannot do is unscored, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agents.engine.protocol import Sampling
+from agents.engine.sentences import first_sentences
+from agents.seats.base import DIRECTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
+from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, in_time
+from scenarios.messages import reason
+from scenarios.records import derive_seed
+
+
+class EndpointSeat:
+    """A seat whose words come from a server. `unasked`: why it cannot be asked questions; `timeout_s`: for a line in all, after which
+    there is none."""
+
+    def __init__(self, endpoint: str, model: str, sampling: Sampling,
+                 unasked: str = "chat completions give no log-probabilities of given words", timeout_s: float = TIMEOUT_S) -> None:
+        self.model, self.sampling, self.unasked, self.timeout_s = model, sampling, unasked, timeout_s
+        self.client = client(endpoint, timeout_s)
+        self._messages: dict[int, list[dict[str, str]]] = {}
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        self._messages.update({c: [{"role": "system", "content": system}] for c, system in systems.items()})
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        for c, text in heard.items():
+            self._add(c, "user", text)
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
+        views = [_with_cue(self._messages[c], cue) for c, cue in cues.items()]
+        said = dict(zip(cues, self._complete(views, [cue.seed for cue in cues.values()]), strict=True))
+        for c, utterance in said.items():
+            if isinstance(utterance, Utterance):
+                self._take_the_word(c, cues[c])
+                self._add(c, "assistant", utterance.text)
+        return said
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        for c, utterance in said.items():
+            self._take_the_word(c, cues[c])
+            self._add(c, "assistant", utterance.text)
+        return dict(said)
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        return dict.fromkeys(questions, Trouble(self.unasked))
+
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        asked = [(c, question.text) for c, some in questions.items() for question in some]
+        views = [_with(self._messages[c], "user", text) for c, text in asked]
+        answers = self._complete(views, [derive_seed(cues[c].seed, text) for c, text in asked])
+        found: dict[int, list[str] | Trouble] = {c: [] for c in questions}
+        for (c, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Trouble) or isinstance(found[c], Trouble):
+                found[c] = answer if isinstance(answer, Trouble) else found[c]
+            else:
+                found[c].append(answer.text)
+        return found
+
+    def close(self, conversations: Sequence[int]) -> None:
+        for c in conversations:
+            self._messages.pop(c, None)
+
+    def _complete(self, views: Sequence[list[dict[str, str]]], seeds: Sequence[int]) -> list[Utterance | Trouble]:
+        return in_time(self._answer, list(zip(views, seeds, strict=True)), AT_ONCE, self.timeout_s,
+                       lambda why: Trouble(f"the endpoint failed: {why}"))
+
+    def _answer(self, asked: tuple[list[dict[str, str]], int]) -> Utterance | Trouble:
+        from openai import APIError
+
+        (messages, seed), sampling = asked, self.sampling
+        try:
+            answer = self.client.chat.completions.create(
+                model=self.model, messages=messages, temperature=sampling.temperature,
+                top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=seed % 2**31)
+            said = answer.choices[0].message.content or ""
+        except (APIError, *NO_ANSWER) as error:
+            return Trouble(f"the endpoint failed: {reason(error)}")
+        text = first_sentences(said.strip(), sampling.sentences)
+        tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
+        return Utterance(text, tokens)
+
+    def _take_the_word(self, conversation: int, cue: Cue) -> None:
+        self._messages[conversation] = _with_cue(self._messages[conversation], cue)
+
+    def _add(self, conversation: int, role: str, text: str) -> None:
+        self._messages[conversation] = _with(self._messages[conversation], role, text)
+
+
+def _with(messages: list[dict[str, str]], role: str, text: str) -> list[dict[str, str]]:
+    """The messages and one more; many servers insist that roles alternate."""
+    if messages[-1]["role"] == role:
+        return [*messages[:-1], {"role": role, "content": f"{messages[-1]['content']}\n{text}"}]
+    return [*messages, {"role": role, "content": text}]
+
+
+def _with_cue(messages: list[dict[str, str]], cue: Cue) -> list[dict[str, str]]:
+    """The messages, ending with what is heard, the direction at its end."""
+    silence = {"system": SPEAKS_FIRST, "assistant": SPEAKS_ON}.get(messages[-1]["role"])
+    direction = DIRECTION.format(direction=cue.direction) if cue.direction else ""
+    if silence:
+        return [*messages, {"role": "user", "content": silence + direction}]
+    return [*messages[:-1], {"role": "user", "content": messages[-1]["content"] + direction}]

@@ -1,0 +1,170 @@
+"""The seats of a dialogue. One transcript, two views: each seat sees its own card and what the other said.
+
+A seat serves many dialogues side by side and keeps one view for each, named by the conversation's number. Everything it
+is asked comes as a dict by conversation, and so do its answers; a conversation that goes wrong is answered with a `Trouble`
+and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from agents.engine.protocol import Engine, Sample, Sampling, Steer
+from agents.seats.base import DIRECTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Spoken, Trouble, Utterance
+from scenarios.records import derive_seed
+
+
+class ModelSeat:
+    """A seat whose words come from an engine. What it has read stays read: a line costs its own tokens only."""
+
+    def __init__(self, engine: Engine, sampling: Sampling, adapter: str | None = None, generations: int = 1, keep: bool = False,
+                 steer: Callable[[str], Steer | None] = lambda system: None) -> None:
+        """`generations`: lines sampled wherever one is said, of which the first goes on. `keep`: views stay known once they are closed.
+        `steer`: how a view is steered, by its system text."""
+        self.engine, self.sampling, self.adapter, self.generations, self.keep = engine, sampling, adapter, generations, keep
+        self.format, self.steer = engine.info().format, steer
+        self.ids: dict[int, list[int]] = {}  # the view of each conversation
+        self.spoken: dict[int, list[Spoken]] = {}  # and what was sampled in it
+        self._branch: dict[int, int] = {}
+        self._full: set[int] = set()  # views that something no longer fitted into
+        self._last: dict[int, str] = {}  # conversation -> what stands at the view's end: "opening", "heard" or "said"
+        self._closing_first = (engine.encode([self.format.after_said])[0] or [None])[0]
+        self._stopped: dict[int, bool] = {}  # whether the last line ended with the template's own closing token
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        prompts = self.engine.encode([self.format.opening + self.format.words(system) + self.format.after_system
+                                      for system in systems.values()])
+        alike: dict[Steer | None, dict[int, list[int]]] = {}
+        for (conversation, system), prompt in zip(systems.items(), prompts, strict=True):
+            alike.setdefault(self.steer(system), {})[conversation] = prompt
+        for steer, some in alike.items():
+            self._branch |= dict(zip(some, self.engine.open(list(some.values()), self.adapter, steer), strict=True))
+        for conversation, prompt in zip(systems, prompts, strict=True):
+            self._last[conversation] = "opening"
+            self.ids[conversation], self.spoken[conversation] = list(prompt), []
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        self._extend({c: self._turn_to_them(c) + self.format.words(text) for c, text in heard.items()})
+        self._last.update(dict.fromkeys(heard, "heard"))
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
+        self._take_the_word(cues)
+        able = [c for c in cues if c not in self._full and len(self.ids[c]) < self.engine.info().context]
+        samples, texts = self._sample({c: self._branch[c] for c in able}, {c: cues[c] for c in able})
+        said = {c: Utterance(text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs), sample.projections)
+                for c, text, sample in zip(able, texts, samples, strict=True) if not sample.trouble}
+        self._said(said)
+        trouble = {c: Trouble(sample.trouble) for c, sample in zip(able, samples, strict=True) if sample.trouble}
+        return {c: said.get(c) or trouble.get(c) or self._too_long(c) for c in cues}
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        self._take_the_word(cues)
+        written = self.engine.encode([utterance.text for utterance in said.values()])
+        full = {c: utterance if utterance.token_ids else replace(utterance, token_ids=tuple(ids), tokens=len(ids))
+                for (c, utterance), ids in zip(said.items(), written, strict=True)}
+        self._add({c: utterance.token_ids for c, utterance in full.items()})
+        self._said(full, read=True)
+        return full
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        able = {c: some for c, some in questions.items() if c not in self._full}
+        flat = [(c, self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said, self.format.words(option))
+                for c, some in able.items() for q in some for option in q.options]
+        ids = self.engine.encode([text for _, given, option in flat for text in (given, option)])
+        continuations: dict[int, list] = {c: [] for c in able}
+        for (c, _, _), given, option in zip(flat, ids[::2], ids[1::2], strict=True):
+            continuations[c].append((self._after_stop(c, given), option))
+        for c, some in continuations.items():
+            if len(self.ids[c]) + max((len(given) + len(option) for given, option in some), default=0) > self.engine.info().context:
+                self._full.add(c)
+        able = {c: some for c, some in able.items() if c not in self._full}
+        scores = self.engine.score([self._branch[c] for c in able], [continuations[c] for c in able])
+        found: dict[int, list[list[float]] | Trouble] = {c: self._too_long(c) for c in questions if c not in able}
+        for (c, some), by_option in zip(able.items(), scores, strict=True):
+            sums = iter([sum(logprobs) for logprobs in by_option])
+            found[c] = [[next(sums) for _ in q.options] for q in some]
+        return found
+
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        asked = [(c, q) for c, some in questions.items() for q in some if c not in self._full]
+        given = self.engine.encode([self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said for c, q in asked])
+        given = [self._after_stop(c, ids) for (c, _), ids in zip(asked, given, strict=True)]
+        room = self.engine.info().context
+        self._full.update(c for (c, _), ids in zip(asked, given, strict=True) if len(self.ids[c]) + len(ids) >= room)
+        able = [(c, q, ids) for (c, q), ids in zip(asked, given, strict=True) if c not in self._full]
+        branches = self.engine.fork([self._branch[c] for c, *_ in able for _ in range(self.generations)])
+        self.engine.extend(branches, [ids for *_, ids in able for _ in range(self.generations)])
+        found: dict[int, list[str] | Trouble] = {c: [] if c not in self._full else self._too_long(c) for c in questions}
+        seeds = [derive_seed(cues[c].seed, q.text, take) for c, q, _ in able for take in range(self.generations)]
+        samples = self.engine.generate(branches, [replace(self.sampling, seed=seed) for seed in seeds])
+        texts = self.engine.decode([sample.token_ids for sample in samples])
+        self.engine.drop(branches)
+        for place, (c, q, ids) in enumerate(able):
+            mine = slice(place * self.generations, (place + 1) * self.generations)
+            if trouble := next((sample.trouble for sample in samples[mine] if sample.trouble), None):
+                found[c] = Trouble(trouble)
+            if isinstance(found[c], Trouble):
+                continue
+            found[c].append(texts[mine][0].strip())
+            self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine]), tuple(ids), q.about))
+        return found
+
+    def close(self, conversations: Sequence[int]) -> None:
+        self.engine.drop([self._branch.pop(c) for c in conversations if c in self._branch])
+        self._full.difference_update(conversations)
+        for c in conversations if not self.keep else ():
+            self.ids.pop(c, None), self.spoken.pop(c, None)
+
+    def _sample(self, branches: Mapping[int, int], cues: Mapping[int, Cue]) -> tuple[list[Sample], list[str]]:
+        """One line for each branch; where there are to be more, the others are sampled on forks and only noted."""
+        takes = [(c, take) for take in range(1, self.generations) for c in branches]
+        forks = self.engine.fork([branches[c] for c, _ in takes])
+        seeds = [cues[c].seed for c in branches] + [derive_seed(cues[c].seed, "generation", take) for c, take in takes]
+        samples = self.engine.generate([*branches.values(), *forks], [replace(self.sampling, seed=seed) for seed in seeds])
+        texts = self.engine.decode([sample.token_ids for sample in samples])
+        self.engine.drop(forks)
+        for place, c in enumerate(branches):
+            mine = slice(place, None, len(branches))
+            self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine])))
+        return samples[:len(branches)], texts[:len(branches)]
+
+    def _turn_to_them(self, conversation: int, between: str = "\n") -> str:
+        """What has to stand between the view's end and further words of the other."""
+        return {"said": self.format.after_said, "heard": between, "opening": ""}[self._last[conversation]]
+
+    def _take_the_word(self, cues: Mapping[int, Cue]) -> None:
+        texts = {}
+        for c, cue in cues.items():
+            silence = {"opening": SPEAKS_FIRST, "said": SPEAKS_ON, "heard": None}[self._last[c]]
+            direction = DIRECTION.format(direction=cue.direction) if cue.direction else ""
+            texts[c] = (self._turn_to_them(c) + silence if silence else "") + direction + self.format.before_said
+        self._extend(texts)
+
+    def _said(self, said: Mapping[int, Utterance], read: bool = False) -> None:
+        for c, utterance in said.items():
+            if not read:
+                self.ids[c].extend(utterance.token_ids)
+            self._last[c] = "said"
+            self._stopped[c] = bool(utterance.token_ids) and utterance.token_ids[-1] == self._closing_first
+
+    def _extend(self, texts: Mapping[int, str]) -> None:
+        ids = self.engine.encode(list(texts.values()))
+        self._add({c: self._after_stop(c, some) for c, some in zip(texts, ids, strict=True)})
+
+    def _add(self, ids: Mapping[int, Sequence[int]]) -> None:
+        """Into the views, but for those that would outgrow the model: they are full from then on."""
+        self._full.update(c for c, some in ids.items() if len(self.ids[c]) + len(some) > self.engine.info().context)
+        fitting = {c: some for c, some in ids.items() if c not in self._full}
+        self.engine.extend([self._branch[c] for c in fitting], list(fitting.values()))
+        for c, some in fitting.items():
+            self.ids[c].extend(some)
+
+    def _too_long(self, conversation: int) -> Trouble:
+        info = self.engine.info()
+        return Trouble(f"the view of {len(self.ids[conversation])} tokens has no room left: {info.model} reads at most {info.context}")
+
+    def _after_stop(self, conversation: int, ids: Sequence[int]) -> Sequence[int]:
+        """A line that closed itself must not be closed twice."""
+        closed = self._last[conversation] == "said" and self._stopped[conversation]
+        return ids[1:] if closed and ids and ids[0] == self._closing_first else ids

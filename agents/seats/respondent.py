@@ -1,0 +1,118 @@
+"""Somebody who is asked one thing after another, each in a talk of its own: how likely given answers are, or an answer in words.
+
+What prompts begin with in common is read once: they are sorted, a branch is opened for each run of prompts with a common beginning, and
+forked for the rest of each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from agents.engine.protocol import Engine, Sampling, Steer
+from agents.models.chat_template import ChatFormat
+
+NOBODY = "You are a helpful assistant."  # the system text where a talk has none
+LEAST = 24  # tokens that are worth a fork
+Talk = Sequence[tuple[str, str]]  # role ("system", "user", "assistant") and words
+
+
+class Respondent:
+    """`adapter`: worn where no other one is asked for."""
+
+    def __init__(self, engine: Engine, adapter: str | None = None) -> None:
+        self.engine, self.adapter = engine, adapter
+
+    def choose(self, talks: Sequence[Talk], options: Sequence[Sequence[str]], worn: str | None = None, steer: Steer | None = None
+               ) -> list[tuple[list[float], list[int]]]:
+        """For each talk: log p of each option as the next words, in nats, summed over its tokens; and how many these are."""
+        form = self.engine.info().format
+        gaps = [gap(form, talk) for talk in talks]
+        flat = self.engine.encode([space + form.words(option) for space, some in zip(gaps, options, strict=True) for option in some])
+        rest = iter(flat)
+        ids = [[next(rest) for _ in some] for some in options]
+        found: list = [None] * len(talks)
+        with self._branches(talks, worn, steer) as (places, branches):
+            scores = self.engine.score(branches, [[((), option) for option in ids[place]] for place in places])
+            for place, by_option in zip(places, scores, strict=True):
+                found[place] = [sum(logprobs) for logprobs in by_option], [len(option) for option in ids[place]]
+        return found
+
+    def say(self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None, steer: Steer | None = None) -> list[str]:
+        """How the assistant's turn goes on in each. ValueError where a server gave no answer."""
+        found: list = [None] * len(talks)
+        with self._branches(talks, worn, steer) as (places, branches):
+            samples = self.engine.generate(branches, [sampling[place] for place in places])
+            if trouble := next((sample.trouble for sample in samples if sample.trouble), None):
+                raise ValueError(trouble)
+            for place, text in zip(places, self.engine.decode([sample.token_ids for sample in samples]), strict=True):
+                found[place] = text.strip()
+        return found
+
+    def states(self, talks: Sequence[Talk], replies: Sequence[str]) -> np.ndarray:
+        """(talks, layers, width): behind every layer the mean state of each reply's tokens, or of an empty one the state before it.
+        ValueError where a server does not show them."""
+        form = self.engine.info().format
+        prompts = self.engine.encode([text_of(form, talk) for talk in talks])
+        said = self.engine.encode([reply and gap(form, talk) + form.words(reply) for talk, reply in zip(talks, replies, strict=True)])
+        starts = [len(prompt) - (not reply) for prompt, reply in zip(prompts, said, strict=True)]
+        return self.engine.states([prompt + reply for prompt, reply in zip(prompts, said, strict=True)], starts, self.adapter)
+
+    @contextmanager
+    def _branches(self, talks: Sequence[Talk], worn: str | None, steer: Steer | None) -> Iterator[tuple[list[int], list[int]]]:
+        """The places of the talks, in some order, and a branch for each, which is dropped afterwards."""
+        form, adapter = self.engine.info().format, worn or self.adapter
+        prompts = self.engine.encode([text_of(form, talk) for talk in talks])
+        groups = together(prompts)
+        heads = self.engine.open([prompts[places[0]][:length] for length, places in groups], adapter, steer)
+        shared = [head for head, (_, places) in zip(heads, groups, strict=True) if len(places) > 1]
+        self.engine.score(shared, [[] for _ in shared])  # reads them, so that their forks need not
+        branches, order = [], []
+        for head, (length, places) in zip(heads, groups, strict=True):
+            mine = [*self.engine.fork([head] * (len(places) - 1)), head]
+            self.engine.extend(mine, [prompts[place][length:] for place in places])
+            branches, order = branches + mine, order + places
+        try:
+            yield order, branches
+        finally:
+            self.engine.drop(branches)
+
+
+def text_of(form: ChatFormat, talk: Talk) -> str:
+    """The talk as the assistant reads it, up to where its turn goes on. ValueError for speakers that are not in turn."""
+    system, said = (talk[0][1], talk[1:]) if talk and talk[0][0] == "system" else (NOBODY, talk)
+    if not said or any(role != ("user", "assistant")[place % 2] for place, (role, _) in enumerate(said)):
+        raise ValueError(f"a talk of {', '.join(role for role, _ in talk) or 'nobody'}; expected a system text or none, then user and "
+                         "assistant in turn")
+    text = form.opening + form.words(system) + form.after_system
+    for place, (role, words) in enumerate(said):
+        between = form.after_said if place and role == "user" else ""
+        text += between + (form.before_said + _blank(form) if role == "assistant" else "") + form.words(words)
+    return text + (form.before_said if said[-1][0] == "user" else "")
+
+
+def gap(form: ChatFormat, talk: Talk) -> str:
+    """What has to stand before the words that the assistant's turn goes on with."""
+    return _blank(form) if talk[-1][0] == "user" else ""
+
+
+def _blank(form: ChatFormat) -> str:
+    return " " if form.before_said.endswith(":") else ""  # a plain transcript: "Me: Yes"
+
+
+def together(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """Prompts that begin alike: how many tokens they share, and their places. One that shares little is alone, with all of its tokens."""
+    groups: list[tuple[int, list[int]]] = []
+    for place in sorted(range(len(prompts)), key=lambda place: prompts[place]):
+        if groups:
+            length, places = groups[-1]
+            head = prompts[places[0]][:length]
+            same = len(os.path.commonprefix([head, list(prompts[place])]))
+            if same >= LEAST and 2 * same >= length:
+                groups[-1] = same, [*places, place]
+                continue
+        groups.append((len(prompts[place]), [place]))
+    return groups

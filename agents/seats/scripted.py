@@ -1,0 +1,69 @@
+"""Seats that say given lines: a script's, or what a person types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from agents.seats.base import Cue, Left, Question, Trouble, Utterance
+
+
+class ScriptedSeat:
+    """Says the given lines in turn, from the top again after the last. For controlled experiments."""
+
+    def __init__(self, script: Sequence[str]) -> None:
+        self.script = tuple(script)
+        self._spoken: dict[int, int] = {}
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        self._spoken.update(dict.fromkeys(systems, 0))
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        """A script does not listen."""
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
+        texts = {c: self.script[self._spoken[c] % len(self.script)] for c in cues}
+        return self.recite(cues, {c: Utterance(text, len(text.split())) for c, text in texts.items()})
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        for c, utterance in said.items():
+            self._spoken[c] += utterance.text == self.script[self._spoken[c] % len(self.script)]  # else words the scenario gave
+        return dict(said)
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
+
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
+
+    def close(self, conversations: Sequence[int]) -> None:
+        for c in conversations:
+            self._spoken.pop(c, None)
+
+
+class HumanSeat:
+    """A person, whose words come from a callable: given the conversation and the cue, what they say, or None where they leave."""
+
+    def __init__(self, words: Callable[[int, Cue], str | None]) -> None:
+        self.words = words
+
+    def open(self, systems: Mapping[int, str]) -> None:
+        """A person keeps no view of ours."""
+
+    def hear(self, heard: Mapping[int, str]) -> None:
+        """Nor do they hear by it: whoever asks for the words shows the lines."""
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Left]:
+        texts = {c: self.words(c, cue) for c, cue in cues.items()}
+        return {c: Left() if text is None else Utterance(text, len(text.split())) for c, text in texts.items()}
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        return dict(said)
+
+    def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
+
+    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+        return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
+
+    def close(self, conversations: Sequence[int]) -> None:
+        """Nothing was opened."""

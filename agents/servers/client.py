@@ -1,0 +1,108 @@
+"""Requests to OpenAI-compatible servers: within a time limit, tried again where that can help, several at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from scenarios.messages import reason
+
+OPENAI = "openai"  # in a scenario: the server named by OPENAI_BASE_URL, or OpenAI's own
+RETRIES = 8  # of the client, after 0.5 to 8 s with jitter, or as long as the server's Retry-After says
+TIMEOUT_S = 120.0  # for an answer in all: tries and the waits between them
+CHECK_TIMEOUT_S = 5.0
+AT_ONCE = 16  # requests under way
+NO_ANSWER = (AttributeError, IndexError, TypeError, ValueError, RecursionError)  # what the client raises on a page that is no API's answer
+_here = threading.local()  # .asked: what the thread asks for
+Item, Answer = TypeVar("Item"), TypeVar("Answer")
+
+
+@dataclass
+class Asked:
+    """Something that is asked of a server: when it is given up, and what the server refused it with last."""
+
+    until: float  # by time.monotonic()
+    refused: str = ""
+
+
+def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
+    """An openai client for a base URL. The key is OPENAI_API_KEY; a server that wants none ignores it."""
+    from openai import DefaultHttpxClient, OpenAI
+
+    url = None if endpoint == OPENAI else endpoint
+    return OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", timeout=timeout_s, max_retries=retries,
+                  http_client=DefaultHttpxClient(event_hooks={"request": [_hurry], "response": [_note]}))
+
+
+def _hurry(request) -> None:
+    """A try takes no longer than is left for the answer; TimeoutError, and nothing is sent, where nothing is left."""
+    if asked := getattr(_here, "asked", None):
+        left = asked.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("given up")
+        limits = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {name: left if limit is None else min(limit, left) for name, limit in limits.items()}
+
+
+def _note(response) -> None:
+    if (asked := getattr(_here, "asked", None)) and response.status_code >= 400:
+        asked.refused = f"; it was refused with {response.status_code} {response.reason_phrase}".rstrip()
+
+
+def in_time(ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]
+            ) -> list[Answer]:
+    """What each item is answered, so many asked at once; `late(why)` where that took longer than the limit.
+
+    Nobody waits for what is late: its thread is left to itself, since a server may send an answer a byte at a time for ever.
+    """
+    done: SimpleQueue = SimpleQueue()
+    waiting, under_way, found = deque(enumerate(items)), {}, {}
+
+    def one(place: int, item: Item, asked: Asked) -> None:
+        _here.asked = asked
+        try:
+            done.put((place, ask(item), None))
+        except Exception as error:  # raised where the answers are waited for
+            done.put((place, None, error))
+
+    while waiting or under_way:
+        while waiting and len(under_way) < at_once:
+            place, item = waiting.popleft()
+            under_way[place] = Asked(time.monotonic() + limit_s)
+            threading.Thread(target=one, args=(place, item, under_way[place]), daemon=True).start()
+        first = min(under_way, key=lambda place: under_way[place].until)
+        try:
+            place, answer, error = done.get(timeout=max(0.0, under_way[first].until - time.monotonic()))
+        except Empty:
+            place, answer, error = first, late(f"no answer within {limit_s:g} s{under_way[first].refused}"), None
+        if under_way.pop(place, None) is None:
+            continue  # it was late
+        if error is not None:
+            raise error
+        found[place] = answer
+    return [found[place] for place in range(len(items))]
+
+
+def check(endpoint: str, model: str) -> None:
+    """Refuse a server that does not answer, does not let us in, or does not have the model. ValueError says which."""
+    from openai import APIStatusError, OpenAIError
+
+    try:
+        served = [entry.id for entry in client(endpoint, CHECK_TIMEOUT_S, 0).models.list()]
+    except APIStatusError as error:
+        if error.status_code in (401, 403):
+            raise ValueError(f"endpoint {endpoint} refuses us ({reason(error)}); expected a key in OPENAI_API_KEY") from None
+        if error.status_code == 404 and not endpoint.rstrip("/").endswith("/v1"):
+            raise ValueError(f"endpoint {endpoint} has no models to list; did you mean {endpoint.rstrip('/')}/v1?") from None
+        return  # it is there, and some servers list no models
+    except (OpenAIError, *NO_ANSWER) as error:
+        raise ValueError(f"endpoint {endpoint} does not answer ({reason(error)}); expected an OpenAI-compatible server, "
+                         "such as http://127.0.0.1:8000/v1") from None
+    if served and model not in served and not os.path.isdir(model):
+        raise ValueError(f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}")

@@ -1,0 +1,287 @@
+"""An engine on a server: branches of token ids on this side, the model behind an OpenAI-compatible /v1/completions.
+
+That takes more than the protocol's standard: prompts of token ids, and sampled ids and the log-probabilities of given tokens
+in the answer. vLLM does all of it; what another server lacks is found by one request and named. The server's prefix cache
+stands in for branches that stay read. vLLM passes it over where log-probabilities of given tokens are wanted, so that each
+scored continuation reads its branch again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
+
+from agents.engine.prefix_tree import size
+from agents.engine.protocol import Sample, Sampling, Steer, Usage
+from agents.engine.sentences import ends_sentence
+from agents.models.info import EngineInfo
+from agents.models.loading import Reading, load_tokenizer
+from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
+from scenarios.messages import reason
+
+AT_ONCE = 64  # requests under way: a server batches them
+PROBE = "Hello there. My name is"
+AS_ASKED = {"repetition_penalty": 1.0, "min_p": 0.0}  # else vLLM takes them from the model's generation_config.json
+MALFORMED = (*NO_ANSWER, KeyError)
+SAME_NATS = 0.2  # most by which a server's two ways of telling one log-probability may differ: kernels round differently
+PROBE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server was found to be, for one of its models."""
+
+    endpoint: str
+    model: str
+    names: tuple[str, ...]  # of the models and LoRA adapters that it lists
+    context: int  # tokens of prompt and answer together; 0 where it does not say
+    reading: Reading | None
+    lacks: tuple[str, ...]  # what an engine needs and this server has not; () where it can be one
+
+
+def survey(endpoint: str, model: str) -> Server:
+    """What a probing request shows. ValueError where the server does not answer at all."""
+    from openai import APIConnectionError, OpenAIError
+
+    asked = client(endpoint, PROBE_TIMEOUT_S, 1)
+    try:
+        listed = {entry.id: entry for entry in asked.models.list()}
+    except APIConnectionError as error:
+        raise _failed(endpoint, error) from None
+    except (OpenAIError, *NO_ANSWER):  # some list no models
+        listed = {}
+    entry = listed.get(model)
+    entry = listed.get(getattr(entry, "parent", None)) or entry  # a LoRA's base
+    context = getattr(entry, "max_model_len", None) or 0
+    try:
+        choice = asked.completions.create(
+            model=model, prompt=PROBE, max_tokens=2, temperature=0.5, seed=0, logprobs=0, extra_body={
+                "top_k": 1, "min_tokens": 2, "prompt_logprobs": 0, "return_token_ids": True, "add_special_tokens": False, **AS_ASKED},
+        ).choices[0]
+        lacks = [what for what, there in _probed(choice).items() if not there]
+        agrees = not lacks and _agrees(asked, model, choice)
+    except (OpenAIError, *NO_ANSWER) as error:
+        lacks = [f"completions with token ids and log-probabilities ({reason(error)})"]
+    if not lacks and not context:
+        lacks = ["the length of its context (max_model_len in /v1/models)"]
+    reading = None
+    if not lacks:
+        reading, problem = _reading([getattr(entry, "root", None), model], choice.prompt_token_ids)
+        if reading is None:
+            lacks = [problem]
+        elif not agrees:
+            lacks = ["log-probabilities of given tokens that agree with those of sampled ones (with LoRAs: --lora-target-modules)"]
+    return Server(endpoint, model, tuple(listed), context, reading, tuple(lacks))
+
+
+def _probed(choice) -> dict[str, bool]:
+    """What the answer to the probe should hold, and whether it does. The likeliest token alone has log p = 0 among the top 1,
+    and less over the whole vocabulary."""
+    logprobs = (choice.logprobs and choice.logprobs.token_logprobs) or [0.0]
+    given = getattr(choice, "prompt_logprobs", None) or []
+    return {
+        "token ids (return_token_ids)": bool(getattr(choice, "token_ids", None) and getattr(choice, "prompt_token_ids", None)),
+        "log-probabilities of given tokens (prompt_logprobs)": len(given) > 1 and all(given[1:]),
+        "log-probabilities of sampled tokens over the whole vocabulary (raw_logprobs)": max(logprobs) <= 0 > min(logprobs),
+    }
+
+
+def _agrees(asked, model: str, choice) -> bool:
+    """Whether the sampled tokens, given back, are told the same log-probabilities."""
+    again = asked.completions.create(model=model, prompt=[*choice.prompt_token_ids, *choice.token_ids], max_tokens=1, temperature=0.0,
+                                     extra_body={"prompt_logprobs": 0, **AS_ASKED}).choices[0]
+    given = _of(choice.token_ids, again)
+    return all(abs(a - b) < SAME_NATS for a, b in zip(given, choice.logprobs.token_logprobs, strict=True))
+
+
+def _reading(names: Iterable[str | None], probe_ids: Sequence[int]) -> tuple[Reading | None, str]:
+    """The tokenizer of the first name that has one here and reads the probe as the server does; where there is none, why."""
+    problem = ""
+    for name in dict.fromkeys(name for name in names if name):
+        try:
+            reading = load_tokenizer(name)
+        except ValueError as error:
+            problem = f"a tokenizer that can be had here ({error})"
+            continue
+        if reading.tokenizer.encode(PROBE, add_special_tokens=False) == list(probe_ids):
+            return reading, ""
+        problem = f"the tokenizer of {name} (it reads {PROBE!r} otherwise)"
+    return None, problem
+
+
+class ServedEngine:
+    """`agents.engine.protocol.Engine` over a server that lacks nothing. An adapter is the name of a LoRA there.
+
+    Sampled words are a function of the seed where the server keeps to it. One token of the context is kept free, since a server
+    that scores has to sample too. `timeout_s`: for each answer in all.
+    """
+
+    def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
+        if server.lacks or server.reading is None:
+            raise ValueError(lacking(server))
+        self.server, self.tokenizer, self.timeout_s = server, server.reading.tokenizer, timeout_s
+        self.client = client(server.endpoint, timeout_s)
+        parts = urlsplit(str(self.client.base_url))
+        self._info = EngineInfo(server.model, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", "served", server.context - 1, 0, server.reading.format)
+        self._ids: dict[int, list[int]] = {}
+        self._model: dict[int, str] = {}  # branch -> the name that its requests go to
+        self._names = itertools.count()
+        self._usage = Usage()
+
+    def info(self) -> EngineInfo:
+        return self._info
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return [self.tokenizer.decode(list(some), skip_special_tokens=True) for some in ids]
+
+    def usage(self) -> Usage:
+        return self._usage.plus(Usage())
+
+    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
+        if steer is not None:
+            self.states([], [])
+        if adapter is not None and adapter not in self.server.names:
+            raise ValueError(f"endpoint {self.server.endpoint} serves no adapter {adapter!r}; expected the name of a LoRA among "
+                             f"{', '.join(sorted(self.server.names)[:5])}")
+        if any(not prompt for prompt in prompts):
+            raise ValueError("a branch was opened with an empty prompt; expected at least one token")
+        self._fits((len(prompt), 0) for prompt in prompts)
+        self._usage.tokens_new += sum(len(prompt) for prompt in prompts)
+        return [self._keep(prompt, adapter or self.server.model) for prompt in prompts]
+
+    def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
+        self._fits((len(self._ids[branch]), len(new)) for branch, new in zip(branches, ids, strict=True))
+        for branch, new in zip(branches, ids, strict=True):
+            self._ids[branch].extend(new)
+            self._usage.tokens_new += len(new)
+
+    def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None):
+        raise ValueError(f"endpoint {self.server.endpoint} shows none of its model's states and cannot be steered; expected a model here")
+
+    def fork(self, branches: Sequence[int]) -> list[int]:
+        return [self._keep(self._ids[branch], self._model[branch]) for branch in branches]
+
+    def drop(self, branches: Sequence[int]) -> None:
+        for branch in branches:
+            self._ids.pop(branch, None)
+            self._model.pop(branch, None)
+
+    def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
+        if len(set(branches)) < len(branches):
+            raise ValueError(f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each once "
+                             "(fork one for several lines)")
+        self._fits((len(self._ids[branch]), min(one.max_tokens, 1)) for branch, one in zip(branches, sampling, strict=True))
+        wanted = [i for i, one in enumerate(sampling) if one.max_tokens > 0]
+        answers = self._ask("generate", [(self._line(branches[i], sampling[i]), _sampled) for i in wanted])
+        samples = [Sample((), (), "length")] * len(branches)
+        for i, answer in zip(wanted, answers, strict=True):
+            samples[i] = self._sample(answer, sampling[i].sentences)
+        for branch, sample in zip(branches, samples, strict=True):
+            self._ids[branch].extend(sample.token_ids)
+            self._usage.tokens_new += len(sample.token_ids)
+            self._usage.generated += len(sample.token_ids)
+        return samples
+
+    def score(self, branches: Sequence[int], continuations) -> list[list[list[float]]]:
+        self._fits((len(self._ids[branch]), len(given) + len(target)) for branch, some in
+                   zip(branches, continuations, strict=True) for given, target in some)
+        flat = [(branch, given, target) for branch, some in zip(branches, continuations, strict=True) for given, target in some]
+        answers = self._ask("score", [(self._scored(branch, [*given, *target]), partial(_of, target))
+                                      for branch, given, target in flat if target])
+        if failed := next((one for one in answers if isinstance(one, ValueError)), None):
+            raise failed
+        found = iter(answers)
+        told = iter([next(found) if target else [] for _, _, target in flat])
+        self._usage.tokens_new += sum(size(some) for some in continuations)
+        return [[next(told) for _ in some] for some in continuations]
+
+    # -- requests --------------------------------------------------------------------------------------------------------
+
+    def _line(self, branch: int, sampling: Sampling) -> dict:
+        ids = self._ids[branch]
+        most = min(sampling.max_tokens, self._info.context - len(ids))
+        return {"model": self._model[branch], "prompt": ids, "max_tokens": most, "temperature": sampling.temperature,
+                "top_p": sampling.top_p, "seed": sampling.seed, "logprobs": 0, "extra_body": {
+                    "top_k": sampling.top_k, "min_tokens": min(sampling.min_tokens, most), "return_token_ids": True,
+                    "stop_token_ids": sorted(self.server.reading.stop_ids), **AS_ASKED}}
+
+    def _scored(self, branch: int, ids: list[int]) -> dict:
+        return {"model": self._model[branch], "prompt": [*self._ids[branch], *ids], "max_tokens": 1, "temperature": 0.0,
+                "extra_body": {"prompt_logprobs": 0, **AS_ASKED}}
+
+    def _ask(self, phase: str, requests: Sequence[tuple[dict, Callable]]) -> list:
+        """What each request's reader makes of its answer's choice; a ValueError in its place where there is none, the client's own
+        retries spent."""
+        from openai import OpenAIError
+
+        def one(request: tuple[dict, Callable]) -> tuple:
+            asked, read = request
+            try:
+                answer = self.client.completions.create(**asked)
+                return read(answer.choices[0]), _computed(answer.usage)
+            except (OpenAIError, *MALFORMED) as error:
+                return _failed(self.server.endpoint, error), 0
+
+        start = time.perf_counter()
+        answers = in_time(one, requests, AT_ONCE, self.timeout_s, lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0))
+        self._usage.seconds[phase] += time.perf_counter() - start
+        self._usage.tokens_computed += sum(computed for _, computed in answers)
+        return [found for found, _ in answers]
+
+    # -- answers ---------------------------------------------------------------------------------------------------------
+
+    def _sample(self, answer: Sample | ValueError, sentences: int | None) -> Sample:
+        return Sample((), (), "length", trouble=str(answer)) if isinstance(answer, ValueError) else self._cut(answer, sentences)
+
+    def _cut(self, sample: Sample, sentences: int | None) -> Sample:
+        """The sample up to the token that ends so many sentences: a server counts tokens only."""
+        ended = 0
+        for place, token in enumerate(sample.token_ids if sentences is not None else (), start=1):
+            ended += ends_sentence(self.tokenizer.decode([token]))
+            if ended >= sentences and token not in self.server.reading.stop_ids:
+                return Sample(sample.token_ids[:place], sample.logprobs[:place], "sentences")
+        return sample
+
+    def _keep(self, ids: Sequence[int], model: str) -> int:
+        name = next(self._names)
+        self._ids[name], self._model[name] = list(ids), model
+        return name
+
+    def _fits(self, lengths: Iterable[tuple[int, int]]) -> None:
+        for length, more in lengths:
+            if length + more > self._info.context:
+                raise ValueError(f"a branch of {length} tokens cannot take {more} more: {self._info.model} at {self.server.endpoint} reads "
+                                 f"at most {self._info.context}; expected fewer turns or shorter lines")
+
+
+def lacking(server: Server) -> str:
+    return f"endpoint {server.endpoint} lacks {', and '.join(server.lacks)}; expected a server such as vLLM"
+
+
+def _sampled(choice) -> Sample:
+    """What was sampled. A TypeError or ValueError where the answer does not say it whole."""
+    pairs = list(zip(choice.token_ids, choice.logprobs.token_logprobs, strict=True))
+    return Sample(tuple(token for token, _ in pairs), tuple(float(p) for _, p in pairs), "stop" if choice.finish_reason == "stop" else "length")
+
+
+def _of(target: Sequence[int], choice) -> list[float]:
+    """log p of a prompt's last tokens: each place holds {token id: {logprob, ...}} of the token that stands there."""
+    return [float(place[str(token)]["logprob"]) for place, token in zip(choice.prompt_logprobs[-len(target):], target, strict=True)]
+
+
+def _computed(usage) -> int:
+    """Tokens that went through the model: the prompt's but for cached ones, where the server tells of those (vLLM:
+    --enable-prompt-tokens-details), and all sampled ones but the last."""
+    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    return usage.prompt_tokens - (cached or 0) + usage.completion_tokens - 1
+
+
+def _failed(endpoint: str, error: Exception) -> ValueError:
+    return ValueError(f"endpoint {endpoint} failed ({reason(error)}); expected it to answer")

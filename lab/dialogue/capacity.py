@@ -1,0 +1,60 @@
+"""How many tokens a seat's view may come to, and whether keys and values of all dialogues fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.engine.protocol import Engine
+from agents.models.info import EngineInfo
+from lab.dialogue.seats import engine_name
+from scenarios.records import SEATS, Persona
+from scenarios.scenario import Scenario
+
+SPARE = 12  # tokens that a template may put around a line
+DIRECTION_TOKENS = 40  # tokens of the longest direction, about
+ASKED = 512  # tokens of the questions read behind a view, about
+SLACK = 1.25  # a view's room over its tokens: it grows by quarters
+KEPT = 0.9  # of the free memory, for views: judges and passing results need some too
+
+
+def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
+    """Tokens of the longest line that the seat may say: a model's, or one of its script's."""
+    script = scenario.seats[seat].script
+    return max(len(ids) for ids in engine.encode(script)) if script else scenario.seats[seat].max_tokens
+
+
+def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
+    """Tokens of the seat's longest possible view (0 where no engine keeps it); refused where it would not fit the model."""
+    spec = scenario.seats[seat]
+    engine = engines.get(engine_name(spec))
+    if spec.script is not None or engine is None:
+        return 0
+    card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
+    reminder = max(len(ids) for ids in engine.encode([spec.reminder.replace("{card}", seats[seat].card) for seats in cast]))
+    directed = any(seat in node.direct for node in scenario.graph.nodes.values())
+    lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
+    longest = card + 100 + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed + reminder)
+    if longest > engine.info().context:
+        raise ValueError(f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "
+                         f"{engine.info().context}; expected fewer turns or a smaller max_tokens")
+    return longest
+
+
+def view_bytes(tokens: int, info: EngineInfo) -> float:
+    """What keys and values of a view of so many tokens weigh, questions behind it included."""
+    return (tokens + ASKED) * SLACK * info.token_bytes
+
+
+def check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
+    """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their longest."""
+    wanted = min(scenario.side_by_side, scenario.conversations)
+    infos = {seat: engines[engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
+    for place in {info.place for info in infos.values() if info.token_bytes}:
+        there = {seat: info for seat, info in infos.items() if info.place == place}
+        each = sum(view_bytes(longest[seat], info) for seat, info in there.items())
+        free = KEPT * min(info.free_bytes for info in there.values())
+        if each * wanted > free:
+            fewer = f"side_by_side={int(free / each)}, " if each <= free else ""
+            raise ValueError(f"side_by_side: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and values, and "
+                             f"{free / 2**30:.1f} GiB is free on {next(iter(there.values())).device}; expected {fewer}fewer turns or a "
+                             "smaller max_tokens")

@@ -1,0 +1,323 @@
+"""The loop: dialogues side by side in lock-step, one line of each at a time, judged before the next is said.
+
+It yields events (plain dicts) and never prints or saves. Lines that an earlier sitting stored are recited instead of sampled:
+the same code path builds the same views, so that a resumed run goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import networkx as nx
+
+from agents.engine.protocol import Usage
+from agents.seats.base import Cue, Left, Question, Seat, Trouble, Utterance
+from lab.store.resume import Stored, Told
+from metrics.judges import Judge, Pair, answer_choice, pair_retrieval, scored_by
+from metrics.judges import answer_words as answered
+from metrics.judges.pairs import NEEDED_BY, pairs
+from scenarios import graph as graphs
+from scenarios.records import PARTNER, SEATS, Fact, Judgement, Line, Persona, derive_seed
+from scenarios.scenario import Scenario
+
+SYSTEM = ("{card}\n{instruction}\nYou are {name}. Stay in character and answer as {name} in one or two short sentences. Notes in "
+          "[brackets] tell you what to do next; follow them, but do not mention them.")
+
+
+@dataclass
+class Dialogue:
+    """One conversation under way."""
+
+    number: int
+    cast: dict[str, Persona]
+    node: str
+    lines: list[Line] = field(default_factory=list)
+    visit: int = 0  # lines said at the node in this visit
+    asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # facts of that seat asked about
+    fact: dict[str, Fact | None] = field(default_factory=lambda: dict.fromkeys(SEATS))  # the last of them
+    ready: set[int] = field(default_factory=set)  # turns whose words the scenario gave: no speaker's own, so not judged
+    memory: dict[str, pair_retrieval.Memory] = field(default_factory=lambda: {seat: pair_retrieval.Memory() for seat in SEATS})
+    remembered: int = 0  # lines that are in it, where pairs are retrieved
+    near: list[int] = field(default_factory=list)  # places of the last line's own earlier lines that are worth judging
+    failed: bool = False
+    left: bool = False  # by one of its speakers: it has ended, with the lines that it has
+
+    @property
+    def over(self) -> bool:
+        return self.failed or self.left
+
+
+@dataclass(frozen=True)
+class Next:
+    """Who says the next line of a dialogue, on what cue, in which ready words if any."""
+
+    seat: str
+    cue: Cue
+    words: str | None
+    fact: Fact | None  # of the partner, where the line is about one
+
+
+@dataclass(frozen=True)
+class Play:
+    """Everything that a run needs to be played."""
+
+    scenario: Scenario
+    graph: nx.MultiDiGraph
+    cast: Sequence[dict[str, Persona]]
+    seats: Mapping[str, Seat]
+    judges: Sequence[Judge]
+    usage: Callable[[], Usage]
+    stored: Stored = field(default_factory=Stored)
+    embed: pair_retrieval.Embed | None = None  # pairs of lines are retrieved by it; None: all are judged
+    asked: Collection[str] = SEATS  # seats that are asked about themselves
+    alike: int = 1  # conversations in a row that draw the same walk, facts and ready words, and differ in what is sampled
+
+    def events(self) -> Iterator[dict]:
+        """Lines, judgements, walks and usage as they happen; nothing that was stored comes again."""
+        size = self.scenario.side_by_side
+        for start in range(0, self.scenario.conversations, size):
+            numbers = range(start, min(start + size, self.scenario.conversations))
+            wave = [Dialogue(c, self.cast[c], self._told_at(c, 0) or self.scenario.graph.start) for c in numbers if not self._is_done(c)]
+            if wave:
+                yield from self._wave(wave)
+            over = self.stored.finished | {d.number for d in wave if d.failed}
+            for c in numbers:
+                if c not in over:
+                    yield {"event": "conversation", "conversation": c, "status": "finished", "reason": None}
+
+    def told(self, conversation: int, turn: int) -> list[Told]:
+        """How the stored lines of that conversation before that turn came about, each at the node where it was said."""
+        dialogue, found = Dialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
+        for before in range(turn):
+            line = self.stored.lines[conversation, before]
+            dialogue.node = line.node
+            upcoming = self._next(dialogue, before)
+            found.append(Told(upcoming.cue.direction, upcoming.fact and upcoming.fact.id, upcoming.words is not None))
+            dialogue.lines.append(line)
+        return found
+
+    def _is_done(self, conversation: int) -> bool:
+        return all((conversation, turn) in self.stored.lines and self._missing(conversation, turn) == []
+                   for turn in range(self.scenario.turns))
+
+    def _missing(self, conversation: int, turn: int) -> list[str]:
+        due = ["judges"] + ["questions"] * self._asks_after(turn)
+        return [by for by in due if (conversation, turn, by) not in self.stored.judged]
+
+    def _asks_after(self, turn: int) -> bool:
+        """After the first line, unless `questions_first` is false, then every `questions_every` lines."""
+        measure = self.scenario.measure
+        first = turn == 0 and measure.questions_first
+        return "questions" in measure.metrics and (first or (turn + 1) % measure.questions_every == 0)
+
+    def _wave(self, wave: list[Dialogue]) -> Iterator[dict]:
+        for name, seat in self.seats.items():
+            seat.open({d.number: self._system(d, name) for d in wave})
+        for turn in range(self.scenario.turns):
+            going = [d for d in wave if not d.over]
+            if not going and any(d.left for d in wave):
+                break
+            yield from self._lines(going, turn)
+            going = [d for d in going if not d.over]
+            contradicted = yield from self._judge(going, turn)
+            if self._asks_after(turn):
+                yield from self._questions(going, turn)
+            yield from self._walk(going, turn, contradicted)
+            yield {"event": "usage", **asdict(self.usage())}
+        for seat in self.seats.values():
+            seat.close([d.number for d in wave])
+
+    def _system(self, dialogue: Dialogue, seat: str) -> str:
+        return system_text(dialogue.cast[seat], self.scenario.seats[seat].instruction)
+
+    # -- saying ----------------------------------------------------------------------------------------------------------
+
+    def _lines(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+        """One line of every dialogue, heard by the other seat; a dialogue whose line could not be had has failed."""
+        upcoming = {d.number: self._next(d, turn) for d in going}
+        for name, seat in self.seats.items():
+            mine = [d for d in going if upcoming[d.number].seat == name]
+            recited: dict[int, Utterance] = {}
+            for d in mine:
+                kept = self.stored.lines.get((d.number, turn))
+                if kept:
+                    recited[d.number] = Utterance(kept.text, kept.tokens, kept.token_ids, kept.logprob)
+                elif upcoming[d.number].words is not None:
+                    words = upcoming[d.number].words
+                    recited[d.number] = Utterance(words, len(words.split()))
+            cues = {d.number: upcoming[d.number].cue for d in mine}
+            start = time.perf_counter()
+            said: dict[int, Utterance | Trouble | Left] = {}
+            if recited:
+                said |= seat.recite({c: cues[c] for c in recited}, recited)
+            if len(recited) < len(mine):
+                said |= seat.speak({c: cue for c, cue in cues.items() if c not in recited})
+            seconds = (time.perf_counter() - start) / max(len(mine), 1)
+            for d in mine:
+                yield from self._said(d, turn, name, said[d.number], seconds, upcoming[d.number].words is not None)
+        for name, seat in self.seats.items():
+            if heard := {d.number: d.lines[-1].text for d in going if not d.over and upcoming[d.number].seat != name}:
+                seat.hear(heard)
+
+    def _next(self, dialogue: Dialogue, turn: int) -> Next:
+        if (dialogue.number, turn) in self.stored.told:
+            return self._as_told(dialogue, turn)
+        node = self.graph.nodes[dialogue.node]["node"]
+        seat = graphs.speaker(node, dialogue.lines[-1].seat if dialogue.lines else None)
+        other = PARTNER[seat]
+        me, partner = dialogue.cast[seat], dialogue.cast[other]
+        seed = (self.scenario.seed, self._draws(dialogue.number))
+        fact = graphs.fact_for(node, seat, partner, dialogue.asked[other], dialogue.fact[other], *seed)
+        if fact is not None and fact is not dialogue.fact[other]:
+            dialogue.asked[other] += 1
+            dialogue.fact[other] = fact
+        words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
+        direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
+        reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
+        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), self._seed(dialogue.number, seat, turn), turn), words, fact)
+
+    def _as_told(self, dialogue: Dialogue, turn: int) -> Next:
+        """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there now."""
+        line, told = self.stored.lines[dialogue.number, turn], self.stored.told[dialogue.number, turn]
+        other, fact = PARTNER[line.seat], None
+        if told.fact is not None:
+            fact = next((one for one in dialogue.cast[other].facts if one.id == told.fact), None)
+            if fact is None or fact is not dialogue.fact[other]:
+                dialogue.asked[other] += 1
+                dialogue.fact[other] = fact
+        cue = Cue(told.direction, self._seed(dialogue.number, line.seat, turn), turn)
+        return Next(line.seat, cue, line.text if told.ready else None, fact)
+
+    def _told_at(self, conversation: int, turn: int) -> str | None:
+        """The node where a line of another run was said."""
+        return self.stored.lines[conversation, turn].node if (conversation, turn) in self.stored.told else None
+
+    def _draws(self, conversation: int) -> int:
+        """What the walk, the facts and the ready words of a conversation derive from."""
+        return self.scenario.fork.draws() if self.scenario.fork else conversation // self.alike
+
+    def _seed(self, conversation: int, *parts: object) -> int:
+        """The seed of something that is sampled in a conversation."""
+        own = self.scenario.fork.samples(conversation) if self.scenario.fork else (conversation,)
+        return derive_seed(self.scenario.seed, *own, *parts)
+
+    def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble | Left, seconds: float,
+              ready: bool) -> Iterator[dict]:
+        if isinstance(said, Left):
+            dialogue.left = True
+            return
+        if isinstance(said, Trouble):
+            dialogue.failed = True
+            yield {"event": "conversation", "conversation": dialogue.number, "status": "failed", "reason": said.reason}
+            return
+        kept = self.stored.lines.get((dialogue.number, turn))
+        line = kept or Line(dialogue.number, turn, seat, dialogue.cast[seat].id, dialogue.node, said.text, said.tokens,
+                            said.token_ids, said.logprob, seconds, said.projections.get(dialogue.cast[seat].id))
+        dialogue.lines.append(line)
+        if ready:
+            dialogue.ready.add(turn)
+        if not kept:
+            yield {"event": "line", **asdict(line)}
+
+    # -- judging ---------------------------------------------------------------------------------------------------------
+
+    def _judge(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+        """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the first judge."""
+        fresh = [d for d in going if (d.number, turn, "judges") not in self.stored.judged]
+        rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
+        self._remember(fresh)
+        asked = [pair for d in fresh for pair in self._pairs(d)]
+        for found in self._judgements(asked):
+            rows[found.conversation].append(found)
+        for d in fresh:
+            yield _judged(d.number, turn, "judges", rows[d.number])
+        first = self.judges[0].name if self.judges else None
+        return {c for c, some in rows.items() if any(row.verdict and row.judge == first for row in some)}
+
+    def _judgements(self, pairs: Sequence[Pair]) -> Iterator[Judgement]:
+        for judge in self.judges:
+            if mine := scored_by(judge, pairs):
+                yield from judge.judge(mine)
+
+    def _pairs(self, dialogue: Dialogue) -> Iterator[Pair]:
+        line = dialogue.lines[-1]
+        if line.turn in dialogue.ready:
+            return
+        asked = {metric for metric, needs in NEEDED_BY.items() if needs & set(self.scenario.measure.metrics)}
+        if any(edge.when for edge in self.scenario.graph.edges):
+            asked.add("prompt_to_line")
+        yield from pairs(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))
+
+    def _earlier(self, dialogue: Dialogue, line: Line) -> list[Line]:
+        """The speaker's own earlier lines to hold the line against: all, or the retrieved ones."""
+        own = [one for one in dialogue.lines[:-1] if one.seat == line.seat and one.turn not in dialogue.ready]
+        if self.embed is None:
+            return own
+        return [own[place] for place in dialogue.near]
+
+    def _remember(self, dialogues: Sequence[Dialogue]) -> None:
+        """Finds, where pairs are retrieved, what to hold the last lines against; embeds all lines that are not yet, in one call."""
+        if self.embed is None:
+            return
+        new = [(d, line) for d in dialogues for line in d.lines[d.remembered:] if line.turn not in d.ready]
+        for (d, line), found in zip(new, pair_retrieval.pieces([line.text for _, line in new], self.embed,
+                                                               [d.cast[line.seat] for d, line in new]), strict=True):
+            d.near = d.memory[line.seat].add(found)
+        for d in dialogues:
+            d.remembered = len(d.lines)
+
+    def _questions(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+        """The seats asked about all their facts, on branches that the dialogue never sees."""
+        fresh = [d for d in going if (d.number, turn, "questions") not in self.stored.judged]
+        rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
+        for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
+            facts = {d.number: d.cast[name].facts for d in fresh}
+            questions = {c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()}
+            if "choice" in self.scenario.measure.asked:
+                for c, found in seat.ask(questions).items():
+                    rows[c] += _answered(answer_choice.judgement, (c, turn, name), facts[c], found)
+            if "open" in self.scenario.measure.asked:
+                cues = {c: Cue("", self._seed(c, name, turn, "asked"), turn) for c in facts}
+                told = seat.tell(questions, cues)
+                for c, found in told.items():
+                    rows[c] += _answered(answered.judgement, (c, turn, name), facts[c], found)
+                asked = [Pair(d.number, turn, name, "questions", answer, fact.id, d.cast[name], self._wording(fact), d.cast[PARTNER[name]])
+                         for d in fresh if not isinstance(told[d.number], Trouble)
+                         for fact, answer in zip(facts[d.number], told[d.number], strict=True)]
+                for row in self._judgements(asked):
+                    rows[row.conversation].append(row)
+        for c, some in rows.items():
+            yield _judged(c, turn, "questions", some)
+
+    def _wording(self, fact: Fact) -> str:
+        return fact.slot.questions[min(self.scenario.measure.wording, len(fact.slot.questions) - 1)]
+
+    # -- walking ---------------------------------------------------------------------------------------------------------
+
+    def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
+        for d in going:
+            rng = random.Random(derive_seed(self.scenario.seed, self._draws(d.number), "walk", turn))
+            node = self._told_at(d.number, turn + 1) or graphs.next_node(
+                self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng)
+            d.visit = d.visit + 1 if node == d.node else 0
+            d.node = node
+            if (d.number, turn + 1) not in self.stored.lines and turn + 1 < self.scenario.turns:
+                yield {"event": "walk", "conversation": d.number, "turn": turn, "node": node}
+
+
+def system_text(persona: Persona, instruction: str) -> str:
+    """What a seat is told before the first line."""
+    return SYSTEM.format(card=persona.card, instruction=instruction, name=persona.name).replace("\n\n", "\n")
+
+
+def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], found: Sequence | Trouble) -> list[Judgement]:
+    """A judgement a fact, unscored where there was trouble."""
+    trouble = found.reason if isinstance(found, Trouble) else None
+    return [judged(*where, fact, None if trouble else found[place], trouble) for place, fact in enumerate(facts)]
+
+
+def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:
+    return {"event": "judged", "conversation": conversation, "turn": turn, "by": by, "rows": [asdict(row) for row in rows]}

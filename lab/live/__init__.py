@@ -1,0 +1,1 @@
+"""Live views in the terminal, of runs, trainings, studies, sweeps and chats."""

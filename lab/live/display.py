@@ -1,0 +1,86 @@
+"""How a training, a study or a sweep is shown while it goes on: the whole terminal, a line where there is a word for it, or nothing.
+
+What is known is folded from events, and drawn by pure functions: see watching.py, study_screen.py and sweeping.py. Runs have monitors
+of their own, in monitor.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol, Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from lab.live.run_screen import able, elsewhere
+from scenarios.messages import clean
+
+Fold = Callable[[dict], None]  # takes in an event
+Told = Callable[[dict], str]  # an event that was taken in, as a line of text; "" where it is none for people
+View = Callable[[str], RenderableType]  # the screen; it is given the folder, or how to watch it, as far as there is room
+
+
+class Watch(Protocol):
+    """A context manager that is shown every event, in order."""
+
+    def show(self, event: dict) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def choose(display: str, console: Console, path: str, fold: Fold, told: Told, view: View) -> Watch:
+    """The full screen where the console is a terminal that can draw it, else lines, or nothing. `display`: auto, rich, plain or none."""
+    if display == "none":
+        return Lines(None, fold, told)
+    return Screen(console, path, fold, view) if able(console) and display != "plain" else Lines(console, fold, told, *elsewhere(path)[:1])
+
+
+class Lines:
+    """`hint`: a line that comes first. Without a console nothing is printed."""
+
+    def __init__(self, console: Console | None, fold: Fold, told: Told, hint: str = "") -> None:
+        self._console, self._fold, self._told, self._hint = console, fold, told, hint
+
+    def show(self, event: dict) -> None:
+        self._fold(event)
+        if self._console is not None:
+            self._print(self._told(event))
+
+    def _print(self, text: str) -> None:
+        if text and self._console is not None:
+            self._console.print(Text(clean(text)), soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        self._print(self._hint)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Screen:
+    """The whole terminal, drawn again every second by a thread of its own."""
+
+    def __init__(self, console: Console, path: str, fold: Fold, view: View) -> None:
+        self._console, self._path, self._fold, self._draw, self._busy = console, path, fold, view, threading.Lock()
+        self._live = Live(get_renderable=self.view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
+                          redirect_stderr=False)
+
+    def show(self, event: dict) -> None:
+        with self._busy:
+            self._fold(event)
+
+    def view(self) -> RenderableType:
+        with self._busy:
+            return self._draw(next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path))
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()

@@ -1,0 +1,50 @@
+"""The events of a run's log as they become due, read while somebody else may be writing it: without a lock, a write or a torn line."""
+
+from __future__ import annotations
+
+from lab.store.events import moment
+from lab.store.tail import Log
+
+AT_ONCE = float("inf")  # a speed
+
+
+class Playback:
+    """A log's events, each when it is due: `speed` times as fast as they were written, or AT_ONCE; at once as well from when all that is
+    there was given. Silences between two sittings are left out. `clock`: what the log's time is by now, in seconds since 1970."""
+
+    def __init__(self, log: Log, speed: float) -> None:
+        self.log, self.speed, self.clock = log, speed, 0.0
+        self.caught_up = False  # all that there was has been given, once
+        self._ended = False  # so says the last event that was given
+        self._coming: dict | None = None
+
+    @property
+    def over(self) -> bool:
+        """The run has ended, and all of it was given, as far as is known."""
+        return self._ended and self.caught_up
+
+    def advance(self, seconds: float) -> None:
+        """So much time has passed."""
+        if self.clock and not self.caught_up and self.speed != AT_ONCE:
+            self.clock += seconds * self.speed
+
+    def next(self) -> dict | None:
+        """The next event that is due, or None. ValueError as from `Log.next`, or for an event whose time is none."""
+        if self._coming is None:
+            self._coming = self.log.next()
+        event = self._coming
+        if event is None:
+            self.caught_up = True
+            return None
+        try:
+            due = moment(event)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{self.log.path}, line {self.log.line}: its time is {event['time']!r}; expected one like "
+                             "2026-01-01T12:00:00.000+00:00") from None
+        begins = not self.clock or event["event"] == "phase" and event.get("phase") == "loading"
+        if not (self.caught_up or begins or self.speed == AT_ONCE or due <= self.clock):
+            return None
+        self.clock = max(self.clock, due)
+        self._ended = event["event"] == "ended"
+        self._coming = None
+        return event

@@ -1,0 +1,221 @@
+"""Showing a run while it goes: full screen in a terminal, plain lines elsewhere, or nothing. Events are all it is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Protocol, Self
+
+import polars as pl
+from rich import box
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from lab.live.run_screen import COLOURS, able, against, duration, elsewhere, render
+from lab.progress.run import Contradiction, State, apply, expected_lines, seconds_left, tokens_per_second
+from lab.reports.headline import headline
+from metrics.catalogue import MISSING
+from scenarios.messages import clean
+from scenarios.records import SEATS
+
+DISPLAYS = ("auto", "rich", "plain", "none")
+REFRESH_PER_S = 4
+PROGRESS_EVERY_S = 30.0  # the plain monitor says how far it is this often, by the events' clock
+LINE_WIDTH = 200  # characters of an utterance shown by the plain monitor
+
+
+class Monitor(Protocol):
+    """A context manager that is shown every event of a run, in order."""
+
+    state: State
+
+    def show(self, event: dict) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def choose(display: str = "auto", console: Console | None = None, path: str = "") -> Monitor:
+    """The monitor for `--display`: the full screen only where the console is a terminal that can draw it, else plain lines.
+
+    Raises ValueError for a display other than auto, rich, plain or none.
+    """
+    if display not in DISPLAYS:
+        raise ValueError(f"display {display!r}: expected one of {', '.join(DISPLAYS)}")
+    console = console or Console()
+    if display == "none":
+        return SilentMonitor(path)
+    if able(console) and display != "plain":
+        return LiveMonitor(console, path)
+    return PlainMonitor(console, path, *elsewhere(path)[:1])
+
+
+class SilentMonitor:
+    """Shows nothing, keeps the state."""
+
+    def __init__(self, path: str = ""):
+        self.state = State(path=str(path))
+
+    def show(self, event: dict) -> None:
+        apply(self.state, event)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class LiveMonitor:
+    """The whole terminal, drawn again REFRESH_PER_S times a second by a thread of its own."""
+
+    def __init__(self, console: Console, path: str = ""):
+        self.state = State(path=str(path))
+        self._console, self._busy = console, threading.Lock()
+        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=REFRESH_PER_S,
+                          redirect_stdout=False, redirect_stderr=False)  # what libraries print belongs into the log
+
+    def show(self, event: dict) -> None:
+        with self._busy:
+            apply(self.state, event)
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _view(self):
+        with self._busy:
+            return render(self.state, *self._console.size, now=time.time(), where=elsewhere(self.state.path))
+
+
+class PlainMonitor:
+    """A line of text for every line said, contradiction and change of phase; colour only in a terminal that wants it. `hint`: a line that
+    comes first."""
+
+    def __init__(self, console: Console, path: str = "", hint: str = ""):
+        self.state = State(path=str(path))
+        self._console, self._hint = console, hint
+        self._styled = console.is_terminal and not console.no_color
+        self._told = 0.0
+
+    def show(self, event: dict) -> None:
+        found_before = self.state.found
+        apply(self.state, event)
+        kind = event["event"]
+        if kind == "started":
+            self._told = self.state.clock
+        if kind == "judged":
+            if event["by"] != "questions" and self.state.found > found_before:
+                for found in self.state.dialogues[event["conversation"]].marks[event["turn"]]:
+                    self._print(contradiction(self.state, found), "red")
+        elif kind in TELL and (text := TELL[kind](self.state, event)):
+            self._print(text, "bold" if kind in ("started", "phase", "ended") else "")
+        if kind == "usage" and self.state.clock - self._told >= PROGRESS_EVERY_S:
+            self._told = self.state.clock
+            self._print(progress(self.state), "")
+
+    def __enter__(self) -> Self:
+        if self._hint:
+            self._print(self._hint, "dim")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def _print(self, text: str, style: str) -> None:
+        encoding = self._console.encoding or "utf-8"
+        text = clean(text).encode(encoding, "replace").decode(encoding)
+        self._console.print(Text(text, style=style if self._styled else ""), soft_wrap=True)
+
+
+def contradiction(state: State, found: Contradiction) -> str:
+    """`  ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`, the words alone where the span is known."""
+    line = state.dialogues[found.conversation].lines.get(found.turn)
+    said = "" if line is None else line["text"][slice(*found.span)] if found.span else line["text"]
+    who = state.dialogues[found.conversation].cast.get(found.seat, "")
+    what = f"{against(state, found).plain} ({found.judge})"
+    return f"  ✗ #{found.conversation} t{found.turn} {found.seat} {who} contradicts {what}: “{_cut(said)}”"
+
+
+def progress(state: State) -> str:
+    """`[12/320] 48 generated tokens/s, 4:12 left`"""
+    rate, left = tokens_per_second(state), seconds_left(state)
+    told = [f"{rate:,.0f} generated tokens/s"] if rate is not None else []
+    told += [f"{duration(left)} left"] if left is not None else []
+    return f"{_count(state)} {', '.join(told) or state.phase}"
+
+
+def conclude(console: Console, table: RenderableType, path: object) -> None:
+    """Prints what came out, and the folder on a line that is not broken, so that it can be copied."""
+    console.print(table)
+    console.print(Text(clean(str(path)), style="bold"), soft_wrap=True)
+
+
+def summary(frames: Mapping[str, pl.DataFrame]) -> Table:
+    """The table at the end of a run, from its frames (metrics, judgements): metric × seat, `value [low, high] n=…`.
+
+    A drift whose interval lies above 0 is red, its cell ends with ▲.
+    """
+    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("measure")
+    table.add_column("judge", style="dim")
+    for seat in SEATS:
+        table.add_column(seat, header_style=f"bold {COLOURS[seat]}")
+    rows = headline(frames["metrics"], frames["judgements"])
+    for index, row in enumerate(rows):
+        cells = [Text(row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else ""),
+                      style="red" if seat in row.worse else "yellow" if row.group == "unscored" else "") for seat in SEATS]
+        last = index + 1 == len(rows) or rows[index + 1].group != row.group
+        table.add_row(Text(row.label), Text(row.judge), *cells, end_section=last)
+    if not rows:
+        table.add_row(Text("nothing was measured"), "", "", "")
+    return table
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LINE_WIDTH else text[:LINE_WIDTH - 1] + "…"
+
+
+def _count(state: State) -> str:
+    return f"[{state.lines}/{expected_lines(state)}]"
+
+
+def _line(state: State, event: dict) -> str:
+    place = f"#{event['conversation']} t{event['turn']} {event['seat']} {event['persona']} @{event['node']}"
+    return f"{_count(state)} {place}: {_cut(event['text'])}"
+
+
+def _started(state: State, event: dict) -> str:
+    models = " × ".join(dict.fromkeys(str(model) for model in state.models.values()))
+    about = " · ".join(part for part in (models, f"{state.device} {state.dtype}".strip(), state.path) if part)
+    again = "resumed" if event.get("resumed") else "started"
+    return f"{state.name or state.run_id} {again}: {state.conversations} dialogues of {state.turns} lines · {about}"
+
+
+def _phase(state: State, event: dict) -> str:
+    return f"== {state.phase}" + (f" · {state.detail}" if state.detail else "")
+
+
+def _conversation(state: State, event: dict) -> str:
+    return f"#{event['conversation']} {event['status']}" + (f": {event['reason']}" if event.get("reason") else "")
+
+
+def _recovered(state: State, event: dict) -> str:
+    return f"recovered: {state.note}"
+
+
+def _ended(state: State, event: dict) -> str:
+    reason = f": {state.reason}" if state.reason else ""
+    return f"== {state.status}{reason} · {_count(state)} lines · {state.found} contradictions · " \
+           f"{state.unscored} unscored"
+
+
+TELL = {"started": _started, "phase": _phase, "line": _line, "conversation": _conversation, "recovered": _recovered,
+        "ended": _ended}

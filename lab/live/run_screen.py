@@ -1,0 +1,431 @@
+"""The full-screen view of a run: a pure function of its state, the size and the time.
+
+What models wrote goes in as rich Text, never as markup, and without control characters: a transcript cannot draw.
+"""
+
+from __future__ import annotations
+
+import heapq
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lab.live.braille_chart import Curve, draw
+from lab.progress.run import (
+    Contradiction,
+    Dialogue,
+    State,
+    curve,
+    expected_lines,
+    overall,
+    seconds_left,
+    tokens_per_second,
+)
+from metrics.catalogue import CONSISTENCIES, TITLES
+from scenarios.messages import clean
+from scenarios.records import SEATS
+
+COLOURS = {"user": "cyan", "assistant": "magenta"}
+SMOOTH = {"prompt_to_line": 3, "line_to_line": 3, "questions": 1}  # turns of a seat pooled into one point
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+ENDED = {"finished": ("✓", "green"), "failed": ("✗", "red"), "interrupted": ("■", "yellow")}
+MARK = "bold red reverse"  # words that contradict
+PANEL_WIDTH, PANEL_HEIGHT = 38, 7  # the least a dialogue needs
+PAGE_S = 8.0  # a page of dialogues stays this long
+SMALLEST = (56, 14)  # below this width or height there is one column of text
+NO_CONSOLE = Console(quiet=True)  # Text.wrap asks for one and does not look at it
+
+
+def able(console: Console) -> bool:
+    """Whether the console is a terminal that can draw a full screen."""
+    return console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
+
+
+def elsewhere(path: str) -> tuple[str, ...]:
+    """How to watch the run in that folder from another terminal: a sentence, and its command alone; nothing where it has no folder."""
+    command = f"python -m lab.watch {shlex.quote(path)}"
+    return (f"watch it from another terminal: {command}", command) if path else ()
+
+
+def render(state: State, width: int, height: int, now: float | None = None, page: int | None = None, hints: Sequence[str] = (),
+           where: Sequence[str] = ()) -> RenderableType:
+    """The view in `width` by `height` characters at `now` (seconds since 1970; the last event's time by default).
+
+    More dialogues than fit turn by pages, PAGE_S each, unless `page` (0-based) is asked for. In the footer: the first of the `hints`
+    that there is room for, in place of one on how the run stands, and the first of `where` that fits, in place of the run's folder.
+    """
+    now = max(state.clock, now if now is not None else state.clock)
+    if _is_small(width, height):
+        return _small(state, width, height, now)
+    chart_height, list_height, middle = _heights(height)
+    shape = _shape(state, width, middle)
+    shown, note = _page(state, shape[0] * shape[1], now, page)
+    parts = [_header(state, width, now), _dialogues(state, shown, shape, width, middle)]
+    if chart_height:
+        parts.insert(1, _curves(state, width, chart_height))
+    if list_height:
+        parts.append(_contradictions(state, width, list_height))
+    return Group(*parts, _footer(state, width, note, hints, where))
+
+
+def render_one(state: State, number: int, width: int, height: int, now: float | None = None, top: int | None = None,
+               hints: Sequence[str] = ()) -> RenderableType:
+    """One dialogue, all that was said in it and what it contradicts, from row `top` (of `rows`) on; its end where `top` is None."""
+    now = max(state.clock, now if now is not None else state.clock)
+    every, room = rows(state, number, width), rows_in_sight(width, height)
+    lowest = max(0, len(every) - room)
+    first = lowest if top is None else min(top, lowest)
+    shown = every[first:first + room]
+    if _is_small(width, height):
+        about = [_cut(_head(state, now), width), _cut(_title(state.dialogues[number], number), width)]
+        return Group(*about[:height], *shown[:max(0, height - len(about))])
+    dialogue = state.dialogues[number]
+    about = _about(state, dialogue)
+    if len(every) > room:
+        about.append(f" · rows {first + 1}–{first + len(shown)} of {len(every)}")
+    panel = _framed(Group(*shown), dialogue, number, about, width, height - 5)
+    return Group(_header(state, width, now), panel, _footer(state, width, "", hints))
+
+
+def rows(state: State, number: int, width: int) -> list[Text]:
+    """A whole dialogue as rows of a screen of that width: each line with its turn and node, and below it what it contradicts."""
+    dialogue = state.dialogues[number]
+    texts = []
+    for turn in sorted(dialogue.lines):
+        texts.append(Text.assemble((f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), _spoken(dialogue, turn)))
+        texts += [Text.assemble(("      contradicts ", "red"), against(state, found), (f" ({clean(found.judge)})", "dim"))
+                  for found in dialogue.marks.get(turn, ())]
+    if dialogue.reason:
+        texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
+    return [row for text in texts for row in text.wrap(NO_CONSOLE, max(1, width - 4))]
+
+
+def rows_in_sight(width: int, height: int) -> int:
+    """How many rows of a dialogue `render_one` shows at once."""
+    return max(1, height - 2 if _is_small(width, height) else height - 7)
+
+
+def pages(state: State, width: int, height: int) -> int:
+    """How many pages the dialogues fill; 1 in a window too small for panels."""
+    if _is_small(width, height):
+        return 1
+    columns, high = _shape(state, width, _heights(height)[2])
+    return max(1, -(-len(_order(state)) // (columns * high)))
+
+
+def page_at(state: State, now: float) -> int:
+    """Pages turned since this sitting began, where they turn by themselves."""
+    return int((now - (state.began or now)) / PAGE_S)
+
+
+def render_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> RenderableType:
+    """What each key does, in a panel of that size."""
+    table = Table.grid(padding=(0, 2))
+    for key, does in keys:
+        table.add_row(Text(key, style="bold"), Text(does))
+    return Panel(table, title=Text("keys", style="bold"), title_align="left", width=width, height=height, border_style="blue",
+                 box=box.ROUNDED)
+
+
+def duration(seconds: float) -> str:
+    """75 -> "1:15", 3700 -> "1:01:40"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short(count: float) -> str:
+    """1234 -> "1.2k", 2500000 -> "2.5M"."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return f"{count:.0f}"
+
+
+def _is_small(width: int, height: int) -> bool:
+    return width < SMALLEST[0] or height < SMALLEST[1]
+
+
+def _heights(height: int) -> tuple[int, int, int]:
+    """Of the curves and of the list of contradictions, 0 where there is no room for them, and of the dialogues between them."""
+    chart = min(12, max(7, height // 4)) if height >= 20 else 0
+    latest = min(12, max(4, height // 5)) if height >= 24 else 0
+    return chart, latest, height - 5 - chart - latest
+
+
+def _status(state: State, now: float) -> tuple[str, str]:
+    return ENDED.get(state.status) or (SPINNER[int(now * 8) % len(SPINNER)], "green")
+
+
+def _head(state: State, now: float) -> Text:
+    sign, style = _status(state, now)
+    phase = state.phase if state.status == "running" else state.status
+    head = Text.assemble((f"{sign} ", style), (clean(state.name or Path(state.path).name or "run"), "bold"), " · ", (clean(phase), f"bold {style}"))
+    told = state.detail if state.status == "running" else state.reason
+    if told:
+        head.append(f" · {clean(told)}", style="dim")
+    return head
+
+
+def _pace(state: State, now: float) -> str:
+    total = expected_lines(state)
+    parts = [f"{state.lines}/{total} lines", f"{state.lines / total:.0%}" if total else "–"]
+    left = seconds_left(state, now) if state.phase == "playing" else None
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+    elif state.began is not None and state.status == "running":
+        parts.append(f"{duration(now - state.began)} so far")
+    return " · ".join(parts)
+
+
+def _figures(state: State, width: int) -> Text:
+    figures = Text(no_wrap=True, overflow="ellipsis")
+    rate = tokens_per_second(state)
+    figures.append(f"{rate:,.0f}" if rate is not None else "–", style="bold").append(" generated tokens/s")
+    new, computed = state.tokens.get("tokens_new", 0), state.tokens.get("tokens_computed", 0)
+    if new:
+        ratio = f" ({computed / new:.2f}×)" if width >= 100 else ""
+        figures.append(f" · {short(computed)} computed / {short(new)} new{ratio}")
+    if state.unscored:
+        figures.append(f" · {state.unscored} unscored", style="yellow")
+    figures.append(" · ").append(f"{state.found} contradictions", style="red" if state.found else "")
+    if state.recovered:
+        figures.append(f" · recovered {state.recovered}×: {clean(state.note)}", style="yellow")
+    return figures
+
+
+def _header(state: State, width: int, now: float) -> RenderableType:
+    pace = _pace(state, now)
+    total = max(1, expected_lines(state))
+    progress = Table.grid(expand=True)
+    progress.add_column(ratio=1)
+    progress.add_column(no_wrap=True)
+    room = width - 6 - len(pace)
+    progress.add_row(ProgressBar(total=total, completed=state.lines, width=max(4, room), complete_style="green",
+                                 finished_style="green"), Text(pace))
+    models = " × ".join(dict.fromkeys(clean(str(model)) for model in state.models.values()))
+    about = " · ".join(part for part in (models, f"{state.device} {state.dtype}".strip()) if part)
+    return Panel(Group(progress, _figures(state, width)), title=_cut(_head(state, now), width - 6), title_align="left",
+                 subtitle=Text(about, style="dim") if about else None, subtitle_align="right", width=width, height=4,
+                 border_style="blue", box=box.ROUNDED)
+
+
+def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), where: Sequence[str] = ()) -> Text:
+    standing = {"running": "ctrl-c stops, lines are kept", "finished": "the report is beside it"}
+    hints = hints or (standing.get(state.status, "python -m lab.run --resume goes on"),)
+    joined = (f"{note} · {hint}" if note else hint for hint in hints)
+    told = next((hint for hint in joined if len(hint) < width - 20), note or hints[-1])
+    place = next((one for one in where if len(one) + len(told) + 4 <= width), state.path or state.run_id)
+    place = Text(" " + clean(place), no_wrap=True)
+    place.truncate(max(1, width - len(told) - 3), overflow="ellipsis", pad=True)
+    return _cut(Text.assemble((place.plain, "bold"), " ", (told, "dim")), width)
+
+
+def _cut(text: Text, width: int) -> Text:
+    text.truncate(max(1, width), overflow="ellipsis")
+    text.no_wrap = True
+    return text
+
+
+def _grid(cells: Sequence[RenderableType], widths: Sequence[int]) -> Table:
+    grid = Table.grid(padding=0)
+    for width in widths:
+        grid.add_column(width=width)
+    grid.add_row(*cells)
+    return grid
+
+
+def _split(total: int, parts: int) -> list[int]:
+    """Whole numbers that differ by one at most and sum to `total`: 11 in 3 -> [4, 4, 3]."""
+    return [total // parts + (index < total % parts) for index in range(parts)]
+
+
+def _curves(state: State, width: int, height: int) -> RenderableType:
+    widths = _split(width, len(CONSISTENCIES))
+    return _grid([_chart(state, metric, wide, height) for metric, wide in zip(CONSISTENCIES, widths)], widths)
+
+
+def _chart(state: State, metric: str, width: int, height: int) -> Panel:
+    smooth = SMOOTH[metric]
+    curves = [Curve(curve(state, metric, seat, smooth), COLOURS[seat], seat[0]) for seat in SEATS]
+    legend = Text()
+    for seat in SEATS:
+        value, n = overall(state, metric, seat)
+        name = seat if width >= 34 else seat[0]
+        legend.append("  " if legend else "").append(f"⣿ {name} ", style=COLOURS[seat])
+        legend.append(f"{value:.2f}" if n else "–", style="bold")
+    judge = state.judges.get(metric)
+    title = Text.assemble((TITLES[metric], "bold"), (f" · {clean(judge)}" if judge and width > 34 else "", "dim"))
+    return Panel(draw(curves, max(1, state.turns - 1), width - 2, height - 2), title=title, subtitle=legend,
+                 width=width, height=height, padding=0, border_style="bright_black", box=box.ROUNDED)
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """The last `height` lines of the texts, wrapped to the width they are given."""
+
+    texts: Sequence[Text]
+    height: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines: list[Text] = []
+        for text in reversed(self.texts):
+            wrapped = list(text.wrap(console, options.max_width))
+            room = self.height - len(lines)
+            if len(wrapped) > room:
+                for line in wrapped:
+                    line.stylize_before("dim")  # its beginning is not in sight
+            lines[:0] = wrapped[max(0, len(wrapped) - room):]
+            if len(lines) >= self.height:
+                break
+        yield from lines
+
+
+def _spoken(dialogue: Dialogue, turn: int) -> Text:
+    """A line with its speaker's name, the words that contradict marked; ✗ stands before a line that does."""
+    line = dialogue.lines[turn]
+    marks = dialogue.marks.get(turn, ())
+    text = Text("✗ " if marks else "", style="")
+    if marks:
+        text.stylize("bold red")
+    text.append(clean(line["persona"]), style=f"bold {COLOURS.get(line['seat'], '')}").append(" ")
+    start = len(text)
+    text.append(clean(line["text"]))
+    for mark in marks:
+        if mark.span:
+            text.stylize(MARK, start + mark.span[0], start + mark.span[1])
+    return text
+
+
+def _page(state: State, fit: int, now: float, page: int | None) -> tuple[list[int], str]:
+    """The conversations to show where `fit` have room, and a note if that is not all; the last page is full too."""
+    order = _order(state)
+    count = max(1, -(-len(order) // fit))
+    if count == 1:
+        return order, ""
+    page = (page_at(state, now) if page is None else page) % count
+    first = min(page * fit, len(order) - fit)
+    return order[first:first + fit], f"{fit} of {len(order)} dialogues, page {page + 1}/{count}"
+
+
+def _shape(state: State, width: int, height: int) -> tuple[int, int]:
+    """Columns and rows of dialogues: as many as fit, no more than there are."""
+    count = max(1, len(_order(state)))
+    columns = min(max(1, width // PANEL_WIDTH), count)
+    return columns, min(max(1, height // PANEL_HEIGHT), -(-count // columns))
+
+
+def _dialogues(state: State, shown: Sequence[int], shape: tuple[int, int], width: int, height: int) -> RenderableType:
+    columns, rows = shape
+    widths = _split(width, columns)
+    if not shown:
+        return Panel(Text("nothing said yet", style="dim"), width=width, height=height, border_style="bright_black")
+    lines = []
+    for row, high in enumerate(_split(height, rows)):
+        cells: list[RenderableType] = [_dialogue(state, one, wide, high)
+                                       for one, wide in zip(shown[row * columns:], widths)]
+        lines.append(_grid(cells + [""] * (columns - len(cells)), widths))
+    return Group(*lines)
+
+
+def _order(state: State) -> list[int]:
+    """Conversations to show: those being played, then the ended ones; the waiting ones only before any began."""
+    by_status: dict[str, list[int]] = {}
+    for number in sorted(state.dialogues):
+        by_status.setdefault(state.dialogues[number].status, []).append(number)
+    return (by_status.get("playing", []) + by_status.get("failed", []) + by_status.get("finished", [])
+            or by_status.get("waiting", []))
+
+
+def _dialogue(state: State, number: int, width: int, height: int) -> Panel:
+    dialogue = state.dialogues[number]
+    texts = [_spoken(dialogue, turn) for turn in sorted(dialogue.lines)[-height:]]
+    if dialogue.reason:
+        texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
+    return _framed(_Tail(texts, height - 2), dialogue, number, _about(state, dialogue), width, height)
+
+
+def _title(dialogue: Dialogue, number: int) -> Text:
+    title = Text(f"#{number} ", style="bold")
+    for index, seat in enumerate(seat for seat in SEATS if seat in dialogue.cast):
+        title.append(" ⇄ " if index else "").append(clean(dialogue.cast[seat]), style=COLOURS[seat])
+    return title
+
+
+def _about(state: State, dialogue: Dialogue) -> Text:
+    """Where the dialogue stands, how far it is, and how many contradictions were found in it."""
+    found = sum(len(marks) for marks in dialogue.marks.values())
+    about = Text.assemble((dialogue.status if dialogue.over else clean(dialogue.node), "italic"), f" · {len(dialogue.lines)}/{state.turns}")
+    return about.append(f" · ✗ {found}", style="bold red") if found else about
+
+
+def _framed(content: RenderableType, dialogue: Dialogue, number: int, about: Text, width: int, height: int) -> Panel:
+    border = {"failed": "red", "finished": "green"}.get(dialogue.status, "bright_black")
+    return Panel(content, title=_cut(_title(dialogue, number), width - 6), title_align="left", subtitle=_cut(about, width - 6),
+                 subtitle_align="right", width=width, height=height, border_style=border, box=box.ROUNDED)
+
+
+def against(state: State, found: Contradiction) -> Text:
+    """What the line contradicts: a fact's id, the persona, or the earlier line with its words."""
+    if found.metric != "line_to_line":
+        return Text("persona" if found.against == "persona" else f"fact {clean(found.against)}")
+    earlier = state.dialogues[found.conversation].lines.get(int(found.against)) if found.against.isdigit() else None
+    return Text(f"t{clean(found.against)}" + (f" “{clean(earlier['text'])}”" if earlier else ""))
+
+
+def words(state: State, found: Contradiction, width: int) -> Text:
+    """The contradicting line, cut to `width` characters around the words that contradict, these marked."""
+    line = state.dialogues[found.conversation].lines.get(found.turn)
+    if line is None:
+        return Text("")
+    text = Text(clean(line["text"]))
+    if found.span:
+        start, end = found.span
+        text.stylize(MARK, start, end)
+        first = max(0, start - max(0, width - (end - start)) // 2) if end > width - 1 else 0
+        if first:
+            text = Text.assemble("…", text[first:])
+    return _cut(text, width)
+
+
+def _contradictions(state: State, width: int, height: int) -> Panel:
+    latest = list(state.contradictions)[::-1][:height - 2]
+    table = Table.grid(padding=(0, 1))
+    room = width - 4 - 10 - 20 - 3
+    sides = (room * 2 // 5, room - room * 2 // 5)
+    for wide in (10, 20, *sides):
+        table.add_column(width=wide, no_wrap=True, overflow="ellipsis")
+    for found in latest:
+        dialogue = state.dialogues[found.conversation]
+        who = Text(f"{found.seat} {clean(dialogue.cast.get(found.seat, ''))}", style=COLOURS.get(found.seat, ""))
+        judge = "" if found.judge == state.judges.get(found.metric) else f"{clean(found.judge)}: "
+        table.add_row(Text(f"#{found.conversation} t{found.turn}", style="bold"), who,
+                      Text.assemble(("≠ ", "red"), judge, against(state, found)), words(state, found, sides[1]))
+    content = table if latest else Text("none so far", style="dim")
+    title = Text.assemble(("latest contradictions", "bold"), f" · {state.found} so far")
+    return Panel(content, title=title, title_align="left", width=width, height=height,
+                 border_style="red" if latest else "bright_black", box=box.ROUNDED)
+
+
+def _small(state: State, width: int, height: int, now: float) -> RenderableType:
+    """For windows that hold no panels: what is going on, and the last lines said."""
+    parts = [_cut(Text(_pace(state, now)), width)]
+    if height > 1:
+        parts.insert(0, _cut(_head(state, now), width))
+    if height > 2:
+        parts.append(_cut(_figures(state, width), width))
+    said = ((line["time"], number, turn) for number, dialogue in state.dialogues.items()
+            for turn, line in dialogue.lines.items())
+    texts = [Text.assemble((f"#{number} ", "dim"), _spoken(state.dialogues[number], turn))
+             for _, number, turn in sorted(heapq.nlargest(height, said))]
+    if height > 3:
+        parts.append(_Tail(texts, height - 3))
+    return Group(*parts)

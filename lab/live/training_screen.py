@@ -1,0 +1,108 @@
+"""What a training shows while it goes on: rewards, divergence, lengths, the best and the worst line, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lab.live.display import Watch
+from lab.live.display import choose as choose_display
+from lab.live.run_screen import COLOURS, duration
+from lab.progress.training import SHOWN, Course, collected_text, is_number, numbers_text, short_number
+from lab.reports.comparison_tables import FEW
+from lab.reports.evaluation_table import evaluated, held_out, tripped
+from scenarios.jobs.training import Recipe
+from scenarios.messages import clean
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
+    """`earlier`: step events of a training that goes on, which only the screen shows again."""
+    course, began = Course(list(earlier)), time.time()
+    return choose_display(display, console, path, course.fold, lambda event: told(recipe, event), lambda where: render(
+        recipe, where, list(course.steps), course.phase, time.time() - began, course.stopped))
+
+
+def told(recipe: Recipe, event: Mapping) -> str:
+    """The event as a line of text; "" where it is none for people."""
+    if event["event"] == "step":
+        return (f"step {event['step'] + 1}/{recipe.max_steps}  {numbers_text(event)}  {event['seconds_play'] + event['seconds_learn']:.0f} s"
+                + (f"  {event['note']}" if event.get("note") else ""))
+    if event["event"] == "collected":
+        return f"{collected_text(event)}  {event['seconds_play']:.0f} s"
+    if event["event"] in ("phase", "recovered", "stopped", "ended"):
+        return " ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key))
+    return ""
+
+
+def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = "") -> RenderableType:
+    """The screen: pure, of what is known. `path`: the run's folder, or how to watch it."""
+    left, done = "", steps[-1]["step"] + 1 if steps else 0
+    if steps:
+        each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
+        left = f"  {duration(each * (recipe.max_steps - done))} left in training"
+    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on {_taught(recipe)}  step {done}/{recipe.max_steps}  ",
+                         clean(phase), f"  {duration(seconds)}{left}\n", (clean(path), "dim"),
+                         (f"\n{clean(stopped)}" if stopped else "", "bold red"))
+    table = Table(box=None, padding=(0, 2))
+    for title in ("", "now", "first", "so far"):
+        table.add_column(title, justify="left" if title in ("", "so far") else "right")
+    for key, name in SHOWN.items():
+        values = [step[key] for step in steps if is_number(step.get(key))]
+        if values:
+            table.add_row(name, short_number(values[-1]), short_number(values[0]), sparkline(values, 60))
+    last = steps[-1].get("samples", {}) if steps else {}
+    talks = [Panel(_talk(last[name]["lines"]), title=f"{name} dialogue of the step, reward {short_number(last[name]['reward'])}")
+             for name in ("best", "worst") if name in last]
+    if steps and steps[-1].get("note"):
+        talks.insert(0, Text(steps[-1]["note"], style="bold yellow"))
+    return Group(Panel(head), Panel(table, title="rewards and the learner"), *talks)
+
+
+def _taught(recipe: Recipe) -> str:
+    return "both seats in turn" if recipe.seat == "both" else f"the {recipe.seat}'s seat"
+
+
+def _talk(lines: list) -> Group:
+    return Group(*(Text.assemble((f"{seat}: ", COLOURS[seat]), clean(text)) for seat, text in lines))
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """The values as bars from their least to their greatest, at most `width` of them, neighbours averaged."""
+    size = -(-len(values) // width)
+    means = [sum(values[at : at + size]) / len(values[at : at + size]) for at in range(0, len(values), size)]
+    low, high = min(means), max(means)
+    return "".join(BARS[int((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for value in means)
+
+
+def summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
+    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires. `stopped`: what ended the training
+    early."""
+    shown = []
+    for found in evaluated(table):
+        if found.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
+            out = Table(title=found.title, title_justify="left", box=None, padding=(0, 2))
+            for title in found.header:
+                out.add_column(title)
+            for row in found.rows:
+                out.add_row(*(text for text, _ in row))
+            shown.append(out)
+    shown += [line for _, _, part in held_out(table) for line in _tripped(part)]
+    if few := table.filter(pl.col("people") < FEW)["people"].max():
+        shown.append(Text(f"Intervals resample {few} people or fewer, which makes them too narrow.", style="dim"))
+    if stopped:
+        shown.append(Text(clean(stopped), style="bold red"))
+    return Group(*shown)
+
+
+def _tripped(part: pl.DataFrame) -> list[Text]:
+    """A sentence for each arm whose wires are out of bounds."""
+    return [Text(f"{arm}: " + ", ".join(f"{name} {value:.2f} (expected {bound})" for name, value, bound in wires), style="bold red")
+            for arm, wires in tripped(part).items() if wires]

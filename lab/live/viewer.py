@@ -1,0 +1,180 @@
+"""What somebody who watches a run looks at, and what the keys change of it: folded from events, drawn by pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import RenderableType
+from rich.layout import Layout
+from rich.text import Text
+
+from lab.live import study_screen, sweep_screen, training_screen
+from lab.live.run_screen import page_at, pages, render, render_one, rows, rows_in_sight
+from lab.progress import study, training
+from lab.progress import sweep as sweeping_sweep
+from lab.progress.run import State, apply
+from lab.store.run_store import SCENARIO, SWEEP
+from scenarios.jobs.study import is_study
+from scenarios.jobs.sweep import Sweep
+from scenarios.jobs.training import Recipe
+from scenarios.yaml_files import read, validate
+
+NUMBER_LENGTH = 9  # digits of a dialogue's number that can be typed
+KEYS = (("n  →  ↓", "next page of dialogues"), ("p  ←  ↑", "page before"), ("12 Enter", "all of dialogue 12"),
+        ("Esc", "pages turn by themselves again"), ("", ""),
+        ("↑ ↓  PgUp PgDn", "in a dialogue: move in it; from its end on it is followed again"), ("Home End", "its beginning, its end"),
+        ("n p  → ←", "the next dialogue, the one before"), ("Esc", "back to all dialogues"), ("", ""))
+
+
+@dataclass(frozen=True)
+class Window:
+    """In characters; `now`: what time it is shown at, in seconds since 1970."""
+
+    width: int
+    height: int
+    now: float
+
+
+class Viewer(Protocol):
+    keys: Sequence[tuple[str, str]]  # of its own, and what they do
+
+    def fold(self, event: dict) -> None: ...
+
+    def press(self, key: str, window: Window) -> bool:
+        """Whether the key means anything."""
+
+    def draw(self, window: Window, hints: Sequence[str]) -> RenderableType: ...
+
+
+@dataclass
+class RunViewer:
+    """A run's dialogues by pages, or one of them in full."""
+
+    state: State
+    keys: Sequence[tuple[str, str]] = KEYS
+    page: int | None = None  # None: they turn by themselves
+    one: int | None = None  # the dialogue that is followed
+    top: int | None = None  # its first row in sight; None: its end is
+    typed: str = ""
+    told: str = ""  # what was wrong with that
+
+    def fold(self, event: dict) -> None:
+        apply(self.state, event)
+
+    def press(self, key: str, window: Window) -> bool:
+        self.told = ""
+        if key.isdecimal() and key.isascii():
+            self.typed = (self.typed + key)[:NUMBER_LENGTH]
+            return True
+        if self.typed and key in ("enter", "backspace", "escape"):
+            self._finish(key)
+            return True
+        self.typed = ""
+        if key == "escape":
+            self.one = self.top = self.page = None
+        elif key in ("n", "right", "p", "left"):
+            self._turn(1 if key in ("n", "right") else -1, window)
+        elif self.one is not None and key in ("up", "down", "page up", "page down", "home", "end"):
+            self._scroll(key, window)
+        elif key in ("up", "down", "page up", "page down"):
+            self._turn(1 if key.endswith("down") else -1, window)
+        else:
+            return False
+        return True
+
+    def draw(self, window: Window, hints: Sequence[str]) -> RenderableType:
+        width, height, now = window.width, window.height, window.now
+        if self.typed:
+            hints = [f"dialogue {self.typed}▏ Enter shows it, Esc does not"]
+        elif self.told:
+            hints = [self.told]
+        if self.one is not None:
+            return render_one(self.state, self.one, width, height, now, self.top, hints)
+        return render(self.state, width, height, now, self.page, hints)
+
+    def _finish(self, key: str) -> None:
+        """Of a number that is being typed."""
+        number, self.typed = self.typed, self.typed[:-1] if key == "backspace" else ""
+        if key == "enter":
+            if int(number) in self.state.dialogues:
+                self.one, self.top = int(number), None
+            else:
+                last = max(self.state.dialogues, default=None)
+                self.told = f"there is no dialogue {int(number)}" + (f", they go to {last}" if last is not None else " yet")
+
+    def _turn(self, by: int, window: Window) -> None:
+        if self.one is not None:
+            numbers = sorted(self.state.dialogues)
+            self.one, self.top = numbers[(numbers.index(self.one) + by) % len(numbers)], None
+        else:
+            here = page_at(self.state, max(window.now, self.state.clock)) if self.page is None else self.page
+            self.page = (here + by) % pages(self.state, window.width, window.height)
+
+    def _scroll(self, key: str, window: Window) -> None:
+        room = rows_in_sight(window.width, window.height)
+        lowest = max(0, len(rows(self.state, self.one, window.width)) - room)
+        here = lowest if self.top is None else min(self.top, lowest)
+        to = {"up": here - 1, "down": here + 1, "page up": here - room, "page down": here + room, "home": 0, "end": lowest}[key]
+        self.top = max(0, to) if to < lowest else None
+
+
+@dataclass
+class CourseViewer:
+    """The screen of a training, a study or a sweep, and a footer below it. `view`: draws it at some time, in seconds since 1970."""
+
+    fold: Callable[[dict], None]
+    view: Callable[[float], RenderableType]
+    keys: Sequence[tuple[str, str]] = ()
+
+    def press(self, key: str, window: Window) -> bool:
+        return False
+
+    def draw(self, window: Window, hints: Sequence[str]) -> RenderableType:
+        hint = next((hint for hint in hints if len(hint) < window.width), hints[-1])
+        return over_footer(self.view(window.now), Text(hint, style="dim", justify="right"))
+
+
+def over_footer(view: RenderableType, footer: Text) -> Layout:
+    """The view, cut to the screen but for its last line, which is the footer's."""
+    footer.no_wrap = True
+    out = Layout()
+    out.split_column(Layout(view), Layout(footer, size=1))
+    return out
+
+
+def viewer(folder: Path) -> Viewer:
+    """Of what the folder holds. ScenarioError as from `recipe_in` and `sweep_in`."""
+    path = str(folder)
+    if sweep := sweep_in(folder):
+        swept = sweeping_sweep.Course()
+        return CourseViewer(swept.fold, lambda now: sweep_screen.render(swept, sweep, path, max(now, swept.clock)))
+    if study_in(folder):
+        asked = study.Course()
+        return CourseViewer(asked.fold, lambda now: study_screen.render(asked, path, now))
+    recipe = recipe_in(folder)
+    if recipe is None:
+        return RunViewer(State(path=path))
+    taught = training.Course()
+    return CourseViewer(taught.fold, lambda now: training_screen.render(
+        recipe, path, taught.steps, taught.phase, max(now, taught.clock) - taught.began if taught.began else 0.0, taught.stopped))
+
+
+def recipe_in(folder: Path) -> Recipe | None:
+    """A training's recipe, the files that it names unread; None for a run. ScenarioError where its scenario.yaml is damaged."""
+    path = folder / SCENARIO
+    document = read(path) if path.is_file() else None
+    return validate(document, Recipe) if document and "method" in document.data else None
+
+
+def study_in(folder: Path) -> bool:
+    """Whether the folder is a study's. ScenarioError where its scenario.yaml is damaged."""
+    return (folder / SCENARIO).is_file() and is_study(folder / SCENARIO)
+
+
+def sweep_in(folder: Path) -> Sweep | None:
+    """A sweep as it was asked for, its base's file unread; None for anything else. ScenarioError where its sweep.yaml is damaged."""
+    path = folder / SWEEP
+    return validate(read(path), Sweep) if path.is_file() else None

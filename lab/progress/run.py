@@ -1,0 +1,269 @@
+"""What a run looks like so far, folded from its events alone: the monitor shows it, live or from a file."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from lab.store.events import moment
+from scenarios.records import SEATS
+
+RATE_WINDOW_S = 30.0  # generated tokens a second are told over about this long
+CONTRADICTIONS_KEPT = 200
+COUNTERS = ("tokens_new", "tokens_computed", "generated")
+SHOWN = ("time", "conversation", "turn", "seat", "persona", "node", "text")  # of a line
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A line that contradicts a fact, the persona as a whole, or an earlier line of its seat."""
+
+    conversation: int
+    turn: int
+    seat: str
+    metric: str
+    judge: str
+    against: str
+    span: tuple[int, int] | None  # characters of the line
+
+
+@dataclass
+class Dialogue:
+    """One conversation: what was said, at which node it stands, and what was judged of it."""
+
+    cast: dict[str, str] = field(default_factory=dict)  # seat -> persona id
+    lines: dict[int, dict] = field(default_factory=dict)  # turn -> what is shown of its line event
+    node: str = ""
+    status: str = "waiting"  # waiting, playing, finished, failed
+    reason: str | None = None
+    marks: dict[int, list[Contradiction]] = field(default_factory=dict)  # turn -> contradictions of that line
+    judged: dict[tuple[int, str], dict] = field(default_factory=dict)  # (turn, by) -> what it added to the tallies, while that may change
+
+    @property
+    def over(self) -> bool:
+        return self.status in ("finished", "failed")
+
+
+@dataclass
+class State:
+    """Everything a view needs. `clock` is the time of the last event, in seconds since 1970."""
+
+    path: str = ""
+    run_id: str = ""
+    name: str = ""
+    conversations: int = 0
+    turns: int = 0
+    models: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    dtype: str = ""
+    phase: str = "starting"
+    detail: str = ""
+    clock: float = 0.0
+    began: float | None = None  # this sitting's `started`
+    playing: float | None = None  # when this sitting began to play
+    played_before: int = 0  # lines there were already at that moment
+    dialogues: dict[int, Dialogue] = field(default_factory=dict)
+    judges: dict[str, str] = field(default_factory=dict)  # metric -> the first judge heard, whose curve is shown
+    tallies: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)  # metric, seat, turn -> sum, n
+    contradictions: deque[Contradiction] = field(default_factory=lambda: deque(maxlen=CONTRADICTIONS_KEPT))
+    found: int = 0  # contradictions so far
+    unscored: int = 0  # judgements nobody could make
+    tokens: dict[str, int] = field(default_factory=dict)
+    usage: deque[tuple[float, int]] = field(default_factory=deque)  # (time, generated) of the last seconds
+    lines: int = 0
+    dialogues_over: int = 0
+    lines_over: int = 0  # lines of those
+    recovered: int = 0
+    note: str = ""
+    status: str = "running"
+    reason: str | None = None
+
+
+def apply(state: State, event: dict) -> State:
+    """Folds one event in and returns the same state. Events of other kinds change nothing but the clock."""
+    state.clock = max(state.clock, moment(event))
+    handler = HANDLERS.get(event["event"])
+    if handler is not None:
+        handler(state, event)
+    return state
+
+
+def replay(events: Iterable[dict], path: str = "") -> State:
+    """The state after all of `events`."""
+    state = State(path=path)
+    for event in events:
+        apply(state, event)
+    return state
+
+
+def expected_lines(state: State) -> int:
+    """Lines the run comes to: every turn of every conversation, less what ended conversations will not say."""
+    return state.lines_over + max(0, state.conversations - state.dialogues_over) * state.turns
+
+
+def seconds_left(state: State, now: float | None = None) -> float | None:
+    """Time until the last line, at this sitting's average pace; None before there is one and after the run ended."""
+    if state.playing is None or state.status != "running":
+        return None
+    spent = (state.clock if now is None else now) - state.playing
+    done = state.lines - state.played_before
+    left = expected_lines(state) - state.lines
+    return spent / done * left if done > 0 and spent > 0 else None
+
+
+def tokens_per_second(state: State) -> float | None:
+    """Generated tokens a second over the last RATE_WINDOW_S of usage; None before there are two readings."""
+    if len(state.usage) < 2:
+        return None
+    (first, before), (last, after) = state.usage[0], state.usage[-1]
+    return (after - before) / (last - first) if last > first and after >= before else None
+
+
+def curve(state: State, metric: str, seat: str, smooth: int = 1) -> list[tuple[int, float]]:
+    """(turn, consistency in [0, 1]) where anything was scored, each point pooled with the smooth-1 points before it."""
+    points = sorted((turn, *tally) for (name, who, turn), tally in state.tallies.items()
+                    if name == metric and who == seat and tally[1] > 0)
+    pooled = []
+    for index, (turn, _, _) in enumerate(points):
+        window = points[max(0, index + 1 - smooth):index + 1]
+        pooled.append((turn, sum(total for _, total, _ in window) / sum(n for _, _, n in window)))
+    return pooled
+
+
+def overall(state: State, metric: str, seat: str) -> tuple[float, int]:
+    """Consistency over everything scored so far, and how many judgements that is; (NaN, 0) before there are any."""
+    tallies = [tally for (name, who, _), tally in state.tallies.items() if name == metric and who == seat]
+    n = int(sum(n for _, n in tallies))
+    return (sum(total for total, _ in tallies) / n if n else float("nan")), n
+
+
+def _started(state: State, event: dict) -> None:
+    for key in ("run_id", "name", "conversations", "turns", "models", "device", "dtype"):
+        if event.get(key) is not None:
+            setattr(state, key, event[key])
+    for cast in event.get("cast", ()):
+        _dialogue(state, cast["conversation"]).cast = {seat: cast[seat] for seat in SEATS if seat in cast}
+    state.began, state.playing, state.status, state.reason = moment(event), None, "running", None
+    state.usage.clear()
+    state.note = "resumed" if event.get("resumed") else ""
+
+
+def _phase(state: State, event: dict) -> None:
+    state.phase, state.detail = event["phase"], event.get("detail") or ""
+    state.status, state.reason = "running", None
+    if state.phase == "loading":  # a sitting begins, perhaps after one that ended
+        state.began, state.playing = moment(event), None
+    if state.phase == "playing" and state.playing is None:
+        _begin_playing(state, event)
+
+
+def _begin_playing(state: State, event: dict) -> None:
+    state.playing, state.played_before = moment(event), state.lines
+
+
+def _line(state: State, event: dict) -> None:
+    if state.playing is None:
+        _begin_playing(state, event)
+    dialogue = _dialogue(state, event["conversation"])
+    new = event["turn"] not in dialogue.lines
+    state.lines += new
+    state.lines_over += new and dialogue.over
+    dialogue.lines[event["turn"]] = {name: event[name] for name in SHOWN}
+    dialogue.cast.setdefault(event["seat"], event["persona"])
+    dialogue.node = event["node"]
+    if dialogue.status == "waiting":
+        dialogue.status = "playing"
+
+
+def _judged(state: State, event: dict) -> None:
+    dialogue = _dialogue(state, event["conversation"])
+    key = event["turn"], event["by"]
+    _add(state, dialogue.judged.pop(key, {}), -1)
+    found = list(_contradictions(event["rows"]))
+    added = _tally(state, event["rows"]) | {"found": len(found)}
+    dialogue.judged[key] = added
+    _add(state, added, 1)
+    if event["by"] != "questions":
+        for old in dialogue.marks.get(event["turn"], ()):
+            if old in state.contradictions:
+                state.contradictions.remove(old)
+        dialogue.marks[event["turn"]] = found
+        state.contradictions.extend(found)
+
+
+def _add(state: State, added: dict, sign: int) -> None:
+    for key, amount in added.items():
+        if key == "unscored":
+            state.unscored += sign * amount
+        elif key == "found":
+            state.found += sign * amount
+        else:
+            tally = state.tallies.setdefault(key, [0.0, 0.0])
+            tally[0] += sign * amount[0]
+            tally[1] += sign * amount[1]
+
+
+def _tally(state: State, rows: Iterable[dict]) -> dict:
+    """What the rows add: sums and counts by (metric, seat, turn) for the first judge of each metric, and unscored ones."""
+    added: dict = {"unscored": 0}
+    for row in rows:
+        whole = row["metric"] != "prompt_to_line" or row["against"] == "persona"
+        if row.get("unscored") is not None:
+            added["unscored"] += 1
+        elif whole and state.judges.setdefault(row["metric"], row["judge"]) == row["judge"]:
+            tally = added.setdefault((row["metric"], row["seat"], row["turn"]), [0.0, 0])
+            tally[0] += not row["verdict"]
+            tally[1] += 1
+    return added
+
+
+def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
+    """Those of lines: a wrong answer aside is none, and a fact's row speaks for its judge's row on the whole persona."""
+    rows = [row for row in rows if row.get("verdict") and row["metric"] != "questions"]
+    named = {row["judge"] for row in rows if row["metric"] == "prompt_to_line" and row["against"] != "persona"}
+    for row in rows:
+        if row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named:
+            continue
+        span = tuple(row["span"]) if row.get("span") else None
+        yield Contradiction(row["conversation"], row["turn"], row["seat"], row["metric"], row["judge"],
+                            str(row["against"]), span)
+
+
+def _walk(state: State, event: dict) -> None:
+    _dialogue(state, event["conversation"]).node = event["node"]
+
+
+def _conversation(state: State, event: dict) -> None:
+    dialogue = _dialogue(state, event["conversation"])
+    before = dialogue.over
+    dialogue.status, dialogue.reason = event["status"], event.get("reason")
+    change = dialogue.over - before
+    state.dialogues_over += change
+    state.lines_over += change * len(dialogue.lines)
+    if dialogue.status == "finished" and len(dialogue.lines) == state.turns:
+        dialogue.judged.clear()  # nothing of it is judged again
+
+
+def _usage(state: State, event: dict) -> None:
+    state.tokens = {name: event.get(name) or 0 for name in COUNTERS}
+    state.usage.append((moment(event), state.tokens["generated"]))
+    while len(state.usage) > 2 and state.usage[-1][0] - state.usage[1][0] >= RATE_WINDOW_S:
+        state.usage.popleft()
+
+
+def _recovered(state: State, event: dict) -> None:
+    state.recovered += 1
+    state.note = event.get("detail") or "an engine was started again"
+
+
+def _ended(state: State, event: dict) -> None:
+    state.status, state.reason = event["status"], event.get("reason")
+
+
+def _dialogue(state: State, conversation: int) -> Dialogue:
+    return state.dialogues.setdefault(conversation, Dialogue())
+
+
+HANDLERS = {"started": _started, "phase": _phase, "line": _line, "judged": _judged, "walk": _walk, "usage": _usage,
+            "conversation": _conversation, "recovered": _recovered, "ended": _ended}

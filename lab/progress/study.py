@@ -1,0 +1,67 @@
+"""Where a study stands, as a pure fold of its events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lab.store.events import moment
+
+LATEST = 5  # answers shown
+ENOUGH = 8  # answers before a pace is told: the first come together
+
+
+@dataclass
+class Course:
+    """What a study's events have told so far. `clock`: the time of the last one, `began`: when this sitting began to ask, in seconds since
+    1970; `before`: what was answered by then; `told`: when lines last said how far it is."""
+
+    header: dict = field(default_factory=dict)  # the `started` event
+    phase: str = "starting"
+    answered: dict[str, int] = field(default_factory=dict)  # by arm; of a run or a training lines or steps
+    latest: deque[dict] = field(default_factory=lambda: deque(maxlen=LATEST))
+    began: float | None = None
+    before: int = 0
+    clock: float = 0.0
+    told: float = 0.0
+
+    def fold(self, event: dict) -> None:
+        self.clock, kind = max(self.clock, moment(event)), event["event"]
+        if kind == "started":
+            self.header = event
+        elif kind == "phase":
+            self.phase = f"{event['phase']} {event.get('detail') or ''}".strip()
+            if event["phase"] == "asking":
+                self.began, self.before = moment(event), self.done
+        elif kind == "answer":
+            self.answered[event["arm"]] = self.answered.get(event["arm"], 0) + 1
+            self.phase = f"asking {event['arm']}"
+            self.latest.append(event)
+        elif kind == "taught":
+            self.phase = f"teaching {event['arm']} {event['step']}/{event['steps']}, loss {event['loss']:.3g}"
+        elif kind == "arm":
+            self.answered[event["arm"]] = event["done"]
+            self.phase = f"playing {event['arm']}"
+            self.latest.append(event)
+        elif kind == "recovered":
+            self.phase = f"recovered: {event.get('detail') or ''}"
+        elif kind == "ended":
+            self.phase = event["status"] + (f": {event['reason']}" if event.get("reason") else "")
+
+    @property
+    def done(self) -> int:
+        return sum(self.answered.values())
+
+    def arms(self) -> dict[str, tuple[int, int]]:
+        """Answers and what they will come to, by arm; more than was planned where answers made for more questions."""
+        planned: Mapping[str, int] = self.header.get("arms") or {}
+        done = {arm: self.answered.get(arm, 0) for arm in {**planned, **self.answered}}
+        return {arm: (count, max(planned.get(arm, 0), count)) for arm, count in done.items()}
+
+    def seconds_left(self) -> float | None:
+        """At this sitting's average pace; None before its first answers."""
+        left = sum(total - done for done, total in self.arms().values())
+        if self.began is None or self.done - self.before < ENOUGH or not self.phase.startswith("asking"):
+            return None
+        return (self.clock - self.began) / (self.done - self.before) * left

@@ -1,0 +1,103 @@
+"""Where a sweep and each of its trials stand, as a pure fold of its events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.store.events import moment
+from scenarios.jobs.sweep import Best
+
+WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")
+
+
+@dataclass
+class Seen:
+    """What is known of a trial. `began`, `ended`: in seconds since 1970."""
+
+    values: Mapping[str, Any]
+    status: str = WAITING  # or running, finished, stopped (by the scheduler), failed, again (it will be tried again)
+    reason: str | None = None
+    node: str | None = None
+    attempts: int = 0
+    lines: int = 0
+    of: int = 0
+    step: int = 0
+    numbers: Mapping[str, float] = field(default_factory=dict)  # of a training's last step
+    metrics: Sequence[Mapping] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    verdict: str | None = None  # of a study
+    seconds: float | None = None
+    began: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is left to be played: one whose dialogues failed, as servers do, is taken up again with the sweep."""
+        return self.status in DONE and not self.counts.get("failed")
+
+    def __str__(self) -> str:
+        """The values, each under as much of its key as tells it from the others."""
+        short = [key.rpartition(".")[2] for key in self.values]
+        names = [name if short.count(name) == 1 else key for key, name in zip(self.values, short, strict=True)]
+        return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in zip(names, self.values.values(), strict=True))
+
+
+@dataclass
+class Course:
+    """What a sweep's events have told so far."""
+
+    trials: dict[str, Seen] = field(default_factory=dict)
+    name: str = ""
+    phase: str = ""
+    began: float = 0.0
+    clock: float = 0.0
+    nodes: int = 0
+    cores: float = 0.0
+    free: float = 0.0
+
+    def fold(self, event: dict) -> None:
+        self.clock = max(self.clock, moment(event)) if "time" in event else self.clock
+        kind = event["event"]
+        if kind == "sweep":
+            self.name, self.began = event["name"], self.clock
+            for trial, values in event["trials"].items():
+                seen = self.trials.setdefault(trial, Seen(values))
+                if seen.status == RUNNING:  # when nobody was there any more
+                    seen.status = WAITING
+        elif kind == "trial":
+            self._trial(self.trials[event["trial"]], event)
+        elif kind in ("reported", "progress"):
+            seen = self.trials[event["trial"]]
+            seen.lines, seen.of = event["lines"], event["of"]
+            seen.step, seen.numbers = event.get("step", seen.step), event.get("numbers", seen.numbers)
+        elif kind == "nodes":
+            self.nodes, self.cores, self.free = event["nodes"], event["cores"], event["free"]
+        elif kind == "phase":
+            self.phase = event["phase"] + (f" for a node: {event['detail']}" if event["phase"] == WAITING else "")
+        elif kind == "ended":
+            self.phase = event["status"] + (f": {event['reason']}" if event.get("reason") else "")
+
+    def _trial(self, seen: Seen, event: dict) -> None:
+        seen.status, seen.reason = event["status"], event.get("reason")
+        if seen.status == RUNNING:
+            seen.attempts, seen.node, seen.began = seen.attempts + 1, event["node"], self.clock
+        if seen.status == "finished":
+            seen.metrics, seen.counts, seen.seconds = event["metrics"], event["counts"], event["seconds"]
+            seen.reason, seen.verdict = event.get("stopped"), event.get("verdict")
+        elif seen.status == "failed":  # one that had finished before, but for some dialogues: what it told then is no more its outcome
+            seen.metrics, seen.counts, seen.seconds, seen.verdict = (), {}, None, None
+
+    def count(self, *statuses: str) -> int:
+        return sum(seen.status in statuses for seen in self.trials.values())
+
+    def best(self, by: Best) -> tuple[Seen, Mapping] | None:
+        """The finished trial that is best, and its row."""
+        found = [(row["value"], place, seen, row) for place, seen in enumerate(self.trials.values()) for row in seen.metrics
+                 if seen.status == "finished" and (row["metric"], row["seat"]) == (by.metric, by.seat)
+                 and row["value"] is not None and row["value"] == row["value"]]
+        if not found:
+            return None
+        *_, seen, row = (max if by.mode == "max" else min)(found, key=lambda one: (one[0], -one[1] if by.mode == "max" else one[1]))
+        return seen, row

@@ -1,0 +1,64 @@
+"""Where a training stands, as a pure fold of its events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lab.store.events import moment
+
+SHOWN = {
+    "reward": "reward", "reward_prompt_to_line": "prompt-to-line", "reward_line_to_line": "line-to-line", "reward_questions": "questions",
+    "reward_relevance": "relevance", "penalised": "wires tripped", "kl": "KL, nats a token", "ratio": "ratio", "entropy": "entropy",
+    "length": "tokens a line", "grad_norm": "gradient norm", "loss": "loss"}
+
+
+@dataclass
+class Course:
+    """What a training's events have told so far. `clock`: the time of the last one, `began`: when this sitting did, in seconds since
+    1970."""
+
+    steps: list[dict] = field(default_factory=list)
+    phase: str = "loading"
+    stopped: str = ""
+    began: float = 0.0
+    clock: float = 0.0
+
+    def fold(self, event: dict) -> None:
+        """A step that is done again, after a checkpoint that a resumed training went on from, takes the place of what was done since."""
+        self.clock = max(self.clock, moment(event))
+        if event["event"] == "started":
+            self._forget(event.get("first", 0))
+        elif event["event"] == "step":
+            self._forget(event["step"])
+            self.steps.append(event)
+        elif event["event"] == "phase":
+            self.phase = f"{event['phase']} {event.get('detail', '')}"
+            if event["phase"] == "loading":
+                self.began, self.stopped = moment(event), ""
+        elif event["event"] == "collected":
+            self.phase = collected_text(event)
+        elif event["event"] == "stopped":
+            self.stopped = f"stopped after step {event['step']}: {event['reason']}"
+        elif event["event"] == "ended":
+            self.phase = event["status"] + (f": {event['reason']}" if event.get("reason") else "")
+
+    def _forget(self, step: int) -> None:
+        while self.steps and self.steps[-1]["step"] >= step:
+            self.steps.pop()
+
+
+def numbers_text(event: Mapping) -> str:
+    return "  ".join(f"{name} {short_number(event[key])}" for key, name in SHOWN.items() if is_number(event.get(key)))
+
+
+def collected_text(event: Mapping) -> str:
+    return f"played by the untouched {event['seat']} {event['batch'] + 1}/{event['batches']}  {numbers_text(event)}"
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and value == value
+
+
+def short_number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 0.01 else f"{value:.3f}".rstrip("0").rstrip(".")

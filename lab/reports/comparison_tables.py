@@ -1,0 +1,166 @@
+"""A comparison of two runs for people: the same tables and notes as Markdown and on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite, isnan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.reports.markdown import escape, table
+from metrics.catalogue import MEASURES, MISSING
+
+if TYPE_CHECKING:
+    from lab.reports.comparison import Comparison
+
+
+
+CHANGE = "B − A [interval]"
+HEADER = ("measure", "judge", "seat", "A", "B", CHANGE, "n", "detectable")
+LIVES_HEADER = ("judge", "seat", "lives A, contradicted", "lives B, contradicted", "median A", "median B", "mean lines A", "mean lines B",
+                CHANGE, "log-rank p")
+PIPED_WIDTH = 160  # characters of the table where no terminal tells
+FEW = 20  # conversations, below which a bootstrap's intervals are clearly too narrow
+NOTE = ("`n` counts {n}. Intervals ({confidence:.0%}) resample conversations; bold where one excludes 0, as one in {chance} would by "
+        "chance alone. `detectable` is the smallest true difference that as many conversations, spread as these are, would show with "
+        "80 % power at p < .05.")
+TOO_FEW = ("So few conversations give intervals that are too narrow: one of 95 % holds the true value some 80 times in 100 with 4 of them, "
+           "90 with 10, 93 with 20.")
+POWER = ("In plain words: a true difference of {detectable} in {what} would be found in 8 of 10 such comparisons; a smaller one would "
+         "mostly be missed, so that finding none is no sign that there is none.")
+SAME, UNKNOWN = "The same in both runs, conversation by conversation", "Without a value in one of the runs"
+LIVES_NOTE = ("A life ends at a seat's first contradiction of its persona, counted in its own lines; one that never does is censored. "
+              "`mean lines` is the area under the curve as far as both runs' curves are known. The log-rank test takes the runs as "
+              "independent, so with paired seeds its p is too large rather than too small.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of a table; `clear` where the interval of the difference excludes 0."""
+
+    cells: tuple[str, ...]
+    clear: bool
+
+
+def comparison_markdown(found: Comparison, plots: Sequence[str] = ()) -> str:
+    """The comparison as Markdown."""
+    head = f"# {escape(found.a.run_id)} (A) and {escape(found.b.run_id)} (B)"
+    changed = "\n".join(f"- {escape(line)}" for line in found.changed) or "- nothing: the scenarios are the same"
+    parts = [head, " ".join(found.notes), "## What was changed\n\n" + changed,
+             "## Differences\n\n" + (_table(HEADER, differences(found)) if differences(found) else "Nothing differs."), *notes(found)]
+    if found.lives:
+        parts += ["## First contradiction\n\n" + _table(LIVES_HEADER, lives(found)), LIVES_NOTE]
+    parts += [f"![{Path(plot).stem}](plots/{plot})" for plot in plots]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Row]) -> str:
+    place = header.index(CHANGE)
+    cells = [[escape(cell) for cell in row.cells] for row in rows]
+    return table(header, [[*some[:place], f"**{some[place]}**", *some[place + 1:]] if row.clear else some
+                          for some, row in zip(cells, rows, strict=True)])
+
+
+def tell(found: Comparison) -> None:
+    """The same on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    console.print(f"A {found.a.run_id}\nB {found.b.run_id}\n{' '.join(found.notes)}")
+    for line in found.changed:
+        console.print(f"  {line}")
+    for header, rows in ((HEADER, differences(found)), (LIVES_HEADER, lives(found))):
+        shown = Table(*header, box=None, header_style="dim", pad_edge=False)
+        for row in rows:
+            shown.add_row(*(Text(cell, "bold" if row.clear and name == CHANGE else "")
+                            for name, cell in zip(header, row.cells, strict=True)))
+        if rows:
+            console.print(shown, "")
+    for note in notes(found):
+        console.print(note.replace("`", ""), style="dim")
+
+
+def differences(found: Comparison) -> list[Row]:
+    """Rows under HEADER of what differs in some conversation; `notes` tells of the others."""
+    rows = []
+    for row in (row for row in found.rows if _differs(row)):
+        digits = _digits(row)
+        cells = (_label(row), row["judge"] or MISSING, row["seat"], _number(row["a"], digits), _number(row["b"], digits),
+                 _change(row["value"], row["low"], row["high"], digits), str(row["n"]), _number(row["detectable"], digits))
+        rows.append(Row(cells, row["low"] > 0 or row["high"] < 0))
+    return rows
+
+
+def _differs(row: dict) -> bool:
+    return not isnan(row["value"]) and not _same(row)
+
+
+def _same(row: dict) -> bool:
+    return row["value"] == row["low"] == row["high"] == 0
+
+
+def _label(row: dict) -> str:
+    from metrics.contradictions import PER_CONVERSATION
+
+    label = MEASURES[row["metric"]].label if row["metric"] in MEASURES else row["metric"].replace("_", " ")
+    return label + (", a conversation" if row["metric"] in PER_CONVERSATION else "")
+
+
+def _digits(row: dict) -> int:
+    return 4 if row["metric"].endswith("_slope") else 3
+
+
+def lives(found: Comparison) -> list[Row]:
+    """Rows under LIVES_HEADER."""
+    rows = []
+    for row in found.lives:
+        mean = row["mean"]
+        cells = (row["judge"] or MISSING, row["seat"], *(f"{n}, {events}" for n, events in zip(row["lives"], row["events"], strict=True)),
+                 *(_number(median.value, 0) if isfinite(median.value) else "not reached" for median in row["medians"]),
+                 _number(mean.a, 2), _number(mean.b, 2), _change(mean.value, mean.low, mean.high, 2), _number(row["p"], 3))
+        rows.append(Row(cells, mean.low > 0 or mean.high < 0))
+    return rows
+
+
+def notes(found: Comparison) -> list[str]:
+    """What n is, what could have been found, and what is not in the table."""
+    shown, confidence, told = [row for row in found.rows if _differs(row)], found.b.measure.confidence, []
+    if shown:
+        n = "pairs of conversations with something scored on both sides" if found.paired else "the conversations of both runs"
+        told.append(NOTE.format(n=n, confidence=confidence, chance=round(1 / (1 - confidence))))
+        if min(row["n"] if found.paired else row["n"] // 2 for row in shown) < FEW:
+            told.append(TOO_FEW)
+        powered = [row for row in shown if not isnan(row["detectable"])][:1]
+        told += [POWER.format(detectable=_number(row["detectable"], _digits(row)), what=_name(row)) for row in powered]
+    same = [row for row in found.rows if _same(row) and not (row["metric"].startswith("unscored_") and row["a"] == 0)]
+    without = [row for row in found.rows if isnan(row["value"])]
+    return told + [f"{why}: {_seats(some)}." for why, some in ((SAME, same), (UNKNOWN, without)) if some]
+
+
+def _name(row: dict, *more: str) -> str:
+    """`prompt-to-line consistency (ledger, user)`."""
+    return f"{_label(row)} ({', '.join(filter(None, (row['judge'], *(more or (row['seat'],)))))})"
+
+
+def _seats(rows: Iterable[dict]) -> str:
+    """`line-to-line consistency (ledger, user n 4, assistant n 2) 1.000`, and so on: the seats of a measure with one value together."""
+    found: dict[tuple, list[dict]] = {}
+    for row in rows:
+        found.setdefault((row["metric"], row["judge"], _number(row["a"], 3)), []).append(row)
+    return "; ".join(_name(some[0], *(f"{row['seat']} n {row['n']}" for row in some)) + ("" if value == MISSING else f" {value}")
+                     for (_, _, value), some in found.items())
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return MISSING if isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def _change(value: float, low: float, high: float, digits: int) -> str:
+    """`+0.120 [+0.010, +0.230]`, or the value alone where there is no interval."""
+    interval = "" if isnan(low) or isnan(high) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return _number(value, digits, "+") + interval

@@ -1,0 +1,144 @@
+"""What a study came to, for people: in the terminal, in report.md and report.html, as pictures. Made of finding.json alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from metrics.catalogue import MISSING
+from scenarios.messages import clean
+
+FINDING = "finding.json"
+STYLES = {"confirms": "bold green", "refutes": "bold red", "inconclusive": "bold yellow", "instrument failed": "bold magenta"}
+NOTE = "Figures are `value [low, high] n`; intervals are 95% and resample what n counts."
+
+
+@dataclass(frozen=True)
+class Told:
+    """A table of plain text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def finding_of(folder: Path) -> dict | None:
+    """finding.json; None where there is none (yet). ValueError where it is damaged."""
+    file = folder / FINDING
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_bytes())
+        tables(found)
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{file} is damaged; expected it as it was written") from None
+
+
+def sentences(found: Mapping) -> list[str]:
+    """The verdict, what came out, the claim, and who was asked."""
+    worn = f" with {found['adapter']}" if found.get("adapter") else ""
+    return [f"{found['verdict']}: {found['why']}.", found["reading"], f"The claim: {found['claim']} ({found['source']})",
+            f"Asked: {found['model']}{worn}, size {found['size']}."]
+
+
+def tables(found: Mapping) -> list[Told]:
+    """The tests, the controls and all further figures."""
+    tests = [(name, figure(test["found"]), within(test["confirms"]), within(test["refutes"])) for name, test in found["tests"].items()]
+    controls = [(name, "passed" if passed else "FAILED", found["control_figures"][name]) for name, passed in found["controls"].items()]
+    measures = [(name, figure(one)) for name, one in found["measures"].items()]
+    return [Told("Tests", ("what", "value [low, high] n", "confirms", "refutes"), tests),
+            Told("Controls", ("control", "", "figures"), controls),
+            *(_grid(title, rows) for title, rows in found.get("tables", {}).items()),
+            *([Told("Further figures", ("what", "value [low, high] n"), measures)] if measures else [])]
+
+
+def _grid(title: str, rows: Mapping) -> Told:
+    """A table of the study's own, turned over: a line a column, since there are more of these than rows as a rule."""
+    columns = dict.fromkeys(column for cells in rows.values() for column in cells)
+    lines = [(column, *(figure(cells[column]) if column in cells else MISSING for cells in rows.values())) for column in columns]
+    return Told(title, ("", *rows), lines)
+
+
+def figure(found: Mapping) -> str:
+    """`0.62 [0.50, 0.71] 32`; of a count just that."""
+    numbers = (found[key] for key in ("value", "low", "high"))
+    value, low, high = (MISSING if number is None or not isfinite(number) else f"{number:.3g}" for number in numbers)
+    if not found["n"] and value != MISSING:
+        return f"{found['value']:,.0f}"  # a count, which has no interval
+    return f"{value} [{low}, {high}] {found['n']}"
+
+
+def within(bounds: Sequence[float | None]) -> str:
+    """A range as JSON holds it: an open end is null there."""
+    low, high = (None if bound is None or not isfinite(bound) else bound for bound in bounds)
+    if low is None:
+        return MISSING if high is None else f"< {high:g}"
+    return f"> {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+def study_markdown(found: Mapping, plots: Sequence[str]) -> list[str]:
+    """Sections of report.md. `plots`: file names under plots/."""
+    from lab.reports.markdown import escape, table
+
+    head, *rest = sentences(found)
+    parts = [f"## Finding\n\n**{escape(head)}**", *map(escape, rest)]
+    parts += [f"### {one.title}\n\n" + table(one.header, [[escape(cell) for cell in row] for row in one.rows]) for one in tables(found)]
+    return [*parts, NOTE, *(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)]
+
+
+def summary(found: Mapping) -> RenderableType:
+    """What a run ends with in the terminal."""
+    head, *rest = sentences(found)
+    shown: list[RenderableType] = [Text(clean(head), style=STYLES.get(found["verdict"], "bold")), *(Text(clean(one)) for one in rest)]
+    for one in tables(found):
+        out = Table(title=one.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for title in one.header:
+            out.add_column(Text(title))
+        for row in one.rows:
+            out.add_row(*(Text(clean(cell)) for cell in row))
+        shown.append(out)
+    return Group(*shown)
+
+
+def figures(found: Mapping) -> dict[str, object]:
+    """The pictures of a finding, by file name."""
+    return {f"{name}.png": draw(picture) for name, picture in found["pictures"].items()}
+
+
+def draw(picture: Mapping):
+    """Curves with a band for the interval where x is a number; points with bars where it is a name. None where there is no point."""
+    from lab.reports.plots import STYLES as DASHES
+    from lab.reports.plots import empty_figure, plain
+
+    curves = {name: [(x, one) for x, one in points if one["value"] is not None] for name, points in picture["curves"].items()}
+    if not any(curves.values()):
+        return None
+    figure, (axis,) = empty_figure(1)
+    names = list(dict.fromkeys(x for points in curves.values() for x, _ in points if isinstance(x, str)))
+    for number, (name, points) in enumerate(curves.items()):
+        shift = 0.12 * (number - (len(curves) - 1) / 2) if names else 0.0
+        at = [(names.index(x) if isinstance(x, str) else x) + shift for x, _ in points]
+        value, low, high = ([one["value"] if one[key] is None else one[key] for _, one in points] for key in ("value", "low", "high"))
+        style = "o" if names else f"o{DASHES[number % len(DASHES)]}"
+        axis.plot(at, value, style, color=f"C{number}", markersize=4, linewidth=1.4, label=plain(name))
+        if names:
+            axis.vlines(at, low, high, color=f"C{number}", linewidth=1.2, alpha=0.7)
+        else:
+            axis.fill_between(at, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
+    for name, bound in picture["marks"].items():
+        axis.axhline(bound, color="grey", linewidth=0.9, linestyle=":", label=plain(name))
+    if names:
+        axis.set_xticks(range(len(names)), [plain(name) for name in names], rotation=20, ha="right", fontsize=8)
+    axis.set(title=plain(picture["title"]), xlabel=plain(picture["x"]), ylabel=plain(picture["y"]))
+    if len(curves) + len(picture["marks"]) > 1:
+        axis.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,161 @@
+"""A fork beside the run that it went on from: figures from that turn on, and where each pair of dialogues diverges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isnan
+from pathlib import Path
+
+import polars as pl
+
+from lab.store.atomic_write import dumps, replace
+from lab.store.events import read_events
+from lab.store.frames import judgements_frame, turns_frame
+from lab.store.run_store import read_frames
+from scenarios.records import SEATS, derive_seed
+from scenarios.yaml_files import parse
+
+ORIGINAL, RESULT = "original.jsonl", "fork.json"
+HOW = ("confidence", "resamples")  # of how a run was measured
+HEADER = ("from there on", "judge", "seat", "original", "branches")
+PARTINGS = ("branch", "parts at turn", "original", "branch says")
+NEVER, MISSING = "never", "–"
+NOTE = ("Cells are value [interval over branches] n; n counts what is behind the value: branches for lines and contradictions, lines or "
+        "pairs scored for shares, questions for answers. A single original has no interval.")
+LABELS = {"lines": "lines", "prompt_to_line": "contradictions of the persona", "line_to_line": "contradictions of earlier lines",
+          "share_prompt_to_line": "share of lines inconsistent with the persona", "share_line_to_line": "share of pairs inconsistent",
+          "questions": "questions answered right"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN where nothing was scored.
+    `partings`: branch, turn (None where it says the same to the end), original, branch (what each says there; None for nothing)."""
+
+    run: str  # id of the original
+    conversation: int
+    turn: int  # the first line that was played anew
+    until: int  # the turn before which lines are compared
+    branches: int  # compared, those that failed left out
+    failed: list[int]
+    rows: list[dict]
+    partings: list[dict]
+
+
+# -- once it is played ---------------------------------------------------------------------------------------------------------
+
+
+def written(path: Path) -> Comparison | None:
+    """The comparison of a fork's folder, stored there as fork.json; None where the folder is of no fork. ValueError where what it keeps of
+    the original is damaged."""
+    if not (path / ORIGINAL).is_file():
+        return None
+    events, frames = read_events(path), read_frames(path)
+    scenario = parse((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
+    try:
+        original = [json.loads(line) for line in (path / ORIGINAL).read_bytes().splitlines()]
+    except ValueError:
+        raise ValueError(f"{path / ORIGINAL} is damaged; expected one event a line, as it was written") from None
+    failed = sorted(event["conversation"] for event in _ends(events).values() if event["status"] == "failed")
+    sides = [{"turns": turns_frame("", original), "judgements": judgements_frame("", original)},
+             {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")}]
+    found = compare(*sides, scenario["fork"], failed, seed=scenario["seed"], **{key: scenario["measure"][key] for key in HOW})
+    replace(path / RESULT, dumps(asdict(found), indent=2) + b"\n")
+    return found
+
+
+def _ends(events: Sequence[dict]) -> dict[int, dict]:
+    return {event["conversation"]: event for event in events if event["event"] == "conversation"}
+
+
+def compare(original: Mapping[str, pl.DataFrame], branches: Mapping[str, pl.DataFrame], fork: Mapping, failed: Sequence[int] = (), *,
+            confidence: float, resamples: int, seed: int) -> Comparison:
+    """Both sides over the turns that both have, from the fork's on; where the original ends there, the branches alone."""
+    from metrics.stats.bootstrap import clustered_mean
+
+    how = {"confidence": confidence, "resamples": resamples}
+    turn, (was_long, is_long) = fork["turn"], (1 + (side["turns"]["turn"].max() or 0) for side in (original, branches))
+    until = min(was_long, is_long) if was_long > turn else is_long
+    here = (pl.col("turn") >= turn) & (pl.col("turn") < until)
+    sides = [{name: frame.filter(here) for name, frame in side.items()} for side in (original, branches)]
+    everyone = branches["turns"]["conversation"].unique().sort().to_list()
+    rows = []
+    for key, (was, now) in _values(*sides, everyone).items():
+        found = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
+        before = float(was["y"].mean()) if len(was) else float("nan")
+        names = dict(zip(("measure", "judge", "seat"), key, strict=True))
+        rows.append(names | {"original": before, "original_n": len(was)} | asdict(found))
+    return Comparison(fork["run"], fork["conversation"], turn, until, len(everyone), list(failed), rows,
+                      [_parting(sides[0]["turns"], sides[1]["turns"], branch) for branch in everyone])
+
+
+Values = dict[tuple[str, str | None, str], tuple[pl.DataFrame, pl.DataFrame]]
+
+
+def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Values:
+    """measure, judge, seat -> (conversation, y) of the original and of the branches, in the order in which they are shown."""
+    from metrics.reductions import of_metric
+
+    alone = original["turns"]["conversation"].unique().to_list()
+    found: Values = {}
+    for seat in SEATS:
+        lines = [side["turns"].filter(pl.col("seat") == seat) for side in (original, branches)]
+        found["lines", None, seat] = tuple(_counts(part, names) for part, names in zip(lines, (alone, everyone), strict=True))
+    for metric in ("prompt_to_line", "line_to_line", "questions"):
+        scored = [of_metric(side["judgements"], metric).filter(pl.col("verdict").is_not_null()) for side in (original, branches)]
+        keys = sorted(set(pl.concat(scored).select("judge", "seat").unique().rows()), key=lambda key: (key[0], SEATS.index(key[1])))
+        for judge, seat in keys:
+            mine = [part.filter(pl.col("judge") == judge, pl.col("seat") == seat) for part in scored]
+            wrong = [part.select("conversation", y=pl.col("verdict").cast(pl.Float64)) for part in mine]
+            if metric == "questions":
+                found[metric, judge, seat] = tuple(part.with_columns(y=1 - pl.col("y")) for part in wrong)
+                continue
+            counted = [_counts(part.filter(pl.col("verdict")), names) for part, names in zip(mine, (alone, everyone), strict=True)]
+            found[metric, judge, seat] = tuple(counted)
+            found[f"share_{metric}", judge, seat] = tuple(wrong)
+    return found
+
+
+def _counts(rows: pl.DataFrame, conversations: Sequence[int]) -> pl.DataFrame:
+    """How many rows each of the conversations has, 0 where none."""
+    counted = dict(rows.group_by("conversation").len().rows())
+    return pl.DataFrame({"conversation": conversations, "y": [float(counted.get(c, 0)) for c in conversations]},
+                        schema={"conversation": pl.Int64, "y": pl.Float64})
+
+
+def _parting(original: pl.DataFrame, branches: pl.DataFrame, branch: int) -> dict:
+    was = dict(original.select("turn", "text").rows())
+    now = dict(branches.filter(pl.col("conversation") == branch).select("turn", "text").rows())
+    parts = next((turn for turn in sorted(was.keys() | now.keys()) if was.get(turn) != now.get(turn)), None)
+    return {"branch": branch, "turn": parts, "original": was.get(parts), "says": now.get(parts)}
+
+
+# -- for people ----------------------------------------------------------------------------------------------------------------
+
+
+def heading(found: Comparison) -> str:
+    """What is compared, in a sentence or two."""
+    failed = f" Left out, since they failed: {', '.join(f'#{c}' for c in found.failed)}." if found.failed else ""
+    return (f"Conversation {found.conversation} of {found.run}, from turn {found.turn} on: {found.branches} "
+            f"branch{'es' * (found.branches != 1)}, turns {found.turn} to {found.until - 1}.{failed}")
+
+
+def cells(found: Comparison) -> Iterator[tuple[str, ...]]:
+    """Rows under HEADER."""
+    for row in found.rows:
+        counted = row["measure"] in ("lines", "prompt_to_line", "line_to_line")
+        digits = 1 if counted else 2
+        interval = "" if isnan(row["low"]) else f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+        alone = f"{row['original']:.0f}" if counted else f"{row['original']:.2f} n={row['original_n']}"
+        original = alone if row["original_n"] else MISSING
+        branches = f"{row['value']:.{digits}f}{interval} n={row['n']}" if row["n"] else MISSING
+        yield LABELS[row["measure"]], row["judge"] or MISSING, row["seat"], original, branches
+
+
+def partings(found: Comparison) -> Iterator[tuple[str, str, str, str]]:
+    """Rows under PARTINGS."""
+    for one in found.partings:
+        turn = NEVER if one["turn"] is None else f"{one['turn']}"
+        yield f"#{one['branch']}", turn, one["original"] or MISSING, one["says"] or MISSING

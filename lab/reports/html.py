@@ -1,0 +1,54 @@
+"""The page kit: sections, tables and lines as plain records, and the Jinja2 templates that turn them into one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGES = Path(__file__).parent / "pages"
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    loud: bool = False
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    cells: Sequence[Cell]
+    apart: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    header: Sequence[str]
+    rows: Sequence[Line]
+    title: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    tables: Sequence[Table] = ()
+    figures: Sequence[Mapping[str, str]] = ()  # svg, and what it shows in words
+    texts: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+def sheet(title: str, sections: Sequence[Section], runs: Sequence[Mapping] = (), reader: Mapping | None = None) -> str:
+    """A page of these sections. `runs`: mark, id, status, and what else is told of each; `reader`: the transcripts, if any."""
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    environment = Environment(loader=FileSystemLoader(PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    for section in sections:
+        for figure in section.figures:
+            figure["svg"] = Markup(figure["svg"])  # noqa: S704 - drawn here, by matplotlib, which escapes text
+    return environment.get_template("report.html").render(
+        title=title, runs=runs, sections=sections, reader=reader, style=Markup((PAGES / "report.css").read_text("utf-8")),  # noqa: S704
+        script=Markup((PAGES / "reader.js").read_text("utf-8")))  # noqa: S704

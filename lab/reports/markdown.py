@@ -1,0 +1,44 @@
+"""Markdown for people: tables, quotes and titles, with everything that a stranger wrote escaped."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+QUOTE = 160  # characters of a line quoted around the words that contradict
+
+
+def escape(text: object) -> str:
+    """The text as one line of Markdown that shows it as it is: no markup, HTML, links, table cell ends or controls."""
+    return _inline(str(text)).strip()
+
+
+def _inline(text: str) -> str:
+    flat = re.sub(r"\s+", " ", "".join(char if char.isprintable() else " " for char in text))
+    escaped = re.sub(r"([\\`*_\[\]|~$@^])", r"\\\1", html.escape(flat, quote=False))
+    return re.sub(r"(?i)\b(https?|ftp)(?=:)|\bwww(?=\.)", lambda found: found[0] + "<!-- -->", escaped)
+
+
+def title(manifest: Mapping, *told: str) -> str:
+    """The heading, and a sentence on how it ended; `told`: what else to say there."""
+    head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
+    parts = [f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",
+             *([escape(manifest["reason"])] if manifest.get("reason") else []), *told]
+    return f"{head}\n\n{'; '.join(parts)}."
+
+
+def quote(text: str, span: tuple[int, int] | None) -> str:
+    """The line, escaped and cut to about QUOTE characters; the characters of `span` in bold."""
+    start, end = span or (0, 0)
+    first = max(0, min(start - QUOTE // 3, len(text) - QUOTE))
+    last = max(end, first + QUOTE)
+    bold = f"<b>{_inline(text[start:end])}</b>" if end > start else ""
+    shown = f"{_inline(text[first:start])}{bold}{_inline(text[max(end, first):last])}".strip()
+    return ("… " if first else "") + shown + (" …" if last < len(text) else "")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; the cells are text that is safe already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,0 +1,348 @@
+"""The pictures of a report. matplotlib is imported when one is drawn, and draws to files only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from math import isfinite
+from pathlib import Path
+
+import polars as pl
+
+from lab.store.atomic_write import failure, replace
+from metrics.by_node import drift_by_node
+from metrics.catalogue import CONSISTENCIES, TITLES
+from metrics.stats.bootstrap import Interval
+from scenarios.records import SEATS
+
+COLOURS = {"user": "#0072b2", "assistant": "#cc79a7"}  # apart for colour-blind eyes too (Okabe and Ito)
+SIDES = ("#009e73", "#d55e00", "#56b4e9", "#e69f00", "#000000", "#f0e442")  # of a first, a second and further runs
+STYLES = ("-", "--", ":", "-.")  # one a judge
+SHARES = ("local_drift", "global_drift_thirds", "questions_drift_thirds")  # further measures that differ by -1 to 1
+DPI = 120
+
+
+def draw(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
+    """Writes the pictures there is anything for into `folder` and returns their paths. Raises StoreError."""
+    return save(figures(frames), folder)
+
+
+def figures(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+    """The pictures of a run, by file name; None where there is nothing to draw."""
+    return {"consistency.png": consistency(frames["metrics"]),
+            "survival.png": survival(frames["turns"], frames["judgements"]),
+            "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
+            "activation.png": activation(frames["metrics"])}
+
+
+def plain(text: str) -> str:
+    """The text as a label that shows it as it is: no formula."""
+    return text.replace("$", r"\$")
+
+
+def svg(figure) -> str:
+    """The figure as an <svg> element to stand in a page: text stays text, and black is whatever colour the page writes in."""
+    import matplotlib
+
+    for patch in (figure.patch, *(axis.patch for axis in figure.axes)):
+        patch.set_alpha(0)
+    drawn = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lab"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    text = drawn.getvalue()
+    return text[text.index("<svg"):].replace("#000000", "currentColor").strip()
+
+
+def save(drawn: Mapping[str, object], folder: Path) -> list[Path]:
+    """Writes the figures that are not None under their names; their paths. Raises StoreError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure(folder, error) from error
+    paths = []
+    for name, figure in drawn.items():
+        if figure is None:
+            continue
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=DPI, format="png")
+        replace(folder / name, picture.getbuffer())
+        paths.append(folder / name)
+    return paths
+
+
+def consistency(metrics: pl.DataFrame):
+    """The three consistencies by turn, a band for the interval; None where nothing was measured by turn."""
+    rows = metrics.filter(pl.col("level") == "turn", pl.col("n") > 0)
+    shown = [metric for metric in CONSISTENCIES if (rows["metric"] == metric).any()]
+    if not shown:
+        return None
+    figure, axes = empty_figure(len(shown))
+    for axis, metric in zip(axes, shown):
+        part = rows.filter(pl.col("metric") == metric)
+        for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
+            for seat in SEATS:
+                line = part.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("turn")
+                if not line.is_empty():
+                    _curve(axis, line, "turn", "value", seat, judge, STYLES[index % len(STYLES)])
+        axis.set(title=TITLES[metric], xlabel="turn", ylim=(-0.03, 1.03))
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("consistency")
+    return figure
+
+
+def activation(metrics: pl.DataFrame):
+    """Activation drift by turn, a band for the interval; None where no model was watched."""
+    rows = metrics.filter(pl.col("metric") == "activation_drift", pl.col("level") == "turn", pl.col("n") > 0)
+    if rows.is_empty():
+        return None
+    figure, (axis,) = empty_figure(1)
+    for seat in SEATS:
+        line = rows.filter(pl.col("seat") == seat).sort("turn")
+        if not line.is_empty():
+            _curve(axis, line, "turn", "value", seat, "hidden states", STYLES[0])
+    axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
+    axis.axhline(1, color="grey", linewidth=0.6, linestyle=":")
+    axis.set(title="activation drift: 0 as its own card, 1 as others'", xlabel="turn", ylabel="1 − projection")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
+    """Kaplan-Meier curves of lines to the first contradiction; None where no line was scored."""
+    from metrics.survival import curve
+
+    rows = curve(turns, judgements)
+    if rows.is_empty():
+        return None
+    figure, (axis,) = empty_figure(1)
+    for index, judge in enumerate(sorted(set(rows["judge"]))):
+        for seat in SEATS:
+            line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
+            if not line.is_empty():
+                _curve(axis, line, "lines", "survival", f"{seat}, n={line['at_risk'][0]}", judge, STYLES[index % len(STYLES)], steps=True,
+                       colour=COLOURS[seat])
+    axis.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
+    axis.set(title="not contradicted so far", xlabel="own lines", ylabel="share of speakers", ylim=(-0.03, 1.03))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def comparison(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
+    """The pictures of a comparison of runs, by file name: differences with intervals, both runs' consistency by turn and survival."""
+    return {"differences.png": _differences(rows), "drift.png": drift_of(sides), "survival.png": survival_of(sides)}
+
+
+def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+    """Each run's consistency by turn, a panel a measure and seat; None where none was measured by turn."""
+    rows = {name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()}
+    panels = [(metric, seat) for metric in CONSISTENCIES for seat in SEATS
+              if any(not some.filter(metric=metric, seat=seat).is_empty() for some in rows.values())]
+    if not panels:
+        return None
+    figure, axes = empty_figure(len(panels))
+    for axis, (metric, seat) in zip(axes, panels):
+        for (name, some), colour in zip(rows.items(), cycle(SIDES)):
+            part = some.filter(metric=metric, seat=seat)
+            for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
+                line, style = part.filter(judge=judge).sort("turn"), STYLES[index % len(STYLES)]
+                _curve(axis, line, "turn", "value", name, judge, style, colour=colour)
+        axis.set(title=f"{TITLES[metric]}, {seat}", xlabel="turn", ylim=(-0.03, 1.03))
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("consistency")
+    return figure
+
+
+def _differences(rows: Sequence[Mapping]):
+    """Differences of the measures that lie between 0 and 1, a grey band for what could not be detected; None without any."""
+    shown = [row for row in rows if row["metric"] in (*CONSISTENCIES, *SHARES) and row["low"] == row["low"]]
+    if not shown:
+        return None
+    figure, (axis,) = empty_figure(1)
+    figure.set_size_inches(6.4, 1.2 + 0.32 * len(shown))
+    for place, row in enumerate(reversed(shown)):
+        if row["detectable"] == row["detectable"]:
+            axis.barh(place, 2 * row["detectable"], left=-row["detectable"], color="grey", alpha=0.15, height=0.7, linewidth=0)
+        axis.plot([row["low"], row["high"]], [place, place], color=COLOURS[row["seat"]], linewidth=1.6)
+        axis.plot(row["value"], place, "o", color=COLOURS[row["seat"]], markersize=4)
+    labels = [f"{TITLES.get(row['metric'], row['metric'].replace('_', ' '))}, {row['seat']} ({row['judge']})" for row in reversed(shown)]
+    axis.set_yticks(range(len(shown)), labels, fontsize=8)
+    axis.axvline(0, color="grey", linewidth=0.8)
+    axis.set(title="B − A, grey: smaller than these runs could detect")
+    return figure
+
+
+def survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+    """Kaplan-Meier curves of each run, a plot a seat that was scored; None where nothing was scored in any."""
+    from metrics.survival import curve
+
+    curves = {name: curve(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
+    if all(rows.is_empty() for rows in curves.values()):
+        return None
+    seats = [seat for seat in SEATS if any((rows["seat"] == seat).any() for rows in curves.values())]
+    figure, axes = empty_figure(len(seats))
+    for axis, seat in zip(axes, seats):
+        for (name, rows), colour in zip(curves.items(), cycle(SIDES)):
+            for index, judge in enumerate(sorted(set(rows["judge"]))):
+                line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
+                if not line.is_empty():
+                    _curve(axis, line, "lines", "survival", f"{name}, n={line['at_risk'][0]}", judge, STYLES[index % len(STYLES)],
+                           steps=True, colour=colour)
+        axis.set(title=f"{seat}: not contradicted so far", xlabel="own lines", ylim=(-0.03, 1.03))
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_ylabel("share of speakers")
+    return figure
+
+
+def training(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, object]:
+    """The pictures of a training, by file name: its log by step, and each arm's consistency with intervals."""
+    return {"training.png": _log(steps), "evaluation.png": _arms(evaluation)}
+
+
+def _log(steps: pl.DataFrame):
+    """Rewards by part, divergence and length by step."""
+    rewards = [name for name in steps.columns if name == "reward" or name.startswith("reward_")]
+    shown = [some for some in (rewards, ["kl"], ["entropy"], ["length"]) if any(name in steps.columns for name in some)]
+    if not shown:
+        return None
+    figure, axes = empty_figure(len(shown), sharey=False)
+    for axis, names in zip(axes, shown):
+        for index, name in enumerate(names):
+            rows = steps.select("step", pl.col(name).cast(pl.Float64).fill_nan(None)).drop_nulls()
+            if not rows.is_empty():
+                label = name.removeprefix("reward_").replace("_", " ")
+                axis.plot(rows["step"] + 1, rows[name], label=label, linewidth=2 if name == "reward" else 1.2, color=f"C{index}")
+        axis.set(title={"kl": "KL, nats a token", "length": "tokens a line", "entropy": "entropy"}.get(names[0], "reward"), xlabel="step")
+        if names == rewards:
+            axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _arms(evaluation: pl.DataFrame):
+    """Each arm's consistency on held-out personas, a panel a measure and judge; None where nobody was examined."""
+    if evaluation.is_empty():
+        return None
+    rows = evaluation.filter(pl.col("held_out"), ~pl.col("rewarded"), pl.col("metric").is_in(list(CONSISTENCIES)),
+                             pl.col("value").is_not_nan())
+    if rows.is_empty():
+        return None
+    rows = rows.filter(pl.col("scenario") == rows["scenario"][0])
+    panels = sorted(set(rows.select("metric", "judge", "seat").iter_rows()), key=str)
+    arms = list(dict.fromkeys(rows["arm"]))
+    figure, axes = empty_figure(len(panels))
+    for axis, (metric, judge, seat) in zip(axes, panels):
+        for row in rows.filter(metric=metric, judge=judge, seat=seat).iter_rows(named=True):
+            at = arms.index(row["arm"])
+            axis.plot([at, at], [row["low"], row["high"]], color=COLOURS[seat], linewidth=1.6)
+            axis.plot(at, row["value"], "o", color=COLOURS[seat], markersize=5)
+        axis.set_xticks(range(len(arms)), [plain(arm) for arm in arms], rotation=20, ha="right", fontsize=8)
+        axis.set(title=f"{TITLES[metric]}, {seat} ({judge})", ylim=(-0.03, 1.03))
+    axes[0].set_ylabel("consistency, held out")
+    return figure
+
+
+def wires(steps: pl.DataFrame) -> dict[str, object]:
+    """Tripwires by step of a training, each with its bound where it has one of its own."""
+    from metrics.tripwires import BOUNDS
+
+    shown = [name.removeprefix("wire_") for name in steps.columns if name.startswith("wire_") and steps[name].cast(pl.Float64).fill_nan(None).count()]
+    shown = [name for name in shown if name in BOUNDS]
+    if not shown:
+        return {}
+    columns = -(-len(shown) // 2)
+    figure, axes = empty_figure(columns, sharey=False, rows=2)
+    figure.set_size_inches(3.0 * columns, 4.8)
+    for axis, name in zip(axes, shown):
+        rows = steps.select("step", value=pl.col(f"wire_{name}").cast(pl.Float64).fill_nan(None)).drop_nulls()
+        axis.plot(rows["step"] + 1, rows["value"], color="C0", linewidth=1.4)
+        for edge in (BOUNDS[name].least, BOUNDS[name].most):
+            if isfinite(edge):
+                axis.axhline(edge, color="#b3261e", linewidth=0.9, linestyle=":")
+        axis.set_title(f"{name.replace('_', ' ')} {BOUNDS[name]}", fontsize=9)
+        axis.set_xlabel("step")
+    for axis in axes[len(shown):]:
+        axis.axis("off")
+    return {"wires.png": figure}
+
+
+def phases(seconds: Mapping[str, float]):
+    """One bar of a run's time by phase, in seconds; None where it took none."""
+    spent = {name: value for name, value in seconds.items() if value > 0}
+    if not spent:
+        return None
+    figure, (axis,) = empty_figure(1)
+    figure.set_size_inches(7.2, 1.5)
+    start = 0.0
+    for index, (name, value) in enumerate(spent.items()):
+        axis.barh(0, value, left=start, color=f"C{index}", label=f"{plain(name)} {value:.0f} s", height=0.6)
+        start += value
+    axis.set(xlabel="seconds", yticks=[], xlim=(0, start))
+    axis.legend(frameon=False, fontsize=8, ncols=len(spent), loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
+    """Bars: share of the lines at each node that contradict their speaker's persona, by seat; the first judge by name."""
+    rows = drift_by_node(turns, judgements)
+    if rows.is_empty():
+        return None
+    judge = rows["judge"].min()
+    rows = rows.filter(pl.col("judge") == judge)
+    nodes = sorted(set(rows["node"]))
+    figure, (axis,) = empty_figure(1)
+    for index, seat in enumerate(SEATS):
+        part = rows.filter(pl.col("seat") == seat)
+        at = [nodes.index(node) + (index - 0.5) * 0.38 for node in part["node"]]
+        bars = axis.bar(at, part["inconsistency"].to_list(), width=0.36, color=COLOURS[seat], label=seat)
+        axis.bar_label(bars, [f"n={n}" for n in part["n"]], fontsize=7)
+    axis.set_xticks(range(len(nodes)), [plain(node) for node in nodes], rotation=20, ha="right", fontsize=8)
+    axis.set(title=f"contradictions by node ({judge})", ylabel="share of lines", ylim=(0, 1.05))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
+    """What judges say beside what labels say: a curve a name, through (mean p, share that contradicts) of its bins; None without any.
+
+    On the diagonal p can be taken at its word; below it the judge accuses too much.
+    """
+    bins = {name: points for name, points in bins.items() if points}
+    if not bins:
+        return None
+    figure, (axis,) = empty_figure(1)
+    figure.set_size_inches(5.6, 5.2)
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    for index, (name, points) in enumerate(bins.items()):
+        at, shares = [p for p, _ in points], [share for _, share in points]
+        axis.plot(at, [share.value for share in shares], "o-", markersize=4, linewidth=1.4, color=f"C{index}",
+                  label=f"{name}, n={sum(share.n for share in shares)}")
+        axis.vlines(at, [share.low for share in shares], [share.high for share in shares], color=f"C{index}", linewidth=1, alpha=0.6)
+    axis.set(title="reliability", xlabel="p that the line contradicts, says the judge", ylabel="share that contradicts, say the labels",
+             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _curve(axis, line: pl.DataFrame, x: str, y: str, name: str, judge: str, style: str, steps: bool = False,
+           colour: str | None = None) -> None:
+    """One curve with its band; `name` is a seat, whose colour it has, unless another is given."""
+    colour = colour or COLOURS[name]
+    where = {"drawstyle": "steps-post"} if steps else {"marker": "o", "markersize": 2.5}
+    axis.plot(line[x].to_list(), line[y].to_list(), color=colour, linestyle=style, linewidth=1.4,
+              label=f"{name} ({judge})", **where)
+    axis.fill_between(line[x].to_numpy(), line["low"].to_numpy(), line["high"].to_numpy(), color=colour,
+                      alpha=0.15, linewidth=0, step="post" if steps else None)
+
+
+def empty_figure(columns: int, sharey: bool = True, rows: int = 1):
+    """A figure that belongs to no window, and its axes, row by row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * columns, 3.4) if columns > 1 else (6.4, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25, linewidth=0.5)
+    return figure, axes

@@ -1,0 +1,262 @@
+"""report.html: one page that needs no network, for a run, a training, or several runs side by side.
+
+`page` is a pure function of `Side`s. Jinja2 escapes every word on its way into the page; the transcripts stand in it as data, which
+its script puts on the screen as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.reports import fork_comparison
+from lab.reports.evaluation_table import evaluated
+from lab.reports.headline import Row, headline
+from lab.reports.html import Cell, Line, Section, Table, sheet
+from lab.reports.sides import Side
+from lab.reports.transcript_reader import as_script, packed
+from metrics.by_node import coverage, drift_by_node
+from metrics.catalogue import MISSING, TITLES
+from scenarios.records import SEATS, derive_seed
+
+if TYPE_CHECKING:
+    from lab.reports.comparison import Comparison
+
+
+
+CELLS = ("Each cell is value [low, high] n; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire past "
+         "its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
+LISTED = 50  # contradictions in the table
+QUOTED = 140  # characters of a line there
+
+
+def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: fork_comparison.Comparison | None = None) -> str:
+    """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked from."""
+    from markupsafe import Markup
+
+    title = " · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides))
+    runs = [{"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)} for side in sides]
+    sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
+    return sheet(title, sections, runs, _reader(sides, Markup))
+
+
+def _told(side: Side) -> list[str]:
+    counts = side.manifest.get("counts", {})
+    found = [str(side.manifest["reason"])] if side.manifest.get("reason") else []
+    if side.story.steps:
+        found.append(f"{len(side.story.steps)} steps" + (f", {side.manifest['stopped']}" if side.manifest.get("stopped") else ""))
+    if counts.get("lines"):
+        found.append(f"{counts['lines']} lines in {counts.get('conversations') or 0} conversations"
+                     + (f", {counts['failed']} failed" if counts.get("failed") else ""))
+    return found
+
+
+def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Iterable[Section | None]:
+    played = [side for side in sides if not side.frames["turns"].is_empty()]
+    yield _results(played)
+    for side in sides:
+        yield _finding(side)
+    for found in comparisons:
+        yield _comparison(found, next(side.mark for side in sides if side.manifest["run_id"] == found.b.run_id))
+    for side in sides:
+        yield _training(side)
+    yield _drift(played)
+    for side in played:
+        yield _contradictions(side)
+        yield _graph(side)
+        yield _agreement(side)
+    for side in sides:
+        yield _made(side)
+
+
+def _named(side: Side, title: str) -> dict:
+    """Id and title of a section that each side has one of."""
+    return {"id": title.split(" ")[0].lower() + side.mark, "title": title + (f", {side.mark}" if side.mark else "")}
+
+
+def _row(*cells: object, apart: bool = False) -> Line:
+    return Line([cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells], apart)
+
+
+def _figures(drawn: Mapping[str, object]) -> list[dict[str, str]]:
+    from lab.reports.plots import svg
+
+    return [{"svg": svg(figure), "told": told} for told, figure in drawn.items() if figure is not None]
+
+
+# -- what came out ---------------------------------------------------------------------------------------------------------------------
+
+
+def _results(sides: Sequence[Side]) -> Section | None:
+    if not sides:
+        return None
+    found: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for side in sides:
+        for row in headline(side.frames["metrics"], side.frames["judgements"]):
+            found.setdefault((row.group, row.label, row.judge), {})[side.mark] = row
+    columns = [(seat, side.mark) for seat in SEATS for side in sides]
+    rows, before = [], None
+    for (group, label, judge), by_mark in found.items():
+        cells = [_cell(by_mark.get(mark), seat) for seat, mark in columns]
+        rows.append(_row(label, judge, *cells, apart=before is not None and group != before))
+        before = group
+    header = ["measure", "judge", *(f"{seat} {mark}".strip() for seat, mark in columns)]
+    return Section("results", "Results", [Table(header, rows)] if rows else [], texts=[] if rows else ["Nothing was measured."],
+                   notes=[CELLS] if rows else [])
+
+
+def _cell(row: Row | None, seat: str) -> Cell:
+    if row is None or seat not in row.cells:
+        return Cell(MISSING)
+    return Cell(row.cells[seat] + (" ▲" if seat in row.worse else ""), seat in row.worse)
+
+
+def _fork(found: fork_comparison.Comparison | None) -> Section | None:
+    if found is None:
+        return None
+    tables = [Table(header, [_row(*row) for row in rows], title) for title, header, rows in (
+        ("", fork_comparison.HEADER, fork_comparison.cells(found)), ("Where the texts part", fork_comparison.PARTINGS, fork_comparison.partings(found)))]
+    return Section("fork", "Fork", tables, texts=[fork_comparison.heading(found)], notes=[fork_comparison.NOTE])
+
+
+def _comparison(found: Comparison, mark: str) -> Section:
+    from lab.reports.comparison_tables import HEADER, LIVES_HEADER, differences, lives, notes
+
+    def lettered(header: Sequence[str]) -> list[str]:
+        return [name.replace("B", mark) for name in header]
+
+    tables = [Table(lettered(header), [Line([Cell(text, row.clear and name == HEADER[5]) for name, text in zip(header, row.cells)])
+                                       for row in rows], title)
+              for title, header, rows in (("", HEADER, differences(found)), ("First contradiction", LIVES_HEADER, lives(found))) if rows]
+    changed = "; ".join(found.changed) or "nothing: the scenarios are the same"
+    return Section(f"against-{mark}", f"A against {mark}", tables, texts=[" ".join(found.notes), f"Changed: {changed}."], notes=notes(found))
+
+
+def _drift(sides: Sequence[Side]) -> Section | None:
+    from lab.reports import plots
+
+    if len(sides) > 1:
+        by_mark = {side.mark: side.frames for side in sides}
+        drawn = {"consistency by turn of every run": plots.drift_of(by_mark), "first contradictions of every run": plots.survival_of(by_mark)}
+    elif sides:
+        frames = sides[0].frames
+        drawn = {"consistency by turn": plots.consistency(frames["metrics"]),
+                 "share of speakers not contradicted so far": plots.survival(frames["turns"], frames["judgements"]),
+                 "activation drift by turn": plots.activation(frames["metrics"])}
+    else:
+        drawn = {}
+    figures = _figures(drawn)
+    return Section("drift", "Drift", figures=figures) if figures else None
+
+
+def _contradictions(side: Side) -> Section | None:
+    from lab.reports.graph_plots import contradiction_graph
+
+    marks = [(c, turn, talk, mark) for c, talk in sorted(side.story.talks.items()) for (turn, by), kept in sorted(talk.judged.items())
+             if by == "judges" and turn in talk.lines for mark in kept["marks"]]
+    marks.sort(key=lambda found: found[3]["m"] == "line_to_line")  # facts first
+    rows = []
+    for c, turn, talk, mark in marks[:LISTED]:
+        line = talk.lines[turn]
+        against = f"t{mark['a']}" if mark["m"] == "line_to_line" else mark["a"].replace("_", " ")
+        rows.append(_row(Cell(f"#{c} t{turn}", link=f"#c{c}t{turn}{side.mark}"), f"{line['s']} {talk.cast.get(line['s'], '')}", against, mark["j"],
+                         line["x"][:QUOTED] + "…" * (len(line["x"]) > QUOTED)))
+    told = f"{LISTED} of {len(marks)}, facts first" if len(marks) > LISTED else f"all {len(marks)}"
+    tables = [Table(["line", "speaker", "contradicts", "judge", "words"], rows, told, folded=True)] if rows else []
+    figures = _figures({"contradictions by conversation and turn": contradiction_graph(side.frames["turns"], side.frames["judgements"])})
+    return Section(**_named(side, "Contradictions"), tables=tables, figures=figures,
+                   texts=[] if rows else ["No line was found to contradict anything."])
+
+
+def _graph(side: Side) -> Section | None:
+    from lab.reports.graph_plots import scenario_graph
+
+    turns, judgements = side.frames["turns"], side.frames["judgements"]
+    nodes, edges = side.story.opening.get("nodes", ()), side.story.opening.get("edges", ())
+    if not nodes:
+        return None
+    at, taken = coverage(turns, nodes, edges)
+    told = f"{sum(map(bool, at.values()))} of {len(at)} nodes reached, {sum(map(bool, taken.values()))} of {len(taken)} edges taken."
+    drift = [_row(row["node"], row["seat"], row["judge"], f"{row['inconsistency']:.2f}", row["n"])
+             for row in drift_by_node(turns, judgements).iter_rows(named=True)]
+    walked = [_row(f"{source} → {target}", times) for (source, target), times in taken.items()]
+    return Section(**_named(side, "Graph: drift by node"), figures=_figures({"the scenario graph as walked": scenario_graph(turns, judgements, nodes, edges)}),
+                   tables=[Table(["node", "seat", "judge", "inconsistency", "n"], drift, "drift by node", folded=True)] * bool(drift)
+                   + [Table(["edge", "times"], walked, "edges", folded=True)] * bool(walked), texts=[told])
+
+
+def _agreement(side: Side) -> Section | None:
+    from metrics.validation.agreement import agreement
+
+    how = {key: side.how[key] for key in ("confidence", "resamples")} | {"seed": derive_seed(side.how["seed"], "report")}
+    rows = [_row(TITLES[row["metric"]], f"{row['first']} and {row['second']}", f"{row['agreed']:.2f}",
+                 f"{_number(row['kappa'])} [{_number(row['low'])}, {_number(row['high'])}]", row["n"])
+            for row in agreement(side.frames["judgements"], **how).iter_rows(named=True)]
+    note = "κ: Cohen's, 1 where they always agree, 0 where no more than by chance, – where one verdict is all there is."
+    header = ["measure", "judges", "same verdict", "κ [interval]", "n"]
+    return Section(**_named(side, "Judges: do they agree"), tables=[Table(header, rows)], notes=[note]) if rows else None
+
+
+def _number(value: float) -> str:
+    return MISSING if value != value else f"{value:.2f}"
+
+
+# -- a training ------------------------------------------------------------------------------------------------------------------------
+
+
+def _training(side: Side) -> Section | None:
+    from lab.reports import plots
+
+    if "steps" not in side.frames:
+        return None
+    evaluation, steps = side.frames["evaluation"], side.frames["steps"]
+    tables = [Table(table.header, [_row(*(Cell(text, loud) for text, loud in row)) for row in table.rows], table.title)
+              for table in evaluated(evaluation)]
+    last = side.story.steps[max(side.story.steps)].get("samples", {}) if side.story.steps else {}
+    talks = [Table(["seat", "line"], [_row(seat, text) for seat, text in last[name]["lines"]],
+                   f"the {name} dialogue of the last step, reward {last[name]['reward']:.2f}", folded=True) for name in ("best", "worst") if name in last]
+    drawn = plots.training(steps, evaluation) | plots.wires(steps)
+    return Section(**_named(side, "Training"), tables=tables + talks, figures=_figures({Path(name).stem: figure for name, figure in drawn.items()}),
+                   texts=[] if len(evaluation) else ["It has not been examined."])
+
+
+def _finding(side: Side) -> Section | None:
+    if side.finding is None:
+        return None
+    from lab.reports.finding_report import figures, sentences, tables
+
+    drawn = {Path(name).stem.replace("_", " "): figure for name, figure in figures(side.finding).items()}
+    return Section(**_named(side, "Finding"), texts=sentences(side.finding), figures=_figures(drawn),
+                   tables=[Table(one.header, [_row(*row) for row in one.rows], one.title) for one in tables(side.finding)])
+
+
+# -- how it was made, and the transcripts ----------------------------------------------------------------------------------------------
+
+
+def _made(side: Side) -> Section:
+    from lab.reports.plots import phases
+
+    manifest = side.manifest
+    rows = [["seed", manifest.get("seed")], ["scenario digest", manifest.get("digest")],
+            ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
+            *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
+            *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
+            ["git revision", manifest.get("git_revision") or MISSING], ["started", manifest.get("started")],
+            ["finished", manifest.get("finished") or MISSING],
+            *([f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in manifest.get("tokens", {}).items())]
+    spent = manifest.get("seconds", {})
+    told = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in spent.items())
+    return Section(**_named(side, "How it was made"), tables=[Table(["what", "value"], [_row(*row) for row in rows])],
+                   figures=_figures({f"phases of time: {told}": phases(spent)}))
+
+
+def _reader(sides: Sequence[Side], markup) -> dict | None:
+    spoken = [side for side in sides if any(talk.lines for talk in side.story.talks.values())]
+    if not spoken:
+        return None
+    runs = [packed(side.story.talks) for side in spoken]
+    index = {"runs": [{"mark": side.mark, "id": side.manifest["run_id"], "index": run.index} for side, run in zip(spoken, runs)],
+             "people": {who: told for side in spoken for who, told in side.people.items()}}
+    return {"index": markup(as_script(index)),
+            "packets": [{"id": f"packet-{place}-{number}", "data": data} for place, run in enumerate(runs) for number, data in enumerate(run.packets)]}

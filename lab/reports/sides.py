@@ -1,0 +1,79 @@
+"""A run's folder read for a report: its frames, manifest, personas and figures, as one `Side`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from lab.reports.transcript_reader import Story, people, story
+from lab.store.events import stream_events
+from lab.store.run_store import read_frames, read_manifest
+from scenarios.messages import first_line
+from scenarios.records import Persona
+from scenarios.yaml_files import parse
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run of a page. `mark`: the letter that it goes by there, "" where it is alone; `people`: see `lab.reports.transcript_reader.people`."""
+
+    mark: str
+    manifest: Mapping
+    story: Story
+    frames: Mapping[str, pl.DataFrame]  # turns, judgements, metrics; of a training steps and evaluation too
+    people: Mapping[str, Mapping]
+    how: Mapping  # confidence, resamples and seed of its intervals
+    finding: Mapping | None = None  # of a study: what finding.json holds
+
+
+def side(path: Path, mark: str = "") -> Side:
+    """A run, or a training, as a page shows it. Raises ValueError where it is none, or is damaged."""
+    from lab.reports.finding_report import finding_of
+    from lab.reports.sides import Side
+
+    manifest, told, frames = read_run(path)
+    try:
+        if (path / "training.parquet").is_file():
+            evaluation = path / "evaluation.parquet"
+            frames |= {"steps": pl.read_parquet(path / "training.parquet"),
+                       "evaluation": pl.read_parquet(evaluation) if evaluation.is_file() else pl.DataFrame()}
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path} holds a damaged training.parquet or evaluation.parquet ({first_line(error)}); expected them as they were "
+                         "written") from None
+    scenario = parse((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
+    how = {"confidence": 0.95, "resamples": 1000} | {key: value for key, value in _measure(scenario).items() if key in ("confidence", "resamples")}
+    return Side(mark, manifest, told, frames, people(_cast(scenario, told)), how | {"seed": manifest.get("seed") or 0},
+                finding_of(path))
+
+
+def _measure(scenario: object) -> Mapping:
+    """What a stored scenario, or what lab.score stored, says of measuring; nothing where it says nothing."""
+    told = scenario.get("scored", scenario) if isinstance(scenario, dict) else {}
+    found = told.get("measure") if isinstance(told, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _cast(scenario: object, told: Story) -> list[Persona]:
+    """Who spoke, as far as the persona files that the scenario names still tell."""
+    from scenarios.personas import find_persona
+    from scenarios.yaml_files import ScenarioError
+
+    files = scenario.get("personas") if isinstance(scenario, dict) else None
+    found = []
+    for who in sorted({who for talk in told.talks.values() for who in talk.cast.values()}) if isinstance(files, list) else ():
+        with contextlib.suppress(ScenarioError):
+            found.append(find_persona(who, files))
+    return found
+
+
+def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
+    """A run's manifest, what its events told, and its frames. Raises ValueError where it is none, or is damaged."""
+    manifest, told = read_manifest(path), story(stream_events(path))
+    try:
+        return manifest, told, read_frames(path)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none") from None

@@ -1,0 +1,1 @@
+"""Stored results for other programs: frames in a notebook, exports in other formats."""

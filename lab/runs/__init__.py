@@ -1,0 +1,1 @@
+"""Runs carried out, forked and attributed to a seat."""

@@ -1,0 +1,1 @@
+"""What `lab.selftest` checks: planted drift, and runs killed and resumed."""

@@ -1,0 +1,301 @@
+"""Do the judges and measures see drift that was put in? Planted faults of known sizes, and what is found of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from math import inf, isnan, nan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from metrics.judges import Judge, Pair
+    from metrics.stats.bootstrap import Interval
+    from metrics.validation.planted import Dialogue
+    from scenarios.records import Judgement, Persona
+
+
+
+PERSONAS = Path(__file__).parents[2] / "scenarios" / "personas" / "townsfolk.yaml"
+CONTRADICTING = frozenset({"contradicted_fact", "persona_swap"})
+TELLING = CONTRADICTING | {"implied_fact"}  # of a persona's facts
+SEES = {judge: CONTRADICTING for judge in ("ledger", "likelihood", "nli", "llm", "cascade")}
+ASKED = ("ledger", "likelihood", "nli")  # where nobody names a judge: those that need no server and take seconds
+MOVES = {  # +1: more of the drift that a judge sees makes it larger
+    "mean_p": 1, "prompt_to_line": -1, "line_to_line": -1, "contradictions": 1, "contradicted_facts": 1, "local_drift": 1,
+    "local_drift_slope": 1, "global_drift_slope": 1, "global_drift_thirds": 1, "time_to_first_contradiction": -1, "half_life": -1}
+WIRES = {
+    "role_flip": {"helper_voice": 1, "relevance": -1},
+    "style_decay": {"distinct_2": -1, "repetition": 1, "evasion": 1, "length": -1, "relevance": -1},
+    "parroting": {"parroting": 1, "wrong_person": 1, "repetition": 1}}
+FACTS = "contradicted_fact"
+BARS = {"precision": (0.9, inf), "recall": (0.8, inf), "lag": (-inf, 1.0)}  # least and most on contradicted facts; lag in turns
+MUST_PASS = frozenset({"ledger", "nli"})  # one of them, of those that were asked
+SLACK = 0.1  # of the whole change: how far a step may go back and the response still count as monotone
+NEAR = 5  # own earlier lines a line is held against
+AS_IT_SHOULD, UNEVEN, STILL, WRONG = "moves as it should", "right sign, uneven", "does not move", "WRONG"
+BLIND, UNMEASURED = "does not see this", "not measured"
+
+
+@dataclass(frozen=True)
+class Size:
+    conversations: int
+    turns: int
+    resamples: int
+
+
+SIZES = {"smoke": Size(6, 24, 200), "default": Size(24, 40, 1000)}
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A judge on one kind of drift: its p and verdicts beside what was planted at the largest dose."""
+
+    judge: str
+    kind: str
+    claims: bool
+    auroc: Interval
+    precision: Interval
+    recall: Interval
+    lag: Interval  # turns from the first planted line to the first verdict, over the dialogues of all doses that got one
+    missed: int  # dialogues that got none
+    by_wording: dict[str, Interval]  # recall of facts
+
+    @property
+    def failed(self) -> bool:
+        """Claims to see it, and does not rank planted lines above the others."""
+        return self.claims and not self.auroc.value > 0.5
+
+    def below(self) -> list[str]:
+        """The bars that it does not meet."""
+        return [name for name, (least, most) in BARS.items() if not least <= getattr(self, name).value <= most]
+
+
+@dataclass(frozen=True)
+class Response:
+    """One measure's values over the run by dose, for one kind of drift."""
+
+    judge: str  # "" for a tripwire
+    kind: str
+    metric: str
+    values: tuple[float, ...]
+    verdict: str
+
+    @property
+    def failed(self) -> bool:
+        """Moves against its direction, or not at all though nothing but a judge's threshold could hold it."""
+        return self.verdict == WRONG or (self.verdict == STILL and (not self.judge or self.judge in MUST_PASS))
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Line-to-line pairs that retrieval keeps, and how many of the planted contradictions are among them."""
+
+    kind: str
+    pairs: Interval  # share of all
+    recall: Interval
+
+
+@dataclass(frozen=True)
+class Result:
+    detections: list[Detection]
+    responses: list[Response]
+    false_alarms: dict[str, Interval]  # by judge, on dialogues with nothing planted
+    retrievals: list[Retrieval]
+
+    def below(self) -> dict[str, list[str]]:
+        """By judge, the bars that it does not meet."""
+        return {row.judge: row.below() for row in self.detections if row.kind == FACTS}
+
+    @property
+    def barred(self) -> bool:
+        """Of the judges that must, some were asked and none meets all bars."""
+        asked = [missed for judge, missed in self.below().items() if judge in MUST_PASS]
+        return bool(asked) and all(asked)
+
+    @property
+    def failed(self) -> bool:
+        return self.barred or any(row.failed for row in (*self.detections, *self.responses))
+
+
+def selftest(judges: Sequence[Judge], personas: Sequence[Persona], size: Size, seed: int, *, embed: Callable | None = None) -> Result:
+    """Every judge and measure on every kind of drift. `embed` is for the relevance wire and retrieval, which are left out without it."""
+    from metrics.validation.planted import DOSES, KINDS, clean, plant
+
+    base = clean(personas, size.conversations, size.turns, seed)
+    planted = {kind: [[plant(one, kind, dose, personas, seed) for one in base] for dose in DOSES] for kind in KINDS}
+    how = {"confidence": 0.95, "resamples": size.resamples, "seed": seed}
+    detections, false_alarms = [], {}
+    responses = [row for kind, doses in planted.items() for row in _wires(kind, doses, embed, how)]
+    for judge in judges:
+        judged = _judged(judge, base, planted)
+        false_alarms[judge.name] = _false_alarms(judged(base), how)
+        for kind, doses in planted.items():
+            detections.append(_detection(judge.name, kind, doses, judged, how))
+            responses += _measures(judge.name, kind, doses, judged, how)
+    retrievals = [_retrieval(kind, planted[kind][-1], embed, how) for kind in sorted(TELLING) if embed]
+    return Result(detections, responses, false_alarms, retrievals)
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------------
+
+
+def _judged(judge: Judge, base: list[Dialogue], planted: Mapping[str, list[list[Dialogue]]]) -> Callable[[list[Dialogue]], list[Judgement]]:
+    """Judgements of any of these dialogues; pairs that they share are judged once, all in one call."""
+    from metrics.validation.planted import pairs
+
+    window = None if judge.name == "ledger" else NEAR
+    every = [base, *(dialogues for doses in planted.values() for dialogues in doses)]
+    asked = {_key(pair): pair for dialogues in every for one in dialogues for pair in pairs(one, window)}
+    answered = dict(zip(asked, _by_pair(judge.judge(list(asked.values())), len(asked), judge.name), strict=True))
+    return lambda dialogues: [row for one in dialogues for pair in pairs(one, window) for row in answered[_key(pair)]]
+
+
+def _key(pair: Pair) -> tuple:
+    return (pair.conversation, pair.turn, pair.metric, pair.against, pair.line, pair.other, pair.heard)
+
+
+def _by_pair(rows: Sequence[Judgement], expected: int, judge: str) -> list[list[Judgement]]:
+    """Rows of each pair: rows by fact follow the row of the whole. ValueError where they are not as many pairs."""
+    found: list[list[Judgement]] = []
+    for row in rows:
+        if row.metric == "line_to_line" or row.against == "persona":
+            found.append([])
+        found[-1].append(row)
+    if len(found) != expected:
+        raise ValueError(f"judge {judge} gave judgements of {len(found)} pairs: expected {expected}")
+    return found
+
+
+def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
+    """Share of undisturbed lines that the judge calls inconsistent with the persona."""
+    from metrics.stats.bootstrap import clustered_mean
+
+    scored = [row for row in rows if row.against == "persona" and row.verdict is not None]
+    return clustered_mean([float(row.verdict) for row in scored], [row.conversation for row in scored], **how)
+
+
+def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> Detection:
+    from metrics.stats.bootstrap import clustered_mean
+    from metrics.validation.calibration import calibration
+    from metrics.validation.planted import WORDINGS
+
+    planted = {one.number: one for one in doses[-1]}
+    told = [row for row in judged(doses[-1]) if row.against == "persona"]
+    rows = [row for row in told if row.verdict is not None]
+    labels = [row.turn in planted[row.conversation].planted for row in rows]
+    quality = calibration([row.p_inconsistent for row in rows], [row.verdict for row in rows], labels, [row.conversation for row in rows], **how)
+    lags = [(one.number, _lag(one, judged([one]))) for dialogues in doses for one in dialogues if one.planted]
+    caught = [(number, lag) for number, lag in lags if lag is not None]
+    lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
+    by_wording = _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted, how) if kind in WORDINGS else {}
+    precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
+    aimed = [row for row in told if row.turn in planted[row.conversation].planted]  # what could not be scored was not found
+    recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
+    return Detection(judge, kind, kind in SEES[judge], quality["auroc"], precision, recall, lag, len(lags) - len(caught), by_wording)
+
+
+def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dict) -> dict[str, Interval]:
+    """Share of planted facts that got a verdict, by how they are worded."""
+    from metrics.stats.bootstrap import clustered_mean
+
+    by_wording: dict[str, list[Judgement]] = {}
+    for row in rows:
+        by_wording.setdefault(planted[row.conversation].told[row.turn][0].wording, []).append(row)
+    return {wording: clustered_mean([float(row.verdict) for row in some], [row.conversation for row in some], **how)
+            for wording, some in sorted(by_wording.items())}
+
+
+def _lag(dialogue: Dialogue, rows: list[Judgement]) -> float | None:
+    onset = min(dialogue.planted)
+    caught = [row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn in dialogue.planted]
+    return float(min(caught)) if caught else None
+
+
+def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict) -> Retrieval:
+    """Of the lines that tell different values of a slot, the pairs that are kept; what a judge makes of them plays no part."""
+    from metrics.judges.pair_retrieval import candidates
+    from metrics.stats.bootstrap import clustered_mean, clustered_statistic
+    from metrics.validation.planted import SEAT, contradictions
+
+    found, known, sizes = [], [], []
+    for one in dialogues:
+        turns = [line.turn for line in one.own()]
+        chosen = {(turns[later], turns[earlier]) for later, earlier in candidates([line.text for line in one.own()], embed, one.cast[SEAT])}
+        told = sorted(contradictions(one))
+        found += [float(pair in chosen) for pair in told]
+        known += [one.number] * len(told)
+        sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
+    pairs = clustered_statistic(sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how)
+    return Retrieval(kind, pairs, clustered_mean(found, known, **how))
+
+
+# -- responses by dose -----------------------------------------------------------------------------------------------------
+
+
+def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> list[Response]:
+    """Each measure that judgements give, at each dose, over the run of the drifting seat."""
+    from lab.store.frames import judgements_frame
+    from metrics.measure import measure
+    from metrics.validation.planted import turns_frame
+
+    values = []
+    for dialogues in doses:
+        told_of = {"event": "judged", "conversation": 0, "turn": 0, "by": "judges", "rows": [asdict(row) for row in judged(dialogues)]}
+        rows = judgements_frame("selftest", [told_of])
+        found = measure(turns_frame(dialogues), rows, metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"), window=NEAR, **how)
+        values.append(_over_run(found) | {"mean_p": _mean_p(rows)})
+    claimed = MOVES if kind in SEES[judge] else {}
+    return [_response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
+            for metric in MOVES if metric in values[0]]
+
+
+def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: dict) -> list[Response]:
+    from metrics.tripwires import tripwires
+    from metrics.validation.planted import turns_frame
+
+    values = []
+    for dialogues in doses:
+        cards = {(one.number, seat): persona.card for one in dialogues for seat, persona in one.cast.items()}
+        values.append(_over_run(tripwires(turns_frame(dialogues), cards, embed=embed, **how | {"resamples": 0})))
+    return [_response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric)) for metric in values[0]]
+
+
+def _over_run(metrics: pl.DataFrame) -> dict[str, float]:
+    from metrics.validation.planted import SEAT
+
+    return {row["metric"]: row["value"] for row in metrics.iter_rows(named=True) if row["level"] == "run" and row["seat"] == SEAT}
+
+
+def _mean_p(rows: pl.DataFrame) -> float:
+    import polars as pl
+
+    found = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")["p_inconsistent"].mean()
+    return nan if found is None else found
+
+
+def _response(judge: str, kind: str, metric: str, values: Sequence[float], direction: int | None) -> Response:
+    if metric == "time_to_first_contradiction":
+        values = [inf if isnan(value) else value for value in values]  # not reached
+    return Response(judge, kind, metric, tuple(values), verdict(values, direction))
+
+
+def verdict(values: Sequence[float], direction: int | None) -> str:
+    """What values by rising dose say of a measure that claims to move in that direction (None: claims nothing)."""
+    if direction is None:
+        return BLIND if not all(isnan(value) for value in values) else UNMEASURED
+    if all(isnan(value) for value in values):
+        return UNMEASURED
+    finite = [value for value in values if value not in (inf, -inf)]
+    limit = 2 * max(map(abs, finite), default=1.0) + 1.0  # stands for infinity
+    signed = [direction * (limit if value == inf else value) for value in values]
+    change = signed[-1] - signed[0]
+    if change == 0:
+        return STILL
+    if not change > 0:
+        return WRONG
+    steps = [later - earlier for earlier, later in pairwise(signed)]
+    return AS_IT_SHOULD if min(steps) >= -SLACK * change else UNEVEN

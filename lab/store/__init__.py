@@ -1,0 +1,1 @@
+"""Run folders on disk: the event log, frames, manifest, resume."""

@@ -1,0 +1,195 @@
+"""From events to frames: pure functions of what events.jsonl says, so a resumed run's tables equal an unbroken one's.
+
+A turn may be told twice (a run killed between a line and its judgement judges it again): the last telling counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+TURNS = {
+    "run_id": pl.String, "conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String,
+    "node": pl.String, "text": pl.String, "tokens": pl.Int64, "token_ids": pl.List(pl.Int64), "logprob": pl.Float64,
+    "seconds": pl.Float64}
+JUDGEMENTS = {
+    "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "metric": pl.String,
+    "judge": pl.String, "against": pl.String, "p_inconsistent": pl.Float64, "verdict": pl.Boolean,
+    "unscored": pl.String}
+METRICS = {
+    "run_id": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "level": pl.String,
+    "conversation": pl.Int64, "turn": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+    "n": pl.Int64}
+ACTIVATIONS = {
+    "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "persona": pl.String, "value": pl.Float64}
+COUNTERS = ("tokens_new", "tokens_computed", "generated")
+ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl.String, "cluster": pl.String, "method": pl.String,
+           "prompt": pl.String, "question": pl.String, "options": pl.List(pl.String), "nats": pl.List(pl.Float64),
+           "tokens": pl.List(pl.Int64), "seed": pl.Int64, "text": pl.String}
+
+
+def fold(kept: dict[tuple, dict], event: dict) -> None:
+    """Keeps the event under its turn if it is a line or a judgement, in the place of an earlier telling."""
+    if event["event"] == "line":
+        kept[event["conversation"], event["turn"], ""] = event
+    elif event["event"] == "judged":
+        kept[event["conversation"], event["turn"], event["by"]] = event
+
+
+def latest(events: Iterable[dict], kind: str) -> list[dict]:
+    """The events of that kind (`line` or `judged`) that count, by conversation and turn."""
+    kept: dict[tuple, dict] = {}
+    for event in events:
+        fold(kept, event)
+    return [kept[key] for key in sorted(kept) if kept[key]["event"] == kind]
+
+
+def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
+    """turns, judgements and activations of the events."""
+    return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events),
+            "activations": activations_frame(run_id, events)}
+
+
+def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row a line said, by conversation and turn, with the columns of TURNS."""
+    return _frame(run_id, latest(events, "line"), TURNS)
+
+
+def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row a line whose speaker's model was watched, `value` its projection (see scenarios.records.Line)."""
+    rows = [event | {"value": event["activation"]} for event in latest(events, "line") if event.get("activation") is not None]
+    return _frame(run_id, rows, ACTIVATIONS)
+
+
+def judgements_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row a judgement, by conversation, turn and judge, with the columns of JUDGEMENTS."""
+    return _frame(run_id, [row for event in latest(events, "judged") for row in event["rows"]], JUDGEMENTS)
+
+
+def conform(name: str, frame: pl.DataFrame, schema: dict, run_id: str) -> pl.DataFrame:
+    """The frame with exactly the schema's columns, in its order and types; `run_id` is added where it lacks one.
+
+    Raises ValueError naming columns that are missing or too many.
+    """
+    if "run_id" not in frame.columns:
+        frame = frame.with_columns(pl.lit(run_id).alias("run_id"))
+    if set(frame.columns) != set(schema):
+        missing, extra = set(schema) - set(frame.columns), set(frame.columns) - set(schema)
+        raise ValueError(f"{name} frame: missing columns {sorted(missing)}, unknown columns {sorted(extra)}")
+    return frame.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
+
+
+@dataclass
+class Totals:
+    """What a run has come to, folded event by event: counts, tokens, seconds by phase (time nobody ran left out)."""
+
+    lines: int = 0
+    conversations: dict[int, str] = field(default_factory=dict)  # conversation -> finished or failed
+    seconds: dict[str, float] = field(default_factory=dict)
+    header: dict = field(default_factory=dict)  # of the last `started`
+    recovered: int = 0
+    _said: dict[int, set[int]] = field(default_factory=dict)  # of each conversation that is not settled: turns
+    _judged: dict[int, dict[tuple, tuple[int, int]]] = field(default_factory=dict)  # and by (turn, by) rows, rows unscored
+    _settled: tuple[int, int] = (0, 0)  # rows, rows unscored of those that are
+    _used: dict[str, int] = field(default_factory=dict)
+    _used_before: dict[str, int] = field(default_factory=dict)
+    _phase: str | None = None
+    _time: datetime | None = None
+
+    def add(self, event: dict) -> None:
+        kind = event["event"]
+        self._clock(kind, event)
+        if kind == "line":
+            said = self._said.setdefault(event["conversation"], set())
+            self.lines += event["turn"] not in said
+            said.add(event["turn"])
+        elif kind == "judged":
+            rows = event["rows"]
+            unscored = sum(row.get("unscored") is not None for row in rows)
+            self._judged.setdefault(event["conversation"], {})[event["turn"], event["by"]] = (len(rows), unscored)
+        elif kind == "conversation":
+            self.conversations[event["conversation"]] = event["status"]
+        elif kind == "usage":
+            self._use({name: event.get(name) or 0 for name in COUNTERS})
+        elif kind == "started":
+            self.header = event
+        elif kind == "recovered":
+            self.recovered += 1
+
+    def is_whole(self, conversation: int) -> bool:
+        """Told to the end: it finished, with all its lines. Nothing more is told of it."""
+        return self.conversations.get(conversation) == "finished" and len(self._said.get(conversation, ())) == self.header.get("turns")
+
+    def settle(self, conversation: int) -> None:
+        """Keeps of a conversation that is whole its numbers alone."""
+        self._said.pop(conversation)
+        told = self._judged.pop(conversation, {}).values()
+        self._settled = tuple(sum(some) for some in zip(self._settled, *told, strict=True))
+
+    def tokens(self) -> dict[str, int]:
+        """Tokens of all sittings: a counter that fell was started again from zero, and what it had counted is added."""
+        return {name: self._used_before.get(name, 0) + self._used.get(name, 0) for name in COUNTERS}
+
+    def as_fields(self) -> dict:
+        """The manifest's fields that events tell."""
+        statuses = list(self.conversations.values())
+        judged = [self._settled, *(numbers for told in self._judged.values() for numbers in told.values())]
+        counts = {
+            "conversations": self.header.get("conversations"), "finished": statuses.count("finished"),
+            "failed": statuses.count("failed"), "lines": self.lines, "recovered": self.recovered,
+            "judgements": sum(rows for rows, _ in judged), "unscored": sum(unscored for _, unscored in judged)}
+        told = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
+        seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
+        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **told}
+
+    def _use(self, used: dict[str, int]) -> None:
+        if any(used[name] < self._used.get(name, 0) for name in COUNTERS):
+            self._used_before = self.tokens()
+        self._used = used
+
+    def _clock(self, kind: str, event: dict) -> None:
+        """Gives the time since the last event to the phase it was spent in.
+
+        A sitting begins with `started` or with loading, whichever comes first: nobody ran before that.
+        """
+        now = datetime.fromisoformat(event["time"])
+        begins = kind == "started" and self._phase != "loading" or kind == "phase" and event["phase"] == "loading"
+        if begins:
+            self._phase = None
+        elif self._phase is not None and self._time is not None:
+            spent = max(0.0, (now - self._time).total_seconds())
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + spent
+        if kind == "phase":
+            self._phase = event["phase"]
+            self.seconds.setdefault(self._phase, 0.0)
+        elif kind == "ended":
+            self._phase = None
+        self._time = now
+
+
+def _frame(run_id: str, rows: list[dict], schema: dict) -> pl.DataFrame:
+    columns = {name: [row.get(name) for row in rows] for name in schema if name != "run_id"}
+    if "text" in columns:  # lone surrogates cannot be stored as UTF-8
+        columns["text"] = [text.encode("utf-8", "replace").decode() for text in columns["text"]]
+    frame = pl.DataFrame(columns, schema={name: dtype for name, dtype in schema.items() if name != "run_id"})
+    return frame.select(pl.lit(run_id).alias("run_id"), pl.all()) if rows else pl.DataFrame(schema=schema)
+
+
+def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFrame:
+    """One row an answered item, with the columns of ANSWERS, in the order in which they were answered. `question`: the last words heard."""
+    rows = [{name: event.get(name) for name in ANSWERS} | {"run_id": run_id, "study": study, "question": heard(event)}
+            for event in events if event["event"] == "answer"]
+    return pl.DataFrame([_storable(row) for row in rows], schema=ANSWERS)
+
+
+def heard(event: dict) -> str:
+    """What an answer answers: the last words of the user."""
+    return next((words for role, words in reversed(event["messages"]) if role == "user"), "")
+
+
+def _storable(row: dict) -> dict:
+    """Lone surrogates cannot be stored as UTF-8."""
+    return {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for name, value in row.items()}

@@ -1,0 +1,47 @@
+"""What an earlier sitting stored of its dialogues, read back from the events so that a run can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from scenarios.records import Judgement, Line
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a line came about that a run began with and did not play: it stands as it was said, whatever the scenario says now."""
+
+    direction: str  # what its speaker was told, "" for nothing
+    fact: str | None  # id of the partner's fact that it was about
+    ready: bool  # the scenario gave its words
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or "questions"),
+    the conversations that they saw to the end, and how the lines came about that were said in another run."""
+
+    lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
+    judged: Mapping[tuple[int, int, str], list[Judgement]] = field(default_factory=dict)
+    finished: frozenset[int] = frozenset()
+    told: Mapping[tuple[int, int], Told] = field(default_factory=dict)
+
+
+def stored(events: Sequence[dict]) -> Stored:
+    lines, judged, told = {}, {}, {}
+    for event in events:
+        if event["event"] == "line":
+            lines[event["conversation"], event["turn"]] = line_of(event)
+            if "told" in event:
+                told[event["conversation"], event["turn"]] = Told(**event["told"])
+        elif event["event"] == "judged":
+            rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
+            judged[event["conversation"], event["turn"], event["by"]] = rows
+    ends = {event["conversation"]: event["status"] for event in events if event["event"] == "conversation"}
+    return Stored(lines, judged, frozenset(c for c, status in ends.items() if status == "finished"), told)
+
+
+def line_of(event: dict) -> Line:
+    """The line that a `line` event tells of."""
+    return Line(**{name: event[name] for name in Line.__dataclass_fields__ if name in event} | {"token_ids": tuple(event["token_ids"])})

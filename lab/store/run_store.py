@@ -1,0 +1,341 @@
+"""Run folders: what is written while a run goes on, and how a stopped one is opened again.
+
+Every event is one line appended to events.jsonl in one write; manifest and frames are replaced as a whole (temporary
+file, fsync, rename). A process killed at any moment therefore loses at most the line in flight, and a write that fails
+leaves what was there. One process holds a run at a time (flock on `.lock`, let go by the kernel when it dies).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import platform
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import polars as pl
+
+from lab.store.atomic_write import StoreError, dumps, failure, replace, write_all
+from lab.store.events import EVENTS, now, read_events, whole_events
+from lab.store.frames import (
+    ACTIVATIONS,
+    JUDGEMENTS,
+    METRICS,
+    TURNS,
+    Totals,
+    conform,
+    fold,
+    frames_of,
+    judgements_frame,
+    turns_frame,
+)
+from scenarios.suggestions import nearest_path
+
+MANIFEST, SCENARIO, SWEEP, LOCK = "manifest.json", "scenario.yaml", "sweep.yaml", ".lock"
+FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
+STATUSES = ("finished", "failed", "interrupted")
+PACKAGES = ("torch", "transformers", "ray", "polars")
+SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
+FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time
+
+
+def create(runs_dir: str | Path, scenario_name: str, scenario_yaml: str, seed: int, digest: str, *,
+           folder: str | Path | None = None, device: str | None = None, dtype: str | None = None, file: str = SCENARIO,
+           **fields: object) -> RunStore:
+    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, or `folder` itself, held by this process. `file`: what the YAML is
+    called there.
+
+    `fields` go into the manifest as they are. The manifest is written last: a folder that has one is a whole run.
+    Raises StoreError where nothing can be written, ValueError where `folder` holds something.
+    """
+    path = _empty_folder(Path(folder)) if folder else _new_folder(Path(runs_dir), scenario_name)
+    manifest = {
+        "run_id": path.name, "status": "running", "reason": None, "scenario": scenario_name, "digest": digest,
+        "seed": seed, "versions": _versions(), "git_revision": git_revision(), "device": device, "dtype": dtype,
+        "models": {}, "started": now(), "finished": None, "resumed": [], "counts": {}, "tokens": {}, "seconds": {},
+        **fields}
+    lock = _hold(path)
+    try:
+        replace(path / file, scenario_yaml.encode())
+        return RunStore(path, manifest, lock)
+    except StoreError:
+        os.close(lock)
+        raise
+
+
+def open_for_resume(run_dir: str | Path) -> RunStore:
+    """The run in `run_dir`, held by this process, its unfinished last event line cut away; `earlier` has its events.
+
+    Raises ValueError where the folder is no run, another process holds it, or a line before the last is damaged.
+    """
+    path = Path(run_dir)
+    read_manifest(path)  # names what is missing before a lock file is left in some other folder
+    refuse_links(path)
+    lock = _hold(path)
+    try:
+        manifest = read_manifest(path)
+        with (path / EVENTS).open("rb") as file:
+            whole = list(whole_events(file, path / EVENTS))
+        events, good = [event for event, _ in whole], whole[-1][1] if whole else 0
+        if good < (path / EVENTS).stat().st_size:
+            os.truncate(path / EVENTS, good)
+        manifest |= {"status": "running", "reason": None, "finished": None,
+                     "resumed": [*manifest.get("resumed", []), now()]}
+        return RunStore(path, manifest, lock, events)
+    except OSError as error:
+        os.close(lock)
+        raise failure(path / EVENTS, error) from error
+    except ValueError:
+        os.close(lock)
+        raise
+
+
+def read_manifest(run_dir: str | Path) -> dict:
+    """The run's manifest. Raises ValueError naming what is missing where `run_dir` is no run."""
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise ValueError(f"{path} is no run: there is no such folder{nearest_path(path)}")
+    told = SWEEP if (path / SWEEP).is_file() else SCENARIO
+    missing = [name for name in (MANIFEST, told, EVENTS) if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{path} is no run: it has no {', no '.join(missing)}")
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path / MANIFEST} is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or "run_id" not in manifest:
+        raise ValueError(f"{path} is no run: its {MANIFEST} has no run_id")
+    return manifest
+
+
+def refuse_links(run_dir: str | Path) -> None:
+    """ValueError where something in a run's folder, which is about to be written to, is a link: whatever it leads to is not the run's."""
+    for entry in Path(run_dir).rglob("*"):
+        if entry.is_symlink():
+            raise ValueError(f"{entry} is a link to {os.readlink(entry)}; expected files of the run's own, which alone are written to")
+
+
+def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
+    """turns and judgements of every event so far, metrics as written, empty where never measured.
+
+    A finished run's are read as it wrote them last; another's, whatever was flushed, are made of its events.
+    """
+    path = Path(run_dir)
+    manifest, stored = read_manifest(path), {name: path / f"{name}.parquet" for name in ("turns", "judgements", "metrics")}
+    metrics = pl.read_parquet(stored["metrics"]) if stored["metrics"].is_file() else pl.DataFrame(schema=METRICS)
+    if manifest.get("status") == "finished" and stored["turns"].is_file() and stored["judgements"].is_file():
+        with contextlib.suppress(pl.exceptions.PolarsError):  # damaged: the events tell the same
+            return {name: pl.read_parquet(stored[name]) for name in ("turns", "judgements")} | {"metrics": metrics}
+    run_id, events = manifest["run_id"], read_events(path)
+    return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events), "metrics": metrics}
+
+
+def write_frame(path: str | Path, frame: pl.DataFrame) -> None:
+    """Replaces the parquet file at `path` as a whole. Raises StoreError; what was there then stays."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    replace(Path(path), buffer.getbuffer())
+
+
+class RunStore:
+    """An open run: `path`, `run_id`, `manifest`, and `earlier`, the events found when it was opened again."""
+
+    def __init__(self, path: Path, manifest: dict, lock: int, earlier: Iterable[dict] = ()):
+        self.path, self.run_id, self.manifest = path, manifest["run_id"], manifest
+        self._spoken = not (path / SWEEP).is_file()  # a sweep's lines are in its trials' folders
+        self.earlier = list(earlier)
+        self._lock, self._events = lock, -1
+        self._open: dict[int, dict[tuple, dict]] = {}  # of each conversation, the last `line` and `judged` event of each turn
+        self._settled: list[dict[str, pl.DataFrame]] = []  # of those told to the end, as frames, which are far smaller
+        self._totals, self._begun = Totals(), False
+        self._synced = self._flushed = time.monotonic()
+        self._flush_took = 0.0
+        for event in self.earlier:
+            self._fold(event)
+        for conversation in list(self._open):
+            self._settle(conversation)
+        try:
+            self._events = os.open(path / EVENTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise failure(path / EVENTS, error) from error
+        self.update_manifest()
+
+    def append(self, event: dict, *, sync: bool = False) -> dict:
+        """Writes the event (its `time` added where it has none) and returns it as written.
+
+        Raises StoreError where it cannot; the file then ends with the event before.
+        """
+        event = {"event": event["event"], "time": event.get("time") or now(), **event}
+        if self._events < 0:
+            raise ValueError(f"{self.path} is closed; open_for_resume opens it again")
+        size = os.fstat(self._events).st_size
+        try:
+            write_all(self._events, dumps(event) + b"\n")
+            if sync or time.monotonic() - self._synced >= SYNC_EVERY_S:
+                os.fsync(self._events)
+                self._synced = time.monotonic()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._events, size)
+            raise failure(self.path / EVENTS, error, self._lines) from error
+        self._fold(event)
+        if event["event"] == "conversation":
+            self._settle(event["conversation"])
+        return event
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """turns and judgements of every event so far, those of earlier sittings included; activations where there are any."""
+        under_way = frames_of(self.run_id, [event for told in self._open.values() for event in told.values()])
+        if self._settled:
+            self._settled = [{name: pl.concat([one[name] for one in self._settled]) for name in under_way}]
+        frames = {name: pl.concat([*(one[name] for one in self._settled), frame]).sort("conversation", maintain_order=True)
+                  for name, frame in under_way.items()}
+        if frames["activations"].is_empty():
+            del frames["activations"]
+        return frames
+
+    def write_frames(self, **frames: pl.DataFrame) -> None:
+        """Replaces turns.parquet and judgements.parquet (built from the events unless given) and, if given, metrics.
+
+        `run_id` is added where a frame lacks it. Raises ValueError for other columns than the files have.
+        """
+        for name, frame in ((self.frames() if self._spoken else {}) | frames).items():
+            if name not in FRAMES:
+                raise ValueError(f"no frame is called {name!r}; expected one of {', '.join(FRAMES)}")
+            try:
+                write_frame(self.path / f"{name}.parquet", conform(name, frame, FRAMES[name], self.run_id))
+            except StoreError as error:
+                raise failure(self.path / f"{name}.parquet", error.__cause__, self._lines) from error.__cause__
+
+    def maybe_flush(self, seconds: float = 5.0) -> bool:
+        """Rewrites frames and manifest if `seconds` have passed since the last time, less often as that takes longer."""
+        began = time.monotonic()
+        if began - self._flushed < max(seconds, self._flush_took / FLUSH_SHARE):
+            return False
+        self.write_frames()
+        self.update_manifest()
+        self._flushed = time.monotonic()
+        self._flush_took = self._flushed - began
+        return True
+
+    def update_manifest(self, **fields: object) -> None:
+        """Replaces manifest.json: `fields` set, counts, tokens and seconds by phase as the events tell them."""
+        self.manifest |= self._totals.as_fields() | fields
+        replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._lines)
+
+    def finish(self, status: str, reason: str | None = None, *, metrics: pl.DataFrame | None = None,
+               **fields: object) -> None:
+        """Writes everything a last time and lets go of the run. `status`: finished, failed or interrupted."""
+        if status not in STATUSES:
+            raise ValueError(f"a run cannot end as {status!r}; expected one of {', '.join(STATUSES)}")
+        try:
+            self.write_frames(**({} if metrics is None else {"metrics": metrics}))
+            self.update_manifest(status=status, reason=reason, finished=now(), **fields)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Lets another process open the run; the status stays as it is. May be called again."""
+        for handle in (self._events, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._events = self._lock = -1
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _lines(self) -> int | None:
+        """How many were finished; None of a sweep, a study or a training, once something is told of it."""
+        return self._totals.lines if self._totals.lines or self._totals.header.get("conversations") or not self._begun else None
+
+    def _fold(self, event: dict) -> None:
+        if event["event"] in ("line", "judged"):
+            fold(self._open.setdefault(event["conversation"], {}), event)
+        self._totals.add(event)
+        self._begun = True
+
+    def _settle(self, conversation: int) -> None:
+        """Keeps a conversation that is told to the end as frames."""
+        if self._totals.is_whole(conversation):
+            self._settled.append(frames_of(self.run_id, self._open.pop(conversation).values()))
+            self._totals.settle(conversation)
+
+
+def git_revision() -> str | None:
+    """The commit this code is at, with `-dirty` if files differ; None where it is not in a repository of its own."""
+    here = Path(__file__).parent
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    for command in (["git", "ls-files", "--error-unmatch", Path(__file__).name], describe):
+        try:
+            done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode:
+            return None
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _new_folder(runs_dir: Path, name: str) -> Path:
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "run"
+    try:
+        while True:
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            path = runs_dir / f"{stamp}-{slug}-{secrets.token_hex(2)}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if not runs_dir.is_dir():  # a file stands where the folder should be
+                    raise
+                continue
+            return path
+    except OSError as error:
+        raise failure(runs_dir / "a new run", error, 0) from error
+
+
+def _empty_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ValueError(f"{path} holds something already; expected a new folder or an empty one")
+    except OSError as error:
+        raise failure(path, error, 0) from error
+    return path
+
+
+def _hold(path: Path) -> int:
+    """The lock file's descriptor. Raises ValueError where another process holds the run."""
+    try:
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise failure(path / LOCK, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise failure(path / LOCK, error) from error
+        raise ValueError(f"{path} is being written by another process; wait for it, or stop it first") from error
+    return lock

@@ -1,0 +1,83 @@
+"""What every long command shares: its output kept apart in a log, its end stored, and its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from scenarios.messages import hidden
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lab.store.run_store import RunStore
+
+
+
+INTERRUPTED = 130
+T = TypeVar("T")
+LOG = "log.txt"
+
+
+def unfinished(prog: str, kept: str, args: argparse.Namespace, status: str, reason: str | None, console: Console, errors, path: Path) -> int:
+    """The exit code of what failed, which is told, or was interrupted: then it is told that everything `kept` is, and how to go on with the
+    folder."""
+    if status == "failed":
+        print(f"{prog}: {reason}", file=errors)
+        return 2
+    if args.display != "none" and not args.json:
+        with contextlib.suppress(BrokenPipeError, SystemExit):
+            console.print(f"Interrupted. Every {kept} is kept: python -m {prog} --resume {path}", soft_wrap=True, markup=False)
+    return INTERRUPTED
+
+
+def carried_out(work: Callable[[], T], store: RunStore, show: Callable[[dict], None], left: str) -> tuple[str, str | None, T | None]:
+    """Does the work, and stores and shows how it ended: status, the reason where it is not finished, and what came of it. `left`: what
+    --resume goes on from. Work whose end could not be stored has not finished."""
+    status, reason, found = "finished", None, None
+    try:
+        found = work()
+    except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
+        status, reason = "interrupted", f"stopped by hand; --resume goes on from the last {left}"
+    except ValueError as error:
+        status, reason = "failed", hidden(str(error))
+    except Exception as error:  # the one place where what nobody foresaw becomes data
+        print(hidden(traceback.format_exc()), file=sys.stderr, end="")  # to the log
+        told = (hidden(str(error)).strip() or "no message").splitlines()[-1][:300]
+        status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
+    try:
+        show(store.append({"event": "ended", "status": status, "reason": reason}))
+        store.finish(status, reason)
+    except ValueError as error:
+        if status == "finished":
+            status, reason = "failed", str(error)
+        with contextlib.suppress(ValueError):  # the manifest is small, and may be stored where events and frames may not
+            store.update_manifest(status=status, reason=reason)
+    return status, reason, found
+
+
+@contextlib.contextmanager
+def aside(log: Path) -> Iterator[tuple[object, object]]:
+    """Whatever libraries, Ray and C code print goes to the log; yields streams to the real stdout and stderr."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    streams = [os.fdopen(handle, "w", encoding="utf-8", errors="replace") for handle in kept]
+    try:
+        yield tuple(streams)
+    finally:
+        for number, (stream, ours) in enumerate(zip(streams, (sys.stdout, sys.stderr), strict=True), start=1):
+            with contextlib.suppress(OSError):  # a full disk, or a reader that has gone
+                ours.flush()
+            os.dup2(kept[number - 1], number)
+            with contextlib.suppress(OSError):
+                stream.close()

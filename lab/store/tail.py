@@ -1,0 +1,75 @@
+"""An event log read while another process writes it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+
+from lab.store.events import NO_EVENT, event_of
+
+CHUNK = 2**20  # bytes read at once
+END = 2**16  # bytes of a log among which its last event is looked for
+
+
+class Log:
+    """The whole events of a log, each once. `line`: number of the last one taken; `begun_again`: how often the file turned out to be
+    shorter than what was read of it, or another one, and is read from its start.
+
+    A last line without its end, or that is no event, is left where it is: it is being written, or will be cut away by a resume.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.line, self.begun_again = path, 0, 0
+        self._taken, self._file = 0, -1  # bytes of whole events, and the file's number
+        self._lines: deque[bytes] = deque()
+        self._last = b""  # what was read behind those lines
+
+    def next(self) -> dict | None:
+        """The next event, or None while there is no other. ValueError: a line before the last is damaged, or the log cannot be read."""
+        if not self._lines:
+            self._read()
+        event = event_of(self._lines[0]) if self._lines else None
+        if event is None and self._lines:
+            self._read()  # it may have been cut away since
+            event = event_of(self._lines[0]) if self._lines else None
+            if event is None and (len(self._lines) > 1 or self._lines and self._last):
+                raise ValueError(f"{self.path}, line {self.line + 1}: {NO_EVENT}")
+        if event is not None:
+            self._taken += len(self._lines.popleft()) + 1
+            self.line += 1
+        return event
+
+    def _read(self) -> None:
+        """The lines behind what was taken, one at least where there is one, and some of those that follow."""
+        self._lines.clear()
+        try:
+            with self.path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if self._taken and (found.st_size < self._taken or found.st_ino != self._file):
+                    self._taken, self.line, self.begun_again = 0, 0, self.begun_again + 1
+                self._file = found.st_ino
+                file.seek(self._taken)
+                data = file.read(CHUNK)
+                while b"\n" not in data and (more := file.read(CHUNK)):
+                    data += more
+        except FileNotFoundError:
+            if self._taken:
+                raise ValueError(f"{self.path} has gone while it was read; expected it to stay") from None
+            return
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read: {error.strerror}") from None
+        *whole, self._last = data.split(b"\n")
+        self._lines.extend(whole)
+
+
+def ended(path: Path) -> bool:
+    """Whether the last whole line of a log says that its run ended."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - END))
+            whole = file.read().split(b"\n")[:-1]
+    except OSError:  # not there yet, or told of where it is read
+        return False
+    last = event_of(whole[-1]) if whole else None
+    return last is not None and last["event"] == "ended"

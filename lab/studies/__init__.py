@@ -1,0 +1,1 @@
+"""Studies carried out: a model asked, arms played, adapters taught, verdicts given."""

@@ -1,0 +1,151 @@
+"""Dialogues and trainings as arms of a study: ordinary runs and trainings, each in a folder of its own below the study's.
+
+A folder is named by its arm and by a digest of all that decides how it goes: what is finished there is taken as it is, what broke off is
+gone on with. Engines live in this process, as learners do, and each arm has its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from lab.progress.run import State, apply
+from lab.runs.runner import perform as play_out
+from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
+from lab.store.session import LOG, aside, carried_out
+from lab.training.runner import before
+from lab.training.runner import perform as train_out
+from metrics.studies.protocol import Played, Trained
+from scenarios.jobs.study import Study
+from scenarios.jobs.training import Recipe, load_recipe, played
+from scenarios.overrides import as_items
+from scenarios.records import SEATS, USER
+from scenarios.scenario import Scenario, load_scenario
+
+FOLDER = "arms"  # of a study's run
+HERE = argparse.Namespace(address="none")
+LEARNING = ("data", "training")  # phases of a training that are neither loading nor examining
+OVERRIDES = "overrides."  # keys of a training's change that are the scenario's
+
+
+class Arms:
+    """`tell`: stores and shows an event of the study's."""
+
+    def __init__(self, study: Study, folder: Path, tell: Callable[..., None]) -> None:
+        self._study, self._folder, self._tell = study, folder / FOLDER, tell
+
+    def play(self, arm: str, file: str, changes: Mapping[str, object], adapter: str | None) -> Played:
+        scenario = scenario_of(self._study, file, changes, adapter)
+        models = {seat: scenario.seats[seat].model for seat in SEATS}
+        folder = self._carried_out(arm, scenario, models, lambda store, shown: play_out(HERE, scenario, store, shown))
+        return Played(**read_frames(folder))
+
+    def train(self, arm: str, file: str, changes: Mapping[str, object], data: Sequence[str]) -> Trained:
+        recipe = recipe_of(self._study, file, changes, [str(self._folder / name) for name in data])
+        models = {seat: played(recipe).seats[seat].model for seat in recipe.seats()}
+        folder = self._carried_out(arm, recipe, models, lambda store, shown: train_out(HERE, recipe, store, shown, before(store)))
+        frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("evaluation", "training")}
+        told = read_manifest(folder)
+        return Trained(folder.name, **frames, parameters=parameters(folder / "adapter"), stopped=told.get("stopped") or "",
+                       seconds=sum(told["seconds"].get(phase, 0.0) for phase in LEARNING))
+
+    def adapter(self, worn: str) -> Path:
+        """Where what that training has learnt lies."""
+        return self._folder / worn / "adapter"
+
+    def _carried_out(self, arm: str, what: Scenario | Recipe, models: Mapping[str, str], work: Callable[[RunStore, Shown], object]) -> Path:
+        """The folder of what is finished by then. ValueError where it fails."""
+        folder = self._folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', arm).strip('-')[:40]}-{what.digest()[:12]}"
+        there = (folder / MANIFEST).is_file()
+        if there and read_manifest(folder)["status"] == "finished":
+            self._tell("arm", arm=arm, done=size(what), detail="is there")
+            return folder
+        if not there:
+            shutil.rmtree(folder, ignore_errors=True)  # its making broke off
+        store = open_for_resume(folder) if there else create(
+            folder.parent, what.name, what.resolved_yaml(), what.seed, what.digest(), folder=folder, models=models)
+        with store, aside(folder / LOG):
+            shown = Shown(lambda done, detail: self._tell("arm", arm=arm, done=done, detail=detail), what, store)
+            status, reason, _ = carried_out(lambda: work(store, shown), store, shown.show, "line or checkpoint")
+        if status == "interrupted":
+            raise KeyboardInterrupt
+        if status == "failed":
+            raise ValueError(f"{arm}: {reason}")
+        return folder
+
+
+class Shown:
+    """The monitor of a run and the watch of a training: tells how much of it is done, in lines or in steps and exams."""
+
+    def __init__(self, tell: Callable[[int, str], None], what: Scenario | Recipe, store: RunStore) -> None:
+        self.state, self._tell, self._what = State(), tell, what
+        self._done = len(before(store) if isinstance(what, Recipe) else store.frames()["turns"])
+
+    def show(self, event: dict) -> None:
+        kind = event["event"]
+        if kind == "line":
+            self._count(1, f"#{event['conversation']} {event['seat']}: {event['text']}")
+        elif kind == "step":
+            reward = event.get("reward")
+            self._count(1, f"step {event['step'] + 1}/{self._what.max_steps}" + (f", reward {reward:.3f}" if reward is not None else ""))
+        elif kind == "collected":
+            self._count(0, f"dialogues {event['batch'] + 1}/{event['batches']} to learn from")
+        elif kind == "phase" and event["phase"] == "examining":
+            self._count(1, f"examining: {event['detail']}")
+        elif kind in ("stopped", "recovered"):
+            self._count(0, event.get("reason") or event.get("detail") or kind)
+        if isinstance(self._what, Scenario):
+            apply(self.state, event)
+
+    def _count(self, more: int, detail: str) -> None:
+        self._done += more
+        self._tell(self._done, detail)
+
+
+def scenario_of(study: Study, file: str, changes: Mapping[str, object], adapter: str | None = None) -> Scenario:
+    """The scenario as the study plays it. ScenarioError."""
+    seat = study.seats.assistant
+    told = {"dtype": study.dtype, "device": study.device, f"seats.{USER}.model": seat.model, f"seats.{USER}.endpoint": seat.endpoint,
+            f"seats.{USER}.adapter": adapter or seat.adapter}
+    return load_scenario(_file(study, file), as_items({**told, **changes}))
+
+
+def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Recipe:
+    """The training as the study does it, by one worker. ScenarioError; ValueError where the seat's model cannot be trained as it is."""
+    seat = study.seats.assistant
+    if found := f"{seat.endpoint} does" if seat.endpoint else "what wears an adapter does" if seat.adapter or ":" in seat.model else "":
+        raise ValueError(f"{study.study} trains the model that it asks, and {found} not learn here; expected a model by itself")
+    path = _file(study, file)
+    own = load_recipe(path)
+    played_with = {**own.overrides, **{f"seats.{seat_name}.model": seat.model for seat_name in own.seats()},
+                   **{key.removeprefix(OVERRIDES): value for key, value in changes.items() if key.startswith(OVERRIDES)}}
+    told = {"dtype": study.dtype, "device": study.device, "workers": 1, "data": list(data), "overrides": played_with}
+    return load_recipe(path, as_items({**told, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}}))
+
+
+def size(what: Scenario | Recipe) -> int:
+    """How much there is to do, in lines or in steps and exams."""
+    from lab.training.evaluation import exams
+
+    return what.max_steps + len(exams(what)) if isinstance(what, Recipe) else what.conversations * what.turns
+
+
+def parameters(adapter: Path) -> int:
+    """How many numbers the safetensors of a folder hold."""
+    from safetensors import safe_open
+
+    count = 0
+    for file in adapter.glob("*.safetensors"):
+        with safe_open(file, "numpy") as tensors:
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
+    return count
+
+
+def _file(study: Study, file: str) -> Path:
+    return Path(study.stimuli).parent / file

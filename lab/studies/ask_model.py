@@ -1,0 +1,145 @@
+"""How a study's questions reach a model: `Asking` stores every answer as an event, and asks nothing that was answered before.
+
+An answer is known by a digest of all that it depends on in a study: the method and its settings, adapter and steer, the talk, the options
+and the seed. A question that two arms share is put once and told in both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from agents.engine.protocol import Sampling, Steer
+from agents.seats.respondent import Respondent
+from lab.studies.dry_run import digest
+from metrics.studies.protocol import Choice, Lesson, Played, Question, Steered, Teaching, Trained
+
+if TYPE_CHECKING:
+    from lab.studies.arms import Arms
+
+
+
+AT_ONCE = 32  # questions put together
+
+
+class Asking:
+    """`metrics.studies.protocol.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`: events of a run that is gone
+    on with; `used`: what the engine has done so far, told after each batch; `school`: makes an adapter of lessons, as `lab.studies.teaching.teach`
+    does of a study's; `folder`: where adapters and directions are kept; `arms`: carries out dialogues and trainings."""
+
+    def __init__(self, respondent: Respondent | None, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict],
+                 school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]], folder: Path, arms: Arms | None = None) -> None:
+        self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
+        self._arms = arms
+        answers = [event for event in earlier if event["event"] == "answer"]
+        self._known = {event["key"]: event for event in answers}
+        self._told = {(event["arm"], event["item"], event["key"]) for event in answers}
+
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+        under = self._adapter(worn), self._steer(steered)
+
+        def put(some: Sequence[Question]) -> list[dict]:
+            found = self._respondent.choose([one.messages for one in some], [one.options for one in some], *under)
+            return [{"nats": nats, "tokens": tokens} for nats, tokens in found]
+
+        answers = self._answers("choose", arm, questions, _how(worn, steered), put)
+        return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in answers]
+
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
+            steered: Steered | None = None) -> list[str]:
+        under = self._adapter(worn), self._steer(steered)
+
+        def put(some: Sequence[Question]) -> list[dict]:
+            sampling = [Sampling(one.seed, max_tokens, temperature, top_k=0) for one in some]
+            return [{"text": text} for text in self._respondent.say([one.messages for one in some], sampling, *under)]
+
+        how = _how(worn, steered) | {"max_tokens": max_tokens, "temperature": temperature}
+        return [answer["text"] for answer in self._answers("say", arm, questions, how, put)]
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        name = digest("teach", [asdict(one) for one in lessons], asdict(how))
+        if not (self._folder / name).is_dir():
+            for step, loss in enumerate(self._school(lessons, how, self._folder / name), start=1):
+                self._tell("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
+        return name
+
+    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        from agents.engine.steering import axis
+
+        name = digest("direct", *([(one.messages, one.options[:1]) for one in side] for side in (away, towards)))
+        if not (file := self._direction(name)).is_file():
+            def states(side: Sequence[Question]) -> np.ndarray:
+                return self._respondent.states([one.messages for one in side], [one.options[0] if one.options else "" for one in side])
+
+            found = axis(states(away), states(towards))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(vars(found), part := file.with_suffix(".part"))
+            part.rename(file)  # last: a file with this name is whole
+        return name
+
+    def _direction(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"
+
+    def _steer(self, steered: Steered | None) -> Steer | None:
+        from agents.engine.steering import Axis
+
+        if steered is None:
+            return None
+        found = Axis(**load_file(self._direction(steered.direction)))
+        return found.steer(steered.how, steered.coefficient, steered.depths, steered.random)
+
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        return self._arms.play(arm, scenario, changes, self._adapter(worn))
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        return self._arms.train(arm, recipe, changes, data)
+
+    def _adapter(self, worn: str | None) -> str | None:
+        if worn is None:
+            return None
+        taught = self._folder / worn
+        return str(taught if taught.is_dir() or self._arms is None else self._arms.adapter(worn))
+
+    def _answers(self, method: str, arm: str, questions: Sequence[Question], how: dict, put: Callable[[Sequence[Question]], list[dict]]
+                 ) -> list[dict]:
+        keys = [digest(method, how, one.messages, one.options if method == "choose" else one.seed) for one in questions]
+        new = list({key: one for key, one in zip(keys, questions, strict=True) if key not in self._known}.items())
+        by_key: dict[str, list[Question]] = {}
+        for key, one in zip(keys, questions, strict=True):
+            by_key.setdefault(key, []).append(one)
+        for key in by_key:
+            if key in self._known:
+                self._tell_of(arm, key, by_key[key], self._known[key])
+        for start in range(0, len(new), AT_ONCE):
+            batch = new[start : start + AT_ONCE]
+            for (key, one), answer in zip(batch, put([one for _, one in batch]), strict=True):
+                _finite(one, answer)
+                self._known[key] = {"key": key, "method": method, **answer}
+                self._tell_of(arm, key, by_key[key], self._known[key])
+            self._tell("usage", **self._used())
+        return [self._known[key] for key in keys]
+
+    def _tell_of(self, arm: str, key: str, questions: Sequence[Question], answer: dict) -> None:
+        """An event an item that the answer is of, but for those told before."""
+        for one in questions:
+            if (arm, one.item, key) not in self._told:
+                self._told.add((arm, one.item, key))
+                found = {name: answer[name] for name in ("key", "method", "nats", "tokens", "text") if name in answer}
+                self._tell("answer", arm=arm, item=one.item, cluster=one.cluster, prompt=digest(one.messages), messages=one.messages,
+                           **({"options": one.options} if "nats" in found else {"seed": one.seed}), **found)
+
+
+def _how(worn: str | None, steered: Steered | None) -> dict:
+    return {"worn": worn} if steered is None else {"worn": worn, "steered": asdict(steered)}
+
+
+def _finite(question: Question, answer: dict) -> None:
+    if not all(map(math.isfinite, answer.get("nats", ()))):
+        raise ValueError(f"{question.item}: the model gives no finite log-probability for one of "
+                         f"{', '.join(map(repr, question.options[:4]))}; expected one for each option")

@@ -1,0 +1,89 @@
+"""What a study would ask, counted without a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from lab.store.frames import JUDGEMENTS, METRICS, TURNS
+from metrics.studies.protocol import Choice, Lesson, Played, Question, Steered, Teaching, Trained
+
+if TYPE_CHECKING:
+    from scenarios.jobs.study import Study
+    from scenarios.jobs.training import Recipe
+    from scenarios.scenario import Scenario
+
+
+
+STEPS = {"step": pl.Int64, "tokens": pl.Int64, "tokens_learnt": pl.Int64, "seconds_play": pl.Float64, "seconds_learn": pl.Float64}
+
+
+class Counting:
+    """Somebody who finds all options alike, says nothing and learns nothing, and whose dialogues nobody plays: a study played on it tells
+    how much there is to do, by arm. More or less where what is asked depends on what was answered. `planned`: runs and trainings of the
+    `study`, where one was given."""
+
+    def __init__(self, study: Study | None = None) -> None:
+        self.asked: Counter[str] = Counter()
+        self.planned: list[Scenario | Recipe] = []
+        self.questions = 0
+        self._study = study
+
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+        self._count(arm, questions)
+        return [Choice((0.0,) * len(one.options), (1,) * len(one.options)) for one in questions]
+
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
+            steered: Steered | None = None) -> list[str]:
+        self._count(arm, questions)
+        return [""] * len(questions)
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        self._local("teaches")
+        return digest("teach", arm)
+
+    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        self._local("steers")
+        return "direction"
+
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        from lab.studies.arms import scenario_of
+
+        self._plan(arm, scenario_of, scenario, changes)
+        return Played(*(pl.DataFrame(schema=schema) for schema in (TURNS, JUDGEMENTS, METRICS)))
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        from lab.studies.arms import recipe_of
+        from lab.training.evaluation import SCHEMA
+
+        self._plan(arm, recipe_of, recipe, changes)
+        return Trained(digest("train", arm), pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema=STEPS))
+
+    def _local(self, does: str) -> None:
+        """ValueError where the model is on a server, which knows neither states nor gradients."""
+        if self._study and (server := self._study.seats.assistant.endpoint):
+            raise ValueError(f"{self._study.study} {does} the model that it asks, and {server} lets nobody do that; expected a model here")
+
+    def _count(self, arm: str, questions: Sequence[Question]) -> None:
+        self.asked[arm] += len(questions)
+        self.questions += len(questions)
+
+    def _plan(self, arm: str, made: Callable[..., Scenario | Recipe], file: str, changes: Mapping[str, object]) -> None:
+        from lab.studies.arms import size
+
+        if self._study is None:
+            self.asked[arm] += 1
+            return
+        what = made(self._study, file, changes)
+        self.asked[arm] += size(what)
+        self.planned.append(what)
+
+
+def digest(*parts: object) -> str:
+    """32 hex digits: the same for the same parts, written as JSON."""
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,224 @@
+"""A study at the front desk: its file checked, its questions put to a model, what came of them stored and told. `lab.run` plays it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, get_type_hints
+
+from pydantic import create_model
+
+import metrics.studies
+from lab.store.run_store import RunStore
+from lab.store.session import LOG, aside, carried_out, unfinished
+from lab.training.runner import check
+from metrics.studies.protocol import Finding, verdict
+from scenarios.fields import Strict
+from scenarios.jobs.study import Study, load_stimuli, load_study, study_named
+from scenarios.jobs.sweep import BASES as PLAYED
+from scenarios.jobs.training import Recipe
+from scenarios.scenario import Scenario
+
+if TYPE_CHECKING:
+    from lab.live.display import Watch
+    from lab.store.run_store import RunStore
+    from scenarios.jobs.training import Recipe
+    from scenarios.scenario import Scenario
+
+
+
+FINDING, ANSWERS = "finding.json", "answers.parquet"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and exams of a training, about;
+    `planned`: its runs and trainings; `questions`: how many there are of all arms."""
+
+    study: Study
+    module: ModuleType
+    stimuli: Strict
+    asked: Mapping[str, int]
+    planned: Sequence[Scenario | Recipe] = ()
+    questions: int = 1
+
+
+def known() -> list[str]:
+    """The findings that can be studied."""
+    return sorted(module.name for module in pkgutil.iter_modules(metrics.studies.__path__))
+
+
+def load(path: str | Path, overrides: list[str]) -> Loaded:
+    """ScenarioError: file, line, key, what was found and expected."""
+    module = _module(study_named(path, known()))
+    return planned(load_study(path, overrides, numbers(module)))
+
+
+def planned(study: Study) -> Loaded:
+    """A study that was read, with what it takes to play it. ValueError where its stimuli do not fit."""
+    from lab.studies.dry_run import Counting
+
+    module = _module(study.study)
+    stimuli, counting = load_stimuli(study, module.Stimuli), Counting(study)
+    try:
+        module.study(counting, stimuli, study.seed, **study.numbers())
+    except (KeyError, IndexError) as error:  # a size that asks for more, or for others, than the stimuli hold; a text with braces of its own
+        raise ValueError(f"{study.name}: its stimuli ({study.stimuli}) do not hold what size {study.size} asks for "
+                         f"({type(error).__name__}: {error}); expected names, numbers and {{...}} that are there") from None
+    return Loaded(study, module, stimuli, dict(counting.asked), counting.planned, counting.questions)
+
+
+BASES = {**PLAYED, "study": lambda path, overrides: load(path, list(overrides)).study}  # what a sweep may be of
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"metrics.studies.{name}")
+
+
+def numbers(module: ModuleType) -> type[Strict]:
+    """What a size of the study is made of: the keyword arguments of its `study`, with their types and ranges."""
+    hints = get_type_hints(module.study, include_extras=True)
+    names = [name for name, one in inspect.signature(module.study).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    return create_model("Numbers", __base__=Strict, **{name: (hints[name], ...) for name in names})
+
+
+def command(args: argparse.Namespace) -> int:
+    """What `lab.run` does with a study's file, or a study's folder to go on with; the exit code."""
+    from lab.dialogue import cluster, seats
+    from lab.store.run_store import create, open_for_resume
+    from lab.studies.runner import checked
+
+    if args.limit is not None:
+        raise ValueError("--limit is of conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller numbers")
+    loaded = _resumed(args) if args.resume else load(args.scenario, args.overrides)
+    study = loaded.study
+    seats.check_respondent(study)
+    for what in loaded.planned:
+        checked(what)
+    cluster.check(args.address)
+    if args.dry_run:
+        unit = "lines or steps" if loaded.planned else "questions"
+        print(f"{study.name}: {study.claim}\n" + "\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
+        print("Everything that can be checked without loading a model is in order.")
+        return 0
+    store = open_for_resume(args.resume) if args.resume else create(
+        args.runs, study.name, study.resolved_yaml(), study.seed, study.digest(), models={"assistant": study.seats.assistant.model})
+    with store, aside(store.path / LOG) as (screen, errors):
+        return _carry_out(args, loaded, store, screen, errors)
+
+
+def _resumed(args: argparse.Namespace) -> Loaded:
+    """The stored study; its stimuli must be what they were."""
+    from lab.store.run_store import read_manifest
+
+    if args.scenario or args.overrides:
+        raise ValueError("--resume goes on with the study as it is; expected no file and no key=value beside it")
+    loaded = load(Path(args.resume) / "scenario.yaml", [])
+    if loaded.study.digest() != read_manifest(args.resume).get("digest"):
+        raise ValueError(f"{args.resume} was begun with other stimuli than {loaded.study.stimuli} holds now; expected them unchanged, or a "
+                         "new run without --resume")
+    return loaded
+
+
+def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen, errors) -> int:
+    from rich.console import Console
+
+    from lab.live.run_monitor import conclude
+    from lab.live.study_screen import choose
+    from lab.reports.finding_report import summary
+    from lab.store.atomic_write import dumps
+
+    console = Console(file=screen)
+    with choose("none" if args.json else args.display, console, str(store.path), store.earlier) as watch:
+        status, reason, found = carried_out(lambda: perform(args, loaded, store, watch), store, watch.show, "answer")
+    if status != "finished":
+        return unfinished("lab.run", "answer", args, status, reason, console, errors, store.path)
+    if args.json:
+        print(dumps({"run": str(store.path), "finding": found}).decode(), file=screen)
+    elif args.display != "none":
+        conclude(console, summary(found), store.path)
+    return 0
+
+
+def perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Watch) -> dict:
+    """Load, ask, conclude, report; every event is stored first and shown then. Gives what finding.json holds."""
+    from lab.dialogue import seats
+    from lab.dialogue.cluster import hosting
+    from lab.reports.write import write_report
+    from lab.store.atomic_write import dumps, replace
+    from lab.store.events import now, read_events
+    from lab.store.frames import answers_frame
+    from lab.store.run_store import write_frame
+    from lab.studies.arms import Arms
+    from lab.studies.ask_model import Asking
+    from lab.studies.teaching import teach
+
+    def tell(kind: str, **rest: object) -> None:
+        watch.show(store.append({"event": kind, **rest}))
+
+    study, seat = loaded.study, loaded.study.seats.assistant
+    tell("phase", phase="loading", detail=seat.model)
+    engines = 1 if loaded.questions and not seat.endpoint else 0
+    with hosting(args.address, engines, lambda detail: tell("recovered", detail=detail)) as make:
+        respondent = seats.respondent(study, make) if loaded.questions else None
+        info = respondent.engine.info() if respondent else study
+        store.update_manifest(device=info.device, dtype=info.dtype)
+        tell("started", run_id=store.run_id, name=study.name, study=study.study, claim=study.claim, size=study.size, arms=loaded.asked,
+             models={"assistant": seat.model}, device=info.device, dtype=info.dtype, resumed=bool(store.earlier))
+        tell("phase", phase="asking", detail=study.study)
+        ask = Asking(respondent, tell, store.earlier, lambda: _used(respondent), partial(teach, study), store.path / "adapters",
+                     Arms(study, store.path, tell))
+        finding = loaded.module.study(ask, loaded.stimuli, study.seed, **study.numbers())
+    tell("phase", phase="reporting", detail="report.md")
+    found = told(study, finding)
+    answers = answers_frame(store.run_id, study.study, read_events(store.path))
+    write_frame(store.path / ANSWERS, answers)
+    replace(store.path / FINDING, dumps(found, indent=2) + b"\n")
+    store.update_manifest(status="finished", finished=now(), verdict=found["verdict"], answers=len(answers))  # as the report is to say
+    write_report(store.path)
+    return found
+
+
+def _used(respondent) -> dict:
+    usage = respondent.engine.usage()
+    return {name: getattr(usage, name) for name in ("tokens_new", "tokens_computed", "generated")}
+
+
+def told(study: Study, finding: Finding) -> dict:
+    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide, or null; `measures`,
+    `pictures` and `tables` hold all further figures."""
+    decided = verdict(finding.controls, finding.tests)
+    statistic, test = next(iter(finding.tests.items()))
+    return {"name": study.study, "claim": study.claim, "source": study.source, "model": study.seats.assistant.model,
+            "adapter": study.seats.assistant.adapter, "size": study.size, "statistic": statistic, **asdict(test.found),
+            "controls": {name: bool(control.passed) for name, control in finding.controls.items()},
+            "verdict": decided.word, "reading": finding.reading, "why": decided.why, "needed": decided.needed,
+            "control_figures": {name: control.told for name, control in finding.controls.items()},
+            "tests": {name: asdict(one) for name, one in finding.tests.items()},
+            "measures": {name: asdict(found) for name, found in finding.measures.items()},
+            "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
+            "tables": {title: {row: {column: asdict(found) for column, found in cells.items()} for row, cells in rows.items()}
+                       for title, rows in finding.tables.items()}}
+
+
+def checked(what: Scenario | Recipe | Study) -> None:
+    """Refuse what can be refused before a model is loaded. ValueError."""
+    from lab.dialogue import seats, wiring
+
+    if isinstance(what, Study):
+        from lab.studies.runner import planned
+
+        seats.check_respondent(what)
+        for arm in planned(what).planned:
+            checked(arm)
+    elif isinstance(what, Recipe):
+        check(what)
+    else:
+        wiring.check(what)

@@ -1,0 +1,1 @@
+"""Sweeps carried out: trials here or on a Ray cluster."""

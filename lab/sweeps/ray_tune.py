@@ -1,0 +1,169 @@
+"""A sweep's trials on Ray Tune: one trainable a trial, schedulers, nodes that come and go."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.sweeps.folder_sync import SEND_EVERY_S, Home, Sent
+from lab.sweeps.resources import NODES_EVERY_S, nodes, resources
+from lab.sweeps.sitting import Sitting
+
+if TYPE_CHECKING:
+    from lab.sweeps.trial import Order
+    from scenarios.jobs.sweep import Plan, Scheduler, Trial
+
+
+
+LOST = "its worker was lost: the process, or its node, ended"
+NODE_WAIT_S = 600.0  # for a node that has room for a trial, on a cluster that may grow
+SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
+            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+            "RAY_AIR_NEW_OUTPUT": "0", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "TUNE_RESULT_BUFFER_LENGTH": "1",
+            "TUNE_PRINT_ALL_TRIAL_ERRORS": "0"}  # errors are told as reasons, without keys; Tune would print them with all they hold
+
+
+def on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from ray import tune
+
+    from lab.dialogue.cluster import connected, is_private
+    from lab.sweeps.trial import files, orders
+
+    if not todo:
+        return
+    home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
+    with connected(args.address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
+        wanted = awaited(plan, 0.0 if is_private(args.address) else NODE_WAIT_S, sitting.tell)
+        told = tune.with_parameters(play_trial, orders=orders(plan), given=files(plan), home=home)  # put once, fetched by reference
+        tuner = tune.Tuner(
+            tune.with_resources(told, tune.PlacementGroupFactory([wanted])),
+            param_space={"trial": tune.grid_search([trial.id for trial in todo])},
+            tune_config=tune.TuneConfig(max_concurrent_trials=plan.sweep.at_once, reuse_actors=plan.sweep.kind == "scenario",
+                                        scheduler=_scheduler(plan), trial_dirname_creator=lambda trial: trial.config["trial"]),
+            run_config=tune.RunConfig(name="sweep", storage_path=scratch, verbose=0, callbacks=[_listener(sitting)],
+                                      failure_config=tune.FailureConfig(max_failures=plan.sweep.retries)))
+        tuner.fit()
+
+
+def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
+    """`resources` on the cluster as it is, or as it has become by the time that a node fits, of those that come up later. ValueError where
+    none has by then."""
+    from lab.progress.sweep import WAITING
+
+    until, waited = time.monotonic() + patience_s, False
+    while True:
+        try:
+            found = resources(plan, nodes())
+        except ValueError as error:
+            if time.monotonic() >= until:
+                raise
+            if not waited:
+                tell("phase", phase=WAITING, detail=str(error))
+            waited = True
+            time.sleep(NODES_EVERY_S)
+        else:
+            if waited:
+                tell("phase", phase="playing", detail=plan.sweep.kind)
+            return found
+
+
+def _scheduler(plan: Plan):
+    from ray.tune.schedulers import ASHAScheduler
+
+    how: Scheduler | None = plan.sweep.scheduler
+    if how is None:
+        return None
+    most = max(base.max_steps for base in plan.bases.values())
+    return ASHAScheduler(time_attr="step", metric=how.metric, mode=how.mode, grace_period=min(how.grace_period, most), max_t=most,
+                         reduction_factor=how.reduction_factor, stop_last_trials=False)
+
+
+def _listener(sitting: Sitting):
+    """A callback that Tune calls as trials begin, tell and end."""
+    import ray
+    from ray.tune import Callback
+
+    class Listener(Callback):
+        def __init__(self) -> None:
+            self.why: dict[str, str] = {}  # trial -> how the attempt failed, where it said so
+            self.looked = 0.0
+
+        def __reduce__(self):  # Tune keeps a copy of what it was asked, to restore itself from: not of this, which holds files
+            return Callback, ()
+
+        def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+            told = result.get("told") or {}
+            if "failed" in told:
+                self.why[trial.config["trial"]] = told["failed"]
+            sitting.heard(trial.config["trial"], told)
+
+        def on_trial_recover(self, iteration, trials, trial, **info) -> None:
+            sitting.ended(trial.config["trial"], "again", self.why.pop(trial.config["trial"], LOST))
+
+        def on_trial_error(self, iteration, trials, trial, **info) -> None:
+            sitting.ended(trial.config["trial"], "failed", self.why.pop(trial.config["trial"], LOST))
+
+        def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+            seen = sitting.course.trials[trial.config["trial"]]
+            if seen.status == "running":  # it never told of its end
+                sitting.ended(trial.config["trial"], "stopped", f"stopped early by the scheduler after step {seen.step}")
+
+        def on_step_end(self, iteration, trials, **info) -> None:
+            if time.monotonic() - self.looked >= NODES_EVERY_S:
+                self.looked = time.monotonic()
+                sitting.nodes(sum(node["Alive"] for node in ray.nodes()), ray.cluster_resources().get("CPU", 0),
+                              ray.available_resources().get("CPU", 0))
+
+    return Listener()
+
+
+def play_trial(config: dict, orders: Mapping[str, Order] | None = None, given: Mapping[str, bytes] | None = None,
+               home: Home | None = None) -> None:
+    """What Tune runs: one trial, in a process of its own on some node."""
+    import ray
+    from ray import tune
+
+    from lab.sweeps.trial import TRIALS, carry_out
+    from scenarios.messages import reason
+
+    order = orders[config["trial"]]
+    os.environ["LAB_THREADS"] = str(home.threads)
+    shared = home.shared()
+    folder = (Path(home.folder) if shared else Path(tempfile.gettempdir()) / "lab-sweeps" / home.run_id) / TRIALS / order.trial
+    sent = Sent(home, order.trial, folder)
+
+    def tell(told: dict) -> None:
+        if not shared and ("numbers" in told or time.monotonic() - sent.last >= SEND_EVERY_S):
+            sent.all(say)
+        say(told)
+
+    def say(told: dict) -> None:
+        tune.report({"told": told} | ({"step": told["step"]} | told["numbers"] if "numbers" in told else {}))
+
+    say({"node": f"{socket.gethostname()} {ray.get_runtime_context().get_node_id()[:6]}"})
+    try:
+        if not shared:
+            sent.back()
+        found = carry_out(order, given, folder, tell)
+    except Exception as error:  # a trial that fails becomes data
+        say({"failed": str(error) if isinstance(error, ValueError) else reason(error)})
+        if not shared and folder.is_dir():
+            sent.all(say)
+        raise
+    if not shared:
+        sent.all(say)
+    say({"outcome": found})
+    if not shared:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other trials of this sweep, or of others, are played here too
+            folder.parent.rmdir(), folder.parent.parent.rmdir(), folder.parent.parent.parent.rmdir()

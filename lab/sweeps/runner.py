@@ -1,0 +1,149 @@
+"""A sweep carried out: planned or resumed, checked, its trials played here or on a cluster, its results written."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.store.session import carried_out, unfinished
+from lab.sweeps.ray_tune import on_ray
+from lab.sweeps.sitting import Sitting
+
+if TYPE_CHECKING:
+    from lab.live.display import Watch
+    from lab.progress.sweep import Course
+    from lab.store.run_store import RunStore
+    from scenarios.jobs.sweep import Plan, Trial
+
+
+
+FAILED = 1
+CLIENT = "ray://"
+
+
+def stored_plan(folder: Path) -> Plan:
+    """The stored plan; the files that it names must be what they were."""
+    from lab.store.run_store import SWEEP, read_manifest
+    from lab.studies.runner import BASES
+    from scenarios.jobs.sweep import load_sweep
+
+    digest = read_manifest(folder).get("digest")
+    if not (folder / SWEEP).is_file():
+        raise ValueError(f"{folder} is no sweep: it has no {SWEEP}; expected a sweep's folder, or python -m lab.run --resume {folder}")
+    plan = load_sweep(folder / SWEEP, bases=BASES)
+    if plan.digest() != digest:
+        raise ValueError(f"{folder} was begun with other files than {getattr(plan.sweep, plan.sweep.kind)} and what it names are now; "
+                         "expected them unchanged, or a new sweep without --resume")
+    return plan
+
+
+def check(plan: Plan) -> None:
+    """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped or ranked by."""
+    from lab.studies.runner import checked
+    from lab.training.runner import numbers
+    from metrics.catalogue import MEASURES
+    from metrics.measure import METRICS
+    from scenarios.suggestions import nearest
+
+    watched, best = plan.sweep.scheduler, plan.sweep.best.metric
+    if best not in (known := [*MEASURES, *METRICS]):
+        raise ValueError(f"best.metric is {best!r}, which nothing is measured by{nearest(best, known)}")
+    for trial in plan.trials:
+        try:
+            checked(plan.bases[trial.id])
+        except ValueError as error:
+            raise ValueError(f"the trial {trial} cannot be played: {error}") from None
+        if watched and watched.metric not in (told := numbers(plan.bases[trial.id])):
+            raise ValueError(f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
+                             f"{nearest(watched.metric, told)}")
+
+
+def check_address(address: str) -> None:
+    """ValueError for one at which Tune would run somewhere else than the sweep, which then hears nothing of its trials."""
+    if address.startswith(CLIENT):
+        raise ValueError(f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head node, from a "
+                         "machine of the cluster, or auto, local or none")
+
+
+def carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, errors) -> int:
+    from rich.console import Console
+
+    from lab.live.run_monitor import conclude
+    from lab.live.sweep_screen import choose, summary
+    from lab.progress.sweep import DONE, Course
+    from lab.store.atomic_write import dumps
+
+    console, course = Console(file=screen), Course()
+    for event in store.earlier:
+        course.fold(event)
+    with choose("none" if args.json else args.display, console, plan.sweep, str(store.path), course) as watch:
+        status, reason, frame = carried_out(lambda: _perform(args, plan, store, course, watch), store, watch.show, "trial")
+    if status != "finished":
+        return unfinished("lab.sweep", "finished trial", args, status, reason, console, errors, store.path)
+    if args.json:
+        print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
+    elif args.display != "none":
+        conclude(console, summary(course, plan.sweep), store.path)
+    return 0 if frame["status"].is_in(DONE).all() else FAILED
+
+
+def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Course, watch: Watch):
+    """All trials that are not done; every event is stored first and shown then. Gives trials.parquet's frame."""
+    from lab.dialogue.cluster import IN_PROCESS
+    from lab.progress.trials_table import FILE, frame
+    from lab.reports.write import write_report
+    from lab.store.events import now
+    from lab.store.run_store import write_frame
+    from lab.sweeps.trial import TRIALS, end_early, left_behind
+
+    def tell(kind: str, **rest: object) -> None:
+        watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
+        if kind == "trial" and rest["status"] != "running":
+            write_frame(store.path / FILE, frame(course))
+
+    tell("phase", phase="playing", detail=plan.sweep.kind)
+    tell("sweep", name=plan.sweep.name, trials={trial.id: dict(trial.values) for trial in plan.trials}, resumed=bool(store.earlier))
+    for trial in plan.trials:
+        seen = course.trials[trial.id]
+        if not seen.done and (found := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
+            tell("trial", trial=trial.id, status="finished", **found)
+    todo = [trial for trial in plan.trials if not course.trials[trial.id].done]
+    sitting = Sitting(store.path, tell, course, watch.show)
+    (_here if args.address == IN_PROCESS else on_ray)(args, plan, todo, store.path, sitting)
+    for name, seen in course.trials.items():
+        if seen.status == "stopped":
+            with contextlib.suppress(ValueError, OSError):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
+                end_early(store.path / TRIALS / name, seen.reason or "")
+    found = frame(course)
+    write_frame(store.path / FILE, found)
+    counts = {status: count for status, count in found["status"].value_counts().sort("status").iter_rows()}
+    store.update_manifest(trials=counts, status="finished", finished=now())  # which is what the report is to say
+    if counts.get("failed") == len(plan.trials):
+        first = course.trials[plan.trials[0].id]
+        raise ValueError(f"every trial failed, {plan.trials[0]} because {first.reason}; --resume tries them again")
+    tell("phase", phase="reporting", detail="report.md")
+    write_report(store.path)
+    return found
+
+
+def _here(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
+    """One trial after the other, in this process."""
+    from lab.sweeps.trial import TRIALS, carry_out, orders
+
+    every = orders(plan)
+    os.environ["LAB_THREADS"] = str(plan.sweep.cpus)
+    for trial in todo:
+        for left in range(plan.sweep.retries, -1, -1):
+            sitting.heard(trial.id, {"node": socket.gethostname()})
+            try:
+                found = carry_out(every[trial.id], {}, folder / TRIALS / trial.id, lambda told, trial=trial: sitting.heard(trial.id, told))
+            except ValueError as error:
+                sitting.ended(trial.id, "again" if left else "failed", str(error))
+            else:
+                sitting.heard(trial.id, {"outcome": found})
+                break

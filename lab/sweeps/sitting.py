@@ -1,0 +1,64 @@
+"""One sitting of a sweep: what is stored and shown as trials begin, report and end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scenarios.messages import hidden
+
+if TYPE_CHECKING:
+    from lab.progress.sweep import Course
+
+
+
+@dataclass
+class Sitting:
+    """What trials tell, as events of the sweep."""
+
+    folder: Path
+    tell: Callable[..., None]
+    course: Course
+    show: Callable[[dict], None]
+
+    def heard(self, trial: str, told: Mapping) -> None:
+        if "node" in told:
+            self.tell("trial", trial=trial, status="running", node=told["node"])
+        elif "outcome" in told:
+            self.tell("trial", trial=trial, status="finished", **told["outcome"])
+        elif "numbers" in told:
+            self.tell("reported", trial=trial, **told)
+        elif "lines" in told:  # often, and nothing that --resume wants to know
+            self.show({"event": "progress", "trial": trial, **told})
+        elif "part" in told:
+            self._keep(trial, *told["part"])
+
+    def ended(self, trial: str, status: str, reason: str) -> None:
+        """`status`: again, failed or stopped."""
+        self.tell("trial", trial=trial, status=status, reason=hidden(reason))
+
+    def nodes(self, alive: int, cores: float, free: float) -> None:
+        """How the cluster is: stored where a node came or went."""
+        event = {"nodes": alive, "cores": cores, "free": free}
+        if alive != self.course.nodes:
+            self.tell("nodes", **event)
+        else:
+            self.show({"event": "nodes", **event})
+
+    def _keep(self, trial: str, name: str, first: bool, reference) -> None:
+        """A part of a file out of a trial's folder on a machine that does not share this disk."""
+        import ray
+        from ray.exceptions import RayError
+
+        from lab.sweeps.trial import TRIALS
+
+        try:
+            data = ray.get(reference)
+        except RayError:  # its node has gone meanwhile, and the trial is tried again
+            return
+        path = self.folder / TRIALS / trial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb" if first else "ab") as file:
+            file.write(data)

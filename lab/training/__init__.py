@@ -1,0 +1,1 @@
+"""Trainings carried out: rollouts, rewards, steps, checkpoints, evaluation."""

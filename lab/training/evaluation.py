@@ -1,0 +1,236 @@
+"""Examined before and after: the same personas, questions and seeds under each arm, judged by judges that gave no reward.
+
+reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the untrained), the share of its inconsistency that is gone; both
+sides are resampled together. Below 0 the arm is worse; NaN where the untrained contradicted nothing. Intervals of consistencies and
+reductions resample people, each with all the dialogues it is in; those of tripwires resample conversations.
+
+Held out are people, and the wording of questions: in the dialogues and off the record they are asked in words that training never used.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from agents.engine.protocol import Engine
+from lab.dialogue.judges import judges
+from lab.dialogue.loop import Play
+from lab.dialogue.seats import engine_name
+from lab.dialogue.wiring import opening, play_of
+from lab.store.run_store import create
+from lab.training.rollouts import trained
+from metrics.catalogue import CONSISTENCIES
+from metrics.conversation_sums import Key, mean, of_run
+from metrics.judges import Judge, answer_words
+from metrics.measure import measure
+from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
+from metrics.tripwires import TRIPWIRES
+from scenarios import personas as people
+from scenarios.jobs.training import Recipe, other_speaker, played, split
+from scenarios.records import SEATS, Persona, derive_seed
+from scenarios.scenario import Scenario
+from scenarios.yaml_files import ScenarioError
+
+UNTRAINED = "untrained"
+SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean,
+          "rewarded": pl.Boolean, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "people": pl.Int64,
+          "reduction": pl.Float64, "reduction_low": pl.Float64, "reduction_high": pl.Float64, "unscored": pl.Float64, "failed": pl.Int64}
+JUDGED_BY = {"judge", "nli", "llm", "cascade"}  # keys of a scenario's measure that judges are made from
+REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wires that cost a line the penalty
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One arm on one set of people. `trained`: under what training has learnt."""
+
+    arm: str
+    scenario: Scenario
+    held_out: bool
+    trained: bool
+    told: str  # for people
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What an exam found: metric rows of the trained seats over the run, and (consistent, scored) by the seat's person."""
+
+    exam: Exam
+    rows: pl.DataFrame
+    sums: Mapping[Key, Mapping[str, np.ndarray]]
+    failed: int = 0  # conversations that broke off; what was said in them counts
+
+
+def exams(recipe: Recipe) -> list[Exam]:
+    """The untrained model, the trained one and every arm of `evaluation.arms`, each with strangers, with the people of training where
+    `evaluation.as_learnt`, and with strangers in the other scenario. ScenarioError where an arm or the other scenario cannot be played."""
+    if taken := {UNTRAINED, recipe.method} & recipe.evaluation.arms.keys():
+        raise ScenarioError(f"names an arm {taken.pop()!r}, which is there anyway; expected another name", ("evaluation", "arms"))
+    for name, told in recipe.evaluation.arms.items():
+        if strange := next((key for key in told if not key.startswith(("seats.", "graph."))), None):
+            raise ScenarioError(f"sets {strange}; expected keys of seats and graph only: all else is the same in every arm",
+                                ("evaluation", "arms", name))
+    places = [(True, False)] + [(False, False)] * recipe.evaluation.as_learnt + [(True, True)] * (recipe.evaluation.scenario is not None)
+    found = []
+    for name, told in {UNTRAINED: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
+        for held_out, elsewhere in places:
+            where = Path(recipe.evaluation.scenario).stem if elsewhere else "held out" if held_out else "as learnt"
+            scenario = _scenario(recipe, name, told, held_out, elsewhere)
+            found.append(Exam(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
+    return found
+
+
+def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bool, elsewhere: bool) -> Scenario:
+    exam, (learnt, unseen) = recipe.evaluation, split(recipe)
+    where = recipe if not elsewhere else recipe.model_copy(update={"scenario": exam.scenario, "overrides": {}})
+    try:
+        turns = exam.turns or played(where).turns
+        found = played(where, **{
+            "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31, "conversations": exam.conversations,
+            "drawn": unseen if held_out else learnt, "measure.metrics": [*CONSISTENCIES, "tripwires"], "measure.judge": exam.judge,
+            "measure.asked": ["choice", "open"], "turns": turns, "measure.questions_every": turns,  # after the first line and the last
+        } | told)
+    except ScenarioError as error:
+        at = ("evaluation", "scenario") if elsewhere and arm == UNTRAINED else ("evaluation", "arms", arm)
+        raise ScenarioError(f"cannot be played: {error}", at) from error
+    at = ("evaluation", "scenario") if elsewhere else ("evaluation", "judge")
+    if (recipe.reward.prompt_to_line or recipe.reward.line_to_line) and recipe.reward.judge in found.measure.judges():
+        raise ScenarioError(f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at)
+    if elsewhere and arm == UNTRAINED:
+        _comparable(recipe, found)
+    return found
+
+
+def _comparable(recipe: Recipe, other: Scenario) -> None:
+    """ScenarioError where the other scenario is no place for the seats that were trained."""
+    here, at = played(recipe), ("evaluation", "scenario")
+    if other.name == here.name:
+        raise ScenarioError(f"is named {other.name!r} as the one that is trained in; expected another name, by which their rows differ", at)
+    for seat in recipe.seats():
+        there, model = other.seats[seat], here.seats[seat].model
+        if found := other_speaker(there):
+            raise ScenarioError(f"has {found} speak for the {seat}; expected {model!r}, which is trained", at)
+        if engine_name(there) != engine_name(here.seats[seat]):
+            raise ScenarioError(f"has {there.model!r} for the {seat}; expected {model!r}, which is trained", at)
+
+
+def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
+    """What is examined next, in words, and the table of all that was examined before; "" at the end. Each exam's dialogues are kept as a
+    run of its own under `folder`, in place of what an earlier examination left there. StoreError."""
+    found: list[Examined] = []
+    judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
+    shutil.rmtree(folder, ignore_errors=True)
+    for number, exam in enumerate(exams(recipe)):
+        yield exam.told, table(recipe, found)
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", exam.told)
+        scenario = exam.scenario
+        key = scenario.measure.model_dump_json(include=JUDGED_BY)
+        if key not in judged_by:
+            judged_by[key] = judges(scenario.measure, engines, scenario.device)
+        found.append(examine(recipe, exam, engines, aids, folder / f"{number}-{slug}", judged_by[key]))
+    yield "", table(recipe, found)
+
+
+def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path, judged_by: Sequence[Judge]
+            ) -> Examined:
+    """Plays the exam, keeps it as a run in `folder`, and measures it."""
+    play, scenario = staged(recipe, exam, engines, judged_by), exam.scenario
+    cast, how, failed = play.cast, scenario.measure, 0
+    info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
+    with create(folder.parent, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), folder=folder,
+                models={seat: scenario.seats[seat].model for seat in SEATS}) as store:
+        store.append({"event": "started", **opening(scenario, play), "run_id": store.run_id, "device": info.device, "dtype": info.dtype})
+        store.append({"event": "phase", "phase": "playing", "detail": exam.told})
+        for event in play.events():
+            store.append(event)
+            failed += event["event"] == "conversation" and event["status"] == "failed"
+        frames = store.frames()
+        turns, judgements = frames["turns"], frames["judgements"]
+        rows = measure(turns, judgements, metrics=how.metrics, window=how.window, confidence=how.confidence, resamples=how.resamples,
+                       seed=scenario.seed, **aids, cards={(c, name): one.card for c, seats in enumerate(cast) for name, one in seats.items()})
+        store.finish("finished", metrics=rows)
+    sums = {key: _by_person(found.by_conversation, [seats[key[2]].id for seats in cast])
+            for key, found in of_run(turns, judgements, rows, window=how.window).items()
+            if key[0] in CONSISTENCIES and key[2] in recipe.seats()}
+    return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, failed)
+
+
+def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by: Sequence[Judge] | None = None) -> Play:
+    """The exam's dialogues, in which strangers are asked in the held-out wording. `judged_by`: see `lab.dialogue.wiring.play_of`."""
+    cast = people.cast(exam.scenario)
+    if exam.held_out:
+        cast = [{seat: _asked_as(one, recipe.held_out.wording) for seat, one in seats.items()} for seats in cast]
+    play = play_of(exam.scenario, engines, {seat: trained(seat) for seat in recipe.seats() if exam.trained}, {}, cast, judged_by=judged_by)
+    return replace(play, asked=recipe.seats())
+
+
+def _asked_as(persona: Persona, number: int) -> Persona:
+    """The person, whose questions come in that wording first."""
+    facts = []
+    for fact in persona.facts:
+        words = list(fact.slot.questions)
+        words.insert(0, words.pop(min(number, len(words) - 1)))
+        facts.append(replace(fact, slot=replace(fact.slot, questions=tuple(words))))
+    return replace(persona, facts=tuple(facts))
+
+
+def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for conversation, sums in by_conversation.items():
+        found[who[conversation]] = found.get(who[conversation], 0.0) + sums
+    return found
+
+
+def table(recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000) -> pl.DataFrame:
+    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the untrained arm of the same;
+    `rewarded` where training was rewarded by just this measure; `people`: how many were resampled; `failed`: conversations that broke
+    off."""
+    how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
+    before = {(one.exam.scenario.name, one.exam.held_out): one for one in examined if one.exam.arm == UNTRAINED}
+    rows = []
+    for one in examined:
+        run, exam = one.rows.filter(pl.col("level") == "run"), one.exam
+        missing = {(row["metric"], row["judge"], row["seat"]): row["value"]
+                   for row in run.filter(pl.col("metric").str.starts_with("unscored_")).iter_rows(named=True)}
+        for row in run.filter(pl.col("metric").is_in([*CONSISTENCIES, *TRIPWIRES])).iter_rows(named=True):
+            key = (row["metric"], row["judge"], row["seat"])
+            told = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
+            if own := one.sums.get(key):
+                found = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
+                told |= {"low": found.low, "high": found.high, "people": len(own)}
+            untrained = before[exam.scenario.name, exam.held_out]
+            if one is not untrained and own and key in untrained.sums:
+                gone = reduction(untrained.sums[key], own, **how)
+                told |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
+            rows.append({"arm": exam.arm, "scenario": exam.scenario.name, "held_out": exam.held_out,
+                         "rewarded": _rewarded(recipe, *key[:2]), "failed": one.failed,
+                         "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])), **told})
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row") if rows else pl.DataFrame(schema=SCHEMA)
+
+
+def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
+    reward = recipe.reward
+    if metric in REWARDED_AWAY:
+        return reward.penalty > 0
+    if metric == "questions":
+        return reward.questions > 0 and judge == answer_words.NAME
+    return getattr(reward, metric, 0.0) > 0 and judge in (reward.judge, None)
+
+
+def reduction(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int
+              ) -> Interval:
+    """With its interval, over the people that both sides have scored."""
+    both = sorted(before.keys() & after.keys())
+    sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice
+    return clustered_statistic(sums, _removed, n=len(both), confidence=confidence, resamples=resamples, seed=seed)
+
+
+def _removed(sums: np.ndarray) -> np.ndarray:
+    """(R, 4) -> (R, 1)."""
+    was, now = (1 - ratio(sums[:, at : at + 1], sums[:, at + 1 : at + 2]) for at in (0, 2))
+    return 1 - ratio(now, np.where(was > 0, was, np.nan))

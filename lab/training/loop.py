@@ -1,0 +1,301 @@
+"""The loop of a training: play, reward, update, again.
+
+It yields events (plain dicts) and saves nothing but checkpoints. Step n's dialogues, rewards and update follow from the recipe, n and the
+weights before it alone, so that a training taken up from a checkpoint goes on as if it had never stopped (exactly so in float32). Where
+playing overlaps learning, the weights are those of one step earlier, but for the first step and those after a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from agents.engine.protocol import MIN_TOKENS, Engine
+from agents.learning.learner import Learner
+from agents.learning.methods import Method, learn
+from agents.learning.online import Online
+from agents.learning.views import View
+from lab.dialogue import judges, seats
+from lab.store.atomic_write import StoreError
+from lab.training import dataset, rewards, rollouts
+from lab.training.rewards import Talk
+from metrics.judges import Judge
+from metrics.tripwires import fired
+from scenarios.jobs.training import ONLINE, Recipe, split
+from scenarios.messages import reason
+from scenarios.scenario import Scenario
+
+if TYPE_CHECKING:
+    from lab.training.workers import Learners
+
+
+
+PATIENCE = 5  # steps over which a tripwire's mean has to be out of bounds
+
+
+def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> Learner | Learners:
+    """The learner that the recipe asks for, on the model of that seat; several that work as one where it has `workers`, beside so many
+    engines on a Ray cluster that is connected."""
+    updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
+    spec = scenario.seats[seat]
+    sampled = {"temperature": spec.temperature, "top_k": spec.top_k, "min_tokens": MIN_TOKENS} if recipe.method in ONLINE else {}
+    told = {"name": spec.model, "tuning": recipe.tuning, "max_steps": updates, **sampled, "dtype": recipe.dtype, "device": recipe.device,
+            "seed": recipe.seed, "value_head": recipe.method == "ppo"}
+    if recipe.workers == 1:
+        return Learner(**told)
+    from lab.dialogue.cluster import shares
+    from lab.training.workers import Learners
+
+    return Learners(recipe.workers, told, shares(engines, recipe.workers * len(recipe.seats()), recipe.device)[1])
+
+
+def method(recipe: Recipe) -> Method:
+    tuning = recipe.tuning
+    told = {name: getattr(tuning, name) for name in Method.__dataclass_fields__ if hasattr(tuning, name)}
+    how = Online(**{name: getattr(tuning, name) for name in Online.__dataclass_fields__})
+    return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **told)
+
+
+@dataclass(frozen=True)
+class Played:
+    """A step's dialogues: what is learnt from, and what the log tells of them."""
+
+    views: list[View]
+    told: dict
+    seconds: float
+
+
+@dataclass
+class Training:
+    """Everything that a recipe needs to be carried out."""
+
+    recipe: Recipe
+    scenario: Scenario  # as it is played
+    engines: Mapping[str, Engine]
+    students: Mapping[str, Learner | Learners]  # by seat
+    judge: Judge
+    aids: Mapping  # `embed` and `logprobs`, see `lab.dialogue.wiring.aids`
+    folder: Path
+
+    def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
+        """A `step` event each; a checkpoint every `save_steps` and after the last; a `stopped` event where a tripwire ended the training.
+        `earlier`: the step events before `first`."""
+        recipe, steps, online = self.recipe, list(earlier), self.recipe.method in ONLINE
+        if online:
+            self.install()
+        if reason := self._tripped(steps):
+            yield {"event": "stopped", "step": first, "reason": reason}
+            return
+        with ThreadPoolExecutor(1) as pool:
+            source = (yield from self._source()) if first < recipe.max_steps else None
+            coming = None
+            for step in range(first, recipe.max_steps):
+                batch = coming.result() if coming else source(step)
+                saving = step + 1 == recipe.max_steps or (step + 1) % recipe.save_steps == 0
+                ahead = recipe.overlap and not saving
+                coming = pool.submit(source, step + 1) if ahead else None
+                event = self._learn(step, batch)
+                if saving and not online:
+                    event |= self._heard(step)
+                steps.append(event)
+                reason = self._tripped(steps)
+                saving = saving or bool(reason)
+                _wait(coming)
+                if online:
+                    self.install()
+                yield event
+                if saving:
+                    self.save(self._checkpoint(step + 1))
+                    yield {"event": "checkpoint", "step": step + 1}
+                if reason:
+                    yield {"event": "stopped", "step": step + 1, "reason": reason}
+                    break
+        if not online:  # nobody played in between
+            self.install()
+
+    def _heard(self, step: int) -> dict:
+        """What a step of an offline method tells of how the student speaks by now: wires and samples of a batch played for nothing else."""
+        self.install()
+        adapters = {seat: rollouts.trained(seat) for seat in self.students}
+        told = self._played(step, self._seat(step), split(self.recipe)[0], adapters).told
+        return {key: value for key, value in told.items() if key.startswith("wire_") or key == "samples"}
+
+    def install(self) -> None:
+        """The engines speak as the students do now."""
+        for seat, student in self.students.items():
+            self._engine(seat).install(rollouts.trained(seat), *student.adapter())
+
+    @cached_property
+    def _walking(self) -> list[Judge]:
+        """The judges whose verdicts move the walk, for all steps: each keeps what it has read open in its engine."""
+        return judges.judges(self.scenario.measure, self.engines, self.recipe.device)
+
+    def _engine(self, seat: str) -> Engine:
+        return self.engines[seats.engine_name(self.scenario.seats[seat])]
+
+    def save(self, folder: Path, state: bool = True) -> None:
+        """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs. StoreError."""
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            for seat, student in self.students.items():
+                student.save(part / seat if len(self.students) > 1 else part, state)
+            shutil.rmtree(folder, ignore_errors=True)
+            part.replace(folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise StoreError(f"cannot write {folder.name} in {folder.parent} ({reason(error)}); {self._last(math.inf)}: make room and go "
+                             f"on with --resume {self.folder}") from error
+
+    def restore(self, folder: Path) -> None:
+        for seat, student in self.students.items():
+            student.restore(folder / seat if len(self.students) > 1 else folder)
+
+    def _learn(self, step: int, batch: Played) -> dict:
+        seat = self._seat(step)
+        began = time.perf_counter()
+        try:
+            student, how = self.students[seat], method(self.recipe)
+            learnt = learn(student, batch.views, how) if isinstance(student, Learner) else student.learn(batch.views, how)
+        except ValueError as error:
+            raise ValueError(f"step {step + 1}: {error}; {self._rescued(step, batch.views)}") from error
+        done = learnt.step
+        note = None if done else "all rewards that could be compared are equal: nothing was learnt"
+        return {"event": "step", "step": step, "seat": seat, **batch.told, **learnt.numbers, "skipped": learnt.skipped, "note": note,
+                "loss": done.loss if done else None, "grad_norm": done.grad_norm if done else None,
+                "learning_rate": done.learning_rate if done else None,
+                "tokens": sum(len(line.ids) for view in batch.views for line in view.lines), "tokens_learnt": learnt.tokens,
+                "seconds_play": batch.seconds, "seconds_learn": time.perf_counter() - began}
+
+    def _rescued(self, step: int, views: Sequence[View]) -> str:
+        """Where what was learnt before a step that failed is: in a checkpoint made now, if the student still reads the lines in numbers
+        (several workers are at an end), else in the last one that did, as far as is known."""
+        recipe, now = self.recipe, self._checkpoint(step)
+        reads = self.students[self._seat(step)].read([view for view in views if view.lines]) if step and recipe.workers == 1 else []
+        if not reads or not all(read.logps.isfinite().all() for read in reads):
+            return self._last(step - recipe.overlap if recipe.method in ONLINE else step - len(recipe.seats()))
+        if not now.is_dir():
+            self.save(now)
+        return self._last(step)
+
+    def _last(self, most: int) -> str:
+        """A clause that names the last checkpoint after at most so many steps."""
+        found = latest(self.folder, most)
+        return f"the last good checkpoint is {found}, after step {steps_of(found)}" if found else "there is no checkpoint from before"
+
+    def _checkpoint(self, steps: int) -> Path:
+        return self.folder / "checkpoints" / f"step-{steps:06d}"
+
+    def _seat(self, step: int) -> str:
+        return self.recipe.seats()[step % len(self.recipe.seats())]
+
+    def _source(self) -> Generator[dict, None, Callable[[int], Played]]:
+        """Step -> what is learnt from in it. Yields what there is to tell of dialogues that are there before the first step."""
+        recipe, learn_from = self.recipe, split(self.recipe)[0]
+        if recipe.method in ONLINE:
+            adapters = {seat: rollouts.trained(seat) for seat in self.students}
+            return lambda step: self._played(step, self._seat(step), learn_from, adapters)
+        if recipe.data:
+            stored = {}
+            for seat in self.students:
+                found = dataset.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"])
+                stored[seat] = found.views
+                yield {"event": "phase", "phase": "data", "detail": found.told}
+        else:
+            stored = yield from self._kept(learn_from)
+        yield {"event": "phase", "phase": "training", "detail": recipe.method}
+        return lambda step: Played(_portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0)
+
+    def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Played:
+        began = time.perf_counter()
+        talks = rollouts.talks(self.recipe, self.engines, seat, step, drawn, adapters, self._walking)
+        if not talks:
+            raise ValueError(f"step {step + 1}: every dialogue failed; expected fewer turns or shorter lines")
+        if not any(talk.spoken for talk in talks):
+            raise ValueError(f"step {step + 1}: the {seat} said nothing of its own; expected a scenario whose nodes let it speak")
+        if not all(math.isfinite(value) for talk in talks for one in talk.spoken for sample in one.samples for value in sample.logprobs):
+            spoiled = len(self.recipe.seats()) + self.recipe.overlap  # steps since which the seat may have been so
+            raise ValueError(f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller learning_rate; "
+                             f"{self._last(step - spoiled)}")
+        views, told = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
+        wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
+        return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
+
+    def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
+        """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder where a training is
+        taken up again."""
+        path = self.folder / dataset.COLLECTED
+        if path.is_file():
+            found = {seat: dataset.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
+        else:
+            found = {}
+            for seat in self.students:
+                found[seat] = yield from self._collected(seat, drawn)
+            dataset.write_views(path, self.recipe, self.scenario, found)
+        return {seat: dataset.teaching(views, self.recipe.method, seat, self.recipe.reward) for seat, views in found.items()}
+
+    def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
+        """What the untouched model says in as many dialogues as training has steps for, each read once."""
+        views, batches = [], -(-self.recipe.max_steps // len(self.students))
+        for batch in range(batches):
+            played = self._played(batch, seat, drawn, {})
+            views += played.views
+            yield {"event": "collected", "batch": batch, "batches": batches, "seat": seat, **played.told, "seconds_play": played.seconds}
+        return views
+
+    def _tripped(self, steps: Sequence[dict]) -> str | None:
+        """Why to stop: a wire whose mean over the last steps of a seat that tell of it is out of bounds: PATIENCE steps online, where the
+        first is the reference, and one offline."""
+        for seat in self.recipe.seats() if self.recipe.tripwires == "stop" else ():
+            own = [{key.removeprefix("wire_"): value for key, value in step.items()
+                    if key.startswith("wire_") and value is not None and value == value} for step in steps if step["seat"] == seat]
+            online = self.recipe.method in ONLINE
+            if len(own) <= PATIENCE * online:
+                continue
+            recent = own[-PATIENCE:] if online else own[-1:]
+            means = {name: sum(values) / len(values) for name in recent[-1] if (values := [one[name] for one in recent if name in one])}
+            reference = {name: own[0][name] for name in ("perplexity_nats",) if name in own[0] and online}
+            if found := fired(means, reference):
+                name, value, bound = found[0]
+                return f"{name} of the {seat} is {value:.2f} {f'over the last {PATIENCE} steps' * online or 'by now'}; expected {bound}"
+        return None
+
+
+def latest(folder: Path, most: float = math.inf) -> Path | None:
+    """The last whole checkpoint of a training's folder, of those after at most so many steps."""
+    return max((path for path in (folder / "checkpoints").glob("step-*") if steps_of(path) <= most), key=steps_of, default=None)
+
+
+def steps_of(checkpoint: Path) -> int:
+    """How many steps had been done."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _wait(coming: Future | None) -> None:
+    if coming is not None:
+        coming.exception()  # its own error is raised where its result is asked for
+
+
+def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
+    start = step * size % len(stored)
+    return [stored[(start + place) % len(stored)] for place in range(min(size, len(stored)))]
+
+
+def _samples(talks: Sequence[Talk], views: Sequence[View]) -> dict[str, dict]:
+    """The best and the worst dialogue of the step, by the mean reward of its trained seat's lines: its reward and its last lines."""
+    def mean(view: View) -> float | None:
+        scored = [line.reward for line in view.lines if line.on_trunk and line.reward is not None]
+        return sum(scored) / len(scored) if scored else None
+
+    ranked = sorted(((mean(view), place) for place, view in enumerate(views) if mean(view) is not None))
+    return {name: {"reward": reward, "lines": [[line.seat, line.text] for line in talks[place].lines[-4:]]}
+            for name, (reward, place) in (("worst", ranked[0]), ("best", ranked[-1]))} if ranked else {}

@@ -1,0 +1,120 @@
+"""Whether a training fits into memory, and what would fit where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from agents.engine.protocol import Engine
+from agents.models import loading
+from agents.models.adapters import upper_layers
+from agents.models.memory import learning_bytes, weight_bytes
+from lab.dialogue import capacity, seats
+from scenarios.jobs.training import Recipe
+from scenarios.scenario import Scenario
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training as far as memory goes; `beside`: workers of a learner that share one memory."""
+
+    recipe: Recipe
+    scenario: Scenario
+    beside: int
+
+
+def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> None:
+    """ValueError where the learners' weights and what goes with them, and a view at its longest with all its side branches, do not fit
+    into what memory is free beside the engines."""
+    plan = Plan(recipe, scenario, _beside(recipe, len(engines)))
+    for seat in recipe.seats():
+        info = engines[seats.engine_name(scenario.seats[seat])].info()
+
+        def wanted(one: Plan, seat: str = seat) -> float:
+            return one.beside * (_kept(one) + _passing(one, seat, engines, cast)[1])
+
+        if wanted(plan) > info.free_bytes > 0:
+            cures = [next((told for told, one in some if wanted(one) <= info.free_bytes), None) for some in _cures(plan)]
+            expected = " or ".join(filter(None, cures)) or "a smaller model, or more memory"
+            tokens, bytes_ = _passing(plan, seat, engines, cast)
+            each = f"each of {plan.beside} workers" if plan.beside > 1 else "the learner"
+            raise ValueError(f"{each} takes about {_kept(plan) / GIB:.2g} GiB for weights and what goes with them and "
+                             f"{bytes_ / GIB:.2g} GiB to learn from a view of the {seat}, of up to {tokens} tokens, and "
+                             f"{info.free_bytes / GIB:.2g} GiB is free on {info.device}; expected {expected}")
+
+
+def _cures(plan: Plan) -> Iterator[Iterator[tuple[str, Plan]]]:
+    """Ways to need less, each from little to much, as a command line sets them."""
+    recipe, tuning = plan.recipe, plan.recipe.tuning
+
+    def tuned(key: str, value: bool) -> Iterator[tuple[str, Plan]]:
+        if getattr(tuning, key) != value:
+            changed = recipe.model_copy(update={"tuning": tuning.model_copy(update={key: value})})
+            yield f"tuning.{key}={str(value).lower()}", replace(plan, recipe=changed)
+
+    yield ((f"workers={n}", replace(plan, beside=n)) for n in range(plan.beside - 1, 0, -1))
+    yield tuned("full", False)
+    yield tuned("gradient_checkpointing", True)
+    least = 2 if recipe.method in ("grpo", "dpo") else 1
+    yield ((f"num_generations={n}", replace(plan, recipe=recipe.model_copy(update={"num_generations": n})))
+           for n in range(recipe.num_generations - 1, least - 1, -1))
+    yield ((f"overrides.turns={n}", replace(plan, scenario=plan.scenario.model_copy(update={"turns": n})))
+           for n in range(plan.scenario.turns - 1, 0, -1))
+
+
+def _kept(plan: Plan) -> int:
+    """Bytes that a worker of each seat's learner keeps whatever it reads."""
+    tuning = plan.recipe.tuning
+    modules = tuning.target_modules if isinstance(tuning.target_modules, str) else tuple(tuning.target_modules)
+    return sum(_weights(plan.scenario.seats[seat].model, plan.recipe.dtype, plan.recipe.device, tuning.full, tuning.r, modules,
+                        tuning.layers_from, tuning.adapter) for seat in plan.recipe.seats())
+
+
+@cache
+def _weights(model: str, dtype: str, device: str, full: bool, r: int, modules: str | tuple[str, ...], layers_from: float,
+             adapter: str | None) -> int:
+    config = _config(model)
+    layers = upper_layers(config, layers_from)
+    if adapter and not full:  # whose own r, modules and layers count
+        from peft import PeftConfig
+
+        told = PeftConfig.from_pretrained(loading.check_adapter(adapter))
+        r, modules = told.r, told.target_modules if isinstance(told.target_modules, str) else tuple(told.target_modules)
+        layers = told.layers_to_transform
+    return weight_bytes(config, _dtype(dtype, device), r, modules if isinstance(modules, str) else list(modules), full, layers)
+
+
+def _passing(plan: Plan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:
+    """Tokens of the longest view, and bytes that learning from it takes for as long as it is read."""
+    recipe, scenario, spec = plan.recipe, plan.scenario, plan.scenario.seats[seat]
+    alike = recipe.method == "grpo" and recipe.groups == "dialogues"
+    each = 1 if alike or recipe.method == "ppo" else recipe.num_generations  # lines at a place, see lab.training.rollouts
+    asked = 0 if alike or not recipe.reward.questions else recipe.reward.asked * each
+    own = -(-scenario.turns // 2)
+    trunk = capacity.longest_view(scenario, seat, engines, cast)
+    tokens = trunk + own * (each - 1) * spec.max_tokens + asked * (spec.max_tokens + capacity.SPARE)
+    said = (own * each + asked) * spec.max_tokens
+    text = _config(spec.model).get_text_config()
+    return tokens, learning_bytes(text, _dtype(recipe.dtype, recipe.device), tokens, said, recipe.tuning.gradient_checkpointing)
+
+
+def _beside(recipe: Recipe, engines: int) -> int:
+    if recipe.workers == 1:
+        return 1
+    from lab.dialogue.cluster import shares
+
+    share = shares(engines, recipe.workers * len(recipe.seats()), recipe.device)[1]
+    return min(recipe.workers, round(1 / share)) if share else recipe.workers
+
+
+def _config(model: str):
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(loading.local_folder(model), trust_remote_code=False)
+
+
+def _dtype(dtype: str, device: str):
+    return loading.choose_dtype(dtype, loading.choose_device(device))

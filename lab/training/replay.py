@@ -1,0 +1,97 @@
+"""Conversations that are there already, said again by the seat that learns: its view of each, token by token, and nothing sampled.
+
+A run's own loop recites what the run stored, so that a view is what the speaker read. Words that no model of ours said are encoded, with
+the token behind them that closes a line: it is what a learner learns to stop by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+from agents.engine.protocol import Engine, Sample, Sampling, Usage
+from agents.seats.base import Cue, Spoken, Trouble, Utterance
+from agents.seats.model import ModelSeat
+from lab.dialogue.loop import Play, system_text
+from lab.store.events import read_events
+from lab.store.resume import Stored, stored
+from lab.training.rewards import Talk
+from lab.transcripts.reading import Source, Transcript, own_turns
+from scenarios import graph as graphs
+from scenarios import personas as people
+from scenarios.records import SEATS
+
+
+def base_of(model: str) -> str:
+    """What a model's name says without its adapter; a path as an absolute one."""
+    base = model.partition(":")[0]
+    return str(Path(base).expanduser().resolve()) if Path(base).expanduser().exists() else base
+
+
+class Reciter:
+    """A seat that says what is stored, and trouble where nothing is. `said`: what of it stands in each conversation's view."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._seat = ModelSeat(engine, Sampling(0), keep=True)
+        self._closing = engine.encode([self._seat.format.after_said])[0][:1]  # what stops a line, see agents.models
+        self.ids, self.said = self._seat.ids, dict[int, list[Spoken]]()
+        self.open, self.hear, self.close = self._seat.open, self._seat.hear, self._seat.close
+
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Trouble]:
+        return dict.fromkeys(cues, Trouble("nothing more is stored"))
+
+    def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
+        bare = {c: one for c, one in said.items() if not one.token_ids}
+        written = self._seat.engine.encode([self._seat.format.words(one.text) for one in bare.values()])
+        closed = {c: replace(one, token_ids=(*ids, *self._closing)) for (c, one), ids in zip(bare.items(), written, strict=True)}
+        before = {c: len(self.ids[c]) for c in said}
+        full = self._seat.recite(cues, {c: closed.get(c, one) for c, one in said.items()})
+        for c, one in full.items():
+            start = len(self.ids[c]) - len(one.token_ids)
+            if start >= before[c] and tuple(self.ids[c][start:]) == one.token_ids:  # else the view is full
+                spoken = Spoken(cues[c].turn, start, (Sample(one.token_ids, (), "recited"),), (one.text,))
+                self.said.setdefault(c, []).append(spoken)
+        return full
+
+
+def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk]:
+    """As the run played them. Where it was another model's run, its words are encoded anew."""
+    scenario, kept = source.scenario, stored(read_events(source.path))
+    spec, wanted = scenario.seats[seat], {one.conversation for one in source.transcripts}
+    same = not spec.endpoint and base_of(spec.model) == base_of(model)
+    lines = {at: line if same else replace(line, token_ids=()) for at, line in kept.lines.items() if at[0] in wanted}
+    judged = {at: rows for at, rows in kept.judged.items() if at[1] + 1 < scenario.turns}  # none would be opened that is judged to its end
+    silent = SimpleNamespace(name=scenario.measure.judge[0], judge=lambda pairs: [])  # its stored verdicts move the walk
+    seats = {name: Reciter(engine) for name in SEATS}
+    unmeasured = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
+    play = Play(unmeasured, graphs.build(scenario), people.cast(scenario), seats, [silent], Usage, Stored(lines, judged, told=kept.told))
+    for _ in play.events():
+        pass
+    talks = [_talk(one, seat, seats[seat]) for one in source.transcripts]
+    for talk in talks:
+        if lost := next((one for one in seats[seat].said.get(talk.number, ()) if lines[talk.number, one.turn].seat != seat), None):
+            raise ValueError(f"{source.path}: conversation {talk.number} no longer goes as it was played (turn {lost.turn} would be the "
+                             f"{seat}'s); expected the scenario and persona files as they were")
+    return talks
+
+
+def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list[Talk]:
+    """As if the seat had said its lines under its persona's card and the instruction."""
+    reciter = Reciter(engine)
+    reciter.open({one.conversation: system_text(one.cast[seat], instruction) for one in source.transcripts})
+    for place in range(max((len(one.lines) for one in source.transcripts), default=0)):
+        now = {one.conversation: one.lines[place] for one in source.transcripts if place < len(one.lines)}
+        reciter.hear({c: line.text for c, line in now.items() if line.seat != seat})
+        said = {c: line for c, line in now.items() if line.seat == seat}
+        reciter.recite({c: Cue("", 0, line.turn) for c, line in said.items()}, {c: Utterance(line.text, 0) for c, line in said.items()})
+    reciter.close([one.conversation for one in source.transcripts])
+    return [_talk(one, seat, reciter) for one in source.transcripts]
+
+
+def _talk(one: Transcript, seat: str, reciter: Reciter) -> Talk:
+    own = own_turns(one, seat)
+    spoken = [some for some in reciter.said.get(one.conversation, ()) if some.turn in own]
+    lines = [replace(line, logprob=0.0 if line.turn in own else None) for line in one.lines]  # known or not: rewards ask who said it
+    return Talk(one.conversation, seat, one.cast, lines, tuple(reciter.ids.get(one.conversation, ())), spoken)

@@ -1,0 +1,72 @@
+"""Dialogues played to learn from: the same graphs and seats as any run, the trained seat under its adapter of the moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from agents.engine.protocol import Engine
+from agents.seats.base import Cue, Question
+from lab.dialogue.loop import Play
+from lab.dialogue.wiring import play_of
+from lab.store.resume import line_of
+from lab.training.rewards import Talk
+from metrics.judges import Judge
+from scenarios import personas as people
+from scenarios.jobs.training import Recipe, played
+from scenarios.records import Line, derive_seed
+
+
+def trained(seat: str) -> str:
+    """The name of a seat's adapter under way inside an engine."""
+    return f"trained-{seat}"
+
+
+def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, drawn: Sequence[str], adapters: Mapping[str, str | None],
+          judged_by: Sequence[Judge]) -> list[Talk]:
+    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out. `judged_by`: the
+    scenario's judges, whose verdicts may move the walk.
+
+    The seat samples by its temperature and top_k, which the learner knows of, but not by top_p.
+    """
+    seed = derive_seed(recipe.seed, "step", step) % 2**31
+    scenario = played(recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn),
+                      **{f"seats.{seat}.top_p": 1.0})
+    scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
+    alike = recipe.method == "grpo" and recipe.groups == "dialogues"
+    cast = people.cast(scenario)
+    if alike:
+        cast = [seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)][: len(cast)]
+    each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
+    play = play_of(scenario, engines, adapters, {seat: each}, cast, alike=recipe.num_generations if alike else 1,
+                   judged_by=judged_by)
+    lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
+    turn, spoken = 0, []  # the dialogues that have just said their line
+    for event in play.events():
+        if event["event"] == "line":
+            lines[event["conversation"]].append(line_of(event))
+            spoken.append(event["conversation"])
+        elif event["event"] == "conversation" and event["status"] == "failed":
+            del lines[event["conversation"]]
+        elif event["event"] == "usage":  # all dialogues have said their line, and wait
+            turn = turn % scenario.turns + 1
+            if recipe.reward.questions and not alike:
+                _ask(recipe, play, seat, step, turn, scenario.turns, [c for c in spoken if c in lines])
+            spoken = []
+    view = play.seats[seat]
+    return [Talk(c, seat, play.cast[c], some, tuple(view.ids[c]), tuple(view.spoken[c])) for c, some in lines.items()]
+
+
+def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
+    """Every dialogue is asked `reward.asked` facts off the record, in wordings that are not held out, after a turn that the step draws."""
+    if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
+        return
+    asked: dict[int, list[Question]] = {}
+    for c in here:
+        rng = random.Random(derive_seed(recipe.seed, step, c, "asked"))
+        facts = play.cast[c][seat].facts
+        for fact in rng.sample(facts, min(recipe.reward.asked, len(facts))):
+            kept = min(recipe.held_out.wording, len(fact.slot.questions) - 1)  # for the examination
+            wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
+            asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
+    play.seats[seat].tell(asked, {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked})

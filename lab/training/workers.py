@@ -1,0 +1,131 @@
+"""Several learners that work as one: data-parallel workers under Ray Train.
+
+Each worker holds a whole `Learner` and carries out the same orders, on its share of the batch (`agents.learning.distributed`). Orders and
+answers go over a desk (`lab.training.mailbox`). An error in one worker ends them all: Ray Train stops the others, and what was wrong is
+raised where an answer is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import ray
+import torch
+from ray.exceptions import RayError
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, get_context
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from agents.learning.learner import Learner
+from agents.learning.methods import Learnt, Method, learn
+from agents.learning.views import View
+from lab.training.mailbox import Desk
+from scenarios.messages import reason
+
+STOP = "stop"
+ALONE = ("adapter", "save")  # orders that the first worker carries out for all
+LOOK_S = 1.0  # between two looks at whether the workers still live
+CLOSE_S = 20.0  # how long workers may take to stop; what is left of them then ends with the connection to Ray
+SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
+
+
+class Learners:
+    """What a `Learner` is to the loop, over `workers` of them. Folders are to lie where all workers can reach them.
+
+    `told`: arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over whole GPUs they talk by nccl,
+    else by gloo. Every method raises ValueError for what a `Learner` would, and where a worker was lost; they are at an end then.
+    """
+
+    def __init__(self, workers: int, told: Mapping[str, object], gpus: float = 0.0) -> None:
+        self._workers, self._failure = workers, None
+        self._folder = tempfile.TemporaryDirectory(prefix="learners-")  # Ray Train's own notes
+        self._desk = ray.remote(Desk).options(num_cpus=0).remote(workers)
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        desk, told = self._desk, dict(told)
+        each = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
+        trainer = TorchTrainer(
+            lambda: carry_out(desk, told, gpus > 0), torch_config=TorchConfig(backend="nccl" if gpus == 1 else "gloo"),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each),
+            run_config=RunConfig(name="learners", storage_path=self._folder.name, logging_config=LoggingConfig("ERROR"),
+                                 failure_config=FailureConfig(controller_failure_limit=0, max_preemption_failures=0)))
+        self._running = threading.Thread(target=self._run, args=(trainer,), daemon=True)
+        self._running.start()
+        try:
+            self.device, self.dtype = self._ask("device"), self._ask("dtype")
+        except ValueError:
+            self.close()
+            raise
+
+    def learn(self, views: Sequence[View], method: Method) -> Learnt:
+        return self._ask("learn", list(views), method)
+
+    def adapter(self) -> tuple[dict, dict[str, torch.Tensor]]:
+        return self._ask("adapter")
+
+    def save(self, folder: Path, state: bool = True) -> None:
+        self._ask("save", folder.resolve(), state)
+
+    def restore(self, folder: Path) -> None:
+        self._ask("restore", folder.resolve())
+
+    @property
+    def steps(self) -> int:
+        return self._ask("steps")
+
+    def close(self) -> None:
+        """Ends the workers. Once at least, and while Ray is there."""
+        if self._running.is_alive():
+            self._desk.ask.remote(STOP, [])
+            self._running.join(CLOSE_S)
+        self._folder.cleanup()
+
+    def _run(self, trainer: TorchTrainer) -> None:
+        try:
+            trainer.fit()
+        except (TrainingFailedError, RayError) as error:
+            self._failure = error
+
+    def _ask(self, name: str, *arguments: object) -> object:
+        sent = ray.put(arguments)
+        try:
+            answered = self._desk.ask.remote(name, [sent])
+            while not ray.wait([answered], timeout=LOOK_S)[0]:
+                if not self._running.is_alive():
+                    raise self._ended(self._failure)
+            [answer] = ray.get(answered)
+            return ray.get(answer)
+        except RayError as error:
+            raise self._ended(self._failure or error) from None
+
+    def _ended(self, failure: Exception | None) -> ValueError:
+        failures = list(getattr(failure, "worker_failures", {}).values()) or [getattr(failure, "controller_failure", failure)]
+        for found in failures:
+            if isinstance(found, ValueError):
+                return ValueError(str(found))
+        why = reason(failures[0]) if failures[0] else "they were stopped"
+        return ValueError(f"the {self._workers} workers of the learner ended ({why}); expected a free core or GPU and enough memory for "
+                          "each: fewer workers")
+
+
+def carry_out(desk, told: Mapping[str, object], gpu: bool) -> None:
+    """What a worker does: makes its learner, then one order after another."""
+    worker, beside = get_context().get_world_rank(), get_context().get_local_world_size()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // beside))
+    learner = Learner(**dict(told) | {"device": str(get_device()) if gpu else "cpu"})
+    number, name, arguments = ray.get(desk.next.remote(0))
+    while name != STOP:
+        found = None
+        if worker == 0 or name not in ALONE:
+            found = partial(learn, learner) if name == "learn" else getattr(learner, name)
+            if callable(found):
+                [sent] = arguments
+                found = found(*ray.get(sent))
+        ray.get(desk.answer.remote(worker, [ray.put(found)]))
+        number, name, arguments = ray.get(desk.next.remote(number))

@@ -1,0 +1,1 @@
+"""Transcripts from elsewhere: read, judged, held against labels."""

@@ -1,0 +1,125 @@
+"""Judges at work on conversations that are there already; what they say is told to a run folder as events, as a run tells it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from agents.engine.protocol import Engine
+from lab.dialogue import judges as wiring_judges
+from lab.dialogue.cluster import IN_PROCESS, hosting
+from lab.store.run_store import RunStore
+from lab.transcripts.reading import Transcript, pairs
+from metrics.judges import Judge, Pair, judgement
+from metrics.judges.pairs import NEEDED_BY
+from scenarios.records import Judgement
+from scenarios.schema import Measure
+
+LINES_AT_ONCE = 80  # about as many are judged before their judgements are stored
+TOLD_EVERY_S = 10.0  # where there is no terminal to draw a bar on
+UNKNOWN = "nobody told who the speaker is"
+
+
+def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure, device: str, dtype: str, errors: TextIO,
+            ) -> dict[str, Callable]:
+    """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few conversations at a time.
+    How far it is goes to `errors`. What the tripwires read with comes back."""
+    needs = wiring_judges.judge_engines(measure)
+    store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
+    with hosting(IN_PROCESS, len(needs), lambda detail: None) as make:
+        engines = {name: make(name, dtype, device) for name in sorted(needs)}
+        judges = wiring_judges.judges(measure, engines, device)
+        embed = wiring_judges.retriever(measure, device)
+        store.append(_opening(store, transcripts, engines))
+        store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
+        wanted = [metric for metric, needing in NEEDED_BY.items() if needing & set(measure.metrics)]
+        with _progress(errors, sum(len(one.lines) for one in transcripts)) as advance:
+            for some in _portions(transcripts):
+                rows = judge_all(judges, [pair for one in some for pair in pairs(one, wanted, embed)])
+                _tell(store, some, rows)
+                advance(sum(len(one.lines) for one in some))
+    store.append({"event": "phase", "phase": "measuring", "detail": ", ".join(measure.metrics)})
+    return wiring_judges.wires(measure, engines, device)
+
+
+def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
+    """The conversations in order, a few at a time: those that begin within the same `LINES_AT_ONCE` lines."""
+    some: list[Transcript] = []
+    for one in transcripts:
+        some.append(one)
+        if sum(len(each.lines) for each in some) >= LINES_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]:
+    """Every judge's judgements of every pair. A line with the persona of someone nobody told us is unscored by all."""
+    nobody = [pair for pair in pairs if pair.metric == "prompt_to_line" and not pair.persona.card]
+    known = [pair for pair in pairs if pair.metric != "prompt_to_line" or pair.persona.card]
+    return [row for judge in judges
+            for row in (*_judge(judge, known), *(judgement(pair, judge.name, unscored=UNKNOWN) for pair in nobody))]
+
+
+def _judge(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
+    """What the judge says; where it refuses (a persona longer than its model reads), that conversation alone is unscored."""
+    try:
+        return judge.judge(pairs)
+    except ValueError as error:
+        by_conversation: dict[int, list[Pair]] = {}
+        for pair in pairs:
+            by_conversation.setdefault(pair.conversation, []).append(pair)
+        if len(by_conversation) == 1:
+            return [judgement(pair, judge.name, unscored=str(error)) for pair in pairs]
+        return [row for some in by_conversation.values() for row in _judge(judge, some)]
+
+
+def _opening(store: RunStore, transcripts: Sequence[Transcript], engines: Mapping[str, Engine]) -> dict:
+    infos = [engine.info() for engine in engines.values()]
+    device, dtype = (", ".join(sorted({getattr(info, key) for info in infos})) for key in ("device", "dtype"))
+    cast = [{"conversation": one.conversation, "name": one.name} | {seat: persona.id for seat, persona in one.cast.items()}
+            for one in transcripts]
+    return {"event": "started", "run_id": store.run_id, "name": store.manifest["scenario"], "conversations": len(transcripts),
+            "turns": max(len(one.lines) for one in transcripts), "cast": cast, "nodes": [], "edges": [], "models": {},
+            "device": device or "no engine", "dtype": dtype, "resumed": False}
+
+
+def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Judgement]) -> None:
+    """The conversations and their judgements as events."""
+    by_turn: dict[tuple[int, int], list[dict]] = {}
+    for row in rows:
+        by_turn.setdefault((row.conversation, row.turn), []).append(asdict(row))
+    for one in transcripts:
+        for line in one.lines:
+            store.append({"event": "line", **asdict(line)})
+            store.append({"event": "judged", "conversation": line.conversation, "turn": line.turn, "by": "judges",
+                          "rows": by_turn.get((line.conversation, line.turn), [])})
+        store.append({"event": "conversation", "conversation": one.conversation, "status": "finished", "reason": None})
+
+
+@contextlib.contextmanager
+def _progress(errors: TextIO, lines: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, elsewhere a sentence now and then; yields what is told how many more lines are judged."""
+    console, began, done = Console(file=errors), time.monotonic(), 0
+    bar = Progress(TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True,
+                   disable=not console.is_terminal)
+    task, told = bar.add_task("judging", total=lines), began
+
+    def advance(more: int) -> None:
+        nonlocal done, told
+        done += more
+        bar.advance(task, more)
+        now = time.monotonic()
+        if done == lines or (not console.is_terminal and now - told >= TOLD_EVERY_S):
+            told = now
+            console.print(f"{done} of {lines} lines judged in {now - began:.0f} s", highlight=False)
+
+    with bar:
+        yield advance

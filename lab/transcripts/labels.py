@@ -1,0 +1,235 @@
+"""Judgements beside labels: reading label files, joining, and what comes of it as numbers, tables and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import polars as pl
+from rich import box
+from rich.table import Table
+
+from lab.transcripts.reading import Transcript, text_of
+from metrics import NAN
+from metrics.catalogue import MISSING
+from metrics.reductions import Resampling, groups, of_metric
+from metrics.stats.bootstrap import Interval, clustered_mean, prediction_powered_mean
+from metrics.validation.calibration import calibration, reliability
+from scenarios.records import derive_seed
+
+COLUMNS = ("conversation", "turn", "contradicts")
+EXPECTED = "CSV or JSON lines with conversation, turn, contradicts and perhaps seat"
+WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None, "null": None, "none": None}
+NAMES = {"auroc": "AUROC", "precision": "precision", "recall": "recall", "kappa": "Cohen's κ", "ece": "calibration error"}
+NOTE = ("Against labels: `value [low, high]`, intervals resample conversations. The calibration error has 10 bins of equal mass; that of a "
+        "sample is too high rather than too low.")
+POWERED_NOTE = ("Both: the judge's mean put right by the labels. It holds however wrong the judge is, if the labelled lines were drawn at "
+                "random.")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A judge beside the labels of a metric."""
+
+    statistics: Mapping[str, Interval]
+    bins: Sequence[tuple[float, Interval]]
+    n: int  # labelled and scored
+    unscored: int  # labelled, and the judge could not tell
+    unlabelled: int  # judged, and the label is missing or could not tell
+    unjudged: int  # labelled, and no judge was asked (pairs that were not retrieved)
+    contradicting: int  # of n, say the labels
+    conversations: int  # behind n
+
+    def plain(self) -> dict:
+        """Flat, for JSON; `low` and `high` are those of the AUROC."""
+        bounds = {}
+        for name, interval in self.statistics.items():
+            prefix = "" if name == "auroc" else f"{name}_"
+            bounds |= {name: interval.value, f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+        counts = {key: getattr(self, key) for key in ("n", "unscored", "unlabelled", "unjudged", "contradicting", "conversations")}
+        return bounds | counts
+
+
+@dataclass(frozen=True)
+class Powered:
+    """The consistency of a seat: by the judge alone, by the labels alone, and by both together."""
+
+    judge: Interval  # narrow, and as wrong as the judge
+    labels: Interval
+    both: Interval
+
+    @property
+    def gain(self) -> float:
+        """Share of the labels' own interval that the judge saves, at most 1; below 0 the judge does harm."""
+        width = self.labels.high - self.labels.low
+        return 1 - (self.both.high - self.both.low) / width if width > 0 else NAN
+
+    def plain(self) -> dict:
+        return {name: asdict(getattr(self, name)) for name in ("judge", "labels", "both")} | {"gain": self.gain}
+
+
+# -- label files ---------------------------------------------------------------------------------------------------------------
+
+
+def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
+    """The transcripts with the file's labels in place of their own. `conversation` is a number as in turns.parquet, or a name that the
+    transcripts give; an empty `contradicts` means that the person could not tell. ValueError names file, line and what was expected."""
+    names = [one.name for one in transcripts if one.name is not None]
+    places = {str(one.conversation): place for place, one in enumerate(transcripts)}
+    named = {one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1}
+    if clash := next((name for name, place in named.items() if places.get(name, place) != place), None):
+        raise ValueError(f"{path}: {clash!r} is the number of one conversation and the name of another; expected names that are no such "
+                         "numbers")
+    places |= named
+    found: list[dict] = [{} for _ in transcripts]
+    for where, row in _rows(path):
+        problem = _problem(row, transcripts, places)
+        if not problem:
+            place, key = places[str(row["conversation"]).strip()], (int(row["turn"]), "persona")
+            if key in found[place]:
+                problem = "labels a line that an earlier one labels; expected each line once"
+            found[place][key] = WORDS[_word(row["contradicts"])]
+        if problem:
+            raise ValueError(f"{path}, {where}: {problem}")
+    if not any(found):
+        raise ValueError(f"{path}, line 1: there is no label; expected {EXPECTED}")
+    return [replace(one, labels=labels, strays=0) for one, labels in zip(transcripts, found, strict=True)]
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+    text = text_of(path, EXPECTED)
+    if text.lstrip().startswith("{"):
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    row = None
+                yield f"line {number}", row if isinstance(row, dict) else {}
+        return
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            yield f"line {reader.line_num}", {} if None in row.values() else row  # a row that is too short tells nothing
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; expected {EXPECTED}") from None
+
+
+def _problem(row: dict, transcripts: Sequence[Transcript], places: Mapping[str, int]) -> str | None:
+    """What is wrong with a row of a label file."""
+    missing = [column for column in COLUMNS if column not in row]
+    if missing:
+        return f"has no {', no '.join(missing)}; expected {EXPECTED}"
+    if _word(row["contradicts"]) not in WORDS:
+        return f"contradicts is {row['contradicts']!r}; expected true, false, or nothing where the person could not tell"
+    place = places.get(str(row["conversation"]).strip())
+    if place is None:
+        return f"conversation is {row['conversation']!r}, which is none of the transcripts'; expected a number from 0 or a name"
+    turns = {str(line.turn): line for line in transcripts[place].lines}
+    line = turns.get(str(row["turn"]).strip())
+    if line is None:
+        return f"turn is {row['turn']!r}; expected one of the {len(turns)} lines of the conversation, counted from 0"
+    if row.get("seat") not in (None, "", line.seat):
+        return f"seat is {row['seat']!r}, but turn {line.turn} is the {line.seat}'s; expected that, or none"
+    return None
+
+
+def _word(value: object) -> str:
+    return str(value).strip().casefold()
+
+
+# -- figures -------------------------------------------------------------------------------------------------------------------
+
+
+def calibrated(judgements: pl.DataFrame, transcripts: Sequence[Transcript], metrics: Sequence[str], how: Resampling,
+               ) -> dict[str, dict[str, Calibrated]]:
+    """By judge and metric."""
+    labels = label_frame(transcripts)
+    found: dict[str, dict[str, Calibrated]] = {}
+    for (judge,), rows in sorted(judgements.partition_by("judge", as_dict=True).items()):
+        for metric in metrics:
+            seeded = {**how, "seed": derive_seed(how["seed"], judge, metric)}
+            found.setdefault(judge, {})[metric] = _calibrated(of_metric(rows, metric), _of(labels, metric), seeded)
+    return found
+
+
+def label_frame(transcripts: Sequence[Transcript]) -> pl.DataFrame:
+    """conversation, turn, against, label (null where the labels do not tell)."""
+    rows = [(one.conversation, turn, against, label) for one in transcripts for (turn, against), label in one.labels.items()]
+    schema = {"conversation": pl.Int64, "turn": pl.Int64, "against": pl.String, "label": pl.Boolean}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _of(labels: pl.DataFrame, metric: str) -> pl.DataFrame:
+    persona = pl.col("against") == "persona"
+    return labels.filter(persona if metric == "prompt_to_line" else ~persona)
+
+
+def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Calibrated:
+    joined = rows.join(labels, on=["conversation", "turn", "against"], how="left")
+    known = joined.filter(pl.col("label").is_not_null())
+    scored = known.filter(pl.col("verdict").is_not_null())
+    p, verdict, label, conversation = (scored[name].to_numpy() for name in ("p_inconsistent", "verdict", "label", "conversation"))
+    return Calibrated(
+        calibration(p, verdict, label, conversation, **how), reliability(p, label, conversation, **how), n=scored.height,
+        unscored=known.height - scored.height, unlabelled=joined.height - known.height,
+        unjudged=labels["label"].is_not_null().sum() - known.height, contradicting=int(scored["label"].sum()),
+        conversations=scored["conversation"].n_unique())
+
+
+def powered(judgements: pl.DataFrame, transcripts: Sequence[Transcript], how: Resampling) -> dict[str, dict[str, Powered]]:
+    """Prompt-to-line consistency by judge and seat; lines that the judge could not score are in none of the three."""
+    labels, found = label_frame(transcripts), {judge: {} for judge in sorted(judgements["judge"].unique())}
+    for judge, seat, rows in groups(of_metric(judgements, "prompt_to_line")):
+        if judge is None:
+            continue
+        rows = rows.join(labels, on=["conversation", "turn", "against"], how="left").filter(pl.col("verdict").is_not_null())
+        judged, clusters = 1 - rows["inconsistent"].to_numpy(), rows["conversation"].to_numpy()
+        truth = 1 - rows["label"].cast(pl.Float64).fill_null(NAN).to_numpy()
+        known, seeded = ~rows["label"].is_null().to_numpy(), {**how, "seed": derive_seed(how["seed"], "powered", judge, seat)}
+        found[judge][seat] = Powered(
+            clustered_mean(judged, clusters, **seeded), clustered_mean(truth[known], clusters[known], **seeded),
+            prediction_powered_mean(judged, truth, clusters, **seeded))
+    return found
+
+
+# -- tables --------------------------------------------------------------------------------------------------------------------
+
+
+def calibration_tables(found: Mapping[str, Mapping[str, Calibrated]]) -> Iterator[Table]:
+    """A table for each metric that anything is labelled for, a column a judge."""
+    for metric in next(iter(found.values()), {}):
+        if not any(one[metric].n + one[metric].unscored + one[metric].unjudged for one in found.values()):
+            continue
+        table = Table(title=f"{metric.replace('_', '-')}, against labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("")
+        for judge in found:
+            table.add_column(judge)
+        by_judge = [by_metric[metric] for by_metric in found.values()]
+        for name, told in NAMES.items():
+            table.add_row(told, *(cell(one.statistics[name]) for one in by_judge))
+        for name in ("n", "contradicting", "conversations", "unscored", "unlabelled", "unjudged"):
+            table.add_row(name, *(str(getattr(one, name)) for one in by_judge))
+        yield table
+
+
+def powered_table(found: Mapping[str, Mapping[str, Powered]]) -> Table:
+    table = Table(title="prompt-to-line consistency with labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("judge, seat", "judge alone", "labels alone", "both (prediction-powered)", "narrower by"):
+        table.add_column(column)
+    for judge, by_seat in found.items():
+        for seat, one in by_seat.items():
+            gain = MISSING if one.gain != one.gain else f"{one.gain:+z.0%}"
+            table.add_row(f"{judge}, {seat}", *(f"{cell(part)} n={part.n}" for part in (one.judge, one.labels, one.both)), gain)
+    return table
+
+
+def cell(interval: Interval) -> str:
+    """`value [low, high]`; the interval is left out where there is none, `–` stands for a value there is not."""
+    if interval.value != interval.value:
+        return MISSING
+    return f"{interval.value:z.2f}" + ("" if interval.low != interval.low else f" [{interval.low:z.2f}, {interval.high:z.2f}]")

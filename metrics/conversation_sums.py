@@ -1,0 +1,86 @@
+"""What every measure of a run is made of, conversation by conversation, so that two runs can be resampled together.
+
+A measure with a row a conversation is its mean over what was scored, value * n summed and n summed, which is the run's own value.
+Counts and largest values (`PER_CONVERSATION`) are compared as means over conversations, since runs may have different numbers of them.
+Slopes and differences of thirds come from the judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from metrics.contradictions import PER_CONVERSATION
+from metrics.drift import within
+from metrics.reductions import groups, of_metric
+from metrics.stats.bootstrap import difference, difference_sums, ratio, slope, slope_sums
+from metrics.stats.differences import Statistic
+from scenarios.records import SEATS
+
+Key = tuple[str, str | None, str]  # metric, judge, seat
+JUDGED = ("prompt_to_line", "line_to_line", "questions")
+
+
+@dataclass(frozen=True)
+class Sums:
+    """One measure of one run: conversation -> its sums (K,), and the statistic of their total."""
+
+    by_conversation: dict[int, np.ndarray]
+    statistic: Statistic
+
+    def rows(self, conversations: list[int]) -> np.ndarray:
+        """(C, K); a KeyError where a conversation has none."""
+        return np.stack([self.by_conversation[c] for c in conversations]) if conversations else np.empty((0, 0))
+
+
+def mean(sums: np.ndarray) -> np.ndarray:
+    """Sum over count, (R, 2) -> (R, 1); NaN where nothing was counted."""
+    return ratio(sums[:, :1], sums[:, 1:])
+
+
+def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame, *, window: int) -> dict[Key, Sums]:
+    """Every measure that the run's metrics hold and that sums can make; conversations with nothing scored are left out."""
+    measured, found = set(metrics["metric"]), dict(_means(metrics))
+    length = 1 + (turns["turn"].max() or 0)
+    lines, asked = of_metric(judgements, "prompt_to_line"), of_metric(judgements, "questions")
+    near = within(turns, judgements, window) if "local_drift_slope" in measured else lines.clear()
+    for name, rows in (("local_drift_slope", near), ("global_drift_slope", lines), ("questions_drift_slope", asked)):
+        if name in measured:
+            found |= dict(_trends(name, rows, None))
+    for name, rows in (("global_drift_thirds", lines), ("questions_drift_thirds", asked)):
+        if name in measured:
+            found |= dict(_trends(name, rows, length))
+    for name in JUDGED:
+        if f"unscored_{name}" in measured:
+            found |= dict(_missing(name, judgements))
+    return found
+
+
+def _means(metrics: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:
+    rows = metrics.filter(pl.col("level") == "conversation", pl.col("n") > 0, pl.col("value").is_finite(), pl.col("seat").is_in(SEATS))
+    for (metric, judge, seat), part in rows.partition_by("metric", "judge", "seat", as_dict=True).items():
+        once = metric in PER_CONVERSATION
+        yield (metric, judge, seat), Sums(
+            {row["conversation"]: np.array([row["value"], 1.0] if once else [row["value"] * row["n"], row["n"]])
+             for row in part.iter_rows(named=True)}, mean)
+
+
+def _trends(name: str, rows: pl.DataFrame, length: int | None) -> Iterator[tuple[Key, Sums]]:
+    """Slopes where `length` is None, else last third of `length` turns minus first third."""
+    for judge, seat, part in groups(rows):
+        part = part.filter(pl.col("inconsistent").is_not_null())
+        if length is not None:
+            late, early = 3 * pl.col("turn") >= 2 * length, 3 * pl.col("turn") < length
+            part = part.filter(early | late).with_columns(late=late)
+        x, y, clusters = (part[column].to_numpy() for column in ("turn" if length is None else "late", "inconsistent", "conversation"))
+        names, sums = slope_sums(x, y, clusters) if length is None else difference_sums(y, x, clusters)
+        yield (name, judge, seat), Sums(dict(zip(names.tolist(), sums, strict=True)), slope if length is None else difference)
+
+
+def _missing(metric: str, judgements: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:
+    for judge, seat, part in groups(of_metric(judgements, metric)):
+        counts = part.group_by("conversation").agg(missing=pl.col("inconsistent").is_null().sum(), n=pl.len())
+        yield (f"unscored_{metric}", judge, seat), Sums({c: np.array([k, n], float) for c, k, n in counts.iter_rows()}, mean)

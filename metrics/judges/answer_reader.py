@@ -1,0 +1,76 @@
+"""What does an answer in words say, to a language model that reads it? Scores answers to questions about facts, and nothing else.
+
+For the fact's slot with its known values v, of which the persona's is v*, c(v) the claim in the first person, q the question, a the answer:
+
+    s(v) = log P(c(v) | q, a) - log P(c(v) | q, "Hm.")        p_inconsistent = 1 - exp s(v*) / sum over v of exp s(v)
+
+The second term takes away what the question alone makes likely. An answer that says nothing of the slot leaves all s near 0, so p near
+1 - 1 / values: not right. Knows no words to look for, so it errs elsewhere than `metrics.judges.answer_words`. The persona's values are
+read among at most `VALUES` of the slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metrics.judges import Pair, is_blank, judgement
+from scenarios.records import Fact, Judgement
+
+VALUES = 10  # of a slot, the persona's among them
+NOTHING = "Hm."
+CONTEXT = "Question: {question}\nAnswer: {answer}"
+LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """`logprobs(contexts, texts)`: nats of each text's tokens, none where the two are too long together."""
+
+    logprobs: LogProbs
+    name: str = "reader"
+    metrics: tuple[str, ...] = ("questions",)
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
+        """One row a pair: `line` the answer, `other` the question, `against` the fact's id."""
+        asked, texts = [], []
+        for pair in pairs:
+            for answer in (pair.line, NOTHING) if _unscorable(pair) is None else ():
+                options = _options(pair.persona.fact(pair.against))
+                asked += [CONTEXT.format(question=pair.other, answer=answer)] * len(options)
+                texts += options
+        scores = iter([sum(some) if some else float("nan") for some in self._once(asked, texts)])
+        return [self._row(pair, scores) for pair in pairs]
+
+    def _once(self, contexts: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
+        """As `logprobs`, each different pair read once."""
+        different = list(dict.fromkeys(zip(contexts, texts, strict=True)))
+        found = self.logprobs([context for context, _ in different], [text for _, text in different]) if different else []
+        known = dict(zip(different, found, strict=True))
+        return [known[one] for one in zip(contexts, texts, strict=True)]
+
+    def _row(self, pair: Pair, scores) -> Judgement:
+        if reason := _unscorable(pair):
+            return judgement(pair, self.name, unscored=reason)
+        size = len(_options(pair.persona.fact(pair.against)))
+        told, alone = (np.array([next(scores) for _ in range(size)]) for _ in range(2))
+        gain = told - alone
+        if not np.isfinite(gain).all():
+            return judgement(pair, self.name, unscored="the answer is longer than the model reads")
+        share = np.exp(gain - gain.max())
+        p = float(1 - share[0] / share.sum())
+        return judgement(pair, self.name, p_inconsistent=p, verdict=p > 0.5)
+
+
+def _options(fact: Fact) -> list[str]:
+    """Claims of the slot's values, the persona's first."""
+    others = [value for value in (*fact.distractors, *fact.slot.values) if value != fact.value]
+    return [fact.slot.claim.format(value=value) for value in dict.fromkeys((fact.value, *others))][:VALUES]
+
+
+def _unscorable(pair: Pair) -> str | None:
+    if pair.metric != "questions":
+        return f"reads answers to questions, not {pair.metric}"
+    return "empty answer" if is_blank(pair.line) else None

@@ -1,0 +1,144 @@
+"""Which earlier lines of a speaker are worth holding against a new one: the nearest in meaning, instead of all of them.
+
+A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are left out, and a
+line of questions alone is held against the line before. Two pieces are as near as
+
+    COSINE cos(u, v) + sum over topics of t(u) t(v)        (where the persona has no facts: cos(u, v))
+
+u and v the vectors with names and numbers blanked out, so that it is what they speak of that counts and not which value they give it; the
+topics are the facts of the speaker's persona, if it has any, and t(u) the softmax of SHARPNESS times the cosine of u, not blanked, with
+the nearest of a fact's question and claims (its own value and the distractors), beside NO_TOPIC for none of them. Pieces that give the same
+names and numbers, or that use the same words altogether, agree (unless one denies it) and are left out. Two lines are as near as their
+nearest pieces; the nearest lines are chosen, none below `NEAR`.
+
+Every line is held against one earlier line at least: the nearest, or where none is near the line before. What a line leaves of its share
+is kept for later ones: never more than `share` of all pairs so far, but for the one a line. A fifth is kept to from ten lines of a seat on.
+
+A pair that is not chosen is not judged: it has no row, counts neither as consistent nor as unscored, and is missing from every mean over
+pairs. Since the chosen pairs are those most likely to contradict, such a mean is no estimate of that over all pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from scenarios.records import Persona
+
+Embed = Callable[[Sequence[str]], np.ndarray]  # n texts -> (n, d), rows of unit length
+SHARE = 0.2  # of all pairs
+COSINE = 0.15  # what the likeness of meaning weighs beside that of topic: enough to tell pieces of one topic, or of none, apart
+NEAR, NEAR_WITHOUT_TOPICS = 0.175, 0.2
+SHARPNESS, NO_TOPIC = 12.0, 0.2  # of cosines
+AGREES = -3.0  # added to the nearness of pieces that agree
+_SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+_OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|we|our|us|myself)\b", re.IGNORECASE)
+_DENIAL = re.compile(r"\b(?:not|never|no|cannot)\b|n['’]t\b", re.IGNORECASE)
+_VALUE = re.compile(r"\d+|(?<=[\w,;:] )(?!I\b)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*")  # numbers, and names within a sentence
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What of a line may contradict something."""
+
+    texts: tuple[str, ...]  # folded
+    values: tuple[frozenset[str], ...]  # names and numbers of each, with "not" where it denies them
+    vectors: np.ndarray  # (len(texts), d + topics): the dot product of two is their nearness
+    near: float  # how near is near enough
+    states: bool = True  # whether the line states anything
+
+
+@dataclass
+class Memory:
+    """One speaker's lines so far, and which pairs of them were chosen."""
+
+    share: float = SHARE
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share {self.share}: expected a number above 0 and at most 1")
+        self.lines: list[Pieces] = []
+        self.chosen = 0
+
+    def add(self, line: Pieces) -> list[int]:
+        """Places of the earlier lines to hold the new one against, ascending; at least one where there is any."""
+        count = len(self.lines)
+        most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen)
+        found = self._choose(line, most) if count else set()
+        self.lines.append(line)
+        self.chosen += len(found)
+        return sorted(found)
+
+    def _choose(self, line: Pieces, most: int) -> set[int]:
+        if self.share == 1:
+            return set(range(len(self.lines)))
+        nearness = self._nearness(line) if line.states else np.full(len(self.lines), -np.inf)
+        order = np.lexsort((-np.arange(len(nearness)), -nearness))  # the later of two equals first
+        found = {int(place) for place in order[:most] if nearness[place] >= line.near}
+        return found or {len(self.lines) - 1}
+
+    def _nearness(self, line: Pieces) -> np.ndarray:
+        """(earlier lines,): nearness of the nearest two pieces."""
+        return np.array([(line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max() if other.states else -np.inf
+                         for other in self.lines])
+
+
+def candidates(lines: Sequence[str], embed: Embed, persona: Persona | None = None, share: float = SHARE) -> list[tuple[int, int]]:
+    """(later, earlier) places of one seat's lines that are worth judging, in that order. ValueError unless 0 < share <= 1."""
+    memory = Memory(share)
+    return [(later, earlier) for later, line in enumerate(pieces(lines, embed, [persona] * len(lines))) for earlier in memory.add(line)]
+
+
+def pieces(lines: Sequence[str], embed: Embed, personas: Sequence[Persona | None] | None = None) -> list[Pieces]:
+    """Each line's pieces, `personas` those of the speakers; all are embedded in one call."""
+    stated = [_statements(line) for line in lines]
+    told = [some or [line.strip() or "-"] for some, line in zip(stated, lines, strict=True)]
+    topics = [_topics(persona) if persona else () for persona in personas or [None] * len(lines)]
+    texts = [text for some in told for piece in some for text in (piece, _blank(piece))]
+    texts = list(dict.fromkeys([*texts, *(text for some in dict.fromkeys(topics) for forms in some for text in forms)]))
+    vectors = dict(zip(texts, np.asarray(embed(texts)), strict=True)) if texts else {}
+    return [Pieces(tuple(text.casefold() for text in some), tuple(map(_values, some)), _vectors(some, about, vectors),
+                   NEAR if about else NEAR_WITHOUT_TOPICS, bool(own)) for some, about, own in zip(told, topics, stated, strict=True)]
+
+
+Topics = tuple[tuple[str, ...], ...]  # by fact, its question and claims
+
+
+@lru_cache(maxsize=4096)
+def _topics(persona: Persona) -> Topics:
+    return tuple((fact.question, *fact.options) for fact in persona.facts)
+
+
+def _vectors(texts: Sequence[str], topics: Topics, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(texts, d + topics)"""
+    found = np.stack([vectors[_blank(text)] for text in texts])
+    if not topics:
+        return found
+    whole = np.stack([vectors[text] for text in texts])
+    near = np.stack([(whole @ np.stack([vectors[form] for form in forms]).T).max(1) for forms in topics], 1)
+    weights = np.exp(SHARPNESS * near)
+    return np.hstack([COSINE**0.5 * found, weights / (weights.sum(1, keepdims=True) + np.exp(SHARPNESS * NO_TOPIC))])
+
+
+def _statements(line: str) -> list[str]:
+    found = [sentence for text in _SENTENCE.findall(line) if (sentence := text.strip()) and not sentence.endswith("?")]
+    return [sentence for sentence in found if _OF_ONESELF.search(sentence)] or found
+
+
+def _values(text: str) -> frozenset[str]:
+    found = frozenset(_VALUE.findall(text))
+    return found | {"not"} if found and _DENIAL.search(text) else found
+
+
+def _blank(text: str) -> str:
+    return _VALUE.sub(lambda found: "5" if found[0].isdigit() else "X", text)
+
+
+def _agreement(one: Pieces, other: Pieces) -> np.ndarray:
+    """(pieces, pieces): whether two are the same words, or give the same names and numbers."""
+    return np.array([[text == known or (bool(values) and values == others) for known, others in zip(other.texts, other.values, strict=True)]
+                     for text, values in zip(one.texts, one.values, strict=True)])

@@ -1,0 +1,1 @@
+"""Text patterns that the rule-based judges and tripwires share."""

@@ -1,0 +1,166 @@
+"""What a text claims about its speaker: rules over the words that a persona file lists for each slot.
+
+A slot's patterns ("I live in {value}") are searched for in the text as written (`metrics.judges.text.wording`), so that spans are
+spans of the original; a negation inside a match, or right before it, turns the claim round.
+
+Only what a sentence asserts counts: no questions (but "I live in Oslo, and you?" asserts), nothing after if, wish, imagine,
+pretend, suppose or would, nothing put in someone else's mouth ("you said I live in ..."), nothing inside double quotes.
+
+What this cannot see: values that the slot does not list, wordings that it has no pattern for, pronouns ("I love it there"),
+sentences without a subject ("Born in Oslo"), the past ("I used to live in" is no claim about now), irony, typing errors, anything
+that follows only by inference ("I have never left Norway"), slots for which two values can both be true, and quotations in
+single quotes. It errs towards silence: what it calls a claim nearly always is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from metrics.judges.text.assertion import quotations, sentences, stance
+from metrics.judges.text.wording import (
+    AGE,
+    AGE_PATTERNS,
+    NAME,
+    NEGATION,
+    NO_NAMES,
+    OLDEST,
+    OPENS,
+    Pattern,
+    canonical,
+    compiled,
+    further,
+    triggers,
+)
+from scenarios.records import Slot
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The speaker affirms (or, negated, denies) that its slot has that value."""
+
+    slot: str  # slot id
+    value: str  # as the slot lists it; a number in digits for "age"; the word as written for an unlisted name
+    negated: bool
+    span: tuple[int, int]  # characters of the text from the first word of the pattern to the last, end exclusive
+
+
+def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
+    """Claims that the text makes about its speaker, in the order of the text. Blank text makes none."""
+    return _claims(text, slots)
+
+
+def same_value(slot_id: str, one: str, other: str) -> bool:
+    """Whether two values of a slot say the same: without case and article; a name also equals its shorter form."""
+    one, other = canonical(slot_id, one), canonical(slot_id, other)
+    if slot_id == NAME:
+        shorter, longer = sorted((one.split(), other.split()), key=len)
+        return bool(shorter) and set(shorter) <= set(longer)
+    return one == other
+
+
+@lru_cache(maxsize=1 << 16)
+def _claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
+    words, quoted = frozenset(re.findall(r"\w+", text.casefold())), quotations(text)
+    found: list[_Hit] = []
+    for reader in _readers(slots):
+        if not reader.triggers.isdisjoint(words) or (reader.slot.id == AGE and any(word.isdigit() for word in words)):
+            for start, end in sentences(text):
+                found += (hit for hit in reader.read(text, start, end, words) if not any(a < hit.value[0] < b for a, b in quoted))
+    return tuple(hit.claim for hit in sorted(_without_shadows(found), key=lambda hit: hit.value))
+
+
+@dataclass(frozen=True)
+class _Hit:
+    """A claim and where its value stands in the text."""
+
+    value: tuple[int, int]
+    claim: Claim
+
+
+def _without_shadows(found: list[_Hit]) -> Iterator[_Hit]:
+    """One claim a slot and value, the longest; a value inside a longer one ("bakery" in "bakery owner" of another slot) is none."""
+    kept: dict[tuple[str, tuple[int, int]], _Hit] = {}
+    for hit in found:
+        best = kept.setdefault((hit.claim.slot, hit.value), hit)
+        if hit.claim.span[0] < best.claim.span[0]:
+            kept[hit.claim.slot, hit.value] = hit
+    values = {hit.value for hit in kept.values()}
+    for hit in kept.values():
+        if not any(a <= hit.value[0] and hit.value[1] <= b and (a, b) != hit.value for a, b in values):
+            yield hit
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A slot's patterns, compiled."""
+
+    slot: Slot
+    triggers: frozenset[str]  # one of these words is in every text that claims anything
+    patterns: tuple[Pattern, ...]
+    further: re.Pattern | None  # one more value after a claim
+    known: dict[str, str]  # canonical form -> as listed
+
+    def read(self, text: str, start: int, end: int, words: frozenset[str]) -> Iterator[_Hit]:
+        """Claims in one sentence of the text; `words` are all the text's, folded."""
+        for pattern in self.patterns:
+            if pattern.needs <= words:
+                for match in pattern.expression.finditer(text, start, end):
+                    yield from self._claimed(text, start, end, match, pattern.negative)
+
+    def _claimed(self, text: str, start: int, end: int, match: re.Match, negative: bool) -> Iterator[_Hit]:
+        """What one match claims: nothing where the sentence does not assert it, several values where it lists them."""
+        value, aside = self._value(match["value"]), match.groupdict().get("aside")
+        if value is None or self._calls_someone_else(text, start, match):
+            return
+        denied = stance(text, start, end, match)
+        if denied is None:
+            return
+        outside = text[match.start() : match.start("value")] + " " + text[match.end("value") : match.end()]
+        negated = (len(NEGATION.findall(outside)) + negative + denied) % 2 == 1
+        if negated and aside:
+            return  # "I'm not a nurse from Leeds" denies one of the two
+        yield _Hit(match.span("value"), Claim(self.slot.id, value, negated, match.span()))
+        if match.end() == match.end("value"):
+            yield from self._listed_after(text, match.start(), match.end(), end, negated)
+
+    def _calls_someone_else(self, text: str, start: int, match: re.Match) -> bool:
+        """A name that opens its pattern ("Grace here") is the speaker's only where it opens the sentence."""
+        opens = match.start() == match.start("value")
+        return self.slot.id == NAME and opens and not OPENS.fullmatch(text, start, match.start())
+
+    def _listed_after(self, text: str, start: int, here: int, end: int, negated: bool) -> Iterator[_Hit]:
+        """ "... and a baker", "..., not a baker", "not a baker but a nurse": the same claim of another value."""
+        while self.further and (match := self.further.match(text, here, end)):
+            link, value = match["link"].lower(), self._value(match["value"])
+            negated = link.endswith("not") or (negated and not link.startswith(("but", "rather")))
+            if value is None:
+                return
+            here = match.end()
+            yield _Hit(match.span("value"), Claim(self.slot.id, value, negated, (start, here)))
+
+    def _value(self, said: str) -> str | None:
+        """The value as the slot lists it; None where it is no value at all."""
+        plain = canonical(self.slot.id, said)
+        if self.slot.id == AGE:
+            return plain if plain.isdigit() and 0 < int(plain) <= OLDEST else None
+        if plain in self.known:
+            return self.known[plain]
+        return said if self.slot.id == NAME and plain not in NO_NAMES else None
+
+
+@lru_cache(maxsize=1024)
+def _readers(slots: tuple[Slot, ...]) -> tuple[_Reader, ...]:
+    return tuple(_reader(slot) for slot in slots)
+
+
+@lru_cache(maxsize=4096)
+def _reader(slot: Slot) -> _Reader:
+    known: dict[str, str] = {}
+    for value in slot.values:
+        known.setdefault(canonical(slot.id, value), value)
+    worded = dict.fromkeys((*slot.patterns, *(AGE_PATTERNS if slot.id == AGE else ())))
+    patterns = tuple(compiled(slot, known, pattern) for pattern in worded)
+    return _Reader(slot, triggers(slot.id, known), patterns, further(slot.id, known), known)

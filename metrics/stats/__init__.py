@@ -1,0 +1,1 @@
+"""Intervals and tests: the bootstrap, differences between runs, effects of factors."""

@@ -1,0 +1,159 @@
+"""Two sets of conversations compared: a difference with its interval, what could have been seen at all, and log-rank.
+
+A side is a matrix of sums, one row a conversation (`metrics.conversation_sums`), and a statistic is a function of summed rows, so that every
+measure is compared in the same way. Differences are B - A.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from metrics.stats.bootstrap import Interval, clustered_statistic, percentiles, ratio, resampled
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # (R, K) sums over conversations -> (R, 1)
+ALPHA, POWER = 0.05, 0.8
+SAME = 1e-12  # a standard error below it, beside the values, is rounding
+
+
+@dataclass(frozen=True)
+class Difference:
+    a: float
+    b: float
+    value: float  # b - a
+    low: float
+    high: float
+    n: int  # pairs of conversations, or the conversations of both sides where they are not paired
+    detectable: float  # see `detectable`
+
+
+def paired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> Difference:
+    """Row c of `a` and of `b` (P, K) are one pair; a resample draws pairs, so what both sides share cancels.
+
+    Raises ValueError where the sides have different shapes.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.shape != b.shape:
+        raise ValueError(f"sums of shape {a.shape} and {b.shape}: expected pairs, which are as many on both sides")
+    if not len(a):
+        return _nothing()
+    width = a.shape[1]
+
+    def change(sums: np.ndarray) -> np.ndarray:
+        return statistic(sums[:, width:]) - statistic(sums[:, :width])
+
+    both = np.hstack([a, b])
+    found = clustered_statistic(both, change, n=len(a), confidence=confidence, resamples=resamples, seed=seed)
+    return Difference(_value(a, statistic), _value(b, statistic), found.value, found.low, found.high, len(a),
+                      detectable(standard_error(both, change), len(a) - 1))
+
+
+def unpaired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> Difference:
+    """Each side is resampled for itself. Fewer than two conversations on a side: no interval (NaN)."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if not (len(a) and len(b)):
+        return _nothing()
+    value, low, high = _value(b, statistic) - _value(a, statistic), np.nan, np.nan
+    if min(len(a), len(b)) > 1:
+        drawn = resampled(b, statistic, resamples, seed + 1) - resampled(a, statistic, resamples, seed)
+        low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
+    error = float(np.hypot(standard_error(a, statistic), standard_error(b, statistic)))
+    return Difference(_value(a, statistic), _value(b, statistic), value, low, high, len(a) + len(b),
+                      detectable(error, len(a) + len(b) - 2))
+
+
+def factorial(arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> dict[str, Interval]:
+    """Main effects of two factors that both have settings A and B, and their interaction, with paired intervals.
+
+    `arms`: "AA", "AB", "BA", "BB" (first factor, then second) -> (C, K), row c the same conversation in all. With y the statistic:
+    first = ((yBA - yAA) + (yBB - yAB)) / 2, second = ((yAB - yAA) + (yBB - yBA)) / 2, interaction = (yBB - yBA) - (yAB - yAA).
+    """
+    sides = [np.asarray(arms[name], float) for name in ("AA", "AB", "BA", "BB")]
+    if len({side.shape for side in sides}) > 1:
+        raise ValueError(f"arms of shape {[side.shape for side in sides]}: expected the same conversations in all four")
+    weights = {"first": (-0.5, -0.5, 0.5, 0.5), "second": (-0.5, 0.5, -0.5, 0.5), "interaction": (1.0, -1.0, -1.0, 1.0)}
+
+    def effect(sums: np.ndarray, of: tuple[float, ...]) -> np.ndarray:
+        return sum(weight * statistic(part) for weight, part in zip(of, np.hsplit(sums, 4), strict=True))
+
+    return {name: clustered_statistic(np.hstack(sides), lambda sums, of=of: effect(sums, of), n=len(sides[0]), confidence=confidence,
+                                      resamples=resamples, seed=seed) for name, of in weights.items()}
+
+
+def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
+    """Jackknife over conversations: sqrt((n - 1) / n * sum((leave-one-out - their mean)^2)); of a mean it is s / sqrt(n).
+
+    NaN for fewer than two conversations, or where leaving one out leaves nothing. Efron and Tibshirani 1993, section 11.3.
+    """
+    n = len(sums)
+    if n < 2:
+        return float("nan")
+    without = statistic(sums.sum(0, keepdims=True) - sums)[:, 0]  # (n,)
+    return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
+
+
+def detectable(error: float, df: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The smallest true difference that a two-sided t test would find with that power: (t[1 - alpha/2] + t[power]) * error.
+
+    `error` is the difference's standard error, `df` its degrees of freedom; of pairs s / sqrt(n), with s the spread (n - 1 in its
+    denominator) of the n differences, and n - 1; of two groups sqrt(sA^2/nA + sB^2/nB), and nA + nB - 2. NaN where every difference is
+    the same, since that tells no spread. Cohen 1988, section 2.4.
+    """
+    if not error > SAME:
+        return float("nan")
+    return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) * error)
+
+
+def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+    """(z, two-sided p) of Mantel's log-rank test; each side is (times, censored). z > 0: events come sooner in `a`.
+
+    The sides are taken as independent, which for paired seeds makes p too large rather than too small. NaN where a side is
+    empty or nothing happened on either.
+    """
+    sides = [(np.asarray(times, float), np.asarray(censored, bool)) for times, censored in (a, b)]
+    if not all(len(times) for times, _ in sides) or all(censored.all() for _, censored in sides):
+        return float("nan"), float("nan")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, where nobody is left to compare with
+        found = stats.logrank(*(stats.CensoredData.right_censored(times, censored) for times, censored in sides))
+    return float(found.statistic), float(found.pvalue)
+
+
+def horizon(*sides: tuple[np.ndarray, np.ndarray]) -> int:
+    """The last line up to which every side's curve is known: its longest life, or any line where that ended in an event."""
+    longest = [(int(times.max()), bool(censored[times == times.max()].any())) for times, censored in sides]
+    open_ended = [lines for lines, seen_last in longest if seen_last]
+    return min(open_ended) if open_ended else max(lines for lines, _ in longest)
+
+
+def life_sums(lines: np.ndarray, censored: np.ndarray, horizon: int) -> np.ndarray:
+    """What `restricted_mean` needs of each life, (C, 2 * horizon): whether it ended at line t, whether it was at risk at t, t = 1..."""
+    lines, at = np.asarray(lines)[:, None], np.arange(1, horizon + 1)[None]
+    ended = (lines == at) & ~np.asarray(censored, bool)[:, None]
+    return np.hstack([ended, lines >= at]).astype(float)
+
+
+def restricted_mean(sums: np.ndarray) -> np.ndarray:
+    """Area under the Kaplan-Meier curve up to the horizon, in lines: 1 + S(1) + ... + S(horizon - 1), (R, 2T) -> (R, 1).
+
+    The mean line of the first contradiction, those later than the horizon counted as the horizon: more is better. Where nobody
+    is at risk any more the curve stays as it was. Royston and Parmar 2013.
+    """
+    ended, at_risk = np.hsplit(sums, 2)
+    hazard = np.nan_to_num(ratio(ended, at_risk), nan=0.0)
+    curve = np.cumprod(1 - hazard, axis=1)
+    area = 1 + curve[:, :-1].sum(1, keepdims=True)
+    return np.where(at_risk[:, :1] > 0, area, np.nan)
+
+
+def _value(sums: np.ndarray, statistic: Statistic) -> float:
+    return float(statistic(sums.sum(0, keepdims=True))[0, 0])
+
+
+def _nothing() -> Difference:
+    nan = float("nan")
+    return Difference(nan, nan, nan, nan, nan, 0, nan)

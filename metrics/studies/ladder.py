@@ -1,0 +1,139 @@
+"""The ladder: which rung moves a persona-holding speaker, from the bare card over better words and steering to training.
+
+Under every rung the same held-out people are in the same dialogues, by the same seeds, asked in words that no training used. A rung of
+words changes the scenario, one that searches picks its change by successive halving on people of a development split, one that trains wears
+what it learnt. On the development people, too, the best rung of words and the best that trains are chosen, out of those under which no
+tripwire is out of bounds. The statistic: how much more of the bare card's wrong answers the latter removes, by a judge that gave no reward.
+Controls: other seeds, and steering at random, remove nothing; a policy that evades is caught by the wires, one that lies is found out, and
+the judge of answers can read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from metrics.studies.dialogue_arms import (
+    ANSWERS,
+    LINES,
+    NOT_EXAMINED,
+    best_of,
+    consistency,
+    controls,
+    removed,
+    row,
+    scored,
+    told,
+    unscored,
+    wires,
+)
+from metrics.studies.prompt_search import combined, proposed, search
+from metrics.studies.protocol import Ask, Control, Finding, Picture, Played, Test, Trained, above, below
+from scenarios.fields import Count, Some, Strict, Text
+from scenarios.records import derive_seed
+
+AGAIN, HALF = "other seeds", 0.5  # of the inconsistency
+INSTRUCTION, TAKES = "seats.user.instruction", 2  # what is searched for, and how much of it the model proposes
+
+
+class Rung(Strict):
+    """One of: nothing, `play`, `search` or `rules`, and `train`."""
+
+    way: Literal["words", "states"] = "words"  # by which it moves the model, where it does not train
+    play: dict[str, Any] = {}  # what it changes in the scenario
+    search: list[dict[str, Any]] = []  # changes, of which the one that helps most on the development split is played
+    rules: list[list[str]] = []  # or such instructions: one of each list, joined; and what the model says to the request
+    request: str = ""
+    train: Text | None = None  # a training's file
+    changes: dict[str, Any] = {}  # what it changes there
+
+
+class Stimuli(Strict):
+    scenario: Text
+    held_out: Some[str]
+    development: Some[str]
+    exam: dict[str, Any]
+    rungs: dict[Text, Rung]  # the first is what all others are compared with
+    nothing: dict[Text, dict[str, Any]] = {}  # changes that should remove nothing
+    scripts: dict[str, Some[str]]
+
+
+def study(ask: Ask, stimuli: Stimuli, seed: int, *, rungs: Some[Text], steps: Count, dialogues: Count, searched: Count, developed: Count,
+          examined: Count, turns: Count) -> Finding:
+    """`rungs`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a rung searches by;
+    `developed`, `examined`: of a rung, with people of the development split and held out; `turns`: of all of these."""
+    common = {**stimuli.exam, "measure.questions_every": turns, "turns": turns, "seed": derive_seed(seed, "exam") % 2**31}
+    exam = {**common, "drawn": stimuli.held_out, "conversations": examined}
+    choosing = {**common, "drawn": stimuli.development, "conversations": developed}
+    learning = {**NOT_EXAMINED, "seed": seed, "held_out.personas": stimuli.held_out, "max_steps": steps, "conversations": dialogues,
+                "overrides.turns": turns}
+    chosen, played, trained, tried = {}, {}, {}, {}
+    for name in rungs:
+        rung, change = stimuli.rungs[name], stimuli.rungs[name].play
+        if rung.train:
+            offline = [trained[other].worn for other in trained if stimuli.rungs[other].train == rung.train]
+            trained[name] = ask.train(f"{name}, training", rung.train, {**learning, **rung.changes}, offline[:1])
+        elif changes := _candidates(ask, name, rung, seed):
+            change, tried[name] = _searched(ask, stimuli, name, changes, common, searched)
+        worn = trained[name].worn if name in trained else None
+        chosen[name] = ask.play(f"{name}, development", stimuli.scenario, choosing | change, worn)
+        played[name] = ask.play(name, stimuli.scenario, exam | change, worn)
+    acted = {name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words}) for name, words in stimuli.scripts.items()}
+    acted |= {name: ask.play(name, stimuli.scenario, exam | change) for name, change in stimuli.nothing.items()}
+    acted[AGAIN] = ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, AGAIN) % 2**31})
+    words = [name for name in rungs[1:] if name not in trained and stimuli.rungs[name].way == "words"]
+    best = [best_of(chosen, some, rungs[0], seed) for some in (words, list(trained))]
+    return _found(stimuli, played, trained, tried, acted, best, seed)
+
+
+def _candidates(ask: Ask, name: str, rung: Rung, seed: int) -> list[dict[str, Any]]:
+    """What a rung searches among; nothing where it does not."""
+    texts = combined(*rung.rules) if rung.rules else []
+    texts += proposed(ask, f"{name}, proposed", rung.request, TAKES, seed) if rung.request else []
+    return [*rung.search, *({INSTRUCTION: text} for text in texts)]
+
+
+def _searched(ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[Mapping], common: Mapping, budget: int) -> tuple[Mapping, list[Played]]:
+    """The best of the changes, and all dialogues that it took."""
+    tried: list[Played] = []
+    by_name = {json.dumps(change, sort_keys=True): change for change in changes}
+
+    def score(some: Sequence[str], places: Sequence[int]) -> np.ndarray:
+        people = {"drawn": [stimuli.development[place] for place in places], "conversations": len(places)}
+        return np.array([right(dict(people | by_name[one]), len(places)) for one in some])
+
+    def right(change: Mapping, dialogues: int) -> list[float]:
+        tried.append(ask.play(f"{name}, tried {len(tried) + 1}", stimuli.scenario, common | change))
+        bad = dict(scored(tried[-1], *ANSWERS).group_by("conversation").agg(pl.col("bad").mean()).iter_rows())
+        return [1 - bad.get(n, np.nan) for n in range(dialogues)]
+
+    return by_name[search(list(by_name), score, len(stimuli.development), budget=budget).best], tried
+
+
+def _found(stimuli: Stimuli, played: dict[str, Played], trained: dict[str, Trained], tried: dict[str, list[Played]], acted: dict[str, Played],
+           best: Sequence[str | None], seed: int) -> Finding:
+    (bare, before), *rest = played.items()
+    gone = {what: {name: removed(before, [one], what, seed) for name, one in (dict(rest) | acted).items()} for what in (ANSWERS, LINES)}
+    text, learnt = best
+    more = removed(before, [played[learnt], played[text]] if text and learnt else [], ANSWERS, seed, (1, -1))
+    by_text, by_training = (removed(before, [played[one]] if one else [], ANSWERS, seed) for one in best)
+    tripped = {name: wires(one, before) for name, one in rest}
+    bought = "; ".join(f"{name}: {', '.join(some)}" for name, some in tripped.items() if some) or "none"
+    nothing = {f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, told(gone[ANSWERS][name])) for name in stimuli.nothing}
+    return Finding(
+        {"share of wrong answers removed by the best training less by the best text": Test(more, above(0), below(0)),
+         "share of wrong answers removed by the best text": Test(by_text, below(HALF), above(HALF))},
+        controls(before, acted, gone[ANSWERS][AGAIN], seed) | nothing,
+        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {told(by_text)} of the {bare}'s wrong answers, the best "
+        f"training ({learnt or 'none is fair'}) {told(by_training)}. Tripwires out of bounds beside the {bare}: {bought}.",
+        {f"wrong answers removed, {name}": one for name, one in gone[ANSWERS].items() if name in played or name in stimuli.nothing}
+        | {f"answers that could not be scored, {name}": unscored(one, ANSWERS) for name, one in played.items()},
+        {"ladder": Picture("What moves it?", "rung", "share consistent",
+                           {said: [(name, consistency(one, what, seed)) for name, one in played.items()]
+                            for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))})},
+        {"The ladder": {name: row(one, {what: some.get(name) for what, some in gone.items()}, len(tripped.get(name, ())), trained.get(name), tried.get(name, ()), seed)
+                        for name, one in played.items()}})

@@ -1,0 +1,210 @@
+"""Drift planted on purpose: clean dialogues by template, with known faults put into known lines of one seat.
+
+A clean dialogue is question and answer: each line states a fact of its speaker or talks small, and most end with a question. A fault
+takes the place of some of the user's later lines (those of the second half). A dose is the share of them that is replaced; a
+smaller dose's lines are among a larger one's, so that doses differ in nothing but how much was planted.
+
+contradicted_fact: claims another value of a fact, plainly or as people talk; implied_fact: says what goes with another value only
+("There were 50 candles on my last birthday cake"); persona_swap: states facts of the partner (odd dialogues) or of nobody present (even
+ones), in any words; role_flip: speaks as a helper program; style_decay: one bland sentence, always the same; parroting: sentences of the card.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import NamedTuple
+
+import polars as pl
+
+from metrics.judges import Pair
+from metrics.validation.planted_words import CLAIMS, FLAT, IMPLIED, OPENERS, PLAIN, ROLE_FLIPS, SMALL_TALK, SPOKEN
+from scenarios.records import ASSISTANT, USER, Fact, Line, Persona, derive_seed
+
+CLEAN = "clean"
+KINDS = ("contradicted_fact", "implied_fact", "persona_swap", "role_flip", "style_decay", "parroting")
+WORDINGS = {"contradicted_fact": (PLAIN, SPOKEN), "implied_fact": (IMPLIED,)}  # of a fact; drawn evenly
+ANY = (PLAIN, SPOKEN, IMPLIED)
+DOSES = (0.0, 0.1, 0.2, 0.4)
+SEAT = USER  # the seat that drifts
+ASKS = 0.7  # share of lines that end with a question
+PERSONAL = 0.6  # share of those that ask about a fact
+TURNS = {"conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String, "node": pl.String, "text": pl.String,
+         "tokens": pl.Int64}
+
+
+class Told(NamedTuple):
+    """What a line says of its speaker: the value of a slot, and how it is worded."""
+
+    slot: str
+    value: str
+    wording: str
+
+
+Said = tuple[str, tuple[Told, ...]]  # a line's words, and what they say of the speaker
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A transcript and what was planted in it."""
+
+    number: int
+    cast: dict[str, Persona]
+    lines: tuple[Line, ...]
+    topics: tuple[str, ...]  # what each line answers: a slot's id, a question of small talk, "" for nothing
+    told: tuple[tuple[Told, ...], ...]  # what each line says of its speaker
+    planted: frozenset[int] = frozenset()  # turns
+
+    def own(self) -> list[Line]:
+        return [line for line in self.lines if line.seat == SEAT]
+
+
+def clean(personas: Sequence[Persona], conversations: int, turns: int, seed: int) -> list[Dialogue]:
+    """Dialogues in which nobody drifts. ValueError with fewer than three personas with facts (two to talk, one to swap with)."""
+    told = [persona for persona in personas if persona.facts]
+    if len(told) < 3:
+        raise ValueError(f"{len(told)} personas with facts: expected at least 3")
+    found = []
+    for number in range(conversations):
+        rng = random.Random(derive_seed(seed, "clean", number))
+        user, assistant = rng.sample(told, 2)
+        found.append(_dialogue(number, {USER: user, ASSISTANT: assistant}, turns, rng))
+    return found
+
+
+def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona], seed: int) -> Dialogue:
+    """The dialogue with that share of the user's later lines replaced by faults of the kind. ValueError for an unknown kind."""
+    if kind not in KINDS:
+        raise ValueError(f"drift {kind!r}: expected one of {', '.join(KINDS)}")
+    rng = random.Random(derive_seed(seed, "plant", dialogue.number))  # the same turns whatever the kind
+    later = [line.turn for line in dialogue.own() if 2 * line.turn >= len(dialogue.lines)]
+    turns = rng.sample(later, len(later))[: round(dose * len(later))]
+    partner = dialogue.cast[ASSISTANT if SEAT == USER else USER]
+    other = partner if dialogue.number % 2 else _stranger(dialogue, personas, random.Random(derive_seed(seed, "other", dialogue.number)))
+    faults = {turn: _fault(dialogue, dialogue.lines[turn], kind, other, seed) for turn in turns}
+    lines = tuple(_said(line, faults[line.turn][0]) if line.turn in faults else line for line in dialogue.lines)
+    told = tuple(faults[turn][1] if turn in faults else told for turn, told in enumerate(dialogue.told))
+    return replace(dialogue, lines=lines, told=told, planted=frozenset(turns))
+
+
+def contradictions(dialogue: Dialogue) -> set[tuple[int, int]]:
+    """(later turn, earlier turn) of the drifting seat's lines that tell different values of a slot, whatever a judge makes of them."""
+    said = [(line.turn, {(told.slot, told.value) for told in dialogue.told[line.turn]}) for line in dialogue.own()]
+    return {(later, earlier) for (earlier, before), (later, after) in combinations(said, 2)
+            if any(slot == known and value != other for slot, value in after for known, other in before)}
+
+
+def turns_frame(dialogues: Sequence[Dialogue]) -> pl.DataFrame:
+    """The lines as a frame of turns."""
+    rows = [{name: getattr(line, name) for name in TURNS} for dialogue in dialogues for line in dialogue.lines]
+    return pl.DataFrame(rows, schema=TURNS)
+
+
+def pairs(dialogue: Dialogue, window: int | None = None) -> Iterator[Pair]:
+    """What judges are asked about the drifting seat: each line against the persona, and against at most `window` own lines before."""
+    partner = dialogue.cast[ASSISTANT if SEAT == USER else USER]
+    persona, own = dialogue.cast[SEAT], dialogue.own()
+    for place, line in enumerate(own):
+        company = {"partner": partner, "heard": dialogue.lines[line.turn - 1].text if line.turn else ""}
+        yield Pair(dialogue.number, line.turn, SEAT, "prompt_to_line", line.text, "persona", persona, **company)
+        for earlier in own[0 if window is None else max(0, place - window) : place]:
+            yield Pair(dialogue.number, line.turn, SEAT, "line_to_line", line.text, str(earlier.turn), persona, earlier.text, **company)
+
+
+def _said(line: Line, text: str) -> Line:
+    return replace(line, text=text, tokens=len(text.split()))
+
+
+def _dialogue(number: int, cast: dict[str, Persona], turns: int, rng: random.Random) -> Dialogue:
+    decks = {seat: _Deck(persona, rng) for seat, persona in cast.items()}
+    lines, topics, told, asked = [], [], [], ""
+    for turn in range(turns):
+        seat = ASSISTANT if turn % 2 == 0 else USER
+        persona, partner = cast[seat], cast[USER if seat == ASSISTANT else ASSISTANT]
+        topics.append(asked)
+        text, says = decks[seat].answer(asked)
+        told.append(says)
+        asked = ""
+        if rng.random() < ASKS:
+            asked = rng.choice(partner.facts).id if rng.random() < PERSONAL else rng.choice(SMALL_TALK)[0]
+            text += f" {_question(asked, partner)}"
+        lines.append(Line(number, turn, seat, persona.id, "talk", text, len(text.split())))
+    return Dialogue(number, cast, tuple(lines), tuple(topics), tuple(told))
+
+
+class _Deck:
+    """What a speaker can still say of each topic, shuffled, none twice before all were said."""
+
+    def __init__(self, persona: Persona, rng: random.Random) -> None:
+        self._rng, self._left = rng, {}
+        self._all = {fact.id: [claim for wording in ANY for claim in _claims(fact, fact.value, wording)] for fact in persona.facts}
+        self._all |= {question: [(answer, ()) for answer in answers] for question, answers in SMALL_TALK}
+
+    def answer(self, topic: str) -> Said:
+        topic = topic or self._rng.choice(list(self._all))
+        if not self._left.get(topic):
+            self._left[topic] = self._rng.sample(self._all[topic], len(self._all[topic]))
+        text, told = self._left[topic].pop()
+        return _opened(self._rng.choice(OPENERS), text), told
+
+
+def _opened(opener: str, text: str) -> str:
+    """The text behind an opener, its capital gone where the sentence goes on."""
+    goes_on = opener.endswith((", ", ": ")) and not re.match(r"I\b", text)
+    return opener + (text[0].lower() + text[1:] if goes_on else text)
+
+
+def _claims(fact: Fact, value: str, wording: str) -> list[Said]:
+    """Ways of telling that value; the slot's own claim where the wording has none."""
+    ways = CLAIMS.get(fact.id, {}).get(wording, (fact.slot.claim,))
+    return [(way.replace("{value}", value), (Told(fact.id, value, wording),)) for way in ways]
+
+
+def _question(topic: str, partner: Persona) -> str:
+    return next((fact.question for fact in partner.facts if fact.id == topic), topic)
+
+
+def _fault(dialogue: Dialogue, line: Line, kind: str, other: Persona, seed: int) -> Said:
+    """What the speaker says in place of the line."""
+    rng = random.Random(derive_seed(seed, kind, dialogue.number, line.turn))
+    if kind == "role_flip":
+        return rng.choice(ROLE_FLIPS), ()
+    if kind == "style_decay":
+        return random.Random(derive_seed(seed, kind, dialogue.number)).choice(FLAT), ()
+    persona = dialogue.cast[SEAT]
+    if kind == "parroting":
+        return _recital(persona.card, rng), ()
+    topic = dialogue.topics[line.turn]
+    fact = next((fact for fact in persona.facts if fact.id == topic), None) or rng.choice(persona.facts)
+    if kind == "persona_swap":
+        text, told = _facts_of(other, persona, fact.id, rng)
+        return _opened(rng.choice(OPENERS), text), told
+    text, told = rng.choice(_claims(fact, rng.choice(fact.distractors), rng.choice(WORDINGS[kind])))
+    asked = re.search(r"[^.!?]+\?$", line.text)
+    return _opened(rng.choice(OPENERS), text) + (f" {asked[0].strip()}" if asked else ""), told
+
+
+def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) -> Said:
+    """One or two facts of the other's that the persona does not share, first the one that was asked about."""
+    theirs = [one for one in other.facts if (one.id, one.value) not in {(mine.id, mine.value) for mine in persona.facts}]
+    same = next((one for one in theirs if one.id == topic), None) or rng.choice(theirs)
+    said = [rng.choice(_claims(one, one.value, rng.choice(ANY))) for one in dict.fromkeys((same, rng.choice(theirs)))]
+    return " ".join(text for text, _ in said), tuple(told for _, some in said for told in some)
+
+
+def _recital(card: str, rng: random.Random) -> str:
+    """Three sentences of the card as they stand."""
+    sentences = re.findall(r"[^.!?]+[.!?]", card) or [card]
+    start = rng.randrange(max(1, len(sentences) - 2))
+    return "".join(sentences[start : start + 3]).strip()
+
+
+def _stranger(dialogue: Dialogue, personas: Sequence[Persona], rng: random.Random) -> Persona:
+    """Someone not in the dialogue who shares the fewest values with the drifting speaker."""
+    mine = {(fact.id, fact.value) for fact in dialogue.cast[SEAT].facts}
+    present = {persona.id for persona in dialogue.cast.values()}
+    others = [persona for persona in personas if persona.facts and persona.id not in present]
+    return min(rng.sample(others, len(others)), key=lambda other: sum((fact.id, fact.value) in mine for fact in other.facts))

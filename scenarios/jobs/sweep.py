@@ -1,0 +1,261 @@
+"""The keys of a sweep's file: what is played again and again, along which axes, and how axes become trials.
+
+A trial is one value for each axis. Its id is a digest of those values, and every draw has a seed of its own, derived from the sweep's: the
+same file gives the same trials, whoever plays them in whatever order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import exp, log
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from scenarios.fields import Strict
+from scenarios.jobs.study import Study
+from scenarios.jobs.training import Recipe, load_recipe, played
+from scenarios.overrides import Plain, as_items, override, written
+from scenarios.personas import PersonasFile
+from scenarios.records import derive_seed
+from scenarios.scenario import Scenario, load_scenario
+from scenarios.suggestions import nearest_path
+from scenarios.yaml_files import Document, ScenarioError, dump, read, validate
+
+Base = Scenario | Recipe | Study
+KINDS = ("scenario", "training", "study")  # the keys that name a base's file
+BASES = {"scenario": load_scenario, "training": load_recipe}  # what reads it; studies are read by whoever knows what they are made of
+WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
+ID_DIGITS = 10
+SPACED, DRAWN = ("from", "to", "steps"), ("uniform", "loguniform", "integer", "choice")
+DIGITS = 6  # significant ones of a number that is drawn
+Reader = Callable[[str | Path, Sequence[str]], Base]  # of a file with overrides
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Bounds = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+class Axis(Strict):
+    """The values of one key: all of a list, evenly spaced ones, or ones that are drawn."""
+
+    values: list[Plain] | None = Field(None, min_length=1, description="each of them; a plain list means the same")
+    first: Number | None = Field(None, alias="from", description="the first of evenly spaced values")
+    to: Number | None = Field(None, description="the last of them")
+    steps: int | None = Field(None, ge=2, description="how many there are")
+    uniform: Bounds | None = Field(None, description="least and greatest")
+    loguniform: Bounds | None = Field(None, description="least and greatest, both above 0")
+    integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(None, description="least and greatest")
+    choice: list[Plain] | None = Field(None, min_length=1, description="one of them")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Axis:
+        told = [key for key in ("values", *DRAWN) if getattr(self, key) is not None]
+        spaced = [value is not None for value in (self.first, self.to, self.steps)]
+        if len(told) + any(spaced) != 1 or any(spaced) and not all(spaced):
+            raise ValueError(f"expected a list, from with to and steps, or one of {', '.join(DRAWN)}")
+        if self.values and len({json.dumps(value, sort_keys=True) for value in self.values}) < len(self.values):
+            raise ValueError("expected each value once")
+        for low, high in filter(None, (self.uniform, self.loguniform, self.integer)):
+            if not low < high or self.loguniform and low <= 0:
+                raise ValueError(f"expected the least before the greatest{', both above 0' if self.loguniform else ''}")
+        return self
+
+    @property
+    def drawn(self) -> bool:
+        return any(getattr(self, key) is not None for key in DRAWN)
+
+    def all(self) -> list[Any]:
+        """Every value of an axis that is not drawn; evenly spaced ones are whole numbers where all of them are."""
+        if self.values is not None:
+            return list(self.values)
+        spaced = [float(f"{self.first + (self.to - self.first) * step / (self.steps - 1):.12g}") for step in range(self.steps)]
+        return [int(value) for value in spaced] if all(value.is_integer() for value in spaced) else spaced
+
+    def draw(self, seed: int) -> Any:
+        """A value of an axis that is drawn."""
+        rng = random.Random(seed)
+        if self.choice is not None:
+            return rng.choice(self.choice)
+        if self.integer is not None:
+            return rng.randint(*self.integer)
+        low, high = self.uniform or map(log, self.loguniform)
+        value = low + (high - low) * rng.random()
+        return float(f"{value if self.uniform else exp(value):.{DIGITS}g}")
+
+
+class Scheduler(Strict):
+    """Which trainings are stopped early: asynchronous successive halving, arXiv 1810.05934, as Ray Tune does it."""
+
+    kind: Literal["asha"] = "asha"
+    metric: str = Field("reward", description="a number that every step of a training tells, such as reward, kl or length")
+    mode: Literal["max", "min"] = Field("max", description="whether much or little of it is good")
+    grace_period: int = Field(1, ge=1, description="steps that every training gets")
+    reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(2.0, description="one training of so many goes on at a rung")
+
+
+def _storage(text: str) -> str:
+    parts = urlsplit(text)
+    if "@" in parts.netloc or parts.query:
+        raise ValueError("expected a place without a name, password or query; keys belong in the environment or the machine's own settings")
+    if not parts.scheme and not Path(text).is_absolute():
+        raise ValueError("expected an absolute path, or a URI such as s3://bucket/folder")
+    return text
+
+
+class Best(Strict):
+    """What the trial that is shown as the best so far is best in."""
+
+    metric: str = "prompt_to_line"
+    seat: Literal["user", "assistant"] = "user"
+    mode: Literal["max", "min"] = "max"
+
+
+def _listed(value: Any) -> Any:
+    return {"values": value} if isinstance(value, list) else value
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Sweep(Strict):
+    """A checked sweep; the base's path is absolute once `load_sweep` read it."""
+
+    name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
+    description: str = ""
+    seed: int = Field(description="every draw of an axis derives from it; the dialogues' own seed is a key of the base")
+    scenario: str | None = Field(None, description="path of the scenario that trials play, relative to this file")
+    training: str | None = Field(None, description="path of the training that trials carry out, relative to this file")
+    study: str | None = Field(None, description="path of the study that trials ask, relative to this file")
+    overrides: dict[str, Plain] = Field(default={}, description="dotted keys of the base and their values in every trial, unless an axis has them")
+    axes: dict[str, Annotated[Axis, BeforeValidator(_listed)]] = Field(min_length=1, description="dotted keys of the base and their values")
+    samples: int = Field(1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others")
+    scheduler: Annotated[Scheduler, BeforeValidator(_named)] | None = Field(None, description="asha, of trainings only")
+    retries: int = Field(2, ge=0, description="how often a trial is tried again that failed or whose worker was lost")
+    at_once: int | None = Field(None, ge=1, description="most trials at once; null for as many as there is room for")
+    cpus: int = Field(1, ge=1, description="cores, and threads, of a trial")
+    gpus: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="share of a GPU for a trial; null: what its seats need")
+    storage: Annotated[str, AfterValidator(_storage)] | None = Field(None, description="where trials' folders go: a shared path or a URI (s3://...); null: into the sweep's")
+    best: Best = Field(default_factory=Best)
+
+    @property
+    def kind(self) -> str:
+        """The key that names the base."""
+        return next(key for key in KINDS if getattr(self, key) is not None)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`values` by axis, in the file's order."""
+
+    id: str
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}={written(value)}" for key, value in self.values.items())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep with all its trials, each with the base as it is played there. `repeated`: draws that gave a trial that there was already."""
+
+    sweep: Sweep
+    trials: tuple[Trial, ...]
+    bases: Mapping[str, Base]  # by trial id
+    repeated: int = 0
+
+    def resolved_yaml(self) -> str:
+        """A YAML text that `load_sweep` reads as an equal sweep, from whatever folder it is saved in."""
+        return dump(self.sweep.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that decides what comes out: every trial's values and the digest of what it plays."""
+        content = [[trial.values, self.bases[trial.id].digest()] for trial in self.trials]
+        return hashlib.sha256(json.dumps([content, self.sweep.cpus], sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[str, Reader] = BASES) -> Plan:
+    """The sweep of a file with `key=value` overrides, and its trials, each of which was checked as its base would be. `bases`: what reads
+    a base, by its kind.
+
+    Raises ScenarioError: file, line, key, what was found and expected; of a combination of values that does not go, its values.
+    """
+    document = override(read(path), overrides, Sweep, WHOLE)
+    sweep = validate(document, Sweep)
+    _makes_sense(sweep, document)
+    name, folder = getattr(sweep, sweep.kind), Path(path).parent
+    file = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
+    if file is None:
+        hint = nearest_path(folder / name) or nearest_path(name)
+        raise document.error(f"is {name!r}; expected the path of a file, {folder / name} is none{hint}", (sweep.kind,))
+    sweep = sweep.model_copy(update={sweep.kind: str(file.resolve())})
+    drawn = list(_trials(sweep))
+    trials = tuple({trial.id: trial for trial in drawn}.values())
+    return Plan(sweep, trials, {trial.id: _base(sweep, trial, document, bases[sweep.kind]) for trial in trials}, len(drawn) - len(trials))
+
+
+def _makes_sense(sweep: Sweep, document: Document) -> None:
+    """ScenarioError where keys do not go together."""
+    named = [key for key in KINDS if getattr(sweep, key) is not None]
+    if len(named) != 1:
+        told = f"is there beside {named[0]}" if named else "is missing"
+        raise document.error(f"{told}; expected one of {', '.join(KINDS)}", (named[-1] if named else KINDS[0],))
+    if sweep.scheduler and sweep.training is None:
+        raise document.error("stops trainings early; expected none with a scenario, whose dialogues are played to their end", ("scheduler",))
+    if sweep.samples > 1 and not any(axis.drawn for axis in sweep.axes.values()):
+        raise document.error(f"is {sweep.samples}, but no axis is drawn; expected 1, or an axis with {', '.join(DRAWN)}", ("samples",))
+
+
+def trial_id(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(values), sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:ID_DIGITS]
+
+
+def _trials(sweep: Sweep) -> Iterator[Trial]:
+    """Draw by draw, all combinations of the axes that are not drawn, the last axis fastest."""
+    for sample in range(sweep.samples):
+        columns = [[axis.draw(derive_seed(sweep.seed, "axis", key, sample))] if axis.drawn else axis.all()
+                   for key, axis in sweep.axes.items()]
+        for combination in product(*columns):
+            values = dict(zip(sweep.axes, combination, strict=True))
+            yield Trial(trial_id(values), values)
+
+
+def _base(sweep: Sweep, trial: Trial, document: Document, read_base: Reader) -> Base:
+    """What the trial plays. ScenarioError names its values."""
+    told = {**sweep.overrides, **trial.values}
+    try:
+        base = read_base(getattr(sweep, sweep.kind), as_items(told))
+        if isinstance(base, Recipe) and base.workers > 1:
+            raise ScenarioError("is more than 1; expected 1 in a sweep, whose trials are the workers", ("workers",))
+    except ScenarioError as error:
+        section, key = next(((section, key) for section in WHOLE for key in getattr(sweep, section)
+                             if ".".join(map(str, error.key)) == key or f"override '{key}=" in error.where), ("axes", None))
+        place = (section, key) if key else (section,)
+        raise document.error(f"does not go with the trial {trial}: {error}", place) from None
+    return base
+
+
+def files_of(base: Base) -> list[Path]:
+    """The files that a base is made of beside its own content: persona files and their slots, and a training's scenarios; of a study its
+    stimuli alone, and not what these name in turn."""
+    if isinstance(base, Study):
+        return [Path(base.stimuli)]
+    found: list[Path] = []
+    if isinstance(base, Recipe):
+        names = [base.scenario, *filter(None, (base.evaluation.scenario,))]
+        people = [name for scenario in (played(base), *map(load_scenario, names[1:])) for name in scenario.personas]
+        found += map(Path, names)
+    else:
+        people = base.personas
+    for folder in dict.fromkeys(Path(name).parent for name in people):  # in which a persona may be looked up
+        found += sorted(folder.glob("*.yaml"))
+    for path in map(Path, people):
+        slots = validate(read(path), PersonasFile).slots
+        found += [path, *([(path.parent / slots).resolve()] if slots else [])]
+    return list(dict.fromkeys(found))

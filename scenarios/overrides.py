@@ -1,0 +1,119 @@
+"""`key=value` from a command line, laid over the data of a YAML file."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, get_origin
+
+import yaml
+from pydantic import AfterValidator, BaseModel
+
+from scenarios.suggestions import nearest
+from scenarios.yaml_files import Document, Key, Loader, ScenarioError, annotation_at, fields_of, shown
+
+PLAIN = "text (a date in quotes), a finite number, true, false, null, or lists and mappings by text of such"
+
+
+def override(document: Document, items: Sequence[str], model: type[BaseModel], whole: Sequence[str] = ()) -> Document:
+    """The document with dotted `key=value` items laid over it; values are YAML, digits index lists. `whole`: sections whose own keys are
+    dotted.
+
+    Raises ScenarioError where an item has no `=`, or its key is none of the model's.
+    """
+    data = copy.deepcopy(document.data)
+    paths = []
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip():
+            raise ScenarioError("is not of the form key=value", where=f"override {item!r}")
+        section, _, key = name.strip().partition(".")
+        path = (section, key) if section in whole and key else _override_path(name.strip(), data, model, item)
+        _assign(data, path, _value(text, item), item)
+        paths.append((path, item))
+    return replace(document, data=data, overrides=document.overrides + tuple(paths))
+
+
+def as_items(values: Mapping[str, Any]) -> list[str]:
+    """The values by dotted key, as `override` takes them. ScenarioError for one that is no `Plain`."""
+    for key, value in values.items():
+        if not _is_plain(value):
+            raise ScenarioError(f"is {shown(value)}; expected {PLAIN}", (key,))
+    return [f"{key}={written(value)}" for key, value in values.items()]
+
+
+def written(value: Any) -> str:
+    """A plain value as an override writes it: JSON, which is YAML too."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON gives it back as it is, unlike a date, bytes, a set, a number that is not finite or a key that is no text."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _plain(value: Any) -> Any:
+    if not _is_plain(value):
+        raise ValueError(f"expected {PLAIN}")
+    return value
+
+
+Plain = Annotated[Any, AfterValidator(_plain)]  # a value that `as_items` takes
+
+
+def _value(text: str, item: str) -> Any:
+    try:
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        problem = getattr(error, "problem", None) or error
+        raise ScenarioError(f"the value is not valid YAML: {problem}", where=f"override {item!r}") from None
+
+
+def _override_path(name: str, data: Any, model: type[BaseModel], item: str) -> Key:
+    path: Key = ()
+    parts = name.split(".")
+    for part in parts:
+        annotation, holder = annotation_at(model, path), _get(data, path)
+        if fields := fields_of(annotation):
+            if part not in fields:
+                problem = f"is no key of the file{nearest(part, fields)}"
+                raise ScenarioError(problem, (*path, part), f"override {item!r}")
+            path = (*path, part)
+        elif get_origin(annotation) is list:
+            count = len(holder) if isinstance(holder, list) else 0
+            if not part.isdigit() or int(part) >= count:
+                problem = f"is no entry; expected the number of one of {count}, counted from 0"
+                raise ScenarioError(problem, (*path, part), f"override {item!r}")
+            path = (*path, int(part))
+        elif get_origin(annotation) is dict:
+            known = holder if isinstance(holder, dict) else {}
+            if part not in known and len(path) + 1 < len(parts):
+                raise ScenarioError(f"is not in the file{nearest(part, known)}", (*path, part), f"override {item!r}")
+            path = (*path, part)
+        else:
+            raise ScenarioError("is a single value and has no keys within", path, f"override {item!r}")
+    return path
+
+
+def _get(data: Any, path: Key) -> Any:
+    for part in path:
+        if isinstance(data, dict):
+            data = data.get(part)
+        else:
+            data = data[part] if isinstance(data, list) and isinstance(part, int) and part < len(data) else None
+    return data
+
+
+def _assign(data: Any, path: Key, value: Any, item: str) -> None:
+    for depth, part in enumerate(path[:-1]):
+        if isinstance(data, dict):
+            data.setdefault(part, {})
+        data = data[part]
+        if not isinstance(data, dict | list):
+            raise ScenarioError(f"is {shown(data)}, which has no keys", path[: depth + 1], f"override {item!r}")
+    data[path[-1]] = value

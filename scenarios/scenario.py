@@ -1,0 +1,108 @@
+"""A scenario file read, checked against its graph and personas, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from scenarios import graph as graphs
+from scenarios import personas as people
+from scenarios.fields import absolute, model_anywhere
+from scenarios.overrides import override
+from scenarios.schema import Measure, ScenarioFile, Seat, Seats
+from scenarios.suggestions import nearest_path
+from scenarios.yaml_files import Document, ScenarioError, parse, read, validate
+
+
+class Scenario(ScenarioFile):
+    """A checked scenario; `personas` are absolute paths once `load_scenario` read it."""
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.
+
+        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at once, or how long
+        servers are waited for.
+        """
+        content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "side_by_side": None}
+        for waits in (*content["seats"].values(), content["measure"]["llm"]):
+            del waits["timeout_s"]
+        cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
+        text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario of a file with `key=value` overrides laid over it, its graph and its personas checked as well.
+
+    Raises ScenarioError: one sentence with the file and line (or the override), the key, what was found and expected.
+    """
+    document = override(read(path), overrides, Scenario)
+    scenario = validate(document, Scenario)
+    scenario = scenario.model_copy(update={"personas": _persona_paths(document, scenario, Path(path).parent),
+                                           "seats": _seats_anywhere(scenario.seats), "measure": _measure_anywhere(scenario.measure)})
+    try:
+        graphs.build(scenario)
+        people.cast(scenario)
+    except ScenarioError as error:
+        raise (error if error.where else document.error(error.problem, error.key)) from None
+    return scenario
+
+
+def difference(old: str, new: str) -> list[str]:
+    """What differs between two YAML texts, a line a value: `seats.user.temperature: 0.8 -> 0.9`."""
+    before, after = _flat(parse(old, "old").data), _flat(parse(new, "new").data)
+    keys = dict.fromkeys([*before, *after])
+    return [f"{k}: {_told(before, k)} -> {_told(after, k)}" for k in keys if _told(before, k) != _told(after, k)]
+
+
+def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list[str]:
+    """Absolute paths; one that an override gives may also be relative to the working folder."""
+    found = []
+    for place, name in enumerate(scenario.personas):
+        key = ("personas", place) if isinstance(document.data["personas"], list) else ("personas",)
+        overridden = document.where(key).startswith("override ")
+        places = [folder / name, Path(name)] if overridden else [folder / name]
+        file = next((file for file in places if file.is_file()), None)
+        if file is None:
+            hint = next(filter(None, map(nearest_path, places)), "")
+            raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none{hint}", key)
+        found.append(str(file.resolve()))
+    return found
+
+
+def _seats_anywhere(seats: Seats) -> Seats:
+    """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any node."""
+    def anywhere(seat: Seat) -> Seat:
+        model = seat.model if seat.endpoint else model_anywhere(seat.model)
+        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and absolute(seat.adapter)})
+
+    return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
+
+
+def _measure_anywhere(measure: Measure) -> Measure:
+    """The judges' local models by absolute path."""
+    nli = measure.nli.model_copy(update={"model": model_anywhere(measure.nli.model)})
+    llm = measure.llm if measure.llm.endpoint else measure.llm.model_copy(update={"model": model_anywhere(measure.llm.model)})
+    return measure.model_copy(update={"nli": nli, "llm": llm})
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Values by dotted key; an empty mapping or list is a value."""
+    if not isinstance(value, dict | list) or not value:
+        return {key: value}
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return {
+        within: inner
+        for name, item in pairs
+        for within, inner in _flat(item, f"{key}.{name}" if key else str(name)).items()
+    }
+
+
+def _told(values: dict[str, Any], key: str) -> str:
+    if key not in values:
+        return "(absent)"
+    return values[key] if isinstance(values[key], str) else json.dumps(values[key], default=str)

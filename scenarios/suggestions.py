@@ -1,0 +1,45 @@
+"""The nearest known name or path to a mistyped one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def nearest(word: object, known: Iterable[object]) -> str:
+    """"; did you mean 'home'?" or, where nothing is near, "; expected one of home, job"."""
+    names = [str(name) for name in known]
+    return did_you_mean(closest(word, names)) or (f"; expected one of {', '.join(names)}" if names else "")
+
+
+def nearest_path(path: str | Path) -> str:
+    """"; did you mean 'scenarios/long_dialogue.yaml'?", the path with what is not there replaced by what is named nearly so in its
+    folder; "" where nothing is."""
+    found = Path()
+    for part in Path(path).parts:
+        there = found / part
+        if not there.exists():
+            beside = [Path(name).stem for name in _names_in(found) if Path(name).suffix == there.suffix]
+            if not (close := closest(there.stem, beside)):
+                return ""
+            there = found / (close + there.suffix)
+        found = there
+    return did_you_mean(str(found)) if found != Path(path) else ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def closest(word: object, names: Sequence[str]) -> str:
+    """The name most like the word; "" where none is much like it."""
+    return next(iter(difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)), "")
+
+
+def did_you_mean(name: str) -> str:
+    return f"; did you mean {name!r}?" if name else ""

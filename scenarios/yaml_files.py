@@ -1,0 +1,250 @@
+"""YAML files read so that every mistake can be named by file, line and key, in one sentence.
+
+A `Document` keeps the composed YAML nodes beside the plain data, because pydantic tells where a mistake is by key and
+only the nodes know by line. Overrides from a command line are laid over the data and are named in place of a line.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from scenarios.messages import hidden
+from scenarios.suggestions import closest, did_you_mean, nearest, nearest_path
+
+Key = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+SHOWN_CHARACTERS = 60  # of a value that an error message quotes
+EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own words are not plain
+    "bool_type": "true or false",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "string_type": "text (in quotes where it looks like a number, a date, yes or no)",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "text of another form",
+}
+
+
+class ScenarioError(ValueError):
+    """A mistake in a file or an override; `key` is where in the data, `where` the file and line, once known."""
+
+    def __init__(self, problem: str, key: Key = (), where: str = ""):
+        self.problem, self.key, self.where = problem, key, where
+        subject = ".".join(str(part) for part in key)
+        super().__init__(hidden(f"{where}: " * bool(where) + f"{subject} " * bool(subject) + problem))
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the same in C, about ten times as fast
+    """YAML 1.1 as yaml.safe_load reads it, but `1e-5` is a number and not text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back as the same: the text "1e-5" in quotes."""
+
+
+for _kind in (Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+0123456789."),
+    )
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file as plain data, with what it takes to say where a key of it was written."""
+
+    name: str  # the path as it was given, for messages
+    data: Any
+    node: yaml.Node
+    overrides: tuple[tuple[Key, str], ...] = ()
+
+    def where(self, key: Key) -> str:
+        """'FILE, line N' of the key or of its nearest ancestor that is written, or "override 'KEY=VALUE'"."""
+        for path, text in reversed(self.overrides):
+            if key[: len(path)] == path:
+                return f"override {text!r}"
+        return f"{self.name}, line {_line(self.node, key)}"
+
+    def error(self, problem: str, key: Key = ()) -> ScenarioError:
+        return ScenarioError(problem, key, self.where(key))
+
+
+def read(path: str | Path) -> Document:
+    """The file's document. Raises ScenarioError where it cannot be read, is empty, or is not YAML."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ScenarioError(f"does not exist{nearest_path(path) or '; expected a YAML file'}", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"is not UTF-8 text at byte {error.start}", where=str(path)) from None
+    except OSError as error:
+        raise ScenarioError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Document:
+    """A document from text. Raises ScenarioError on bad syntax, a key written twice, and a top level without keys."""
+    try:
+        loader = Loader(text)
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ScenarioError("holds no keys; expected lines of 'key: value'", where=name)
+        _refuse_duplicates(node, name)
+        return Document(name, _construct(loader, node, name), node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        syntax = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError)
+        hint = "; text that holds '{', ':' or '#' needs quotes" if syntax else ""
+        raise ScenarioError(f"not valid YAML: {error.problem}{hint}", where=_place(name, mark)) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ScenarioError(f"not valid YAML: {error.reason}", where=f"{name}, line {line}") from None
+    except RecursionError:
+        raise ScenarioError("not valid YAML: nested too deep", where=name) from None
+
+
+def dump(data: Any) -> str:
+    """The data as YAML, keys in their order, which `parse` reads back as equal data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def validate(document: Document, model: type[Model]) -> Model:
+    """The data as the model. Raises ScenarioError for the first mistake, unknown keys before all others."""
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as errors:
+        raise _first(errors, document, model) from None
+
+
+def _construct(loader: Loader, node: yaml.Node, name: str) -> Any:
+    try:
+        return loader.construct_document(node)
+    except ValueError as error:  # a value that looks like a date or a number and is none
+        problem = f"holds a value that YAML cannot read: {error}; expected it in quotes"
+        raise ScenarioError(problem, where=name) from None
+
+
+def _place(name: str, mark: yaml.Mark | None) -> str:
+    return f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
+
+
+def _refuse_duplicates(root: yaml.Node, name: str) -> None:
+    todo, done = [((), root)], set()
+    while todo:
+        path, node = todo.pop()
+        if id(node) in done:
+            continue
+        done.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += [((*path, index), item) for index, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            seen: dict[str, int] = {}
+            for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in seen:
+                    where, first = f"{name}, line {key.start_mark.line + 1}", seen[key.value]
+                    raise ScenarioError(f"is written twice (first in line {first})", (*path, key.value), where)
+                seen[key.value] = key.start_mark.line + 1
+                todo.append(((*path, key.value), value))
+
+
+def _line(node: yaml.Node, key: Key) -> int:
+    line = node.start_mark.line
+    for part in key:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(k, v) for k, v in node.value if str(k.value) == str(part)]
+            if not pairs:
+                break
+            line, node = pairs[-1][0].start_mark.line, pairs[-1][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return line + 1
+
+
+def annotation_at(model: type[BaseModel], path: Key) -> Any:
+    annotation: Any = model
+    for part in path:
+        fields = fields_of(annotation)
+        if fields is not None:
+            annotation = _bare(fields[part].annotation) if part in fields else None
+        elif get_origin(annotation) in (list, dict):
+            annotation = _bare(get_args(annotation)[-1])
+        else:
+            return None
+    return annotation
+
+
+def _bare(annotation: Any) -> Any:
+    """The annotation without `| None` and `Annotated`."""
+    if hasattr(annotation, "__metadata__"):
+        return _bare(annotation.__origin__)
+    if get_origin(annotation) in (Union, UnionType):
+        return _bare(next(kind for kind in get_args(annotation) if kind is not NoneType))
+    return annotation
+
+
+def fields_of(annotation: Any) -> dict[str, FieldInfo] | None:
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return None
+    return {field.alias or name: field for name, field in annotation.model_fields.items()}
+
+
+def _first(errors: ValidationError, document: Document, model: type[BaseModel]) -> ScenarioError:
+    def order(error: Any) -> tuple[bool, int]:
+        return error["type"] != "extra_forbidden", _line(document.node, error["loc"])
+
+    error = min(errors.errors(include_url=False), key=order)
+    key = tuple(part for part in error["loc"] if part != "[key]")
+    fields = fields_of(annotation_at(model, key[:-1])) or {}
+    if error["type"] == "extra_forbidden":
+        return document.error(f"is no key of the file{nearest(key[-1], fields)}", key)
+    about = fields[key[-1]].description if key and key[-1] in fields else None
+    note = f" ({about})" if about else ""
+    if error["type"] == "missing":
+        return document.error(f"is missing; expected a value{note}", key)
+    choices = re.findall(r"'([^']+)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
+    hint = did_you_mean(closest(error["input"], choices))
+    return document.error(f"is {shown(error['input'])}; expected {_expected(error)}{note}{hint}", key)
+
+
+def _expected(error: Any) -> str:
+    if error["type"] in EXPECTED:
+        return EXPECTED[error["type"]]
+    if error["type"] == "too_short":
+        return f"at least {error['ctx']['min_length']} of them"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"]).removeprefix("expected ")
+    return re.sub(r"^\w+ should (be |have |match )?", "", error["msg"])
+
+
+def shown(value: object) -> str:
+    """The value as an error message quotes it, cut at 60 characters."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return f"a mapping with {len(value)} keys"
+        case list():
+            return f"a list of {len(value)}"
+        case datetime.date():
+            return f"the date {value}"
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

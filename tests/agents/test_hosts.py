@@ -1,0 +1,220 @@
+"""Engines in Ray actors, and what happens when one is killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.engine.protocol import Sampling
+from agents.engine.steering import OPENERS, axis
+
+ray = pytest.importorskip("ray")
+
+TOLD = ("<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n", "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n")
+NEXT = "<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """On one core, so that actors compute on one thread: far faster where other work is going on."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    ray.init(address="local", include_dashboard=False, num_cpus=2, log_to_driver=False, logging_level=logging.ERROR,
+             _node_ip_address="127.0.0.1")
+    os.sched_setaffinity(0, cores)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def small(cluster, tmp_path_factory):
+    """An engine of a small random model, and the folder that it is loaded from."""
+    import learners
+    import tiny
+
+    from agents.engine.actor import HostedEngine
+
+    folder = learners.saved(tiny.llama(max_position_embeddings=2048), tmp_path_factory.mktemp("tiny") / "model")
+    engine = HostedEngine(folder, "float32", "cpu")
+    yield engine, Path(folder)
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def recoveries() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def hosted(cluster, recoveries):
+    from agents.engine.actor import HostedEngine
+
+    engine = HostedEngine("embedded", "float32", "cpu", on_recovery=recoveries.append)
+    yield engine
+    engine.close()
+
+
+def process(hosted) -> int:
+    return ray.get(hosted.actor.pid.remote())
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    while os.path.exists(f"/proc/{pid}") and "Z" not in open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]:
+        time.sleep(0.01)
+
+
+def lines(engine, between=lambda: None) -> list[tuple[int, ...]]:
+    """Two lines of two dialogues, one of them forked, with something happening between the lines."""
+    branches = engine.open(engine.encode(TOLD))
+    first = engine.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
+    [twin] = engine.fork(branches[:1])
+    between()
+    more = engine.encode([NEXT])[0]
+    engine.extend([*branches, twin], [more] * 3)
+    second = engine.generate([*branches, twin], [Sampling(seed, 6) for seed in (3, 4, 3)])
+    engine.drop([*branches, twin])
+    return [sample.token_ids for sample in (*first, *second)]
+
+
+@pytest.fixture(scope="module")
+def wanted(embedded):
+    return lines(embedded)
+
+
+def test_a_hosted_engine_says_what_a_local_one_says(hosted, embedded, wanted):
+    assert lines(hosted) == wanted
+    assert wanted[2] == wanted[4]  # the fork, under the same seed
+    [ids, target] = hosted.encode([TOLD[0], "I am Ada."])
+    scores = [engine.score(engine.open([ids]), [[((), target), (target, target)]])[0] for engine in (hosted, embedded)]
+    assert [p for some in scores[0] for p in some] == pytest.approx([p for some in scores[1] for p in some], abs=1e-3)
+    assert hosted.info() == embedded.info() and hosted.decode([ids, target]) == embedded.decode([ids, target])
+
+
+def test_an_engine_killed_between_lines_says_the_same_lines(hosted, wanted, recoveries):
+    before, told, pid = hosted.usage(), len(recoveries), process(hosted)
+    assert lines(hosted, between=lambda: kill(pid)) == wanted
+    assert process(hosted) != pid
+    assert len(recoveries) == told + 1 and "embedded died" in recoveries[-1]
+    after = hosted.usage()
+    assert after.tokens_new >= before.tokens_new and after.tokens_computed >= before.tokens_computed
+    assert after.generated >= before.generated and all(after.seconds[phase] >= s for phase, s in before.seconds.items())
+
+
+def test_an_engine_killed_while_it_speaks_says_the_same_lines(hosted, embedded, recoveries):
+    sampling, told, pid = Sampling(7, 60, top_k=0, temperature=0.5), len(recoveries), process(hosted)
+    [branch], [here] = hosted.open(hosted.encode(TOLD[:1])), embedded.open(embedded.encode(TOLD[:1]))
+    killer = threading.Timer(0.3, kill, [pid])
+    killer.start()
+    [found] = hosted.generate([branch], [sampling])
+    killer.join()
+    assert len(recoveries) == told + 1  # it was not done when it was killed
+    [wanted] = embedded.generate([here], [sampling])
+    assert len(wanted.token_ids) > 30
+    assert found.token_ids == wanted.token_ids and found.stopped == wanted.stopped
+
+
+def test_a_refusal_comes_back_as_it_is_said_there(hosted, embedded):
+    texts = []
+    for engine in (hosted, embedded):
+        [branch] = engine.open([[1] * 10])
+        for ask in (lambda: engine.open([[1], []]), lambda: engine.extend([branch], [[1] * 8192]), lambda: engine.open([], "/no/adapter"),
+                    lambda: engine.generate([branch, branch], [Sampling(0), Sampling(0)])):
+            with pytest.raises(ValueError) as caught:
+                ask()
+            texts.append(str(caught.value))
+    assert texts[:4] == texts[4:]
+    assert len(set(texts)) == 4
+
+
+def test_a_refused_extension_is_forgotten_on_this_side_too(hosted):
+    [branch] = hosted.open([[1] * 10])
+    with pytest.raises(ValueError):
+        hosted.extend([branch], [[1] * 8192])
+    assert hosted._ids[branch] == [1] * 10
+
+
+def test_a_model_that_cannot_be_loaded_is_a_value_error(cluster):
+    from agents.engine.actor import HostedEngine
+
+    with pytest.raises(ValueError) as caught:
+        HostedEngine("/no/such/model", "float32", "cpu")
+    assert str(caught.value).startswith("model '/no/such/model': there is no") and "\n" not in str(caught.value)
+
+
+def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_alone(small, tmp_path, monkeypatch):
+    """Killed 0.1 s into its second and its fourth call of `generate`, each of 2 lines of 150 tokens. Sampled for one seat, greedy for the
+    other; float32."""
+    from corpora import SCENARIO
+
+    from agents.engine.local import LocalEngine
+    from agents.models.loading import load
+    from lab.dialogue.wiring import play_of
+    from scenarios.scenario import load_scenario
+
+    hosted, folder = small
+    (tmp_path / "small.yaml").write_text(SCENARIO.replace("MODEL", str(folder)))
+    scenario = load_scenario(tmp_path / "small.yaml", ["conversations=2", "turns=6", "seats.user.temperature=0", *(
+        f"seats.{seat}.{key}" for seat in ("user", "assistant") for key in ("max_tokens=150", "sentences=null"))])
+    told, generate, calls = [], hosted.generate, []
+
+    def dying(branches, sampling):
+        calls.append(branches)
+        if len(calls) in (2, 4):
+            threading.Timer(0.1, kill, [process(hosted)]).start()
+        return generate(branches, sampling)
+
+    monkeypatch.setattr(hosted, "generate", dying)
+    monkeypatch.setattr(hosted, "_on_recovery", told.append)
+    name = str(folder)
+    found = list(play_of(scenario, {name: hosted}, {}, {}).events())
+    assert len(told) == 2 and all("4 views are read again" in one for one in told), told
+    wanted = list(play_of(scenario, {name: LocalEngine(load(name, "float32", "cpu"))}, {}, {}).events())
+    lines = [[(e["conversation"], e["turn"], e["text"], e["token_ids"], pytest.approx(e["logprob"], abs=1e-3)) for e in events
+              if e["event"] == "line"] for events in (found, wanted)]
+    assert lines[0] == lines[1] and len({line[:2] for line in lines[0]}) == len(lines[0]) == 12
+    assert max(len(line[3]) for line in lines[0]) == 150
+
+
+def test_what_is_watched_is_watched_again_after_a_death(small):
+    hosted, _ = small
+
+    def said():
+        branches = hosted.open(hosted.encode(TOLD))
+        samples = hosted.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
+        hosted.drop(branches)
+        return [sample.projections for sample in samples]
+
+    hosted.watch({"ann": "You are Ann, a baker.", "bob": "You are Bob, a pilot."}, OPENERS, 1)
+    before = said()
+    kill(process(hosted))
+    after = said()
+    assert [set(projections) for projections in before] == [{"ann", "bob"}] * 2
+    assert before == after
+
+
+def test_steered_branches_are_steered_after_a_death_too(small):
+    hosted, _ = small
+    ids = hosted.encode(TOLD)
+    states = hosted.states(ids, [len(one) - 1 for one in ids])
+    branches = [hosted.open(ids[:1], steer=one)[0] for one in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)]
+    before = hosted.score(branches, [[((), ids[1][:8])]] * 2)
+    kill(process(hosted))
+    after = hosted.score(branches, [[((), ids[1][:8])]] * 2)
+    hosted.drop(branches)
+    assert before == after and before[0] != before[1]
+
+
+def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(small):
+    hosted, folder = small
+    hosted.open([[1, 2, 3]])
+    folder.rename(folder.with_name("moved"))
+    kill(process(hosted))
+    with pytest.raises(ValueError, match="there is no"):
+        hosted.encode(["hello"])

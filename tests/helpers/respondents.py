@@ -1,0 +1,100 @@
+"""Respondents who are planted with a known answer: what a measure must find in them is known beforehand.
+
+    finding = studied("twenty_questions", Planted(nats), games=4, depth=2, takes=2)
+
+`nats(question, option)` says how likely an option is to it, `words(question)` what it says; `told(finding)` is the verdict's word.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from lab.store.frames import JUDGEMENTS, METRICS, TURNS
+from metrics.studies.protocol import Choice, Finding, Lesson, Played, Question, Steered, Teaching, Trained, verdict
+from scenarios.yaml_files import read, validate
+from scenarios.records import derive_seed
+
+ROOT = Path(__file__).parents[2]
+SEED = 7
+
+
+class Planted:
+    """`metrics.studies.protocol.Ask` of a function. `arms`: how often each was asked; `worn`, `steered`: under what it answers; `lessons`: what it was
+    taught, by name; `directions`: the talks that each leads to; `plays(arm)`: the run that is played as an arm; `changes`: what each run
+    and training was to change."""
+
+    def __init__(self, nats: Callable[[Question, str], float] = lambda question, option: 0.0,
+                 words: Callable[[Question], str] = lambda question: "", plays: Callable[[str], Played] | None = None) -> None:
+        self.nats, self.words, self.plays, self.arms, self.worn, self.lessons, self.changes = nats, words, plays, {}, None, {}, {}
+        self.steered, self.directions = None, []
+
+    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+        self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
+        return [Choice(tuple(float(self.nats(one, option)) for option in one.options), (1,) * len(one.options)) for one in questions]
+
+    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
+            steered: Steered | None = None) -> list[str]:
+        self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
+        return [self.words(one) for one in questions]
+
+    def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
+        self.lessons[arm] = list(lessons)
+        return arm
+
+    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+        self.directions.append(list(towards))
+        return str(len(self.directions) - 1)
+
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+        self.changes[arm] = {**changes, "worn": worn}
+        return self.plays(arm)
+
+    def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        self.changes[arm] = {**changes, "data": list(data)}
+        return Trained(arm, pl.DataFrame(), pl.DataFrame({"tokens_learnt": [40, 2]}), parameters=1234, seconds=60.0)
+
+
+def dialogues(people: int, lines: int, bad: Callable[[str, int, str], bool], wires: Mapping[str, float] | None = None) -> Played:
+    """Made frames of a run in which the user says `lines` lines to each of so many callers and is asked something after each; `bad(person,
+    line, metric)`: what contradicts; `wires`: its tripwires."""
+    turns = [{"conversation": c, "persona": f"p{c}", "turn": 2 * n + 1, "seat": "user", "tokens": 5, "seconds": 0.1}
+             for c in range(people) for n in range(lines)]
+    judged = [{"conversation": one["conversation"], "turn": one["turn"], "seat": "user", "metric": metric, "judge": judge, "against": "persona",
+               "verdict": bad(one["persona"], one["turn"] // 2, metric)}
+              for one in turns for metric, judge in (("prompt_to_line", "ledger"), ("questions", "reader"), ("questions", "answers"))]
+    told = [{"metric": name, "seat": "user", "level": "run", "value": value, "n": 9} for name, value in (wires or {}).items()]
+    return Played(*(pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
+                    for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (told, METRICS))))
+
+
+def stimuli(name: str):
+    module = importlib.import_module(f"metrics.studies.{name}")
+    return validate(read(ROOT / f"scenarios/studies/stimuli/{name}.yaml"), module.Stimuli)
+
+
+def studied(name: str, ask: object, **numbers: int) -> Finding:
+    """What the study finds, with its own stimuli."""
+    return importlib.import_module(f"metrics.studies.{name}").study(ask, stimuli(name), SEED, **numbers)
+
+
+def told(finding: Finding) -> str:
+    return verdict(finding.controls, finding.tests).word
+
+
+def failed(finding: Finding) -> list[str]:
+    """Controls that did not pass."""
+    return [name for name, control in finding.controls.items() if not control.passed]
+
+
+def noise(*parts: object) -> float:
+    """-1 to 1, the same for the same parts, flat."""
+    return derive_seed(*parts) / 2**62 - 1
+
+
+def heard(question: Question) -> str:
+    """The last words of the user."""
+    return next(words for role, words in reversed(question.messages) if role == "user")

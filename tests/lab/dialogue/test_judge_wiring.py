@@ -1,0 +1,72 @@
+"""Judges by name: what a scenario may say of them, which engines they need, what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from lab.dialogue import wiring
+from scenarios.yaml_files import ScenarioError
+from scenarios.scenario import load_scenario
+
+FILE = "scenarios/long_dialogue.yaml"
+
+
+def nobody() -> str:
+    """A URL that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+
+
+def test_a_cascade_needs_its_two_judges():
+    assert load_scenario(FILE, ["measure.judge=[ledger,cascade]"]).measure.judges() == {"ledger", "cascade", "nli", "llm"}
+    assert load_scenario(FILE, ["measure.judge=cascade", "measure.cascade.cheap=ledger"]).measure.judges() == {"cascade", "ledger", "llm"}
+    assert load_scenario(FILE, ["measure.judge=ledger"]).measure.judges() == {"ledger"}
+
+
+def test_a_judges_model_is_an_engine_unless_it_has_an_endpoint(tmp_path):
+    model = f"measure.llm.model={tmp_path}"
+    assert str(tmp_path) in wiring.engine_names(load_scenario(FILE, ["measure.judge=llm", model]))
+    assert str(tmp_path) in wiring.engine_names(load_scenario(FILE, ["measure.judge=cascade", model]))
+    assert str(tmp_path) not in wiring.engine_names(load_scenario(FILE, ["measure.judge=nli", model]))
+    assert str(tmp_path) not in wiring.engine_names(load_scenario(FILE, ["measure.judge=llm", model, f"measure.llm.endpoint={nobody()}"]))
+
+
+@pytest.mark.parametrize("judge", ["llm", "cascade"])
+def test_a_judges_endpoint_that_does_not_answer_is_refused(judge):
+    with pytest.raises(ValueError, match="does not answer") as error:
+        wiring.check(load_scenario(FILE, [f"measure.judge={judge}", f"measure.llm.endpoint={nobody()}"]))
+    assert "\n" not in str(error.value)
+
+
+def test_a_judges_model_that_is_not_there_is_refused(tmp_path):
+    for key in ("llm", "nli"):
+        with pytest.raises(ValueError, match="there is no"):
+            wiring.check(load_scenario(FILE, [f"measure.judge={key}", f"measure.{key}.model={tmp_path}/none"]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["measure.judge=oracle", "measure.llm.protocol=lenient", "measure.llm.endpoint=ftp://here", "measure.cascade.low=1.5",
+     "measure.cascade.low=0.95", "measure.cascade.dear=nli", "measure.cascade.cheap=cascade", "measure.nli.model="],
+)
+def test_what_makes_no_sense_is_refused_with_its_key(override):
+    with pytest.raises(ScenarioError, match=r"measure\.\w+"):
+        load_scenario(FILE, [override])
+
+
+def test_a_judges_local_model_means_the_same_from_any_folder(tmp_path):
+    (tmp_path / "judge").mkdir()
+    scenario = load_scenario(FILE, [f"measure.nli.model={tmp_path}/x/../judge", f"measure.llm.model={tmp_path}/x/../judge"])
+    assert scenario.measure.nli.model == f"{tmp_path}/x/../judge"  # x is not there: left as it is
+    (tmp_path / "x").mkdir()
+    scenario = load_scenario(FILE, [f"measure.nli.model={tmp_path}/x/../judge", f"measure.llm.model={tmp_path}/x/../judge"])
+    assert scenario.measure.nli.model == scenario.measure.llm.model == str(tmp_path / "judge")
+    (tmp_path / "again.yaml").write_text(scenario.resolved_yaml())
+    assert load_scenario(tmp_path / "again.yaml").measure == scenario.measure
+
+
+def test_the_digest_changes_with_a_judges_model():
+    assert load_scenario(FILE).digest() != load_scenario(FILE, ["measure.llm.protocol=strict"]).digest()

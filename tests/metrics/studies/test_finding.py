@@ -1,0 +1,98 @@
+"""Verdicts: controls decide first, then tests, by hand arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from metrics.studies.protocol import CONFIRMS, FAILED, FEWEST, INCONCLUSIVE, NEVER, REFUTES, Choice, Control, Test, above, below, entropy_bits, mean_of, share_of, verdict
+from metrics.stats.bootstrap import Interval
+
+GOOD, BAD = Control(True, "as planted"), Control(False, "0.1 of 0.9")
+
+
+def test_of(value: float, low: float, high: float, n: int = 10, confirms=above(0.2), refutes=below(0.2)) -> Test:
+    return Test(Interval(value, low, high, n), confirms, refutes)
+
+
+test_of.__test__ = False
+
+
+def test_a_failed_control_is_told_before_anything_that_was_found():
+    found = verdict({"a": GOOD, "b": BAD}, {"x": test_of(0.9, 0.8, 1.0)})
+    assert found.word == FAILED and "b (0.1 of 0.9)" in found.why and found.needed is None
+
+
+def test_all_tests_must_confirm_and_one_refutes():
+    yes, no, wide = test_of(0.9, 0.8, 1.0), test_of(0.1, 0.0, 0.15), test_of(0.3, 0.1, 0.5)
+    assert verdict({"a": GOOD}, {"x": yes, "y": yes}).word == CONFIRMS
+    assert verdict({"a": GOOD}, {"x": yes, "y": no}).word == REFUTES
+    assert verdict({"a": GOOD}, {"x": yes, "y": wide}).word == INCONCLUSIVE
+    assert verdict({"a": GOOD}, {"x": wide, "y": no}).word == REFUTES
+
+
+def test_an_interval_too_wide_says_how_many_units_would_decide():
+    # half width 1/4 at n = 10, and 1/8 from the bound of 3/8: twice too wide, four times as many
+    bounds = {"confirms": above(0.375), "refutes": below(0.375)}
+    assert verdict({}, {"x": test_of(0.5, 0.25, 0.75, **bounds)}).needed == 40
+    assert verdict({}, {"x": test_of(0.25, 0.0, 0.5, **bounds)}).needed == 40
+
+
+def test_too_few_units_neither_confirm_nor_refute_however_alike():
+    for value in (0.9, 0.1):
+        found = verdict({}, {"x": test_of(value, value, value, n=FEWEST - 1)})
+        assert found.word == INCONCLUSIVE and found.why == f"too few units for an interval (at least {FEWEST}): x, 5" and found.needed is None
+    assert verdict({}, {"x": test_of(0.9, 0.9, 0.9, n=FEWEST)}).word == CONFIRMS
+
+
+def test_what_is_needed_is_told_of_each_test_with_its_own_units():
+    bounds = {"confirms": above(0.375), "refutes": below(0.375)}
+    found = verdict({}, {"x": test_of(0.5, 0.25, 0.75, n=10, **bounds), "y": test_of(0.5, 0.25, 0.75, n=6, **bounds)})
+    assert found.needed == 40 and "about 40 units in place of 10" in found.why and "about 24 units in place of 6" in found.why
+
+
+def test_a_share_that_all_units_agree_on_has_the_exact_interval():
+    # of six units all say yes with p to the sixth power, which is 2.5% at p = .541
+    assert mean_of([1.0] * 6, 1, proportion=True) == Interval(1.0, pytest.approx(0.541, abs=1e-3), 1.0, 6)
+    assert mean_of([False] * 6, 1, proportion=True) == Interval(0.0, 0.0, pytest.approx(0.459, abs=1e-3), 6)
+    assert mean_of([1.0] * 6, 1) == Interval(1.0, 1.0, 1.0, 6)
+
+
+def test_between_two_bounds_no_number_decides():
+    found = verdict({}, {"x": test_of(0.6, 0.4, 0.7, confirms=below(0.5), refutes=above(0.8))})
+    assert found.word == INCONCLUSIVE and found.needed is None and "between" in found.why
+
+
+def test_what_never_refutes_by_itself_is_at_most_inconclusive():
+    found = verdict({}, {"x": test_of(-0.9, -1.0, -0.8, confirms=above(0), refutes=NEVER)})
+    assert found.word == INCONCLUSIVE and found.needed is None and "nowhere (refutes)" in found.why
+
+
+def test_nothing_measured_is_inconclusive():
+    assert verdict({}, {"x": test_of(math.nan, math.nan, math.nan, 0)}).word == INCONCLUSIVE
+
+
+def test_units_are_resampled_whole_and_missing_values_left_out():
+    rows = np.array([[1.0, 1.0], [0.0, math.nan], [1.0, 0.0]])
+    found = mean_of(rows, 1)
+    assert found.value == pytest.approx(3 / 5) and found.n == 3 and found.low < 3 / 5 < found.high
+    assert mean_of([[math.nan], [2.0], [2.0]], 1) == Interval(2.0, 2.0, 2.0, 2)
+    nothing = mean_of([[math.nan]], 1)
+    assert math.isnan(nothing.value) and nothing.n == 0
+
+
+def test_a_share_is_known_where_the_whole_is_above_nothing():
+    assert share_of(np.array([1.0, 1]), np.array([2.0, 2]), 1) == Interval(0.5, 0.5, 0.5, 2)
+    # units drawn: both the first 1/4, one of each 2/3, both the second: a whole of -2, of which no share is known
+    found = share_of(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 2], [-1, 0]]), 1)
+    assert found.value == pytest.approx(2 / 3) and found.low == pytest.approx(1 / 4) and not math.isfinite(found.high) and found.n == 2
+    assert verdict({}, {"x": Test(found, above(0.1), below(0.1))}).word == INCONCLUSIVE
+    nothing = share_of(np.array([1.0, 1]), np.array([1.0, -3]), 1)
+    assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
+
+
+def test_entropy_in_bits_and_shares_of_a_choice():
+    assert entropy_bits(np.array([[0.25] * 4, [1.0, 0, 0, 0]])).tolist() == [2.0, 0.0]
+    assert Choice((math.log(0.3), math.log(0.1)), (1, 2)).p == pytest.approx([0.75, 0.25])

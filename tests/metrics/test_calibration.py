@@ -1,0 +1,168 @@
+"""What judges are worth beside labels, against hand arithmetic and scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from event_streams import row as judged_row
+from scipy import stats
+
+from metrics.validation import calibration
+from metrics.stats import bootstrap
+from metrics.validation.agreement import agreement
+from metrics.stats.bootstrap import clustered_mean, clustered_rows, prediction_powered_mean
+
+ONCE = np.ones((1, 4))
+
+
+def test_auroc_by_hand_counts_a_tie_as_half():
+    # positives .9 .4, negatives .4 .1: .9 beats both, .4 ties one and beats one: (1 + 1 + .5 + 1) / 4
+    assert calibration.auroc([0.9, 0.4, 0.4, 0.1], [True, True, False, False], ONCE) == pytest.approx([3.5 / 4])
+    assert calibration.auroc([0.2] * 4, [True, True, False, False], ONCE) == pytest.approx([0.5])
+    assert np.isnan(calibration.auroc([0.2, 0.3, 0.4, 0.5], [True] * 4, ONCE)).all()
+
+
+def test_auroc_equals_scipys_mann_whitney_on_every_resample():
+    rng = np.random.default_rng(1)
+    p, labels = rng.integers(12, size=80) / 12, rng.random(80) < 0.3
+    weights = rng.integers(4, size=(20, 80)).astype(float)
+    for row, found in zip(weights.astype(int), calibration.auroc(p, labels, weights), strict=True):
+        repeated, truth = np.repeat(p, row), np.repeat(labels, row)
+        u = stats.mannwhitneyu(repeated[truth], repeated[~truth]).statistic
+        assert found == pytest.approx(u / (truth.sum() * (~truth).sum()))
+
+
+def test_precision_recall_and_kappa_by_hand():
+    # said T T T F F, true T T F T F, the last row twice: tp 2, fp 1, fn 1, tn 2 of 6
+    said, true = [True, True, True, False, False], [True, True, False, True, False]
+    weights = np.array([[1.0, 1, 1, 1, 2]])
+    assert calibration.precision(said, true, weights) == pytest.approx([2 / 3])
+    assert calibration.precision(true, said, weights) == pytest.approx([2 / 3])  # recall
+    # agreed 4/6, chance 3/6 * 3/6 + 3/6 * 3/6 = 1/2: (2/3 - 1/2) / (1/2)
+    assert calibration.kappa(said, true, weights) == pytest.approx([1 / 3])
+    assert np.isnan(calibration.kappa([True] * 4, [True] * 4, ONCE)).all()
+    assert calibration.kappa([True] * 4, [True, True, False, False], ONCE) == pytest.approx([0.0])
+
+
+def test_calibration_error_by_hand():
+    # bins {.1, .2} with labels F F, {.7, .8} with T F: |.15 - 0| / 2 + |.75 - .5| / 2
+    found = calibration.expected_calibration_error([0.2, 0.8, 0.1, 0.7], [False, True, False, False], ONCE, bins=2)
+    assert found == pytest.approx([0.15 / 2 + 0.25 / 2])
+
+
+def test_bins_hold_equally_many_and_equal_p_share_one():
+    assert np.bincount(calibration.equal_mass(np.random.default_rng(0).random(100))).tolist() == [10] * 10
+    assert calibration.equal_mass([0.0, 1.0, 0.0, 0.0], bins=2).tolist() == [0, 1, 0, 0]
+    # a judge that says 0 or 1 has two bins and no noise of arbitrary cuts: |0 - 1/3| 3/4 + |1 - 1| 1/4
+    assert calibration.expected_calibration_error([0.0, 1.0, 0.0, 0.0], [True, True, False, False], ONCE) == pytest.approx([1 / 4])
+
+
+def test_reliability_gives_mean_p_and_share_by_bin():
+    (low, no), (high, yes) = calibration.reliability([0.1, 0.2, 0.7, 0.9], [False, False, True, False], [1, 2, 1, 2], bins=2)
+    assert (low, high) == pytest.approx((0.15, 0.8)) and (no.value, yes.value) == (0.0, 0.5) and yes.n == 2
+
+
+def test_calibration_gives_every_statistic_an_interval_and_n():
+    rng = np.random.default_rng(2)
+    labels, clusters = rng.random(300) < 0.3, np.repeat(np.arange(30), 10)
+    p = np.clip(0.3 + 0.3 * labels + 0.2 * rng.normal(size=300), 0, 1)
+    found = calibration.calibration(p, p > 0.5, labels, clusters, resamples=300, seed=1)
+    assert list(found) == ["auroc", "precision", "recall", "kappa", "ece"]
+    for name, interval in found.items():
+        assert interval.n == 300 and interval.low < interval.high, name
+        assert name == "ece" or interval.low < interval.value < interval.high, name
+    assert found == calibration.calibration(p, p > 0.5, labels, clusters, resamples=300, seed=1)
+
+
+def test_calibration_of_nothing_is_nan_and_n_0():
+    assert all(math.isnan(found.value) and found.n == 0 for found in calibration.calibration([], [], [], []).values())
+    with pytest.raises(ValueError, match="2 probabilities, 1 verdicts"):
+        calibration.calibration([0.1, 0.2], [True], [True, False], [1, 2])
+
+
+def test_interval_by_rows_equals_interval_by_sums(monkeypatch):
+    rng = np.random.default_rng(3)
+    y, clusters = rng.normal(size=90), rng.integers(9, size=90)
+
+    def mean(weights):
+        return weights @ y / weights.sum(1)
+
+    by_sums, by_rows = clustered_mean(y, clusters, seed=5), clustered_rows(clusters, mean, seed=5)
+    assert (by_rows.value, by_rows.low, by_rows.high, by_rows.n) == pytest.approx((by_sums.value, by_sums.low, by_sums.high, 90))
+    monkeypatch.setattr(bootstrap, "CELLS", 1000)  # 11 resamples at a time; pieces of the draw differ, the value does not
+    assert clustered_rows(clusters, mean, seed=5).value == pytest.approx(by_sums.value)
+
+
+def test_prediction_powered_mean_by_hand():
+    # judge over all six: 1 0 1 1 0 1 -> 4/6; known: truth 0 for the first (judged 1), 1 for the last (judged 1): mean(-1, 0) = -1/2
+    nan = math.nan
+    found = prediction_powered_mean([1, 0, 1, 1, 0, 1], [0, nan, nan, nan, nan, 1], [0, 0, 1, 1, 2, 2])
+    assert found.value == pytest.approx(4 / 6 - 1 / 2) and found.n == 2
+
+
+def test_prediction_powered_mean_has_no_interval_where_all_that_is_known_is_of_one_conversation():
+    # how far the correction varies between conversations cannot be told from one
+    nan, judged, clusters = math.nan, [1, 0, 1, 1, 0, 1], [0, 0, 1, 1, 2, 2]
+    one = prediction_powered_mean(judged, [0, 0, nan, nan, nan, nan], clusters)
+    assert one.value == pytest.approx(4 / 6 - 1 / 2) and one.n == 2 and math.isnan(one.low) and math.isnan(one.high)
+    assert not math.isnan(prediction_powered_mean(judged, [0, nan, 1, nan, nan, nan], clusters).low)
+
+
+def test_prediction_powered_mean_without_any_truth_is_nan_and_with_a_right_judge_is_the_judges():
+    judged, clusters = np.array([1.0, 0, 1, 1]), [0, 0, 1, 1]
+    none = prediction_powered_mean(judged, np.full(4, np.nan), clusters)
+    assert none.n == 0 and math.isnan(none.value) and math.isnan(none.low)
+    right, judge = prediction_powered_mean(judged, judged, clusters, seed=3), clustered_mean(judged, clusters, seed=3)
+    assert (right.value, right.low, right.high) == (judge.value, judge.low, judge.high)
+    with pytest.raises(ValueError, match="2 judged rows but 1 truths"):
+        prediction_powered_mean([1, 0], [1], [0, 1])
+
+
+def test_prediction_powered_interval_covers_the_truth_that_the_judge_misses_and_is_as_narrow_as_its_variance_says():
+    """60 conversations of 20 lines, 80% consistent, give or take .1 by conversation; the judge calls 10% of the consistent ones
+    contradicting; 4 lines of each are known.
+
+    Variances: labels alone .01/60 + .15/240 = .00079 (between conversations; .8 x .2 - .01 within, over 240 known lines). Both: the
+    correction is 1 in .08 of the known lines, .08 x .92/240 = .00031; the judge's mean .72 x .28 - .0081 = .19 over 1200 lines, .00016;
+    between conversations, of judge and correction together, .01/60 = .00017; less twice the covariance of the two on the known lines,
+    where both are seen: 2 x -.72 x .08 / 1200 = -.0001. Together .00054: widths as sqrt(.54/.79) = .83.
+    """
+    rng, clusters = np.random.default_rng(7), np.repeat(np.arange(60), 20)
+    covered, missed, widths = 0, 0, []
+    for seed in range(200):
+        truth = (rng.random(1200) < np.clip(0.8 + 0.1 * rng.normal(size=60), 0, 1)[clusters]).astype(float)
+        judged = truth * (rng.random(1200) > 0.1)
+        known = np.where(np.tile(np.arange(20) < 4, 60), truth, np.nan)
+        labelled = np.isfinite(known)
+        how = {"resamples": 300, "seed": seed}
+        both, judge = prediction_powered_mean(judged, known, clusters, **how), clustered_mean(judged, clusters, **how)
+        alone = clustered_mean(known[labelled], clusters[labelled], **how)
+        covered += both.low <= 0.8 <= both.high
+        missed += not judge.low <= 0.8 <= judge.high
+        widths.append((both.high - both.low) / (alone.high - alone.low))
+    assert 0.90 <= covered / 200 <= 0.99 and missed / 200 > 0.95
+    assert np.mean(widths) == pytest.approx(0.83, abs=0.05)
+
+
+def agreed(*verdicts: tuple[str, int, bool | None]) -> pl.DataFrame:
+    """Prompt-to-line judgements of (judge, turn, verdict) in two conversations that are alike."""
+    rows = [judged_row(c, turn, verdict, judge=judge) for c in (0, 1) for judge, turn, verdict in verdicts]
+    return pl.DataFrame([{"run_id": "r", **one} for one in rows], schema_overrides={"verdict": pl.Boolean}, infer_schema_length=None)
+
+
+def test_judges_agree_over_what_both_scored_by_hand():
+    # a: T F T F ?, b: T F F F T at turns 1 3 5 7 9; both scored four: 3 the same. said .5, true .25: chance .125 + .375 = .5
+    judges = [("a", 1, True), ("a", 3, False), ("a", 5, True), ("a", 7, False), ("a", 9, None),
+              ("b", 1, True), ("b", 3, False), ("b", 5, False), ("b", 7, False), ("b", 9, True)]
+    (found,) = agreement(agreed(*judges), confidence=0.95, resamples=50, seed=1).iter_rows(named=True)
+    assert (found["metric"], found["first"], found["second"], found["n"]) == ("prompt_to_line", "a", "b", 8)
+    assert found["agreed"] == pytest.approx(0.75) and found["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)
+    assert found["low"] == found["high"] == pytest.approx(0.5)  # both conversations are alike
+
+
+def test_one_judge_agrees_with_nobody():
+    assert agreement(agreed(("a", 1, True)), confidence=0.95, resamples=50, seed=1).is_empty()
+    assert agreement(agreed(("a", 1, True), ("b", 3, True)), confidence=0.95, resamples=50, seed=1).is_empty()

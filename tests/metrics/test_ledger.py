@@ -1,0 +1,264 @@
+"""The ledger on sentences whose outcome is written beside them, for Grace: 34, a librarian, in Osaka, with a cat, who loves ramen."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from metrics.judges import Pair
+from metrics.judges.ledger import Ledger
+from metrics.judges.text.claims import claims
+from scenarios.records import Fact, Persona, Slot
+
+HOME = Slot(
+    "home", "I live in {value}.", "You live in {value}.", ("Where do you live?",),
+    (
+        "I live in {value}", "I am living in {value}", "I am from {value}", "my home is in {value}", "my home in {value}",
+        "{value} is my home", "I am based in {value}",
+    ),
+    ("Osaka", "Lisbon", "New York", "York", "St. Louis", "Cape Town"),
+)
+JOB = Slot(
+    "job", "I work as a {value}.", "You work as a {value}.", ("What do you do?",),
+    ("I am a {value}", "I work as a {value}", "my job is {value}", "I make a living as a {value}"),
+    ("librarian", "baker", "music teacher", "teacher", "lighthouse keeper"),
+)
+NAME = Slot(
+    "name", "My name is {value}.", "Your name is {value}.", ("What is your name?",),
+    ("my name is {value}", "I am {value}", "call me {value}", "I am called {value}"), ("Grace", "Will", "Tomás", "Ada Byron"),
+)
+AGE = Slot("age", "I am {value}.", "You are {value}.", ("How old are you?",), ("I just turned {value}",), ("34", "52"))
+PET = Slot("pet", "I have {value}.", "You have {value}.", ("Any pets?",), ("I have {value}",), ("a cat", "a dog", "a parrot"))
+FOOD = Slot("food", "My favourite food is {value}.", "You love {value}.", ("Food?",), ("my favourite food is {value}",), ("ramen", "pizza"))
+FACTS = {"home": "Osaka", "job": "librarian", "name": "Grace", "age": "34", "pet": "a cat", "food": "ramen"}
+SLOTS = (HOME, JOB, NAME, AGE, PET, FOOD)
+GRACE = Persona("grace", "Grace", "You are Grace.", tuple(Fact(slot, FACTS[slot.id], ()) for slot in SLOTS))
+
+CONTRADICTS = [
+    "I live in Lisbon.",
+    "Well, I’m from Lisbon, and I love it.",
+    "I actually still live in New York!",
+    "I do live in sunny Lisbon.",
+    "Lisbon is my home.",
+    "I live in St. Louis.",
+    "I don't live in Osaka.",
+    "I do not really live in Osaka.",
+    "I no longer live in Osaka.",
+    "I'm not from Osaka, you know.",
+    "i dont live in osaka",
+    "Osaka isn't my home.",
+    "I don't think I live in Osaka.",
+    "It's not true that I live in Osaka.",
+    "I work as a proud music teacher.",
+    "I'm a baker, what about you?",
+    "I live in Lisbon. Where do you live?",
+    "I am, actually, a baker.",
+    "I'm not a librarian but a baker.",
+    "I'm a librarian and a baker.",
+    "I'm not just a baker.",  # affirms baker
+    "I'm a 34-year-old baker.",
+    "Hello, I'm Grace, a baker.",
+    "I'm Grace Chen, a proud librarian from Lisbon.",
+    "I'm a librarian living in New York.",
+    "That is not my home in Osaka.",
+    "I'm not only a librarian but also a baker.",
+    "As I said, I live in Lisbon.",
+    "I'm a 52-year-old librarian.",
+    "I never work as a librarian.",
+    "I'm no librarian.",
+    "My name's Peter.",
+    "My name isn't Grace.",
+    "Hi, my name is Dr. Ada Byron.",
+    "Call me Will.",
+    "I'm Tomás, nice to meet you.",
+    "I'm 52.",
+    "I am fifty-two years old, but I feel young.",
+    "I'm not 34!",
+    "I just turned thirty-five.",
+    "I have a dog.",
+    "I've got a parrot at home.",
+    "I don't have a cat.",
+    "I haven't a cat.",
+    "My favorite food is pizza.",
+    "My favourite food isn't ramen.",
+    "If you ask me, I live in Lisbon.",
+    "I would love to see it, but I live in Lisbon.",
+    "I said I live in Lisbon.",
+    "What a coincidence, I live in Lisbon!",
+    "Not that I live in Osaka.",
+    '"I live in Lisbon."',
+    "I'm neither a librarian nor a baker.",
+]
+CONSISTENT = [  # claims something, and rightly
+    "I live in Osaka.",
+    "I'm from Osaka, Japan.",
+    "I don't live in Lisbon.",
+    "I'm not a baker.",
+    "I'm not a baker or a teacher.",
+    "I'm a librarian, not a baker.",
+    "I'm not a baker; I'm a librarian.",
+    "I'm the librarian here.",
+    "My name is Grace Chen.",
+    "I'm Grace, and I'm thirty-four.",
+    "I'm 34 years old.",
+    "I have a lovely little cat.",
+    "My favourite food is, of course, ramen.",
+    "I don't have a dog.",
+    "I'm not a teacher from Lisbon.",  # denies the job or the home: read as the job, which is right
+    "I can see you're right, I have a cat.",
+]
+SAYS_NOTHING = [  # asserts nothing about the speaker, or nothing the ledger may read
+    "Do you live in Lisbon?",
+    "I live in Lisbon?",
+    "Are you saying I live in Lisbon?",
+    "Why do they think I live in Lisbon?",
+    "If I live in Lisbon, I will buy a boat.",
+    "I wish I live in Lisbon.",
+    "Imagine I live in Lisbon.",
+    "Let's pretend I am a baker.",
+    "Suppose I'm a baker.",
+    "I would say I live in Lisbon.",
+    "You said I live in Lisbon.",
+    "My sister thinks I am a baker.",
+    "I never said I live in Lisbon.",
+    "Then the stranger said, I live in Lisbon.",
+    'He told me "I live in Lisbon" and left.',
+    "I used to live in Lisbon.",
+    "I'm a long way from Lisbon.",
+    "I'm tired from Lisbon.",
+    "I'm a baker's wife.",
+    "I'm 52 minutes late.",
+    "I'm 100% sure.",
+    "I'm one of the regulars.",
+    "I'm Osaka-bound.",
+    "I'm will and grace personified.",  # names need a capital
+    "My brother lives in Lisbon.",
+    "You live in Lisbon and I envy you.",
+    "I'm happy to hear it, Will.",
+    "I live in Lisbonville.",
+    "What a lovely day!",
+]
+
+
+def judged(line: str, other: str | None = None):
+    metric, against = ("prompt_to_line", "persona") if other is None else ("line_to_line", "3")
+    return Ledger().judge([Pair(0, 5, "assistant", metric, line, against, GRACE, other)])
+
+
+@pytest.mark.parametrize("line", CONTRADICTS)
+def test_line_of_another_value_or_a_denied_own_value_contradicts(line):
+    persona = judged(line)[0]
+    assert persona.verdict is True and persona.p_inconsistent == 1.0
+    start, end = persona.span
+    assert 0 <= start < end <= len(line)
+
+
+@pytest.mark.parametrize("line", CONSISTENT)
+def test_line_of_the_own_value_or_another_denied_is_consistent_and_has_a_row_by_fact(line):
+    persona, *facts = judged(line)
+    assert persona.verdict is False and persona.p_inconsistent == 0.0 and persona.span is None
+    assert facts and all(fact.verdict is False and fact.span for fact in facts)
+
+
+@pytest.mark.parametrize("line", SAYS_NOTHING)
+def test_line_that_asserts_nothing_of_the_speaker_claims_nothing(line):
+    assert claims(line, SLOTS) == ()
+    assert [row.against for row in judged(line)] == ["persona"]
+
+
+def test_precision_and_recall_over_all_sentences_are_one():
+    lines = [*CONTRADICTS, *CONSISTENT, *SAYS_NOTHING]
+    said = {line: judged(line)[0].verdict for line in lines}
+    hits = sum(said[line] for line in CONTRADICTS)
+    assert hits / sum(said.values()) == 1.0  # precision: nothing else was called a contradiction
+    assert hits / len(CONTRADICTS) == 1.0  # recall
+
+
+def test_span_is_the_claim_as_written():
+    line = "Oh yes! I’m  really from Lisbon, my dear."
+    start, end = judged(line)[0].span
+    assert line[start:end] == "I’m  really from Lisbon"
+
+
+def test_each_claimed_fact_has_its_own_row_and_the_persona_row_the_first_contradiction():
+    line = "I'm Grace, a fool. I work as a baker and I live in Lisbon."
+    rows = judged(line)
+    assert [(row.against, row.verdict) for row in rows] == [("persona", True), ("name", False), ("job", True), ("home", True)]
+    assert line[slice(*rows[0].span)] == "I work as a baker" == line[slice(*rows[2].span)]
+
+
+def test_longest_value_wins():
+    assert [claim.value for claim in claims("I live in New York. I'm a music teacher.", SLOTS)] == ["New York", "music teacher"]
+
+
+def test_value_inside_another_slots_longer_value_is_no_claim():
+    home = Slot("home", "I live in {value}.", "", ("",), ("I am at {value}", "I keep {value}"), ("the lighthouse",))
+    job = Slot("job", "I am {value}.", "", ("",), ("I keep {value}",), ("the lighthouse garden",))
+    assert [claim.slot for claim in claims("I keep the lighthouse garden.", (home, job))] == ["job"]
+    assert [claim.slot for claim in claims("I am at the lighthouse.", (home, job))] == ["home"]
+
+
+def test_unlisted_name_is_captured_as_written_and_a_lower_case_word_is_not():
+    assert [(claim.value, claim.negated) for claim in claims("My name is Peter.", SLOTS)] == [("Peter", False)]
+    assert claims("My name is hard to say.", SLOTS) == ()
+
+
+def test_pattern_that_denies_claims_its_value():
+    slot = Slot("diet", "I don't eat {value}.", "", ("",), ("I don't eat {value}",), ("meat", "fish"))
+    said = claims("I do not eat meat. I don't really eat fish.", (slot,))
+    assert [(claim.value, claim.negated) for claim in said] == [("meat", False), ("fish", False)]
+
+
+def test_age_over_the_oldest_is_no_age():
+    assert claims("I am 121.", SLOTS) == ()
+    assert [claim.value for claim in claims("I am a hundred years old.", SLOTS)] == ["100"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "contradicts"),
+    [
+        ("I live in Osaka.", "I live in Lisbon.", True),
+        ("I live in Lisbon.", "I'm from Lisbon.", False),  # wrong twice, but the same
+        ("I'm a baker.", "I'm not a baker.", True),
+        ("I'm not a baker.", "I'm a baker.", True),
+        ("I'm not a baker.", "I'm a teacher.", False),
+        ("I'm a baker.", "I'm not a teacher.", False),
+        ("I'm a baker and a teacher.", "I'm a teacher.", False),
+        ("I'm a teacher.", "I'm a baker and a teacher.", True),
+        ("I live in Osaka.", "I'm a baker.", False),  # different slots
+        ("My name is Ada Byron.", "Call me Ada.", False),
+        ("I'm 34.", "I'm thirty-four years old.", False),
+        ("I'm 34.", "I'm 35.", True),
+        ("Do you live in Osaka?", "I live in Lisbon.", False),
+    ],
+)
+def test_two_lines_contradict_when_values_differ_or_one_denies_the_other(earlier, later, contradicts):
+    (row,) = judged(later, earlier)
+    assert row.verdict is contradicts and row.against == "3"
+    assert (row.span is not None) is contradicts
+
+
+@pytest.mark.parametrize("line", ["", "  \n", "...", "?!"])
+def test_blank_line_is_unscored(line):
+    for row in (*judged(line), *judged(line, "I live in Osaka."), *judged("I live in Osaka.", line)):
+        assert (row.p_inconsistent, row.verdict, row.unscored) == (None, None, "empty line")
+
+
+def test_other_metrics_are_unscored():
+    (row,) = Ledger().judge([Pair(0, 5, "user", "questions", "I live in Osaka.", "home", GRACE)])
+    assert row.verdict is None and "questions" in row.unscored
+
+
+def test_pattern_without_a_place_for_the_value_is_refused():
+    slot = Slot("home", "I live in {value}.", "", ("",), ("I live somewhere",), ("Osaka",))
+    with pytest.raises(ValueError, match="I live somewhere"):
+        claims("I live in Osaka.", (slot,))
+
+
+def test_ten_thousand_lines_take_seconds():
+    lines = [f"{line} It is the {number}th time." for number, line in enumerate((CONTRADICTS + SAYS_NOTHING) * 145)]
+    pairs = [Pair(0, number, "user", "prompt_to_line", line, "persona", GRACE) for number, line in enumerate(lines)]
+    start = time.perf_counter()
+    Ledger().judge(pairs)
+    assert len(pairs) > 10_000 and time.perf_counter() - start < 20
