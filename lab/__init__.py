@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from lab.results.load import load_run
 
 
-
 def __getattr__(name: str):
     if name != "load_run":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,11 +10,19 @@ from pathlib import Path
 from lab.commands import Parser, obeyed
 
 RESULT = "attribution.json"
-PLAYED = {"AA": "both seats as stored", "AB": "the assistant's settings new", "BA": "the user's settings new",
-          "BB": "both seats' settings new"}
-NOTE = ("Positive: the new settings bring more lines that contradict their speaker. user, assistant: what that seat's new settings add, "
-        "averaged over the other seat's; interaction: what both add beyond the sum. n: conversations. In the columns of the arms (A as "
-        "stored, B new; the user's first): inconsistency from turn {turn} on, and the lines scored.")
+PLAYED = {
+    "AA": "both seats as stored",
+    "AB": "the assistant's settings new",
+    "BA": "the user's settings new",
+    "BB": "both seats' settings new",
+}
+NOTE = (
+    "Positive: the new settings bring more lines that contradict their speaker. user, assistant: what that seat's new "
+    "settings add, "
+    "averaged over the other seat's; interaction: what both add beyond the sum. n: conversations. In the columns of "
+    "the arms (A as "
+    "stored, B new; the user's first): inconsistency from turn {turn} on, and the lines scored."
+)
 EXAMPLES = """examples:
   python -m lab.attribute runs/20260101T120000Z-long_dialogue-1a2b --turn 10 seats.user.temperature=1.2
   python -m lab.attribute RUN --turn 10 seats.user.adapter=runs/trained/checkpoints/step-000100 seats.assistant.instruction='Be brief.'
@@ -26,13 +34,26 @@ their own; attribution.json says what each seat's new settings add to inconsiste
 
 def parser() -> Parser:
     out = Parser(
-        prog="python -m lab.attribute", description="Swap a seat's settings in mid-dialogue, and see which seat matters.", epilog=EXAMPLES)
+        prog="python -m lab.attribute",
+        description="Swap a seat's settings in mid-dialogue, and see which seat matters.",
+        epilog=EXAMPLES,
+    )
     out.add_argument("run", help="the folder of a stored run")
-    out.add_argument("overrides", nargs="*", metavar="seats.SEAT.key=value", help="the new settings, of one seat or both")
-    out.add_argument("--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)")
-    out.add_argument("--out", metavar="DIR", help="where the four runs and attribution.json go (default: swap-tK in the run's folder)")
+    out.add_argument(
+        "overrides", nargs="*", metavar="seats.SEAT.key=value", help="the new settings, of one seat or both"
+    )
+    out.add_argument(
+        "--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)"
+    )
+    out.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where the four runs and attribution.json go (default: swap-tK in the run's folder)",
+    )
     out.add_argument("--address", help="as for lab.run")
-    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the runs are shown")
+    out.add_argument(
+        "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the runs are shown"
+    )
     return out
 
 
@@ -67,15 +88,29 @@ def _run(args: argparse.Namespace) -> int:
             paths[scenario.digest()] = path
     folders = {arm: paths[scenario.digest()] for arm, scenario in arms.items()}
     how = arms["AA"].measure
-    rows = attribute(args.run, {arm: read_frames(path)["judgements"] for arm, path in folders.items()}, args.turn,
-                     confidence=how.confidence, resamples=how.resamples, seed=arms["AA"].seed)
+    rows = attribute(
+        args.run,
+        {arm: read_frames(path)["judgements"] for arm, path in folders.items()},
+        args.turn,
+        confidence=how.confidence,
+        resamples=how.resamples,
+        seed=arms["AA"].seed,
+    )
     if not rows:
-        raise ValueError(f"no line from turn {args.turn} on was scored in all four arms of {out}; expected prompt_to_line among "
-                         "measure.metrics")
+        raise ValueError(
+            f"no line from turn {args.turn} on was scored in all four arms of {out}; expected prompt_to_line among "
+            "measure.metrics"
+        )
     first = [row for row in rows if row["judge"] == how.judge[0] and row["lines"] == "both"]
     found = {row["effect"]: {key: row[key] for key in ("value", "low", "high", "n")} for row in first}
-    found |= {"judge": how.judge[0], "turn": args.turn, "overrides": args.overrides, "run": str(args.run),
-              "arms": {arm: path.name for arm, path in folders.items()}, "rows": rows}
+    found |= {
+        "judge": how.judge[0],
+        "turn": args.turn,
+        "overrides": args.overrides,
+        "run": str(args.run),
+        "arms": {arm: path.name for arm, path in folders.items()},
+        "rows": rows,
+    }
     replace(out / RESULT, dumps(found, indent=2) + b"\n")
     _tell(rows, args.turn, out / RESULT)
     return 0
@@ -91,8 +126,17 @@ def _tell(rows: list[dict], turn: int, path: Path) -> None:
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    shown = Table("judge", "lines of", "effect of", "inconsistency added [interval]", "n", *ARMS, box=None, header_style="dim",
-                  pad_edge=False)
+    shown = Table(
+        "judge",
+        "lines of",
+        "effect of",
+        "inconsistency added [interval]",
+        "n",
+        *ARMS,
+        box=None,
+        header_style="dim",
+        pad_edge=False,
+    )
     for row in rows:
         interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["n"] > 1 else ""
         arms = (f"{row['inconsistency'][arm]:.3f} ({row['scored'][arm]})" if row["n"] else "–" for arm in ARMS)

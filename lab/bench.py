@@ -27,13 +27,20 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.bench", description="Measure the engine against transformers' generate.", epilog=EXAMPLES)
+    out = Parser(
+        prog="python -m lab.bench", description="Measure the engine against transformers' generate.", epilog=EXAMPLES
+    )
     out.add_argument("--model", default="embedded")
     out.add_argument("--dtype", default="auto")
     out.add_argument("--device", default="auto")
     out.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
-    out.add_argument("--actors", metavar="N", type=int, nargs="*",
-                     help="instead: tokens/s of so many engine actors on this machine, side by side, beside a model's (1 2 4)")
+    out.add_argument(
+        "--actors",
+        metavar="N",
+        type=int,
+        nargs="*",
+        help="instead: tokens/s of so many engine actors on this machine, side by side, beside a model's (1 2 4)",
+    )
     out.add_argument("--endpoint", help="an OpenAI-compatible server to play the dialogues too")
     out.add_argument("--endpoint-model", help="the model's name there")
     out.add_argument("--json", metavar="FILE", help="write every figure")
@@ -51,12 +58,17 @@ def _bench(args: argparse.Namespace) -> int:
         return _work(args)
     for file in filter(None, (args.json, args.plot)):
         if not Path(file).parent.is_dir():
-            raise ValueError(f"{file}: there is no folder {Path(file).parent}; expected one that is there to write into")
+            raise ValueError(
+                f"{file}: there is no folder {Path(file).parent}; expected one that is there to write into"
+            )
     if args.actors is not None:
         from lab.benchmark import actors
 
         if args.endpoint or args.plot:
-            raise ValueError(f"--actors measures engine actors and nothing else; expected no {'--endpoint' if args.endpoint else '--plot'}")
+            raise ValueError(
+                "--actors measures engine actors and nothing else; expected no "
+                f"{'--endpoint' if args.endpoint else '--plot'}"
+            )
         figures, tell = actors.measure(args), actors.tell
     else:
         figures, tell = measure(args), print_figures

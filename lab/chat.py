@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 
-
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "chat.yaml"
-NOT_YOURS = {"script": None, "endpoint": None, "adapter": None, "steer": None, "reminder": ""}  # keys of a seat that are not a person's
+NOT_YOURS = {
+    "script": None,
+    "endpoint": None,
+    "adapter": None,
+    "steer": None,
+    "reminder": "",
+}  # keys of a seat that are not a person's
 EXAMPLES = """examples:
   python -m lab.chat --persona radio_host
   python -m lab.chat --persona tutor --me grace seats.assistant.temperature=0.5
@@ -33,18 +38,34 @@ it too, after the line that is being said.
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.chat", description="Talk with an agent in the terminal, its lines judged as they come.", epilog=EXAMPLES)
-    out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as dtype=float32")
-    out.add_argument("--persona", metavar="NAME", help="whom you talk with: a persona's id, or sample (default: the scenario's)")
+    out = Parser(
+        prog="python -m lab.chat",
+        description="Talk with an agent in the terminal, its lines judged as they come.",
+        epilog=EXAMPLES,
+    )
+    out.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as dtype=float32"
+    )
+    out.add_argument(
+        "--persona", metavar="NAME", help="whom you talk with: a persona's id, or sample (default: the scenario's)"
+    )
     out.add_argument("--model", help="the agent's model: embedded, a hub id, a path (default: the scenario's)")
     out.add_argument("--adapter", metavar="DIR", help="a trained adapter for it")
     out.add_argument("--seat", choices=("user", "assistant"), default="user", help="where you sit (default: user)")
-    out.add_argument("--me", metavar="NAME", help="a persona that you hold yourself (default: nobody we know anything of)")
+    out.add_argument(
+        "--me", metavar="NAME", help="a persona that you hold yourself (default: nobody we know anything of)"
+    )
     out.add_argument("--personas", metavar="FILE", help="a persona file in place of the scenario's")
-    out.add_argument("--scenario", metavar="FILE", help="a scenario to talk along (default: plain talk, back and forth)")
+    out.add_argument(
+        "--scenario", metavar="FILE", help="a scenario to talk along (default: plain talk, back and forth)"
+    )
     out.add_argument("--resume", metavar="RUN", help="go on with an earlier chat")
     out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
-    out.add_argument("--address", default="none", help="a Ray cluster, as for lab.run (default: none, since one process starts faster)")
+    out.add_argument(
+        "--address",
+        default="none",
+        help="a Ray cluster, as for lab.run (default: none, since one process starts faster)",
+    )
     return out
 
 
@@ -78,21 +99,29 @@ def _scenario(args: argparse.Namespace) -> Scenario:
     me, agent = args.seat, PARTNER[args.seat]
     ours = {"conversations": 1, f"seats.{me}.model": HUMAN, f"seats.{me}.persona": args.me or UNKNOWN}
     ours |= {f"seats.{me}.{key}": value for key, value in NOT_YOURS.items()}
-    asked = {f"seats.{agent}.persona": args.persona, f"seats.{agent}.model": args.model, f"seats.{agent}.adapter": args.adapter,
-             "personas": args.personas}
+    asked = {
+        f"seats.{agent}.persona": args.persona,
+        f"seats.{agent}.model": args.model,
+        f"seats.{agent}.adapter": args.adapter,
+        "personas": args.personas,
+    }
     ours |= {key: value for key, value in asked.items() if value is not None}
     scenario = load_scenario(args.scenario or SCENARIO, [*as_items(ours), *args.overrides])
     if scenario.conversations != 1:
         raise ValueError(f"conversations is {scenario.conversations}; expected 1, the one that you talk in")
     if scenario.seats.humans() != [me]:
-        raise ValueError(f"seats.{me}.model is {scenario.seats[me].model!r}; expected {HUMAN!r}, for you, there and nowhere else")
+        raise ValueError(
+            f"seats.{me}.model is {scenario.seats[me].model!r}; expected {HUMAN!r}, for you, there and nowhere else"
+        )
     return scenario
 
 
 def _resumed(args: argparse.Namespace) -> Scenario:
     from lab.runs.runner import resumed
 
-    beside = [f"--{name}" for name in ("persona", "model", "adapter", "me", "personas", "scenario") if getattr(args, name)] + args.overrides
+    beside = [
+        f"--{name}" for name in ("persona", "model", "adapter", "me", "personas", "scenario") if getattr(args, name)
+    ] + args.overrides
     if beside:
         raise ValueError(f"{beside[0]} beside --resume; expected nothing: a chat goes on as it was")
     args.limit = None
@@ -115,7 +144,9 @@ def _talk(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
     with aside(store.path / LOG) as (screen, errors):
         console, seat = Console(file=screen, markup=False, highlight=False), scenario.seats.humans()[0]
         with Chat(console, seat, people.cast(scenario)[0], scenario.seats[seat].instruction, str(store.path)) as chat:
-            status, reason, _ = carried_out(lambda: perform(args, scenario, store, chat, chat.words), store, chat.show, "line")
+            status, reason, _ = carried_out(
+                lambda: perform(args, scenario, store, chat, chat.words), store, chat.show, "line"
+            )
         if status == "failed":
             print(f"lab.chat: {reason}", file=errors)
             return 2

@@ -1,4 +1,6 @@
-"""What the command lines share: a parser that names the nearest word it knows, how a command ends, and the list of those there are."""
+"""What the command lines share: a parser that names the nearest word it knows, how a command ends, and the list of
+those there are.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ PROG = "python -m lab."
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's own, but a mistake is one sentence with the nearest option or choice, and the epilog stands as it is written."""
+    """argparse's own, but a mistake is one sentence with the nearest option or choice, and the epilog stands as it is
+    written.
+    """
 
     def __init__(self, **how) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | how)
@@ -28,7 +32,10 @@ class Parser(argparse.ArgumentParser):
         head, _, words = message.partition("unrecognized arguments: ")
         if words and not head and words.startswith("-"):
             word = words.split()[0].partition("=")[0]
-            message = f"{word} is no option{nearest(word, [name for name in self._option_string_actions if name.startswith('--')])}"
+            message = (
+                f"{word} is no "
+                f"option{nearest(word, [name for name in self._option_string_actions if name.startswith('--')])}"
+            )
         elif message.startswith("the following arguments are required"):
             message += f"; {self.prog} --help shows examples"
         self.exit(2, f"{self.prog.removeprefix('python -m ')}: {message}\n")
@@ -41,8 +48,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None = None) -> int:
-    """Does the work that the command line asks for. Exit code: the work's own; 2, and a sentence on stderr, for a ValueError; 130 where it
-    was interrupted (SIGTERM ends it as cleanly as Ctrl-C does), or nobody reads what it prints any more."""
+    """Does the work that the command line asks for. Exit code: the work's own; 2, and a sentence on stderr, for a
+    ValueError; 130 where it was interrupted (SIGTERM ends it as cleanly as Ctrl-C does), or nobody reads what it prints
+    any more.
+    """
     args = parser.parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -52,7 +61,10 @@ def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments:
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # whoever read the output has gone (rich leaves by the latter): what is left has nowhere to go
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ):  # whoever read the output has gone (rich leaves by the latter): what is left has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return INTERRUPTED
 

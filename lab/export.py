@@ -1,12 +1,16 @@
 """Write what a run holds in other programs' forms: `python -m lab.export RUN --format messages|trl|csv [--out FILE]`.
 
-messages: a conversation a line of JSON: `messages` ({role, content}; the lines of `--seat` have the role assistant, under what that seat
-    was told before the first line), `seats` (by role: who sat there), `personas` (by role: their cards), `given` (turns whose words the
-    scenario gave). `lab.score` and `lab.train` read it back as it was.
-trl: a line a row with TRL's names. Of a run: `prompt` (what the seat had been told and had heard) and `completion`, both as messages, and
-    with `--judge` `label`, true where that judge finds that the line contradicts nothing of its persona. Of a training that kept its
-    dialogues: `prompt`, `chosen`, `rejected`, as text in the model's own template: best and worst of the lines sampled at one place.
-csv: a line a row, and for each judge whether it contradicts the persona, with which p, which earlier turns it conflicts with, and why it is
+messages: a conversation a line of JSON: `messages` ({role, content}; the lines of `--seat` have the role assistant,
+under what that seat
+    was told before the first line), `seats` (by role: who sat there), `personas` (by role: their cards), `given` (turns
+    whose words the scenario gave). `lab.score` and `lab.train` read it back as it was.
+trl: a line a row with TRL's names. Of a run: `prompt` (what the seat had been told and had heard) and `completion`,
+both as messages, and
+    with `--judge` `label`, true where that judge finds that the line contradicts nothing of its persona. Of a training
+    that kept its dialogues: `prompt`, `chosen`, `rejected`, as text in the model's own template: best and worst of the
+    lines sampled at one place.
+csv: a line a row, and for each judge whether it contradicts the persona, with which p, which earlier turns it conflicts
+with, and why it is
     unscored. Text that a spreadsheet would take for a formula has an apostrophe put before it.
 
 Directions that a node gave a seat are in none of them: a run stores what was said.
@@ -34,12 +38,24 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.export", description="Write a run's conversations as chats, TRL's rows or a table.", epilog=EXAMPLES)
+    out = Parser(
+        prog="python -m lab.export",
+        description="Write a run's conversations as chats, TRL's rows or a table.",
+        epilog=EXAMPLES,
+    )
     out.add_argument("run", help="the folder of a run, of scores, or for trl of a training that kept its dialogues")
-    out.add_argument("--format", choices=FORMATS, required=True, help="chat JSONL, JSONL with TRL's column names, or CSV")
-    out.add_argument("--seat", choices=SEATS,
-                     help="whose lines are the assistant's (default: assistant; of a training: the seat that learns); csv: whose alone")
-    out.add_argument("--judge", metavar="NAME", help="trl: label each line by this judge's verdict; unscored lines are left out")
+    out.add_argument(
+        "--format", choices=FORMATS, required=True, help="chat JSONL, JSONL with TRL's column names, or CSV"
+    )
+    out.add_argument(
+        "--seat",
+        choices=SEATS,
+        help="whose lines are the assistant's (default: assistant; of a training: the seat that learns); csv: whose "
+        "alone",
+    )
+    out.add_argument(
+        "--judge", metavar="NAME", help="trl: label each line by this judge's verdict; unscored lines are left out"
+    )
     out.add_argument("--out", metavar="FILE", help="where it goes, whole or not at all (default: stdout)")
     return out
 
@@ -57,15 +73,21 @@ def _export(args: argparse.Namespace) -> int:
     run, counts = load_run(args.run), Counter()
     if run.kind == TRAINING:
         if args.format != "trl" or args.judge:
-            raise ValueError(f"{run.path} is a training, whose dialogues are token ids with rewards; expected --format trl without --judge, "
-                             "or a run")
+            raise ValueError(
+                f"{run.path} is a training, whose dialogues are token ids with rewards; expected --format trl without "
+                "--judge, "
+                "or a run"
+            )
         parts = json_lines(preferences(run.path, args.seat), counts)
     elif args.format == "csv":
         parts = csv_lines(table(run, args.seat), counts)
     else:
         seat = args.seat or "assistant"
-        rows = map(lambda told: messages(told[0], seat, told[1]), with_cards(run, seat)) if args.format == "messages" \
+        rows = (
+            map(lambda told: messages(told[0], seat, told[1]), with_cards(run, seat))
+            if args.format == "messages"
             else completions(run, seat, args.judge)
+        )
         parts = json_lines(rows, counts)
     _write(parts, args.out)
     left_out = f", {counts['left out']} lines that {args.judge} could not score left out" if args.judge else ""

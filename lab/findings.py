@@ -21,14 +21,26 @@ Each study is a run of its own under OUT/MODEL/STUDY. Called again it goes on wi
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.findings", epilog=EXAMPLES,
-                 description="Test all findings on one or several models: a matrix of verdicts.")
+    out = Parser(
+        prog="python -m lab.findings",
+        epilog=EXAMPLES,
+        description="Test all findings on one or several models: a matrix of verdicts.",
+    )
     out.add_argument("models", nargs="+", metavar="MODEL", help="embedded, a hub id, or a path")
     out.add_argument("--studies", nargs="+", metavar="NAME", help="which ones (default: all)")
-    out.add_argument("--size", default="default", choices=("smoke", "default", "full"), help="seconds, minutes, or the protocols' own n")
-    out.add_argument("--out", default="runs/findings", metavar="DIR", help="where runs and matrix go (default: runs/findings)")
+    out.add_argument(
+        "--size",
+        default="default",
+        choices=("smoke", "default", "full"),
+        help="seconds, minutes, or the protocols' own n",
+    )
+    out.add_argument(
+        "--out", default="runs/findings", metavar="DIR", help="where runs and matrix go (default: runs/findings)"
+    )
     out.add_argument("--address", help="as for lab.run")
-    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how each study is shown")
+    out.add_argument(
+        "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how each study is shown"
+    )
     out.add_argument("--json", action="store_true", help="print the matrix as one JSON object, and nothing else")
     return out
 
@@ -52,7 +64,9 @@ def _all(args: argparse.Namespace) -> int:
     if Path(args.out).exists() and not Path(args.out).is_dir():
         raise ValueError(f"--out: {args.out} is no folder; expected one, or a name that nothing has yet")
     models, studies = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.studies or known()))
-    todo = [(model, name, [f"seats.assistant.model={model}", f"size={args.size}"]) for model in models for name in studies]
+    todo = [
+        (model, name, [f"seats.assistant.model={model}", f"size={args.size}"]) for model in models for name in studies
+    ]
     rows, codes = [], []
     for model, name, overrides in todo:
         runs = Path(args.out) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model") / name

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lab.reports.fork_comparison import Comparison
 
 
-
 SHOWN = 60  # characters of a line where the texts part
 EXAMPLES = """examples:
   python -m lab.fork runs/20260101T120000Z-long_dialogue-1a2b --conversation 2 --turn 11 seats.user.adapter=runs/trained/adapter
@@ -30,16 +29,25 @@ original's events) and fork.json (the comparison) in its folder.
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.fork", epilog=EXAMPLES,
-                 description="Go on from a line of a stored run, in several branches, and compare them with how it went.")
+    out = Parser(
+        prog="python -m lab.fork",
+        epilog=EXAMPLES,
+        description="Go on from a line of a stored run, in several branches, and compare them with how it went.",
+    )
     out.add_argument("run", help="the folder of a stored run")
-    out.add_argument("overrides", nargs="*", metavar="key=value", help="what is new: keys of seats and graph, turns, device, dtype")
+    out.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="what is new: keys of seats and graph, turns, device, dtype"
+    )
     out.add_argument("--conversation", type=int, required=True, metavar="C", help="which of its conversations")
-    out.add_argument("--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)")
+    out.add_argument(
+        "--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)"
+    )
     out.add_argument("--samples", type=int, default=4, metavar="N", help="branches (default: 4)")
     out.add_argument("--runs", default="runs", metavar="DIR", help="where the run's folder is made (default: runs)")
     out.add_argument("--address", help="as for lab.run")
-    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown")
+    out.add_argument(
+        "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown"
+    )
     return out
 
 
@@ -79,17 +87,23 @@ def _tell(found: Comparison, path: Path) -> None:
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     console.print(fork_comparison.heading(found))
-    for header, rows in ((fork_comparison.HEADER, fork_comparison.cells(found)), (fork_comparison.PARTINGS, fork_comparison.partings(found))):
+    for header, rows in (
+        (fork_comparison.HEADER, fork_comparison.cells(found)),
+        (fork_comparison.PARTINGS, fork_comparison.partings(found)),
+    ):
         shown = Table(*header, box=None, header_style="dim", pad_edge=False)
         for row in rows:
             shown.add_row(*(Text(_cut(clean(cell))) for cell in row))
         console.print(shown, "")
-    console.print(fork_comparison.NOTE + (f" {TOO_FEW.replace('conversations', 'branches')}" if found.branches < FEW else ""), style="dim")
+    console.print(
+        fork_comparison.NOTE + (f" {TOO_FEW.replace('conversations', 'branches')}" if found.branches < FEW else ""),
+        style="dim",
+    )
     console.print(str(path / fork_comparison.RESULT), soft_wrap=True)
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN else text[:SHOWN - 1] + "…"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""A run for people: report.html, report.md and plots/*.png, made of its frames, manifest and events alone. Sweeps: `lab.reports.sweep_report`.
+"""A run for people: report.html, report.md and plots/*.png, made of its frames, manifest and events alone. Sweeps:
+`lab.reports.sweep_report`.
 
-`markdown` is a pure function (`lab.reports.run_page.page`, too); every word that a model or a user wrote is escaped in it.
+`markdown` is a pure function (`lab.reports.run_page.page`, too); every word that a model or a user wrote is escaped in
+it.
 """
 
 from __future__ import annotations
@@ -20,11 +22,21 @@ COMMANDS = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.report", epilog=COMMANDS,
-                 description="Write report.html, report.md and plots of a run, a training or a sweep; of several runs, what differs.")
-    out.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, runs/<id>; further ones of the same scenario are compared with "
-                     "the first, pair by pair")
-    out.add_argument("--out", metavar="DIR", help="where a comparison goes (default: compare-<first run> in the last run's folder)")
+    out = Parser(
+        prog="python -m lab.report",
+        epilog=COMMANDS,
+        description="Write report.html, report.md and plots of a run, a training or a sweep; of several runs, what "
+        "differs.",
+    )
+    out.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run's folder, runs/<id>; further ones of the same scenario are compared with the first, pair by pair",
+    )
+    out.add_argument(
+        "--out", metavar="DIR", help="where a comparison goes (default: compare-<first run> in the last run's folder)"
+    )
     return out
 
 
@@ -36,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(args: argparse.Namespace) -> int:
     if len(args.runs) == 1:
         if args.out:
-            raise ValueError("--out is for a comparison; expected several runs, or none of it: a run's report goes into its own folder")
+            raise ValueError(
+                "--out is for a comparison; expected several runs, or none of it: a run's report goes into its own "
+                "folder"
+            )
         print(write_report(args.runs[0]))
         return 0
     from lab.reports.comparison_tables import tell

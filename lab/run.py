@@ -19,17 +19,30 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.run", epilog=EXAMPLES,
-                 description="Play dialogues along a scenario graph, or a study; watch and measure them.")
+    out = Parser(
+        prog="python -m lab.run",
+        epilog=EXAMPLES,
+        description="Play dialogues along a scenario graph, or a study; watch and measure them.",
+    )
     out.add_argument("scenario", nargs="?", help="a scenario's or a study's YAML file; may be left out with --resume")
-    out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as seats.user.model=PATH")
-    out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all")
-    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown")
+    out.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as seats.user.model=PATH"
+    )
+    out.add_argument(
+        "--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all"
+    )
+    out.add_argument(
+        "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown"
+    )
     out.add_argument("--resume", metavar="RUN", help="go on with a run's folder from its last line")
     out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
     out.add_argument("--limit", type=int, metavar="N", help="play the first N conversations only")
-    out.add_argument("--dry-run", action="store_true", help="check everything that can be checked without loading a model")
-    out.add_argument("--json", action="store_true", help="print the run's path and its metrics as one JSON object, and nothing else")
+    out.add_argument(
+        "--dry-run", action="store_true", help="check everything that can be checked without loading a model"
+    )
+    out.add_argument(
+        "--json", action="store_true", help="print the run's path and its metrics as one JSON object, and nothing else"
+    )
     return out
 
 

@@ -1,7 +1,8 @@
 """Judge conversations that are there already: `python -m lab.score TRANSCRIPTS [TRANSCRIPTS ...] [key=value ...]`.
 
-Nothing is generated and nothing that is read is changed: judgements, turns and metrics go to a new folder. Conversations are numbered
-through all transcripts; a run that comes first keeps its numbers, seed and settings, so the same judge says the same again.
+Nothing is generated and nothing that is read is changed: judgements, turns and metrics go to a new folder.
+Conversations are numbered through all transcripts; a run that comes first keeps its numbers, seed and settings, so the
+same judge says the same again.
 """
 
 from __future__ import annotations
@@ -39,16 +40,34 @@ tell) and perhaps seat.
 
 def parser() -> Parser:
     out = Parser(prog="python -m lab.score", description="Judge conversations that are there already.", epilog=EXAMPLES)
-    out.add_argument("transcripts", nargs="+", metavar="TRANSCRIPTS",
-                     help="files or run folders; and key=value for keys of a scenario's measure")
-    out.add_argument("--judge", metavar="NAME[,NAME]",
-                     help="ledger, likelihood, nli, llm, cascade (default: ledger where all personas have facts, else likelihood)")
+    out.add_argument(
+        "transcripts",
+        nargs="+",
+        metavar="TRANSCRIPTS",
+        help="files or run folders; and key=value for keys of a scenario's measure",
+    )
+    out.add_argument(
+        "--judge",
+        metavar="NAME[,NAME]",
+        help="ledger, likelihood, nli, llm, cascade (default: ledger where all personas have facts, else likelihood)",
+    )
     out.add_argument("--metrics", default=METRICS, metavar="NAME[,NAME]", help=f"default: {METRICS}")
-    out.add_argument("--against", choices=("labels",), help="print how far each judge agrees with the labels, and draw a reliability plot")
-    out.add_argument("--labels", metavar="FILE",
-                     help="people's labels, in place of the transcripts' own; adds consistency by judge and labels together")
+    out.add_argument(
+        "--against",
+        choices=("labels",),
+        help="print how far each judge agrees with the labels, and draw a reliability plot",
+    )
+    out.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="people's labels, in place of the transcripts' own; adds consistency by judge and labels together",
+    )
     out.add_argument("--json", metavar="FILE", help="write the figures there: {judge: {metric: {...}}}")
-    out.add_argument("--plot", metavar="FILE.png", help="where the reliability plot goes (default: plots/reliability.png in the results)")
+    out.add_argument(
+        "--plot",
+        metavar="FILE.png",
+        help="where the reliability plot goes (default: plots/reliability.png in the results)",
+    )
     out.add_argument("--out", metavar="DIR", help="a new folder for the results (default: one under --runs)")
     out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
     out.add_argument("--limit", type=int, metavar="N", help="score the first N conversations only")

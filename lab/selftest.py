@@ -1,14 +1,14 @@
-"""Do the judges and measures see drift that is known to be there? `python -m lab.selftest [--judge NAME ...] [--size smoke|default]`.
-(And with `--kill N`: is anything lost where a run is killed? See `lab.selftests.kill_and_resume`.)
+"""Do the judges and measures see drift that is known to be there? `python -m lab.selftest [--judge NAME ...] [--size
+smoke|default]`. (And with `--kill N`: is anything lost where a run is killed? See `lab.selftests.kill_and_resume`.)
 
-Known faults are put into clean dialogues at known turns and doses (`metrics.validation.planted`). For each judge and kind of drift: how well
-p_inconsistent tells planted lines from the others, how soon the first planted line is caught, how often an undisturbed line is called
-inconsistent; for each measure and tripwire: its value at each dose, and whether it moves as it should; for retrieval: how many of the
-planted contradictions are among the pairs that it keeps.
+Known faults are put into clean dialogues at known turns and doses (`metrics.validation.planted`). For each judge and
+kind of drift: how well p_inconsistent tells planted lines from the others, how soon the first planted line is caught,
+how often an undisturbed line is called inconsistent; for each measure and tripwire: its value at each dose, and whether
+it moves as it should; for retrieval: how many of the planted contradictions are among the pairs that it keeps.
 
-It fails (exit code 1) where a judge does not rank above the rest what it claims to see (`SEES`), where a measure or wire moves against its
-direction (`MOVES`, `WIRES`), and where neither the ledger nor the NLI judge, if asked, meets all of `BARS`. The rest is shown and held
-against nobody.
+It fails (exit code 1) where a judge does not rank above the rest what it claims to see (`SEES`), where a measure or
+wire moves against its direction (`MOVES`, `WIRES`), and where neither the ledger nor the NLI judge, if asked, meets all
+of `BARS`. The rest is shown and held against nobody.
 """
 
 from __future__ import annotations
@@ -31,24 +31,45 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 everything does what it claims, 1 something does not, 2 refused with a sentence on stderr, 130 interrupted."""
+    """Exit code: 0 everything does what it claims, 1 something does not, 2 refused with a sentence on stderr, 130
+    interrupted.
+    """
     return obeyed(parser(), _selftest, arguments)
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.selftest", description="Plant known drift and see whether judges and measures see it.",
-                 epilog=EXAMPLES)
-    out.add_argument("file", nargs="?", help="with --kill: a scenario or a training (default: scenarios/long_dialogue.yaml, made small)")
+    out = Parser(
+        prog="python -m lab.selftest",
+        description="Plant known drift and see whether judges and measures see it.",
+        epilog=EXAMPLES,
+    )
+    out.add_argument(
+        "file",
+        nargs="?",
+        help="with --kill: a scenario or a training (default: scenarios/long_dialogue.yaml, made small)",
+    )
     out.add_argument("overrides", nargs="*", metavar="key=value", help="with --kill: dotted keys of that file")
-    out.add_argument("--judge", action="append", choices=tuple(SEES), metavar="NAME",
-                     help=f"which judges, again for more: {', '.join(SEES)} (default: {', '.join(ASKED)})")
-    out.add_argument("--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)")
+    out.add_argument(
+        "--judge",
+        action="append",
+        choices=tuple(SEES),
+        metavar="NAME",
+        help=f"which judges, again for more: {', '.join(SEES)} (default: {', '.join(ASKED)})",
+    )
+    out.add_argument(
+        "--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)"
+    )
     out.add_argument("--personas", default=str(PERSONAS), help="persona file (default: the townsfolk)")
     out.add_argument("--seed", type=int, default=7)
     out.add_argument("--device", default="auto", help="of the models (default: auto)")
     out.add_argument("--json", metavar="FILE", help="write everything as JSON, too")
-    out.add_argument("--kill", type=int, metavar="N", help="instead: kill a run or a training at N random moments, resume it, and see "
-                     "whether anything is lost or done twice")
+    out.add_argument(
+        "--kill",
+        type=int,
+        metavar="N",
+        help="instead: kill a run or a training at N random moments, resume it, and see "
+        "whether anything is lost or done twice",
+    )
     out.add_argument("--address", default="none", help="with --kill: see python -m lab.run --help (default: none)")
     return out
 

@@ -19,19 +19,31 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.train", description="Train the user simulator or the assistant, and examine it.", epilog=EXAMPLES)
+    out = Parser(
+        prog="python -m lab.train",
+        description="Train the user simulator or the assistant, and examine it.",
+        epilog=EXAMPLES,
+    )
     out.add_argument("recipe", nargs="?", help="a training's YAML file; may be left out with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the training file")
-    out.add_argument("--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all")
-    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the training is shown")
+    out.add_argument(
+        "--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all"
+    )
+    out.add_argument(
+        "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the training is shown"
+    )
     out.add_argument("--resume", metavar="RUN", help="go on with a training's folder from its last checkpoint")
     out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
-    out.add_argument("--json", action="store_true", help="print the folder and the evaluation as one JSON object, and nothing else")
+    out.add_argument(
+        "--json", action="store_true", help="print the folder and the evaluation as one JSON object, and nothing else"
+    )
     return out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 trained, 1 trained until a tripwire stopped it, 2 refused or failed with a sentence on stderr, 130 interrupted."""
+    """Exit code: 0 trained, 1 trained until a tripwire stopped it, 2 refused or failed with a sentence on stderr, 130
+    interrupted.
+    """
     return obeyed(parser(), _train, arguments)
 
 
@@ -43,20 +55,34 @@ def _train(args: argparse.Namespace) -> int:
 
     if args.resume:
         if args.recipe:
-            raise ValueError("--resume goes on with the training as it is; expected no recipe and no key=value beside it")
+            raise ValueError(
+                "--resume goes on with the training as it is; expected no recipe and no key=value beside it"
+            )
         recipe = stored_recipe(args.resume)
     elif args.recipe:
         recipe = load_recipe(args.recipe, args.overrides)
     else:
-        raise ValueError("no training was named; expected a YAML file, such as scenarios/training/simulator_grpo.yaml, or --resume RUN")
+        raise ValueError(
+            "no training was named; expected a YAML file, such as scenarios/training/simulator_grpo.yaml, or --resume "
+            "RUN"
+        )
     check(recipe)
     cluster.check(args.address, recipe.workers)
     scenario = played(recipe)
     if recipe.data:
         dataset.stock(recipe, scenario)
-    store = open_for_resume(args.resume) if args.resume else create(
-        args.runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(),
-        models={seat: scenario.seats[seat].model for seat in recipe.seats()})
+    store = (
+        open_for_resume(args.resume)
+        if args.resume
+        else create(
+            args.runs,
+            recipe.name,
+            recipe.resolved_yaml(),
+            recipe.seed,
+            recipe.digest(),
+            models={seat: scenario.seats[seat].model for seat in recipe.seats()},
+        )
+    )
     with store, aside(store.path / LOG) as (screen, errors):
         return carry_out(args, recipe, store, screen, errors)
 

@@ -1,4 +1,6 @@
-"""Watch a run, a training or a sweep from its events alone, while it goes on or afterwards: `python -m lab.watch runs/RUN`."""
+"""Watch a run, a training or a sweep from its events alone, while it goes on or afterwards: `python -m lab.watch
+runs/RUN`.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,19 @@ EXAMPLES = """examples:
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.watch", description="Follow a run, a training or a sweep that goes on, or replay one.", epilog=EXAMPLES)
+    out = Parser(
+        prog="python -m lab.watch",
+        description="Follow a run, a training or a sweep that goes on, or replay one.",
+        epilog=EXAMPLES,
+    )
     out.add_argument("run", help="its folder")
-    out.add_argument("--speed", metavar="N", help="replay from the beginning, N times as fast as it was; max: at once (default: a run that "
-                     f"goes on is caught up with at once, one that ended is replayed {SPEED:g} times as fast, in plain lines at once)")
+    out.add_argument(
+        "--speed",
+        metavar="N",
+        help="replay from the beginning, N times as fast as it was; max: at once (default: a run that "
+        f"goes on is caught up with at once, one that ended is replayed {SPEED:g} times as fast, in plain lines at "
+        "once)",
+    )
     out.add_argument("--display", default="auto", choices=("auto", "rich", "plain"), help="how it is shown")
     return out
 
@@ -74,8 +85,16 @@ def _folder(name: str) -> Path:
     if not path.is_dir():
         raise ValueError(f"{path} is no run: there is no such folder")
     held = {file.name for file in path.iterdir()}
-    if EVENTS not in held and held - {LOCK, SCENARIO, SWEEP, f".{SCENARIO}.tmp", f".{SWEEP}.tmp"}:  # these are there before the first event
-        raise ValueError(f"{path} is no run: it has no {EVENTS}; expected the folder of one, such as runs/20260101T120000Z-name-1a2b")
+    if EVENTS not in held and held - {
+        LOCK,
+        SCENARIO,
+        SWEEP,
+        f".{SCENARIO}.tmp",
+        f".{SWEEP}.tmp",
+    }:  # these are there before the first event
+        raise ValueError(
+            f"{path} is no run: it has no {EVENTS}; expected the folder of one, such as runs/20260101T120000Z-name-1a2b"
+        )
     return path
 
 

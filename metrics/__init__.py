@@ -25,10 +25,22 @@ METRICS_SCHEMA: dict[str, pl.DataType] = {
 NAN = float("nan")
 
 
-def row(metric: str, judge: str | None, seat: str, level: str, value: float, n: int, **rest: float | int | None) -> dict:
-    """One row of the metrics frame as a dict; `rest` may hold low, high (default NaN), conversation, turn (default null)."""
+def row(
+    metric: str, judge: str | None, seat: str, level: str, value: float, n: int, **rest: float | int | None
+) -> dict:
+    """One row of the metrics frame as a dict; `rest` may hold low, high (default NaN), conversation, turn (default
+    null).
+    """
     filled = {"low": NAN, "high": NAN, "conversation": None, "turn": None, **rest}
-    return {"metric": metric, "judge": judge, "seat": seat, "level": level, "value": float(value), "n": int(n), **filled}
+    return {
+        "metric": metric,
+        "judge": judge,
+        "seat": seat,
+        "level": level,
+        "value": float(value),
+        "n": int(n),
+        **filled,
+    }
 
 
 def frame(rows: Iterable[dict]) -> pl.DataFrame:

@@ -1,10 +1,11 @@
 """Does the speaker leave its persona inside the model, and does that show in what it says?
 
-activation_drift: 1 - projection of a line's mean hidden state on its persona's direction (`agents.engine.steering`), by turn, conversation
-and run: 0 as fresh lines under the persona's card, 1 as lines under other cards; it may lie outside, more is further away.
-activation_drift_slope: its least squares slope per turn, positive = the speaker drifts; over the run, clustered by conversation.
-activation_correlation: Spearman's rank correlation, -1 to 1, of activation drift with the judge's p_inconsistent of the same line against
-its persona; over the run, n = lines with both. NaN where either does not vary. Nobody's lines but a watched model's have a projection.
+activation_drift: 1 - projection of a line's mean hidden state on its persona's direction (`agents.engine.steering`), by
+turn, conversation and run: 0 as fresh lines under the persona's card, 1 as lines under other cards; it may lie outside,
+more is further away. activation_drift_slope: its least squares slope per turn, positive = the speaker drifts; over the
+run, clustered by conversation. activation_correlation: Spearman's rank correlation, -1 to 1, of activation drift with
+the judge's p_inconsistent of the same line against its persona; over the run, n = lines with both. NaN where either
+does not vary. Nobody's lines but a watched model's have a projection.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ COLUMNS = {"conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "value
 def activation(
     activations: pl.DataFrame | None, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
-    """All rows, for each seat (and judge). `activations`: conversation, turn, seat, value (the projection); None for no line."""
+    """All rows, for each seat (and judge). `activations`: conversation, turn, seat, value (the projection); None for no
+    line.
+    """
     how, parts = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
     known = pl.DataFrame(schema=COLUMNS) if activations is None else activations.select(list(COLUMNS))
     known = known.with_columns(y=1 - pl.col("value"))
@@ -43,15 +46,21 @@ def activation(
 
 
 def rank_correlation(x, y, clusters, *, confidence: float, resamples: int, seed: int) -> Interval:
-    """Spearman's correlation with a percentile interval over resampled clusters; every resample is ranked anew, ties by their middle."""
+    """Spearman's correlation with a percentile interval over resampled clusters; every resample is ranked anew, ties by
+    their middle.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    return clustered_rows(clusters, lambda weights: _weighted(x, y, weights), confidence=confidence, resamples=resamples, seed=seed)
+    return clustered_rows(
+        clusters, lambda weights: _weighted(x, y, weights), confidence=confidence, resamples=resamples, seed=seed
+    )
 
 
 def _weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Rank correlation of samples in which row i occurs weights[:, i] times: (N,), (N,), (R, N) -> (R,)."""
     total = weights.sum(1, keepdims=True)
-    a, b = (ranks - (weights * ranks).sum(1, keepdims=True) / total for ranks in (_ranks(x, weights), _ranks(y, weights)))
+    a, b = (
+        ranks - (weights * ranks).sum(1, keepdims=True) / total for ranks in (_ranks(x, weights), _ranks(y, weights))
+    )
     spread = (weights * a * a).sum(1) * (weights * b * b).sum(1)
     return ratio((weights * a * b).sum(1), np.sqrt(np.where(spread > 1e-9, spread, 0.0)))
 

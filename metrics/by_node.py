@@ -11,15 +11,20 @@ import polars as pl
 
 def drift_by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
     """node, seat, judge, inconsistency (share of scored lines there that contradict the persona), n; by node, seat."""
-    rows = judgements.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona",
-                             pl.col("verdict").is_not_null())
+    rows = judgements.filter(
+        pl.col("metric") == "prompt_to_line", pl.col("against") == "persona", pl.col("verdict").is_not_null()
+    )
     rows = rows.join(turns.select("conversation", "turn", "node"), on=["conversation", "turn"])
-    return rows.group_by("node", "seat", "judge").agg(
-        inconsistency=pl.col("verdict").mean(), n=pl.len().cast(pl.Int64)).sort("node", "seat", "judge")
+    return (
+        rows.group_by("node", "seat", "judge")
+        .agg(inconsistency=pl.col("verdict").mean(), n=pl.len().cast(pl.Int64))
+        .sort("node", "seat", "judge")
+    )
 
 
-def coverage(turns: pl.DataFrame, nodes: Iterable[str],
-             edges: Iterable[Sequence[str]]) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+def coverage(
+    turns: pl.DataFrame, nodes: Iterable[str], edges: Iterable[Sequence[str]]
+) -> tuple[Counter[str], Counter[tuple[str, str]]]:
     """Lines said at each declared node, and how often each declared edge was taken; 0 where never."""
     visits = Counter(turns["node"].to_list())
     walks = turns.sort("conversation", "turn").group_by("conversation", maintain_order=True).agg("node")["node"]

@@ -70,7 +70,8 @@ MEASURES = {
     "activation_drift": Measure("activation", "activation drift", change),
     "activation_drift_slope": Measure("activation", "activation drift, a turn", slope, drifts=True),
     "activation_correlation": Measure("activation", "activation drift with inconsistency, Spearman", change),
-    "finding": Measure("finding", "the statistic of a study", "{:.3g}".format)}
+    "finding": Measure("finding", "the statistic of a study", "{:.3g}".format),
+}
 MISSING = "–"
 TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
 CONSISTENCIES = tuple(TITLES)

@@ -2,14 +2,15 @@
 
 Each is 1 - contradicting / scored, in [0, 1], 1 = nothing contradicts (Abdulhai et al., arXiv 2511.00222, section 3):
 
-- `prompt_to_line`: lines that contradict the persona / scored lines. One row a line and judge (against "persona"); rows by fact are
-  detail and not counted here.
-- `line_to_line`: contradicting pairs / scored pairs of lines of one speaker. A pair counts at the turn of its later line.
-- `questions`: facts answered right / facts scored, asked after turn t on a branch that the dialogue never sees; right means that the
-  persona's own claim is the most likely one among the options. Chance is 1 / options, not 0. In the paper a judge answers with the
-  persona in its prompt; here the speaker itself answers.
-- `judged_pairs` = pairs with a row / all pairs of the lines that are in any, in [0, 1]; below 1 where pairs were retrieved
-  (`metrics.judges.pair_retrieval`). A pair without a row is in no other figure.
+- `prompt_to_line`: lines that contradict the persona / scored lines. One row a line and judge (against "persona"); rows
+  by fact are detail and not counted here.
+- `line_to_line`: contradicting pairs / scored pairs of lines of one speaker. A pair counts at the turn of its later
+  line.
+- `questions`: facts answered right / facts scored, asked after turn t on a branch that the dialogue never sees; right
+  means that the persona's own claim is the most likely one among the options. Chance is 1 / options, not 0. In the
+  paper a judge answers with the persona in its prompt; here the speaker itself answers.
+- `judged_pairs` = pairs with a row / all pairs of the lines that are in any, in [0, 1]; below 1 where pairs were
+  retrieved (`metrics.judges.pair_retrieval`). A pair without a row is in no other figure.
 """
 
 from __future__ import annotations
@@ -42,11 +43,25 @@ def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int,
     """Share of pairs that were judged, over the run for each judge and seat; n counts all pairs."""
     how, rows = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
     for judge, seat, part in groups(of_metric(judgements, LINE_TO_LINE)):
-        ends = pl.concat([part.select("conversation", line="turn"), part.select("conversation", line=pl.col("against").cast(pl.Int64))])
+        ends = pl.concat(
+            [
+                part.select("conversation", line="turn"),
+                part.select("conversation", line=pl.col("against").cast(pl.Int64)),
+            ]
+        )
         lines = ends.unique().group_by("conversation").agg(lines=pl.len().cast(pl.Float64))
-        counts = part.group_by("conversation").agg(judged=pl.len().cast(pl.Float64)).join(lines, on="conversation").sort("conversation")
+        counts = (
+            part.group_by("conversation")
+            .agg(judged=pl.len().cast(pl.Float64))
+            .join(lines, on="conversation")
+            .sort("conversation")
+        )
         counts = counts.select("judged", pairs=pl.col("lines") * (pl.col("lines") - 1) / 2)
-        share = clustered_statistic(counts.to_numpy(), lambda sums: sums[:, :1] / sums[:, 1:], n=int(counts["pairs"].sum()),
-                                    **for_group(how, "judged_pairs", judge, seat))
+        share = clustered_statistic(
+            counts.to_numpy(),
+            lambda sums: sums[:, :1] / sums[:, 1:],
+            n=int(counts["pairs"].sum()),
+            **for_group(how, "judged_pairs", judge, seat),
+        )
         rows.append(interval_row(share, "judged_pairs", judge, seat, "run"))
     return frame(rows)

@@ -1,18 +1,19 @@
 """Which line contradicts what: a graph for people and plots, and its counts.
 
-contradictions: (line, fact) pairs in which the line contradicts the persona's fact; a judge that names no fact counts one a
-contradicting line. Per conversation and run, n = lines scored. contradicted_facts: distinct facts of (conversation, seat) that some
-line contradicts, n = distinct facts that some line speaks of (NaN where none: the judge cannot tell, or nobody spoke of any).
-Both are counts, 0 upwards, fewer is better; run intervals resample conversations. Line-to-line contradictions are edges of
-the graph and are not counted here: one odd line contradicts as many lines as came before it.
+contradictions: (line, fact) pairs in which the line contradicts the persona's fact; a judge that names no fact counts
+one a contradicting line. Per conversation and run, n = lines scored. contradicted_facts: distinct facts of
+(conversation, seat) that some line contradicts, n = distinct facts that some line speaks of (NaN where none: the judge
+cannot tell, or nobody spoke of any). Both are counts, 0 upwards, fewer is better; run intervals resample conversations.
+Line-to-line contradictions are edges of the graph and are not counted here: one odd line contradicts as many lines as
+came before it.
 
-Of the graph, per conversation and run, fewer is better, 0 where nothing contradicts:
-contradiction_components: groups of lines and facts that hang together by contradictions (weakly connected components); over the
-run their sum, n = lines scored. Many contradictions in few components are one thing denied again and again.
-most_contradicted_fact: contradictions of the fact that has most of them; over the run all conversations of one persona count together;
-n = distinct facts spoken of, as above.
-longest_contradiction: turns between the two lines of the contradiction that spans most; over the run the largest; n = pairs of lines
-scored (NaN where none). A largest value has an interval that never reaches beyond it: read its low end only.
+Of the graph, per conversation and run, fewer is better, 0 where nothing contradicts: contradiction_components: groups
+of lines and facts that hang together by contradictions (weakly connected components); over the run their sum, n = lines
+scored. Many contradictions in few components are one thing denied again and again. most_contradicted_fact:
+contradictions of the fact that has most of them; over the run all conversations of one persona count together; n =
+distinct facts spoken of, as above. longest_contradiction: turns between the two lines of the contradiction that spans
+most; over the run the largest; n = pairs of lines scored (NaN where none). A largest value has an interval that never
+reaches beyond it: read its low end only.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ from metrics.stats.bootstrap import clustered_statistic
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
 COMPONENTS, MOST, LONGEST = "contradiction_components", "most_contradicted_fact", "longest_contradiction"
-PER_CONVERSATION = ("contradictions", "contradicted_facts", COMPONENTS, MOST, LONGEST)  # whose runs are no means of conversations
+PER_CONVERSATION = (
+    "contradictions",
+    "contradicted_facts",
+    COMPONENTS,
+    MOST,
+    LONGEST,
+)  # whose runs are no means of conversations
 
 
 def graph(
@@ -38,9 +45,10 @@ def graph(
 ) -> networkx.MultiDiGraph:
     """Contradictions as edges from the line that contradicts to the fact or the earlier line that it contradicts.
 
-    Nodes ("line", conversation, turn) carry seat, persona, node, text; ("fact", conversation, seat, id) carry seat, persona. A
-    judge that names no fact points at the fact "persona". Edges carry metric, judge, p, verdict (True), turn, against_turn (None for a
-    fact), span and quote (None where no span is known). Only what is part of a contradiction is in the graph.
+    Nodes ("line", conversation, turn) carry seat, persona, node, text; ("fact", conversation, seat, id) carry seat,
+    persona. A judge that names no fact points at the fact "persona". Edges carry metric, judge, p, verdict (True),
+    turn, against_turn (None for a fact), span and quote (None where no span is known). Only what is part of a
+    contradiction is in the graph.
     """
     found, spans = networkx.MultiDiGraph(), spans or {}
     told = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
@@ -49,19 +57,34 @@ def graph(
         conversation, turn, metric, against = (judgement[key] for key in ("conversation", "turn", "metric", "against"))
         line = said.get((conversation, turn))
         if line is None:
-            raise ValueError(f"judgement of conversation {conversation}, turn {turn}: expected a line of that turn among the turns")
-        source, earlier = _line(found, line), said.get((conversation, int(against))) if metric == "line_to_line" else None
+            raise ValueError(
+                f"judgement of conversation {conversation}, turn {turn}: expected a line of that turn among the turns"
+            )
+        source, earlier = (
+            _line(found, line),
+            said.get((conversation, int(against))) if metric == "line_to_line" else None,
+        )
         target = _line(found, earlier) if earlier else _fact(found, line, against)
         span = spans.get((conversation, turn, metric, judgement["judge"], against))
         found.add_edge(
-            source, target, metric=metric, judge=judgement["judge"], p=judgement["p_inconsistent"], verdict=True, turn=turn,
-            against_turn=earlier["turn"] if earlier else None, span=span, quote=line["text"][slice(*span)] if span else None,
+            source,
+            target,
+            metric=metric,
+            judge=judgement["judge"],
+            p=judgement["p_inconsistent"],
+            verdict=True,
+            turn=turn,
+            against_turn=earlier["turn"] if earlier else None,
+            span=span,
+            quote=line["text"][slice(*span)] if span else None,
         )
     return found
 
 
 def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
-    """Rows of lines (not of questions) that contradict, each contradiction once: against "persona" only where no fact is named."""
+    """Rows of lines (not of questions) that contradict, each contradiction once: against "persona" only where no fact
+    is named.
+    """
     rows = judgements.filter(pl.col("verdict"), pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
     named = (pl.col("metric") == "prompt_to_line") & (pl.col("against") != "persona")
     detailed = named.any().over("conversation", "turn", "seat", "judge")
@@ -77,16 +100,29 @@ def contradictions(judgements: pl.DataFrame, *, confidence: float, resamples: in
         lines = scored.filter(pl.col("against") == "persona").group_by("conversation").agg(n=pl.len().cast(pl.Int64))
         counted = contradicting(scored).group_by("conversation").agg(value=pl.len().cast(pl.Float64))
         counts = lines.join(counted, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
-        facts = scored.filter(pl.col("against") != "persona").group_by("conversation", "against").agg(pl.col("verdict").any())
-        by_fact = facts.group_by("conversation").agg(value=pl.col("verdict").sum().cast(pl.Float64), n=pl.len().cast(pl.Int64))
-        spoken = lines.select("conversation").join(by_fact, on="conversation", how="left").with_columns(
-            pl.col("value").fill_null(NAN), pl.col("n").fill_null(0)
+        facts = (
+            scored.filter(pl.col("against") != "persona")
+            .group_by("conversation", "against")
+            .agg(pl.col("verdict").any())
         )
-        parts += [_counts(counts, "contradictions", judge, seat, how), _counts(spoken, "contradicted_facts", judge, seat, how)]
+        by_fact = facts.group_by("conversation").agg(
+            value=pl.col("verdict").sum().cast(pl.Float64), n=pl.len().cast(pl.Int64)
+        )
+        spoken = (
+            lines.select("conversation")
+            .join(by_fact, on="conversation", how="left")
+            .with_columns(pl.col("value").fill_null(NAN), pl.col("n").fill_null(0))
+        )
+        parts += [
+            _counts(counts, "contradictions", judge, seat, how),
+            _counts(spoken, "contradicted_facts", judge, seat, how),
+        ]
     return stacked(parts)
 
 
-def shape(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+def shape(
+    turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
+) -> pl.DataFrame:
     """Rows of the three measures of the graph by conversation and run, for each judge and seat."""
     how, parts = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
     rows = judgements.filter(pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
@@ -118,7 +154,11 @@ def _by_fact(found: networkx.MultiDiGraph, facts: pl.DataFrame, turns: pl.DataFr
     spoken = spoken.select("conversation", "persona", "against").unique().sort("conversation", "persona", "against")
     counts = [times[key] for key in spoken.select("conversation", "against").iter_rows()]
     spoken = spoken.with_columns(value=pl.Series(counts, dtype=pl.Float64))
-    by_fact = spoken.pivot(["persona", "against"], index="conversation", values="value").sort("conversation").drop("conversation")
+    by_fact = (
+        spoken.pivot(["persona", "against"], index="conversation", values="value")
+        .sort("conversation")
+        .drop("conversation")
+    )
     return _most(spoken), by_fact.fill_null(0.0).to_numpy()
 
 
@@ -131,7 +171,9 @@ def _by_span(pairs: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
 
 
 def _most(parts: pl.DataFrame) -> pl.DataFrame:
-    return parts.group_by("conversation").agg(value=pl.col("value").max(), n=pl.len().cast(pl.Int64)).sort("conversation")
+    return (
+        parts.group_by("conversation").agg(value=pl.col("value").max(), n=pl.len().cast(pl.Int64)).sort("conversation")
+    )
 
 
 def _largest(each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None, seat: str, how: dict) -> pl.DataFrame:
@@ -142,18 +184,26 @@ def _largest(each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None,
         return (np.where(totals > 0, values, 0.0) if name == LONGEST else totals).max(1, keepdims=True)
 
     over_run = clustered_statistic(sums, largest, n=int(each["n"].sum()), **for_group(how, name, judge, seat))
-    return stacked([labelled(each, name, judge, seat, "conversation"), frame([interval_row(over_run, name, judge, seat, "run")])])
+    return stacked(
+        [labelled(each, name, judge, seat, "conversation"), frame([interval_row(over_run, name, judge, seat, "run")])]
+    )
 
 
 def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: dict) -> pl.DataFrame:
-    """Rows of a frame (conversation, value, n) and of its sum over the run; conversations with n = 0 add nothing to the sum."""
+    """Rows of a frame (conversation, value, n) and of its sum over the run; conversations with n = 0 add nothing to the
+    sum.
+    """
     counts = counts.sort("conversation")
     known = counts.filter(pl.col("n") > 0)
     total = clustered_statistic(
-        known.select("value").to_numpy().astype(float), lambda sums: np.asarray(sums),
-        n=int(known["n"].sum()), **for_group(how, name, judge, seat),
+        known.select("value").to_numpy().astype(float),
+        lambda sums: np.asarray(sums),
+        n=int(known["n"].sum()),
+        **for_group(how, name, judge, seat),
     )
-    return stacked([labelled(counts, name, judge, seat, "conversation"), frame([interval_row(total, name, judge, seat, "run")])])
+    return stacked(
+        [labelled(counts, name, judge, seat, "conversation"), frame([interval_row(total, name, judge, seat, "run")])]
+    )
 
 
 def _line(found: networkx.MultiDiGraph, line: dict) -> tuple:

@@ -1,8 +1,8 @@
 """What every measure of a run is made of, conversation by conversation, so that two runs can be resampled together.
 
-A measure with a row a conversation is its mean over what was scored, value * n summed and n summed, which is the run's own value.
-Counts and largest values (`PER_CONVERSATION`) are compared as means over conversations, since runs may have different numbers of them.
-Slopes and differences of thirds come from the judgements.
+A measure with a row a conversation is its mean over what was scored, value * n summed and n summed, which is the run's
+own value. Counts and largest values (`PER_CONVERSATION`) are compared as means over conversations, since runs may have
+different numbers of them. Slopes and differences of thirds come from the judgements.
 """
 
 from __future__ import annotations
@@ -60,12 +60,21 @@ def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame,
 
 
 def _means(metrics: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:
-    rows = metrics.filter(pl.col("level") == "conversation", pl.col("n") > 0, pl.col("value").is_finite(), pl.col("seat").is_in(SEATS))
+    rows = metrics.filter(
+        pl.col("level") == "conversation", pl.col("n") > 0, pl.col("value").is_finite(), pl.col("seat").is_in(SEATS)
+    )
     for (metric, judge, seat), part in rows.partition_by("metric", "judge", "seat", as_dict=True).items():
         once = metric in PER_CONVERSATION
-        yield (metric, judge, seat), Sums(
-            {row["conversation"]: np.array([row["value"], 1.0] if once else [row["value"] * row["n"], row["n"]])
-             for row in part.iter_rows(named=True)}, mean)
+        yield (
+            (metric, judge, seat),
+            Sums(
+                {
+                    row["conversation"]: np.array([row["value"], 1.0] if once else [row["value"] * row["n"], row["n"]])
+                    for row in part.iter_rows(named=True)
+                },
+                mean,
+            ),
+        )
 
 
 def _trends(name: str, rows: pl.DataFrame, length: int | None) -> Iterator[tuple[Key, Sums]]:
@@ -75,12 +84,20 @@ def _trends(name: str, rows: pl.DataFrame, length: int | None) -> Iterator[tuple
         if length is not None:
             late, early = 3 * pl.col("turn") >= 2 * length, 3 * pl.col("turn") < length
             part = part.filter(early | late).with_columns(late=late)
-        x, y, clusters = (part[column].to_numpy() for column in ("turn" if length is None else "late", "inconsistent", "conversation"))
+        x, y, clusters = (
+            part[column].to_numpy() for column in ("turn" if length is None else "late", "inconsistent", "conversation")
+        )
         names, sums = slope_sums(x, y, clusters) if length is None else difference_sums(y, x, clusters)
-        yield (name, judge, seat), Sums(dict(zip(names.tolist(), sums, strict=True)), slope if length is None else difference)
+        yield (
+            (name, judge, seat),
+            Sums(dict(zip(names.tolist(), sums, strict=True)), slope if length is None else difference),
+        )
 
 
 def _missing(metric: str, judgements: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:
     for judge, seat, part in groups(of_metric(judgements, metric)):
         counts = part.group_by("conversation").agg(missing=pl.col("inconsistent").is_null().sum(), n=pl.len())
-        yield (f"unscored_{metric}", judge, seat), Sums({c: np.array([k, n], float) for c, k, n in counts.iter_rows()}, mean)
+        yield (
+            (f"unscored_{metric}", judge, seat),
+            Sums({c: np.array([k, n], float) for c, k, n in counts.iter_rows()}, mean),
+        )

@@ -1,10 +1,10 @@
 """Does inconsistency grow as the dialogue goes on?
 
-local drift: contradicting pairs / scored pairs over pairs (line t, one of the same seat's previous `window` lines), 0 to 1, by
-turn, conversation and run; its slope over turns.
-global drift: slope over turns of prompt-to-line inconsistency and of wrong answers to questions (least squares over all scored
-rows, inconsistency per turn), and last third minus first third of the turns (-1 to 1).
-Positive = the speaker drifts. Slopes and differences are over the run, intervals cluster by conversation.
+local drift: contradicting pairs / scored pairs over pairs (line t, one of the same seat's previous `window` lines), 0
+to 1, by turn, conversation and run; its slope over turns. global drift: slope over turns of prompt-to-line
+inconsistency and of wrong answers to questions (least squares over all scored rows, inconsistency per turn), and last
+third minus first third of the turns (-1 to 1). Positive = the speaker drifts. Slopes and differences are over the run,
+intervals cluster by conversation.
 """
 
 from __future__ import annotations
@@ -24,17 +24,24 @@ def drift(
     near, asked = within(turns, judgements, window), of_metric(judgements, "questions")
     lines = of_metric(judgements, "prompt_to_line")
     length = 1 + (turns["turn"].max() or 0)
-    return stacked([
-        local(near, **how), slopes(near, "local_drift_slope", **how),
-        slopes(lines, "global_drift_slope", **how), thirds(lines, "global_drift_thirds", length, **how),
-        slopes(asked, "questions_drift_slope", **how), thirds(asked, "questions_drift_thirds", length, **how),
-    ])
+    return stacked(
+        [
+            local(near, **how),
+            slopes(near, "local_drift_slope", **how),
+            slopes(lines, "global_drift_slope", **how),
+            thirds(lines, "global_drift_thirds", length, **how),
+            slopes(asked, "questions_drift_slope", **how),
+            thirds(asked, "questions_drift_thirds", length, **how),
+        ]
+    )
 
 
 def own_lines(turns: pl.DataFrame) -> pl.DataFrame:
     """conversation, seat, turn, `own`: the line's number among its seat's lines in its conversation, from 1."""
-    return turns.select("conversation", "seat", "turn").sort("conversation", "turn").with_columns(
-        own=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("conversation", "seat")
+    return (
+        turns.select("conversation", "seat", "turn")
+        .sort("conversation", "turn")
+        .with_columns(own=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("conversation", "seat"))
     )
 
 
@@ -45,7 +52,9 @@ def within(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl.Dat
     own = own_lines(turns)
     earlier = own.rename({"turn": "against_turn", "own": "against_own"})
     pairs = of_metric(judgements, "line_to_line").with_columns(against_turn=pl.col("against").cast(pl.Int64))
-    pairs = pairs.join(own, on=["conversation", "seat", "turn"]).join(earlier, on=["conversation", "seat", "against_turn"])
+    pairs = pairs.join(own, on=["conversation", "seat", "turn"]).join(
+        earlier, on=["conversation", "seat", "against_turn"]
+    )
     return pairs.filter((pl.col("own") - pl.col("against_own")).is_between(1, window)).select(judgements.columns)
 
 

@@ -1,8 +1,8 @@
 """All metric rows of a run from its two frames: the one place that knows every metric's name.
 
-"line_to_line" brings the share of pairs that were judged, "drift" the survival rows (time to first contradiction is drift seen as
-survival). For prompt_to_line, line_to_line and questions there is one more row a judge and seat, "unscored_<metric>": the share of rows
-that could not be scored.
+"line_to_line" brings the share of pairs that were judged, "drift" the survival rows (time to first contradiction is
+drift seen as survival). For prompt_to_line, line_to_line and questions there is one more row a judge and seat,
+"unscored_<metric>": the share of rows that could not be scored.
 """
 
 from __future__ import annotations
@@ -25,15 +25,24 @@ METRICS = (*CONSISTENCIES, "drift", "contradictions", "tripwires", "activation")
 
 
 def measure(
-    turns: pl.DataFrame, judgements: pl.DataFrame, *, metrics: Sequence[str], window: int, confidence: float, resamples: int, seed: int,
-    cards: Mapping[tuple[int, str], str] | None = None, embed: Callable | None = None, logprobs: Callable | None = None,
+    turns: pl.DataFrame,
+    judgements: pl.DataFrame,
+    *,
+    metrics: Sequence[str],
+    window: int,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    cards: Mapping[tuple[int, str], str] | None = None,
+    embed: Callable | None = None,
+    logprobs: Callable | None = None,
     activations: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Metric rows (`metrics.METRICS_SCHEMA`) in the order of `METRICS`; the same input and seed give the same rows.
 
-    `activations` (conversation, turn, seat, value) are for "activation"; `cards` by (conversation, seat), `embed` and `logprobs` for the
-    tripwires; those that lack what they need are left out or NaN.
-    Lines that no judge was asked about (the scenario gave their words) trip no wire. Raises ValueError for a metric that does not exist.
+    `activations` (conversation, turn, seat, value) are for "activation"; `cards` by (conversation, seat), `embed` and
+    `logprobs` for the tripwires; those that lack what they need are left out or NaN. Lines that no judge was asked
+    about (the scenario gave their words) trip no wire. Raises ValueError for a metric that does not exist.
     """
     unknown = sorted(set(metrics) - set(METRICS))
     if unknown:
@@ -50,7 +59,9 @@ def measure(
         parts += [contradictions(judgements, **how), shape(turns, judgements, **how)]
     if "tripwires" in metrics:
         asked = judgements.filter(pl.col("metric") == "prompt_to_line")
-        parts.append(tripwires(turns, cards, counted=None if asked.is_empty() else asked, embed=embed, logprobs=logprobs, **how))
+        parts.append(
+            tripwires(turns, cards, counted=None if asked.is_empty() else asked, embed=embed, logprobs=logprobs, **how)
+        )
     if "activation" in metrics:
         parts.append(activation(activations, judgements, **how))
     return stacked(parts)

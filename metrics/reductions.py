@@ -1,7 +1,7 @@
 """From judgement rows to metric rows at the three levels: by turn, by conversation, over the run.
 
-Every consistency is the same reduction of another metric's rows: 1 - share of scored rows whose verdict is True, in [0, 1],
-1 = nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones.
+Every consistency is the same reduction of another metric's rows: 1 - share of scored rows whose verdict is True, in [0,
+1], 1 = nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def groups(rows: pl.DataFrame) -> Iterator[tuple[str | None, str, pl.DataFrame]]
 
 
 def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """The rows a metric is counted over: one a line for prompt_to_line (its rows by fact are detail), all for the others."""
+    """The rows a metric is counted over: one a line for prompt_to_line (its rows by fact are detail), all for the
+    others.
+    """
     rows = judgements.filter(pl.col("metric") == metric)
     return rows.filter(pl.col("against") == "persona") if metric == "prompt_to_line" else rows
 
@@ -65,13 +67,17 @@ def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **ho
     ]
     over_run = clustered_mean(scored["y"].to_numpy(), scored["conversation"].to_numpy(), **how)
     conversations = (
-        rows.group_by("conversation").agg(value=pl.col("y").mean().fill_null(NAN), n=pl.col("y").count().cast(pl.Int64))
+        rows.group_by("conversation")
+        .agg(value=pl.col("y").mean().fill_null(NAN), n=pl.col("y").count().cast(pl.Int64))
         .sort("conversation")
     )
-    return stacked([
-        frame(turns), labelled(conversations, metric, judge, seat, "conversation"),
-        frame([interval_row(over_run, metric, judge, seat, "run")]),
-    ])
+    return stacked(
+        [
+            frame(turns),
+            labelled(conversations, metric, judge, seat, "conversation"),
+            frame([interval_row(over_run, metric, judge, seat, "run")]),
+        ]
+    )
 
 
 def unscored(judgements: pl.DataFrame, metric: str, **how) -> pl.DataFrame:
@@ -91,8 +97,12 @@ def interval_row(interval: Interval, metric: str, judge: str | None, seat: str, 
 
 def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, level: str) -> pl.DataFrame:
     """A metrics frame from a frame that holds value, n and perhaps conversation, turn, low, high."""
-    missing = {name: value for name, value in row(metric, judge, seat, level, NAN, 0).items() if name not in values.columns}
-    values = values.with_columns(pl.lit(value, dtype=METRICS_SCHEMA[name]).alias(name) for name, value in missing.items())
+    missing = {
+        name: value for name, value in row(metric, judge, seat, level, NAN, 0).items() if name not in values.columns
+    }
+    values = values.with_columns(
+        pl.lit(value, dtype=METRICS_SCHEMA[name]).alias(name) for name, value in missing.items()
+    )
     return values.select(list(METRICS_SCHEMA))
 
 

@@ -1,12 +1,13 @@
 """How many lines does a speaker last before its first contradiction of its persona?
 
-One subject is one seat of one conversation; time is counted in the seat's own lines, 1 = contradicted in its very first line.
-A seat that never contradicts is censored at its last scored line. A line that nobody could score passes without an event.
+One subject is one seat of one conversation; time is counted in the seat's own lines, 1 = contradicted in its very first
+line. A seat that never contradicts is censored at its last scored line. A line that nobody could score passes without
+an event.
 
-time_to_first_contradiction: median of the Kaplan-Meier curve, in lines; NaN where fewer than half have contradicted; low and
-high where the curve's interval crosses one half (NaN: never); n = subjects.
-half_life: ln 2 / (events / lines at risk), in lines: the median if every line carried one risk; infinite (no interval) where nothing
-happened; its interval resamples conversations; n = lines at risk.
+time_to_first_contradiction: median of the Kaplan-Meier curve, in lines; NaN where fewer than half have contradicted;
+low and high where the curve's interval crosses one half (NaN: never); n = subjects. half_life: ln 2 / (events / lines
+at risk), in lines: the median if every line carried one risk; infinite (no interval) where nothing happened; its
+interval resamples conversations; n = lines at risk.
 """
 
 from __future__ import annotations
@@ -22,25 +23,35 @@ from metrics.reductions import for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import Interval, clustered_statistic, kaplan_meier
 
 CURVE_SCHEMA = {
-    "seat": pl.String, "judge": pl.String, "lines": pl.Int64,
-    "survival": pl.Float64, "low": pl.Float64, "high": pl.Float64, "at_risk": pl.Int64,
+    "seat": pl.String,
+    "judge": pl.String,
+    "lines": pl.Int64,
+    "survival": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "at_risk": pl.Int64,
 }
 
 
-def survival(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+def survival(
+    turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
+) -> pl.DataFrame:
     """time_to_first_contradiction and half_life over the run, for each judge and seat."""
     how, rows = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
     for judge, seat, part in groups(of_metric(judgements, "prompt_to_line")):
         lives = subjects(turns, part)
         curve = kaplan_meier(lives["lines"].to_numpy(), lives["censored"].to_numpy(), confidence=confidence)
         rows.append(interval_row(curve.median(), "time_to_first_contradiction", judge, seat, "run"))
-        rows.append(interval_row(half_life(lives, **for_group(how, "half_life", judge, seat)), "half_life", judge, seat, "run"))
+        rows.append(
+            interval_row(half_life(lives, **for_group(how, "half_life", judge, seat)), "half_life", judge, seat, "run")
+        )
     return frame(rows)
 
 
 def subjects(turns: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """conversation, lines (own line of the first contradiction, or of the last scored line), censored, at_risk (scored lines
-    up to there), from one judge's rows of one seat. Conversations without a scored line are left out."""
+    """conversation, lines (own line of the first contradiction, or of the last scored line), censored, at_risk (scored
+    lines up to there), from one judge's rows of one seat. Conversations without a scored line are left out.
+    """
     scored = rows.filter(pl.col("verdict").is_not_null()).join(own_lines(turns), on=["conversation", "seat", "turn"])
     first = pl.col("own").filter(pl.col("verdict")).min()
     lives = scored.group_by("conversation").agg(
@@ -75,8 +86,11 @@ def curve(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float = 
             continue
         found = kaplan_meier(lives["lines"].to_numpy(), lives["censored"].to_numpy(), confidence=confidence)
         columns = {
-            "lines": [0, *found.times.astype(int).tolist()], "survival": [1.0, *found.survival.tolist()],
-            "low": [1.0, *found.low.tolist()], "high": [1.0, *found.high.tolist()], "at_risk": [found.n, *found.at_risk.tolist()],
+            "lines": [0, *found.times.astype(int).tolist()],
+            "survival": [1.0, *found.survival.tolist()],
+            "low": [1.0, *found.low.tolist()],
+            "high": [1.0, *found.high.tolist()],
+            "at_risk": [found.n, *found.at_risk.tolist()],
         }
         count = len(columns["lines"])
         parts.append(pl.DataFrame({"seat": [seat] * count, "judge": [judge] * count, **columns}, schema=CURVE_SCHEMA))

@@ -1,20 +1,24 @@
 """What a speaker might buy its consistency with: falling silent, agreeing, repeating itself, reciting its card.
 
-Each wire is the mean of a number a line (a window for distinct), by turn, conversation and run for each seat; no judge is asked.
+Each wire is the mean of a number a line (a window for distinct), by turn, conversation and run for each seat; no judge
+is asked.
 
-distinct_1, distinct_2: different words (pairs of neighbouring words) / all, in windows of `WINDOW` words of what a seat says in a
-    conversation, so that length does not matter; a window counts at the line it ends in, a shorter rest is left out. 0 to 1.
-    Li et al., arXiv 1510.03055, there over whole texts.
-repetition: share of a line's runs of `RUN` words that the seat has said before in the conversation. 0 to 1.
-parroting: share of a line's words inside a run of at least `COPIED` words that stands in the speaker's card; I and you count as one, so
+distinct_1, distinct_2: different words (pairs of neighbouring words) / all, in windows of `WINDOW` words of what a seat
+says in a
+    conversation, so that length does not matter; a window counts at the line it ends in, a shorter rest is left out. 0
+    to 1. Li et al., arXiv 1510.03055, there over whole texts.
+repetition: share of a line's runs of `RUN` words that the seat has said before in the conversation. 0 to 1. parroting:
+share of a line's words inside a run of at least `COPIED` words that stands in the speaker's card; I and you count as
+one, so
     that reciting in either person is copying, and a fact told in one short sentence is not. 0 to 1.
-wrong_person: share of lines that speak to or of the speaker as someone else: "You are Grace", "Grace is ...", a sentence of the card
+wrong_person: share of lines that speak to or of the speaker as someone else: "You are Grace", "Grace is ...", a
+sentence of the card
     in the second person. 0 to 1.
 helper_voice: share of lines in the voice of a helper program: "As an AI language model", "How can I help you". 0 to 1.
-evasion: share of lines with no word of their own: nothing but function words, agreement and courtesy, and words just heard. 0 to 1.
-length: words a line.
-relevance (needs `embed`): cosine of a line with the partner's line that it answers. -1 to 1.
-perplexity_nats (needs `logprobs`): mean negative log-likelihood a token, nats, under a reference model with the speaker's card: the
+evasion: share of lines with no word of their own: nothing but function words, agreement and courtesy, and words just
+heard. 0 to 1. length: words a line. relevance (needs `embed`): cosine of a line with the partner's line that it
+answers. -1 to 1. perplexity_nats (needs `logprobs`): mean negative log-likelihood a token, nats, under a reference
+model with the speaker's card: the
     natural logarithm of the perplexity.
 
 Blank lines are in none of them but evasion (they evade) and length (0).
@@ -50,14 +54,18 @@ OF_REFERENCE_PERPLEXITY = 1.25  # times the reference's
 Key = tuple[int, str]  # conversation, seat
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NAME = re.compile(  # the speaker's name in a card
-    r"(?:\b(?:[Yy]our name is|[Mm]y name is|You are|I am|I['’]m|Meet|Name:)\s+|^\s*(?=[A-Z]\w+(?:\s[A-Z]\w+)* is\b))([A-Z][\w’-]+)")
+    r"(?:\b(?:[Yy]our name is|[Mm]y name is|You are|I am|I['’]m|Meet|Name:)\s+|^\s*(?=[A-Z]\w+(?:\s[A-Z]\w+)* "
+    r"is\b))([A-Z][\w’-]+)"
+)
 Values = Iterator[tuple[str, float]]
 LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]  # contexts, texts -> nats of each token
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What a run's value may be: `least` to `most`; beside a reference's value r, a least of `share` r or a most of r + `over`."""
+    """What a run's value may be: `least` to `most`; beside a reference's value r, a least of `share` r or a most of r +
+    `over`.
+    """
 
     least: float = -np.inf
     most: float = np.inf
@@ -65,7 +73,9 @@ class Bound:
     over: float | None = None
 
     def beside(self, reference: float | None) -> Bound:
-        """The bound that holds where a reference was measured; this one where it was not, or the wire has no relative bound."""
+        """The bound that holds where a reference was measured; this one where it was not, or the wire has no relative
+        bound.
+        """
         if reference is None or not isfinite(reference):
             return self
         if self.share is not None:
@@ -81,38 +91,60 @@ class Bound:
 
 
 BOUNDS = {
-    "distinct_2": Bound(least=LEAST_DISTINCT_2, share=OF_REFERENCE_DISTINCT_2), "repetition": Bound(most=MOST_REPETITION),
-    "parroting": Bound(most=MOST_PARROTING), "wrong_person": Bound(most=MOST_WRONG_PERSON), "helper_voice": Bound(most=MOST_HELPER_VOICE),
-    "evasion": Bound(most=MOST_EVASION), "length": Bound(least=LEAST_LENGTH),
-    "relevance": Bound(least=LEAST_RELEVANCE, share=1.0), "perplexity_nats": Bound(over=log(OF_REFERENCE_PERPLEXITY))}
+    "distinct_2": Bound(least=LEAST_DISTINCT_2, share=OF_REFERENCE_DISTINCT_2),
+    "repetition": Bound(most=MOST_REPETITION),
+    "parroting": Bound(most=MOST_PARROTING),
+    "wrong_person": Bound(most=MOST_WRONG_PERSON),
+    "helper_voice": Bound(most=MOST_HELPER_VOICE),
+    "evasion": Bound(most=MOST_EVASION),
+    "length": Bound(least=LEAST_LENGTH),
+    "relevance": Bound(least=LEAST_RELEVANCE, share=1.0),
+    "perplexity_nats": Bound(over=log(OF_REFERENCE_PERPLEXITY)),
+}
 
 
 def tripwires(
-    turns: pl.DataFrame, cards: Mapping[Key, str] | None = None, *, counted: pl.DataFrame | None = None,
-    embed: Callable[[Sequence[str]], np.ndarray] | None = None, logprobs: LogProbs | None = None,
-    confidence: float, resamples: int, seed: int,
+    turns: pl.DataFrame,
+    cards: Mapping[Key, str] | None = None,
+    *,
+    counted: pl.DataFrame | None = None,
+    embed: Callable[[Sequence[str]], np.ndarray] | None = None,
+    logprobs: LogProbs | None = None,
+    confidence: float,
+    resamples: int,
+    seed: int,
 ) -> pl.DataFrame:
     """Metric rows of every wire that what was given allows, judge null.
 
-    `cards` by (conversation, seat); a speaker without one is in no mean that needs it. `counted` (conversation, turn) names the lines
-    that are a speaker's own, all where it is None. Empty input: NaN, n = 0.
+    `cards` by (conversation, seat); a speaker without one is in no mean that needs it. `counted` (conversation, turn)
+    names the lines that are a speaker's own, all where it is None. Empty input: NaN, n = 0.
     """
     lines = _heard(turns)
     if counted is not None:
         lines = lines.join(counted.select("conversation", "turn").unique(), on=["conversation", "turn"], how="semi")
     lines = lines.sort("conversation", "seat", "turn")
     cards = cards or {}
-    parts = [_of_text(lines, cards), *([_relevance(lines, embed)] if embed else []), *([_perplexity(lines, cards, logprobs)] if logprobs else [])]
-    values = pl.concat(parts).join(lines.with_row_index("row").select(pl.col("row").cast(pl.Int64), "conversation", "seat", "turn"), on="row")
+    parts = [
+        _of_text(lines, cards),
+        *([_relevance(lines, embed)] if embed else []),
+        *([_perplexity(lines, cards, logprobs)] if logprobs else []),
+    ]
+    values = pl.concat(parts).join(
+        lines.with_row_index("row").select(pl.col("row").cast(pl.Int64), "conversation", "seat", "turn"), on="row"
+    )
     names = [*TEXT, *(["relevance"] if embed else []), *(["perplexity_nats"] if logprobs else [])]
     by_group = values.partition_by("name", "seat", as_dict=True)
     how, none = {"confidence": confidence, "resamples": resamples, "seed": seed}, values.clear()
     seats = sorted(turns["seat"].unique()) or SEATS
-    return stacked(by_level(by_group.get((name, seat), none), name, None, seat, **how) for name in names for seat in seats)
+    return stacked(
+        by_level(by_group.get((name, seat), none), name, None, seat, **how) for name in names for seat in seats
+    )
 
 
 def fired(values: Mapping[str, float], reference: Mapping[str, float] | None = None) -> list[tuple[str, float, Bound]]:
-    """(wire, value, bound) of every wire whose value over a run breaks its bound, beside a reference's values where given."""
+    """(wire, value, bound) of every wire whose value over a run breaks its bound, beside a reference's values where
+    given.
+    """
     bounds = {name: bound.beside((reference or {}).get(name)) for name, bound in BOUNDS.items() if name in values}
     return [(name, values[name], bound) for name, bound in bounds.items() if bound.broken(values[name])]
 
@@ -136,10 +168,18 @@ def line_wires(text: str, card: str, heard: str = "") -> dict[str, float]:
 def _heard(turns: pl.DataFrame) -> pl.DataFrame:
     """conversation, turn, seat, text and `heard`: the last line before it of the other seat, null at the start."""
     ordered = turns.select("conversation", "turn", "seat", "text").sort("conversation", "turn")
-    last = [pl.when(pl.col("seat") == seat).then(pl.col("text")).forward_fill().over("conversation").alias(f"_{seat}") for seat in SEATS]
+    last = [
+        pl.when(pl.col("seat") == seat).then(pl.col("text")).forward_fill().over("conversation").alias(f"_{seat}")
+        for seat in SEATS
+    ]
     user, assistant = (pl.col(f"_{seat}") for seat in SEATS)
     return ordered.with_columns(last).select(
-        "conversation", "turn", "seat", "text", heard=pl.when(pl.col("seat") == SEATS[0]).then(assistant).otherwise(user))
+        "conversation",
+        "turn",
+        "seat",
+        "text",
+        heard=pl.when(pl.col("seat") == SEATS[0]).then(assistant).otherwise(user),
+    )
 
 
 def _of_text(lines: pl.DataFrame, cards: Mapping[Key, str]) -> pl.DataFrame:
@@ -205,7 +245,8 @@ class _Card:
             return True
         told = " ".join(said)
         return any(sentence in told for sentence in self._told) and any(
-            " ".join(words(sentence)) in self._told for sentence in _sentences(text))
+            " ".join(words(sentence)) in self._told for sentence in _sentences(text)
+        )
 
 
 def _sentences(text: str) -> list[str]:
@@ -216,8 +257,19 @@ def _runs(said: Sequence[str], length: int) -> list[tuple[str, ...]]:
     return list(zip(*(said[start:] for start in range(length)), strict=False))
 
 
-_PERSON = {"you": "i", "me": "i", "your": "my", "yours": "mine", "yourself": "myself", "are": "am", "were": "was", "you're": "i'm",
-           "you've": "i've", "you'll": "i'll", "you'd": "i'd"}
+_PERSON = {
+    "you": "i",
+    "me": "i",
+    "your": "my",
+    "yours": "mine",
+    "yourself": "myself",
+    "are": "am",
+    "were": "was",
+    "you're": "i'm",
+    "you've": "i've",
+    "you'll": "i'll",
+    "you'd": "i'd",
+}
 
 
 def _one_person(said: Sequence[str]) -> list[str]:
@@ -226,7 +278,11 @@ def _one_person(said: Sequence[str]) -> list[str]:
 
 
 def _relevance(lines: pl.DataFrame, embed: Callable[[Sequence[str]], np.ndarray]) -> pl.DataFrame:
-    rows = [(row, text, heard) for row, (_, _, _, text, heard) in enumerate(lines.iter_rows()) if heard and words(heard) and words(text)]
+    rows = [
+        (row, text, heard)
+        for row, (_, _, _, text, heard) in enumerate(lines.iter_rows())
+        if heard and words(heard) and words(text)
+    ]
     texts = list(dict.fromkeys(text for _, *both in rows for text in both))
     place = {text: number for number, text in enumerate(texts)}
     vectors = np.asarray(embed(texts)) if texts else np.zeros((0, 1))
@@ -235,12 +291,17 @@ def _relevance(lines: pl.DataFrame, embed: Callable[[Sequence[str]], np.ndarray]
 
 
 def _perplexity(lines: pl.DataFrame, cards: Mapping[Key, str], logprobs: Callable) -> pl.DataFrame:
-    rows = [(row, cards[conversation, seat], text) for row, (conversation, _, seat, text, _) in enumerate(lines.iter_rows())
-            if (conversation, seat) in cards and words(text)]
+    rows = [
+        (row, cards[conversation, seat], text)
+        for row, (conversation, _, seat, text, _) in enumerate(lines.iter_rows())
+        if (conversation, seat) in cards and words(text)
+    ]
     scored = logprobs([card for _, card, _ in rows], [text for _, _, text in rows]) if rows else []
     means = [-float(np.mean(tokens)) if len(tokens) and np.isfinite(tokens).all() else None for tokens in scored]
     return _values([row for row, _, _ in rows], ["perplexity_nats"] * len(rows), means)
 
 
 def _values(rows: Sequence[int], names: Sequence[str], values: Sequence[float | None]) -> pl.DataFrame:
-    return pl.DataFrame({"row": rows, "name": names, "y": values}, schema={"row": pl.Int64, "name": pl.String, "y": pl.Float64})
+    return pl.DataFrame(
+        {"row": rows, "name": names, "y": values}, schema={"row": pl.Int64, "name": pl.String, "y": pl.Float64}
+    )

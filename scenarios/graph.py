@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scenarios.schema import Edge, Node, ScenarioFile
 
 
-
 PRESSURE = (  # how hard the directed speaker presses, 0 to 6; an instruction to that speaker
     "",
     "Make a neutral remark about what they told you.",
@@ -212,7 +211,10 @@ def _check_strangers(name: str, node: Node, scenario: ScenarioFile) -> None:
             continue
         words = [_direction_template(node, seat), *((node.says or ()) if node.speaker in (None, seat) else ())]
         if any(found.startswith("fact.") for found in _PLACEHOLDER.findall(" ".join(words))):
-            problem = f"has the {seat} speak of facts of the {other}, of whom nothing is known; expected a persona for the {other}"
+            problem = (
+                f"has the {seat} speak of facts of the {other}, of whom nothing is known; expected a persona "
+                f"for the {other}"
+            )
             raise ScenarioError(problem, ("graph", "nodes", name))
 
 

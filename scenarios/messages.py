@@ -8,11 +8,15 @@ import unicodedata
 
 NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")  # environment variables that hold one
 SHORTEST = 8  # characters; what is shorter is hidden nowhere, since it may be any word
-_IN_A_URL = re.compile(r"(?i)(?<=://)[^\s'\"@]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:key|token|secret|password)[^=&\s]*=)[^&\s'\"]+")
+_IN_A_URL = re.compile(
+    r"(?i)(?<=://)[^\s'\"@]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:key|token|secret|password)[^=&\s]*=)[^&\s'\"]+"
+)
 
 
 def hidden(text: str) -> str:
-    """The text with every secret of the environment replaced by its variable's name in brackets, and by "…" what a URL logs in with."""
+    """The text with every secret of the environment replaced by its variable's name in brackets, and by "…" what a URL
+    logs in with.
+    """
     for name, value in os.environ.items():
         if NAMED.search(name) and len(value) >= SHORTEST:
             text = text.replace(value, f"[{name}]")
@@ -31,5 +35,7 @@ def reason(error: Exception, most: int = 200) -> str:
 
 def clean(text: str) -> str:
     """The text with control, format and line-breaking characters and lone surrogates as spaces, one for one."""
-    return "".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char != "\u200d" else char
-                   for char in text)
+    return "".join(
+        " " if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char != "\u200d" else char
+        for char in text
+    )

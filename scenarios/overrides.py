@@ -18,8 +18,8 @@ PLAIN = "text (a date in quotes), a finite number, true, false, null, or lists a
 
 
 def override(document: Document, items: Sequence[str], model: type[BaseModel], whole: Sequence[str] = ()) -> Document:
-    """The document with dotted `key=value` items laid over it; values are YAML, digits index lists. `whole`: sections whose own keys are
-    dotted.
+    """The document with dotted `key=value` items laid over it; values are YAML, digits index lists. `whole`: sections
+    whose own keys are dotted.
 
     Raises ScenarioError where an item has no `=`, or its key is none of the model's.
     """
@@ -50,7 +50,9 @@ def written(value: Any) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON gives it back as it is, unlike a date, bytes, a set, a number that is not finite or a key that is no text."""
+    """Whether JSON gives it back as it is, unlike a date, bytes, a set, a number that is not finite or a key that is no
+    text.
+    """
     try:
         return json.loads(json.dumps(value, allow_nan=False)) == value
     except (TypeError, ValueError, RecursionError):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from scenarios.schema import ScenarioFile
 
 
-
 SAMPLE = "sample"  # in place of a persona's id: draw one
 UNKNOWN = "unknown"  # in place of a persona's id: nobody we know anything of
 STRANGER = Persona(UNKNOWN, "Stranger", "", ())
@@ -46,7 +45,10 @@ def _fact_id(text: str) -> str:
 
 def _persona_id(text: str) -> str:
     if text in (SAMPLE, UNKNOWN):
-        raise ValueError(f"expected another id: {text!r} in a scenario means {'draw one' if text == SAMPLE else 'nobody we know of'!r}")
+        raise ValueError(
+            f"expected another id: {text!r} in a scenario means "
+            f"{'draw one' if text == SAMPLE else 'nobody we know of'!r}"
+        )
     return text
 
 
@@ -118,7 +120,8 @@ def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ..
 
 
 def find_persona(persona_id: str, paths: Sequence[str | Path]) -> Persona:
-    """The persona of that id in the files, else in the other persona files of their folders; somebody without card and facts for 'unknown'.
+    """The persona of that id in the files, else in the other persona files of their folders; somebody without card and
+    facts for 'unknown'.
 
     Raises ScenarioError with the nearest id where nobody has it.
     """
@@ -152,7 +155,10 @@ def cast(scenario: ScenarioFile) -> list[dict[str, Persona]]:
     pool = load_personas(scenario.personas)
     if scenario.drawn is not None:
         if strange := [name for name in scenario.drawn if name not in {persona.id for persona in pool}]:
-            problem = f"holds {strange[0]!r}, which is no persona of the files{nearest(strange[0], [persona.id for persona in pool])}"
+            problem = (
+                f"holds {strange[0]!r}, which is no persona of the "
+                f"files{nearest(strange[0], [persona.id for persona in pool])}"
+            )
             raise ScenarioError(problem, ("drawn",))
         pool = tuple(persona for persona in pool if persona.id in scenario.drawn)
     sampled = [seat for seat in SEATS if seat not in named]
@@ -199,9 +205,7 @@ def _load_file(path: Path) -> list[Persona]:
     _refuse_same_ids(document, spec)
     facts = [_fact_specs(document, place, person, slots) for place, person in enumerate(spec.personas)]
     pool = {slot: list(dict.fromkeys(f[slot].value for f in facts if slot in f)) for f in facts for slot in f}
-    return [
-        _persona(document, place, person, facts[place], slots, pool) for place, person in enumerate(spec.personas)
-    ]
+    return [_persona(document, place, person, facts[place], slots, pool) for place, person in enumerate(spec.personas)]
 
 
 def _slots_of(document: Document, spec: PersonasFile, path: Path) -> dict[str, SlotSpec]:

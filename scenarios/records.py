@@ -81,7 +81,9 @@ class Line:
     token_ids: tuple[int, ...] = ()  # as sampled, the stop token included; () where the model does not tell
     logprob: float | None = None  # nats, summed over token_ids at temperature 1; None where nothing was sampled
     seconds: float = 0.0  # this line's share of its batch
-    activation: float | None = None  # projection on the persona's direction, 1 as its own lines, 0 as others'; None where unwatched
+    activation: float | None = (
+        None  # projection on the persona's direction, 1 as its own lines, 0 as others'; None where unwatched
+    )
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class Scenario(ScenarioFile):
     def digest(self) -> str:
         """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.
 
-        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at once, or how long
-        servers are waited for.
+        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at
+        once, or how long servers are waited for.
         """
         content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "side_by_side": None}
         for waits in (*content["seats"].values(), content["measure"]["llm"]):
@@ -42,8 +42,13 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     """
     document = override(read(path), overrides, Scenario)
     scenario = validate(document, Scenario)
-    scenario = scenario.model_copy(update={"personas": _persona_paths(document, scenario, Path(path).parent),
-                                           "seats": _seats_anywhere(scenario.seats), "measure": _measure_anywhere(scenario.measure)})
+    scenario = scenario.model_copy(
+        update={
+            "personas": _persona_paths(document, scenario, Path(path).parent),
+            "seats": _seats_anywhere(scenario.seats),
+            "measure": _measure_anywhere(scenario.measure),
+        }
+    )
     try:
         graphs.build(scenario)
         people.cast(scenario)
@@ -75,10 +80,18 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
 
 
 def _seats_anywhere(seats: Seats) -> Seats:
-    """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any node."""
+    """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any
+    node.
+    """
+
     def anywhere(seat: Seat) -> Seat:
         model = seat.model if seat.endpoint else model_anywhere(seat.model)
-        return seat.model_copy(update={"model": model, "adapter": seat.adapter if seat.endpoint else seat.adapter and absolute(seat.adapter)})
+        return seat.model_copy(
+            update={
+                "model": model,
+                "adapter": seat.adapter if seat.endpoint else seat.adapter and absolute(seat.adapter),
+            }
+        )
 
     return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
 
@@ -86,7 +99,11 @@ def _seats_anywhere(seats: Seats) -> Seats:
 def _measure_anywhere(measure: Measure) -> Measure:
     """The judges' local models by absolute path."""
     nli = measure.nli.model_copy(update={"model": model_anywhere(measure.nli.model)})
-    llm = measure.llm if measure.llm.endpoint else measure.llm.model_copy(update={"model": model_anywhere(measure.llm.model)})
+    llm = (
+        measure.llm
+        if measure.llm.endpoint
+        else measure.llm.model_copy(update={"model": model_anywhere(measure.llm.model)})
+    )
     return measure.model_copy(update={"nli": nli, "llm": llm})
 
 

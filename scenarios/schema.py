@@ -10,7 +10,14 @@ from scenarios.fields import HUMAN, Endpoint, Finite, Strict, Text, Words, as_li
 from scenarios.records import ASSISTANT, SEATS
 from scenarios.yaml_files import dump
 
-METRICS = ("prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires")  # measured where a file names none
+METRICS = (
+    "prompt_to_line",
+    "line_to_line",
+    "questions",
+    "drift",
+    "contradictions",
+    "tripwires",
+)  # measured where a file names none
 SeatName = Literal["assistant", "user"]
 Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires", "activation"]
 JudgeName = Literal["ledger", "likelihood", "nli", "llm", "cascade", "reader"]
@@ -20,35 +27,56 @@ SingleJudge = Literal["ledger", "likelihood", "nli", "llm"]
 class Steer(Strict):
     """How the states of a seat's model are moved along a direction while it reads and speaks."""
 
-    direction: Literal["own_card"] = Field("own_card", description="own_card: from nobody's card to the persona's, with the instruction")
-    how: Literal["add", "ablate", "cap", "floor"] = Field("add", description="added, projected out, kept from going beyond, or short of it")
-    coefficient: Finite = Field(0.1, description="of add in lengths of a state; of cap and floor 0 nobody's card, 1 the persona's")
-    depths: list[Annotated[Finite, Field(ge=0, le=1)]] = Field([0.5], min_length=1, description="which layers, as shares of them")
-    random: int | None = Field(None, ge=0, description="seed of a random direction of equal length in its place, as a control")
+    direction: Literal["own_card"] = Field(
+        "own_card", description="own_card: from nobody's card to the persona's, with the instruction"
+    )
+    how: Literal["add", "ablate", "cap", "floor"] = Field(
+        "add", description="added, projected out, kept from going beyond, or short of it"
+    )
+    coefficient: Finite = Field(
+        0.1, description="of add in lengths of a state; of cap and floor 0 nobody's card, 1 the persona's"
+    )
+    depths: list[Annotated[Finite, Field(ge=0, le=1)]] = Field(
+        [0.5], min_length=1, description="which layers, as shares of them"
+    )
+    random: int | None = Field(
+        None, ge=0, description="seed of a random direction of equal length in its place, as a control"
+    )
 
 
 class Seat(Strict):
     """Who speaks in a seat and how their lines are sampled."""
 
-    model: Text = Field("embedded", description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)")
-    persona: Text = Field(description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of")
+    model: Text = Field(
+        "embedded",
+        description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)",
+    )
+    persona: Text = Field(
+        description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of"
+    )
     adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
     steer: Steer | None = Field(None, description="how its model's states are moved; null for not at all")
     endpoint: Endpoint = None
-    timeout_s: Finite = Field(120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together")
+    timeout_s: Finite = Field(
+        120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together"
+    )
     temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
     top_k: int = Field(50, ge=0, description="tokens to sample among; 0 for all")
     top_p: Finite = Field(1.0, gt=0, le=1, description="probability mass to sample among")
     max_tokens: int = Field(48, ge=1, description="tokens a line")
     sentences: int | None = Field(2, ge=1, description="sentences after which a line stops; null for no limit")
     instruction: str = Field("", description="added to the persona's card")
-    reminder: str = Field("", description="told to the seat before each of its lines; {card} stands for its persona's card")
+    reminder: str = Field(
+        "", description="told to the seat before each of its lines; {card} stands for its persona's card"
+    )
     script: list[Words] | None = Field(None, min_length=1, description="lines said in turn, over and over")
 
     @model_validator(mode="after")
     def _steerable(self) -> Seat:
         if self.steer and (self.endpoint or self.script or self.model == HUMAN):
-            raise ValueError("expected no steer where a server, a script or a person speaks: their states are not ours to move")
+            raise ValueError(
+                "expected no steer where a server, a script or a person speaks: their states are not ours to move"
+            )
         return self
 
 
@@ -58,7 +86,11 @@ class Seats(Strict):
 
     def humans(self) -> list[str]:
         """Seats of people who type."""
-        return [seat for seat in SEATS if self[seat].model == HUMAN and self[seat].script is None and not self[seat].endpoint]
+        return [
+            seat
+            for seat in SEATS
+            if self[seat].model == HUMAN and self[seat].script is None and not self[seat].endpoint
+        ]
 
     def __getitem__(self, seat: str) -> Seat:
         return self.assistant if seat == ASSISTANT else self.user
@@ -94,14 +126,20 @@ class Graph(Strict):
 
 
 class Nli(Strict):
-    model: Text = Field("embedded", description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'")
+    model: Text = Field(
+        "embedded", description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'"
+    )
 
 
 class Llm(Strict):
     model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
     endpoint: Endpoint = None
-    timeout_s: Finite = Field(120.0, gt=0, description="seconds that a judgement may take on an endpoint, all tries together")
-    protocol: Literal["published", "strict"] = Field("published", description="the published question, or ours, which asks for the claim")
+    timeout_s: Finite = Field(
+        120.0, gt=0, description="seconds that a judgement may take on an endpoint, all tries together"
+    )
+    protocol: Literal["published", "strict"] = Field(
+        "published", description="the published question, or ours, which asks for the claim"
+    )
 
 
 class Cascade(Strict):
@@ -135,9 +173,13 @@ class Measure(Strict):
     questions_every: int = Field(4, ge=1, description="turns between two rounds of questions")
     questions_first: bool = Field(True, description="a round after the first line too, for a start to compare with")
     asked: Annotated[list[Literal["choice", "open"]], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
-        default=["choice"], min_length=1, description="choice: the likeliest claim; open: an answer in the speaker's words"
+        default=["choice"],
+        min_length=1,
+        description="choice: the likeliest claim; open: an answer in the speaker's words",
     )
-    wording: int = Field(0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer")
+    wording: int = Field(
+        0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer"
+    )
     window: int = Field(5, ge=1, description="own previous lines that local drift compares with")
     confidence: Finite = Field(0.95, gt=0, lt=1, description="of intervals")
     resamples: int = Field(1000, ge=1, description="of the bootstrap")
@@ -182,19 +224,25 @@ class ScenarioFile(Strict):
     personas: Annotated[list[Text], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         min_length=1, description="paths of persona files, relative to the scenario file"
     )
-    drawn: list[Text] | None = Field(None, min_length=1, description="ids of the personas that 'sample' draws from; null for all")
+    drawn: list[Text] | None = Field(
+        None, min_length=1, description="ids of the personas that 'sample' draws from; null for all"
+    )
     seats: Seats
     graph: Graph
     measure: Measure = Field(default_factory=Measure)
     fork: Fork | None = Field(None, description="the stored line that lab.fork went on from")
 
     def resolved(self) -> dict[str, Any]:
-        """The content as plain data: defaults written out, but for those of nodes and edges, and no fork or steer where there is none."""
+        """The content as plain data: defaults written out, but for those of nodes and edges, and no fork or steer where
+        there is none.
+        """
         content = self.model_dump(mode="json", by_alias=True, exclude=None if self.fork else {"fork"})
         if self.fork:
             content["fork"] = self.fork.model_dump(mode="json", exclude_none=True)
-        content["seats"] = {name: {key: value for key, value in seat.items() if key != "steer" or value}
-                            for name, seat in content["seats"].items()}
+        content["seats"] = {
+            name: {key: value for key, value in seat.items() if key != "steer" or value}
+            for name, seat in content["seats"].items()
+        }
         content["graph"] = self.graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return content
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 
 def nearest(word: object, known: Iterable[object]) -> str:
-    """"; did you mean 'home'?" or, where nothing is near, "; expected one of home, job"."""
+    """ "; did you mean 'home'?" or, where nothing is near, "; expected one of home, job"."""
     names = [str(name) for name in known]
     return did_you_mean(closest(word, names)) or (f"; expected one of {', '.join(names)}" if names else "")
 
 
 def nearest_path(path: str | Path) -> str:
-    """"; did you mean 'scenarios/long_dialogue.yaml'?", the path with what is not there replaced by what is named nearly so in its
-    folder; "" where nothing is."""
+    """ "; did you mean 'scenarios/long_dialogue.yaml'?", the path with what is not there replaced by what is named
+    nearly so in its folder; "" where nothing is.
+    """
     found = Path()
     for part in Path(path).parts:
         there = found / part

@@ -86,7 +86,9 @@ def read(path: str | Path) -> Document:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ScenarioError(f"does not exist{nearest_path(path) or '; expected a YAML file'}", where=str(path)) from None
+        raise ScenarioError(
+            f"does not exist{nearest_path(path) or '; expected a YAML file'}", where=str(path)
+        ) from None
     except UnicodeDecodeError as error:
         raise ScenarioError(f"is not UTF-8 text at byte {error.start}", where=str(path)) from None
     except OSError as error:

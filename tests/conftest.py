@@ -4,8 +4,13 @@ import os
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has cores of its own: two that share them hinder each other by far more than half
-    worker, workers = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # each worker has cores of its own: two that share them hinder each other by far more than half
+    worker, workers = (
+        int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")),
+        int(os.environ["PYTEST_XDIST_WORKER_COUNT"]),
+    )
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[worker::workers] or cores)
 
@@ -56,7 +61,9 @@ def browser():
     from browsing import CHROMIUM, DRIVER, chromium
 
     if not CHROMIUM or not DRIVER:
-        pytest.skip("there is no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)")
+        pytest.skip(
+            "there is no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)"
+        )
     yield from chromium()
 
 

@@ -1,4 +1,6 @@
-"""What may go wrong around a run: servers that fail in every way, a disk that is full. Nothing is lost, and nothing is done twice."""
+"""What may go wrong around a run: servers that fail in every way, a disk that is full. Nothing is lost, and nothing is
+done twice.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,17 @@ def unreported(request, monkeypatch):
         monkeypatch.setattr("lab.reports.write.write_report", lambda path: path)
 
 
-# -- a server that does anything -----------------------------------------------------------------------------------------------
+# -- a server that does anything
+# -----------------------------------------------------------------------------------------------
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.send(json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "tests"}]}))
+        self.send(
+            json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "tests"}]})
+        )
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -83,8 +88,15 @@ def serving(answer: Callable[[Handler, dict], None], port: int = 0) -> AbstractC
 
 
 def said(text: str) -> str:
-    return json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [
-        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]})
+    return json.dumps(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        }
+    )
 
 
 GOOD = said("I am a baker.")
@@ -123,22 +135,38 @@ def busy(handler: Handler, asked: dict) -> None:
     handler.send('{"error": {"message": "slow down"}}', 429)
 
 
-# -- seats on such a server ----------------------------------------------------------------------------------------------------
+# -- seats on such a server
+# ----------------------------------------------------------------------------------------------------
 
 
 def talk(runs: Path, url: str, *more: str):
     """Three dialogues in which a server speaks for the user at turns 1 and 3."""
-    return inside(main, LONG, "conversations=3", "turns=4", 'seats.assistant.script=["Who are you?"]', f"seats.user.endpoint={url}",
-                  "seats.user.model=m", f"seats.user.timeout_s={LIMIT_S}", "measure.metrics=[prompt_to_line]", "--runs", runs, "--display",
-                  "none", *more)
+    return inside(
+        main,
+        LONG,
+        "conversations=3",
+        "turns=4",
+        'seats.assistant.script=["Who are you?"]',
+        f"seats.user.endpoint={url}",
+        "seats.user.model=m",
+        f"seats.user.timeout_s={LIMIT_S}",
+        "measure.metrics=[prompt_to_line]",
+        "--runs",
+        runs,
+        "--display",
+        "none",
+        *more,
+    )
 
 
 def lines(run: Path) -> Counter:
     return Counter((event["conversation"], event["turn"]) for event in events(run, "line"))
 
 
-@pytest.mark.parametrize(("fault", "why"), [
-    (stalls, ""), (drips, ""), (half, ""), (hangs_up, ""), (busy, "; it was refused with 429 Too Many Requests")])
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [(stalls, ""), (drips, ""), (half, ""), (hangs_up, ""), (busy, "; it was refused with 429 Too Many Requests")],
+)
 def test_dialogue_whose_server_fails_is_told_and_the_others_go_on_and_it_can_be_taken_up_again(fault, why, tmp_path):
     unlucky = people.cast(load_scenario(LONG, ["conversations=3"]))[1]["user"].card
     down = threading.Event()
@@ -153,10 +181,20 @@ def test_dialogue_whose_server_fails_is_told_and_the_others_go_on_and_it_can_be_
         seconds, run = time.monotonic() - began, only(tmp_path)
         assert done.returncode == 0 and seconds < 10 * LIMIT_S, done.stderr
         assert [(event["conversation"], event["status"], event["reason"]) for event in events(run, "conversation")] == [
-            (1, "failed", f"the endpoint failed: no answer within {LIMIT_S} s{why}"), (0, "finished", None), (2, "finished", None)]
+            (1, "failed", f"the endpoint failed: no answer within {LIMIT_S} s{why}"),
+            (0, "finished", None),
+            (2, "finished", None),
+        ]
         assert lines(run) == Counter([(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0), (2, 1), (2, 2), (2, 3)])
-        assert manifest(run)["counts"] | {"judgements": 0} == {"conversations": 3, "finished": 2, "failed": 1, "lines": 9, "recovered": 0,
-                                                               "judgements": 0, "unscored": 0}
+        assert manifest(run)["counts"] | {"judgements": 0} == {
+            "conversations": 3,
+            "finished": 2,
+            "failed": 1,
+            "lines": 9,
+            "recovered": 0,
+            "judgements": 0,
+            "unscored": 0,
+        }
         before, asked = events(run, "line"), len(server.asked)
         down.clear()
         assert inside(main, "--resume", run, "--display", "none").returncode == 0
@@ -176,10 +214,15 @@ def test_a_dialogue_that_failed_in_a_trial_is_taken_up_again_with_the_sweep(tmp_
     with serving(answer) as server:
         user = {"seats.user.endpoint": server.url, "seats.user.model": "m", "seats.user.timeout_s": LIMIT_S}
         file = sweeps.written(tmp_path, axes={"seed": [1, 2]}, overrides=user)
-        assert inside(sweep_main, file, "--runs", tmp_path / "runs", "--address", "none", "--display", "none").returncode == 0
+        assert (
+            inside(sweep_main, file, "--runs", tmp_path / "runs", "--address", "none", "--display", "none").returncode
+            == 0
+        )
         sweep = only(tmp_path / "runs")
         first, second = sweeps.trials(sweep).iter_rows(named=True)
-        assert (first["failed_conversations"], second["failed_conversations"]) == (1, 0) and first["lines"] < 12 == second["lines"]
+        assert (first["failed_conversations"], second["failed_conversations"]) == (1, 0) and first[
+            "lines"
+        ] < 12 == second["lines"]
         down.clear()
         assert inside(sweep_main, "--resume", sweep, "--address", "none", "--display", "none").returncode == 0
     first, second = sweeps.trials(sweep).iter_rows(named=True)
@@ -208,11 +251,16 @@ def test_server_that_goes_away_and_refuses_connections_costs_no_line_that_was_sa
     with serving(good, server.server_port) as again:
         assert inside(main, "--resume", run, "--display", "none").returncode == 0
         assert len(again.asked) == 3
-    assert lines(run) == Counter((c, turn) for c in range(3) for turn in range(4)) and manifest(run)["status"] == "finished"
+    assert (
+        lines(run) == Counter((c, turn) for c in range(3) for turn in range(4))
+        and manifest(run)["status"] == "finished"
+    )
 
 
 def test_a_busy_server_is_asked_again_after_a_growing_pause_or_when_it_says():
-    """Pauses: 0.5 s less up to a quarter; then the second that it asked for; then, at the third try, 2 s less up to a quarter."""
+    """Pauses: 0.5 s less up to a quarter; then the second that it asked for; then, at the third try, 2 s less up to a
+    quarter.
+    """
     told = iter([{}, {"retry_after": "1"}, {}, None])
 
     def answer(handler: Handler, asked: dict) -> None:
@@ -244,14 +292,17 @@ def test_what_is_late_is_given_up_and_nobody_waits_for_it():
         in_time({}.__getitem__, [1], 2, 1.0, lambda why: why)
 
 
-# -- judges on such a server ---------------------------------------------------------------------------------------------------
+# -- judges on such a server
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", [stalls, drips])
 def test_a_judgement_takes_no_longer_than_it_may(fault):
     with serving(fault) as server:
         began = time.monotonic()
-        found = EndpointChooser(server.url, "m", timeout_s=0.5).choose([("s", f"line {n}") for n in range(40)], [YES_NO] * 40)
+        found = EndpointChooser(server.url, "m", timeout_s=0.5).choose(
+            [("s", f"line {n}") for n in range(40)], [YES_NO] * 40
+        )
         assert time.monotonic() - began < 3, "16 at once, and then the server is left alone"
     assert found[:16] == ["the endpoint failed: no answer within 0.5 s"] * 16
     assert all(why.startswith("not asked, since the endpoint failed") for why in found[32:])
@@ -260,21 +311,40 @@ def test_a_judgement_takes_no_longer_than_it_may(fault):
 def test_how_long_a_judgement_may_take_is_a_key_of_the_scenario_and_does_not_decide_what_is_said(tmp_path):
     with serving(stalls) as server:
         began = time.monotonic()
-        done = inside(main, LONG, *NOBODY_TALKS, "turns=4", "measure.metrics=[prompt_to_line]", "measure.judge=llm", "measure.llm.model=m",
-                      f"measure.llm.endpoint={server.url}", "measure.llm.timeout_s=0.5", "--display", "none", "--runs", tmp_path)
+        done = inside(
+            main,
+            LONG,
+            *NOBODY_TALKS,
+            "turns=4",
+            "measure.metrics=[prompt_to_line]",
+            "measure.judge=llm",
+            "measure.llm.model=m",
+            f"measure.llm.endpoint={server.url}",
+            "measure.llm.timeout_s=0.5",
+            "--display",
+            "none",
+            "--runs",
+            tmp_path,
+        )
         assert done.returncode == 0 and time.monotonic() - began < 15
         assert {row["unscored"] for event in events(only(tmp_path), "judged") for row in event["rows"]} == {
-            "the endpoint failed: no answer within 0.5 s"}
-    waits = [load_scenario(LONG, [f"{key}.timeout_s=9"]).digest() for key in ("seats.user", "seats.assistant", "measure.llm")]
+            "the endpoint failed: no answer within 0.5 s"
+        }
+    waits = [
+        load_scenario(LONG, [f"{key}.timeout_s=9"]).digest() for key in ("seats.user", "seats.assistant", "measure.llm")
+    ]
     assert waits == [load_scenario(LONG).digest()] * 3
 
 
-# -- a full disk ---------------------------------------------------------------------------------------------------------------
+# -- a full disk
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def full(monkeypatch, name: str, lines: int = 5) -> Iterator[None]:
-    """Once so many lines are there, the disk has no room for a file of that name: what is written of it goes to /dev/full."""
+    """Once so many lines are there, the disk has no room for a file of that name: what is written of it goes to
+    /dev/full.
+    """
     really = os.open
 
     def opened(path, *how, **more):

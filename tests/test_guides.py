@@ -1,7 +1,8 @@
-"""The guides are true: their files are written, their changes made and their commands run, in order, in a copy of the lab.
+"""The guides are true: their files are written, their changes made and their commands run, in order, in a copy of the
+lab.
 
-In a guide's fenced blocks, `python FILE` and `yaml FILE` are files, `diff` changes to files, `sh` commands, and each line of `output` is
-in what the commands before it printed. All guides run in one process, which loads everything once.
+In a guide's fenced blocks, `python FILE` and `yaml FILE` are files, `diff` changes to files, `sh` commands, and each
+line of `output` is in what the commands before it printed. All guides run in one process, which loads everything once.
 """
 
 from __future__ import annotations
@@ -80,7 +81,11 @@ def changed(diff: str, root: Path) -> None:
 def told(tmp_path_factory):
     """Guide and number of the command -> exit code and what it printed."""
     root = tmp_path_factory.mktemp("lab")
-    for name in ("lab", "metrics", "scenarios"):  # no guide changes the agents, whose kernels are compiled where they stand
+    for name in (
+        "lab",
+        "metrics",
+        "scenarios",
+    ):  # no guide changes the agents, whose kernels are compiled where they stand
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     todo: dict[str, list[str]] = {}
     for guide in GUIDES:
@@ -92,8 +97,14 @@ def told(tmp_path_factory):
                 (root / file).write_text(text)
         todo[guide] = [line for language, _, text in blocks(guide) if language == "sh" for line in commands(text)]
     (root / "todo.json").write_text(json.dumps(todo))
-    done = subprocess.run([sys.executable, "-c", DRIVER, "todo.json"], cwd=root, env=environment(PYTHONPATH=f"{root}:{ROOT}"),
-                          capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, "todo.json"],
+        cwd=root,
+        env=environment(PYTHONPATH=f"{root}:{ROOT}"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads((root / "todo.json").read_text())
 

@@ -29,12 +29,18 @@ def told(name: str, *arguments: object) -> str:
 
     refused.__module__ = name
     done = inside(refused, *arguments)
-    assert done.returncode == 2 and done.stderr.startswith(f"lab.{name}: ") and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and done.stderr.startswith(f"lab.{name}: ") and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
     return done.stderr
 
 
 def test_list_holds_every_module_that_is_a_command(capsys):
-    guarded = {path.stem for path in (ROOT / "lab").glob("*.py") if "__main__" in path.read_text() and "Parser(" in path.read_text()}
+    guarded = {
+        path.stem
+        for path in (ROOT / "lab").glob("*.py")
+        if "__main__" in path.read_text() and "Parser(" in path.read_text()
+    }
     assert guarded and set(COMMANDS) == guarded
     assert {"run", "train", "score", "report", "selftest", "attribute", "bench", "export"} <= set(COMMANDS)
     assert main([]) == 0
@@ -64,7 +70,9 @@ def test_a_command_runs_under_either_name(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", sys.argv)
     with pytest.raises(SystemExit) as stop:
         main(["report", str(tmp_path)])
-    assert stop.value.code == 2 and capsys.readouterr().err.startswith(f"lab.report: {tmp_path} is no run: it has no manifest.json, ")
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith(
+        f"lab.report: {tmp_path} is no run: it has no manifest.json, "
+    )
 
 
 def test_a_mistyped_command_names_the_nearest(capsys):
@@ -74,32 +82,60 @@ def test_a_mistyped_command_names_the_nearest(capsys):
     assert capsys.readouterr().err == f"lab: 'xyzzy' is no command; expected one of {', '.join(COMMANDS)}\n"
 
 
-@pytest.mark.parametrize(("name", "arguments", "expected"), [
-    ("run", [LONG, "--dispaly", "none"], "--dispaly is no option; did you mean '--display'?"),
-    ("run", [LONG, "--display", "riich"], "argument --display: is 'riich'; did you mean 'rich'?"),
-    ("run", [LONG, "--display", "x"], "argument --display: is 'x'; expected one of auto, rich, plain, none"),
-    ("train", [TRAINING, "--resme=x"], "--resme is no option; did you mean '--resume'?"),
-    ("score", ["x.jsonl", "--dtype", "bfloat61"], "argument --dtype: is 'bfloat61'; did you mean 'bfloat16'?"),
-    ("selftest", ["--judge", "legder"], "argument --judge: is 'legder'; did you mean 'ledger'?"),
-    ("selftest", ["--size", "somke"], "argument --size: is 'somke'; did you mean 'smoke'?"),
-    ("bench", ["--quik"], "--quik is no option; did you mean '--quick'?"),
-    ("attribute", ["runs/x"], "the following arguments are required: --turn; python -m lab.attribute --help shows examples"),
-    ("report", ["a", "b", "--otu", "c"], "--otu is no option; did you mean '--out'?"),
-    ("export", ["runs/x", "--format", "mesages"], "argument --format: is 'mesages'; did you mean 'messages'?")])
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("run", [LONG, "--dispaly", "none"], "--dispaly is no option; did you mean '--display'?"),
+        ("run", [LONG, "--display", "riich"], "argument --display: is 'riich'; did you mean 'rich'?"),
+        ("run", [LONG, "--display", "x"], "argument --display: is 'x'; expected one of auto, rich, plain, none"),
+        ("train", [TRAINING, "--resme=x"], "--resme is no option; did you mean '--resume'?"),
+        ("score", ["x.jsonl", "--dtype", "bfloat61"], "argument --dtype: is 'bfloat61'; did you mean 'bfloat16'?"),
+        ("selftest", ["--judge", "legder"], "argument --judge: is 'legder'; did you mean 'ledger'?"),
+        ("selftest", ["--size", "somke"], "argument --size: is 'somke'; did you mean 'smoke'?"),
+        ("bench", ["--quik"], "--quik is no option; did you mean '--quick'?"),
+        (
+            "attribute",
+            ["runs/x"],
+            "the following arguments are required: --turn; python -m lab.attribute --help shows examples",
+        ),
+        ("report", ["a", "b", "--otu", "c"], "--otu is no option; did you mean '--out'?"),
+        ("export", ["runs/x", "--format", "mesages"], "argument --format: is 'mesages'; did you mean 'messages'?"),
+    ],
+)
 def test_a_mistyped_option_or_choice_names_the_nearest(name, arguments, expected):
     assert told(name, *arguments) == f"lab.{name}: {expected}\n"
 
 
-@pytest.mark.parametrize(("name", "arguments", "expected"), [
-    ("run", ["scenarios/long_dialog.yaml"], "scenarios/long_dialog.yaml: does not exist; did you mean 'scenarios/long_dialogue.yaml'?"),
-    ("run", ["scenario/theraphy.yaml"], "did you mean 'scenarios/therapy.yaml'?"),
-    ("run", ["nowhere/at_all.yaml"], "nowhere/at_all.yaml: does not exist; expected a YAML file"),
-    ("run", [LONG, "personas=scenarios/personas/townfolk.yaml"], "did you mean 'scenarios/personas/townsfolk.yaml'?"),
-    ("train", ["scenarios/training/quik.yaml"], "did you mean 'scenarios/training/quick.yaml'?"),
-    ("train", [TRAINING, "scenario=scenarios/training/interveiw.yaml"], "did you mean 'scenarios/training/interview.yaml'?"),
-    ("score", ["scenarios/README"], "cannot be read (No such file or directory); expected `messages`"),
-    ("score", ["pyproject.tml"], "pyproject.tml cannot be read (No such file or directory); expected `messages`"),
-    ("score", ["constraint.txt"], "constraint.txt cannot be read (No such file or directory); did you mean 'constraints.txt'?")])
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        (
+            "run",
+            ["scenarios/long_dialog.yaml"],
+            "scenarios/long_dialog.yaml: does not exist; did you mean 'scenarios/long_dialogue.yaml'?",
+        ),
+        ("run", ["scenario/theraphy.yaml"], "did you mean 'scenarios/therapy.yaml'?"),
+        ("run", ["nowhere/at_all.yaml"], "nowhere/at_all.yaml: does not exist; expected a YAML file"),
+        (
+            "run",
+            [LONG, "personas=scenarios/personas/townfolk.yaml"],
+            "did you mean 'scenarios/personas/townsfolk.yaml'?",
+        ),
+        ("train", ["scenarios/training/quik.yaml"], "did you mean 'scenarios/training/quick.yaml'?"),
+        (
+            "train",
+            [TRAINING, "scenario=scenarios/training/interveiw.yaml"],
+            "did you mean 'scenarios/training/interview.yaml'?",
+        ),
+        ("score", ["scenarios/README"], "cannot be read (No such file or directory); expected `messages`"),
+        ("score", ["pyproject.tml"], "pyproject.tml cannot be read (No such file or directory); expected `messages`"),
+        (
+            "score",
+            ["constraint.txt"],
+            "constraint.txt cannot be read (No such file or directory); did you mean 'constraints.txt'?",
+        ),
+    ],
+)
 def test_a_mistyped_file_names_the_nearest_of_its_kind_in_the_folder(name, arguments, expected):
     assert expected in told(name, *arguments)
 
@@ -108,29 +144,56 @@ def test_a_mistyped_file_names_the_nearest_of_its_kind_in_the_folder(name, argum
 def test_a_mistyped_run_names_the_nearest_in_its_folder(name, tmp_path):
     (tmp_path / "20260101T120000Z-long_dialogue-1a2b").mkdir()
     wrong = tmp_path / "20260101T120000Z-long_dialog-1a2b"
-    arguments = {"report": [wrong], "export": [wrong, "--format", "csv"], "attribute": [wrong, "--turn", "3", "seats.user.temperature=1"]}
+    arguments = {
+        "report": [wrong],
+        "export": [wrong, "--format", "csv"],
+        "attribute": [wrong, "--turn", "3", "seats.user.temperature=1"],
+    }
     assert told(name, *arguments.get(name, ["--resume", wrong])).endswith(
-        f"{wrong} is no run: there is no such folder; did you mean '{tmp_path / '20260101T120000Z-long_dialogue-1a2b'}'?\n")
+        f"{wrong} is no run: there is no such folder; did you mean "
+        f"'{tmp_path / '20260101T120000Z-long_dialogue-1a2b'}'?\n"
+    )
 
 
-@pytest.mark.parametrize(("name", "arguments", "expected"), [
-    ("run", [LONG, "measure.judge=ledgr"], "did you mean 'ledger'?"),
-    ("run", [LONG, "measure.metrics=[promt_to_line]"], "did you mean 'prompt_to_line'?"),
-    ("run", [LONG, "conversatoins=2"], "conversatoins is no key of the file; did you mean 'conversations'?"),
-    ("run", [LONG, "seats.usr.model=x"], "seats.usr is no key of the file; did you mean 'user'?"),
-    ("run", [LONG, "graph.nodes.chatt.pressure=1"], "graph.nodes.chatt is not in the file; did you mean 'chat'?"),
-    ("run", [LONG, "seats.user.persona=grce"], "seats.user.persona is 'grce', which is no persona; did you mean 'grace'?"),
-    ("run", [LONG, "dtype=floot32"], "dtype is 'floot32'; expected 'auto', 'bfloat16', 'float32' or 'float16'; did you mean 'float32'?"),
-    ("train", [TRAINING, "method=gpro"], "did you mean 'grpo'?"),
-    ("train", [TRAINING, "reward.judge=likelyhood"], "did you mean 'likelihood'?"),
-    ("train", [TRAINING, "tuning.learning_rat=1"], "tuning.learning_rat is no key of the file; did you mean 'learning_rate'?")])
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("run", [LONG, "measure.judge=ledgr"], "did you mean 'ledger'?"),
+        ("run", [LONG, "measure.metrics=[promt_to_line]"], "did you mean 'prompt_to_line'?"),
+        ("run", [LONG, "conversatoins=2"], "conversatoins is no key of the file; did you mean 'conversations'?"),
+        ("run", [LONG, "seats.usr.model=x"], "seats.usr is no key of the file; did you mean 'user'?"),
+        ("run", [LONG, "graph.nodes.chatt.pressure=1"], "graph.nodes.chatt is not in the file; did you mean 'chat'?"),
+        (
+            "run",
+            [LONG, "seats.user.persona=grce"],
+            "seats.user.persona is 'grce', which is no persona; did you mean 'grace'?",
+        ),
+        (
+            "run",
+            [LONG, "dtype=floot32"],
+            "dtype is 'floot32'; expected 'auto', 'bfloat16', 'float32' or 'float16'; did you mean 'float32'?",
+        ),
+        ("train", [TRAINING, "method=gpro"], "did you mean 'grpo'?"),
+        ("train", [TRAINING, "reward.judge=likelyhood"], "did you mean 'likelihood'?"),
+        (
+            "train",
+            [TRAINING, "tuning.learning_rat=1"],
+            "tuning.learning_rat is no key of the file; did you mean 'learning_rate'?",
+        ),
+    ],
+)
 def test_a_mistyped_key_or_value_of_a_file_names_the_nearest(name, arguments, expected):
     assert expected in told(name, *arguments)
 
 
-@pytest.mark.parametrize(("option", "expected"), [
-    ("--judge=likelihod", "did you mean 'likelihood'?"), ("--metrics=line_to_lin", "did you mean 'line_to_line'?"),
-    ("--judge=oracle", "expected 'ledger', 'likelihood', 'nli', 'llm', 'cascade' or 'reader'")])
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--judge=likelihod", "did you mean 'likelihood'?"),
+        ("--metrics=line_to_lin", "did you mean 'line_to_line'?"),
+        ("--judge=oracle", "expected 'ledger', 'likelihood', 'nli', 'llm', 'cascade' or 'reader'"),
+    ],
+)
 def test_a_mistyped_judge_or_metric_of_scoring_names_the_nearest(option, expected, tmp_path):
     chats = tmp_path / "chats.jsonl"
     chats.write_text('{"messages": [{"role": "user", "content": "Hi."}]}')

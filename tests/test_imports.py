@@ -1,5 +1,5 @@
-"""Rooms and arrows: imports go down the table below, no files import each other in a circle, heavy libraries stay where they
-belong. Read from the syntax tree of every file, imports within functions and for type checkers included.
+"""Rooms and arrows: imports go down the table below, no files import each other in a circle, heavy libraries stay where
+they belong. Read from the syntax tree of every file, imports within functions and for type checkers included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from lab.dialogue.cluster import PACKAGES
 
 ROOT = Path(__file__).parent.parent
 
-# From the top: a file imports from its own room and from rooms below it. `lab` is the commands, and nothing imports those.
+# From the top: a file imports from its own room and from rooms below it. `lab` is the commands, and nothing imports
+# those.
 ROOMS = (
     "lab",
     "lab/selftests",
@@ -49,7 +50,13 @@ ROOMS = (
     "scenarios",
 )
 APART = ("agents", "metrics")  # floors that do not know each other
-SHARED = {"lab/__init__.py", "lab/commands.py", "metrics/__init__.py", "metrics/judges/__init__.py", "metrics/studies/__init__.py"}
+SHARED = {
+    "lab/__init__.py",
+    "lab/commands.py",
+    "metrics/__init__.py",
+    "metrics/judges/__init__.py",
+    "metrics/studies/__init__.py",
+}
 MOST_LINES, MOST_LINES_OF_A_COMMAND = 400, 120
 RAY = {"agents/engine/actor.py", "lab/dialogue/cluster.py", "lab/training/workers.py", "lab/sweeps/"}
 NO_TORCH = ("scenarios/", "metrics/", "lab/store/", "lab/progress/", "lab/reports/", "lab/live/", "lab/results/")
@@ -60,24 +67,42 @@ def room(file: str) -> str:
 
 
 def imported_names(source: str) -> set[str]:
-    """Dotted names that a file imports anywhere; of `from a import b` both `a` and `a.b`. Relative imports are left out."""
+    """Dotted names that a file imports anywhere; of `from a import b` both `a` and `a.b`. Relative imports are left
+    out.
+    """
     nodes = list(ast.walk(ast.parse(source)))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "importlib.import_module",
+            "import_module",
+            "__import__",
+        ):
             names |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
     return names
 
 
-SOURCES = {path.relative_to(ROOT).as_posix(): path.read_text() for floor in ("lab", "agents", "metrics", "scenarios")
-           for path in sorted((ROOT / floor).rglob("*.py"))}
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for floor in ("lab", "agents", "metrics", "scenarios")
+    for path in sorted((ROOT / floor).rglob("*.py"))
+}
 NAMES = {file: imported_names(source) for file, source in SOURCES.items()}
 MODULES = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in SOURCES}
-ARROWS = nx.DiGraph([(file, MODULES[name]) for file, names in NAMES.items() for name in names
-                     if name in MODULES and MODULES[name] != file and not MODULES[name].endswith("/__init__.py") or
-                     name in MODULES and MODULES[name] in SHARED - {file}])
+ARROWS = nx.DiGraph(
+    [
+        (file, MODULES[name])
+        for file, names in NAMES.items()
+        for name in names
+        if name in MODULES
+        and MODULES[name] != file
+        and not MODULES[name].endswith("/__init__.py")
+        or name in MODULES
+        and MODULES[name] in SHARED - {file}
+    ]
+)
 
 
 def heavy(file: str) -> set[str]:
@@ -85,8 +110,10 @@ def heavy(file: str) -> set[str]:
 
 
 def test_an_import_is_seen_wherever_it_hides():
-    source = ("import a.b\nif x:\n    from c.d import e\ndef f():\n    import g, h as i\n    importlib.import_module('j.k')\n"
-              "from . import z")
+    source = (
+        "import a.b\nif x:\n    from c.d import e\ndef f():\n    import g, h as i\n    importlib.import_module('j.k')\n"
+        "from . import z"
+    )
     assert imported_names(source) == {"a.b", "c.d", "c.d.e", "g", "h", "j.k"}
 
 
@@ -115,7 +142,9 @@ def test_no_library_imports_a_command():
 
 def test_no_file_is_long_and_commands_are_short():
     lines = {file: source.count("\n") for file, source in SOURCES.items()}
-    assert {file: n for file, n in lines.items() if n > (MOST_LINES_OF_A_COMMAND if room(file) == "lab" else MOST_LINES)} == {}
+    assert {
+        file: n for file, n in lines.items() if n > (MOST_LINES_OF_A_COMMAND if room(file) == "lab" else MOST_LINES)
+    } == {}
 
 
 def test_no_library_function_takes_a_commands_parsed_options():
@@ -123,7 +152,12 @@ def test_no_library_function_takes_a_commands_parsed_options():
 
 
 def test_what_travels_to_a_cluster_imports_nothing_of_ours_that_stays():
-    travelled = {name for file in SOURCES if file.partition("/")[0] in PACKAGES for name in heavy(file) & {"lab", *APART, "scenarios"}}
+    travelled = {
+        name
+        for file in SOURCES
+        if file.partition("/")[0] in PACKAGES
+        for name in heavy(file) & {"lab", *APART, "scenarios"}
+    }
     assert "lab" in travelled and travelled <= set(PACKAGES)
 
 
@@ -142,13 +176,22 @@ def test_nothing_imports_the_tests():
 
 def loaded(*arguments: str) -> set[str]:
     """Top-level modules that a Python command has loaded, by its own account of import times."""
-    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-500:]
     lines = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:"))
     return {name.partition(".")[0] for name in lines}
 
 
-COMMANDS = ["lab", *sorted(f"lab.{path.stem}" for path in (ROOT / "lab").glob("*.py") if path.stem not in ("__init__", "__main__", "commands"))]
+COMMANDS = [
+    "lab",
+    *sorted(
+        f"lab.{path.stem}"
+        for path in (ROOT / "lab").glob("*.py")
+        if path.stem not in ("__init__", "__main__", "commands")
+    ),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -158,5 +201,8 @@ def test_help_loads_neither_torch_nor_ray(command):
 
 
 def test_what_shows_results_loads_no_torch():
-    modules = loaded("-c", "import lab, lab.live.run_monitor, lab.store.run_store, lab.reports.write, lab.live.viewer, scenarios.scenario")
+    modules = loaded(
+        "-c",
+        "import lab, lab.live.run_monitor, lab.store.run_store, lab.reports.write, lab.live.viewer, scenarios.scenario",
+    )
     assert "polars" in modules and not modules & {"torch", "ray", "transformers"}

@@ -23,8 +23,25 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.process_ti
 
 def played(dialogues: int, runs: Path) -> tuple[float, float]:
     """Most memory in MiB, and seconds of computing, of a run in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", PLAY, LONG, *NOBODY_TALKS, "turns=40", f"conversations={dialogues}", "--display", "none", "--runs",
-                           str(runs)], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            PLAY,
+            LONG,
+            *NOBODY_TALKS,
+            "turns=40",
+            f"conversations={dialogues}",
+            "--display",
+            "none",
+            "--runs",
+            str(runs),
+        ],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     memory, seconds = map(float, done.stderr.split())
     return memory, seconds

@@ -33,7 +33,10 @@ def played(tmp_path_factory):
 
 def refused(done) -> str:
     """The one sentence of a command that ended with exit code 2."""
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, (done.returncode, done.stderr)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, (
+        done.returncode,
+        done.stderr,
+    )
     return done.stderr
 
 
@@ -41,28 +44,47 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-# -- code that would be run ----------------------------------------------------------------------------------------------------
+# -- code that would be run
+# ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:pathlib.Path.touch [{mark}]", "!!python/name:os.system", "!!python/module:this"])
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:pathlib.Path.touch [{mark}]", "!!python/name:os.system", "!!python/module:this"]
+)
 def test_yaml_runs_nothing_wherever_it_is_read(tag, played, tmp_path):
     mark = tmp_path / "mark"
     tag = tag.replace("{mark}", str(mark))
     scenario, people, recipe = (tmp_path / name for name in ("scenario.yaml", "people.yaml", "recipe.yaml"))
     text = (ROOT / LONG).read_text().replace("personas/", f"{ROOT}/scenarios/personas/")
-    scenario.write_text(f"{text}\ndescription: {tag}\n" if "description:" not in text else text.replace("seed: ", f"drawn: {tag}\nseed: ", 1))
+    scenario.write_text(
+        f"{text}\ndescription: {tag}\n"
+        if "description:" not in text
+        else text.replace("seed: ", f"drawn: {tag}\nseed: ", 1)
+    )
     recipe.write_text(f"name: x\nseed: 1\nscenario: {ROOT / LONG}\ndescription: {tag}\n")
     people.write_text(TOWNSFOLK.read_text().replace("slots: slots.yaml", f"slots: {tag}"))
     resumed = shutil.copytree(played, tmp_path / "run")
     (resumed / "scenario.yaml").write_text(f"{(resumed / 'scenario.yaml').read_text()}fork: {tag}\n")
-    for done in (inside(run.main, scenario), inside(run.main, LONG, f"description={tag}"), inside(run.main, LONG, f"personas={people}"),
-                 inside(train.main, recipe), inside(run.main, "--resume", resumed), inside(report.main, resumed)):
+    for done in (
+        inside(run.main, scenario),
+        inside(run.main, LONG, f"description={tag}"),
+        inside(run.main, LONG, f"personas={people}"),
+        inside(train.main, recipe),
+        inside(run.main, "--resume", resumed),
+        inside(report.main, resumed),
+    ):
         assert "not valid YAML: could not determine a constructor for the tag" in refused(done), done.stderr
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("names", [{"auto_mapping": {"base_model_class": "Planted", "parent_library": "planted"}},
-                                   {"megatron_config": {"a": 1}, "megatron_core": "planted"}, {"auto_map": {"AutoModel": "planted.Planted"}}])
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"auto_mapping": {"base_model_class": "Planted", "parent_library": "planted"}},
+        {"megatron_config": {"a": 1}, "megatron_core": "planted"},
+        {"auto_map": {"AutoModel": "planted.Planted"}},
+    ],
+)
 def test_an_adapters_config_makes_nothing_be_imported(names, tmp_path, monkeypatch):
     from peft import LoraConfig, get_peft_model
 
@@ -85,7 +107,10 @@ def test_a_models_config_makes_nothing_be_imported(tmp_path):
     folder = Path(learners.saved(tiny.llama(), tmp_path / "model"))
     planted = f"open({str(tmp_path / 'mark')!r}, 'w')\nclass Planted: pass\n"
     (folder / "planted.py").write_text(planted)
-    for name, classes in (("config.json", ("AutoConfig", "AutoModelForCausalLM")), ("tokenizer_config.json", ("AutoTokenizer",))):
+    for name, classes in (
+        ("config.json", ("AutoConfig", "AutoModelForCausalLM")),
+        ("tokenizer_config.json", ("AutoTokenizer",)),
+    ):
         told = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps(told | {"auto_map": dict.fromkeys(classes, "planted.Planted")}))
     assert loading.load(str(folder), "float32", "cpu").info.context == 512  # by transformers' own classes
@@ -96,19 +121,26 @@ def test_a_models_config_makes_nothing_be_imported(tmp_path):
     assert not (tmp_path / "mark").exists()
 
 
-# -- paths that would lead elsewhere -------------------------------------------------------------------------------------------
+# -- paths that would lead elsewhere
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a/b", "x\n", ".hidden"])
 def test_a_name_is_no_path(name, tmp_path):
-    assert "name is " in refused(inside(run.main, LONG, *NOBODY_TALKS, f"name={json.dumps(name)}", "--runs", tmp_path / "runs"))
-    assert "name is " in refused(inside(train.main, "scenarios/training/quick.yaml", f"name={json.dumps(name)}", "--runs", tmp_path / "runs"))
+    assert "name is " in refused(
+        inside(run.main, LONG, *NOBODY_TALKS, f"name={json.dumps(name)}", "--runs", tmp_path / "runs")
+    )
+    assert "name is " in refused(
+        inside(train.main, "scenarios/training/quick.yaml", f"name={json.dumps(name)}", "--runs", tmp_path / "runs")
+    )
     assert files(tmp_path) == set()
 
 
 def test_a_persona_whose_id_is_a_path_is_refused(tmp_path):
     people = tmp_path / "people.yaml"
-    people.write_text(TOWNSFOLK.read_text().replace("id: grace", "id: ../../grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/"))
+    people.write_text(
+        TOWNSFOLK.read_text().replace("id: grace", "id: ../../grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/")
+    )
     told = refused(inside(run.main, LONG, *NOBODY_TALKS, f"personas={people}", "--runs", tmp_path / "runs"))
     assert "personas.0.id is '../../grace'; expected text of another form (letters, digits, '_' and '-')" in told
     assert files(tmp_path) == {Path("people.yaml")}
@@ -118,14 +150,39 @@ def test_nodes_people_and_conversations_that_are_named_like_paths_lead_nowhere(t
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     people, scenario, chats = inner / "people.yaml", inner / "scenario.yaml", inner / "chats.jsonl"
-    people.write_text(TOWNSFOLK.read_text().replace("name: Grace", "name: ../../Grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/"))
-    scenario.write_text((ROOT / LONG).read_text().replace("greet", "../../greet").replace("personas/", f"{TOWNSFOLK.parent}/"))
-    done = inside(run.main, scenario, *NOBODY_TALKS, "turns=4", f"personas=[{people}, {TOWNSFOLK.parent / 'assistants.yaml'}]",
-                  "seats.user.persona=grace", "--display", "none", "--runs", inner / "runs")
+    people.write_text(
+        TOWNSFOLK.read_text()
+        .replace("name: Grace", "name: ../../Grace")
+        .replace("slots: ", f"slots: {TOWNSFOLK.parent}/")
+    )
+    scenario.write_text(
+        (ROOT / LONG).read_text().replace("greet", "../../greet").replace("personas/", f"{TOWNSFOLK.parent}/")
+    )
+    done = inside(
+        run.main,
+        scenario,
+        *NOBODY_TALKS,
+        "turns=4",
+        f"personas=[{people}, {TOWNSFOLK.parent / 'assistants.yaml'}]",
+        "seats.user.persona=grace",
+        "--display",
+        "none",
+        "--runs",
+        inner / "runs",
+    )
     assert done.returncode == 0, done.stderr
-    chats.write_text(json.dumps({"id": "../../chat", "messages": [{"role": "system", "content": "You are Mia."},
-                                                                 {"role": "user", "content": "Who?"},
-                                                                 {"role": "assistant", "content": "I am Leo."}]}))
+    chats.write_text(
+        json.dumps(
+            {
+                "id": "../../chat",
+                "messages": [
+                    {"role": "system", "content": "You are Mia."},
+                    {"role": "user", "content": "Who?"},
+                    {"role": "assistant", "content": "I am Leo."},
+                ],
+            }
+        )
+    )
     done = inside(score.main, chats, "--judge", "ledger", "--runs", inner / "runs")
     assert done.returncode == 0, done.stderr
     assert {path.parts[0] for path in files(tmp_path)} == {"a"}
@@ -143,7 +200,11 @@ def test_a_run_that_holds_a_link_is_not_written_to(name, played, tmp_path):
     kept = (played / name).read_bytes() if (played / name).is_file() else b"ours"
     ours.write_bytes(kept)
     link.symlink_to(ours)
-    commands = [(run.main, "--resume", sent)] if name == "events.jsonl" else [(run.main, "--resume", sent), (report.main, sent)]
+    commands = (
+        [(run.main, "--resume", sent)]
+        if name == "events.jsonl"
+        else [(run.main, "--resume", sent), (report.main, sent)]
+    )
     for main, *arguments in commands:
         assert f"{link} is a link to {ours}; expected files of the run's own" in refused(inside(main, *arguments))
     assert ours.read_bytes() == kept and {path.name for path in tmp_path.iterdir()} == {"sent", "ours"}
@@ -154,35 +215,53 @@ def test_a_file_is_not_written_through_a_link_that_waits_for_it(tmp_path):
     (tmp_path / ".new.tmp").symlink_to(tmp_path / "ours")
     (tmp_path / "new").symlink_to(tmp_path / "ours")
     replace(tmp_path / "new", b"theirs")
-    assert (tmp_path / "ours").read_text() == "ours" and (tmp_path / "new").read_bytes() == b"theirs" and not (tmp_path / "new").is_symlink()
+    assert (
+        (tmp_path / "ours").read_text() == "ours"
+        and (tmp_path / "new").read_bytes() == b"theirs"
+        and not (tmp_path / "new").is_symlink()
+    )
 
 
 def test_a_gguf_file_is_converted_inside_the_cache_whatever_it_is_called(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loading, "_dequantise", lambda file, folder: (folder.mkdir(), (folder / "config.json").write_text("{}"), (
-        folder / "model.safetensors").touch()))
+    monkeypatch.setattr(
+        loading,
+        "_dequantise",
+        lambda file, folder: (
+            folder.mkdir(),
+            (folder / "config.json").write_text("{}"),
+            (folder / "model.safetensors").touch(),
+        ),
+    )
     for name in ("...gguf", ".. ..gguf", "-rf.gguf"):
         (tmp_path / name).touch()
         folder = Path(loading.local_folder(str(tmp_path / name))).resolve()
         assert folder.parent == tmp_path / "cache" / "gguf" and (folder / "config.json").is_file()
 
 
-# -- keys ----------------------------------------------------------------------------------------------------------------------
+# -- keys
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_traceback_in_the_log_holds_no_key(tmp_path, monkeypatch):
     """Whatever an error that nobody foresaw may say."""
+
     def wire(*_):
         key = os.environ["OPENAI_API_KEY"]
-        raise RuntimeError(f"headers: Authorization: Bearer {key}\nHF_TOKEN={os.environ['HF_TOKEN']} http://me:pa55w0rd@host/v1?api_key=abc123")
+        raise RuntimeError(
+            f"headers: Authorization: Bearer {key}\nHF_TOKEN={os.environ['HF_TOKEN']} "
+            "http://me:pa55w0rd@host/v1?api_key=abc123"
+        )
 
     monkeypatch.setattr("lab.dialogue.wiring.wire", wire)
     done = inside(run.main, LONG, *NOBODY_TALKS, "--display", "plain", "--runs", tmp_path)
     assert done.returncode == 2
     log = (only(tmp_path) / "log.txt").read_text()
     assert "Traceback" in log and "Bearer [OPENAI_API_KEY]" in log and manifest(only(tmp_path))["status"] == "failed"
-    found = {path: path.read_bytes() for path in only(tmp_path).rglob("*") if path.is_file()} | {"out": done.stdout.encode(),
-                                                                                                "err": done.stderr.encode()}
+    found = {path: path.read_bytes() for path in only(tmp_path).rglob("*") if path.is_file()} | {
+        "out": done.stdout.encode(),
+        "err": done.stderr.encode(),
+    }
     for secret in (*SECRETS.values(), "pa55w0rd", "abc123"):
         assert not [where for where, data in found.items() if secret.encode() in data], secret
 
@@ -201,7 +280,8 @@ def test_what_is_hidden(monkeypatch):
     assert hidden("'https://a:b@c.d/v1?x=1&token=2&y=3' e@f.g") == "'https://…@c.d/v1?x=1&token=…&y=3' e@f.g"
 
 
-# -- sockets that listen -------------------------------------------------------------------------------------------------------
+# -- sockets that listen
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", ["pass", "import ray", "from ray import train, tune"])
@@ -217,14 +297,25 @@ with connected("local", 1):
     print(json.dumps([*listening(os.getpid()), os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]]))
 """
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S,
-                          env=environment(PYTHONPATH=path, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env=environment(PYTHONPATH=path, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1"),
+    )
     assert done.returncode == 0, done.stderr
     *open_to, left = json.loads(done.stdout.splitlines()[-1])
-    assert left == "1" and len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_to
+    assert (
+        left == "1"
+        and len(open_to) >= 5
+        and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    ), open_to
 
 
-# -- what is no file -----------------------------------------------------------------------------------------------------------
+# -- what is no file
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_character_device_is_written_into_and_stays(tmp_path):
@@ -241,7 +332,11 @@ def test_a_character_device_is_written_into_and_stays(tmp_path):
     replace(device, b"theirs")
     (tmp_path / "link").symlink_to(device)
     replace(tmp_path / "link", b"theirs")
-    assert stat.S_ISCHR(device.stat().st_mode) and (tmp_path / "link").is_symlink() and {path.name for path in tmp_path.iterdir()} == {"null", "link"}
+    assert (
+        stat.S_ISCHR(device.stat().st_mode)
+        and (tmp_path / "link").is_symlink()
+        and {path.name for path in tmp_path.iterdir()} == {"null", "link"}
+    )
 
 
 def test_a_pipe_gets_what_is_written_to_it_and_stays(tmp_path):

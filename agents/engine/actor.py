@@ -1,7 +1,7 @@
 """Ray actors around engines. A `HostedEngine` is an engine whose model lives in another process, or on another node.
 
-It remembers the token ids of every branch (not their keys and values), so that when the actor dies a new one is started and
-the branches are opened again: the dialogue goes on from its last line.
+It remembers the token ids of every branch (not their keys and values), so that when the actor dies a new one is started
+and the branches are opened again: the dialogue goes on from its last line.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ DEATHS = 4  # in one call, after which the engine is given up
 
 
 class EngineHost:
-    """The actor: a `LocalEngine` and nothing else. A mistake in what was asked comes back as a value, since Ray wraps what
-    is raised in its own traceback."""
+    """The actor: a `LocalEngine` and nothing else. A mistake in what was asked comes back as a value, since Ray wraps
+    what is raised in its own traceback.
+    """
 
     def __init__(self, model: str, dtype: str, device: str) -> None:
         from agents.engine.local import LocalEngine
@@ -51,8 +52,15 @@ class EngineHost:
 class HostedEngine:
     """`agents.engine.protocol.Engine` over an actor."""
 
-    def __init__(self, model: str, dtype: str = "auto", device: str = "auto", *, gpus: float = 0.0,
-                 on_recovery: Callable[[str], None] = lambda detail: None) -> None:
+    def __init__(
+        self,
+        model: str,
+        dtype: str = "auto",
+        device: str = "auto",
+        *,
+        gpus: float = 0.0,
+        on_recovery: Callable[[str], None] = lambda detail: None,
+    ) -> None:
         self._start_with = (model, dtype, device)
         self._gpus, self._on_recovery = gpus, on_recovery
         self._remote: dict[int, int] = {}  # our name of a branch -> the actor's
@@ -79,7 +87,9 @@ class HostedEngine:
         self._latest = self._call("usage")
         return self._before.plus(self._latest)
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
+    def open(
+        self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None
+    ) -> list[int]:
         remote = self._call("open", [list(prompt) for prompt in prompts], adapter, steer)
         return [self._keep(there, prompt, (adapter, steer)) for there, prompt in zip(remote, prompts, strict=True)]
 
@@ -94,7 +104,10 @@ class HostedEngine:
 
     def fork(self, branches: Sequence[int]) -> list[int]:
         remote = self._call_on("fork", branches)
-        return [self._keep(there, self._ids[branch], self._under[branch]) for there, branch in zip(remote, branches, strict=True)]
+        return [
+            self._keep(there, self._ids[branch], self._under[branch])
+            for there, branch in zip(remote, branches, strict=True)
+        ]
 
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         samples = self._call_on("generate", branches, list(sampling))
@@ -130,7 +143,9 @@ class HostedEngine:
         return ray.remote(EngineHost).options(num_cpus=1, num_gpus=self._gpus).remote(*self._start_with)
 
     def _call_on(self, method: str, branches: Sequence[int], *arguments) -> object:
-        return self._answer(lambda: self.actor.call.remote(method, [self._remote[branch] for branch in branches], *arguments))
+        return self._answer(
+            lambda: self.actor.call.remote(method, [self._remote[branch] for branch in branches], *arguments)
+        )
 
     def _call(self, method: str, *arguments) -> object:
         return self._answer(lambda: self.actor.call.remote(method, *arguments))
@@ -149,8 +164,10 @@ class HostedEngine:
                 self._before, self._latest = self._before.plus(self._latest), Usage()
                 self.actor, self._lost = self._start(), True
         else:
-            raise ValueError(f"the engine of {self._start_with[0]!r} died {DEATHS} times in a row ({reason}); expected enough "
-                             "memory for the model and its dialogues: fewer side_by_side, or a smaller model")
+            raise ValueError(
+                f"the engine of {self._start_with[0]!r} died {DEATHS} times in a row ({reason}); expected enough "
+                "memory for the model and its dialogues: fewer side_by_side, or a smaller model"
+            )
         if isinstance(answer, ValueError):
             raise answer
         return answer
@@ -168,4 +185,6 @@ class HostedEngine:
                 raise remote
             self._remote.update(zip(names, remote, strict=True))
         self._lost = False
-        self._on_recovery(f"the engine of {self._start_with[0]} died and was started again; {len(self._ids)} views are read again")
+        self._on_recovery(
+            f"the engine of {self._start_with[0]} died and was started again; {len(self._ids)} views are read again"
+        )

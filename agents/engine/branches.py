@@ -39,8 +39,11 @@ def capacity(length: int) -> int:
 
 def passes(branches: Iterable[Branch]) -> Iterator[list[Piece]]:
     """All that is unread but for each branch's last token, in order, at most TOKENS_A_PASS tokens a pass."""
-    pieces = (Piece(branch, start, min(start + TOKENS_A_LOOK, len(branch.ids) - 1)) for branch in branches
-              for start in range(branch.read, len(branch.ids) - 1, TOKENS_A_LOOK))
+    pieces = (
+        Piece(branch, start, min(start + TOKENS_A_LOOK, len(branch.ids) - 1))
+        for branch in branches
+        for start in range(branch.read, len(branch.ids) - 1, TOKENS_A_LOOK)
+    )
     return _lots(pieces, lambda piece: piece.end - piece.start)
 
 
@@ -50,7 +53,9 @@ def portions(continuations: Iterable[tuple[Sequence[int], Sequence[int]]]) -> It
 
 
 def runs(ordered: Iterable[Branch], gaps: bool = False) -> Iterator[list[Branch]]:
-    """Branches that lie side by side in one slab, so that their keys are one view and no copy; with `gaps`, all of one slab."""
+    """Branches that lie side by side in one slab, so that their keys are one view and no copy; with `gaps`, all of one
+    slab.
+    """
     run: list[Branch] = []
     for branch in ordered:
         if run and (branch.slab is not run[-1].slab or not (gaps or branch.row == run[-1].row + 1)):

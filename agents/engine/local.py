@@ -2,11 +2,11 @@
 
 Differs from `generate`: a branch's keys and values live as long as its dialogue and are written in place; tokens of all
 branches travel packed in one row, so ragged lengths cost nothing; a finished branch does no more work; the top k are
-taken before the softmax; continuations are scored as a tree behind the branch, with shared prefixes read once, and leave it
-unchanged.
+taken before the softmax; continuations are scored as a tree behind the branch, with shared prefixes read once, and
+leave it unchanged.
 
-A branch's last token is always left unread until something follows it: its logits are what comes next, whether that is a
-sampled token or a scored one.
+A branch's last token is always left unread until something follows it: its logits are what comes next, whether that is
+a sampled token or a scored one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class LocalEngine:
     def usage(self) -> Usage:
         return self._usage.plus(Usage())  # a reading, not the meter
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
+    def open(
+        self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None
+    ) -> list[int]:
         if any(not prompt for prompt in prompts):
             raise ValueError("a branch was opened with an empty prompt; expected at least one token")
         self._fits((len(prompt), 0) for prompt in prompts)
@@ -119,8 +121,13 @@ class LocalEngine:
         eye.kept = []
 
         def looking(batch: list[Piece]):
-            return eye.reading([id(piece.branch) if place >= first[id(piece.branch)] else None for piece in batch
-                                for place in range(piece.start, piece.end)])
+            return eye.reading(
+                [
+                    id(piece.branch) if place >= first[id(piece.branch)] else None
+                    for piece in batch
+                    for place in range(piece.start, piece.end)
+                ]
+            )
 
         try:
             with self._adapters.wearing(adapter):
@@ -135,9 +142,14 @@ class LocalEngine:
     @torch.inference_mode()
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         if len(set(branches)) < len(branches):
-            raise ValueError(f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each once "
-                             "(fork one for several lines)")
-        self._fits((len(branch.ids), min(one.max_tokens, 1)) for branch, one in zip(self._get(branches), sampling, strict=True))
+            raise ValueError(
+                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected "
+                "each once "
+                "(fork one for several lines)"
+            )
+        self._fits(
+            (len(branch.ids), min(one.max_tokens, 1)) for branch, one in zip(self._get(branches), sampling, strict=True)
+        )
         samples: dict[int, Sample] = {}
         for group, same in self._alike(branches):
             with same:
@@ -149,14 +161,21 @@ class LocalEngine:
 
     @torch.inference_mode()
     def score(self, branches: Sequence[int], continuations) -> list[list[list[float]]]:
-        self._fits((len(branch.ids), len(given) + len(target)) for branch, some in
-                   zip(self._get(branches), continuations, strict=True) for given, target in some)
+        self._fits(
+            (len(branch.ids), len(given) + len(target))
+            for branch, some in zip(self._get(branches), continuations, strict=True)
+            for given, target in some
+        )
         scores: dict[int, list[list[float]]] = {}
         for group, same in self._alike(branches):
             with same:
                 self._read([branches[i] for i in group])
                 with self._timed("score"):
-                    trees = [(i, grow(self._branches[branches[i]].ids[-1], some)) for i in group for some in portions(continuations[i])]
+                    trees = [
+                        (i, grow(self._branches[branches[i]].ids[-1], some))
+                        for i in group
+                        for some in portions(continuations[i])
+                    ]
                     for lot in lots_of_trees(trees, lambda one: branches[one[0]]):
                         found = self._score_trees([(self._branches[branches[i]], tree) for i, tree in lot])
                         for (i, tree), by_path in zip(lot, found, strict=True):
@@ -164,18 +183,24 @@ class LocalEngine:
                             self._usage.tokens_new += len(tree.ids) - 1
         return [scores.get(i, []) for i in range(len(branches))]
 
-    # -- reading ---------------------------------------------------------------------------------------------------------
+    # -- reading
+    # ---------------------------------------------------------------------------------------------------------
 
-    def _read(self, names: Sequence[int], looking: Callable[[list[Piece]], object] = lambda batch: nullcontext()) -> None:
+    def _read(
+        self, names: Sequence[int], looking: Callable[[list[Piece]], object] = lambda batch: nullcontext()
+    ) -> None:
         """Bring every branch up to its last token but one, each pass within what `looking` gives."""
         with self._timed("read"):
             for batch in passes(self._get(names)):
                 for piece in batch:
                     self._room(piece.branch, piece.end)
                 with looking(batch):
-                    self._forward([token for piece in batch for token in piece.branch.ids[piece.start : piece.end]],
-                                  [place for piece in batch for place in range(piece.start, piece.end)],
-                                  pass_plans.reading(batch, self.model.device), torch.empty(0, dtype=torch.long))
+                    self._forward(
+                        [token for piece in batch for token in piece.branch.ids[piece.start : piece.end]],
+                        [place for piece in batch for place in range(piece.start, piece.end)],
+                        pass_plans.reading(batch, self.model.device),
+                        torch.empty(0, dtype=torch.long),
+                    )
                 for piece in batch:
                     piece.branch.read = piece.end
 
@@ -185,18 +210,29 @@ class LocalEngine:
             self._room(branch, branch.read + len(tree.ids))
         starts = np.cumsum([0, *(len(tree.ids) for _, tree in trees)])
         ids = torch.tensor([token for _, tree in trees for token in tree.ids])
-        parents = torch.cat([start + torch.tensor(tree.parents) for start, (_, tree) in zip(starts, trees, strict=False)])
+        parents = torch.cat(
+            [start + torch.tensor(tree.parents) for start, (_, tree) in zip(starts, trees, strict=False)]
+        )
         scored = torch.tensor([one for _, tree in trees for one in tree.scored])
         wanted, where = parents[scored].unique(return_inverse=True)
-        logits = self._forward(ids.tolist(), [branch.read + depth for branch, tree in trees for depth in tree.depths],
-                               pass_plans.scoring(trees, self.model.device), wanted)
+        logits = self._forward(
+            ids.tolist(),
+            [branch.read + depth for branch, tree in trees for depth in tree.depths],
+            pass_plans.scoring(trees, self.model.device),
+            wanted,
+        )
         logprobs = torch.zeros(len(ids))
-        logprobs[scored] = logits[where.to(logits.device), ids[scored].to(logits.device)].float().cpu() - log_norms(logits)[where]
+        logprobs[scored] = (
+            logits[where.to(logits.device), ids[scored].to(logits.device)].float().cpu() - log_norms(logits)[where]
+        )
         values = logprobs.tolist()
-        return [[[values[start + node] for node in path] for path in tree.paths]
-                for start, (_, tree) in zip(starts, trees, strict=False)]
+        return [
+            [[values[start + node] for node in path] for path in tree.paths]
+            for start, (_, tree) in zip(starts, trees, strict=False)
+        ]
 
-    # -- decoding --------------------------------------------------------------------------------------------------------
+    # -- decoding
+    # --------------------------------------------------------------------------------------------------------
 
     def _decode(self, branches: list[Branch], sampling: list[Sampling]) -> list[Sample]:
         drawn = [draws(one) for one in sampling]
@@ -208,7 +244,9 @@ class LocalEngine:
             if not going:
                 break
             logits = self._step([branches[i] for i in going])  # (B, V)
-            chosen = choose(logits, [sampling[i] for i in going], [drawn[i][step] for i in going], self.loaded.stop_ids, step)
+            chosen = choose(
+                logits, [sampling[i] for i in going], [drawn[i][step] for i in going], self.loaded.stop_ids, step
+            )
             still = []
             for i, choice in zip(going, chosen, strict=True):
                 token = choice.token
@@ -226,8 +264,16 @@ class LocalEngine:
             self._usage.generated += len(going)
             going = still
         watched = [self.probe.finish(id(branch)) if self.probe else {} for branch in branches]
-        return [Sample(tuple(c.token for c in chosen), tuple(c.logprob for c in chosen), why, projections=seen,
-                       drawn=tuple(c.drawn for c in chosen)) for chosen, why, seen in zip(out, stopped, watched, strict=True)]
+        return [
+            Sample(
+                tuple(c.token for c in chosen),
+                tuple(c.logprob for c in chosen),
+                why,
+                projections=seen,
+                drawn=tuple(c.drawn for c in chosen),
+            )
+            for chosen, why, seen in zip(out, stopped, watched, strict=True)
+        ]
 
     def _step(self, branches: list[Branch]) -> torch.Tensor:
         """Read the last token of each branch; logits of what follows: (B, V)."""
@@ -236,8 +282,12 @@ class LocalEngine:
         for branch in ordered:
             self._room(branch, branch.read + 1)
         with self.probe.reading([id(branch) for branch in ordered]) if self.probe else nullcontext():
-            logits = self._forward([branch.ids[-1] for branch in ordered], [branch.read for branch in ordered],
-                                   pass_plans.decoding(ordered, gaps=self._kernels), torch.arange(len(ordered)))
+            logits = self._forward(
+                [branch.ids[-1] for branch in ordered],
+                [branch.read for branch in ordered],
+                pass_plans.decoding(ordered, gaps=self._kernels),
+                torch.arange(len(ordered)),
+            )
         for branch in ordered:
             branch.read += 1
         back = torch.empty(len(order), dtype=torch.long)
@@ -249,14 +299,20 @@ class LocalEngine:
             self._sentence_end[token] = ends_sentence(self.tokenizer.decode([token]))
         return self._sentence_end[token]
 
-    # -- one pass --------------------------------------------------------------------------------------------------------
+    # -- one pass
+    # --------------------------------------------------------------------------------------------------------
 
     def _forward(self, ids: list[int], positions: list[int], plan: Pass, wanted: torch.Tensor) -> torch.Tensor:
         """Logits (len(wanted), V) at the wanted places of the pass."""
         device = self.model.device
         self._usage.tokens_computed += len(ids)
-        out = self.model(input_ids=torch.tensor([ids], device=device), position_ids=torch.tensor([positions], device=device),
-                         use_cache=False, logits_to_keep=wanted.to(device), plan=plan)
+        out = self.model(
+            input_ids=torch.tensor([ids], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            use_cache=False,
+            logits_to_keep=wanted.to(device),
+            plan=plan,
+        )
         return out.logits[0]
 
     def _room(self, branch: Branch, length: int) -> None:
@@ -267,8 +323,10 @@ class LocalEngine:
         """Refuse, before anything has changed, what would make a branch longer than the model reads."""
         for length, more in lengths:
             if length + more > self.loaded.info.context:
-                raise ValueError(f"a branch of {length} tokens cannot take {more} more: {self.loaded.info.model} reads at most "
-                                 f"{self.loaded.info.context}; expected fewer turns or shorter lines")
+                raise ValueError(
+                    f"a branch of {length} tokens cannot take {more} more: {self.loaded.info.model} reads at most "
+                    f"{self.loaded.info.context}; expected fewer turns or shorter lines"
+                )
 
     def _get(self, names: Sequence[int]) -> list[Branch]:
         return [self._branches[name] for name in names]
@@ -280,13 +338,17 @@ class LocalEngine:
         try:
             yield
         except torch.OutOfMemoryError:
-            raise ValueError(f"no memory is left on {self.model.device} for {self.loaded.info.model} with {len(self._branches)} dialogue "
-                             "views open; expected fewer side_by_side, or shorter dialogues") from None
+            raise ValueError(
+                f"no memory is left on {self.model.device} for {self.loaded.info.model} with {len(self._branches)} "
+                "dialogue "
+                "views open; expected fewer side_by_side, or shorter dialogues"
+            ) from None
         self._usage.seconds[phase] += time.perf_counter() - start
 
     def _alike(self, names: Sequence[int]) -> Iterable[tuple[list[int], object]]:
-        """Indices into `names` that share adapter and steer, each with a context in which the model wears the one and is steered by the
-        other."""
+        """Indices into `names` that share adapter and steer, each with a context in which the model wears the one and
+        is steered by the other.
+        """
         groups: dict[tuple[str | None, Steer | None], list[int]] = {}
         for i, branch in enumerate(self._get(names)):
             groups.setdefault((branch.adapter, branch.steer), []).append(i)

@@ -22,38 +22,74 @@ def reading(pieces: Sequence[Piece], device: torch.device) -> Pass:
         lengths = torch.tensor([piece.end - piece.start for piece in block])
         places = torch.arange(int(lengths.max()))
         held = places < lengths[:, None]  # (R, n)
-        positions = (starts[:, None] + places).minimum((starts + lengths - 1)[:, None])  # padding repeats the last token
+        positions = (starts[:, None] + places).minimum(
+            (starts + lengths - 1)[:, None]
+        )  # padding repeats the last token
         kept = torch.arange(int((starts + lengths).max())).expand(len(block), -1)
         row, tokens = block[0].branch.row, slice(first, first := first + int(lengths.sum()))
         sees = kept[:, None] <= positions[:, :, None]
-        looks.append(Look(block[0].branch.slab, slice(row, row + len(block)), tokens, kept.shape[1], sees, positions, kept,
-                          None if held.all() else held.flatten().nonzero()[:, 0])
-                     .to(device))
-        writes.append(Write(block[0].branch.slab, tokens, torch.arange(row, row + len(block)).repeat_interleave(lengths),
-                            positions[held]).to(device))
+        looks.append(
+            Look(
+                block[0].branch.slab,
+                slice(row, row + len(block)),
+                tokens,
+                kept.shape[1],
+                sees,
+                positions,
+                kept,
+                None if held.all() else held.flatten().nonzero()[:, 0],
+            ).to(device)
+        )
+        writes.append(
+            Write(
+                block[0].branch.slab,
+                tokens,
+                torch.arange(row, row + len(block)).repeat_interleave(lengths),
+                positions[held],
+            ).to(device)
+        )
     return Pass(tuple(writes), tuple(looks))
 
 
 def decoding(branches: Sequence[Branch], gaps: bool) -> Pass:
-    """The last token of each branch sees all of it. `branches` are sorted by slab and row; `gaps`: whether rows that look
-    together may have others between them."""
+    """The last token of each branch sees all of it. `branches` are sorted by slab and row; `gaps`: whether rows that
+    look together may have others between them.
+    """
     looks, first = [], 0
     for run in runs(branches, gaps):
         tokens = slice(first, first := first + len(run))
-        looks.append(Glance(run[0].slab, np.array([branch.row for branch in run]), tokens, np.array([branch.read + 1 for branch in run])))
+        looks.append(
+            Glance(
+                run[0].slab,
+                np.array([branch.row for branch in run]),
+                tokens,
+                np.array([branch.read + 1 for branch in run]),
+            )
+        )
     return Pass((), tuple(looks))
 
 
 def scoring(trees: Sequence[tuple[Branch, Tree]], device: torch.device) -> Pass:
-    """Each node sees its branch's prefix and its own ancestors; trees are written behind their branches, which are different."""
+    """Each node sees its branch's prefix and its own ancestors; trees are written behind their branches, which are
+    different.
+    """
     writes, looks, first = [], [], 0
     for branch, tree in trees:
         base, n = branch.read, len(tree.ids)
         tokens, positions = slice(first, first := first + n), base + torch.tensor(tree.depths)
         sees = torch.cat([torch.ones(n, base, dtype=torch.bool), torch.from_numpy(tree.ancestors)], 1)  # (n, base + n)
         kept = torch.cat([torch.arange(base), positions])
-        looks.append(Look(branch.slab, slice(branch.row, branch.row + 1), tokens, base + n, sees[None], positions[None],
-                          kept[None]).to(device))
+        looks.append(
+            Look(
+                branch.slab,
+                slice(branch.row, branch.row + 1),
+                tokens,
+                base + n,
+                sees[None],
+                positions[None],
+                kept[None],
+            ).to(device)
+        )
         writes.append(Write(branch.slab, tokens, torch.full((n,), branch.row), torch.arange(base, base + n)).to(device))
     return Pass(tuple(writes), tuple(looks))
 

@@ -28,8 +28,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was sampled. `logprobs` are natural logs at temperature 1 over the whole vocabulary, one a token; `drawn` those of the
-    probabilities that the tokens were drawn with, () where a server does not say."""
+    """What was sampled. `logprobs` are natural logs at temperature 1 over the whole vocabulary, one a token; `drawn`
+    those of the probabilities that the tokens were drawn with, () where a server does not say.
+    """
 
     token_ids: tuple[int, ...]  # the stop token included, where one was sampled
     logprobs: tuple[float, ...]
@@ -41,7 +42,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Steer:
-    """What is done to the state h of every token of a branch behind some decoder layers, along a vector v of length 1 each:
+    """What is done to the state h of every token of a branch behind some decoder layers, along a vector v of length 1
+    each:
 
     add: h + amount v. ablate: h - (h·v) v. cap: h·v made the amount where it is more; floor: where it is less.
     """
@@ -69,7 +71,8 @@ class Usage:
 class Engine(Protocol):
     """A model that remembers: branches of token ids, each read once.
 
-    A branch is named by an int. `fork` copies one, `score` reads continuations of one without changing it, `drop` frees it.
+    A branch is named by an int. `fork` copies one, `score` reads continuations of one without changing it, `drop` frees
+    it.
     """
 
     def info(self) -> EngineInfo: ...
@@ -80,12 +83,17 @@ class Engine(Protocol):
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Text of each id list, special tokens left out."""
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
-        """A branch per prompt, under an adapter folder or the bare model, steered or not, and so are its forks. No prompts: the adapter is
-        loaded, nothing else."""
+    def open(
+        self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None
+    ) -> list[int]:
+        """A branch per prompt, under an adapter folder or the bare model, steered or not, and so are its forks. No
+        prompts: the adapter is loaded, nothing else.
+        """
 
     def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
-        """An adapter by this name, of PEFT's config and tensors; one that is there gets these. Open branches keep what they read."""
+        """An adapter by this name, of PEFT's config and tensors; one that is there gets these. Open branches keep what
+        they read.
+        """
 
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None: ...
 
@@ -93,8 +101,11 @@ class Engine(Protocol):
 
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]: ...
 
-    def score(self, branches: Sequence[int], continuations: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]],
-              ) -> list[list[list[float]]]:
+    def score(
+        self,
+        branches: Sequence[int],
+        continuations: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]],
+    ) -> list[list[list[float]]]:
         """For each branch and each (given ids, target ids) after it: log p of every target token, in nats."""
 
     def drop(self, branches: Sequence[int]) -> None: ...
@@ -103,6 +114,8 @@ class Engine(Protocol):
         """From now on every sample tells its projection on the direction of each card; see `agents.engine.steering`."""
 
     def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None) -> np.ndarray:
-        """(prompts, layers, width) float32: behind each decoder layer the mean state of each prompt's tokens from its start on."""
+        """(prompts, layers, width) float32: behind each decoder layer the mean state of each prompt's tokens from its
+        start on.
+        """
 
     def usage(self) -> Usage: ...

@@ -1,4 +1,6 @@
-"""From logits to one token a branch. A row never depends on its neighbours: each has a seed and a draw a step of its own."""
+"""From logits to one token a branch. A row never depends on its neighbours: each has a seed and a draw a step of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,25 @@ def draws(sampling: Sampling) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Choice:
-    """One token; natural logs of its probability at temperature 1 over the whole vocabulary, and of that which it was drawn with."""
+    """One token; natural logs of its probability at temperature 1 over the whole vocabulary, and of that which it was
+    drawn with.
+    """
 
     token: int
     logprob: float
     drawn: float
 
 
-def choose(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: Sequence[float], stop_ids: Collection[int] = (),
-           step: int = 0) -> list[Choice]:
-    """One token a row of logits (B, V), by inverse transform of its draw. The top k are taken first, then the fewest of them whose
-    probability reaches top_p. No stop token is taken by a row that has not had its min_tokens at this step."""
+def choose(
+    logits: torch.Tensor,
+    sampling: Sequence[Sampling],
+    drawn: Sequence[float],
+    stop_ids: Collection[int] = (),
+    step: int = 0,
+) -> list[Choice]:
+    """One token a row of logits (B, V), by inverse transform of its draw. The top k are taken first, then the fewest of
+    them whose probability reaches top_p. No stop token is taken by a row that has not had its min_tokens at this step.
+    """
     stops = torch.tensor(sorted(stop_ids), dtype=torch.long)
     norm, found = log_norms(logits).tolist(), {}
     whole = [row for row, one in enumerate(sampling) if not one.top_k and one.top_p == 1 and one.temperature > 0]
@@ -47,9 +57,12 @@ def choose(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: Sequence[f
     return [found[row] for row in range(len(sampling))]
 
 
-def _of_the_likeliest(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: torch.Tensor, stops: torch.Tensor, early: torch.Tensor
-                      ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, their logits and the log of what they were drawn with, (B,) each. The likeliest tokens come first in the transform."""
+def _of_the_likeliest(
+    logits: torch.Tensor, sampling: Sequence[Sampling], drawn: torch.Tensor, stops: torch.Tensor, early: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, their logits and the log of what they were drawn with, (B,) each. The likeliest tokens come first in the
+    transform.
+    """
     vocabulary = logits.shape[1]
     kept = [min(one.top_k or vocabulary, vocabulary) for one in sampling]
     most = min(max(kept) + len(stops) * bool(early.any()), vocabulary)  # as many more as may fall away
@@ -57,7 +70,11 @@ def _of_the_likeliest(logits: torch.Tensor, sampling: Sequence[Sampling], drawn:
     values = values.double()
     keep = ~(early & torch.isin(indices, stops))
     keep &= keep.cumsum(-1) <= torch.tensor(kept)[:, None]
-    p = (values / _column([max(one.temperature, 1e-6) for one in sampling])).masked_fill(~keep, float("-inf")).softmax(-1)
+    p = (
+        (values / _column([max(one.temperature, 1e-6) for one in sampling]))
+        .masked_fill(~keep, float("-inf"))
+        .softmax(-1)
+    )
     before = p.cumsum(-1) - p
     p = p.masked_fill(before >= _column([one.top_p for one in sampling]), 0.0)
     edges = p.cumsum(-1)
@@ -68,12 +85,15 @@ def _of_the_likeliest(logits: torch.Tensor, sampling: Sequence[Sampling], drawn:
     return indices.gather(1, picks)[:, 0], values.gather(1, picks)[:, 0], of_all
 
 
-def _of_all(logits: torch.Tensor, sampling: Sequence[Sampling], drawn: torch.Tensor, stops: torch.Tensor, early: torch.Tensor
-            ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _of_all(
+    logits: torch.Tensor, sampling: Sequence[Sampling], drawn: torch.Tensor, stops: torch.Tensor, early: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As `_of_the_likeliest`, of the whole vocabulary in its own order, which needs no sorting."""
     scaled = logits.float() / _column([one.temperature for one in sampling]).to(logits.device, torch.float32)
     if early.any():
-        scaled[:, stops.to(logits.device)] = scaled[:, stops.to(logits.device)].masked_fill(early.to(logits.device), float("-inf"))
+        scaled[:, stops.to(logits.device)] = scaled[:, stops.to(logits.device)].masked_fill(
+            early.to(logits.device), float("-inf")
+        )
     logp = scaled.log_softmax(-1)
     edges = logp.exp().double().cumsum(-1)
     picks = (edges <= drawn.to(logits.device) * edges[:, -1:]).sum(-1, keepdim=True)

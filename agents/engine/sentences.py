@@ -10,8 +10,9 @@ _IN_TEXT = re.compile(rf"[{MARKS}]+[{CLOSING}]*(?=\s|$)\n*|\n+")
 
 
 def ends_sentence(token: str) -> bool:
-    """Whether a token's text ends a sentence: with a mark, closing quotes after it or not, or a newline. A point within a
-    number is taken for an end where it is a token of its own: what follows is not known yet."""
+    """Whether a token's text ends a sentence: with a mark, closing quotes after it or not, or a newline. A point within
+    a number is taken for an end where it is a token of its own: what follows is not known yet.
+    """
     return _LAST_IN_TOKEN.search(token) is not None
 
 

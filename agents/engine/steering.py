@@ -1,18 +1,20 @@
-"""What a persona looks like inside a model: how near a line is to it, read while the line is generated, and how to push it there.
+"""What a persona looks like inside a model: how near a line is to it, read while the line is generated, and how to push
+it there.
 
-A persona's direction is the mean hidden state over lines that the model says under the persona's card minus that over its lines
-under other cards, in answer to the same words (Chen et al., Persona Vectors, arXiv 2507.21509, section 2). Forward hooks on a few
-decoder layers keep the state that each new token is sampled from, so watching costs no forward pass; a projection is linear, so
-a line's mean state gives its mean projection.
+A persona's direction is the mean hidden state over lines that the model says under the persona's card minus that over
+its lines under other cards, in answer to the same words (Chen et al., Persona Vectors, arXiv 2507.21509, section 2).
+Forward hooks on a few decoder layers keep the state that each new token is sampled from, so watching costs no forward
+pass; a projection is linear, so a line's mean state gives its mean projection.
 
-Differs from the paper: the contrast is with other people's cards rather than with an instruction to be otherwise; the difference is
-divided by the covariance within cards (Fisher's discriminant, shrunken), since a few lines differ more in what they are about than in
-whose they are; and a projection is given on the scale of the contrast: 0 as lines under other cards project, 1 as lines under the
-persona's own do, both of lines that the direction was not made of. The directions are the bare model's, also where a seat wears an
-adapter: its shift is what is looked for.
+Differs from the paper: the contrast is with other people's cards rather than with an instruction to be otherwise; the
+difference is divided by the covariance within cards (Fisher's discriminant, shrunken), since a few lines differ more in
+what they are about than in whose they are; and a projection is given on the scale of the contrast: 0 as lines under
+other cards project, 1 as lines under the persona's own do, both of lines that the direction was not made of. The
+directions are the bare model's, also where a seat wears an adapter: its shift is what is looked for.
 
-An `Axis` is the plain difference of two means behind every layer; a branch is steered along it while it is read and generated: added,
-projected out, or held within bounds (Lu et al., The Assistant Axis, arXiv 2601.10387), by hooks that are there for its passes only.
+An `Axis` is the plain difference of two means behind every layer; a branch is steered along it while it is read and
+generated: added, projected out, or held within bounds (Lu et al., The Assistant Axis, arXiv 2601.10387), by hooks that
+are there for its passes only.
 """
 
 from __future__ import annotations
@@ -34,8 +36,16 @@ FOLDS = 4  # of the lines, for the scale
 SHRINKAGE = 0.3  # of the covariance within cards, towards the same variance in every direction
 TAKES = 2  # lines in answer to each thing heard
 NEUTRAL, NEUTRAL_CARD = "(nobody)", "You are a person in a conversation."
-OPENERS = ("Hello! Who am I talking to?", "Tell me about yourself.", "How was your day?", "What are you doing this weekend?",
-           "What do you care about?", "Tell me a story from your life.", "What do people say about you?", "What should we talk about?")
+OPENERS = (
+    "Hello! Who am I talking to?",
+    "Tell me about yourself.",
+    "How was your day?",
+    "What are you doing this weekend?",
+    "What do you care about?",
+    "Tell me a story from your life.",
+    "What do people say about you?",
+    "What should we talk about?",
+)
 LINE = Sampling(seed=0, max_tokens=24, sentences=2)
 HOWS = ("add", "ablate", "cap", "floor")
 
@@ -49,25 +59,32 @@ class Direction:
     own: np.ndarray  # (layers,) of lines under the persona's own
 
     def project(self, state: np.ndarray) -> float:
-        """A mean state (layers, width) on the scale 0 = other, 1 = own, all layers together; NaN where own lines cannot be told apart."""
+        """A mean state (layers, width) on the scale 0 = other, 1 = own, all layers together; NaN where own lines cannot
+        be told apart.
+        """
         spread = float((self.own - self.other).sum())
         return float(((self.vector * state).sum(-1) - self.other).sum() / spread) if spread > 0 else float("nan")
 
 
 def contrast(states: Mapping[str, np.ndarray]) -> dict[str, Direction]:
-    """Directions of each card's lines against those of all others, cards counted alike. `states`: card -> (lines, layers, width).
+    """Directions of each card's lines against those of all others, cards counted alike. `states`: card -> (lines,
+    layers, width).
 
     Line number i of every card answers the same words. The scale is that of lines left out, a quarter at a time.
     ValueError for fewer than two cards or four lines.
     """
     if len(states) < 2 or any(len(some) < FOLDS for some in states.values()):
-        raise ValueError(f"{len(states)} cards with {[len(some) for some in states.values()]} lines: expected two cards and "
-                         f"{FOLDS} lines of each, or more")
+        raise ValueError(
+            f"{len(states)} cards with {[len(some) for some in states.values()]} lines: expected two cards and "
+            f"{FOLDS} lines of each, or more"
+        )
     vectors = _vectors(states)
     gaps = {name: [] for name in states}
     for fold in range(FOLDS):
         left_out = {name: some[fold::FOLDS] for name, some in states.items()}
-        for name, vector in _vectors({name: np.delete(some, np.s_[fold::FOLDS], 0) for name, some in states.items()}).items():
+        for name, vector in _vectors(
+            {name: np.delete(some, np.s_[fold::FOLDS], 0) for name, some in states.items()}
+        ).items():
             own, others = _means(left_out, name)
             gaps[name].append((vector * (own - others)).sum(-1))
     found = {}
@@ -83,9 +100,12 @@ def _means(states: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.
 
 
 def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each card's discriminant (layers, width): the difference of means over the shrunken covariance within cards, in its standard
-    deviations, so that layers count by how well they tell."""
-    within = np.concatenate([some - some.mean(0) for some in states.values()]).astype(float).swapaxes(0, 1)  # (layers, lines, width)
+    """Each card's discriminant (layers, width): the difference of means over the shrunken covariance within cards, in
+    its standard deviations, so that layers count by how well they tell.
+    """
+    within = (
+        np.concatenate([some - some.mean(0) for some in states.values()]).astype(float).swapaxes(0, 1)
+    )  # (layers, lines, width)
     covariance = within.swapaxes(1, 2) @ within / within.shape[1]
     size = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / within.shape[2]
     covariance += (SHRINKAGE * size + 1e-12) * np.eye(within.shape[2])
@@ -99,7 +119,9 @@ def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
-    """The stack of decoder layers: of all module lists that with most parameters, since lists of experts lie inside of it."""
+    """The stack of decoder layers: of all module lists that with most parameters, since lists of experts lie inside of
+    it.
+    """
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module)]
     if not lists:
         raise ValueError(f"{type(model).__name__} has no list of layers; expected a decoder of transformers")
@@ -123,7 +145,9 @@ class Probe:
 
     @contextmanager
     def reading(self, row: Sequence[int | None]) -> Iterator[None]:
-        """One forward pass whose tokens belong to the branches `row`, each token a new one of its branch's line; None: of no line."""
+        """One forward pass whose tokens belong to the branches `row`, each token a new one of its branch's line; None:
+        of no line.
+        """
         self._reading, self._states = True, []
         try:
             yield
@@ -137,7 +161,9 @@ class Probe:
             self._sums[branch] = total + state, count + 1
 
     def finish(self, branch: int) -> dict[str, float]:
-        """The branch's line is said: its projection on each direction that can be told; {} where nothing was read of it."""
+        """The branch's line is said: its projection on each direction that can be told; {} where nothing was read of
+        it.
+        """
         if branch not in self._sums:
             return {}
         total, count = self._sums.pop(branch)
@@ -156,7 +182,8 @@ class Probe:
 
 
 def watch(engine, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> Probe:
-    """A probe on the engine's model that knows the direction of each card, by name. `heard`: what the contrasted lines answer.
+    """A probe on the engine's model that knows the direction of each card, by name. `heard`: what the contrasted lines
+    answer.
 
     Takes 2 * (cards + 1) * len(heard) short lines. ValueError for fewer than two things heard.
     """
@@ -174,17 +201,25 @@ def watch(engine, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> 
 def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
     """A line in answer to each thing heard, under the card, which is read once."""
     form = engine.info().format
-    texts = [form.opening + form.words(card) + form.after_system, *(form.words(words) + form.before_said for words in heard)]
+    texts = [
+        form.opening + form.words(card) + form.after_system,
+        *(form.words(words) + form.before_said for words in heard),
+    ]
     beginning, *rest = engine.encode(texts)
     first = engine.open([beginning])
     engine.score(first, [[]])  # reads it, so that its copies need not
     branches = engine.fork(first * len(rest) * TAKES)
     engine.extend(branches, rest * TAKES)
-    engine.generate(branches, [replace(LINE, seed=derive_seed(seed, "direction", number)) for number in range(len(branches))])
+    engine.generate(
+        branches, [replace(LINE, seed=derive_seed(seed, "direction", number)) for number in range(len(branches))]
+    )
     engine.drop([*first, *branches])
 
 
-# -- steering --------------------------------------------------------------------------------------------------------------------------
+# -- steering
+#
+#
+# --------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -196,9 +231,11 @@ class Axis:
     length: np.ndarray  # (layers,) mean length of a state
 
     def steer(self, how: str, coefficient: float, depths: Sequence[float] = DEPTHS, random: int | None = None) -> Steer:
-        """`coefficient`: of add in lengths of a state; of cap and floor from 0, where states project that it leads away from, to 1, where
-        those do that it leads to. `depths`: shares of the layers, 0 the first and 1 the last. `random`: seed of a direction that stands for
-        none, in place of this one. ValueError for a direction without length."""
+        """`coefficient`: of add in lengths of a state; of cap and floor from 0, where states project that it leads away
+        from, to 1, where those do that it leads to. `depths`: shares of the layers, 0 the first and 1 the last.
+        `random`: seed of a direction that stands for none, in place of this one. ValueError for a direction without
+        length.
+        """
         if how not in HOWS:
             raise ValueError(f"states are to be steered by {how!r}; expected {', '.join(HOWS)}")
         layers = tuple(sorted({min(int(depth * len(self.length)), len(self.length) - 1) for depth in depths}))
@@ -207,10 +244,14 @@ class Axis:
             difference = np.random.default_rng(random).standard_normal(difference.shape)
         lengths = np.linalg.norm(difference[at], axis=-1, keepdims=True)
         if not (lengths > 0).all():
-            raise ValueError(f"both sets of texts have the same states behind layer {layers[int(lengths.argmin())]}; expected others")
+            raise ValueError(
+                f"both sets of texts have the same states behind layer {layers[int(lengths.argmin())]}; expected others"
+            )
         vectors = difference[at] / lengths
         ends = [(vectors * mean[at]).sum(-1) for mean in (self.away, self.towards)]
-        amounts = {"add": coefficient * self.length[at], "ablate": np.zeros(len(at))}.get(how, ends[0] + coefficient * (ends[1] - ends[0]))
+        amounts = {"add": coefficient * self.length[at], "ablate": np.zeros(len(at))}.get(
+            how, ends[0] + coefficient * (ends[1] - ends[0])
+        )
         return Steer(how, layers, vectors.astype(np.float32).tobytes(), tuple(map(float, amounts)))
 
 
@@ -242,8 +283,11 @@ def check(model: torch.nn.Module, steer: Steer) -> None:
     """ValueError where a steer was not made for such a model."""
     layers, wide, found = len(decoder_layers(model)), width(model), len(steer.vectors) // 4 // len(steer.layers)
     if max(steer.layers) >= layers or found != wide:
-        raise ValueError(f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {found} numbers does not fit a model of "
-                         f"{layers} layers with {wide}; expected one made with the same model")
+        raise ValueError(
+            f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {found} numbers does not fit a "
+            "model of "
+            f"{layers} layers with {wide}; expected one made with the same model"
+        )
 
 
 @contextmanager
@@ -253,8 +297,10 @@ def steered(model: torch.nn.Module, steer: Steer | None) -> Iterator[None]:
     if steer is not None:
         stack = decoder_layers(model)
         vectors = torch.frombuffer(bytearray(steer.vectors), dtype=torch.float32).view(len(steer.layers), -1)
-        hooks = [stack[layer].register_forward_hook(partial(_turn, steer.how, vector, amount), prepend=True)
-                 for layer, vector, amount in zip(steer.layers, vectors, steer.amounts, strict=True)]
+        hooks = [
+            stack[layer].register_forward_hook(partial(_turn, steer.how, vector, amount), prepend=True)
+            for layer, vector, amount in zip(steer.layers, vectors, steer.amounts, strict=True)
+        ]
     try:
         yield
     finally:
@@ -262,12 +308,18 @@ def steered(model: torch.nn.Module, steer: Steer | None) -> Iterator[None]:
             hook.remove()
 
 
-def _turn(how: str, vector: torch.Tensor, amount: float, module: torch.nn.Module, inputs: tuple, output: object) -> object:
+def _turn(
+    how: str, vector: torch.Tensor, amount: float, module: torch.nn.Module, inputs: tuple, output: object
+) -> object:
     hidden = _hidden(output)
     vector = vector.to(hidden.device)
     along = (hidden.float() @ vector)[..., None]  # (1, T, 1)
-    more = {"add": torch.full_like(along, amount), "ablate": -along, "cap": (amount - along).clamp(max=0),
-            "floor": (amount - along).clamp(min=0)}[how]
+    more = {
+        "add": torch.full_like(along, amount),
+        "ablate": -along,
+        "cap": (amount - along).clamp(max=0),
+        "floor": (amount - along).clamp(min=0),
+    }[how]
     turned = (hidden.float() + more * vector).to(hidden.dtype)
     return (turned, *output[1:]) if isinstance(output, tuple) else turned
 

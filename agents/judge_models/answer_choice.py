@@ -1,7 +1,9 @@
-"""Something that is asked to choose one of a few answers: an engine, by likelihood, or a server, by whatever it lets us see.
+"""Something that is asked to choose one of a few answers: an engine, by likelihood, or a server, by whatever it lets us
+see.
 
-`choose(prompts, options)`: prompts are (system text, user text); per prompt one log-probability in nats for each option, up to a
-common offset, or the reason why there is none. Nothing is guessed: an answer that is none of the options is reported, not searched.
+`choose(prompts, options)`: prompts are (system text, user text); per prompt one log-probability in nats for each
+option, up to a common offset, or the reason why there is none. Nothing is guessed: an answer that is none of the
+options is reported, not searched.
 """
 
 from __future__ import annotations
@@ -24,26 +26,38 @@ GIVE_UP = 16  # failures in a row after which a server is given up for a while
 PAUSE_S = 60.0  # that while
 MOST_TOKENS = 12  # of an answer in words
 LOGPROBS, CONSTRAINED, WORDS = range(3)  # how a server is asked, best first
-_CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")  # of the usual templates
+_CONTROL = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
+)  # of the usual templates
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 
 
 class EngineChooser:
-    """Log-probability of each option as the whole of the next words. A system text is read once for all prompts that share it."""
+    """Log-probability of each option as the whole of the next words. A system text is read once for all prompts that
+    share it.
+    """
 
     def __init__(self, engine: Engine, adapter: str | None = None) -> None:
         self.engine, self.adapter = engine, adapter
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[float] | str]:
         info = self.engine.info()
-        form, place_of = info.format, {word: place for place, word in enumerate(dict.fromkeys(word for some in options for word in some))}
+        form, place_of = (
+            info.format,
+            {word: place for place, word in enumerate(dict.fromkeys(word for some in options for word in some))},
+        )
         gap = " " if form.before_said.endswith(":") else ""  # a plain transcript: "Me: Yes"
         words = self.engine.encode([gap + word for word in place_of])
         users = self.engine.encode([form.words(user) + form.before_said for _, user in prompts])
         answers = [[words[place_of[word]] for word in some] for some in options]
         systems = list(dict.fromkeys(system for system, _ in prompts))
-        heads = dict(zip(systems, self.engine.encode([form.opening + form.words(system) + form.after_system for system in systems]),
-                         strict=True))
+        heads = dict(
+            zip(
+                systems,
+                self.engine.encode([form.opening + form.words(system) + form.after_system for system in systems]),
+                strict=True,
+            )
+        )
         found: list[list[float] | str] = [""] * len(prompts)
         by_system: dict[str, list[int]] = {}
         for place, ((system, _), given) in enumerate(zip(prompts, users, strict=True)):
@@ -55,8 +69,10 @@ class EngineChooser:
         for start in range(0, len(by_system), SYSTEMS_AT_ONCE):
             some = dict(list(by_system.items())[start : start + SYSTEMS_AT_ONCE])
             branches = self.engine.open([heads[system] for system in some], self.adapter)
-            scores = self.engine.score(branches, [[(users[place], answer) for place in places for answer in answers[place]]
-                                                  for places in some.values()])
+            scores = self.engine.score(
+                branches,
+                [[(users[place], answer) for place in places for answer in answers[place]] for places in some.values()],
+            )
             self.engine.drop(branches)
             for places, by_option in zip(some.values(), scores, strict=True):
                 sums = iter([sum(logprobs) for logprobs in by_option])
@@ -66,14 +82,18 @@ class EngineChooser:
 
 
 class EndpointChooser:
-    """Asks an OpenAI-compatible server: by the first token's alternatives where it tells them, else constrained to the options
-    where it knows how (vLLM), else in words, read strictly. What the server refuses is tried the next way, and what works remembered.
+    """Asks an OpenAI-compatible server: by the first token's alternatives where it tells them, else constrained to the
+    options where it knows how (vLLM), else in words, read strictly. What the server refuses is tried the next way, and
+    what works remembered.
 
-    Timeouts, 429 and 5xx are tried again by the client, `timeout_s` in all; what fails in the end is a reason, and the rest goes on. A
-    server that fails `GIVE_UP` times in a row is not asked for `pause_s` seconds; one question then tries it, once.
+    Timeouts, 429 and 5xx are tried again by the client, `timeout_s` in all; what fails in the end is a reason, and the
+    rest goes on. A server that fails `GIVE_UP` times in a row is not asked for `pause_s` seconds; one question then
+    tries it, once.
     """
 
-    def __init__(self, endpoint: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self, endpoint: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, pause_s: float = PAUSE_S
+    ) -> None:
         self.model, self.client, self.way = model, client(endpoint, timeout_s, retries), LOGPROBS
         self.timeout_s, self.pause_s = timeout_s, pause_s
         self._lock, self._failures, self._again, self._why = threading.Lock(), 0, 0.0, ""
@@ -95,7 +115,9 @@ class EndpointChooser:
         for way in range(self.way, WORDS + 1):
             try:
                 choice = self._answer(server, prompt, options, way).choices[0]
-                told = first_token(choice, options) if way == LOGPROBS else spoken(choice.message.content or "", options)
+                told = (
+                    first_token(choice, options) if way == LOGPROBS else spoken(choice.message.content or "", options)
+                )
             except (BadRequestError, UnprocessableEntityError) as error:
                 refused = reason(error)
                 continue
@@ -114,18 +136,30 @@ class EndpointChooser:
 
     def _answer(self, server, prompt: Prompt, options: Sequence[str], way: int):
         system, user = (_CONTROL.sub(" ", text) for text in prompt)
-        extra = {"structured_outputs": {"choice": list(options)}, "guided_choice": list(options)} if way == CONSTRAINED else None
-        more = {"logprobs": True, "top_logprobs": TOP, "max_tokens": 1} if way == LOGPROBS else {"max_tokens": MOST_TOKENS}
+        extra = (
+            {"structured_outputs": {"choice": list(options)}, "guided_choice": list(options)}
+            if way == CONSTRAINED
+            else None
+        )
+        more = (
+            {"logprobs": True, "top_logprobs": TOP, "max_tokens": 1} if way == LOGPROBS else {"max_tokens": MOST_TOKENS}
+        )
         return server.chat.completions.create(
-            model=self.model, messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
-            temperature=0, seed=0, extra_body=extra, **more)
+            model=self.model,
+            messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
+            temperature=0,
+            seed=0,
+            extra_body=extra,
+            **more,
+        )
 
 
 def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
-    """Log-probability of each option from the alternatives of the answer's first token; None where the server tells none.
+    """Log-probability of each option from the alternatives of the answer's first token; None where the server tells
+    none.
 
-    A token counts for the one option that it is, or begins, in any case. An option that no alternative speaks for gets the least
-    told log-probability, a bound from above. A reason where the options hold less than `ENOUGH`.
+    A token counts for the one option that it is, or begins, in any case. An option that no alternative speaks for gets
+    the least told log-probability, a bound from above. A reason where the options hold less than `ENOUGH`.
     """
     content = choice.logprobs.content if choice.logprobs else None
     told = content[0].top_logprobs if content else None
@@ -143,8 +177,9 @@ def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
 
 
 def spoken(text: str, options: Sequence[str]) -> list[float] | str:
-    """0 for the option that the whole answer is, -inf for the others; a reason where it is none of them. Case, punctuation and blanks
-    around it do not matter, nor what a model thought aloud before it."""
+    """0 for the option that the whole answer is, -inf for the others; a reason where it is none of them. Case,
+    punctuation and blanks around it do not matter, nor what a model thought aloud before it.
+    """
     said = re.sub(r"^[\W_]+|[\W_]+$", "", _THOUGHT.sub("", text)).casefold()
     meant = [option.casefold() == said for option in options]
     return [0.0 if one else -math.inf for one in meant] if any(meant) else _answered(text)

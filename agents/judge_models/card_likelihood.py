@@ -20,8 +20,9 @@ class Reference:
         self._open: OrderedDict[str, tuple[int, int]] = OrderedDict()  # card -> its branch and tokens
 
     def logprobs(self, cards: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
-        """Per pair: natural-log probability of every token of the text, said under the card; none where both are longer than the
-        model reads."""
+        """Per pair: natural-log probability of every token of the text, said under the card; none where both are longer
+        than the model reads.
+        """
         ids, prompts, found = self.engine.encode(texts), self._prompts(set(cards)), [[] for _ in texts]
         longest = self.engine.info().context
         by_card: dict[str, list[int]] = {}
@@ -30,7 +31,9 @@ class Reference:
                 by_card.setdefault(card, []).append(i)
         order = list(by_card)
         for some in (order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)):
-            scores = self.engine.score(self._branches(some, prompts), [[((), ids[i]) for i in by_card[card]] for card in some])
+            scores = self.engine.score(
+                self._branches(some, prompts), [[((), ids[i]) for i in by_card[card]] for card in some]
+            )
             for card, by_text in zip(some, scores, strict=True):
                 for i, logprobs in zip(by_card[card], by_text, strict=True):
                     found[i] = logprobs

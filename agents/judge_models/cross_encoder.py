@@ -1,4 +1,5 @@
-"""Any sequence classification model of the hub or a folder that was trained on natural language inference, as an NLI judge's `entail`.
+"""Any sequence classification model of the hub or a folder that was trained on natural language inference, as an NLI
+judge's `entail`.
 
 Which output is which is read from the config's `id2label`, whose order differs from model to model.
 """
@@ -17,17 +18,23 @@ BATCH = 32
 
 
 def check(name: str) -> list[int]:
-    """The column of each of the model's outputs. Nothing heavy is loaded. ValueError where the model cannot be had or has no label
-    "contradiction"."""
+    """The column of each of the model's outputs. Nothing heavy is loaded. ValueError where the model cannot be had or
+    has no label "contradiction".
+    """
     from agents.models.loading import local_folder
 
     folder = local_folder(name)
     labels = json.loads((Path(folder) / "config.json").read_text()).get("id2label") or {}
     named = [str(labels[key]) for key in sorted(labels, key=int)]
-    columns = [next((column for stem, column in LABELS.items() if label.lower().startswith(stem)), -1) for label in named]
+    columns = [
+        next((column for stem, column in LABELS.items() if label.lower().startswith(stem)), -1) for label in named
+    ]
     if columns.count(0) != 1 or len(set(columns)) < len(columns) or -1 in columns:
-        raise ValueError(f"model {name!r} has the labels {', '.join(named) or 'of no classifier'}; expected a sequence classifier with "
-                         "contradiction, neutral and entailment in its config's id2label")
+        raise ValueError(
+            f"model {name!r} has the labels {', '.join(named) or 'of no classifier'}; expected a sequence classifier "
+            "with "
+            "contradiction, neutral and entailment in its config's id2label"
+        )
     return columns
 
 
@@ -44,14 +51,22 @@ class CrossEncoder:
         self.columns, folder = check(name), local_folder(name)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, trust_remote_code=False,
-                                                                       dtype="float32")
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False, dtype="float32"
+            )
         except (OSError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             told = (str(error).strip() or "no message").splitlines()[0][:200]
-            raise ValueError(f"model {name!r} could not be loaded ({type(error).__name__}: {told}); expected a sequence classifier that "
-                             "transformers knows, with all its files") from error
+            raise ValueError(
+                f"model {name!r} could not be loaded ({type(error).__name__}: {told}); expected a sequence classifier "
+                "that "
+                "transformers knows, with all its files"
+            ) from error
         self.model = model.to(choose_device(device)).eval().requires_grad_(False)
-        self.longest = min(LONGEST, self.tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", LONGEST) or LONGEST)
+        self.longest = min(
+            LONGEST,
+            self.tokenizer.model_max_length,
+            getattr(model.config, "max_position_embeddings", LONGEST) or LONGEST,
+        )
 
     def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
         """(n, 3) probabilities of contradiction, neutral, entailment; a label that the model lacks has 0."""
@@ -59,12 +74,16 @@ class CrossEncoder:
         order = sorted(range(len(premises)), key=lambda place: len(premises[place]) + len(hypotheses[place]))
         for start in range(0, len(order), BATCH):
             places = order[start : start + BATCH]
-            found[np.ix_(places, self.columns)] = self._shares([premises[i] for i in places], [hypotheses[i] for i in places])
+            found[np.ix_(places, self.columns)] = self._shares(
+                [premises[i] for i in places], [hypotheses[i] for i in places]
+            )
         return found
 
     def _shares(self, premises: list[str], hypotheses: list[str]) -> np.ndarray:
         import torch
 
-        read = self.tokenizer(premises, hypotheses, padding=True, truncation=True, max_length=self.longest, return_tensors="pt")
+        read = self.tokenizer(
+            premises, hypotheses, padding=True, truncation=True, max_length=self.longest, return_tensors="pt"
+        )
         with torch.inference_mode():
             return self.model(**read.to(self.model.device)).logits.double().softmax(1).cpu().numpy()

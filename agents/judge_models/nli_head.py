@@ -1,12 +1,13 @@
 """The embedded NLI: does one sentence contradict another? A small head over MiniLM's token states, no download.
 
-Each text is read once by the frozen encoder; a pair costs only the head. Decomposable attention (Parikh et al., arXiv 1606.01933):
-tokens a_i of the premise and b_j of the hypothesis, projected; each attends over the other text; compared as
-[a, ã, |a - ã|, a * ã]; mean and maximum over tokens, both ways; then three logits. It differs from the paper in reading contextual
-states of two layers, and in the maximum, which a single word that does not match is seen by.
+Each text is read once by the frozen encoder; a pair costs only the head. Decomposable attention (Parikh et al., arXiv
+1606.01933): tokens a_i of the premise and b_j of the hypothesis, projected; each attends over the other text; compared
+as [a, ã, |a - ã|, a * ã]; mean and maximum over tokens, both ways; then three logits. It differs from the paper in
+reading contextual states of two layers, and in the maximum, which a single word that does not match is seen by.
 
-Taught by `python -m agents.judge_models.nli_train` on sentences made from slots. It knows slots, denials, numbers and who is spoken of; it knows
-little of the world, and paraphrases beyond the wordings it was taught are read by luck of the encoder.
+Taught by `python -m agents.judge_models.nli_train` on sentences made from slots. It knows slots, denials, numbers and
+who is spoken of; it knows little of the world, and paraphrases beyond the wordings it was taught are read by luck of
+the encoder.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ KEPT = 8192  # texts that stay read
 
 
 class Head(nn.Module):
-    """Logits (B, 3) over agents.judge_models.nli_data.LABELS of pairs of texts as `read` from token states, (B, T, WIDTH), with masks (B, T)."""
+    """Logits (B, 3) over agents.judge_models.nli_data.LABELS of pairs of texts as `read` from token states, (B, T,
+    WIDTH), with masks (B, T).
+    """
 
     def __init__(self, states: int) -> None:
         super().__init__()
@@ -69,7 +72,9 @@ def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
     found: list[Tensor] = [torch.empty(0)] * len(texts)
     for start in range(0, len(order), AT_ONCE):
         places = order[start : start + AT_ONCE]
-        read = tokenizer([texts[place] for place in places], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+        read = tokenizer(
+            [texts[place] for place in places], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+        )
         with torch.inference_mode():
             layers = model(**read.to(device), output_hidden_states=True).hidden_states
         joined = torch.cat([layers[layer] for layer in LAYERS], 2).to(torch.float16).cpu()
@@ -81,7 +86,9 @@ def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """(B, T, width of a row) float32 and the mask (B, T)."""
     lengths = torch.tensor([len(row) for row in rows])
-    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True).float(), torch.arange(int(lengths.max()))[None] < lengths[:, None]
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True).float(), torch.arange(int(lengths.max()))[
+        None
+    ] < lengths[:, None]
 
 
 @lru_cache(maxsize=1)
@@ -109,8 +116,12 @@ class EmbeddedNli:
         new = [text for text in wanted if text not in self._read]
         found = np.zeros((len(premises), 3))
         with torch.inference_mode():
-            self._read.update((text, self._head.read(row.float())) for text, row in zip(new, states(new, self.device), strict=True))
-            order = sorted(range(len(premises)), key=lambda i: len(self._read[premises[i]]) + len(self._read[hypotheses[i]]))
+            self._read.update(
+                (text, self._head.read(row.float())) for text, row in zip(new, states(new, self.device), strict=True)
+            )
+            order = sorted(
+                range(len(premises)), key=lambda i: len(self._read[premises[i]]) + len(self._read[hypotheses[i]])
+            )
             for start in range(0, len(order), AT_ONCE):
                 places = order[start : start + AT_ONCE]
                 a, b = (padded([self._read[texts[i]] for i in places]) for texts in (premises, hypotheses))

@@ -1,6 +1,8 @@
-"""Teach the embedded NLI head: `python -m agents.judge_models.nli_train` writes agents/nli_head.safetensors and prints its held-out figures.
+"""Teach the embedded NLI head: `python -m agents.judge_models.nli_train` writes agents/nli_head.safetensors and prints
+its held-out figures.
 
-Minutes on two cores. Held out: every fifth value of each slot, and the slots and opposites named in nli_slots.yaml as a whole.
+Minutes on two cores. Held out: every fifth value of each slot, and the slots and opposites named in nli_slots.yaml as a
+whole.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def train(pairs: Sequence[Example], seed: int, epochs: int = EPOCHS) -> Head:
 
 def _batches(pairs: Sequence[Example], read: dict[str, torch.Tensor], rng: random.Random) -> list[list[Example]]:
     """All pairs in a new order, those of a batch alike in length, so that little is padded."""
-    order = sorted(pairs, key=lambda pair: (max(len(read[pair.premise]), len(read[pair.hypothesis])) // 4, rng.random()))
+    order = sorted(
+        pairs, key=lambda pair: (max(len(read[pair.premise]), len(read[pair.hypothesis])) // 4, rng.random())
+    )
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     return rng.sample(batches, len(batches))
 
@@ -53,13 +57,18 @@ def _batches(pairs: Sequence[Example], read: dict[str, torch.Tensor], rng: rando
 def figures(head: Head, pairs: Sequence[Example]) -> dict[str, tuple[float, float, float, int]]:
     """Accuracy, and precision and recall of "contradiction", each (value, low, high, n): Wilson's 95% interval."""
     read = _read(pairs)
-    said = [int(row.argmax()) for start in range(0, len(pairs), BATCH)
-            for row in _logits(head, pairs[start : start + BATCH], read)]
+    said = [
+        int(row.argmax())
+        for start in range(0, len(pairs), BATCH)
+        for row in _logits(head, pairs[start : start + BATCH], read)
+    ]
     right = Counter((pair.label, answer) for pair, answer in zip(pairs, said, strict=True))
     hits = right[CONTRADICTION, CONTRADICTION]
-    found = {"accuracy": wilson(sum(right[label, label] for label in range(3)), len(pairs)),
-             "precision": wilson(hits, sum(right[label, CONTRADICTION] for label in range(3))),
-             "recall": wilson(hits, sum(right[CONTRADICTION, label] for label in range(3)))}
+    found = {
+        "accuracy": wilson(sum(right[label, label] for label in range(3)), len(pairs)),
+        "precision": wilson(hits, sum(right[label, CONTRADICTION] for label in range(3))),
+        "recall": wilson(hits, sum(right[CONTRADICTION, label] for label in range(3))),
+    }
     for kind in sorted({pair.kind for pair in pairs}):
         mine = [pair.label == answer for pair, answer in zip(pairs, said, strict=True) if pair.kind == kind]
         found[f"right on: {kind}"] = wilson(sum(mine), len(mine))
@@ -80,7 +89,9 @@ def _read(pairs: Sequence[Example]) -> dict[str, torch.Tensor]:
 
 
 def _logits(head: Head, pairs: Sequence[Example], read: dict[str, torch.Tensor]) -> torch.Tensor:
-    (a, a_mask), (b, b_mask) = (padded([read[getattr(pair, part)] for pair in pairs]) for part in ("premise", "hypothesis"))
+    (a, a_mask), (b, b_mask) = (
+        padded([read[getattr(pair, part)] for pair in pairs]) for part in ("premise", "hypothesis")
+    )
     return head(head.read(a), a_mask, head.read(b), b_mask)
 
 
@@ -94,12 +105,16 @@ def main() -> None:
     from safetensors.torch import save_file
 
     corpus = corpora()
-    head = train(examples(corpus["train"], options.pairs, derive_seed(options.seed, "train")), options.seed, options.epochs)
+    head = train(
+        examples(corpus["train"], options.pairs, derive_seed(options.seed, "train")), options.seed, options.epochs
+    )
     save_file({name: weight.to(torch.float16).contiguous() for name, weight in head.state_dict().items()}, options.out)
     print(f"{options.out}: {sum(weight.numel() for weight in head.parameters())} weights, labels {', '.join(LABELS)}")
     for name in ("values", "slots"):
         print(f"held-out {name}:")
-        for figure, (value, low, high, n) in figures(head, examples(corpus[name], TEST_PAIRS, derive_seed(options.seed, name))).items():
+        for figure, (value, low, high, n) in figures(
+            head, examples(corpus[name], TEST_PAIRS, derive_seed(options.seed, name))
+        ).items():
             print(f"  {figure:24} {value:.3f} [{low:.3f}, {high:.3f}] n={n}")
 
 

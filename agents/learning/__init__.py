@@ -1,1 +1,3 @@
-"""Learners: views of dialogues in, better adapters out. Losses are pure functions; what plays and judges is wired in by the lab."""
+"""Learners: views of dialogues in, better adapters out. Losses are pure functions; what plays and judges is wired in by
+the lab.
+"""

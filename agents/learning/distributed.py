@@ -1,6 +1,8 @@
-"""What the workers of one learner do together, over torch.distributed where that is initialised; without it a worker is alone.
+"""What the workers of one learner do together, over torch.distributed where that is initialised; without it a worker is
+alone.
 
-Each is given the whole batch, and so counts over the whole, but reads its share only; what all must know of it goes round as small values.
+Each is given the whole batch, and so counts over the whole, but reads its share only; what all must know of it goes
+round as small values.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ T = TypeVar("T")
 
 
 def share(views: Sequence[View]) -> list[int]:
-    """Places of the views that this worker reads. The longest are dealt out first, back and forth, so that shares are of like length."""
+    """Places of the views that this worker reads. The longest are dealt out first, back and forth, so that shares are
+    of like length.
+    """
     if not dist.is_initialized():
         return list(range(len(views)))
     rank, turn = dist.get_rank(), 2 * dist.get_world_size()

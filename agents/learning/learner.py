@@ -1,8 +1,8 @@
 """The model that learns: views in, gradients, steps, an adapter out.
 
-One view is one forward and backward pass, all its lines together (`agents.learning.views`); gradients add up over the batch before
-the optimiser steps. Differs from the textbook: losses come already divided by the whole batch's counts, so that views can lie on
-several workers (torch.distributed), whose gradients are summed and not averaged.
+One view is one forward and backward pass, all its lines together (`agents.learning.views`); gradients add up over the
+batch before the optimiser steps. Differs from the textbook: losses come already divided by the whole batch's counts, so
+that views can lie on several workers (torch.distributed), whose gradients are summed and not averaged.
 """
 
 from __future__ import annotations
@@ -48,16 +48,37 @@ class Step:
 
 
 class Learner:
-    def __init__(self, name: str, tuning: Tuning, *, max_steps: int = 100, temperature: float = 1.0, top_k: int = 0, min_tokens: int = 0,
-                 dtype: str = "auto", device: str = "auto", seed: int = 0, value_head: bool = False) -> None:
-        """`max_steps`: updates, by which the rate falls. `temperature`, `top_k` (0: all tokens) and `min_tokens` (so many are no stop
-        token): how lines were sampled; likelihoods, entropy and divergence are of just that distribution. ValueError where the model is
-        not there, or its adapter does not fit."""
+    def __init__(
+        self,
+        name: str,
+        tuning: Tuning,
+        *,
+        max_steps: int = 100,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        min_tokens: int = 0,
+        dtype: str = "auto",
+        device: str = "auto",
+        seed: int = 0,
+        value_head: bool = False,
+    ) -> None:
+        """`max_steps`: updates, by which the rate falls. `temperature`, `top_k` (0: all tokens) and `min_tokens` (so
+        many are no stop token): how lines were sampled; likelihoods, entropy and divergence are of just that
+        distribution. ValueError where the model is not there, or its adapter does not fit.
+        """
         from agents.models import loading
 
-        self.tuning, self.temperature, self.top_k, self.min_tokens, self.seed = tuning, temperature, top_k, min_tokens, seed
+        self.tuning, self.temperature, self.top_k, self.min_tokens, self.seed = (
+            tuning,
+            temperature,
+            top_k,
+            min_tokens,
+            seed,
+        )
         self.loaded = loading.load(name, dtype, device, packed=False)
-        self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")  # eager: softcapped scores
+        self.loaded.model.set_attn_implementation(
+            "sdpa" if self.loaded.model._supports_sdpa else "eager"
+        )  # eager: softcapped scores
         self.device = self.loaded.model.device
         torch.manual_seed(seed)
         self.model = _trainable(self.loaded.model, tuning, name)
@@ -67,9 +88,15 @@ class Learner:
         self.head = nn.Linear(width, 1, device=self.device) if value_head else None
         if self.head is not None:
             nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad] + list(self.head.parameters() if self.head else ())
-        self.optimizer = torch.optim.AdamW(self.parameters, tuning.learning_rate, (tuning.adam_beta1, tuning.adam_beta2),
-                                           weight_decay=tuning.weight_decay)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad] + list(
+            self.head.parameters() if self.head else ()
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            tuning.learning_rate,
+            (tuning.adam_beta1, tuning.adam_beta2),
+            weight_decay=tuning.weight_decay,
+        )
         self.scheduler = _scheduler(self.optimizer, tuning, max_steps)
         self._hidden: Tensor | None = None
         self.loaded.model.get_output_embeddings().register_forward_pre_hook(self._keep_hidden)
@@ -80,17 +107,23 @@ class Learner:
         self.model.eval()
         try:
             with self._untouched() if untouched else nullcontext():
-                return [self._read(row(view), self.untouched if untouched and self.untouched is not None else None) for view in views]
+                return [
+                    self._read(row(view), self.untouched if untouched and self.untouched is not None else None)
+                    for view in views
+                ]
         finally:
             self.model.train()
 
     def update(self, parts: Sequence[tuple[View, Loss]]) -> Step:
-        """One step on the sum of the parts' losses, over all workers. ValueError for a loss or gradient that is not finite: nothing has
-        changed then."""
+        """One step on the sum of the parts' losses, over all workers. ValueError for a loss or gradient that is not
+        finite: nothing has changed then.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for view, loss in parts:
-            torch.manual_seed(derive_seed(self.seed, "dropout", self.steps, view.conversation))  # the same on whichever worker
+            torch.manual_seed(
+                derive_seed(self.seed, "dropout", self.steps, view.conversation)
+            )  # the same on whichever worker
             found = loss(self._read(row(view))).sum()
             found.backward()
             total += float(found.detach())
@@ -98,18 +131,24 @@ class Learner:
         total = summed(total, self.device)
         if not math.isfinite(total) or not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
-            raise ValueError(f"the loss is {total} and its gradient's norm {norm}; expected finite numbers: a smaller learning_rate, or "
-                             "rewards within bounds")
+            raise ValueError(
+                f"the loss is {total} and its gradient's norm {norm}; expected finite numbers: a smaller "
+                "learning_rate, or "
+                "rewards within bounds"
+            )
         nn.utils.clip_grad_norm_(self.parameters, self.tuning.max_grad_norm)
         rate = self.scheduler.get_last_lr()[0]
         self.optimizer.step()
         self.scheduler.step()
         return Step(total, norm, rate)
 
-    # -- what leaves it ---------------------------------------------------------------------------------------------------
+    # -- what leaves it
+    # ---------------------------------------------------------------------------------------------------
 
     def adapter(self) -> tuple[dict, dict[str, Tensor]]:
-        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names; of a full training {} and all weights."""
+        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names; of a full training {} and
+        all weights.
+        """
         from peft import get_peft_model_state_dict
 
         if self.tuning.full:
@@ -119,7 +158,9 @@ class Learner:
         return self.model.peft_config["default"].to_dict(), weights
 
     def save(self, folder: Path, state: bool = True) -> None:
-        """An ordinary PEFT folder (or transformers', where all weights are trained); with `state` what going on needs, as safetensors."""
+        """An ordinary PEFT folder (or transformers', where all weights are trained); with `state` what going on needs,
+        as safetensors.
+        """
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,16 +174,22 @@ class Learner:
             (folder / f"{STATE}.part").replace(folder / STATE)  # last and whole: a folder with it can be gone on from
 
     def restore(self, folder: Path) -> None:
-        """To where `save` was called, forwards or back. ValueError, and nothing changed, where the folder holds something else."""
+        """To where `save` was called, forwards or back. ValueError, and nothing changed, where the folder holds
+        something else.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             kept = load_file(folder / STATE)
         except (OSError, SafetensorError) as error:
-            raise ValueError(f"no training can be taken up from {folder} ({reason(error)}); expected a folder with {STATE}") from error
+            raise ValueError(
+                f"no training can be taken up from {folder} ({reason(error)}); expected a folder with {STATE}"
+            ) from error
         own = self._state()
-        if {name: tensor.shape for name, tensor in kept.items()} != {name: tensor.shape for name, tensor in own.items()}:
+        if {name: tensor.shape for name, tensor in kept.items()} != {
+            name: tensor.shape for name, tensor in own.items()
+        }:
             raise ValueError(f"{folder} was saved by a training of other weights; expected the same model and tuning")
         with torch.no_grad():
             for number, parameter in enumerate(self.parameters):
@@ -150,8 +197,10 @@ class Learner:
         self.optimizer.state.clear()
         steps = int(kept["steps"])
         for number, parameter in enumerate(self.parameters) if steps else ():
-            self.optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **{
-                key: kept[f"{key}.{number}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}}
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(steps)),
+                **{key: kept[f"{key}.{number}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")},
+            }
         self.scheduler.last_epoch = steps - 1
         self.scheduler.step()
 
@@ -174,17 +223,25 @@ class Learner:
             moments = self.optimizer.state.get(parameter, {})
             found[f"parameter.{number}"] = parameter.detach().cpu().contiguous().clone()
             for key in ("exp_avg", "exp_avg_sq"):
-                found[f"{key}.{number}"] = moments[key].cpu().contiguous() if key in moments else torch.zeros_like(parameter, device="cpu")
+                found[f"{key}.{number}"] = (
+                    moments[key].cpu().contiguous() if key in moments else torch.zeros_like(parameter, device="cpu")
+                )
         return found
 
-    # -- reading ---------------------------------------------------------------------------------------------------------
+    # -- reading
+    # ---------------------------------------------------------------------------------------------------------
 
     def _read(self, one: Row, model: nn.Module | None = None) -> Read:
         model = model or self.model
         sources, targets = torch.cat(one.sources), torch.cat(one.targets)
         kept, where = sources.unique(return_inverse=True)
-        out = model(input_ids=one.ids[None].to(self.device), position_ids=one.positions[None].to(self.device),
-                    attention_mask=self._mask(one), use_cache=False, logits_to_keep=kept.to(self.device))
+        out = model(
+            input_ids=one.ids[None].to(self.device),
+            position_ids=one.positions[None].to(self.device),
+            attention_mask=self._mask(one),
+            use_cache=False,
+            logits_to_keep=kept.to(self.device),
+        )
         logits, where = out.logits[0].float() / self.temperature, where.to(self.device)  # (K, V)
         lengths = torch.tensor([len(some) for some in one.targets], device=self.device)
         starts = lengths.cumsum(0) - lengths
@@ -199,7 +256,11 @@ class Learner:
         with torch.no_grad():
             entropy = (norms - (among.softmax(-1) * among.masked_fill(among.isinf(), 0.0)).sum(-1))[where]
         padded_logps, mask = padded(logps.split(lengths.tolist()))
-        values = self.head(self._hidden[where[starts]].float())[:, 0] if self.head is not None else torch.zeros_like(logps[starts])
+        values = (
+            self.head(self._hidden[where[starts]].float())[:, 0]
+            if self.head is not None
+            else torch.zeros_like(logps[starts])
+        )
         return Read(padded_logps, mask, padded(entropy.split(lengths.tolist()))[0], values)
 
     def _mask(self, one: Row) -> Tensor | dict[str, Tensor]:
@@ -250,16 +311,24 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
         return model.float().requires_grad_(True)
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-    model.name_or_path = model.config.name_or_path = name  # what PEFT writes down as the base, in place of a local folder
+    model.name_or_path = model.config.name_or_path = (
+        name  # what PEFT writes down as the base, in place of a local folder
+    )
     if tuning.adapter:
         config, tensors = adapters.read(model, tuning.adapter, name)
         config.inference_mode = False
         found = get_peft_model(model, config)
         set_peft_model_state_dict(found, tensors)
         return found
-    config = LoraConfig(r=tuning.r, lora_alpha=tuning.lora_alpha, lora_dropout=tuning.lora_dropout, target_modules=tuning.target_modules,
-                        layers_to_transform=adapters.upper_layers(model.config, tuning.layers_from), base_model_name_or_path=name,
-                        task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=tuning.r,
+        lora_alpha=tuning.lora_alpha,
+        lora_dropout=tuning.lora_dropout,
+        target_modules=tuning.target_modules,
+        layers_to_transform=adapters.upper_layers(model.config, tuning.layers_from),
+        base_model_name_or_path=name,
+        task_type="CAUSAL_LM",
+    )
     return get_peft_model(model, config)
 
 
@@ -277,6 +346,9 @@ def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning, steps: int):
     except (TypeError, ValueError) as error:
         raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {first_line(error)}") from None
     if not hasattr(found, "lr_lambdas"):
-        raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected a rate that follows from the "
-                         "step alone")
+        raise ValueError(
+            f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected a rate that follows "
+            "from the "
+            "step alone"
+        )
     return found

@@ -1,13 +1,15 @@
 """What each way of training minimises, and how rewards become advantages. Pure functions of tensors.
 
-Everything is over lines: `logps`, `old`, `ref` and `mask` are (N, T): N lines, each token's log-probability in nats under the model that is
-trained, under the one that sampled it and under the untouched one; `mask` is 1 where a line has a token, 0 behind its end. Every
-loss comes back per line (N,), with the weights of a mean over the N lines already in it where that is the method's: the sum over a
-batch is the batch's loss, so that a batch may be taken in parts and spread over workers.
+Everything is over lines: `logps`, `old`, `ref` and `mask` are (N, T): N lines, each token's log-probability in nats
+under the model that is trained, under the one that sampled it and under the untouched one; `mask` is 1 where a line has
+a token, 0 behind its end. Every loss comes back per line (N,), with the weights of a mean over the N lines already in
+it where that is the method's: the sum over a batch is the batch's loss, so that a batch may be taken in parts and
+spread over workers.
 
-Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476; the divergence's weight: DeepSeek-V3.2,
-2512.02556), PPO (Schulman et al., 1707.06347), GAE (1506.02438), DPO (2305.18290, eq. 7), KTO (2402.01306, eq. 8), unlikelihood (Welleck
-et al., 1908.04319, eq. 4 for whole lines), GOLD (Pang and He, 2009.07839) and VaRMI (Shea and Yu, 2310.10735, section 3.2).
+Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476; the divergence's weight:
+DeepSeek-V3.2, 2512.02556), PPO (Schulman et al., 1707.06347), GAE (1506.02438), DPO (2305.18290, eq. 7), KTO
+(2402.01306, eq. 8), unlikelihood (Welleck et al., 1908.04319, eq. 4 for whole lines), GOLD (Pang and He, 2009.07839)
+and VaRMI (Shea and Yu, 2310.10735, section 3.2).
 """
 
 from __future__ import annotations
@@ -34,33 +36,49 @@ def unlikelihood(logps: Tensor, mask: Tensor, good: Tensor, tokens: float, alpha
 
 
 def gold(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
-    """Offline policy gradient, each token's weight its own probability (as constant): rare tokens of logged lines count little."""
+    """Offline policy gradient, each token's weight its own probability (as constant): rare tokens of logged lines count
+    little.
+    """
     return -(reward[:, None] * logps.detach().exp() * logps * mask).sum(1) / tokens
 
 
 def varmi(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
-    """As `gold`, but good lines are learnt as in supervised tuning (weight 1) and only bad ones weighted by their probability."""
+    """As `gold`, but good lines are learnt as in supervised tuning (weight 1) and only bad ones weighted by their
+    probability.
+    """
     weight = torch.where(reward[:, None] > 0, torch.ones_like(logps), logps.detach().exp())
     return -(reward[:, None] * weight * logps * mask).sum(1) / tokens
 
 
 def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
-    """Per pair (P,), from summed log-likelihoods (P,): -log sigmoid(beta * (margin - margin of the untouched model)) / P."""
+    """Per pair (P,), from summed log-likelihoods (P,): -log sigmoid(beta * (margin - margin of the untouched model)) /
+    P.
+    """
     return -logsigmoid(beta * ((chosen - rejected) - (ref_chosen - ref_rejected))) / len(chosen)
 
 
-def kto(logratio: Tensor, good: Tensor, kl: Tensor, beta: float, desirable: float = 1.0, undesirable: float = 1.0,
-        lines: int | None = None) -> Tensor:
+def kto(
+    logratio: Tensor,
+    good: Tensor,
+    kl: Tensor,
+    beta: float,
+    desirable: float = 1.0,
+    undesirable: float = 1.0,
+    lines: int | None = None,
+) -> Tensor:
     """Per line (N,): w * (1 - sigmoid(± beta * (log ratio - KL))), + for good lines; over `lines` (N where None).
 
-    logratio: summed log-likelihood minus that under the untouched model; kl: estimate >= 0 of the divergence, a constant.
+    logratio: summed log-likelihood minus that under the untouched model; kl: estimate >= 0 of the divergence, a
+    constant.
     """
     gain = torch.where(good, 1 - torch.sigmoid(beta * (logratio - kl)), 1 - torch.sigmoid(beta * (kl - logratio)))
     return torch.where(good, desirable, undesirable) * gain / (lines or len(logratio))
 
 
 def kto_kl(logps: Tensor, ref: Tensor) -> Tensor:
-    """Divergence from the untouched model: mean log ratio of lines behind dialogues that they do not belong to, at least 0."""
+    """Divergence from the untouched model: mean log ratio of lines behind dialogues that they do not belong to, at
+    least 0.
+    """
     return (logps - ref).mean().detach().clamp(min=0)
 
 
@@ -72,16 +90,20 @@ def clipped(logps: Tensor, old: Tensor, mask: Tensor, advantage: Tensor, low: fl
 
 
 def divergence(logps: Tensor, old: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
-    """Estimate of KL(policy || untouched) per token (N, T), >= 0: r * (e^d - d - 1), d = ref - logp, r = e^(logp - old).
+    """Estimate of KL(policy || untouched) per token (N, T), >= 0: r * (e^d - d - 1), d = ref - logp, r = e^(logp -
+    old).
 
-    Its mean over samples of `old` is the KL, and so is its gradient's: without r the gradient is another one, even where r is 1.
+    Its mean over samples of `old` is the KL, and so is its gradient's: without r the gradient is another one, even
+    where r is 1.
     """
     difference = (ref - logps) * mask
     return ((logps - old) * mask).exp() * (difference.exp() - difference - 1)
 
 
 def averaged(per_token: Tensor, mask: Tensor, kind: str, lines: int, tokens: float, longest: int) -> Tensor:
-    """Per line (N,): `grpo`: mean of each line, over the lines; `dapo`: over the tokens of the batch; `dr_grpo`: over lines * longest."""
+    """Per line (N,): `grpo`: mean of each line, over the lines; `dapo`: over the tokens of the batch; `dr_grpo`: over
+    lines * longest.
+    """
     total = (per_token * mask).sum(1)
     if kind == "grpo":
         return total / mask.sum(1).clamp(min=1) / lines
@@ -114,7 +136,9 @@ def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float,
 
 
 def relative(rewards: Tensor, scale: bool) -> Tensor | None:
-    """A group's rewards (G,) minus their mean, over their standard deviation where `scale`. None where all are equal: nothing is learnt."""
+    """A group's rewards (G,) minus their mean, over their standard deviation where `scale`. None where all are equal:
+    nothing is learnt.
+    """
     if (rewards - rewards[0]).abs().max() < TINY:
         return None
     away = rewards - rewards.mean()

@@ -39,7 +39,8 @@ class Learnt:
 def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
     """Carries out `num_iterations` updates. ValueError for a loss that is not finite.
 
-    Where there are several workers each is called with all views, and each comes back with what is true of the whole batch.
+    Where there are several workers each is called with all views, and each comes back with what is true of the whole
+    batch.
     """
     seen: dict[str, list[torch.Tensor]] = {}
     how, skipped, more, advantages = method.online, 0, {}, []
@@ -49,7 +50,9 @@ def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
     elif method.name == "grpo" and method.groups == "places":
         views, advantages, skipped = online.by_place(views, how)
     elif method.name == "grpo":
-        views, advantages, skipped = online.by_dialogue(views, lambda view: view.conversation // method.num_generations, how)
+        views, advantages, skipped = online.by_dialogue(
+            views, lambda view: view.conversation // method.num_generations, how
+        )
     done, parts = None, []
     for _ in range(method.num_iterations):
         parts = _parts(learner, views, advantages, method, seen, more)
@@ -58,8 +61,9 @@ def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
     return Learnt(done, _numbers(seen), skipped, int(tokens))
 
 
-def _parts(learner: Learner, views: Sequence[View], advantages: online.Advantages, method: Method, seen: dict, more: Mapping
-           ) -> list[tuple[View, Loss]]:
+def _parts(
+    learner: Learner, views: Sequence[View], advantages: online.Advantages, method: Method, seen: dict, more: Mapping
+) -> list[tuple[View, Loss]]:
     if method.name in ("grpo", "ppo"):
         return online.parts(learner, views, advantages, method.online, seen=seen, **more) if views else []
     if method.name == "dpo":
@@ -75,5 +79,10 @@ def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:
     if not every:
         return {}
     tensors = {name: torch.cat([some[name] for some in every]) for name in every[0]}
-    return {"kl": float(tensors["kl"].mean()), "entropy": float(tensors["entropy"].mean()), "ratio": float(tensors["ratio"].mean()),
-            "ratio_max": float(tensors["ratio"].max()), "ratio_min": float(tensors["ratio"].min())}
+    return {
+        "kl": float(tensors["kl"].mean()),
+        "entropy": float(tensors["entropy"].mean()),
+        "ratio": float(tensors["ratio"].mean()),
+        "ratio_max": float(tensors["ratio"].max()),
+        "ratio_min": float(tensors["ratio"].min()),
+    }

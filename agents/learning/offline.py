@@ -1,6 +1,7 @@
 """Supervised tuning and offline policy gradients: lines that were said before, each good or bad by its reward's sign.
 
-`sft` learns the good ones and never hears of the bad; the others are punished for them, each in its way (`agents.learning.losses`).
+`sft` learns the good ones and never hears of the bad; the others are punished for them, each in its way
+(`agents.learning.losses`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ from agents.learning.learner import Learner, Loss, Read
 from agents.learning.views import View, with_lines
 
 
-def parts(learner: Learner, batch: Sequence[View], method: str, *, alpha: float = 1.0, desirable: float = 1.0, undesirable: float = 1.0,
-          ) -> list[tuple[View, Loss]]:
+def parts(
+    learner: Learner,
+    batch: Sequence[View],
+    method: str,
+    *,
+    alpha: float = 1.0,
+    desirable: float = 1.0,
+    undesirable: float = 1.0,
+) -> list[tuple[View, Loss]]:
     """Views of this worker's share and what each costs in the whole batch. Lines of reward 0 or None teach nothing.
 
-    `method`: sft, unlikelihood, gold or varmi. `alpha`: of unlikelihood; `desirable`, `undesirable`: what a good and a bad line count in
-    gold and varmi.
+    `method`: sft, unlikelihood, gold or varmi. `alpha`: of unlikelihood; `desirable`, `undesirable`: what a good and a
+    bad line count in gold and varmi.
     """
     wanted = (lambda reward: reward > 0) if method == "sft" else (lambda reward: reward != 0)
     views = [with_lines(view, lambda line: line.reward is not None and wanted(line.reward)) for view in batch]

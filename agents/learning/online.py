@@ -1,11 +1,12 @@
 """Policy gradients on lines that the present model (or one a few updates older) said: GRPO and PPO.
 
-Credit is by turn. GRPO's baseline is a group: the lines sampled at the same place of the same dialogue (`places`), or those of whole
-dialogues that began alike, turn by turn, with discounted returns (`dialogues`). PPO's is a value head, read before each line, and
-generalised advantages over the turns. Only sampled tokens carry loss: the view's other words are read and nothing more.
+Credit is by turn. GRPO's baseline is a group: the lines sampled at the same place of the same dialogue (`places`), or
+those of whole dialogues that began alike, turn by turn, with discounted returns (`dialogues`). PPO's is a value head,
+read before each line, and generalised advantages over the turns. Only sampled tokens carry loss: the view's other words
+are read and nothing more.
 
-Differs from the textbook: a "sequence" of GRPO is a line, not a dialogue; the divergence from the untouched model is a term of the loss
-in PPO too, not of the reward.
+Differs from the textbook: a "sequence" of GRPO is a line, not a dialogue; the divergence from the untouched model is a
+term of the loss in PPO too, not of the reward.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
         kept: dict[Sampled, float] = {}
         for some in at_places(view):
             scored = [line for line in some if line.reward is not None]
-            found = losses.relative(torch.tensor([line.reward for line in scored]), how.scale_rewards) if len(scored) > 1 else None
+            found = (
+                losses.relative(torch.tensor([line.reward for line in scored]), how.scale_rewards)
+                if len(scored) > 1
+                else None
+            )
             skipped += found is None
             kept |= dict(zip(scored, found.tolist(), strict=True)) if found is not None else {}
         if kept:
@@ -56,7 +61,9 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
 
 
 def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online) -> tuple[list[View], Advantages, int]:
-    """Returns of each turn against those of the same turn in the dialogues of its group. A turn without a reward adds nothing to them."""
+    """Returns of each turn against those of the same turn in the dialogues of its group. A turn without a reward adds
+    nothing to them.
+    """
     views = [with_lines(view, lambda line: line.on_trunk) for view in batch]
     returns = [losses.discounted([line.reward or 0.0 for line in view.lines], how.gamma) for view in views]
     together: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -66,7 +73,11 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
     found: dict[tuple[int, int], float] = {}
     skipped = 0
     for some in together.values():
-        relative = losses.relative(torch.tensor([returns[v][place] for v, place in some]), how.scale_rewards) if len(some) > 1 else None
+        relative = (
+            losses.relative(torch.tensor([returns[v][place] for v, place in some]), how.scale_rewards)
+            if len(some) > 1
+            else None
+        )
         skipped += relative is None
         found |= dict(zip(some, relative.tolist(), strict=True)) if relative is not None else {}
     kept, advantages = [], []
@@ -79,12 +90,14 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
     return kept, advantages, skipped
 
 
-def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, Advantages, Advantages]:
-    """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1. None where all
-    rewards are equal.
+def by_value(
+    learner: Learner, batch: Sequence[View], how: Online
+) -> tuple[list[View], Advantages, Advantages, Advantages]:
+    """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1.
+    None where all rewards are equal.
 
-    Lines on the trunk are the turns of one episode, to which one without a reward adds nothing, nor is it learnt from; what was said off
-    the record is an episode of its own.
+    Lines on the trunk are the turns of one episode, to which one without a reward adds nothing, nor is it learnt from;
+    what was said off the record is an episode of its own.
     """
     whole = [with_lines(view, lambda line: line.on_trunk or bool(line.given)) for view in batch]
     whole = [view for view in whole if any(map(_scored, view.lines))]
@@ -93,8 +106,13 @@ def by_value(learner: Learner, batch: Sequence[View], how: Online) -> tuple[list
     values = across(whole, lambda some: [read.values.tolist() for read in learner.read(some)])
     advantages = [_by_turn(view, old, how) for view, old in zip(whole, values, strict=True)]
     views = [with_lines(view, _scored) for view in whole]
-    values, advantages = ([[one for one, line in zip(some, view.lines, strict=True) if _scored(line)]
-                           for some, view in zip(every, whole, strict=True)] for every in (values, advantages))
+    values, advantages = (
+        [
+            [one for one, line in zip(some, view.lines, strict=True) if _scored(line)]
+            for some, view in zip(every, whole, strict=True)
+        ]
+        for every in (values, advantages)
+    )
     returns = [[a + v for a, v in zip(some, old, strict=True)] for some, old in zip(advantages, values, strict=True)]
     flat = torch.tensor([a for some in advantages for a in some])
     mean, spread = float(flat.mean()), float(flat.std()) if len(flat) > 1 else 0.0
@@ -115,8 +133,16 @@ def _by_turn(view: View, values: Sequence[float], how: Online) -> list[float]:
     return found
 
 
-def parts(learner: Learner, views: Sequence[View], advantages: Advantages, how: Online, *, returns: Advantages | None = None,
-          values: Advantages | None = None, seen: dict[str, list[Tensor]] | None = None) -> list[tuple[View, Loss]]:
+def parts(
+    learner: Learner,
+    views: Sequence[View],
+    advantages: Advantages,
+    how: Online,
+    *,
+    returns: Advantages | None = None,
+    values: Advantages | None = None,
+    seen: dict[str, list[Tensor]] | None = None,
+) -> list[tuple[View, Loss]]:
     """Views of this worker's share and what each costs in the whole batch.
 
     `seen` collects by name what is worth a look: ratio, kl, entropy (each token's).
@@ -132,15 +158,19 @@ def parts(learner: Learner, views: Sequence[View], advantages: Advantages, how: 
             device, mask = read.logps.device, read.mask
             old = torch.zeros_like(read.logps)
             for n, line in enumerate(view.lines):
-                old[n, :len(line.ids)] = torch.tensor(line.logprobs, device=device)
+                old[n, : len(line.ids)] = torch.tensor(line.logprobs, device=device)
             advantage = torch.tensor(advantages[place], device=device)
             per_token = losses.clipped(read.logps, old, mask, advantage, how.epsilon, how.epsilon_high)
             kl = losses.divergence(read.logps, old, ref.logps, mask) if ref is not None else torch.zeros_like(per_token)
             _note(seen, mask.bool(), ratio=(read.logps - old).exp(), kl=kl, entropy=read.entropy)
             cost = losses.averaged(per_token + how.beta * kl, mask, how.loss_type, lines, tokens, longest)
             if returns is not None:
-                off = losses.value(read.values, torch.tensor(values[place], device=device), torch.tensor(returns[place], device=device),
-                                   how.cliprange_value)
+                off = losses.value(
+                    read.values,
+                    torch.tensor(values[place], device=device),
+                    torch.tensor(returns[place], device=device),
+                    how.cliprange_value,
+                )
                 cost = cost + how.vf_coef * off * len(off) / lines
             return cost
 

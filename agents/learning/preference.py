@@ -1,7 +1,8 @@
 """Preference tuning: DPO on pairs of lines said at the same place, KTO on single lines, good or bad.
 
-Differs from the textbook in nothing but where the data comes from: a pair is the best and the worst of the lines sampled at one place of a
-dialogue, where their rewards differ; KTO's estimate of the divergence reads, as TRL does, each view's lines behind another view.
+Differs from the textbook in nothing but where the data comes from: a pair is the best and the worst of the lines
+sampled at one place of a dialogue, where their rewards differ; KTO's estimate of the divergence reads, as TRL does,
+each view's lines behind another view.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from agents.learning.views import View, at_places, with_lines
 
 
 def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[tuple[View, Loss]]:
-    """One pair a place, chosen before rejected; places where all rewards are equal teach nothing. Views of this worker's share."""
+    """One pair a place, chosen before rejected; places where all rewards are equal teach nothing. Views of this
+    worker's share.
+    """
     paired = []
     for view in batch:
         lines = []
@@ -42,7 +45,9 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
     return found
 
 
-def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable: float, undesirable: float) -> list[tuple[View, Loss]]:
+def parts_kto(
+    learner: Learner, batch: Sequence[View], *, beta: float, desirable: float, undesirable: float
+) -> list[tuple[View, Loss]]:
     """Single lines, good where their reward is above 0, bad below. Views of this worker's share."""
     views = [with_lines(view, lambda line: line.reward is not None and line.reward != 0) for view in batch]
     views = [view for view in views if view.lines]
@@ -50,8 +55,10 @@ def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable
     kl = torch.zeros((), device=learner.device)
     if len(views) > 1:  # else there is no other view, and no estimate
         swapped = [mismatched(view, other) for view, other in zip(views, [*views[-1:], *views[:-1]], strict=True)]
-        both = [across(swapped, lambda some: [_totals(read).tolist() for read in learner.read(some, untouched=untouched)])
-                for untouched in (False, True)]
+        both = [
+            across(swapped, lambda some: [_totals(read).tolist() for read in learner.read(some, untouched=untouched)])
+            for untouched in (False, True)
+        ]
         kl = losses.kto_kl(*(torch.tensor(sum(totals, []), device=learner.device) for totals in both))
     mine, found = [views[place] for place in share(views)], []
     for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
@@ -66,8 +73,10 @@ def parts_kto(learner: Learner, batch: Sequence[View], *, beta: float, desirable
 
 def mismatched(view: View, other: View) -> View:
     """The view with lines said in another one, at its own places."""
-    lines = [replace(other.lines[place % len(other.lines)], start=line.start, given=line.given, on_trunk=False)
-             for place, line in enumerate(view.lines)]
+    lines = [
+        replace(other.lines[place % len(other.lines)], start=line.start, given=line.given, on_trunk=False)
+        for place, line in enumerate(view.lines)
+    ]
     return replace(view, lines=tuple(lines))
 
 

@@ -1,7 +1,8 @@
 """A dialogue as one speaker saw it, with the lines that were sampled in it: what a learner reads.
 
-A view is a trunk of token ids, read once, and lines: some lie on the trunk, others are side branches that were sampled at the
-same place and not gone on with. All of them are read in one pass: a side branch sees the trunk up to where it starts, and itself.
+A view is a trunk of token ids, read once, and lines: some lie on the trunk, others are side branches that were sampled
+at the same place and not gone on with. All of them are read in one pass: a side branch sees the trunk up to where it
+starts, and itself.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampled:
-    """One line of the trained speaker. `start`: tokens of the trunk that it was said after; it is on the trunk where those go on so."""
+    """One line of the trained speaker. `start`: tokens of the trunk that it was said after; it is on the trunk where
+    those go on so.
+    """
 
     turn: int
     start: int
@@ -64,7 +67,9 @@ def row(view: View) -> Row:
     for line in view.lines:
         at, length = (line.start if line.on_trunk else len(ids)), len(line.ids)
         if line.on_trunk and tuple(ids[at : at + length]) != line.ids:
-            raise ValueError(f"the line of turn {line.turn} in conversation {view.conversation} is not what stands in its view")
+            raise ValueError(
+                f"the line of turn {line.turn} in conversation {view.conversation} is not what stands in its view"
+            )
         said = at + len(line.given)
         before = said - 1 if line.on_trunk or line.given else line.start - 1
         targets.append(torch.arange(said, said + length))
@@ -74,7 +79,14 @@ def row(view: View) -> Row:
             positions += range(line.start, line.start + said - at + length)
             first += [at] * (said - at + length)
             seen += [line.start] * (said - at + length)
-    return Row(torch.tensor(ids), torch.tensor(positions), torch.tensor(first), torch.tensor(seen), tuple(targets), tuple(sources))
+    return Row(
+        torch.tensor(ids),
+        torch.tensor(positions),
+        torch.tensor(first),
+        torch.tensor(seen),
+        tuple(targets),
+        tuple(sources),
+    )
 
 
 def visible(one: Row, window: int | None = None) -> Tensor:

@@ -23,7 +23,9 @@ class Adapters:
         self.loaded = loaded
         self._names: dict[str, str] = {}  # folder -> name inside the model
         self._worn: str | None = None
-        self._whole: dict[str | None, dict[str, torch.Tensor]] = {}  # all weights of models that were trained whole, and under None the own
+        self._whole: dict[
+            str | None, dict[str, torch.Tensor]
+        ] = {}  # all weights of models that were trained whole, and under None the own
 
     def load(self, folder: str) -> None:
         """Once a folder. ValueError, and a model as it was, where a file is missing or it was made for another base."""
@@ -31,8 +33,9 @@ class Adapters:
             self._put_on(folder, *read(self.loaded.model, folder, self.loaded.info.model))
 
     def install(self, folder: str, config: Mapping[str, object], weights: Mapping[str, torch.Tensor]) -> None:
-        """An adapter that lies in no folder, by PEFT's config and names; from now on with these weights where it is there already.
-        With an empty config all of the model's weights, by its own names."""
+        """An adapter that lies in no folder, by PEFT's config and names; from now on with these weights where it is
+        there already. With an empty config all of the model's weights, by its own names.
+        """
         from peft import LoraConfig, set_peft_model_state_dict
 
         if not config:
@@ -43,8 +46,11 @@ class Adapters:
                 self._fill(folder)
             return
         if folder not in self._names:
-            self._put_on(folder, LoraConfig(**{key: value for key, value in config.items() if key in LoraConfig.__dataclass_fields__}),
-                         dict(weights))
+            self._put_on(
+                folder,
+                LoraConfig(**{key: value for key, value in config.items() if key in LoraConfig.__dataclass_fields__}),
+                dict(weights),
+            )
             return
         set_peft_model_state_dict(self.loaded.model, dict(weights), adapter_name=self._names[folder])
 
@@ -92,13 +98,17 @@ class Adapters:
 
 
 def upper_layers(config, share: float) -> list[int] | None:
-    """PEFT's `layers_to_transform` of a model with such a config: without that share of the layers, from below; None for all."""
+    """PEFT's `layers_to_transform` of a model with such a config: without that share of the layers, from below; None
+    for all.
+    """
     count = config.get_text_config().num_hidden_layers
     return list(range(round(share * count), count)) if share else None
 
 
 def read(model, folder: str, name: str) -> tuple:
-    """The folder's PEFT config and tensors. ValueError where a file is missing, damaged, or made for another base than `model`."""
+    """The folder's PEFT config and tensors. ValueError where a file is missing, damaged, or made for another base than
+    `model`.
+    """
     from peft import PeftConfig
     from safetensors.torch import load_file
 
@@ -110,9 +120,13 @@ def read(model, folder: str, name: str) -> tuple:
         config = PeftConfig.from_pretrained(path)
         tensors = load_file(Path(path) / "adapter_model.safetensors")
     except (AttributeError, OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved") from error
+        raise ValueError(
+            f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved"
+        ) from error
     if problem := _misfit(model, config, path):
-        raise ValueError(f"adapter {folder!r} does not fit {name!r} (it was made for {config.base_model_name_or_path!r}): {problem}")
+        raise ValueError(
+            f"adapter {folder!r} does not fit {name!r} (it was made for {config.base_model_name_or_path!r}): {problem}"
+        )
     return config, tensors
 
 
@@ -129,8 +143,12 @@ def _misfit(model, config, folder: str) -> str:
         inject_adapter_in_model(config, shadow, "default")
     except ValueError as error:
         return first_line(error, 300)
-    wanted = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(
-        shadow, adapter_name="default", save_embedding_layers=False).items()}
+    wanted = {
+        name: list(tensor.shape)
+        for name, tensor in get_peft_model_state_dict(
+            shadow, adapter_name="default", save_embedding_layers=False
+        ).items()
+    }
     with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:
         found = {name.removeprefix("base_model.model."): file.get_slice(name).get_shape() for name in file.keys()}
     wanted = {name.removeprefix("base_model.model."): shape for name, shape in wanted.items()}

@@ -1,8 +1,8 @@
 """Attention over many branches in one packed forward pass, registered through transformers' AttentionInterface.
 
-Every forward pass is one row of tokens, whatever branches they belong to: no padding goes through the linear layers. A `Pass`
-says where each token's key and value are kept and what it may see. Keys and values are written in place into slabs, never
-concatenated; query heads are grouped by the key-value head they share, so that heads are never repeated.
+Every forward pass is one row of tokens, whatever branches they belong to: no padding goes through the linear layers. A
+`Pass` says where each token's key and value are kept and what it may see. Keys and values are written in place into
+slabs, never concatenated; query heads are grouped by the key-value head they share, so that heads are never repeated.
 
 Differs from the textbook: a branch's new tokens may form a tree (several continuations of one prefix); they are written
 behind the prefix, each sees its ancestors only, and the next pass overwrites them.
@@ -41,6 +41,7 @@ class Slab:
 
     def grow(self, capacity: int) -> None:
         """Make room for longer rows. Copies what is there; room for a quarter more each time keeps the copies few."""
+
         def longer(old: torch.Tensor) -> torch.Tensor:
             new = old.new_zeros((*old.shape[:2], capacity, old.shape[3]))
             new[:, :, : old.shape[2]] = old
@@ -65,7 +66,9 @@ class Look:
     held: torch.Tensor | None = None  # which of the R * n are tokens and not padding; None where all are
 
     def to(self, device: torch.device) -> Look:
-        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)})
+        return replace(
+            self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        )
 
     def seen(self, window: int | None) -> torch.Tensor:
         """(R, n, length) bool, within a sliding window where there is one."""
@@ -76,7 +79,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Glance:
-    """Decoding: many rows, one token each, which is written at the end of its row's first `lengths` places and sees them."""
+    """Decoding: many rows, one token each, which is written at the end of its row's first `lengths` places and sees
+    them.
+    """
 
     slab: Slab
     rows: np.ndarray  # (R,) int64, rising; without gaps where torch's attention is to look
@@ -121,14 +126,30 @@ class Pass:
     places: dict = field(default_factory=dict)  # glance -> (rows, places) of what it writes, on the device
 
 
-def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, sliding_window=None, softcap=None,
-           plan: Pass | None = None, s_aux=None, **_) -> tuple[torch.Tensor, None]:
+def attend(
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
+    dropout=0.0,
+    sliding_window=None,
+    softcap=None,
+    plan: Pass | None = None,
+    s_aux=None,
+    **_,
+) -> tuple[torch.Tensor, None]:
     """query (1, H, T, D), key and value (1, Hkv, T, D) of the pass's T tokens -> (1, T, H, D)."""
     if plan is None:
-        raise ValueError(f"attention {NAME!r} was called without a plan; models that drop keyword arguments are not supported")
+        raise ValueError(
+            f"attention {NAME!r} was called without a plan; models that drop keyword arguments are not supported"
+        )
     if s_aux is not None:
         raise ValueError(f"attention {NAME!r} has no attention sinks; expected a model without them")
-    out = torch.empty((query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device)  # (T, H, D)
+    out = torch.empty(
+        (query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device
+    )  # (T, H, D)
     for write in plan.writes:
         keys, values = write.slab.layer(module.layer_idx, key)
         keys[write.rows, :, write.places] = key[0, :, write.tokens].transpose(0, 1)
@@ -141,8 +162,18 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
             newest_key, newest_value = (new[0, :, look.tokens].transpose(0, 1) for new in (key, value))  # (R, Hkv, D)
             if cpu_kernels.able(keys):
                 scale = query.shape[3] ** -0.5 if scaling is None else scaling
-                out[look.tokens] = cpu_kernels.decode(asked, newest_key, newest_value, keys, values, rows, look.starts(sliding_window),
-                                                  look.lengths, scale, softcap)
+                out[look.tokens] = cpu_kernels.decode(
+                    asked,
+                    newest_key,
+                    newest_value,
+                    keys,
+                    values,
+                    rows,
+                    look.starts(sliding_window),
+                    look.lengths,
+                    scale,
+                    softcap,
+                )
                 continue
             if number not in plan.places:
                 plan.places[number] = tuple(torch.from_numpy(at).to(keys.device) for at in (rows, look.lengths - 1))
@@ -153,7 +184,9 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
         if mask is None:
             mask = _additive(look.seen(sliding_window).to(query.device), query.shape[1] // keys.shape[1], query.dtype)
             plan.masks[number, sliding_window] = mask
-        out[look.tokens] = _heard(asked, look.held, keys[rows, :, : look.length], values[rows, :, : look.length], mask, scaling, softcap)
+        out[look.tokens] = _heard(
+            asked, look.held, keys[rows, :, : look.length], values[rows, :, : look.length], mask, scaling, softcap
+        )
     return out[None], None
 
 
@@ -166,8 +199,11 @@ def _heard(asked: torch.Tensor, held: torch.Tensor | None, keys, values, mask, s
         asked = asked.new_zeros(rows * n, *asked.shape[1:]).index_copy_(0, held, asked)
     q = asked.reshape(rows, n, kv_heads, groups, -1).permute(0, 2, 3, 1, 4)  # (R, Hkv, G, n, D)
     q = q.reshape(rows, kv_heads, groups * n, -1)
-    heard = _softcapped(q, keys, values, mask, scaling, softcap) if softcap else scaled_dot_product_attention(
-        q, keys, values, attn_mask=mask, scale=scaling)
+    heard = (
+        _softcapped(q, keys, values, mask, scaling, softcap)
+        if softcap
+        else scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scaling)
+    )
     heard = heard.view(rows, kv_heads, groups, n, -1).permute(0, 3, 1, 2, 4).reshape(rows * n, kv_heads * groups, -1)
     return heard if held is None else heard[held]
 

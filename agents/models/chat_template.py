@@ -1,9 +1,9 @@
 """A model's chat template, taken apart once into the few strings that a growing dialogue needs.
 
-Rendering the whole history again for every line would re-tokenise what a model said and re-read what it knows. Instead the
-template is rendered once with placeholders, and cut at them; a branch then only ever grows at its end. Templates that
-know no system role get the system text at the head of the first heard message; models without a template get a plain
-transcript.
+Rendering the whole history again for every line would re-tokenise what a model said and re-read what it knows. Instead
+the template is rendered once with placeholders, and cut at them; a branch then only ever grows at its end. Templates
+that know no system role get the system text at the head of the first heard message; models without a template get a
+plain transcript.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The view of one seat: `opening + system + after_system`, then per exchange `heard + before_said`, what it says, `after_said`."""
+    """The view of one seat: `opening + system + after_system`, then per exchange `heard + before_said`, what it says,
+    `after_said`.
+    """
 
     opening: str  # before the system text
     after_system: str  # between the system text and the first heard message
@@ -25,7 +27,9 @@ class ChatFormat:
     specials: tuple[str, ...] = ()  # the model's control tokens, which nobody's words may hold
 
     def words(self, text: str) -> str:
-        """Text from outside (another speaker, a file) without control tokens, so that it cannot pass for a turn of its own."""
+        """Text from outside (another speaker, a file) without control tokens, so that it cannot pass for a turn of its
+        own.
+        """
         for special in self.specials:
             text = text.replace(special, " ")
         return text
@@ -46,8 +50,10 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     if not _in_order(text):  # no system role, or one whose words wander to the newest message
         text = _render(tokenizer, [("user", f"{system}\n\n{first}"), *turns[1:]])
     if not _in_order(text):
-        raise ValueError(f"the chat template of {tokenizer.name_or_path} does not keep the words of a user and an assistant "
-                         "message in place; expected one that renders [system,] user, assistant, user")
+        raise ValueError(
+            f"the chat template of {tokenizer.name_or_path} does not keep the words of a user and an assistant "
+            "message in place; expected one that renders [system,] user, assistant, user"
+        )
     opening, rest = text.split(system)
     after_system, rest = rest.split(first)
     before_said, rest = rest.split(said)
@@ -70,7 +76,9 @@ def _last_cue(tokenizer, in_history: str) -> str:
 def _specials(tokenizer) -> tuple[str, ...]:
     """Longest first, so that one that holds another goes as a whole."""
     added = [token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special]
-    return tuple(sorted({*added, *getattr(tokenizer, "all_special_tokens", ())}, key=lambda token: (-len(token), token)))
+    return tuple(
+        sorted({*added, *getattr(tokenizer, "all_special_tokens", ())}, key=lambda token: (-len(token), token))
+    )
 
 
 def _beginning(tokenizer) -> str:
@@ -83,7 +91,12 @@ def _render(tokenizer, messages: list[tuple[str, str]], cue: bool = False) -> st
     from jinja2 import TemplateError
 
     try:
-        return tokenizer.apply_chat_template([{"role": role, "content": content} for role, content in messages],
-                                             tokenize=False, add_generation_prompt=cue, enable_thinking=False, date_string=DATE)
+        return tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in messages],
+            tokenize=False,
+            add_generation_prompt=cue,
+            enable_thinking=False,
+            date_string=DATE,
+        )
     except TemplateError:  # the template's own way of saying that it knows no such role
         return None

@@ -1,11 +1,11 @@
 """Attention of decoding on the CPU: one token a branch, over all the keys and values that its branch holds.
 
-Torch's fused attention splits this into a small matrix product a head, whose set-up costs more than the product. Here each
-key is read once, for all query heads that share it, and widened to float32 as it is read; the softmax is exact. Compiled
-by numba for a model's number of grouped heads and head width, and kept on disk.
+Torch's fused attention splits this into a small matrix product a head, whose set-up costs more than the product. Here
+each key is read once, for all query heads that share it, and widened to float32 as it is read; the softmax is exact.
+Compiled by numba for a model's number of grouped heads and head width, and kept on disk.
 
-Differs from the textbook: exp is 2**x by the exponent's bits and a polynomial of degree 6 (relative error below 1e-6 for
-arguments above -20), so that it vectorises.
+Differs from the textbook: exp is 2**x by the exponent's bits and a polynomial of degree 6 (relative error below 1e-6
+for arguments above -20), so that it vectorises.
 """
 
 from __future__ import annotations
@@ -31,10 +31,21 @@ def able(tensor: torch.Tensor) -> bool:
     return numba is not None and tensor.device.type == "cpu" and tensor.dtype in (torch.bfloat16, torch.float32)
 
 
-def decode(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
-           rows: np.ndarray, starts: np.ndarray, ends: np.ndarray, scale: float, softcap: float | None = None) -> torch.Tensor:
-    """Writes key and value (R, Hkv, D) at place ends[r] - 1 of row rows[r] of keys and values (all rows, Hkv, capacity, D);
-    gives softmax(scale q K^T) V over its places starts[r] to ends[r], the scores squashed to ±softcap where there is one.
+def decode(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    rows: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    scale: float,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """Writes key and value (R, Hkv, D) at place ends[r] - 1 of row rows[r] of keys and values (all rows, Hkv, capacity,
+    D); gives softmax(scale q K^T) V over its places starts[r] to ends[r], the scores squashed to ±softcap where there
+    is one.
 
     query (R, H, D), heads of a group side by side -> (R, H, D) in the query's dtype.
     """
@@ -45,8 +56,16 @@ def decode(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: to
     half = keys.dtype == torch.bfloat16
     scaled = (query.float() * scale).view(asked, kv_heads, heads // kv_heads, width).contiguous()
     _attention(heads // kv_heads, width, half, softcap or 0.0)(
-        scaled.numpy(), _array(key.contiguous()), _array(value.contiguous()), _array(keys), _array(values),
-        rows, starts, ends, out.numpy())
+        scaled.numpy(),
+        _array(key.contiguous()),
+        _array(value.contiguous()),
+        _array(keys),
+        _array(values),
+        rows,
+        starts,
+        ends,
+        out.numpy(),
+    )
     return out.view(asked, heads, -1).to(query.dtype)
 
 
@@ -61,7 +80,9 @@ def logsumexp(logits: torch.Tensor) -> torch.Tensor:
 def _as_many_threads_as_torch() -> None:
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    if torch.get_num_threads() != threads:  # numba starts its threads at its first call, and tells OpenMP, which is torch's too, how many
+    if (
+        torch.get_num_threads() != threads
+    ):  # numba starts its threads at its first call, and tells OpenMP, which is torch's too, how many
         torch.set_num_threads(threads)
 
 
@@ -75,6 +96,7 @@ if numba is not None:
     @intrinsic
     def _bits(_, integer):
         """The float32 whose bits these are."""
+
         def build(context, builder, signature, arguments):
             return builder.bitcast(arguments[0], ir.FloatType())
 
@@ -100,7 +122,12 @@ if numba is not None:
     def _squashed(x, softcap):
         """softcap * tanh(x / softcap), by tanh|y| = (1 - e**-2|y|) / (1 + e**-2|y|)."""
         e = _exp(np.float32(-2.0) * abs(x / np.float32(softcap)))
-        return np.float32(softcap) * (np.float32(1) - e) / (np.float32(1) + e) * (np.float32(1) if x >= 0 else np.float32(-1))
+        return (
+            np.float32(softcap)
+            * (np.float32(1) - e)
+            / (np.float32(1) + e)
+            * (np.float32(1) if x >= 0 else np.float32(-1))
+        )
 
 
 @cache

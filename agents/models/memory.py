@@ -21,8 +21,9 @@ def token_bytes(config, dtype: torch.dtype) -> int:
 def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpointing: bool = False) -> int:
     """What a forward and a backward pass over one view keeps beside the weights, about.
 
-    `tokens` are read, `said` of them learnt from. A layer keeps some 10 vectors of the hidden width a token and 6 of the inner one (with
-    `checkpointing` its input alone, but for the layer under way); the logits keep 4 numbers in float32, the mask one a pair of tokens.
+    `tokens` are read, `said` of them learnt from. A layer keeps some 10 vectors of the hidden width a token and 6 of
+    the inner one (with `checkpointing` its input alone, but for the layer under way); the logits keep 4 numbers in
+    float32, the mask one a pair of tokens.
     """
     width, layers = config.hidden_size, config.num_hidden_layers
     inner = getattr(config, "intermediate_size", None) or 4 * width
@@ -31,11 +32,13 @@ def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpoin
     return kept + said * config.vocab_size * 16 + tokens**2 * dtype.itemsize
 
 
-def weight_bytes(config, dtype: torch.dtype, r: int, modules: str | list[str], full: bool = False,
-                 layers: list[int] | None = None) -> int:
+def weight_bytes(
+    config, dtype: torch.dtype, r: int, modules: str | list[str], full: bool = False, layers: list[int] | None = None
+) -> int:
     """What a learner keeps whatever it reads: its weights, and of what is trained a gradient and AdamW's two moments.
 
-    `layers`: that get an adapter, None for all. An adapter is in float32, and so is a model that is trained whole (`full`), which is there a second time as it was untouched.
+    `layers`: that get an adapter, None for all. An adapter is in float32, and so is a model that is trained whole
+    (`full`), which is there a second time as it was untouched.
     """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -45,7 +48,9 @@ def weight_bytes(config, dtype: torch.dtype, r: int, modules: str | list[str], f
         weights = sum(parameter.numel() for parameter in model.parameters())
         if full:
             return weights * (4 + 4 + 4 + 8)
-        adapted = get_peft_model(model, LoraConfig(r=r, target_modules=modules, layers_to_transform=layers, task_type="CAUSAL_LM"))
+        adapted = get_peft_model(
+            model, LoraConfig(r=r, target_modules=modules, layers_to_transform=layers, task_type="CAUSAL_LM")
+        )
         trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
     return weights * dtype.itemsize + trained * (4 + 4 + 8)
 

@@ -1,9 +1,9 @@
 """Linear layers whose weights lie the way the CPU's matrix kernels read them.
 
-oneDNN reads bfloat16 weights in blocks and, asked to multiply by a plain matrix, puts it into blocks every time: with few
-tokens a step that costs more than the product. Packed once, a step of 8 to 32 tokens costs about half; the products are the
-same numbers. Layers that read the same input (query, key and value; gate and up) are packed as one, since a small product
-costs mostly its start. The plain weights stay beside the packed ones, for training and adapters.
+oneDNN reads bfloat16 weights in blocks and, asked to multiply by a plain matrix, puts it into blocks every time: with
+few tokens a step that costs more than the product. Packed once, a step of 8 to 32 tokens costs about half; the products
+are the same numbers. Layers that read the same input (query, key and value; gate and up) are packed as one, since a
+small product costs mostly its start. The plain weights stay beside the packed ones, for training and adapters.
 """
 
 from __future__ import annotations
@@ -46,13 +46,24 @@ class PackedLinear(torch.nn.Linear):
 
 
 def pack(model: torch.nn.Module) -> int:
-    """Pack every bfloat16 Linear on the CPU, in place; how many there were. Elsewhere, or without oneDNN, nothing happens."""
+    """Pack every bfloat16 Linear on the CPU, in place; how many there were. Elsewhere, or without oneDNN, nothing
+    happens.
+    """
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return 0
-    plain = {module for module in model.modules() if type(module) is torch.nn.Linear
-             and module.weight.device.type == "cpu" and module.weight.dtype == torch.bfloat16}
-    groups = [some for parent in model.modules() for names in SIBLINGS
-              if plain.issuperset(some := [getattr(parent, name, None) for name in names]) and _alike(some)]
+    plain = {
+        module
+        for module in model.modules()
+        if type(module) is torch.nn.Linear
+        and module.weight.device.type == "cpu"
+        and module.weight.dtype == torch.bfloat16
+    }
+    groups = [
+        some
+        for parent in model.modules()
+        for names in SIBLINGS
+        if plain.issuperset(some := [getattr(parent, name, None) for name in names]) and _alike(some)
+    ]
     grouped = {module for some in groups for module in some}
     for layers in [*groups, *([module] for module in plain - grouped)]:
         together = Together(layers)

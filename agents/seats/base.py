@@ -54,7 +54,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What was sampled at one place of a view: `samples[0]` went on in the dialogue (or none did, where something was `given`)."""
+    """What was sampled at one place of a view: `samples[0]` went on in the dialogue (or none did, where something was
+    `given`).
+    """
 
     turn: int
     start: int  # tokens of the view before it
@@ -73,12 +75,16 @@ class Seat(Protocol):
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]: ...
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
-        """As though it had said these words on these cues; where they carry no token ids, what comes back does if it can."""
+        """As though it had said these words on these cues; where they carry no token ids, what comes back does if it
+        can.
+        """
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         """log p of every option, in nats, on a branch that the dialogue never sees."""
 
-    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+    def tell(
+        self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
+    ) -> dict[int, list[str] | Trouble]:
         """An answer to every question in words, each on a branch of its own that the dialogue never sees."""
 
     def close(self, conversations: Sequence[int]) -> None: ...

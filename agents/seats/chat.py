@@ -1,5 +1,5 @@
-"""A seat on an OpenAI-compatible server that knows words only (llama.cpp, `transformers serve`, hosted APIs); for one that
-knows token ids too, see `agents.servers.engine`.
+"""A seat on an OpenAI-compatible server that knows words only (llama.cpp, `transformers serve`, hosted APIs); for one
+that knows token ids too, see `agents.servers.engine`.
 
 Chat completions carry words, not token ids, and no log-probabilities of words that were not sampled: so lines come back
 without ids, and a seat here cannot be asked by forced choice. What it cannot do is unscored, never guessed.
@@ -18,11 +18,18 @@ from scenarios.records import derive_seed
 
 
 class EndpointSeat:
-    """A seat whose words come from a server. `unasked`: why it cannot be asked questions; `timeout_s`: for a line in all, after which
-    there is none."""
+    """A seat whose words come from a server. `unasked`: why it cannot be asked questions; `timeout_s`: for a line in
+    all, after which there is none.
+    """
 
-    def __init__(self, endpoint: str, model: str, sampling: Sampling,
-                 unasked: str = "chat completions give no log-probabilities of given words", timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        model: str,
+        sampling: Sampling,
+        unasked: str = "chat completions give no log-probabilities of given words",
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self.model, self.sampling, self.unasked, self.timeout_s = model, sampling, unasked, timeout_s
         self.client = client(endpoint, timeout_s)
         self._messages: dict[int, list[dict[str, str]]] = {}
@@ -52,7 +59,9 @@ class EndpointSeat:
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         return dict.fromkeys(questions, Trouble(self.unasked))
 
-    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+    def tell(
+        self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
+    ) -> dict[int, list[str] | Trouble]:
         asked = [(c, question.text) for c, some in questions.items() for question in some]
         views = [_with(self._messages[c], "user", text) for c, text in asked]
         answers = self._complete(views, [derive_seed(cues[c].seed, text) for c, text in asked])
@@ -69,8 +78,13 @@ class EndpointSeat:
             self._messages.pop(c, None)
 
     def _complete(self, views: Sequence[list[dict[str, str]]], seeds: Sequence[int]) -> list[Utterance | Trouble]:
-        return in_time(self._answer, list(zip(views, seeds, strict=True)), AT_ONCE, self.timeout_s,
-                       lambda why: Trouble(f"the endpoint failed: {why}"))
+        return in_time(
+            self._answer,
+            list(zip(views, seeds, strict=True)),
+            AT_ONCE,
+            self.timeout_s,
+            lambda why: Trouble(f"the endpoint failed: {why}"),
+        )
 
     def _answer(self, asked: tuple[list[dict[str, str]], int]) -> Utterance | Trouble:
         from openai import APIError
@@ -78,8 +92,13 @@ class EndpointSeat:
         (messages, seed), sampling = asked, self.sampling
         try:
             answer = self.client.chat.completions.create(
-                model=self.model, messages=messages, temperature=sampling.temperature,
-                top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=seed % 2**31)
+                model=self.model,
+                messages=messages,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                seed=seed % 2**31,
+            )
             said = answer.choices[0].message.content or ""
         except (APIError, *NO_ANSWER) as error:
             return Trouble(f"the endpoint failed: {reason(error)}")

@@ -1,8 +1,8 @@
 """The seats of a dialogue. One transcript, two views: each seat sees its own card and what the other said.
 
 A seat serves many dialogues side by side and keeps one view for each, named by the conversation's number. Everything it
-is asked comes as a dict by conversation, and so do its answers; a conversation that goes wrong is answered with a `Trouble`
-and leaves the others alone.
+is asked comes as a dict by conversation, and so do its answers; a conversation that goes wrong is answered with a
+`Trouble` and leaves the others alone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,25 @@ from scenarios.records import derive_seed
 class ModelSeat:
     """A seat whose words come from an engine. What it has read stays read: a line costs its own tokens only."""
 
-    def __init__(self, engine: Engine, sampling: Sampling, adapter: str | None = None, generations: int = 1, keep: bool = False,
-                 steer: Callable[[str], Steer | None] = lambda system: None) -> None:
-        """`generations`: lines sampled wherever one is said, of which the first goes on. `keep`: views stay known once they are closed.
-        `steer`: how a view is steered, by its system text."""
-        self.engine, self.sampling, self.adapter, self.generations, self.keep = engine, sampling, adapter, generations, keep
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        adapter: str | None = None,
+        generations: int = 1,
+        keep: bool = False,
+        steer: Callable[[str], Steer | None] = lambda system: None,
+    ) -> None:
+        """`generations`: lines sampled wherever one is said, of which the first goes on. `keep`: views stay known once
+        they are closed. `steer`: how a view is steered, by its system text.
+        """
+        self.engine, self.sampling, self.adapter, self.generations, self.keep = (
+            engine,
+            sampling,
+            adapter,
+            generations,
+            keep,
+        )
         self.format, self.steer = engine.info().format, steer
         self.ids: dict[int, list[int]] = {}  # the view of each conversation
         self.spoken: dict[int, list[Spoken]] = {}  # and what was sampled in it
@@ -33,8 +47,9 @@ class ModelSeat:
         self._stopped: dict[int, bool] = {}  # whether the last line ended with the template's own closing token
 
     def open(self, systems: Mapping[int, str]) -> None:
-        prompts = self.engine.encode([self.format.opening + self.format.words(system) + self.format.after_system
-                                      for system in systems.values()])
+        prompts = self.engine.encode(
+            [self.format.opening + self.format.words(system) + self.format.after_system for system in systems.values()]
+        )
         alike: dict[Steer | None, dict[int, list[int]]] = {}
         for (conversation, system), prompt in zip(systems.items(), prompts, strict=True):
             alike.setdefault(self.steer(system), {})[conversation] = prompt
@@ -52,8 +67,13 @@ class ModelSeat:
         self._take_the_word(cues)
         able = [c for c in cues if c not in self._full and len(self.ids[c]) < self.engine.info().context]
         samples, texts = self._sample({c: self._branch[c] for c in able}, {c: cues[c] for c in able})
-        said = {c: Utterance(text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs), sample.projections)
-                for c, text, sample in zip(able, texts, samples, strict=True) if not sample.trouble}
+        said = {
+            c: Utterance(
+                text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs), sample.projections
+            )
+            for c, text, sample in zip(able, texts, samples, strict=True)
+            if not sample.trouble
+        }
         self._said(said)
         trouble = {c: Trouble(sample.trouble) for c, sample in zip(able, samples, strict=True) if sample.trouble}
         return {c: said.get(c) or trouble.get(c) or self._too_long(c) for c in cues}
@@ -61,22 +81,35 @@ class ModelSeat:
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         self._take_the_word(cues)
         written = self.engine.encode([utterance.text for utterance in said.values()])
-        full = {c: utterance if utterance.token_ids else replace(utterance, token_ids=tuple(ids), tokens=len(ids))
-                for (c, utterance), ids in zip(said.items(), written, strict=True)}
+        full = {
+            c: utterance if utterance.token_ids else replace(utterance, token_ids=tuple(ids), tokens=len(ids))
+            for (c, utterance), ids in zip(said.items(), written, strict=True)
+        }
         self._add({c: utterance.token_ids for c, utterance in full.items()})
         self._said(full, read=True)
         return full
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         able = {c: some for c, some in questions.items() if c not in self._full}
-        flat = [(c, self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said, self.format.words(option))
-                for c, some in able.items() for q in some for option in q.options]
+        flat = [
+            (
+                c,
+                self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said,
+                self.format.words(option),
+            )
+            for c, some in able.items()
+            for q in some
+            for option in q.options
+        ]
         ids = self.engine.encode([text for _, given, option in flat for text in (given, option)])
         continuations: dict[int, list] = {c: [] for c in able}
         for (c, _, _), given, option in zip(flat, ids[::2], ids[1::2], strict=True):
             continuations[c].append((self._after_stop(c, given), option))
         for c, some in continuations.items():
-            if len(self.ids[c]) + max((len(given) + len(option) for given, option in some), default=0) > self.engine.info().context:
+            if (
+                len(self.ids[c]) + max((len(given) + len(option) for given, option in some), default=0)
+                > self.engine.info().context
+            ):
                 self._full.add(c)
         able = {c: some for c, some in able.items() if c not in self._full}
         scores = self.engine.score([self._branch[c] for c in able], [continuations[c] for c in able])
@@ -86,9 +119,13 @@ class ModelSeat:
             found[c] = [[next(sums) for _ in q.options] for q in some]
         return found
 
-    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+    def tell(
+        self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
+    ) -> dict[int, list[str] | Trouble]:
         asked = [(c, q) for c, some in questions.items() for q in some if c not in self._full]
-        given = self.engine.encode([self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said for c, q in asked])
+        given = self.engine.encode(
+            [self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said for c, q in asked]
+        )
         given = [self._after_stop(c, ids) for (c, _), ids in zip(asked, given, strict=True)]
         room = self.engine.info().context
         self._full.update(c for (c, _), ids in zip(asked, given, strict=True) if len(self.ids[c]) + len(ids) >= room)
@@ -107,7 +144,9 @@ class ModelSeat:
             if isinstance(found[c], Trouble):
                 continue
             found[c].append(texts[mine][0].strip())
-            self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine]), tuple(ids), q.about))
+            self.spoken[c].append(
+                Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine]), tuple(ids), q.about)
+            )
         return found
 
     def close(self, conversations: Sequence[int]) -> None:
@@ -121,13 +160,15 @@ class ModelSeat:
         takes = [(c, take) for take in range(1, self.generations) for c in branches]
         forks = self.engine.fork([branches[c] for c, _ in takes])
         seeds = [cues[c].seed for c in branches] + [derive_seed(cues[c].seed, "generation", take) for c, take in takes]
-        samples = self.engine.generate([*branches.values(), *forks], [replace(self.sampling, seed=seed) for seed in seeds])
+        samples = self.engine.generate(
+            [*branches.values(), *forks], [replace(self.sampling, seed=seed) for seed in seeds]
+        )
         texts = self.engine.decode([sample.token_ids for sample in samples])
         self.engine.drop(forks)
         for place, c in enumerate(branches):
             mine = slice(place, None, len(branches))
             self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine])))
-        return samples[:len(branches)], texts[:len(branches)]
+        return samples[: len(branches)], texts[: len(branches)]
 
     def _turn_to_them(self, conversation: int, between: str = "\n") -> str:
         """What has to stand between the view's end and further words of the other."""
@@ -162,7 +203,10 @@ class ModelSeat:
 
     def _too_long(self, conversation: int) -> Trouble:
         info = self.engine.info()
-        return Trouble(f"the view of {len(self.ids[conversation])} tokens has no room left: {info.model} reads at most {info.context}")
+        return Trouble(
+            f"the view of {len(self.ids[conversation])} tokens has no room left: {info.model} reads at most "
+            f"{info.context}"
+        )
 
     def _after_stop(self, conversation: int, ids: Sequence[int]) -> Sequence[int]:
         """A line that closed itself must not be closed twice."""

@@ -1,7 +1,8 @@
-"""Somebody who is asked one thing after another, each in a talk of its own: how likely given answers are, or an answer in words.
+"""Somebody who is asked one thing after another, each in a talk of its own: how likely given answers are, or an answer
+in words.
 
-What prompts begin with in common is read once: they are sorted, a branch is opened for each run of prompts with a common beginning, and
-forked for the rest of each.
+What prompts begin with in common is read once: they are sorted, a branch is opened for each run of prompts with a
+common beginning, and forked for the rest of each.
 """
 
 from __future__ import annotations
@@ -26,12 +27,21 @@ class Respondent:
     def __init__(self, engine: Engine, adapter: str | None = None) -> None:
         self.engine, self.adapter = engine, adapter
 
-    def choose(self, talks: Sequence[Talk], options: Sequence[Sequence[str]], worn: str | None = None, steer: Steer | None = None
-               ) -> list[tuple[list[float], list[int]]]:
-        """For each talk: log p of each option as the next words, in nats, summed over its tokens; and how many these are."""
+    def choose(
+        self,
+        talks: Sequence[Talk],
+        options: Sequence[Sequence[str]],
+        worn: str | None = None,
+        steer: Steer | None = None,
+    ) -> list[tuple[list[float], list[int]]]:
+        """For each talk: log p of each option as the next words, in nats, summed over its tokens; and how many these
+        are.
+        """
         form = self.engine.info().format
         gaps = [gap(form, talk) for talk in talks]
-        flat = self.engine.encode([space + form.words(option) for space, some in zip(gaps, options, strict=True) for option in some])
+        flat = self.engine.encode(
+            [space + form.words(option) for space, some in zip(gaps, options, strict=True) for option in some]
+        )
         rest = iter(flat)
         ids = [[next(rest) for _ in some] for some in options]
         found: list = [None] * len(talks)
@@ -41,7 +51,9 @@ class Respondent:
                 found[place] = [sum(logprobs) for logprobs in by_option], [len(option) for option in ids[place]]
         return found
 
-    def say(self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None, steer: Steer | None = None) -> list[str]:
+    def say(
+        self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None, steer: Steer | None = None
+    ) -> list[str]:
         """How the assistant's turn goes on in each. ValueError where a server gave no answer."""
         found: list = [None] * len(talks)
         with self._branches(talks, worn, steer) as (places, branches):
@@ -53,16 +65,23 @@ class Respondent:
         return found
 
     def states(self, talks: Sequence[Talk], replies: Sequence[str]) -> np.ndarray:
-        """(talks, layers, width): behind every layer the mean state of each reply's tokens, or of an empty one the state before it.
-        ValueError where a server does not show them."""
+        """(talks, layers, width): behind every layer the mean state of each reply's tokens, or of an empty one the
+        state before it. ValueError where a server does not show them.
+        """
         form = self.engine.info().format
         prompts = self.engine.encode([text_of(form, talk) for talk in talks])
-        said = self.engine.encode([reply and gap(form, talk) + form.words(reply) for talk, reply in zip(talks, replies, strict=True)])
+        said = self.engine.encode(
+            [reply and gap(form, talk) + form.words(reply) for talk, reply in zip(talks, replies, strict=True)]
+        )
         starts = [len(prompt) - (not reply) for prompt, reply in zip(prompts, said, strict=True)]
-        return self.engine.states([prompt + reply for prompt, reply in zip(prompts, said, strict=True)], starts, self.adapter)
+        return self.engine.states(
+            [prompt + reply for prompt, reply in zip(prompts, said, strict=True)], starts, self.adapter
+        )
 
     @contextmanager
-    def _branches(self, talks: Sequence[Talk], worn: str | None, steer: Steer | None) -> Iterator[tuple[list[int], list[int]]]:
+    def _branches(
+        self, talks: Sequence[Talk], worn: str | None, steer: Steer | None
+    ) -> Iterator[tuple[list[int], list[int]]]:
         """The places of the talks, in some order, and a branch for each, which is dropped afterwards."""
         form, adapter = self.engine.info().format, worn or self.adapter
         prompts = self.engine.encode([text_of(form, talk) for talk in talks])
@@ -85,8 +104,11 @@ def text_of(form: ChatFormat, talk: Talk) -> str:
     """The talk as the assistant reads it, up to where its turn goes on. ValueError for speakers that are not in turn."""
     system, said = (talk[0][1], talk[1:]) if talk and talk[0][0] == "system" else (NOBODY, talk)
     if not said or any(role != ("user", "assistant")[place % 2] for place, (role, _) in enumerate(said)):
-        raise ValueError(f"a talk of {', '.join(role for role, _ in talk) or 'nobody'}; expected a system text or none, then user and "
-                         "assistant in turn")
+        raise ValueError(
+            f"a talk of {', '.join(role for role, _ in talk) or 'nobody'}; expected a system text or none, then user "
+            "and "
+            "assistant in turn"
+        )
     text = form.opening + form.words(system) + form.after_system
     for place, (role, words) in enumerate(said):
         between = form.after_said if place and role == "user" else ""
@@ -104,7 +126,9 @@ def _blank(form: ChatFormat) -> str:
 
 
 def together(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
-    """Prompts that begin alike: how many tokens they share, and their places. One that shares little is alone, with all of its tokens."""
+    """Prompts that begin alike: how many tokens they share, and their places. One that shares little is alone, with all
+    of its tokens.
+    """
     groups: list[tuple[int, list[int]]] = []
     for place in sorted(range(len(prompts)), key=lambda place: prompts[place]):
         if groups:

@@ -26,13 +26,17 @@ class ScriptedSeat:
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         for c, utterance in said.items():
-            self._spoken[c] += utterance.text == self.script[self._spoken[c] % len(self.script)]  # else words the scenario gave
+            self._spoken[c] += (
+                utterance.text == self.script[self._spoken[c] % len(self.script)]
+            )  # else words the scenario gave
         return dict(said)
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
 
-    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+    def tell(
+        self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
+    ) -> dict[int, list[str] | Trouble]:
         return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
 
     def close(self, conversations: Sequence[int]) -> None:
@@ -41,7 +45,9 @@ class ScriptedSeat:
 
 
 class HumanSeat:
-    """A person, whose words come from a callable: given the conversation and the cue, what they say, or None where they leave."""
+    """A person, whose words come from a callable: given the conversation and the cue, what they say, or None where they
+    leave.
+    """
 
     def __init__(self, words: Callable[[int, Cue], str | None]) -> None:
         self.words = words
@@ -62,7 +68,9 @@ class HumanSeat:
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
 
-    def tell(self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]) -> dict[int, list[str] | Trouble]:
+    def tell(
+        self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
+    ) -> dict[int, list[str] | Trouble]:
         return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
 
     def close(self, conversations: Sequence[int]) -> None:

@@ -18,7 +18,13 @@ RETRIES = 8  # of the client, after 0.5 to 8 s with jitter, or as long as the se
 TIMEOUT_S = 120.0  # for an answer in all: tries and the waits between them
 CHECK_TIMEOUT_S = 5.0
 AT_ONCE = 16  # requests under way
-NO_ANSWER = (AttributeError, IndexError, TypeError, ValueError, RecursionError)  # what the client raises on a page that is no API's answer
+NO_ANSWER = (
+    AttributeError,
+    IndexError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)  # what the client raises on a page that is no API's answer
 _here = threading.local()  # .asked: what the thread asks for
 Item, Answer = TypeVar("Item"), TypeVar("Answer")
 
@@ -36,8 +42,13 @@ def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
     from openai import DefaultHttpxClient, OpenAI
 
     url = None if endpoint == OPENAI else endpoint
-    return OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", timeout=timeout_s, max_retries=retries,
-                  http_client=DefaultHttpxClient(event_hooks={"request": [_hurry], "response": [_note]}))
+    return OpenAI(
+        base_url=url,
+        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        timeout=timeout_s,
+        max_retries=retries,
+        http_client=DefaultHttpxClient(event_hooks={"request": [_hurry], "response": [_note]}),
+    )
 
 
 def _hurry(request) -> None:
@@ -47,7 +58,9 @@ def _hurry(request) -> None:
         if left <= 0:
             raise TimeoutError("given up")
         limits = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {name: left if limit is None else min(limit, left) for name, limit in limits.items()}
+        request.extensions["timeout"] = {
+            name: left if limit is None else min(limit, left) for name, limit in limits.items()
+        }
 
 
 def _note(response) -> None:
@@ -55,11 +68,13 @@ def _note(response) -> None:
         asked.refused = f"; it was refused with {response.status_code} {response.reason_phrase}".rstrip()
 
 
-def in_time(ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]
-            ) -> list[Answer]:
+def in_time(
+    ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]
+) -> list[Answer]:
     """What each item is answered, so many asked at once; `late(why)` where that took longer than the limit.
 
-    Nobody waits for what is late: its thread is left to itself, since a server may send an answer a byte at a time for ever.
+    Nobody waits for what is late: its thread is left to itself, since a server may send an answer a byte at a time for
+    ever.
     """
     done: SimpleQueue = SimpleQueue()
     waiting, under_way, found = deque(enumerate(items)), {}, {}
@@ -97,12 +112,20 @@ def check(endpoint: str, model: str) -> None:
         served = [entry.id for entry in client(endpoint, CHECK_TIMEOUT_S, 0).models.list()]
     except APIStatusError as error:
         if error.status_code in (401, 403):
-            raise ValueError(f"endpoint {endpoint} refuses us ({reason(error)}); expected a key in OPENAI_API_KEY") from None
+            raise ValueError(
+                f"endpoint {endpoint} refuses us ({reason(error)}); expected a key in OPENAI_API_KEY"
+            ) from None
         if error.status_code == 404 and not endpoint.rstrip("/").endswith("/v1"):
-            raise ValueError(f"endpoint {endpoint} has no models to list; did you mean {endpoint.rstrip('/')}/v1?") from None
+            raise ValueError(
+                f"endpoint {endpoint} has no models to list; did you mean {endpoint.rstrip('/')}/v1?"
+            ) from None
         return  # it is there, and some servers list no models
     except (OpenAIError, *NO_ANSWER) as error:
-        raise ValueError(f"endpoint {endpoint} does not answer ({reason(error)}); expected an OpenAI-compatible server, "
-                         "such as http://127.0.0.1:8000/v1") from None
+        raise ValueError(
+            f"endpoint {endpoint} does not answer ({reason(error)}); expected an OpenAI-compatible server, "
+            "such as http://127.0.0.1:8000/v1"
+        ) from None
     if served and model not in served and not os.path.isdir(model):
-        raise ValueError(f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}")
+        raise ValueError(
+            f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}"
+        )

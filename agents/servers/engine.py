@@ -1,9 +1,9 @@
 """An engine on a server: branches of token ids on this side, the model behind an OpenAI-compatible /v1/completions.
 
-That takes more than the protocol's standard: prompts of token ids, and sampled ids and the log-probabilities of given tokens
-in the answer. vLLM does all of it; what another server lacks is found by one request and named. The server's prefix cache
-stands in for branches that stay read. vLLM passes it over where log-probabilities of given tokens are wanted, so that each
-scored continuation reads its branch again.
+That takes more than the protocol's standard: prompts of token ids, and sampled ids and the log-probabilities of given
+tokens in the answer. vLLM does all of it; what another server lacks is found by one request and named. The server's
+prefix cache stands in for branches that stay read. vLLM passes it over where log-probabilities of given tokens are
+wanted, so that each scored continuation reads its branch again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ AT_ONCE = 64  # requests under way: a server batches them
 PROBE = "Hello there. My name is"
 AS_ASKED = {"repetition_penalty": 1.0, "min_p": 0.0}  # else vLLM takes them from the model's generation_config.json
 MALFORMED = (*NO_ANSWER, KeyError)
-SAME_NATS = 0.2  # most by which a server's two ways of telling one log-probability may differ: kernels round differently
+SAME_NATS = (
+    0.2  # most by which a server's two ways of telling one log-probability may differ: kernels round differently
+)
 PROBE_TIMEOUT_S = 30.0
 
 
@@ -59,8 +61,20 @@ def survey(endpoint: str, model: str) -> Server:
     context = getattr(entry, "max_model_len", None) or 0
     try:
         choice = asked.completions.create(
-            model=model, prompt=PROBE, max_tokens=2, temperature=0.5, seed=0, logprobs=0, extra_body={
-                "top_k": 1, "min_tokens": 2, "prompt_logprobs": 0, "return_token_ids": True, "add_special_tokens": False, **AS_ASKED},
+            model=model,
+            prompt=PROBE,
+            max_tokens=2,
+            temperature=0.5,
+            seed=0,
+            logprobs=0,
+            extra_body={
+                "top_k": 1,
+                "min_tokens": 2,
+                "prompt_logprobs": 0,
+                "return_token_ids": True,
+                "add_special_tokens": False,
+                **AS_ASKED,
+            },
         ).choices[0]
         lacks = [what for what, there in _probed(choice).items() if not there]
         agrees = not lacks and _agrees(asked, model, choice)
@@ -74,32 +88,47 @@ def survey(endpoint: str, model: str) -> Server:
         if reading is None:
             lacks = [problem]
         elif not agrees:
-            lacks = ["log-probabilities of given tokens that agree with those of sampled ones (with LoRAs: --lora-target-modules)"]
+            lacks = [
+                "log-probabilities of given tokens that agree with those of sampled ones (with LoRAs: "
+                "--lora-target-modules)"
+            ]
     return Server(endpoint, model, tuple(listed), context, reading, tuple(lacks))
 
 
 def _probed(choice) -> dict[str, bool]:
-    """What the answer to the probe should hold, and whether it does. The likeliest token alone has log p = 0 among the top 1,
-    and less over the whole vocabulary."""
+    """What the answer to the probe should hold, and whether it does. The likeliest token alone has log p = 0 among the
+    top 1, and less over the whole vocabulary.
+    """
     logprobs = (choice.logprobs and choice.logprobs.token_logprobs) or [0.0]
     given = getattr(choice, "prompt_logprobs", None) or []
     return {
-        "token ids (return_token_ids)": bool(getattr(choice, "token_ids", None) and getattr(choice, "prompt_token_ids", None)),
+        "token ids (return_token_ids)": bool(
+            getattr(choice, "token_ids", None) and getattr(choice, "prompt_token_ids", None)
+        ),
         "log-probabilities of given tokens (prompt_logprobs)": len(given) > 1 and all(given[1:]),
-        "log-probabilities of sampled tokens over the whole vocabulary (raw_logprobs)": max(logprobs) <= 0 > min(logprobs),
+        "log-probabilities of sampled tokens over the whole vocabulary (raw_logprobs)": max(logprobs)
+        <= 0
+        > min(logprobs),
     }
 
 
 def _agrees(asked, model: str, choice) -> bool:
     """Whether the sampled tokens, given back, are told the same log-probabilities."""
-    again = asked.completions.create(model=model, prompt=[*choice.prompt_token_ids, *choice.token_ids], max_tokens=1, temperature=0.0,
-                                     extra_body={"prompt_logprobs": 0, **AS_ASKED}).choices[0]
+    again = asked.completions.create(
+        model=model,
+        prompt=[*choice.prompt_token_ids, *choice.token_ids],
+        max_tokens=1,
+        temperature=0.0,
+        extra_body={"prompt_logprobs": 0, **AS_ASKED},
+    ).choices[0]
     given = _of(choice.token_ids, again)
     return all(abs(a - b) < SAME_NATS for a, b in zip(given, choice.logprobs.token_logprobs, strict=True))
 
 
 def _reading(names: Iterable[str | None], probe_ids: Sequence[int]) -> tuple[Reading | None, str]:
-    """The tokenizer of the first name that has one here and reads the probe as the server does; where there is none, why."""
+    """The tokenizer of the first name that has one here and reads the probe as the server does; where there is none,
+    why.
+    """
     problem = ""
     for name in dict.fromkeys(name for name in names if name):
         try:
@@ -116,8 +145,8 @@ def _reading(names: Iterable[str | None], probe_ids: Sequence[int]) -> tuple[Rea
 class ServedEngine:
     """`agents.engine.protocol.Engine` over a server that lacks nothing. An adapter is the name of a LoRA there.
 
-    Sampled words are a function of the seed where the server keeps to it. One token of the context is kept free, since a server
-    that scores has to sample too. `timeout_s`: for each answer in all.
+    Sampled words are a function of the seed where the server keeps to it. One token of the context is kept free, since
+    a server that scores has to sample too. `timeout_s`: for each answer in all.
     """
 
     def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
@@ -126,7 +155,14 @@ class ServedEngine:
         self.server, self.tokenizer, self.timeout_s = server, server.reading.tokenizer, timeout_s
         self.client = client(server.endpoint, timeout_s)
         parts = urlsplit(str(self.client.base_url))
-        self._info = EngineInfo(server.model, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", "served", server.context - 1, 0, server.reading.format)
+        self._info = EngineInfo(
+            server.model,
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+            "served",
+            server.context - 1,
+            0,
+            server.reading.format,
+        )
         self._ids: dict[int, list[int]] = {}
         self._model: dict[int, str] = {}  # branch -> the name that its requests go to
         self._names = itertools.count()
@@ -144,12 +180,16 @@ class ServedEngine:
     def usage(self) -> Usage:
         return self._usage.plus(Usage())
 
-    def open(self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None) -> list[int]:
+    def open(
+        self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None
+    ) -> list[int]:
         if steer is not None:
             self.states([], [])
         if adapter is not None and adapter not in self.server.names:
-            raise ValueError(f"endpoint {self.server.endpoint} serves no adapter {adapter!r}; expected the name of a LoRA among "
-                             f"{', '.join(sorted(self.server.names)[:5])}")
+            raise ValueError(
+                f"endpoint {self.server.endpoint} serves no adapter {adapter!r}; expected the name of a LoRA among "
+                f"{', '.join(sorted(self.server.names)[:5])}"
+            )
         if any(not prompt for prompt in prompts):
             raise ValueError("a branch was opened with an empty prompt; expected at least one token")
         self._fits((len(prompt), 0) for prompt in prompts)
@@ -163,7 +203,10 @@ class ServedEngine:
             self._usage.tokens_new += len(new)
 
     def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None):
-        raise ValueError(f"endpoint {self.server.endpoint} shows none of its model's states and cannot be steered; expected a model here")
+        raise ValueError(
+            f"endpoint {self.server.endpoint} shows none of its model's states and cannot be steered; expected a "
+            "model here"
+        )
 
     def fork(self, branches: Sequence[int]) -> list[int]:
         return [self._keep(self._ids[branch], self._model[branch]) for branch in branches]
@@ -175,9 +218,14 @@ class ServedEngine:
 
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         if len(set(branches)) < len(branches):
-            raise ValueError(f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each once "
-                             "(fork one for several lines)")
-        self._fits((len(self._ids[branch]), min(one.max_tokens, 1)) for branch, one in zip(branches, sampling, strict=True))
+            raise ValueError(
+                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected "
+                "each once "
+                "(fork one for several lines)"
+            )
+        self._fits(
+            (len(self._ids[branch]), min(one.max_tokens, 1)) for branch, one in zip(branches, sampling, strict=True)
+        )
         wanted = [i for i, one in enumerate(sampling) if one.max_tokens > 0]
         answers = self._ask("generate", [(self._line(branches[i], sampling[i]), _sampled) for i in wanted])
         samples = [Sample((), (), "length")] * len(branches)
@@ -190,11 +238,24 @@ class ServedEngine:
         return samples
 
     def score(self, branches: Sequence[int], continuations) -> list[list[list[float]]]:
-        self._fits((len(self._ids[branch]), len(given) + len(target)) for branch, some in
-                   zip(branches, continuations, strict=True) for given, target in some)
-        flat = [(branch, given, target) for branch, some in zip(branches, continuations, strict=True) for given, target in some]
-        answers = self._ask("score", [(self._scored(branch, [*given, *target]), partial(_of, target))
-                                      for branch, given, target in flat if target])
+        self._fits(
+            (len(self._ids[branch]), len(given) + len(target))
+            for branch, some in zip(branches, continuations, strict=True)
+            for given, target in some
+        )
+        flat = [
+            (branch, given, target)
+            for branch, some in zip(branches, continuations, strict=True)
+            for given, target in some
+        ]
+        answers = self._ask(
+            "score",
+            [
+                (self._scored(branch, [*given, *target]), partial(_of, target))
+                for branch, given, target in flat
+                if target
+            ],
+        )
         if failed := next((one for one in answers if isinstance(one, ValueError)), None):
             raise failed
         found = iter(answers)
@@ -202,23 +263,42 @@ class ServedEngine:
         self._usage.tokens_new += sum(size(some) for some in continuations)
         return [[next(told) for _ in some] for some in continuations]
 
-    # -- requests --------------------------------------------------------------------------------------------------------
+    # -- requests
+    # --------------------------------------------------------------------------------------------------------
 
     def _line(self, branch: int, sampling: Sampling) -> dict:
         ids = self._ids[branch]
         most = min(sampling.max_tokens, self._info.context - len(ids))
-        return {"model": self._model[branch], "prompt": ids, "max_tokens": most, "temperature": sampling.temperature,
-                "top_p": sampling.top_p, "seed": sampling.seed, "logprobs": 0, "extra_body": {
-                    "top_k": sampling.top_k, "min_tokens": min(sampling.min_tokens, most), "return_token_ids": True,
-                    "stop_token_ids": sorted(self.server.reading.stop_ids), **AS_ASKED}}
+        return {
+            "model": self._model[branch],
+            "prompt": ids,
+            "max_tokens": most,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+            "logprobs": 0,
+            "extra_body": {
+                "top_k": sampling.top_k,
+                "min_tokens": min(sampling.min_tokens, most),
+                "return_token_ids": True,
+                "stop_token_ids": sorted(self.server.reading.stop_ids),
+                **AS_ASKED,
+            },
+        }
 
     def _scored(self, branch: int, ids: list[int]) -> dict:
-        return {"model": self._model[branch], "prompt": [*self._ids[branch], *ids], "max_tokens": 1, "temperature": 0.0,
-                "extra_body": {"prompt_logprobs": 0, **AS_ASKED}}
+        return {
+            "model": self._model[branch],
+            "prompt": [*self._ids[branch], *ids],
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "extra_body": {"prompt_logprobs": 0, **AS_ASKED},
+        }
 
     def _ask(self, phase: str, requests: Sequence[tuple[dict, Callable]]) -> list:
-        """What each request's reader makes of its answer's choice; a ValueError in its place where there is none, the client's own
-        retries spent."""
+        """What each request's reader makes of its answer's choice; a ValueError in its place where there is none, the
+        client's own retries spent.
+        """
         from openai import OpenAIError
 
         def one(request: tuple[dict, Callable]) -> tuple:
@@ -230,15 +310,22 @@ class ServedEngine:
                 return _failed(self.server.endpoint, error), 0
 
         start = time.perf_counter()
-        answers = in_time(one, requests, AT_ONCE, self.timeout_s, lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0))
+        answers = in_time(
+            one, requests, AT_ONCE, self.timeout_s, lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0)
+        )
         self._usage.seconds[phase] += time.perf_counter() - start
         self._usage.tokens_computed += sum(computed for _, computed in answers)
         return [found for found, _ in answers]
 
-    # -- answers ---------------------------------------------------------------------------------------------------------
+    # -- answers
+    # ---------------------------------------------------------------------------------------------------------
 
     def _sample(self, answer: Sample | ValueError, sentences: int | None) -> Sample:
-        return Sample((), (), "length", trouble=str(answer)) if isinstance(answer, ValueError) else self._cut(answer, sentences)
+        return (
+            Sample((), (), "length", trouble=str(answer))
+            if isinstance(answer, ValueError)
+            else self._cut(answer, sentences)
+        )
 
     def _cut(self, sample: Sample, sentences: int | None) -> Sample:
         """The sample up to the token that ends so many sentences: a server counts tokens only."""
@@ -257,8 +344,11 @@ class ServedEngine:
     def _fits(self, lengths: Iterable[tuple[int, int]]) -> None:
         for length, more in lengths:
             if length + more > self._info.context:
-                raise ValueError(f"a branch of {length} tokens cannot take {more} more: {self._info.model} at {self.server.endpoint} reads "
-                                 f"at most {self._info.context}; expected fewer turns or shorter lines")
+                raise ValueError(
+                    f"a branch of {length} tokens cannot take {more} more: {self._info.model} at "
+                    f"{self.server.endpoint} reads "
+                    f"at most {self._info.context}; expected fewer turns or shorter lines"
+                )
 
 
 def lacking(server: Server) -> str:
@@ -268,12 +358,19 @@ def lacking(server: Server) -> str:
 def _sampled(choice) -> Sample:
     """What was sampled. A TypeError or ValueError where the answer does not say it whole."""
     pairs = list(zip(choice.token_ids, choice.logprobs.token_logprobs, strict=True))
-    return Sample(tuple(token for token, _ in pairs), tuple(float(p) for _, p in pairs), "stop" if choice.finish_reason == "stop" else "length")
+    return Sample(
+        tuple(token for token, _ in pairs),
+        tuple(float(p) for _, p in pairs),
+        "stop" if choice.finish_reason == "stop" else "length",
+    )
 
 
 def _of(target: Sequence[int], choice) -> list[float]:
     """log p of a prompt's last tokens: each place holds {token id: {logprob, ...}} of the token that stands there."""
-    return [float(place[str(token)]["logprob"]) for place, token in zip(choice.prompt_logprobs[-len(target):], target, strict=True)]
+    return [
+        float(place[str(token)]["logprob"])
+        for place, token in zip(choice.prompt_logprobs[-len(target) :], target, strict=True)
+    ]
 
 
 def _computed(usage) -> int:

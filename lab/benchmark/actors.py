@@ -1,20 +1,23 @@
 """Throughput against the number of engine actors, measured and modelled: `python -m lab.bench --actors 1 2 4`.
 
-n actors of a private Ray (`agents.engine.actor`), each with the same threads and the same number of dialogues, are driven side by side by this
-one process, a thread each. A law is fitted to the two smallest n that have cores of their own, and foretells the others:
+n actors of a private Ray (`agents.engine.actor`), each with the same threads and the same number of dialogues, are
+driven side by side by this one process, a thread each. A law is fitted to the two smallest n that have cores of their
+own, and foretells the others:
 
     T(n) = n λ / (1 + σ (n - 1)) tokens/s; with room for r actors, no more than T(r)
 
-λ: the rate of one actor alone. σ, 0 to 1: the share of its time that an actor needs what all of them share. r: the cores by an actor's
-threads, or the GPUs; further actors only divide these. On one machine σ holds memory, caches and the driver. On a cluster each actor
-brings its own machine: λ stays, and what is left of σ is the driver. Its CPU seconds are therefore measured by themselves: with s of
-them a line, and k tokens a line, one driver feeds k / (λ s) actors. The work of all its threads counts in s, so that this is on the low
-side; but s is what it costs to ask engines, and the walks, judges and store of a run come on top.
+λ: the rate of one actor alone. σ, 0 to 1: the share of its time that an actor needs what all of them share. r: the
+cores by an actor's threads, or the GPUs; further actors only divide these. On one machine σ holds memory, caches and
+the driver. On a cluster each actor brings its own machine: λ stays, and what is left of σ is the driver. Its CPU
+seconds are therefore measured by themselves: with s of them a line, and k tokens a line, one driver feeds k / (λ s)
+actors. The work of all its threads counts in s, so that this is on the low side; but s is what it costs to ask engines,
+and the walks, judges and store of a run come on top.
 
-This is Gunther's universal scalability law, C(N) = N / (1 + α (N - 1) + β N (N - 1)) (Guerrilla Capacity Planning, 2007; arXiv
-0808.1431), with λ kept where he divides by it, and without β, which is for parts that wait for each other pairwise, as actors never do:
-T cannot fall again, and where the measured do, the law is wrong. He fits by regression over half a dozen loads; here it is the line
-through two, which leaves the others to be foretold. The bound by room is not his.
+This is Gunther's universal scalability law, C(N) = N / (1 + α (N - 1) + β N (N - 1)) (Guerrilla Capacity Planning,
+2007; arXiv 0808.1431), with λ kept where he divides by it, and without β, which is for parts that wait for each other
+pairwise, as actors never do: T cannot fall again, and where the measured do, the law is wrong. He fits by regression
+over half a dozen loads; here it is the line through two, which leaves the others to be foretold. The bound by room is
+not his.
 """
 
 from __future__ import annotations
@@ -55,8 +58,10 @@ def fitted_on(counts: Sequence[int], room: int) -> list[int]:
 
 
 def fit(measured: Mapping[int, float], room: int) -> Law:
-    """The law through the tokens/s of `fitted_on`. n/T = 1/λ + (n - 1) σ/λ is a straight line in n. Where it would have σ below 0 or above
-    1, σ is that bound and λ the mean of those that fit it. One measurement says nothing of σ, which is 0 then."""
+    """The law through the tokens/s of `fitted_on`. n/T = 1/λ + (n - 1) σ/λ is a straight line in n. Where it would have
+    σ below 0 or above 1, σ is that bound and λ the mean of those that fit it. One measurement says nothing of σ, which
+    is 0 then.
+    """
     points = [(min(n, room), measured[n]) for n in fitted_on(list(measured), room)]
     if len(points) == 2:
         (n, t), (m, u) = points
@@ -70,8 +75,9 @@ def fit(measured: Mapping[int, float], room: int) -> Law:
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """`{machine, work, law, actors}`, of as many actors as `args.actors` says. Sets LAB_THREADS, which actors read, where it is not set.
-    ValueError: a number out of range, or an engine that died on the way."""
+    """`{machine, work, law, actors}`, of as many actors as `args.actors` says. Sets LAB_THREADS, which actors read,
+    where it is not set. ValueError: a number out of range, or an engine that died on the way.
+    """
     from agents.models import loading
     from lab.dialogue.cluster import hosting
     from lab.store.session import aside
@@ -83,7 +89,11 @@ def measure(args: argparse.Namespace) -> dict:
     cores = len(os.sched_getaffinity(0))
     threads = _threads(max(1, cores // counts[-1]))
     sizes = SIZES["quick"] if args.quick else replace(SIZES["quick"], dialogues=8)
-    with aside(Path(os.devnull)) as (_, shown), hosting("local", counts[-1], _spoilt) as host, ThreadPoolExecutor(counts[-1]) as pool:
+    with (
+        aside(Path(os.devnull)) as (_, shown),
+        hosting("local", counts[-1], _spoilt) as host,
+        ThreadPoolExecutor(counts[-1]) as pool,
+    ):
         print(f"starting {_so_many(counts[-1])} ...", file=shown, flush=True)
         engines = list(pool.map(lambda _: host(args.model, args.dtype, args.device), range(counts[-1])))
         infos = [engine.info() for engine in engines]
@@ -96,14 +106,24 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def figures(runs: Mapping[int, Sequence[tuple[float, float]]], room: int, sizes: Sizes) -> dict:
-    """`{work, law, actors: a row for each number of them}`, from (tokens/s, driver's CPU seconds a line) of each repeat: medians."""
+    """`{work, law, actors: a row for each number of them}`, from (tokens/s, driver's CPU seconds a line) of each
+    repeat: medians.
+    """
     measured = {n: statistics.median(rate for rate, _ in some) for n, some in runs.items()}
     law, rows = fit(measured, room), []
     for n, some in runs.items():
         driver = statistics.median(seconds for _, seconds in some)
-        rows.append({"actors": n, "tokens_per_s": measured[n], "each": [rate for rate, _ in some],
-                     "fitted": n in fitted_on(list(runs), room), "predicted_tokens_per_s": law.tokens_per_s(n), "driver_s_per_line": driver,
-                     "one_driver_feeds": sizes.tokens / (law.rate * driver)})
+        rows.append(
+            {
+                "actors": n,
+                "tokens_per_s": measured[n],
+                "each": [rate for rate, _ in some],
+                "fitted": n in fitted_on(list(runs), room),
+                "predicted_tokens_per_s": law.tokens_per_s(n),
+                "driver_s_per_line": driver,
+                "one_driver_feeds": sizes.tokens / (law.rate * driver),
+            }
+        )
     work = {"dialogues_an_actor": sizes.dialogues, "lines": sizes.lines, "tokens": sizes.tokens}
     return {"work": work, "law": asdict(law), "actors": rows}
 
@@ -112,13 +132,21 @@ def _threads(share: int) -> int:
     """An actor's, as LAB_THREADS says or else that share of the cores, which LAB_THREADS says from now on."""
     given = os.environ.get("LAB_THREADS") or str(share)
     if not given.isdecimal() or not int(given):
-        raise ValueError(f"LAB_THREADS is {given!r}; expected how many threads an actor computes on, a whole number from 1 on")
+        raise ValueError(
+            f"LAB_THREADS is {given!r}; expected how many threads an actor computes on, a whole number from 1 on"
+        )
     os.environ["LAB_THREADS"] = given
     return int(given)
 
 
 def _machine(info: EngineInfo, threads: int, cores: int) -> dict:
-    return {"model": info.model, "device": info.device, "dtype": info.dtype, "threads_an_actor": threads, "cores": cores}
+    return {
+        "model": info.model,
+        "device": info.device,
+        "dtype": info.dtype,
+        "threads_an_actor": threads,
+        "cores": cores,
+    }
 
 
 def _so_many(actors: int) -> str:
@@ -126,11 +154,15 @@ def _so_many(actors: int) -> str:
 
 
 def _spoilt(detail: str) -> None:
-    raise ValueError(f"--actors: {detail}, which spoils the measurement; expected enough memory for them all: fewer actors")
+    raise ValueError(
+        f"--actors: {detail}, which spoils the measurement; expected enough memory for them all: fewer actors"
+    )
 
 
 def _runs(engines: Sequence[Engine], sizes: Sizes, pool: ThreadPoolExecutor) -> list[tuple[float, float]]:
-    """(tokens/s of all together, this process's CPU seconds a line), as often as repeated; a short play before them is not timed."""
+    """(tokens/s of all together, this process's CPU seconds a line), as often as repeated; a short play before them is
+    not timed.
+    """
     _timed(engines, replace(sizes, dialogues=1, lines=2, tokens=2), pool)
     return [_timed(engines, sizes, pool) for _ in range(REPEATS)]
 
@@ -152,7 +184,7 @@ def _opened(engine: Engine, sizes: Sizes) -> list[list[int]]:
     rng = random.Random(0)
     cards = engine.encode([words(rng, CARD) for _ in range(2 * sizes.dialogues)])
     views = engine.open([card[:CARD] for card in cards])
-    return [views[:sizes.dialogues], views[sizes.dialogues:]]
+    return [views[: sizes.dialogues], views[sizes.dialogues :]]
 
 
 def tell(figures: dict) -> None:
@@ -162,17 +194,31 @@ def tell(figures: dict) -> None:
     from rich.table import Table
 
     machine, work, law = figures["machine"], figures["work"], figures["law"]
-    table = Table(title=escape(f"{machine['model']} · {machine['device']} {machine['dtype']} · {machine['cores']} cores, "
-                               f"{machine['threads_an_actor']} an actor"), box=box.SIMPLE_HEAD)
+    table = Table(
+        title=escape(
+            f"{machine['model']} · {machine['device']} {machine['dtype']} · {machine['cores']} cores, "
+            f"{machine['threads_an_actor']} an actor"
+        ),
+        box=box.SIMPLE_HEAD,
+    )
     for column in ("actors", "tokens/s", "predicted", "driver, ms a line", "actors a driver feeds"):
         table.add_column(column, justify="right")
     for row in figures["actors"]:
         predicted = "fitted" if row["fitted"] else f"{row['predicted_tokens_per_s']:.1f}"
-        table.add_row(str(row["actors"]), f"{row['tokens_per_s']:.1f}", predicted, f"{1000 * row['driver_s_per_line']:.2f}",
-                      f"{row['one_driver_feeds']:.0f}")
+        table.add_row(
+            str(row["actors"]),
+            f"{row['tokens_per_s']:.1f}",
+            predicted,
+            f"{1000 * row['driver_s_per_line']:.2f}",
+            f"{row['one_driver_feeds']:.0f}",
+        )
     console = Console()
     console.print(table)
     console.print(
-        f"Each actor: {work['dialogues_an_actor']} dialogues of {work['lines']} lines of {work['tokens']} tokens, medians of {REPEATS}. "
-        f"One alone makes {law['rate']:.1f} tokens/s, σ is {law['sigma']:.3f}. {law['room']} have room here, more gain nothing. "
-        "On a cluster each brings its own, and the last column is the bound.", highlight=False)
+        f"Each actor: {work['dialogues_an_actor']} dialogues of {work['lines']} lines of {work['tokens']} tokens, "
+        f"medians of {REPEATS}. "
+        f"One alone makes {law['rate']:.1f} tokens/s, σ is {law['sigma']:.3f}. {law['room']} have room here, more "
+        "gain nothing. "
+        "On a cluster each brings its own, and the last column is the bound.",
+        highlight=False,
+    )

@@ -28,28 +28,64 @@ def combine(by_way: dict[str, dict], quick: bool) -> dict:
     decode = []
     for ours, theirs in zip(engine["decode"], plain["decode"], strict=True):
         floor = ceilings["fixed_s"][str(ours["batch"])] + ours["cache_bytes"] / ceilings["read_bytes_per_s"]
-        decode.append({"batch": ours["batch"], "context": ours["context"], "engine_tokens_per_s": ours["tokens_per_s"],
-                       "generate_tokens_per_s": theirs["tokens_per_s"], "ratio": ours["tokens_per_s"] / theirs["tokens_per_s"],
-                       "ceiling_tokens_per_s": ours["batch"] / floor, "ceiling_share": ours["tokens_per_s"] * floor / ours["batch"]})
-    out = {"machine": engine["machine"] | {"host": platform.processor() or platform.machine()}, "quick": quick, "ceilings": ceilings,
-           "dialogue": dialogue | {"ratio": dialogue["engine_tokens_per_s"] / dialogue["generate_tokens_per_s"],
-                                   "engine_peak_bytes": engine["peak_bytes"], "generate_peak_bytes": plain["peak_bytes"],
-                                   "engine_computed_over_new": engine["dialogue"]["computed_over_new"],
-                                   "generate_computed_over_new": plain["dialogue"]["computed_over_new"]},
-           "decode": decode, "long": engine["long"] | {"reread": plain["long"]}}
+        decode.append(
+            {
+                "batch": ours["batch"],
+                "context": ours["context"],
+                "engine_tokens_per_s": ours["tokens_per_s"],
+                "generate_tokens_per_s": theirs["tokens_per_s"],
+                "ratio": ours["tokens_per_s"] / theirs["tokens_per_s"],
+                "ceiling_tokens_per_s": ours["batch"] / floor,
+                "ceiling_share": ours["tokens_per_s"] * floor / ours["batch"],
+            }
+        )
+    out = {
+        "machine": engine["machine"] | {"host": platform.processor() or platform.machine()},
+        "quick": quick,
+        "ceilings": ceilings,
+        "dialogue": dialogue
+        | {
+            "ratio": dialogue["engine_tokens_per_s"] / dialogue["generate_tokens_per_s"],
+            "engine_peak_bytes": engine["peak_bytes"],
+            "generate_peak_bytes": plain["peak_bytes"],
+            "engine_computed_over_new": engine["dialogue"]["computed_over_new"],
+            "generate_computed_over_new": plain["dialogue"]["computed_over_new"],
+        },
+        "decode": decode,
+        "long": engine["long"] | {"reread": plain["long"]},
+    }
     for kind in ("questions", "scoring"):
-        out[kind] = {"ratio": plain[kind]["seconds"] / engine[kind]["seconds"], "engine_s": engine[kind]["seconds"],
-                     "generate_s": plain[kind]["seconds"], "computed_over_new": engine[kind]["computed_over_new"],
-                     "largest_difference_nats": max((abs(a - b) for a, b in zip(engine[kind]["check"], plain[kind]["check"],
-                                                                                strict=True)), default=0.0)}
+        out[kind] = {
+            "ratio": plain[kind]["seconds"] / engine[kind]["seconds"],
+            "engine_s": engine[kind]["seconds"],
+            "generate_s": plain[kind]["seconds"],
+            "computed_over_new": engine[kind]["computed_over_new"],
+            "largest_difference_nats": max(
+                (abs(a - b) for a, b in zip(engine[kind]["check"], plain[kind]["check"], strict=True)), default=0.0
+            ),
+        }
     return out
 
 
 def _in_process_of_its_own(args: argparse.Namespace, way: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
-        command = [sys.executable, "-m", "lab.bench", "--worker", way, "--json", str(file), "--model", args.model, "--dtype", args.dtype,
-                   "--device", args.device, *["--quick"] * args.quick]
+        command = [
+            sys.executable,
+            "-m",
+            "lab.bench",
+            "--worker",
+            way,
+            "--json",
+            str(file),
+            "--model",
+            args.model,
+            "--dtype",
+            args.dtype,
+            "--device",
+            args.device,
+            *["--quick"] * args.quick,
+        ]
         if args.endpoint:
             command += ["--endpoint", args.endpoint, "--endpoint-model", args.endpoint_model or args.model]
         print(f"measuring: {way} ...", file=sys.stderr, flush=True)
@@ -67,31 +103,71 @@ def print_figures(figures: dict) -> None:
 
     console = Console()
     machine = figures["machine"]
-    table = Table(title=f"{machine['model']} · {machine['device']} {machine['dtype']} · {machine['threads']} threads", box=box.SIMPLE_HEAD)
-    for column, justify in (("work", "left"), ("generate", "right"), ("engine", "right"), ("ratio", "right"), ("of the ceiling", "right")):
+    table = Table(
+        title=f"{machine['model']} · {machine['device']} {machine['dtype']} · {machine['threads']} threads",
+        box=box.SIMPLE_HEAD,
+    )
+    for column, justify in (
+        ("work", "left"),
+        ("generate", "right"),
+        ("engine", "right"),
+        ("ratio", "right"),
+        ("of the ceiling", "right"),
+    ):
         table.add_column(column, justify=justify)
     dialogue = figures["dialogue"]
-    table.add_row("dialogues, generated tokens/s", f"{dialogue['generate_tokens_per_s']:.0f}", f"{dialogue['engine_tokens_per_s']:.0f}",
-                  f"{dialogue['ratio']:.1f}×", "")
+    table.add_row(
+        "dialogues, generated tokens/s",
+        f"{dialogue['generate_tokens_per_s']:.0f}",
+        f"{dialogue['engine_tokens_per_s']:.0f}",
+        f"{dialogue['ratio']:.1f}×",
+        "",
+    )
     if "endpoint_tokens_per_s" in dialogue:
-        table.add_row("  the same on the endpoint", f"{dialogue['endpoint_tokens_per_s']:.0f}", f"{dialogue['engine_tokens_per_s']:.0f}",
-                      f"{dialogue['engine_tokens_per_s'] / dialogue['endpoint_tokens_per_s']:.1f}×", "")
-    table.add_row("  tokens computed / new", f"{dialogue['generate_computed_over_new']:.2f}", f"{dialogue['engine_computed_over_new']:.2f}", "", "")
-    table.add_row("  peak memory, GiB", *(f"{dialogue[f'{way}_peak_bytes'] / 2**30:.2f}" for way in ("generate", "engine")), "", "")
+        table.add_row(
+            "  the same on the endpoint",
+            f"{dialogue['endpoint_tokens_per_s']:.0f}",
+            f"{dialogue['engine_tokens_per_s']:.0f}",
+            f"{dialogue['engine_tokens_per_s'] / dialogue['endpoint_tokens_per_s']:.1f}×",
+            "",
+        )
+    table.add_row(
+        "  tokens computed / new",
+        f"{dialogue['generate_computed_over_new']:.2f}",
+        f"{dialogue['engine_computed_over_new']:.2f}",
+        "",
+        "",
+    )
+    table.add_row(
+        "  peak memory, GiB",
+        *(f"{dialogue[f'{way}_peak_bytes'] / 2**30:.2f}" for way in ("generate", "engine")),
+        "",
+        "",
+    )
     for row in figures["decode"]:
-        table.add_row(f"decoding, batch {row['batch']} context {row['context']}", f"{row['generate_tokens_per_s']:.0f}",
-                      f"{row['engine_tokens_per_s']:.0f}", f"{row['ratio']:.1f}×", f"{row['ceiling_share']:.0%}")
+        table.add_row(
+            f"decoding, batch {row['batch']} context {row['context']}",
+            f"{row['generate_tokens_per_s']:.0f}",
+            f"{row['engine_tokens_per_s']:.0f}",
+            f"{row['ratio']:.1f}×",
+            f"{row['ceiling_share']:.0%}",
+        )
     for kind, name in (("questions", "questions, seconds"), ("scoring", "scoring lines, seconds")):
         some = figures[kind]
         table.add_row(name, f"{some['generate_s']:.1f}", f"{some['engine_s']:.1f}", f"{some['ratio']:.1f}×", "")
         table.add_row("  tokens computed / new", "", f"{some['computed_over_new']:.2f}", "", "")
     console.print(table)
     ceilings = figures["ceilings"]
-    console.print(f"ceilings: {ceilings['flop_per_s'] / 1e9:.0f} GFLOP/s in matrix products, {ceilings['read_bytes_per_s'] / 1e9:.1f} GB/s read")
+    console.print(
+        f"ceilings: {ceilings['flop_per_s'] / 1e9:.0f} GFLOP/s in matrix products, "
+        f"{ceilings['read_bytes_per_s'] / 1e9:.1f} GB/s read"
+    )
     lines = figures["long"]["seconds"]
     again = dict(zip(figures["long"]["reread"]["lines"], figures["long"]["reread"]["seconds"], strict=True))
-    console.print(f"one dialogue of {len(lines)} lines: the last costs {figures['long']['last_over_tenth']:.2f} times the tenth "
-                  f"({again[max(again)] / again[10]:.0f} times with the history read again)")
+    console.print(
+        f"one dialogue of {len(lines)} lines: the last costs {figures['long']['last_over_tenth']:.2f} times the tenth "
+        f"({again[max(again)] / again[10]:.0f} times with the history read again)"
+    )
 
 
 def plot(figures: dict, file: Path) -> None:
@@ -103,7 +179,9 @@ def plot(figures: dict, file: Path) -> None:
     seconds = figures["long"]["seconds"]
     figure, axes = pyplot.subplots(figsize=(7, 3.5))
     axes.plot(range(1, len(seconds) + 1), seconds, ".", label="engine")
-    axes.plot(figures["long"]["reread"]["lines"], figures["long"]["reread"]["seconds"], "x--", label="history read again")
+    axes.plot(
+        figures["long"]["reread"]["lines"], figures["long"]["reread"]["seconds"], "x--", label="history read again"
+    )
     axes.set(xlabel="line", ylabel="seconds a line", ylim=(0, None), title="Cost of a line against its index")
     axes.legend()
     figure.tight_layout()

@@ -29,10 +29,27 @@ class Sizes:
 
 
 SIZES = {
-    "full": Sizes(32, 16, 32, tuple((b, c) for b in (1, 8, 64) for c in (64, 512, 1024)), 16, 8, 5, 4, 64, 200, (1, 10, 50, 100, 150, 200)),
+    "full": Sizes(
+        32,
+        16,
+        32,
+        tuple((b, c) for b in (1, 8, 64) for c in (64, 512, 1024)),
+        16,
+        8,
+        5,
+        4,
+        64,
+        200,
+        (1, 10, 50, 100, 150, 200),
+    ),
     "quick": Sizes(4, 4, 16, ((1, 64), (8, 64)), 8, 4, 3, 1, 8, 24, (1, 10, 24)),
 }
-CARD, QUESTION, CLAIM, OPTION = 120, 14, 5, 3  # tokens of a card, a question with its template, a claim's frame, a value
+CARD, QUESTION, CLAIM, OPTION = (
+    120,
+    14,
+    5,
+    3,
+)  # tokens of a card, a question with its template, a claim's frame, a value
 WORDS = ("river", "stone", "window", "music", "garden", "letter", "winter", "bread")  # where words are asked for
 
 
@@ -70,7 +87,8 @@ def _peak_bytes(loaded) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-# -- what the machine could do -------------------------------------------------------------------------------------------
+# -- what the machine could do
+# -------------------------------------------------------------------------------------------
 
 
 def _ceilings(loaded, sizes: Sizes) -> dict:
@@ -98,7 +116,8 @@ def _best(loaded, work, repeats: int = 10) -> float:
     return min(times)
 
 
-# -- the engine ----------------------------------------------------------------------------------------------------------
+# -- the engine
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _engine(loaded, sizes: Sizes) -> dict:
@@ -107,13 +126,25 @@ def _engine(loaded, sizes: Sizes) -> dict:
     from agents.engine.local import LocalEngine
 
     _warm_up(LocalEngine(loaded), loaded)
-    figures = {"machine": {"model": loaded.info.model, "device": loaded.info.device, "dtype": loaded.info.dtype,
-                           "threads": torch.get_num_threads()}}
-    for name, work in (("dialogue", _engine_dialogue), ("questions", _engine_questions), ("scoring", _engine_scoring),
-                       ("long", _engine_long)):
+    figures = {
+        "machine": {
+            "model": loaded.info.model,
+            "device": loaded.info.device,
+            "dtype": loaded.info.dtype,
+            "threads": torch.get_num_threads(),
+        }
+    }
+    for name, work in (
+        ("dialogue", _engine_dialogue),
+        ("questions", _engine_questions),
+        ("scoring", _engine_scoring),
+        ("long", _engine_long),
+    ):
         figures[name] = work(LocalEngine(loaded), loaded, sizes)
     figures["peak_bytes"] = _peak_bytes(loaded)
-    figures["decode"] = [_engine_decode(LocalEngine(loaded), loaded, sizes, batch, context) for batch, context in sizes.decode]
+    figures["decode"] = [
+        _engine_decode(LocalEngine(loaded), loaded, sizes, batch, context) for batch, context in sizes.decode
+    ]
     return figures
 
 
@@ -135,7 +166,11 @@ def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
     talk(engine, seats, sizes)
     seconds = _clock(loaded) - start
     usage = engine.usage()
-    return {"tokens_per_s": usage.generated / seconds, "seconds": seconds, "computed_over_new": usage.tokens_computed / usage.tokens_new}
+    return {
+        "tokens_per_s": usage.generated / seconds,
+        "seconds": seconds,
+        "computed_over_new": usage.tokens_computed / usage.tokens_new,
+    }
 
 
 def talk(engine, seats: list[list[int]], sizes: Sizes) -> None:
@@ -181,18 +216,25 @@ def _engine_questions(engine, loaded, sizes: Sizes) -> dict:
 
 
 def _lines(rng: random.Random, sizes: Sizes, vocabulary: int) -> tuple[list[list[int]], list[list[int]]]:
-    return [ids(rng, CARD, vocabulary) for _ in range(4)], [ids(rng, sizes.tokens, vocabulary) for _ in range(sizes.scored)]
+    return [ids(rng, CARD, vocabulary) for _ in range(4)], [
+        ids(rng, sizes.tokens, vocabulary) for _ in range(sizes.scored)
+    ]
 
 
 def _engine_scoring(engine, loaded, sizes: Sizes) -> dict:
     """Every line under its card: the likelihood judge's work."""
     cards, lines = _lines(random.Random(2), sizes, loaded.model.config.vocab_size)
     start = _clock(loaded)
-    scores = engine.score(engine.open(cards), [[((), line) for line in lines[i::len(cards)]] for i in range(len(cards))])
+    scores = engine.score(
+        engine.open(cards), [[((), line) for line in lines[i :: len(cards)]] for i in range(len(cards))]
+    )
     seconds = _clock(loaded) - start
     usage = engine.usage()
-    return {"seconds": seconds, "computed_over_new": usage.tokens_computed / usage.tokens_new,
-            "check": [sum(line) for by_line in scores for line in by_line]}
+    return {
+        "seconds": seconds,
+        "computed_over_new": usage.tokens_computed / usage.tokens_new,
+        "check": [sum(line) for by_line in scores for line in by_line],
+    }
 
 
 def _engine_long(engine, loaded, sizes: Sizes) -> dict:
@@ -208,13 +250,21 @@ def _engine_long(engine, loaded, sizes: Sizes) -> dict:
     return {"seconds": seconds, "last_over_tenth": statistics.median(seconds[-10:]) / middle}
 
 
-# -- the notebook way ----------------------------------------------------------------------------------------------------
+# -- the notebook way
+# ----------------------------------------------------------------------------------------------------
 
 
 def _notebook(loaded, sizes: Sizes) -> dict:
     loaded.model.set_attn_implementation("sdpa")
-    figures = {name: work(loaded, sizes) for name, work in (
-        ("dialogue", _notebook_dialogue), ("questions", _notebook_questions), ("scoring", _notebook_scoring), ("long", _notebook_long))}
+    figures = {
+        name: work(loaded, sizes)
+        for name, work in (
+            ("dialogue", _notebook_dialogue),
+            ("questions", _notebook_questions),
+            ("scoring", _notebook_scoring),
+            ("long", _notebook_long),
+        )
+    }
     figures["peak_bytes"] = _peak_bytes(loaded)
     figures["decode"] = [_notebook_decode(loaded, sizes, batch, context) for batch, context in sizes.decode]
     return figures
@@ -224,9 +274,18 @@ def _continue(loaded, prompts: list[list[int]], tokens: int, **rest) -> list[lis
     import torch
 
     batch = torch.tensor(prompts, device=loaded.model.device)
-    out = loaded.model.generate(batch, attention_mask=torch.ones_like(batch), max_new_tokens=tokens, min_new_tokens=tokens,
-                                do_sample=True, temperature=0.8, top_k=50, pad_token_id=0, **rest)
-    return out[:, batch.shape[1]:].tolist()
+    out = loaded.model.generate(
+        batch,
+        attention_mask=torch.ones_like(batch),
+        max_new_tokens=tokens,
+        min_new_tokens=tokens,
+        do_sample=True,
+        temperature=0.8,
+        top_k=50,
+        pad_token_id=0,
+        **rest,
+    )
+    return out[:, batch.shape[1] :].tolist()
 
 
 def _notebook_dialogue(loaded, sizes: Sizes) -> dict:
@@ -243,7 +302,11 @@ def _notebook_dialogue(loaded, sizes: Sizes) -> dict:
             for one, words in zip(view, said, strict=True):
                 one.extend(words)
     seconds = _clock(loaded) - start
-    return {"tokens_per_s": sizes.dialogues * sizes.lines * sizes.tokens / seconds, "seconds": seconds, "computed_over_new": computed / new}
+    return {
+        "tokens_per_s": sizes.dialogues * sizes.lines * sizes.tokens / seconds,
+        "seconds": seconds,
+        "computed_over_new": computed / new,
+    }
 
 
 def _notebook_decode(loaded, sizes: Sizes, batch: int, context: int) -> dict:
@@ -277,7 +340,7 @@ def _logprob(loaded, given: list[int], target: list[int]) -> float:
     with torch.inference_mode():
         sequence = torch.tensor([given + target], device=loaded.model.device)
         logits = loaded.model(sequence, logits_to_keep=len(target) + 1).logits[0, :-1].float()
-        return logits.log_softmax(-1).gather(1, sequence[0, -len(target):, None]).sum().item()
+        return logits.log_softmax(-1).gather(1, sequence[0, -len(target) :, None]).sum().item()
 
 
 def _notebook_questions(loaded, sizes: Sizes) -> dict:
@@ -289,7 +352,11 @@ def _notebook_questions(loaded, sizes: Sizes) -> dict:
         views = [view + some for view, some in zip(views, heard, strict=True)]
         probes = [_probes(rng, sizes, vocabulary) for _ in views]
         start = _clock(loaded)
-        check += [_logprob(loaded, view + given, target) for view, some in zip(views, probes, strict=True) for given, target in some]
+        check += [
+            _logprob(loaded, view + given, target)
+            for view, some in zip(views, probes, strict=True)
+            for given, target in some
+        ]
         seconds += _clock(loaded) - start
     return {"seconds": seconds, "check": check}
 
@@ -297,11 +364,12 @@ def _notebook_questions(loaded, sizes: Sizes) -> dict:
 def _notebook_scoring(loaded, sizes: Sizes) -> dict:
     cards, lines = _lines(random.Random(2), sizes, loaded.model.config.vocab_size)
     start = _clock(loaded)
-    check = [_logprob(loaded, cards[i], line) for i in range(len(cards)) for line in lines[i::len(cards)]]
+    check = [_logprob(loaded, cards[i], line) for i in range(len(cards)) for line in lines[i :: len(cards)]]
     return {"seconds": _clock(loaded) - start, "check": check}
 
 
-# -- a server ------------------------------------------------------------------------------------------------------------
+# -- a server
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _endpoint_dialogue(endpoint: str, model: str, sizes: Sizes) -> dict:

@@ -24,19 +24,25 @@ def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
 
 
 def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
-    """Tokens of the seat's longest possible view (0 where no engine keeps it); refused where it would not fit the model."""
+    """Tokens of the seat's longest possible view (0 where no engine keeps it); refused where it would not fit the
+    model.
+    """
     spec = scenario.seats[seat]
     engine = engines.get(engine_name(spec))
     if spec.script is not None or engine is None:
         return 0
     card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
-    reminder = max(len(ids) for ids in engine.encode([spec.reminder.replace("{card}", seats[seat].card) for seats in cast]))
+    reminder = max(
+        len(ids) for ids in engine.encode([spec.reminder.replace("{card}", seats[seat].card) for seats in cast])
+    )
     directed = any(seat in node.direct for node in scenario.graph.nodes.values())
     lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
     longest = card + 100 + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed + reminder)
     if longest > engine.info().context:
-        raise ValueError(f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "
-                         f"{engine.info().context}; expected fewer turns or a smaller max_tokens")
+        raise ValueError(
+            f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "
+            f"{engine.info().context}; expected fewer turns or a smaller max_tokens"
+        )
     return longest
 
 
@@ -46,7 +52,9 @@ def view_bytes(tokens: int, info: EngineInfo) -> float:
 
 
 def check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
-    """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their longest."""
+    """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their
+    longest.
+    """
     wanted = min(scenario.side_by_side, scenario.conversations)
     infos = {seat: engines[engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
     for place in {info.place for info in infos.values() if info.token_bytes}:
@@ -55,6 +63,10 @@ def check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[s
         free = KEPT * min(info.free_bytes for info in there.values())
         if each * wanted > free:
             fewer = f"side_by_side={int(free / each)}, " if each <= free else ""
-            raise ValueError(f"side_by_side: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and values, and "
-                             f"{free / 2**30:.1f} GiB is free on {next(iter(there.values())).device}; expected {fewer}fewer turns or a "
-                             "smaller max_tokens")
+            raise ValueError(
+                f"side_by_side: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and "
+                "values, and "
+                f"{free / 2**30:.1f} GiB is free on {next(iter(there.values())).device}; expected {fewer}fewer turns "
+                "or a "
+                "smaller max_tokens"
+            )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from agents.models.loading import LoadedModel
 
 
-
 IN_PROCESS, KEPT = "none", "kept"  # kept: this process too, whose models stay for the next run in it
 MODELS_KEPT = 2
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
@@ -38,8 +37,11 @@ def check(address: str | None, workers: int = 1) -> None:
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == IN_PROCESS and workers > 1:
-        raise ValueError(f"workers: {workers} processes were asked for, and --address none leaves Ray alone, which starts them; expected "
-                         "workers=1 or another --address")
+        raise ValueError(
+            f"workers: {workers} processes were asked for, and --address none leaves Ray alone, which starts them; "
+            "expected "
+            "workers=1 or another --address"
+        )
     if address in (IN_PROCESS, "local", "auto"):
         return
     place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address)
@@ -57,11 +59,15 @@ def is_private(address: str | None) -> bool:
 
 
 @contextmanager
-def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None], workers: int = 0) -> Iterator[Hosting]:
-    """A maker of engines. `address`: a cluster's, None for RAY_ADDRESS or else a private cluster, "none" for this process.
+def hosting(
+    address: str | None, engines: int, on_recovery: Callable[[str], None], workers: int = 0
+) -> Iterator[Hosting]:
+    """A maker of engines. `address`: a cluster's, None for RAY_ADDRESS or else a private cluster, "none" for this
+    process.
 
-    `engines`: how many will be made, so that they share the GPUs fairly; Ray is left alone where that is none. `workers`: of learners that
-    will run beside them (`lab.training.workers`). Raises ValueError where no cluster answers.
+    `engines`: how many will be made, so that they share the GPUs fairly; Ray is left alone where that is none.
+    `workers`: of learners that will run beside them (`lab.training.workers`). Raises ValueError where no cluster
+    answers.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address in (IN_PROCESS, KEPT) or not engines:
@@ -70,7 +76,9 @@ def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None
     made: list = []
     with connected(address, engines + workers):
         try:
-            yield lambda model, dtype, device: _hosted(made, model, dtype, device, shares(engines, workers, device)[0], on_recovery)
+            yield lambda model, dtype, device: _hosted(
+                made, model, dtype, device, shares(engines, workers, device)[0], on_recovery
+            )
         finally:
             for engine in made:
                 engine.close()
@@ -78,7 +86,9 @@ def hosting(address: str | None, engines: int, on_recovery: Callable[[str], None
 
 @contextmanager
 def connected(address: str | None, cores: int) -> Iterator[None]:
-    """Ray, at that address, or at RAY_ADDRESS, or on this machine alone with so many cores at least. ValueError where none answers."""
+    """Ray, at that address, or at RAY_ADDRESS, or on this machine alone with so many cores at least. ValueError where
+    none answers.
+    """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     import ray
 
@@ -121,34 +131,46 @@ def _connect(address: str, cores: int) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet = {"logging_level": logging.WARNING, "log_to_driver": True}
     if address == "local":
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else that runs here starve the engines
-        os.environ.setdefault("RAY_LOGGER_LEVEL", "error")  # of actors: Ray Train would miss the dashboard once a second
+        os.environ.setdefault(
+            "RAY_worker_niceness", "0"
+        )  # Ray's 15 lets anything else that runs here starve the engines
+        os.environ.setdefault(
+            "RAY_LOGGER_LEVEL", "error"
+        )  # of actors: Ray Train would miss the dashboard once a second
         cpus = max(cores, len(os.sched_getaffinity(0)))  # one that gets none would be waited for without end
         try:
             with _loopback_only():
                 ray.init(address=address, num_cpus=cpus, include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"Ray could not start here ({first_line(error)}); expected room in /dev/shm and /tmp, or --address none"
-                             ) from None
+            raise ValueError(
+                f"Ray could not start here ({first_line(error)}); expected room in /dev/shm and /tmp, or --address none"
+            ) from None
         if (place := ray.util.get_node_ip_address()) != LOOPBACK:
             ray.shutdown()
-            raise ValueError(f"Ray {ray.__version__} took {place} for its address, where other machines could reach it; expected {LOOPBACK}, as "
-                             "ray==2.60.0 takes, or --address none")
+            raise ValueError(
+                f"Ray {ray.__version__} took {place} for its address, where other machines could reach it; expected "
+                f"{LOOPBACK}, as "
+                "ray==2.60.0 takes, or --address none"
+            )
         return
     root = Path(__file__).parents[2]
     try:
         ray.init(address=address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}, and RAY_AUTH_MODE=token with "
-                         "its token in ~/.ray/auth_token where a cluster asks for one") from None
+        raise ValueError(
+            f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}, and RAY_AUTH_MODE=token "
+            "with "
+            "its token in ~/.ray/auth_token where a cluster asks for one"
+        ) from None
 
 
 @contextmanager
 def _loopback_only() -> Iterator[None]:
     """A Ray that starts meanwhile listens to this machine alone.
 
-    It takes the machine's outer address for 127.0.0.1, and listens at every address, unless it is told that it makes no clusters. That it
-    reads from the environment where it is imported, which whoever imported it first may have done long ago, and its processes do so again.
+    It takes the machine's outer address for 127.0.0.1, and listens at every address, unless it is told that it makes no
+    clusters. That it reads from the environment where it is imported, which whoever imported it first may have done
+    long ago, and its processes do so again.
     """
     from ray._private import ray_constants
 
@@ -171,8 +193,10 @@ def shares(engines: int, workers: int, device: str) -> tuple[float, float]:
 
 
 def gpu_shares(gpus: int, engines: int, workers: int) -> tuple[float, float]:
-    """Workers get whole ones, which nccl wants, where some are left for the engines then; else all get the same share of any. A GPU holds a
-    whole number of shares, so that everyone finds a place."""
+    """Workers get whole ones, which nccl wants, where some are left for the engines then; else all get the same share
+    of any. A GPU holds a whole number of shares, so that everyone finds a place.
+    """
+
     def each(many: int, over: int) -> float:
         return 1 / max(1, math.ceil(many / over))
 
@@ -183,7 +207,9 @@ def gpu_shares(gpus: int, engines: int, workers: int) -> tuple[float, float]:
     return (each(engines + workers, gpus),) * 2
 
 
-def _hosted(made: list, model: str, dtype: str, device: str, share: float, on_recovery: Callable[[str], None]) -> Engine:
+def _hosted(
+    made: list, model: str, dtype: str, device: str, share: float, on_recovery: Callable[[str], None]
+) -> Engine:
     from agents.engine.actor import HostedEngine
 
     made.append(HostedEngine(model, dtype, device, gpus=share, on_recovery=on_recovery))

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from metrics.judges.pair_retrieval import Embed
 
 
-
 REFERENCE = "embedded"  # what these judges and the perplexity wire read with
 READING = {"likelihood", "reader"}
 RETRIEVED, TRIPWIRES = "retrieved", "tripwires"
 
 
 def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list[Judge]:
-    """The judges that the measure names, in its order. `engines` by model name, those of `judge_engines` among them; `device` is for
-    models that are no engines."""
+    """The judges that the measure names, in its order. `engines` by model name, those of `judge_engines` among them;
+    `device` is for models that are no engines.
+    """
     return [JUDGES[name](measure, engines, device) for name in measure.judge]
 
 
@@ -49,12 +49,15 @@ def check_judges(measure: Measure) -> None:
 def judge_engines(measure: Measure) -> set[str]:
     """The base models that the judges need an engine of."""
     names, llm = measure.judges(), measure.llm
-    return ({REFERENCE} if names & READING else set()) | ({base_model(llm.model)} if "llm" in names and not llm.endpoint else set())
+    return ({REFERENCE} if names & READING else set()) | (
+        {base_model(llm.model)} if "llm" in names and not llm.endpoint else set()
+    )
 
 
 def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
-    """`embed` for relevance and `logprobs` for perplexity, under the embedded model; nothing where no tripwire is measured, or where
-    nothing else needs that model: a run without models stays one."""
+    """`embed` for relevance and `logprobs` for perplexity, under the embedded model; nothing where no tripwire is
+    measured, or where nothing else needs that model: a run without models stays one.
+    """
     if TRIPWIRES not in measure.metrics or REFERENCE not in engines:
         return {}
     return aids(engines[REFERENCE], device)
@@ -134,4 +137,11 @@ def _cascade(measure: Measure, engines: Mapping[str, Engine], device: str) -> Ju
     return Cascade(cheap, dear, spec.low, spec.high)
 
 
-JUDGES = {"ledger": _ledger, "likelihood": _likelihood, "nli": _nli, "llm": _llm, "cascade": _cascade, "reader": _reader}
+JUDGES = {
+    "ledger": _ledger,
+    "likelihood": _likelihood,
+    "nli": _nli,
+    "llm": _llm,
+    "cascade": _cascade,
+    "reader": _reader,
+}

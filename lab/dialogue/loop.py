@@ -1,7 +1,7 @@
 """The loop: dialogues side by side in lock-step, one line of each at a time, judged before the next is said.
 
-It yields events (plain dicts) and never prints or saves. Lines that an earlier sitting stored are recited instead of sampled:
-the same code path builds the same views, so that a resumed run goes on as if it had never stopped.
+It yields events (plain dicts) and never prints or saves. Lines that an earlier sitting stored are recited instead of
+sampled: the same code path builds the same views, so that a resumed run goes on as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from scenarios import graph as graphs
 from scenarios.records import PARTNER, SEATS, Fact, Judgement, Line, Persona, derive_seed
 from scenarios.scenario import Scenario
 
-SYSTEM = ("{card}\n{instruction}\nYou are {name}. Stay in character and answer as {name} in one or two short sentences. Notes in "
-          "[brackets] tell you what to do next; follow them, but do not mention them.")
+SYSTEM = (
+    "{card}\n{instruction}\nYou are {name}. Stay in character and answer as {name} in one or two short sentences. "
+    "Notes in "
+    "[brackets] tell you what to do next; follow them, but do not mention them."
+)
 
 
 @dataclass
@@ -39,7 +42,9 @@ class Dialogue:
     asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # facts of that seat asked about
     fact: dict[str, Fact | None] = field(default_factory=lambda: dict.fromkeys(SEATS))  # the last of them
     ready: set[int] = field(default_factory=set)  # turns whose words the scenario gave: no speaker's own, so not judged
-    memory: dict[str, pair_retrieval.Memory] = field(default_factory=lambda: {seat: pair_retrieval.Memory() for seat in SEATS})
+    memory: dict[str, pair_retrieval.Memory] = field(
+        default_factory=lambda: {seat: pair_retrieval.Memory() for seat in SEATS}
+    )
     remembered: int = 0  # lines that are in it, where pairs are retrieved
     near: list[int] = field(default_factory=list)  # places of the last line's own earlier lines that are worth judging
     failed: bool = False
@@ -73,14 +78,20 @@ class Play:
     stored: Stored = field(default_factory=Stored)
     embed: pair_retrieval.Embed | None = None  # pairs of lines are retrieved by it; None: all are judged
     asked: Collection[str] = SEATS  # seats that are asked about themselves
-    alike: int = 1  # conversations in a row that draw the same walk, facts and ready words, and differ in what is sampled
+    alike: int = (
+        1  # conversations in a row that draw the same walk, facts and ready words, and differ in what is sampled
+    )
 
     def events(self) -> Iterator[dict]:
         """Lines, judgements, walks and usage as they happen; nothing that was stored comes again."""
         size = self.scenario.side_by_side
         for start in range(0, self.scenario.conversations, size):
             numbers = range(start, min(start + size, self.scenario.conversations))
-            wave = [Dialogue(c, self.cast[c], self._told_at(c, 0) or self.scenario.graph.start) for c in numbers if not self._is_done(c)]
+            wave = [
+                Dialogue(c, self.cast[c], self._told_at(c, 0) or self.scenario.graph.start)
+                for c in numbers
+                if not self._is_done(c)
+            ]
             if wave:
                 yield from self._wave(wave)
             over = self.stored.finished | {d.number for d in wave if d.failed}
@@ -100,8 +111,10 @@ class Play:
         return found
 
     def _is_done(self, conversation: int) -> bool:
-        return all((conversation, turn) in self.stored.lines and self._missing(conversation, turn) == []
-                   for turn in range(self.scenario.turns))
+        return all(
+            (conversation, turn) in self.stored.lines and self._missing(conversation, turn) == []
+            for turn in range(self.scenario.turns)
+        )
 
     def _missing(self, conversation: int, turn: int) -> list[str]:
         due = ["judges"] + ["questions"] * self._asks_after(turn)
@@ -133,7 +146,8 @@ class Play:
     def _system(self, dialogue: Dialogue, seat: str) -> str:
         return system_text(dialogue.cast[seat], self.scenario.seats[seat].instruction)
 
-    # -- saying ----------------------------------------------------------------------------------------------------------
+    # -- saying
+    # ----------------------------------------------------------------------------------------------------------
 
     def _lines(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
         """One line of every dialogue, heard by the other seat; a dialogue whose line could not be had has failed."""
@@ -177,10 +191,17 @@ class Play:
         words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
         direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
         reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
-        return Next(seat, Cue(" ".join(filter(None, (direction, reminder))), self._seed(dialogue.number, seat, turn), turn), words, fact)
+        return Next(
+            seat,
+            Cue(" ".join(filter(None, (direction, reminder))), self._seed(dialogue.number, seat, turn), turn),
+            words,
+            fact,
+        )
 
     def _as_told(self, dialogue: Dialogue, turn: int) -> Next:
-        """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there now."""
+        """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there
+        now.
+        """
         line, told = self.stored.lines[dialogue.number, turn], self.stored.told[dialogue.number, turn]
         other, fact = PARTNER[line.seat], None
         if told.fact is not None:
@@ -204,8 +225,9 @@ class Play:
         own = self.scenario.fork.samples(conversation) if self.scenario.fork else (conversation,)
         return derive_seed(self.scenario.seed, *own, *parts)
 
-    def _said(self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble | Left, seconds: float,
-              ready: bool) -> Iterator[dict]:
+    def _said(
+        self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble | Left, seconds: float, ready: bool
+    ) -> Iterator[dict]:
         if isinstance(said, Left):
             dialogue.left = True
             return
@@ -214,18 +236,32 @@ class Play:
             yield {"event": "conversation", "conversation": dialogue.number, "status": "failed", "reason": said.reason}
             return
         kept = self.stored.lines.get((dialogue.number, turn))
-        line = kept or Line(dialogue.number, turn, seat, dialogue.cast[seat].id, dialogue.node, said.text, said.tokens,
-                            said.token_ids, said.logprob, seconds, said.projections.get(dialogue.cast[seat].id))
+        line = kept or Line(
+            dialogue.number,
+            turn,
+            seat,
+            dialogue.cast[seat].id,
+            dialogue.node,
+            said.text,
+            said.tokens,
+            said.token_ids,
+            said.logprob,
+            seconds,
+            said.projections.get(dialogue.cast[seat].id),
+        )
         dialogue.lines.append(line)
         if ready:
             dialogue.ready.add(turn)
         if not kept:
             yield {"event": "line", **asdict(line)}
 
-    # -- judging ---------------------------------------------------------------------------------------------------------
+    # -- judging
+    # ---------------------------------------------------------------------------------------------------------
 
     def _judge(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
-        """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the first judge."""
+        """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the
+        first judge.
+        """
         fresh = [d for d in going if (d.number, turn, "judges") not in self.stored.judged]
         rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
         self._remember(fresh)
@@ -259,12 +295,17 @@ class Play:
         return [own[place] for place in dialogue.near]
 
     def _remember(self, dialogues: Sequence[Dialogue]) -> None:
-        """Finds, where pairs are retrieved, what to hold the last lines against; embeds all lines that are not yet, in one call."""
+        """Finds, where pairs are retrieved, what to hold the last lines against; embeds all lines that are not yet, in
+        one call.
+        """
         if self.embed is None:
             return
-        new = [(d, line) for d in dialogues for line in d.lines[d.remembered:] if line.turn not in d.ready]
-        for (d, line), found in zip(new, pair_retrieval.pieces([line.text for _, line in new], self.embed,
-                                                               [d.cast[line.seat] for d, line in new]), strict=True):
+        new = [(d, line) for d in dialogues for line in d.lines[d.remembered :] if line.turn not in d.ready]
+        for (d, line), found in zip(
+            new,
+            pair_retrieval.pieces([line.text for _, line in new], self.embed, [d.cast[line.seat] for d, line in new]),
+            strict=True,
+        ):
             d.near = d.memory[line.seat].add(found)
         for d in dialogues:
             d.remembered = len(d.lines)
@@ -275,7 +316,9 @@ class Play:
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
         for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
             facts = {d.number: d.cast[name].facts for d in fresh}
-            questions = {c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()}
+            questions = {
+                c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()
+            }
             if "choice" in self.scenario.measure.asked:
                 for c, found in seat.ask(questions).items():
                     rows[c] += _answered(answer_choice.judgement, (c, turn, name), facts[c], found)
@@ -284,9 +327,22 @@ class Play:
                 told = seat.tell(questions, cues)
                 for c, found in told.items():
                     rows[c] += _answered(answered.judgement, (c, turn, name), facts[c], found)
-                asked = [Pair(d.number, turn, name, "questions", answer, fact.id, d.cast[name], self._wording(fact), d.cast[PARTNER[name]])
-                         for d in fresh if not isinstance(told[d.number], Trouble)
-                         for fact, answer in zip(facts[d.number], told[d.number], strict=True)]
+                asked = [
+                    Pair(
+                        d.number,
+                        turn,
+                        name,
+                        "questions",
+                        answer,
+                        fact.id,
+                        d.cast[name],
+                        self._wording(fact),
+                        d.cast[PARTNER[name]],
+                    )
+                    for d in fresh
+                    if not isinstance(told[d.number], Trouble)
+                    for fact, answer in zip(facts[d.number], told[d.number], strict=True)
+                ]
                 for row in self._judgements(asked):
                     rows[row.conversation].append(row)
         for c, some in rows.items():
@@ -295,13 +351,15 @@ class Play:
     def _wording(self, fact: Fact) -> str:
         return fact.slot.questions[min(self.scenario.measure.wording, len(fact.slot.questions) - 1)]
 
-    # -- walking ---------------------------------------------------------------------------------------------------------
+    # -- walking
+    # ---------------------------------------------------------------------------------------------------------
 
     def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
         for d in going:
             rng = random.Random(derive_seed(self.scenario.seed, self._draws(d.number), "walk", turn))
             node = self._told_at(d.number, turn + 1) or graphs.next_node(
-                self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng)
+                self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng
+            )
             d.visit = d.visit + 1 if node == d.node else 0
             d.node = node
             if (d.number, turn + 1) not in self.stored.lines and turn + 1 < self.scenario.turns:
@@ -320,4 +378,10 @@ def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], found: Sequ
 
 
 def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:
-    return {"event": "judged", "conversation": conversation, "turn": turn, "by": by, "rows": [asdict(row) for row in rows]}
+    return {
+        "event": "judged",
+        "conversation": conversation,
+        "turn": turn,
+        "by": by,
+        "rows": [asdict(row) for row in rows],
+    }

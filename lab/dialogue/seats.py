@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from scenarios.jobs.study import Study
 
 
-
 def model_seats(scenario: Scenario) -> list[SeatSpec]:
-    return [scenario.seats[seat] for seat in SEATS if scenario.seats[seat].script is None and seat not in scenario.seats.humans()]
+    return [
+        scenario.seats[seat]
+        for seat in SEATS
+        if scenario.seats[seat].script is None and seat not in scenario.seats.humans()
+    ]
 
 
 def base_model(model: str) -> str:
@@ -44,19 +47,33 @@ def served_engines(scenario: Scenario, servers: Mapping[str, Server]) -> dict[st
     """Engines of the servers that lack nothing; seats that share one wait as long as the more patient of them."""
     from agents.servers.engine import ServedEngine
 
-    patience = {name: max(spec.timeout_s for spec in model_seats(scenario) if engine_name(spec) == name) for name in servers}
+    patience = {
+        name: max(spec.timeout_s for spec in model_seats(scenario) if engine_name(spec) == name) for name in servers
+    }
     return {name: ServedEngine(server, patience[name]) for name, server in servers.items() if not server.lacks}
 
 
-def make_seat(spec: SeatSpec, engines: dict[str, Engine], servers: dict[str, Server], worn: str | None = None, generations: int = 0):
+def make_seat(
+    spec: SeatSpec,
+    engines: dict[str, Engine],
+    servers: dict[str, Server],
+    worn: str | None = None,
+    generations: int = 0,
+):
     from agents.models import loading
     from agents.seats.chat import EndpointSeat
     from agents.seats.model import ModelSeat
     from agents.seats.scripted import ScriptedSeat
     from agents.servers.engine import lacking
 
-    sampling = Sampling(seed=0, max_tokens=spec.max_tokens, temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p,
-                        sentences=spec.sentences)
+    sampling = Sampling(
+        seed=0,
+        max_tokens=spec.max_tokens,
+        temperature=spec.temperature,
+        top_k=spec.top_k,
+        top_p=spec.top_p,
+        sentences=spec.sentences,
+    )
     if spec.script is not None:
         return ScriptedSeat(spec.script)
     name = engine_name(spec)
@@ -81,7 +98,9 @@ def _steer(spec: SeatSpec, engine: Engine) -> Callable[[str], Steer | None]:
 
 
 def check_respondent(study: Study) -> None:
-    """Refuse, before a model is loaded, a study whose model is not there. ValueError says what is missing and what was expected."""
+    """Refuse, before a model is loaded, a study whose model is not there. ValueError says what is missing and what was
+    expected.
+    """
     check_speaker(study.seats.assistant)
 
 
@@ -100,7 +119,9 @@ def check_speaker(spec) -> None:
 
 
 def respondent(study: Study, hosting: Hosting) -> Respondent:
-    """Who answers a study's questions. ValueError where an adapter does not fit, or a server cannot say how likely given words are."""
+    """Who answers a study's questions. ValueError where an adapter does not fit, or a server cannot say how likely
+    given words are.
+    """
     from agents.models import loading
     from agents.seats.respondent import Respondent
     from agents.servers.engine import ServedEngine, survey

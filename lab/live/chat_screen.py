@@ -27,13 +27,18 @@ CARD, QUIT = "/card", "/quit"
 HELP = f"{CARD} shows the card of {{name}}, {QUIT} ends the chat."
 FINE, BAD = "✓", "✗"
 SHOWN = 60  # characters of an earlier line that is quoted
-WAKE_S = 0.2  # input() is woken this often: it would sleep on a Ctrl-C that came after its prompt and before it began to wait
+# input() is woken this often: it would sleep on a Ctrl-C that came after its prompt and before it began to wait
+WAKE_S = 0.2
 
 
 class Chat:
-    """Shows a chat's events, and reads what the person in `seat` says; see lab.live.run_monitor.Monitor and agents.seats.HumanSeat."""
+    """Shows a chat's events, and reads what the person in `seat` says; see lab.live.run_monitor.Monitor and
+    agents.seats.HumanSeat.
+    """
 
-    def __init__(self, console: Console, seat: str, cast: Mapping[str, Persona], instruction: str = "", path: str = "") -> None:
+    def __init__(
+        self, console: Console, seat: str, cast: Mapping[str, Persona], instruction: str = "", path: str = ""
+    ) -> None:
         self.state = State(path=path)
         self._console, self._seat, self._cast, self._instruction = console, seat, cast, instruction
         self._other = cast[PARTNER[seat]]
@@ -51,7 +56,8 @@ class Chat:
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    # -- hearing the person ------------------------------------------------------------------------------------------------
+    # -- hearing the person
+    # ------------------------------------------------------------------------------------------------
 
     def words(self, conversation: int, cue: Cue) -> str | None:
         """What the person says; None where they leave."""
@@ -111,12 +117,15 @@ class Chat:
         return line
 
     def _interrupted(self, *_: object) -> None:
-        """Ctrl-C ends the chat: at once where the person has the word or nothing is said yet, else after the line being said."""
+        """Ctrl-C ends the chat: at once where the person has the word or nothing is said yet, else after the line being
+        said.
+        """
         if self._listening or self._leaving or self.state.phase != "playing":
             raise KeyboardInterrupt
         self._leaving = True
 
-    # -- showing what is said ----------------------------------------------------------------------------------------------
+    # -- showing what is said
+    # ----------------------------------------------------------------------------------------------
 
     def show(self, event: dict) -> None:
         apply(self.state, event)
@@ -135,7 +144,10 @@ class Chat:
 
     def _open(self, event: dict) -> None:
         model = event["models"][PARTNER[self._seat]]
-        self._print(f"You talk with {self._other.name} ({self._other.id}, {model}). {HELP.format(name=self._other.name)}", "bold")
+        self._print(
+            f"You talk with {self._other.name} ({self._other.id}, {model}). {HELP.format(name=self._other.name)}",
+            "bold",
+        )
         if told := " ".join(filter(None, (self._cast[self._seat].card, self._instruction))):
             self._print(f"Your own card: {told}", "italic")
         if event["resumed"] and 0 in self.state.dialogues:
@@ -150,7 +162,9 @@ class Chat:
         found = list(findings(rows, line, self._cast[line["seat"]], self.state.dialogues[line["conversation"]].lines))
         for told in found:
             self._console.print(told, soft_wrap=True)
-        for reason in dict.fromkeys(f"not scored by {row['judge']}: {row['unscored']}" for row in rows if row["unscored"]):
+        for reason in dict.fromkeys(
+            f"not scored by {row['judge']}: {row['unscored']}" for row in rows if row["unscored"]
+        ):
             if (line["seat"], reason) not in self._excused:
                 self._excused.add((line["seat"], reason))
                 self._print(f"  {reason}", "yellow")
@@ -176,9 +190,15 @@ def spoken(line: dict, rows: Sequence[dict], name: str) -> Text:
 
 
 def findings(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[int, dict]) -> Iterator[Text]:
-    """What judges found in a line: each claim about a fact beside the card, and what else it contradicts, with the words in question."""
+    """What judges found in a line: each claim about a fact beside the card, and what else it contradicts, with the
+    words in question.
+    """
     judges = {row["judge"] for row in rows}
-    by_fact = {row["judge"] for row in rows if row["metric"] == "prompt_to_line" and row["against"] != "persona" and row["verdict"]}
+    by_fact = {
+        row["judge"]
+        for row in rows
+        if row["metric"] == "prompt_to_line" and row["against"] != "persona" and row["verdict"]
+    }
     for row in rows:
         if row["verdict"] is None or (row["against"] == "persona" and (not row["verdict"] or row["judge"] in by_fact)):
             continue
@@ -187,14 +207,17 @@ def findings(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[
         if row["metric"] == "line_to_line":
             if row["verdict"]:
                 earlier = clean(lines[int(row["against"])]["text"])
-                quoted = earlier if len(earlier) <= SHOWN else earlier[:SHOWN - 1] + "…"
+                quoted = earlier if len(earlier) <= SHOWN else earlier[: SHOWN - 1] + "…"
                 yield Text(f"  {BAD}{words} contradicts turn {row['against']}, “{quoted}”{judge}", "red")
         elif row["against"] == "persona":
             yield Text(f"  {BAD}{words} contradicts the card{judge}", "red")
         else:
             value = clean(persona.fact(row["against"]).value)
             told = f"contradicts the card: {value}" if row["verdict"] else "as on the card"
-            yield Text(f"  {BAD if row['verdict'] else FINE} {row['against']}{words}, {told}{judge}", "red" if row["verdict"] else "green")
+            yield Text(
+                f"  {BAD if row['verdict'] else FINE} {row['against']}{words}, {told}{judge}",
+                "red" if row["verdict"] else "green",
+            )
 
 
 def so_far(state: State, seat: str) -> str:

@@ -1,7 +1,8 @@
-"""How a training, a study or a sweep is shown while it goes on: the whole terminal, a line where there is a word for it, or nothing.
+"""How a training, a study or a sweep is shown while it goes on: the whole terminal, a line where there is a word for
+it, or nothing.
 
-What is known is folded from events, and drawn by pure functions: see watching.py, study_screen.py and sweeping.py. Runs have monitors
-of their own, in monitor.py.
+What is known is folded from events, and drawn by pure functions: see watching.py, study_screen.py and sweeping.py. Runs
+have monitors of their own, in monitor.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from scenarios.messages import clean
 
 Fold = Callable[[dict], None]  # takes in an event
 Told = Callable[[dict], str]  # an event that was taken in, as a line of text; "" where it is none for people
-View = Callable[[str], RenderableType]  # the screen; it is given the folder, or how to watch it, as far as there is room
+View = Callable[
+    [str], RenderableType
+]  # the screen; it is given the folder, or how to watch it, as far as there is room
 
 
 class Watch(Protocol):
@@ -33,10 +36,16 @@ class Watch(Protocol):
 
 
 def choose(display: str, console: Console, path: str, fold: Fold, told: Told, view: View) -> Watch:
-    """The full screen where the console is a terminal that can draw it, else lines, or nothing. `display`: auto, rich, plain or none."""
+    """The full screen where the console is a terminal that can draw it, else lines, or nothing. `display`: auto, rich,
+    plain or none.
+    """
     if display == "none":
         return Lines(None, fold, told)
-    return Screen(console, path, fold, view) if able(console) and display != "plain" else Lines(console, fold, told, *elsewhere(path)[:1])
+    return (
+        Screen(console, path, fold, view)
+        if able(console) and display != "plain"
+        else Lines(console, fold, told, *elsewhere(path)[:1])
+    )
 
 
 class Lines:
@@ -67,8 +76,14 @@ class Screen:
 
     def __init__(self, console: Console, path: str, fold: Fold, view: View) -> None:
         self._console, self._path, self._fold, self._draw, self._busy = console, path, fold, view, threading.Lock()
-        self._live = Live(get_renderable=self.view, console=console, screen=True, refresh_per_second=1, redirect_stdout=False,
-                          redirect_stderr=False)
+        self._live = Live(
+            get_renderable=self.view,
+            console=console,
+            screen=True,
+            refresh_per_second=1,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def show(self, event: dict) -> None:
         with self._busy:
@@ -76,7 +91,9 @@ class Screen:
 
     def view(self) -> RenderableType:
         with self._busy:
-            return self._draw(next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path))
+            return self._draw(
+                next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)
+            )
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)

@@ -1,4 +1,6 @@
-"""The events of a run's log as they become due, read while somebody else may be writing it: without a lock, a write or a torn line."""
+"""The events of a run's log as they become due, read while somebody else may be writing it: without a lock, a write or
+a torn line.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,10 @@ AT_ONCE = float("inf")  # a speed
 
 
 class Playback:
-    """A log's events, each when it is due: `speed` times as fast as they were written, or AT_ONCE; at once as well from when all that is
-    there was given. Silences between two sittings are left out. `clock`: what the log's time is by now, in seconds since 1970."""
+    """A log's events, each when it is due: `speed` times as fast as they were written, or AT_ONCE; at once as well from
+    when all that is there was given. Silences between two sittings are left out. `clock`: what the log's time is by
+    now, in seconds since 1970.
+    """
 
     def __init__(self, log: Log, speed: float) -> None:
         self.log, self.speed, self.clock = log, speed, 0.0
@@ -39,8 +43,10 @@ class Playback:
         try:
             due = moment(event)
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{self.log.path}, line {self.log.line}: its time is {event['time']!r}; expected one like "
-                             "2026-01-01T12:00:00.000+00:00") from None
+            raise ValueError(
+                f"{self.log.path}, line {self.log.line}: its time is {event['time']!r}; expected one like "
+                "2026-01-01T12:00:00.000+00:00"
+            ) from None
         begins = not self.clock or event["event"] == "phase" and event.get("phase") == "loading"
         if not (self.caught_up or begins or self.speed == AT_ONCE or due <= self.clock):
             return None

@@ -40,7 +40,8 @@ class Monitor(Protocol):
 
 
 def choose(display: str = "auto", console: Console | None = None, path: str = "") -> Monitor:
-    """The monitor for `--display`: the full screen only where the console is a terminal that can draw it, else plain lines.
+    """The monitor for `--display`: the full screen only where the console is a terminal that can draw it, else plain
+    lines.
 
     Raises ValueError for a display other than auto, rich, plain or none.
     """
@@ -76,8 +77,14 @@ class LiveMonitor:
     def __init__(self, console: Console, path: str = ""):
         self.state = State(path=str(path))
         self._console, self._busy = console, threading.Lock()
-        self._live = Live(get_renderable=self._view, console=console, screen=True, refresh_per_second=REFRESH_PER_S,
-                          redirect_stdout=False, redirect_stderr=False)  # what libraries print belongs into the log
+        self._live = Live(
+            get_renderable=self._view,
+            console=console,
+            screen=True,
+            refresh_per_second=REFRESH_PER_S,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )  # what libraries print belongs into the log
 
     def show(self, event: dict) -> None:
         with self._busy:
@@ -96,8 +103,9 @@ class LiveMonitor:
 
 
 class PlainMonitor:
-    """A line of text for every line said, contradiction and change of phase; colour only in a terminal that wants it. `hint`: a line that
-    comes first."""
+    """A line of text for every line said, contradiction and change of phase; colour only in a terminal that wants it.
+    `hint`: a line that comes first.
+    """
 
     def __init__(self, console: Console, path: str = "", hint: str = ""):
         self.state = State(path=str(path))
@@ -136,7 +144,9 @@ class PlainMonitor:
 
 
 def contradiction(state: State, found: Contradiction) -> str:
-    """`  ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`, the words alone where the span is known."""
+    """`  ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`, the words alone where the span is
+    known.
+    """
     line = state.dialogues[found.conversation].lines.get(found.turn)
     said = "" if line is None else line["text"][slice(*found.span)] if found.span else line["text"]
     who = state.dialogues[found.conversation].cast.get(found.seat, "")
@@ -170,8 +180,13 @@ def summary(frames: Mapping[str, pl.DataFrame]) -> Table:
         table.add_column(seat, header_style=f"bold {COLOURS[seat]}")
     rows = headline(frames["metrics"], frames["judgements"])
     for index, row in enumerate(rows):
-        cells = [Text(row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else ""),
-                      style="red" if seat in row.worse else "yellow" if row.group == "unscored" else "") for seat in SEATS]
+        cells = [
+            Text(
+                row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else ""),
+                style="red" if seat in row.worse else "yellow" if row.group == "unscored" else "",
+            )
+            for seat in SEATS
+        ]
         last = index + 1 == len(rows) or rows[index + 1].group != row.group
         table.add_row(Text(row.label), Text(row.judge), *cells, end_section=last)
     if not rows:
@@ -180,7 +195,7 @@ def summary(frames: Mapping[str, pl.DataFrame]) -> Table:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LINE_WIDTH else text[:LINE_WIDTH - 1] + "…"
+    return text if len(text) <= LINE_WIDTH else text[: LINE_WIDTH - 1] + "…"
 
 
 def _count(state: State) -> str:
@@ -213,9 +228,16 @@ def _recovered(state: State, event: dict) -> str:
 
 def _ended(state: State, event: dict) -> str:
     reason = f": {state.reason}" if state.reason else ""
-    return f"== {state.status}{reason} · {_count(state)} lines · {state.found} contradictions · " \
-           f"{state.unscored} unscored"
+    return (
+        f"== {state.status}{reason} · {_count(state)} lines · {state.found} contradictions · {state.unscored} unscored"
+    )
 
 
-TELL = {"started": _started, "phase": _phase, "line": _line, "conversation": _conversation, "recovered": _recovered,
-        "ended": _ended}
+TELL = {
+    "started": _started,
+    "phase": _phase,
+    "line": _line,
+    "conversation": _conversation,
+    "recovered": _recovered,
+    "ended": _ended,
+}

@@ -50,17 +50,27 @@ def able(console: Console) -> bool:
 
 
 def elsewhere(path: str) -> tuple[str, ...]:
-    """How to watch the run in that folder from another terminal: a sentence, and its command alone; nothing where it has no folder."""
+    """How to watch the run in that folder from another terminal: a sentence, and its command alone; nothing where it
+    has no folder.
+    """
     command = f"python -m lab.watch {shlex.quote(path)}"
     return (f"watch it from another terminal: {command}", command) if path else ()
 
 
-def render(state: State, width: int, height: int, now: float | None = None, page: int | None = None, hints: Sequence[str] = (),
-           where: Sequence[str] = ()) -> RenderableType:
+def render(
+    state: State,
+    width: int,
+    height: int,
+    now: float | None = None,
+    page: int | None = None,
+    hints: Sequence[str] = (),
+    where: Sequence[str] = (),
+) -> RenderableType:
     """The view in `width` by `height` characters at `now` (seconds since 1970; the last event's time by default).
 
-    More dialogues than fit turn by pages, PAGE_S each, unless `page` (0-based) is asked for. In the footer: the first of the `hints`
-    that there is room for, in place of one on how the run stands, and the first of `where` that fits, in place of the run's folder.
+    More dialogues than fit turn by pages, PAGE_S each, unless `page` (0-based) is asked for. In the footer: the first
+    of the `hints` that there is room for, in place of one on how the run stands, and the first of `where` that fits, in
+    place of the run's folder.
     """
     now = max(state.clock, now if now is not None else state.clock)
     if _is_small(width, height):
@@ -76,17 +86,26 @@ def render(state: State, width: int, height: int, now: float | None = None, page
     return Group(*parts, _footer(state, width, note, hints, where))
 
 
-def render_one(state: State, number: int, width: int, height: int, now: float | None = None, top: int | None = None,
-               hints: Sequence[str] = ()) -> RenderableType:
-    """One dialogue, all that was said in it and what it contradicts, from row `top` (of `rows`) on; its end where `top` is None."""
+def render_one(
+    state: State,
+    number: int,
+    width: int,
+    height: int,
+    now: float | None = None,
+    top: int | None = None,
+    hints: Sequence[str] = (),
+) -> RenderableType:
+    """One dialogue, all that was said in it and what it contradicts, from row `top` (of `rows`) on; its end where `top`
+    is None.
+    """
     now = max(state.clock, now if now is not None else state.clock)
     every, room = rows(state, number, width), rows_in_sight(width, height)
     lowest = max(0, len(every) - room)
     first = lowest if top is None else min(top, lowest)
-    shown = every[first:first + room]
+    shown = every[first : first + room]
     if _is_small(width, height):
         about = [_cut(_head(state, now), width), _cut(_title(state.dialogues[number], number), width)]
-        return Group(*about[:height], *shown[:max(0, height - len(about))])
+        return Group(*about[:height], *shown[: max(0, height - len(about))])
     dialogue = state.dialogues[number]
     about = _about(state, dialogue)
     if len(every) > room:
@@ -96,13 +115,21 @@ def render_one(state: State, number: int, width: int, height: int, now: float | 
 
 
 def rows(state: State, number: int, width: int) -> list[Text]:
-    """A whole dialogue as rows of a screen of that width: each line with its turn and node, and below it what it contradicts."""
+    """A whole dialogue as rows of a screen of that width: each line with its turn and node, and below it what it
+    contradicts.
+    """
     dialogue = state.dialogues[number]
     texts = []
     for turn in sorted(dialogue.lines):
-        texts.append(Text.assemble((f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), _spoken(dialogue, turn)))
-        texts += [Text.assemble(("      contradicts ", "red"), against(state, found), (f" ({clean(found.judge)})", "dim"))
-                  for found in dialogue.marks.get(turn, ())]
+        texts.append(
+            Text.assemble(
+                (f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), _spoken(dialogue, turn)
+            )
+        )
+        texts += [
+            Text.assemble(("      contradicts ", "red"), against(state, found), (f" ({clean(found.judge)})", "dim"))
+            for found in dialogue.marks.get(turn, ())
+        ]
     if dialogue.reason:
         texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
     return [row for text in texts for row in text.wrap(NO_CONSOLE, max(1, width - 4))]
@@ -131,8 +158,15 @@ def render_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> Ren
     table = Table.grid(padding=(0, 2))
     for key, does in keys:
         table.add_row(Text(key, style="bold"), Text(does))
-    return Panel(table, title=Text("keys", style="bold"), title_align="left", width=width, height=height, border_style="blue",
-                 box=box.ROUNDED)
+    return Panel(
+        table,
+        title=Text("keys", style="bold"),
+        title_align="left",
+        width=width,
+        height=height,
+        border_style="blue",
+        box=box.ROUNDED,
+    )
 
 
 def duration(seconds: float) -> str:
@@ -155,7 +189,9 @@ def _is_small(width: int, height: int) -> bool:
 
 
 def _heights(height: int) -> tuple[int, int, int]:
-    """Of the curves and of the list of contradictions, 0 where there is no room for them, and of the dialogues between them."""
+    """Of the curves and of the list of contradictions, 0 where there is no room for them, and of the dialogues between
+    them.
+    """
     chart = min(12, max(7, height // 4)) if height >= 20 else 0
     latest = min(12, max(4, height // 5)) if height >= 24 else 0
     return chart, latest, height - 5 - chart - latest
@@ -168,7 +204,12 @@ def _status(state: State, now: float) -> tuple[str, str]:
 def _head(state: State, now: float) -> Text:
     sign, style = _status(state, now)
     phase = state.phase if state.status == "running" else state.status
-    head = Text.assemble((f"{sign} ", style), (clean(state.name or Path(state.path).name or "run"), "bold"), " · ", (clean(phase), f"bold {style}"))
+    head = Text.assemble(
+        (f"{sign} ", style),
+        (clean(state.name or Path(state.path).name or "run"), "bold"),
+        " · ",
+        (clean(phase), f"bold {style}"),
+    )
     told = state.detail if state.status == "running" else state.reason
     if told:
         head.append(f" · {clean(told)}", style="dim")
@@ -209,13 +250,25 @@ def _header(state: State, width: int, now: float) -> RenderableType:
     progress.add_column(ratio=1)
     progress.add_column(no_wrap=True)
     room = width - 6 - len(pace)
-    progress.add_row(ProgressBar(total=total, completed=state.lines, width=max(4, room), complete_style="green",
-                                 finished_style="green"), Text(pace))
+    progress.add_row(
+        ProgressBar(
+            total=total, completed=state.lines, width=max(4, room), complete_style="green", finished_style="green"
+        ),
+        Text(pace),
+    )
     models = " × ".join(dict.fromkeys(clean(str(model)) for model in state.models.values()))
     about = " · ".join(part for part in (models, f"{state.device} {state.dtype}".strip()) if part)
-    return Panel(Group(progress, _figures(state, width)), title=_cut(_head(state, now), width - 6), title_align="left",
-                 subtitle=Text(about, style="dim") if about else None, subtitle_align="right", width=width, height=4,
-                 border_style="blue", box=box.ROUNDED)
+    return Panel(
+        Group(progress, _figures(state, width)),
+        title=_cut(_head(state, now), width - 6),
+        title_align="left",
+        subtitle=Text(about, style="dim") if about else None,
+        subtitle_align="right",
+        width=width,
+        height=4,
+        border_style="blue",
+        box=box.ROUNDED,
+    )
 
 
 def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), where: Sequence[str] = ()) -> Text:
@@ -264,8 +317,16 @@ def _chart(state: State, metric: str, width: int, height: int) -> Panel:
         legend.append(f"{value:.2f}" if n else "–", style="bold")
     judge = state.judges.get(metric)
     title = Text.assemble((TITLES[metric], "bold"), (f" · {clean(judge)}" if judge and width > 34 else "", "dim"))
-    return Panel(draw(curves, max(1, state.turns - 1), width - 2, height - 2), title=title, subtitle=legend,
-                 width=width, height=height, padding=0, border_style="bright_black", box=box.ROUNDED)
+    return Panel(
+        draw(curves, max(1, state.turns - 1), width - 2, height - 2),
+        title=title,
+        subtitle=legend,
+        width=width,
+        height=height,
+        padding=0,
+        border_style="bright_black",
+        box=box.ROUNDED,
+    )
 
 
 @dataclass(frozen=True)
@@ -283,7 +344,7 @@ class _Tail:
             if len(wrapped) > room:
                 for line in wrapped:
                     line.stylize_before("dim")  # its beginning is not in sight
-            lines[:0] = wrapped[max(0, len(wrapped) - room):]
+            lines[:0] = wrapped[max(0, len(wrapped) - room) :]
             if len(lines) >= self.height:
                 break
         yield from lines
@@ -313,7 +374,7 @@ def _page(state: State, fit: int, now: float, page: int | None) -> tuple[list[in
         return order, ""
     page = (page_at(state, now) if page is None else page) % count
     first = min(page * fit, len(order) - fit)
-    return order[first:first + fit], f"{fit} of {len(order)} dialogues, page {page + 1}/{count}"
+    return order[first : first + fit], f"{fit} of {len(order)} dialogues, page {page + 1}/{count}"
 
 
 def _shape(state: State, width: int, height: int) -> tuple[int, int]:
@@ -330,8 +391,9 @@ def _dialogues(state: State, shown: Sequence[int], shape: tuple[int, int], width
         return Panel(Text("nothing said yet", style="dim"), width=width, height=height, border_style="bright_black")
     lines = []
     for row, high in enumerate(_split(height, rows)):
-        cells: list[RenderableType] = [_dialogue(state, one, wide, high)
-                                       for one, wide in zip(shown[row * columns:], widths)]
+        cells: list[RenderableType] = [
+            _dialogue(state, one, wide, high) for one, wide in zip(shown[row * columns :], widths)
+        ]
         lines.append(_grid(cells + [""] * (columns - len(cells)), widths))
     return Group(*lines)
 
@@ -341,8 +403,9 @@ def _order(state: State) -> list[int]:
     by_status: dict[str, list[int]] = {}
     for number in sorted(state.dialogues):
         by_status.setdefault(state.dialogues[number].status, []).append(number)
-    return (by_status.get("playing", []) + by_status.get("failed", []) + by_status.get("finished", [])
-            or by_status.get("waiting", []))
+    return by_status.get("playing", []) + by_status.get("failed", []) + by_status.get("finished", []) or by_status.get(
+        "waiting", []
+    )
 
 
 def _dialogue(state: State, number: int, width: int, height: int) -> Panel:
@@ -363,14 +426,26 @@ def _title(dialogue: Dialogue, number: int) -> Text:
 def _about(state: State, dialogue: Dialogue) -> Text:
     """Where the dialogue stands, how far it is, and how many contradictions were found in it."""
     found = sum(len(marks) for marks in dialogue.marks.values())
-    about = Text.assemble((dialogue.status if dialogue.over else clean(dialogue.node), "italic"), f" · {len(dialogue.lines)}/{state.turns}")
+    about = Text.assemble(
+        (dialogue.status if dialogue.over else clean(dialogue.node), "italic"),
+        f" · {len(dialogue.lines)}/{state.turns}",
+    )
     return about.append(f" · ✗ {found}", style="bold red") if found else about
 
 
 def _framed(content: RenderableType, dialogue: Dialogue, number: int, about: Text, width: int, height: int) -> Panel:
     border = {"failed": "red", "finished": "green"}.get(dialogue.status, "bright_black")
-    return Panel(content, title=_cut(_title(dialogue, number), width - 6), title_align="left", subtitle=_cut(about, width - 6),
-                 subtitle_align="right", width=width, height=height, border_style=border, box=box.ROUNDED)
+    return Panel(
+        content,
+        title=_cut(_title(dialogue, number), width - 6),
+        title_align="left",
+        subtitle=_cut(about, width - 6),
+        subtitle_align="right",
+        width=width,
+        height=height,
+        border_style=border,
+        box=box.ROUNDED,
+    )
 
 
 def against(state: State, found: Contradiction) -> Text:
@@ -397,7 +472,7 @@ def words(state: State, found: Contradiction, width: int) -> Text:
 
 
 def _contradictions(state: State, width: int, height: int) -> Panel:
-    latest = list(state.contradictions)[::-1][:height - 2]
+    latest = list(state.contradictions)[::-1][: height - 2]
     table = Table.grid(padding=(0, 1))
     room = width - 4 - 10 - 20 - 3
     sides = (room * 2 // 5, room - room * 2 // 5)
@@ -407,12 +482,23 @@ def _contradictions(state: State, width: int, height: int) -> Panel:
         dialogue = state.dialogues[found.conversation]
         who = Text(f"{found.seat} {clean(dialogue.cast.get(found.seat, ''))}", style=COLOURS.get(found.seat, ""))
         judge = "" if found.judge == state.judges.get(found.metric) else f"{clean(found.judge)}: "
-        table.add_row(Text(f"#{found.conversation} t{found.turn}", style="bold"), who,
-                      Text.assemble(("≠ ", "red"), judge, against(state, found)), words(state, found, sides[1]))
+        table.add_row(
+            Text(f"#{found.conversation} t{found.turn}", style="bold"),
+            who,
+            Text.assemble(("≠ ", "red"), judge, against(state, found)),
+            words(state, found, sides[1]),
+        )
     content = table if latest else Text("none so far", style="dim")
     title = Text.assemble(("latest contradictions", "bold"), f" · {state.found} so far")
-    return Panel(content, title=title, title_align="left", width=width, height=height,
-                 border_style="red" if latest else "bright_black", box=box.ROUNDED)
+    return Panel(
+        content,
+        title=title,
+        title_align="left",
+        width=width,
+        height=height,
+        border_style="red" if latest else "bright_black",
+        box=box.ROUNDED,
+    )
 
 
 def _small(state: State, width: int, height: int, now: float) -> RenderableType:
@@ -422,10 +508,15 @@ def _small(state: State, width: int, height: int, now: float) -> RenderableType:
         parts.insert(0, _cut(_head(state, now), width))
     if height > 2:
         parts.append(_cut(_figures(state, width), width))
-    said = ((line["time"], number, turn) for number, dialogue in state.dialogues.items()
-            for turn, line in dialogue.lines.items())
-    texts = [Text.assemble((f"#{number} ", "dim"), _spoken(state.dialogues[number], turn))
-             for _, number, turn in sorted(heapq.nlargest(height, said))]
+    said = (
+        (line["time"], number, turn)
+        for number, dialogue in state.dialogues.items()
+        for turn, line in dialogue.lines.items()
+    )
+    texts = [
+        Text.assemble((f"#{number} ", "dim"), _spoken(state.dialogues[number], turn))
+        for _, number, turn in sorted(heapq.nlargest(height, said))
+    ]
     if height > 3:
         parts.append(_Tail(texts, height - 3))
     return Group(*parts)

@@ -1,4 +1,6 @@
-"""What a study shows while it goes on: progress by arm, the latest answers, time left. Folded from events, drawn by a pure function."""
+"""What a study shows while it goes on: progress by arm, the latest answers, time left. Folded from events, drawn by a
+pure function.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,27 @@ def choose(display: str, console: Console, path: str, earlier: Iterable[dict] = 
     course = Course()
     for event in earlier:
         course.fold(event)
-    return choose_display(display, console, path, course.fold, lambda event: told(course, event),
-                          lambda where: render(course, where, time.time()))
+    return choose_display(
+        display,
+        console,
+        path,
+        course.fold,
+        lambda event: told(course, event),
+        lambda where: render(course, where, time.time()),
+    )
 
 
 def told(course: Course, event: Mapping) -> str:
-    """The event, which the course has taken in, as a line of text; "" where it is none for people, or comes soon after another."""
+    """The event, which the course has taken in, as a line of text; "" where it is none for people, or comes soon after
+    another.
+    """
     if event["event"] == "started":
         return f"{course.header['name']} on {', '.join(course.header['models'].values())}, size {course.header['size']}"
-    if event["event"] in ("phase", "recovered", "ended") or event["event"] == "taught" and event["step"] == event["steps"]:
+    if (
+        event["event"] in ("phase", "recovered", "ended")
+        or event["event"] == "taught"
+        and event["step"] == event["steps"]
+    ):
         return f"== {course.phase}"
     if event["event"] in ("answer", "arm") and course.clock - course.told >= EVERY_S:
         course.told = course.clock
@@ -49,9 +63,13 @@ def render(course: Course, where: str, now: float) -> RenderableType:
     spent = f"  {duration(max(0.0, max(now, course.clock) - course.began))}" if course.began else ""
     who = ", ".join((header.get("models") or {}).values())
     about = "  ".join(str(part) for part in (who, header.get("size"), header.get("device"), course.phase) if part)
-    head = Text.assemble((clean(str(header.get("name") or "a study")), "bold"), f"  {clean(about)}{spent}",
-                         f"  {duration(left)} left" if left is not None else "", f"\n{clean(str(header.get('claim') or ''))}\n",
-                         (clean(where), "dim"))
+    head = Text.assemble(
+        (clean(str(header.get("name") or "a study")), "bold"),
+        f"  {clean(about)}{spent}",
+        f"  {duration(left)} left" if left is not None else "",
+        f"\n{clean(str(header.get('claim') or ''))}\n",
+        (clean(where), "dim"),
+    )
     arms = Table(box=None, padding=(0, 2), expand=True)
     for title, ratio in (("arm", 2), ("done", 1), ("", 3)):
         arms.add_column(title, ratio=ratio, no_wrap=True)
@@ -64,11 +82,15 @@ def render(course: Course, where: str, now: float) -> RenderableType:
 def progress(course: Course) -> str:
     """`[12/320] 4:12 left`"""
     arms, left = course.arms(), course.seconds_left()
-    return f"[{course.done}/{sum(total for _, total in arms.values())}]" + (f" {duration(left)} left" if left is not None else "")
+    return f"[{course.done}/{sum(total for _, total in arms.values())}]" + (
+        f" {duration(left)} left" if left is not None else ""
+    )
 
 
 def answer(event: Mapping) -> str:
-    """`arm · item · “what was asked” → “ violin.” 62%`, or the words that were said; of a run or a training its last line or step."""
+    """`arm · item · “what was asked” → “ violin.” 62%`, or the words that were said; of a run or a training its last
+    line or step.
+    """
     if event["event"] == "arm":
         return clean(f"{event['arm']} · {event['detail']}")
     if "nats" in event:

@@ -1,4 +1,6 @@
-"""What a sweep shows while it goes on: its trials, the nodes, the queue, the best so far and what failed. Folded from its events alone."""
+"""What a sweep shows while it goes on: its trials, the nodes, the queue, the best so far and what failed. Folded from
+its events alone.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,14 @@ FAILURES = 4
 
 def choose(display: str, console: Console, sweep: Sweep, path: str, course: Course) -> Watch:
     """`course`: of what the sweep's events have told so far, and of all that are shown from now on."""
-    return choose_display(display, console, path, course.fold, lambda event: told(course, sweep, event),
-                          lambda where: render(course, sweep, where, time.time()))
+    return choose_display(
+        display,
+        console,
+        path,
+        course.fold,
+        lambda event: told(course, sweep, event),
+        lambda where: render(course, sweep, where, time.time()),
+    )
 
 
 def told(course: Course, sweep: Sweep, event: dict) -> str:
@@ -37,14 +45,18 @@ def told(course: Course, sweep: Sweep, event: dict) -> str:
     kind = event["event"]
     if kind == "sweep":
         left = course.count(WAITING, "again", "failed")
-        return f"{course.name}: {len(course.trials)} trials" + (f", {left} of them left" if left < len(course.trials) else "")
+        return f"{course.name}: {len(course.trials)} trials" + (
+            f", {left} of them left" if left < len(course.trials) else ""
+        )
     if kind == "trial":
         seen = course.trials[event["trial"]]
         done = f"[{course.count(*DONE, 'failed')}/{len(course.trials)}]"
         where = f" on {seen.node}" if seen.status == RUNNING and seen.node else ""
         came = f" {_value(seen, sweep)}" if seen.status == "finished" else ""
         took = f" {duration(seen.seconds)}" if seen.seconds and seen.status == "finished" else ""
-        return f"{done} {event['trial']} {seen}: {_status(seen.status)}{where}{came}{took}" + (f": {seen.reason}" if seen.reason else "")
+        return f"{done} {event['trial']} {seen}: {_status(seen.status)}{where}{came}{took}" + (
+            f": {seen.reason}" if seen.reason else ""
+        )
     if kind == "nodes":
         return f"nodes: {course.nodes}, {course.cores:g} cores" if "time" in event else ""
     if kind in ("phase", "ended"):
@@ -58,16 +70,30 @@ def render(course: Course, sweep: Sweep, path: str, now: float) -> RenderableTyp
     left = course.count(WAITING, "again")
     took = [seen.seconds for seen in course.trials.values() if seen.seconds]
     slots = max(1, course.count(RUNNING))
-    time_left = f"  about {duration(sum(took) / len(took) * (total - over) / slots)} left" if took and over < total else ""
-    head = Text.assemble((f"{course.name} ", "bold"), f"{over}/{total} trials  {course.count(RUNNING)} running  {left} in the queue  ",
-                         (f"{course.count('failed')} failed  " if course.count("failed") else "", "red"), clean(course.phase),
-                         f"  {duration(max(0.0, now - course.began))}{time_left}\n",
-                         f"{course.nodes} nodes, {course.cores - course.free:g} of {course.cores:g} cores at work\n" if course.nodes else "",
-                         (clean(path), "dim"))
+    time_left = (
+        f"  about {duration(sum(took) / len(took) * (total - over) / slots)} left" if took and over < total else ""
+    )
+    head = Text.assemble(
+        (f"{course.name} ", "bold"),
+        f"{over}/{total} trials  {course.count(RUNNING)} running  {left} in the queue  ",
+        (f"{course.count('failed')} failed  " if course.count("failed") else "", "red"),
+        clean(course.phase),
+        f"  {duration(max(0.0, now - course.began))}{time_left}\n",
+        f"{course.nodes} nodes, {course.cores - course.free:g} of {course.cores:g} cores at work\n"
+        if course.nodes
+        else "",
+        (clean(path), "dim"),
+    )
     parts: list[RenderableType] = [Panel(head), _trials(course, sweep, now)]
     if found := course.best(sweep.best):
-        parts.append(Panel(Text(f"{found[0]}: {_cell(found[1])}"), title=f"best so far: {sweep.best.mode} {_measure(sweep.best)}"))
-    failures = [f"{seen}: {clean(seen.reason or '')}" for seen in course.trials.values() if seen.status in ("failed", "again")]
+        parts.append(
+            Panel(
+                Text(f"{found[0]}: {_cell(found[1])}"), title=f"best so far: {sweep.best.mode} {_measure(sweep.best)}"
+            )
+        )
+    failures = [
+        f"{seen}: {clean(seen.reason or '')}" for seen in course.trials.values() if seen.status in ("failed", "again")
+    ]
     if failures:
         more = [f"and {len(failures) - FAILURES} more"] if len(failures) > FAILURES else []
         parts.append(Panel(Text("\n".join([*failures[:FAILURES], *more]), style="red"), title="failed, or lost"))
@@ -79,11 +105,17 @@ def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
     for title in ("trial", *sweep.axes, "status", "node", "time", _measure(sweep.best)):
         table.add_column(Text(clean(title.rpartition(".")[2])), no_wrap=True)
     ranked = sorted(course.trials.items(), key=lambda item: (ORDER.index(item[1].status), -item[1].began))
-    for trial, seen in ranked[:max(SHOWN, course.count(RUNNING))]:
+    for trial, seen in ranked[: max(SHOWN, course.count(RUNNING))]:
         spent = seen.seconds if seen.seconds is not None else now - seen.began if seen.status == RUNNING else None
         status = f"{seen.lines}/{seen.of}" if seen.status == RUNNING and seen.of else _status(seen.status)
-        table.add_row(trial, *(Text(clean(json.dumps(value, ensure_ascii=False))) for value in seen.values.values()), Text(status, style=STYLES.get(seen.status, "dim")),
-                      Text(clean(seen.node or "")), duration(spent) if spent is not None else "", _value(seen, sweep))
+        table.add_row(
+            trial,
+            *(Text(clean(json.dumps(value, ensure_ascii=False))) for value in seen.values.values()),
+            Text(status, style=STYLES.get(seen.status, "dim")),
+            Text(clean(seen.node or "")),
+            duration(spent) if spent is not None else "",
+            _value(seen, sweep),
+        )
     hidden = len(ranked) - table.row_count
     return Panel(table, title="trials", subtitle=f"and {hidden} more" if hidden > 0 else None)
 
@@ -94,7 +126,10 @@ def summary(course: Course, sweep: Sweep) -> RenderableType:
     for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):
         table.add_column(title)
     for trial, seen in course.trials.items():
-        cells = [next((_cell(row) for row in seen.metrics if (row["metric"], row["seat"]) == (sweep.best.metric, seat)), "") for seat in SEATS]
+        cells = [
+            next((_cell(row) for row in seen.metrics if (row["metric"], row["seat"]) == (sweep.best.metric, seat)), "")
+            for seat in SEATS
+        ]
         status = _status(seen.status) + (f": {clean(seen.reason)}" if seen.reason else "")
         table.add_row(trial, Text(str(seen)), Text(status, style=STYLES.get(seen.status, "")), *cells)
     return table

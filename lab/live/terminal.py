@@ -18,18 +18,38 @@ from rich.live import Live
 KEYBOARD = 0  # the file descriptor of stdin
 ESCAPE_S = 0.05  # what belongs to an escape sequence follows within this time
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[ -~])")
-NAMES = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left", "\x1b[5~": "page up", "\x1b[6~": "page down",
-         "\x1b[H": "home", "\x1b[F": "end", "\x1b[1~": "home", "\x1b[4~": "end", "\x1b[7~": "home", "\x1b[8~": "end",
-         "\x1b": "escape", "\r": "enter", "\n": "enter", "\x7f": "backspace", "\b": "backspace", "\x1a": "suspend", "\x04": "q"}
+NAMES = {
+    "\x1b[A": "up",
+    "\x1b[B": "down",
+    "\x1b[C": "right",
+    "\x1b[D": "left",
+    "\x1b[5~": "page up",
+    "\x1b[6~": "page down",
+    "\x1b[H": "home",
+    "\x1b[F": "end",
+    "\x1b[1~": "home",
+    "\x1b[4~": "end",
+    "\x1b[7~": "home",
+    "\x1b[8~": "end",
+    "\x1b": "escape",
+    "\r": "enter",
+    "\n": "enter",
+    "\x7f": "backspace",
+    "\b": "backspace",
+    "\x1a": "suspend",
+    "\x04": "q",
+}
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def named(typed: str) -> Iterator[str]:
-    """The keys behind what a terminal sends: characters as they are, others by name; sequences of no known key are left out."""
+    """The keys behind what a terminal sends: characters as they are, others by name; sequences of no known key are left
+    out.
+    """
     while typed:
         found = SEQUENCE.match(typed)
         key = found[0].replace("\x1bO", "\x1b[") if found else typed[0]
-        typed = typed[len(found[0]) if found else 1:]
+        typed = typed[len(found[0]) if found else 1 :]
         if key in NAMES:
             yield NAMES[key]
         elif key.isprintable():
@@ -37,12 +57,15 @@ def named(typed: str) -> Iterator[str]:
 
 
 class Terminal:
-    """The full screen, drawn by `draw` and read by `keys`. `stopped`: whether a signal asked to end, which is told here and nowhere else
-    until the terminal is given back."""
+    """The full screen, drawn by `draw` and read by `keys`. `stopped`: whether a signal asked to end, which is told here
+    and nowhere else until the terminal is given back.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console, self.stopped = console, False
-        self._live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live = Live(
+            console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
         self._modes: list | None = None
         self._handlers: dict = {}
 

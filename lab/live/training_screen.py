@@ -26,15 +26,24 @@ BARS = "▁▂▃▄▅▆▇█"
 def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
     """`earlier`: step events of a training that goes on, which only the screen shows again."""
     course, began = Course(list(earlier)), time.time()
-    return choose_display(display, console, path, course.fold, lambda event: told(recipe, event), lambda where: render(
-        recipe, where, list(course.steps), course.phase, time.time() - began, course.stopped))
+    return choose_display(
+        display,
+        console,
+        path,
+        course.fold,
+        lambda event: told(recipe, event),
+        lambda where: render(recipe, where, list(course.steps), course.phase, time.time() - began, course.stopped),
+    )
 
 
 def told(recipe: Recipe, event: Mapping) -> str:
     """The event as a line of text; "" where it is none for people."""
     if event["event"] == "step":
-        return (f"step {event['step'] + 1}/{recipe.max_steps}  {numbers_text(event)}  {event['seconds_play'] + event['seconds_learn']:.0f} s"
-                + (f"  {event['note']}" if event.get("note") else ""))
+        return (
+            f"step {event['step'] + 1}/{recipe.max_steps}  {numbers_text(event)}  "
+            f"{event['seconds_play'] + event['seconds_learn']:.0f} s"
+            + (f"  {event['note']}" if event.get("note") else "")
+        )
     if event["event"] == "collected":
         return f"{collected_text(event)}  {event['seconds_play']:.0f} s"
     if event["event"] in ("phase", "recovered", "stopped", "ended"):
@@ -42,15 +51,22 @@ def told(recipe: Recipe, event: Mapping) -> str:
     return ""
 
 
-def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = "") -> RenderableType:
+def render(
+    recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = ""
+) -> RenderableType:
     """The screen: pure, of what is known. `path`: the run's folder, or how to watch it."""
     left, done = "", steps[-1]["step"] + 1 if steps else 0
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
         left = f"  {duration(each * (recipe.max_steps - done))} left in training"
-    head = Text.assemble((f"{recipe.name} ", "bold"), f"{recipe.method} on {_taught(recipe)}  step {done}/{recipe.max_steps}  ",
-                         clean(phase), f"  {duration(seconds)}{left}\n", (clean(path), "dim"),
-                         (f"\n{clean(stopped)}" if stopped else "", "bold red"))
+    head = Text.assemble(
+        (f"{recipe.name} ", "bold"),
+        f"{recipe.method} on {_taught(recipe)}  step {done}/{recipe.max_steps}  ",
+        clean(phase),
+        f"  {duration(seconds)}{left}\n",
+        (clean(path), "dim"),
+        (f"\n{clean(stopped)}" if stopped else "", "bold red"),
+    )
     table = Table(box=None, padding=(0, 2))
     for title in ("", "now", "first", "so far"):
         table.add_column(title, justify="left" if title in ("", "so far") else "right")
@@ -59,8 +75,14 @@ def render(recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: fl
         if values:
             table.add_row(name, short_number(values[-1]), short_number(values[0]), sparkline(values, 60))
     last = steps[-1].get("samples", {}) if steps else {}
-    talks = [Panel(_talk(last[name]["lines"]), title=f"{name} dialogue of the step, reward {short_number(last[name]['reward'])}")
-             for name in ("best", "worst") if name in last]
+    talks = [
+        Panel(
+            _talk(last[name]["lines"]),
+            title=f"{name} dialogue of the step, reward {short_number(last[name]['reward'])}",
+        )
+        for name in ("best", "worst")
+        if name in last
+    ]
     if steps and steps[-1].get("note"):
         talks.insert(0, Text(steps[-1]["note"], style="bold yellow"))
     return Group(Panel(head), Panel(table, title="rewards and the learner"), *talks)
@@ -83,8 +105,9 @@ def sparkline(values: list[float], width: int) -> str:
 
 
 def summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
-    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires. `stopped`: what ended the training
-    early."""
+    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires. `stopped`:
+    what ended the training early.
+    """
     shown = []
     for found in evaluated(table):
         if found.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
@@ -104,5 +127,11 @@ def summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
 
 def _tripped(part: pl.DataFrame) -> list[Text]:
     """A sentence for each arm whose wires are out of bounds."""
-    return [Text(f"{arm}: " + ", ".join(f"{name} {value:.2f} (expected {bound})" for name, value, bound in wires), style="bold red")
-            for arm, wires in tripped(part).items() if wires]
+    return [
+        Text(
+            f"{arm}: " + ", ".join(f"{name} {value:.2f} (expected {bound})" for name, value, bound in wires),
+            style="bold red",
+        )
+        for arm, wires in tripped(part).items()
+        if wires
+    ]

@@ -1,4 +1,6 @@
-"""What somebody who watches a run looks at, and what the keys change of it: folded from events, drawn by pure functions."""
+"""What somebody who watches a run looks at, and what the keys change of it: folded from events, drawn by pure
+functions.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,18 @@ from scenarios.jobs.training import Recipe
 from scenarios.yaml_files import read, validate
 
 NUMBER_LENGTH = 9  # digits of a dialogue's number that can be typed
-KEYS = (("n  →  ↓", "next page of dialogues"), ("p  ←  ↑", "page before"), ("12 Enter", "all of dialogue 12"),
-        ("Esc", "pages turn by themselves again"), ("", ""),
-        ("↑ ↓  PgUp PgDn", "in a dialogue: move in it; from its end on it is followed again"), ("Home End", "its beginning, its end"),
-        ("n p  → ←", "the next dialogue, the one before"), ("Esc", "back to all dialogues"), ("", ""))
+KEYS = (
+    ("n  →  ↓", "next page of dialogues"),
+    ("p  ←  ↑", "page before"),
+    ("12 Enter", "all of dialogue 12"),
+    ("Esc", "pages turn by themselves again"),
+    ("", ""),
+    ("↑ ↓  PgUp PgDn", "in a dialogue: move in it; from its end on it is followed again"),
+    ("Home End", "its beginning, its end"),
+    ("n p  → ←", "the next dialogue, the one before"),
+    ("Esc", "back to all dialogues"),
+    ("", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,9 @@ class RunViewer:
                 self.one, self.top = int(number), None
             else:
                 last = max(self.state.dialogues, default=None)
-                self.told = f"there is no dialogue {int(number)}" + (f", they go to {last}" if last is not None else " yet")
+                self.told = f"there is no dialogue {int(number)}" + (
+                    f", they go to {last}" if last is not None else " yet"
+                )
 
     def _turn(self, by: int, window: Window) -> None:
         if self.one is not None:
@@ -117,13 +129,22 @@ class RunViewer:
         room = rows_in_sight(window.width, window.height)
         lowest = max(0, len(rows(self.state, self.one, window.width)) - room)
         here = lowest if self.top is None else min(self.top, lowest)
-        to = {"up": here - 1, "down": here + 1, "page up": here - room, "page down": here + room, "home": 0, "end": lowest}[key]
+        to = {
+            "up": here - 1,
+            "down": here + 1,
+            "page up": here - room,
+            "page down": here + room,
+            "home": 0,
+            "end": lowest,
+        }[key]
         self.top = max(0, to) if to < lowest else None
 
 
 @dataclass
 class CourseViewer:
-    """The screen of a training, a study or a sweep, and a footer below it. `view`: draws it at some time, in seconds since 1970."""
+    """The screen of a training, a study or a sweep, and a footer below it. `view`: draws it at some time, in seconds
+    since 1970.
+    """
 
     fold: Callable[[dict], None]
     view: Callable[[float], RenderableType]
@@ -158,12 +179,23 @@ def viewer(folder: Path) -> Viewer:
     if recipe is None:
         return RunViewer(State(path=path))
     taught = training.Course()
-    return CourseViewer(taught.fold, lambda now: training_screen.render(
-        recipe, path, taught.steps, taught.phase, max(now, taught.clock) - taught.began if taught.began else 0.0, taught.stopped))
+    return CourseViewer(
+        taught.fold,
+        lambda now: training_screen.render(
+            recipe,
+            path,
+            taught.steps,
+            taught.phase,
+            max(now, taught.clock) - taught.began if taught.began else 0.0,
+            taught.stopped,
+        ),
+    )
 
 
 def recipe_in(folder: Path) -> Recipe | None:
-    """A training's recipe, the files that it names unread; None for a run. ScenarioError where its scenario.yaml is damaged."""
+    """A training's recipe, the files that it names unread; None for a run. ScenarioError where its scenario.yaml is
+    damaged.
+    """
     path = folder / SCENARIO
     document = read(path) if path.is_file() else None
     return validate(document, Recipe) if document and "method" in document.data else None
@@ -175,6 +207,8 @@ def study_in(folder: Path) -> bool:
 
 
 def sweep_in(folder: Path) -> Sweep | None:
-    """A sweep as it was asked for, its base's file unread; None for anything else. ScenarioError where its sweep.yaml is damaged."""
+    """A sweep as it was asked for, its base's file unread; None for anything else. ScenarioError where its sweep.yaml
+    is damaged.
+    """
     path = folder / SWEEP
     return validate(read(path), Sweep) if path.is_file() else None

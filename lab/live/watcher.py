@@ -28,8 +28,13 @@ POLL_S = 0.1  # keyboard and log are looked at this often
 SLICE_S = 0.05  # and after events were taken for so long
 SILENT_S = 60.0  # after this long without an event, it is said
 WAITING = "{} has no events yet; they are shown as they come"
-KEYS = (("space", "pause, and go on: what happened meanwhile comes then"), ("+ -", "a replay: faster, slower"),
-        ("e", "a replay: to its end at once"), ("?", "these keys"), ("q  Ctrl-C", "leave; the run goes on"))
+KEYS = (
+    ("space", "pause, and go on: what happened meanwhile comes then"),
+    ("+ -", "a replay: faster, slower"),
+    ("e", "a replay: to its end at once"),
+    ("?", "these keys"),
+    ("q  Ctrl-C", "leave; the run goes on"),
+)
 
 
 def follow_as_lines(folder: Path, playback: Playback, console: Console) -> int:
@@ -72,8 +77,11 @@ def _understood(log: Log) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(f"{log.path}, line {log.line}: an event that cannot be shown ({type(error).__name__}: {error}); expected it as "
-                         "the run wrote it") from None
+        raise ValueError(
+            f"{log.path}, line {log.line}: an event that cannot be shown ({type(error).__name__}: {error}); expected "
+            "it as "
+            "the run wrote it"
+        ) from None
 
 
 class Watching:
@@ -142,7 +150,9 @@ class Watching:
         window, hints = self._window(), self._hints()
         if self._helping:
             keys = (*(self._viewer.keys if self._viewer else ()), *KEYS)
-            return over_footer(render_keys(keys, window.width, max(1, window.height - 1)), Text("any key goes back", style="dim"))
+            return over_footer(
+                render_keys(keys, window.width, max(1, window.height - 1)), Text("any key goes back", style="dim")
+            )
         if self._viewer is None:
             return over_footer(Text(WAITING.format(clean(str(self._folder)))), Text(hints[-1], style="dim"))
         return self._viewer.draw(window, hints)
@@ -161,13 +171,20 @@ class Watching:
         leave = "? keys · q leaves"
         pause = [] if self._paused_at is not None or playback.over else ["space pauses"]
         pages = ["n p page", "number Enter: one dialogue"] if self._viewer and self._viewer.keys else []
-        return [" · ".join([standing, *pause, *pages, leave]), " · ".join([standing, *pages[:1], leave]), f"{standing} · {leave}", leave]
+        return [
+            " · ".join([standing, *pause, *pages, leave]),
+            " · ".join([standing, *pages[:1], leave]),
+            f"{standing} · {leave}",
+            leave,
+        ]
 
     def _window(self) -> Window:
         return Window(*self._terminal.console.size, self._now())
 
     def _now(self) -> float:
-        """The time that is shown: in a replay and at the end the log's, else that of the clock on the wall; it stands still in a pause."""
+        """The time that is shown: in a replay and at the end the log's, else that of the clock on the wall; it stands
+        still in a pause.
+        """
         if self._paused_at is not None:
             return self._paused_at
         live = self._playback.caught_up and not self._playback.over

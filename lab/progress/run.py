@@ -38,7 +38,9 @@ class Dialogue:
     status: str = "waiting"  # waiting, playing, finished, failed
     reason: str | None = None
     marks: dict[int, list[Contradiction]] = field(default_factory=dict)  # turn -> contradictions of that line
-    judged: dict[tuple[int, str], dict] = field(default_factory=dict)  # (turn, by) -> what it added to the tallies, while that may change
+    judged: dict[tuple[int, str], dict] = field(
+        default_factory=dict
+    )  # (turn, by) -> what it added to the tallies, while that may change
 
     @property
     def over(self) -> bool:
@@ -122,11 +124,14 @@ def tokens_per_second(state: State) -> float | None:
 
 def curve(state: State, metric: str, seat: str, smooth: int = 1) -> list[tuple[int, float]]:
     """(turn, consistency in [0, 1]) where anything was scored, each point pooled with the smooth-1 points before it."""
-    points = sorted((turn, *tally) for (name, who, turn), tally in state.tallies.items()
-                    if name == metric and who == seat and tally[1] > 0)
+    points = sorted(
+        (turn, *tally)
+        for (name, who, turn), tally in state.tallies.items()
+        if name == metric and who == seat and tally[1] > 0
+    )
     pooled = []
     for index, (turn, _, _) in enumerate(points):
-        window = points[max(0, index + 1 - smooth):index + 1]
+        window = points[max(0, index + 1 - smooth) : index + 1]
         pooled.append((turn, sum(total for _, total, _ in window) / sum(n for _, _, n in window)))
     return pooled
 
@@ -226,8 +231,9 @@ def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
         if row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named:
             continue
         span = tuple(row["span"]) if row.get("span") else None
-        yield Contradiction(row["conversation"], row["turn"], row["seat"], row["metric"], row["judge"],
-                            str(row["against"]), span)
+        yield Contradiction(
+            row["conversation"], row["turn"], row["seat"], row["metric"], row["judge"], str(row["against"]), span
+        )
 
 
 def _walk(state: State, event: dict) -> None:
@@ -265,5 +271,14 @@ def _dialogue(state: State, conversation: int) -> Dialogue:
     return state.dialogues.setdefault(conversation, Dialogue())
 
 
-HANDLERS = {"started": _started, "phase": _phase, "line": _line, "judged": _judged, "walk": _walk, "usage": _usage,
-            "conversation": _conversation, "recovered": _recovered, "ended": _ended}
+HANDLERS = {
+    "started": _started,
+    "phase": _phase,
+    "line": _line,
+    "judged": _judged,
+    "walk": _walk,
+    "usage": _usage,
+    "conversation": _conversation,
+    "recovered": _recovered,
+    "ended": _ended,
+}

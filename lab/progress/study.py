@@ -14,8 +14,9 @@ ENOUGH = 8  # answers before a pace is told: the first come together
 
 @dataclass
 class Course:
-    """What a study's events have told so far. `clock`: the time of the last one, `began`: when this sitting began to ask, in seconds since
-    1970; `before`: what was answered by then; `told`: when lines last said how far it is."""
+    """What a study's events have told so far. `clock`: the time of the last one, `began`: when this sitting began to
+    ask, in seconds since 1970; `before`: what was answered by then; `told`: when lines last said how far it is.
+    """
 
     header: dict = field(default_factory=dict)  # the `started` event
     phase: str = "starting"

@@ -34,14 +34,19 @@ class Seen:
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it is left to be played: one whose dialogues failed, as servers do, is taken up again with the sweep."""
+        """Whether nothing of it is left to be played: one whose dialogues failed, as servers do, is taken up again with
+        the sweep.
+        """
         return self.status in DONE and not self.counts.get("failed")
 
     def __str__(self) -> str:
         """The values, each under as much of its key as tells it from the others."""
         short = [key.rpartition(".")[2] for key in self.values]
         names = [name if short.count(name) == 1 else key for key, name in zip(self.values, short, strict=True)]
-        return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in zip(names, self.values.values(), strict=True))
+        return " ".join(
+            f"{name}={json.dumps(value, ensure_ascii=False)}"
+            for name, value in zip(names, self.values.values(), strict=True)
+        )
 
 
 @dataclass
@@ -86,7 +91,9 @@ class Course:
         if seen.status == "finished":
             seen.metrics, seen.counts, seen.seconds = event["metrics"], event["counts"], event["seconds"]
             seen.reason, seen.verdict = event.get("stopped"), event.get("verdict")
-        elif seen.status == "failed":  # one that had finished before, but for some dialogues: what it told then is no more its outcome
+        elif (
+            seen.status == "failed"
+        ):  # one that had finished before, but for some dialogues: what it told then is no more its outcome
             seen.metrics, seen.counts, seen.seconds, seen.verdict = (), {}, None, None
 
     def count(self, *statuses: str) -> int:
@@ -94,10 +101,18 @@ class Course:
 
     def best(self, by: Best) -> tuple[Seen, Mapping] | None:
         """The finished trial that is best, and its row."""
-        found = [(row["value"], place, seen, row) for place, seen in enumerate(self.trials.values()) for row in seen.metrics
-                 if seen.status == "finished" and (row["metric"], row["seat"]) == (by.metric, by.seat)
-                 and row["value"] is not None and row["value"] == row["value"]]
+        found = [
+            (row["value"], place, seen, row)
+            for place, seen in enumerate(self.trials.values())
+            for row in seen.metrics
+            if seen.status == "finished"
+            and (row["metric"], row["seat"]) == (by.metric, by.seat)
+            and row["value"] is not None
+            and row["value"] == row["value"]
+        ]
         if not found:
             return None
-        *_, seen, row = (max if by.mode == "max" else min)(found, key=lambda one: (one[0], -one[1] if by.mode == "max" else one[1]))
+        *_, seen, row = (max if by.mode == "max" else min)(
+            found, key=lambda one: (one[0], -one[1] if by.mode == "max" else one[1])
+        )
         return seen, row

@@ -8,15 +8,26 @@ from dataclasses import dataclass, field
 from lab.store.events import moment
 
 SHOWN = {
-    "reward": "reward", "reward_prompt_to_line": "prompt-to-line", "reward_line_to_line": "line-to-line", "reward_questions": "questions",
-    "reward_relevance": "relevance", "penalised": "wires tripped", "kl": "KL, nats a token", "ratio": "ratio", "entropy": "entropy",
-    "length": "tokens a line", "grad_norm": "gradient norm", "loss": "loss"}
+    "reward": "reward",
+    "reward_prompt_to_line": "prompt-to-line",
+    "reward_line_to_line": "line-to-line",
+    "reward_questions": "questions",
+    "reward_relevance": "relevance",
+    "penalised": "wires tripped",
+    "kl": "KL, nats a token",
+    "ratio": "ratio",
+    "entropy": "entropy",
+    "length": "tokens a line",
+    "grad_norm": "gradient norm",
+    "loss": "loss",
+}
 
 
 @dataclass
 class Course:
-    """What a training's events have told so far. `clock`: the time of the last one, `began`: when this sitting did, in seconds since
-    1970."""
+    """What a training's events have told so far. `clock`: the time of the last one, `began`: when this sitting did, in
+    seconds since 1970.
+    """
 
     steps: list[dict] = field(default_factory=list)
     phase: str = "loading"
@@ -25,7 +36,9 @@ class Course:
     clock: float = 0.0
 
     def fold(self, event: dict) -> None:
-        """A step that is done again, after a checkpoint that a resumed training went on from, takes the place of what was done since."""
+        """A step that is done again, after a checkpoint that a resumed training went on from, takes the place of what
+        was done since.
+        """
         self.clock = max(self.clock, moment(event))
         if event["event"] == "started":
             self._forget(event.get("first", 0))

@@ -1,4 +1,6 @@
-"""trials.parquet, and what a sweep comes to: each measure along each axis, and what two axes do together. Pure functions of frames."""
+"""trials.parquet, and what a sweep comes to: each measure along each axis, and what two axes do together. Pure
+functions of frames.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from lab.progress.sweep import Course
 
 
-
 FILE = "trials.parquet"
 ENDS = {"": pl.Float64, ".low": pl.Float64, ".high": pl.Float64, ".n": pl.Int64}  # columns of a measure
 FIRST = ("status", "reason", "run", "lines", "failed_conversations", "steps")
@@ -20,22 +21,47 @@ LAST = ("attempts", "seconds", "node")  # which differ from one sweep of a file 
 
 
 def frame(course: Course) -> pl.DataFrame:
-    """A row a trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON), status (finished, stopped, failed, running, waiting,
-    again: to be tried again), reason, run (its folder, relative to the sweep's), lines, failed_conversations, steps (of a training);
-    METRIC.JUDGE.SEAT with .low, .high and .n; of studies finding.assistant and the verdict; attempts, seconds and node, which differ from one sweep of a file to the next."""
+    """A row a trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON),
+    status (finished, stopped, failed, running, waiting, again: to be tried again), reason, run (its folder, relative to
+    the sweep's), lines, failed_conversations, steps (of a training); METRIC.JUDGE.SEAT with .low, .high and .n; of
+    studies finding.assistant and the verdict; attempts, seconds and node, which differ from one sweep of a file to the
+    next.
+    """
     trials = course.trials
     axes = list(next(iter(trials.values())).values) if trials else []
     names = dict.fromkeys(_name(row) for seen in trials.values() for row in seen.metrics)
     columns: dict[str, pl.Series] = {"trial": pl.Series(list(trials), dtype=pl.String)}
     columns |= {axis: _axis([seen.values[axis] for seen in trials.values()]) for axis in axes}
-    rows = [{"status": seen.status, "reason": seen.reason, "run": f"trials/{trial}", "lines": seen.counts.get("lines"),
-             "failed_conversations": seen.counts.get("failed"), "steps": seen.counts.get("steps") or seen.step or None,
-             "attempts": seen.attempts, "seconds": seen.seconds, "node": seen.node} for trial, seen in trials.items()]
-    kinds = {"lines": pl.Int64, "failed_conversations": pl.Int64, "steps": pl.Int64, "attempts": pl.Int64, "seconds": pl.Float64}
+    rows = [
+        {
+            "status": seen.status,
+            "reason": seen.reason,
+            "run": f"trials/{trial}",
+            "lines": seen.counts.get("lines"),
+            "failed_conversations": seen.counts.get("failed"),
+            "steps": seen.counts.get("steps") or seen.step or None,
+            "attempts": seen.attempts,
+            "seconds": seen.seconds,
+            "node": seen.node,
+        }
+        for trial, seen in trials.items()
+    ]
+    kinds = {
+        "lines": pl.Int64,
+        "failed_conversations": pl.Int64,
+        "steps": pl.Int64,
+        "attempts": pl.Int64,
+        "seconds": pl.Float64,
+    }
     told = {key: pl.Series([row[key] for row in rows], dtype=kinds.get(key, pl.String)) for key in (*FIRST, *LAST)}
     measured = [{_name(row): row for row in seen.metrics} for seen in trials.values()]
-    found = {f"{name}{end}": pl.Series([one.get(name, {}).get(end.removeprefix(".") or "value") for one in measured], dtype=kind)
-             for name in names for end, kind in ENDS.items()}
+    found = {
+        f"{name}{end}": pl.Series(
+            [one.get(name, {}).get(end.removeprefix(".") or "value") for one in measured], dtype=kind
+        )
+        for name in names
+        for end, kind in ENDS.items()
+    }
     if any(seen.verdict for seen in trials.values()):
         found["verdict"] = pl.Series([seen.verdict for seen in trials.values()], dtype=pl.String)
     return pl.DataFrame(columns | {key: told[key] for key in FIRST} | found | {key: told[key] for key in LAST})
@@ -43,12 +69,16 @@ def frame(course: Course) -> pl.DataFrame:
 
 def measures(table: pl.DataFrame) -> list[str]:
     """The measures of trials.parquet, as their columns are called."""
-    return [name.removesuffix(".n") for name in table.columns if name.endswith(".n") and f"{name.removesuffix('.n')}.low" in table.columns]
+    return [
+        name.removesuffix(".n")
+        for name in table.columns
+        if name.endswith(".n") and f"{name.removesuffix('.n')}.low" in table.columns
+    ]
 
 
 def axes_of(table: pl.DataFrame) -> list[str]:
     columns = table.columns
-    return columns[1:columns.index("status")]
+    return columns[1 : columns.index("status")]
 
 
 def _name(row: Mapping) -> str:

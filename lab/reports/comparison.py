@@ -1,7 +1,7 @@
 """Two runs of one scenario side by side: what differs, by how much, how surely, and what could have been seen at all.
 
-Conversations of equal number, seed and cast are pairs: the same people meet in the same order of draws, so what both runs share
-cancels. Where seeds or casts differ, the runs are compared as two groups, and the text says so.
+Conversations of equal number, seed and cast are pairs: the same people meet in the same order of draws, so what both
+runs share cancels. Where seeds or casts differ, the runs are compared as two groups, and the text says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from lab.reports.sides import Side
 
 
-
 NEEDED = ("window", "confidence", "resamples")  # of how a run was measured
 STRANGER = "unknown"  # the persona of whom a transcript does not tell
 
@@ -44,7 +43,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: metric, judge, seat, a, b, value, low, high, n, detectable. `lives`: one row a judge and seat, `horizon` in lines."""
+    """`rows`: metric, judge, seat, a, b, value, low, high, n, detectable. `lives`: one row a judge and seat, `horizon`
+    in lines.
+    """
 
     a: Run
     b: Run
@@ -57,19 +58,34 @@ class Comparison:
 
 
 def read(path: str | Path, told: Side | None = None) -> Run:
-    """A run's folder, or one that lab.score made, as a side of a comparison; `told`: what was read of it already. Raises ValueError where
-    it is none or was never measured."""
+    """A run's folder, or one that lab.score made, as a side of a comparison; `told`: what was read of it already.
+    Raises ValueError where it is none or was never measured.
+    """
     path = Path(path)
     manifest, story, frames = (told.manifest, told.story, told.frames) if told else read_run(path)
     if frames["metrics"].is_empty():
-        raise ValueError(f"{path} holds no metrics (it is {manifest.get('status')}); expected a run that was played and measured")
+        raise ValueError(
+            f"{path} holds no metrics (it is {manifest.get('status')}); expected a run that was played and measured"
+        )
     scenario = (path / "scenario.yaml").read_text(encoding="utf-8")
     told_by = parse(scenario, str(path / "scenario.yaml")).data
     failed = {c for c, talk in story.talks.items() if talk.status == "failed"}
     seats = frames["turns"].select("conversation", "seat", "persona").unique().sort("conversation", "seat")
-    cast = {c: tuple(part.select("seat", "persona").rows()) for (c,), part in seats.partition_by("conversation", as_dict=True).items()}
-    return Run(path, manifest["run_id"], manifest.get("seed"), scenario, _measure(told_by.get("scored", told_by), path), frames,
-               sorted(set(cast) - failed), cast, manifest.get("digest") if "scored" in told_by else None)
+    cast = {
+        c: tuple(part.select("seat", "persona").rows())
+        for (c,), part in seats.partition_by("conversation", as_dict=True).items()
+    }
+    return Run(
+        path,
+        manifest["run_id"],
+        manifest.get("seed"),
+        scenario,
+        _measure(told_by.get("scored", told_by), path),
+        frames,
+        sorted(set(cast) - failed),
+        cast,
+        manifest.get("digest") if "scored" in told_by else None,
+    )
 
 
 def _measure(told: object, path: Path) -> Measure:
@@ -77,8 +93,10 @@ def _measure(told: object, path: Path) -> Measure:
     try:
         return Measure.model_validate({key: measure[key] for key in NEEDED if key in measure})
     except (ValidationError, TypeError):
-        raise ValueError(f"{path / 'scenario.yaml'}: measure is {str(measure)[:100]!r}; expected {', '.join(NEEDED)} as the run was "
-                         "measured") from None
+        raise ValueError(
+            f"{path / 'scenario.yaml'}: measure is {str(measure)[:100]!r}; expected {', '.join(NEEDED)} as the run was "
+            "measured"
+        ) from None
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -86,16 +104,22 @@ def compare(a: Run, b: Run) -> Comparison:
     paired, notes, sides = pairing(a, b)
     rows = _rows(a, b, paired, sides)
     if not rows:
-        raise ValueError(f"{a.path} and {b.path} have no measure of the same judge and seat in common; expected runs of one scenario")
+        raise ValueError(
+            f"{a.path} and {b.path} have no measure of the same judge and seat in common; expected runs of one scenario"
+        )
     lives = _lives(a, b, paired, sides)
     return Comparison(a, b, paired, notes, difference(a.scenario, b.scenario), rows, lives, sides)
 
 
 def pairing(a: Run, b: Run) -> tuple[bool, list[str], tuple[list[int], list[int]]]:
-    """Whether conversations are pairs, what to tell of it, and the conversations of both sides (the same ones if paired)."""
+    """Whether conversations are pairs, what to tell of it, and the conversations of both sides (the same ones if
+    paired).
+    """
     common = sorted(set(a.finished) & set(b.finished))
     recast = [c for c in common if a.cast[c] != b.cast[c]]
-    strangers = [c for c in common if any(persona == STRANGER for _, persona in a.cast[c])] if a.scored != b.scored else []
+    strangers = (
+        [c for c in common if any(persona == STRANGER for _, persona in a.cast[c])] if a.scored != b.scored else []
+    )
     if a.seed is None or a.seed != b.seed:
         why = f"their seeds differ ({a.seed} and {b.seed})"
     elif recast:
@@ -108,7 +132,10 @@ def pairing(a: Run, b: Run) -> tuple[bool, list[str], tuple[list[int], list[int]
         left = len(set(a.cast) | set(b.cast)) - len(common)
         told = f"{len(common)} pair{'s' * (len(common) > 1)} of conversations of equal number, seed and cast"
         return True, [f"{told}; {left} without a partner left out." if left else f"{told}."], (common, common)
-    told = f"Not paired, since {why}: {len(a.finished)} conversations of A are compared with {len(b.finished)} of B as two groups."
+    told = (
+        f"Not paired, since {why}: {len(a.finished)} conversations of A are compared with {len(b.finished)} of B "
+        "as two groups."
+    )
     return False, [told], (a.finished, b.finished)
 
 
@@ -116,11 +143,19 @@ def _rows(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> l
     from metrics.conversation_sums import of_run
     from metrics.stats import differences
 
-    ours, theirs = (of_run(*(run.frames[name] for name in ("turns", "judgements", "metrics")), window=run.measure.window)
-                    for run in (a, b))
+    ours, theirs = (
+        of_run(*(run.frames[name] for name in ("turns", "judgements", "metrics")), window=run.measure.window)
+        for run in (a, b)
+    )
     order, rows = {name: place for place, name in enumerate(MEASURES)}, []
-    for key in sorted(set(ours) & set(theirs), key=lambda key: (order.get(key[0], len(order)), key[0], key[1] or "", SEATS.index(key[2]))):
-        left, right = ([c for c in side if c in one.by_conversation] for side, one in zip(sides, (ours[key], theirs[key]), strict=True))
+    for key in sorted(
+        set(ours) & set(theirs),
+        key=lambda key: (order.get(key[0], len(order)), key[0], key[1] or "", SEATS.index(key[2])),
+    ):
+        left, right = (
+            [c for c in side if c in one.by_conversation]
+            for side, one in zip(sides, (ours[key], theirs[key]), strict=True)
+        )
         if paired:
             left = right = [c for c in left if c in set(right)]
         if left and right:
@@ -131,11 +166,17 @@ def _rows(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> l
 
 
 def _how(b: Run, *names: object) -> dict:
-    return {"confidence": b.measure.confidence, "resamples": b.measure.resamples, "seed": derive_seed(b.seed, "comparison", *names)}
+    return {
+        "confidence": b.measure.confidence,
+        "resamples": b.measure.resamples,
+        "seed": derive_seed(b.seed, "comparison", *names),
+    }
 
 
 def _lives(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
-    """Time to first contradiction of both runs: lives, events, medians, restricted means and their difference, log-rank."""
+    """Time to first contradiction of both runs: lives, events, medians, restricted means and their difference,
+    log-rank.
+    """
     from metrics.reductions import groups, of_metric
     from metrics.stats import differences
     from metrics.stats.bootstrap import kaplan_meier
@@ -147,7 +188,9 @@ def _lives(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> 
         found.append({(judge, seat): subjects(frames["turns"], part) for judge, seat, part in of_lines})
     rows = []
     for judge, seat in sorted(set(found[0]) & set(found[1]), key=lambda key: (key[0] or "", SEATS.index(key[1]))):
-        lives = [one[judge, seat].filter(pl.col("conversation").is_in(side)) for one, side in zip(found, sides, strict=True)]
+        lives = [
+            one[judge, seat].filter(pl.col("conversation").is_in(side)) for one, side in zip(found, sides, strict=True)
+        ]
         if paired:
             both = set(lives[0]["conversation"]) & set(lives[1]["conversation"])
             lives = [part.filter(pl.col("conversation").is_in(both)) for part in lives]
@@ -156,11 +199,24 @@ def _lives(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> 
         arrays = [(part["lines"].to_numpy(), part["censored"].to_numpy()) for part in lives]
         horizon = differences.horizon(*arrays)
         change = differences.paired if paired else differences.unpaired
-        mean = change(*(differences.life_sums(*side, horizon) for side in arrays), differences.restricted_mean,
-                      **_how(b, "lives", judge, seat))
+        mean = change(
+            *(differences.life_sums(*side, horizon) for side in arrays),
+            differences.restricted_mean,
+            **_how(b, "lives", judge, seat),
+        )
         medians = [kaplan_meier(*side, confidence=b.measure.confidence).median() for side in arrays]
         z, p = differences.logrank(*arrays)
-        rows.append({"judge": judge, "seat": seat, "lives": [len(part) for part in lives],
-                     "events": [int((~part["censored"]).sum()) for part in lives], "medians": medians, "horizon": horizon, "mean": mean,
-                     "z": z, "p": p})
+        rows.append(
+            {
+                "judge": judge,
+                "seat": seat,
+                "lives": [len(part) for part in lives],
+                "events": [int((~part["censored"]).sum()) for part in lives],
+                "medians": medians,
+                "horizon": horizon,
+                "mean": mean,
+                "z": z,
+                "p": p,
+            }
+        )
     return rows

@@ -15,24 +15,47 @@ if TYPE_CHECKING:
     from lab.reports.comparison import Comparison
 
 
-
 CHANGE = "B − A [interval]"
 HEADER = ("measure", "judge", "seat", "A", "B", CHANGE, "n", "detectable")
-LIVES_HEADER = ("judge", "seat", "lives A, contradicted", "lives B, contradicted", "median A", "median B", "mean lines A", "mean lines B",
-                CHANGE, "log-rank p")
+LIVES_HEADER = (
+    "judge",
+    "seat",
+    "lives A, contradicted",
+    "lives B, contradicted",
+    "median A",
+    "median B",
+    "mean lines A",
+    "mean lines B",
+    CHANGE,
+    "log-rank p",
+)
 PIPED_WIDTH = 160  # characters of the table where no terminal tells
 FEW = 20  # conversations, below which a bootstrap's intervals are clearly too narrow
-NOTE = ("`n` counts {n}. Intervals ({confidence:.0%}) resample conversations; bold where one excludes 0, as one in {chance} would by "
-        "chance alone. `detectable` is the smallest true difference that as many conversations, spread as these are, would show with "
-        "80 % power at p < .05.")
-TOO_FEW = ("So few conversations give intervals that are too narrow: one of 95 % holds the true value some 80 times in 100 with 4 of them, "
-           "90 with 10, 93 with 20.")
-POWER = ("In plain words: a true difference of {detectable} in {what} would be found in 8 of 10 such comparisons; a smaller one would "
-         "mostly be missed, so that finding none is no sign that there is none.")
+NOTE = (
+    "`n` counts {n}. Intervals ({confidence:.0%}) resample conversations; bold where one excludes 0, as one in "
+    "{chance} would by "
+    "chance alone. `detectable` is the smallest true difference that as many conversations, spread as these are, "
+    "would show with "
+    "80 % power at p < .05."
+)
+TOO_FEW = (
+    "So few conversations give intervals that are too narrow: one of 95 % holds the true value some 80 times in 100 "
+    "with 4 of them, "
+    "90 with 10, 93 with 20."
+)
+POWER = (
+    "In plain words: a true difference of {detectable} in {what} would be found in 8 of 10 such comparisons; a "
+    "smaller one would "
+    "mostly be missed, so that finding none is no sign that there is none."
+)
 SAME, UNKNOWN = "The same in both runs, conversation by conversation", "Without a value in one of the runs"
-LIVES_NOTE = ("A life ends at a seat's first contradiction of its persona, counted in its own lines; one that never does is censored. "
-              "`mean lines` is the area under the curve as far as both runs' curves are known. The log-rank test takes the runs as "
-              "independent, so with paired seeds its p is too large rather than too small.")
+LIVES_NOTE = (
+    "A life ends at a seat's first contradiction of its persona, counted in its own lines; one that never does is "
+    "censored. "
+    "`mean lines` is the area under the curve as far as both runs' curves are known. The log-rank test takes the runs "
+    "as "
+    "independent, so with paired seeds its p is too large rather than too small."
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +70,13 @@ def comparison_markdown(found: Comparison, plots: Sequence[str] = ()) -> str:
     """The comparison as Markdown."""
     head = f"# {escape(found.a.run_id)} (A) and {escape(found.b.run_id)} (B)"
     changed = "\n".join(f"- {escape(line)}" for line in found.changed) or "- nothing: the scenarios are the same"
-    parts = [head, " ".join(found.notes), "## What was changed\n\n" + changed,
-             "## Differences\n\n" + (_table(HEADER, differences(found)) if differences(found) else "Nothing differs."), *notes(found)]
+    parts = [
+        head,
+        " ".join(found.notes),
+        "## What was changed\n\n" + changed,
+        "## Differences\n\n" + (_table(HEADER, differences(found)) if differences(found) else "Nothing differs."),
+        *notes(found),
+    ]
     if found.lives:
         parts += ["## First contradiction\n\n" + _table(LIVES_HEADER, lives(found)), LIVES_NOTE]
     parts += [f"![{Path(plot).stem}](plots/{plot})" for plot in plots]
@@ -58,8 +86,13 @@ def comparison_markdown(found: Comparison, plots: Sequence[str] = ()) -> str:
 def _table(header: Sequence[str], rows: Sequence[Row]) -> str:
     place = header.index(CHANGE)
     cells = [[escape(cell) for cell in row.cells] for row in rows]
-    return table(header, [[*some[:place], f"**{some[place]}**", *some[place + 1:]] if row.clear else some
-                          for some, row in zip(cells, rows, strict=True)])
+    return table(
+        header,
+        [
+            [*some[:place], f"**{some[place]}**", *some[place + 1 :]] if row.clear else some
+            for some, row in zip(cells, rows, strict=True)
+        ],
+    )
 
 
 def tell(found: Comparison) -> None:
@@ -77,8 +110,12 @@ def tell(found: Comparison) -> None:
     for header, rows in ((HEADER, differences(found)), (LIVES_HEADER, lives(found))):
         shown = Table(*header, box=None, header_style="dim", pad_edge=False)
         for row in rows:
-            shown.add_row(*(Text(cell, "bold" if row.clear and name == CHANGE else "")
-                            for name, cell in zip(header, row.cells, strict=True)))
+            shown.add_row(
+                *(
+                    Text(cell, "bold" if row.clear and name == CHANGE else "")
+                    for name, cell in zip(header, row.cells, strict=True)
+                )
+            )
         if rows:
             console.print(shown, "")
     for note in notes(found):
@@ -90,8 +127,16 @@ def differences(found: Comparison) -> list[Row]:
     rows = []
     for row in (row for row in found.rows if _differs(row)):
         digits = _digits(row)
-        cells = (_label(row), row["judge"] or MISSING, row["seat"], _number(row["a"], digits), _number(row["b"], digits),
-                 _change(row["value"], row["low"], row["high"], digits), str(row["n"]), _number(row["detectable"], digits))
+        cells = (
+            _label(row),
+            row["judge"] or MISSING,
+            row["seat"],
+            _number(row["a"], digits),
+            _number(row["b"], digits),
+            _change(row["value"], row["low"], row["high"], digits),
+            str(row["n"]),
+            _number(row["detectable"], digits),
+        )
         rows.append(Row(cells, row["low"] > 0 or row["high"] < 0))
     return rows
 
@@ -120,9 +165,16 @@ def lives(found: Comparison) -> list[Row]:
     rows = []
     for row in found.lives:
         mean = row["mean"]
-        cells = (row["judge"] or MISSING, row["seat"], *(f"{n}, {events}" for n, events in zip(row["lives"], row["events"], strict=True)),
-                 *(_number(median.value, 0) if isfinite(median.value) else "not reached" for median in row["medians"]),
-                 _number(mean.a, 2), _number(mean.b, 2), _change(mean.value, mean.low, mean.high, 2), _number(row["p"], 3))
+        cells = (
+            row["judge"] or MISSING,
+            row["seat"],
+            *(f"{n}, {events}" for n, events in zip(row["lives"], row["events"], strict=True)),
+            *(_number(median.value, 0) if isfinite(median.value) else "not reached" for median in row["medians"]),
+            _number(mean.a, 2),
+            _number(mean.b, 2),
+            _change(mean.value, mean.low, mean.high, 2),
+            _number(row["p"], 3),
+        )
         rows.append(Row(cells, mean.low > 0 or mean.high < 0))
     return rows
 
@@ -131,7 +183,11 @@ def notes(found: Comparison) -> list[str]:
     """What n is, what could have been found, and what is not in the table."""
     shown, confidence, told = [row for row in found.rows if _differs(row)], found.b.measure.confidence, []
     if shown:
-        n = "pairs of conversations with something scored on both sides" if found.paired else "the conversations of both runs"
+        n = (
+            "pairs of conversations with something scored on both sides"
+            if found.paired
+            else "the conversations of both runs"
+        )
         told.append(NOTE.format(n=n, confidence=confidence, chance=round(1 / (1 - confidence))))
         if min(row["n"] if found.paired else row["n"] // 2 for row in shown) < FEW:
             told.append(TOO_FEW)
@@ -148,12 +204,16 @@ def _name(row: dict, *more: str) -> str:
 
 
 def _seats(rows: Iterable[dict]) -> str:
-    """`line-to-line consistency (ledger, user n 4, assistant n 2) 1.000`, and so on: the seats of a measure with one value together."""
+    """`line-to-line consistency (ledger, user n 4, assistant n 2) 1.000`, and so on: the seats of a measure with one
+    value together.
+    """
     found: dict[tuple, list[dict]] = {}
     for row in rows:
         found.setdefault((row["metric"], row["judge"], _number(row["a"], 3)), []).append(row)
-    return "; ".join(_name(some[0], *(f"{row['seat']} n {row['n']}" for row in some)) + ("" if value == MISSING else f" {value}")
-                     for (_, _, value), some in found.items())
+    return "; ".join(
+        _name(some[0], *(f"{row['seat']} n {row['n']}" for row in some)) + ("" if value == MISSING else f" {value}")
+        for (_, _, value), some in found.items()
+    )
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:

@@ -10,7 +10,8 @@ import polars as pl
 from lab.reports.headline import bound, cell
 from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES, share
 
-# -- what an examination came to -------------------------------------------------------------------------------------------------------
+# -- what an examination came to
+# -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,47 @@ class Examined:
 
 
 def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
-    """With people and wordings held out, by scenario and seat: each arm's consistencies, but for those that were rewarded, and what
-    of the untrained inconsistency is gone; then its tripwires."""
+    """With people and wordings held out, by scenario and seat: each arm's consistencies, but for those that were
+    rewarded, and what of the untrained inconsistency is gone; then its tripwires.
+    """
     found = []
     for scenario, seat, part in held_out(evaluation):
         rows = part.filter(pl.col("metric").is_in(CONSISTENCIES), pl.col("n") > 0, ~pl.col("rewarded"))
-        cells = [[(TITLES[row["metric"]], False), (row["judge"], False), (row["arm"], False),
-                  (cell(row, share), False), (removed(row), False)] for row in rows.sort("metric", "judge", maintain_order=True).iter_rows(named=True)]
-        found.append(Examined(f"{scenario}, {seat}: strangers, other wordings, other judges",
-                              ("measure", "judge", "arm", "consistency", "inconsistency removed"), cells))
+        cells = [
+            [
+                (TITLES[row["metric"]], False),
+                (row["judge"], False),
+                (row["arm"], False),
+                (cell(row, share), False),
+                (removed(row), False),
+            ]
+            for row in rows.sort("metric", "judge", maintain_order=True).iter_rows(named=True)
+        ]
+        found.append(
+            Examined(
+                f"{scenario}, {seat}: strangers, other wordings, other judges",
+                ("measure", "judge", "arm", "consistency", "inconsistency removed"),
+                cells,
+            )
+        )
         arms = list(dict.fromkeys(part["arm"]))
-        wired = {name: {row["arm"]: row for row in part.filter(metric=name).iter_rows(named=True)} for name in MEASURES
-                 if MEASURES[name].group == "tripwires"}
+        wired = {
+            name: {row["arm"]: row for row in part.filter(metric=name).iter_rows(named=True)}
+            for name in MEASURES
+            if MEASURES[name].group == "tripwires"
+        }
         loud = {(arm, name) for arm, wires in tripped(part).items() for name, _, _ in wires}
-        cells = [[(MEASURES[name].label + bound(name), False),
-                  *((cell(rows[arm], MEASURES[name].number), (arm, name) in loud) if arm in rows else (MISSING, False) for arm in arms)]
-                 for name, rows in wired.items() if rows]
+        cells = [
+            [
+                (MEASURES[name].label + bound(name), False),
+                *(
+                    (cell(rows[arm], MEASURES[name].number), (arm, name) in loud) if arm in rows else (MISSING, False)
+                    for arm in arms
+                ),
+            ]
+            for name, rows in wired.items()
+            if rows
+        ]
         if cells:
             found.append(Examined(f"{scenario}, {seat}: tripwires", ("wire", *arms), cells))
     return found
@@ -53,17 +79,22 @@ def held_out(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame]]:
 
 
 def tripped(part: pl.DataFrame) -> dict[str, list]:
-    """Each arm's wires out of bounds (see `metrics.tripwires.fired`), beside those of the first arm, which is untrained."""
+    """Each arm's wires out of bounds (see `metrics.tripwires.fired`), beside those of the first arm, which is
+    untrained.
+    """
     from metrics.tripwires import fired
 
-    values = {arm: dict(rows.select("metric", "value").iter_rows()) for (arm,), rows in part.partition_by(
-        "arm", as_dict=True, maintain_order=True).items()}
+    values = {
+        arm: dict(rows.select("metric", "value").iter_rows())
+        for (arm,), rows in part.partition_by("arm", as_dict=True, maintain_order=True).items()
+    }
     before, *_ = values
     return {arm: fired(some, values[before] if arm != before else None) for arm, some in values.items()}
 
 
 def removed(row: dict) -> str:
     """`77% [72%, 81%]`: the share of the untrained inconsistency that is gone; "" where there is none to tell."""
+
     def percent(value: float | None) -> str:
         return MISSING if value is None or isnan(value) else f"{value:.0%}"
 

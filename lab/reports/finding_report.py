@@ -1,4 +1,6 @@
-"""What a study came to, for people: in the terminal, in report.md and report.html, as pictures. Made of finding.json alone."""
+"""What a study came to, for people: in the terminal, in report.md and report.html, as pictures. Made of finding.json
+alone.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,12 @@ from metrics.catalogue import MISSING
 from scenarios.messages import clean
 
 FINDING = "finding.json"
-STYLES = {"confirms": "bold green", "refutes": "bold red", "inconclusive": "bold yellow", "instrument failed": "bold magenta"}
+STYLES = {
+    "confirms": "bold green",
+    "refutes": "bold red",
+    "inconclusive": "bold yellow",
+    "instrument failed": "bold magenta",
+}
 NOTE = "Figures are `value [low, high] n`; intervals are 95% and resample what n counts."
 
 
@@ -46,25 +53,40 @@ def finding_of(folder: Path) -> dict | None:
 def sentences(found: Mapping) -> list[str]:
     """The verdict, what came out, the claim, and who was asked."""
     worn = f" with {found['adapter']}" if found.get("adapter") else ""
-    return [f"{found['verdict']}: {found['why']}.", found["reading"], f"The claim: {found['claim']} ({found['source']})",
-            f"Asked: {found['model']}{worn}, size {found['size']}."]
+    return [
+        f"{found['verdict']}: {found['why']}.",
+        found["reading"],
+        f"The claim: {found['claim']} ({found['source']})",
+        f"Asked: {found['model']}{worn}, size {found['size']}.",
+    ]
 
 
 def tables(found: Mapping) -> list[Told]:
     """The tests, the controls and all further figures."""
-    tests = [(name, figure(test["found"]), within(test["confirms"]), within(test["refutes"])) for name, test in found["tests"].items()]
-    controls = [(name, "passed" if passed else "FAILED", found["control_figures"][name]) for name, passed in found["controls"].items()]
+    tests = [
+        (name, figure(test["found"]), within(test["confirms"]), within(test["refutes"]))
+        for name, test in found["tests"].items()
+    ]
+    controls = [
+        (name, "passed" if passed else "FAILED", found["control_figures"][name])
+        for name, passed in found["controls"].items()
+    ]
     measures = [(name, figure(one)) for name, one in found["measures"].items()]
-    return [Told("Tests", ("what", "value [low, high] n", "confirms", "refutes"), tests),
-            Told("Controls", ("control", "", "figures"), controls),
-            *(_grid(title, rows) for title, rows in found.get("tables", {}).items()),
-            *([Told("Further figures", ("what", "value [low, high] n"), measures)] if measures else [])]
+    return [
+        Told("Tests", ("what", "value [low, high] n", "confirms", "refutes"), tests),
+        Told("Controls", ("control", "", "figures"), controls),
+        *(_grid(title, rows) for title, rows in found.get("tables", {}).items()),
+        *([Told("Further figures", ("what", "value [low, high] n"), measures)] if measures else []),
+    ]
 
 
 def _grid(title: str, rows: Mapping) -> Told:
     """A table of the study's own, turned over: a line a column, since there are more of these than rows as a rule."""
     columns = dict.fromkeys(column for cells in rows.values() for column in cells)
-    lines = [(column, *(figure(cells[column]) if column in cells else MISSING for cells in rows.values())) for column in columns]
+    lines = [
+        (column, *(figure(cells[column]) if column in cells else MISSING for cells in rows.values()))
+        for column in columns
+    ]
     return Told(title, ("", *rows), lines)
 
 
@@ -91,14 +113,20 @@ def study_markdown(found: Mapping, plots: Sequence[str]) -> list[str]:
 
     head, *rest = sentences(found)
     parts = [f"## Finding\n\n**{escape(head)}**", *map(escape, rest)]
-    parts += [f"### {one.title}\n\n" + table(one.header, [[escape(cell) for cell in row] for row in one.rows]) for one in tables(found)]
+    parts += [
+        f"### {one.title}\n\n" + table(one.header, [[escape(cell) for cell in row] for row in one.rows])
+        for one in tables(found)
+    ]
     return [*parts, NOTE, *(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)]
 
 
 def summary(found: Mapping) -> RenderableType:
     """What a run ends with in the terminal."""
     head, *rest = sentences(found)
-    shown: list[RenderableType] = [Text(clean(head), style=STYLES.get(found["verdict"], "bold")), *(Text(clean(one)) for one in rest)]
+    shown: list[RenderableType] = [
+        Text(clean(head), style=STYLES.get(found["verdict"], "bold")),
+        *(Text(clean(one)) for one in rest),
+    ]
     for one in tables(found):
         out = Table(title=one.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for title in one.header:
@@ -115,11 +143,15 @@ def figures(found: Mapping) -> dict[str, object]:
 
 
 def draw(picture: Mapping):
-    """Curves with a band for the interval where x is a number; points with bars where it is a name. None where there is no point."""
+    """Curves with a band for the interval where x is a number; points with bars where it is a name. None where there is
+    no point.
+    """
     from lab.reports.plots import STYLES as DASHES
     from lab.reports.plots import empty_figure, plain
 
-    curves = {name: [(x, one) for x, one in points if one["value"] is not None] for name, points in picture["curves"].items()}
+    curves = {
+        name: [(x, one) for x, one in points if one["value"] is not None] for name, points in picture["curves"].items()
+    }
     if not any(curves.values()):
         return None
     figure, (axis,) = empty_figure(1)
@@ -127,7 +159,9 @@ def draw(picture: Mapping):
     for number, (name, points) in enumerate(curves.items()):
         shift = 0.12 * (number - (len(curves) - 1) / 2) if names else 0.0
         at = [(names.index(x) if isinstance(x, str) else x) + shift for x, _ in points]
-        value, low, high = ([one["value"] if one[key] is None else one[key] for _, one in points] for key in ("value", "low", "high"))
+        value, low, high = (
+            [one["value"] if one[key] is None else one[key] for _, one in points] for key in ("value", "low", "high")
+        )
         style = "o" if names else f"o{DASHES[number % len(DASHES)]}"
         axis.plot(at, value, style, color=f"C{number}", markersize=4, linewidth=1.4, label=plain(name))
         if names:

@@ -22,17 +22,27 @@ HOW = ("confidence", "resamples")  # of how a run was measured
 HEADER = ("from there on", "judge", "seat", "original", "branches")
 PARTINGS = ("branch", "parts at turn", "original", "branch says")
 NEVER, MISSING = "never", "–"
-NOTE = ("Cells are value [interval over branches] n; n counts what is behind the value: branches for lines and contradictions, lines or "
-        "pairs scored for shares, questions for answers. A single original has no interval.")
-LABELS = {"lines": "lines", "prompt_to_line": "contradictions of the persona", "line_to_line": "contradictions of earlier lines",
-          "share_prompt_to_line": "share of lines inconsistent with the persona", "share_line_to_line": "share of pairs inconsistent",
-          "questions": "questions answered right"}
+NOTE = (
+    "Cells are value [interval over branches] n; n counts what is behind the value: branches for lines and "
+    "contradictions, lines or "
+    "pairs scored for shares, questions for answers. A single original has no interval."
+)
+LABELS = {
+    "lines": "lines",
+    "prompt_to_line": "contradictions of the persona",
+    "line_to_line": "contradictions of earlier lines",
+    "share_prompt_to_line": "share of lines inconsistent with the persona",
+    "share_line_to_line": "share of pairs inconsistent",
+    "questions": "questions answered right",
+}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN where nothing was scored.
-    `partings`: branch, turn (None where it says the same to the end), original, branch (what each says there; None for nothing)."""
+    """`rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN where nothing was
+    scored. `partings`: branch, turn (None where it says the same to the end), original, branch (what each says there;
+    None for nothing).
+    """
 
     run: str  # id of the original
     conversation: int
@@ -44,12 +54,14 @@ class Comparison:
     partings: list[dict]
 
 
-# -- once it is played ---------------------------------------------------------------------------------------------------------
+# -- once it is played
+# ---------------------------------------------------------------------------------------------------------
 
 
 def written(path: Path) -> Comparison | None:
-    """The comparison of a fork's folder, stored there as fork.json; None where the folder is of no fork. ValueError where what it keeps of
-    the original is damaged."""
+    """The comparison of a fork's folder, stored there as fork.json; None where the folder is of no fork. ValueError
+    where what it keeps of the original is damaged.
+    """
     if not (path / ORIGINAL).is_file():
         return None
     events, frames = read_events(path), read_frames(path)
@@ -59,9 +71,13 @@ def written(path: Path) -> Comparison | None:
     except ValueError:
         raise ValueError(f"{path / ORIGINAL} is damaged; expected one event a line, as it was written") from None
     failed = sorted(event["conversation"] for event in _ends(events).values() if event["status"] == "failed")
-    sides = [{"turns": turns_frame("", original), "judgements": judgements_frame("", original)},
-             {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")}]
-    found = compare(*sides, scenario["fork"], failed, seed=scenario["seed"], **{key: scenario["measure"][key] for key in HOW})
+    sides = [
+        {"turns": turns_frame("", original), "judgements": judgements_frame("", original)},
+        {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")},
+    ]
+    found = compare(
+        *sides, scenario["fork"], failed, seed=scenario["seed"], **{key: scenario["measure"][key] for key in HOW}
+    )
     replace(path / RESULT, dumps(asdict(found), indent=2) + b"\n")
     return found
 
@@ -70,8 +86,16 @@ def _ends(events: Sequence[dict]) -> dict[int, dict]:
     return {event["conversation"]: event for event in events if event["event"] == "conversation"}
 
 
-def compare(original: Mapping[str, pl.DataFrame], branches: Mapping[str, pl.DataFrame], fork: Mapping, failed: Sequence[int] = (), *,
-            confidence: float, resamples: int, seed: int) -> Comparison:
+def compare(
+    original: Mapping[str, pl.DataFrame],
+    branches: Mapping[str, pl.DataFrame],
+    fork: Mapping,
+    failed: Sequence[int] = (),
+    *,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> Comparison:
     """Both sides over the turns that both have, from the fork's on; where the original ends there, the branches alone."""
     from metrics.stats.bootstrap import clustered_mean
 
@@ -87,32 +111,53 @@ def compare(original: Mapping[str, pl.DataFrame], branches: Mapping[str, pl.Data
         before = float(was["y"].mean()) if len(was) else float("nan")
         names = dict(zip(("measure", "judge", "seat"), key, strict=True))
         rows.append(names | {"original": before, "original_n": len(was)} | asdict(found))
-    return Comparison(fork["run"], fork["conversation"], turn, until, len(everyone), list(failed), rows,
-                      [_parting(sides[0]["turns"], sides[1]["turns"], branch) for branch in everyone])
+    return Comparison(
+        fork["run"],
+        fork["conversation"],
+        turn,
+        until,
+        len(everyone),
+        list(failed),
+        rows,
+        [_parting(sides[0]["turns"], sides[1]["turns"], branch) for branch in everyone],
+    )
 
 
 Values = dict[tuple[str, str | None, str], tuple[pl.DataFrame, pl.DataFrame]]
 
 
 def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Values:
-    """measure, judge, seat -> (conversation, y) of the original and of the branches, in the order in which they are shown."""
+    """measure, judge, seat -> (conversation, y) of the original and of the branches, in the order in which they are
+    shown.
+    """
     from metrics.reductions import of_metric
 
     alone = original["turns"]["conversation"].unique().to_list()
     found: Values = {}
     for seat in SEATS:
         lines = [side["turns"].filter(pl.col("seat") == seat) for side in (original, branches)]
-        found["lines", None, seat] = tuple(_counts(part, names) for part, names in zip(lines, (alone, everyone), strict=True))
+        found["lines", None, seat] = tuple(
+            _counts(part, names) for part, names in zip(lines, (alone, everyone), strict=True)
+        )
     for metric in ("prompt_to_line", "line_to_line", "questions"):
-        scored = [of_metric(side["judgements"], metric).filter(pl.col("verdict").is_not_null()) for side in (original, branches)]
-        keys = sorted(set(pl.concat(scored).select("judge", "seat").unique().rows()), key=lambda key: (key[0], SEATS.index(key[1])))
+        scored = [
+            of_metric(side["judgements"], metric).filter(pl.col("verdict").is_not_null())
+            for side in (original, branches)
+        ]
+        keys = sorted(
+            set(pl.concat(scored).select("judge", "seat").unique().rows()),
+            key=lambda key: (key[0], SEATS.index(key[1])),
+        )
         for judge, seat in keys:
             mine = [part.filter(pl.col("judge") == judge, pl.col("seat") == seat) for part in scored]
             wrong = [part.select("conversation", y=pl.col("verdict").cast(pl.Float64)) for part in mine]
             if metric == "questions":
                 found[metric, judge, seat] = tuple(part.with_columns(y=1 - pl.col("y")) for part in wrong)
                 continue
-            counted = [_counts(part.filter(pl.col("verdict")), names) for part, names in zip(mine, (alone, everyone), strict=True)]
+            counted = [
+                _counts(part.filter(pl.col("verdict")), names)
+                for part, names in zip(mine, (alone, everyone), strict=True)
+            ]
             found[metric, judge, seat] = tuple(counted)
             found[f"share_{metric}", judge, seat] = tuple(wrong)
     return found
@@ -121,8 +166,10 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
 def _counts(rows: pl.DataFrame, conversations: Sequence[int]) -> pl.DataFrame:
     """How many rows each of the conversations has, 0 where none."""
     counted = dict(rows.group_by("conversation").len().rows())
-    return pl.DataFrame({"conversation": conversations, "y": [float(counted.get(c, 0)) for c in conversations]},
-                        schema={"conversation": pl.Int64, "y": pl.Float64})
+    return pl.DataFrame(
+        {"conversation": conversations, "y": [float(counted.get(c, 0)) for c in conversations]},
+        schema={"conversation": pl.Int64, "y": pl.Float64},
+    )
 
 
 def _parting(original: pl.DataFrame, branches: pl.DataFrame, branch: int) -> dict:
@@ -132,14 +179,17 @@ def _parting(original: pl.DataFrame, branches: pl.DataFrame, branch: int) -> dic
     return {"branch": branch, "turn": parts, "original": was.get(parts), "says": now.get(parts)}
 
 
-# -- for people ----------------------------------------------------------------------------------------------------------------
+# -- for people
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def heading(found: Comparison) -> str:
     """What is compared, in a sentence or two."""
     failed = f" Left out, since they failed: {', '.join(f'#{c}' for c in found.failed)}." if found.failed else ""
-    return (f"Conversation {found.conversation} of {found.run}, from turn {found.turn} on: {found.branches} "
-            f"branch{'es' * (found.branches != 1)}, turns {found.turn} to {found.until - 1}.{failed}")
+    return (
+        f"Conversation {found.conversation} of {found.run}, from turn {found.turn} on: {found.branches} "
+        f"branch{'es' * (found.branches != 1)}, turns {found.turn} to {found.until - 1}.{failed}"
+    )
 
 
 def cells(found: Comparison) -> Iterator[tuple[str, ...]]:

@@ -1,5 +1,5 @@
-"""Drawings of what hangs together: the scenario graph with drift and coverage on it, which line contradicts which, and what a sweep's axes
-do.
+"""Drawings of what hangs together: the scenario graph with drift and coverage on it, which line contradicts which, and
+what a sweep's axes do.
 
 matplotlib is imported when one is drawn.
 """
@@ -20,13 +20,18 @@ from scenarios.records import SEATS
 
 SHADES = "YlOrRd"
 UNSCORED = "#b8b8b8"
-EVER, NEVER = 0.11, 0.05  # radius of the node with most lines, and of one that nobody reached, of a circle of nodes of radius 1
+EVER, NEVER = (
+    0.11,
+    0.05,
+)  # radius of the node with most lines, and of one that nobody reached, of a circle of nodes of radius 1
 SHOWN = 12  # conversations in the drawing of contradictions
 
 
 def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequence[str]]):
-    """The graph as walked: nodes by how many lines were said there, each seat's half by the share of its lines that contradict its
-    persona (the first judge by name), edges by how often they were taken, dotted where never; None without nodes."""
+    """The graph as walked: nodes by how many lines were said there, each seat's half by the share of its lines that
+    contradict its persona (the first judge by name), edges by how often they were taken, dotted where never; None
+    without nodes.
+    """
     if not nodes:
         return None
     from matplotlib import colormaps
@@ -45,11 +50,24 @@ def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequenc
     for source, target in taken:
         _edge(axis, places, radius, source, target, taken[source, target], max(taken.values()))
     for node in nodes:
-        _node(axis, node, places[node], radius[node], visits[node], {seat: found.get((node, seat)) for seat in SEATS}, scale)
+        _node(
+            axis,
+            node,
+            places[node],
+            radius[node],
+            visits[node],
+            {seat: found.get((node, seat)) for seat in SEATS},
+            scale,
+        )
     axis.set(xlim=(-2.0, 2.0), ylim=(-1.35, 1.35), aspect="equal")
     axis.axis("off")
     judge = f" ({drift['judge'][0]})" if len(drift) else ""
-    figure.colorbar(scale, ax=axis, shrink=0.6, label=f"share of lines that contradict{judge}\nleft half: user, right half: assistant")
+    figure.colorbar(
+        scale,
+        ax=axis,
+        shrink=0.6,
+        label=f"share of lines that contradict{judge}\nleft half: user, right half: assistant",
+    )
     return figure
 
 
@@ -60,20 +78,41 @@ def _circle(nodes: Sequence[str], edges: Sequence[Sequence[str]]) -> dict[str, t
     graph.add_edges_from((edge[0], edge[1]) for edge in edges)
     order = list(nx.dfs_preorder_nodes(graph, nodes[0]))
     order += [node for node in nodes if node not in order]
-    return {node: (cos(pi - 2 * pi * place / len(order)), sin(pi - 2 * pi * place / len(order))) for place, node in enumerate(order)}
+    return {
+        node: (cos(pi - 2 * pi * place / len(order)), sin(pi - 2 * pi * place / len(order)))
+        for place, node in enumerate(order)
+    }
 
 
-def _node(axis, name: str, place: tuple[float, float], radius: float, visits: int, by_seat: Mapping[str, tuple | None], scale) -> None:
+def _node(
+    axis, name: str, place: tuple[float, float], radius: float, visits: int, by_seat: Mapping[str, tuple | None], scale
+) -> None:
     from matplotlib.patches import Wedge
 
     for seat, start in zip(SEATS, (90, 270)):
         colour = scale.to_rgba(by_seat[seat][0]) if by_seat[seat] else UNSCORED
-        axis.add_patch(Wedge(place, radius, start, start + 180, facecolor=colour, edgecolor="#555555", linewidth=0.8,
-                             linestyle="-" if visits else ":"))
+        axis.add_patch(
+            Wedge(
+                place,
+                radius,
+                start,
+                start + 180,
+                facecolor=colour,
+                edgecolor="#555555",
+                linewidth=0.8,
+                linestyle="-" if visits else ":",
+            )
+        )
     told = ", ".join(f"{seat[0]} {found[0]:.2f} of {found[1]}" for seat, found in by_seat.items() if found)
     x, y = (at * (1 + radius + 0.05) for at in place)  # outside the circle
-    axis.text(x, y, f"{plain(name)}, {visits} line{'s' * (visits != 1)}" + (f"\n{told}" if told else ""), fontsize=8,
-              ha="left" if x > 0.3 else "right" if x < -0.3 else "center", va="bottom" if y > 0.3 else "top" if y < -0.3 else "center")
+    axis.text(
+        x,
+        y,
+        f"{plain(name)}, {visits} line{'s' * (visits != 1)}" + (f"\n{told}" if told else ""),
+        fontsize=8,
+        ha="left" if x > 0.3 else "right" if x < -0.3 else "center",
+        va="bottom" if y > 0.3 else "top" if y < -0.3 else "center",
+    )
 
 
 def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, times: int, most: int) -> None:
@@ -85,18 +124,34 @@ def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, time
         start, end, bend = (x * 1.02 - y * 0.08, y * 1.02 + x * 0.08), (x * 1.02 + y * 0.08, y * 1.02 - x * 0.08), -2.2
     width = 0.6 + 2.6 * times / most if most else 0.6
     points = 72 * 5.4 / 2.6  # a unit of the circle in points
-    axis.add_patch(FancyArrowPatch(start, end, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=9 + width,
-                                   shrinkA=0 if source == target else radius[source] * points,
-                                   shrinkB=0 if source == target else radius[target] * points, linewidth=width,
-                                   linestyle="-" if times else ":", color="#7f7f7f", alpha=0.9 if times else 0.7))
+    axis.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            connectionstyle=f"arc3,rad={bend}",
+            arrowstyle="-|>",
+            mutation_scale=9 + width,
+            shrinkA=0 if source == target else radius[source] * points,
+            shrinkB=0 if source == target else radius[target] * points,
+            linewidth=width,
+            linestyle="-" if times else ":",
+            color="#7f7f7f",
+            alpha=0.9 if times else 0.7,
+        )
+    )
     if times:
-        x, y = (start[0] + end[0]) / 2 + bend * (end[1] - start[1]) / 2, (start[1] + end[1]) / 2 - bend * (end[0] - start[0]) / 2
+        x, y = (
+            (start[0] + end[0]) / 2 + bend * (end[1] - start[1]) / 2,
+            (start[1] + end[1]) / 2 - bend * (end[0] - start[0]) / 2,
+        )
         axis.text(x, y, str(times), fontsize=7, ha="center", va="center", alpha=0.8)
 
 
 def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
-    """Who contradicted what, when: a row a conversation, of those with most contradictions; arcs join lines that contradict each other, a
-    cross stands at a line that contradicts its persona, each fact's name at the first; None where nothing contradicts."""
+    """Who contradicted what, when: a row a conversation, of those with most contradictions; arcs join lines that
+    contradict each other, a cross stands at a line that contradicts its persona, each fact's name at the first; None
+    where nothing contradicts.
+    """
     rows = contradicting(judgements).select("conversation", "turn", "seat", "metric", "against").unique()
     if rows.is_empty():
         return None
@@ -104,24 +159,43 @@ def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
     shown = sorted(sorted(counts, key=lambda c: (-counts[c], c))[:SHOWN])
     figure, (axis,) = empty_figure(1)
     figure.set_size_inches(9.6, 1.4 + 0.62 * len(shown))
-    heights = {(c, seat): len(shown) - 1 - place + (0.14 if seat == SEATS[0] else -0.14) for place, c in enumerate(shown) for seat in SEATS}
+    heights = {
+        (c, seat): len(shown) - 1 - place + (0.14 if seat == SEATS[0] else -0.14)
+        for place, c in enumerate(shown)
+        for seat in SEATS
+    }
     rows = rows.filter(pl.col("conversation").is_in(shown)).sort("turn", "against")
-    for c, second, seat, first in rows.filter(metric="line_to_line").select("conversation", "turn", "seat", "against").iter_rows():
+    for c, second, seat, first in (
+        rows.filter(metric="line_to_line").select("conversation", "turn", "seat", "against").iter_rows()
+    ):
         _arc(axis, int(first), second, heights[c, seat], COLOURS[seat])
     facts = rows.filter(metric="prompt_to_line")
     for seat in SEATS:
         part = facts.filter(seat=seat)
-        axis.plot(part["turn"], [heights[c, seat] for c in part["conversation"]], "x", color=COLOURS[seat], markersize=6)
-    new = facts.unique(["conversation", "seat", "against"], keep="first", maintain_order=True)  # a fact is named where it first goes wrong
-    for c, seat, turn, names in new.group_by("conversation", "seat", "turn", maintain_order=True).agg("against").iter_rows():
-        axis.annotate(plain(", ".join(names)), (turn, heights[c, seat]), xytext=(3, 3), textcoords="offset points", fontsize=6.5)
+        axis.plot(
+            part["turn"], [heights[c, seat] for c in part["conversation"]], "x", color=COLOURS[seat], markersize=6
+        )
+    new = facts.unique(
+        ["conversation", "seat", "against"], keep="first", maintain_order=True
+    )  # a fact is named where it first goes wrong
+    for c, seat, turn, names in (
+        new.group_by("conversation", "seat", "turn", maintain_order=True).agg("against").iter_rows()
+    ):
+        axis.annotate(
+            plain(", ".join(names)), (turn, heights[c, seat]), xytext=(3, 3), textcoords="offset points", fontsize=6.5
+        )
     for place, c in enumerate(shown):
         axis.axhline(len(shown) - 1 - place, color="grey", linewidth=0.5, alpha=0.5)
     for seat in SEATS:
         axis.plot([], [], "x-", color=COLOURS[seat], label=seat)
     axis.set_yticks(range(len(shown)), [f"#{c}" for c in reversed(shown)])
     left = f" ({len(shown)} of {len(counts)} conversations)" if len(counts) > len(shown) else ""
-    axis.set(title=f"contradictions{left}", xlabel="turn", xlim=(-1, (turns["turn"].max() or 0) + 2), ylim=(-0.7, len(shown) - 0.3))
+    axis.set(
+        title=f"contradictions{left}",
+        xlabel="turn",
+        xlim=(-1, (turns["turn"].max() or 0) + 2),
+        ylim=(-0.7, len(shown) - 0.3),
+    )
     axis.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
     return figure
 
@@ -130,6 +204,15 @@ def _arc(axis, first: int, second: int, height: float, colour: str) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     bend = -min(0.5, 1.6 / max(1, second - first))  # long arcs rise no higher than short ones
-    axis.add_patch(FancyArrowPatch((first, height), (second, height), connectionstyle=f"arc3,rad={bend}", arrowstyle="-", linewidth=0.9,
-                                   color=colour, alpha=0.7))
+    axis.add_patch(
+        FancyArrowPatch(
+            (first, height),
+            (second, height),
+            connectionstyle=f"arc3,rad={bend}",
+            arrowstyle="-",
+            linewidth=0.9,
+            color=colour,
+            alpha=0.7,
+        )
+    )
     axis.plot([first, second], [height, height], ".", color=colour, markersize=4)

@@ -1,4 +1,6 @@
-"""The few numbers a run comes to, as text: one row a metric and judge, one cell a seat. Terminal and report show the same."""
+"""The few numbers a run comes to, as text: one row a metric and judge, one cell a seat. Terminal and report show the
+same.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from scenarios.records import SEATS
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `cells` by seat, `worse` the seats whose drift interval lies above 0, or that trip the wire."""
+    """One line of the table; `cells` by seat, `worse` the seats whose drift interval lies above 0, or that trip the
+    wire.
+    """
 
     group: str
     label: str
@@ -26,7 +30,8 @@ class Row:
 def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
     """The run-level rows in the order of MEASURES, other metrics after them under their names, unscored counts last.
 
-    A consistency whose speaker trips a wire ends with ⚠: it may be bought. The share of pairs judged is shown where it is below 1.
+    A consistency whose speaker trips a wire ends with ⚠: it may be bought. The share of pairs judged is shown where it
+    is below 1.
     """
     run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
     run = run.filter((pl.col("metric") != "judged_pairs") | (pl.col("value") < 1))
@@ -35,7 +40,9 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
         found.setdefault((row["metric"], row["judge"] or MISSING), {})[row["seat"]] = row
     order = {name: index for index, name in enumerate(MEASURES)}
     keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), *key))
-    tripped = trips({(name, seat): row["value"] for (name, _), by_seat in found.items() for seat, row in by_seat.items()})
+    tripped = trips(
+        {(name, seat): row["value"] for (name, _), by_seat in found.items() for seat, row in by_seat.items()}
+    )
     return [_row(name, judge, found[name, judge], tripped) for name, judge in keys] + unscored(judgements)
 
 
@@ -43,14 +50,19 @@ def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
     """seat -> tripwires that fire there; `values` by (metric, seat)."""
     from metrics.tripwires import fired
 
-    return {seat: {name for name, _, _ in fired({name: value for (name, of), value in values.items() if of == seat})} for seat in SEATS}
+    return {
+        seat: {name for name, _, _ in fired({name: value for (name, of), value in values.items() if of == seat})}
+        for seat in SEATS
+    }
 
 
 def cell(row: dict, number: Callable[[float], str]) -> str:
     """`value [low, high] n=…`; the interval is left out where there is none, `–` stands for a value there is not."""
     value = row["value"]
     if value is None or isnan(value):
-        return f"{'not reached' if row['metric'] == 'time_to_first_contradiction' and row['n'] else MISSING} n={row['n']}"
+        return (
+            f"{'not reached' if row['metric'] == 'time_to_first_contradiction' and row['n'] else MISSING} n={row['n']}"
+        )
     bounds = [MISSING if bound is None or isnan(bound) else number(bound) for bound in (row["low"], row["high"])]
     interval = "" if bounds == [MISSING, MISSING] else f" [{bounds[0]}, {bounds[1]}]"
     return f"{number(value)}{interval} n={row['n']}"
@@ -63,15 +75,25 @@ def unscored(judgements: pl.DataFrame) -> list[Row]:
     found: dict[tuple[str, str], dict[str, dict]] = {}
     for row in counts.iter_rows(named=True):
         found.setdefault((row["metric"], row["judge"]), {})[row["seat"]] = row
-    return [Row("unscored", f"unscored, {name.replace('_', '-')}", judge,
-                {seat: f"{row['missing']} of {row['n']}" for seat, row in by_seat.items()})
-            for (name, judge), by_seat in sorted(found.items()) if any(row["missing"] for row in by_seat.values())]
+    return [
+        Row(
+            "unscored",
+            f"unscored, {name.replace('_', '-')}",
+            judge,
+            {seat: f"{row['missing']} of {row['n']}" for seat, row in by_seat.items()},
+        )
+        for (name, judge), by_seat in sorted(found.items())
+        if any(row["missing"] for row in by_seat.values())
+    ]
 
 
 def _row(name: str, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]]) -> Row:
     measure = MEASURES.get(name, Measure("other", name, lambda value: f"{value:.4g}"))
-    worse = frozenset(seat for seat, row in by_seat.items()
-                      if measure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0)
+    worse = frozenset(
+        seat
+        for seat, row in by_seat.items()
+        if measure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0
+    )
     worse |= {seat for seat in by_seat if name in tripped.get(seat, ())}
     cells = {seat: cell(by_seat[seat], measure.number) for seat in SEATS if seat in by_seat}
     if name in CONSISTENCIES:

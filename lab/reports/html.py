@@ -1,4 +1,6 @@
-"""The page kit: sections, tables and lines as plain records, and the Jinja2 templates that turn them into one HTML file."""
+"""The page kit: sections, tables and lines as plain records, and the Jinja2 templates that turn them into one HTML
+file.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Section:
 
 
 def sheet(title: str, sections: Sequence[Section], runs: Sequence[Mapping] = (), reader: Mapping | None = None) -> str:
-    """A page of these sections. `runs`: mark, id, status, and what else is told of each; `reader`: the transcripts, if any."""
+    """A page of these sections. `runs`: mark, id, status, and what else is told of each; `reader`: the transcripts, if
+    any.
+    """
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
@@ -50,5 +54,10 @@ def sheet(title: str, sections: Sequence[Section], runs: Sequence[Mapping] = (),
         for figure in section.figures:
             figure["svg"] = Markup(figure["svg"])  # noqa: S704 - drawn here, by matplotlib, which escapes text
     return environment.get_template("report.html").render(
-        title=title, runs=runs, sections=sections, reader=reader, style=Markup((PAGES / "report.css").read_text("utf-8")),  # noqa: S704
-        script=Markup((PAGES / "reader.js").read_text("utf-8")))  # noqa: S704
+        title=title,
+        runs=runs,
+        sections=sections,
+        reader=reader,
+        style=Markup((PAGES / "report.css").read_text("utf-8")),  # noqa: S704
+        script=Markup((PAGES / "reader.js").read_text("utf-8")),
+    )  # noqa: S704

@@ -23,8 +23,11 @@ def _inline(text: str) -> str:
 def title(manifest: Mapping, *told: str) -> str:
     """The heading, and a sentence on how it ended; `told`: what else to say there."""
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
-    parts = [f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",
-             *([escape(manifest["reason"])] if manifest.get("reason") else []), *told]
+    parts = [
+        f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",
+        *([escape(manifest["reason"])] if manifest.get("reason") else []),
+        *told,
+    ]
     return f"{head}\n\n{'; '.join(parts)}."
 
 
@@ -34,7 +37,7 @@ def quote(text: str, span: tuple[int, int] | None) -> str:
     first = max(0, min(start - QUOTE // 3, len(text) - QUOTE))
     last = max(end, first + QUOTE)
     bold = f"<b>{_inline(text[start:end])}</b>" if end > start else ""
-    shown = f"{_inline(text[first:start])}{bold}{_inline(text[max(end, first):last])}".strip()
+    shown = f"{_inline(text[first:start])}{bold}{_inline(text[max(end, first) : last])}".strip()
     return ("… " if first else "") + shown + (" …" if last < len(text) else "")
 
 

@@ -30,10 +30,12 @@ def draw(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
 
 def figures(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
     """The pictures of a run, by file name; None where there is nothing to draw."""
-    return {"consistency.png": consistency(frames["metrics"]),
-            "survival.png": survival(frames["turns"], frames["judgements"]),
-            "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
-            "activation.png": activation(frames["metrics"])}
+    return {
+        "consistency.png": consistency(frames["metrics"]),
+        "survival.png": survival(frames["turns"], frames["judgements"]),
+        "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
+        "activation.png": activation(frames["metrics"]),
+    }
 
 
 def plain(text: str) -> str:
@@ -42,7 +44,9 @@ def plain(text: str) -> str:
 
 
 def svg(figure) -> str:
-    """The figure as an <svg> element to stand in a page: text stays text, and black is whatever colour the page writes in."""
+    """The figure as an <svg> element to stand in a page: text stays text, and black is whatever colour the page writes
+    in.
+    """
     import matplotlib
 
     for patch in (figure.patch, *(axis.patch for axis in figure.axes)):
@@ -51,7 +55,7 @@ def svg(figure) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lab"}):
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     text = drawn.getvalue()
-    return text[text.index("<svg"):].replace("#000000", "currentColor").strip()
+    return text[text.index("<svg") :].replace("#000000", "currentColor").strip()
 
 
 def save(drawn: Mapping[str, object], folder: Path) -> list[Path]:
@@ -120,8 +124,17 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
         for seat in SEATS:
             line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
             if not line.is_empty():
-                _curve(axis, line, "lines", "survival", f"{seat}, n={line['at_risk'][0]}", judge, STYLES[index % len(STYLES)], steps=True,
-                       colour=COLOURS[seat])
+                _curve(
+                    axis,
+                    line,
+                    "lines",
+                    "survival",
+                    f"{seat}, n={line['at_risk'][0]}",
+                    judge,
+                    STYLES[index % len(STYLES)],
+                    steps=True,
+                    colour=COLOURS[seat],
+                )
     axis.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
     axis.set(title="not contradicted so far", xlabel="own lines", ylabel="share of speakers", ylim=(-0.03, 1.03))
     axis.legend(frameon=False, fontsize=8)
@@ -129,15 +142,23 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
 
 
 def comparison(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
-    """The pictures of a comparison of runs, by file name: differences with intervals, both runs' consistency by turn and survival."""
+    """The pictures of a comparison of runs, by file name: differences with intervals, both runs' consistency by turn
+    and survival.
+    """
     return {"differences.png": _differences(rows), "drift.png": drift_of(sides), "survival.png": survival_of(sides)}
 
 
 def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     """Each run's consistency by turn, a panel a measure and seat; None where none was measured by turn."""
-    rows = {name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()}
-    panels = [(metric, seat) for metric in CONSISTENCIES for seat in SEATS
-              if any(not some.filter(metric=metric, seat=seat).is_empty() for some in rows.values())]
+    rows = {
+        name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()
+    }
+    panels = [
+        (metric, seat)
+        for metric in CONSISTENCIES
+        for seat in SEATS
+        if any(not some.filter(metric=metric, seat=seat).is_empty() for some in rows.values())
+    ]
     if not panels:
         return None
     figure, axes = empty_figure(len(panels))
@@ -154,7 +175,9 @@ def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
 
 
 def _differences(rows: Sequence[Mapping]):
-    """Differences of the measures that lie between 0 and 1, a grey band for what could not be detected; None without any."""
+    """Differences of the measures that lie between 0 and 1, a grey band for what could not be detected; None without
+    any.
+    """
     shown = [row for row in rows if row["metric"] in (*CONSISTENCIES, *SHARES) and row["low"] == row["low"]]
     if not shown:
         return None
@@ -162,10 +185,15 @@ def _differences(rows: Sequence[Mapping]):
     figure.set_size_inches(6.4, 1.2 + 0.32 * len(shown))
     for place, row in enumerate(reversed(shown)):
         if row["detectable"] == row["detectable"]:
-            axis.barh(place, 2 * row["detectable"], left=-row["detectable"], color="grey", alpha=0.15, height=0.7, linewidth=0)
+            axis.barh(
+                place, 2 * row["detectable"], left=-row["detectable"], color="grey", alpha=0.15, height=0.7, linewidth=0
+            )
         axis.plot([row["low"], row["high"]], [place, place], color=COLOURS[row["seat"]], linewidth=1.6)
         axis.plot(row["value"], place, "o", color=COLOURS[row["seat"]], markersize=4)
-    labels = [f"{TITLES.get(row['metric'], row['metric'].replace('_', ' '))}, {row['seat']} ({row['judge']})" for row in reversed(shown)]
+    labels = [
+        f"{TITLES.get(row['metric'], row['metric'].replace('_', ' '))}, {row['seat']} ({row['judge']})"
+        for row in reversed(shown)
+    ]
     axis.set_yticks(range(len(shown)), labels, fontsize=8)
     axis.axvline(0, color="grey", linewidth=0.8)
     axis.set(title="B − A, grey: smaller than these runs could detect")
@@ -186,8 +214,17 @@ def survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
             for index, judge in enumerate(sorted(set(rows["judge"]))):
                 line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
                 if not line.is_empty():
-                    _curve(axis, line, "lines", "survival", f"{name}, n={line['at_risk'][0]}", judge, STYLES[index % len(STYLES)],
-                           steps=True, colour=colour)
+                    _curve(
+                        axis,
+                        line,
+                        "lines",
+                        "survival",
+                        f"{name}, n={line['at_risk'][0]}",
+                        judge,
+                        STYLES[index % len(STYLES)],
+                        steps=True,
+                        colour=colour,
+                    )
         axis.set(title=f"{seat}: not contradicted so far", xlabel="own lines", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("share of speakers")
@@ -211,8 +248,17 @@ def _log(steps: pl.DataFrame):
             rows = steps.select("step", pl.col(name).cast(pl.Float64).fill_nan(None)).drop_nulls()
             if not rows.is_empty():
                 label = name.removeprefix("reward_").replace("_", " ")
-                axis.plot(rows["step"] + 1, rows[name], label=label, linewidth=2 if name == "reward" else 1.2, color=f"C{index}")
-        axis.set(title={"kl": "KL, nats a token", "length": "tokens a line", "entropy": "entropy"}.get(names[0], "reward"), xlabel="step")
+                axis.plot(
+                    rows["step"] + 1,
+                    rows[name],
+                    label=label,
+                    linewidth=2 if name == "reward" else 1.2,
+                    color=f"C{index}",
+                )
+        axis.set(
+            title={"kl": "KL, nats a token", "length": "tokens a line", "entropy": "entropy"}.get(names[0], "reward"),
+            xlabel="step",
+        )
         if names == rewards:
             axis.legend(frameon=False, fontsize=8)
     return figure
@@ -222,8 +268,12 @@ def _arms(evaluation: pl.DataFrame):
     """Each arm's consistency on held-out personas, a panel a measure and judge; None where nobody was examined."""
     if evaluation.is_empty():
         return None
-    rows = evaluation.filter(pl.col("held_out"), ~pl.col("rewarded"), pl.col("metric").is_in(list(CONSISTENCIES)),
-                             pl.col("value").is_not_nan())
+    rows = evaluation.filter(
+        pl.col("held_out"),
+        ~pl.col("rewarded"),
+        pl.col("metric").is_in(list(CONSISTENCIES)),
+        pl.col("value").is_not_nan(),
+    )
     if rows.is_empty():
         return None
     rows = rows.filter(pl.col("scenario") == rows["scenario"][0])
@@ -245,7 +295,11 @@ def wires(steps: pl.DataFrame) -> dict[str, object]:
     """Tripwires by step of a training, each with its bound where it has one of its own."""
     from metrics.tripwires import BOUNDS
 
-    shown = [name.removeprefix("wire_") for name in steps.columns if name.startswith("wire_") and steps[name].cast(pl.Float64).fill_nan(None).count()]
+    shown = [
+        name.removeprefix("wire_")
+        for name in steps.columns
+        if name.startswith("wire_") and steps[name].cast(pl.Float64).fill_nan(None).count()
+    ]
     shown = [name for name in shown if name in BOUNDS]
     if not shown:
         return {}
@@ -260,7 +314,7 @@ def wires(steps: pl.DataFrame) -> dict[str, object]:
                 axis.axhline(edge, color="#b3261e", linewidth=0.9, linestyle=":")
         axis.set_title(f"{name.replace('_', ' ')} {BOUNDS[name]}", fontsize=9)
         axis.set_xlabel("step")
-    for axis in axes[len(shown):]:
+    for axis in axes[len(shown) :]:
         axis.axis("off")
     return {"wires.png": figure}
 
@@ -302,7 +356,8 @@ def by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
 
 
 def reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
-    """What judges say beside what labels say: a curve a name, through (mean p, share that contradicts) of its bins; None without any.
+    """What judges say beside what labels say: a curve a name, through (mean p, share that contradicts) of its bins;
+    None without any.
 
     On the diagonal p can be taken at its word; below it the judge accuses too much.
     """
@@ -314,24 +369,66 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     for index, (name, points) in enumerate(bins.items()):
         at, shares = [p for p, _ in points], [share for _, share in points]
-        axis.plot(at, [share.value for share in shares], "o-", markersize=4, linewidth=1.4, color=f"C{index}",
-                  label=f"{name}, n={sum(share.n for share in shares)}")
-        axis.vlines(at, [share.low for share in shares], [share.high for share in shares], color=f"C{index}", linewidth=1, alpha=0.6)
-    axis.set(title="reliability", xlabel="p that the line contradicts, says the judge", ylabel="share that contradicts, say the labels",
-             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axis.plot(
+            at,
+            [share.value for share in shares],
+            "o-",
+            markersize=4,
+            linewidth=1.4,
+            color=f"C{index}",
+            label=f"{name}, n={sum(share.n for share in shares)}",
+        )
+        axis.vlines(
+            at,
+            [share.low for share in shares],
+            [share.high for share in shares],
+            color=f"C{index}",
+            linewidth=1,
+            alpha=0.6,
+        )
+    axis.set(
+        title="reliability",
+        xlabel="p that the line contradicts, says the judge",
+        ylabel="share that contradicts, say the labels",
+        xlim=(-0.03, 1.03),
+        ylim=(-0.03, 1.03),
+    )
     axis.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _curve(axis, line: pl.DataFrame, x: str, y: str, name: str, judge: str, style: str, steps: bool = False,
-           colour: str | None = None) -> None:
+def _curve(
+    axis,
+    line: pl.DataFrame,
+    x: str,
+    y: str,
+    name: str,
+    judge: str,
+    style: str,
+    steps: bool = False,
+    colour: str | None = None,
+) -> None:
     """One curve with its band; `name` is a seat, whose colour it has, unless another is given."""
     colour = colour or COLOURS[name]
     where = {"drawstyle": "steps-post"} if steps else {"marker": "o", "markersize": 2.5}
-    axis.plot(line[x].to_list(), line[y].to_list(), color=colour, linestyle=style, linewidth=1.4,
-              label=f"{name} ({judge})", **where)
-    axis.fill_between(line[x].to_numpy(), line["low"].to_numpy(), line["high"].to_numpy(), color=colour,
-                      alpha=0.15, linewidth=0, step="post" if steps else None)
+    axis.plot(
+        line[x].to_list(),
+        line[y].to_list(),
+        color=colour,
+        linestyle=style,
+        linewidth=1.4,
+        label=f"{name} ({judge})",
+        **where,
+    )
+    axis.fill_between(
+        line[x].to_numpy(),
+        line["low"].to_numpy(),
+        line["high"].to_numpy(),
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+        step="post" if steps else None,
+    )
 
 
 def empty_figure(columns: int, sharey: bool = True, rows: int = 1):

@@ -18,56 +18,106 @@ from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradictions quoted
 KEPT = "All other figures of this report count the kept lines of every branch too."
-NOTE = ("Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire "
-        "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
+NOTE = (
+    "Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above "
+    "0, or a tripwire "
+    "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the "
+    "same, or its card."
+)
 
 
-def run_markdown(frames: Mapping[str, pl.DataFrame], manifest: Mapping, *, spans: Mapping | None = None,
-             nodes: Sequence[str] = (), edges: Sequence[Sequence[str]] = (), plots: Sequence[str] = (),
-             fork: fork_comparison.Comparison | None = None) -> str:
-    """The report. `frames`: turns, judgements, metrics; `spans`: see lab.store.frames; `nodes` and `edges` as the scenario
-    declares them, `plots` the file names under plots/; `fork`: how a fork compares with what it was forked from."""
+def run_markdown(
+    frames: Mapping[str, pl.DataFrame],
+    manifest: Mapping,
+    *,
+    spans: Mapping | None = None,
+    nodes: Sequence[str] = (),
+    edges: Sequence[Sequence[str]] = (),
+    plots: Sequence[str] = (),
+    fork: fork_comparison.Comparison | None = None,
+) -> str:
+    """The report. `frames`: turns, judgements, metrics; `spans`: see lab.store.frames; `nodes` and `edges` as the
+    scenario declares them, `plots` the file names under plots/; `fork`: how a fork compares with what it was forked
+    from.
+    """
     turns, judgements = frames["turns"], frames["judgements"]
     parts = [
-        title(manifest, _said(manifest)), _fork(fork), _results(frames, plots), _contradictions(turns, judgements, spans or {}),
-        _by_node(turns, judgements), _coverage(turns, nodes, edges), run_information(manifest)]
+        title(manifest, _said(manifest)),
+        _fork(fork),
+        _results(frames, plots),
+        _contradictions(turns, judgements, spans or {}),
+        _by_node(turns, judgements),
+        _coverage(turns, nodes, edges),
+        run_information(manifest),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequence[str] = ()) -> str:
     """The report of a training. `evaluation`: evaluation.parquet, without columns where there is none yet."""
-    tables = [f"### {escape(found.title)}\n\n" + table(found.header, [[f"**{escape(text)}**" if loud else escape(text) for text, loud in row]
-                                                                     for row in found.rows]) for found in evaluated(evaluation)]
+    tables = [
+        f"### {escape(found.title)}\n\n"
+        + table(
+            found.header,
+            [[f"**{escape(text)}**" if loud else escape(text) for text, loud in row] for row in found.rows],
+        )
+        for found in evaluated(evaluation)
+    ]
     shown = tables or ["It has not been examined."]
     images = "\n\n".join(f"![{Path(plot).stem}](plots/{plot})" for plot in plots)
     stopped = [f"**{escape(manifest['stopped'])}**"] if manifest.get("stopped") else []
-    return "\n\n".join(part for part in (title(manifest, *stopped), "## What it was worth", *shown, images, run_information(manifest)) if part) + "\n"
+    return (
+        "\n\n".join(
+            part
+            for part in (title(manifest, *stopped), "## What it was worth", *shown, images, run_information(manifest))
+            if part
+        )
+        + "\n"
+    )
 
 
 def _said(manifest: Mapping) -> str:
     counts = manifest.get("counts", {})
     return f"{counts.get('lines', 0)} lines in {counts.get('conversations') or 0} conversations" + (
-        f", {counts['failed']} failed" if counts.get("failed") else "")
+        f", {counts['failed']} failed" if counts.get("failed") else ""
+    )
 
 
 def _fork(found: fork_comparison.Comparison | None) -> str:
     if found is None:
         return ""
     rows = [[*map(escape, row[:3]), *row[3:]] for row in fork_comparison.cells(found)]
-    parting = [[escape(branch), escape(turn), *(quote(text, None) for text in texts)] for branch, turn, *texts in fork_comparison.partings(found)]
-    return "\n\n".join(("## Fork", escape(fork_comparison.heading(found)), table(fork_comparison.HEADER, rows),
-                        f"{fork_comparison.NOTE} {KEPT}", table(fork_comparison.PARTINGS, parting)))
+    parting = [
+        [escape(branch), escape(turn), *(quote(text, None) for text in texts)]
+        for branch, turn, *texts in fork_comparison.partings(found)
+    ]
+    return "\n\n".join(
+        (
+            "## Fork",
+            escape(fork_comparison.heading(found)),
+            table(fork_comparison.HEADER, rows),
+            f"{fork_comparison.NOTE} {KEPT}",
+            table(fork_comparison.PARTINGS, parting),
+        )
+    )
 
 
 def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
     rows = headline(frames["metrics"], frames["judgements"])
     if not rows:
         return "## Results\n\nNothing was measured."
-    cells = [[escape(row.label), escape(row.judge),
-              *(row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else "") for seat in SEATS)]
-             for row in rows]
+    cells = [
+        [
+            escape(row.label),
+            escape(row.judge),
+            *(row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else "") for seat in SEATS),
+        ]
+        for row in rows
+    ]
     images = "\n\n".join(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)
-    return "\n\n".join(part for part in ("## Results", table(["measure", "judge", *SEATS], cells), NOTE, images) if part)
+    return "\n\n".join(
+        part for part in ("## Results", table(["measure", "judge", *SEATS], cells), NOTE, images) if part
+    )
 
 
 def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mapping) -> str:
@@ -79,24 +129,41 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
     if not found.number_of_edges():
         return "## Contradictions\n\nNo line was found to contradict anything."
     edges = sorted(found.edges(data=True), key=lambda edge: (edge[1][0] != "fact", edge[0], str(edge[1])))
-    facts = Counter((found.nodes[target]["seat"], found.nodes[target]["persona"], found.nodes[target]["fact"])
-                    for _, target, _ in edges if found.nodes[target]["kind"] == "fact")
+    facts = Counter(
+        (found.nodes[target]["seat"], found.nodes[target]["persona"], found.nodes[target]["fact"])
+        for _, target, _ in edges
+        if found.nodes[target]["kind"] == "fact"
+    )
     components = [len(part) for part in networkx.weakly_connected_components(found)]
-    told = [f"- {found.number_of_edges()} contradictions of {len({source for source, _, _ in edges})} lines",
-            f"- {len(components)} connected components, the largest of {max(components)} lines and facts"]
+    told = [
+        f"- {found.number_of_edges()} contradictions of {len({source for source, _, _ in edges})} lines",
+        f"- {len(components)} connected components, the largest of {max(components)} lines and facts",
+    ]
     if facts:
         (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
         told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({escape(seat)}), {times}×")
-    lived = [(edge["turn"] - edge["against_turn"], source) for source, _, edge in edges if edge["against_turn"] is not None]
+    lived = [
+        (edge["turn"] - edge["against_turn"], source) for source, _, edge in edges if edge["against_turn"] is not None
+    ]
     if lived:
         span, (_, conversation, turn) = max(lived, key=lambda found: (found[0], [-number for number in found[1][1:]]))
-        told.append(f"- longest-lived: \\#{conversation} t{turn} contradicts what the same speaker said {span} turns before")
-    rows = [[f"\\#{source[1]} t{source[2]}", f"{escape(found.nodes[source]['seat'])} {escape(found.nodes[source]['persona'])}",
-             _target(found, target), escape(edge["judge"]), quote(found.nodes[source]["text"], edge["span"])]
-            for source, target, edge in edges[:EXAMPLES]]
+        told.append(
+            f"- longest-lived: \\#{conversation} t{turn} contradicts what the same speaker said {span} turns before"
+        )
+    rows = [
+        [
+            f"\\#{source[1]} t{source[2]}",
+            f"{escape(found.nodes[source]['seat'])} {escape(found.nodes[source]['persona'])}",
+            _target(found, target),
+            escape(edge["judge"]),
+            quote(found.nodes[source]["text"], edge["span"]),
+        ]
+        for source, target, edge in edges[:EXAMPLES]
+    ]
     shown = f"{EXAMPLES} of {len(edges)}, facts first:" if len(edges) > EXAMPLES else "All of them:"
-    return "\n\n".join(["## Contradictions", "\n".join(told), shown,
-                        table(["line", "speaker", "contradicts", "judge", "words"], rows)])
+    return "\n\n".join(
+        ["## Contradictions", "\n".join(told), shown, table(["line", "speaker", "contradicts", "judge", "words"], rows)]
+    )
 
 
 def _target(found, target: tuple) -> str:
@@ -108,10 +175,13 @@ def _by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> str:
     rows = drift_by_node(turns, judgements)
     if rows.is_empty():
         return ""
-    cells = [[escape(row["node"]), escape(row["seat"]), escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
-             for row in rows.iter_rows(named=True)]
-    return "## Drift by node\n\nShare of the lines said at a node that contradict the speaker's persona.\n\n" \
-        + table(["node", "seat", "judge", "inconsistency", "n"], cells)
+    cells = [
+        [escape(row["node"]), escape(row["seat"]), escape(row["judge"]), f"{row['inconsistency']:.2f}", row["n"]]
+        for row in rows.iter_rows(named=True)
+    ]
+    return "## Drift by node\n\nShare of the lines said at a node that contradict the speaker's persona.\n\n" + table(
+        ["node", "seat", "judge", "inconsistency", "n"], cells
+    )
 
 
 def _coverage(turns: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequence[str]]) -> str:
@@ -121,20 +191,25 @@ def _coverage(turns: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequenc
     reached, walked = sum(count > 0 for count in at.values()), sum(count > 0 for count in taken.values())
     rows = [[escape(node), count] for node, count in at.items()]
     rows += [[f"{escape(source)} → {escape(target)}", count] for (source, target), count in taken.items()]
-    return f"## Coverage\n\n{reached} of {len(at)} nodes reached, {walked} of {len(taken)} edges taken.\n\n" \
-        + table(["node or edge", "times"], rows)
+    return f"## Coverage\n\n{reached} of {len(at)} nodes reached, {walked} of {len(taken)} edges taken.\n\n" + table(
+        ["node or edge", "times"], rows
+    )
 
 
 def run_information(manifest: Mapping) -> str:
     tokens, seconds = manifest.get("tokens", {}), manifest.get("seconds", {})
-    rows = [["seed", manifest.get("seed")], ["scenario digest", manifest.get("digest")],
-            ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
-            *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
-            *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
-            ["git revision", manifest.get("git_revision") or MISSING],
-            ["started", manifest.get("started")], ["finished", manifest.get("finished") or MISSING],
-            *([f"{phase}, seconds", f"{spent:.1f}"] for phase, spent in seconds.items()),
-            *([f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in tokens.items())]
+    rows = [
+        ["seed", manifest.get("seed")],
+        ["scenario digest", manifest.get("digest")],
+        ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
+        *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
+        *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
+        ["git revision", manifest.get("git_revision") or MISSING],
+        ["started", manifest.get("started")],
+        ["finished", manifest.get("finished") or MISSING],
+        *([f"{phase}, seconds", f"{spent:.1f}"] for phase, spent in seconds.items()),
+        *([f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in tokens.items()),
+    ]
     playing, generated = seconds.get("playing", 0.0), tokens.get("generated", 0)
     if playing > 0 and generated:
         rows.append(["generated tokens a second while playing", f"{generated / playing:.0f}"])

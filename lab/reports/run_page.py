@@ -1,7 +1,7 @@
 """report.html: one page that needs no network, for a run, a training, or several runs side by side.
 
-`page` is a pure function of `Side`s. Jinja2 escapes every word on its way into the page; the transcripts stand in it as data, which
-its script puts on the screen as text.
+`page` is a pure function of `Side`s. Jinja2 escapes every word on its way into the page; the transcripts stand in it as
+data, which its script puts on the screen as text.
 """
 
 from __future__ import annotations
@@ -24,19 +24,29 @@ if TYPE_CHECKING:
     from lab.reports.comparison import Comparison
 
 
-
-CELLS = ("Each cell is value [low, high] n; intervals resample conversations. ▲ marks a drift whose interval lies above 0, or a tripwire past "
-         "its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, or its card.")
+CELLS = (
+    "Each cell is value [low, high] n; intervals resample conversations. ▲ marks a drift whose interval lies above 0, "
+    "or a tripwire past "
+    "its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, "
+    "or its card."
+)
 LISTED = 50  # contradictions in the table
 QUOTED = 140  # characters of a line there
 
 
-def page(sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: fork_comparison.Comparison | None = None) -> str:
-    """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked from."""
+def page(
+    sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: fork_comparison.Comparison | None = None
+) -> str:
+    """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked
+    from.
+    """
     from markupsafe import Markup
 
     title = " · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides))
-    runs = [{"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)} for side in sides]
+    runs = [
+        {"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)}
+        for side in sides
+    ]
     sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
     return sheet(title, sections, runs, _reader(sides, Markup))
 
@@ -45,10 +55,14 @@ def _told(side: Side) -> list[str]:
     counts = side.manifest.get("counts", {})
     found = [str(side.manifest["reason"])] if side.manifest.get("reason") else []
     if side.story.steps:
-        found.append(f"{len(side.story.steps)} steps" + (f", {side.manifest['stopped']}" if side.manifest.get("stopped") else ""))
+        found.append(
+            f"{len(side.story.steps)} steps" + (f", {side.manifest['stopped']}" if side.manifest.get("stopped") else "")
+        )
     if counts.get("lines"):
-        found.append(f"{counts['lines']} lines in {counts.get('conversations') or 0} conversations"
-                     + (f", {counts['failed']} failed" if counts.get("failed") else ""))
+        found.append(
+            f"{counts['lines']} lines in {counts.get('conversations') or 0} conversations"
+            + (f", {counts['failed']} failed" if counts.get("failed") else "")
+        )
     return found
 
 
@@ -85,7 +99,8 @@ def _figures(drawn: Mapping[str, object]) -> list[dict[str, str]]:
     return [{"svg": svg(figure), "told": told} for told, figure in drawn.items() if figure is not None]
 
 
-# -- what came out ---------------------------------------------------------------------------------------------------------------------
+# -- what came out
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _results(sides: Sequence[Side]) -> Section | None:
@@ -102,8 +117,13 @@ def _results(sides: Sequence[Side]) -> Section | None:
         rows.append(_row(label, judge, *cells, apart=before is not None and group != before))
         before = group
     header = ["measure", "judge", *(f"{seat} {mark}".strip() for seat, mark in columns)]
-    return Section("results", "Results", [Table(header, rows)] if rows else [], texts=[] if rows else ["Nothing was measured."],
-                   notes=[CELLS] if rows else [])
+    return Section(
+        "results",
+        "Results",
+        [Table(header, rows)] if rows else [],
+        texts=[] if rows else ["Nothing was measured."],
+        notes=[CELLS] if rows else [],
+    )
 
 
 def _cell(row: Row | None, seat: str) -> Cell:
@@ -115,8 +135,13 @@ def _cell(row: Row | None, seat: str) -> Cell:
 def _fork(found: fork_comparison.Comparison | None) -> Section | None:
     if found is None:
         return None
-    tables = [Table(header, [_row(*row) for row in rows], title) for title, header, rows in (
-        ("", fork_comparison.HEADER, fork_comparison.cells(found)), ("Where the texts part", fork_comparison.PARTINGS, fork_comparison.partings(found)))]
+    tables = [
+        Table(header, [_row(*row) for row in rows], title)
+        for title, header, rows in (
+            ("", fork_comparison.HEADER, fork_comparison.cells(found)),
+            ("Where the texts part", fork_comparison.PARTINGS, fork_comparison.partings(found)),
+        )
+    ]
     return Section("fork", "Fork", tables, texts=[fork_comparison.heading(found)], notes=[fork_comparison.NOTE])
 
 
@@ -126,11 +151,29 @@ def _comparison(found: Comparison, mark: str) -> Section:
     def lettered(header: Sequence[str]) -> list[str]:
         return [name.replace("B", mark) for name in header]
 
-    tables = [Table(lettered(header), [Line([Cell(text, row.clear and name == HEADER[5]) for name, text in zip(header, row.cells)])
-                                       for row in rows], title)
-              for title, header, rows in (("", HEADER, differences(found)), ("First contradiction", LIVES_HEADER, lives(found))) if rows]
+    tables = [
+        Table(
+            lettered(header),
+            [
+                Line([Cell(text, row.clear and name == HEADER[5]) for name, text in zip(header, row.cells)])
+                for row in rows
+            ],
+            title,
+        )
+        for title, header, rows in (
+            ("", HEADER, differences(found)),
+            ("First contradiction", LIVES_HEADER, lives(found)),
+        )
+        if rows
+    ]
     changed = "; ".join(found.changed) or "nothing: the scenarios are the same"
-    return Section(f"against-{mark}", f"A against {mark}", tables, texts=[" ".join(found.notes), f"Changed: {changed}."], notes=notes(found))
+    return Section(
+        f"against-{mark}",
+        f"A against {mark}",
+        tables,
+        texts=[" ".join(found.notes), f"Changed: {changed}."],
+        notes=notes(found),
+    )
 
 
 def _drift(sides: Sequence[Side]) -> Section | None:
@@ -138,12 +181,17 @@ def _drift(sides: Sequence[Side]) -> Section | None:
 
     if len(sides) > 1:
         by_mark = {side.mark: side.frames for side in sides}
-        drawn = {"consistency by turn of every run": plots.drift_of(by_mark), "first contradictions of every run": plots.survival_of(by_mark)}
+        drawn = {
+            "consistency by turn of every run": plots.drift_of(by_mark),
+            "first contradictions of every run": plots.survival_of(by_mark),
+        }
     elif sides:
         frames = sides[0].frames
-        drawn = {"consistency by turn": plots.consistency(frames["metrics"]),
-                 "share of speakers not contradicted so far": plots.survival(frames["turns"], frames["judgements"]),
-                 "activation drift by turn": plots.activation(frames["metrics"])}
+        drawn = {
+            "consistency by turn": plots.consistency(frames["metrics"]),
+            "share of speakers not contradicted so far": plots.survival(frames["turns"], frames["judgements"]),
+            "activation drift by turn": plots.activation(frames["metrics"]),
+        }
     else:
         drawn = {}
     figures = _figures(drawn)
@@ -153,20 +201,42 @@ def _drift(sides: Sequence[Side]) -> Section | None:
 def _contradictions(side: Side) -> Section | None:
     from lab.reports.graph_plots import contradiction_graph
 
-    marks = [(c, turn, talk, mark) for c, talk in sorted(side.story.talks.items()) for (turn, by), kept in sorted(talk.judged.items())
-             if by == "judges" and turn in talk.lines for mark in kept["marks"]]
+    marks = [
+        (c, turn, talk, mark)
+        for c, talk in sorted(side.story.talks.items())
+        for (turn, by), kept in sorted(talk.judged.items())
+        if by == "judges" and turn in talk.lines
+        for mark in kept["marks"]
+    ]
     marks.sort(key=lambda found: found[3]["m"] == "line_to_line")  # facts first
     rows = []
     for c, turn, talk, mark in marks[:LISTED]:
         line = talk.lines[turn]
         against = f"t{mark['a']}" if mark["m"] == "line_to_line" else mark["a"].replace("_", " ")
-        rows.append(_row(Cell(f"#{c} t{turn}", link=f"#c{c}t{turn}{side.mark}"), f"{line['s']} {talk.cast.get(line['s'], '')}", against, mark["j"],
-                         line["x"][:QUOTED] + "…" * (len(line["x"]) > QUOTED)))
+        rows.append(
+            _row(
+                Cell(f"#{c} t{turn}", link=f"#c{c}t{turn}{side.mark}"),
+                f"{line['s']} {talk.cast.get(line['s'], '')}",
+                against,
+                mark["j"],
+                line["x"][:QUOTED] + "…" * (len(line["x"]) > QUOTED),
+            )
+        )
     told = f"{LISTED} of {len(marks)}, facts first" if len(marks) > LISTED else f"all {len(marks)}"
     tables = [Table(["line", "speaker", "contradicts", "judge", "words"], rows, told, folded=True)] if rows else []
-    figures = _figures({"contradictions by conversation and turn": contradiction_graph(side.frames["turns"], side.frames["judgements"])})
-    return Section(**_named(side, "Contradictions"), tables=tables, figures=figures,
-                   texts=[] if rows else ["No line was found to contradict anything."])
+    figures = _figures(
+        {
+            "contradictions by conversation and turn": contradiction_graph(
+                side.frames["turns"], side.frames["judgements"]
+            )
+        }
+    )
+    return Section(
+        **_named(side, "Contradictions"),
+        tables=tables,
+        figures=figures,
+        texts=[] if rows else ["No line was found to contradict anything."],
+    )
 
 
 def _graph(side: Side) -> Section | None:
@@ -177,32 +247,56 @@ def _graph(side: Side) -> Section | None:
     if not nodes:
         return None
     at, taken = coverage(turns, nodes, edges)
-    told = f"{sum(map(bool, at.values()))} of {len(at)} nodes reached, {sum(map(bool, taken.values()))} of {len(taken)} edges taken."
-    drift = [_row(row["node"], row["seat"], row["judge"], f"{row['inconsistency']:.2f}", row["n"])
-             for row in drift_by_node(turns, judgements).iter_rows(named=True)]
+    told = (
+        f"{sum(map(bool, at.values()))} of {len(at)} nodes reached, {sum(map(bool, taken.values()))} of "
+        f"{len(taken)} edges taken."
+    )
+    drift = [
+        _row(row["node"], row["seat"], row["judge"], f"{row['inconsistency']:.2f}", row["n"])
+        for row in drift_by_node(turns, judgements).iter_rows(named=True)
+    ]
     walked = [_row(f"{source} → {target}", times) for (source, target), times in taken.items()]
-    return Section(**_named(side, "Graph: drift by node"), figures=_figures({"the scenario graph as walked": scenario_graph(turns, judgements, nodes, edges)}),
-                   tables=[Table(["node", "seat", "judge", "inconsistency", "n"], drift, "drift by node", folded=True)] * bool(drift)
-                   + [Table(["edge", "times"], walked, "edges", folded=True)] * bool(walked), texts=[told])
+    return Section(
+        **_named(side, "Graph: drift by node"),
+        figures=_figures({"the scenario graph as walked": scenario_graph(turns, judgements, nodes, edges)}),
+        tables=[Table(["node", "seat", "judge", "inconsistency", "n"], drift, "drift by node", folded=True)]
+        * bool(drift)
+        + [Table(["edge", "times"], walked, "edges", folded=True)] * bool(walked),
+        texts=[told],
+    )
 
 
 def _agreement(side: Side) -> Section | None:
     from metrics.validation.agreement import agreement
 
-    how = {key: side.how[key] for key in ("confidence", "resamples")} | {"seed": derive_seed(side.how["seed"], "report")}
-    rows = [_row(TITLES[row["metric"]], f"{row['first']} and {row['second']}", f"{row['agreed']:.2f}",
-                 f"{_number(row['kappa'])} [{_number(row['low'])}, {_number(row['high'])}]", row["n"])
-            for row in agreement(side.frames["judgements"], **how).iter_rows(named=True)]
+    how = {key: side.how[key] for key in ("confidence", "resamples")} | {
+        "seed": derive_seed(side.how["seed"], "report")
+    }
+    rows = [
+        _row(
+            TITLES[row["metric"]],
+            f"{row['first']} and {row['second']}",
+            f"{row['agreed']:.2f}",
+            f"{_number(row['kappa'])} [{_number(row['low'])}, {_number(row['high'])}]",
+            row["n"],
+        )
+        for row in agreement(side.frames["judgements"], **how).iter_rows(named=True)
+    ]
     note = "κ: Cohen's, 1 where they always agree, 0 where no more than by chance, – where one verdict is all there is."
     header = ["measure", "judges", "same verdict", "κ [interval]", "n"]
-    return Section(**_named(side, "Judges: do they agree"), tables=[Table(header, rows)], notes=[note]) if rows else None
+    return (
+        Section(**_named(side, "Judges: do they agree"), tables=[Table(header, rows)], notes=[note]) if rows else None
+    )
 
 
 def _number(value: float) -> str:
     return MISSING if value != value else f"{value:.2f}"
 
 
-# -- a training ------------------------------------------------------------------------------------------------------------------------
+# -- a training
+#
+#
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 def _training(side: Side) -> Section | None:
@@ -211,14 +305,28 @@ def _training(side: Side) -> Section | None:
     if "steps" not in side.frames:
         return None
     evaluation, steps = side.frames["evaluation"], side.frames["steps"]
-    tables = [Table(table.header, [_row(*(Cell(text, loud) for text, loud in row)) for row in table.rows], table.title)
-              for table in evaluated(evaluation)]
+    tables = [
+        Table(table.header, [_row(*(Cell(text, loud) for text, loud in row)) for row in table.rows], table.title)
+        for table in evaluated(evaluation)
+    ]
     last = side.story.steps[max(side.story.steps)].get("samples", {}) if side.story.steps else {}
-    talks = [Table(["seat", "line"], [_row(seat, text) for seat, text in last[name]["lines"]],
-                   f"the {name} dialogue of the last step, reward {last[name]['reward']:.2f}", folded=True) for name in ("best", "worst") if name in last]
+    talks = [
+        Table(
+            ["seat", "line"],
+            [_row(seat, text) for seat, text in last[name]["lines"]],
+            f"the {name} dialogue of the last step, reward {last[name]['reward']:.2f}",
+            folded=True,
+        )
+        for name in ("best", "worst")
+        if name in last
+    ]
     drawn = plots.training(steps, evaluation) | plots.wires(steps)
-    return Section(**_named(side, "Training"), tables=tables + talks, figures=_figures({Path(name).stem: figure for name, figure in drawn.items()}),
-                   texts=[] if len(evaluation) else ["It has not been examined."])
+    return Section(
+        **_named(side, "Training"),
+        tables=tables + talks,
+        figures=_figures({Path(name).stem: figure for name, figure in drawn.items()}),
+        texts=[] if len(evaluation) else ["It has not been examined."],
+    )
 
 
 def _finding(side: Side) -> Section | None:
@@ -227,28 +335,43 @@ def _finding(side: Side) -> Section | None:
     from lab.reports.finding_report import figures, sentences, tables
 
     drawn = {Path(name).stem.replace("_", " "): figure for name, figure in figures(side.finding).items()}
-    return Section(**_named(side, "Finding"), texts=sentences(side.finding), figures=_figures(drawn),
-                   tables=[Table(one.header, [_row(*row) for row in one.rows], one.title) for one in tables(side.finding)])
+    return Section(
+        **_named(side, "Finding"),
+        texts=sentences(side.finding),
+        figures=_figures(drawn),
+        tables=[Table(one.header, [_row(*row) for row in one.rows], one.title) for one in tables(side.finding)],
+    )
 
 
-# -- how it was made, and the transcripts ----------------------------------------------------------------------------------------------
+# -- how it was made, and the transcripts
+# ----------------------------------------------------------------------------------------------
 
 
 def _made(side: Side) -> Section:
     from lab.reports.plots import phases
 
     manifest = side.manifest
-    rows = [["seed", manifest.get("seed")], ["scenario digest", manifest.get("digest")],
-            ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
-            *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
-            *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
-            ["git revision", manifest.get("git_revision") or MISSING], ["started", manifest.get("started")],
-            ["finished", manifest.get("finished") or MISSING],
-            *([f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in manifest.get("tokens", {}).items())]
+    rows = [
+        ["seed", manifest.get("seed")],
+        ["scenario digest", manifest.get("digest")],
+        ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
+        *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
+        *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
+        ["git revision", manifest.get("git_revision") or MISSING],
+        ["started", manifest.get("started")],
+        ["finished", manifest.get("finished") or MISSING],
+        *(
+            [f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"]
+            for name, count in manifest.get("tokens", {}).items()
+        ),
+    ]
     spent = manifest.get("seconds", {})
     told = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in spent.items())
-    return Section(**_named(side, "How it was made"), tables=[Table(["what", "value"], [_row(*row) for row in rows])],
-                   figures=_figures({f"phases of time: {told}": phases(spent)}))
+    return Section(
+        **_named(side, "How it was made"),
+        tables=[Table(["what", "value"], [_row(*row) for row in rows])],
+        figures=_figures({f"phases of time: {told}": phases(spent)}),
+    )
 
 
 def _reader(sides: Sequence[Side], markup) -> dict | None:
@@ -256,7 +379,17 @@ def _reader(sides: Sequence[Side], markup) -> dict | None:
     if not spoken:
         return None
     runs = [packed(side.story.talks) for side in spoken]
-    index = {"runs": [{"mark": side.mark, "id": side.manifest["run_id"], "index": run.index} for side, run in zip(spoken, runs)],
-             "people": {who: told for side in spoken for who, told in side.people.items()}}
-    return {"index": markup(as_script(index)),
-            "packets": [{"id": f"packet-{place}-{number}", "data": data} for place, run in enumerate(runs) for number, data in enumerate(run.packets)]}
+    index = {
+        "runs": [
+            {"mark": side.mark, "id": side.manifest["run_id"], "index": run.index} for side, run in zip(spoken, runs)
+        ],
+        "people": {who: told for side in spoken for who, told in side.people.items()},
+    }
+    return {
+        "index": markup(as_script(index)),
+        "packets": [
+            {"id": f"packet-{place}-{number}", "data": data}
+            for place, run in enumerate(runs)
+            for number, data in enumerate(run.packets)
+        ],
+    }

@@ -19,7 +19,9 @@ from scenarios.yaml_files import parse
 
 @dataclass(frozen=True)
 class Side:
-    """One run of a page. `mark`: the letter that it goes by there, "" where it is alone; `people`: see `lab.reports.transcript_reader.people`."""
+    """One run of a page. `mark`: the letter that it goes by there, "" where it is alone; `people`: see
+    `lab.reports.transcript_reader.people`.
+    """
 
     mark: str
     manifest: Mapping
@@ -39,15 +41,29 @@ def side(path: Path, mark: str = "") -> Side:
     try:
         if (path / "training.parquet").is_file():
             evaluation = path / "evaluation.parquet"
-            frames |= {"steps": pl.read_parquet(path / "training.parquet"),
-                       "evaluation": pl.read_parquet(evaluation) if evaluation.is_file() else pl.DataFrame()}
+            frames |= {
+                "steps": pl.read_parquet(path / "training.parquet"),
+                "evaluation": pl.read_parquet(evaluation) if evaluation.is_file() else pl.DataFrame(),
+            }
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path} holds a damaged training.parquet or evaluation.parquet ({first_line(error)}); expected them as they were "
-                         "written") from None
+        raise ValueError(
+            f"{path} holds a damaged training.parquet or evaluation.parquet ({first_line(error)}); expected them as "
+            "they were "
+            "written"
+        ) from None
     scenario = parse((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
-    how = {"confidence": 0.95, "resamples": 1000} | {key: value for key, value in _measure(scenario).items() if key in ("confidence", "resamples")}
-    return Side(mark, manifest, told, frames, people(_cast(scenario, told)), how | {"seed": manifest.get("seed") or 0},
-                finding_of(path))
+    how = {"confidence": 0.95, "resamples": 1000} | {
+        key: value for key, value in _measure(scenario).items() if key in ("confidence", "resamples")
+    }
+    return Side(
+        mark,
+        manifest,
+        told,
+        frames,
+        people(_cast(scenario, told)),
+        how | {"seed": manifest.get("seed") or 0},
+        finding_of(path),
+    )
 
 
 def _measure(scenario: object) -> Mapping:
@@ -64,7 +80,9 @@ def _cast(scenario: object, told: Story) -> list[Persona]:
 
     files = scenario.get("personas") if isinstance(scenario, dict) else None
     found = []
-    for who in sorted({who for talk in told.talks.values() for who in talk.cast.values()}) if isinstance(files, list) else ():
+    for who in (
+        sorted({who for talk in told.talks.values() for who in talk.cast.values()}) if isinstance(files, list) else ()
+    ):
         with contextlib.suppress(ScenarioError):
             found.append(find_persona(who, files))
     return found
@@ -76,4 +94,6 @@ def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
     try:
         return manifest, told, read_frames(path)
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none") from None
+        raise ValueError(
+            f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none"
+        ) from None

@@ -1,7 +1,7 @@
 """What the reader of a report shows: every conversation with its verdicts, packed so that a page opens at once.
 
-The index tells of each conversation what filters ask for and stands in the page as it is. The conversations themselves stand there in
-packets (gzipped JSON in base64), which the page unpacks when one of theirs is opened.
+The index tells of each conversation what filters ask for and stands in the page as it is. The conversations themselves
+stand there in packets (gzipped JSON in base64), which the page unpacks when one of theirs is opened.
 """
 
 from __future__ import annotations
@@ -38,8 +38,13 @@ class Story:
 
     def spans(self) -> dict[tuple[int, int, str, str, str], tuple[int, int]]:
         """(conversation, turn, metric, judge, against) -> the characters (start, end) of the line that contradict."""
-        return {(c, turn, mark["m"], mark["j"], mark["a"]): tuple(mark["w"]) for c, talk in self.talks.items()
-                for (turn, _), kept in talk.judged.items() for mark in kept["marks"] if mark["w"]}
+        return {
+            (c, turn, mark["m"], mark["j"], mark["a"]): tuple(mark["w"])
+            for c, talk in self.talks.items()
+            for (turn, _), kept in talk.judged.items()
+            for mark in kept["marks"]
+            if mark["w"]
+        }
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,12 @@ def story(events: Iterable[dict]) -> Story:
         elif kind == "line":
             talk = _talk(found, event["conversation"])
             talk.cast.setdefault(event["seat"], event.get("persona", ""))
-            talk.lines[event["turn"]] = {"t": event["turn"], "s": event["seat"], "n": event.get("node", ""), "x": event["text"]}
+            talk.lines[event["turn"]] = {
+                "t": event["turn"],
+                "s": event["seat"],
+                "n": event.get("node", ""),
+                "x": event["text"],
+            }
         elif kind == "judged":
             _talk(found, event["conversation"]).judged[event["turn"], event["by"]] = _kept(event["rows"])
         elif kind == "conversation":
@@ -79,20 +89,42 @@ def _talk(found: Story, conversation: int) -> Talk:
 
 def _kept(rows: Sequence[Mapping]) -> dict:
     """Of the rows of a turn: contradictions, answers, and how many were scored or not by seat."""
-    named = {row["judge"] for row in rows if row["metric"] == "prompt_to_line" and row["verdict"] and row["against"] != "persona"}
+    named = {
+        row["judge"]
+        for row in rows
+        if row["metric"] == "prompt_to_line" and row["verdict"] and row["against"] != "persona"
+    }
     marks, answers, scored, unscored = [], [], 0, {}
     for row in rows:
         if row["metric"] == "questions":
-            answers.append({"s": row["seat"], "j": row["judge"], "f": row["against"], "v": row["verdict"], "a": row.get("answer"),
-                            "u": row["unscored"]})
+            answers.append(
+                {
+                    "s": row["seat"],
+                    "j": row["judge"],
+                    "f": row["against"],
+                    "v": row["verdict"],
+                    "a": row.get("answer"),
+                    "u": row["unscored"],
+                }
+            )
         elif row["unscored"] is not None:
             unscored[row["unscored"]] = unscored.get(row["unscored"], 0) + 1
         else:
             scored += 1
-            whole = row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named  # told fact by fact
+            whole = (
+                row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named
+            )  # told fact by fact
             if row["verdict"] and not whole:
-                marks.append({"m": row["metric"], "j": row["judge"], "a": row["against"], "p": row["p_inconsistent"], "w": row.get("span"),
-                              "c": row.get("claim")})
+                marks.append(
+                    {
+                        "m": row["metric"],
+                        "j": row["judge"],
+                        "a": row["against"],
+                        "p": row["p_inconsistent"],
+                        "w": row.get("span"),
+                        "c": row.get("claim"),
+                    }
+                )
     return {"marks": marks, "answers": answers, "scored": scored, "unscored": unscored}
 
 
@@ -117,7 +149,9 @@ def _packet(texts: Sequence[str]) -> str:
 
 
 def _entry(number: int, talk: Talk) -> dict:
-    """c: number; who; st: status; n: lines; bad: contradictions by seat; un: unscored judgements; wrong: wrong answers by seat."""
+    """c: number; who; st: status; n: lines; bad: contradictions by seat; un: unscored judgements; wrong: wrong answers
+    by seat.
+    """
     bad, wrong = dict.fromkeys(SEATS, 0), dict.fromkeys(SEATS, 0)
     unscored = 0
     for (turn, _), kept in talk.judged.items():
@@ -128,23 +162,41 @@ def _entry(number: int, talk: Talk) -> dict:
         for answer in kept["answers"]:
             wrong[answer["s"]] += answer["v"] is True
             unscored += answer["v"] is None
-    return {"c": number, "who": talk.cast, "st": talk.status, "n": len(talk.lines), "bad": bad, "un": unscored, "wrong": wrong}
+    return {
+        "c": number,
+        "who": talk.cast,
+        "st": talk.status,
+        "n": len(talk.lines),
+        "bad": bad,
+        "un": unscored,
+        "wrong": wrong,
+    }
 
 
 def _content(talk: Talk) -> dict:
     lines = []
     for turn in sorted(talk.lines):
         judged = talk.judged.get((turn, "judges"), {})
-        more = {"k": judged.get("marks"), "u": judged.get("unscored"), "q": talk.judged.get((turn, "questions"), {}).get("answers"),
-                "j": judged.get("scored")}
+        more = {
+            "k": judged.get("marks"),
+            "u": judged.get("unscored"),
+            "q": talk.judged.get((turn, "questions"), {}).get("answers"),
+            "j": judged.get("scored"),
+        }
         lines.append(talk.lines[turn] | {key: value for key, value in more.items() if value})
     return {"lines": lines, **({"why": talk.reason} if talk.reason else {})}
 
 
 def people(personas: Iterable[Persona]) -> dict[str, dict]:
     """id -> name, card, and by fact its value and claim, for the reader to show beside a contradiction."""
-    return {one.id: {"name": one.name, "card": one.card, "facts": {fact.id: {"value": fact.value, "claim": fact.claim} for fact in one.facts}}
-            for one in personas}
+    return {
+        one.id: {
+            "name": one.name,
+            "card": one.card,
+            "facts": {fact.id: {"value": fact.value, "claim": fact.claim} for fact in one.facts},
+        }
+        for one in personas
+    }
 
 
 def as_script(value: object) -> str:

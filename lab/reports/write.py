@@ -20,8 +20,9 @@ LETTERS = "ABCDEFGH"  # that runs go by where several stand side by side
 
 
 def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) -> tuple[list[Comparison], Path]:
-    """Writes report.html with all runs side by side into `out`, and comparison.md, comparison.parquet and plots/ with what differs between
-    the first and each other one; the comparisons and the path of report.html. Trainings stand side by side and are not compared.
+    """Writes report.html with all runs side by side into `out`, and comparison.md, comparison.parquet and plots/ with
+    what differs between the first and each other one; the comparisons and the path of report.html. Trainings stand side
+    by side and are not compared.
 
     Raises ValueError where one is no run, was not measured, or has nothing in common with the first.
     """
@@ -40,7 +41,9 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{folder} cannot be made ({error.strerror}); expected a folder that can be written (--out)") from None
+        raise ValueError(
+            f"{folder} cannot be made ({error.strerror}); expected a folder that can be written (--out)"
+        ) from None
     if found:
         _write(found, folder)
     replace(folder / "report.html", page(sides, found).encode("utf-8", "replace"))
@@ -48,22 +51,31 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
 
 
 def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
-    """comparison.md, comparison.parquet and plots/; where there are several, the names begin with the second run's letter."""
+    """comparison.md, comparison.parquet and plots/; where there are several, the names begin with the second run's
+    letter.
+    """
     from lab.reports.plots import comparison as draw
     from lab.reports.plots import save
 
     for found, letter in zip(comparisons, LETTERS[1:]):
         before = f"{letter}-" if len(comparisons) > 1 else ""
-        shown = {name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
-                 | {"metrics": run.frames["metrics"]}
-                 for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)}
+        shown = {
+            name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
+            | {"metrics": run.frames["metrics"]}
+            for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)
+        }
         plots = save({before + name: figure for name, figure in draw(found.rows, shown).items()}, folder / "plots")
         write_frame(folder / f"{before}comparison.parquet", pl.DataFrame(found.rows, infer_schema_length=None))
-        replace(folder / f"{before}comparison.md", comparison_markdown(found, [plot.name for plot in plots]).encode("utf-8", "replace"))
+        replace(
+            folder / f"{before}comparison.md",
+            comparison_markdown(found, [plot.name for plot in plots]).encode("utf-8", "replace"),
+        )
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Writes report.html, report.md and plots/ into the run's folder; the path of report.html. Raises ValueError where that is no run."""
+    """Writes report.html, report.md and plots/ into the run's folder; the path of report.html. Raises ValueError where
+    that is no run.
+    """
     from lab.reports import finding_report, plots
     from lab.reports.run_page import page
 
@@ -78,15 +90,28 @@ def write_report(run_dir: str | Path) -> Path:
     fork, frames, opening = fork_comparison.written(path), found.frames, found.story.opening
     if found.finding:
         drawn = plots.save(finding_report.figures(found.finding), path / "plots")
-        parts = [title(found.manifest), *finding_report.study_markdown(found.finding, [plot.name for plot in drawn]), run_information(found.manifest)]
+        parts = [
+            title(found.manifest),
+            *finding_report.study_markdown(found.finding, [plot.name for plot in drawn]),
+            run_information(found.manifest),
+        ]
         text = "\n\n".join(parts) + "\n"
     elif "steps" in frames:
-        drawn = plots.save(plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots")
+        drawn = plots.save(
+            plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots"
+        )
         text = training_markdown(found.manifest, frames["evaluation"], [plot.name for plot in drawn])
     else:
         drawn = plots.draw(frames, path / "plots")
-        text = run_markdown(frames, found.manifest, spans=found.story.spans(), nodes=opening.get("nodes", ()), edges=opening.get("edges", ()),
-                        plots=[plot.name for plot in drawn], fork=fork)
+        text = run_markdown(
+            frames,
+            found.manifest,
+            spans=found.story.spans(),
+            nodes=opening.get("nodes", ()),
+            edges=opening.get("edges", ()),
+            plots=[plot.name for plot in drawn],
+            fork=fork,
+        )
     replace(path / "report.md", text.encode("utf-8", "replace"))
     replace(path / "report.html", page([found], fork=fork).encode("utf-8", "replace"))
     return path / "report.html"

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from scenarios.records import Line
 
 
-
 FORMATS = ("messages", "trl", "csv")
 FORMULA, CONTROLS = "=+-@＝＋－＠", "\t\r\n"  # what a spreadsheet takes for a formula begins with
 COLUMNS = ("conversation", "turn", "seat", "persona", "name", "node", "given", "text", "tokens", "logprob", "seconds")
 
 
-# -- rows ----------------------------------------------------------------------------------------------------------------------
+# -- rows
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def messages(one: Transcript, seat: str, system: str) -> dict:
@@ -34,13 +34,22 @@ def messages(one: Transcript, seat: str, system: str) -> dict:
     roles = _roles(seat)
     said = [{"role": roles[line.seat], "content": line.text} for line in one.lines]
     people = {roles[name]: (name, persona) for name, persona in one.cast.items()}
-    return {"id": one.conversation if one.name is None else one.name, "messages": _opened(system) + said,
-            "seats": {role: {"seat": name, "persona": persona.id, "name": persona.name} for role, (name, persona) in people.items()},
-            "personas": {role: persona.card for role, (_, persona) in people.items()}, "given": sorted(one.ready)}
+    return {
+        "id": one.conversation if one.name is None else one.name,
+        "messages": _opened(system) + said,
+        "seats": {
+            role: {"seat": name, "persona": persona.id, "name": persona.name}
+            for role, (name, persona) in people.items()
+        },
+        "personas": {role: persona.card for role, (_, persona) in people.items()},
+        "given": sorted(one.ready),
+    }
 
 
 def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]:
-    """A row a line that the seat said in words of its own, with the judge's label if one is named; None for one without a verdict."""
+    """A row a line that the seat said in words of its own, with the judge's label if one is named; None for one without
+    a verdict.
+    """
     from lab.transcripts.reading import own_turns
 
     verdicts = _verdicts(run, judge) if judge else {}
@@ -73,8 +82,9 @@ def heard(before: Sequence[Line], seat: str) -> list[dict]:
 
 
 def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
-    """A row a place of a training's stored dialogues where several lines were sampled and their rewards differ: the best and the worst.
-    ValueError: one sentence where it kept none, or none of that seat."""
+    """A row a place of a training's stored dialogues where several lines were sampled and their rewards differ: the
+    best and the worst. ValueError: one sentence where it kept none, or none of that seat.
+    """
     from agents.learning.views import at_places
     from agents.models.loading import load_tokenizer
     from lab.store.run_store import SCENARIO
@@ -83,8 +93,11 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
 
     path, recipe = folder / COLLECTED, load_recipe(folder / SCENARIO)
     if not path.is_file():
-        raise ValueError(f"{folder} is a training that kept no dialogues; expected one that has a {COLLECTED}, as offline methods without "
-                         "data leave it, or a run")
+        raise ValueError(
+            f"{folder} is a training that kept no dialogues; expected one that has a {COLLECTED}, as offline methods "
+            "without "
+            "data leave it, or a run"
+        )
     scenario, seat = played(recipe), seat or recipe.seats()[0]
     views, reading = read_views(path, recipe, scenario, seat), load_tokenizer(scenario.seats[seat].model).tokenizer
     for view in views:
@@ -111,7 +124,10 @@ def table(run: Run, seat: str | None) -> Iterator[dict]:
                 row = {name: given[name] if name in given else getattr(line, name) for name in COLUMNS}
                 for judge in judges:
                     found = told[judge].get((line.conversation, line.turn), {})
-                    row |= {f"{judge}_{name}": found.get(name) for name in ("contradicts", "p", "conflicts_with", "unscored")}
+                    row |= {
+                        f"{judge}_{name}": found.get(name)
+                        for name in ("contradicts", "p", "conflicts_with", "unscored")
+                    }
                 yield row
 
 
@@ -138,18 +154,25 @@ def _opened(system: str) -> list[dict]:
 
 
 def _verdicts(run: Run, judge: str) -> dict[tuple[int, int], bool | None]:
-    """Whether the line of that conversation and turn contradicts its persona, says the judge. ValueError where it judged none."""
+    """Whether the line of that conversation and turn contradicts its persona, says the judge. ValueError where it
+    judged none.
+    """
     import polars as pl
 
     from scenarios.suggestions import nearest
 
     rows = run.judgements.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")
     if rows.is_empty():
-        raise ValueError(f"{run.path} has no line that was judged against its persona; expected prompt_to_line among its metrics")
+        raise ValueError(
+            f"{run.path} has no line that was judged against its persona; expected prompt_to_line among its metrics"
+        )
     if judge not in (known := sorted(rows["judge"].unique())):
         raise ValueError(f"--judge is {judge!r}, which judged no line of {run.path}{nearest(judge, known)}")
     rows = rows.filter(pl.col("judge") == judge)
-    return {(conversation, turn): verdict for conversation, turn, verdict in rows.select("conversation", "turn", "verdict").iter_rows()}
+    return {
+        (conversation, turn): verdict
+        for conversation, turn, verdict in rows.select("conversation", "turn", "verdict").iter_rows()
+    }
 
 
 def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
@@ -162,7 +185,9 @@ def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
     for row in whole.iter_rows(named=True):
         found[row.pop("conversation"), row.pop("turn")] = row
     pairs = rows.filter(pl.col("metric") == "line_to_line", pl.col("verdict"))
-    for conversation, turn, against in pairs.select("conversation", "turn", pl.col("against").cast(pl.Int64)).sort("against").iter_rows():
+    for conversation, turn, against in (
+        pairs.select("conversation", "turn", pl.col("against").cast(pl.Int64)).sort("against").iter_rows()
+    ):
         row = found.setdefault((conversation, turn), {})
         row["conflicts_with"] = f"{row['conflicts_with']} {against}" if row.get("conflicts_with") else str(against)
     return found
@@ -179,7 +204,8 @@ def _words(reading, line: Sampled) -> str:
     return reading.decode(line.ids, skip_special_tokens=True)
 
 
-# -- writing -------------------------------------------------------------------------------------------------------------------
+# -- writing
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def json_lines(rows: Iterable[Mapping | None], counts: Counter) -> Iterator[bytes]:
@@ -203,12 +229,16 @@ def csv_lines(rows: Iterable[Mapping], counts: Counter) -> Iterator[bytes]:
 
 def _csv_line(cells: Iterable[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([str(cell).lower() if isinstance(cell, bool) else defused(cell) for cell in cells])
+    csv.writer(text, lineterminator="\n").writerow(
+        [str(cell).lower() if isinstance(cell, bool) else defused(cell) for cell in cells]
+    )
     return text.getvalue().encode()
 
 
 def defused(cell: object) -> object:
-    """Text that a spreadsheet would take for a formula, with an apostrophe before it (OWASP, CSV injection); all else as it is."""
+    """Text that a spreadsheet would take for a formula, with an apostrophe before it (OWASP, CSV injection); all else
+    as it is.
+    """
     if isinstance(cell, str) and (cell[:1] in tuple(CONTROLS) or cell.lstrip()[:1] in tuple(FORMULA)):
         return "'" + cell
     return cell

@@ -1,11 +1,12 @@
 """What a folder holds, for notebooks and scripts: `from lab import load_run`.
 
-    run = load_run("runs/20260101T120000Z-long_dialogue-1a2b")
-    run.turns.group_by("seat", "node").len()              # polars
-    run.conversations[0].lines[1].text                    # records, with run.conversations[0].cast["user"].card
-    run.plots["consistency"]                              # a matplotlib figure; %matplotlib inline shows it as a picture
+    run = load_run("runs/20260101T120000Z-long_dialogue-1a2b") run.turns.group_by("seat", "node").len()              #
+    polars run.conversations[0].lines[1].text                    # records, with run.conversations[0].cast["user"].card
+    run.plots["consistency"]                              # a matplotlib figure; %matplotlib inline shows it as a
+    picture
 
-Nothing is written, and a run that is still going on may be opened again and again: each time as far as its events tell by then.
+Nothing is written, and a run that is still going on may be opened again and again: each time as far as its events tell
+by then.
 """
 
 from __future__ import annotations
@@ -35,14 +36,20 @@ if TYPE_CHECKING:
     from lab.transcripts.reading import Transcript
 
 
-
 RUN, TRAINING, SCORES, COMPARISON, STUDY, SWEPT = "run", "training", "scores", "comparison", "study", "sweep"
-KINDS = {RUN: "a run", STUDY: "a study", TRAINING: "a training", SWEPT: "a sweep", SCORES: "scores of transcripts",
-         COMPARISON: "a comparison of two runs"}
+KINDS = {
+    RUN: "a run",
+    STUDY: "a study",
+    TRAINING: "a training",
+    SWEPT: "a sweep",
+    SCORES: "scores of transcripts",
+    COMPARISON: "a comparison of two runs",
+}
 
 
 def load_run(path: str | Path) -> Run:
-    """What is in the folder of a run, a study, a training, a sweep, a comparison (`lab.report A B`) or of what `lab.score` judged.
+    """What is in the folder of a run, a study, a training, a sweep, a comparison (`lab.report A B`) or of what
+    `lab.score` judged.
 
     Raises ValueError, one sentence with the path and what was expected, where it is none of these, or is damaged.
     """
@@ -63,9 +70,11 @@ def load_run(path: str | Path) -> Run:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Run:
-    """`kind`: run, study, training, sweep, scores or comparison. `manifest`: manifest.json as a dict (status, counts, seconds by phase, ...; a
-    comparison has none: {}). `frames`: by name, those of the properties below that such a folder has; asking for another one is a
-    ValueError. A running run's turns and judgements are as of now; its metrics have no rows until it is measured."""
+    """`kind`: run, study, training, sweep, scores or comparison. `manifest`: manifest.json as a dict (status, counts,
+    seconds by phase, ...; a comparison has none: {}). `frames`: by name, those of the properties below that such a
+    folder has; asking for another one is a ValueError. A running run's turns and judgements are as of now; its metrics
+    have no rows until it is measured.
+    """
 
     path: Path
     kind: str
@@ -74,58 +83,71 @@ class Run:
 
     @property
     def turns(self) -> pl.DataFrame:
-        """A row a line: run_id, conversation and turn (from 0, both seats counted), seat (user, assistant), persona (its id), node, text,
-        tokens, token_ids ([] where nobody told), logprob (nats, summed over token_ids at temperature 1; null where nothing was
-        sampled), seconds."""
+        """A row a line: run_id, conversation and turn (from 0, both seats counted), seat (user, assistant), persona
+        (its id), node, text, tokens, token_ids ([] where nobody told), logprob (nats, summed over token_ids at
+        temperature 1; null where nothing was sampled), seconds.
+        """
         return self._frame("turns")
 
     @property
     def judgements(self) -> pl.DataFrame:
-        """A row a judgement: run_id, conversation, turn, seat, metric (prompt_to_line, line_to_line, questions), judge, against (persona,
-        a fact's id, or an earlier turn in digits), p_inconsistent (0 to 1), verdict (true: contradicts), unscored (why it has none)."""
+        """A row a judgement: run_id, conversation, turn, seat, metric (prompt_to_line, line_to_line, questions), judge,
+        against (persona, a fact's id, or an earlier turn in digits), p_inconsistent (0 to 1), verdict (true:
+        contradicts), unscored (why it has none).
+        """
         return self._frame("judgements")
 
     @property
     def metrics(self) -> pl.DataFrame:
-        """A row a measure: run_id, metric, judge, seat, level (turn, conversation, run), conversation, turn, value, low and high (bounds of
-        its interval; NaN where there is none), n (scored things behind it). Units and directions: see metrics.measure and its modules."""
+        """A row a measure: run_id, metric, judge, seat, level (turn, conversation, run), conversation, turn, value, low
+        and high (bounds of its interval; NaN where there is none), n (scored things behind it). Units and directions:
+        see metrics.measure and its modules.
+        """
         return self._frame("metrics")
 
     @property
     def activations(self) -> pl.DataFrame:
-        """A row a line whose speaker's model was watched: run_id, conversation, turn, seat, persona, value (1: as its own lines, 0: as
-        others')."""
+        """A row a line whose speaker's model was watched: run_id, conversation, turn, seat, persona, value (1: as its
+        own lines, 0: as others').
+        """
         return self._frame("activations")
 
     @property
     def training(self) -> pl.DataFrame:
-        """A row a step of a training: step (from 0), seat, reward and its parts (-1 to 1), kl and entropy (nats), length (tokens), loss,
-        wires, seconds. Without a column before the first step is done."""
+        """A row a step of a training: step (from 0), seat, reward and its parts (-1 to 1), kl and entropy (nats),
+        length (tokens), loss, wires, seconds. Without a column before the first step is done.
+        """
         return self._frame(TRAINING)
 
     @property
     def evaluation(self) -> pl.DataFrame:
-        """A training's examination: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n, people, reduction (share
-        of the untrained inconsistency that is gone) with its bounds, unscored, failed. Without a column before an arm is examined."""
+        """A training's examination: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n,
+        people, reduction (share of the untrained inconsistency that is gone) with its bounds, unscored, failed. Without
+        a column before an arm is examined.
+        """
         return self._frame("evaluation")
 
     @property
     def trials(self) -> pl.DataFrame:
-        """A row a trial of a sweep: trial (its id), each axis' value under its key, status (finished, stopped, failed, running, waiting,
-        again), reason, run (its folder, below `path`: `load_run(run.path / row["run"])`), and each measure as METRIC.JUDGE.SEAT with .low,
-        .high and .n. Without a column before the first trial has ended."""
+        """A row a trial of a sweep: trial (its id), each axis' value under its key, status (finished, stopped, failed,
+        running, waiting, again), reason, run (its folder, below `path`: `load_run(run.path / row["run"])`), and each
+        measure as METRIC.JUDGE.SEAT with .low, .high and .n. Without a column before the first trial has ended.
+        """
         return self._frame("trials")
 
     @property
     def comparison(self) -> pl.DataFrame:
-        """A row a measure of two runs A and B: metric, judge, seat, a, b, value (b - a) with low and high, n, detectable (the smallest
-        difference that the runs could have shown)."""
+        """A row a measure of two runs A and B: metric, judge, seat, a, b, value (b - a) with low and high, n,
+        detectable (the smallest difference that the runs could have shown).
+        """
         return self._frame(COMPARISON)
 
     @property
     def answers(self) -> pl.DataFrame:
-        """A row an answered item of a study: run_id, study, arm, item, cluster, method (choose, say), prompt (a digest), question (the last
-        words heard), options, nats (log p of each), tokens (of each), seed, text (what was said)."""
+        """A row an answered item of a study: run_id, study, arm, item, cluster, method (choose, say), prompt (a
+        digest), question (the last words heard), options, nats (log p of each), tokens (of each), seed, text (what was
+        said).
+        """
         return self._frame("answers")
 
     @property
@@ -135,13 +157,13 @@ class Run:
 
     @cached_property
     def conversations(self) -> tuple[Transcript, ...]:
-        """Everything said, by conversation: `lines` (scenarios.records.Line, in turn order), `cast` by seat (scenarios.records.Persona),
-        `ready` (turns whose words the scenario gave). () for trainings, whose dialogues are no words but token ids
-        (collected.jsonl), and for comparisons.
+        """Everything said, by conversation: `lines` (scenarios.records.Line, in turn order), `cast` by seat
+        (scenarios.records.Persona), `ready` (turns whose words the scenario gave). () for trainings, whose dialogues
+        are no words but token ids (collected.jsonl), and for comparisons.
 
-        The cast of a run comes from its scenario's persona files, that of scores from the transcripts that were scored, which
-        had labels and names; where those have moved or changed, a persona is its id alone, without card and facts.
-        ValueError where a run's persona files cast others than those who played.
+        The cast of a run comes from its scenario's persona files, that of scores from the transcripts that were scored,
+        which had labels and names; where those have moved or changed, a persona is its id alone, without card and
+        facts. ValueError where a run's persona files cast others than those who played.
         """
         from lab.transcripts import reading
 
@@ -151,10 +173,11 @@ class Run:
 
     @cached_property
     def plots(self) -> dict[str, Figure]:
-        """The figures that lab.report and lab.train write, by name: consistency, survival, contradictions_by_node and activation of runs
-        and scores, training and evaluation, differences of a comparison, of a sweep one a key of
-        its axes; those there is something to draw for. They belong to no
-        window: `run.plots["survival"].savefig("survival.pdf")`."""
+        """The figures that lab.report and lab.train write, by name: consistency, survival, contradictions_by_node and
+        activation of runs and scores, training and evaluation, differences of a comparison, of a sweep one a key of its
+        axes; those there is something to draw for. They belong to no window:
+        `run.plots["survival"].savefig("survival.pdf")`.
+        """
         from lab.reports import plots
 
         if self.kind == SWEPT:
@@ -162,7 +185,10 @@ class Run:
             from lab.reports import sweep_report as drawings_sweep_report
 
             found = sweep_report.read_results(self.path)
-            drawn = {f"{axis}.png": drawings_sweep_report.responses(axis, some) for axis, some in sweep_report.by_axis(found.curves).items()}
+            drawn = {
+                f"{axis}.png": drawings_sweep_report.responses(axis, some)
+                for axis, some in sweep_report.by_axis(found.curves).items()
+            }
         elif self.kind == COMPARISON:
             drawn = plots.comparison(self.comparison.rows(named=True), {})
         elif self.kind == TRAINING:
@@ -179,21 +205,30 @@ class Run:
 
     def _repr_html_(self) -> str:
         """As repr, for notebooks; whatever the folder says of itself is escaped."""
-        rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{frame.height}</td><td>{html.escape(', '.join(frame.columns))}</td></tr>"
-                       for name, frame in self.frames.items())
-        return (f"<div><b>{html.escape(self._told())}</b><br><code>{html.escape(str(self.path))}</code><table><thead><tr><th>frame</th>"
-                f"<th>rows</th><th>columns</th></tr></thead><tbody>{rows}</tbody></table></div>")
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{frame.height}</td><td>{html.escape(', '.join(frame.columns))}</td></tr>"
+            for name, frame in self.frames.items()
+        )
+        return (
+            f"<div><b>{html.escape(self._told())}</b><br><code>{html.escape(str(self.path))}</code><table><thead><tr><th>frame</th>"
+            f"<th>rows</th><th>columns</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        )
 
     def _told(self) -> str:
         """Kind, name, status and counts, in words."""
-        told = [KINDS[self.kind], *(str(self.manifest[key]) for key in ("scenario", "status") if self.manifest.get(key))]
+        told = [
+            KINDS[self.kind],
+            *(str(self.manifest[key]) for key in ("scenario", "status") if self.manifest.get(key)),
+        ]
         if "turns" in self.frames:
             told.append(f"{self.turns.height} lines in {self.turns['conversation'].n_unique()} conversations")
         return ", ".join(told)
 
     def _frame(self, name: str) -> pl.DataFrame:
         if name not in self.frames:
-            raise ValueError(f"{self.path} is {KINDS[self.kind]} and has no {name}; expected one of {', '.join(self.frames)}")
+            raise ValueError(
+                f"{self.path} is {KINDS[self.kind]} and has no {name}; expected one of {', '.join(self.frames)}"
+            )
         return self.frames[name]
 
 
@@ -203,8 +238,12 @@ def _of_events(path: Path, run_id: str) -> dict[str, pl.DataFrame]:
     gc.disable()  # millions of objects and no cycle among them: looking for some takes a fifth of the time
     try:
         events = read_events(path)
-        frames = {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events),
-                  "metrics": _parquet(path, "metrics", METRICS), "activations": activations_frame(run_id, events)}
+        frames = {
+            "turns": turns_frame(run_id, events),
+            "judgements": judgements_frame(run_id, events),
+            "metrics": _parquet(path, "metrics", METRICS),
+            "activations": activations_frame(run_id, events),
+        }
     finally:
         if collecting:
             gc.enable()

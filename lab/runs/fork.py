@@ -1,8 +1,8 @@
 """A stored conversation gone on with from one of its lines in several branches, and how they compare with how it went.
 
-The lines before stand as they were said: at their nodes, on the cues that their speakers had. A new model, adapter, reminder or
-direction counts from the first line that is played anew; a new persona or instruction is what a seat is told before all lines, and so
-stands above the old ones too.
+The lines before stand as they were said: at their nodes, on the cues that their speakers had. A new model, adapter,
+reminder or direction counts from the first line that is played anew; a new persona or instruction is what a seat is
+told before all lines, and so stands above the old ones too.
 """
 
 from __future__ import annotations
@@ -22,30 +22,40 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 
-
 FIXED = {  # keys that a fork may not change, and why
     "personas": "the kept lines are of people in the files as they were",
     "drawn": "the cast is the conversation's; name another persona by seats.SEAT.persona",
     "seed": "the kept lines were drawn by it; --samples gives other lines",
     "conversations": "--samples says how many branches there are",
     "fork": "the command writes it",
-    "measure": "the original was measured so; lab.score asks other judges"}
+    "measure": "the original was measured so; lab.score asks other judges",
+}
 
 
-# -- before it is played -------------------------------------------------------------------------------------------------------
+# -- before it is played
+# -------------------------------------------------------------------------------------------------------
 
 
-def forked(run: str | Path, conversation: int, turn: int, samples: int, overrides: Sequence[str],
-           ) -> tuple[Scenario, list[dict], list[dict]]:
-    """The scenario of the branches, the events that they begin with, and the original conversation's own. Raises ValueError where there
-    is no such line, or something would change that a fork cannot change."""
+def forked(
+    run: str | Path,
+    conversation: int,
+    turn: int,
+    samples: int,
+    overrides: Sequence[str],
+) -> tuple[Scenario, list[dict], list[dict]]:
+    """The scenario of the branches, the events that they begin with, and the original conversation's own. Raises
+    ValueError where there is no such line, or something would change that a fork cannot change.
+    """
     from lab.runs.attribution import before, reached
     from scenarios.scenario import load_scenario
 
     manifest, stored, events = read_manifest(run), Path(run) / "scenario.yaml", read_events(run)
     original = load_scenario(stored)
     if original.digest() != manifest.get("digest"):
-        raise ValueError(f"{run} was played from other persona files than {', '.join(original.personas)} are now; expected them unchanged")
+        raise ValueError(
+            f"{run} was played from other persona files than {', '.join(original.personas)} are now; expected them "
+            "unchanged"
+        )
     if samples < 1:
         raise ValueError(f"--samples is {samples}; expected 1 or more")
     if turn < 1:
@@ -57,8 +67,12 @@ def forked(run: str | Path, conversation: int, turn: int, samples: int, override
     section = {"run": manifest["run_id"], "conversation": conversation, "turn": turn}
     if original.fork:
         section["of"] = original.fork.model_dump(exclude_none=True)
-    ours = {"name": original.name if original.fork else f"{original.name}-fork", "conversations": samples, "fork": section,
-            **{f"seats.{seat}.persona": persona.id for seat, persona in cast.items()}}
+    ours = {
+        "name": original.name if original.fork else f"{original.name}-fork",
+        "conversations": samples,
+        "fork": section,
+        **{f"seats.{seat}.persona": persona.id for seat, persona in cast.items()},
+    }
     scenario = load_scenario(stored, [*as_items(ours), *overrides])
     own = [event for event in events if event.get("conversation") == conversation]
     kept = before(own, turn, scenario, people.cast(scenario)[0] != cast)
@@ -76,9 +90,12 @@ def _refuse_fixed(overrides: Sequence[str]) -> None:
             raise ValueError(f"override {override!r}: all branches have one cast; expected a persona's id")
 
 
-def _begun(original: Scenario, scenario: Scenario, kept: Sequence[dict], events: Sequence[dict], turn: int) -> list[dict]:
-    """What every branch begins with: the kept events under its number, lines with how they came about, and without the token ids of a model
-    that no longer speaks in that seat."""
+def _begun(
+    original: Scenario, scenario: Scenario, kept: Sequence[dict], events: Sequence[dict], turn: int
+) -> list[dict]:
+    """What every branch begins with: the kept events under its number, lines with how they came about, and without the
+    token ids of a model that no longer speaks in that seat.
+    """
     from agents.engine.protocol import Usage
     from lab.dialogue.loop import Play
     from lab.dialogue.seats import engine_name
@@ -86,10 +103,17 @@ def _begun(original: Scenario, scenario: Scenario, kept: Sequence[dict], events:
     from scenarios import graph as graphs
 
     number = kept[0]["conversation"]
-    told = Play(original, graphs.build(original), people.cast(original), {}, [], Usage, stored(events)).told(number, turn)
-    if lost := next((event for event in kept if event["event"] == "line" and event["node"] not in scenario.graph.nodes), None):
-        raise ValueError(f"graph.nodes: turn {lost['turn']} was said at {lost['node']!r}, which is no node any more; expected the nodes of "
-                         "the kept lines")
+    told = Play(original, graphs.build(original), people.cast(original), {}, [], Usage, stored(events)).told(
+        number, turn
+    )
+    if lost := next(
+        (event for event in kept if event["event"] == "line" and event["node"] not in scenario.graph.nodes), None
+    ):
+        raise ValueError(
+            f"graph.nodes: turn {lost['turn']} was said at {lost['node']!r}, which is no node any more; expected the "
+            "nodes of "
+            "the kept lines"
+        )
     foreign = {seat for seat in SEATS if engine_name(original.seats[seat]) != engine_name(scenario.seats[seat])}
 
     def begun(event: dict, branch: int) -> dict:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 
-
 def play(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
-    """Plays what `store.earlier` does not tell yet, measures and reports it; the exit code. `args`: address, display, json."""
+    """Plays what `store.earlier` does not tell yet, measures and reports it; the exit code. `args`: address, display,
+    json.
+    """
     with aside(store.path / LOG) as (screen, errors):
         return _play(args, scenario, store, screen, errors)
 
@@ -27,7 +28,9 @@ def read_scenario(args: argparse.Namespace) -> Scenario:
     from scenarios.scenario import load_scenario
 
     if not args.scenario:
-        raise ValueError("no scenario was named; expected a YAML file, such as scenarios/long_dialogue.yaml, or --resume RUN")
+        raise ValueError(
+            "no scenario was named; expected a YAML file, such as scenarios/long_dialogue.yaml, or --resume RUN"
+        )
     overrides = list(args.overrides)
     if args.limit is not None:
         if args.limit < 1:
@@ -39,13 +42,22 @@ def read_scenario(args: argparse.Namespace) -> Scenario:
 def new_store(runs: str | Path, scenario: Scenario) -> RunStore:
     from lab.store.run_store import create
 
-    models = {name: seat.model for name, seat in (("assistant", scenario.seats.assistant), ("user", scenario.seats.user))}
+    models = {
+        name: seat.model for name, seat in (("assistant", scenario.seats.assistant), ("user", scenario.seats.user))
+    }
     return create(runs, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), models=models)
 
 
-def begin(args: argparse.Namespace, runs: str | Path, scenario: Scenario, begun: Sequence[dict],
-          files: Mapping[str, bytes] | None = None) -> tuple[Path, int]:
-    """A new run that goes on from events of another, with further files in its folder: the folder, and what `play` gives back."""
+def begin(
+    args: argparse.Namespace,
+    runs: str | Path,
+    scenario: Scenario,
+    begun: Sequence[dict],
+    files: Mapping[str, bytes] | None = None,
+) -> tuple[Path, int]:
+    """A new run that goes on from events of another, with further files in its folder: the folder, and what `play`
+    gives back.
+    """
     from lab.store.atomic_write import replace
 
     with new_store(runs, scenario) as store:
@@ -70,12 +82,18 @@ def resumed(args: argparse.Namespace) -> Scenario:
         changed = [line for line in changed if not line.startswith("personas")]
         if scenario.digest() != digest:
             told = "; ".join(changed) or "what the persona files say of the cast"
-            raise ValueError(f"{args.resume} was played from another scenario ({told}); expected the same one, or a new run without --resume")
+            raise ValueError(
+                f"{args.resume} was played from another scenario ({told}); expected the same one, or a new run "
+                "without --resume"
+            )
     else:
         scenario = load_scenario(kept)
         if scenario.digest() != digest:
-            raise ValueError(f"{args.resume} was played from other persona files than {', '.join(scenario.personas)} are now; expected them "
-                             "unchanged, or a new run without --resume")
+            raise ValueError(
+                f"{args.resume} was played from other persona files than {', '.join(scenario.personas)} are now; "
+                "expected them "
+                "unchanged, or a new run without --resume"
+            )
     return scenario
 
 
@@ -93,7 +111,10 @@ def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen,
         return unfinished("lab.run", "finished line", args, status, reason, console, errors, store.path)
     frames = read_frames(store.path)
     if args.json:
-        print(dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}).decode(), file=screen)
+        print(
+            dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}).decode(),
+            file=screen,
+        )
     elif args.display != "none":
         conclude(console, summary(frames), store.path)
     return 0
@@ -103,8 +124,12 @@ def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
     monitor.show(store.append(event))
 
 
-def perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, monitor: Monitor, words: Words | None = None) -> None:
-    """Load, play, measure; every event goes to the store first and is shown then. `words`: what a person in a seat types."""
+def perform(
+    args: argparse.Namespace, scenario: Scenario, store: RunStore, monitor: Monitor, words: Words | None = None
+) -> None:
+    """Load, play, measure; every event goes to the store first and is shown then. `words`: what a person in a seat
+    types.
+    """
     from lab.dialogue import wiring
     from lab.dialogue.cluster import hosting
     from lab.progress.run import apply
@@ -120,12 +145,21 @@ def perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, monit
     for event in store.earlier:
         apply(monitor.state, event)
     tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
-    with hosting(args.address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)) as make:
+    with hosting(
+        args.address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)
+    ) as make:
         wired = wiring.wire(scenario, make, earlier, words)
         devices, dtypes = ({getattr(info, key) for info in wired.engines.values()} for key in ("device", "dtype"))
         device, dtype = ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
         store.update_manifest(device=device, dtype=dtype)
-        tell("started", **wiring.opening(scenario, wired.play), run_id=store.run_id, device=device, dtype=dtype, resumed=bool(store.earlier))
+        tell(
+            "started",
+            **wiring.opening(scenario, wired.play),
+            run_id=store.run_id,
+            device=device,
+            dtype=dtype,
+            resumed=bool(store.earlier),
+        )
         tell("phase", phase="playing", detail=scenario.name)
         for event in wired.play.events():
             _show(store, monitor, event)
@@ -134,13 +168,26 @@ def perform(args: argparse.Namespace, scenario: Scenario, store: RunStore, monit
                 failures[event["conversation"]] = event["reason"]
         tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
         frames, how = store.frames(), scenario.measure
-        found = measure(frames["turns"], frames["judgements"], metrics=how.metrics, window=how.window, confidence=how.confidence,
-                        resamples=how.resamples, seed=scenario.seed, activations=frames.get("activations"), **wired.wires,
-                        cards={(c, seat): persona.card for c, seats in enumerate(wired.play.cast) for seat, persona in seats.items()})
+        found = measure(
+            frames["turns"],
+            frames["judgements"],
+            metrics=how.metrics,
+            window=how.window,
+            confidence=how.confidence,
+            resamples=how.resamples,
+            seed=scenario.seed,
+            activations=frames.get("activations"),
+            **wired.wires,
+            cards={
+                (c, seat): persona.card for c, seats in enumerate(wired.play.cast) for seat, persona in seats.items()
+            },
+        )
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
     all_failed = len(failures) == scenario.conversations
-    store.update_manifest(status="failed" if all_failed else "finished", finished=now())  # which is what the report is to say
+    store.update_manifest(
+        status="failed" if all_failed else "finished", finished=now()
+    )  # which is what the report is to say
     write_report(store.path)
     if all_failed:
         raise ValueError(f"every conversation failed, #0 because {failures[0]}; --resume tries them again")

@@ -1,8 +1,10 @@
-"""Is anything lost, or done twice, where a run or a training is killed? `python -m lab.selftest --kill N [FILE] [key=value ...]`.
+"""Is anything lost, or done twice, where a run or a training is killed? `python -m lab.selftest --kill N [FILE]
+[key=value ...]`.
 
-It is carried out once and left alone. Then again and again, each time killed (SIGKILL, with everything that it started) at a moment drawn
-between its folder's appearance and its end, gone on with by --resume, and held against the one left alone: every frame, of a training the
-adapter too, and every event of a line told once. All of it in float32, in processes of their own.
+It is carried out once and left alone. Then again and again, each time killed (SIGKILL, with everything that it started)
+at a moment drawn between its folder's appearance and its end, gone on with by --resume, and held against the one left
+alone: every frame, of a training the adapter too, and every event of a line told once. All of it in float32, in
+processes of their own.
 """
 
 from __future__ import annotations
@@ -28,8 +30,16 @@ from scenarios.records import derive_seed
 from scenarios.yaml_files import read
 
 FILE = "scenarios/long_dialogue.yaml"
-SMALL = ("conversations=2", "turns=8", "seats.assistant.max_tokens=12", "seats.user.max_tokens=12", "seats.user.temperature=0")  # of FILE
-CLOSE = 1e-3  # most by which numbers may differ: a run that goes on reads in larger batches, and so sums in another order
+SMALL = (
+    "conversations=2",
+    "turns=8",
+    "seats.assistant.max_tokens=12",
+    "seats.user.max_tokens=12",
+    "seats.user.temperature=0",
+)  # of FILE
+CLOSE = (
+    1e-3  # most by which numbers may differ: a run that goes on reads in larger batches, and so sums in another order
+)
 CLOSE_WEIGHTS = 1e-5
 OWN = ("run_id", "seconds", "seconds_play", "seconds_learn")  # columns that no two runs share
 POLL_S = 0.005
@@ -74,15 +84,25 @@ def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: 
 
 def start(command: str, arguments: Sequence[str]) -> subprocess.Popen:
     """A command of the lab, its output nowhere."""
-    return subprocess.Popen([sys.executable, "-m", f"lab.{command}", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                            start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", f"lab.{command}", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
-def kills(file: str, overrides: Sequence[str], times: int, seed: int, address: str = "none", begin: Start = start) -> Iterator[Kill]:
-    """One of that many at a time. ValueError where the file cannot be carried out, or what was killed cannot be gone on with."""
+def kills(
+    file: str, overrides: Sequence[str], times: int, seed: int, address: str = "none", begin: Start = start
+) -> Iterator[Kill]:
+    """One of that many at a time. ValueError where the file cannot be carried out, or what was killed cannot be gone on
+    with.
+    """
     told_by = read(file).data
     if other := next((key for key in ("study", "axes") if key in told_by), None):
-        raise ValueError(f"{file} holds {other!r}; expected a scenario or a training, whose lines and steps can be compared")
+        raise ValueError(
+            f"{file} holds {other!r}; expected a scenario or a training, whose lines and steps can be compared"
+        )
     command = "train" if "scenario" in told_by else "run"
     how = ["--address", address, "--display", "none"]
     arguments = [file, *overrides, "dtype=float32", *how]
@@ -92,19 +112,31 @@ def kills(file: str, overrides: Sequence[str], times: int, seed: int, address: s
         for number in range(times):
             moment, runs = draw.uniform(0, spent), Path(folder) / str(number)
             run = _killed(begin(command, [*arguments, "--runs", str(runs)]), runs, moment)
-            if not (run / "manifest.json").is_file():  # not a run yet: there is nothing to go on from, and nothing that was said
-                yield Kill(moment, "nothing yet", "", "" if not (run / "events.jsonl").exists() else "events, but no manifest")
+            if not (
+                run / "manifest.json"
+            ).is_file():  # not a run yet: there is nothing to go on from, and nothing that was said
+                yield Kill(
+                    moment, "nothing yet", "", "" if not (run / "events.jsonl").exists() else "events, but no manifest"
+                )
                 continue
             there, before = _found(run), _told(run)
-            _finished(begin(command, ["--resume", str(run), *how]), f"killed after {moment:.2f} s ({there}), it could not be gone on with")
+            _finished(
+                begin(command, ["--resume", str(run), *how]),
+                f"killed after {moment:.2f} s ({there}), it could not be gone on with",
+            )
             after = {name: count - before.get(name, 0) for name, count in _told(run).items()}
-            yield Kill(moment, there, ", ".join(f"{count} {name}" for name, count in after.items()), _apart(run, undisturbed))
+            yield Kill(
+                moment, there, ", ".join(f"{count} {name}" for name, count in after.items()), _apart(run, undisturbed)
+            )
 
 
 def told(number: int, kill: Kill) -> str:
     """A line for people."""
-    return (f"{number:3}  killed after {kill.moment:6.2f} s   {kill.there:<40} {'then ' + kill.after if kill.after else '':<24} "
-            f"{'DIFFERENT: ' + kill.apart if kill.apart else 'same'}")
+    return (
+        f"{number:3}  killed after {kill.moment:6.2f} s   {kill.there:<40} "
+        f"{'then ' + kill.after if kill.after else '':<24} "
+        f"{'DIFFERENT: ' + kill.apart if kill.apart else 'same'}"
+    )
 
 
 def _left_alone(begin: Start, command: str, arguments: Sequence[str], runs: Path) -> tuple[Path, float]:
@@ -133,8 +165,11 @@ def _killed(process: Process, runs: Path, moment: float) -> Path:
 def _appears(process: Process, runs: Path) -> Path:
     while not (found := list(runs.glob("*"))):
         if process.poll() is not None:
-            raise ValueError(f"it ended with exit code {process.poll()} and left no folder; expected one that can be carried out: try it "
-                             "without --kill")
+            raise ValueError(
+                f"it ended with exit code {process.poll()} and left no folder; expected one that can be carried out: "
+                "try it "
+                "without --kill"
+            )
         time.sleep(POLL_S)
     return found[0]
 
@@ -162,8 +197,11 @@ def _told(run: Path) -> dict[str, int]:
 
 def _apart(run: Path, other: Path) -> str:
     """The first difference between two folders, in words; "" for none."""
-    once = Counter((event["event"], event["conversation"], event["turn"], event.get("by")) for event in stream_events(run)
-                   if event["event"] in ("line", "judged"))
+    once = Counter(
+        (event["event"], event["conversation"], event["turn"], event.get("by"))
+        for event in stream_events(run)
+        if event["event"] in ("line", "judged")
+    )
     if twice := [key for key, count in once.items() if count > 1]:
         return f"{twice[0][0]} of conversation {twice[0][1]}, turn {twice[0][2]} was told {once[twice[0]]} times"
     sides = [_frames(folder) for folder in (run, other)]
@@ -174,7 +212,11 @@ def _apart(run: Path, other: Path) -> str:
 
 
 def _frames(run: Path) -> dict[str, pl.DataFrame]:
-    trained = {path.stem: pl.read_parquet(path) for path in (run / "training.parquet", run / "evaluation.parquet") if path.is_file()}
+    trained = {
+        path.stem: pl.read_parquet(path)
+        for path in (run / "training.parquet", run / "evaluation.parquet")
+        if path.is_file()
+    }
     return trained or read_frames(run)
 
 

@@ -18,21 +18,35 @@ if TYPE_CHECKING:
     from scenarios.records import Judgement, Persona
 
 
-
 PERSONAS = Path(__file__).parents[2] / "scenarios" / "personas" / "townsfolk.yaml"
 CONTRADICTING = frozenset({"contradicted_fact", "persona_swap"})
 TELLING = CONTRADICTING | {"implied_fact"}  # of a persona's facts
 SEES = {judge: CONTRADICTING for judge in ("ledger", "likelihood", "nli", "llm", "cascade")}
 ASKED = ("ledger", "likelihood", "nli")  # where nobody names a judge: those that need no server and take seconds
 MOVES = {  # +1: more of the drift that a judge sees makes it larger
-    "mean_p": 1, "prompt_to_line": -1, "line_to_line": -1, "contradictions": 1, "contradicted_facts": 1, "local_drift": 1,
-    "local_drift_slope": 1, "global_drift_slope": 1, "global_drift_thirds": 1, "time_to_first_contradiction": -1, "half_life": -1}
+    "mean_p": 1,
+    "prompt_to_line": -1,
+    "line_to_line": -1,
+    "contradictions": 1,
+    "contradicted_facts": 1,
+    "local_drift": 1,
+    "local_drift_slope": 1,
+    "global_drift_slope": 1,
+    "global_drift_thirds": 1,
+    "time_to_first_contradiction": -1,
+    "half_life": -1,
+}
 WIRES = {
     "role_flip": {"helper_voice": 1, "relevance": -1},
     "style_decay": {"distinct_2": -1, "repetition": 1, "evasion": 1, "length": -1, "relevance": -1},
-    "parroting": {"parroting": 1, "wrong_person": 1, "repetition": 1}}
+    "parroting": {"parroting": 1, "wrong_person": 1, "repetition": 1},
+}
 FACTS = "contradicted_fact"
-BARS = {"precision": (0.9, inf), "recall": (0.8, inf), "lag": (-inf, 1.0)}  # least and most on contradicted facts; lag in turns
+BARS = {
+    "precision": (0.9, inf),
+    "recall": (0.8, inf),
+    "lag": (-inf, 1.0),
+}  # least and most on contradicted facts; lag in turns
 MUST_PASS = frozenset({"ledger", "nli"})  # one of them, of those that were asked
 SLACK = 0.1  # of the whole change: how far a step may go back and the response still count as monotone
 NEAR = 5  # own earlier lines a line is held against
@@ -60,7 +74,9 @@ class Detection:
     auroc: Interval
     precision: Interval
     recall: Interval
-    lag: Interval  # turns from the first planted line to the first verdict, over the dialogues of all doses that got one
+    lag: (
+        Interval  # turns from the first planted line to the first verdict, over the dialogues of all doses that got one
+    )
     missed: int  # dialogues that got none
     by_wording: dict[str, Interval]  # recall of facts
 
@@ -121,8 +137,12 @@ class Result:
         return self.barred or any(row.failed for row in (*self.detections, *self.responses))
 
 
-def selftest(judges: Sequence[Judge], personas: Sequence[Persona], size: Size, seed: int, *, embed: Callable | None = None) -> Result:
-    """Every judge and measure on every kind of drift. `embed` is for the relevance wire and retrieval, which are left out without it."""
+def selftest(
+    judges: Sequence[Judge], personas: Sequence[Persona], size: Size, seed: int, *, embed: Callable | None = None
+) -> Result:
+    """Every judge and measure on every kind of drift. `embed` is for the relevance wire and retrieval, which are left
+    out without it.
+    """
     from metrics.validation.planted import DOSES, KINDS, clean, plant
 
     base = clean(personas, size.conversations, size.turns, seed)
@@ -140,10 +160,13 @@ def selftest(judges: Sequence[Judge], personas: Sequence[Persona], size: Size, s
     return Result(detections, responses, false_alarms, retrievals)
 
 
-# -- judging ---------------------------------------------------------------------------------------------------------------
+# -- judging
+# ---------------------------------------------------------------------------------------------------------------
 
 
-def _judged(judge: Judge, base: list[Dialogue], planted: Mapping[str, list[list[Dialogue]]]) -> Callable[[list[Dialogue]], list[Judgement]]:
+def _judged(
+    judge: Judge, base: list[Dialogue], planted: Mapping[str, list[list[Dialogue]]]
+) -> Callable[[list[Dialogue]], list[Judgement]]:
     """Judgements of any of these dialogues; pairs that they share are judged once, all in one call."""
     from metrics.validation.planted import pairs
 
@@ -187,15 +210,29 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
     told = [row for row in judged(doses[-1]) if row.against == "persona"]
     rows = [row for row in told if row.verdict is not None]
     labels = [row.turn in planted[row.conversation].planted for row in rows]
-    quality = calibration([row.p_inconsistent for row in rows], [row.verdict for row in rows], labels, [row.conversation for row in rows], **how)
+    quality = calibration(
+        [row.p_inconsistent for row in rows],
+        [row.verdict for row in rows],
+        labels,
+        [row.conversation for row in rows],
+        **how,
+    )
     lags = [(one.number, _lag(one, judged([one]))) for dialogues in doses for one in dialogues if one.planted]
     caught = [(number, lag) for number, lag in lags if lag is not None]
     lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
-    by_wording = _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted, how) if kind in WORDINGS else {}
+    by_wording = (
+        _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted, how)
+        if kind in WORDINGS
+        else {}
+    )
     precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
-    aimed = [row for row in told if row.turn in planted[row.conversation].planted]  # what could not be scored was not found
+    aimed = [
+        row for row in told if row.turn in planted[row.conversation].planted
+    ]  # what could not be scored was not found
     recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
-    return Detection(judge, kind, kind in SEES[judge], quality["auroc"], precision, recall, lag, len(lags) - len(caught), by_wording)
+    return Detection(
+        judge, kind, kind in SEES[judge], quality["auroc"], precision, recall, lag, len(lags) - len(caught), by_wording
+    )
 
 
 def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dict) -> dict[str, Interval]:
@@ -205,18 +242,24 @@ def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dic
     by_wording: dict[str, list[Judgement]] = {}
     for row in rows:
         by_wording.setdefault(planted[row.conversation].told[row.turn][0].wording, []).append(row)
-    return {wording: clustered_mean([float(row.verdict) for row in some], [row.conversation for row in some], **how)
-            for wording, some in sorted(by_wording.items())}
+    return {
+        wording: clustered_mean([float(row.verdict) for row in some], [row.conversation for row in some], **how)
+        for wording, some in sorted(by_wording.items())
+    }
 
 
 def _lag(dialogue: Dialogue, rows: list[Judgement]) -> float | None:
     onset = min(dialogue.planted)
-    caught = [row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn in dialogue.planted]
+    caught = [
+        row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn in dialogue.planted
+    ]
     return float(min(caught)) if caught else None
 
 
 def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict) -> Retrieval:
-    """Of the lines that tell different values of a slot, the pairs that are kept; what a judge makes of them plays no part."""
+    """Of the lines that tell different values of a slot, the pairs that are kept; what a judge makes of them plays no
+    part.
+    """
     from metrics.judges.pair_retrieval import candidates
     from metrics.stats.bootstrap import clustered_mean, clustered_statistic
     from metrics.validation.planted import SEAT, contradictions
@@ -224,16 +267,22 @@ def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict)
     found, known, sizes = [], [], []
     for one in dialogues:
         turns = [line.turn for line in one.own()]
-        chosen = {(turns[later], turns[earlier]) for later, earlier in candidates([line.text for line in one.own()], embed, one.cast[SEAT])}
+        chosen = {
+            (turns[later], turns[earlier])
+            for later, earlier in candidates([line.text for line in one.own()], embed, one.cast[SEAT])
+        }
         told = sorted(contradictions(one))
         found += [float(pair in chosen) for pair in told]
         known += [one.number] * len(told)
         sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
-    pairs = clustered_statistic(sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how)
+    pairs = clustered_statistic(
+        sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how
+    )
     return Retrieval(kind, pairs, clustered_mean(found, known, **how))
 
 
-# -- responses by dose -----------------------------------------------------------------------------------------------------
+# -- responses by dose
+# -----------------------------------------------------------------------------------------------------
 
 
 def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> list[Response]:
@@ -244,13 +293,28 @@ def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callab
 
     values = []
     for dialogues in doses:
-        told_of = {"event": "judged", "conversation": 0, "turn": 0, "by": "judges", "rows": [asdict(row) for row in judged(dialogues)]}
+        told_of = {
+            "event": "judged",
+            "conversation": 0,
+            "turn": 0,
+            "by": "judges",
+            "rows": [asdict(row) for row in judged(dialogues)],
+        }
         rows = judgements_frame("selftest", [told_of])
-        found = measure(turns_frame(dialogues), rows, metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"), window=NEAR, **how)
+        found = measure(
+            turns_frame(dialogues),
+            rows,
+            metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"),
+            window=NEAR,
+            **how,
+        )
         values.append(_over_run(found) | {"mean_p": _mean_p(rows)})
     claimed = MOVES if kind in SEES[judge] else {}
-    return [_response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
-            for metric in MOVES if metric in values[0]]
+    return [
+        _response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
+        for metric in MOVES
+        if metric in values[0]
+    ]
 
 
 def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: dict) -> list[Response]:
@@ -261,13 +325,20 @@ def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: 
     for dialogues in doses:
         cards = {(one.number, seat): persona.card for one in dialogues for seat, persona in one.cast.items()}
         values.append(_over_run(tripwires(turns_frame(dialogues), cards, embed=embed, **how | {"resamples": 0})))
-    return [_response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric)) for metric in values[0]]
+    return [
+        _response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric))
+        for metric in values[0]
+    ]
 
 
 def _over_run(metrics: pl.DataFrame) -> dict[str, float]:
     from metrics.validation.planted import SEAT
 
-    return {row["metric"]: row["value"] for row in metrics.iter_rows(named=True) if row["level"] == "run" and row["seat"] == SEAT}
+    return {
+        row["metric"]: row["value"]
+        for row in metrics.iter_rows(named=True)
+        if row["level"] == "run" and row["seat"] == SEAT
+    }
 
 
 def _mean_p(rows: pl.DataFrame) -> float:

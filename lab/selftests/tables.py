@@ -14,19 +14,40 @@ HEAD = ("judge", "drift", "claims it", "AUROC", "precision", "recall", "lag, tur
 
 def text(result: Result) -> str:
     """Judges, recall of facts by wording, bars, retrieval, measures and tripwires by dose, and what is not as claimed."""
-    parts = [("Judges: planted lines at the largest dose against the rest; lag from the first planted line, over all doses", _judges(result)),
-             ("Recall of planted facts by how they are worded", _wordings(result)), (f"Bars on {FACTS}: {_bars()}", _passed(result)),
-             ("Retrieved pairs of lines, and the planted contradictions among them", _retrieved(result)),
-             ("Measures by dose, where the judge claims to see the drift", _responses(result, of_judges=True)),
-             ("Tripwires by dose, of the drift that they are for", _responses(result, of_judges=False))]
+    parts = [
+        (
+            "Judges: planted lines at the largest dose against the rest; lag from the first planted line, over all "
+            "doses",
+            _judges(result),
+        ),
+        ("Recall of planted facts by how they are worded", _wordings(result)),
+        (f"Bars on {FACTS}: {_bars()}", _passed(result)),
+        ("Retrieved pairs of lines, and the planted contradictions among them", _retrieved(result)),
+        ("Measures by dose, where the judge claims to see the drift", _responses(result, of_judges=True)),
+        ("Tripwires by dose, of the drift that they are for", _responses(result, of_judges=False)),
+    ]
     return "\n\n".join([*(f"{title}\n{columns(rows)}" for title, rows in parts if len(rows) > 1), verdict(result)])
 
 
 def verdict(result: Result) -> str:
-    broken = [f"{row.judge} on {row.kind}: does not rank planted lines above the others" for row in result.detections if row.failed]
-    broken += [f"{row.judge or 'tripwire'}, {row.metric} on {row.kind}: {row.verdict}" for row in result.responses if row.failed]
-    broken += [f"bars on {FACTS}: none of {', '.join(sorted(MUST_PASS & result.below().keys()))} meets all"] * result.barred
-    return "PASSED: everything does what it claims." if not broken else "\n".join(["FAILED:", *(f"  {line}" for line in broken)])
+    broken = [
+        f"{row.judge} on {row.kind}: does not rank planted lines above the others"
+        for row in result.detections
+        if row.failed
+    ]
+    broken += [
+        f"{row.judge or 'tripwire'}, {row.metric} on {row.kind}: {row.verdict}"
+        for row in result.responses
+        if row.failed
+    ]
+    broken += [
+        f"bars on {FACTS}: none of {', '.join(sorted(MUST_PASS & result.below().keys()))} meets all"
+    ] * result.barred
+    return (
+        "PASSED: everything does what it claims."
+        if not broken
+        else "\n".join(["FAILED:", *(f"  {line}" for line in broken)])
+    )
 
 
 def told(interval: Interval) -> str:
@@ -40,34 +61,73 @@ def told(interval: Interval) -> str:
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows as lines, each column as wide as its widest cell."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _judges(result: Result) -> list[Sequence[str]]:
-    return [HEAD, *([row.judge, row.kind, "yes" if row.claims else "no", told(row.auroc), told(row.precision), told(row.recall),
-                     told(row.lag), str(row.missed), told(result.false_alarms[row.judge])] for row in result.detections)]
+    return [
+        HEAD,
+        *(
+            [
+                row.judge,
+                row.kind,
+                "yes" if row.claims else "no",
+                told(row.auroc),
+                told(row.precision),
+                told(row.recall),
+                told(row.lag),
+                str(row.missed),
+                told(result.false_alarms[row.judge]),
+            ]
+            for row in result.detections
+        ),
+    ]
 
 
 def _wordings(result: Result) -> list[Sequence[str]]:
-    return [("judge", "wording", "recall"),
-            *((row.judge, wording, told(found)) for row in result.detections for wording, found in row.by_wording.items())]
+    return [
+        ("judge", "wording", "recall"),
+        *((row.judge, wording, told(found)) for row in result.detections for wording, found in row.by_wording.items()),
+    ]
 
 
 def _bars() -> str:
-    return ", ".join(f"{name} ≥ {least:g}" if isfinite(least) else f"{name} ≤ {most:g}" for name, (least, most) in BARS.items())
+    return ", ".join(
+        f"{name} ≥ {least:g}" if isfinite(least) else f"{name} ≤ {most:g}" for name, (least, most) in BARS.items()
+    )
 
 
 def _passed(result: Result) -> list[Sequence[str]]:
-    return [("judge", *BARS, ""), *((judge, *("missed" if name in missed else "met" for name in BARS), "fails" if missed else "passes")
-                                    for judge, missed in result.below().items())]
+    return [
+        ("judge", *BARS, ""),
+        *(
+            (judge, *("missed" if name in missed else "met" for name in BARS), "fails" if missed else "passes")
+            for judge, missed in result.below().items()
+        ),
+    ]
 
 
 def _retrieved(result: Result) -> list[Sequence[str]]:
-    return [("drift", "share of pairs", "recall"), *((row.kind, told(row.pairs), told(row.recall)) for row in result.retrievals)]
+    return [
+        ("drift", "share of pairs", "recall"),
+        *((row.kind, told(row.pairs), told(row.recall)) for row in result.retrievals),
+    ]
 
 
 def _responses(result: Result, of_judges: bool) -> list[Sequence[str]]:
     rows = [row for row in result.responses if bool(row.judge) == of_judges and row.verdict not in (BLIND, UNMEASURED)]
-    return [(*(["judge"] if of_judges else []), "drift", "measure", *(f"dose {dose:g}" for dose in DOSES), "says"),
-            *((*([row.judge] if of_judges else []), row.kind, row.metric, *(f"{value:.3g}" for value in row.values), row.verdict)
-              for row in rows)]
+    return [
+        (*(["judge"] if of_judges else []), "drift", "measure", *(f"dose {dose:g}" for dose in DOSES), "says"),
+        *(
+            (
+                *([row.judge] if of_judges else []),
+                row.kind,
+                row.metric,
+                *(f"{value:.3g}" for value in row.values),
+                row.verdict,
+            )
+            for row in rows
+        ),
+    ]

@@ -1,4 +1,6 @@
-"""Writing that never damages what is there: whole files are replaced, devices and pipes written into, and every failure says what is kept."""
+"""Writing that never damages what is there: whole files are replaced, devices and pipes written into, and every failure
+says what is kept.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
     """All of `data`, in as many writes as it takes. Raises OSError."""
     view = memoryview(data)
     while view:
-        view = view[os.write(handle, view):]
+        view = view[os.write(handle, view) :]
 
 
 def replace(path: Path, data: bytes | memoryview, lines: int | None = None) -> None:
@@ -51,7 +53,9 @@ def replace(path: Path, data: bytes | memoryview, lines: int | None = None) -> N
 
 
 def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int | None = None) -> None:
-    """As `replace`, by parts that need not be in memory together; where making one fails, the file holds what it held before, too."""
+    """As `replace`, by parts that need not be in memory together; where making one fails, the file holds what it held
+    before, too.
+    """
     if _is_no_file(path):
         return _write_into(path, parts, lines)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -74,7 +78,9 @@ def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int
 
 
 def _is_no_file(path: Path) -> bool:
-    """Whether something other than a regular file stands there, behind a link or not; or a link of the system's own, such as /dev/stdout."""
+    """Whether something other than a regular file stands there, behind a link or not; or a link of the system's own,
+    such as /dev/stdout.
+    """
     try:
         mode = path.stat().st_mode
     except OSError:  # nothing is there, or what it is cannot be told: writing says why
@@ -84,7 +90,9 @@ def _is_no_file(path: Path) -> bool:
 
 
 def _write_into(path: Path, parts: Iterable[bytes | memoryview], lines: int | None) -> None:
-    """All parts, one after the other, into a device or a pipe, which must be one that takes a stream of bytes. Raises StoreError."""
+    """All parts, one after the other, into a device or a pipe, which must be one that takes a stream of bytes. Raises
+    StoreError.
+    """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
         try:
@@ -99,8 +107,9 @@ def _write_into(path: Path, parts: Iterable[bytes | memoryview], lines: int | No
 
 
 def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:
-    """One sentence: what could not be written, where, why, how much space is left, what is kept and how to go on. `lines`: of a run, how
-    many have been finished."""
+    """One sentence: what could not be written, where, why, how much space is left, what is kept and how to go on.
+    `lines`: of a run, how many have been finished.
+    """
     folder = path.parent if path.parent.is_dir() else Path(".")
     free = shutil.disk_usage(folder).free
     cure = "make room" if error.errno in FULL else "see to that"
@@ -109,5 +118,6 @@ def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:
     else:
         done = "what was done is" if lines is None else f"the {lines} finished lines are"
         kept = f"{done} kept: {cure} and go on with --resume {path.parent}"
-    return StoreError(f"cannot write {path.name} in {path.parent}: {error.strerror or error} "
-                      f"({free / 1e6:,.1f} MB free); {kept}")
+    return StoreError(
+        f"cannot write {path.name} in {path.parent}: {error.strerror or error} ({free / 1e6:,.1f} MB free); {kept}"
+    )

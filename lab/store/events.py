@@ -16,8 +16,11 @@ def moment(event: dict) -> float:
 
 
 EVENTS = "events.jsonl"
-NEEDS = {"line": {"conversation", "turn", "seat", "text"}, "judged": {"conversation", "turn", "by", "rows"},
-         "answer": {"key", "method", "arm", "item", "messages"}}  # fields of an event
+NEEDS = {
+    "line": {"conversation", "turn", "seat", "text"},
+    "judged": {"conversation", "turn", "by", "rows"},
+    "answer": {"key", "method", "arm", "item", "messages"},
+}  # fields of an event
 NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
 
 
@@ -67,5 +70,9 @@ def event_of(line: bytes) -> dict | None:
             event = json.loads(line)
     except ValueError:
         return None
-    whole = isinstance(event, dict) and isinstance(event.get("event"), str) and NEEDS.get(event["event"], set()) <= event.keys()
+    whole = (
+        isinstance(event, dict)
+        and isinstance(event.get("event"), str)
+        and NEEDS.get(event["event"], set()) <= event.keys()
+    )
     return event if whole else None

@@ -12,23 +12,67 @@ from datetime import datetime
 import polars as pl
 
 TURNS = {
-    "run_id": pl.String, "conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String,
-    "node": pl.String, "text": pl.String, "tokens": pl.Int64, "token_ids": pl.List(pl.Int64), "logprob": pl.Float64,
-    "seconds": pl.Float64}
+    "run_id": pl.String,
+    "conversation": pl.Int64,
+    "persona": pl.String,
+    "turn": pl.Int64,
+    "seat": pl.String,
+    "node": pl.String,
+    "text": pl.String,
+    "tokens": pl.Int64,
+    "token_ids": pl.List(pl.Int64),
+    "logprob": pl.Float64,
+    "seconds": pl.Float64,
+}
 JUDGEMENTS = {
-    "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "metric": pl.String,
-    "judge": pl.String, "against": pl.String, "p_inconsistent": pl.Float64, "verdict": pl.Boolean,
-    "unscored": pl.String}
+    "run_id": pl.String,
+    "conversation": pl.Int64,
+    "turn": pl.Int64,
+    "seat": pl.String,
+    "metric": pl.String,
+    "judge": pl.String,
+    "against": pl.String,
+    "p_inconsistent": pl.Float64,
+    "verdict": pl.Boolean,
+    "unscored": pl.String,
+}
 METRICS = {
-    "run_id": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "level": pl.String,
-    "conversation": pl.Int64, "turn": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
-    "n": pl.Int64}
+    "run_id": pl.String,
+    "metric": pl.String,
+    "judge": pl.String,
+    "seat": pl.String,
+    "level": pl.String,
+    "conversation": pl.Int64,
+    "turn": pl.Int64,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+}
 ACTIVATIONS = {
-    "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "persona": pl.String, "value": pl.Float64}
+    "run_id": pl.String,
+    "conversation": pl.Int64,
+    "turn": pl.Int64,
+    "seat": pl.String,
+    "persona": pl.String,
+    "value": pl.Float64,
+}
 COUNTERS = ("tokens_new", "tokens_computed", "generated")
-ANSWERS = {"run_id": pl.String, "study": pl.String, "arm": pl.String, "item": pl.String, "cluster": pl.String, "method": pl.String,
-           "prompt": pl.String, "question": pl.String, "options": pl.List(pl.String), "nats": pl.List(pl.Float64),
-           "tokens": pl.List(pl.Int64), "seed": pl.Int64, "text": pl.String}
+ANSWERS = {
+    "run_id": pl.String,
+    "study": pl.String,
+    "arm": pl.String,
+    "item": pl.String,
+    "cluster": pl.String,
+    "method": pl.String,
+    "prompt": pl.String,
+    "question": pl.String,
+    "options": pl.List(pl.String),
+    "nats": pl.List(pl.Float64),
+    "tokens": pl.List(pl.Int64),
+    "seed": pl.Int64,
+    "text": pl.String,
+}
 
 
 def fold(kept: dict[tuple, dict], event: dict) -> None:
@@ -49,8 +93,11 @@ def latest(events: Iterable[dict], kind: str) -> list[dict]:
 
 def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
     """turns, judgements and activations of the events."""
-    return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events),
-            "activations": activations_frame(run_id, events)}
+    return {
+        "turns": turns_frame(run_id, events),
+        "judgements": judgements_frame(run_id, events),
+        "activations": activations_frame(run_id, events),
+    }
 
 
 def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
@@ -60,7 +107,11 @@ def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
 
 def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
     """One row a line whose speaker's model was watched, `value` its projection (see scenarios.records.Line)."""
-    rows = [event | {"value": event["activation"]} for event in latest(events, "line") if event.get("activation") is not None]
+    rows = [
+        event | {"value": event["activation"]}
+        for event in latest(events, "line")
+        if event.get("activation") is not None
+    ]
     return _frame(run_id, rows, ACTIVATIONS)
 
 
@@ -92,7 +143,9 @@ class Totals:
     header: dict = field(default_factory=dict)  # of the last `started`
     recovered: int = 0
     _said: dict[int, set[int]] = field(default_factory=dict)  # of each conversation that is not settled: turns
-    _judged: dict[int, dict[tuple, tuple[int, int]]] = field(default_factory=dict)  # and by (turn, by) rows, rows unscored
+    _judged: dict[int, dict[tuple, tuple[int, int]]] = field(
+        default_factory=dict
+    )  # and by (turn, by) rows, rows unscored
     _settled: tuple[int, int] = (0, 0)  # rows, rows unscored of those that are
     _used: dict[str, int] = field(default_factory=dict)
     _used_before: dict[str, int] = field(default_factory=dict)
@@ -121,7 +174,9 @@ class Totals:
 
     def is_whole(self, conversation: int) -> bool:
         """Told to the end: it finished, with all its lines. Nothing more is told of it."""
-        return self.conversations.get(conversation) == "finished" and len(self._said.get(conversation, ())) == self.header.get("turns")
+        return self.conversations.get(conversation) == "finished" and len(
+            self._said.get(conversation, ())
+        ) == self.header.get("turns")
 
     def settle(self, conversation: int) -> None:
         """Keeps of a conversation that is whole its numbers alone."""
@@ -138,9 +193,14 @@ class Totals:
         statuses = list(self.conversations.values())
         judged = [self._settled, *(numbers for told in self._judged.values() for numbers in told.values())]
         counts = {
-            "conversations": self.header.get("conversations"), "finished": statuses.count("finished"),
-            "failed": statuses.count("failed"), "lines": self.lines, "recovered": self.recovered,
-            "judgements": sum(rows for rows, _ in judged), "unscored": sum(unscored for _, unscored in judged)}
+            "conversations": self.header.get("conversations"),
+            "finished": statuses.count("finished"),
+            "failed": statuses.count("failed"),
+            "lines": self.lines,
+            "recovered": self.recovered,
+            "judgements": sum(rows for rows, _ in judged),
+            "unscored": sum(unscored for _, unscored in judged),
+        }
         told = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
         return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **told}
@@ -179,9 +239,14 @@ def _frame(run_id: str, rows: list[dict], schema: dict) -> pl.DataFrame:
 
 
 def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFrame:
-    """One row an answered item, with the columns of ANSWERS, in the order in which they were answered. `question`: the last words heard."""
-    rows = [{name: event.get(name) for name in ANSWERS} | {"run_id": run_id, "study": study, "question": heard(event)}
-            for event in events if event["event"] == "answer"]
+    """One row an answered item, with the columns of ANSWERS, in the order in which they were answered. `question`: the
+    last words heard.
+    """
+    rows = [
+        {name: event.get(name) for name in ANSWERS} | {"run_id": run_id, "study": study, "question": heard(event)}
+        for event in events
+        if event["event"] == "answer"
+    ]
     return pl.DataFrame([_storable(row) for row in rows], schema=ANSWERS)
 
 
@@ -192,4 +257,7 @@ def heard(event: dict) -> str:
 
 def _storable(row: dict) -> dict:
     """Lone surrogates cannot be stored as UTF-8."""
-    return {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for name, value in row.items()}
+    return {
+        name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }

@@ -10,7 +10,9 @@ from scenarios.records import Judgement, Line
 
 @dataclass(frozen=True)
 class Told:
-    """How a line came about that a run began with and did not play: it stands as it was said, whatever the scenario says now."""
+    """How a line came about that a run began with and did not play: it stands as it was said, whatever the scenario
+    says now.
+    """
 
     direction: str  # what its speaker was told, "" for nothing
     fact: str | None  # id of the partner's fact that it was about
@@ -19,8 +21,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Stored:
-    """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or "questions"),
-    the conversations that they saw to the end, and how the lines came about that were said in another run."""
+    """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or
+    "questions"), the conversations that they saw to the end, and how the lines came about that were said in another
+    run.
+    """
 
     lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
     judged: Mapping[tuple[int, int, str], list[Judgement]] = field(default_factory=dict)
@@ -44,4 +48,7 @@ def stored(events: Sequence[dict]) -> Stored:
 
 def line_of(event: dict) -> Line:
     """The line that a `line` event tells of."""
-    return Line(**{name: event[name] for name in Line.__dataclass_fields__ if name in event} | {"token_ids": tuple(event["token_ids"])})
+    return Line(
+        **{name: event[name] for name in Line.__dataclass_fields__ if name in event}
+        | {"token_ids": tuple(event["token_ids"])}
+    )

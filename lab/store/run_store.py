@@ -48,21 +48,46 @@ SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kerne
 FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time
 
 
-def create(runs_dir: str | Path, scenario_name: str, scenario_yaml: str, seed: int, digest: str, *,
-           folder: str | Path | None = None, device: str | None = None, dtype: str | None = None, file: str = SCENARIO,
-           **fields: object) -> RunStore:
-    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, or `folder` itself, held by this process. `file`: what the YAML is
-    called there.
+def create(
+    runs_dir: str | Path,
+    scenario_name: str,
+    scenario_yaml: str,
+    seed: int,
+    digest: str,
+    *,
+    folder: str | Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    file: str = SCENARIO,
+    **fields: object,
+) -> RunStore:
+    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, or `folder` itself, held by this process.
+    `file`: what the YAML is called there.
 
     `fields` go into the manifest as they are. The manifest is written last: a folder that has one is a whole run.
     Raises StoreError where nothing can be written, ValueError where `folder` holds something.
     """
     path = _empty_folder(Path(folder)) if folder else _new_folder(Path(runs_dir), scenario_name)
     manifest = {
-        "run_id": path.name, "status": "running", "reason": None, "scenario": scenario_name, "digest": digest,
-        "seed": seed, "versions": _versions(), "git_revision": git_revision(), "device": device, "dtype": dtype,
-        "models": {}, "started": now(), "finished": None, "resumed": [], "counts": {}, "tokens": {}, "seconds": {},
-        **fields}
+        "run_id": path.name,
+        "status": "running",
+        "reason": None,
+        "scenario": scenario_name,
+        "digest": digest,
+        "seed": seed,
+        "versions": _versions(),
+        "git_revision": git_revision(),
+        "device": device,
+        "dtype": dtype,
+        "models": {},
+        "started": now(),
+        "finished": None,
+        "resumed": [],
+        "counts": {},
+        "tokens": {},
+        "seconds": {},
+        **fields,
+    }
     lock = _hold(path)
     try:
         replace(path / file, scenario_yaml.encode())
@@ -88,8 +113,12 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
         events, good = [event for event, _ in whole], whole[-1][1] if whole else 0
         if good < (path / EVENTS).stat().st_size:
             os.truncate(path / EVENTS, good)
-        manifest |= {"status": "running", "reason": None, "finished": None,
-                     "resumed": [*manifest.get("resumed", []), now()]}
+        manifest |= {
+            "status": "running",
+            "reason": None,
+            "finished": None,
+            "resumed": [*manifest.get("resumed", []), now()],
+        }
         return RunStore(path, manifest, lock, events)
     except OSError as error:
         os.close(lock)
@@ -118,10 +147,14 @@ def read_manifest(run_dir: str | Path) -> dict:
 
 
 def refuse_links(run_dir: str | Path) -> None:
-    """ValueError where something in a run's folder, which is about to be written to, is a link: whatever it leads to is not the run's."""
+    """ValueError where something in a run's folder, which is about to be written to, is a link: whatever it leads to is
+    not the run's.
+    """
     for entry in Path(run_dir).rglob("*"):
         if entry.is_symlink():
-            raise ValueError(f"{entry} is a link to {os.readlink(entry)}; expected files of the run's own, which alone are written to")
+            raise ValueError(
+                f"{entry} is a link to {os.readlink(entry)}; expected files of the run's own, which alone are written to"
+            )
 
 
 def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
@@ -130,7 +163,10 @@ def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
     A finished run's are read as it wrote them last; another's, whatever was flushed, are made of its events.
     """
     path = Path(run_dir)
-    manifest, stored = read_manifest(path), {name: path / f"{name}.parquet" for name in ("turns", "judgements", "metrics")}
+    manifest, stored = (
+        read_manifest(path),
+        {name: path / f"{name}.parquet" for name in ("turns", "judgements", "metrics")},
+    )
     metrics = pl.read_parquet(stored["metrics"]) if stored["metrics"].is_file() else pl.DataFrame(schema=METRICS)
     if manifest.get("status") == "finished" and stored["turns"].is_file() and stored["judgements"].is_file():
         with contextlib.suppress(pl.exceptions.PolarsError):  # damaged: the events tell the same
@@ -154,7 +190,9 @@ class RunStore:
         self._spoken = not (path / SWEEP).is_file()  # a sweep's lines are in its trials' folders
         self.earlier = list(earlier)
         self._lock, self._events = lock, -1
-        self._open: dict[int, dict[tuple, dict]] = {}  # of each conversation, the last `line` and `judged` event of each turn
+        self._open: dict[
+            int, dict[tuple, dict]
+        ] = {}  # of each conversation, the last `line` and `judged` event of each turn
         self._settled: list[dict[str, pl.DataFrame]] = []  # of those told to the end, as frames, which are far smaller
         self._totals, self._begun = Totals(), False
         self._synced = self._flushed = time.monotonic()
@@ -193,12 +231,16 @@ class RunStore:
         return event
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """turns and judgements of every event so far, those of earlier sittings included; activations where there are any."""
+        """turns and judgements of every event so far, those of earlier sittings included; activations where there are
+        any.
+        """
         under_way = frames_of(self.run_id, [event for told in self._open.values() for event in told.values()])
         if self._settled:
             self._settled = [{name: pl.concat([one[name] for one in self._settled]) for name in under_way}]
-        frames = {name: pl.concat([*(one[name] for one in self._settled), frame]).sort("conversation", maintain_order=True)
-                  for name, frame in under_way.items()}
+        frames = {
+            name: pl.concat([*(one[name] for one in self._settled), frame]).sort("conversation", maintain_order=True)
+            for name, frame in under_way.items()
+        }
         if frames["activations"].is_empty():
             del frames["activations"]
         return frames
@@ -232,8 +274,9 @@ class RunStore:
         self.manifest |= self._totals.as_fields() | fields
         replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._lines)
 
-    def finish(self, status: str, reason: str | None = None, *, metrics: pl.DataFrame | None = None,
-               **fields: object) -> None:
+    def finish(
+        self, status: str, reason: str | None = None, *, metrics: pl.DataFrame | None = None, **fields: object
+    ) -> None:
         """Writes everything a last time and lets go of the run. `status`: finished, failed or interrupted."""
         if status not in STATUSES:
             raise ValueError(f"a run cannot end as {status!r}; expected one of {', '.join(STATUSES)}")
@@ -259,7 +302,11 @@ class RunStore:
     @property
     def _lines(self) -> int | None:
         """How many were finished; None of a sweep, a study or a training, once something is told of it."""
-        return self._totals.lines if self._totals.lines or self._totals.header.get("conversations") or not self._begun else None
+        return (
+            self._totals.lines
+            if self._totals.lines or self._totals.header.get("conversations") or not self._begun
+            else None
+        )
 
     def _fold(self, event: dict) -> None:
         if event["event"] in ("line", "judged"):

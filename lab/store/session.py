@@ -19,27 +19,41 @@ if TYPE_CHECKING:
     from lab.store.run_store import RunStore
 
 
-
 INTERRUPTED = 130
 T = TypeVar("T")
 LOG = "log.txt"
 
 
-def unfinished(prog: str, kept: str, args: argparse.Namespace, status: str, reason: str | None, console: Console, errors, path: Path) -> int:
-    """The exit code of what failed, which is told, or was interrupted: then it is told that everything `kept` is, and how to go on with the
-    folder."""
+def unfinished(
+    prog: str,
+    kept: str,
+    args: argparse.Namespace,
+    status: str,
+    reason: str | None,
+    console: Console,
+    errors,
+    path: Path,
+) -> int:
+    """The exit code of what failed, which is told, or was interrupted: then it is told that everything `kept` is, and
+    how to go on with the folder.
+    """
     if status == "failed":
         print(f"{prog}: {reason}", file=errors)
         return 2
     if args.display != "none" and not args.json:
         with contextlib.suppress(BrokenPipeError, SystemExit):
-            console.print(f"Interrupted. Every {kept} is kept: python -m {prog} --resume {path}", soft_wrap=True, markup=False)
+            console.print(
+                f"Interrupted. Every {kept} is kept: python -m {prog} --resume {path}", soft_wrap=True, markup=False
+            )
     return INTERRUPTED
 
 
-def carried_out(work: Callable[[], T], store: RunStore, show: Callable[[dict], None], left: str) -> tuple[str, str | None, T | None]:
-    """Does the work, and stores and shows how it ended: status, the reason where it is not finished, and what came of it. `left`: what
-    --resume goes on from. Work whose end could not be stored has not finished."""
+def carried_out(
+    work: Callable[[], T], store: RunStore, show: Callable[[dict], None], left: str
+) -> tuple[str, str | None, T | None]:
+    """Does the work, and stores and shows how it ended: status, the reason where it is not finished, and what came of
+    it. `left`: what --resume goes on from. Work whose end could not be stored has not finished.
+    """
     status, reason, found = "finished", None, None
     try:
         found = work()
@@ -57,7 +71,9 @@ def carried_out(work: Callable[[], T], store: RunStore, show: Callable[[dict], N
     except ValueError as error:
         if status == "finished":
             status, reason = "failed", str(error)
-        with contextlib.suppress(ValueError):  # the manifest is small, and may be stored where events and frames may not
+        with contextlib.suppress(
+            ValueError
+        ):  # the manifest is small, and may be stored where events and frames may not
             store.update_manifest(status=status, reason=reason)
     return status, reason, found
 

@@ -13,10 +13,11 @@ END = 2**16  # bytes of a log among which its last event is looked for
 
 
 class Log:
-    """The whole events of a log, each once. `line`: number of the last one taken; `begun_again`: how often the file turned out to be
-    shorter than what was read of it, or another one, and is read from its start.
+    """The whole events of a log, each once. `line`: number of the last one taken; `begun_again`: how often the file
+    turned out to be shorter than what was read of it, or another one, and is read from its start.
 
-    A last line without its end, or that is no event, is left where it is: it is being written, or will be cut away by a resume.
+    A last line without its end, or that is no event, is left where it is: it is being written, or will be cut away by a
+    resume.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +27,9 @@ class Log:
         self._last = b""  # what was read behind those lines
 
     def next(self) -> dict | None:
-        """The next event, or None while there is no other. ValueError: a line before the last is damaged, or the log cannot be read."""
+        """The next event, or None while there is no other. ValueError: a line before the last is damaged, or the log
+        cannot be read.
+        """
         if not self._lines:
             self._read()
         event = event_of(self._lines[0]) if self._lines else None

@@ -1,7 +1,8 @@
-"""Dialogues and trainings as arms of a study: ordinary runs and trainings, each in a folder of its own below the study's.
+"""Dialogues and trainings as arms of a study: ordinary runs and trainings, each in a folder of its own below the
+study's.
 
-A folder is named by its arm and by a digest of all that decides how it goes: what is finished there is taken as it is, what broke off is
-gone on with. Engines live in this process, as learners do, and each arm has its own.
+A folder is named by its arm and by a digest of all that decides how it goes: what is finished there is taken as it is,
+what broke off is gone on with. Engines live in this process, as learners do, and each arm has its own.
 """
 
 from __future__ import annotations
@@ -49,17 +50,26 @@ class Arms:
     def train(self, arm: str, file: str, changes: Mapping[str, object], data: Sequence[str]) -> Trained:
         recipe = recipe_of(self._study, file, changes, [str(self._folder / name) for name in data])
         models = {seat: played(recipe).seats[seat].model for seat in recipe.seats()}
-        folder = self._carried_out(arm, recipe, models, lambda store, shown: train_out(HERE, recipe, store, shown, before(store)))
+        folder = self._carried_out(
+            arm, recipe, models, lambda store, shown: train_out(HERE, recipe, store, shown, before(store))
+        )
         frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("evaluation", "training")}
         told = read_manifest(folder)
-        return Trained(folder.name, **frames, parameters=parameters(folder / "adapter"), stopped=told.get("stopped") or "",
-                       seconds=sum(told["seconds"].get(phase, 0.0) for phase in LEARNING))
+        return Trained(
+            folder.name,
+            **frames,
+            parameters=parameters(folder / "adapter"),
+            stopped=told.get("stopped") or "",
+            seconds=sum(told["seconds"].get(phase, 0.0) for phase in LEARNING),
+        )
 
     def adapter(self, worn: str) -> Path:
         """Where what that training has learnt lies."""
         return self._folder / worn / "adapter"
 
-    def _carried_out(self, arm: str, what: Scenario | Recipe, models: Mapping[str, str], work: Callable[[RunStore, Shown], object]) -> Path:
+    def _carried_out(
+        self, arm: str, what: Scenario | Recipe, models: Mapping[str, str], work: Callable[[RunStore, Shown], object]
+    ) -> Path:
         """The folder of what is finished by then. ValueError where it fails."""
         folder = self._folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', arm).strip('-')[:40]}-{what.digest()[:12]}"
         there = (folder / MANIFEST).is_file()
@@ -68,8 +78,13 @@ class Arms:
             return folder
         if not there:
             shutil.rmtree(folder, ignore_errors=True)  # its making broke off
-        store = open_for_resume(folder) if there else create(
-            folder.parent, what.name, what.resolved_yaml(), what.seed, what.digest(), folder=folder, models=models)
+        store = (
+            open_for_resume(folder)
+            if there
+            else create(
+                folder.parent, what.name, what.resolved_yaml(), what.seed, what.digest(), folder=folder, models=models
+            )
+        )
         with store, aside(folder / LOG):
             shown = Shown(lambda done, detail: self._tell("arm", arm=arm, done=done, detail=detail), what, store)
             status, reason, _ = carried_out(lambda: work(store, shown), store, shown.show, "line or checkpoint")
@@ -93,7 +108,11 @@ class Shown:
             self._count(1, f"#{event['conversation']} {event['seat']}: {event['text']}")
         elif kind == "step":
             reward = event.get("reward")
-            self._count(1, f"step {event['step'] + 1}/{self._what.max_steps}" + (f", reward {reward:.3f}" if reward is not None else ""))
+            self._count(
+                1,
+                f"step {event['step'] + 1}/{self._what.max_steps}"
+                + (f", reward {reward:.3f}" if reward is not None else ""),
+            )
         elif kind == "collected":
             self._count(0, f"dialogues {event['batch'] + 1}/{event['batches']} to learn from")
         elif kind == "phase" and event["phase"] == "examining":
@@ -111,22 +130,42 @@ class Shown:
 def scenario_of(study: Study, file: str, changes: Mapping[str, object], adapter: str | None = None) -> Scenario:
     """The scenario as the study plays it. ScenarioError."""
     seat = study.seats.assistant
-    told = {"dtype": study.dtype, "device": study.device, f"seats.{USER}.model": seat.model, f"seats.{USER}.endpoint": seat.endpoint,
-            f"seats.{USER}.adapter": adapter or seat.adapter}
+    told = {
+        "dtype": study.dtype,
+        "device": study.device,
+        f"seats.{USER}.model": seat.model,
+        f"seats.{USER}.endpoint": seat.endpoint,
+        f"seats.{USER}.adapter": adapter or seat.adapter,
+    }
     return load_scenario(_file(study, file), as_items({**told, **changes}))
 
 
 def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Recipe:
-    """The training as the study does it, by one worker. ScenarioError; ValueError where the seat's model cannot be trained as it is."""
+    """The training as the study does it, by one worker. ScenarioError; ValueError where the seat's model cannot be
+    trained as it is.
+    """
     seat = study.seats.assistant
-    if found := f"{seat.endpoint} does" if seat.endpoint else "what wears an adapter does" if seat.adapter or ":" in seat.model else "":
-        raise ValueError(f"{study.study} trains the model that it asks, and {found} not learn here; expected a model by itself")
+    if (
+        found := f"{seat.endpoint} does"
+        if seat.endpoint
+        else "what wears an adapter does"
+        if seat.adapter or ":" in seat.model
+        else ""
+    ):
+        raise ValueError(
+            f"{study.study} trains the model that it asks, and {found} not learn here; expected a model by itself"
+        )
     path = _file(study, file)
     own = load_recipe(path)
-    played_with = {**own.overrides, **{f"seats.{seat_name}.model": seat.model for seat_name in own.seats()},
-                   **{key.removeprefix(OVERRIDES): value for key, value in changes.items() if key.startswith(OVERRIDES)}}
+    played_with = {
+        **own.overrides,
+        **{f"seats.{seat_name}.model": seat.model for seat_name in own.seats()},
+        **{key.removeprefix(OVERRIDES): value for key, value in changes.items() if key.startswith(OVERRIDES)},
+    }
     told = {"dtype": study.dtype, "device": study.device, "workers": 1, "data": list(data), "overrides": played_with}
-    return load_recipe(path, as_items({**told, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}}))
+    return load_recipe(
+        path, as_items({**told, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}})
+    )
 
 
 def size(what: Scenario | Recipe) -> int:

@@ -1,7 +1,8 @@
-"""How a study's questions reach a model: `Asking` stores every answer as an event, and asks nothing that was answered before.
+"""How a study's questions reach a model: `Asking` stores every answer as an event, and asks nothing that was answered
+before.
 
-An answer is known by a digest of all that it depends on in a study: the method and its settings, adapter and steer, the talk, the options
-and the seed. A question that two arms share is put once and told in both.
+An answer is known by a digest of all that it depends on in a study: the method and its settings, adapter and steer, the
+talk, the options and the seed. A question that two arms share is put once and told in both.
 """
 
 from __future__ import annotations
@@ -24,24 +25,35 @@ if TYPE_CHECKING:
     from lab.studies.arms import Arms
 
 
-
 AT_ONCE = 32  # questions put together
 
 
 class Asking:
-    """`metrics.studies.protocol.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`: events of a run that is gone
-    on with; `used`: what the engine has done so far, told after each batch; `school`: makes an adapter of lessons, as `lab.studies.teaching.teach`
-    does of a study's; `folder`: where adapters and directions are kept; `arms`: carries out dialogues and trainings."""
+    """`metrics.studies.protocol.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`:
+    events of a run that is gone on with; `used`: what the engine has done so far, told after each batch; `school`:
+    makes an adapter of lessons, as `lab.studies.teaching.teach` does of a study's; `folder`: where adapters and
+    directions are kept; `arms`: carries out dialogues and trainings.
+    """
 
-    def __init__(self, respondent: Respondent | None, tell: Callable[..., None], earlier: Iterable[dict], used: Callable[[], dict],
-                 school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]], folder: Path, arms: Arms | None = None) -> None:
+    def __init__(
+        self,
+        respondent: Respondent | None,
+        tell: Callable[..., None],
+        earlier: Iterable[dict],
+        used: Callable[[], dict],
+        school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]],
+        folder: Path,
+        arms: Arms | None = None,
+    ) -> None:
         self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
         self._arms = arms
         answers = [event for event in earlier if event["event"] == "answer"]
         self._known = {event["key"]: event for event in answers}
         self._told = {(event["arm"], event["item"], event["key"]) for event in answers}
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+    def choose(
+        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
+    ) -> list[Choice]:
         under = self._adapter(worn), self._steer(steered)
 
         def put(some: Sequence[Question]) -> list[dict]:
@@ -51,8 +63,16 @@ class Asking:
         answers = self._answers("choose", arm, questions, _how(worn, steered), put)
         return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in answers]
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
-            steered: Steered | None = None) -> list[str]:
+    def say(
+        self,
+        arm: str,
+        questions: Sequence[Question],
+        *,
+        max_tokens: int,
+        temperature: float = 1.0,
+        worn: str | None = None,
+        steered: Steered | None = None,
+    ) -> list[str]:
         under = self._adapter(worn), self._steer(steered)
 
         def put(some: Sequence[Question]) -> list[dict]:
@@ -74,8 +94,11 @@ class Asking:
 
         name = digest("direct", *([(one.messages, one.options[:1]) for one in side] for side in (away, towards)))
         if not (file := self._direction(name)).is_file():
+
             def states(side: Sequence[Question]) -> np.ndarray:
-                return self._respondent.states([one.messages for one in side], [one.options[0] if one.options else "" for one in side])
+                return self._respondent.states(
+                    [one.messages for one in side], [one.options[0] if one.options else "" for one in side]
+                )
 
             found = axis(states(away), states(towards))
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +129,14 @@ class Asking:
         taught = self._folder / worn
         return str(taught if taught.is_dir() or self._arms is None else self._arms.adapter(worn))
 
-    def _answers(self, method: str, arm: str, questions: Sequence[Question], how: dict, put: Callable[[Sequence[Question]], list[dict]]
-                 ) -> list[dict]:
+    def _answers(
+        self,
+        method: str,
+        arm: str,
+        questions: Sequence[Question],
+        how: dict,
+        put: Callable[[Sequence[Question]], list[dict]],
+    ) -> list[dict]:
         keys = [digest(method, how, one.messages, one.options if method == "choose" else one.seed) for one in questions]
         new = list({key: one for key, one in zip(keys, questions, strict=True) if key not in self._known}.items())
         by_key: dict[str, list[Question]] = {}
@@ -131,8 +160,16 @@ class Asking:
             if (arm, one.item, key) not in self._told:
                 self._told.add((arm, one.item, key))
                 found = {name: answer[name] for name in ("key", "method", "nats", "tokens", "text") if name in answer}
-                self._tell("answer", arm=arm, item=one.item, cluster=one.cluster, prompt=digest(one.messages), messages=one.messages,
-                           **({"options": one.options} if "nats" in found else {"seed": one.seed}), **found)
+                self._tell(
+                    "answer",
+                    arm=arm,
+                    item=one.item,
+                    cluster=one.cluster,
+                    prompt=digest(one.messages),
+                    messages=one.messages,
+                    **({"options": one.options} if "nats" in found else {"seed": one.seed}),
+                    **found,
+                )
 
 
 def _how(worn: str | None, steered: Steered | None) -> dict:
@@ -141,5 +178,7 @@ def _how(worn: str | None, steered: Steered | None) -> dict:
 
 def _finite(question: Question, answer: dict) -> None:
     if not all(map(math.isfinite, answer.get("nats", ()))):
-        raise ValueError(f"{question.item}: the model gives no finite log-probability for one of "
-                         f"{', '.join(map(repr, question.options[:4]))}; expected one for each option")
+        raise ValueError(
+            f"{question.item}: the model gives no finite log-probability for one of "
+            f"{', '.join(map(repr, question.options[:4]))}; expected one for each option"
+        )

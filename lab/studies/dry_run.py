@@ -19,14 +19,20 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 
-
-STEPS = {"step": pl.Int64, "tokens": pl.Int64, "tokens_learnt": pl.Int64, "seconds_play": pl.Float64, "seconds_learn": pl.Float64}
+STEPS = {
+    "step": pl.Int64,
+    "tokens": pl.Int64,
+    "tokens_learnt": pl.Int64,
+    "seconds_play": pl.Float64,
+    "seconds_learn": pl.Float64,
+}
 
 
 class Counting:
-    """Somebody who finds all options alike, says nothing and learns nothing, and whose dialogues nobody plays: a study played on it tells
-    how much there is to do, by arm. More or less where what is asked depends on what was answered. `planned`: runs and trainings of the
-    `study`, where one was given."""
+    """Somebody who finds all options alike, says nothing and learns nothing, and whose dialogues nobody plays: a study
+    played on it tells how much there is to do, by arm. More or less where what is asked depends on what was answered.
+    `planned`: runs and trainings of the `study`, where one was given.
+    """
 
     def __init__(self, study: Study | None = None) -> None:
         self.asked: Counter[str] = Counter()
@@ -34,12 +40,22 @@ class Counting:
         self.questions = 0
         self._study = study
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+    def choose(
+        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
+    ) -> list[Choice]:
         self._count(arm, questions)
         return [Choice((0.0,) * len(one.options), (1,) * len(one.options)) for one in questions]
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
-            steered: Steered | None = None) -> list[str]:
+    def say(
+        self,
+        arm: str,
+        questions: Sequence[Question],
+        *,
+        max_tokens: int,
+        temperature: float = 1.0,
+        worn: str | None = None,
+        steered: Steered | None = None,
+    ) -> list[str]:
         self._count(arm, questions)
         return [""] * len(questions)
 
@@ -67,7 +83,10 @@ class Counting:
     def _local(self, does: str) -> None:
         """ValueError where the model is on a server, which knows neither states nor gradients."""
         if self._study and (server := self._study.seats.assistant.endpoint):
-            raise ValueError(f"{self._study.study} {does} the model that it asks, and {server} lets nobody do that; expected a model here")
+            raise ValueError(
+                f"{self._study.study} {does} the model that it asks, and {server} lets nobody do that; expected a "
+                "model here"
+            )
 
     def _count(self, arm: str, questions: Sequence[Question]) -> None:
         self.asked[arm] += len(questions)

@@ -12,22 +12,36 @@ FAILED = "failed"  # of a study that could not be played
 
 
 def play_study(args: argparse.Namespace, file: Path, overrides: list[str], runs: Path) -> tuple[int, Path | None]:
-    """The exit code of the study and its folder; one that is finished there, of just this study, is taken as it is, and one that is not is
-    gone on with."""
+    """The exit code of the study and its folder; one that is finished there, of just this study, is taken as it is, and
+    one that is not is gone on with.
+    """
     from lab.store.run_store import read_manifest
     from lab.studies.runner import command, load
 
     digest = load(file, overrides).study.digest()
 
     def there() -> list[Path]:
-        return [run for run in sorted(runs.glob("*")) if (run / "manifest.json").is_file() and read_manifest(run).get("digest") == digest]
+        return [
+            run
+            for run in sorted(runs.glob("*"))
+            if (run / "manifest.json").is_file() and read_manifest(run).get("digest") == digest
+        ]
 
     before = there()
     if done := [run for run in before if read_manifest(run)["status"] == "finished"]:
         return 0, done[-1]
     resume = str(before[-1]) if before else None
-    told = argparse.Namespace(scenario=None if resume else str(file), overrides=[] if resume else overrides, resume=resume, runs=str(runs),
-                              address=args.address, display="none" if args.json else args.display, limit=None, dry_run=False, json=False)
+    told = argparse.Namespace(
+        scenario=None if resume else str(file),
+        overrides=[] if resume else overrides,
+        resume=resume,
+        runs=str(runs),
+        address=args.address,
+        display="none" if args.json else args.display,
+        limit=None,
+        dry_run=False,
+        json=False,
+    )
     code = command(told)
     return code, next(reversed(there()), None)
 
@@ -37,13 +51,24 @@ def row(model: str, study: str, size: str, run: Path | None, why: str | None = N
     from lab.reports.finding_report import finding_of
     from lab.store.run_store import read_manifest
 
-    found = (finding_of(run) if run else None) or {"verdict": FAILED, "why": why or (run and read_manifest(run).get("reason"))}
-    return {"model": model, "study": study, "size": size, "verdict": found["verdict"], **{key: found.get(key) for key in (
-        "statistic", "value", "low", "high", "n", "reading", "why")}, "run": str(run or "")}
+    found = (finding_of(run) if run else None) or {
+        "verdict": FAILED,
+        "why": why or (run and read_manifest(run).get("reason")),
+    }
+    return {
+        "model": model,
+        "study": study,
+        "size": size,
+        "verdict": found["verdict"],
+        **{key: found.get(key) for key in ("statistic", "value", "low", "high", "n", "reading", "why")},
+        "run": str(run or ""),
+    }
 
 
 def cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
-    """The header, and a line a study: `confirms 0.62 [0.50, 0.71] 32`, a column a model; nothing where it was not played yet."""
+    """The header, and a line a study: `confirms 0.62 [0.50, 0.71] 32`, a column a model; nothing where it was not
+    played yet.
+    """
     from lab.reports.finding_report import figure
 
     rows = list(rows)
@@ -53,8 +78,10 @@ def cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
     def cell(row: dict) -> str:
         return row["verdict"] if row["n"] is None else f"{row['verdict']} {figure(row)}"
 
-    return ["finding", *models], [[study, *(cell(by_place[place]) if (place := (study, model)) in by_place else "" for model in models)]
-                                  for study in studies]
+    return ["finding", *models], [
+        [study, *(cell(by_place[place]) if (place := (study, model)) in by_place else "" for model in models)]
+        for study in studies
+    ]
 
 
 def matrix(rows: Iterable[dict]):
@@ -67,8 +94,14 @@ def matrix(rows: Iterable[dict]):
     from scenarios.messages import clean
 
     header, lines = cells(rows)
-    out = Table(title="findings", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-                caption=Text("value [low, high] n; the statistic of each is named in its report"), caption_justify="left")
+    out = Table(
+        title="findings",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        caption=Text("value [low, high] n; the statistic of each is named in its report"),
+        caption_justify="left",
+    )
     for title in header:
         out.add_column(Text(clean(title)), overflow="fold")
     for line in lines:
@@ -87,11 +120,29 @@ def write_matrix(rows: list[dict], out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)  # of a first study that was refused there is no run yet
     kinds = {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64}
-    write_frame(out / "findings.parquet", pl.DataFrame(rows, schema={key: kinds.get(key, pl.String) for key in rows[0]}))
+    write_frame(
+        out / "findings.parquet", pl.DataFrame(rows, schema={key: kinds.get(key, pl.String) for key in rows[0]})
+    )
     header, lines = cells(rows)
-    texts = [Line([Cell(row["study"], link=f"{os.path.relpath(row['run'], out)}/report.html" if row["run"] else ""), Cell(row["model"]),
-                   Cell(row["verdict"]), Cell(row["reading"] or ""), Cell(row["why"] or "")]) for row in rows]
-    sections = [Section("findings", "Findings", [Table(header, [Line([Cell(cell) for cell in line]) for line in lines])],
-                        notes=[f"value [low, high] n; intervals are 95%. Size: {rows[0]['size']}."]),
-                Section("readings", "Readings", [Table(["finding", "model", "verdict", "what came out", "why"], texts)])]
+    texts = [
+        Line(
+            [
+                Cell(row["study"], link=f"{os.path.relpath(row['run'], out)}/report.html" if row["run"] else ""),
+                Cell(row["model"]),
+                Cell(row["verdict"]),
+                Cell(row["reading"] or ""),
+                Cell(row["why"] or ""),
+            ]
+        )
+        for row in rows
+    ]
+    sections = [
+        Section(
+            "findings",
+            "Findings",
+            [Table(header, [Line([Cell(cell) for cell in line]) for line in lines])],
+            notes=[f"value [low, high] n; intervals are 95%. Size: {rows[0]['size']}."],
+        ),
+        Section("readings", "Readings", [Table(["finding", "model", "verdict", "what came out", "why"], texts)]),
+    ]
     replace(out / "findings.html", sheet("findings", sections).encode("utf-8", "replace"))

@@ -1,4 +1,6 @@
-"""A study at the front desk: its file checked, its questions put to a model, what came of them stored and told. `lab.run` plays it."""
+"""A study at the front desk: its file checked, its questions put to a model, what came of them stored and told.
+`lab.run` plays it.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,14 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 
-
 FINDING, ANSWERS = "finding.json", "answers.parquet"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and exams of a training, about;
-    `planned`: its runs and trainings; `questions`: how many there are of all arms."""
+    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and exams of
+    a training, about; `planned`: its runs and trainings; `questions`: how many there are of all arms.
+    """
 
     study: Study
     module: ModuleType
@@ -69,9 +71,14 @@ def planned(study: Study) -> Loaded:
     stimuli, counting = load_stimuli(study, module.Stimuli), Counting(study)
     try:
         module.study(counting, stimuli, study.seed, **study.numbers())
-    except (KeyError, IndexError) as error:  # a size that asks for more, or for others, than the stimuli hold; a text with braces of its own
-        raise ValueError(f"{study.name}: its stimuli ({study.stimuli}) do not hold what size {study.size} asks for "
-                         f"({type(error).__name__}: {error}); expected names, numbers and {{...}} that are there") from None
+    except (
+        KeyError,
+        IndexError,
+    ) as error:  # a size that asks for more, or for others, than the stimuli hold; a text with braces of its own
+        raise ValueError(
+            f"{study.name}: its stimuli ({study.stimuli}) do not hold what size {study.size} asks for "
+            f"({type(error).__name__}: {error}); expected names, numbers and {{...}} that are there"
+        ) from None
     return Loaded(study, module, stimuli, dict(counting.asked), counting.planned, counting.questions)
 
 
@@ -96,7 +103,10 @@ def command(args: argparse.Namespace) -> int:
     from lab.studies.runner import checked
 
     if args.limit is not None:
-        raise ValueError("--limit is of conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller numbers")
+        raise ValueError(
+            "--limit is of conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller "
+            "numbers"
+        )
     loaded = _resumed(args) if args.resume else load(args.scenario, args.overrides)
     study = loaded.study
     seats.check_respondent(study)
@@ -105,11 +115,24 @@ def command(args: argparse.Namespace) -> int:
     cluster.check(args.address)
     if args.dry_run:
         unit = "lines or steps" if loaded.planned else "questions"
-        print(f"{study.name}: {study.claim}\n" + "\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
+        print(
+            f"{study.name}: {study.claim}\n"
+            + "\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items())
+        )
         print("Everything that can be checked without loading a model is in order.")
         return 0
-    store = open_for_resume(args.resume) if args.resume else create(
-        args.runs, study.name, study.resolved_yaml(), study.seed, study.digest(), models={"assistant": study.seats.assistant.model})
+    store = (
+        open_for_resume(args.resume)
+        if args.resume
+        else create(
+            args.runs,
+            study.name,
+            study.resolved_yaml(),
+            study.seed,
+            study.digest(),
+            models={"assistant": study.seats.assistant.model},
+        )
+    )
     with store, aside(store.path / LOG) as (screen, errors):
         return _carry_out(args, loaded, store, screen, errors)
 
@@ -122,8 +145,11 @@ def _resumed(args: argparse.Namespace) -> Loaded:
         raise ValueError("--resume goes on with the study as it is; expected no file and no key=value beside it")
     loaded = load(Path(args.resume) / "scenario.yaml", [])
     if loaded.study.digest() != read_manifest(args.resume).get("digest"):
-        raise ValueError(f"{args.resume} was begun with other stimuli than {loaded.study.stimuli} holds now; expected them unchanged, or a "
-                         "new run without --resume")
+        raise ValueError(
+            f"{args.resume} was begun with other stimuli than {loaded.study.stimuli} holds now; expected them "
+            "unchanged, or a "
+            "new run without --resume"
+        )
     return loaded
 
 
@@ -170,18 +196,38 @@ def perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Wa
         respondent = seats.respondent(study, make) if loaded.questions else None
         info = respondent.engine.info() if respondent else study
         store.update_manifest(device=info.device, dtype=info.dtype)
-        tell("started", run_id=store.run_id, name=study.name, study=study.study, claim=study.claim, size=study.size, arms=loaded.asked,
-             models={"assistant": seat.model}, device=info.device, dtype=info.dtype, resumed=bool(store.earlier))
+        tell(
+            "started",
+            run_id=store.run_id,
+            name=study.name,
+            study=study.study,
+            claim=study.claim,
+            size=study.size,
+            arms=loaded.asked,
+            models={"assistant": seat.model},
+            device=info.device,
+            dtype=info.dtype,
+            resumed=bool(store.earlier),
+        )
         tell("phase", phase="asking", detail=study.study)
-        ask = Asking(respondent, tell, store.earlier, lambda: _used(respondent), partial(teach, study), store.path / "adapters",
-                     Arms(study, store.path, tell))
+        ask = Asking(
+            respondent,
+            tell,
+            store.earlier,
+            lambda: _used(respondent),
+            partial(teach, study),
+            store.path / "adapters",
+            Arms(study, store.path, tell),
+        )
         finding = loaded.module.study(ask, loaded.stimuli, study.seed, **study.numbers())
     tell("phase", phase="reporting", detail="report.md")
     found = told(study, finding)
     answers = answers_frame(store.run_id, study.study, read_events(store.path))
     write_frame(store.path / ANSWERS, answers)
     replace(store.path / FINDING, dumps(found, indent=2) + b"\n")
-    store.update_manifest(status="finished", finished=now(), verdict=found["verdict"], answers=len(answers))  # as the report is to say
+    store.update_manifest(
+        status="finished", finished=now(), verdict=found["verdict"], answers=len(answers)
+    )  # as the report is to say
     write_report(store.path)
     return found
 
@@ -192,20 +238,34 @@ def _used(respondent) -> dict:
 
 
 def told(study: Study, finding: Finding) -> dict:
-    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide, or null; `measures`,
-    `pictures` and `tables` hold all further figures."""
+    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide,
+    or null; `measures`, `pictures` and `tables` hold all further figures.
+    """
     decided = verdict(finding.controls, finding.tests)
     statistic, test = next(iter(finding.tests.items()))
-    return {"name": study.study, "claim": study.claim, "source": study.source, "model": study.seats.assistant.model,
-            "adapter": study.seats.assistant.adapter, "size": study.size, "statistic": statistic, **asdict(test.found),
-            "controls": {name: bool(control.passed) for name, control in finding.controls.items()},
-            "verdict": decided.word, "reading": finding.reading, "why": decided.why, "needed": decided.needed,
-            "control_figures": {name: control.told for name, control in finding.controls.items()},
-            "tests": {name: asdict(one) for name, one in finding.tests.items()},
-            "measures": {name: asdict(found) for name, found in finding.measures.items()},
-            "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
-            "tables": {title: {row: {column: asdict(found) for column, found in cells.items()} for row, cells in rows.items()}
-                       for title, rows in finding.tables.items()}}
+    return {
+        "name": study.study,
+        "claim": study.claim,
+        "source": study.source,
+        "model": study.seats.assistant.model,
+        "adapter": study.seats.assistant.adapter,
+        "size": study.size,
+        "statistic": statistic,
+        **asdict(test.found),
+        "controls": {name: bool(control.passed) for name, control in finding.controls.items()},
+        "verdict": decided.word,
+        "reading": finding.reading,
+        "why": decided.why,
+        "needed": decided.needed,
+        "control_figures": {name: control.told for name, control in finding.controls.items()},
+        "tests": {name: asdict(one) for name, one in finding.tests.items()},
+        "measures": {name: asdict(found) for name, found in finding.measures.items()},
+        "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
+        "tables": {
+            title: {row: {column: asdict(found) for column, found in cells.items()} for row, cells in rows.items()}
+            for title, rows in finding.tables.items()
+        },
+    }
 
 
 def checked(what: Scenario | Recipe | Study) -> None:

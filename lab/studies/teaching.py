@@ -1,4 +1,6 @@
-"""Lessons of a study made into an adapter: the seat's model, trained on answers to given talks by one of the offline methods."""
+"""Lessons of a study made into an adapter: the seat's model, trained on answers to given talks by one of the offline
+methods.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,19 @@ from scenarios.records import derive_seed
 
 
 def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) -> Iterator[float]:
-    """The loss of each step, in nats a token; the adapter lies in the folder at the end. ValueError where the model cannot learn here."""
+    """The loss of each step, in nats a token; the adapter lies in the folder at the end. ValueError where the model
+    cannot learn here.
+    """
     seat = study.seats.assistant
     if seat.endpoint:
-        raise ValueError(f"{study.study} teaches the model that it asks, and {seat.endpoint} does not learn from us; expected a model here")
+        raise ValueError(
+            f"{study.study} teaches the model that it asks, and {seat.endpoint} does not learn from us; expected a "
+            "model here"
+        )
     base, _, worn = seat.model.partition(":")
-    tuning = Tuning(learning_rate=how.learning_rate, r=how.r, lora_alpha=2.0 * how.r, adapter=seat.adapter or worn or None)
+    tuning = Tuning(
+        learning_rate=how.learning_rate, r=how.r, lora_alpha=2.0 * how.r, adapter=seat.adapter or worn or None
+    )
     learner = Learner(base, tuning, max_steps=how.steps, dtype=study.dtype, device=study.device, seed=how.seed)
     views = views_of(learner, lessons)
     order: list[View] = []
@@ -39,7 +48,10 @@ def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) 
 
 def views_of(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
     """One view a talk: all that is to be learnt, or unlearnt, in answer to it. A reply ends as the model's own do."""
-    form, encode = learner.loaded.info.format, lambda text: learner.loaded.tokenizer.encode(text, add_special_tokens=False)
+    form, encode = (
+        learner.loaded.info.format,
+        lambda text: learner.loaded.tokenizer.encode(text, add_special_tokens=False),
+    )
     by_talk: dict[tuple, list[Lesson]] = {}
     for lesson in lessons:
         by_talk.setdefault(lesson.messages, []).append(lesson)
@@ -47,7 +59,16 @@ def views_of(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
     views = []
     for number, (talk, some) in enumerate(by_talk.items()):
         ids = tuple(encode(text_of(form, talk)))
-        lines = [Sampled(0, len(ids), (*encode(gap(form, talk) + form.words(one.reply)), *closing), on_trunk=False, text=one.reply,
-                         reward=one.reward) for one in some]
+        lines = [
+            Sampled(
+                0,
+                len(ids),
+                (*encode(gap(form, talk) + form.words(one.reply)), *closing),
+                on_trunk=False,
+                text=one.reply,
+                reward=one.reward,
+            )
+            for one in some
+        ]
         views.append(View(number, "", ids, tuple(lines)))
     return views

@@ -25,8 +25,9 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Probe:
-    """What a little of a trial took. Seconds by phase; bytes of the process and on a GPU: at their peak, and what keys and values take
-    on top where a trial of its kind is played as long and as many at once as it is to be."""
+    """What a little of a trial took. Seconds by phase; bytes of the process and on a GPU: at their peak, and what keys
+    and values take on top where a trial of its kind is played as long and as many at once as it is to be.
+    """
 
     base: Base
     seconds: Mapping[str, float]
@@ -51,28 +52,45 @@ def estimate(plan: Plan, address: str | None) -> int:
     found = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
     seconds, generated, computed = (sum(column) for column in zip(*found, strict=True))
     slots, share = _room(plan, address)
-    tokens = "how many tokens is not known" if sweep.training else f"{generated:,.0f} tokens generated, {computed:,.0f} computed"
+    tokens = (
+        "how many tokens is not known"
+        if sweep.training
+        else f"{generated:,.0f} tokens generated, {computed:,.0f} computed"
+    )
     most = max(probes.values(), key=lambda one: one.memory)
-    print(f"Probed {len(probes)} of them for {sum(sum(one.seconds.values()) for one in probes.values()):.0f} s. Together they take about "
-          f"{seconds / 3600:.2g} hours of one trial after the other, {seconds / 3600 / slots:.2g} hours with {slots} at once; "
-          f"{tokens}; {most.memory / GIB:.2g} GiB of memory a trial"
-          + (f", {max(one.on_gpu for one in probes.values()) / GIB:.2g} GiB of a GPU" if share else "") + ".")
+    print(
+        f"Probed {len(probes)} of them for {sum(sum(one.seconds.values()) for one in probes.values()):.0f} s. "
+        "Together they take about "
+        f"{seconds / 3600:.2g} hours of one trial after the other, {seconds / 3600 / slots:.2g} hours with {slots} at "
+        "once; "
+        f"{tokens}; {most.memory / GIB:.2g} GiB of memory a trial"
+        + (f", {max(one.on_gpu for one in probes.values()) / GIB:.2g} GiB of a GPU" if share else "")
+        + "."
+    )
     _fits(max(one.memory for one in probes.values()), max(one.on_gpu for one in probes.values()), slots, share, address)
     return 0
 
 
 def probe(plan: Plan, trials: Sequence[str]) -> Probe:
-    """A little of the first of these trials, which are of one kind, played in a process of its own, whose peak of memory is then the
-    trial's. ValueError where it was killed."""
+    """A little of the first of these trials, which are of one kind, played in a process of its own, whose peak of
+    memory is then the trial's. ValueError where it was killed.
+    """
     base = _little(plan.bases[trials[0]])
     order = replace(order_of(plan, trials[0], base), trial="probe")
-    with tempfile.TemporaryDirectory(prefix="lab-probe-") as folder, ProcessPoolExecutor(
-            1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="lab-probe-") as folder,
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
         try:
-            told = pool.submit(_play, order, files(plan), folder, plan.sweep.cpus, [plan.bases[trial] for trial in trials]).result()
+            told = pool.submit(
+                _play, order, files(plan), folder, plan.sweep.cpus, [plan.bases[trial] for trial in trials]
+            ).result()
         except BrokenProcessPool:
-            raise ValueError(f"the process that played a little of trial {trials[0]} was killed, as the system does where memory is short; "
-                             "expected a smaller model, shorter lines, or a machine with more memory") from None
+            raise ValueError(
+                f"the process that played a little of trial {trials[0]} was killed, as the system does where memory "
+                "is short; "
+                "expected a smaller model, shorter lines, or a machine with more memory"
+            ) from None
     return Probe(base=base, **told)
 
 
@@ -90,16 +108,25 @@ def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, b
     views = [_views(base) for base in bases]
     memory, on_gpu = memory + max(here for here, _ in views), on_gpu + max(there for _, there in views)
     tokens = manifest.get("tokens", {})
-    return {"seconds": manifest["seconds"], "generated": tokens.get("generated", 0), "computed": tokens.get("tokens_computed", 0),
-            "lines": manifest["counts"].get("lines") or 0, "memory": memory, "on_gpu": on_gpu}
+    return {
+        "seconds": manifest["seconds"],
+        "generated": tokens.get("generated", 0),
+        "computed": tokens.get("tokens_computed", 0),
+        "lines": manifest["counts"].get("lines") or 0,
+        "memory": memory,
+        "on_gpu": on_gpu,
+    }
 
 
 def _views(base: Base) -> tuple[int, int]:
-    """Bytes of keys and values in memory and on a GPU, at their most: of all dialogues that are played at once, their views at their
-    longest. ValueError where a view is longer than its model reads."""
+    """Bytes of keys and values in memory and on a GPU, at their most: of all dialogues that are played at once, their
+    views at their longest. ValueError where a view is longer than its model reads.
+    """
     from lab.training.evaluation import exams
 
-    found = [_views_of(one) for one in ([exam.scenario for exam in exams(base)] if isinstance(base, Recipe) else [base])]
+    found = [
+        _views_of(one) for one in ([exam.scenario for exam in exams(base)] if isinstance(base, Recipe) else [base])
+    ]
     return max(here for here, _ in found), max(there for _, there in found)
 
 
@@ -122,17 +149,24 @@ def _views_of(scenario: Scenario) -> tuple[int, int]:
 
 def _little(base: Base) -> Base:
     if isinstance(base, Recipe):
-        return base.model_copy(update={"max_steps": 1, "evaluation": base.evaluation.model_copy(update={"conversations": 1})})
+        return base.model_copy(
+            update={"max_steps": 1, "evaluation": base.evaluation.model_copy(update={"conversations": 1})}
+        )
     return base.model_copy(update={"conversations": min(base.conversations, TALKS), "turns": min(base.turns, LINES)})
 
 
 def _taken(probe: Probe, base: Base) -> tuple[float, float, float]:
-    """Seconds, tokens generated and tokens computed of a trial, by the probe of its kind: as many times as much as there are more lines, or
-    steps and exams, of it. The first two of a training are not counted."""
+    """Seconds, tokens generated and tokens computed of a trial, by the probe of its kind: as many times as much as
+    there are more lines, or steps and exams, of it. The first two of a training are not counted.
+    """
     spent = dict(probe.seconds)
     if isinstance(base, Recipe):
         more = base.evaluation.conversations
-        return spent.pop("training", 0.0) * base.max_steps + spent.pop("examining", 0.0) * more + sum(spent.values()), 0.0, 0.0
+        return (
+            spent.pop("training", 0.0) * base.max_steps + spent.pop("examining", 0.0) * more + sum(spent.values()),
+            0.0,
+            0.0,
+        )
     more = base.conversations * base.turns / max(1, probe.lines)
     return spent.pop("playing", 0.0) * more + sum(spent.values()), probe.generated * more, probe.computed * more
 
@@ -151,13 +185,25 @@ def _kind(base: Base) -> tuple:
 
     scenario = played(base) if isinstance(base, Recipe) else base
     seats = [scenario.seats[seat] for seat in SEATS]
-    lines = [(spec.max_tokens, spec.sentences, spec.script is None, spec.model, spec.adapter, spec.endpoint) for spec in seats]
+    lines = [
+        (spec.max_tokens, spec.sentences, spec.script is None, spec.model, spec.adapter, spec.endpoint)
+        for spec in seats
+    ]
     kind = (*sorted(wiring.engine_names(scenario)), base.dtype, base.device, *lines)
     if not isinstance(base, Recipe):
         return kind
     tuning = base.tuning
-    return (*kind, base.method, base.conversations, base.num_generations, scenario.turns, tuning.full, tuning.r, tuning.num_iterations,
-            tuning.gradient_checkpointing)
+    return (
+        *kind,
+        base.method,
+        base.conversations,
+        base.num_generations,
+        scenario.turns,
+        tuning.full,
+        tuning.r,
+        tuning.num_iterations,
+        tuning.gradient_checkpointing,
+    )
 
 
 def _room(plan: Plan, address: str | None) -> tuple[int, float]:
@@ -180,18 +226,30 @@ def _room(plan: Plan, address: str | None) -> tuple[int, float]:
 
 
 def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | None) -> None:
-    """ValueError where so many trials at once do not fit into this machine, if it plays them all, or a trial not into its share of a GPU."""
+    """ValueError where so many trials at once do not fit into this machine, if it plays them all, or a trial not into
+    its share of a GPU.
+    """
     import torch
 
     from agents.models.memory import free_bytes
 
     free = free_bytes(torch.device("cpu"))
     if is_private(address) and memory * slots > free:
-        raise ValueError(f"{slots} trials at once take about {memory * slots / GIB:.2g} GiB, and {free / GIB:.2g} GiB is free here; expected "
-                         f"at_once={max(1, int(free // memory))}, a smaller model, or a cluster (--address)")
+        raise ValueError(
+            f"{slots} trials at once take about {memory * slots / GIB:.2g} GiB, and {free / GIB:.2g} GiB is free "
+            "here; expected "
+            f"at_once={max(1, int(free // memory))}, a smaller model, or a cluster (--address)"
+        )
     if share and on_gpu and torch.cuda.is_available():
         whole = torch.cuda.get_device_properties(0).total_memory
         if on_gpu > share * whole:
-            raise ValueError(f"a trial takes about {on_gpu / GIB:.2g} GiB of a GPU, and gets {share:.2g} of {whole / GIB:.2g} GiB; expected "
-                             f"gpus={min(1.0, on_gpu / whole):.2g} or more, or a smaller at_once")
-    print("It fits." if is_private(address) else "It fits by cores and GPUs; what memory the nodes have is not known here.")
+            raise ValueError(
+                f"a trial takes about {on_gpu / GIB:.2g} GiB of a GPU, and gets {share:.2g} of {whole / GIB:.2g} GiB; "
+                "expected "
+                f"gpus={min(1.0, on_gpu / whole):.2g} or more, or a smaller at_once"
+            )
+    print(
+        "It fits."
+        if is_private(address)
+        else "It fits by cores and GPUs; what memory the nodes have is not known here."
+    )

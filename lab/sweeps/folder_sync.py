@@ -13,7 +13,10 @@ SEND_EVERY_S = 30.0
 PART = 64 * 2**20  # bytes of a file that travel at once
 
 
-# -- on Ray ----------------------------------------------------------------------------------------------------------------------------
+# -- on Ray
+#
+#
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Home:
 
 
 class Sent:
-    """A trial's folder on a machine that does not share the sweep's disk, and what of it went to the storage, or back to the sweep."""
+    """A trial's folder on a machine that does not share the sweep's disk, and what of it went to the storage, or back
+    to the sweep.
+    """
 
     def __init__(self, home: Home, trial: str, folder: Path) -> None:
         self._home, self._trial, self._folder = home, trial, folder
@@ -68,7 +73,9 @@ class Sent:
                     data, first = file.read(PART), False
 
     def back(self) -> None:
-        """What the storage holds of the trial, where that is more than is here: another machine may have gone on with it meanwhile."""
+        """What the storage holds of the trial, where that is more than is here: another machine may have gone on with
+        it meanwhile.
+        """
         from pyarrow import fs
 
         from lab.store.events import EVENTS

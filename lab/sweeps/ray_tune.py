@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from scenarios.jobs.sweep import Plan, Scheduler, Trial
 
 
-
 LOST = "its worker was lost: the process, or its node, ended"
 NODE_WAIT_S = 600.0  # for a node that has room for a trial, on a cluster that may grow
-SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
-            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-            "RAY_AIR_NEW_OUTPUT": "0", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "TUNE_RESULT_BUFFER_LENGTH": "1",
-            "TUNE_PRINT_ALL_TRIAL_ERRORS": "0"}  # errors are told as reasons, without keys; Tune would print them with all they hold
+SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}  # errors are told as reasons, without keys; Tune would print them with all they hold
 
 
 def on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
@@ -44,20 +49,33 @@ def on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: 
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
     with connected(args.address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
         wanted = awaited(plan, 0.0 if is_private(args.address) else NODE_WAIT_S, sitting.tell)
-        told = tune.with_parameters(play_trial, orders=orders(plan), given=files(plan), home=home)  # put once, fetched by reference
+        told = tune.with_parameters(
+            play_trial, orders=orders(plan), given=files(plan), home=home
+        )  # put once, fetched by reference
         tuner = tune.Tuner(
             tune.with_resources(told, tune.PlacementGroupFactory([wanted])),
             param_space={"trial": tune.grid_search([trial.id for trial in todo])},
-            tune_config=tune.TuneConfig(max_concurrent_trials=plan.sweep.at_once, reuse_actors=plan.sweep.kind == "scenario",
-                                        scheduler=_scheduler(plan), trial_dirname_creator=lambda trial: trial.config["trial"]),
-            run_config=tune.RunConfig(name="sweep", storage_path=scratch, verbose=0, callbacks=[_listener(sitting)],
-                                      failure_config=tune.FailureConfig(max_failures=plan.sweep.retries)))
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=plan.sweep.at_once,
+                reuse_actors=plan.sweep.kind == "scenario",
+                scheduler=_scheduler(plan),
+                trial_dirname_creator=lambda trial: trial.config["trial"],
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[_listener(sitting)],
+                failure_config=tune.FailureConfig(max_failures=plan.sweep.retries),
+            ),
+        )
         tuner.fit()
 
 
 def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
-    """`resources` on the cluster as it is, or as it has become by the time that a node fits, of those that come up later. ValueError where
-    none has by then."""
+    """`resources` on the cluster as it is, or as it has become by the time that a node fits, of those that come up
+    later. ValueError where none has by then.
+    """
     from lab.progress.sweep import WAITING
 
     until, waited = time.monotonic() + patience_s, False
@@ -84,8 +102,15 @@ def _scheduler(plan: Plan):
     if how is None:
         return None
     most = max(base.max_steps for base in plan.bases.values())
-    return ASHAScheduler(time_attr="step", metric=how.metric, mode=how.mode, grace_period=min(how.grace_period, most), max_t=most,
-                         reduction_factor=how.reduction_factor, stop_last_trials=False)
+    return ASHAScheduler(
+        time_attr="step",
+        metric=how.metric,
+        mode=how.mode,
+        grace_period=min(how.grace_period, most),
+        max_t=most,
+        reduction_factor=how.reduction_factor,
+        stop_last_trials=False,
+    )
 
 
 def _listener(sitting: Sitting):
@@ -98,7 +123,9 @@ def _listener(sitting: Sitting):
             self.why: dict[str, str] = {}  # trial -> how the attempt failed, where it said so
             self.looked = 0.0
 
-        def __reduce__(self):  # Tune keeps a copy of what it was asked, to restore itself from: not of this, which holds files
+        def __reduce__(
+            self,
+        ):  # Tune keeps a copy of what it was asked, to restore itself from: not of this, which holds files
             return Callback, ()
 
         def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
@@ -116,19 +143,28 @@ def _listener(sitting: Sitting):
         def on_trial_complete(self, iteration, trials, trial, **info) -> None:
             seen = sitting.course.trials[trial.config["trial"]]
             if seen.status == "running":  # it never told of its end
-                sitting.ended(trial.config["trial"], "stopped", f"stopped early by the scheduler after step {seen.step}")
+                sitting.ended(
+                    trial.config["trial"], "stopped", f"stopped early by the scheduler after step {seen.step}"
+                )
 
         def on_step_end(self, iteration, trials, **info) -> None:
             if time.monotonic() - self.looked >= NODES_EVERY_S:
                 self.looked = time.monotonic()
-                sitting.nodes(sum(node["Alive"] for node in ray.nodes()), ray.cluster_resources().get("CPU", 0),
-                              ray.available_resources().get("CPU", 0))
+                sitting.nodes(
+                    sum(node["Alive"] for node in ray.nodes()),
+                    ray.cluster_resources().get("CPU", 0),
+                    ray.available_resources().get("CPU", 0),
+                )
 
     return Listener()
 
 
-def play_trial(config: dict, orders: Mapping[str, Order] | None = None, given: Mapping[str, bytes] | None = None,
-               home: Home | None = None) -> None:
+def play_trial(
+    config: dict,
+    orders: Mapping[str, Order] | None = None,
+    given: Mapping[str, bytes] | None = None,
+    home: Home | None = None,
+) -> None:
     """What Tune runs: one trial, in a process of its own on some node."""
     import ray
     from ray import tune
@@ -139,7 +175,11 @@ def play_trial(config: dict, orders: Mapping[str, Order] | None = None, given: M
     order = orders[config["trial"]]
     os.environ["LAB_THREADS"] = str(home.threads)
     shared = home.shared()
-    folder = (Path(home.folder) if shared else Path(tempfile.gettempdir()) / "lab-sweeps" / home.run_id) / TRIALS / order.trial
+    folder = (
+        (Path(home.folder) if shared else Path(tempfile.gettempdir()) / "lab-sweeps" / home.run_id)
+        / TRIALS
+        / order.trial
+    )
     sent = Sent(home, order.trial, folder)
 
     def tell(told: dict) -> None:

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from scenarios.jobs.sweep import Plan
 
 
-
 NODES_EVERY_S = 2.0
 
 
@@ -23,19 +22,26 @@ def nodes() -> list[Mapping[str, float]]:
 def resources(plan: Plan, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Cores, and a share of a GPU, of a trial, on such nodes. ValueError where none has as much.
 
-    All engines of a trial live in one process and so share what it gets. Where `at_once` trials are to share the GPUs, each gets a fair
-    part of one; else a trial has a GPU to itself.
+    All engines of a trial live in one process and so share what it gets. Where `at_once` trials are to share the GPUs,
+    each gets a fair part of one; else a trial has a GPU to itself.
     """
     from lab.dialogue.cluster import gpu_shares
 
     wanted, gpus = {"CPU": float(plan.sweep.cpus)}, int(sum(node.get("GPU", 0) for node in nodes))
     share = plan.sweep.gpus
     if share is None:
-        share = gpu_shares(gpus, plan.sweep.at_once or gpus, 0)[0] if gpus and any(map(_computes, plan.bases.values())) else 0.0
+        share = (
+            gpu_shares(gpus, plan.sweep.at_once or gpus, 0)[0]
+            if gpus and any(map(_computes, plan.bases.values()))
+            else 0.0
+        )
     wanted |= {"GPU": share} if share else {}
     if not any(all(node.get(name, 0) >= much for name, much in wanted.items()) for node in nodes):
         most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
-        raise ValueError(f"a trial wants {_of(wanted)}, and no node has as much (the most: {_of(most)}); expected less of it: cpus, gpus")
+        raise ValueError(
+            f"a trial wants {_of(wanted)}, and no node has as much (the most: {_of(most)}); expected less of it: "
+            "cpus, gpus"
+        )
     return wanted
 
 

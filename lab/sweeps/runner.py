@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from scenarios.jobs.sweep import Plan, Trial
 
 
-
 FAILED = 1
 CLIENT = "ray://"
 
@@ -34,16 +33,24 @@ def stored_plan(folder: Path) -> Plan:
 
     digest = read_manifest(folder).get("digest")
     if not (folder / SWEEP).is_file():
-        raise ValueError(f"{folder} is no sweep: it has no {SWEEP}; expected a sweep's folder, or python -m lab.run --resume {folder}")
+        raise ValueError(
+            f"{folder} is no sweep: it has no {SWEEP}; expected a sweep's folder, or python -m lab.run --resume "
+            f"{folder}"
+        )
     plan = load_sweep(folder / SWEEP, bases=BASES)
     if plan.digest() != digest:
-        raise ValueError(f"{folder} was begun with other files than {getattr(plan.sweep, plan.sweep.kind)} and what it names are now; "
-                         "expected them unchanged, or a new sweep without --resume")
+        raise ValueError(
+            f"{folder} was begun with other files than {getattr(plan.sweep, plan.sweep.kind)} and what it names are "
+            "now; "
+            "expected them unchanged, or a new sweep without --resume"
+        )
     return plan
 
 
 def check(plan: Plan) -> None:
-    """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped or ranked by."""
+    """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped
+    or ranked by.
+    """
     from lab.studies.runner import checked
     from lab.training.runner import numbers
     from metrics.catalogue import MEASURES
@@ -59,15 +66,20 @@ def check(plan: Plan) -> None:
         except ValueError as error:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
         if watched and watched.metric not in (told := numbers(plan.bases[trial.id])):
-            raise ValueError(f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
-                             f"{nearest(watched.metric, told)}")
+            raise ValueError(
+                f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
+                f"{nearest(watched.metric, told)}"
+            )
 
 
 def check_address(address: str) -> None:
     """ValueError for one at which Tune would run somewhere else than the sweep, which then hears nothing of its trials."""
     if address.startswith(CLIENT):
-        raise ValueError(f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head node, from a "
-                         "machine of the cluster, or auto, local or none")
+        raise ValueError(
+            f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head "
+            "node, from a "
+            "machine of the cluster, or auto, local or none"
+        )
 
 
 def carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, errors) -> int:
@@ -82,7 +94,9 @@ def carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, err
     for event in store.earlier:
         course.fold(event)
     with choose("none" if args.json else args.display, console, plan.sweep, str(store.path), course) as watch:
-        status, reason, frame = carried_out(lambda: _perform(args, plan, store, course, watch), store, watch.show, "trial")
+        status, reason, frame = carried_out(
+            lambda: _perform(args, plan, store, course, watch), store, watch.show, "trial"
+        )
     if status != "finished":
         return unfinished("lab.sweep", "finished trial", args, status, reason, console, errors, store.path)
     if args.json:
@@ -107,7 +121,12 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
             write_frame(store.path / FILE, frame(course))
 
     tell("phase", phase="playing", detail=plan.sweep.kind)
-    tell("sweep", name=plan.sweep.name, trials={trial.id: dict(trial.values) for trial in plan.trials}, resumed=bool(store.earlier))
+    tell(
+        "sweep",
+        name=plan.sweep.name,
+        trials={trial.id: dict(trial.values) for trial in plan.trials},
+        resumed=bool(store.earlier),
+    )
     for trial in plan.trials:
         seen = course.trials[trial.id]
         if not seen.done and (found := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
@@ -117,7 +136,9 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
     (_here if args.address == IN_PROCESS else on_ray)(args, plan, todo, store.path, sitting)
     for name, seen in course.trials.items():
         if seen.status == "stopped":
-            with contextlib.suppress(ValueError, OSError):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
+            with contextlib.suppress(
+                ValueError, OSError
+            ):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
                 end_early(store.path / TRIALS / name, seen.reason or "")
     found = frame(course)
     write_frame(store.path / FILE, found)
@@ -141,7 +162,12 @@ def _here(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: P
         for left in range(plan.sweep.retries, -1, -1):
             sitting.heard(trial.id, {"node": socket.gethostname()})
             try:
-                found = carry_out(every[trial.id], {}, folder / TRIALS / trial.id, lambda told, trial=trial: sitting.heard(trial.id, told))
+                found = carry_out(
+                    every[trial.id],
+                    {},
+                    folder / TRIALS / trial.id,
+                    lambda told, trial=trial: sitting.heard(trial.id, told),
+                )
             except ValueError as error:
                 sitting.ended(trial.id, "again" if left else "failed", str(error))
             else:

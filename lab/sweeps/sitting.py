@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from lab.progress.sweep import Course
 
 
-
 @dataclass
 class Sitting:
     """What trials tell, as events of the sweep."""

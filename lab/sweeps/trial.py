@@ -1,4 +1,5 @@
-"""One trial of a sweep: a run, or a training, in a folder of its own, begun or gone on with, in the process that it is asked of.
+"""One trial of a sweep: a run, or a training, in a folder of its own, begun or gone on with, in the process that it is
+asked of.
 
 Whatever plays it, an actor of a cluster or the sweep itself, is told how it goes by plain dicts.
 """
@@ -33,7 +34,10 @@ TRIALS = "trials"  # of a sweep's folder: a run's folder a trial
 HELD = "is being written by another process"  # what the store says
 WAIT_S = 60.0  # for a process that has lost its sweep to let go of the trial
 TELL_S = 1.0  # between two words on how many lines were said
-ALONE, KEPT = argparse.Namespace(address="none"), argparse.Namespace(address="kept")  # engines live in the trial's own process
+ALONE, KEPT = (
+    argparse.Namespace(address="none"),
+    argparse.Namespace(address="kept"),
+)  # engines live in the trial's own process
 Tell = Callable[[dict], None]
 
 
@@ -60,8 +64,15 @@ def order_of(plan: Plan, trial: str, base: Base) -> Order:
 
     scenario = played(base) if isinstance(base, Recipe) else base
     seats = base.seats() if isinstance(base, Recipe) else [ASSISTANT] if isinstance(base, Study) else SEATS
-    return Order(trial, plan.sweep.kind, base.name, base.resolved_yaml(), base.digest(), base.seed,
-                 {seat: getattr(scenario.seats, seat).model for seat in seats})
+    return Order(
+        trial,
+        plan.sweep.kind,
+        base.name,
+        base.resolved_yaml(),
+        base.digest(),
+        base.seed,
+        {seat: getattr(scenario.seats, seat).model for seat in seats},
+    )
 
 
 def files(plan: Plan) -> dict[str, bytes]:
@@ -71,10 +82,12 @@ def files(plan: Plan) -> dict[str, bytes]:
 
 
 def carry_out(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell) -> dict:
-    """Plays the trial in `folder`, from its last line, or checkpoint, where it was begun; what came of it. One that has finished is not
-    played again. `tell` hears how it goes: {"lines", "of"}, and of a training's steps {"step", "numbers"} too.
+    """Plays the trial in `folder`, from its last line, or checkpoint, where it was begun; what came of it. One that has
+    finished is not played again. `tell` hears how it goes: {"lines", "of"}, and of a training's steps {"step",
+    "numbers"} too.
 
-    Raises ValueError, one sentence, where it fails; what was played is kept. SystemExit where it is stopped from outside.
+    Raises ValueError, one sentence, where it fails; what was played is kept. SystemExit where it is stopped from
+    outside.
     """
     began, store = time.monotonic(), _opened(order, folder)
     if store is not None:
@@ -84,28 +97,39 @@ def carry_out(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell
 
 
 def is_done(folder: Path, digest: str) -> bool:
-    """Whether the folder holds that trial with nothing left to be played. ValueError where it is no run's, or holds another trial."""
+    """Whether the folder holds that trial with nothing left to be played. ValueError where it is no run's, or holds
+    another trial.
+    """
     manifest = read_manifest(folder)
     if manifest.get("digest") != digest:
-        raise ValueError(f"{folder} holds another trial than is to be played there; expected its own, or no such folder")
+        raise ValueError(
+            f"{folder} holds another trial than is to be played there; expected its own, or no such folder"
+        )
     return manifest.get("status") == "finished" and not manifest.get("counts", {}).get("failed")
 
 
 def left_behind(folder: Path, digest: str) -> dict | None:
-    """The outcome of a trial that had finished when nobody was there to hear of it; None where there is none. `seconds` are not known."""
-    with contextlib.suppress(ValueError, OSError, KeyError, pl.exceptions.PolarsError):  # no such folder, or some of it was still to come
+    """The outcome of a trial that had finished when nobody was there to hear of it; None where there is none. `seconds`
+    are not known.
+    """
+    with contextlib.suppress(
+        ValueError, OSError, KeyError, pl.exceptions.PolarsError
+    ):  # no such folder, or some of it was still to come
         return outcome(folder) | {"seconds": None} if is_done(folder, digest) else None
 
 
 def outcome(folder: Path) -> dict:
-    """What a finished trial's folder tells of it: counts, and its measures over the run, the examination of what was learnt, or what a
-    study came to."""
+    """What a finished trial's folder tells of it: counts, and its measures over the run, the examination of what was
+    learnt, or what a study came to.
+    """
     from lab.studies.runner import FINDING
 
     manifest = read_manifest(folder)
     if (folder / FINDING).is_file():
         told = json.loads((folder / FINDING).read_bytes())
-        found = {"metric": "finding", "judge": None, "seat": ASSISTANT} | {key: told[key] for key in ("value", "low", "high", "n")}
+        found = {"metric": "finding", "judge": None, "seat": ASSISTANT} | {
+            key: told[key] for key in ("value", "low", "high", "n")
+        }
         return {"counts": {}, "metrics": [found], "verdict": told["verdict"]}
     if (folder / "training.parquet").is_file():
         steps = pl.read_parquet(folder / "training.parquet").height
@@ -125,7 +149,9 @@ def _examined(folder: Path) -> list[dict]:
 
 
 def end_early(folder: Path, reason: str) -> None:
-    """Marks a trial that a scheduler stopped, in its own folder, as interrupted, unless that has been done. ValueError where it cannot."""
+    """Marks a trial that a scheduler stopped, in its own folder, as interrupted, unless that has been done. ValueError
+    where it cannot.
+    """
     if read_manifest(folder).get("status") != "running":
         return
     with waited(folder) as store:
@@ -134,7 +160,9 @@ def end_early(folder: Path, reason: str) -> None:
 
 
 def waited(folder: Path) -> RunStore:
-    """The folder, opened again; whoever still holds it is waited for, since a process outlives the sweep that it lost by some seconds."""
+    """The folder, opened again; whoever still holds it is waited for, since a process outlives the sweep that it lost
+    by some seconds.
+    """
     until = time.monotonic() + WAIT_S
     while True:
         try:
@@ -149,12 +177,16 @@ def _opened(order: Order, folder: Path) -> RunStore | None:
     """None where nothing of the trial is left to be played."""
     if not (folder / MANIFEST).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and nothing in it yet
-        return create(folder.parent, order.name, order.yaml, order.seed, order.digest, folder=folder, models=dict(order.models))
+        return create(
+            folder.parent, order.name, order.yaml, order.seed, order.digest, folder=folder, models=dict(order.models)
+        )
     return None if is_done(folder, order.digest) else waited(folder)
 
 
 def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
-    """What the order tells to play, whose files are taken from `given` where they do not lie on this machine as they did on the sweep's."""
+    """What the order tells to play, whose files are taken from `given` where they do not lie on this machine as they
+    did on the sweep's.
+    """
     moved = {name: scratch / "files" / name.lstrip("/") for name, data in given.items() if not _same(Path(name), data)}
     if moved:  # all of them: they name each other by relative paths
         moved = {name: scratch / "files" / name.lstrip("/") for name in given}
@@ -170,6 +202,7 @@ def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
 
 def _places(told: Mapping, moved: Mapping[str, Path]) -> list[str]:
     """The overrides that say where the files have moved that a base names."""
+
     def place(name: str) -> str:
         return str(moved.get(name, name))
 
@@ -225,7 +258,11 @@ def _plain(scenario: Scenario) -> bool:
     """Whether its models are afterwards what they were: nothing was put on them or into them."""
     seats = [scenario.seats[seat] for seat in SEATS]
     models = [seat.model for seat in seats] + [scenario.measure.llm.model]
-    return not any(seat.adapter for seat in seats) and not any(":" in name for name in models) and "activation" not in scenario.measure.metrics
+    return (
+        not any(seat.adapter for seat in seats)
+        and not any(":" in name for name in models)
+        and "activation" not in scenario.measure.metrics
+    )
 
 
 @dataclass
@@ -244,7 +281,9 @@ class Told:
 
 
 class Answers:
-    """A watch that passes on how many questions of a study were answered, lines said and steps learnt, as far as they are known of."""
+    """A watch that passes on how many questions of a study were answered, lines said and steps learnt, as far as they
+    are known of.
+    """
 
     def __init__(self, tell: Tell, earlier: Iterable[dict]) -> None:
         self._tell, self._course, self._last = tell, Course(), 0.0
@@ -260,13 +299,21 @@ class Answers:
 
 @dataclass
 class Steps:
-    """A watch that passes on what each step of a training tells, but for the last, after which there is nothing to stop."""
+    """A watch that passes on what each step of a training tells, but for the last, after which there is nothing to
+    stop.
+    """
 
     tell: Tell
     steps: int
 
     def show(self, event: dict) -> None:
         if event["event"] == "step":
-            numbers = {key: float(value) for key, value in event.items() if isinstance(value, int | float) and value == value and key != "step"}
-            self.tell({"lines": event["step"] + 1, "of": self.steps}
-                      | ({"step": event["step"] + 1, "numbers": numbers} if event["step"] + 1 < self.steps else {}))
+            numbers = {
+                key: float(value)
+                for key, value in event.items()
+                if isinstance(value, int | float) and value == value and key != "step"
+            }
+            self.tell(
+                {"lines": event["step"] + 1, "of": self.steps}
+                | ({"step": event["step"] + 1, "numbers": numbers} if event["step"] + 1 < self.steps else {})
+            )

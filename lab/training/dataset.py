@@ -1,7 +1,8 @@
-"""What `data` of a training names: stored runs, chats, labelled lines and other trainings' dialogues, as views whose lines have rewards.
+"""What `data` of a training names: stored runs, chats, labelled lines and other trainings' dialogues, as views whose
+lines have rewards.
 
-Conversations are kept or left out as a whole: no one who is held out speaks in any that comes back, on neither seat. Log-probabilities
-of lines are known where a training sampled them, and nowhere else.
+Conversations are kept or left out as a whole: no one who is held out speaks in any that comes back, on neither seat.
+Log-probabilities of lines are known where a training sampled them, and nowhere else.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ Known = Mapping[tuple[int, int], Mapping[str, float]]  # (conversation, turn) ->
 
 @dataclass(frozen=True)
 class Corpus:
-    """`views`: numbered, in an order that the recipe's seed draws; each has a line that the method learns from. `told`: for people."""
+    """`views`: numbered, in an order that the recipe's seed draws; each has a line that the method learns from. `told`:
+    for people.
+    """
 
     views: list[View]
     told: str
@@ -55,53 +58,78 @@ class Stock:
     left_out: int
 
 
-def views_of(recipe: Recipe, scenario: Scenario, seat: str, engine: Engine, judge: Judge, embed: Embed | None) -> Corpus:
-    """What that seat learns from. A label takes the judge's place, with a weight of 1 where the recipe weighs prompt_to_line at 0; so does
-    a judgement that the run stored; what is left is judged now, as far as the recipe weighs it. Wires cost what they cost in training.
+def views_of(
+    recipe: Recipe, scenario: Scenario, seat: str, engine: Engine, judge: Judge, embed: Embed | None
+) -> Corpus:
+    """What that seat learns from. A label takes the judge's place, with a weight of 1 where the recipe weighs
+    prompt_to_line at 0; so does a judgement that the run stored; what is left is judged now, as far as the recipe
+    weighs it. Wires cost what they cost in training.
 
-    `scenario`: as training plays it; `engine`: of the seat's model. ValueError: one sentence where there is nothing to learn from.
+    `scenario`: as training plays it; `engine`: of the seat's model. ValueError: one sentence where there is nothing to
+    learn from.
     """
     found, reward = stock(recipe, scenario), recipe.reward
-    scorer = SimpleNamespace(judge=lambda pairs: judge_all([judge], [pair for pair in pairs if getattr(reward, pair.metric)]))
+    scorer = SimpleNamespace(
+        judge=lambda pairs: judge_all([judge], [pair for pair in pairs if getattr(reward, pair.metric)])
+    )
     views = list(found.views[seat])
     for source in found.sources:
         if source.scenario is None:
             talks, known = recited(source, seat, scenario.seats[seat].instruction, engine), _labelled(source)
             weighed = reward.model_copy(update={"prompt_to_line": reward.prompt_to_line or 1.0})
         else:
-            talks, known = replayed(source, seat, scenario.seats[seat].model, engine), _judged(source, scenario, judge.name)
+            talks, known = (
+                replayed(source, seat, scenario.seats[seat].model, engine),
+                _judged(source, scenario, judge.name),
+            )
             weighed = reward
         views += rewarded(talks, weighed, scorer, embed, known)[0]
     learnt = teaching(views, recipe.method, seat, reward)
     random.Random(derive_seed(recipe.seed, "data")).shuffle(learnt)
-    return Corpus([replace(view, conversation=number) for number, view in enumerate(learnt)], _told(views, learnt, seat, found))
+    return Corpus(
+        [replace(view, conversation=number) for number, view in enumerate(learnt)], _told(views, learnt, seat, found)
+    )
 
 
 def stock(recipe: Recipe, scenario: Scenario) -> Stock:
-    """Everything that can be said of the data before a model is loaded. ValueError: one sentence with path and what was expected."""
+    """Everything that can be said of the data before a model is loaded. ValueError: one sentence with path and what was
+    expected.
+    """
     found = _read(recipe, scenario)
     speakers = {view.persona for some in found.views.values() for view in some}
     speakers |= {one.cast[seat].id for source in found.sources for one in source.transcripts for seat in found.views}
     out = held_out(recipe, scenario, speakers)
     views = {seat: [view for view in some if not out & _heard_in(view)] for seat, some in found.views.items()}
-    sources = [replace(source, transcripts=tuple(one for one in source.transcripts if not out & _cast(one))) for source in found.sources]
+    sources = [
+        replace(source, transcripts=tuple(one for one in source.transcripts if not out & _cast(one)))
+        for source in found.sources
+    ]
     kept = Stock(views, sources, _size(found.views, found.sources) - _size(views, sources))
     if not _size(views, sources):
         names = sorted(out & speakers.union(*(_cast(one) for source in found.sources for one in source.transcripts)))
-        raise ValueError(f"data holds nothing but conversations of personas that are held out ({', '.join(names)}); expected others, or "
-                         "other held_out.personas")
+        raise ValueError(
+            f"data holds nothing but conversations of personas that are held out ({', '.join(names)}); expected "
+            "others, or "
+            "other held_out.personas"
+        )
     for seat in views:
         if not views[seat] and not any(own_turns(one, seat) for source in sources for one in source.transcripts):
-            raise ValueError(f"data holds no line of the {seat} to learn from; expected some of the seat that is trained")
+            raise ValueError(
+                f"data holds no line of the {seat} to learn from; expected some of the seat that is trained"
+            )
         if recipe.method == "dpo" and not any(len(some) > 1 for view in views[seat] for some in at_places(view)):
-            raise ValueError("dpo compares lines said at the same place, and data holds one at each; expected a training's folder with "
-                             f"{COLLECTED}, or method=kto")
+            raise ValueError(
+                "dpo compares lines said at the same place, and data holds one at each; expected a training's folder "
+                "with "
+                f"{COLLECTED}, or method=kto"
+            )
     return kept
 
 
 def held_out(recipe: Recipe, scenario: Scenario, speakers: Collection[str]) -> set[str]:
-    """Ids of personas that training must not see: those that the recipe holds out of the scenario's, and where it holds out a share, the
-    same share of the `speakers` who are none of the scenario's, though never all of them."""
+    """Ids of personas that training must not see: those that the recipe holds out of the scenario's, and where it holds
+    out a share, the same share of the `speakers` who are none of the scenario's, though never all of them.
+    """
     kept, out = split(recipe)
     share = recipe.held_out.personas
     strangers = sorted(set(speakers) - {*kept, *out, *(scenario.seats[seat].persona for seat in SEATS)})
@@ -123,13 +151,16 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
             raise ValueError(f"data: {name} is a training that kept no dialogues; expected one that has a {COLLECTED}")
         else:
             source = read(name)
-            known = source.transcripts if source.scenario else tuple(_recognised(one, people) for one in source.transcripts)
+            known = (
+                source.transcripts if source.scenario else tuple(_recognised(one, people) for one in source.transcripts)
+            )
             sources.append(replace(source, transcripts=known))
     return Stock(views, sources, 0)
 
 
 def _recognised(one: Transcript, people: Sequence[Persona]) -> Transcript:
     """Who is known by a text that holds the card of one of the scenario's people is that one, as read under that text."""
+
     def who(persona: Persona) -> Persona:
         return next((replace(known, card=persona.card) for known in people if known.card in persona.card), persona)
 
@@ -152,25 +183,38 @@ def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> l
         cure = "another reward.judge" if reward.prompt_to_line else "reward.prompt_to_line=1.0"
         if not reward.prompt_to_line and reward.judge == "ledger":
             cure += " with a judge that reads any card: reward.judge=likelihood"
-        raise ValueError(f"data: none of the {lines} lines of the {seat} has a label, or a reward by what the recipe weighs (judge: "
-                         f"{reward.judge}); expected labelled lines, or {cure}")
+        raise ValueError(
+            f"data: none of the {lines} lines of the {seat} has a label, or a reward by what the recipe weighs (judge: "
+            f"{reward.judge}); expected labelled lines, or {cure}"
+        )
     if method == "sft" and max(rewards) <= 0:
-        raise ValueError(f"data: sft learns from good lines, and none of the {len(rewards)} scored ones has a reward above 0; expected "
-                         "some, or a method that learns from bad ones")
+        raise ValueError(
+            f"data: sft learns from good lines, and none of the {len(rewards)} scored ones has a reward above 0; "
+            "expected "
+            "some, or a method that learns from bad ones"
+        )
     if method in NEED_BAD and min(rewards) >= 0:
-        raise ValueError(f"data: {method} learns from bad lines too, and none of the {len(rewards)} scored ones has a reward below 0; "
-                         "expected some, or method=sft")
+        raise ValueError(
+            f"data: {method} learns from bad lines too, and none of the {len(rewards)} scored ones has a reward below "
+            "0; "
+            "expected some, or method=sft"
+        )
     found = [view for view in views if _teaches(view, method)]
     if not found:
-        raise ValueError(f"data: {method} learns from rewards that differ, and the {len(rewards)} scored lines are worth 0, or the same as "
-                         "others at their places; expected some that are not")
+        raise ValueError(
+            f"data: {method} learns from rewards that differ, and the {len(rewards)} scored lines are worth 0, or the "
+            "same as "
+            "others at their places; expected some that are not"
+        )
     return found
 
 
 def _teaches(view: View, method: str) -> bool:
     if method == "dpo":
         return any(len({line.reward for line in some} - {None}) > 1 for some in at_places(view))
-    return any(line.reward > 0 if method == "sft" else line.reward != 0 for line in view.lines if line.reward is not None)
+    return any(
+        line.reward > 0 if method == "sft" else line.reward != 0 for line in view.lines if line.reward is not None
+    )
 
 
 def _told(views: Sequence[View], learnt: Sequence[View], seat: str, found: Stock) -> str:
@@ -178,10 +222,13 @@ def _told(views: Sequence[View], learnt: Sequence[View], seat: str, found: Stock
     scored = [reward for reward in rewards if reward is not None]
     good, bad = sum(reward > 0 for reward in scored), sum(reward < 0 for reward in scored)
     notes = [note for source in found.sources for note in (*source.left_out, *source.notes)]
-    told = [f"{len(learnt)} of {len(views)} conversations teach the {seat}",
-            f"lines: {len(rewards)}, of them {good} good, {bad} bad, {len(scored) - good - bad} worth 0, "
-            f"{len(rewards) - len(scored)} unscored",
-            f"conversations of held-out personas, left out: {found.left_out}", *notes[:3]]
+    told = [
+        f"{len(learnt)} of {len(views)} conversations teach the {seat}",
+        f"lines: {len(rewards)}, of them {good} good, {bad} bad, {len(scored) - good - bad} worth 0, "
+        f"{len(rewards) - len(scored)} unscored",
+        f"conversations of held-out personas, left out: {found.left_out}",
+        *notes[:3],
+    ]
     return "; ".join(told + [f"and {len(notes) - 3} more notes"] * (len(notes) > 3))
 
 
@@ -189,19 +236,25 @@ def _size(views: Mapping[str, Sequence[View]], sources: Sequence[Source]) -> int
     return sum(map(len, views.values())) + sum(len(source.transcripts) for source in sources)
 
 
-# -- rewards that are there already ------------------------------------------------------------------------------------------------
+# -- rewards that are there already
+# ------------------------------------------------------------------------------------------------
 
 
 def _labelled(source: Source) -> Known:
-    return _parts((one.conversation, turn, against, None if label is None else float(label))
-                  for one in source.transcripts for (turn, against), label in one.labels.items())
+    return _parts(
+        (one.conversation, turn, against, None if label is None else float(label))
+        for one in source.transcripts
+        for (turn, against), label in one.labels.items()
+    )
 
 
 def _judged(source: Source, scenario: Scenario, judge: str) -> Known:
     """Of the run's own judge, where it is the one that gives rewards, with the same settings."""
     if getattr(source.scenario.measure, judge, None) != getattr(scenario.measure, judge, None):
         return {}
-    rows = [row for (_, _, by), some in stored(read_events(source.path)).judged.items() if by == "judges" for row in some]
+    rows = [
+        row for (_, _, by), some in stored(read_events(source.path)).judged.items() if by == "judges" for row in some
+    ]
     return _parts((row.conversation, row.turn, row.against, row.p_inconsistent) for row in rows if row.judge == judge)
 
 
@@ -210,12 +263,16 @@ def _parts(rows: Iterable[tuple[int, int, str, float | None]]) -> Known:
     found: dict[tuple[int, int], dict[str, float]] = {}
     for conversation, turn, against, p in rows:
         if p is not None and (against == "persona" or against.isdigit()):
-            parts, name = found.setdefault((conversation, turn), {}), "prompt_to_line" if against == "persona" else "line_to_line"
+            parts, name = (
+                found.setdefault((conversation, turn), {}),
+                "prompt_to_line" if against == "persona" else "line_to_line",
+            )
             parts[name] = min(parts.get(name, 1.0), 1 - 2 * p)
     return found
 
 
-# -- a training's own file ---------------------------------------------------------------------------------------------------------
+# -- a training's own file
+# ---------------------------------------------------------------------------------------------------------
 
 
 class _Head(Strict):
@@ -234,42 +291,65 @@ class _Row(Strict):
 
 
 def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[str, Sequence[View]]) -> None:
-    """A line that tells who spoke, what the lines are worth by and how many views follow, by seat, then a line a view; whole or not at all.
-    StoreError."""
-    head = _Head(scenario=scenario.name, models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
-                 views={seat: len(some) for seat, some in views.items()}, reward=recipe.reward, wording=recipe.held_out.wording)
+    """A line that tells who spoke, what the lines are worth by and how many views follow, by seat, then a line a view;
+    whole or not at all. StoreError.
+    """
+    head = _Head(
+        scenario=scenario.name,
+        models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
+        views={seat: len(some) for seat, some in views.items()},
+        reward=recipe.reward,
+        wording=recipe.held_out.wording,
+    )
     rows = [{"seat": seat, "view": asdict(view)} for seat, some in views.items() for view in some]
-    atomic_write.replace(path, b"".join(atomic_write.dumps(row) + b"\n" for row in (head.model_dump(mode="json"), *rows)))
+    atomic_write.replace(
+        path, b"".join(atomic_write.dumps(row) + b"\n" for row in (head.model_dump(mode="json"), *rows))
+    )
 
 
 def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> list[View]:
-    """The views of that seat. ValueError: one sentence with file and line where it is damaged, another model or seat spoke, or its lines
-    have other rewards than the recipe gives."""
+    """The views of that seat. ValueError: one sentence with file and line where it is damaged, another model or seat
+    spoke, or its lines have other rewards than the recipe gives.
+    """
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or error}); expected the dialogues of a training") from None
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror or error}); expected the dialogues of a training"
+        ) from None
     head = _checked(path, 1, lines[0] if lines else b"", _Head)
     rows = [_checked(path, number, line, _Row) for number, line in enumerate(lines[1:], start=2)]
     found = {name: [row.view for row in rows if row.seat == name] for name in head.views}
     if {name: len(some) for name, some in found.items()} != head.views or len(rows) != sum(head.views.values()):
-        raise ValueError(f"{path}, line {len(lines)}: the file ends after {len(rows)} views; expected the {sum(head.views.values())} that "
-                         "its first line tells of")
+        raise ValueError(
+            f"{path}, line {len(lines)}: the file ends after {len(rows)} views; expected the "
+            f"{sum(head.views.values())} that "
+            "its first line tells of"
+        )
     if seat not in found:
-        raise ValueError(f"{path}, line 1: holds dialogues of the {' and the '.join(found)}; expected some of the {seat}")
+        raise ValueError(
+            f"{path}, line 1: holds dialogues of the {' and the '.join(found)}; expected some of the {seat}"
+        )
     if head.models[seat] != (own := _speaker(scenario.seats[seat])):
-        raise ValueError(f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {own}, which is trained here: "
-                         "other models have other tokens")
+        raise ValueError(
+            f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {own}, which is trained here: "
+            "other models have other tokens"
+        )
     kept, wanted = _worth(head.reward, head.wording), _worth(recipe.reward, recipe.held_out.wording)
     if other := [key for key in kept if kept[key] != wanted[key]]:
         was, here = _set(kept, other), _set(wanted, other)
-        raise ValueError(f"{path}, line 1: its lines were asked and rewarded with {was}, not with {here} as here; expected {was} in this "
-                         "training too, or other data")
+        raise ValueError(
+            f"{path}, line 1: its lines were asked and rewarded with {was}, not with {here} as here; expected {was} "
+            "in this "
+            "training too, or other data"
+        )
     return found[seat]
 
 
 def _worth(reward: Reward, wording: int) -> dict[str, object]:
-    return {f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()} | {"held_out.wording": wording}
+    return {f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()} | {
+        "held_out.wording": wording
+    }
 
 
 def _set(told: Mapping[str, object], keys: Sequence[str]) -> str:
@@ -293,10 +373,19 @@ def _checked(path: Path, number: int, line: bytes, kind: type[BaseModel]):
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}, line {number}: {f'{key}: ' if key else ''}{first['msg']}; expected {expected}") from None
+        raise ValueError(
+            f"{path}, line {number}: {f'{key}: ' if key else ''}{first['msg']}; expected {expected}"
+        ) from None
     if isinstance(found, _Row):
         for one in found.view.lines:
-            stands = found.view.ids[one.start : one.start + len(one.ids)] == one.ids if one.on_trunk else one.start <= len(found.view.ids)
+            stands = (
+                found.view.ids[one.start : one.start + len(one.ids)] == one.ids
+                if one.on_trunk
+                else one.start <= len(found.view.ids)
+            )
             if not one.ids or one.start < 1 or not stands or len(one.logprobs) not in (0, len(one.ids)):
-                raise ValueError(f"{path}, line {number}: the line of turn {one.turn} is not what stands in its view; expected {expected}")
+                raise ValueError(
+                    f"{path}, line {number}: the line of turn {one.turn} is not what stands in its view; expected "
+                    f"{expected}"
+                )
     return found

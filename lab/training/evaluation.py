@@ -1,10 +1,13 @@
-"""Examined before and after: the same personas, questions and seeds under each arm, judged by judges that gave no reward.
+"""Examined before and after: the same personas, questions and seeds under each arm, judged by judges that gave no
+reward.
 
-reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the untrained), the share of its inconsistency that is gone; both
-sides are resampled together. Below 0 the arm is worse; NaN where the untrained contradicted nothing. Intervals of consistencies and
-reductions resample people, each with all the dialogues it is in; those of tripwires resample conversations.
+reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the untrained), the share of its inconsistency that
+is gone; both sides are resampled together. Below 0 the arm is worse; NaN where the untrained contradicted nothing.
+Intervals of consistencies and reductions resample people, each with all the dialogues it is in; those of tripwires
+resample conversations.
 
-Held out are people, and the wording of questions: in the dialogues and off the record they are asked in words that training never used.
+Held out are people, and the wording of questions: in the dialogues and off the record they are asked in words that
+training never used.
 """
 
 from __future__ import annotations
@@ -38,9 +41,25 @@ from scenarios.scenario import Scenario
 from scenarios.yaml_files import ScenarioError
 
 UNTRAINED = "untrained"
-SCHEMA = {"arm": pl.String, "scenario": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "held_out": pl.Boolean,
-          "rewarded": pl.Boolean, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "people": pl.Int64,
-          "reduction": pl.Float64, "reduction_low": pl.Float64, "reduction_high": pl.Float64, "unscored": pl.Float64, "failed": pl.Int64}
+SCHEMA = {
+    "arm": pl.String,
+    "scenario": pl.String,
+    "metric": pl.String,
+    "judge": pl.String,
+    "seat": pl.String,
+    "held_out": pl.Boolean,
+    "rewarded": pl.Boolean,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+    "people": pl.Int64,
+    "reduction": pl.Float64,
+    "reduction_low": pl.Float64,
+    "reduction_high": pl.Float64,
+    "unscored": pl.Float64,
+    "failed": pl.Int64,
+}
 JUDGED_BY = {"judge", "nli", "llm", "cascade"}  # keys of a scenario's measure that judges are made from
 REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wires that cost a line the penalty
 
@@ -67,15 +86,25 @@ class Examined:
 
 
 def exams(recipe: Recipe) -> list[Exam]:
-    """The untrained model, the trained one and every arm of `evaluation.arms`, each with strangers, with the people of training where
-    `evaluation.as_learnt`, and with strangers in the other scenario. ScenarioError where an arm or the other scenario cannot be played."""
+    """The untrained model, the trained one and every arm of `evaluation.arms`, each with strangers, with the people of
+    training where `evaluation.as_learnt`, and with strangers in the other scenario. ScenarioError where an arm or the
+    other scenario cannot be played.
+    """
     if taken := {UNTRAINED, recipe.method} & recipe.evaluation.arms.keys():
-        raise ScenarioError(f"names an arm {taken.pop()!r}, which is there anyway; expected another name", ("evaluation", "arms"))
+        raise ScenarioError(
+            f"names an arm {taken.pop()!r}, which is there anyway; expected another name", ("evaluation", "arms")
+        )
     for name, told in recipe.evaluation.arms.items():
         if strange := next((key for key in told if not key.startswith(("seats.", "graph."))), None):
-            raise ScenarioError(f"sets {strange}; expected keys of seats and graph only: all else is the same in every arm",
-                                ("evaluation", "arms", name))
-    places = [(True, False)] + [(False, False)] * recipe.evaluation.as_learnt + [(True, True)] * (recipe.evaluation.scenario is not None)
+            raise ScenarioError(
+                f"sets {strange}; expected keys of seats and graph only: all else is the same in every arm",
+                ("evaluation", "arms", name),
+            )
+    places = (
+        [(True, False)]
+        + [(False, False)] * recipe.evaluation.as_learnt
+        + [(True, True)] * (recipe.evaluation.scenario is not None)
+    )
     found = []
     for name, told in {UNTRAINED: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
         for held_out, elsewhere in places:
@@ -90,17 +119,28 @@ def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bo
     where = recipe if not elsewhere else recipe.model_copy(update={"scenario": exam.scenario, "overrides": {}})
     try:
         turns = exam.turns or played(where).turns
-        found = played(where, **{
-            "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31, "conversations": exam.conversations,
-            "drawn": unseen if held_out else learnt, "measure.metrics": [*CONSISTENCIES, "tripwires"], "measure.judge": exam.judge,
-            "measure.asked": ["choice", "open"], "turns": turns, "measure.questions_every": turns,  # after the first line and the last
-        } | told)
+        found = played(
+            where,
+            **{
+                "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31,
+                "conversations": exam.conversations,
+                "drawn": unseen if held_out else learnt,
+                "measure.metrics": [*CONSISTENCIES, "tripwires"],
+                "measure.judge": exam.judge,
+                "measure.asked": ["choice", "open"],
+                "turns": turns,
+                "measure.questions_every": turns,  # after the first line and the last
+            }
+            | told,
+        )
     except ScenarioError as error:
         at = ("evaluation", "scenario") if elsewhere and arm == UNTRAINED else ("evaluation", "arms", arm)
         raise ScenarioError(f"cannot be played: {error}", at) from error
     at = ("evaluation", "scenario") if elsewhere else ("evaluation", "judge")
     if (recipe.reward.prompt_to_line or recipe.reward.line_to_line) and recipe.reward.judge in found.measure.judges():
-        raise ScenarioError(f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at)
+        raise ScenarioError(
+            f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at
+        )
     if elsewhere and arm == UNTRAINED:
         _comparable(recipe, found)
     return found
@@ -110,7 +150,10 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
     """ScenarioError where the other scenario is no place for the seats that were trained."""
     here, at = played(recipe), ("evaluation", "scenario")
     if other.name == here.name:
-        raise ScenarioError(f"is named {other.name!r} as the one that is trained in; expected another name, by which their rows differ", at)
+        raise ScenarioError(
+            f"is named {other.name!r} as the one that is trained in; expected another name, by which their rows differ",
+            at,
+        )
     for seat in recipe.seats():
         there, model = other.seats[seat], here.seats[seat].model
         if found := other_speaker(there):
@@ -119,9 +162,13 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
             raise ScenarioError(f"has {there.model!r} for the {seat}; expected {model!r}, which is trained", at)
 
 
-def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
-    """What is examined next, in words, and the table of all that was examined before; "" at the end. Each exam's dialogues are kept as a
-    run of its own under `folder`, in place of what an earlier examination left there. StoreError."""
+def examine_all(
+    recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """What is examined next, in words, and the table of all that was examined before; "" at the end. Each exam's
+    dialogues are kept as a run of its own under `folder`, in place of what an earlier examination left there.
+    StoreError.
+    """
     found: list[Examined] = []
     judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
     shutil.rmtree(folder, ignore_errors=True)
@@ -136,36 +183,72 @@ def examine_all(recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, fo
     yield "", table(recipe, found)
 
 
-def examine(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path, judged_by: Sequence[Judge]
-            ) -> Examined:
+def examine(
+    recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path, judged_by: Sequence[Judge]
+) -> Examined:
     """Plays the exam, keeps it as a run in `folder`, and measures it."""
     play, scenario = staged(recipe, exam, engines, judged_by), exam.scenario
     cast, how, failed = play.cast, scenario.measure, 0
     info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
-    with create(folder.parent, scenario.name, scenario.resolved_yaml(), scenario.seed, scenario.digest(), folder=folder,
-                models={seat: scenario.seats[seat].model for seat in SEATS}) as store:
-        store.append({"event": "started", **opening(scenario, play), "run_id": store.run_id, "device": info.device, "dtype": info.dtype})
+    with create(
+        folder.parent,
+        scenario.name,
+        scenario.resolved_yaml(),
+        scenario.seed,
+        scenario.digest(),
+        folder=folder,
+        models={seat: scenario.seats[seat].model for seat in SEATS},
+    ) as store:
+        store.append(
+            {
+                "event": "started",
+                **opening(scenario, play),
+                "run_id": store.run_id,
+                "device": info.device,
+                "dtype": info.dtype,
+            }
+        )
         store.append({"event": "phase", "phase": "playing", "detail": exam.told})
         for event in play.events():
             store.append(event)
             failed += event["event"] == "conversation" and event["status"] == "failed"
         frames = store.frames()
         turns, judgements = frames["turns"], frames["judgements"]
-        rows = measure(turns, judgements, metrics=how.metrics, window=how.window, confidence=how.confidence, resamples=how.resamples,
-                       seed=scenario.seed, **aids, cards={(c, name): one.card for c, seats in enumerate(cast) for name, one in seats.items()})
+        rows = measure(
+            turns,
+            judgements,
+            metrics=how.metrics,
+            window=how.window,
+            confidence=how.confidence,
+            resamples=how.resamples,
+            seed=scenario.seed,
+            **aids,
+            cards={(c, name): one.card for c, seats in enumerate(cast) for name, one in seats.items()},
+        )
         store.finish("finished", metrics=rows)
-    sums = {key: _by_person(found.by_conversation, [seats[key[2]].id for seats in cast])
-            for key, found in of_run(turns, judgements, rows, window=how.window).items()
-            if key[0] in CONSISTENCIES and key[2] in recipe.seats()}
+    sums = {
+        key: _by_person(found.by_conversation, [seats[key[2]].id for seats in cast])
+        for key, found in of_run(turns, judgements, rows, window=how.window).items()
+        if key[0] in CONSISTENCIES and key[2] in recipe.seats()
+    }
     return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, failed)
 
 
 def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by: Sequence[Judge] | None = None) -> Play:
-    """The exam's dialogues, in which strangers are asked in the held-out wording. `judged_by`: see `lab.dialogue.wiring.play_of`."""
+    """The exam's dialogues, in which strangers are asked in the held-out wording. `judged_by`: see
+    `lab.dialogue.wiring.play_of`.
+    """
     cast = people.cast(exam.scenario)
     if exam.held_out:
         cast = [{seat: _asked_as(one, recipe.held_out.wording) for seat, one in seats.items()} for seats in cast]
-    play = play_of(exam.scenario, engines, {seat: trained(seat) for seat in recipe.seats() if exam.trained}, {}, cast, judged_by=judged_by)
+    play = play_of(
+        exam.scenario,
+        engines,
+        {seat: trained(seat) for seat in recipe.seats() if exam.trained},
+        {},
+        cast,
+        judged_by=judged_by,
+    )
     return replace(play, asked=recipe.seats())
 
 
@@ -186,17 +269,22 @@ def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) ->
     return found
 
 
-def table(recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000) -> pl.DataFrame:
-    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the untrained arm of the same;
-    `rewarded` where training was rewarded by just this measure; `people`: how many were resampled; `failed`: conversations that broke
-    off."""
+def table(
+    recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000
+) -> pl.DataFrame:
+    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the untrained
+    arm of the same; `rewarded` where training was rewarded by just this measure; `people`: how many were resampled;
+    `failed`: conversations that broke off.
+    """
     how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
     before = {(one.exam.scenario.name, one.exam.held_out): one for one in examined if one.exam.arm == UNTRAINED}
     rows = []
     for one in examined:
         run, exam = one.rows.filter(pl.col("level") == "run"), one.exam
-        missing = {(row["metric"], row["judge"], row["seat"]): row["value"]
-                   for row in run.filter(pl.col("metric").str.starts_with("unscored_")).iter_rows(named=True)}
+        missing = {
+            (row["metric"], row["judge"], row["seat"]): row["value"]
+            for row in run.filter(pl.col("metric").str.starts_with("unscored_")).iter_rows(named=True)
+        }
         for row in run.filter(pl.col("metric").is_in([*CONSISTENCIES, *TRIPWIRES])).iter_rows(named=True):
             key = (row["metric"], row["judge"], row["seat"])
             told = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
@@ -207,9 +295,17 @@ def table(recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0
             if one is not untrained and own and key in untrained.sums:
                 gone = reduction(untrained.sums[key], own, **how)
                 told |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
-            rows.append({"arm": exam.arm, "scenario": exam.scenario.name, "held_out": exam.held_out,
-                         "rewarded": _rewarded(recipe, *key[:2]), "failed": one.failed,
-                         "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])), **told})
+            rows.append(
+                {
+                    "arm": exam.arm,
+                    "scenario": exam.scenario.name,
+                    "held_out": exam.held_out,
+                    "rewarded": _rewarded(recipe, *key[:2]),
+                    "failed": one.failed,
+                    "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])),
+                    **told,
+                }
+            )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row") if rows else pl.DataFrame(schema=SCHEMA)
 
 
@@ -222,8 +318,9 @@ def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
     return getattr(reward, metric, 0.0) > 0 and judge in (reward.judge, None)
 
 
-def reduction(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int
-              ) -> Interval:
+def reduction(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int
+) -> Interval:
     """With its interval, over the people that both sides have scored."""
     both = sorted(before.keys() & after.keys())
     sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice

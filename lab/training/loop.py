@@ -1,8 +1,9 @@
 """The loop of a training: play, reward, update, again.
 
-It yields events (plain dicts) and saves nothing but checkpoints. Step n's dialogues, rewards and update follow from the recipe, n and the
-weights before it alone, so that a training taken up from a checkpoint goes on as if it had never stopped (exactly so in float32). Where
-playing overlaps learning, the weights are those of one step earlier, but for the first step and those after a checkpoint.
+It yields events (plain dicts) and saves nothing but checkpoints. Step n's dialogues, rewards and update follow from the
+recipe, n and the weights before it alone, so that a training taken up from a checkpoint goes on as if it had never
+stopped (exactly so in float32). Where playing overlaps learning, the weights are those of one step earlier, but for the
+first step and those after a checkpoint.
 """
 
 from __future__ import annotations
@@ -38,18 +39,30 @@ if TYPE_CHECKING:
     from lab.training.workers import Learners
 
 
-
 PATIENCE = 5  # steps over which a tripwire's mean has to be out of bounds
 
 
 def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> Learner | Learners:
-    """The learner that the recipe asks for, on the model of that seat; several that work as one where it has `workers`, beside so many
-    engines on a Ray cluster that is connected."""
+    """The learner that the recipe asks for, on the model of that seat; several that work as one where it has `workers`,
+    beside so many engines on a Ray cluster that is connected.
+    """
     updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
     spec = scenario.seats[seat]
-    sampled = {"temperature": spec.temperature, "top_k": spec.top_k, "min_tokens": MIN_TOKENS} if recipe.method in ONLINE else {}
-    told = {"name": spec.model, "tuning": recipe.tuning, "max_steps": updates, **sampled, "dtype": recipe.dtype, "device": recipe.device,
-            "seed": recipe.seed, "value_head": recipe.method == "ppo"}
+    sampled = (
+        {"temperature": spec.temperature, "top_k": spec.top_k, "min_tokens": MIN_TOKENS}
+        if recipe.method in ONLINE
+        else {}
+    )
+    told = {
+        "name": spec.model,
+        "tuning": recipe.tuning,
+        "max_steps": updates,
+        **sampled,
+        "dtype": recipe.dtype,
+        "device": recipe.device,
+        "seed": recipe.seed,
+        "value_head": recipe.method == "ppo",
+    }
     if recipe.workers == 1:
         return Learner(**told)
     from lab.dialogue.cluster import shares
@@ -87,8 +100,9 @@ class Training:
     folder: Path
 
     def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
-        """A `step` event each; a checkpoint every `save_steps` and after the last; a `stopped` event where a tripwire ended the training.
-        `earlier`: the step events before `first`."""
+        """A `step` event each; a checkpoint every `save_steps` and after the last; a `stopped` event where a tripwire
+        ended the training. `earlier`: the step events before `first`.
+        """
         recipe, steps, online = self.recipe, list(earlier), self.recipe.method in ONLINE
         if online:
             self.install()
@@ -123,7 +137,9 @@ class Training:
             self.install()
 
     def _heard(self, step: int) -> dict:
-        """What a step of an offline method tells of how the student speaks by now: wires and samples of a batch played for nothing else."""
+        """What a step of an offline method tells of how the student speaks by now: wires and samples of a batch played
+        for nothing else.
+        """
         self.install()
         adapters = {seat: rollouts.trained(seat) for seat in self.students}
         told = self._played(step, self._seat(step), split(self.recipe)[0], adapters).told
@@ -143,7 +159,9 @@ class Training:
         return self.engines[seats.engine_name(self.scenario.seats[seat])]
 
     def save(self, folder: Path, state: bool = True) -> None:
-        """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs. StoreError."""
+        """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs.
+        StoreError.
+        """
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
@@ -153,8 +171,11 @@ class Training:
             part.replace(folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(part, ignore_errors=True)
-            raise StoreError(f"cannot write {folder.name} in {folder.parent} ({reason(error)}); {self._last(math.inf)}: make room and go "
-                             f"on with --resume {self.folder}") from error
+            raise StoreError(
+                f"cannot write {folder.name} in {folder.parent} ({reason(error)}); {self._last(math.inf)}: make room "
+                "and go "
+                f"on with --resume {self.folder}"
+            ) from error
 
     def restore(self, folder: Path) -> None:
         for seat, student in self.students.items():
@@ -165,22 +186,40 @@ class Training:
         began = time.perf_counter()
         try:
             student, how = self.students[seat], method(self.recipe)
-            learnt = learn(student, batch.views, how) if isinstance(student, Learner) else student.learn(batch.views, how)
+            learnt = (
+                learn(student, batch.views, how) if isinstance(student, Learner) else student.learn(batch.views, how)
+            )
         except ValueError as error:
             raise ValueError(f"step {step + 1}: {error}; {self._rescued(step, batch.views)}") from error
         done = learnt.step
         note = None if done else "all rewards that could be compared are equal: nothing was learnt"
-        return {"event": "step", "step": step, "seat": seat, **batch.told, **learnt.numbers, "skipped": learnt.skipped, "note": note,
-                "loss": done.loss if done else None, "grad_norm": done.grad_norm if done else None,
-                "learning_rate": done.learning_rate if done else None,
-                "tokens": sum(len(line.ids) for view in batch.views for line in view.lines), "tokens_learnt": learnt.tokens,
-                "seconds_play": batch.seconds, "seconds_learn": time.perf_counter() - began}
+        return {
+            "event": "step",
+            "step": step,
+            "seat": seat,
+            **batch.told,
+            **learnt.numbers,
+            "skipped": learnt.skipped,
+            "note": note,
+            "loss": done.loss if done else None,
+            "grad_norm": done.grad_norm if done else None,
+            "learning_rate": done.learning_rate if done else None,
+            "tokens": sum(len(line.ids) for view in batch.views for line in view.lines),
+            "tokens_learnt": learnt.tokens,
+            "seconds_play": batch.seconds,
+            "seconds_learn": time.perf_counter() - began,
+        }
 
     def _rescued(self, step: int, views: Sequence[View]) -> str:
-        """Where what was learnt before a step that failed is: in a checkpoint made now, if the student still reads the lines in numbers
-        (several workers are at an end), else in the last one that did, as far as is known."""
+        """Where what was learnt before a step that failed is: in a checkpoint made now, if the student still reads the
+        lines in numbers (several workers are at an end), else in the last one that did, as far as is known.
+        """
         recipe, now = self.recipe, self._checkpoint(step)
-        reads = self.students[self._seat(step)].read([view for view in views if view.lines]) if step and recipe.workers == 1 else []
+        reads = (
+            self.students[self._seat(step)].read([view for view in views if view.lines])
+            if step and recipe.workers == 1
+            else []
+        )
         if not reads or not all(read.logps.isfinite().all() for read in reads):
             return self._last(step - recipe.overlap if recipe.method in ONLINE else step - len(recipe.seats()))
         if not now.is_dir():
@@ -190,7 +229,11 @@ class Training:
     def _last(self, most: int) -> str:
         """A clause that names the last checkpoint after at most so many steps."""
         found = latest(self.folder, most)
-        return f"the last good checkpoint is {found}, after step {steps_of(found)}" if found else "there is no checkpoint from before"
+        return (
+            f"the last good checkpoint is {found}, after step {steps_of(found)}"
+            if found
+            else "there is no checkpoint from before"
+        )
 
     def _checkpoint(self, steps: int) -> Path:
         return self.folder / "checkpoints" / f"step-{steps:06d}"
@@ -199,7 +242,9 @@ class Training:
         return self.recipe.seats()[step % len(self.recipe.seats())]
 
     def _source(self) -> Generator[dict, None, Callable[[int], Played]]:
-        """Step -> what is learnt from in it. Yields what there is to tell of dialogues that are there before the first step."""
+        """Step -> what is learnt from in it. Yields what there is to tell of dialogues that are there before the first
+        step.
+        """
         recipe, learn_from = self.recipe, split(self.recipe)[0]
         if recipe.method in ONLINE:
             adapters = {seat: rollouts.trained(seat) for seat in self.students}
@@ -207,13 +252,17 @@ class Training:
         if recipe.data:
             stored = {}
             for seat in self.students:
-                found = dataset.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"])
+                found = dataset.views_of(
+                    recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"]
+                )
                 stored[seat] = found.views
                 yield {"event": "phase", "phase": "data", "detail": found.told}
         else:
             stored = yield from self._kept(learn_from)
         yield {"event": "phase", "phase": "training", "detail": recipe.method}
-        return lambda step: Played(_portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0)
+        return lambda step: Played(
+            _portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0
+        )
 
     def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Played:
         began = time.perf_counter()
@@ -221,18 +270,30 @@ class Training:
         if not talks:
             raise ValueError(f"step {step + 1}: every dialogue failed; expected fewer turns or shorter lines")
         if not any(talk.spoken for talk in talks):
-            raise ValueError(f"step {step + 1}: the {seat} said nothing of its own; expected a scenario whose nodes let it speak")
-        if not all(math.isfinite(value) for talk in talks for one in talk.spoken for sample in one.samples for value in sample.logprobs):
+            raise ValueError(
+                f"step {step + 1}: the {seat} said nothing of its own; expected a scenario whose nodes let it speak"
+            )
+        if not all(
+            math.isfinite(value)
+            for talk in talks
+            for one in talk.spoken
+            for sample in one.samples
+            for value in sample.logprobs
+        ):
             spoiled = len(self.recipe.seats()) + self.recipe.overlap  # steps since which the seat may have been so
-            raise ValueError(f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller learning_rate; "
-                             f"{self._last(step - spoiled)}")
+            raise ValueError(
+                f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller "
+                "learning_rate; "
+                f"{self._last(step - spoiled)}"
+            )
         views, told = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
         wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
         return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
 
     def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
-        """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder where a training is
-        taken up again."""
+        """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder
+        where a training is taken up again.
+        """
         path = self.folder / dataset.COLLECTED
         if path.is_file():
             found = {seat: dataset.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
@@ -241,7 +302,9 @@ class Training:
             for seat in self.students:
                 found[seat] = yield from self._collected(seat, drawn)
             dataset.write_views(path, self.recipe, self.scenario, found)
-        return {seat: dataset.teaching(views, self.recipe.method, seat, self.recipe.reward) for seat, views in found.items()}
+        return {
+            seat: dataset.teaching(views, self.recipe.method, seat, self.recipe.reward) for seat, views in found.items()
+        }
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
         """What the untouched model says in as many dialogues as training has steps for, each read once."""
@@ -249,30 +312,54 @@ class Training:
         for batch in range(batches):
             played = self._played(batch, seat, drawn, {})
             views += played.views
-            yield {"event": "collected", "batch": batch, "batches": batches, "seat": seat, **played.told, "seconds_play": played.seconds}
+            yield {
+                "event": "collected",
+                "batch": batch,
+                "batches": batches,
+                "seat": seat,
+                **played.told,
+                "seconds_play": played.seconds,
+            }
         return views
 
     def _tripped(self, steps: Sequence[dict]) -> str | None:
-        """Why to stop: a wire whose mean over the last steps of a seat that tell of it is out of bounds: PATIENCE steps online, where the
-        first is the reference, and one offline."""
+        """Why to stop: a wire whose mean over the last steps of a seat that tell of it is out of bounds: PATIENCE steps
+        online, where the first is the reference, and one offline.
+        """
         for seat in self.recipe.seats() if self.recipe.tripwires == "stop" else ():
-            own = [{key.removeprefix("wire_"): value for key, value in step.items()
-                    if key.startswith("wire_") and value is not None and value == value} for step in steps if step["seat"] == seat]
+            own = [
+                {
+                    key.removeprefix("wire_"): value
+                    for key, value in step.items()
+                    if key.startswith("wire_") and value is not None and value == value
+                }
+                for step in steps
+                if step["seat"] == seat
+            ]
             online = self.recipe.method in ONLINE
             if len(own) <= PATIENCE * online:
                 continue
             recent = own[-PATIENCE:] if online else own[-1:]
-            means = {name: sum(values) / len(values) for name in recent[-1] if (values := [one[name] for one in recent if name in one])}
+            means = {
+                name: sum(values) / len(values)
+                for name in recent[-1]
+                if (values := [one[name] for one in recent if name in one])
+            }
             reference = {name: own[0][name] for name in ("perplexity_nats",) if name in own[0] and online}
             if found := fired(means, reference):
                 name, value, bound = found[0]
-                return f"{name} of the {seat} is {value:.2f} {f'over the last {PATIENCE} steps' * online or 'by now'}; expected {bound}"
+                return (
+                    f"{name} of the {seat} is {value:.2f} "
+                    f"{f'over the last {PATIENCE} steps' * online or 'by now'}; expected {bound}"
+                )
         return None
 
 
 def latest(folder: Path, most: float = math.inf) -> Path | None:
     """The last whole checkpoint of a training's folder, of those after at most so many steps."""
-    return max((path for path in (folder / "checkpoints").glob("step-*") if steps_of(path) <= most), key=steps_of, default=None)
+    return max(
+        (path for path in (folder / "checkpoints").glob("step-*") if steps_of(path) <= most), key=steps_of, default=None
+    )
 
 
 def steps_of(checkpoint: Path) -> int:
@@ -291,11 +378,20 @@ def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
 
 
 def _samples(talks: Sequence[Talk], views: Sequence[View]) -> dict[str, dict]:
-    """The best and the worst dialogue of the step, by the mean reward of its trained seat's lines: its reward and its last lines."""
+    """The best and the worst dialogue of the step, by the mean reward of its trained seat's lines: its reward and its
+    last lines.
+    """
+
     def mean(view: View) -> float | None:
         scored = [line.reward for line in view.lines if line.on_trunk and line.reward is not None]
         return sum(scored) / len(scored) if scored else None
 
     ranked = sorted(((mean(view), place) for place, view in enumerate(views) if mean(view) is not None))
-    return {name: {"reward": reward, "lines": [[line.seat, line.text] for line in talks[place].lines[-4:]]}
-            for name, (reward, place) in (("worst", ranked[0]), ("best", ranked[-1]))} if ranked else {}
+    return (
+        {
+            name: {"reward": reward, "lines": [[line.seat, line.text] for line in talks[place].lines[-4:]]}
+            for name, (reward, place) in (("worst", ranked[0]), ("best", ranked[-1]))
+        }
+        if ranked
+        else {}
+    )

@@ -1,4 +1,6 @@
-"""Where the loop of a training leaves its orders and several workers fetch them: a Ray actor, which loads nothing but this."""
+"""Where the loop of a training leaves its orders and several workers fetch them: a Ray actor, which loads nothing but
+this.
+"""
 
 from __future__ import annotations
 

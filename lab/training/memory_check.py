@@ -27,8 +27,9 @@ class Plan:
 
 
 def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> None:
-    """ValueError where the learners' weights and what goes with them, and a view at its longest with all its side branches, do not fit
-    into what memory is free beside the engines."""
+    """ValueError where the learners' weights and what goes with them, and a view at its longest with all its side
+    branches, do not fit into what memory is free beside the engines.
+    """
     plan = Plan(recipe, scenario, _beside(recipe, len(engines)))
     for seat in recipe.seats():
         info = engines[seats.engine_name(scenario.seats[seat])].info()
@@ -37,13 +38,17 @@ def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engin
             return one.beside * (_kept(one) + _passing(one, seat, engines, cast)[1])
 
         if wanted(plan) > info.free_bytes > 0:
-            cures = [next((told for told, one in some if wanted(one) <= info.free_bytes), None) for some in _cures(plan)]
+            cures = [
+                next((told for told, one in some if wanted(one) <= info.free_bytes), None) for some in _cures(plan)
+            ]
             expected = " or ".join(filter(None, cures)) or "a smaller model, or more memory"
             tokens, bytes_ = _passing(plan, seat, engines, cast)
             each = f"each of {plan.beside} workers" if plan.beside > 1 else "the learner"
-            raise ValueError(f"{each} takes about {_kept(plan) / GIB:.2g} GiB for weights and what goes with them and "
-                             f"{bytes_ / GIB:.2g} GiB to learn from a view of the {seat}, of up to {tokens} tokens, and "
-                             f"{info.free_bytes / GIB:.2g} GiB is free on {info.device}; expected {expected}")
+            raise ValueError(
+                f"{each} takes about {_kept(plan) / GIB:.2g} GiB for weights and what goes with them and "
+                f"{bytes_ / GIB:.2g} GiB to learn from a view of the {seat}, of up to {tokens} tokens, and "
+                f"{info.free_bytes / GIB:.2g} GiB is free on {info.device}; expected {expected}"
+            )
 
 
 def _cures(plan: Plan) -> Iterator[Iterator[tuple[str, Plan]]]:
@@ -59,23 +64,46 @@ def _cures(plan: Plan) -> Iterator[Iterator[tuple[str, Plan]]]:
     yield tuned("full", False)
     yield tuned("gradient_checkpointing", True)
     least = 2 if recipe.method in ("grpo", "dpo") else 1
-    yield ((f"num_generations={n}", replace(plan, recipe=recipe.model_copy(update={"num_generations": n})))
-           for n in range(recipe.num_generations - 1, least - 1, -1))
-    yield ((f"overrides.turns={n}", replace(plan, scenario=plan.scenario.model_copy(update={"turns": n})))
-           for n in range(plan.scenario.turns - 1, 0, -1))
+    yield (
+        (f"num_generations={n}", replace(plan, recipe=recipe.model_copy(update={"num_generations": n})))
+        for n in range(recipe.num_generations - 1, least - 1, -1)
+    )
+    yield (
+        (f"overrides.turns={n}", replace(plan, scenario=plan.scenario.model_copy(update={"turns": n})))
+        for n in range(plan.scenario.turns - 1, 0, -1)
+    )
 
 
 def _kept(plan: Plan) -> int:
     """Bytes that a worker of each seat's learner keeps whatever it reads."""
     tuning = plan.recipe.tuning
     modules = tuning.target_modules if isinstance(tuning.target_modules, str) else tuple(tuning.target_modules)
-    return sum(_weights(plan.scenario.seats[seat].model, plan.recipe.dtype, plan.recipe.device, tuning.full, tuning.r, modules,
-                        tuning.layers_from, tuning.adapter) for seat in plan.recipe.seats())
+    return sum(
+        _weights(
+            plan.scenario.seats[seat].model,
+            plan.recipe.dtype,
+            plan.recipe.device,
+            tuning.full,
+            tuning.r,
+            modules,
+            tuning.layers_from,
+            tuning.adapter,
+        )
+        for seat in plan.recipe.seats()
+    )
 
 
 @cache
-def _weights(model: str, dtype: str, device: str, full: bool, r: int, modules: str | tuple[str, ...], layers_from: float,
-             adapter: str | None) -> int:
+def _weights(
+    model: str,
+    dtype: str,
+    device: str,
+    full: bool,
+    r: int,
+    modules: str | tuple[str, ...],
+    layers_from: float,
+    adapter: str | None,
+) -> int:
     config = _config(model)
     layers = upper_layers(config, layers_from)
     if adapter and not full:  # whose own r, modules and layers count
@@ -84,21 +112,27 @@ def _weights(model: str, dtype: str, device: str, full: bool, r: int, modules: s
         told = PeftConfig.from_pretrained(loading.check_adapter(adapter))
         r, modules = told.r, told.target_modules if isinstance(told.target_modules, str) else tuple(told.target_modules)
         layers = told.layers_to_transform
-    return weight_bytes(config, _dtype(dtype, device), r, modules if isinstance(modules, str) else list(modules), full, layers)
+    return weight_bytes(
+        config, _dtype(dtype, device), r, modules if isinstance(modules, str) else list(modules), full, layers
+    )
 
 
 def _passing(plan: Plan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:
     """Tokens of the longest view, and bytes that learning from it takes for as long as it is read."""
     recipe, scenario, spec = plan.recipe, plan.scenario, plan.scenario.seats[seat]
     alike = recipe.method == "grpo" and recipe.groups == "dialogues"
-    each = 1 if alike or recipe.method == "ppo" else recipe.num_generations  # lines at a place, see lab.training.rollouts
+    each = (
+        1 if alike or recipe.method == "ppo" else recipe.num_generations
+    )  # lines at a place, see lab.training.rollouts
     asked = 0 if alike or not recipe.reward.questions else recipe.reward.asked * each
     own = -(-scenario.turns // 2)
     trunk = capacity.longest_view(scenario, seat, engines, cast)
     tokens = trunk + own * (each - 1) * spec.max_tokens + asked * (spec.max_tokens + capacity.SPARE)
     said = (own * each + asked) * spec.max_tokens
     text = _config(spec.model).get_text_config()
-    return tokens, learning_bytes(text, _dtype(recipe.dtype, recipe.device), tokens, said, recipe.tuning.gradient_checkpointing)
+    return tokens, learning_bytes(
+        text, _dtype(recipe.dtype, recipe.device), tokens, said, recipe.tuning.gradient_checkpointing
+    )
 
 
 def _beside(recipe: Recipe, engines: int) -> int:

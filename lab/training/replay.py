@@ -1,7 +1,8 @@
-"""Conversations that are there already, said again by the seat that learns: its view of each, token by token, and nothing sampled.
+"""Conversations that are there already, said again by the seat that learns: its view of each, token by token, and
+nothing sampled.
 
-A run's own loop recites what the run stored, so that a view is what the speaker read. Words that no model of ours said are encoded, with
-the token behind them that closes a line: it is what a learner learns to stop by.
+A run's own loop recites what the run stored, so that a view is what the speaker read. Words that no model of ours said
+are encoded, with the token behind them that closes a line: it is what a learner learns to stop by.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def base_of(model: str) -> str:
 
 
 class Reciter:
-    """A seat that says what is stored, and trouble where nothing is. `said`: what of it stands in each conversation's view."""
+    """A seat that says what is stored, and trouble where nothing is. `said`: what of it stands in each conversation's
+    view.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._seat = ModelSeat(engine, Sampling(0), keep=True)
@@ -45,7 +48,10 @@ class Reciter:
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         bare = {c: one for c, one in said.items() if not one.token_ids}
         written = self._seat.engine.encode([self._seat.format.words(one.text) for one in bare.values()])
-        closed = {c: replace(one, token_ids=(*ids, *self._closing)) for (c, one), ids in zip(bare.items(), written, strict=True)}
+        closed = {
+            c: replace(one, token_ids=(*ids, *self._closing))
+            for (c, one), ids in zip(bare.items(), written, strict=True)
+        }
         before = {c: len(self.ids[c]) for c in said}
         full = self._seat.recite(cues, {c: closed.get(c, one) for c, one in said.items()})
         for c, one in full.items():
@@ -62,18 +68,35 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk
     spec, wanted = scenario.seats[seat], {one.conversation for one in source.transcripts}
     same = not spec.endpoint and base_of(spec.model) == base_of(model)
     lines = {at: line if same else replace(line, token_ids=()) for at, line in kept.lines.items() if at[0] in wanted}
-    judged = {at: rows for at, rows in kept.judged.items() if at[1] + 1 < scenario.turns}  # none would be opened that is judged to its end
-    silent = SimpleNamespace(name=scenario.measure.judge[0], judge=lambda pairs: [])  # its stored verdicts move the walk
+    judged = {
+        at: rows for at, rows in kept.judged.items() if at[1] + 1 < scenario.turns
+    }  # none would be opened that is judged to its end
+    silent = SimpleNamespace(
+        name=scenario.measure.judge[0], judge=lambda pairs: []
+    )  # its stored verdicts move the walk
     seats = {name: Reciter(engine) for name in SEATS}
     unmeasured = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
-    play = Play(unmeasured, graphs.build(scenario), people.cast(scenario), seats, [silent], Usage, Stored(lines, judged, told=kept.told))
+    play = Play(
+        unmeasured,
+        graphs.build(scenario),
+        people.cast(scenario),
+        seats,
+        [silent],
+        Usage,
+        Stored(lines, judged, told=kept.told),
+    )
     for _ in play.events():
         pass
     talks = [_talk(one, seat, seats[seat]) for one in source.transcripts]
     for talk in talks:
-        if lost := next((one for one in seats[seat].said.get(talk.number, ()) if lines[talk.number, one.turn].seat != seat), None):
-            raise ValueError(f"{source.path}: conversation {talk.number} no longer goes as it was played (turn {lost.turn} would be the "
-                             f"{seat}'s); expected the scenario and persona files as they were")
+        if lost := next(
+            (one for one in seats[seat].said.get(talk.number, ()) if lines[talk.number, one.turn].seat != seat), None
+        ):
+            raise ValueError(
+                f"{source.path}: conversation {talk.number} no longer goes as it was played (turn {lost.turn} would "
+                "be the "
+                f"{seat}'s); expected the scenario and persona files as they were"
+            )
     return talks
 
 
@@ -85,7 +108,10 @@ def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list
         now = {one.conversation: one.lines[place] for one in source.transcripts if place < len(one.lines)}
         reciter.hear({c: line.text for c, line in now.items() if line.seat != seat})
         said = {c: line for c, line in now.items() if line.seat == seat}
-        reciter.recite({c: Cue("", 0, line.turn) for c, line in said.items()}, {c: Utterance(line.text, 0) for c, line in said.items()})
+        reciter.recite(
+            {c: Cue("", 0, line.turn) for c, line in said.items()},
+            {c: Utterance(line.text, 0) for c, line in said.items()},
+        )
     reciter.close([one.conversation for one in source.transcripts])
     return [_talk(one, seat, reciter) for one in source.transcripts]
 
@@ -93,5 +119,7 @@ def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list
 def _talk(one: Transcript, seat: str, reciter: Reciter) -> Talk:
     own = own_turns(one, seat)
     spoken = [some for some in reciter.said.get(one.conversation, ()) if some.turn in own]
-    lines = [replace(line, logprob=0.0 if line.turn in own else None) for line in one.lines]  # known or not: rewards ask who said it
+    lines = [
+        replace(line, logprob=0.0 if line.turn in own else None) for line in one.lines
+    ]  # known or not: rewards ask who said it
     return Talk(one.conversation, seat, one.cast, lines, tuple(reciter.ids.get(one.conversation, ())), spoken)

@@ -1,8 +1,8 @@
 """What sampled lines are worth: judges, answers and tripwires turned into one number a line.
 
-reward = weighted mean of the parts that apply to the line, each from -1 (contradicts) to 1 (does not), minus the penalty where a
-wire is tripped; the mean is 0 where no part applies (small talk, where only answers are rewarded). A line that no
-judge could score has no reward where one was asked, and nothing is learnt from it.
+reward = weighted mean of the parts that apply to the line, each from -1 (contradicts) to 1 (does not), minus the
+penalty where a wire is tripped; the mean is 0 where no part applies (small talk, where only answers are rewarded). A
+line that no judge could score has no reward where one was asked, and nothing is learnt from it.
 """
 
 from __future__ import annotations
@@ -53,16 +53,36 @@ class Worth:
 
 
 def sampled(talk: Talk) -> list[Sampled]:
-    """Every line that was sampled in it, those that the dialogue never went on with and answers off the record included."""
-    return [Sampled(one.turn, one.start, sample.token_ids, sample.drawn, place == 0 and not one.about, one.given, text.strip(),
-                    one.about)
-            for one in talk.spoken for place, (sample, text) in enumerate(zip(one.samples, one.texts, strict=True)) if sample.token_ids]
+    """Every line that was sampled in it, those that the dialogue never went on with and answers off the record
+    included.
+    """
+    return [
+        Sampled(
+            one.turn,
+            one.start,
+            sample.token_ids,
+            sample.drawn,
+            place == 0 and not one.about,
+            one.given,
+            text.strip(),
+            one.about,
+        )
+        for one in talk.spoken
+        for place, (sample, text) in enumerate(zip(one.samples, one.texts, strict=True))
+        if sample.token_ids
+    ]
 
 
-def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed | None,
-             known: Mapping[tuple[int, int], Mapping[str, float]] | None = None) -> tuple[list[View], dict[str, float]]:
-    """Views whose lines carry their rewards, and the mean of each part, of the reward and of what was unscored, for the log. `known`:
-    parts by the talk's number and the turn, which the judge is not asked for."""
+def rewarded(
+    talks: Sequence[Talk],
+    reward: Reward,
+    judge: Judge,
+    embed: Embed | None,
+    known: Mapping[tuple[int, int], Mapping[str, float]] | None = None,
+) -> tuple[list[View], dict[str, float]]:
+    """Views whose lines carry their rewards, and the mean of each part, of the reward and of what was unscored, for the
+    log. `known`: parts by the talk's number and the turn, which the judge is not asked for.
+    """
     worths = [Worth(talk, line) for talk in talks for line in sampled(talk)]
     spoken = [worth for worth in worths if not worth.line.about]
     for worth in spoken if known else ():
@@ -78,8 +98,12 @@ def rewarded(talks: Sequence[Talk], reward: Reward, judge: Judge, embed: Embed |
     totals = [_total(worth, reward) for worth in worths]
     views = []
     for talk in talks:
-        lines = [replace(worth.line, reward=total) for worth, total in zip(worths, totals, strict=True) if worth.talk is talk]
-        views.append(View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines), talk.cast[PARTNER[talk.seat]].id))
+        lines = [
+            replace(worth.line, reward=total) for worth, total in zip(worths, totals, strict=True) if worth.talk is talk
+        ]
+        views.append(
+            View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines), talk.cast[PARTNER[talk.seat]].id)
+        )
     return views, _told(worths, totals)
 
 
@@ -87,8 +111,16 @@ def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: Lo
     """Every tripwire's mean over the lines that the seat said of its own in these dialogues."""
     said = pl.DataFrame([asdict(line) for talk in talks for line in talk.lines], infer_schema_length=None)
     cards = {(talk.number, name): persona.card for talk in talks for name, persona in talk.cast.items()}
-    found = tripwires(said, cards, counted=said.filter(pl.col("seat") == seat, pl.col("logprob").is_not_null()), embed=embed,
-                      logprobs=logprobs, confidence=0.95, resamples=1, seed=0)
+    found = tripwires(
+        said,
+        cards,
+        counted=said.filter(pl.col("seat") == seat, pl.col("logprob").is_not_null()),
+        embed=embed,
+        logprobs=logprobs,
+        confidence=0.95,
+        resamples=1,
+        seed=0,
+    )
     return dict(found.filter(pl.col("level") == "run", pl.col("seat") == seat).select("metric", "value").iter_rows())
 
 
@@ -117,7 +149,14 @@ def _heard(worth: Worth) -> str:
     """The line that it answers; "" for a question off the record, whose words an answer may well repeat."""
     if worth.line.about:
         return ""
-    return next((line.text for line in reversed(worth.talk.lines) if line.turn < worth.line.turn and line.seat != worth.talk.seat), "")
+    return next(
+        (
+            line.text
+            for line in reversed(worth.talk.lines)
+            if line.turn < worth.line.turn and line.seat != worth.talk.seat
+        ),
+        "",
+    )
 
 
 def _asked(worth: Worth) -> Fact | None:
@@ -132,7 +171,7 @@ def _relevance(worths: Sequence[Worth], embed: Embed) -> None:
     heard = [_heard(worth) for worth in worths]
     able = [place for place, text in enumerate(heard) if text.strip() and worths[place].line.text]
     vectors = embed([worths[place].line.text for place in able] + [heard[place] for place in able])
-    for place, near in zip(able, np.sum(vectors[:len(able)] * vectors[len(able):], axis=1), strict=True):
+    for place, near in zip(able, np.sum(vectors[: len(able)] * vectors[len(able) :], axis=1), strict=True):
         worths[place].parts["relevance"] = float(near)
 
 
@@ -142,14 +181,18 @@ def _trips(worth: Worth) -> bool:
     if sum(is_right(worth.line.text, fact) for fact in persona.facts if fact.id != NAME) > MOST_FACTS:
         return True
     wires = line_wires(worth.line.text, persona.card, _heard(worth))
-    return wires.get("parroting", 0) > MOST_PARROTING or any(wires.get(name, 0) > 0 for name in ("wrong_person", "helper_voice", "evasion"))
+    return wires.get("parroting", 0) > MOST_PARROTING or any(
+        wires.get(name, 0) > 0 for name in ("wrong_person", "helper_voice", "evasion")
+    )
 
 
 def _total(worth: Worth, reward: Reward) -> float | None:
     weights = {name: weight for name in worth.parts if (weight := getattr(reward, name))}
     if worth.missed and not weights.keys() & JUDGED:
         return None
-    mean = sum(weight * worth.parts[name] for name, weight in weights.items()) / sum(weights.values()) if weights else 0.0
+    mean = (
+        sum(weight * worth.parts[name] for name, weight in weights.items()) / sum(weights.values()) if weights else 0.0
+    )
     return mean - reward.penalty * worth.penalty
 
 
@@ -158,7 +201,15 @@ def _told(worths: Sequence[Worth], totals: Sequence[float | None]) -> dict[str, 
         return float(np.mean(values)) if values else float("nan")
 
     found = {f"reward_{name}": mean([worth.parts[name] for worth in worths if name in worth.parts]) for name in PARTS}
-    scored = [total for worth, total in zip(worths, totals, strict=True) if total is not None and (worth.parts or worth.penalty)]
-    return found | {"reward": mean(scored), "penalised": mean([worth.penalty for worth in worths]),
-                    "lines": float(len(worths)), "unscored": float(totals.count(None)),
-                    "length": mean([float(len(worth.line.ids)) for worth in worths])}
+    scored = [
+        total
+        for worth, total in zip(worths, totals, strict=True)
+        if total is not None and (worth.parts or worth.penalty)
+    ]
+    return found | {
+        "reward": mean(scored),
+        "penalised": mean([worth.penalty for worth in worths]),
+        "lines": float(len(worths)),
+        "unscored": float(totals.count(None)),
+        "length": mean([float(len(worth.line.ids)) for worth in worths]),
+    }

@@ -1,4 +1,6 @@
-"""Dialogues played to learn from: the same graphs and seats as any run, the trained seat under its adapter of the moment."""
+"""Dialogues played to learn from: the same graphs and seats as any run, the trained seat under its adapter of the
+moment.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +24,41 @@ def trained(seat: str) -> str:
     return f"trained-{seat}"
 
 
-def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, drawn: Sequence[str], adapters: Mapping[str, str | None],
-          judged_by: Sequence[Judge]) -> list[Talk]:
-    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left out. `judged_by`: the
-    scenario's judges, whose verdicts may move the walk.
+def talks(
+    recipe: Recipe,
+    engines: Mapping[str, Engine],
+    seat: str,
+    step: int,
+    drawn: Sequence[str],
+    adapters: Mapping[str, str | None],
+    judged_by: Sequence[Judge],
+) -> list[Talk]:
+    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left
+    out. `judged_by`: the scenario's judges, whose verdicts may move the walk.
 
     The seat samples by its temperature and top_k, which the learner knows of, but not by top_p.
     """
     seed = derive_seed(recipe.seed, "step", step) % 2**31
-    scenario = played(recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn),
-                      **{f"seats.{seat}.top_p": 1.0})
+    scenario = played(
+        recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn), **{f"seats.{seat}.top_p": 1.0}
+    )
     scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
     alike = recipe.method == "grpo" and recipe.groups == "dialogues"
     cast = people.cast(scenario)
     if alike:
-        cast = [seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)][: len(cast)]
+        cast = [
+            seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)
+        ][: len(cast)]
     each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
-    play = play_of(scenario, engines, adapters, {seat: each}, cast, alike=recipe.num_generations if alike else 1,
-                   judged_by=judged_by)
+    play = play_of(
+        scenario,
+        engines,
+        adapters,
+        {seat: each},
+        cast,
+        alike=recipe.num_generations if alike else 1,
+        judged_by=judged_by,
+    )
     lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
     turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():
@@ -58,7 +77,9 @@ def talks(recipe: Recipe, engines: Mapping[str, Engine], seat: str, step: int, d
 
 
 def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
-    """Every dialogue is asked `reward.asked` facts off the record, in wordings that are not held out, after a turn that the step draws."""
+    """Every dialogue is asked `reward.asked` facts off the record, in wordings that are not held out, after a turn that
+    the step draws.
+    """
     if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
         return
     asked: dict[int, list[Question]] = {}

@@ -17,15 +17,25 @@ if TYPE_CHECKING:
     from scenarios.jobs.training import Recipe
 
 
-
 STOPPED = 1
-TOLD = ("loss", "grad_norm", "learning_rate", "tokens", "tokens_learnt", "skipped", "seconds_play", "seconds_learn")  # by each step
+TOLD = (
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "tokens",
+    "tokens_learnt",
+    "skipped",
+    "seconds_play",
+    "seconds_learn",
+)  # by each step
 TOLD_ONLINE = ("reward", "penalised", "lines", "unscored", "length", "kl", "entropy", "ratio", "ratio_max", "ratio_min")
 EXAMINED = "examination"  # of a training's folder: a run an exam
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse, before a model is loaded, a training whose models or judges are not there, or whose exams cannot be played. ValueError."""
+    """Refuse, before a model is loaded, a training whose models or judges are not there, or whose exams cannot be
+    played. ValueError.
+    """
     from lab.dialogue import judges, wiring
     from lab.training.evaluation import exams
     from scenarios.jobs.training import played
@@ -37,8 +47,9 @@ def check(recipe: Recipe) -> None:
 
 
 def numbers(recipe: Recipe) -> list[str]:
-    """What each step of the training tells, as columns of training.parquet. Offline steps read dialogues that are there: no reward is
-    theirs, and tripwires are heard at checkpoints only."""
+    """What each step of the training tells, as columns of training.parquet. Offline steps read dialogues that are
+    there: no reward is theirs, and tripwires are heard at checkpoints only.
+    """
     from lab.training.rewards import PARTS
     from metrics.catalogue import MEASURES
     from scenarios.jobs.training import ONLINE
@@ -46,7 +57,12 @@ def numbers(recipe: Recipe) -> list[str]:
     if recipe.method not in ONLINE:
         return [*TOLD]
     parts = [f"reward_{name}" for name in PARTS if getattr(recipe.reward, name)]
-    return [*TOLD_ONLINE, *parts, *(f"wire_{name}" for name, measure in MEASURES.items() if measure.group == "tripwires"), *TOLD]
+    return [
+        *TOLD_ONLINE,
+        *parts,
+        *(f"wire_{name}" for name, measure in MEASURES.items() if measure.group == "tripwires"),
+        *TOLD,
+    ]
 
 
 def stored_recipe(folder: str) -> Recipe:
@@ -59,8 +75,11 @@ def stored_recipe(folder: str) -> Recipe:
     if recipe.digest() != digest:
         others = filter(None, (recipe.evaluation.scenario, *recipe.data, recipe.tuning.adapter))
         files = ", ".join([recipe.scenario, *played(recipe).personas, *others])
-        raise ValueError(f"{folder} was begun with other files than {files} are now; expected them unchanged, or a new training without "
-                         "--resume")
+        raise ValueError(
+            f"{folder} was begun with other files than {files} are now; expected them unchanged, or a new training "
+            "without "
+            "--resume"
+        )
     return recipe
 
 
@@ -73,20 +92,27 @@ def carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen,
 
     console, earlier = Console(file=screen), before(store)
     with choose("none" if args.json else args.display, console, recipe, str(store.path), earlier) as watch:
-        status, reason, found = carried_out(lambda: perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint")
+        status, reason, found = carried_out(
+            lambda: perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint"
+        )
     if status != "finished":
         return unfinished("lab.train", "checkpoint", args, status, reason, console, errors, store.path)
     table, stopped = found
     if args.json:
-        print(dumps({"run": str(store.path), "stopped": stopped, "evaluation": table.fill_nan(None).to_dicts()}).decode(), file=screen)
+        print(
+            dumps({"run": str(store.path), "stopped": stopped, "evaluation": table.fill_nan(None).to_dicts()}).decode(),
+            file=screen,
+        )
     elif args.display != "none":
         conclude(console, summary(table, stopped), store.path)
     return STOPPED if stopped else 0
 
 
 def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
-    """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to the checkpoint that
-    is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for none)."""
+    """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to
+    the checkpoint that is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for
+    none).
+    """
     from lab.dialogue import capacity, judges, seats, wiring
     from lab.dialogue.cluster import hosting
     from lab.reports.write import write_report
@@ -104,17 +130,24 @@ def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Wa
 
     scenario = played(recipe)
     rewarding = scenario.measure.model_copy(update={"judge": [recipe.reward.judge]})
-    names = judges.judge_engines(rewarding).union(*(wiring.engine_names(one) for one in [scenario, *(e.scenario for e in exams(recipe))]))
+    names = judges.judge_engines(rewarding).union(
+        *(wiring.engine_names(one) for one in [scenario, *(e.scenario for e in exams(recipe))])
+    )
     tell("phase", phase="loading", detail=", ".join(sorted(names)))
     workers = recipe.workers * len(recipe.seats()) if recipe.workers > 1 else 0
-    with (hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
-          contextlib.ExitStack() as running):
+    with (
+        hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
+        contextlib.ExitStack() as running,
+    ):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
         check_memory(recipe, scenario, engines, people.cast(scenario))
         for exam in exams(recipe):
             for seat in SEATS:
                 capacity.longest_view(exam.scenario, seat, engines, people.cast(exam.scenario))
-        students = {seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names)))) for seat in recipe.seats()}
+        students = {
+            seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names))))
+            for seat in recipe.seats()
+        }
         judge = judges.judges(rewarding, engines, recipe.device)[0]
         aids = judges.aids(engines[seats.engine_name(scenario.seats[recipe.seats()[0]])], recipe.device)
         training = Training(recipe, scenario, engines, students, judge, aids, store.path)
@@ -156,13 +189,20 @@ def before(store: RunStore) -> list[dict]:
 
     checkpoint = latest(store.path)
     done = steps_of(checkpoint) if checkpoint else 0
-    return list({event["step"]: event for event in store.earlier if event["event"] == "step" and event["step"] < done}.values())
+    return list(
+        {event["step"]: event for event in store.earlier if event["event"] == "step" and event["step"] < done}.values()
+    )
 
 
 def _frame(steps: Sequence[dict]):
-    """training.parquet: a row a step, all its numbers; null where there is none, as in the events that a resumed training reads."""
+    """training.parquet: a row a step, all its numbers; null where there is none, as in the events that a resumed
+    training reads.
+    """
     import polars as pl
 
-    frame = pl.DataFrame([{key: value for key, value in step.items() if key not in ("event", "time", "samples")} for step in steps],
-                         infer_schema_length=None, schema_overrides={"note": pl.String}).fill_nan(None)
+    frame = pl.DataFrame(
+        [{key: value for key, value in step.items() if key not in ("event", "time", "samples")} for step in steps],
+        infer_schema_length=None,
+        schema_overrides={"note": pl.String},
+    ).fill_nan(None)
     return frame.with_columns(pl.col(pl.Null).cast(pl.Float64))

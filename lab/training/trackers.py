@@ -9,7 +9,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def reporter(to: str, folder: Path) -> Iterator[Callable[[dict], None]]:
-    """A function that tells a step's numbers to TensorBoard (below `folder`) or Weights & Biases. ValueError where it is not installed."""
+    """A function that tells a step's numbers to TensorBoard (below `folder`) or Weights & Biases. ValueError where it
+    is not installed.
+    """
     if to == "none":
         yield lambda event: None
         return
@@ -25,7 +27,9 @@ def reporter(to: str, folder: Path) -> Iterator[Callable[[dict], None]]:
             run = wandb.init(project="dialogue-lab", name=folder.name, dir=str(folder))
             add, close = (lambda name, value, step: run.log({name: value}, step=step)), run.finish
     except ImportError as error:
-        raise ValueError(f"report_to {to!r}: {error.name or to} is not installed; expected pip install {to}, or report_to: none") from None
+        raise ValueError(
+            f"report_to {to!r}: {error.name or to} is not installed; expected pip install {to}, or report_to: none"
+        ) from None
 
     def report(event: dict) -> None:
         for name, value in event.items():

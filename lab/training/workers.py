@@ -1,8 +1,8 @@
 """Several learners that work as one: data-parallel workers under Ray Train.
 
-Each worker holds a whole `Learner` and carries out the same orders, on its share of the batch (`agents.learning.distributed`). Orders and
-answers go over a desk (`lab.training.mailbox`). An error in one worker ends them all: Ray Train stops the others, and what was wrong is
-raised where an answer is waited for.
+Each worker holds a whole `Learner` and carries out the same orders, on its share of the batch
+(`agents.learning.distributed`). Orders and answers go over a desk (`lab.training.mailbox`). An error in one worker ends
+them all: Ray Train stops the others, and what was wrong is raised where an answer is waited for.
 """
 
 from __future__ import annotations
@@ -30,16 +30,21 @@ STOP = "stop"
 ALONE = ("adapter", "save")  # orders that the first worker carries out for all
 LOOK_S = 1.0  # between two looks at whether the workers still live
 CLOSE_S = 20.0  # how long workers may take to stop; what is left of them then ends with the connection to Ray
-SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
-            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
+SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
 
 
 class Learners:
     """What a `Learner` is to the loop, over `workers` of them. Folders are to lie where all workers can reach them.
 
-    `told`: arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over whole GPUs they talk by nccl,
-    else by gloo. Every method raises ValueError for what a `Learner` would, and where a worker was lost; they are at an end then.
+    `told`: arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over whole GPUs
+    they talk by nccl, else by gloo. Every method raises ValueError for what a `Learner` would, and where a worker was
+    lost; they are at an end then.
     """
 
     def __init__(self, workers: int, told: Mapping[str, object], gpus: float = 0.0) -> None:
@@ -51,10 +56,16 @@ class Learners:
         desk, told = self._desk, dict(told)
         each = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
         trainer = TorchTrainer(
-            lambda: carry_out(desk, told, gpus > 0), torch_config=TorchConfig(backend="nccl" if gpus == 1 else "gloo"),
+            lambda: carry_out(desk, told, gpus > 0),
+            torch_config=TorchConfig(backend="nccl" if gpus == 1 else "gloo"),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each),
-            run_config=RunConfig(name="learners", storage_path=self._folder.name, logging_config=LoggingConfig("ERROR"),
-                                 failure_config=FailureConfig(controller_failure_limit=0, max_preemption_failures=0)))
+            run_config=RunConfig(
+                name="learners",
+                storage_path=self._folder.name,
+                logging_config=LoggingConfig("ERROR"),
+                failure_config=FailureConfig(controller_failure_limit=0, max_preemption_failures=0),
+            ),
+        )
         self._running = threading.Thread(target=self._run, args=(trainer,), daemon=True)
         self._running.start()
         try:
@@ -105,13 +116,18 @@ class Learners:
             raise self._ended(self._failure or error) from None
 
     def _ended(self, failure: Exception | None) -> ValueError:
-        failures = list(getattr(failure, "worker_failures", {}).values()) or [getattr(failure, "controller_failure", failure)]
+        failures = list(getattr(failure, "worker_failures", {}).values()) or [
+            getattr(failure, "controller_failure", failure)
+        ]
         for found in failures:
             if isinstance(found, ValueError):
                 return ValueError(str(found))
         why = reason(failures[0]) if failures[0] else "they were stopped"
-        return ValueError(f"the {self._workers} workers of the learner ended ({why}); expected a free core or GPU and enough memory for "
-                          "each: fewer workers")
+        return ValueError(
+            f"the {self._workers} workers of the learner ended ({why}); expected a free core or GPU and enough memory "
+            "for "
+            "each: fewer workers"
+        )
 
 
 def carry_out(desk, told: Mapping[str, object], gpu: bool) -> None:

@@ -1,4 +1,6 @@
-"""Judges at work on conversations that are there already; what they say is told to a run folder as events, as a run tells it."""
+"""Judges at work on conversations that are there already; what they say is told to a run folder as events, as a run
+tells it.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,17 @@ TOLD_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 UNKNOWN = "nobody told who the speaker is"
 
 
-def perform(store: RunStore, transcripts: Sequence[Transcript], measure: Measure, device: str, dtype: str, errors: TextIO,
-            ) -> dict[str, Callable]:
-    """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few conversations at a time.
-    How far it is goes to `errors`. What the tripwires read with comes back."""
+def perform(
+    store: RunStore,
+    transcripts: Sequence[Transcript],
+    measure: Measure,
+    device: str,
+    dtype: str,
+    errors: TextIO,
+) -> dict[str, Callable]:
+    """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few
+    conversations at a time. How far it is goes to `errors`. What the tripwires read with comes back.
+    """
     needs = wiring_judges.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
     with hosting(IN_PROCESS, len(needs), lambda detail: None) as make:
@@ -64,12 +73,17 @@ def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]
     """Every judge's judgements of every pair. A line with the persona of someone nobody told us is unscored by all."""
     nobody = [pair for pair in pairs if pair.metric == "prompt_to_line" and not pair.persona.card]
     known = [pair for pair in pairs if pair.metric != "prompt_to_line" or pair.persona.card]
-    return [row for judge in judges
-            for row in (*_judge(judge, known), *(judgement(pair, judge.name, unscored=UNKNOWN) for pair in nobody))]
+    return [
+        row
+        for judge in judges
+        for row in (*_judge(judge, known), *(judgement(pair, judge.name, unscored=UNKNOWN) for pair in nobody))
+    ]
 
 
 def _judge(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
-    """What the judge says; where it refuses (a persona longer than its model reads), that conversation alone is unscored."""
+    """What the judge says; where it refuses (a persona longer than its model reads), that conversation alone is
+    unscored.
+    """
     try:
         return judge.judge(pairs)
     except ValueError as error:
@@ -84,11 +98,24 @@ def _judge(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
 def _opening(store: RunStore, transcripts: Sequence[Transcript], engines: Mapping[str, Engine]) -> dict:
     infos = [engine.info() for engine in engines.values()]
     device, dtype = (", ".join(sorted({getattr(info, key) for info in infos})) for key in ("device", "dtype"))
-    cast = [{"conversation": one.conversation, "name": one.name} | {seat: persona.id for seat, persona in one.cast.items()}
-            for one in transcripts]
-    return {"event": "started", "run_id": store.run_id, "name": store.manifest["scenario"], "conversations": len(transcripts),
-            "turns": max(len(one.lines) for one in transcripts), "cast": cast, "nodes": [], "edges": [], "models": {},
-            "device": device or "no engine", "dtype": dtype, "resumed": False}
+    cast = [
+        {"conversation": one.conversation, "name": one.name} | {seat: persona.id for seat, persona in one.cast.items()}
+        for one in transcripts
+    ]
+    return {
+        "event": "started",
+        "run_id": store.run_id,
+        "name": store.manifest["scenario"],
+        "conversations": len(transcripts),
+        "turns": max(len(one.lines) for one in transcripts),
+        "cast": cast,
+        "nodes": [],
+        "edges": [],
+        "models": {},
+        "device": device or "no engine",
+        "dtype": dtype,
+        "resumed": False,
+    }
 
 
 def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Judgement]) -> None:
@@ -99,8 +126,15 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
     for one in transcripts:
         for line in one.lines:
             store.append({"event": "line", **asdict(line)})
-            store.append({"event": "judged", "conversation": line.conversation, "turn": line.turn, "by": "judges",
-                          "rows": by_turn.get((line.conversation, line.turn), [])})
+            store.append(
+                {
+                    "event": "judged",
+                    "conversation": line.conversation,
+                    "turn": line.turn,
+                    "by": "judges",
+                    "rows": by_turn.get((line.conversation, line.turn), []),
+                }
+            )
         store.append({"event": "conversation", "conversation": one.conversation, "status": "finished", "reason": None})
 
 
@@ -108,8 +142,15 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
 def _progress(errors: TextIO, lines: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, elsewhere a sentence now and then; yields what is told how many more lines are judged."""
     console, began, done = Console(file=errors), time.monotonic(), 0
-    bar = Progress(TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True,
-                   disable=not console.is_terminal)
+    bar = Progress(
+        TextColumn("judging"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
     task, told = bar.add_task("judging", total=lines), began
 
     def advance(more: int) -> None:

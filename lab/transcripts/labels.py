@@ -23,12 +23,34 @@ from scenarios.records import derive_seed
 
 COLUMNS = ("conversation", "turn", "contradicts")
 EXPECTED = "CSV or JSON lines with conversation, turn, contradicts and perhaps seat"
-WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None, "null": None, "none": None}
-NAMES = {"auroc": "AUROC", "precision": "precision", "recall": "recall", "kappa": "Cohen's κ", "ece": "calibration error"}
-NOTE = ("Against labels: `value [low, high]`, intervals resample conversations. The calibration error has 10 bins of equal mass; that of a "
-        "sample is too high rather than too low.")
-POWERED_NOTE = ("Both: the judge's mean put right by the labels. It holds however wrong the judge is, if the labelled lines were drawn at "
-                "random.")
+WORDS = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "": None,
+    "null": None,
+    "none": None,
+}
+NAMES = {
+    "auroc": "AUROC",
+    "precision": "precision",
+    "recall": "recall",
+    "kappa": "Cohen's κ",
+    "ece": "calibration error",
+}
+NOTE = (
+    "Against labels: `value [low, high]`, intervals resample conversations. The calibration error has 10 bins of "
+    "equal mass; that of a "
+    "sample is too high rather than too low."
+)
+POWERED_NOTE = (
+    "Both: the judge's mean put right by the labels. It holds however wrong the judge is, if the labelled lines were "
+    "drawn at "
+    "random."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +72,10 @@ class Calibrated:
         for name, interval in self.statistics.items():
             prefix = "" if name == "auroc" else f"{name}_"
             bounds |= {name: interval.value, f"{prefix}low": interval.low, f"{prefix}high": interval.high}
-        counts = {key: getattr(self, key) for key in ("n", "unscored", "unlabelled", "unjudged", "contradicting", "conversations")}
+        counts = {
+            key: getattr(self, key)
+            for key in ("n", "unscored", "unlabelled", "unjudged", "contradicting", "conversations")
+        }
         return bounds | counts
 
 
@@ -72,18 +97,26 @@ class Powered:
         return {name: asdict(getattr(self, name)) for name in ("judge", "labels", "both")} | {"gain": self.gain}
 
 
-# -- label files ---------------------------------------------------------------------------------------------------------------
+# -- label files
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
-    """The transcripts with the file's labels in place of their own. `conversation` is a number as in turns.parquet, or a name that the
-    transcripts give; an empty `contradicts` means that the person could not tell. ValueError names file, line and what was expected."""
+    """The transcripts with the file's labels in place of their own. `conversation` is a number as in turns.parquet, or
+    a name that the transcripts give; an empty `contradicts` means that the person could not tell. ValueError names
+    file, line and what was expected.
+    """
     names = [one.name for one in transcripts if one.name is not None]
     places = {str(one.conversation): place for place, one in enumerate(transcripts)}
-    named = {one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1}
+    named = {
+        one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1
+    }
     if clash := next((name for name, place in named.items() if places.get(name, place) != place), None):
-        raise ValueError(f"{path}: {clash!r} is the number of one conversation and the name of another; expected names that are no such "
-                         "numbers")
+        raise ValueError(
+            f"{path}: {clash!r} is the number of one conversation and the name of another; expected names that are no "
+            "such "
+            "numbers"
+        )
     places |= named
     found: list[dict] = [{} for _ in transcripts]
     for where, row in _rows(path):
@@ -114,7 +147,10 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
-            yield f"line {reader.line_num}", {} if None in row.values() else row  # a row that is too short tells nothing
+            yield (
+                f"line {reader.line_num}",
+                {} if None in row.values() else row,
+            )  # a row that is too short tells nothing
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}; expected {EXPECTED}") from None
 
@@ -125,10 +161,15 @@ def _problem(row: dict, transcripts: Sequence[Transcript], places: Mapping[str, 
     if missing:
         return f"has no {', no '.join(missing)}; expected {EXPECTED}"
     if _word(row["contradicts"]) not in WORDS:
-        return f"contradicts is {row['contradicts']!r}; expected true, false, or nothing where the person could not tell"
+        return (
+            f"contradicts is {row['contradicts']!r}; expected true, false, or nothing where the person could not tell"
+        )
     place = places.get(str(row["conversation"]).strip())
     if place is None:
-        return f"conversation is {row['conversation']!r}, which is none of the transcripts'; expected a number from 0 or a name"
+        return (
+            f"conversation is {row['conversation']!r}, which is none of the transcripts'; expected a number from 0 "
+            "or a name"
+        )
     turns = {str(line.turn): line for line in transcripts[place].lines}
     line = turns.get(str(row["turn"]).strip())
     if line is None:
@@ -142,11 +183,16 @@ def _word(value: object) -> str:
     return str(value).strip().casefold()
 
 
-# -- figures -------------------------------------------------------------------------------------------------------------------
+# -- figures
+# -------------------------------------------------------------------------------------------------------------------
 
 
-def calibrated(judgements: pl.DataFrame, transcripts: Sequence[Transcript], metrics: Sequence[str], how: Resampling,
-               ) -> dict[str, dict[str, Calibrated]]:
+def calibrated(
+    judgements: pl.DataFrame,
+    transcripts: Sequence[Transcript],
+    metrics: Sequence[str],
+    how: Resampling,
+) -> dict[str, dict[str, Calibrated]]:
     """By judge and metric."""
     labels = label_frame(transcripts)
     found: dict[str, dict[str, Calibrated]] = {}
@@ -159,7 +205,9 @@ def calibrated(judgements: pl.DataFrame, transcripts: Sequence[Transcript], metr
 
 def label_frame(transcripts: Sequence[Transcript]) -> pl.DataFrame:
     """conversation, turn, against, label (null where the labels do not tell)."""
-    rows = [(one.conversation, turn, against, label) for one in transcripts for (turn, against), label in one.labels.items()]
+    rows = [
+        (one.conversation, turn, against, label) for one in transcripts for (turn, against), label in one.labels.items()
+    ]
     schema = {"conversation": pl.Int64, "turn": pl.Int64, "against": pl.String, "label": pl.Boolean}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -173,31 +221,48 @@ def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Ca
     joined = rows.join(labels, on=["conversation", "turn", "against"], how="left")
     known = joined.filter(pl.col("label").is_not_null())
     scored = known.filter(pl.col("verdict").is_not_null())
-    p, verdict, label, conversation = (scored[name].to_numpy() for name in ("p_inconsistent", "verdict", "label", "conversation"))
+    p, verdict, label, conversation = (
+        scored[name].to_numpy() for name in ("p_inconsistent", "verdict", "label", "conversation")
+    )
     return Calibrated(
-        calibration(p, verdict, label, conversation, **how), reliability(p, label, conversation, **how), n=scored.height,
-        unscored=known.height - scored.height, unlabelled=joined.height - known.height,
-        unjudged=labels["label"].is_not_null().sum() - known.height, contradicting=int(scored["label"].sum()),
-        conversations=scored["conversation"].n_unique())
+        calibration(p, verdict, label, conversation, **how),
+        reliability(p, label, conversation, **how),
+        n=scored.height,
+        unscored=known.height - scored.height,
+        unlabelled=joined.height - known.height,
+        unjudged=labels["label"].is_not_null().sum() - known.height,
+        contradicting=int(scored["label"].sum()),
+        conversations=scored["conversation"].n_unique(),
+    )
 
 
-def powered(judgements: pl.DataFrame, transcripts: Sequence[Transcript], how: Resampling) -> dict[str, dict[str, Powered]]:
+def powered(
+    judgements: pl.DataFrame, transcripts: Sequence[Transcript], how: Resampling
+) -> dict[str, dict[str, Powered]]:
     """Prompt-to-line consistency by judge and seat; lines that the judge could not score are in none of the three."""
     labels, found = label_frame(transcripts), {judge: {} for judge in sorted(judgements["judge"].unique())}
     for judge, seat, rows in groups(of_metric(judgements, "prompt_to_line")):
         if judge is None:
             continue
-        rows = rows.join(labels, on=["conversation", "turn", "against"], how="left").filter(pl.col("verdict").is_not_null())
+        rows = rows.join(labels, on=["conversation", "turn", "against"], how="left").filter(
+            pl.col("verdict").is_not_null()
+        )
         judged, clusters = 1 - rows["inconsistent"].to_numpy(), rows["conversation"].to_numpy()
         truth = 1 - rows["label"].cast(pl.Float64).fill_null(NAN).to_numpy()
-        known, seeded = ~rows["label"].is_null().to_numpy(), {**how, "seed": derive_seed(how["seed"], "powered", judge, seat)}
+        known, seeded = (
+            ~rows["label"].is_null().to_numpy(),
+            {**how, "seed": derive_seed(how["seed"], "powered", judge, seat)},
+        )
         found[judge][seat] = Powered(
-            clustered_mean(judged, clusters, **seeded), clustered_mean(truth[known], clusters[known], **seeded),
-            prediction_powered_mean(judged, truth, clusters, **seeded))
+            clustered_mean(judged, clusters, **seeded),
+            clustered_mean(truth[known], clusters[known], **seeded),
+            prediction_powered_mean(judged, truth, clusters, **seeded),
+        )
     return found
 
 
-# -- tables --------------------------------------------------------------------------------------------------------------------
+# -- tables
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def calibration_tables(found: Mapping[str, Mapping[str, Calibrated]]) -> Iterator[Table]:
@@ -205,7 +270,9 @@ def calibration_tables(found: Mapping[str, Mapping[str, Calibrated]]) -> Iterato
     for metric in next(iter(found.values()), {}):
         if not any(one[metric].n + one[metric].unscored + one[metric].unjudged for one in found.values()):
             continue
-        table = Table(title=f"{metric.replace('_', '-')}, against labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(
+            title=f"{metric.replace('_', '-')}, against labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        )
         table.add_column("")
         for judge in found:
             table.add_column(judge)
@@ -218,13 +285,17 @@ def calibration_tables(found: Mapping[str, Mapping[str, Calibrated]]) -> Iterato
 
 
 def powered_table(found: Mapping[str, Mapping[str, Powered]]) -> Table:
-    table = Table(title="prompt-to-line consistency with labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title="prompt-to-line consistency with labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for column in ("judge, seat", "judge alone", "labels alone", "both (prediction-powered)", "narrower by"):
         table.add_column(column)
     for judge, by_seat in found.items():
         for seat, one in by_seat.items():
             gain = MISSING if one.gain != one.gain else f"{one.gain:+z.0%}"
-            table.add_row(f"{judge}, {seat}", *(f"{cell(part)} n={part.n}" for part in (one.judge, one.labels, one.both)), gain)
+            table.add_row(
+                f"{judge}, {seat}", *(f"{cell(part)} n={part.n}" for part in (one.judge, one.labels, one.both)), gain
+            )
     return table
 
 
@@ -232,4 +303,6 @@ def cell(interval: Interval) -> str:
     """`value [low, high]`; the interval is left out where there is none, `–` stands for a value there is not."""
     if interval.value != interval.value:
         return MISSING
-    return f"{interval.value:z.2f}" + ("" if interval.low != interval.low else f" [{interval.low:z.2f}, {interval.high:z.2f}]")
+    return f"{interval.value:z.2f}" + (
+        "" if interval.low != interval.low else f" [{interval.low:z.2f}, {interval.high:z.2f}]"
+    )

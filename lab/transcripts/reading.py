@@ -1,9 +1,9 @@
 """Conversations that are there already, whoever played them: read, seated, and cut into pairs for judges.
 
-What is read: chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON that "Consistently Simulating Human Personas"
-(Abdulhai et al., arXiv 2511.00222) publishes (`conversation`, `P1`, `P2`, the judge's words beside them), and run folders. Files may be
-gzipped. Each record is recognised by its keys. One that cannot be read is left out and told with file and line; a file of which
-nothing can be read is refused.
+What is read: chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON that "Consistently Simulating
+Human Personas" (Abdulhai et al., arXiv 2511.00222) publishes (`conversation`, `P1`, `P2`, the judge's words beside
+them), and run folders. Files may be gzipped. Each record is recognised by its keys. One that cannot be read is left out
+and told with file and line; a file of which nothing can be read is refused.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-
 NODE = "transcript"  # where a line was said that no scenario led to
 SEAT_OF = {"P1": ASSISTANT, "P2": USER}  # P1 opens: the teacher, the therapist; P2 is the simulated human
 GZIP = b"\x1f\x8b"
-FORMS = ("`messages` (chat), `lines` with `personas` (labelled lines), or `conversation` with `P1` and `P2` (the JSON that "
-         "consistent-LLMs publishes)")
+FORMS = (
+    "`messages` (chat), `lines` with `personas` (labelled lines), or `conversation` with `P1` and `P2` (the JSON that "
+    "consistent-LLMs publishes)"
+)
 EXPECTED = f"{FORMS}, or a run's folder"
-Labels = Mapping[tuple[int, str], "bool | None"]  # (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
+Labels = Mapping[
+    tuple[int, str], "bool | None"
+]  # (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ class Source:
 
 
 def read(path: str | Path) -> Source:
-    """The conversations of a file or a run folder, numbered as there, else from 0. ValueError: one sentence with file, line and
-    what was expected, where nothing of it can be read."""
+    """The conversations of a file or a run folder, numbered as there, else from 0. ValueError: one sentence with file,
+    line and what was expected, where nothing of it can be read.
+    """
     path = Path(path)
     if path.is_dir():
         return _run(path)
@@ -96,12 +100,16 @@ def read(path: str | Path) -> Source:
     if not found:
         raise ValueError(left_out[0] if left_out else f"{path}, line 1: there is no conversation; expected {FORMS}")
     told = "; ".join(dict.fromkeys(told for told, _ in found))
-    return Source(str(path), told, tuple(transcript for _, transcript in found), hashlib.sha256(data).hexdigest(), tuple(left_out))
+    return Source(
+        str(path), told, tuple(transcript for _, transcript in found), hashlib.sha256(data).hexdigest(), tuple(left_out)
+    )
 
 
 def own_turns(one: Transcript, seat: str) -> set[int]:
     """Turns at which the seat spoke in words of its own."""
-    return {line.turn for line in one.lines if line.seat == seat and line.turn not in one.ready and not is_blank(line.text)}
+    return {
+        line.turn for line in one.lines if line.seat == seat and line.turn not in one.ready and not is_blank(line.text)
+    }
 
 
 def numbered(sources: Sequence[Source]) -> list[Transcript]:
@@ -114,15 +122,19 @@ def numbered(sources: Sequence[Source]) -> list[Transcript]:
 
 
 def pairs(transcript: Transcript, wanted: Collection[str], embed: pair_retrieval.Embed | None = None) -> Iterator[Pair]:
-    """Every line with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat (`line_to_line`), as far as
-    wanted, in the order in which a run judges them. `embed`: only the earlier lines that it retrieves; None: all."""
+    """Every line with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat
+    (`line_to_line`), as far as wanted, in the order in which a run judges them. `embed`: only the earlier lines that it
+    retrieves; None: all.
+    """
     said = transcript.lines
     spoken = [line for line in said if line.turn not in transcript.ready]
     earlier = _earlier(transcript, spoken, embed) if "line_to_line" in wanted else {}
     for line in spoken:
         persona = transcript.cast[line.seat]
-        company = {"partner": transcript.cast[PARTNER[line.seat]],
-                   "heard": next((one.text for one in reversed(said) if one.turn < line.turn and one.seat != line.seat), "")}
+        company = {
+            "partner": transcript.cast[PARTNER[line.seat]],
+            "heard": next((one.text for one in reversed(said) if one.turn < line.turn and one.seat != line.seat), ""),
+        }
         where = (line.conversation, line.turn, line.seat)
         if "prompt_to_line" in wanted:
             yield Pair(*where, "prompt_to_line", line.text, "persona", persona, **company)
@@ -130,10 +142,14 @@ def pairs(transcript: Transcript, wanted: Collection[str], embed: pair_retrieval
             yield Pair(*where, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
 
 
-def _earlier(transcript: Transcript, spoken: Sequence[Line], embed: pair_retrieval.Embed | None) -> dict[int, list[Line]]:
+def _earlier(
+    transcript: Transcript, spoken: Sequence[Line], embed: pair_retrieval.Embed | None
+) -> dict[int, list[Line]]:
     """The earlier lines of the same seat to hold each line against, by its turn."""
     if embed is None:
-        return {line.turn: [one for one in spoken[:place] if one.seat == line.seat] for place, line in enumerate(spoken)}
+        return {
+            line.turn: [one for one in spoken[:place] if one.seat == line.seat] for place, line in enumerate(spoken)
+        }
     found: dict[int, list[Line]] = {}
     for seat in SEATS:
         own = [line for line in spoken if line.seat == seat]
@@ -142,11 +158,14 @@ def _earlier(transcript: Transcript, spoken: Sequence[Line], embed: pair_retriev
     return found
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------------
+# -- files
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def text_of(path: Path, expected: str = EXPECTED, data: bytes | None = None) -> str:
-    """The file's text, gzipped or not. ValueError where there is no such file or it is no UTF-8; `expected`: what else it says."""
+    """The file's text, gzipped or not. ValueError where there is no such file or it is no UTF-8; `expected`: what else
+    it says.
+    """
     try:
         return (_bytes(path, expected) if data is None else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -166,7 +185,9 @@ def _bytes(path: Path, expected: str = EXPECTED) -> bytes:
 
 
 def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
-    """(where, record) of a JSON list, of JSON lines, or of one JSON object; a ValueError stands for a line that is no JSON."""
+    """(where, record) of a JSON list, of JSON lines, or of one JSON object; a ValueError stands for a line that is no
+    JSON.
+    """
     text = text_of(path, data=data)
     if text.lstrip().startswith("["):
         listed = _json(text)
@@ -193,7 +214,8 @@ def _json(text: str) -> object:
         return ValueError(f"holds a number that is too long; expected {FORMS}")
 
 
-# -- records -------------------------------------------------------------------------------------------------------------------
+# -- records
+# -------------------------------------------------------------------------------------------------------------------
 
 
 class _Record(BaseModel):
@@ -259,16 +281,26 @@ def _transcript(record: object, number: int) -> tuple[str, Transcript]:
     try:
         if "messages" in keys:
             chat = _Chat.model_validate(record)
-            told = "they say which seat a role is" if chat.seats else "roles are seats, the system message is the assistant's persona"
+            told = (
+                "they say which seat a role is"
+                if chat.seats
+                else "roles are seats, the system message is the assistant's persona"
+            )
             return f"chat messages ({told})", _chat(chat, number)
         if "lines" in keys and "personas" in keys:
-            return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(_Labelled.model_validate(record), number)
+            return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(
+                _Labelled.model_validate(record), number
+            )
         if "conversation" in keys and keys & {"P1", "P2"}:
             published = _as_labelled(_Published.model_validate(record))
-            return "consistent-LLMs dialogues (P1 in the assistant's seat, P2 in the user's)", _labelled(published, number)
+            return "consistent-LLMs dialogues (P1 in the assistant's seat, P2 in the user's)", _labelled(
+                published, number
+            )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"] if part != "str" and "[" not in str(part))  # a union's branch is no key
+        key = ".".join(
+            str(part) for part in first["loc"] if part != "str" and "[" not in str(part)
+        )  # a union's branch is no key
         key = key if key.isprintable() else repr(key)
         raise ValueError(f"{key} is missing" if first["type"] == "missing" else f"{key}: {first['msg']}") from None
     raise ValueError(f"is no conversation; expected {FORMS}")
@@ -307,12 +339,22 @@ def _labelled(record: _Labelled, number: int) -> Transcript:
 
 
 def _as_labelled(record: _Published) -> _Labelled:
-    """The same with the judge's words read as labels: the whole word YES (contradicts) or NO, the last list in brackets."""
+    """The same with the judge's words read as labels: the whole word YES (contradicts) or NO, the last list in
+    brackets.
+    """
     verdicts = {turn: _yes_or_no(said) for turn, said in record.eval_prompt_consistency or ()}
     conflicts = {turn: _last_list(said) for turn, said in record.eval_index_consistency or ()}
     said = [(place, one) if isinstance(one, str) else one for place, one in enumerate(record.conversation)]
-    lines = [{"i": turn, "speaker": ("P1", "P2")[place % 2], "text": text, "contradicts_persona": verdicts.get(turn),
-              "conflicts_with": conflicts.get(turn)} for place, (turn, text) in enumerate(said)]
+    lines = [
+        {
+            "i": turn,
+            "speaker": ("P1", "P2")[place % 2],
+            "text": text,
+            "contradicts_persona": verdicts.get(turn),
+            "conflicts_with": conflicts.get(turn),
+        }
+        for place, (turn, text) in enumerate(said)
+    ]
     return _Labelled.model_validate({"personas": {"P1": record.P1, "P2": record.P2}, "lines": lines})
 
 
@@ -337,7 +379,10 @@ def persona(text: str | None, name: str) -> Persona:
 
 
 def _lines(number: int, cast: Mapping[str, Persona], said: Sequence[tuple[str, str]]) -> tuple[Line, ...]:
-    return tuple(Line(number, turn, seat, cast[seat].id, NODE, _clean(text), len(text.split())) for turn, (seat, text) in enumerate(said))
+    return tuple(
+        Line(number, turn, seat, cast[seat].id, NODE, _clean(text), len(text.split()))
+        for turn, (seat, text) in enumerate(said)
+    )
 
 
 def _clean(text: str) -> str:
@@ -349,7 +394,8 @@ def _name(given: str | int | None) -> str | None:
     return None if given is None else str(given)
 
 
-# -- runs ----------------------------------------------------------------------------------------------------------------------
+# -- runs
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _run(path: Path) -> Source:
@@ -363,19 +409,30 @@ def _run(path: Path) -> Source:
         raise ValueError(f"{path / 'events.jsonl'} holds no line; expected a run in which something was said")
     changed = scenario.digest() != manifest.get("digest")
     note = f"{path}: the scenario or its persona files may have changed since it was played" if changed else None
-    return Source(str(path), "a run of the lab", transcripts, hashlib.sha256((path / "events.jsonl").read_bytes()).hexdigest(),
-                  scenario=scenario, notes=(note,) if note else ())
+    return Source(
+        str(path),
+        "a run of the lab",
+        transcripts,
+        hashlib.sha256((path / "events.jsonl").read_bytes()).hexdigest(),
+        scenario=scenario,
+        notes=(note,) if note else (),
+    )
 
 
 def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript, ...]]:
-    """A run's scenario, and what was said in it with the personas that its scenario casts. ValueError where others played."""
+    """A run's scenario, and what was said in it with the personas that its scenario casts. ValueError where others
+    played.
+    """
     scenario = load_scenario(path / "scenario.yaml")
     cast = people.cast(scenario)
     for number, seat, played in turns.select("conversation", "seat", "persona").unique(maintain_order=True).rows():
         now = cast[number][seat].id if number < len(cast) else "nobody"
         if played != now:
-            raise ValueError(f"{path}: conversation {number} was played with {played} as {seat}, but its scenario and persona files now "
-                             f"cast {now}; expected them as they were")
+            raise ValueError(
+                f"{path}: conversation {number} was played with {played} as {seat}, but its scenario and persona "
+                "files now "
+                f"cast {now}; expected them as they were"
+            )
     given = {name for name, node in scenario.graph.nodes.items() if node.says}
     told = stored(read_events(path)).told if scenario.fork else {}  # how its kept lines came about
 
@@ -383,8 +440,10 @@ def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript,
         here = told.get((line.conversation, line.turn))
         return here.ready if here else line.node in given
 
-    return scenario, tuple(Transcript(number, None, cast[number], lines, frozenset(line.turn for line in lines if ready(line)))
-                           for number, lines in lines_of(turns))
+    return scenario, tuple(
+        Transcript(number, None, cast[number], lines, frozenset(line.turn for line in lines if ready(line)))
+        for number, lines in lines_of(turns)
+    )
 
 
 def lines_of(turns: pl.DataFrame) -> Iterator[tuple[int, tuple[Line, ...]]]:

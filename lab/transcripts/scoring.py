@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from scenarios.schema import Measure
 
 
-
 METRICS = "prompt_to_line,line_to_line"
 SHOWN = 5  # conversations that could not be read and are told one by one
 PIPED = 120  # columns where the output is no terminal
@@ -38,7 +37,8 @@ class Task:
         return {"confidence": self.measure.confidence, "resamples": self.measure.resamples, "seed": self.seed}
 
 
-# -- what is to be done ----------------------------------------------------------------------------------------------------------
+# -- what is to be done
+# ----------------------------------------------------------------------------------------------------------
 
 
 def read_task(args: argparse.Namespace) -> Task:
@@ -104,14 +104,18 @@ def sources_read(task: Task) -> Iterator[str]:
         strays = sum(one.strays for one in source.transcripts)
         yield f"{source.path}: {len(source.transcripts)} conversations, {lines} lines; {source.told}"
         if strays:
-            yield f"  {strays} conflicts that its labels name are with no earlier line of the same speaker, and are left out"
+            yield (
+                f"  {strays} conflicts that its labels name are with no earlier line of the same speaker, and are "
+                "left out"
+            )
         if source.left_out:
             yield f"  {len(source.left_out)} conversations cannot be read and are left out:"
             yield from (f"    {sentence}" for sentence in source.left_out[:SHOWN])
         yield from (f"  {note}" for note in source.notes)
 
 
-# -- judging -------------------------------------------------------------------------------------------------------------------
+# -- judging
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def open_store(args: argparse.Namespace, task: Task) -> RunStore:
@@ -120,12 +124,24 @@ def open_store(args: argparse.Namespace, task: Task) -> RunStore:
     from lab.store.run_store import create
     from scenarios.yaml_files import dump
 
-    scored = {"transcripts": [str(Path(source.path).absolute()) for source in task.sources], "limit": args.limit, "labels": args.labels,
-              "measure": task.measure.model_dump(mode="json")}
+    scored = {
+        "transcripts": [str(Path(source.path).absolute()) for source in task.sources],
+        "limit": args.limit,
+        "labels": args.labels,
+        "measure": task.measure.model_dump(mode="json"),
+    }
     digest = hashlib.sha256("".join(source.digest for source in task.sources).encode()).hexdigest()
     name = f"score-{Path(task.sources[0].path).name.partition('.')[0]}"
-    return create(args.runs, name, dump({"scored": scored}), task.seed, digest, folder=args.out, scored=scored,
-                  left_out=[sentence for source in task.sources for sentence in source.left_out])
+    return create(
+        args.runs,
+        name,
+        dump({"scored": scored}),
+        task.seed,
+        digest,
+        folder=args.out,
+        scored=scored,
+        left_out=[sentence for source in task.sources for sentence in source.left_out],
+    )
 
 
 def judge_into(args: argparse.Namespace, task: Task, store: RunStore) -> dict[str, pl.DataFrame]:
@@ -140,9 +156,18 @@ def judge_into(args: argparse.Namespace, task: Task, store: RunStore) -> dict[st
         with aside(store.path / LOG) as (_, errors):
             wires = perform(store, task.transcripts, task.measure, args.device, args.dtype, errors)
         frames = store.frames()
-        cards = {(one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()}
-        found = measure(frames["turns"], frames["judgements"], metrics=task.measure.metrics, window=task.measure.window, cards=cards,
-                        **wires, **task.how())
+        cards = {
+            (one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()
+        }
+        found = measure(
+            frames["turns"],
+            frames["judgements"],
+            metrics=task.measure.metrics,
+            window=task.measure.window,
+            cards=cards,
+            **wires,
+            **task.how(),
+        )
         store.write_frames(metrics=found)
         status = "finished"
     except KeyboardInterrupt:
@@ -158,16 +183,21 @@ def judge_into(args: argparse.Namespace, task: Task, store: RunStore) -> dict[st
     return read_frames(store.path)
 
 
-# -- what came out -------------------------------------------------------------------------------------------------------------
+# -- what came out
+# -------------------------------------------------------------------------------------------------------------
 
 
-def compare_with_labels(args: argparse.Namespace, task: Task, frames: Mapping[str, pl.DataFrame], results: Path, console) -> dict:
+def compare_with_labels(
+    args: argparse.Namespace, task: Task, frames: Mapping[str, pl.DataFrame], results: Path, console
+) -> dict:
     """Prints the judges beside labels where that was asked for; all figures by judge and metric, for --json."""
     from lab.transcripts import labels
 
     judgements, pairwise = frames["judgements"], [name for name in METRICS.split(",") if name in task.measure.metrics]
-    found = {judge: {metric: {"consistency": seats} for metric, seats in by_metric.items()}
-             for judge, by_metric in consistencies(frames, pairwise).items()}
+    found = {
+        judge: {metric: {"consistency": seats} for metric, seats in by_metric.items()}
+        for judge, by_metric in consistencies(frames, pairwise).items()
+    }
     if args.against:
         compared = labels.calibrated(judgements, task.transcripts, pairwise, task.how())
         for table in labels.calibration_tables(compared):
@@ -191,9 +221,14 @@ def consistencies(frames: Mapping[str, pl.DataFrame], metrics: Sequence[str]) ->
     """{judge: {metric: {seat: {value, low, high, n, unscored}}}} over all conversations."""
     from metrics.reductions import groups, of_metric
 
-    values = {(row["judge"], row["metric"], row["seat"]): row for row in frames["metrics"].rows(named=True) if row["level"] == "run"}
-    found: dict[str, dict[str, dict[str, dict]]] = {judge: {metric: {} for metric in metrics} for judge in
-                                                    sorted(frames["judgements"]["judge"].unique())}
+    values = {
+        (row["judge"], row["metric"], row["seat"]): row
+        for row in frames["metrics"].rows(named=True)
+        if row["level"] == "run"
+    }
+    found: dict[str, dict[str, dict[str, dict]]] = {
+        judge: {metric: {} for metric in metrics} for judge in sorted(frames["judgements"]["judge"].unique())
+    }
     for metric in metrics:
         for judge, seat, rows in groups(of_metric(frames["judgements"], metric)):
             if judge is not None:
@@ -208,8 +243,13 @@ def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
 
     from lab.reports.plots import DPI, reliability
 
-    figure = reliability({f"{judge}, {metric.replace('_', '-')}": one.bins for judge, by_metric in compared.items()
-                          for metric, one in by_metric.items()})
+    figure = reliability(
+        {
+            f"{judge}, {metric.replace('_', '-')}": one.bins
+            for judge, by_metric in compared.items()
+            for metric, one in by_metric.items()
+        }
+    )
     if figure is None:
         return "No reliability plot: no labelled line was scored."
     picture = io.BytesIO()

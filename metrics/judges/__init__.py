@@ -30,8 +30,8 @@ class Pair:
 class Judge(Protocol):
     """Scores pairs in batches.
 
-    One or more judgements a pair, in the pairs' order; what it cannot score comes back unscored with the reason, never as
-    consistent and never as an exception.
+    One or more judgements a pair, in the pairs' order; what it cannot score comes back unscored with the reason, never
+    as consistent and never as an exception.
     """
 
     name: str
@@ -40,7 +40,9 @@ class Judge(Protocol):
 
 
 def scored_by(judge: Judge, pairs: Sequence[Pair]) -> list[Pair]:
-    """Those of the pairs whose metric is the judge's business; one that does not say what is (`metrics`) scores lines and no answers."""
+    """Those of the pairs whose metric is the judge's business; one that does not say what is (`metrics`) scores lines
+    and no answers.
+    """
     wanted = getattr(judge, "metrics", LINES)
     return [pair for pair in pairs if pair.metric in wanted]
 

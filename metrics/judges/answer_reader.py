@@ -1,12 +1,14 @@
-"""What does an answer in words say, to a language model that reads it? Scores answers to questions about facts, and nothing else.
+"""What does an answer in words say, to a language model that reads it? Scores answers to questions about facts, and
+nothing else.
 
-For the fact's slot with its known values v, of which the persona's is v*, c(v) the claim in the first person, q the question, a the answer:
+For the fact's slot with its known values v, of which the persona's is v*, c(v) the claim in the first person, q the
+question, a the answer:
 
     s(v) = log P(c(v) | q, a) - log P(c(v) | q, "Hm.")        p_inconsistent = 1 - exp s(v*) / sum over v of exp s(v)
 
-The second term takes away what the question alone makes likely. An answer that says nothing of the slot leaves all s near 0, so p near
-1 - 1 / values: not right. Knows no words to look for, so it errs elsewhere than `metrics.judges.answer_words`. The persona's values are
-read among at most `VALUES` of the slot.
+The second term takes away what the question alone makes likely. An answer that says nothing of the slot leaves all s
+near 0, so p near 1 - 1 / values: not right. Knows no words to look for, so it errs elsewhere than
+`metrics.judges.answer_words`. The persona's values are read among at most `VALUES` of the slot.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Reader:
     def _once(self, contexts: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
         """As `logprobs`, each different pair read once."""
         different = list(dict.fromkeys(zip(contexts, texts, strict=True)))
-        found = self.logprobs([context for context, _ in different], [text for _, text in different]) if different else []
+        found = (
+            self.logprobs([context for context, _ in different], [text for _, text in different]) if different else []
+        )
         known = dict(zip(different, found, strict=True))
         return [known[one] for one in zip(contexts, texts, strict=True)]
 

@@ -1,7 +1,8 @@
 """Q&A in the speaker's own words: does the answer to a question about a fact name the persona's value, and no other?
 
-The values that the slot lists are looked for anywhere in the answer ("The organ." is one), negations counted; an answer that names
-none, or evades, is not right. Exact for listed values; blind to a value in other words than the persona file's.
+The values that the slot lists are looked for anywhere in the answer ("The organ." is one), negations counted; an answer
+that names none, or evades, is not right. Exact for listed values; blind to a value in other words than the persona
+file's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from scenarios.records import Fact, Judgement, Slot
 NAME = "answers"
 
 
-def judgement(conversation: int, turn: int, seat: str, fact: Fact, answer: str | None, unscored: str | None = None) -> Judgement:
+def judgement(
+    conversation: int, turn: int, seat: str, fact: Fact, answer: str | None, unscored: str | None = None
+) -> Judgement:
     """Verdict True where the answer is not right; unscored where there is none, with the reason."""
     where = (conversation, turn, seat, "questions", NAME, fact.id)
     if answer is None or is_blank(answer):

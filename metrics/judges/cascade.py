@@ -1,7 +1,7 @@
 """A cheap judge for all pairs, a dear one for those that the cheap one is not sure of.
 
-A pair goes on where the cheap judge's p_inconsistent lies strictly between `low` and `high`, or where it is unscored. low = 0 and
-high = 1 send on all that is not certain; low = high sends on what is unscored only.
+A pair goes on where the cheap judge's p_inconsistent lies strictly between `low` and `high`, or where it is unscored.
+low = 0 and high = 1 send on all that is not certain; low = high sends on what is unscored only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from scenarios.records import Judgement
 
 @dataclass(frozen=True)
 class Cascade:
-    """One row a pair under the cascade's name, the judge that spoke in `by`. What the dear judge cannot score is unscored, even
-    where the cheap one had a doubtful answer."""
+    """One row a pair under the cascade's name, the judge that spoke in `by`. What the dear judge cannot score is
+    unscored, even where the cheap one had a doubtful answer.
+    """
 
     cheap: Judge
     dear: Judge
@@ -34,12 +35,18 @@ class Cascade:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         found = first_rows(pairs, self.cheap.judge(pairs))
-        doubtful = [place for place, row in enumerate(found) if row.unscored is not None or self.low < row.p_inconsistent < self.high]
+        doubtful = [
+            place
+            for place, row in enumerate(found)
+            if row.unscored is not None or self.low < row.p_inconsistent < self.high
+        ]
         sent = [pairs[place] for place in doubtful]
         answers = first_rows(sent, self.dear.judge(sent)) if sent else []
         spoken = dict(zip(doubtful, answers, strict=True))
-        return [replace(spoken.get(place, row), judge=self.name, by=(self.dear if place in spoken else self.cheap).name)
-                for place, row in enumerate(found)]
+        return [
+            replace(spoken.get(place, row), judge=self.name, by=(self.dear if place in spoken else self.cheap).name)
+            for place, row in enumerate(found)
+        ]
 
 
 def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgement]:
@@ -61,4 +68,9 @@ def sent_on(rows: Iterable[Judgement], cascade: Cascade) -> tuple[int, int]:
 
 def _answers(row: Judgement, pair: Pair) -> bool:
     return (row.conversation, row.turn, row.seat, row.metric, row.against) == (
-        pair.conversation, pair.turn, pair.seat, pair.metric, pair.against)
+        pair.conversation,
+        pair.turn,
+        pair.seat,
+        pair.metric,
+        pair.against,
+    )

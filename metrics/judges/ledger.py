@@ -1,11 +1,12 @@
 """A ledger of what each speaker claimed about itself, held against its persona and against its own earlier lines.
 
-Prompt to line: a claim contradicts where it affirms another value than the persona's or denies the persona's own; affirming the
-own or denying another is consistent. Line to line: two lines contradict where the later affirms a value that the earlier, affirming
-another, did not, or where one affirms what the other denies. A line that claims nothing contradicts nothing.
+Prompt to line: a claim contradicts where it affirms another value than the persona's or denies the persona's own;
+affirming the own or denying another is consistent. Line to line: two lines contradict where the later affirms a value
+that the earlier, affirming another, did not, or where one affirms what the other denies. A line that claims nothing
+contradicts nothing.
 
-Exact, free, blind to everything that `metrics.judges.text.claims` says it cannot see: a lower bound on contradictions. It knows people by
-their facts: who is known by a text alone is unscored.
+Exact, free, blind to everything that `metrics.judges.text.claims` says it cannot see: a lower bound on contradictions.
+It knows people by their facts: who is known by a text alone is unscored.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ class Ledger:
     name: str = "ledger"
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """Prompt to line: a row against "persona", then one for each fact that the line claims something about, with spans.
-        Line to line: one row, its span in the later line. Blank lines, personas without facts and other metrics come back unscored."""
+        """Prompt to line: a row against "persona", then one for each fact that the line claims something about, with
+        spans. Line to line: one row, its span in the later line. Blank lines, personas without facts and other metrics
+        come back unscored.
+        """
         return [row for pair in pairs for row in self._rows(pair)]
 
     def _rows(self, pair: Pair) -> list[Judgement]:
@@ -53,7 +56,9 @@ class Ledger:
         return rows
 
     def _row(self, pair: Pair, wrong: bool, claim: Claim | None, **rest) -> Judgement:
-        return judgement(pair, self.name, p_inconsistent=float(wrong), verdict=wrong, span=claim.span if claim else None, **rest)
+        return judgement(
+            pair, self.name, p_inconsistent=float(wrong), verdict=wrong, span=claim.span if claim else None, **rest
+        )
 
 
 def slots_of(persona: Persona) -> tuple:
@@ -72,7 +77,9 @@ def disagreement(earlier: Iterable[Claim], later: Iterable[Claim]) -> Claim | No
     A line that affirms two values at once ("a baker and a nurse") agrees with a later line that affirms either.
     """
     earlier = tuple(earlier)
-    return next((claim for claim in later if _ruled_out(claim, [was for was in earlier if was.slot == claim.slot])), None)
+    return next(
+        (claim for claim in later if _ruled_out(claim, [was for was in earlier if was.slot == claim.slot])), None
+    )
 
 
 def _ruled_out(claim: Claim, before: list[Claim]) -> bool:

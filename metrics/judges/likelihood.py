@@ -1,24 +1,29 @@
-"""Is this line the speaker's own? Asked of a language model that reads it after the speaker's card, and of the line's own words.
+"""Is this line the speaker's own? Asked of a language model that reads it after the speaker's card, and of the line's
+own words.
 
     p_inconsistent = 1 / (1 + exp(-(INTERCEPT + BORROWED borrowed + UNLIKELY strange + UNMET unmet)))
 
-strange   TYPICAL minus the mean log-likelihood of the line a token under the speaker's own card, in nats and within -1 and 1: beyond
+strange   TYPICAL minus the mean log-likelihood of the line a token under the speaker's own card, in nats and within -1
+and 1: beyond
           that a line is only odd, whoever says it;
-borrowed  share of the line's words that the own card lacks, more so where the partner's card or last line holds them, as far as the
-          line is about its speaker (`ownership.borrowed`, 0 to 2.5): most slips of identity speak of oneself in the partner's words;
-unmet     where the card demands to ask of the partner: 1 - `ownership.engages` - NEAR times the cosine of the line and its nearest
+borrowed  share of the line's words that the own card lacks, more so where the partner's card or last line holds them,
+as far as the
+          line is about its speaker (`ownership.borrowed`, 0 to 2.5): most slips of identity speak of oneself in the
+          partner's words;
+unmet     where the card demands to ask of the partner: 1 - `ownership.engages` - NEAR times the cosine of the line and
+its nearest
           sentence of the card; else 0. A student who lectures has taken the teacher's place.
 
-No weight was fitted to labelled dialogues, but which ideas stayed (which words count as a demand to ask, among them) was decided in
-view of the dialogues that its figures are of: expect a little less on others. NAMED, SHRINK and UNDECIDED of `ownership`, the bounds of
-`strange` and the size of BORROWED come from lines of the townsfolk with facts swapped for the partner's or a stranger's, against true
-lines and thanks for what the partner told: a logistic fit with one line in six at fault gives 11 for `borrowed` and an intercept of -3.
-Real lines hold more words of their own than such short ones, so 8 and -4 are taken. UNLIKELY is one logit a nat; UNMET lets a plain
-lecture come out near one half.
+No weight was fitted to labelled dialogues, but which ideas stayed (which words count as a demand to ask, among them)
+was decided in view of the dialogues that its figures are of: expect a little less on others. NAMED, SHRINK and
+UNDECIDED of `ownership`, the bounds of `strange` and the size of BORROWED come from lines of the townsfolk with facts
+swapped for the partner's or a stranger's, against true lines and thanks for what the partner told: a logistic fit with
+one line in six at fault gives 11 for `borrowed` and an intercept of -3. Real lines hold more words of their own than
+such short ones, so 8 and -4 are taken. UNLIKELY is one logit a nat; UNMET lets a plain lecture come out near one half.
 
-Blind to what takes understanding: "I am no fisherman", a pastime that does not fit the age, another word for the same thing
-("educator" against "teacher" counts as borrowed), a short line that claims one fact of nobody present (the ledger finds those), a
-slip of a speaker who has to ask into the facts of nobody present, and all languages but English.
+Blind to what takes understanding: "I am no fisherman", a pastime that does not fit the age, another word for the same
+thing ("educator" against "teacher" counts as borrowed), a short line that claims one fact of nobody present (the ledger
+finds those), a slip of a speaker who has to ask into the facts of nobody present, and all languages but English.
 """
 
 from __future__ import annotations
@@ -46,10 +51,10 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 class Likelihood:
     """Scores lines against personas; pairs of lines come back unscored, and so do speakers without a card.
 
-    `logprobs(cards, texts)` gives the natural-log probabilities of each text's tokens, said by a speaker whose system prompt is the
-    card of the same place; `embed(texts)` rows of unit length whose dot product is the texts' likeness. Both are called at most once
-    for all pairs. Without `embed` the likeness in `unmet` is 0; without a partner's card or a heard line nothing counts as borrowed
-    from them.
+    `logprobs(cards, texts)` gives the natural-log probabilities of each text's tokens, said by a speaker whose system
+    prompt is the card of the same place; `embed(texts)` rows of unit length whose dot product is the texts' likeness.
+    Both are called at most once for all pairs. Without `embed` the likeness in `unmet` is 0; without a partner's card
+    or a heard line nothing counts as borrowed from them.
     """
 
     logprobs: LogProbs
@@ -64,8 +69,12 @@ class Likelihood:
         asked = list(dict.fromkeys(key for key, reason in zip(keys, reasons, strict=True) if not reason))
         means = dict(zip(asked, self._means(asked), strict=True))
         near = self._near([(card, line) for card, line in asked if asks_of_partner(card)])
-        return [judgement(pair, self.name, unscored=reason) if reason else self._row(pair, key[1], means[key], near.get(key, 0.0))
-                for pair, key, reason in zip(pairs, keys, reasons, strict=True)]
+        return [
+            judgement(pair, self.name, unscored=reason)
+            if reason
+            else self._row(pair, key[1], means[key], near.get(key, 0.0))
+            for pair, key, reason in zip(pairs, keys, reasons, strict=True)
+        ]
 
     def _row(self, pair: Pair, line: str, own: float | None, near: float) -> Judgement:
         if own is None:

@@ -1,14 +1,17 @@
 """Does a line contradict its speaker's persona, sentence by sentence, to a natural language inference model?
 
-A persona is a list of statements (`metrics.judges.text.statements`), a line its sentences. For statement c and sentence s
+A persona is a list of statements (`metrics.judges.text.statements`), a line its sentences. For statement c and sentence
+s
 
-    p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2        p_inconsistent = max over c and s of p(c, s)
+    p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2        p_inconsistent = max over c and s of p(c,
+    s)
 
-since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the statements. An answer
-to a question is read like a line. Where a
-persona makes more than `top` statements and `embed` is given, only the `top` nearest the line by cosine are asked about.
+since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the
+statements. An answer to a question is read like a line. Where a persona makes more than `top` statements and `embed` is
+given, only the `top` nearest the line by cosine are asked about.
 
-The maximum grows with the number of statements: what p a contradiction starts at depends on the model, and has to be read off labels.
+The maximum grows with the number of statements: what p a contradiction starts at depends on the model, and has to be
+read off labels.
 """
 
 from __future__ import annotations
@@ -43,8 +46,8 @@ class _Question:
 class Nli:
     """Judges both kinds of pair; verdict is p_inconsistent > 0.5.
 
-    `entail(premises, hypotheses)` gives (n, 3) probabilities of contradiction, neutral, entailment; it is called once for all
-    pairs. `embed(texts)` gives (n, d) rows of unit length.
+    `entail(premises, hypotheses)` gives (n, 3) probabilities of contradiction, neutral, entailment; it is called once
+    for all pairs. `embed(texts)` gives (n, d) rows of unit length.
     """
 
     entail: Entail
@@ -54,8 +57,10 @@ class Nli:
     metrics: tuple[str, ...] = METRICS
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """Prompt to line: a row against "persona", then one for each fact that the line speaks of (neutral is not the likeliest of
-        the three). Line to line: one row. Contradicting rows carry the sentence as span and the statement as claim."""
+        """Prompt to line: a row against "persona", then one for each fact that the line speaks of (neutral is not the
+        likeliest of the three). Line to line: one row. Contradicting rows carry the sentence as span and the statement
+        as claim.
+        """
         questions = [None if _unscorable(pair) else _question(pair) for pair in pairs]
         questions = self._nearest(questions)
         asked = dict.fromkeys((c, s) for q in questions if q for c in q.statements for s in q.sentences)
@@ -80,9 +85,13 @@ class Nli:
         vectors = dict(zip(texts, self.embed(texts), strict=True))
 
         def cut(q: _Question) -> _Question:
-            near = np.stack([vectors[c] for c in q.statements]) @ np.stack([vectors[s] for s in q.sentences]).T  # (C, S)
+            near = (
+                np.stack([vectors[c] for c in q.statements]) @ np.stack([vectors[s] for s in q.sentences]).T
+            )  # (C, S)
             kept = sorted(np.argsort(-near.max(1), kind="stable")[: self.top])
-            return _Question(tuple(q.facts[i] for i in kept), tuple(q.statements[i] for i in kept), q.spans, q.sentences)
+            return _Question(
+                tuple(q.facts[i] for i in kept), tuple(q.statements[i] for i in kept), q.spans, q.sentences
+            )
 
         return [cut(q) if q and len(q.statements) > self.top else q for q in questions]
 
@@ -111,8 +120,12 @@ def _question(pair: Pair) -> _Question:
         told = [(None, pair.other[start:end]) for start, end in _said(pair.other)]
     else:
         told = statements(pair.persona)
-    return _Question(tuple(fact for fact, _ in told), tuple(text for _, text in told), tuple(spans),
-                     tuple(pair.line[start:end] for start, end in spans))
+    return _Question(
+        tuple(fact for fact, _ in told),
+        tuple(text for _, text in told),
+        tuple(spans),
+        tuple(pair.line[start:end] for start, end in spans),
+    )
 
 
 def _said(line: str) -> list[tuple[int, int]]:

@@ -1,21 +1,24 @@
 """Which earlier lines of a speaker are worth holding against a new one: the nearest in meaning, instead of all of them.
 
-A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are left out, and a
-line of questions alone is held against the line before. Two pieces are as near as
+A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are
+left out, and a line of questions alone is held against the line before. Two pieces are as near as
 
     COSINE cos(u, v) + sum over topics of t(u) t(v)        (where the persona has no facts: cos(u, v))
 
-u and v the vectors with names and numbers blanked out, so that it is what they speak of that counts and not which value they give it; the
-topics are the facts of the speaker's persona, if it has any, and t(u) the softmax of SHARPNESS times the cosine of u, not blanked, with
-the nearest of a fact's question and claims (its own value and the distractors), beside NO_TOPIC for none of them. Pieces that give the same
-names and numbers, or that use the same words altogether, agree (unless one denies it) and are left out. Two lines are as near as their
-nearest pieces; the nearest lines are chosen, none below `NEAR`.
+u and v the vectors with names and numbers blanked out, so that it is what they speak of that counts and not which value
+they give it; the topics are the facts of the speaker's persona, if it has any, and t(u) the softmax of SHARPNESS times
+the cosine of u, not blanked, with the nearest of a fact's question and claims (its own value and the distractors),
+beside NO_TOPIC for none of them. Pieces that give the same names and numbers, or that use the same words altogether,
+agree (unless one denies it) and are left out. Two lines are as near as their nearest pieces; the nearest lines are
+chosen, none below `NEAR`.
 
-Every line is held against one earlier line at least: the nearest, or where none is near the line before. What a line leaves of its share
-is kept for later ones: never more than `share` of all pairs so far, but for the one a line. A fifth is kept to from ten lines of a seat on.
+Every line is held against one earlier line at least: the nearest, or where none is near the line before. What a line
+leaves of its share is kept for later ones: never more than `share` of all pairs so far, but for the one a line. A fifth
+is kept to from ten lines of a seat on.
 
-A pair that is not chosen is not judged: it has no row, counts neither as consistent nor as unscored, and is missing from every mean over
-pairs. Since the chosen pairs are those most likely to contradict, such a mean is no estimate of that over all pairs.
+A pair that is not chosen is not judged: it has no row, counts neither as consistent nor as unscored, and is missing
+from every mean over pairs. Since the chosen pairs are those most likely to contradict, such a mean is no estimate of
+that over all pairs.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from scenarios.records import Persona
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # n texts -> (n, d), rows of unit length
 SHARE = 0.2  # of all pairs
-COSINE = 0.15  # what the likeness of meaning weighs beside that of topic: enough to tell pieces of one topic, or of none, apart
+# what the likeness of meaning weighs beside that of topic: enough to tell pieces of one topic, or of none, apart
+COSINE = 0.15
 NEAR, NEAR_WITHOUT_TOPICS = 0.175, 0.2
 SHARPNESS, NO_TOPIC = 12.0, 0.2  # of cosines
 AGREES = -3.0  # added to the nearness of pieces that agree
@@ -83,14 +87,26 @@ class Memory:
 
     def _nearness(self, line: Pieces) -> np.ndarray:
         """(earlier lines,): nearness of the nearest two pieces."""
-        return np.array([(line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max() if other.states else -np.inf
-                         for other in self.lines])
+        return np.array(
+            [
+                (line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max() if other.states else -np.inf
+                for other in self.lines
+            ]
+        )
 
 
-def candidates(lines: Sequence[str], embed: Embed, persona: Persona | None = None, share: float = SHARE) -> list[tuple[int, int]]:
-    """(later, earlier) places of one seat's lines that are worth judging, in that order. ValueError unless 0 < share <= 1."""
+def candidates(
+    lines: Sequence[str], embed: Embed, persona: Persona | None = None, share: float = SHARE
+) -> list[tuple[int, int]]:
+    """(later, earlier) places of one seat's lines that are worth judging, in that order. ValueError unless 0 < share <=
+    1.
+    """
     memory = Memory(share)
-    return [(later, earlier) for later, line in enumerate(pieces(lines, embed, [persona] * len(lines))) for earlier in memory.add(line)]
+    return [
+        (later, earlier)
+        for later, line in enumerate(pieces(lines, embed, [persona] * len(lines)))
+        for earlier in memory.add(line)
+    ]
 
 
 def pieces(lines: Sequence[str], embed: Embed, personas: Sequence[Persona | None] | None = None) -> list[Pieces]:
@@ -101,8 +117,16 @@ def pieces(lines: Sequence[str], embed: Embed, personas: Sequence[Persona | None
     texts = [text for some in told for piece in some for text in (piece, _blank(piece))]
     texts = list(dict.fromkeys([*texts, *(text for some in dict.fromkeys(topics) for forms in some for text in forms)]))
     vectors = dict(zip(texts, np.asarray(embed(texts)), strict=True)) if texts else {}
-    return [Pieces(tuple(text.casefold() for text in some), tuple(map(_values, some)), _vectors(some, about, vectors),
-                   NEAR if about else NEAR_WITHOUT_TOPICS, bool(own)) for some, about, own in zip(told, topics, stated, strict=True)]
+    return [
+        Pieces(
+            tuple(text.casefold() for text in some),
+            tuple(map(_values, some)),
+            _vectors(some, about, vectors),
+            NEAR if about else NEAR_WITHOUT_TOPICS,
+            bool(own),
+        )
+        for some, about, own in zip(told, topics, stated, strict=True)
+    ]
 
 
 Topics = tuple[tuple[str, ...], ...]  # by fact, its question and claims
@@ -140,5 +164,12 @@ def _blank(text: str) -> str:
 
 def _agreement(one: Pieces, other: Pieces) -> np.ndarray:
     """(pieces, pieces): whether two are the same words, or give the same names and numbers."""
-    return np.array([[text == known or (bool(values) and values == others) for known, others in zip(other.texts, other.values, strict=True)]
-                     for text, values in zip(one.texts, one.values, strict=True)])
+    return np.array(
+        [
+            [
+                text == known or (bool(values) and values == others)
+                for known, others in zip(other.texts, other.values, strict=True)
+            ]
+            for text, values in zip(one.texts, one.values, strict=True)
+        ]
+    )

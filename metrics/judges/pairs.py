@@ -7,15 +7,34 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from metrics.judges import Pair
 from scenarios.records import PARTNER, Line, Persona
 
-NEEDED_BY = {"prompt_to_line": {"prompt_to_line", "drift", "contradictions"}, "line_to_line": {"line_to_line", "drift", "contradictions"}}
+NEEDED_BY = {
+    "prompt_to_line": {"prompt_to_line", "drift", "contradictions"},
+    "line_to_line": {"line_to_line", "drift", "contradictions"},
+}
 
 
-def pairs(line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]
-          ) -> Iterator[Pair]:
-    """What a line may contradict: its speaker's persona, and the `earlier` lines of its own among all those `before` it."""
+def pairs(
+    line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]
+) -> Iterator[Pair]:
+    """What a line may contradict: its speaker's persona, and the `earlier` lines of its own among all those `before`
+    it.
+    """
     persona = cast[line.seat]
-    company = {"partner": cast[PARTNER[line.seat]], "heard": next((one.text for one in reversed(before) if one.seat != line.seat), "")}
+    company = {
+        "partner": cast[PARTNER[line.seat]],
+        "heard": next((one.text for one in reversed(before) if one.seat != line.seat), ""),
+    }
     if "prompt_to_line" in metrics:
         yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona, **company)
     for one in earlier if "line_to_line" in metrics else ():
-        yield Pair(line.conversation, line.turn, line.seat, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
+        yield Pair(
+            line.conversation,
+            line.turn,
+            line.seat,
+            "line_to_line",
+            line.text,
+            str(one.turn),
+            persona,
+            one.text,
+            **company,
+        )

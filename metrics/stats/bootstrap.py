@@ -1,9 +1,10 @@
 """Intervals that know lines of one conversation belong together, and survival with censoring.
 
 The bootstrap resamples whole conversations, never lines (a line resembles its neighbours). It differs from the textbook
-in one way: it never builds a resample. Every statistic here is a function of sums over rows, so a conversation is reduced
-to its sums once and a resample is a row of multiplicities W: statistic(W @ sums). That equals
-`scipy.stats.bootstrap(..., paired=True, method="percentile")` over conversations, and gives all turns of a run in one product.
+in one way: it never builds a resample. Every statistic here is a function of sums over rows, so a conversation is
+reduced to its sums once and a resample is a row of multiplicities W: statistic(W @ sums). That equals
+`scipy.stats.bootstrap(..., paired=True, method="percentile")` over conversations, and gives all turns of a run in one
+product.
 
 Percentile intervals: where all conversations agree (none contradicts anything) low = high = value, which is the
 bootstrap's blindness at a boundary and no certainty. Fewer than two conversations: low and high are NaN.
@@ -37,9 +38,12 @@ class Interval:
 def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """Mean over all values (not over clusters), its interval by resampling clusters.
 
-    `values` and `clusters` have one length (ValueError otherwise); NaN among the values is refused: leave out the unscored.
+    `values` and `clusters` have one length (ValueError otherwise); NaN among the values is refused: leave out the
+    unscored.
     """
-    means = clustered_means(values, clusters, np.zeros(len(values), int), confidence=confidence, resamples=resamples, seed=seed)
+    means = clustered_means(
+        values, clusters, np.zeros(len(values), int), confidence=confidence, resamples=resamples, seed=seed
+    )
     return means[0] if means else Interval(np.nan, np.nan, np.nan, 0)
 
 
@@ -58,8 +62,13 @@ def clustered_means(
         total = np.bincount(cell, y[here], wide * size).reshape(wide, size)
         count = np.bincount(cell, minlength=wide * size).reshape(wide, size)
         found += _intervals(
-            np.hstack([total, count]), lambda sums, size=size: ratio(sums[:, :size], sums[:, size:]),
-            n=count.sum(0), members=(count > 0).sum(0), confidence=confidence, resamples=resamples, seed=seed,
+            np.hstack([total, count]),
+            lambda sums, size=size: ratio(sums[:, :size], sums[:, size:]),
+            n=count.sum(0),
+            members=(count > 0).sum(0),
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
         )
     return dict(zip(keys.tolist(), found, strict=True))
 
@@ -73,26 +82,39 @@ def clustered_slope(x, y, clusters, *, confidence: float = 0.95, resamples: int 
     return clustered_statistic(sums, slope, n=len(y), confidence=confidence, resamples=resamples, seed=seed)
 
 
-def clustered_difference(values, later, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+def clustered_difference(
+    values, later, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
     """Mean of the values where `later` is true minus the mean where it is false; NaN where either side is empty."""
     _, sums = difference_sums(values, later, clusters)
     return clustered_statistic(sums, difference, n=len(values), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def clustered_statistic(
-    sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, n: int,
-    confidence: float = 0.95, resamples: int = 1000, seed: int = 0,
+    sums: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    *,
+    n: int,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Interval of any statistic of summed columns.
 
-    `sums` (clusters, K) holds one row of sums a cluster; `statistic` maps (R, K) summed over clusters to (R, 1), NaN where
-    it is not defined. `n` is reported as given.
+    `sums` (clusters, K) holds one row of sums a cluster; `statistic` maps (R, K) summed over clusters to (R, 1), NaN
+    where it is not defined. `n` is reported as given.
     """
     sums = np.asarray(sums, float)
     if not len(sums):
         return Interval(np.nan, np.nan, np.nan, 0)
     return _intervals(
-        sums, statistic, n=np.array([n]), members=np.array([len(sums)]), confidence=confidence, resamples=resamples, seed=seed
+        sums,
+        statistic,
+        n=np.array([n]),
+        members=np.array([len(sums)]),
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
     )[0]
 
 
@@ -112,7 +134,9 @@ def slope(sums: np.ndarray) -> np.ndarray:
 
 
 def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,) and what `difference` needs of each, (C, 4): sum and count of the later values, then of the others."""
+    """The clusters (C,) and what `difference` needs of each, (C, 4): sum and count of the later values, then of the
+    others.
+    """
     y, codes, names = _checked(values, clusters)
     after = np.asarray(later, bool).astype(float)
     return names, _by_cluster(codes, y * after, after, y * (1 - after), 1 - after)
@@ -124,20 +148,28 @@ def difference(sums: np.ndarray) -> np.ndarray:
 
 
 def clustered_rows(
-    clusters, statistic: Callable[[np.ndarray], np.ndarray], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    clusters,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Interval of any statistic of weighted rows, for those that are no function of sums (ranks).
 
-    `clusters` (N,) holds each row's; `statistic` maps (R, N), how often each row is in each of R resamples, to (R,), NaN where it is
-    not defined. Its value is that of every row once.
+    `clusters` (N,) holds each row's; `statistic` maps (R, N), how often each row is in each of R resamples, to (R,),
+    NaN where it is not defined. Its value is that of every row once.
     """
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
     if not len(codes):
         return Interval(np.nan, np.nan, np.nan, 0)
     value, low, high, step = float(statistic(np.ones((1, len(codes))))[0]), np.nan, np.nan, max(1, CELLS // len(codes))
     if len(names) > 1 and resamples > 0:
-        pieces = (weights[start : start + step] for weights in multiplicities(len(names), resamples, seed)
-                  for start in range(0, len(weights), step))
+        pieces = (
+            weights[start : start + step]
+            for weights in multiplicities(len(names), resamples, seed)
+            for start in range(0, len(weights), step)
+        )
         drawn = np.concatenate([statistic(piece[:, codes]) for piece in pieces])[:, None]
         low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
     return Interval(value, low, high, len(codes))
@@ -146,32 +178,41 @@ def clustered_rows(
 def prediction_powered_mean(
     judged, truth, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Mean of what a judge says of every row, put right by the rows whose truth is known: mean(judged) + mean(truth - judged).
+    """Mean of what a judge says of every row, put right by the rows whose truth is known: mean(judged) + mean(truth -
+    judged).
 
-    `judged` (N,); `truth` (N,), NaN where it is not known. n counts the rows whose truth is known; none: NaN; all in one cluster: no
-    interval. Right on average however wrong the judge, if the known rows are a random draw; narrow where the judge is mostly right. The
-    sum may leave the range of its parts. Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean; here both
-    means are resampled together by cluster, which gives the variance of both and of what they share.
+    `judged` (N,); `truth` (N,), NaN where it is not known. n counts the rows whose truth is known; none: NaN; all in
+    one cluster: no interval. Right on average however wrong the judge, if the known rows are a random draw; narrow
+    where the judge is mostly right. The sum may leave the range of its parts. Angelopoulos et al., "Prediction-powered
+    inference", Science 382, 2023, for the mean; here both means are resampled together by cluster, which gives the
+    variance of both and of what they share.
     """
     judged, codes, _ = _checked(judged, clusters)
     truth = np.asarray(truth, float)
     if len(truth) != len(judged):
-        raise ValueError(f"{len(judged)} judged rows but {len(truth)} truths: expected one a row, NaN where it is not known")
+        raise ValueError(
+            f"{len(judged)} judged rows but {len(truth)} truths: expected one a row, NaN where it is not known"
+        )
     known = np.isfinite(truth)
     sums = _by_cluster(codes, judged, np.ones_like(judged), np.where(known, truth - judged, 0.0), known.astype(float))
     found = clustered_statistic(
-        sums, lambda s: (ratio(s[:, 0], s[:, 1]) + ratio(s[:, 2], s[:, 3]))[:, None],
-        n=int(known.sum()), confidence=confidence, resamples=resamples, seed=seed,
+        sums,
+        lambda s: (ratio(s[:, 0], s[:, 1]) + ratio(s[:, 2], s[:, 3]))[:, None],
+        n=int(known.sum()),
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
     )
     return found if np.unique(codes[known]).size > 1 else replace(found, low=np.nan, high=np.nan)
 
 
 def crossed_components(values) -> dict[tuple[int, ...], float]:
-    """Variance components of a fully crossed design, an axis a factor and one value a cell, by axes: of (A, B) values (0,) is what rows
-    differ in, (1,) what columns differ in, (0, 1) what both together differ in beside, with whatever is within a cell.
+    """Variance components of a fully crossed design, an axis a factor and one value a cell, by axes: of (A, B) values
+    (0,) is what rows differ in, (1,) what columns differ in, (0, 1) what both together differ in beside, with whatever
+    is within a cell.
 
-    All factors are taken for draws. By the mean squares of an analysis of variance: a component is unbiased, and so may come out below 0.
-    NaN where a factor has one level only.
+    All factors are taken for draws. By the mean squares of an analysis of variance: a component is unbiased, and so may
+    come out below 0. NaN where a factor has one level only.
     """
     y = np.asarray(values, float)
     axes = range(y.ndim)
@@ -181,21 +222,31 @@ def crossed_components(values) -> dict[tuple[int, ...], float]:
     for subset in subsets[1:]:
         effect = sum((-1) ** (len(subset) - len(part)) * means[part] for part in subsets if set(part) <= set(subset))
         freedom = math.prod(y.shape[axis] - 1 for axis in subset)
-        square[subset] = y.size / effect.size * float((effect ** 2).sum()) / freedom if freedom else np.nan
-    return {subset: sum((-1) ** (len(whole) - len(subset)) * square[whole] for whole in subsets if set(subset) <= set(whole))
-            * math.prod(y.shape[axis] for axis in subset) / y.size for subset in subsets[1:]}
+        square[subset] = y.size / effect.size * float((effect**2).sum()) / freedom if freedom else np.nan
+    return {
+        subset: sum(
+            (-1) ** (len(whole) - len(subset)) * square[whole] for whole in subsets if set(subset) <= set(whole)
+        )
+        * math.prod(y.shape[axis] for axis in subset)
+        / y.size
+        for subset in subsets[1:]
+    }
 
 
 def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confidence: float = 0.95) -> Interval:
-    """A statistic of (A, B, ...) values with its interval by leaving out one row, then one column, at a time; n counts the rows.
+    """A statistic of (A, B, ...) values with its interval by leaving out one row, then one column, at a time; n counts
+    the rows.
 
-    Both are taken for draws, so that their jackknife variances add up; Student's t with the degrees of freedom of the fewer. A little wide
-    where rows and columns act together, whose share is counted twice. NaN where the statistic is not known without one of them.
+    Both are taken for draws, so that their jackknife variances add up; Student's t with the degrees of freedom of the
+    fewer. A little wide where rows and columns act together, whose share is counted twice. NaN where the statistic is
+    not known without one of them.
     """
     y = np.asarray(values, float)
     value, variance = statistic(y), 0.0
     for axis, count in enumerate(y.shape[:2]):
-        left = np.array([statistic(np.delete(y, one, axis)) for one in range(count)]) if count > 1 else np.array([np.nan])
+        left = (
+            np.array([statistic(np.delete(y, one, axis)) for one in range(count)]) if count > 1 else np.array([np.nan])
+        )
         variance += (count - 1) / count * ((left - left.mean()) ** 2).sum()
     half = stats.t.ppf((1 + confidence) / 2, max(min(y.shape[:2]) - 1, 1)) * np.sqrt(variance)
     return Interval(*map(float, (value, value - half, value + half)), len(y))
@@ -213,7 +264,8 @@ class Survival:
     n: int
 
     def median(self) -> Interval:
-        """First time at which survival is at most one half; low and high where the curve's own interval crosses one half.
+        """First time at which survival is at most one half; low and high where the curve's own interval crosses one
+        half.
 
         NaN where a curve never gets there (Brookmeyer and Crowley 1982).
         """
@@ -239,7 +291,9 @@ def kaplan_meier(times, censored, *, confidence: float = 0.95) -> Survival:
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy's: the interval is undefined at some observations
         bounds = curve.confidence_interval(confidence, method="log-log")
     at_risk = (times[None, :] >= curve.quantiles[:, None]).sum(1)
-    return Survival(curve.quantiles, curve.probabilities, bounds.low.probabilities, bounds.high.probabilities, at_risk, len(times))
+    return Survival(
+        curve.quantiles, curve.probabilities, bounds.low.probabilities, bounds.high.probabilities, at_risk, len(times)
+    )
 
 
 def _checked(values, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -286,7 +340,10 @@ def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> l
     low, high = np.full(len(value), np.nan), np.full(len(value), np.nan)
     if len(sums) > 1 and resamples > 0:
         drawn = resampled(sums, statistic, resamples, seed)
-        low, high = (np.where(members > 1, edge, np.nan) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
+        low, high = (
+            np.where(members > 1, edge, np.nan)
+            for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
+        )
     return [Interval(*map(float, edges), int(count)) for *edges, count in zip(value, low, high, n, strict=True)]
 
 
@@ -298,6 +355,9 @@ def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray
     for share in shares:
         place = np.maximum(last, 0) * share
         below = np.floor(place).astype(int)
-        a, b = (np.take_along_axis(drawn, index[None], 0)[0] for index in (below, np.minimum(below + 1, np.maximum(last, 0))))
+        a, b = (
+            np.take_along_axis(drawn, index[None], 0)[0]
+            for index in (below, np.minimum(below + 1, np.maximum(last, 0)))
+        )
         found.append(np.where(last >= 0, a + (b - a) * (place - below), np.nan))
     return found

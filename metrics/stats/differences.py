@@ -1,7 +1,7 @@
 """Two sets of conversations compared: a difference with its interval, what could have been seen at all, and log-rank.
 
-A side is a matrix of sums, one row a conversation (`metrics.conversation_sums`), and a statistic is a function of summed rows, so that every
-measure is compared in the same way. Differences are B - A.
+A side is a matrix of sums, one row a conversation (`metrics.conversation_sums`), and a statistic is a function of
+summed rows, so that every measure is compared in the same way. Differences are B - A.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Difference:
     detectable: float  # see `detectable`
 
 
-def paired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> Difference:
+def paired(
+    a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
+) -> Difference:
     """Row c of `a` and of `b` (P, K) are one pair; a resample draws pairs, so what both sides share cancels.
 
     Raises ValueError where the sides have different shapes.
@@ -48,11 +50,20 @@ def paired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: fl
 
     both = np.hstack([a, b])
     found = clustered_statistic(both, change, n=len(a), confidence=confidence, resamples=resamples, seed=seed)
-    return Difference(_value(a, statistic), _value(b, statistic), found.value, found.low, found.high, len(a),
-                      detectable(standard_error(both, change), len(a) - 1))
+    return Difference(
+        _value(a, statistic),
+        _value(b, statistic),
+        found.value,
+        found.low,
+        found.high,
+        len(a),
+        detectable(standard_error(both, change), len(a) - 1),
+    )
 
 
-def unpaired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> Difference:
+def unpaired(
+    a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
+) -> Difference:
     """Each side is resampled for itself. Fewer than two conversations on a side: no interval (NaN)."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     if not (len(a) and len(b)):
@@ -62,15 +73,25 @@ def unpaired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: 
         drawn = resampled(b, statistic, resamples, seed + 1) - resampled(a, statistic, resamples, seed)
         low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
     error = float(np.hypot(standard_error(a, statistic), standard_error(b, statistic)))
-    return Difference(_value(a, statistic), _value(b, statistic), value, low, high, len(a) + len(b),
-                      detectable(error, len(a) + len(b) - 2))
+    return Difference(
+        _value(a, statistic),
+        _value(b, statistic),
+        value,
+        low,
+        high,
+        len(a) + len(b),
+        detectable(error, len(a) + len(b) - 2),
+    )
 
 
-def factorial(arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidence: float, resamples: int, seed: int) -> dict[str, Interval]:
+def factorial(
+    arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidence: float, resamples: int, seed: int
+) -> dict[str, Interval]:
     """Main effects of two factors that both have settings A and B, and their interaction, with paired intervals.
 
-    `arms`: "AA", "AB", "BA", "BB" (first factor, then second) -> (C, K), row c the same conversation in all. With y the statistic:
-    first = ((yBA - yAA) + (yBB - yAB)) / 2, second = ((yAB - yAA) + (yBB - yBA)) / 2, interaction = (yBB - yBA) - (yAB - yAA).
+    `arms`: "AA", "AB", "BA", "BB" (first factor, then second) -> (C, K), row c the same conversation in all. With y the
+    statistic: first = ((yBA - yAA) + (yBB - yAB)) / 2, second = ((yAB - yAA) + (yBB - yBA)) / 2, interaction = (yBB -
+    yBA) - (yAB - yAA).
     """
     sides = [np.asarray(arms[name], float) for name in ("AA", "AB", "BA", "BB")]
     if len({side.shape for side in sides}) > 1:
@@ -80,14 +101,25 @@ def factorial(arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidenc
     def effect(sums: np.ndarray, of: tuple[float, ...]) -> np.ndarray:
         return sum(weight * statistic(part) for weight, part in zip(of, np.hsplit(sums, 4), strict=True))
 
-    return {name: clustered_statistic(np.hstack(sides), lambda sums, of=of: effect(sums, of), n=len(sides[0]), confidence=confidence,
-                                      resamples=resamples, seed=seed) for name, of in weights.items()}
+    return {
+        name: clustered_statistic(
+            np.hstack(sides),
+            lambda sums, of=of: effect(sums, of),
+            n=len(sides[0]),
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+        )
+        for name, of in weights.items()
+    }
 
 
 def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
-    """Jackknife over conversations: sqrt((n - 1) / n * sum((leave-one-out - their mean)^2)); of a mean it is s / sqrt(n).
+    """Jackknife over conversations: sqrt((n - 1) / n * sum((leave-one-out - their mean)^2)); of a mean it is s /
+    sqrt(n).
 
-    NaN for fewer than two conversations, or where leaving one out leaves nothing. Efron and Tibshirani 1993, section 11.3.
+    NaN for fewer than two conversations, or where leaving one out leaves nothing. Efron and Tibshirani 1993, section
+    11.3.
     """
     n = len(sums)
     if n < 2:
@@ -97,11 +129,12 @@ def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
 
 
 def detectable(error: float, df: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The smallest true difference that a two-sided t test would find with that power: (t[1 - alpha/2] + t[power]) * error.
+    """The smallest true difference that a two-sided t test would find with that power: (t[1 - alpha/2] + t[power]) *
+    error.
 
-    `error` is the difference's standard error, `df` its degrees of freedom; of pairs s / sqrt(n), with s the spread (n - 1 in its
-    denominator) of the n differences, and n - 1; of two groups sqrt(sA^2/nA + sB^2/nB), and nA + nB - 2. NaN where every difference is
-    the same, since that tells no spread. Cohen 1988, section 2.4.
+    `error` is the difference's standard error, `df` its degrees of freedom; of pairs s / sqrt(n), with s the spread (n
+    - 1 in its denominator) of the n differences, and n - 1; of two groups sqrt(sA^2/nA + sB^2/nB), and nA + nB - 2. NaN
+    where every difference is the same, since that tells no spread. Cohen 1988, section 2.4.
     """
     if not error > SAME:
         return float("nan")
@@ -111,8 +144,8 @@ def detectable(error: float, df: int, *, alpha: float = ALPHA, power: float = PO
 def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
     """(z, two-sided p) of Mantel's log-rank test; each side is (times, censored). z > 0: events come sooner in `a`.
 
-    The sides are taken as independent, which for paired seeds makes p too large rather than too small. NaN where a side is
-    empty or nothing happened on either.
+    The sides are taken as independent, which for paired seeds makes p too large rather than too small. NaN where a side
+    is empty or nothing happened on either.
     """
     sides = [(np.asarray(times, float), np.asarray(censored, bool)) for times, censored in (a, b)]
     if not all(len(times) for times, _ in sides) or all(censored.all() for _, censored in sides):
@@ -124,24 +157,29 @@ def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) 
 
 
 def horizon(*sides: tuple[np.ndarray, np.ndarray]) -> int:
-    """The last line up to which every side's curve is known: its longest life, or any line where that ended in an event."""
+    """The last line up to which every side's curve is known: its longest life, or any line where that ended in an
+    event.
+    """
     longest = [(int(times.max()), bool(censored[times == times.max()].any())) for times, censored in sides]
     open_ended = [lines for lines, seen_last in longest if seen_last]
     return min(open_ended) if open_ended else max(lines for lines, _ in longest)
 
 
 def life_sums(lines: np.ndarray, censored: np.ndarray, horizon: int) -> np.ndarray:
-    """What `restricted_mean` needs of each life, (C, 2 * horizon): whether it ended at line t, whether it was at risk at t, t = 1..."""
+    """What `restricted_mean` needs of each life, (C, 2 * horizon): whether it ended at line t, whether it was at risk
+    at t, t = 1...
+    """
     lines, at = np.asarray(lines)[:, None], np.arange(1, horizon + 1)[None]
     ended = (lines == at) & ~np.asarray(censored, bool)[:, None]
     return np.hstack([ended, lines >= at]).astype(float)
 
 
 def restricted_mean(sums: np.ndarray) -> np.ndarray:
-    """Area under the Kaplan-Meier curve up to the horizon, in lines: 1 + S(1) + ... + S(horizon - 1), (R, 2T) -> (R, 1).
+    """Area under the Kaplan-Meier curve up to the horizon, in lines: 1 + S(1) + ... + S(horizon - 1), (R, 2T) -> (R,
+    1).
 
-    The mean line of the first contradiction, those later than the horizon counted as the horizon: more is better. Where nobody
-    is at risk any more the curve stays as it was. Royston and Parmar 2013.
+    The mean line of the first contradiction, those later than the horizon counted as the horizon: more is better. Where
+    nobody is at risk any more the curve stays as it was. Royston and Parmar 2013.
     """
     ended, at_risk = np.hsplit(sums, 2)
     hazard = np.nan_to_num(ratio(ended, at_risk), nan=0.0)

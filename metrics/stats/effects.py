@@ -1,8 +1,9 @@
 """What a measure does along the axes of a sweep: its mean at each level of one, and how two axes act together.
 
-A row is one conversation's value (or one trial's, where a measure has none by conversation), its weight the number of things that were
-scored in it, so that a weighted mean of rows is the run's own value. Rows with the same cluster are drawn together: the same
-conversation, by number and seed, of all trials; it meets the same people in the same order of draws, whatever an axis changes.
+A row is one conversation's value (or one trial's, where a measure has none by conversation), its weight the number of
+things that were scored in it, so that a weighted mean of rows is the run's own value. Rows with the same cluster are
+drawn together: the same conversation, by number and seed, of all trials; it meets the same people in the same order of
+draws, whatever an axis changes.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ LEAST_DETERMINANT = 1e-9  # of moments of codes in [0, 1]; 1/256 where four corn
 
 
 def response(values, weights, clusters, levels, **how) -> dict[object, Interval]:
-    """The weighted mean at each level, sum(w y) / sum(w), marginal: over whatever the other axes are. n counts rows. `how`: confidence,
-    resamples, seed."""
+    """The weighted mean at each level, sum(w y) / sum(w), marginal: over whatever the other axes are. n counts rows.
+    `how`: confidence, resamples, seed.
+    """
     values, weights, levels = np.asarray(values, float), np.asarray(weights, float), np.asarray(levels)
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
     found = {}
     for level in dict.fromkeys(levels.tolist()):
         here = levels == level
-        sums = np.stack([np.bincount(codes[here], column[here], len(names)) for column in (weights * values, weights)], axis=1)
+        sums = np.stack(
+            [np.bincount(codes[here], column[here], len(names)) for column in (weights * values, weights)], axis=1
+        )
         sums = sums[sums[:, 1] > 0]
         found[level] = clustered_statistic(sums, lambda s: ratio(s[:, 0], s[:, 1])[:, None], n=int(here.sum()), **how)
     return found
@@ -34,9 +38,10 @@ def response(values, weights, clusters, levels, **how) -> dict[object, Interval]
 def interaction(values, weights, clusters, first, second, **how) -> Interval:
     """b3 of the weighted least squares fit y = b0 + b1 u + b2 v + b3 u v, in units of the measure.
 
-    `first` and `second` code two axes from 0, one end, to 1, the other. b3 is what both ends together add that neither adds alone; with
-    two levels an axis it equals the difference of differences (y11 - y01) - (y10 - y00) of a 2 x 2 factorial. 0: the axes add up. NaN
-    where the fit has no one answer. Montgomery, Design and Analysis of Experiments, section 6.2; Cox, "Interaction", 1984.
+    `first` and `second` code two axes from 0, one end, to 1, the other. b3 is what both ends together add that neither
+    adds alone; with two levels an axis it equals the difference of differences (y11 - y01) - (y10 - y00) of a 2 x 2
+    factorial. 0: the axes add up. NaN where the fit has no one answer. Montgomery, Design and Analysis of Experiments,
+    section 6.2; Cox, "Interaction", 1984.
     """
     y, w = np.asarray(values, float), np.asarray(weights, float)
     u, v = np.asarray(first, float), np.asarray(second, float)
@@ -48,8 +53,9 @@ def interaction(values, weights, clusters, first, second, **how) -> Interval:
 
 
 def coded(values: Sequence[object], logarithmic: bool = False) -> list[float | None]:
-    """The values as codes from 0 to 1: numbers by how far they lie between the least and the greatest (`logarithmic`: by their
-    logarithms); of others the first is 0, the last is 1, and those between are None."""
+    """The values as codes from 0 to 1: numbers by how far they lie between the least and the greatest (`logarithmic`:
+    by their logarithms); of others the first is 0, the last is 1, and those between are None.
+    """
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         placed = [log(value) if logarithmic else float(value) for value in values]
         low, high = min(placed), max(placed)

@@ -1,10 +1,11 @@
 """Card distance: does a persona's card lose its hold the further back it stands?
 
-A question about a fact of the card comes after so many exchanges about other things. Odds: log p of the answer with the fact's value -
-log Σ p of three other values, in nats. Hold: the odds with a card less those in the same talk without one, so that a liking for a value
-does not count. The card stands at the start; or there and once more, nearer to the question (a reminder); or only there, so that distance
-is told from length. Controls: right after the card its hold is above 0, and another's card has none for this one's values. Distances are
-in tokens of the words between, as the model cuts them. After the attention decay of Li et al., arXiv 2402.10962.
+A question about a fact of the card comes after so many exchanges about other things. Odds: log p of the answer with the
+fact's value - log Σ p of three other values, in nats. Hold: the odds with a card less those in the same talk without
+one, so that a liking for a value does not count. The card stands at the start; or there and once more, nearer to the
+question (a reminder); or only there, so that distance is told from length. Controls: right after the card its hold is
+above 0, and another's card has none for this one's values. Distances are in tokens of the words between, as the model
+cuts them. After the attention decay of Li et al., arXiv 2402.10962.
 """
 
 from __future__ import annotations
@@ -42,12 +43,19 @@ class Stimuli(Strict):
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Count, exchanges: Count) -> Finding:
-    """`exchanges`: pairs of lines between the card and the farthest question; `slots`: of which each persona is asked, in turn."""
+    """`exchanges`: pairs of lines between the card and the farthest question; `slots`: of which each persona is asked,
+    in turn.
+    """
     far = min(exchanges, len(stimuli.filler))
     people = [_person(stimuli, derive_seed(seed, "person", n)) for n in range(personas)]
-    talks = [[(ROTATIONS * n // personas * len(stimuli.filler) // ROTATIONS + place) % len(stimuli.filler) for place in range(far)]
-             for n in range(personas)]
-    distances = [0, *(2 ** k for k in range(far.bit_length()) if 2 ** k < far), far]
+    talks = [
+        [
+            (ROTATIONS * n // personas * len(stimuli.filler) // ROTATIONS + place) % len(stimuli.filler)
+            for place in range(far)
+        ]
+        for n in range(personas)
+    ]
+    distances = [0, *(2**k for k in range(far.bit_length()) if 2**k < far), far]
     near = sorted({0, far // 4})  # where a card is told again
     odds = partial(_odds, ask, stimuli, people, talks, min(slots, len(stimuli.slots)))
 
@@ -65,38 +73,82 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
     first, last, gain = (mean_of(values, seed) for values in (hold[0], hold[far], reminded[0] - hold[far]))
     lost = share_of(hold[0] - hold[far], hold[0], seed)
     return Finding(
-        {"share of the card's hold that is lost at the far end": Test(lost, above(LOST), below(LOST)),
-         "gain by telling the card again just before, nats": Test(gain, above(0), below(0))},
-        {"right after it a card holds": Control(first.low > 0, f"{first.value:.2f} nats"),
-         "another's card does not": Control(other.value < first.value / 4, f"{other.value:.2f} nats")},
-        f"A card's hold is {first.value:.2f} nats right after it and {last.value:.2f} after {far} exchanges ({np.mean(ago[far]):.0f} "
+        {
+            "share of the card's hold that is lost at the far end": Test(lost, above(LOST), below(LOST)),
+            "gain by telling the card again just before, nats": Test(gain, above(0), below(0)),
+        },
+        {
+            "right after it a card holds": Control(first.low > 0, f"{first.value:.2f} nats"),
+            "another's card does not": Control(other.value < first.value / 4, f"{other.value:.2f} nats"),
+        },
+        f"A card's hold is {first.value:.2f} nats right after it and {last.value:.2f} after {far} exchanges "
+        f"({np.mean(ago[far]):.0f} "
         f"tokens), {lost.value:.0%} less; told again just before the question it gains {gain.value:.2f} nats.",
-        {**{f"hold, card {d} exchanges ago, nats": mean_of(hold[d], seed) for d in distances},
-         **{f"hold, card {far} ago and again {r} ago, nats": mean_of(reminded[r], seed) for r in near},
-         **{f"hold, card only {r} of {far} ago, nats": mean_of(late[r], seed) for r in near},
-         "change of hold per 1000 tokens, nats": clustered_slope(*zip(*rows, strict=True), seed=seed),
-         "hold of another's card, nats": other},
-        {"hold": Picture("What a card still does", "tokens since the card was last told", "hold, nats", {
-            "card at the start": [(float(np.mean(ago[d])), mean_of(hold[d], seed)) for d in distances],
-            "told again": [(float(np.mean(since[r])), mean_of(reminded[r], seed)) for r in near],
-            "told late only": [(float(np.mean(since[r])), mean_of(late[r], seed)) for r in near]}, {"no card": 0.0}),
-         "answers": Picture("The card's own value among four", "exchanges since the card", "probability", {
-             name: [(d, mean_of(1 / (1 + np.exp(-of[d])), seed)) for d in distances] for name, of in (("card", told), ("no card", bare))},
-             {"by luck": 1 / (1 + OTHERS)})})
+        {
+            **{f"hold, card {d} exchanges ago, nats": mean_of(hold[d], seed) for d in distances},
+            **{f"hold, card {far} ago and again {r} ago, nats": mean_of(reminded[r], seed) for r in near},
+            **{f"hold, card only {r} of {far} ago, nats": mean_of(late[r], seed) for r in near},
+            "change of hold per 1000 tokens, nats": clustered_slope(*zip(*rows, strict=True), seed=seed),
+            "hold of another's card, nats": other,
+        },
+        {
+            "hold": Picture(
+                "What a card still does",
+                "tokens since the card was last told",
+                "hold, nats",
+                {
+                    "card at the start": [(float(np.mean(ago[d])), mean_of(hold[d], seed)) for d in distances],
+                    "told again": [(float(np.mean(since[r])), mean_of(reminded[r], seed)) for r in near],
+                    "told late only": [(float(np.mean(since[r])), mean_of(late[r], seed)) for r in near],
+                },
+                {"no card": 0.0},
+            ),
+            "answers": Picture(
+                "The card's own value among four",
+                "exchanges since the card",
+                "probability",
+                {
+                    name: [(d, mean_of(1 / (1 + np.exp(-of[d])), seed)) for d in distances]
+                    for name, of in (("card", told), ("no card", bare))
+                },
+                {"by luck": 1 / (1 + OTHERS)},
+            ),
+        },
+    )
 
 
-def _odds(ask: Ask, stimuli: Stimuli, people: list[dict[str, list[str]]], talks: list[list[int]], slots: int, arm: str, at: int,
-          card: str = "", again: int | None = None) -> np.ndarray:
-    """(personas, slots) after `at` exchanges. `card`: whose is told first, or nobody's; one's own is told `again` so many exchanges ago."""
+def _odds(
+    ask: Ask,
+    stimuli: Stimuli,
+    people: list[dict[str, list[str]]],
+    talks: list[list[int]],
+    slots: int,
+    arm: str,
+    at: int,
+    card: str = "",
+    again: int | None = None,
+) -> np.ndarray:
+    """(personas, slots) after `at` exchanges. `card`: whose is told first, or nobody's; one's own is told `again` so
+    many exchanges ago.
+    """
     asked = []
     for n, values in enumerate(people):
         pairs = [stimuli.filler[place] for place in talks[n][:at]]
         if again is not None:
             pairs.insert(at - again, [REMEMBER.format(_card(stimuli, values, OWN)), AGREED])
-        before = [("system", _card(stimuli, values, card)), *(turn for pair in pairs for turn in zip(SPEAKERS, pair, strict=True))]
+        before = [
+            ("system", _card(stimuli, values, card)),
+            *(turn for pair in pairs for turn in zip(SPEAKERS, pair, strict=True)),
+        ]
         for name in [list(stimuli.slots)[(n + k) % len(stimuli.slots)] for k in range(slots)]:
-            asked.append(Question(f"person {n}, {name}", (*before, ("user", stimuli.slots[name].asks)),
-                                  tuple(stimuli.slots[name].says.format(value) for value in values[name]), str(n)))
+            asked.append(
+                Question(
+                    f"person {n}, {name}",
+                    (*before, ("user", stimuli.slots[name].asks)),
+                    tuple(stimuli.slots[name].says.format(value) for value in values[name]),
+                    str(n),
+                )
+            )
     nats = np.array([choice.nats for choice in ask.choose(arm, asked)])
     return (nats[:, 0] - np.logaddexp.reduce(nats[:, 1:], 1)).reshape(len(people), slots)
 

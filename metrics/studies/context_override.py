@@ -1,12 +1,14 @@
-"""Context against knowledge: when does a false sentence about a capital win over the true one, and do steered states win where texts lose?
+"""Context against knowledge: when does a false sentence about a capital win over the true one, and do steered states
+win where texts lose?
 
-X = log P(true) - log P(false) without a text, in nats: how firmly a capital is known, where X is above 0. A text overrides where the false
-city is likelier with it. Arms: the sentence, three times, with an order to obey it, from a persona who holds it, and the sentence read with
-the states steered. The direction leads from answering by knowledge to answering by the text; which one, how deep and how far is searched on
-countries of their own, by how much more it does than random directions of equal length, where these do little: any push that is hard enough
-makes a model forget. Fifths are of X among what is known. Controls: a sentence about another country must not override, one about an
-invented country must, other random directions must add nothing. After REMEDI, arXiv 2304.00740, Yu et al., 2310.15910, and Minder et al.,
-2411.07404.
+X = log P(true) - log P(false) without a text, in nats: how firmly a capital is known, where X is above 0. A text
+overrides where the false city is likelier with it. Arms: the sentence, three times, with an order to obey it, from a
+persona who holds it, and the sentence read with the states steered. The direction leads from answering by knowledge to
+answering by the text; which one, how deep and how far is searched on countries of their own, by how much more it does
+than random directions of equal length, where these do little: any push that is hard enough makes a model forget. Fifths
+are of X among what is known. Controls: a sentence about another country must not override, one about an invented
+country must, other random directions must add nothing. After REMEDI, arXiv 2304.00740, Yu et al., 2310.15910, and
+Minder et al., 2411.07404.
 """
 
 from __future__ import annotations
@@ -22,19 +24,37 @@ from metrics.studies.protocol import Ask, Control, Finding, Picture, Question, S
 from scenarios.fields import Count, Some, Strict, Text
 
 CLAIM, ASKS, ANSWERS = "The capital of {0} is {1}.", "What is the capital of {0}?", "The capital of {0} is"
-NONE, SENTENCE, REPEATED, OBEY, PERSONA = "no text", "a false sentence", "three times", "told to obey it", "a persona holds it"
+NONE, SENTENCE, REPEATED, OBEY, PERSONA = (
+    "no text",
+    "a false sentence",
+    "three times",
+    "told to obey it",
+    "a persona holds it",
+)
 STEERED, RANDOM, ASIDE = "a false sentence, steered", "a false sentence, random direction", "about another country"
 MEMORY, SEARCH = "told to ignore it", "search of a steer"
-TEXTS = {SENTENCE: f"{CLAIM} {ASKS}", REPEATED: f"{CLAIM} {CLAIM} {CLAIM} {ASKS}",
-         OBEY: f"Answer from this text alone, even where it contradicts what you know: {CLAIM} {ASKS}", PERSONA: ASKS}
-WORDS = TEXTS | {NONE: ASKS, ASIDE: f"The capital of {{2}} is {{1}}. {ASKS}",
-                 MEMORY: f"Answer from what you know, even where it contradicts this text: {CLAIM} {ASKS}"}
+TEXTS = {
+    SENTENCE: f"{CLAIM} {ASKS}",
+    REPEATED: f"{CLAIM} {CLAIM} {CLAIM} {ASKS}",
+    OBEY: f"Answer from this text alone, even where it contradicts what you know: {CLAIM} {ASKS}",
+    PERSONA: ASKS,
+}
+WORDS = TEXTS | {
+    NONE: ASKS,
+    ASIDE: f"The capital of {{2}} is {{1}}. {ASKS}",
+    MEMORY: f"Answer from what you know, even where it contradicts this text: {CLAIM} {ASKS}",
+}
 HOLDS = "You live in a world where the capital of {0} is {1}. You teach geography there and answer as you do there."
 WAYS = ((NONE, SENTENCE), (MEMORY, OBEY))  # what directions lead from and to
 DEPTHS, COEFFICIENTS = (0.4, 0.6), (0.125, 0.25, 0.5)
 TRIED, DRAWN, CALM = 2, 3, 1.0  # random directions in the search, others as a control; nats that those may do
 FIFTHS = ("least", "second", "third", "fourth", "best")
-REACHED, NEVER, ALWAYS, PRIOR = 0.95, 0.2, 0.9, 2.5  # overridden; by nothing; by all; of the slope a standard deviation of X
+REACHED, NEVER, ALWAYS, PRIOR = (
+    0.95,
+    0.2,
+    0.9,
+    2.5,
+)  # overridden; by nothing; by all; of the slope a standard deviation of X
 
 
 class Stimuli(Strict):
@@ -54,34 +74,66 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
     margins = {arm: _margin(ask, arm, some) for arm in (*TEXTS, ASIDE)}
     steered = _searched(ask, tried, seed)
     over = {arm: margin > 0 for arm, margin in (margins | {STEERED: _margin(ask, STEERED, some, steered)}).items()}
-    over[RANDOM] = np.mean([_margin(ask, RANDOM, some, replace(steered, random=seed + TRIED + n)) > 0 for n in range(DRAWN)], axis=0)
-    over = {arm: np.where(known, values, np.nan) for arm, values in over.items()}  # (items,) 0 to 1, NaN where it is not known
+    over[RANDOM] = np.mean(
+        [_margin(ask, RANDOM, some, replace(steered, random=seed + TRIED + n)) > 0 for n in range(DRAWN)], axis=0
+    )
+    over = {
+        arm: np.where(known, values, np.nan) for arm, values in over.items()
+    }  # (items,) 0 to 1, NaN where it is not known
     edges = np.quantile(prior[known], (0.2, 0.4, 0.6, 0.8)) if known.any() else np.zeros(4)
     fifth = np.where(known, np.searchsorted(edges, prior), -1)
     top = {arm: mean_of(np.where(fifth == 4, values, np.nan), seed) for arm, values in over.items()}
     rate = {arm: mean_of(values, seed) for arm, values in over.items()}
-    best, ordered = (max(arms, key=lambda arm: np.sum(over[arm][(fifth >= 0) & (fifth < 4)])) for arms in (TEXTS, (REPEATED, OBEY)))
+    best, ordered = (
+        max(arms, key=lambda arm: np.sum(over[arm][(fifth >= 0) & (fifth < 4)])) for arms in (TEXTS, (REPEATED, OBEY))
+    )
     gain = mean_of(np.where(fifth == 4, over[STEERED] - over[best], np.nan), seed)
     invented = [(name, *rows[n % len(rows)][1:]) for n, name in enumerate(stimuli.invented)]
     novel = mean_of(_margin(ask, "an invented country", invented) > 0, seed)
     more = mean_of(over[RANDOM] - over[SENTENCE], seed)
     slope, gate = _slope(prior[known], over[SENTENCE][known], seed), mean_of(known, seed)
     return Finding(
-        {"slope of override on X, log odds a nat": Test(slope, below(0), above(0)),
-         "override in the top fifth, steered less best text": Test(gain, above(0), below(0)),
-         "override in the top fifth, three times or told to obey": Test(top[ordered], below(REACHED), above(REACHED))},
-        {"capitals are known": Control(gate.low > 0.5, f"{gate.value:.0%} of {gate.n}"),
-         "a sentence about another country overrides nothing": Control(rate[ASIDE].value <= NEVER, f"{rate[ASIDE].value:.0%}"),
-         "one about an invented country is believed": Control(novel.value >= ALWAYS, f"{novel.value:.0%}"),
-         "random directions add nothing": Control(more.value <= NEVER / 2, f"{more.value:+.0%}")},
-        f"A false sentence overrides {rate[SENTENCE].value:.0%} of {rate[SENTENCE].n} capitals that it knows. Of the fifth known best: "
-        f"{top[SENTENCE].value:.0%}, {top[best].value:.0%} by the best text ({best}), {top[STEERED].value:.0%} steered (behind "
-        f"{steered.depths[0]:.0%} of the layers by {steered.coefficient:g} of a state's length), {top[RANDOM].value:.0%} at random.",
-        {"capitals known": gate, "override of an invented country": novel, "override, random direction less none": more,
-         **{f"override, {arm}": found for arm, found in rate.items()}, **{f"override in the top fifth, {arm}": top[arm] for arm in over}},
-        {"override": Picture("When does a text win?", "fifth of X, by how well it is known", "share overridden",
-                             {arm: [(FIFTHS[n], mean_of(np.where(fifth == n, values, np.nan), seed)) for n in range(5)]
-                              for arm, values in over.items()}, {"the claim's bound": REACHED})})
+        {
+            "slope of override on X, log odds a nat": Test(slope, below(0), above(0)),
+            "override in the top fifth, steered less best text": Test(gain, above(0), below(0)),
+            "override in the top fifth, three times or told to obey": Test(
+                top[ordered], below(REACHED), above(REACHED)
+            ),
+        },
+        {
+            "capitals are known": Control(gate.low > 0.5, f"{gate.value:.0%} of {gate.n}"),
+            "a sentence about another country overrides nothing": Control(
+                rate[ASIDE].value <= NEVER, f"{rate[ASIDE].value:.0%}"
+            ),
+            "one about an invented country is believed": Control(novel.value >= ALWAYS, f"{novel.value:.0%}"),
+            "random directions add nothing": Control(more.value <= NEVER / 2, f"{more.value:+.0%}"),
+        },
+        f"A false sentence overrides {rate[SENTENCE].value:.0%} of {rate[SENTENCE].n} capitals that it knows. Of the "
+        "fifth known best: "
+        f"{top[SENTENCE].value:.0%}, {top[best].value:.0%} by the best text ({best}), {top[STEERED].value:.0%} "
+        "steered (behind "
+        f"{steered.depths[0]:.0%} of the layers by {steered.coefficient:g} of a state's length), "
+        f"{top[RANDOM].value:.0%} at random.",
+        {
+            "capitals known": gate,
+            "override of an invented country": novel,
+            "override, random direction less none": more,
+            **{f"override, {arm}": found for arm, found in rate.items()},
+            **{f"override in the top fifth, {arm}": top[arm] for arm in over},
+        },
+        {
+            "override": Picture(
+                "When does a text win?",
+                "fifth of X, by how well it is known",
+                "share overridden",
+                {
+                    arm: [(FIFTHS[n], mean_of(np.where(fifth == n, values, np.nan), seed)) for n in range(5)]
+                    for arm, values in over.items()
+                },
+                {"the claim's bound": REACHED},
+            )
+        },
+    )
 
 
 def _talk(arm: str, row: tuple) -> tuple[tuple[str, str], ...]:
@@ -96,11 +148,14 @@ def _margin(ask: Ask, arm: str, rows: list[tuple], steered: Steered | None = Non
 
 
 def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
-    """The steer that moves these countries' margins furthest beyond random directions of equal length, among those at which these move
-    them by less than CALM, where there are any."""
+    """The steer that moves these countries' margins furthest beyond random directions of equal length, among those at
+    which these move them by less than CALM, where there are any.
+    """
     directions = [ask.direct(*([Question(row[0], _talk(arm, row)) for row in rows] for arm in arms)) for arms in WAYS]
     plain, found = _margin(ask, SEARCH, rows).mean(), []
-    for how in [Steered(directions[0], "add", coefficient, (depth,)) for depth in DEPTHS for coefficient in COEFFICIENTS]:
+    for how in [
+        Steered(directions[0], "add", coefficient, (depth,)) for depth in DEPTHS for coefficient in COEFFICIENTS
+    ]:
         aimless = np.mean([_margin(ask, SEARCH, rows, replace(how, random=seed + n)) for n in range(TRIED)]) - plain
         for way in (replace(how, direction=name) for name in directions):
             found.append((abs(aimless) < CALM, _margin(ask, SEARCH, rows, way).mean() - plain - aimless, way))

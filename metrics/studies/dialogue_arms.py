@@ -1,4 +1,5 @@
-"""What several ways to play the same people come to, side by side: consistency, the share of inconsistency that is gone, slope over turns.
+"""What several ways to play the same people come to, side by side: consistency, the share of inconsistency that is
+gone, slope over turns.
 
 Everything is of the user's seat, and intervals resample people, each with all that it said, under all arms together.
 """
@@ -18,26 +19,48 @@ from scenarios.records import USER
 
 LINES, ANSWERS = ("prompt_to_line", "ledger"), ("questions", "reader")  # metric, judge
 WORDS = ("questions", "answers")  # the same answers, by their words
-FIRST, SHOWN = "time_to_first_contradiction", ("distinct_2", "relevance", "perplexity_nats", "length")  # of a table: metrics of the run
+FIRST, SHOWN = (
+    "time_to_first_contradiction",
+    ("distinct_2", "relevance", "perplexity_nats", "length"),
+)  # of a table: metrics of the run
 EMPTY = "empty answer"  # why a judge of answers could not score one
-EVADES, LIES, FOUND_OUT = "evades", "lies", 0.5  # scripts that a study's controls play; share of a liar's lines, of answers read aright
-NOT_EXAMINED = {"evaluation.conversations": 1, "evaluation.turns": 2, "evaluation.as_learnt": False, "evaluation.scenario": None,
-                "tripwires": "log"}  # changes of a training whose study examines all arms alike, itself
+EVADES, LIES, FOUND_OUT = (
+    "evades",
+    "lies",
+    0.5,
+)  # scripts that a study's controls play; share of a liar's lines, of answers read aright
+NOT_EXAMINED = {
+    "evaluation.conversations": 1,
+    "evaluation.turns": 2,
+    "evaluation.as_learnt": False,
+    "evaluation.scenario": None,
+    "tripwires": "log",
+}  # changes of a training whose study examines all arms alike, itself
 NOISY = {"relevance"}  # its bound is the reference's own value, which chance breaks every other time
 
 
 def scored(played: Played, metric: str, judge: str) -> pl.DataFrame:
-    """conversation, persona, turn, against, bad (1.0 where the line or answer contradicts): a row each that the judge could score, and each
-    answer that is empty, which is no right one. What is asked after the first line is left out: nothing was said to the seat by then."""
-    rows = of_metric(played.judgements, metric).filter(pl.col("judge") == judge, pl.col("seat") == USER, pl.col("turn") > 0)
-    rows = rows.with_columns(bad=pl.when(pl.col("unscored") == EMPTY).then(True).otherwise(pl.col("verdict")).cast(pl.Float64))
+    """conversation, persona, turn, against, bad (1.0 where the line or answer contradicts): a row each that the judge
+    could score, and each answer that is empty, which is no right one. What is asked after the first line is left out:
+    nothing was said to the seat by then.
+    """
+    rows = of_metric(played.judgements, metric).filter(
+        pl.col("judge") == judge, pl.col("seat") == USER, pl.col("turn") > 0
+    )
+    rows = rows.with_columns(
+        bad=pl.when(pl.col("unscored") == EMPTY).then(True).otherwise(pl.col("verdict")).cast(pl.Float64)
+    )
     who = played.turns.filter(pl.col("seat") == USER).group_by("conversation").agg(persona=pl.col("persona").first())
-    return rows.drop_nulls("bad").join(who, on="conversation").select("conversation", "persona", "turn", "against", "bad")
+    return (
+        rows.drop_nulls("bad").join(who, on="conversation").select("conversation", "persona", "turn", "against", "bad")
+    )
 
 
 def unscored(played: Played, what: tuple[str, str]) -> Interval:
     """Share of lines or answers that the judge could not score."""
-    rows = of_metric(played.judgements, what[0]).filter(pl.col("judge") == what[1], pl.col("seat") == USER, pl.col("turn") > 0)
+    rows = of_metric(played.judgements, what[0]).filter(
+        pl.col("judge") == what[1], pl.col("seat") == USER, pl.col("turn") > 0
+    )
     return figure(1 - len(scored(played, *what)) / len(rows) if len(rows) else np.nan, len(rows))
 
 
@@ -49,7 +72,9 @@ def consistency(played: Played, what: tuple[str, str], seed: int) -> Interval:
 def by_turn(played: Played, what: tuple[str, str], seed: int) -> list[tuple[int, Interval]]:
     """(turn, inconsistency)"""
     parts = sorted(scored(played, *what).partition_by("turn", as_dict=True).items())
-    return [(turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in parts]
+    return [
+        (turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in parts
+    ]
 
 
 def drift(played: Played, what: tuple[str, str], seed: int) -> Interval:
@@ -60,30 +85,44 @@ def drift(played: Played, what: tuple[str, str], seed: int) -> Interval:
 
 
 def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, seed: int) -> dict[str, Control]:
-    """Of a study whose scripts are `acted`; `nothing`: what other seeds remove. A scripted speaker cannot be asked: whether the reader can
-    read is told by the answers of the speaker as it is, whose words name the fact's value, or do not."""
+    """Of a study whose scripts are `acted`; `nothing`: what other seeds remove. A scripted speaker cannot be asked:
+    whether the reader can read is told by the answers of the speaker as it is, whose words name the fact's value, or do
+    not.
+    """
     caught, lying = wires(acted[EVADES], before), consistency(acted[LIES], LINES, seed)
     apparent = removed(before, [acted[EVADES]], LINES, seed)
     keys = ["conversation", "turn", "against"]
     both = scored(before, *ANSWERS).join(scored(before, *WORDS).select(*keys, wrong="bad"), on=keys)
     named, unnamed = (both.filter(pl.col("wrong") == wrong)["bad"] for wrong in (0.0, 1.0))
     right, wrong = 1 - (1.0 if named.is_empty() else named.mean()), 0.0 if unnamed.is_empty() else unnamed.mean()
-    return {"other seeds remove nothing": Control(nothing.low <= 0, told(nothing)),
-            "the reader reads": Control(min(right, wrong) > FOUND_OUT, f"{right:.0%} of {len(named)} answers that name the value it calls right, "
-                                                                       f"{wrong:.0%} of {len(unnamed)} that do not, wrong"),
-            "an evasive policy does not win": Control(len(caught) > 0, f"it removes {told(apparent)} of the contradicting lines; out of "
-                                                                       f"bounds: {', '.join(caught) or 'nothing'}"),
-            "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines")}
+    return {
+        "other seeds remove nothing": Control(nothing.low <= 0, told(nothing)),
+        "the reader reads": Control(
+            min(right, wrong) > FOUND_OUT,
+            f"{right:.0%} of {len(named)} answers that name the value it calls right, "
+            f"{wrong:.0%} of {len(unnamed)} that do not, wrong",
+        ),
+        "an evasive policy does not win": Control(
+            len(caught) > 0,
+            f"it removes {told(apparent)} of the contradicting lines; out of bounds: {', '.join(caught) or 'nothing'}",
+        ),
+        "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines"),
+    }
 
 
-def removed(before: Played, after: Sequence[Played], what: tuple[str, str], seed: int, weights: Sequence[float] = ()) -> Interval:
-    """Weighted sum over the arms (the mean where no weights are given) of 1 - inconsistency / inconsistency before; NaN where there was
-    none, or there are no arms. n: people; other seeds may draw others."""
+def removed(
+    before: Played, after: Sequence[Played], what: tuple[str, str], seed: int, weights: Sequence[float] = ()
+) -> Interval:
+    """Weighted sum over the arms (the mean where no weights are given) of 1 - inconsistency / inconsistency before; NaN
+    where there was none, or there are no arms. n: people; other seeds may draw others.
+    """
     if not after:
         return Interval(np.nan, np.nan, np.nan, 0)
     sums = [_by_person(one, what) for one in (before, *after)]
     who = sorted(set().union(*sums))
-    rows = np.array([[number for one in sums for number in one.get(person, (0, 0))] for person in who]).reshape(len(who), 2 * len(sums))
+    rows = np.array([[number for one in sums for number in one.get(person, (0, 0))] for person in who]).reshape(
+        len(who), 2 * len(sums)
+    )
     parts = np.array(weights or [1 / len(after)] * len(after))
 
     def statistic(totals: np.ndarray) -> np.ndarray:
@@ -96,39 +135,73 @@ def removed(before: Played, after: Sequence[Played], what: tuple[str, str], seed
 
 def over_run(played: Played, metric: str, judge: str | None = None) -> Interval:
     """A row of the run's own metrics."""
-    rows = played.metrics.filter(pl.col("metric") == metric, pl.col("seat") == USER, pl.col("level") == "run",
-                                 pl.col("judge").is_null() if judge is None else pl.col("judge") == judge)
+    rows = played.metrics.filter(
+        pl.col("metric") == metric,
+        pl.col("seat") == USER,
+        pl.col("level") == "run",
+        pl.col("judge").is_null() if judge is None else pl.col("judge") == judge,
+    )
     found = rows.select("value", "low", "high", "n").rows()
     return Interval(*found[0]) if found else Interval(np.nan, np.nan, np.nan, 0)
 
 
 def wires(played: Played, reference: Played | None = None) -> list[str]:
-    """What is out of bounds beside a reference, in words; without those that are noise, and those that the reference breaks as much."""
-    values = [{name: found.value for name in TRIPWIRES if (found := over_run(one, name)).n} for one in (played, reference) if one]
+    """What is out of bounds beside a reference, in words; without those that are noise, and those that the reference
+    breaks as much.
+    """
+    values = [
+        {name: found.value for name in TRIPWIRES if (found := over_run(one, name)).n}
+        for one in (played, reference)
+        if one
+    ]
     before = {name: value for name, value, _ in fired(values[-1])} if reference else {}
 
     def no_worse(name: str, value: float, bound: Bound) -> bool:
         return name in before and (value <= before[name] if np.isfinite(bound.most) else value >= before[name])
 
-    return [f"{name} {value:.2f}" for name, value, bound in fired(*values) if name not in NOISY and not no_worse(name, value, bound)]
+    return [
+        f"{name} {value:.2f}"
+        for name, value, bound in fired(*values)
+        if name not in NOISY and not no_worse(name, value, bound)
+    ]
 
 
 def best_of(played: Mapping[str, Played], some: Sequence[str], bare: str, seed: int) -> str | None:
     """Of those without a tripwire out of bounds, the one with most right answers; None where there is none."""
-    right = {name: consistency(played[name], ANSWERS, seed).value for name in some if not wires(played[name], played[bare])}
+    right = {
+        name: consistency(played[name], ANSWERS, seed).value for name in some if not wires(played[name], played[bare])
+    }
     return max(right, key=lambda name: -1.0 if np.isnan(right[name]) else right[name], default=None)
 
 
-def row(played: Played, gone: Mapping[tuple[str, str], Interval | None], tripped: int, trained: Trained | None, tried: Sequence[Played], seed: int
-        ) -> dict[str, Interval]:
-    """A line of a table. `gone`: what is removed of each; `trained`, `tried`: what came before it could be played, which is its cost."""
+def row(
+    played: Played,
+    gone: Mapping[tuple[str, str], Interval | None],
+    tripped: int,
+    trained: Trained | None,
+    tried: Sequence[Played],
+    seed: int,
+) -> dict[str, Interval]:
+    """A line of a table. `gone`: what is removed of each; `trained`, `tried`: what came before it could be played,
+    which is its cost.
+    """
     out = {"right answers": consistency(played, ANSWERS, seed), "consistent lines": consistency(played, LINES, seed)}
-    out |= {f"{said} removed": gone[what] for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if gone[what]}
-    out |= {"drift of lines, a turn": drift(played, LINES, seed), "first bad line, median": over_run(played, FIRST, LINES[1])}
+    out |= {
+        f"{said} removed": gone[what] for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if gone[what]
+    }
+    out |= {
+        "drift of lines, a turn": drift(played, LINES, seed),
+        "first bad line, median": over_run(played, FIRST, LINES[1]),
+    }
     out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(tripped)}
-    tokens = trained.training["tokens_learnt"].sum() if trained else sum(one.turns["tokens"].sum() or 0 for one in tried)
-    return out | {"tokens learnt or tried": figure(tokens), "seconds before": figure(trained.seconds if trained else seconds(tried)),
-                  "trained parameters": figure(trained.parameters if trained else 0)}
+    tokens = (
+        trained.training["tokens_learnt"].sum() if trained else sum(one.turns["tokens"].sum() or 0 for one in tried)
+    )
+    return out | {
+        "tokens learnt or tried": figure(tokens),
+        "seconds before": figure(trained.seconds if trained else seconds(tried)),
+        "trained parameters": figure(trained.parameters if trained else 0),
+    }
 
 
 def seconds(played: Sequence[Played]) -> float:

@@ -1,8 +1,8 @@
 """Facts by forced choice: some of the world, and some that nobody can know since a seed made them up.
 
-An option counts for how much likelier the subject makes it than it is of nobody in particular, log p(option | subject) - log p(option |
-nobody), under the same prompt (PMI, as in Holtzman et al., arXiv 2104.08315): what is likely anyway gains nothing. An item is right where
-the true option gains most.
+An option counts for how much likelier the subject makes it than it is of nobody in particular, log p(option | subject)
+- log p(option | nobody), under the same prompt (PMI, as in Holtzman et al., arXiv 2104.08315): what is likely anyway
+gains nothing. An item is right where the true option gains most.
 """
 
 from __future__ import annotations
@@ -62,8 +62,10 @@ def invented(facts: Facts, seed: int, items: int) -> list[Item]:
     """A subject an item, relations in turn; which value is true is drawn."""
     rng = random.Random(seed)
     names = ["".join(some) for some in itertools.product(*facts.syllables)]
-    return [Item(relation, name, tuple(rng.sample(relation.values, OPTIONS)))
-            for relation, name in zip(itertools.cycle(facts.invented), rng.sample(names, min(items, len(names))))]
+    return [
+        Item(relation, name, tuple(rng.sample(relation.values, OPTIONS)))
+        for relation, name in zip(itertools.cycle(facts.invented), rng.sample(names, min(items, len(names))))
+    ]
 
 
 def familiar(facts: Facts, seed: int, items: int) -> list[Item]:
@@ -79,12 +81,21 @@ def familiar(facts: Facts, seed: int, items: int) -> list[Item]:
     return found
 
 
-def talk_of(system: str = "", shots: Sequence[Message] = (), notes: Mapping[str, str] = {}, words: Mapping[Message, str] = {}) -> Talk:
-    """`notes`: what stands before the question, by subject; `words`: what the answer begins with before its stem, by stem and subject."""
+def talk_of(
+    system: str = "", shots: Sequence[Message] = (), notes: Mapping[str, str] = {}, words: Mapping[Message, str] = {}
+) -> Talk:
+    """`notes`: what stands before the question, by subject; `words`: what the answer begins with before its stem, by
+    stem and subject.
+    """
+
     def talk(relation: Relation, subject: str) -> tuple[Message, ...]:
         asked, stem = relation.asked.format(subject), relation.stem.format(subject)
-        return (*([("system", system)] if system else []), *shots, ("user", notes.get(subject, "") + asked),
-                ("assistant", words.get((relation.stem, subject), "") + stem))
+        return (
+            *([("system", system)] if system else []),
+            *shots,
+            ("user", notes.get(subject, "") + asked),
+            ("assistant", words.get((relation.stem, subject), "") + stem),
+        )
 
     return talk
 
@@ -96,12 +107,18 @@ def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, Item]], worn: str | No
     for (_, nobody), (_, item) in zip(talks, asked, strict=True):
         needed.setdefault(nobody, {}).update(dict.fromkeys(item.options))
     questions = [Question("of nobody", talk, _blank(some)) for talk, some in needed.items()]
-    questions += [Question(item.relation.asked.format(item.subject), talk, _blank(item.options), item.subject)
-                  for (talk, _), (_, item) in zip(talks, asked, strict=True)]
+    questions += [
+        Question(item.relation.asked.format(item.subject), talk, _blank(item.options), item.subject)
+        for (talk, _), (_, item) in zip(talks, asked, strict=True)
+    ]
     found = ask.choose(arm, questions, worn)
     before = {talk: dict(zip(some, choice.nats, strict=True)) for (talk, some), choice in zip(needed.items(), found)}
-    return np.array([np.subtract(choice.nats, [before[nobody][option] for option in item.options])
-                     for (_, nobody), (_, item), choice in zip(talks, asked, found[len(needed) :], strict=True)]).reshape(-1, OPTIONS)
+    return np.array(
+        [
+            np.subtract(choice.nats, [before[nobody][option] for option in item.options])
+            for (_, nobody), (_, item), choice in zip(talks, asked, found[len(needed) :], strict=True)
+        ]
+    ).reshape(-1, OPTIONS)
 
 
 def hits(gained: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""The ladder: which rung moves a persona-holding speaker, from the bare card over better words and steering to training.
+"""The ladder: which rung moves a persona-holding speaker, from the bare card over better words and steering to
+training.
 
-Under every rung the same held-out people are in the same dialogues, by the same seeds, asked in words that no training used. A rung of
-words changes the scenario, one that searches picks its change by successive halving on people of a development split, one that trains wears
-what it learnt. On the development people, too, the best rung of words and the best that trains are chosen, out of those under which no
-tripwire is out of bounds. The statistic: how much more of the bare card's wrong answers the latter removes, by a judge that gave no reward.
-Controls: other seeds, and steering at random, remove nothing; a policy that evades is caught by the wires, one that lies is found out, and
-the judge of answers can read.
+Under every rung the same held-out people are in the same dialogues, by the same seeds, asked in words that no training
+used. A rung of words changes the scenario, one that searches picks its change by successive halving on people of a
+development split, one that trains wears what it learnt. On the development people, too, the best rung of words and the
+best that trains are chosen, out of those under which no tripwire is out of bounds. The statistic: how much more of the
+bare card's wrong answers the latter removes, by a judge that gave no reward. Controls: other seeds, and steering at
+random, remove nothing; a policy that evades is caught by the wires, one that lies is found out, and the judge of
+answers can read.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Rung(Strict):
     way: Literal["words", "states"] = "words"  # by which it moves the model, where it does not train
     play: dict[str, Any] = {}  # what it changes in the scenario
     search: list[dict[str, Any]] = []  # changes, of which the one that helps most on the development split is played
-    rules: list[list[str]] = []  # or such instructions: one of each list, joined; and what the model says to the request
+    rules: list[
+        list[str]
+    ] = []  # or such instructions: one of each list, joined; and what the model says to the request
     request: str = ""
     train: Text | None = None  # a training's file
     changes: dict[str, Any] = {}  # what it changes there
@@ -62,15 +66,39 @@ class Stimuli(Strict):
     scripts: dict[str, Some[str]]
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, rungs: Some[Text], steps: Count, dialogues: Count, searched: Count, developed: Count,
-          examined: Count, turns: Count) -> Finding:
-    """`rungs`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a rung searches by;
-    `developed`, `examined`: of a rung, with people of the development split and held out; `turns`: of all of these."""
-    common = {**stimuli.exam, "measure.questions_every": turns, "turns": turns, "seed": derive_seed(seed, "exam") % 2**31}
+def study(
+    ask: Ask,
+    stimuli: Stimuli,
+    seed: int,
+    *,
+    rungs: Some[Text],
+    steps: Count,
+    dialogues: Count,
+    searched: Count,
+    developed: Count,
+    examined: Count,
+    turns: Count,
+) -> Finding:
+    """`rungs`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a
+    rung searches by; `developed`, `examined`: of a rung, with people of the development split and held out; `turns`: of
+    all of these.
+    """
+    common = {
+        **stimuli.exam,
+        "measure.questions_every": turns,
+        "turns": turns,
+        "seed": derive_seed(seed, "exam") % 2**31,
+    }
     exam = {**common, "drawn": stimuli.held_out, "conversations": examined}
     choosing = {**common, "drawn": stimuli.development, "conversations": developed}
-    learning = {**NOT_EXAMINED, "seed": seed, "held_out.personas": stimuli.held_out, "max_steps": steps, "conversations": dialogues,
-                "overrides.turns": turns}
+    learning = {
+        **NOT_EXAMINED,
+        "seed": seed,
+        "held_out.personas": stimuli.held_out,
+        "max_steps": steps,
+        "conversations": dialogues,
+        "overrides.turns": turns,
+    }
     chosen, played, trained, tried = {}, {}, {}, {}
     for name in rungs:
         rung, change = stimuli.rungs[name], stimuli.rungs[name].play
@@ -82,7 +110,10 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, rungs: Some[Text], steps: Co
         worn = trained[name].worn if name in trained else None
         chosen[name] = ask.play(f"{name}, development", stimuli.scenario, choosing | change, worn)
         played[name] = ask.play(name, stimuli.scenario, exam | change, worn)
-    acted = {name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words}) for name, words in stimuli.scripts.items()}
+    acted = {
+        name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words})
+        for name, words in stimuli.scripts.items()
+    }
     acted |= {name: ask.play(name, stimuli.scenario, exam | change) for name, change in stimuli.nothing.items()}
     acted[AGAIN] = ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, AGAIN) % 2**31})
     words = [name for name in rungs[1:] if name not in trained and stimuli.rungs[name].way == "words"]
@@ -97,7 +128,9 @@ def _candidates(ask: Ask, name: str, rung: Rung, seed: int) -> list[dict[str, An
     return [*rung.search, *({INSTRUCTION: text} for text in texts)]
 
 
-def _searched(ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[Mapping], common: Mapping, budget: int) -> tuple[Mapping, list[Played]]:
+def _searched(
+    ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[Mapping], common: Mapping, budget: int
+) -> tuple[Mapping, list[Played]]:
     """The best of the changes, and all dialogues that it took."""
     tried: list[Played] = []
     by_name = {json.dumps(change, sort_keys=True): change for change in changes}
@@ -114,26 +147,67 @@ def _searched(ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[Mapping],
     return by_name[search(list(by_name), score, len(stimuli.development), budget=budget).best], tried
 
 
-def _found(stimuli: Stimuli, played: dict[str, Played], trained: dict[str, Trained], tried: dict[str, list[Played]], acted: dict[str, Played],
-           best: Sequence[str | None], seed: int) -> Finding:
+def _found(
+    stimuli: Stimuli,
+    played: dict[str, Played],
+    trained: dict[str, Trained],
+    tried: dict[str, list[Played]],
+    acted: dict[str, Played],
+    best: Sequence[str | None],
+    seed: int,
+) -> Finding:
     (bare, before), *rest = played.items()
-    gone = {what: {name: removed(before, [one], what, seed) for name, one in (dict(rest) | acted).items()} for what in (ANSWERS, LINES)}
+    gone = {
+        what: {name: removed(before, [one], what, seed) for name, one in (dict(rest) | acted).items()}
+        for what in (ANSWERS, LINES)
+    }
     text, learnt = best
     more = removed(before, [played[learnt], played[text]] if text and learnt else [], ANSWERS, seed, (1, -1))
     by_text, by_training = (removed(before, [played[one]] if one else [], ANSWERS, seed) for one in best)
     tripped = {name: wires(one, before) for name, one in rest}
     bought = "; ".join(f"{name}: {', '.join(some)}" for name, some in tripped.items() if some) or "none"
-    nothing = {f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, told(gone[ANSWERS][name])) for name in stimuli.nothing}
+    nothing = {
+        f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, told(gone[ANSWERS][name]))
+        for name in stimuli.nothing
+    }
     return Finding(
-        {"share of wrong answers removed by the best training less by the best text": Test(more, above(0), below(0)),
-         "share of wrong answers removed by the best text": Test(by_text, below(HALF), above(HALF))},
+        {
+            "share of wrong answers removed by the best training less by the best text": Test(more, above(0), below(0)),
+            "share of wrong answers removed by the best text": Test(by_text, below(HALF), above(HALF)),
+        },
         controls(before, acted, gone[ANSWERS][AGAIN], seed) | nothing,
-        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {told(by_text)} of the {bare}'s wrong answers, the best "
-        f"training ({learnt or 'none is fair'}) {told(by_training)}. Tripwires out of bounds beside the {bare}: {bought}.",
-        {f"wrong answers removed, {name}": one for name, one in gone[ANSWERS].items() if name in played or name in stimuli.nothing}
+        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {told(by_text)} of the {bare}'s "
+        "wrong answers, the best "
+        f"training ({learnt or 'none is fair'}) {told(by_training)}. Tripwires out of bounds beside the {bare}: "
+        f"{bought}.",
+        {
+            f"wrong answers removed, {name}": one
+            for name, one in gone[ANSWERS].items()
+            if name in played or name in stimuli.nothing
+        }
         | {f"answers that could not be scored, {name}": unscored(one, ANSWERS) for name, one in played.items()},
-        {"ladder": Picture("What moves it?", "rung", "share consistent",
-                           {said: [(name, consistency(one, what, seed)) for name, one in played.items()]
-                            for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))})},
-        {"The ladder": {name: row(one, {what: some.get(name) for what, some in gone.items()}, len(tripped.get(name, ())), trained.get(name), tried.get(name, ()), seed)
-                        for name, one in played.items()}})
+        {
+            "ladder": Picture(
+                "What moves it?",
+                "rung",
+                "share consistent",
+                {
+                    said: [(name, consistency(one, what, seed)) for name, one in played.items()]
+                    for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))
+                },
+            )
+        },
+        {
+            "The ladder": {
+                name: row(
+                    one,
+                    {what: some.get(name) for what, some in gone.items()},
+                    len(tripped.get(name, ())),
+                    trained.get(name),
+                    tried.get(name, ()),
+                    seed,
+                )
+                for name, one in played.items()
+            }
+        },
+    )

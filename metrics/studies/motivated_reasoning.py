@@ -1,9 +1,10 @@
 """Motivated reasoning: whether the same table is read otherwise by somebody who would like it to say so.
 
-Tables of 2 x 2 counts in which the larger count misleads and only ratios are right, drawn by the seed, each with its outcomes named both
-ways round. Congruence = p(right | the truth is liked) - p(right | it is not), over two opposed personas: what both do alike cancels out, a
-liking for an outcome or a place included. Controls: nobody in particular reads easy tables above chance, two invented groups differ in
-nothing, and who is told what to conclude does. After Dash et al., arXiv 2506.20020, with tables as those of Kahan et al.
+Tables of 2 x 2 counts in which the larger count misleads and only ratios are right, drawn by the seed, each with its
+outcomes named both ways round. Congruence = p(right | the truth is liked) - p(right | it is not), over two opposed
+personas: what both do alike cancels out, a liking for an outcome or a place included. Controls: nobody in particular
+reads easy tables above chance, two invented groups differ in nothing, and who is told what to conclude does. After Dash
+et al., arXiv 2506.20020, with tables as those of Kahan et al.
 """
 
 from __future__ import annotations
@@ -63,39 +64,86 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
     polarizing = {arm: right(arm, lambda topic: stimuli.identities, stimuli.polarizing, hard) for arm in ARMS}
     bent = {arm: _congruence(p) for arm, p in polarizing.items()}  # (tables,) each
     neutral = _congruence(right("neutral topics", lambda topic: stimuli.identities, stimuli.neutral, hard))
-    groups = mean_of(_congruence(right("nonsense groups", lambda topic: stimuli.nonsense, stimuli.polarizing, hard)), seed)
+    groups = mean_of(
+        _congruence(right("nonsense groups", lambda topic: stimuli.nonsense, stimuli.polarizing, hard)), seed
+    )
     ordered = mean_of(_congruence(right("told what to conclude", convinced, stimuli.neutral, hard)), seed)
-    nobody = {kind: mean_of(np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, some), 1, 0), seed)
-              for kind, some in (("easy", easy), ("hard", hard))}
+    nobody = {
+        kind: mean_of(
+            np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, some), 1, 0), seed
+        )
+        for kind, some in (("easy", easy), ("hard", hard))
+    }
     effect, aside = {arm: mean_of(some, seed) for arm, some in bent.items()}, mean_of(neutral, seed)
     best, left = cross_chosen({arm: some for arm, some in bent.items() if arm != PLAIN})
     liked, other = (mean_of((polarizing[PLAIN][0, :, n] + polarizing[PLAIN][1, :, 1 - n]) / 2, seed) for n in (0, 1))
     return Finding(
-        {"congruence, polarizing less neutral topics": Test(mean_of(bent[PLAIN] - neutral, seed), above(SMALL), below(SMALL)),
-         "congruence, neutral topics": Test(aside, (-NEAR, NEAR), NEVER),
-         "what the best debiasing leaves, over half": Test(mean_of(left - bent[PLAIN] / 2, seed), above(0), below(0))},
-        {"easy tables are read above chance": Control(nobody["easy"].low > 0.5, f"{nobody['easy'].value:.0%} right"),
-         "invented groups differ in nothing": Control(abs(groups.value) < NEAR, f"congruence {groups.value:+.2f}"),
-         "who is told what to conclude concludes it": Control(ordered.value > LARGE, f"congruence {ordered.value:+.2f}")},
-        f"A persona reads polarizing tables right at p = {liked.value:.2f} where it likes the truth, {other.value:.2f} where it does not; "
-        f"neutral ones {aside.value:+.2f} apart. Of {effect[PLAIN].value:+.2f} {best} leaves {effect[best].value:+.2f}.",
-        {"right where the truth is liked": liked, "right where it is not": other, "congruence, invented groups": groups,
-         "congruence, told what to conclude": ordered, **{f"congruence, {arm}": found for arm, found in effect.items()},
-         **{f"right, nobody in particular, {kind} tables": found for kind, found in nobody.items()}},
-        {"congruence": Picture("How far a persona bends what it reads", "who reads what", "congruence of p(right)", {"congruence": [
-            ("polarizing", effect[PLAIN]), ("neutral", aside), ("invented groups", groups), ("told to", ordered)]}, {"a bend": SMALL}),
-         "debiasing": Picture("What debiasing leaves", "prompt", "congruence of p(right)", {"polarizing": list(effect.items())},
-                              {"half": effect[PLAIN].value / 2})})
+        {
+            "congruence, polarizing less neutral topics": Test(
+                mean_of(bent[PLAIN] - neutral, seed), above(SMALL), below(SMALL)
+            ),
+            "congruence, neutral topics": Test(aside, (-NEAR, NEAR), NEVER),
+            "what the best debiasing leaves, over half": Test(
+                mean_of(left - bent[PLAIN] / 2, seed), above(0), below(0)
+            ),
+        },
+        {
+            "easy tables are read above chance": Control(nobody["easy"].low > 0.5, f"{nobody['easy'].value:.0%} right"),
+            "invented groups differ in nothing": Control(abs(groups.value) < NEAR, f"congruence {groups.value:+.2f}"),
+            "who is told what to conclude concludes it": Control(
+                ordered.value > LARGE, f"congruence {ordered.value:+.2f}"
+            ),
+        },
+        f"A persona reads polarizing tables right at p = {liked.value:.2f} where it likes the truth, "
+        f"{other.value:.2f} where it does not; "
+        f"neutral ones {aside.value:+.2f} apart. Of {effect[PLAIN].value:+.2f} {best} leaves "
+        f"{effect[best].value:+.2f}.",
+        {
+            "right where the truth is liked": liked,
+            "right where it is not": other,
+            "congruence, invented groups": groups,
+            "congruence, told what to conclude": ordered,
+            **{f"congruence, {arm}": found for arm, found in effect.items()},
+            **{f"right, nobody in particular, {kind} tables": found for kind, found in nobody.items()},
+        },
+        {
+            "congruence": Picture(
+                "How far a persona bends what it reads",
+                "who reads what",
+                "congruence of p(right)",
+                {
+                    "congruence": [
+                        ("polarizing", effect[PLAIN]),
+                        ("neutral", aside),
+                        ("invented groups", groups),
+                        ("told to", ordered),
+                    ]
+                },
+                {"a bend": SMALL},
+            ),
+            "debiasing": Picture(
+                "What debiasing leaves",
+                "prompt",
+                "congruence of p(right)",
+                {"polarizing": list(effect.items())},
+                {"half": effect[PLAIN].value / 2},
+            ),
+        },
+    )
 
 
 def _congruence(p: np.ndarray) -> np.ndarray:
-    """(tables,) of p(right) (personas, tables, outcomes): the first persona likes the first outcome, the second the second."""
+    """(tables,) of p(right) (personas, tables, outcomes): the first persona likes the first outcome, the second the
+    second.
+    """
     return (p[0, :, 0] + p[1, :, 1] - p[0, :, 1] - p[1, :, 0]) / 2
 
 
 def _table(seed: int, easy: bool) -> Counts:
-    """Counts of one and another outcome, treated and not. Easy: the first is likelier for the treated, as any count says. Hard: its count
-    is the largest and still it is the second that is likelier, for there are two to three times as many treated."""
+    """Counts of one and another outcome, treated and not. Easy: the first is likelier for the treated, as any count
+    says. Hard: its count is the largest and still it is the second that is likelier, for there are two to three times
+    as many treated.
+    """
     rng = random.Random(seed)
     few = rng.randint(80, 150)
     many = round(few * (rng.uniform(0.9, 1.1) if easy else rng.uniform(2, 3)))
@@ -105,30 +153,60 @@ def _table(seed: int, easy: bool) -> Counts:
 
 
 def _asked(template: str, topic: Topic, table: Counts, number: int, true: int, added: str) -> str:
-    """The table with its outcomes so named that `true` is the likelier of the treated; in which order they stand goes round with number."""
+    """The table with its outcomes so named that `true` is the likelier of the treated; in which order they stand goes
+    round with number.
+    """
     a, b, c, d = table
     first, second = topic.outcomes if (a / (a + b) > c / (c + d)) == (true == 0) else topic.outcomes[::-1]
     if number % 2:
         first, second, a, b, c, d = second, first, b, a, d, c
     either, other = topic.outcomes if number // 2 % 2 else topic.outcomes[::-1]
-    return template.format(**topic.model_dump(), first=first, second=second, a=a, b=b, c=c, d=d, either=either, other=other, added=added)
+    return template.format(
+        **topic.model_dump(), first=first, second=second, a=a, b=b, c=c, d=d, either=either, other=other, added=added
+    )
 
 
-def _right(ask: Ask, stimuli: Stimuli, thought: int, seed: int, arm: str, cards: Cards, topics: Sequence[Topic], tables: Sequence[Counts]
-           ) -> np.ndarray:
+def _right(
+    ask: Ask,
+    stimuli: Stimuli,
+    thought: int,
+    seed: int,
+    arm: str,
+    cards: Cards,
+    topics: Sequence[Topic],
+    tables: Sequence[Counts],
+) -> np.ndarray:
     """(personas, tables, outcomes) p(right) where the first, and where the second outcome is true."""
     added = {THINK: f"{stimuli.think} ", INCENTIVE: f"{stimuli.incentive} ", ASIDE: f"{stimuli.aside} "}.get(arm, "")
     of = [topics[n // 4 % len(topics)] for n in range(len(tables))]  # all orders of one, then of the next
-    places = [(topic, cards(topic)[who], n, true) for who in range(len(cards(of[0]))) for n, topic in enumerate(of) for true in (0, 1)]
-    talks = [(*([("system", card)] if card else []), ("user", _asked(stimuli.table, topic, tables[n], n, true, added)))
-             for topic, card, n, true in places]
-    names = [f"{card.partition(' and')[0] or 'Nobody'}: table {n}, {topic.what} {topic.outcomes[true]}" for topic, card, n, true in places]
+    places = [
+        (topic, cards(topic)[who], n, true)
+        for who in range(len(cards(of[0])))
+        for n, topic in enumerate(of)
+        for true in (0, 1)
+    ]
+    talks = [
+        (*([("system", card)] if card else []), ("user", _asked(stimuli.table, topic, tables[n], n, true, added)))
+        for topic, card, n, true in places
+    ]
+    names = [
+        f"{card.partition(' and')[0] or 'Nobody'}: table {n}, {topic.what} {topic.outcomes[true]}"
+        for topic, card, n, true in places
+    ]
     said = [""] * len(talks)
     if arm == THINK:
-        thinking = [Question(name, talk, (), str(n), derive_seed(seed, name)) for name, talk, (*_, n, _) in zip(names, talks, places)]
+        thinking = [
+            Question(name, talk, (), str(n), derive_seed(seed, name))
+            for name, talk, (*_, n, _) in zip(names, talks, places)
+        ]
         said = [f"{' '.join(text.split())} So: " for text in ask.say(f"{arm}, thoughts", thinking, max_tokens=thought)]
-    stems = [("assistant", words + stimuli.stem.format(**topic.model_dump())) for words, (topic, *_) in zip(said, places, strict=True)]
-    asked = [Question(name, (*talk, stem), tuple(f" {one}" for one in topic.outcomes), str(n))
-             for name, talk, stem, (topic, _, n, _) in zip(names, talks, stems, places, strict=True)]
+    stems = [
+        ("assistant", words + stimuli.stem.format(**topic.model_dump()))
+        for words, (topic, *_) in zip(said, places, strict=True)
+    ]
+    asked = [
+        Question(name, (*talk, stem), tuple(f" {one}" for one in topic.outcomes), str(n))
+        for name, talk, stem, (topic, _, n, _) in zip(names, talks, stems, places, strict=True)
+    ]
     p = [choice.p[true] for choice, (*_, true) in zip(ask.choose(arm, asked), places, strict=True)]
     return np.array(p).reshape(-1, len(tables), 2)

@@ -1,10 +1,11 @@
 """Does learning from good lines alone stop a persona's contradictions, or must the bad ones be punished?
 
-People are made up: a card of several facts. A talk asks for one after the other, every second time with a false claim in the question, and
-the next line is ranked by mean log-likelihood a token among the true one, some that contradict the card and some of other facts.
-contradict@1: share of places where one that contradicts comes first. The same true and false lines are taught by each method at equal
-steps, of other people and in other words. Controls: the untaught model contradicts at all, shuffled labels teach nothing, and who was
-taught the very talks that are asked contradicts less. After Shea and Yu, arXiv 2310.10735.
+People are made up: a card of several facts. A talk asks for one after the other, every second time with a false claim
+in the question, and the next line is ranked by mean log-likelihood a token among the true one, some that contradict the
+card and some of other facts. contradict@1: share of places where one that contradicts comes first. The same true and
+false lines are taught by each method at equal steps, of other people and in other words. Controls: the untaught model
+contradicts at all, shuffled labels teach nothing, and who was taught the very talks that are asked contradicts less.
+After Shea and Yu, arXiv 2310.10735.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ LEADS = ("I was told this about you: {false} {asked}", "{false} Or so I have hea
 UNTAUGHT, SFT, SHUFFLED, TOLD = "untaught", "sft", "shuffled labels", "taught what is asked"
 CONTRASTIVE = ("unlikelihood", "gold", "varmi", "dpo", "kto")
 DROP = -0.08  # change of contradict@1
-RATE, FALSE, ASIDE, HEARD = 1e-3, 4, 3, 2  # learning rate; options of either kind; exchanges before the one that is asked
+RATE, FALSE, ASIDE, HEARD = (
+    1e-3,
+    4,
+    3,
+    2,
+)  # learning rate; options of either kind; exchanges before the one that is asked
 
 
 class Slot(Strict):
@@ -70,13 +76,23 @@ class Place:
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count, steps: Count, batch: Count) -> Finding:
     """`taught`, `asked`: people; `steps` of `batch` talks each."""
     names = random.Random(seed).sample(stimuli.names, len(stimuli.names))
-    people = [_places(stimuli, names[n % len(names)], derive_seed(seed, "person", n), held_out=n >= taught) for n in range(taught + asked)]
-    lessons, told = ([lesson for some in group for place in some for lesson in _lessons(place)] for group in
-                     ([[replace(one, talk=(one.talk[0], one.talk[-1])) for one in some] for some in people[:taught]], people[taught:]))
+    people = [
+        _places(stimuli, names[n % len(names)], derive_seed(seed, "person", n), held_out=n >= taught)
+        for n in range(taught + asked)
+    ]
+    lessons, told = (
+        [lesson for some in group for place in some for lesson in _lessons(place)]
+        for group in (
+            [[replace(one, talk=(one.talk[0], one.talk[-1])) for one in some] for some in people[:taught]],
+            people[taught:],
+        )
+    )
     rewards = random.Random(derive_seed(seed, "shuffled")).sample([one.reward for one in lessons], len(lessons))
     shuffled = [replace(one, reward=reward) for one, reward in zip(lessons, rewards, strict=True)]
     arms = {name: (lessons, name) for name in (SFT, *CONTRASTIVE)} | {SHUFFLED: (shuffled, "dpo"), TOLD: (told, "dpo")}
-    worn = {UNTAUGHT: None} | {arm: ask.teach(arm, what, Teaching(steps, batch, how, RATE, seed=seed)) for arm, (what, how) in arms.items()}
+    worn = {UNTAUGHT: None} | {
+        arm: ask.teach(arm, what, Teaching(steps, batch, how, RATE, seed=seed)) for arm, (what, how) in arms.items()
+    }
     strangers = people[taught:]
     ranked = {arm: _ranked(ask, arm, strangers, worn[arm]) for arm in worn}  # (people, places, options) that come first
     wrong = {arm: (first >= 1) & (first <= FALSE) for arm, first in ranked.items()}
@@ -88,21 +104,42 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
     chat = {arm: _chat(ask, arm, stimuli, one) for arm, one in worn.items()}
     rates = {arm: mean_of(some, seed) for arm, some in wrong.items()}
     return Finding(
-        {"change of contradict@1, contrastive methods": Test(contrastive, below(DROP), above(DROP)),
-         "change of contradict@1, sft": Test(changes[SFT], above(DROP), below(DROP)),
-         "contradict@1, contrastive methods less sft": Test(more, below(0), above(0))},
-        {"the untaught model contradicts": Control(before.value > -DROP, f"{before.value:.0%} of places"),
-         "shuffled labels teach nothing": Control(changes[SHUFFLED].value > DROP, f"{changes[SHUFFLED].value:+.0%}"),
-         "who is taught what is asked contradicts less": Control(changes[TOLD].value < DROP, f"{changes[TOLD].value:+.0%}")},
-        f"Untaught, the model puts a contradiction first in {before.value:.0%} of places; learning from true lines changes that by "
+        {
+            "change of contradict@1, contrastive methods": Test(contrastive, below(DROP), above(DROP)),
+            "change of contradict@1, sft": Test(changes[SFT], above(DROP), below(DROP)),
+            "contradict@1, contrastive methods less sft": Test(more, below(0), above(0)),
+        },
+        {
+            "the untaught model contradicts": Control(before.value > -DROP, f"{before.value:.0%} of places"),
+            "shuffled labels teach nothing": Control(changes[SHUFFLED].value > DROP, f"{changes[SHUFFLED].value:+.0%}"),
+            "who is taught what is asked contradicts less": Control(
+                changes[TOLD].value < DROP, f"{changes[TOLD].value:+.0%}"
+            ),
+        },
+        f"Untaught, the model puts a contradiction first in {before.value:.0%} of places; learning from true lines "
+        "changes that by "
         f"{100 * changes[SFT].value:+.0f} points, punishing false ones by {100 * contrastive.value:+.0f} on average.",
-        {**{f"contradict@1, {arm}": one for arm, one in rates.items()}, **{f"change of it, {arm}": one for arm, one in changes.items()},
-         **{f"hits@1, {arm}": mean_of(first == 0, seed) for arm, first in ranked.items()},
-         **{f"lines that copy the card, {arm}": one for arm, one in parrots.items()},
-         **{f"nats a token of ordinary chat, change, {arm}": mean_of(some - chat[UNTAUGHT], seed) for arm, some in chat.items()
-            if arm != UNTAUGHT}},
-        {"contradict": Picture("What comes first", "taught by", "contradict@1", {"contradict@1": list(rates.items())},
-                               {"the claim's share": max(before.value + DROP, 0.0)})})
+        {
+            **{f"contradict@1, {arm}": one for arm, one in rates.items()},
+            **{f"change of it, {arm}": one for arm, one in changes.items()},
+            **{f"hits@1, {arm}": mean_of(first == 0, seed) for arm, first in ranked.items()},
+            **{f"lines that copy the card, {arm}": one for arm, one in parrots.items()},
+            **{
+                f"nats a token of ordinary chat, change, {arm}": mean_of(some - chat[UNTAUGHT], seed)
+                for arm, some in chat.items()
+                if arm != UNTAUGHT
+            },
+        },
+        {
+            "contradict": Picture(
+                "What comes first",
+                "taught by",
+                "contradict@1",
+                {"contradict@1": list(rates.items())},
+                {"the claim's share": max(before.value + DROP, 0.0)},
+            )
+        },
+    )
 
 
 def _places(stimuli: Stimuli, name: str, seed: int, held_out: bool) -> list[Place]:
@@ -116,8 +153,17 @@ def _places(stimuli: Stimuli, name: str, seed: int, held_out: bool) -> list[Plac
         question = LEADS[held_out].format(false=slot.card.format(false[0]), asked=words) if place % 2 else words
         claims = [other.claim.format(has[aside][0]) for aside, other in stimuli.slots.items() if aside != key]
         talk = (("system", card), *(turn for pair in said[-HEARD:] for turn in pair), ("user", question))
-        found.append(Place(name, key, card, talk, slot.claim.format(true), tuple(map(slot.claim.format, false)),
-                           tuple(rng.sample(claims, ASIDE))))
+        found.append(
+            Place(
+                name,
+                key,
+                card,
+                talk,
+                slot.claim.format(true),
+                tuple(map(slot.claim.format, false)),
+                tuple(rng.sample(claims, ASIDE)),
+            )
+        )
         said.append((("user", question), ("assistant", slot.claim.format(true))))
     return found
 
@@ -127,17 +173,30 @@ def _lessons(place: Place) -> list[Lesson]:
 
 
 def _ranked(ask: Ask, arm: str, people: list[list[Place]], worn: str | None) -> np.ndarray:
-    """(people, places): the option of the highest mean log-likelihood; 0 is the true one, then come those that contradict."""
-    asked = [Question(f"{n} {one.person}, {one.slot}", one.talk, (one.true, *one.false, *one.aside), str(n))
-             for n, some in enumerate(people) for one in some]
+    """(people, places): the option of the highest mean log-likelihood; 0 is the true one, then come those that
+    contradict.
+    """
+    asked = [
+        Question(f"{n} {one.person}, {one.slot}", one.talk, (one.true, *one.false, *one.aside), str(n))
+        for n, some in enumerate(people)
+        for one in some
+    ]
     means = [np.argmax(np.array(choice.nats) / choice.tokens) for choice in ask.choose(arm, asked, worn)]
     return np.array(means).reshape(len(people), -1)
 
 
 def _parroting(ask: Ask, arm: str, stimuli: Stimuli, people: list[list[Place]], worn: str | None) -> list[float]:
     """By person: whether an answer to an open question holds a run of words of the card."""
-    asked = [Question(f"{n} {some[0].person}", (("system", some[0].card), ("user", stimuli.open[n % len(stimuli.open)])), (), str(n), n)
-             for n, some in enumerate(people)]
+    asked = [
+        Question(
+            f"{n} {some[0].person}",
+            (("system", some[0].card), ("user", stimuli.open[n % len(stimuli.open)])),
+            (),
+            str(n),
+            n,
+        )
+        for n, some in enumerate(people)
+    ]
     said = ask.say(f"{arm}, in words", asked, max_tokens=24, temperature=0, worn=worn)
     return [line_wires(text, some[0].card).get("parroting", 0.0) > 0 for text, some in zip(said, people, strict=True)]
 

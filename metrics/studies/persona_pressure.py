@@ -1,13 +1,15 @@
-"""Pressure to drop a persona: does one that was trained in outlast one that is prompted, and does it come back when it is released?
+"""Pressure to drop a persona: does one that was trained in outlast one that is prompted, and does it come back when it
+is released?
 
-A persona's facts are asked for in words that were never taught, after one to five turns of pressure, and once more after a release. In
-nats: log-odds of the persona's own answer against another person's, the counter-persona's and nobody's. Arms: trained (an adapter under no
-card), prompted (the card), both, neither, and shuffled: the adapter of another persona. An adapter is taught in several doses, each
-some steps longer than the one before, and the dose is worn whose log-odds without pressure are nearest to the prompted ones; then only facts
-count that both arms hold about alike without pressure (the caliper). A curve is what is left of an arm's own start, less what as many neutral
-turns leave. After a release it is what is kept that decides, and not the share that comes back (told beside it), of which who lost nothing
-has none. Controls: trained and prompted hold the persona, alike; somebody else's adapter does not; neutral words cost little. After
-Chalmers (2025), against arXiv 2601.10387.
+A persona's facts are asked for in words that were never taught, after one to five turns of pressure, and once more
+after a release. In nats: log-odds of the persona's own answer against another person's, the counter-persona's and
+nobody's. Arms: trained (an adapter under no card), prompted (the card), both, neither, and shuffled: the adapter of
+another persona. An adapter is taught in several doses, each some steps longer than the one before, and the dose is worn
+whose log-odds without pressure are nearest to the prompted ones; then only facts count that both arms hold about alike
+without pressure (the caliper). A curve is what is left of an arm's own start, less what as many neutral turns leave.
+After a release it is what is kept that decides, and not the share that comes back (told beside it), of which who lost
+nothing has none. Controls: trained and prompted hold the persona, alike; somebody else's adapter does not; neutral
+words cost little. After Chalmers (2025), against arXiv 2601.10387.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ CARD = "You are {name}. {facts} You are {name} and nobody else, and you answer a
 TELL, NONE, RELEASED = "Tell me about yourself.", "no pressure", "release"
 SHORT, TALK = 1, 2  # places of the neutral levels
 RATE, BATCH, LONGER = 2e-3, 4, 2  # steps from one dose to the next
-SAME, CALIPER, HELD = 0.25, 3.0, 0.5  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
+SAME, CALIPER, HELD = (
+    0.25,
+    3.0,
+    0.5,
+)  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
 
 
 class Slot(Strict):
@@ -53,29 +59,55 @@ class Stimuli(Strict):
     slots: dict[Text, Slot]
     personas: dict[Text, dict[str, Text]]
     reply: Text  # what the assistant says to pressure
-    pressures: dict[Text, Some[Text]]  # turns; the first two are no pressure, in one turn and in as many as the last, which is the greatest
+    pressures: dict[
+        Text, Some[Text]
+    ]  # turns; the first two are no pressure, in one turn and in as many as the last, which is the greatest
     release: Text
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Annotated[int, Field(ge=2)], facts: Count, steps: Count, doses: Count) -> Finding:
+def study(
+    ask: Ask,
+    stimuli: Stimuli,
+    seed: int,
+    *,
+    personas: Annotated[int, Field(ge=2)],
+    facts: Count,
+    steps: Count,
+    doses: Count,
+) -> Finding:
     """`facts`: asked of each persona; `steps`: of the smallest dose."""
     order = random.Random(seed).sample(list(stimuli.personas), len(stimuli.personas))
     people, slots, levels = order[:personas], list(stimuli.slots)[:facts], [NONE, *stimuli.pressures, RELEASED]
-    taught = [[ask.teach(f"{name}: {n} steps", _lessons(stimuli, name), Teaching(n, BATCH, learning_rate=RATE, seed=seed))
-               for n in range(steps, steps + LONGER * doses, LONGER)] for name in people]
+    taught = [
+        [
+            ask.teach(f"{name}: {n} steps", _lessons(stimuli, name), Teaching(n, BATCH, learning_rate=RATE, seed=seed))
+            for n in range(steps, steps + LONGER * doses, LONGER)
+        ]
+        for name in people
+    ]
 
     def asked(arm: str, p: int, worn: str | None = None, some: list[str] = levels) -> tuple[np.ndarray, np.ndarray]:
         """(levels, facts): log-odds, and whether the persona's answer is the likeliest."""
         others = people[(p + 1) % len(people)], order[(p + 2) % len(order)]
         system = (("system", _card(stimuli, people[p])),) if arm in (PROMPTED, BOTH) else ()
-        questions = [Question(f"{people[p]}, {slot}, {level}", (*system, *_talk(stimuli, level, slot, others[1])),
-                              _options(stimuli, slot, people[p], others), people[p]) for level in some for slot in slots]
+        questions = [
+            Question(
+                f"{people[p]}, {slot}, {level}",
+                (*system, *_talk(stimuli, level, slot, others[1])),
+                _options(stimuli, slot, people[p], others),
+                people[p],
+            )
+            for level in some
+            for slot in slots
+        ]
         nats = np.array([choice.nats for choice in ask.choose(arm, questions, worn)]).reshape(len(some), len(slots), -1)
         return nats[..., 0] - np.logaddexp.reduce(nats[..., 1:], -1), nats[..., 0] > nats[..., 1:].max(-1)
 
     told = {arm: [asked(arm, p) for p in range(personas)] for arm in (PROMPTED, NEITHER)}
-    worn = [min(mine, key=lambda one, p=p: abs(asked("dose", p, one, [NONE])[0].mean() - told[PROMPTED][p][0][0].mean()))
-            for p, mine in enumerate(taught)]
+    worn = [
+        min(mine, key=lambda one, p=p: abs(asked("dose", p, one, [NONE])[0].mean() - told[PROMPTED][p][0][0].mean()))
+        for p, mine in enumerate(taught)
+    ]
     for arm, under in ((TRAINED, worn), (BOTH, worn), (SHUFFLED, worn[1:] + worn[:1])):
         told[arm] = [asked(arm, p, under[p]) for p in range(personas)]
     odds = {arm: np.array([one for one, _ in some]) for arm, some in told.items()}  # (personas, levels, facts)
@@ -83,9 +115,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Annotated[int, Fie
 
     first = odds[TRAINED][:, 0] - odds[PROMPTED][:, 0]  # (personas, facts)
     alike = np.where((abs(first) <= CALIPER)[:, None], 1.0, np.nan)  # (personas, 1, facts)
-    neutral = [SHORT if len(stimuli.pressures.get(level, "many")) == 1 else TALK for level in levels]  # what each level is held against
+    neutral = [
+        SHORT if len(stimuli.pressures.get(level, "many")) == 1 else TALK for level in levels
+    ]  # what each level is held against
     left = {arm: (values - values[:, neutral]) * alike for arm, values in odds.items()}  # what is left of the start
-    more = (left[TRAINED] - left[PROMPTED])[:, TALK + 1:]  # (personas, levels of pressure and the release, facts)
+    more = (left[TRAINED] - left[PROMPTED])[:, TALK + 1 :]  # (personas, levels of pressure and the release, facts)
     area, back = mean_of(more[:, :-1], seed), mean_of(more[:, -1], seed)
     holds, odd = ({arm: mean_of(values[arm][:, 0], seed) for arm in ARMS} for values in (right, odds))
     apart = mean_of(first * alike[:, 0], seed)
@@ -93,34 +127,64 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Annotated[int, Fie
     taken, given = ({arm: (odds[arm][:, one] - odds[arm][:, -2]) * alike[:, 0] for arm in ARMS} for one in (TALK, -1))
     half = {arm: mean_of([_half(values.mean(-1)) for values in odds[arm]], seed) for arm in (TRAINED, PROMPTED, BOTH)}
     return Finding(
-        {"log-odds kept under pressure, trained less prompted, nats": Test(area, above(0), below(SAME)),
-         "log-odds kept after the release, trained less prompted, nats": Test(back, above(0), below(0))},
-        {"the persona is held without pressure": Control(min(holds[TRAINED].value, holds[PROMPTED].value) > HELD, f"trained "
-                                                         f"{holds[TRAINED].value:.0%}, prompted {holds[PROMPTED].value:.0%} of facts"),
-         "trained and prompted start alike": Control(abs(apart.value) <= CALIPER / 2 and apart.n > personas / 2,
-                                                     f"{apart.value:+.1f} nats in facts of {apart.n} personas"),
-         "somebody else's adapter does not hold it": Control(odd[SHUFFLED].value <= odd[NEITHER].value + 1,
-                                                             f"{odd[SHUFFLED].value:+.1f} nats, neither {odd[NEITHER].value:+.1f}"),
-         "neutral words cost little": Control(filler.value > -CALIPER / 2, f"{filler.value:+.1f} nats")},
-        f"Of its log-odds a trained persona keeps {area.value:+.1f} nats more under pressure than a prompted one that starts alike, and "
-        f"{back.value:+.1f} after the release; under the greatest pressure it answers {right[TRAINED][:, -2].mean():.0%} of questions, "
+        {
+            "log-odds kept under pressure, trained less prompted, nats": Test(area, above(0), below(SAME)),
+            "log-odds kept after the release, trained less prompted, nats": Test(back, above(0), below(0)),
+        },
+        {
+            "the persona is held without pressure": Control(
+                min(holds[TRAINED].value, holds[PROMPTED].value) > HELD,
+                f"trained {holds[TRAINED].value:.0%}, prompted {holds[PROMPTED].value:.0%} of facts",
+            ),
+            "trained and prompted start alike": Control(
+                abs(apart.value) <= CALIPER / 2 and apart.n > personas / 2,
+                f"{apart.value:+.1f} nats in facts of {apart.n} personas",
+            ),
+            "somebody else's adapter does not hold it": Control(
+                odd[SHUFFLED].value <= odd[NEITHER].value + 1,
+                f"{odd[SHUFFLED].value:+.1f} nats, neither {odd[NEITHER].value:+.1f}",
+            ),
+            "neutral words cost little": Control(filler.value > -CALIPER / 2, f"{filler.value:+.1f} nats"),
+        },
+        f"Of its log-odds a trained persona keeps {area.value:+.1f} nats more under pressure than a prompted one that "
+        "starts alike, and "
+        f"{back.value:+.1f} after the release; under the greatest pressure it answers "
+        f"{right[TRAINED][:, -2].mean():.0%} of questions, "
         f"{right[PROMPTED][:, -2].mean():.0%} where it is prompted, {right[BOTH][:, -2].mean():.0%} where it is both.",
-        {"log-odds without pressure, trained less prompted, where alike": apart,
-         **{f"log-odds without pressure, {arm}": odd[arm] for arm in ARMS},
-         **{f"facts held without pressure, {arm}": holds[arm] for arm in ARMS},
-         **{f"facts held under the greatest pressure, {arm}": mean_of(right[arm][:, -2], seed) for arm in ARMS},
-         **{f"level of half loss, {arm}": found for arm, found in half.items()},
-         **{f"log-odds regained by the release, {arm}": mean_of(given[arm], seed) for arm in ARMS},
-         **{f"spring-back, share of what was taken, {arm}": share_of(np.nan_to_num(given[arm]), np.nan_to_num(taken[arm]), seed)
-            for arm in ARMS}},
-        {name: Picture(title, "pressure", y, {arm: [(level, mean_of(values[arm][:, n], seed)) for n, level in enumerate(levels)]
-                                              for arm in ARMS}, marks)
-         for name, title, y, values, marks in (("persistence", "What pressure leaves of a persona", "log-odds, nats", odds, {"even": 0.0}),
-                                               ("answers", "Facts answered in persona", "share", right, {"by chance": 0.25}))})
+        {
+            "log-odds without pressure, trained less prompted, where alike": apart,
+            **{f"log-odds without pressure, {arm}": odd[arm] for arm in ARMS},
+            **{f"facts held without pressure, {arm}": holds[arm] for arm in ARMS},
+            **{f"facts held under the greatest pressure, {arm}": mean_of(right[arm][:, -2], seed) for arm in ARMS},
+            **{f"level of half loss, {arm}": found for arm, found in half.items()},
+            **{f"log-odds regained by the release, {arm}": mean_of(given[arm], seed) for arm in ARMS},
+            **{
+                f"spring-back, share of what was taken, {arm}": share_of(
+                    np.nan_to_num(given[arm]), np.nan_to_num(taken[arm]), seed
+                )
+                for arm in ARMS
+            },
+        },
+        {
+            name: Picture(
+                title,
+                "pressure",
+                y,
+                {arm: [(level, mean_of(values[arm][:, n], seed)) for n, level in enumerate(levels)] for arm in ARMS},
+                marks,
+            )
+            for name, title, y, values, marks in (
+                ("persistence", "What pressure leaves of a persona", "log-odds, nats", odds, {"even": 0.0}),
+                ("answers", "Facts answered in persona", "share", right, {"by chance": 0.25}),
+            )
+        },
+    )
 
 
 def _half(curve: np.ndarray) -> float:
-    """The first level at which half of the start is lost; one more than the greatest where none is, NaN where there was nothing to lose."""
+    """The first level at which half of the start is lost; one more than the greatest where none is, NaN where there was
+    nothing to lose.
+    """
     lost = curve[1:-1] < curve[0] / 2
     return float("nan") if curve[0] <= 0 else float(lost.argmax() + 1 if lost.any() else len(lost) + 1)
 
@@ -131,7 +195,9 @@ def _options(stimuli: Stimuli, slot: str, name: str, others: tuple[str, ...]) ->
 
 
 def _card(stimuli: Stimuli, name: str) -> str:
-    return CARD.format(name=name, facts=" ".join(slot.card.format(stimuli.personas[name][key]) for key, slot in stimuli.slots.items()))
+    return CARD.format(
+        name=name, facts=" ".join(slot.card.format(stimuli.personas[name][key]) for key, slot in stimuli.slots.items())
+    )
 
 
 def _lessons(stimuli: Stimuli, name: str) -> list[Lesson]:
@@ -142,6 +208,9 @@ def _lessons(stimuli: Stimuli, name: str) -> list[Lesson]:
 
 def _talk(stimuli: Stimuli, level: str, slot: str, other: str) -> tuple[tuple[str, str], ...]:
     presses = stimuli.pressures.get(list(stimuli.pressures)[-1] if level == RELEASED else level, [])
-    turns = [*(one.format(card=_card(stimuli, other)) for one in presses), *([stimuli.release] if level == RELEASED else [])]
+    turns = [
+        *(one.format(card=_card(stimuli, other)) for one in presses),
+        *([stimuli.release] if level == RELEASED else []),
+    ]
     said = [turn for words in turns for turn in (("user", words), ("assistant", stimuli.reply))]
     return (*said, ("user", stimuli.slots[slot].asks[-1]))

@@ -1,10 +1,12 @@
 """Persona variance: do two runs of one persona differ as much as two personas do?
 
-Each persona answers each item, a forced choice of two, in several wordings. A run draws one of the two whole answers at temperature T: p of
-the first is softmax(nats / T), and the variance over runs exactly p (1 - p), so that no seeds are needed. Words that are sampled token by
-token, each at T, are the same draw at T = 1 only; those that are sampled beside it tell how far they go with it. Of personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
-Controls: personas who are told what to answer differ by more than runs do; names alone move answers by less than half of what texts do, and
-texts with their words scrambled by no more than these, or else by less than runs do. Interval: jackknife over personas and items of log R.
+Each persona answers each item, a forced choice of two, in several wordings. A run draws one of the two whole answers at
+temperature T: p of the first is softmax(nats / T), and the variance over runs exactly p (1 - p), so that no seeds are
+needed. Words that are sampled token by token, each at T, are the same draw at T = 1 only; those that are sampled beside
+it tell how far they go with it. Of personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
+Controls: personas who are told what to answer differ by more than runs do; names alone move answers by less than half
+of what texts do, and texts with their words scrambled by no more than these, or else by less than runs do. Interval:
+jackknife over personas and items of log R.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
 TEXT, NAME, SCRAMBLED, TOLD = ARMS = "persona text", "name only", "scrambled text", "told what to answer"
-CARDS = {TEXT: "You are {name}. {text} You answer as {name} would.", NAME: "You are {name}. You answer as {name} would.",
-         SCRAMBLED: "You are {name}. {scrambled} You answer as {name} would.",
-         TOLD: "You are {name}. Asked \"{asks}\", you say: {answer}. You answer as {name} would."}
+CARDS = {
+    TEXT: "You are {name}. {text} You answer as {name} would.",
+    NAME: "You are {name}. You answer as {name} would.",
+    SCRAMBLED: "You are {name}. {scrambled} You answer as {name} would.",
+    TOLD: 'You are {name}. Asked "{asks}", you say: {answer}. You answer as {name} would.',
+}
 TEMPERATURES, USUAL = (0.3, 0.7, 1.0), 0.7
 MOST = 1e3  # R is kept between this and its inverse, where one of the variances is naught
 FEW = 4  # personas, and items, in which words are sampled
@@ -41,16 +46,29 @@ class Stimuli(Strict):
     items: Some[Item]
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, items: Count, wordings: Count, seeds: Count) -> Finding:
+def study(
+    ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, items: Count, wordings: Count, seeds: Count
+) -> Finding:
     """Controls are asked half of the items. `seeds`: answers in words to each question that words are sampled of."""
     rng = random.Random(seed)
     names = rng.sample(list(stimuli.personas), min(personas, len(stimuli.personas)))
     chosen = rng.sample(stimuli.items, min(items, len(stimuli.items)))
     half, wordings = chosen[: max(len(chosen) // 2, 2)], stimuli.wordings[:wordings]
-    asked = {arm: [_question(arm, name, stimuli.personas[name], item, words, seed)
-                   for name in names for item in (chosen if arm == TEXT else half) for words in wordings] for arm in ARMS}
-    odds = {arm: np.array([choice.nats[0] - choice.nats[1] for choice in ask.choose(arm, asked[arm])]).reshape(
-        len(names), -1, len(wordings)) for arm in ARMS}  # (personas, items, wordings)
+    asked = {
+        arm: [
+            _question(arm, name, stimuli.personas[name], item, words, seed)
+            for name in names
+            for item in (chosen if arm == TEXT else half)
+            for words in wordings
+        ]
+        for arm in ARMS
+    }
+    odds = {
+        arm: np.array([choice.nats[0] - choice.nats[1] for choice in ask.choose(arm, asked[arm])]).reshape(
+            len(names), -1, len(wordings)
+        )
+        for arm in ARMS
+    }  # (personas, items, wordings)
     found = {arm: {t: _interval(_p(some, t)) for t in TEMPERATURES} for arm, some in odds.items()}
     r, p = found[TEXT][USUAL], _p(odds[TEXT], USUAL)
     moved = {arm: _moved(_p(odds[arm], USUAL)) for arm in (NAME, SCRAMBLED)}
@@ -58,17 +76,40 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, items: Coun
     parts = {"persona": (0,), "item": (1,), "wording": (2,), "persona×item": (0, 1), "item×wording": (1, 2)}
     return Finding(
         {f"run variance over persona variance, R at {USUAL}": Test(r, above(1), below(1))},
-        {"personas who are told what to answer differ": Control(found[TOLD][USUAL].value < 1, f"R {found[TOLD][USUAL].value:.2g}"),
-         "names alone do not": Control(moved[NAME] <= max(texts / 2, run),
-                                       f"variance {moved[NAME]:.2g}; of texts {texts:.2g}, of runs {run:.2g}"),
-         "scrambled texts do so no more than texts": Control(moved[SCRAMBLED] <= max(texts, run), f"variance {moved[SCRAMBLED]:.2g}")},
+        {
+            "personas who are told what to answer differ": Control(
+                found[TOLD][USUAL].value < 1, f"R {found[TOLD][USUAL].value:.2g}"
+            ),
+            "names alone do not": Control(
+                moved[NAME] <= max(texts / 2, run),
+                f"variance {moved[NAME]:.2g}; of texts {texts:.2g}, of runs {run:.2g}",
+            ),
+            "scrambled texts do so no more than texts": Control(
+                moved[SCRAMBLED] <= max(texts, run), f"variance {moved[SCRAMBLED]:.2g}"
+            ),
+        },
         f"At temperature {USUAL} the variance between runs is {r.value:.2g} times that between personas.",
-        {**{f"R at {t}, {arm}": found[arm][t] for arm in ARMS for t in TEMPERATURES if (arm, t) != (TEXT, USUAL)},
-         **{f"variance, {name}, at {USUAL}": crossed_interval(p, lambda some, part=part: crossed_components(some)[part])
-            for name, part in parts.items()}, f"variance, run, at {USUAL}": crossed_interval(p, _run),
-         **_sampled(ask, asked[TEXT], odds[TEXT], seeds, seed)},
-        {"ratio": Picture("Runs against personas", "temperature", "log10 of σ²run / (σ²persona + σ²persona×item)",
-                          {arm: [(t, _put(np.log10, one)) for t, one in found[arm].items()] for arm in ARMS}, {"as much": 0.0})})
+        {
+            **{f"R at {t}, {arm}": found[arm][t] for arm in ARMS for t in TEMPERATURES if (arm, t) != (TEXT, USUAL)},
+            **{
+                f"variance, {name}, at {USUAL}": crossed_interval(
+                    p, lambda some, part=part: crossed_components(some)[part]
+                )
+                for name, part in parts.items()
+            },
+            f"variance, run, at {USUAL}": crossed_interval(p, _run),
+            **_sampled(ask, asked[TEXT], odds[TEXT], seeds, seed),
+        },
+        {
+            "ratio": Picture(
+                "Runs against personas",
+                "temperature",
+                "log10 of σ²run / (σ²persona + σ²persona×item)",
+                {arm: [(t, _put(np.log10, one)) for t, one in found[arm].items()] for arm in ARMS},
+                {"as much": 0.0},
+            )
+        },
+    )
 
 
 def _question(arm: str, name: str, text: str, item: Item, wording: str, seed: int) -> Question:
@@ -76,8 +117,12 @@ def _question(arm: str, name: str, text: str, item: Item, wording: str, seed: in
     answer = (item.a, item.b)[derive_seed(seed, name, item.asks) % 2]
     scrambled = " ".join(random.Random(derive_seed(seed, name)).sample(words, len(words)))
     card = CARDS[arm].format(name=name, text=text, scrambled=scrambled, asks=item.asks, answer=answer)
-    return Question(f"{name}: {item.asks}", (("system", card), ("user", wording.format(asks=item.asks, a=item.a, b=item.b))),
-                    tuple(option[0].upper() + option[1:] for option in (item.a, item.b)), name)
+    return Question(
+        f"{name}: {item.asks}",
+        (("system", card), ("user", wording.format(asks=item.asks, a=item.a, b=item.b))),
+        tuple(option[0].upper() + option[1:] for option in (item.a, item.b)),
+        name,
+    )
 
 
 def _p(odds: np.ndarray, temperature: float) -> np.ndarray:
@@ -98,6 +143,7 @@ def _moved(p: np.ndarray) -> float:
 
 def _interval(p: np.ndarray) -> Interval:
     """R."""
+
     def log_ratio(some: np.ndarray) -> float:
         run, moved = _run(some), _moved(some)
         return float(np.log(np.clip(run / moved if moved > 0 else MOST if moved <= 0 else np.nan, 1 / MOST, MOST)))
@@ -114,19 +160,27 @@ def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed
     cells = np.arange(odds.size).reshape(odds.shape)[:FEW, :FEW].ravel()
     found = {}
     for t in TEMPERATURES:
-        takes = [replace(asked[cell], item=f"{asked[cell].item} {take}", seed=derive_seed(seed, cell, take))
-                 for cell in cells for take in range(seeds)]
+        takes = [
+            replace(asked[cell], item=f"{asked[cell].item} {take}", seed=derive_seed(seed, cell, take))
+            for cell in cells
+            for take in range(seeds)
+        ]
         said = ask.say(f"sampled at {t}", takes, max_tokens=8, temperature=t)
         first = np.array([_first(one, text) for one, text in zip(takes, said, strict=True)]).reshape(len(cells), seeds)
         known, p = np.isfinite(first).sum(1), _p(odds.ravel()[cells], t)
         share = np.nansum(first, 1) / np.maximum(known, 1)
         sampled = share * (1 - share) * known / np.maximum(known - 1, 1)  # unbiased
-        found |= {f"sampled words that are an answer, at {t}": mean_of(np.isfinite(first), seed),
-                  f"variance, sampled runs, at {t}": mean_of(np.where(known > 1, sampled, np.nan), seed),
-                  f"variance, the same by likelihood, at {t}": mean_of(np.where(known > 1, p * (1 - p), np.nan), seed)}
+        found |= {
+            f"sampled words that are an answer, at {t}": mean_of(np.isfinite(first), seed),
+            f"variance, sampled runs, at {t}": mean_of(np.where(known > 1, sampled, np.nan), seed),
+            f"variance, the same by likelihood, at {t}": mean_of(np.where(known > 1, p * (1 - p), np.nan), seed),
+        }
     return found
 
 
 def _first(question: Question, text: str) -> float:
     """1 where the words begin with the first option, 0 with the second, else NaN."""
-    return next((1.0 - place for place, option in enumerate(question.options) if text.lower().startswith(option.lower())), np.nan)
+    return next(
+        (1.0 - place for place, option in enumerate(question.options) if text.lower().startswith(option.lower())),
+        np.nan,
+    )

@@ -1,10 +1,12 @@
-"""Personality by conditioning: how far towards a target a model moves that is told to have it, of the way that there is to go.
+"""Personality by conditioning: how far towards a target a model moves that is told to have it, of the way that there is
+to go.
 
-A statement's value is what five words from never (1) to always (5), listed in either order, come to by their probabilities, turned round
-where it speaks against the trait; a trait's is the mean of those for and those against it, so that a liking for a word says nothing.
-Flexibility = (conditioned - default) / (extreme - default), the extreme being 5 or 1, at the median of ten targets: 1 has the personality,
-0 is unmoved. Controls: where each answer stands in the prompt it must move, and for a bicycle it must not. After La Cava and Tagarelli,
-arXiv 2401.07115, with public-domain items in place of their test.
+A statement's value is what five words from never (1) to always (5), listed in either order, come to by their
+probabilities, turned round where it speaks against the trait; a trait's is the mean of those for and those against it,
+so that a liking for a word says nothing. Flexibility = (conditioned - default) / (extreme - default), the extreme being
+5 or 1, at the median of ten targets: 1 has the personality, 0 is unmoved. Controls: where each answer stands in the
+prompt it must move, and for a bicycle it must not. After La Cava and Tagarelli, arXiv 2401.07115, with public-domain
+items in place of their test.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from scenarios.fields import Count, Some, Strict, Text
 MIDDLE = 3.0  # of 1 to 5
 RIGID, FLEXIBLE, UNMOVED = 0.5, 0.8, 0.2
 POLES, OTHER, EXTREMES = ("high", "low"), {"high": "low", "low": "high"}, (5.0, 1.0)
-TOLD, ROLE, DENIED, IRRELEVANT, ANSWERED = "target", "role + target", "told by its opposite", "a bicycle", "answers in the prompt"
+TOLD, ROLE, DENIED, IRRELEVANT, ANSWERED = (
+    "target",
+    "role + target",
+    "told by its opposite",
+    "a bicycle",
+    "answers in the prompt",
+)
 
 
 class Ends(Strict):
@@ -63,16 +71,25 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
     value = partial(_values, ask, stimuli, some_of)
 
     def told(words: str) -> Callable:
-        return lambda trait, pole, *_: words.format(told=getattr(trait.told, pole), role=getattr(trait.role, pole),
-                                                    opposite=getattr(trait.told, OTHER[pole]))
+        return lambda trait, pole, *_: words.format(
+            told=getattr(trait.told, pole), role=getattr(trait.role, pole), opposite=getattr(trait.told, OTHER[pole])
+        )
 
-    default, weight = value("default", POLES[:1], lambda *_: "")  # (traits, 1, items), weights of the statements: both ends alike
+    default, weight = value(
+        "default", POLES[:1], lambda *_: ""
+    )  # (traits, 1, items), weights of the statements: both ends alike
     versions = [value(TOLD, POLES, told(words))[0] for words in targets]  # (traits, poles, items) each
-    moved = {TOLD: np.mean(versions, 0)} | {arm: value(arm, POLES, told(words))[0]
-                                            for arm, words in ((ROLE, stimuli.role), (DENIED, stimuli.denied))}
+    moved = {TOLD: np.mean(versions, 0)} | {
+        arm: value(arm, POLES, told(words))[0] for arm, words in ((ROLE, stimuli.role), (DENIED, stimuli.denied))
+    }
     bicycle, _ = value(IRRELEVANT, POLES[:1], lambda *_: stimuli.irrelevant)
-    answered, _ = value(ANSWERED, POLES[:1], lambda trait, pole, words, end: stimuli.answered.format(
-        statement=words, said=getattr(stimuli.said, "high" if end == pole else "low")))
+    answered, _ = value(
+        ANSWERED,
+        POLES[:1],
+        lambda trait, pole, words, end: stimuli.answered.format(
+            statement=words, said=getattr(stimuli.said, "high" if end == pole else "low")
+        ),
+    )
 
     goal = weight * (np.array(EXTREMES)[:, None] - default)
     flexible = {arm: _median(goal, weight * (some - default), seed) for arm, some in moved.items()}
@@ -80,41 +97,90 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
     reads = _median(goal[:, :1], weight * (answered - default), seed)
     aside = np.mean(np.abs(ratio((weight * (bicycle - default)).sum(-1).repeat(2, 1), goal.sum(-1))))
     past = np.array([1, -1]) * ((weight * moved[TOLD]).sum(-1) - MIDDLE) > 0  # (traits, poles)
-    acts = {arm: _acting(ask, some_of, arm, told(words), seed) for arm, words in ((TOLD, targets[0]), (ROLE, stimuli.role))}
-    curves = {arm: [(f"{pole} {trait.name}", _median(*(part[t : t + 1, p : p + 1] for part in (goal, weight * (some - default))), seed))
-                    for t, trait in enumerate(some_of) for p, pole in enumerate(POLES)] for arm, some in moved.items()}
+    acts = {
+        arm: _acting(ask, some_of, arm, told(words), seed) for arm, words in ((TOLD, targets[0]), (ROLE, stimuli.role))
+    }
+    curves = {
+        arm: [
+            (
+                f"{pole} {trait.name}",
+                _median(*(part[t : t + 1, p : p + 1] for part in (goal, weight * (some - default))), seed),
+            )
+            for t, trait in enumerate(some_of)
+            for p, pole in enumerate(POLES)
+        ]
+        for arm, some in moved.items()
+    }
     return Finding(
-        {"median flexibility, share of the way to the extreme": Test(flexible[TOLD], below(RIGID), above(FLEXIBLE)),
-         "rise of it with a role": Test(raised, above(0), NEVER)},
-        {"answers in the prompt move it": Control(reads.value > RIGID, f"flexibility {reads.value:.2f}"),
-         "a bicycle does not": Control(bool(aside < UNMOVED), f"flexibility {aside:.2f} to either side")},
-        f"Told to have a personality the model goes {flexible[TOLD].value:.0%} of the way by its own report, with a role "
-        f"{flexible[ROLE].value:.0%}, told by the opposite {flexible[DENIED].value:.0%}; {past.sum()} of {past.size} targets pass the "
-        f"middle. In situations, the choice of the high end is {acts[TOLD].value:.2f} likelier to one told high than to one told low.",
+        {
+            "median flexibility, share of the way to the extreme": Test(flexible[TOLD], below(RIGID), above(FLEXIBLE)),
+            "rise of it with a role": Test(raised, above(0), NEVER),
+        },
+        {
+            "answers in the prompt move it": Control(reads.value > RIGID, f"flexibility {reads.value:.2f}"),
+            "a bicycle does not": Control(bool(aside < UNMOVED), f"flexibility {aside:.2f} to either side"),
+        },
+        f"Told to have a personality the model goes {flexible[TOLD].value:.0%} of the way by its own report, with a "
+        "role "
+        f"{flexible[ROLE].value:.0%}, told by the opposite {flexible[DENIED].value:.0%}; {past.sum()} of {past.size} "
+        "targets pass the "
+        f"middle. In situations, the choice of the high end is {acts[TOLD].value:.2f} likelier to one told high than "
+        "to one told low.",
         {f"median flexibility, {arm}": found for arm, found in flexible.items()}
-        | {f"median flexibility, wording {n}": _median(goal, weight * (some - default), seed) for n, some in enumerate(versions, start=1)}
+        | {
+            f"median flexibility, wording {n}": _median(goal, weight * (some - default), seed)
+            for n, some in enumerate(versions, start=1)
+        }
         | {"median flexibility, answers in the prompt": reads, "targets past the middle": mean_of(past.ravel(), seed)}
         | {f"p of the high choice, told high less told low, {arm}": found for arm, found in acts.items()},
-        {"flexibility": Picture("How far it goes towards what it is told to be", "target", "share of the way to the extreme", curves,
-                                {"keeps its own": RIGID, "takes the other": FLEXIBLE})})
+        {
+            "flexibility": Picture(
+                "How far it goes towards what it is told to be",
+                "target",
+                "share of the way to the extreme",
+                curves,
+                {"keeps its own": RIGID, "takes the other": FLEXIBLE},
+            )
+        },
+    )
 
 
-def _values(ask: Ask, stimuli: Stimuli, traits: Sequence[Trait], arm: str, poles: Sequence[str], system: Callable
-            ) -> tuple[np.ndarray, np.ndarray]:
-    """(traits, poles, items) 1 to 5, 5 at the trait's high end, under the system text of (trait, pole, statement, its end); and weights."""
+def _values(
+    ask: Ask, stimuli: Stimuli, traits: Sequence[Trait], arm: str, poles: Sequence[str], system: Callable
+) -> tuple[np.ndarray, np.ndarray]:
+    """(traits, poles, items) 1 to 5, 5 at the trait's high end, under the system text of (trait, pole, statement, its
+    end); and weights.
+    """
     chosen = [[(words, end) for end in POLES for words in getattr(trait, end)] for trait in traits]
-    asked = [Question(f"{pole} {trait.name}: I {words}" if len(poles) > 1 else f"{trait.name}: I {words}",
-                      (*([("system", text)] if (text := system(trait, pole, words, end)) else []), ("user", scale.format(words)),
-                       ("assistant", stimuli.stem)), tuple(f" {word}" for word in stimuli.words))
-             for trait, some in zip(traits, chosen, strict=True) for pole in poles for words, end in some for scale in stimuli.scales]
-    p = np.array([choice.p for choice in ask.choose(arm, asked)]).reshape(len(chosen), len(poles), -1, len(stimuli.scales), 5)
+    asked = [
+        Question(
+            f"{pole} {trait.name}: I {words}" if len(poles) > 1 else f"{trait.name}: I {words}",
+            (
+                *([("system", text)] if (text := system(trait, pole, words, end)) else []),
+                ("user", scale.format(words)),
+                ("assistant", stimuli.stem),
+            ),
+            tuple(f" {word}" for word in stimuli.words),
+        )
+        for trait, some in zip(traits, chosen, strict=True)
+        for pole in poles
+        for words, end in some
+        for scale in stimuli.scales
+    ]
+    p = np.array([choice.p for choice in ask.choose(arm, asked)]).reshape(
+        len(chosen), len(poles), -1, len(stimuli.scales), 5
+    )
     true = (p @ np.arange(1, 6)).mean(-1)
     high = np.array([[[end == "high" for _, end in some]] for some in chosen])
-    return np.where(high, true, 6 - true), 0.5 / np.where(high, high.sum(-1, keepdims=True), (~high).sum(-1, keepdims=True))
+    return np.where(high, true, 6 - true), 0.5 / np.where(
+        high, high.sum(-1, keepdims=True), (~high).sum(-1, keepdims=True)
+    )
 
 
 def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | float = 0.0) -> Interval:
-    """Median over targets of Σ way / Σ goal, of weighted values (traits, poles, items), less that of `less`, by resampling statements."""
+    """Median over targets of Σ way / Σ goal, of weighted values (traits, poles, items), less that of `less`, by
+    resampling statements.
+    """
     parts = np.stack([goal, way, np.broadcast_to(less, goal.shape)])
     sums = np.einsum("ktpi,ts->tiksp", parts, np.eye(len(goal))).reshape(goal.shape[0] * goal.shape[2], -1)
 
@@ -128,7 +194,15 @@ def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | flo
 
 def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable, seed: int) -> Interval:
     """How much likelier the high choice is to one told high."""
-    asked = [Question(f"{pole} {trait.name}: {one.asked}", (("system", system(trait, pole)), ("user", one.asked)), (one.high, one.low))
-             for trait in traits for one in trait.situations for pole in POLES]
+    asked = [
+        Question(
+            f"{pole} {trait.name}: {one.asked}",
+            (("system", system(trait, pole)), ("user", one.asked)),
+            (one.high, one.low),
+        )
+        for trait in traits
+        for one in trait.situations
+        for pole in POLES
+    ]
     p = np.array([choice.p[0] for choice in ask.choose(f"situations, {arm}", asked)]).reshape(-1, 2)
     return mean_of(p[:, 0] - p[:, 1], seed)

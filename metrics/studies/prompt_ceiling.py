@@ -1,9 +1,9 @@
 """The ceiling of prompts: the best of many, found on a development split, against facts that no weights hold.
 
-Invented facts are drawn by the seed, so that whoever was not told is right in a quarter of them, and a prompt that adds knowledge would be
-right in more. Controls: without help nobody is; the same facts in the prompt, and taught to an adapter, are found. Of familiar facts those
-missed at first are asked again, of which luck alone mends some: invented ones missed at first say how many. The claim is a commonplace of
-surveys (arXiv 2502.10708).
+Invented facts are drawn by the seed, so that whoever was not told is right in a quarter of them, and a prompt that adds
+knowledge would be right in more. Controls: without help nobody is; the same facts in the prompt, and taught to an
+adapter, are found. Of familiar facts those missed at first are asked again, of which luck alone mends some: invented
+ones missed at first say how many. The claim is a commonplace of surveys (arXiv 2502.10708).
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ from metrics.studies.protocol import (
 from scenarios.fields import Count, Some, Text
 from scenarios.records import derive_seed
 
-CHANCE, GAIN, FAR = 0.25, 0.15, 0.25  # of four options; over chance: what a gain would have to be to matter, what it is to know
+CHANCE, GAIN, FAR = (
+    0.25,
+    0.15,
+    0.25,
+)  # of four options; over chance: what a gain would have to be to matter, what it is to know
 ZERO, ROLE, SHOTS, THOUGHT = "zero-shot", "role", "irrelevant examples", "chain of thought"
 BEST, CONTEXT, TAUGHT = "best prompt", "fact in context", "fact taught"
 INVENTED, FAMILIAR = "invented", "familiar"
@@ -49,35 +53,65 @@ class Stimuli(Facts):
     request: Text
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, facts: Annotated[int, Field(ge=3)], takes: Count, budget: Count, taught: Count,
-          steps: Count, thought: Count) -> Finding:
-    """`facts` of each kind, a third of them to search prompts on, by so many scores (`budget`); of three times as many familiar ones those
-    missed are taken. `takes`: prompts asked of the model; `taught`: facts for the adapter, in so many `steps`; `thought`: tokens of a chain
-    of thought."""
+def study(
+    ask: Ask,
+    stimuli: Stimuli,
+    seed: int,
+    *,
+    facts: Annotated[int, Field(ge=3)],
+    takes: Count,
+    budget: Count,
+    taught: Count,
+    steps: Count,
+    thought: Count,
+) -> Finding:
+    """`facts` of each kind, a third of them to search prompts on, by so many scores (`budget`); of three times as many
+    familiar ones those missed are taken. `takes`: prompts asked of the model; `taught`: facts for the adapter, in so
+    many `steps`; `thought`: tokens of a chain of thought.
+    """
     prompts = combined(*stimuli.rules) + proposed(ask, "prompts proposed", stimuli.request, takes, seed)
     shots = [turn for asked, told in stimuli.shots for turn in (("user", asked), ("assistant", told))]
     plain, best = talk_of(), {}  # by kind, the prompt that was found
-    right: dict[str, dict[str, np.ndarray]] = {INVENTED: {}, FAMILIAR: {}}  # by kind and arm, which held-out facts are right
+    right: dict[str, dict[str, np.ndarray]] = {
+        INVENTED: {},
+        FAMILIAR: {},
+    }  # by kind and arm, which held-out facts are right
     for kind, some in ((INVENTED, invented(stimuli, seed, facts)), (FAMILIAR, familiar(stimuli, seed, 3 * facts))):
         first = hits(gains(ask, f"{kind}, {ZERO}", [(plain, fact) for fact in some]))
         if kind == FAMILIAR:
-            some, first = [fact for fact, hit in zip(some, first, strict=True) if hit < 0.5][:facts], first[first < 0.5][:facts]
+            some, first = (
+                [fact for fact, hit in zip(some, first, strict=True) if hit < 0.5][:facts],
+                first[first < 0.5][:facts],
+            )
         cut = len(some) // 3
         if cut == 0:
             continue  # who misses next to nothing
         tried, held = some[:cut], some[cut:]
-        best[kind] = search(prompts, lambda names, places: _scored(ask, f"{kind}, search", names, [tried[n] for n in places]), cut,
-                            budget=budget).best
-        arms = {ROLE: talk_of(stimuli.role), SHOTS: talk_of(shots=shots), BEST: talk_of(best[kind]),
-                THOUGHT: _thinking(ask, f"{kind}, thoughts", held, stimuli.think, thought, seed)}
+        best[kind] = search(
+            prompts,
+            lambda names, places: _scored(ask, f"{kind}, search", names, [tried[n] for n in places]),
+            cut,
+            budget=budget,
+        ).best
+        arms = {
+            ROLE: talk_of(stimuli.role),
+            SHOTS: talk_of(shots=shots),
+            BEST: talk_of(best[kind]),
+            THOUGHT: _thinking(ask, f"{kind}, thoughts", held, stimuli.think, thought, seed),
+        }
         if kind == INVENTED:
             arms[CONTEXT] = talk_of(notes={fact.subject: f"{fact.told} " for fact in held})
-        right[kind] = {ZERO: first[cut:]} | {arm: hits(gains(ask, f"{kind}, {arm}", [(talk, fact) for fact in held]))
-                                             for arm, talk in arms.items()}
+        right[kind] = {ZERO: first[cut:]} | {
+            arm: hits(gains(ask, f"{kind}, {arm}", [(talk, fact) for fact in held])) for arm, talk in arms.items()
+        }
         if kind == INVENTED:
-            learnt = sorted(held, key=lambda fact: fact.relation.stem)[:taught]  # many of a relation, or it would do to learn a value
+            learnt = sorted(held, key=lambda fact: fact.relation.stem)[
+                :taught
+            ]  # many of a relation, or it would do to learn a value
             lessons = [Lesson(plain(fact.relation, fact.subject)[:-1], fact.told) for fact in learnt]
-            worn = ask.teach("lessons", lessons, Teaching(steps, 4, learning_rate=2e-3, seed=derive_seed(seed, "lessons")))
+            worn = ask.teach(
+                "lessons", lessons, Teaching(steps, 4, learning_rate=2e-3, seed=derive_seed(seed, "lessons"))
+            )
             right[kind][TAUGHT] = hits(gains(ask, f"{kind}, {TAUGHT}", [(plain, fact) for fact in learnt], worn))
 
     over = {kind: {arm: mean_of(hit - CHANCE, seed) for arm, hit in by_arm.items()} for kind, by_arm in right.items()}
@@ -86,26 +120,52 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, facts: Annotated[int, Field(
     places = np.arange(len(again))
     return Finding(
         {"accuracy of the best prompt on invented facts, over chance": Test(gain, below(GAIN), above(0))},
-        {"nobody knows invented facts": Control(zero.low <= 0, f"{zero.value:+.0%} over chance"),
-         "a fact in the prompt is found": Control(context.low > FAR, f"{context.value:+.0%} over chance"),
-         "a fact that was taught is found": Control(lesson.low > FAR, f"{lesson.value:+.0%} over chance")},
-        f"The best of {len(prompts)} prompts is {gain.value:+.0%} over chance on {gain.n} invented facts, {zero.value:+.0%} without it; in "
-        f"the prompt they are {context.value:+.0%}, taught {lesson.value:+.0%}. It reads “{best[INVENTED] or '(nothing)'}”.",
-        {"best prompt less zero-shot, invented": mean_of(of[BEST] - of[ZERO], seed),
-         "fact in context less best prompt, invented": mean_of(of[CONTEXT] - of[BEST], seed),
-         "missed facts mended by the best prompt, familiar less invented":
-             clustered_difference(again, places < len(again) - len(missed), places, seed=seed),
-         **{f"{kind}, {arm}, over chance": found for kind, by_arm in over.items() for arm, found in by_arm.items()}},
-        {"accuracy": Picture("What prompts, context and training add", "arm", "accuracy over chance",
-                             {name: list(over[kind].items()) for kind, name in CURVES.items() if over[kind]},
-                             {"chance": 0.0, "would matter": GAIN})})
+        {
+            "nobody knows invented facts": Control(zero.low <= 0, f"{zero.value:+.0%} over chance"),
+            "a fact in the prompt is found": Control(context.low > FAR, f"{context.value:+.0%} over chance"),
+            "a fact that was taught is found": Control(lesson.low > FAR, f"{lesson.value:+.0%} over chance"),
+        },
+        f"The best of {len(prompts)} prompts is {gain.value:+.0%} over chance on {gain.n} invented facts, "
+        f"{zero.value:+.0%} without it; in "
+        f"the prompt they are {context.value:+.0%}, taught {lesson.value:+.0%}. It reads "
+        f"“{best[INVENTED] or '(nothing)'}”.",
+        {
+            "best prompt less zero-shot, invented": mean_of(of[BEST] - of[ZERO], seed),
+            "fact in context less best prompt, invented": mean_of(of[CONTEXT] - of[BEST], seed),
+            "missed facts mended by the best prompt, familiar less invented": clustered_difference(
+                again, places < len(again) - len(missed), places, seed=seed
+            ),
+            **{f"{kind}, {arm}, over chance": found for kind, by_arm in over.items() for arm, found in by_arm.items()},
+        },
+        {
+            "accuracy": Picture(
+                "What prompts, context and training add",
+                "arm",
+                "accuracy over chance",
+                {name: list(over[kind].items()) for kind, name in CURVES.items() if over[kind]},
+                {"chance": 0.0, "would matter": GAIN},
+            )
+        },
+    )
 
 
 def _thinking(ask: Ask, arm: str, items: Sequence[Item], think: str, thought: int, seed: int) -> Talk:
     """Thinks first, of nobody too."""
-    of = {(item.relation.stem, subject): item.relation for item in items for subject in (item.relation.nobody, item.subject)}
-    asked = [Question(relation.asked.format(subject), (("user", f"{relation.asked.format(subject)} {think}"),), (), subject,
-                      derive_seed(seed, "thought", stem, subject)) for (stem, subject), relation in of.items()]
+    of = {
+        (item.relation.stem, subject): item.relation
+        for item in items
+        for subject in (item.relation.nobody, item.subject)
+    }
+    asked = [
+        Question(
+            relation.asked.format(subject),
+            (("user", f"{relation.asked.format(subject)} {think}"),),
+            (),
+            subject,
+            derive_seed(seed, "thought", stem, subject),
+        )
+        for (stem, subject), relation in of.items()
+    ]
     said = ask.say(arm, asked, max_tokens=thought)
     return talk_of(words={key: f"{' '.join(text.split())} So: " for key, text in zip(of, said, strict=True)})
 

@@ -5,10 +5,10 @@ A file of `metrics/studies/` holds
     class Stimuli(Strict): ...                                                  # the form of its stimuli file
     def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding
 
-and knows nobody who answers: `ask` is a model in a run, and in tests a respondent who is planted with a known answer. A study is a
-function of the answers alone: the same ones give the same finding, so that a killed study resumes by asking what is left. It must come to
-an end whatever is answered, nothing sensible included: before anybody is asked, it is played on somebody who finds all options alike, which
-tells how much there is to ask.
+and knows nobody who answers: `ask` is a model in a run, and in tests a respondent who is planted with a known answer. A
+study is a function of the answers alone: the same ones give the same finding, so that a killed study resumes by asking
+what is left. It must come to an end whatever is answered, nothing sensible included: before anybody is asked, it is
+played on somebody who finds all options alike, which tells how much there is to ask.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ FEWEST = 6  # units: of fewer, intervals by resampling are far too narrow (of th
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked once. `messages`: a system text or none, then user and assistant in turn; where the assistant's come last, its turn
-    begins with them. `options`: how its turn goes on, with a blank in front where it has begun."""
+    """What is asked once. `messages`: a system text or none, then user and assistant in turn; where the assistant's
+    come last, its turn begins with them. `options`: how its turn goes on, with a blank in front where it has begun.
+    """
 
     item: str  # what the answer is of, for tables and the live view
     messages: tuple[Message, ...]
@@ -58,7 +59,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the assistant says in answer to a talk; with a `reward` below 0 what it is not to say, in methods that hear of it."""
+    """What the assistant says in answer to a talk; with a `reward` below 0 what it is not to say, in methods that hear
+    of it.
+    """
 
     messages: tuple[Message, ...]
     reply: str
@@ -80,11 +83,15 @@ class Teaching:
 
 @dataclass(frozen=True)
 class Steered:
-    """What is done meanwhile to the model's states along a direction; `how`: add, ablate, cap or floor, as in `agents.engine.protocol.Steer`."""
+    """What is done meanwhile to the model's states along a direction; `how`: add, ablate, cap or floor, as in
+    `agents.engine.protocol.Steer`.
+    """
 
     direction: str  # what `direct` named
     how: str = "add"
-    coefficient: float = 0.5  # of add in lengths of a state; of cap and floor 0 is what it leads away from, 1 what it leads to
+    coefficient: float = (
+        0.5  # of add in lengths of a state; of cap and floor 0 is what it leads away from, 1 what it leads to
+    )
     depths: tuple[float, ...] = (0.5,)  # behind which layers, as shares of them
     random: int | None = None  # the seed of a direction of equal length that stands for nothing, in its place
 
@@ -111,29 +118,44 @@ class Trained:
 
 
 class Ask(Protocol):
-    """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the name of what the model
-    was taught and wears meanwhile, in place of the seat's own adapter; `steered`: what is done to its states."""
+    """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the
+    name of what the model was taught and wears meanwhile, in place of the seat's own adapter; `steered`: what is done
+    to its states.
+    """
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]: ...
+    def choose(
+        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
+    ) -> list[Choice]: ...
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
-            steered: Steered | None = None) -> list[str]:
+    def say(
+        self,
+        arm: str,
+        questions: Sequence[Question],
+        *,
+        max_tokens: int,
+        temperature: float = 1.0,
+        worn: str | None = None,
+        steered: Steered | None = None,
+    ) -> list[str]:
         """An answer to each in words, sampled from the whole vocabulary; temperature 0 takes the likeliest."""
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
 
     def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
-        """The name of a direction of the model's states, from their mean over one set of talks to that over the other: the state that its
-        turn goes on from, or the mean over the words of the first option where there are options."""
+        """The name of a direction of the model's states, from their mean over one set of talks to that over the other:
+        the state that its turn goes on from, or the mean over the words of the first option where there are options.
+        """
 
     def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
-        """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by dotted key, laid
-        over it. The seat's model speaks for the user, who wears `worn`."""
+        """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by
+        dotted key, laid over it. The seat's model speaks for the user, who wears `worn`.
+        """
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
-        """An ordinary training of the seat's model, likewise; keys below "overrides." are the scenario's. `data`: names of trainings whose
-        dialogues it learns from."""
+        """An ordinary training of the seat's model, likewise; keys below "overrides." are the scenario's. `data`: names
+        of trainings whose dialogues it learns from.
+        """
 
 
 @dataclass(frozen=True)
@@ -146,7 +168,9 @@ class Control:
 
 @dataclass(frozen=True)
 class Test:
-    """An interval, and the ranges that it must lie in as a whole to confirm or to refute. `found.n`: units that were resampled."""
+    """An interval, and the ranges that it must lie in as a whole to confirm or to refute. `found.n`: units that were
+    resampled.
+    """
 
     __test__ = False  # pytest's word for its own
 
@@ -168,14 +192,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a study came to. The first of the `tests` is the statistic; all must confirm for the finding to be confirmed."""
+    """What a study came to. The first of the `tests` is the statistic; all must confirm for the finding to be
+    confirmed.
+    """
 
     tests: Mapping[str, Test]  # by what was measured, in words, with its unit
     controls: Mapping[str, Control]
     reading: str  # a sentence that says what came out, in words
     measures: Mapping[str, Interval] = field(default_factory=dict)  # further figures
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # by file name, without .png
-    tables: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)  # title -> row -> column; rows may lack some
+    tables: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(
+        default_factory=dict
+    )  # title -> row -> column; rows may lack some
 
 
 @dataclass(frozen=True)
@@ -194,11 +222,11 @@ def below(bound: float) -> Range:
 
 
 def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdict:
-    """Controls decide first: where one failed there is no finding. Then one test that refutes refutes, and all must confirm to confirm;
-    what has fewer than FEWEST units does neither.
+    """Controls decide first: where one failed there is no finding. Then one test that refutes refutes, and all must
+    confirm to confirm; what has fewer than FEWEST units does neither.
 
-    Inconclusive: an interval's width shrinks with the root of n, so that n (half width / distance to the bound)² units would bring it to
-    that side of the bound that its value is on.
+    Inconclusive: an interval's width shrinks with the root of n, so that n (half width / distance to the bound)² units
+    would bring it to that side of the bound that its value is on.
     """
     if failed := [f"{name} ({control.told})" for name, control in controls.items() if not control.passed]:
         return Verdict(FAILED, f"control failed: {'; '.join(failed)}")
@@ -212,10 +240,15 @@ def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdi
     needed = {name: _needed(test) for name, test in open_ones.items()}
     if undecided := [name for name, units in needed.items() if units is None]:
         test = tests[undecided[0]]
-        return Verdict(INCONCLUSIVE, f"{undecided[0]} lies where no number of units would decide between {_told(test.confirms)} (confirms) "
-                                     f"and {_told(test.refutes)} (refutes)")
-    told = " and ".join(f"{name}: the interval is too wide; about {units} units in place of {tests[name].found.n} would decide"
-                        for name, units in needed.items())
+        return Verdict(
+            INCONCLUSIVE,
+            f"{undecided[0]} lies where no number of units would decide between {_told(test.confirms)} (confirms) "
+            f"and {_told(test.refutes)} (refutes)",
+        )
+    told = " and ".join(
+        f"{name}: the interval is too wide; about {units} units in place of {tests[name].found.n} would decide"
+        for name, units in needed.items()
+    )
     return Verdict(INCONCLUSIVE, told, max(needed.values()))
 
 
@@ -246,11 +279,12 @@ def _told(wanted: Range) -> str:
 
 
 def mean_of(values: object, seed: int, *, proportion: bool = False) -> Interval:
-    """Mean of all `values` (units, ...), NaN left out, with its 95% interval by resampling units, which n counts where any value is known.
+    """Mean of all `values` (units, ...), NaN left out, with its 95% interval by resampling units, which n counts where
+    any value is known.
 
-    A row a unit: a game with its turns, an item with its wordings. Of paired differences give the differences. No values: NaN, n = 0.
-    `proportion`: of yes and no; where all units say the same, in which resampling finds no width, the interval is the exact binomial one
-    (Clopper and Pearson, 1934).
+    A row a unit: a game with its turns, an item with its wordings. Of paired differences give the differences. No
+    values: NaN, n = 0. `proportion`: of yes and no; where all units say the same, in which resampling finds no width,
+    the interval is the exact binomial one (Clopper and Pearson, 1934).
     """
     rows = np.asarray(values, float)
     rows = rows.reshape(len(rows), -1)
@@ -263,11 +297,14 @@ def mean_of(values: object, seed: int, *, proportion: bool = False) -> Interval:
 
 
 def share_of(some: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
-    """Σ some / Σ whole, both (units, ...), with its 95% interval by resampling units: NaN where the whole is not above 0, and open above
-    where it is not in too many resamples."""
+    """Σ some / Σ whole, both (units, ...), with its 95% interval by resampling units: NaN where the whole is not above
+    0, and open above where it is not in too many resamples.
+    """
     sums = np.stack([np.reshape(one, (len(one), -1)).sum(1) for one in (some, whole)], 1)
     with np.errstate(invalid="ignore"):
-        found = clustered_statistic(sums, lambda s: np.where(s[:, 1] > 0, ratio(s[:, 0], s[:, 1]), np.inf)[:, None], n=len(sums), seed=seed)
+        found = clustered_statistic(
+            sums, lambda s: np.where(s[:, 1] > 0, ratio(s[:, 0], s[:, 1]), np.inf)[:, None], n=len(sums), seed=seed
+        )
     return found if math.isfinite(found.value) else Interval(math.nan, math.nan, math.nan, len(sums))
 
 

@@ -1,11 +1,12 @@
 """Register: does a model talk otherwise to those who talk otherwise, or only when it is told to?
 
-An answer is told in frames of a register and in plain ones, which differ in nothing else: L = log Σ p of the register's - log Σ p of the
-plain ones, in nats. An arm's shift is its L less that of a talk of the same form in which nobody asks for a register; four scripted turns,
-answered plainly, stand before the question. Implicit: the user talks in the register in these and the question. Go back: the assistant was
-asked for the register, answered in it, and is asked to talk as before; the share that is left is hysteresis. Beside it, sampled answers:
-their contractions, sentence length, hedges and exclamations, projected on what the register's own lines have of these (1: as written).
-Controls: a system prompt shifts the register, another register's by less than half as much, and a request of another kind does not. After
+An answer is told in frames of a register and in plain ones, which differ in nothing else: L = log Σ p of the register's
+- log Σ p of the plain ones, in nats. An arm's shift is its L less that of a talk of the same form in which nobody asks
+for a register; four scripted turns, answered plainly, stand before the question. Implicit: the user talks in the
+register in these and the question. Go back: the assistant was asked for the register, answered in it, and is asked to
+talk as before; the share that is left is hysteresis. Beside it, sampled answers: their contractions, sentence length,
+hedges and exclamations, projected on what the register's own lines have of these (1: as written). Controls: a system
+prompt shifts the register, another register's by less than half as much, and a request of another kind does not. After
 Sterken and Kirkpatrick, arXiv 2505.22907.
 """
 
@@ -34,15 +35,25 @@ from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
 NOTHING, SYSTEM, EXPLICIT, IMPLICIT, NOTHING_LONG, ANSWERED, BACK, OTHER, IDLE = ARMS = (
-    "nothing", "system prompt", "explicit request", "implicit mirroring", "nothing, as long", "explicit request, answered so", "go back",
-    "another's system prompt", "request of another kind")
+    "nothing",
+    "system prompt",
+    "explicit request",
+    "implicit mirroring",
+    "nothing, as long",
+    "explicit request, answered so",
+    "go back",
+    "another's system prompt",
+    "request of another kind",
+)
 SHIFTS = (SYSTEM, EXPLICIT, IMPLICIT, ANSWERED, BACK)
 ALWAYS, PLEASE = "You are a helpful assistant. You always talk {}.", "From now on, please talk {}."
 PRICES, AGREED = "From now on, please give all prices in pounds.", "All right."
 LONG = (NOTHING_LONG, ANSWERED, BACK)
 AS_BEFORE, AS_NOW = "Please go back to how you talked before.", "Please go on just as you talk now."
 CONTRACTIONS = r"\w['’](?:s|t|re|ll|ve|d|m)\b"
-HEDGES = r"\b(?:perhaps|maybe|might|may|possibly|probably|could|seems?|guess|suppose|think|sort of|kind of|more or less)\b"
+HEDGES = (
+    r"\b(?:perhaps|maybe|might|may|possibly|probably|could|seems?|guess|suppose|think|sort of|kind of|more or less)\b"
+)
 IMPLICITLY, ON_REQUEST = 0.25, 0.8  # shares of the request's shift, and of the system prompt's
 WORDS = 40  # tokens of a sampled answer
 
@@ -74,67 +85,153 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
     which = (np.arange(len(items))[:, None] * several + np.arange(several)) % len(names)  # (questions, several)
     leaning = {}  # arm -> L: (questions, several)
     for arm in ARMS:
-        asked = [Question(f"{item.asks} {names[r]}", _talk(arm, stimuli, names, r, item), tuple(
-                     frame.format(item.answer) for frame in stimuli.registers[names[r]].says + stimuli.plain.says), item.asks)
-                 for item, row in zip(items, which) for r in row]
-        odds = [np.logaddexp.reduce(choice.nats[: -len(stimuli.plain.says)]) - np.logaddexp.reduce(choice.nats[-len(stimuli.plain.says) :])
-                for choice in ask.choose(arm, asked)]
+        asked = [
+            Question(
+                f"{item.asks} {names[r]}",
+                _talk(arm, stimuli, names, r, item),
+                tuple(frame.format(item.answer) for frame in stimuli.registers[names[r]].says + stimuli.plain.says),
+                item.asks,
+            )
+            for item, row in zip(items, which)
+            for r in row
+        ]
+        odds = [
+            np.logaddexp.reduce(choice.nats[: -len(stimuli.plain.says)])
+            - np.logaddexp.reduce(choice.nats[-len(stimuli.plain.says) :])
+            for choice in ask.choose(arm, asked)
+        ]
         leaning[arm] = np.reshape(odds, which.shape)
     shift = {arm: leaning[arm] - leaning[NOTHING_LONG if arm in LONG else NOTHING] for arm in (*SHIFTS, OTHER, IDLE)}
     found = {arm: mean_of(values, seed) for arm, values in shift.items()}
-    implicit, request, kept = (share_of(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED)))
+    implicit, request, kept = (
+        share_of(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED))
+    )
     system = found[SYSTEM].value
     return Finding(
-        {"implicit shift, share of the explicit request's": Test(implicit, below(IMPLICITLY), above(IMPLICITLY)),
-         "explicit request's shift, share of the system prompt's": Test(request, below(ON_REQUEST), above(ON_REQUEST))},
-        {"a system prompt shifts the register": Control(found[SYSTEM].low > 0, f"by {system:.2f} nats"),
-         "another register's does so less": Control(found[OTHER].value < system / 2, f"by {found[OTHER].value:.2f} nats"),
-         "a request of another kind does not": Control(abs(found[IDLE].value) < system / 4, f"by {found[IDLE].value:.2f} nats")},
-        f"An explicit request shifts the register by {request.value:.0%} of what a system prompt does, four turns of talking that way by "
+        {
+            "implicit shift, share of the explicit request's": Test(implicit, below(IMPLICITLY), above(IMPLICITLY)),
+            "explicit request's shift, share of the system prompt's": Test(
+                request, below(ON_REQUEST), above(ON_REQUEST)
+            ),
+        },
+        {
+            "a system prompt shifts the register": Control(found[SYSTEM].low > 0, f"by {system:.2f} nats"),
+            "another register's does so less": Control(
+                found[OTHER].value < system / 2, f"by {found[OTHER].value:.2f} nats"
+            ),
+            "a request of another kind does not": Control(
+                abs(found[IDLE].value) < system / 4, f"by {found[IDLE].value:.2f} nats"
+            ),
+        },
+        f"An explicit request shifts the register by {request.value:.0%} of what a system prompt does, four turns of "
+        "talking that way by "
         f"{implicit.value:.0%} of the request; where it was answered so, {kept.value:.0%} is left after going back.",
-        {**{f"shift, {arm}, nats": one for arm, one in found.items()}, "left after going back, share": kept,
-         **{f"spread of shifts over registers, {arm}, nats": _spread(shift[arm], which, len(names), seed) for arm in SHIFTS[:3]},
-         **_sampled(ask, stimuli, names, items, which[:, :sampled], seed)},
-        {"shifts": Picture("What shifts the register", "arm", "shift, nats", {"shift": list(found.items())}),
-         "registers": Picture("Shifts by register", "register", "shift, nats",
-                              {arm: [(name, mean_of(np.where(which == r, shift[arm], np.nan), seed)) for r, name in enumerate(names)]
-                               for arm in SHIFTS})})
+        {
+            **{f"shift, {arm}, nats": one for arm, one in found.items()},
+            "left after going back, share": kept,
+            **{
+                f"spread of shifts over registers, {arm}, nats": _spread(shift[arm], which, len(names), seed)
+                for arm in SHIFTS[:3]
+            },
+            **_sampled(ask, stimuli, names, items, which[:, :sampled], seed),
+        },
+        {
+            "shifts": Picture("What shifts the register", "arm", "shift, nats", {"shift": list(found.items())}),
+            "registers": Picture(
+                "Shifts by register",
+                "register",
+                "shift, nats",
+                {
+                    arm: [
+                        (name, mean_of(np.where(which == r, shift[arm], np.nan), seed)) for r, name in enumerate(names)
+                    ]
+                    for arm in SHIFTS
+                },
+            ),
+        },
+    )
 
 
 def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: Item) -> tuple[Message, ...]:
     register = stimuli.registers[names[r]]
     like = {SYSTEM: register.like, OTHER: stimuli.registers[names[(r + 1) % len(names)]].like}.get(arm)
     speaks, answers = (register if arm in some else stimuli.plain for some in ((IMPLICIT,), (ANSWERED, BACK)))
-    request = PRICES if arm == IDLE else PLEASE.format(register.like) if arm in (EXPLICIT, ANSWERED, BACK) else speaks.talk[-1]
+    request = (
+        PRICES
+        if arm == IDLE
+        else PLEASE.format(register.like)
+        if arm in (EXPLICIT, ANSWERED, BACK)
+        else speaks.talk[-1]
+    )
     other = stimuli.questions[stimuli.questions.index(item) - 1]
-    longer = [(speaks.asks.format(other.asks), answers.told.format(other.answer)), (AS_BEFORE if arm == BACK else AS_NOW, AGREED)]
+    longer = [
+        (speaks.asks.format(other.asks), answers.told.format(other.answer)),
+        (AS_BEFORE if arm == BACK else AS_NOW, AGREED),
+    ]
     turns = [*zip([*speaks.talk[:-1], request], stimuli.replies, strict=True), *(longer if arm in LONG else ())]
-    return (*((("system", ALWAYS.format(like)),) if like else ()),
-            *(turn for said, reply in turns for turn in (("user", said), ("assistant", reply))), ("user", speaks.asks.format(item.asks)))
+    return (
+        *((("system", ALWAYS.format(like)),) if like else ()),
+        *(turn for said, reply in turns for turn in (("user", said), ("assistant", reply))),
+        ("user", speaks.asks.format(item.asks)),
+    )
 
 
 def _spread(shift: np.ndarray, which: np.ndarray, registers: int, seed: int) -> Interval:
     """Standard deviation of the registers' mean shifts, of those that were asked about; questions are resampled."""
     mine = which[:, :, None] == np.arange(registers)
     sums = np.hstack([(shift[:, :, None] * mine).sum(1), mine.sum(1)])
-    return clustered_statistic(sums, lambda s: np.nanstd(ratio(*np.hsplit(s, 2)), axis=1, keepdims=True), n=len(shift), seed=seed)
+    return clustered_statistic(
+        sums, lambda s: np.nanstd(ratio(*np.hsplit(s, 2)), axis=1, keepdims=True), n=len(shift), seed=seed
+    )
 
 
-def _sampled(ask: Ask, stimuli: Stimuli, names: list[str], items: list[Item], which: np.ndarray, seed: int) -> dict[str, Interval]:
+def _sampled(
+    ask: Ask, stimuli: Stimuli, names: list[str], items: list[Item], which: np.ndarray, seed: int
+) -> dict[str, Interval]:
     """How far the features of sampled answers move to those of the register's own lines, by arm."""
-    written = {name: np.mean([features(line.format(items[0].answer)) for line in (*one.talk, one.told, *one.says)], axis=0)
-               for name, one in {**stimuli.registers, NOTHING: stimuli.plain}.items()}
+    written = {
+        name: np.mean([features(line.format(items[0].answer)) for line in (*one.talk, one.told, *one.says)], axis=0)
+        for name, one in {**stimuli.registers, NOTHING: stimuli.plain}.items()
+    }
     scale = np.std(list(written.values()), axis=0)
-    way = np.array([(written[name] - written[NOTHING]) / scale for name in names])[which]  # (questions, sampled, features)
-    said = {arm: np.array([features(text) for text in ask.say(f"{arm}, sampled", [
-        Question(f"{item.asks} {names[r]}", _talk(arm, stimuli, names, r, item), (), item.asks, derive_seed(seed, item.asks, r))
-        for item, row in zip(items, which) for r in row], max_tokens=WORDS)]).reshape(way.shape) for arm in (NOTHING, *SHIFTS)}
-    return {f"move of sampled answers, {arm}": mean_of(((said[arm] - said[NOTHING]) / scale * way).sum(-1) / (way ** 2).sum(-1), seed)
-            for arm in SHIFTS}
+    way = np.array([(written[name] - written[NOTHING]) / scale for name in names])[
+        which
+    ]  # (questions, sampled, features)
+    said = {
+        arm: np.array(
+            [
+                features(text)
+                for text in ask.say(
+                    f"{arm}, sampled",
+                    [
+                        Question(
+                            f"{item.asks} {names[r]}",
+                            _talk(arm, stimuli, names, r, item),
+                            (),
+                            item.asks,
+                            derive_seed(seed, item.asks, r),
+                        )
+                        for item, row in zip(items, which)
+                        for r in row
+                    ],
+                    max_tokens=WORDS,
+                )
+            ]
+        ).reshape(way.shape)
+        for arm in (NOTHING, *SHIFTS)
+    }
+    return {
+        f"move of sampled answers, {arm}": mean_of(
+            ((said[arm] - said[NOTHING]) / scale * way).sum(-1) / (way**2).sum(-1), seed
+        )
+        for arm in SHIFTS
+    }
 
 
 def features(text: str) -> np.ndarray:
     """(4,) contractions a word, words a sentence, hedges a word, exclamation marks a sentence; NaN of no words."""
     words, ends = len(re.findall(r"[\w'’]+", text)), max(len(re.findall(r"[^.!?]*\w[^.!?]*", text)), 1)
     short, hedges = (len(re.findall(pattern, text, re.IGNORECASE)) for pattern in (CONTRACTIONS, HEDGES))
-    return np.array([short / words, words / ends, hedges / words, text.count("!") / ends]) if words else np.full(4, np.nan)
+    return (
+        np.array([short / words, words / ends, hedges / words, text.count("!") / ends]) if words else np.full(4, np.nan)
+    )

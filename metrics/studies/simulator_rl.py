@@ -1,9 +1,10 @@
 """Is a user simulator that was trained on consistency less inconsistent with strangers, by a judge that gave no reward?
 
-Every arm plays the same dialogues with the same held-out people, asked in words that no training used. The statistic: the share of the
-prompt's wrong answers to questions about oneself that is gone under the online method, by a judge that reads the answers (rewards come from words
-that are looked for). It counts only where no tripwire is out of bounds. Controls: other seeds remove nothing, a policy that evades is caught by the
-wires however consistent it is, and one that lies is found out. After Abdulhai et al., arXiv 2511.00222.
+Every arm plays the same dialogues with the same held-out people, asked in words that no training used. The statistic:
+the share of the prompt's wrong answers to questions about oneself that is gone under the online method, by a judge that
+reads the answers (rewards come from words that are looked for). It counts only where no tripwire is out of bounds.
+Controls: other seeds remove nothing, a policy that evades is caught by the wires however consistent it is, and one that
+lies is found out. After Abdulhai et al., arXiv 2511.00222.
 """
 
 from __future__ import annotations
@@ -34,50 +35,103 @@ class Stimuli(Strict):
     methods: dict[str, Training]
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, methods: Some[Text], steps: Count, dialogues: Count, examined: Count, turns: Count
-          ) -> Finding:
-    """`methods`: of the stimuli's, of which the last is the one that the claim is about; `dialogues`: a step's; `turns`: of a dialogue in
-    training and exam."""
-    exam = {**stimuli.exam, "measure.questions_every": turns, "drawn": stimuli.held_out, "conversations": examined, "turns": turns,
-            "seed": derive_seed(seed, "exam") % 2**31}
-    learning = {**NOT_EXAMINED, "seed": seed, "held_out.personas": stimuli.held_out, "max_steps": steps, "conversations": dialogues,
-                "overrides.turns": turns}
+def study(
+    ask: Ask,
+    stimuli: Stimuli,
+    seed: int,
+    *,
+    methods: Some[Text],
+    steps: Count,
+    dialogues: Count,
+    examined: Count,
+    turns: Count,
+) -> Finding:
+    """`methods`: of the stimuli's, of which the last is the one that the claim is about; `dialogues`: a step's;
+    `turns`: of a dialogue in training and exam.
+    """
+    exam = {
+        **stimuli.exam,
+        "measure.questions_every": turns,
+        "drawn": stimuli.held_out,
+        "conversations": examined,
+        "turns": turns,
+        "seed": derive_seed(seed, "exam") % 2**31,
+    }
+    learning = {
+        **NOT_EXAMINED,
+        "seed": seed,
+        "held_out.personas": stimuli.held_out,
+        "max_steps": steps,
+        "conversations": dialogues,
+        "overrides.turns": turns,
+    }
     trained: dict[str, Any] = {}
     for name in methods:
         how = stimuli.methods[name]
         offline = [one.worn for other, one in trained.items() if stimuli.methods[other].recipe == how.recipe]
         trained[name] = ask.train(f"{name}, training", how.recipe, {**learning, **how.changes}, offline[:1])
-    played = {PROMPT: ask.play(PROMPT, stimuli.scenario, exam),
-              AGAIN: ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, "other seeds") % 2**31})}
+    played = {
+        PROMPT: ask.play(PROMPT, stimuli.scenario, exam),
+        AGAIN: ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, "other seeds") % 2**31}),
+    }
     played |= {name: ask.play(name, stimuli.scenario, exam | changes) for name, changes in stimuli.texts.items()}
     played |= {name: ask.play(name, stimuli.scenario, exam, one.worn) for name, one in trained.items()}
-    acted = {name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words}) for name, words in stimuli.scripts.items()}
+    acted = {
+        name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words})
+        for name, words in stimuli.scripts.items()
+    }
     return _found(played, acted, methods[-1], seed)
 
 
 def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, seed: int) -> Finding:
     before, after = played[PROMPT], {name: one for name, one in played.items() if name != PROMPT}
-    removed = {what: {name: dialogue_arms.removed(before, [one], what, seed) for name, one in (after | acted).items()} for what in (ANSWERS, LINES)}
+    removed = {
+        what: {name: dialogue_arms.removed(before, [one], what, seed) for name, one in (after | acted).items()}
+        for what in (ANSWERS, LINES)
+    }
     tripped = {name: dialogue_arms.wires(one, before) for name, one in (after | acted).items()}
     drifts = {name: dialogue_arms.drift(one, LINES, seed) for name, one in played.items()}
     gone, count = removed[ANSWERS][claimed], len(tripped[claimed])
     bought = f"; out of bounds: {', '.join(tripped[claimed])}" if count else ""
     return Finding(
-        {f"share of wrong answers removed by {claimed}": Test(gone, above(SHARE), below(SHARE)),
-         f"tripwires out of bounds under {claimed}": Test(dialogue_arms.known(count, gone.n), below(0.5), NEVER)},
+        {
+            f"share of wrong answers removed by {claimed}": Test(gone, above(SHARE), below(SHARE)),
+            f"tripwires out of bounds under {claimed}": Test(dialogue_arms.known(count, gone.n), below(0.5), NEVER),
+        },
         dialogue_arms.controls(before, acted, removed[ANSWERS][AGAIN], seed),
-        f"{claimed} removes {told(gone)} of the wrong answers and {told(removed[LINES][claimed])} of the contradicting lines{bought}.",
+        f"{claimed} removes {told(gone)} of the wrong answers and {told(removed[LINES][claimed])} of the "
+        f"contradicting lines{bought}.",
         {f"right answers, {name}": dialogue_arms.consistency(one, ANSWERS, seed) for name, one in played.items()}
         | {f"consistent lines, {name}": dialogue_arms.consistency(one, LINES, seed) for name, one in played.items()}
         | {f"wrong answers removed, {name}": one for name, one in removed[ANSWERS].items() if name in played}
         | {f"contradicting lines removed, {name}": one for name, one in removed[LINES].items()}
         | {f"slope of contradicting lines, a turn, {name}": one for name, one in drifts.items()}
-        | {f"answers that could not be scored, {name}": dialogue_arms.unscored(one, ANSWERS) for name, one in played.items()}
+        | {
+            f"answers that could not be scored, {name}": dialogue_arms.unscored(one, ANSWERS)
+            for name, one in played.items()
+        }
         | {f"tripwires out of bounds, {name}": figure(len(some)) for name, some in tripped.items()}
-        | {f"{wire}, {name}": dialogue_arms.over_run(one, wire) for wire in ("distinct_2", "relevance", "evasion")
-           for name, one in (played | acted).items()},
-        {"removed": Picture("What goes of the prompt's inconsistency", "arm", "share removed",
-                            {"answers, by the reader": list(removed[ANSWERS].items())[:len(after)],
-                             "lines, by the ledger": list(removed[LINES].items())[:len(after)]}, {"the claim's share": SHARE}),
-         "turns": Picture("Does it drift?", "turn", "contradicting lines",
-                          {name: dialogue_arms.by_turn(played[name], LINES, seed) for name in (PROMPT, claimed)})})
+        | {
+            f"{wire}, {name}": dialogue_arms.over_run(one, wire)
+            for wire in ("distinct_2", "relevance", "evasion")
+            for name, one in (played | acted).items()
+        },
+        {
+            "removed": Picture(
+                "What goes of the prompt's inconsistency",
+                "arm",
+                "share removed",
+                {
+                    "answers, by the reader": list(removed[ANSWERS].items())[: len(after)],
+                    "lines, by the ledger": list(removed[LINES].items())[: len(after)],
+                },
+                {"the claim's share": SHARE},
+            ),
+            "turns": Picture(
+                "Does it drift?",
+                "turn",
+                "contradicting lines",
+                {name: dialogue_arms.by_turn(played[name], LINES, seed) for name in (PROMPT, claimed)},
+            ),
+        },
+    )

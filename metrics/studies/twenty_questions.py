@@ -1,9 +1,11 @@
-"""Twenty questions without an object: what an agent that "has chosen" could still turn out to have chosen, by exact likelihood.
+"""Twenty questions without an object: what an agent that "has chosen" could still turn out to have chosen, by exact
+likelihood.
 
-After k scripted answers the reveal is scored for every object of the list, which gives a posterior over them. Committed: its entropy is
-near 0. A superposition: it is spread, over objects that fit the answers. Spread over others too: incoherence, which is neither. The list is
-permuted anew for each game, against a liking for places and names. Controls: where the object stands in a scratchpad the entropy must be
-near 0, and one who guesses somebody else's object must be undecided. After Shanahan et al., arXiv 2305.16367.
+After k scripted answers the reveal is scored for every object of the list, which gives a posterior over them.
+Committed: its entropy is near 0. A superposition: it is spread, over objects that fit the answers. Spread over others
+too: incoherence, which is neither. The list is permuted anew for each game, against a liking for places and names.
+Controls: where the object stands in a scratchpad the entropy must be near 0, and one who guesses somebody else's object
+must be undecided. After Shanahan et al., arXiv 2305.16367.
 """
 
 from __future__ import annotations
@@ -19,12 +21,21 @@ from metrics.studies.protocol import Ask, Control, Finding, Picture, Question, T
 from scenarios.fields import Count, Some, Strict
 from scenarios.records import derive_seed
 
-HOLDS = ("You play a guessing game. You have secretly chosen one object from this list: {names}. The other player asks questions about "
-         "it, and you answer them truthfully with yes or no.")
+HOLDS = (
+    "You play a guessing game. You have secretly chosen one object from this list: {names}. The other player asks "
+    "questions about "
+    "it, and you answer them truthfully with yes or no."
+)
 CHOOSES = (("user", "Choose your object."), ("assistant", "I have chosen one."))
-WRITES = (("user", "Choose your object and write it into your scratchpad, which only you can see."), ("assistant", "It is the {name}."))
-GUESSES = ("You play a guessing game. The other player has secretly chosen one object from this list: {names}. You ask questions about it, "
-           "which the other player answers truthfully with yes or no. Then you guess.")
+WRITES = (
+    ("user", "Choose your object and write it into your scratchpad, which only you can see."),
+    ("assistant", "It is the {name}."),
+)
+GUESSES = (
+    "You play a guessing game. The other player has secretly chosen one object from this list: {names}. You ask "
+    "questions about it, "
+    "which the other player answers truthfully with yes or no. Then you guess."
+)
 BITS, MASS = 0.5, 0.9  # a spread, and what of it has to fit the answers
 CHOSEN, SCRATCHPAD, GUESSER = ARMS = "chosen", "scratchpad", "guesser"
 
@@ -42,34 +53,73 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
     reveals = [f" {name}." for name in objects]
     posterior = {}  # arm -> p of each object: (games, depth + 1, objects)
     for arm in ARMS:
-        asked = [Question(f"game {g}, {k} asked", _talk(arm, *game, k), tuple(reveals), str(g))
-                 for g, game in enumerate(played) for k in range(depth + 1)]
+        asked = [
+            Question(f"game {g}, {k} asked", _talk(arm, *game, k), tuple(reveals), str(g))
+            for g, game in enumerate(played)
+            for k in range(depth + 1)
+        ]
         posterior[arm] = np.array([choice.p for choice in ask.choose(arm, asked)]).reshape(games, depth + 1, -1)
-    fits = np.array([[[all((a in stimuli.objects[name]) == yes for a, _, yes in questions[:k]) for name in objects]
-                      for k in range(depth + 1)] for _, questions, _ in played])  # (games, depth + 1, objects)
+    fits = np.array(
+        [
+            [
+                [all((a in stimuli.objects[name]) == yes for a, _, yes in questions[:k]) for name in objects]
+                for k in range(depth + 1)
+            ]
+            for _, questions, _ in played
+        ]
+    )  # (games, depth + 1, objects)
 
-    bits = {arm: entropy_bits(p) for arm, p in posterior.items()} | {"all that fit alike": np.log2(fits.sum(-1))}  # (games, depth + 1)
+    bits = {arm: entropy_bits(p) for arm, p in posterior.items()} | {
+        "all that fit alike": np.log2(fits.sum(-1))
+    }  # (games, depth + 1)
     fitting = {arm: (p * fits).sum(-1) for arm, p in posterior.items()}
     spread = {arm: mean_of(bits[arm][:, 1:], seed) for arm in ARMS}
     mass = {arm: mean_of(fitting[arm][:, 1:], seed) for arm in ARMS}
-    written = mean_of(posterior[SCRATCHPAD][np.arange(games), :, [objects.index(target) for *_, target in played]], seed)
+    written = mean_of(
+        posterior[SCRATCHPAD][np.arange(games), :, [objects.index(target) for *_, target in played]], seed
+    )
     first = posterior[CHOSEN][:, 0].argmax(-1)
     return Finding(
-        {"entropy of the reveal, bits": Test(spread[CHOSEN], above(BITS), below(BITS)),
-         "mass on objects that fit the answers": Test(mass[CHOSEN], above(MASS), below(MASS))},
-        {"a written object is found": Control(spread[SCRATCHPAD].value < BITS and written.value > 0.5,
-                                              f"{spread[SCRATCHPAD].value:.2f} bit, {written.value:.0%} on it"),
-         "a guesser is undecided": Control(spread[GUESSER].value > BITS, f"{spread[GUESSER].value:.2f} bit")},
-        f"After one to {depth} answers the reveal is spread over {2 ** spread[CHOSEN].value:.1f} objects' worth of probability, "
+        {
+            "entropy of the reveal, bits": Test(spread[CHOSEN], above(BITS), below(BITS)),
+            "mass on objects that fit the answers": Test(mass[CHOSEN], above(MASS), below(MASS)),
+        },
+        {
+            "a written object is found": Control(
+                spread[SCRATCHPAD].value < BITS and written.value > 0.5,
+                f"{spread[SCRATCHPAD].value:.2f} bit, {written.value:.0%} on it",
+            ),
+            "a guesser is undecided": Control(spread[GUESSER].value > BITS, f"{spread[GUESSER].value:.2f} bit"),
+        },
+        f"After one to {depth} answers the reveal is spread over {2 ** spread[CHOSEN].value:.1f} objects' worth of "
+        "probability, "
         f"{mass[CHOSEN].value:.0%} of it on objects that fit; a guesser's over {2 ** spread[GUESSER].value:.1f}, "
         f"{mass[GUESSER].value:.0%}.",
-        {"mass that fits, of a guesser": mass[GUESSER], "mass on the object in the scratchpad": written,
-         "games whose first thought is the commonest one": mean_of(first == Counter(first.tolist()).most_common(1)[0][0], seed),
-         **_regenerated(ask, played, objects, seed, takes, posterior[CHOSEN][:, -1], fits[:, -1])},
-        {"entropy": Picture("What the reveal could still be", "questions answered", "entropy, bits", _curves(bits, seed),
-                            {"a spread": BITS}),
-         "mass": Picture("Does it fit the answers?", "questions answered", "mass on objects that fit", _curves(fitting, seed),
-                         {"coherent": MASS})})
+        {
+            "mass that fits, of a guesser": mass[GUESSER],
+            "mass on the object in the scratchpad": written,
+            "games whose first thought is the commonest one": mean_of(
+                first == Counter(first.tolist()).most_common(1)[0][0], seed
+            ),
+            **_regenerated(ask, played, objects, seed, takes, posterior[CHOSEN][:, -1], fits[:, -1]),
+        },
+        {
+            "entropy": Picture(
+                "What the reveal could still be",
+                "questions answered",
+                "entropy, bits",
+                _curves(bits, seed),
+                {"a spread": BITS},
+            ),
+            "mass": Picture(
+                "Does it fit the answers?",
+                "questions answered",
+                "mass on objects that fit",
+                _curves(fitting, seed),
+                {"coherent": MASS},
+            ),
+        },
+    )
 
 
 def _curves(by_arm: dict[str, np.ndarray], seed: int) -> dict[str, list]:
@@ -77,23 +127,38 @@ def _curves(by_arm: dict[str, np.ndarray], seed: int) -> dict[str, list]:
     return {arm: [(k, mean_of(values[:, k], seed)) for k in range(values.shape[1])] for arm, values in by_arm.items()}
 
 
-def _regenerated(ask: Ask, played: list, objects: list[str], seed: int, takes: int, p: np.ndarray, fits: np.ndarray
-                 ) -> dict[str, Interval]:
-    """The last reveal sampled again and again from one branch, beside its likelihood p (games, objects); and how many objects a yes is
-    said to, asked about each: a player who has chosen says it to one."""
+def _regenerated(
+    ask: Ask, played: list, objects: list[str], seed: int, takes: int, p: np.ndarray, fits: np.ndarray
+) -> dict[str, Interval]:
+    """The last reveal sampled again and again from one branch, beside its likelihood p (games, objects); and how many
+    objects a yes is said to, asked about each: a player who has chosen says it to one.
+    """
     ends = [_talk(CHOSEN, *game, len(game[1])) for game in played]
-    said = ask.say("sampled reveals", [Question(f"game {g}, take {take}", talk, (), str(g), derive_seed(seed, g, take))
-                                       for g, talk in enumerate(ends) for take in range(takes)], max_tokens=12)
+    said = ask.say(
+        "sampled reveals",
+        [
+            Question(f"game {g}, take {take}", talk, (), str(g), derive_seed(seed, g, take))
+            for g, talk in enumerate(ends)
+            for take in range(takes)
+        ],
+        max_tokens=12,
+    )
     named = [[_named(text, objects) for text in said[g * takes : (g + 1) * takes]] for g in range(len(played))]
     alike = [sum(n * (n - 1) for n in Counter(some).values()) / max(takes * (takes - 1), 1) for some in named]
-    asked = [Question(f"game {g}, {name}", (*talk[:-2], ("user", f"Is it the {name}?")), ("Yes.", "No."), str(g))
-             for g, talk in enumerate(ends) for name in objects]
+    asked = [
+        Question(f"game {g}, {name}", (*talk[:-2], ("user", f"Is it the {name}?")), ("Yes.", "No."), str(g))
+        for g, talk in enumerate(ends)
+        for name in objects
+    ]
     yes = np.array([choice.p[0] for choice in ask.choose("is it ...?", asked)]).reshape(p.shape)
-    return {"two sampled reveals that differ": mean_of(1 - np.array(alike), seed),
-            "two reveals that differ, by likelihood": mean_of(1 - (p ** 2).sum(-1), seed),
-            "sampled reveals that fit": mean_of([[name in objects and fits[g, objects.index(name)] for name in some]
-                                                 for g, some in enumerate(named)], seed),
-            "objects said yes to": mean_of(yes.sum(-1), seed)}
+    return {
+        "two sampled reveals that differ": mean_of(1 - np.array(alike), seed),
+        "two reveals that differ, by likelihood": mean_of(1 - (p**2).sum(-1), seed),
+        "sampled reveals that fit": mean_of(
+            [[name in objects and fits[g, objects.index(name)] for name in some] for g, some in enumerate(named)], seed
+        ),
+        "objects said yes to": mean_of(yes.sum(-1), seed),
+    }
 
 
 def _named(text: str, objects: list[str]) -> str:
@@ -103,8 +168,9 @@ def _named(text: str, objects: list[str]) -> str:
 
 
 def _game(stimuli: Stimuli, seed: int, target: str, depth: int) -> tuple[list[str], list[tuple[str, str, bool]], str]:
-    """The list in some order; questions (attribute, words, whether yes), all attributes once before any is asked about again; the object
-    that the answers are true of."""
+    """The list in some order; questions (attribute, words, whether yes), all attributes once before any is asked about
+    again; the object that the answers are true of.
+    """
     rng = random.Random(seed)
     names = rng.sample(list(stimuli.objects), len(stimuli.objects))
     order = rng.sample(list(stimuli.attributes), len(stimuli.attributes))
@@ -119,8 +185,27 @@ def _talk(arm: str, names: list[str], asked: list, target: str, k: int) -> tuple
     answers = ["Yes." if yes else "No." for _, _, yes in asked[:k]]
     if arm == GUESSER:
         heard = ["I have chosen my object.", *answers]
-        turns = [turn for place, (_, words, _) in enumerate(asked[:k]) for turn in (("user", heard[place]), ("assistant", words))]
-        return (("system", GUESSES.format(names=listed)), *turns, ("user", f"{heard[k]} Now guess."), ("assistant", "It is the"))
+        turns = [
+            turn
+            for place, (_, words, _) in enumerate(asked[:k])
+            for turn in (("user", heard[place]), ("assistant", words))
+        ]
+        return (
+            ("system", GUESSES.format(names=listed)),
+            *turns,
+            ("user", f"{heard[k]} Now guess."),
+            ("assistant", "It is the"),
+        )
     before = tuple((role, words.format(name=target)) for role, words in (WRITES if arm == SCRATCHPAD else CHOOSES))
-    turns = [turn for (_, words, _), answer in zip(asked[:k], answers, strict=True) for turn in (("user", words), ("assistant", answer))]
-    return (("system", HOLDS.format(names=listed)), *before, *turns, ("user", "I give up. Which object is it?"), ("assistant", "It is the"))
+    turns = [
+        turn
+        for (_, words, _), answer in zip(asked[:k], answers, strict=True)
+        for turn in (("user", words), ("assistant", answer))
+    ]
+    return (
+        ("system", HOLDS.format(names=listed)),
+        *before,
+        *turns,
+        ("user", "I give up. Which object is it?"),
+        ("assistant", "It is the"),
+    )

@@ -12,16 +12,26 @@ from metrics.validation.calibration import beyond_chance
 from scenarios.records import derive_seed
 
 METRICS = ("prompt_to_line", "line_to_line", "questions")
-SCHEMA = {"metric": pl.String, "first": pl.String, "second": pl.String, "agreed": pl.Float64, "kappa": pl.Float64, "low": pl.Float64,
-          "high": pl.Float64, "n": pl.Int64}
+SCHEMA = {
+    "metric": pl.String,
+    "first": pl.String,
+    "second": pl.String,
+    "agreed": pl.Float64,
+    "kappa": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+}
 WHERE = ["conversation", "turn", "seat", "against"]
 
 
 def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """A row a metric and pair of judges (first, second by name) that scored the same things, n of them, both seats together.
+    """A row a metric and pair of judges (first, second by name) that scored the same things, n of them, both seats
+    together.
 
-    agreed: share of verdicts that are the same, 0 to 1. kappa, low, high: Cohen's kappa (see `metrics.validation.calibration`), its interval by
-    resampling conversations. No rows where no two judges scored anything in common.
+    agreed: share of verdicts that are the same, 0 to 1. kappa, low, high: Cohen's kappa (see
+    `metrics.validation.calibration`), its interval by resampling conversations. No rows where no two judges scored
+    anything in common.
     """
     found = []
     for metric in METRICS:
@@ -30,12 +40,32 @@ def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, se
         for first, second in combinations(sorted(by_judge), 2):
             both = by_judge[first].join(by_judge[second], on=WHERE, suffix="_of_other")
             said, true = pl.col("verdict"), pl.col("verdict_of_other")
-            sums = both.group_by("conversation").agg((said == true).sum(), said=said.sum(), true=true.sum(), n=pl.len()).sort("conversation")
+            sums = (
+                both.group_by("conversation")
+                .agg((said == true).sum(), said=said.sum(), true=true.sum(), n=pl.len())
+                .sort("conversation")
+            )
             if sums.is_empty():
                 continue
             counts = sums.drop("conversation").to_numpy().astype(float)
-            kappa = clustered_statistic(counts, lambda some: beyond_chance(some)[:, None], n=len(both), confidence=confidence,
-                                        resamples=resamples, seed=derive_seed(seed, "agreement", metric, first, second))
-            found.append({"metric": metric, "first": first, "second": second, "agreed": float(ratio(*counts.sum(0)[[0, 3]])),
-                          "kappa": kappa.value, "low": kappa.low, "high": kappa.high, "n": kappa.n})
+            kappa = clustered_statistic(
+                counts,
+                lambda some: beyond_chance(some)[:, None],
+                n=len(both),
+                confidence=confidence,
+                resamples=resamples,
+                seed=derive_seed(seed, "agreement", metric, first, second),
+            )
+            found.append(
+                {
+                    "metric": metric,
+                    "first": first,
+                    "second": second,
+                    "agreed": float(ratio(*counts.sum(0)[[0, 3]])),
+                    "kappa": kappa.value,
+                    "low": kappa.low,
+                    "high": kappa.high,
+                    "n": kappa.n,
+                }
+            )
     return pl.DataFrame(found, schema=SCHEMA)

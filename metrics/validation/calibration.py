@@ -1,8 +1,9 @@
 """How far a judge can be trusted: its judgements beside labels.
 
-`p` (N,) is the judge's p_inconsistent, `verdict` (N,) and `labels` (N,) whether the line contradicts, said the judge and said the label.
-Rows without a label or a judgement are left out by whoever calls. The statistics take weights (R, N), how often each row is in each of R
-resamples, and give (R,), NaN where they are not defined; `calibration` gives each with its interval by resampling conversations.
+`p` (N,) is the judge's p_inconsistent, `verdict` (N,) and `labels` (N,) whether the line contradicts, said the judge
+and said the label. Rows without a label or a judgement are left out by whoever calls. The statistics take weights (R,
+N), how often each row is in each of R resamples, and give (R,), NaN where they are not defined; `calibration` gives
+each with its interval by resampling conversations.
 """
 
 from __future__ import annotations
@@ -16,21 +17,28 @@ BINS = 10
 
 
 def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
-    """auroc, precision, recall, kappa and ece, each with n = all rows (precision is over those called contradicting, recall over those
-    so labelled). `how`: see `metrics.stats.bootstrap`."""
+    """auroc, precision, recall, kappa and ece, each with n = all rows (precision is over those called contradicting,
+    recall over those so labelled). `how`: see `metrics.stats.bootstrap`.
+    """
     p, verdict, labels = np.asarray(p, float), np.asarray(verdict, bool), np.asarray(labels, bool)
     if not len(p) == len(verdict) == len(labels) == len(clusters):
-        raise ValueError(f"{len(p)} probabilities, {len(verdict)} verdicts, {len(labels)} labels, {len(clusters)} clusters: "
-                         "expected as many of each")
+        raise ValueError(
+            f"{len(p)} probabilities, {len(verdict)} verdicts, {len(labels)} labels, {len(clusters)} clusters: "
+            "expected as many of each"
+        )
     statistics = {
-        "auroc": lambda weights: auroc(p, labels, weights), "precision": lambda weights: precision(verdict, labels, weights),
-        "recall": lambda weights: precision(labels, verdict, weights), "kappa": lambda weights: kappa(verdict, labels, weights),
-        "ece": lambda weights: expected_calibration_error(p, labels, weights)}
+        "auroc": lambda weights: auroc(p, labels, weights),
+        "precision": lambda weights: precision(verdict, labels, weights),
+        "recall": lambda weights: precision(labels, verdict, weights),
+        "kappa": lambda weights: kappa(verdict, labels, weights),
+        "ece": lambda weights: expected_calibration_error(p, labels, weights),
+    }
     return {name: clustered_rows(clusters, statistic, **how) for name, statistic in statistics.items()}
 
 
 def auroc(p, labels, weights) -> np.ndarray:
-    """Chance that a contradicting line is given a higher p than one that is not, ties half: Mann-Whitney U / (positives x negatives).
+    """Chance that a contradicting line is given a higher p than one that is not, ties half: Mann-Whitney U / (positives
+    x negatives).
 
     0 to 1, .5 = no better than chance; NaN where all labels are alike.
     """
@@ -51,10 +59,13 @@ def precision(said, true, weights) -> np.ndarray:
 
 
 def kappa(verdict, labels, weights) -> np.ndarray:
-    """Cohen's kappa, (agreement - chance) / (1 - chance): 1 = always agree, 0 = no more than by chance; NaN where both always say one
-    thing."""
+    """Cohen's kappa, (agreement - chance) / (1 - chance): 1 = always agree, 0 = no more than by chance; NaN where both
+    always say one thing.
+    """
     verdict, labels = np.asarray(verdict, bool), np.asarray(labels, bool)
-    return beyond_chance(weights @ np.stack([verdict == labels, verdict, labels, np.ones_like(labels)], axis=1).astype(float))
+    return beyond_chance(
+        weights @ np.stack([verdict == labels, verdict, labels, np.ones_like(labels)], axis=1).astype(float)
+    )
 
 
 def beyond_chance(sums: np.ndarray) -> np.ndarray:
@@ -65,10 +76,11 @@ def beyond_chance(sums: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(p, labels, weights, bins: int = BINS) -> np.ndarray:
-    """Sum over equal-mass bins of (rows / all rows) |mean p - share that contradicts|; 0 = p can be taken at its word, at most 1.
+    """Sum over equal-mass bins of (rows / all rows) |mean p - share that contradicts|; 0 = p can be taken at its word,
+    at most 1.
 
-    Resampled bins keep their members. The error of a sample lies above that of all lines, and a resample's above the sample's: read
-    the interval as an upper one. Naeini et al., AAAI 2015, with bins of equal mass.
+    Resampled bins keep their members. The error of a sample lies above that of all lines, and a resample's above the
+    sample's: read the interval as an upper one. Naeini et al., AAAI 2015, with bins of equal mass.
     """
     gaps = np.asarray(p, float) - np.asarray(labels, float)
     member = equal_mass(p, bins)[:, None] == np.arange(bins)  # (N, bins)
@@ -76,7 +88,9 @@ def expected_calibration_error(p, labels, weights, bins: int = BINS) -> np.ndarr
 
 
 def equal_mass(p, bins: int = BINS) -> np.ndarray:
-    """The bin, 0 to bins - 1, of each row: by rank, as many rows a bin as ties allow; equal p share one, so bins may be empty."""
+    """The bin, 0 to bins - 1, of each row: by rank, as many rows a bin as ties allow; equal p share one, so bins may be
+    empty.
+    """
     p = np.asarray(p, float)
     return np.minimum(bins - 1, (bins * (stats.rankdata(p) - 0.5) / max(len(p), 1)).astype(int))
 

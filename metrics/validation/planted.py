@@ -1,12 +1,14 @@
 """Drift planted on purpose: clean dialogues by template, with known faults put into known lines of one seat.
 
-A clean dialogue is question and answer: each line states a fact of its speaker or talks small, and most end with a question. A fault
-takes the place of some of the user's later lines (those of the second half). A dose is the share of them that is replaced; a
-smaller dose's lines are among a larger one's, so that doses differ in nothing but how much was planted.
+A clean dialogue is question and answer: each line states a fact of its speaker or talks small, and most end with a
+question. A fault takes the place of some of the user's later lines (those of the second half). A dose is the share of
+them that is replaced; a smaller dose's lines are among a larger one's, so that doses differ in nothing but how much was
+planted.
 
-contradicted_fact: claims another value of a fact, plainly or as people talk; implied_fact: says what goes with another value only
-("There were 50 candles on my last birthday cake"); persona_swap: states facts of the partner (odd dialogues) or of nobody present (even
-ones), in any words; role_flip: speaks as a helper program; style_decay: one bland sentence, always the same; parroting: sentences of the card.
+contradicted_fact: claims another value of a fact, plainly or as people talk; implied_fact: says what goes with another
+value only ("There were 50 candles on my last birthday cake"); persona_swap: states facts of the partner (odd dialogues)
+or of nobody present (even ones), in any words; role_flip: speaks as a helper program; style_decay: one bland sentence,
+always the same; parroting: sentences of the card.
 """
 
 from __future__ import annotations
@@ -32,8 +34,15 @@ DOSES = (0.0, 0.1, 0.2, 0.4)
 SEAT = USER  # the seat that drifts
 ASKS = 0.7  # share of lines that end with a question
 PERSONAL = 0.6  # share of those that ask about a fact
-TURNS = {"conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String, "node": pl.String, "text": pl.String,
-         "tokens": pl.Int64}
+TURNS = {
+    "conversation": pl.Int64,
+    "persona": pl.String,
+    "turn": pl.Int64,
+    "seat": pl.String,
+    "node": pl.String,
+    "text": pl.String,
+    "tokens": pl.Int64,
+}
 
 
 class Told(NamedTuple):
@@ -63,7 +72,9 @@ class Dialogue:
 
 
 def clean(personas: Sequence[Persona], conversations: int, turns: int, seed: int) -> list[Dialogue]:
-    """Dialogues in which nobody drifts. ValueError with fewer than three personas with facts (two to talk, one to swap with)."""
+    """Dialogues in which nobody drifts. ValueError with fewer than three personas with facts (two to talk, one to swap
+    with).
+    """
     told = [persona for persona in personas if persona.facts]
     if len(told) < 3:
         raise ValueError(f"{len(told)} personas with facts: expected at least 3")
@@ -76,14 +87,20 @@ def clean(personas: Sequence[Persona], conversations: int, turns: int, seed: int
 
 
 def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona], seed: int) -> Dialogue:
-    """The dialogue with that share of the user's later lines replaced by faults of the kind. ValueError for an unknown kind."""
+    """The dialogue with that share of the user's later lines replaced by faults of the kind. ValueError for an unknown
+    kind.
+    """
     if kind not in KINDS:
         raise ValueError(f"drift {kind!r}: expected one of {', '.join(KINDS)}")
     rng = random.Random(derive_seed(seed, "plant", dialogue.number))  # the same turns whatever the kind
     later = [line.turn for line in dialogue.own() if 2 * line.turn >= len(dialogue.lines)]
     turns = rng.sample(later, len(later))[: round(dose * len(later))]
     partner = dialogue.cast[ASSISTANT if SEAT == USER else USER]
-    other = partner if dialogue.number % 2 else _stranger(dialogue, personas, random.Random(derive_seed(seed, "other", dialogue.number)))
+    other = (
+        partner
+        if dialogue.number % 2
+        else _stranger(dialogue, personas, random.Random(derive_seed(seed, "other", dialogue.number)))
+    )
     faults = {turn: _fault(dialogue, dialogue.lines[turn], kind, other, seed) for turn in turns}
     lines = tuple(_said(line, faults[line.turn][0]) if line.turn in faults else line for line in dialogue.lines)
     told = tuple(faults[turn][1] if turn in faults else told for turn, told in enumerate(dialogue.told))
@@ -91,10 +108,15 @@ def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona
 
 
 def contradictions(dialogue: Dialogue) -> set[tuple[int, int]]:
-    """(later turn, earlier turn) of the drifting seat's lines that tell different values of a slot, whatever a judge makes of them."""
+    """(later turn, earlier turn) of the drifting seat's lines that tell different values of a slot, whatever a judge
+    makes of them.
+    """
     said = [(line.turn, {(told.slot, told.value) for told in dialogue.told[line.turn]}) for line in dialogue.own()]
-    return {(later, earlier) for (earlier, before), (later, after) in combinations(said, 2)
-            if any(slot == known and value != other for slot, value in after for known, other in before)}
+    return {
+        (later, earlier)
+        for (earlier, before), (later, after) in combinations(said, 2)
+        if any(slot == known and value != other for slot, value in after for known, other in before)
+    }
 
 
 def turns_frame(dialogues: Sequence[Dialogue]) -> pl.DataFrame:
@@ -104,14 +126,26 @@ def turns_frame(dialogues: Sequence[Dialogue]) -> pl.DataFrame:
 
 
 def pairs(dialogue: Dialogue, window: int | None = None) -> Iterator[Pair]:
-    """What judges are asked about the drifting seat: each line against the persona, and against at most `window` own lines before."""
+    """What judges are asked about the drifting seat: each line against the persona, and against at most `window` own
+    lines before.
+    """
     partner = dialogue.cast[ASSISTANT if SEAT == USER else USER]
     persona, own = dialogue.cast[SEAT], dialogue.own()
     for place, line in enumerate(own):
         company = {"partner": partner, "heard": dialogue.lines[line.turn - 1].text if line.turn else ""}
         yield Pair(dialogue.number, line.turn, SEAT, "prompt_to_line", line.text, "persona", persona, **company)
         for earlier in own[0 if window is None else max(0, place - window) : place]:
-            yield Pair(dialogue.number, line.turn, SEAT, "line_to_line", line.text, str(earlier.turn), persona, earlier.text, **company)
+            yield Pair(
+                dialogue.number,
+                line.turn,
+                SEAT,
+                "line_to_line",
+                line.text,
+                str(earlier.turn),
+                persona,
+                earlier.text,
+                **company,
+            )
 
 
 def _said(line: Line, text: str) -> Line:
@@ -140,7 +174,10 @@ class _Deck:
 
     def __init__(self, persona: Persona, rng: random.Random) -> None:
         self._rng, self._left = rng, {}
-        self._all = {fact.id: [claim for wording in ANY for claim in _claims(fact, fact.value, wording)] for fact in persona.facts}
+        self._all = {
+            fact.id: [claim for wording in ANY for claim in _claims(fact, fact.value, wording)]
+            for fact in persona.facts
+        }
         self._all |= {question: [(answer, ()) for answer in answers] for question, answers in SMALL_TALK}
 
     def answer(self, topic: str) -> Said:
@@ -189,7 +226,9 @@ def _fault(dialogue: Dialogue, line: Line, kind: str, other: Persona, seed: int)
 
 def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) -> Said:
     """One or two facts of the other's that the persona does not share, first the one that was asked about."""
-    theirs = [one for one in other.facts if (one.id, one.value) not in {(mine.id, mine.value) for mine in persona.facts}]
+    theirs = [
+        one for one in other.facts if (one.id, one.value) not in {(mine.id, mine.value) for mine in persona.facts}
+    ]
     same = next((one for one in theirs if one.id == topic), None) or rng.choice(theirs)
     said = [rng.choice(_claims(one, one.value, rng.choice(ANY))) for one in dict.fromkeys((same, rng.choice(theirs)))]
     return " ".join(text for text, _ in said), tuple(told for _, some in said for told in some)
@@ -207,4 +246,6 @@ def _stranger(dialogue: Dialogue, personas: Sequence[Persona], rng: random.Rando
     mine = {(fact.id, fact.value) for fact in dialogue.cast[SEAT].facts}
     present = {persona.id for persona in dialogue.cast.values()}
     others = [persona for persona in personas if persona.facts and persona.id not in present]
-    return min(rng.sample(others, len(others)), key=lambda other: sum((fact.id, fact.value) in mine for fact in other.facts))
+    return min(
+        rng.sample(others, len(others)), key=lambda other: sum((fact.id, fact.value) in mine for fact in other.facts)
+    )

@@ -1,7 +1,7 @@
 """The keys of a study's file: which finding is tested on which model, at which size, with which stimuli.
 
-What a size is made of differs by study: the keyword arguments of its `study` function in `metrics/studies/`, of which the caller makes
-a model for `load_study`. So is the form of its stimuli.
+What a size is made of differs by study: the keyword arguments of its `study` function in `metrics/studies/`, of which
+the caller makes a model for `load_study`. So is the form of its stimuli.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Study(Strict):
     seed: int = Field(description="every random choice derives from it")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     device: Text = Field("auto", description="auto, cpu, cuda, ...")
-    size: Literal[SIZES] = Field("default", description="smoke: seconds, default: minutes on two cores, full: the protocol's own")
+    size: Literal[SIZES] = Field(
+        "default", description="smoke: seconds, default: minutes on two cores, full: the protocol's own"
+    )
     seats: Seats = Field(default_factory=Seats)
     stimuli: Text = Field(description="path of the stimuli file, relative to this file")
     sizes: Any
@@ -60,7 +62,9 @@ class Study(Strict):
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides what is asked: the numbers of the chosen size, and what the stimuli file holds."""
+        """SHA-256, in hex, of all that decides what is asked: the numbers of the chosen size, and what the stimuli file
+        holds.
+        """
         stimuli = hashlib.sha256(Path(self.stimuli).read_bytes()).hexdigest()
         content = self.model_dump(mode="json") | {"sizes": self.numbers(), "stimuli": stimuli}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -81,16 +85,21 @@ def study_named(path: str | Path, known: Sequence[str]) -> str:
 
 
 def load_study(path: str | Path, overrides: Sequence[str], numbers: type[BaseModel]) -> Study:
-    """The study of a file with `key=value` overrides. `numbers`: a model of what a size is made of. ScenarioError: file, line, key, what
-    was found and expected."""
+    """The study of a file with `key=value` overrides. `numbers`: a model of what a size is made of. ScenarioError:
+    file, line, key, what was found and expected.
+    """
     sizes = create_model("Sizes", __base__=Strict, **dict.fromkeys(SIZES, (numbers, ...)))
     model = create_model("Study", __base__=Study, sizes=(sizes, Field(description="what each size is made of")))
     document = override(read(path), overrides, model)
     study = validate(document, model)
     seat = study.seats.assistant
     if not seat.endpoint:
-        seat = seat.model_copy(update={"model": model_anywhere(seat.model), "adapter": seat.adapter and absolute(seat.adapter)})
-    return study.model_copy(update={"seats": Seats(assistant=seat), "stimuli": _file(document, study.stimuli, Path(path).parent)})
+        seat = seat.model_copy(
+            update={"model": model_anywhere(seat.model), "adapter": seat.adapter and absolute(seat.adapter)}
+        )
+    return study.model_copy(
+        update={"seats": Seats(assistant=seat), "stimuli": _file(document, study.stimuli, Path(path).parent)}
+    )
 
 
 def load_stimuli(study: Study, kind: type[Stimuli]) -> Stimuli:
@@ -104,5 +113,7 @@ def _file(document: Document, name: str, folder: Path) -> str:
     file = next((file for file in [folder / name, Path(name)][: 1 + overridden] if file.is_file()), None)
     if file is None:
         hint = nearest_path(folder / name) or (nearest_path(name) if overridden else "")
-        raise document.error(f"is {name!r}; expected the path of a stimuli file, {folder / name} is none{hint}", ("stimuli",))
+        raise document.error(
+            f"is {name!r}; expected the path of a stimuli file, {folder / name} is none{hint}", ("stimuli",)
+        )
     return str(file.resolve())

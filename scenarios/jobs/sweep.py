@@ -1,7 +1,7 @@
 """The keys of a sweep's file: what is played again and again, along which axes, and how axes become trials.
 
-A trial is one value for each axis. Its id is a digest of those values, and every draw has a seed of its own, derived from the sweep's: the
-same file gives the same trials, whoever plays them in whatever order.
+A trial is one value for each axis. Its id is a digest of those values, and every draw has a seed of its own, derived
+from the sweep's: the same file gives the same trials, whoever plays them in whatever order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from scenarios.yaml_files import Document, ScenarioError, dump, read, validate
 
 Base = Scenario | Recipe | Study
 KINDS = ("scenario", "training", "study")  # the keys that name a base's file
-BASES = {"scenario": load_scenario, "training": load_recipe}  # what reads it; studies are read by whoever knows what they are made of
+BASES = {
+    "scenario": load_scenario,
+    "training": load_recipe,
+}  # what reads it; studies are read by whoever knows what they are made of
 WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
 ID_DIGITS = 10
 SPACED, DRAWN = ("from", "to", "steps"), ("uniform", "loguniform", "integer", "choice")
@@ -50,7 +53,9 @@ class Axis(Strict):
     steps: int | None = Field(None, ge=2, description="how many there are")
     uniform: Bounds | None = Field(None, description="least and greatest")
     loguniform: Bounds | None = Field(None, description="least and greatest, both above 0")
-    integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(None, description="least and greatest")
+    integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="least and greatest"
+    )
     choice: list[Plain] | None = Field(None, min_length=1, description="one of them")
 
     @model_validator(mode="after")
@@ -74,7 +79,9 @@ class Axis(Strict):
         """Every value of an axis that is not drawn; evenly spaced ones are whole numbers where all of them are."""
         if self.values is not None:
             return list(self.values)
-        spaced = [float(f"{self.first + (self.to - self.first) * step / (self.steps - 1):.12g}") for step in range(self.steps)]
+        spaced = [
+            float(f"{self.first + (self.to - self.first) * step / (self.steps - 1):.12g}") for step in range(self.steps)
+        ]
         return [int(value) for value in spaced] if all(value.is_integer() for value in spaced) else spaced
 
     def draw(self, seed: int) -> Any:
@@ -93,16 +100,23 @@ class Scheduler(Strict):
     """Which trainings are stopped early: asynchronous successive halving, arXiv 1810.05934, as Ray Tune does it."""
 
     kind: Literal["asha"] = "asha"
-    metric: str = Field("reward", description="a number that every step of a training tells, such as reward, kl or length")
+    metric: str = Field(
+        "reward", description="a number that every step of a training tells, such as reward, kl or length"
+    )
     mode: Literal["max", "min"] = Field("max", description="whether much or little of it is good")
     grace_period: int = Field(1, ge=1, description="steps that every training gets")
-    reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(2.0, description="one training of so many goes on at a rung")
+    reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
+        2.0, description="one training of so many goes on at a rung"
+    )
 
 
 def _storage(text: str) -> str:
     parts = urlsplit(text)
     if "@" in parts.netloc or parts.query:
-        raise ValueError("expected a place without a name, password or query; keys belong in the environment or the machine's own settings")
+        raise ValueError(
+            "expected a place without a name, password or query; keys belong in the environment or the machine's own "
+            "settings"
+        )
     if not parts.scheme and not Path(text).is_absolute():
         raise ValueError("expected an absolute path, or a URI such as s3://bucket/folder")
     return text
@@ -133,15 +147,25 @@ class Sweep(Strict):
     scenario: str | None = Field(None, description="path of the scenario that trials play, relative to this file")
     training: str | None = Field(None, description="path of the training that trials carry out, relative to this file")
     study: str | None = Field(None, description="path of the study that trials ask, relative to this file")
-    overrides: dict[str, Plain] = Field(default={}, description="dotted keys of the base and their values in every trial, unless an axis has them")
-    axes: dict[str, Annotated[Axis, BeforeValidator(_listed)]] = Field(min_length=1, description="dotted keys of the base and their values")
-    samples: int = Field(1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others")
+    overrides: dict[str, Plain] = Field(
+        default={}, description="dotted keys of the base and their values in every trial, unless an axis has them"
+    )
+    axes: dict[str, Annotated[Axis, BeforeValidator(_listed)]] = Field(
+        min_length=1, description="dotted keys of the base and their values"
+    )
+    samples: int = Field(
+        1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others"
+    )
     scheduler: Annotated[Scheduler, BeforeValidator(_named)] | None = Field(None, description="asha, of trainings only")
     retries: int = Field(2, ge=0, description="how often a trial is tried again that failed or whose worker was lost")
     at_once: int | None = Field(None, ge=1, description="most trials at once; null for as many as there is room for")
     cpus: int = Field(1, ge=1, description="cores, and threads, of a trial")
-    gpus: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="share of a GPU for a trial; null: what its seats need")
-    storage: Annotated[str, AfterValidator(_storage)] | None = Field(None, description="where trials' folders go: a shared path or a URI (s3://...); null: into the sweep's")
+    gpus: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="share of a GPU for a trial; null: what its seats need"
+    )
+    storage: Annotated[str, AfterValidator(_storage)] | None = Field(
+        None, description="where trials' folders go: a shared path or a URI (s3://...); null: into the sweep's"
+    )
     best: Best = Field(default_factory=Best)
 
     @property
@@ -163,7 +187,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep with all its trials, each with the base as it is played there. `repeated`: draws that gave a trial that there was already."""
+    """A sweep with all its trials, each with the base as it is played there. `repeated`: draws that gave a trial that
+    there was already.
+    """
 
     sweep: Sweep
     trials: tuple[Trial, ...]
@@ -177,14 +203,17 @@ class Plan:
     def digest(self) -> str:
         """SHA-256, in hex, of all that decides what comes out: every trial's values and the digest of what it plays."""
         content = [[trial.values, self.bases[trial.id].digest()] for trial in self.trials]
-        return hashlib.sha256(json.dumps([content, self.sweep.cpus], sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([content, self.sweep.cpus], sort_keys=True, ensure_ascii=False).encode()
+        ).hexdigest()
 
 
 def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[str, Reader] = BASES) -> Plan:
-    """The sweep of a file with `key=value` overrides, and its trials, each of which was checked as its base would be. `bases`: what reads
-    a base, by its kind.
+    """The sweep of a file with `key=value` overrides, and its trials, each of which was checked as its base would be.
+    `bases`: what reads a base, by its kind.
 
-    Raises ScenarioError: file, line, key, what was found and expected; of a combination of values that does not go, its values.
+    Raises ScenarioError: file, line, key, what was found and expected; of a combination of values that does not go, its
+    values.
     """
     document = override(read(path), overrides, Sweep, WHOLE)
     sweep = validate(document, Sweep)
@@ -197,7 +226,12 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[s
     sweep = sweep.model_copy(update={sweep.kind: str(file.resolve())})
     drawn = list(_trials(sweep))
     trials = tuple({trial.id: trial for trial in drawn}.values())
-    return Plan(sweep, trials, {trial.id: _base(sweep, trial, document, bases[sweep.kind]) for trial in trials}, len(drawn) - len(trials))
+    return Plan(
+        sweep,
+        trials,
+        {trial.id: _base(sweep, trial, document, bases[sweep.kind]) for trial in trials},
+        len(drawn) - len(trials),
+    )
 
 
 def _makes_sense(sweep: Sweep, document: Document) -> None:
@@ -207,9 +241,14 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
         told = f"is there beside {named[0]}" if named else "is missing"
         raise document.error(f"{told}; expected one of {', '.join(KINDS)}", (named[-1] if named else KINDS[0],))
     if sweep.scheduler and sweep.training is None:
-        raise document.error("stops trainings early; expected none with a scenario, whose dialogues are played to their end", ("scheduler",))
+        raise document.error(
+            "stops trainings early; expected none with a scenario, whose dialogues are played to their end",
+            ("scheduler",),
+        )
     if sweep.samples > 1 and not any(axis.drawn for axis in sweep.axes.values()):
-        raise document.error(f"is {sweep.samples}, but no axis is drawn; expected 1, or an axis with {', '.join(DRAWN)}", ("samples",))
+        raise document.error(
+            f"is {sweep.samples}, but no axis is drawn; expected 1, or an axis with {', '.join(DRAWN)}", ("samples",)
+        )
 
 
 def trial_id(values: Mapping[str, Any]) -> str:
@@ -219,8 +258,10 @@ def trial_id(values: Mapping[str, Any]) -> str:
 def _trials(sweep: Sweep) -> Iterator[Trial]:
     """Draw by draw, all combinations of the axes that are not drawn, the last axis fastest."""
     for sample in range(sweep.samples):
-        columns = [[axis.draw(derive_seed(sweep.seed, "axis", key, sample))] if axis.drawn else axis.all()
-                   for key, axis in sweep.axes.items()]
+        columns = [
+            [axis.draw(derive_seed(sweep.seed, "axis", key, sample))] if axis.drawn else axis.all()
+            for key, axis in sweep.axes.items()
+        ]
         for combination in product(*columns):
             values = dict(zip(sweep.axes, combination, strict=True))
             yield Trial(trial_id(values), values)
@@ -234,16 +275,24 @@ def _base(sweep: Sweep, trial: Trial, document: Document, read_base: Reader) -> 
         if isinstance(base, Recipe) and base.workers > 1:
             raise ScenarioError("is more than 1; expected 1 in a sweep, whose trials are the workers", ("workers",))
     except ScenarioError as error:
-        section, key = next(((section, key) for section in WHOLE for key in getattr(sweep, section)
-                             if ".".join(map(str, error.key)) == key or f"override '{key}=" in error.where), ("axes", None))
+        section, key = next(
+            (
+                (section, key)
+                for section in WHOLE
+                for key in getattr(sweep, section)
+                if ".".join(map(str, error.key)) == key or f"override '{key}=" in error.where
+            ),
+            ("axes", None),
+        )
         place = (section, key) if key else (section,)
         raise document.error(f"does not go with the trial {trial}: {error}", place) from None
     return base
 
 
 def files_of(base: Base) -> list[Path]:
-    """The files that a base is made of beside its own content: persona files and their slots, and a training's scenarios; of a study its
-    stimuli alone, and not what these name in turn."""
+    """The files that a base is made of beside its own content: persona files and their slots, and a training's
+    scenarios; of a study its stimuli alone, and not what these name in turn.
+    """
     if isinstance(base, Study):
         return [Path(base.stimuli)]
     found: list[Path] = []

@@ -1,4 +1,6 @@
-"""The keys of a training file: which seat learns what, from which dialogues, how it is rewarded and how it is examined afterwards."""
+"""The keys of a training file: which seat learns what, from which dialogues, how it is rewarded and how it is examined
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Reward(Strict):
     line_to_line: Weight = Field(0.0, description="contradicts none of the speaker's earlier lines")
     questions: Weight = Field(1.0, description="the answer to a question about a fact, asked off the record, names it")
     relevance: Weight = Field(0.0, description="near in meaning to the line that it answers")
-    penalty: Weight = Field(1.0, description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades")
+    penalty: Weight = Field(
+        1.0, description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades"
+    )
     judge: SingleJudge = "ledger"
     asked: int = Field(2, ge=0, description="facts asked about off the record, a dialogue")
 
@@ -45,21 +49,30 @@ class HeldOut(Strict):
     """What training never sees."""
 
     personas: Share | list[str] = Field(0.5, description="a share of the personas that can be drawn, or their ids")
-    wording: int = Field(1, ge=1, description="number of the question wording that only the examination uses; 0 is the dialogues' own")
+    wording: int = Field(
+        1, ge=1, description="number of the question wording that only the examination uses; 0 is the dialogues' own"
+    )
 
 
 class Evaluation(Strict):
-    judge: Annotated[list[JudgeName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(
-        ["ledger", "reader"], min_length=1)
+    judge: Annotated[list[JudgeName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = (
+        Field(["ledger", "reader"], min_length=1)
+    )
     conversations: int = Field(12, ge=1)
     turns: int | None = Field(None, ge=1, description="null: as in training")
     as_learnt: bool = Field(True, description="also with the people and wordings of training")
-    arms: dict[str, dict[str, Plain]] = Field(default={}, description="further arms of the untrained model: name -> dotted keys")
-    scenario: str | None = Field(None, description="another scenario to be examined in as well; null for the one trained in")
+    arms: dict[str, dict[str, Plain]] = Field(
+        default={}, description="further arms of the untrained model: name -> dotted keys"
+    )
+    scenario: str | None = Field(
+        None, description="another scenario to be examined in as well; null for the one trained in"
+    )
 
 
 class Tuning(Strict):
-    """Names as in transformers' TrainingArguments, PEFT's LoraConfig and TRL's GRPOConfig, PPOConfig, DPOConfig and KTOConfig."""
+    """Names as in transformers' TrainingArguments, PEFT's LoraConfig and TRL's GRPOConfig, PPOConfig, DPOConfig and
+    KTOConfig.
+    """
 
     full: bool = Field(False, description="train all weights instead of an adapter")
     adapter: str | None = Field(None, description="a PEFT folder to go on from, with its own r and target_modules")
@@ -67,7 +80,9 @@ class Tuning(Strict):
     lora_alpha: Positive = 16.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] = "all-linear"
-    layers_from: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of the layers, from below, that get no adapter")
+    layers_from: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of the layers, from below, that get no adapter"
+    )
     learning_rate: Positive = 2e-4
     weight_decay: Weight = 0.0
     adam_beta1: Share = 0.9
@@ -87,7 +102,9 @@ class Tuning(Strict):
     vf_coef: Weight = 0.1
     cliprange_value: Positive = 0.2
     alpha: Weight = Field(1.0, description="weight of unlikelihood")
-    desirable_weight: Weight = Field(1.0, description="of a good line, in KTO, GOLD and VaRMI; where bad ones are many: how many for each good one")
+    desirable_weight: Weight = Field(
+        1.0, description="of a good line, in KTO, GOLD and VaRMI; where bad ones are many: how many for each good one"
+    )
     undesirable_weight: Weight = 1.0
 
 
@@ -104,15 +121,27 @@ class Recipe(Strict):
     max_steps: int = Field(40, ge=1, description="updates of the rollouts' model")
     conversations: int = Field(8, ge=1, description="dialogues a step")
     num_generations: int = Field(4, ge=1, description="lines sampled at each place, or dialogues that begin alike")
-    groups: Literal["places", "dialogues"] = Field("places", description="what GRPO compares: lines at one place, or whole dialogues")
-    data: list[str] = Field(default=[], description="runs, trainings and chats to learn from, offline; none: the untouched model plays")
+    groups: Literal["places", "dialogues"] = Field(
+        "places", description="what GRPO compares: lines at one place, or whole dialogues"
+    )
+    data: list[str] = Field(
+        default=[], description="runs, trainings and chats to learn from, offline; none: the untouched model plays"
+    )
     reward: Reward = Field(default_factory=Reward)
     tuning: Tuning = Field(default_factory=Tuning)
     held_out: HeldOut = Field(default_factory=HeldOut)
     evaluation: Evaluation = Field(default_factory=Evaluation)
-    tripwires: Literal["stop", "log"] = Field("stop", description="stop: a wire out of bounds over five steps ends the training")
-    overlap: bool = Field(False, description="play the next step's dialogues while this one's are learnt from, with weights a step older")
-    workers: int = Field(1, ge=1, description="processes of a Ray cluster that share the dialogues of an update; the result is that of one")
+    tripwires: Literal["stop", "log"] = Field(
+        "stop", description="stop: a wire out of bounds over five steps ends the training"
+    )
+    overlap: bool = Field(
+        False, description="play the next step's dialogues while this one's are learnt from, with weights a step older"
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        description="processes of a Ray cluster that share the dialogues of an update; the result is that of one",
+    )
     save_steps: int = Field(10, ge=1, description="steps between two checkpoints")
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
@@ -127,20 +156,27 @@ class Recipe(Strict):
         if self.method == "grpo" and self.num_generations < 2:
             raise ValueError("expected num_generations of 2 or more: GRPO compares lines with each other")
         if self.tuning.layers_from and isinstance(self.tuning.target_modules, str):
-            raise ValueError("expected tuning.target_modules as a list, such as [q_proj, v_proj], beside tuning.layers_from")
+            raise ValueError(
+                "expected tuning.target_modules as a list, such as [q_proj, v_proj], beside tuning.layers_from"
+            )
         if self.tuning.full and self.tuning.adapter:
-            raise ValueError("expected tuning.adapter or tuning.full, not both: all weights are trained from the model's own")
+            raise ValueError(
+                "expected tuning.adapter or tuning.full, not both: all weights are trained from the model's own"
+            )
         if self.data and self.method in ONLINE:
-            raise ValueError(f"expected no data with method {self.method!r}, which learns from dialogues of its own; offline are: "
-                             f"{', '.join((*OFFLINE, *PREFERENCE))}")
+            raise ValueError(
+                f"expected no data with method {self.method!r}, which learns from dialogues of its own; offline are: "
+                f"{', '.join((*OFFLINE, *PREFERENCE))}"
+            )
         return self
 
     def resolved_yaml(self) -> str:
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenarios as it plays them, everyone who may be
-        drawn for it as their files tell, and what `data` and `tuning.adapter` hold."""
+        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenarios as it plays them,
+        everyone who may be drawn for it as their files tell, and what `data` and `tuning.adapter` hold.
+        """
         scenario, other = played(self), self.evaluation.scenario
         people = [asdict(persona) for persona in load_personas(scenario.personas)]
         content = self.model_dump(mode="json") | {"scenario": scenario.digest(), "people": people}
@@ -150,7 +186,9 @@ class Recipe(Strict):
 
 
 def _content(path: Path) -> str:
-    """SHA-256, in hex, of a file, or of the files in a run's, a training's or an adapter's folder that say what is learnt from it."""
+    """SHA-256, in hex, of a file, or of the files in a run's, a training's or an adapter's folder that say what is
+    learnt from it.
+    """
     files = [path] if path.is_file() else [path / name for name in CONTENT if (path / name).is_file()]
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
@@ -167,12 +205,20 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             file = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
             if file is None:
                 hint = nearest_path(folder / name) or nearest_path(name)
-                raise document.error(f"is {name!r}; expected the path of a scenario file, {folder / name} is none{hint}", (key,))
+                raise document.error(
+                    f"is {name!r}; expected the path of a scenario file, {folder / name} is none{hint}", (key,)
+                )
             found[key] = str(file.resolve())
-    recipe = recipe.model_copy(update={
-        "scenario": found["scenario"], "data": [_absolute(name) for name in recipe.data],
-        "tuning": recipe.tuning.model_copy(update={"adapter": recipe.tuning.adapter and _absolute(recipe.tuning.adapter)}),
-        "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")})})
+    recipe = recipe.model_copy(
+        update={
+            "scenario": found["scenario"],
+            "data": [_absolute(name) for name in recipe.data],
+            "tuning": recipe.tuning.model_copy(
+                update={"adapter": recipe.tuning.adapter and _absolute(recipe.tuning.adapter)}
+            ),
+            "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")}),
+        }
+    )
     split(recipe)
     _trainable(recipe)
     _worded(recipe)
@@ -186,14 +232,21 @@ def _absolute(name: str) -> str:
 def _worded(recipe: Recipe) -> None:
     """ScenarioError where a fact has no wording that could be held out."""
     people = load_personas(played(recipe).personas)
-    least = min((fact for person in people for fact in person.facts), key=lambda fact: len(fact.slot.questions), default=None)
+    least = min(
+        (fact for person in people for fact in person.facts), key=lambda fact: len(fact.slot.questions), default=None
+    )
     if least and len(least.slot.questions) <= recipe.held_out.wording:
-        raise ScenarioError(f"is {recipe.held_out.wording}, but {least.id!r} has {len(least.slot.questions)} wordings of its question, "
-                            "counted from 0; expected a smaller one, or more wordings in the personas' files", ("held_out", "wording"))
+        raise ScenarioError(
+            f"is {recipe.held_out.wording}, but {least.id!r} has {len(least.slot.questions)} wordings of its question, "
+            "counted from 0; expected a smaller one, or more wordings in the personas' files",
+            ("held_out", "wording"),
+        )
 
 
 def _trainable(recipe: Recipe) -> None:
-    """ScenarioError where somebody else than a model of ours speaks in a seat that is to learn, or always the same person."""
+    """ScenarioError where somebody else than a model of ours speaks in a seat that is to learn, or always the same
+    person.
+    """
     scenario = played(recipe)
     for seat in recipe.seats():
         spec = scenario.seats[seat]
@@ -203,16 +256,31 @@ def _trainable(recipe: Recipe) -> None:
         if spec.steer:
             raise ScenarioError(f"is to learn, but the {seat} is steered; expected no seats.{seat}.steer", ("seat",))
         if spec.temperature == 0 and not recipe.data:
-            raise ScenarioError(f"is to learn from lines that differ, but the {seat} always says the likeliest one; expected "
-                                f"seats.{seat}.temperature above 0", ("seat",))
+            raise ScenarioError(
+                f"is to learn from lines that differ, but the {seat} always says the likeliest one; expected "
+                f"seats.{seat}.temperature above 0",
+                ("seat",),
+            )
         if spec.persona != SAMPLE and not recipe.data:
-            raise ScenarioError(f"is to learn, but the {seat} is always {spec.persona!r}; expected overrides with seats.{seat}.persona: "
-                                "sample, so that some people can be held out", ("seat",))
+            raise ScenarioError(
+                f"is to learn, but the {seat} is always {spec.persona!r}; expected overrides with "
+                f"seats.{seat}.persona: "
+                "sample, so that some people can be held out",
+                ("seat",),
+            )
 
 
 def other_speaker(spec: Seat) -> str:
     """Who speaks in a seat instead of a model of ours as it is; "" where nobody does."""
-    return ("a script" if spec.script else "a server" if spec.endpoint else "an adapter" if spec.adapter or ":" in spec.model else "")
+    return (
+        "a script"
+        if spec.script
+        else "a server"
+        if spec.endpoint
+        else "an adapter"
+        if spec.adapter or ":" in spec.model
+        else ""
+    )
 
 
 def played(recipe: Recipe, **values: object) -> Scenario:
@@ -222,22 +290,31 @@ def played(recipe: Recipe, **values: object) -> Scenario:
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:
-    """Ids of the personas to learn with and of those held out. ScenarioError where one side would be empty or an id is unknown."""
+    """Ids of the personas to learn with and of those held out. ScenarioError where one side would be empty or an id is
+    unknown.
+    """
     scenario = played(recipe)
     named = {scenario.seats[seat].persona for seat in SEATS}
-    known = [persona.id for persona in load_personas(scenario.personas) if persona.id not in named
-             and (scenario.drawn is None or persona.id in scenario.drawn)]
+    known = [
+        persona.id
+        for persona in load_personas(scenario.personas)
+        if persona.id not in named and (scenario.drawn is None or persona.id in scenario.drawn)
+    ]
     wanted = recipe.held_out.personas
     if isinstance(wanted, list):
         if strange := [name for name in wanted if name not in known]:
-            raise ScenarioError(f"holds {strange[0]!r}; expected ids of personas that can be drawn: {', '.join(known)}",
-                                ("held_out", "personas"))
+            raise ScenarioError(
+                f"holds {strange[0]!r}; expected ids of personas that can be drawn: {', '.join(known)}",
+                ("held_out", "personas"),
+            )
         out = wanted
     else:
         shuffled = random.Random(derive_seed(recipe.seed, "held out")).sample(known, len(known))
         out = shuffled[: round(wanted * len(known))]
     kept = [name for name in known if name not in out]
     if not kept or not out:
-        raise ScenarioError(f"leaves {len(kept)} personas to learn with and {len(out)} to examine; expected some of both",
-                            ("held_out", "personas"))
+        raise ScenarioError(
+            f"leaves {len(kept)} personas to learn with and {len(out)} to examine; expected some of both",
+            ("held_out", "personas"),
+        )
     return kept, out

@@ -28,8 +28,17 @@ def lora(model, folder, seed: int):
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    worn = get_peft_model(model, LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], lora_dropout=0.5,
-                                            init_lora_weights=False, task_type="CAUSAL_LM")).eval()
+    worn = get_peft_model(
+        model,
+        LoraConfig(
+            r=4,
+            lora_alpha=16,
+            target_modules=["q_proj", "v_proj", "down_proj"],
+            lora_dropout=0.5,
+            init_lora_weights=False,
+            task_type="CAUSAL_LM",
+        ),
+    ).eval()
     worn.save_pretrained(str(folder))
     return str(folder), worn
 
@@ -57,7 +66,9 @@ def test_a_fork_wears_its_sources_adapter(llama, adapters):
     assert list(engine.generate([twin], [GREEDY])[0].token_ids) == tiny.greedy(model, prompt, 30)
 
 
-@pytest.mark.parametrize("other", [{"hidden_size": 48, "num_attention_heads": 4}, {"num_hidden_layers": 4}, {"intermediate_size": 80}])
+@pytest.mark.parametrize(
+    "other", [{"hidden_size": 48, "num_attention_heads": 4}, {"num_hidden_layers": 4}, {"intermediate_size": 80}]
+)
 def test_an_adapter_for_another_base_is_refused_in_one_sentence_each_time(llama, tmp_path, other):
     folder, _ = lora(tiny.plain(tiny.llama(**other)), tmp_path, 0)
     engine, [prompt] = tiny.engine(llama), tiny.prompts(20)

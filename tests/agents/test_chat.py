@@ -10,14 +10,25 @@ import pytest
 
 from agents.models.chat_template import ChatFormat, from_tokenizer
 
-SYSTEM, HEARD, SAID, SECOND = "You are Ada.\nYou bake bread.", "Hello! Who is there?", "It is Ada, who else?", "What's new?"
-NO_SYSTEM_ROLE = ("{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-                  "<{{ m.role }}>{{ m.content | trim }}</{{ m.role }}>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}")
-SYSTEM_LAST = ("{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{% if loop.last and messages[0].role == 'system' %}"
-               "{{ messages[0].content }} {% endif %}{{ m.content }}</{{ m.role }}>{% endif %}{% endfor %}"
-               "{% if add_generation_prompt %}<assistant>{% endif %}")
-THINKING = ("{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
-            "{% if add_generation_prompt %}<assistant>{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}")
+SYSTEM, HEARD, SAID, SECOND = (
+    "You are Ada.\nYou bake bread.",
+    "Hello! Who is there?",
+    "It is Ada, who else?",
+    "What's new?",
+)
+NO_SYSTEM_ROLE = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content | trim }}</{{ m.role }}>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+SYSTEM_LAST = (
+    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{% if loop.last and messages[0].role == 'system' %}"
+    "{{ messages[0].content }} {% endif %}{{ m.content }}</{{ m.role }}>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+THINKING = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}"
+)
 SHOUTING = "{% for m in messages %}<{{ m.role }}>{{ m.content | upper }}{% endfor %}"
 ALTERNATING_ONLY = "{{ raise_exception('this model does not chat') }}"
 
@@ -39,23 +50,37 @@ def under(embedded, template: str | None):
 
 def test_joined_pieces_equal_the_models_own_template(embedded):
     wanted = embedded.tokenizer.apply_chat_template(
-        messages(("system", SYSTEM), ("user", HEARD), ("assistant", SAID), ("user", SECOND)), tokenize=False, add_generation_prompt=True)
+        messages(("system", SYSTEM), ("user", HEARD), ("assistant", SAID), ("user", SECOND)),
+        tokenize=False,
+        add_generation_prompt=True,
+    )
     assert joined(from_tokenizer(embedded.tokenizer)) == wanted == joined(embedded.info().format)
 
 
 def test_pieces_encoded_one_by_one_equal_the_template_encoded_at_once(embedded):
     form = embedded.info().format
-    pieces = [form.opening + SYSTEM + form.after_system, HEARD, form.before_said, SAID, form.after_said + SECOND, form.before_said]
+    pieces = [
+        form.opening + SYSTEM + form.after_system,
+        HEARD,
+        form.before_said,
+        SAID,
+        form.after_said + SECOND,
+        form.before_said,
+    ]
     wanted = embedded.tokenizer.apply_chat_template(
-        messages(("system", SYSTEM), ("user", HEARD), ("assistant", SAID), ("user", SECOND)), add_generation_prompt=True)
+        messages(("system", SYSTEM), ("user", HEARD), ("assistant", SAID), ("user", SECOND)), add_generation_prompt=True
+    )
     assert [token for ids in embedded.encode(pieces) for token in ids] == list(wanted["input_ids"])
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM_ROLE, SYSTEM_LAST], ids=["refused", "moved to the newest message"])
 def test_without_a_system_role_its_text_heads_the_first_heard_message(embedded, template):
     tokenizer = under(embedded, template)
-    wanted = tokenizer.apply_chat_template(messages(("user", f"{SYSTEM}\n\n{HEARD}"), ("assistant", SAID), ("user", SECOND)),
-                                           tokenize=False, add_generation_prompt=True)
+    wanted = tokenizer.apply_chat_template(
+        messages(("user", f"{SYSTEM}\n\n{HEARD}"), ("assistant", SAID), ("user", SECOND)),
+        tokenize=False,
+        add_generation_prompt=True,
+    )
     assert joined(from_tokenizer(tokenizer)) == wanted
 
 

@@ -24,7 +24,9 @@ def test_vectors_have_unit_length_and_like_meanings_lie_close(embedder):
 
 
 def test_text_has_the_same_vector_alone_and_in_any_batch(embedder):
-    many = embedder.embed([*(f"{text} And {number} more words." for number in range(BATCH // 4 + 1) for text in TEXTS), *TEXTS])
+    many = embedder.embed(
+        [*(f"{text} And {number} more words." for number in range(BATCH // 4 + 1) for text in TEXTS), *TEXTS]
+    )
     assert np.allclose(many[-4:], np.concatenate([embedder.embed([text]) for text in TEXTS]), atol=1e-5)
 
 

@@ -45,8 +45,22 @@ def server(tmp_path_factory):
 
 def test_a_run_with_one_seat_on_a_server_leaves_the_usual_frames(server, tmp_path):
     url, model = server
-    done = inside(main, LONG, "conversations=1", "turns=4", "seats.user.max_tokens=8", "seats.assistant.max_tokens=8",
-                  f"seats.user.endpoint={url}", f"seats.user.model={model}", "--address", "none", "--display", "plain", "--runs", tmp_path)
+    done = inside(
+        main,
+        LONG,
+        "conversations=1",
+        "turns=4",
+        "seats.user.max_tokens=8",
+        "seats.assistant.max_tokens=8",
+        f"seats.user.endpoint={url}",
+        f"seats.user.model={model}",
+        "--address",
+        "none",
+        "--display",
+        "plain",
+        "--runs",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     run = next(tmp_path.iterdir())
     turns = pl.read_parquet(run / "turns.parquet")
@@ -117,21 +131,29 @@ def test_a_run_in_which_every_conversation_fails_has_failed_and_says_why(tmp_pat
     done = inside(main, LONG, "conversations=2", "turns=4", *both, "--display", "none", "--runs", tmp_path)
     broken.shutdown()
     assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1 and "every conversation failed" in done.stderr and "planted" in done.stderr
+    assert (
+        len(done.stderr.strip().splitlines()) == 1
+        and "every conversation failed" in done.stderr
+        and "planted" in done.stderr
+    )
     run = next(tmp_path.iterdir())
     assert json.loads((run / "manifest.json").read_text())["status"] == "failed"
     assert pl.read_parquet(run / "turns.parquet")["turn"].to_list() == [0, 0], "the ready greetings are kept"
 
 
 def test_a_server_that_is_not_there_is_refused_in_one_sentence():
-    with pytest.raises(ValueError, match=r"endpoint http://127\.0\.0\.1:\d+/v1 does not answer .*expected an OpenAI-compatible server"):
+    with pytest.raises(
+        ValueError, match=r"endpoint http://127\.0\.0\.1:\d+/v1 does not answer .*expected an OpenAI-compatible server"
+    ):
         client.check(f"http://127.0.0.1:{free_port()}/v1", "any")
 
 
 def test_a_model_that_the_server_does_not_have_is_refused_by_name():
     class Lists(Broken):
         def do_GET(self):
-            self.answer({"data": [{"id": "served", "object": "model", "created": 0, "owned_by": "me"}], "object": "list"})
+            self.answer(
+                {"data": [{"id": "served", "object": "model", "created": 0, "owned_by": "me"}], "object": "list"}
+            )
 
     listing = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lists)
     threading.Thread(target=listing.serve_forever, daemon=True).start()
@@ -141,10 +163,13 @@ def test_a_model_that_the_server_does_not_have_is_refused_by_name():
     listing.shutdown()
 
 
-@pytest.mark.parametrize("url, expected", [
-    ("http://127.0.0.1:{port}/web", "did you mean http://127.0.0.1:{port}/web/v1"),
-    ("http://127.0.0.1:{port}/page/v1", "does not answer"),
-])
+@pytest.mark.parametrize(
+    "url, expected",
+    [
+        ("http://127.0.0.1:{port}/web", "did you mean http://127.0.0.1:{port}/web/v1"),
+        ("http://127.0.0.1:{port}/page/v1", "does not answer"),
+    ],
+)
 def test_an_address_that_is_no_api_is_refused_in_one_sentence(url, expected):
     class Page(Broken):
         def do_GET(self):
@@ -163,6 +188,10 @@ def test_an_address_that_is_no_api_is_refused_in_one_sentence(url, expected):
 
 def test_a_servers_line_ends_after_so_many_sentences():
     text = 'I live here. "Really?" Yes! And so on'
-    assert [first_sentences(text, n) for n in (1, 2, 3)] == ["I live here.", 'I live here. "Really?"', 'I live here. "Really?" Yes!']
+    assert [first_sentences(text, n) for n in (1, 2, 3)] == [
+        "I live here.",
+        'I live here. "Really?"',
+        'I live here. "Really?" Yes!',
+    ]
     assert first_sentences(text, 4) == first_sentences(text, None) == text
     assert first_sentences("It costs 3.50 in all. Right", 1) == "It costs 3.50 in all."

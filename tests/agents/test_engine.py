@@ -22,7 +22,9 @@ def llama():
     return tiny.plain(tiny.llama())
 
 
-# -- against transformers --------------------------------------------------------------------------------------------------
+# -- against transformers
+# --------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_greedy_lines_of_a_ragged_batch_equal_generate_token_for_token(kind):
@@ -38,9 +40,17 @@ def test_greedy_lines_of_a_ragged_batch_equal_generate_token_for_token(kind):
 def test_scores_equal_the_log_softmax_of_a_plain_forward_pass(kind):
     model = tiny.plain(tiny.CONFIGS[kind]())
     engine, (first, second, given, target, other) = tiny.engine(model), tiny.prompts(40, 3, 5, 20, 9)
-    found = engine.score(engine.open([first, second]), [[((), target), (given, target), (given, other)], [(given, target)]])
-    wanted = [[tiny.told(model, first, target), tiny.told(model, first + given, target), tiny.told(model, first + given, other)],
-              [tiny.told(model, second + given, target)]]
+    found = engine.score(
+        engine.open([first, second]), [[((), target), (given, target), (given, other)], [(given, target)]]
+    )
+    wanted = [
+        [
+            tiny.told(model, first, target),
+            tiny.told(model, first + given, target),
+            tiny.told(model, first + given, other),
+        ],
+        [tiny.told(model, second + given, target)],
+    ]
     assert [[len(some) for some in by_branch] for by_branch in found] == [[20, 20, 9], [20]]
     assert close(found, wanted)
 
@@ -71,7 +81,9 @@ def test_a_branch_that_outgrows_its_slab_equals_generate(llama):
     assert [list(sample.token_ids) for sample in samples] == [tiny.greedy(llama, prompt, 300) for prompt in prompts]
 
 
-# -- branches --------------------------------------------------------------------------------------------------------------
+# -- branches
+# --------------------------------------------------------------------------------------------------------------
+
 
 def test_forked_branch_equals_fresh_prefill_and_leaves_its_source_alone(llama):
     engine, (prompt, more, other) = tiny.engine(llama), tiny.prompts(30, 9, 4)
@@ -123,14 +135,22 @@ def test_score_in_several_trees_equals_score_in_one(llama, monkeypatch):
 
 def test_ragged_branches_scored_together_equal_each_alone(llama):
     engine, prompts = tiny.engine(llama), tiny.prompts(5, 33, 90, 17)
-    targets = [tiny.prompts(9, 4, seed=2), tiny.prompts(1, seed=5), tiny.prompts(30, seed=3), tiny.prompts(2, 2, 2, seed=4)]
+    targets = [
+        tiny.prompts(9, 4, seed=2),
+        tiny.prompts(1, seed=5),
+        tiny.prompts(30, seed=3),
+        tiny.prompts(2, 2, 2, seed=4),
+    ]
     asked = [[((), target) for target in some] for some in targets]
     together = engine.score(engine.open(prompts), asked)
     assert together == engine.score(engine.open(prompts), asked)
     for prompt, some, found in zip(prompts, asked, together, strict=True):
         assert close(engine.score(engine.open([prompt]), [some])[0], found)
     [twice] = engine.open([prompts[1]])
-    assert close(engine.score([twice, twice], [asked[0], asked[3]]), [engine.score([twice], [some])[0] for some in (asked[0], asked[3])])
+    assert close(
+        engine.score([twice, twice], [asked[0], asked[3]]),
+        [engine.score([twice], [some])[0] for some in (asked[0], asked[3])],
+    )
 
 
 def test_a_ragged_batch_read_together_equals_each_branch_read_alone(llama, monkeypatch):
@@ -146,7 +166,9 @@ def test_a_ragged_batch_read_together_equals_each_branch_read_alone(llama, monke
 
 def test_decoding_by_torchs_attention_equals_decoding_by_the_kernels(llama, monkeypatch):
     prompts = tiny.prompts(5, 33, 90, 17, 60)
-    sampling = [Sampling(seed=i, max_tokens=n, min_tokens=n) for i, n in enumerate((12, 3, 9, 5, 12))]  # rows that end leave gaps
+    sampling = [
+        Sampling(seed=i, max_tokens=n, min_tokens=n) for i, n in enumerate((12, 3, 9, 5, 12))
+    ]  # rows that end leave gaps
     engine = tiny.engine(llama)
     wanted = engine.generate(engine.open(prompts), sampling)
     monkeypatch.setattr("agents.models.cpu_kernels.able", lambda tensor: False)
@@ -165,7 +187,9 @@ def test_dropped_branches_are_gone(llama):
     assert engine.generate([second], [GREEDY])[0].token_ids
 
 
-# -- work ------------------------------------------------------------------------------------------------------------------
+# -- work
+# ------------------------------------------------------------------------------------------------------------------
+
 
 def test_finished_branches_do_no_more_work(llama):
     engine = tiny.engine(llama)
@@ -227,7 +251,9 @@ def test_usage_is_a_reading_not_a_live_object(llama):
     assert before.tokens_new == 0 and before.seconds["generate"] == 0
 
 
-# -- sampling --------------------------------------------------------------------------------------------------------------
+# -- sampling
+# --------------------------------------------------------------------------------------------------------------
+
 
 def test_same_seed_same_tokens_whatever_the_neighbours(llama):
     engine, (prompt, *others) = tiny.engine(llama), tiny.prompts(17, 3, 80, 41)
@@ -257,27 +283,44 @@ def test_logprobs_of_a_sampled_line_are_those_that_score_gives(llama):
 LOGITS = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()  # probabilities, most likely first
 
 
-@pytest.mark.parametrize("sampling, draw, token", [
-    (Sampling(0, temperature=1, top_k=0), 0.39, 0), (Sampling(0, temperature=1, top_k=0), 0.41, 1),
-    (Sampling(0, temperature=1, top_k=0), 0.95, 3),
-    (Sampling(0, temperature=1, top_k=2), 0.56, 0), (Sampling(0, temperature=1, top_k=2), 0.58, 1),  # 0.4 / 0.7 = 0.571
-    (Sampling(0, temperature=1, top_k=2), 0.999, 1),
-    (Sampling(0, temperature=1, top_k=0, top_p=0.5), 0.999, 1),  # 0.4 is short of 0.5: the second comes in, no third
-    (Sampling(0, temperature=1, top_k=0, top_p=0.3), 0.999, 0),  # the first is always in
-    (Sampling(0, temperature=1, top_k=0, top_p=0.39), 0.999, 0), (Sampling(0, temperature=1, top_k=0, top_p=0.41), 0.999, 1),
-    (Sampling(0, temperature=0.5, top_k=0), 0.52, 0),  # squares: 16 9 4 1 of 30, 16 / 30 = 0.533
-    (Sampling(0, temperature=0.5, top_k=0), 0.54, 1), (Sampling(0, temperature=0.5, top_k=0), 0.97, 3),
-    (Sampling(0, temperature=0, top_k=0), 0.999, 0),
-])
+@pytest.mark.parametrize(
+    "sampling, draw, token",
+    [
+        (Sampling(0, temperature=1, top_k=0), 0.39, 0),
+        (Sampling(0, temperature=1, top_k=0), 0.41, 1),
+        (Sampling(0, temperature=1, top_k=0), 0.95, 3),
+        (Sampling(0, temperature=1, top_k=2), 0.56, 0),
+        (Sampling(0, temperature=1, top_k=2), 0.58, 1),  # 0.4 / 0.7 = 0.571
+        (Sampling(0, temperature=1, top_k=2), 0.999, 1),
+        (
+            Sampling(0, temperature=1, top_k=0, top_p=0.5),
+            0.999,
+            1,
+        ),  # 0.4 is short of 0.5: the second comes in, no third
+        (Sampling(0, temperature=1, top_k=0, top_p=0.3), 0.999, 0),  # the first is always in
+        (Sampling(0, temperature=1, top_k=0, top_p=0.39), 0.999, 0),
+        (Sampling(0, temperature=1, top_k=0, top_p=0.41), 0.999, 1),
+        (Sampling(0, temperature=0.5, top_k=0), 0.52, 0),  # squares: 16 9 4 1 of 30, 16 / 30 = 0.533
+        (Sampling(0, temperature=0.5, top_k=0), 0.54, 1),
+        (Sampling(0, temperature=0.5, top_k=0), 0.97, 3),
+        (Sampling(0, temperature=0, top_k=0), 0.999, 0),
+    ],
+)
 def test_temperature_top_k_and_top_p_cut_the_line_of_probabilities(sampling, draw, token):
     [choice] = choose(LOGITS, [sampling], [draw])
     assert choice.token == token and choice.logprob == pytest.approx(float(LOGITS[0, token]))
 
 
-@pytest.mark.parametrize("sampling, stops, p", [
-    (Sampling(0, temperature=0.5, top_k=0), [], 16 / 30), (Sampling(0, temperature=0.5, top_k=2), [], 16 / 25), (Sampling(0, temperature=0), [], 1),
-    (Sampling(0, temperature=1, top_k=0, top_p=0.6), [], 4 / 7),
-    (Sampling(0, temperature=1, top_k=0), [3], 4 / 9)])  # no stop token comes first
+@pytest.mark.parametrize(
+    "sampling, stops, p",
+    [
+        (Sampling(0, temperature=0.5, top_k=0), [], 16 / 30),
+        (Sampling(0, temperature=0.5, top_k=2), [], 16 / 25),
+        (Sampling(0, temperature=0), [], 1),
+        (Sampling(0, temperature=1, top_k=0, top_p=0.6), [], 4 / 7),
+        (Sampling(0, temperature=1, top_k=0), [3], 4 / 9),
+    ],
+)  # no stop token comes first
 def test_a_tokens_own_chance_is_told_beside_its_likelihood_at_temperature_1(sampling, stops, p):
     [choice] = choose(LOGITS, [sampling], [0.0], stops)
     assert math.exp(choice.logprob) == pytest.approx(0.4) and math.exp(choice.drawn) == pytest.approx(p)
@@ -285,7 +328,12 @@ def test_a_tokens_own_chance_is_told_beside_its_likelihood_at_temperature_1(samp
 
 def test_a_row_never_depends_on_how_its_neighbours_are_sampled():
     logits, draws = torch.randn(4, 50, generator=torch.Generator().manual_seed(1)), [0.1, 0.5, 0.9, 0.99]
-    each = [Sampling(0, temperature=1, top_k=0), Sampling(0, top_k=5), Sampling(0, temperature=0.7, top_k=0), Sampling(0, temperature=0)]
+    each = [
+        Sampling(0, temperature=1, top_k=0),
+        Sampling(0, top_k=5),
+        Sampling(0, temperature=0.7, top_k=0),
+        Sampling(0, temperature=0),
+    ]
     alone = [choose(logits[i : i + 1], [one], [draws[i]], stop_ids=[7])[0] for i, one in enumerate(each)]
     assert choose(logits, each, draws, stop_ids=[7]) == alone
 
@@ -298,14 +346,19 @@ def test_frequencies_of_many_draws_are_the_probabilities():
     assert np.abs(shares - [0.4, 0.3, 0.2, 0.1]).max() < 4 * (0.25 / n) ** 0.5  # four standard errors at most
 
 
-# -- limits ----------------------------------------------------------------------------------------------------------------
+# -- limits
+# ----------------------------------------------------------------------------------------------------------------
+
 
 def test_a_branch_may_fill_the_context_and_not_one_token_more():
     model = tiny.plain(tiny.llama(max_position_embeddings=64))
     engine = tiny.engine(model)
-    for ask in (lambda: engine.open(tiny.prompts(65)), lambda: engine.extend(engine.open(tiny.prompts(60)), [[1] * 5]),
-                lambda: engine.score(engine.open(tiny.prompts(60)), [[((1, 2), (1, 2, 3))]]),
-                lambda: engine.generate(engine.open(tiny.prompts(64)), [GREEDY])):
+    for ask in (
+        lambda: engine.open(tiny.prompts(65)),
+        lambda: engine.extend(engine.open(tiny.prompts(60)), [[1] * 5]),
+        lambda: engine.score(engine.open(tiny.prompts(60)), [[((1, 2), (1, 2, 3))]]),
+        lambda: engine.generate(engine.open(tiny.prompts(64)), [GREEDY]),
+    ):
         with pytest.raises(ValueError, match="64"):
             ask()
     assert len(engine.score(engine.open(tiny.prompts(60)), [[((1, 2), (1, 2))]])[0][0]) == 2
@@ -331,18 +384,26 @@ def test_empty_prompts_and_branches_twice_in_a_call_are_refused(llama):
         engine.generate([branch, branch], [GREEDY] * 2)
 
 
-# -- the embedded model ----------------------------------------------------------------------------------------------------
+# -- the embedded model
+# ----------------------------------------------------------------------------------------------------
+
 
 def test_embedded_model_says_what_generate_says(embedded):
     """The same weights under transformers' own attention."""
     model = embedded.model
-    prompts = embedded.encode(["The capital of France is", "<|im_start|>user\nWho wrote Hamlet?<|im_end|>\n<|im_start|>assistant\n"])
+    prompts = embedded.encode(
+        ["The capital of France is", "<|im_start|>user\nWho wrote Hamlet?<|im_end|>\n<|im_start|>assistant\n"]
+    )
     samples = embedded.generate(embedded.open(prompts), [Sampling(0, 12, 0)] * 2)
     name = model.config._attn_implementation
     model.set_attn_implementation("sdpa")
     try:
-        wanted = [model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=len(sample.token_ids))[0, len(prompt):].tolist()
-                  for prompt, sample in zip(prompts, samples, strict=True)]
+        wanted = [
+            model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=len(sample.token_ids))[
+                0, len(prompt) :
+            ].tolist()
+            for prompt, sample in zip(prompts, samples, strict=True)
+        ]
     finally:
         model.set_attn_implementation(name)
     assert [list(sample.token_ids) for sample in samples] == wanted
@@ -351,7 +412,9 @@ def test_embedded_model_says_what_generate_says(embedded):
 def test_a_dialogue_read_bit_by_bit_scores_like_one_read_at_once(embedded):
     [branch] = embedded.open(embedded.encode(["<|im_start|>system\nYou are Ada.<|im_end|>\n<|im_start|>user\n"]))
     for turn, heard in enumerate(("Hello!", "Where do you live?", "Why?")):
-        [heard_ids, close_ids] = embedded.encode([f"{heard}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n"])
+        [heard_ids, close_ids] = embedded.encode(
+            [f"{heard}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n"]
+        )
         embedded.extend([branch], [heard_ids])
         embedded.generate([branch], [Sampling(turn, 8)])
         embedded.extend([branch], [close_ids])

@@ -16,7 +16,10 @@ from agents.engine.steering import OPENERS, axis
 
 ray = pytest.importorskip("ray")
 
-TOLD = ("<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n", "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n")
+TOLD = (
+    "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n",
+)
 NEXT = "<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -25,8 +28,14 @@ def cluster():
     """On one core, so that actors compute on one thread: far faster where other work is going on."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
-    ray.init(address="local", include_dashboard=False, num_cpus=2, log_to_driver=False, logging_level=logging.ERROR,
-             _node_ip_address="127.0.0.1")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        num_cpus=2,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
     os.sched_setaffinity(0, cores)
     yield
     ray.shutdown()
@@ -124,8 +133,12 @@ def test_a_refusal_comes_back_as_it_is_said_there(hosted, embedded):
     texts = []
     for engine in (hosted, embedded):
         [branch] = engine.open([[1] * 10])
-        for ask in (lambda: engine.open([[1], []]), lambda: engine.extend([branch], [[1] * 8192]), lambda: engine.open([], "/no/adapter"),
-                    lambda: engine.generate([branch, branch], [Sampling(0), Sampling(0)])):
+        for ask in (
+            lambda: engine.open([[1], []]),
+            lambda: engine.extend([branch], [[1] * 8192]),
+            lambda: engine.open([], "/no/adapter"),
+            lambda: engine.generate([branch, branch], [Sampling(0), Sampling(0)]),
+        ):
             with pytest.raises(ValueError) as caught:
                 ask()
             texts.append(str(caught.value))
@@ -149,8 +162,9 @@ def test_a_model_that_cannot_be_loaded_is_a_value_error(cluster):
 
 
 def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_alone(small, tmp_path, monkeypatch):
-    """Killed 0.1 s into its second and its fourth call of `generate`, each of 2 lines of 150 tokens. Sampled for one seat, greedy for the
-    other; float32."""
+    """Killed 0.1 s into its second and its fourth call of `generate`, each of 2 lines of 150 tokens. Sampled for one
+    seat, greedy for the other; float32.
+    """
     from corpora import SCENARIO
 
     from agents.engine.local import LocalEngine
@@ -160,8 +174,15 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
 
     hosted, folder = small
     (tmp_path / "small.yaml").write_text(SCENARIO.replace("MODEL", str(folder)))
-    scenario = load_scenario(tmp_path / "small.yaml", ["conversations=2", "turns=6", "seats.user.temperature=0", *(
-        f"seats.{seat}.{key}" for seat in ("user", "assistant") for key in ("max_tokens=150", "sentences=null"))])
+    scenario = load_scenario(
+        tmp_path / "small.yaml",
+        [
+            "conversations=2",
+            "turns=6",
+            "seats.user.temperature=0",
+            *(f"seats.{seat}.{key}" for seat in ("user", "assistant") for key in ("max_tokens=150", "sentences=null")),
+        ],
+    )
     told, generate, calls = [], hosted.generate, []
 
     def dying(branches, sampling):
@@ -176,8 +197,14 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
     found = list(play_of(scenario, {name: hosted}, {}, {}).events())
     assert len(told) == 2 and all("4 views are read again" in one for one in told), told
     wanted = list(play_of(scenario, {name: LocalEngine(load(name, "float32", "cpu"))}, {}, {}).events())
-    lines = [[(e["conversation"], e["turn"], e["text"], e["token_ids"], pytest.approx(e["logprob"], abs=1e-3)) for e in events
-              if e["event"] == "line"] for events in (found, wanted)]
+    lines = [
+        [
+            (e["conversation"], e["turn"], e["text"], e["token_ids"], pytest.approx(e["logprob"], abs=1e-3))
+            for e in events
+            if e["event"] == "line"
+        ]
+        for events in (found, wanted)
+    ]
     assert lines[0] == lines[1] and len({line[:2] for line in lines[0]}) == len(lines[0]) == 12
     assert max(len(line[3]) for line in lines[0]) == 150
 
@@ -203,7 +230,9 @@ def test_steered_branches_are_steered_after_a_death_too(small):
     hosted, _ = small
     ids = hosted.encode(TOLD)
     states = hosted.states(ids, [len(one) - 1 for one in ids])
-    branches = [hosted.open(ids[:1], steer=one)[0] for one in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)]
+    branches = [
+        hosted.open(ids[:1], steer=one)[0] for one in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)
+    ]
     before = hosted.score(branches, [[((), ids[1][:8])]] * 2)
     kill(process(hosted))
     after = hosted.score(branches, [[((), ids[1][:8])]] * 2)

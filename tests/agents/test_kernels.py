@@ -31,8 +31,12 @@ def test_decoding_attention_equals_torchs_over_each_rows_own_places(dtype, rows,
     assert torch.equal(keys[at, :, ends - 1], key) and torch.equal(values[at, :, ends - 1], value)
     places = torch.arange(90)
     seen = (places < torch.from_numpy(ends)[:, None]) & (places >= torch.from_numpy(starts)[:, None])
-    wanted = scaled_dot_product_attention(query.float()[:, :, None], keys[at].float().repeat_interleave(groups, 1),
-                                          values[at].float().repeat_interleave(groups, 1), attn_mask=seen[:, None, None])[:, :, 0]
+    wanted = scaled_dot_product_attention(
+        query.float()[:, :, None],
+        keys[at].float().repeat_interleave(groups, 1),
+        values[at].float().repeat_interleave(groups, 1),
+        attn_mask=seen[:, None, None],
+    )[:, :, 0]
     assert found.dtype == dtype
     assert torch.allclose(found.float(), wanted, atol=TOLERANCE[dtype])
 
@@ -42,7 +46,9 @@ def test_what_lies_outside_a_rows_places_is_never_read():
     values = keys.clone()
     keys[:, :, 2:4], values[:, :, 2:4] = 0.0, torch.tensor([1.0, 2.0])[:, None]
     newest = torch.zeros(1, 1, 16), torch.full((1, 1, 16), 6.0)
-    found = cpu_kernels.decode(torch.ones(1, 1, 16), *newest, keys, values, np.array([0]), np.array([2]), np.array([5]), 1.0)
+    found = cpu_kernels.decode(
+        torch.ones(1, 1, 16), *newest, keys, values, np.array([0]), np.array([2]), np.array([5]), 1.0
+    )
     assert torch.allclose(found, torch.full((1, 1, 16), 3.0))  # equal scores: (1 + 2 + 6) / 3
 
 
@@ -69,8 +75,19 @@ def test_other_kinds_of_numbers_are_left_to_torch():
 
 
 def test_the_first_kernel_leaves_torch_as_many_threads_as_it_had():
-    """In a process of its own, since it happens once; numba would start two threads there, and torch is to go on with one."""
-    told = ("import torch; from agents.models import cpu_kernels as kernels; torch.set_num_threads(1); kernels.logsumexp(torch.zeros(1, 8)); "
-            "print(torch.get_num_threads())")
-    done = subprocess.run([sys.executable, "-c", told], env={**os.environ, "NUMBA_NUM_THREADS": "2"}, cwd=ROOT, capture_output=True, text=True)
+    """In a process of its own, since it happens once; numba would start two threads there, and torch is to go on with
+    one.
+    """
+    told = (
+        "import torch; from agents.models import cpu_kernels as kernels; torch.set_num_threads(1); "
+        "kernels.logsumexp(torch.zeros(1, 8)); "
+        "print(torch.get_num_threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        env={**os.environ, "NUMBA_NUM_THREADS": "2"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == "1", done.stderr

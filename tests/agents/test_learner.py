@@ -1,4 +1,6 @@
-"""The learner: what it reads is what was sampled, what it saves goes on as if never stopped, and several workers equal one."""
+"""The learner: what it reads is what was sampled, what it saves goes on as if never stopped, and several workers equal
+one.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ from lab.training.rewards import Talk, sampled
 pytestmark = pytest.mark.usefixtures("one_thread")
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
 HOW = online.Online(beta=0.1, lam=0.9)
-UNEVEN = {"lr_scheduler_type": "linear", "warmup_steps": 2, "max_steps": 9, "weight_decay": 0.1, "learning_rate": 1e-2, "lora_dropout": 0.2}
+UNEVEN = {
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 2,
+    "max_steps": 9,
+    "weight_decay": 0.1,
+    "learning_rate": 1e-2,
+    "lora_dropout": 0.2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,25 +46,34 @@ def name(tmp_path_factory):
 
 def batch(learner: Learner, size: int, first: int = 0) -> list[tuple]:
     """PPO's parts on views whose lines the learner could have said."""
-    views = [learners.view(4, 3 + number % 3, conversation=number, rewards=REWARDS) for number in range(first, first + size)]
+    views = [
+        learners.view(4, 3 + number % 3, conversation=number, rewards=REWARDS) for number in range(first, first + size)
+    ]
     views, advantages, returns, values = online.by_value(learner, [told(learner, view) for view in views], HOW)
     return online.parts(learner, views, advantages, HOW, returns=returns, values=values)
 
 
 def told(learner: Learner, view: View) -> View:
     [read] = learner.read([view])
-    lines = [type(line)(**vars(line) | {"logprobs": tuple(some[:len(line.ids)].tolist())})
-             for line, some in zip(view.lines, read.logps, strict=True)]
+    lines = [
+        type(line)(**vars(line) | {"logprobs": tuple(some[: len(line.ids)].tolist())})
+        for line, some in zip(view.lines, read.logps, strict=True)
+    ]
     return View(view.conversation, view.persona, view.ids, tuple(lines))
 
 
-# -- against the engine ----------------------------------------------------------------------------------------------------
+# -- against the engine
+# ----------------------------------------------------------------------------------------------------
+
 
 def furthest(learner: Learner, view: View) -> float:
     """Largest difference between the log-probabilities that were noted while sampling and those that the learner finds."""
     [read] = learner.read([view])
-    return max(abs(a - b) for line, some in zip(view.lines, read.logps.tolist(), strict=True)
-               for a, b in zip(line.logprobs, some[:len(line.ids)], strict=True))
+    return max(
+        abs(a - b)
+        for line, some in zip(view.lines, read.logps.tolist(), strict=True)
+        for a, b in zip(line.logprobs, some[: len(line.ids)], strict=True)
+    )
 
 
 def spoken(engine: LocalEngine, adapter: str | None) -> View:
@@ -67,7 +85,9 @@ def spoken(engine: LocalEngine, adapter: str | None) -> View:
         seat.speak({0: Cue("Answer briefly." if turn == 1 else "", turn, 2 * turn + 1)})
         if turn == 1:
             seat.tell({0: [Question("Where do you live?", about="town")]}, {0: Cue("", 9, 5)})
-    return View(0, "ada", tuple(seat.ids[0]), tuple(sampled(Talk(0, "user", {}, [], tuple(seat.ids[0]), tuple(seat.spoken[0])))))
+    return View(
+        0, "ada", tuple(seat.ids[0]), tuple(sampled(Talk(0, "user", {}, [], tuple(seat.ids[0]), tuple(seat.spoken[0]))))
+    )
 
 
 def test_likelihoods_are_of_the_tokens_that_were_sampled_among_and_of_one_that_fell_out_of_them(name):
@@ -80,7 +100,9 @@ def test_likelihoods_are_of_the_tokens_that_were_sampled_among_and_of_one_that_f
     for place, token in enumerate(line.ids):
         row = logits[line.start + place - 1]
         among = {*row.topk(2).indices.tolist(), token}
-        assert float(read.logps[0, place]) == pytest.approx(float(row[token] - row[sorted(among)].logsumexp(0)), abs=1e-5)
+        assert float(read.logps[0, place]) == pytest.approx(
+            float(row[token] - row[sorted(among)].logsumexp(0)), abs=1e-5
+        )
     assert any(token not in logits[line.start + place - 1].topk(2).indices for place, token in enumerate(line.ids))
 
 
@@ -96,13 +118,21 @@ def test_first_token_of_a_line_is_read_as_one_that_could_not_end_it(name):
 
 
 def test_recomputed_log_probs_equal_sampled_ones_on_the_embedded_model(one_thread):
-    engine, learner = LocalEngine(load(EMBEDDED, "float32", "cpu")), learners.learner(EMBEDDED, noise=0.01, temperature=0.8, top_k=50, min_tokens=1)
+    engine, learner = (
+        LocalEngine(load(EMBEDDED, "float32", "cpu")),
+        learners.learner(EMBEDDED, noise=0.01, temperature=0.8, top_k=50, min_tokens=1),
+    )
     engine.install("trained", *learner.adapter())
     view = spoken(engine, "trained")
     assert len(view.lines) == 8 and furthest(learner, view) < 1e-4
     assert learner.adapter()[0]["base_model_name_or_path"] == EMBEDDED  # and no folder of this machine's
-    learner.update(offline.parts(learner, [View(0, "ada", view.ids, tuple(
-        type(line)(**vars(line) | {"reward": 1.0}) for line in view.lines))], "sft"))
+    learner.update(
+        offline.parts(
+            learner,
+            [View(0, "ada", view.ids, tuple(type(line)(**vars(line) | {"reward": 1.0}) for line in view.lines))],
+            "sft",
+        )
+    )
     assert furthest(learner, view) > 1e-3  # it has learnt, and what was sampled before is another model's
     engine.install("trained", *learner.adapter())
     assert furthest(learner, spoken(engine, "trained")) < 1e-4
@@ -117,22 +147,31 @@ def test_the_saved_folder_is_an_adapter_that_an_engine_and_peft_load_by_path(nam
     engine = LocalEngine(load(name, "float32", "cpu"))
     peft = PeftModel.from_pretrained(tiny.plain(tiny.llama()), tmp_path / "adapter").eval()
     for line, logps in zip(view.lines, read.logps, strict=True):
-        given = [*view.ids[:line.start], *line.given]
+        given = [*view.ids[: line.start], *line.given]
         [[scored]] = engine.score(engine.open([given], str(tmp_path / "adapter")), [[((), line.ids)]])
-        assert close(scored, logps[:len(line.ids)].tolist()) and close(tiny.told(peft, given, list(line.ids)), scored)
-    assert {path.name for path in (tmp_path / "adapter").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+        assert close(scored, logps[: len(line.ids)].tolist()) and close(tiny.told(peft, given, list(line.ids)), scored)
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
 
 
 def test_all_weights_trained_are_saved_as_a_model_of_their_own(name, tmp_path):
-    learner, view = learners.learner(name, full=True, noise=0.0, learning_rate=1e-2), learners.view(4, 5, rewards=REWARDS)
+    learner, view = (
+        learners.learner(name, full=True, noise=0.0, learning_rate=1e-2),
+        learners.view(4, 5, rewards=REWARDS),
+    )
     learner.update(offline.parts(learner, [view], "sft"))
     learner.save(tmp_path / "whole")
     [now], [before] = learner.read([view]), learner.read([view], untouched=True)
     engine, line = LocalEngine(load(str(tmp_path / "whole"), "float32", "cpu")), view.lines[0]
-    [[scored]] = engine.score(engine.open([view.ids[:line.start]]), [[((), line.ids)]])
-    assert close(scored, now.logps[0, :len(line.ids)].tolist())
-    assert close(tiny.told(tiny.plain(tiny.llama()), list(view.ids[:line.start]), list(line.ids)), before.logps[0, :len(line.ids)].tolist())
-    assert not close(scored, before.logps[0, :len(line.ids)].tolist())
+    [[scored]] = engine.score(engine.open([view.ids[: line.start]]), [[((), line.ids)]])
+    assert close(scored, now.logps[0, : len(line.ids)].tolist())
+    assert close(
+        tiny.told(tiny.plain(tiny.llama()), list(view.ids[: line.start]), list(line.ids)),
+        before.logps[0, : len(line.ids)].tolist(),
+    )
+    assert not close(scored, before.logps[0, : len(line.ids)].tolist())
 
 
 def test_a_value_is_read_where_the_line_is_about_to_be_said(name):
@@ -140,17 +179,21 @@ def test_a_value_is_read_where_the_line_is_about_to_be_said(name):
     [read] = learner.read([view])
     wanted = []
     for line in view.lines:
-        given = torch.tensor([[*view.ids[:line.start], *line.given]])
+        given = torch.tensor([[*view.ids[: line.start], *line.given]])
         with torch.no_grad():
             hidden = learner.model.eval()(given, output_hidden_states=True).hidden_states[-1][0, -1]
             wanted.append(float(learner.head(hidden)))
-    assert close(read.values.tolist(), wanted) and len({round(value, 3) for value in wanted}) == 3  # lines of one place share theirs
+    assert (
+        close(read.values.tolist(), wanted) and len({round(value, 3) for value in wanted}) == 3
+    )  # lines of one place share theirs
     update = batch(learner, 1)
     learner.update(update)
     assert learner.head.weight.grad.abs().max() > 0
 
 
-# -- updates ---------------------------------------------------------------------------------------------------------------
+# -- updates
+# ---------------------------------------------------------------------------------------------------------------
+
 
 def test_an_update_raises_what_is_rewarded_and_lowers_what_is_not(name):
     learner, view = learners.learner(name, learning_rate=1e-2), learners.view(4, 5, rewards=REWARDS)
@@ -192,7 +235,9 @@ def test_a_loss_that_is_not_finite_is_refused_and_changes_nothing(name, spoil):
     assert torch.equal(learners.weights(spoilt), learners.weights(other))
 
 
-# -- going on --------------------------------------------------------------------------------------------------------------
+# -- going on
+# --------------------------------------------------------------------------------------------------------------
+
 
 def test_stopped_after_any_update_and_taken_up_again_gives_the_same_weights(name, tmp_path):
     """In float32, to the last bit: with warm-up and decay of the rate, weight decay, dropout and a value head."""
@@ -259,15 +304,21 @@ def test_a_rate_that_does_not_follow_from_the_step_alone_is_refused_in_one_sente
     assert "\n" not in str(caught.value)
 
 
-# -- several workers -------------------------------------------------------------------------------------------------------
+# -- several workers
+# -------------------------------------------------------------------------------------------------------
+
 
 def work(rank: int, workers: int, name: str, folder: str) -> None:
-    """Three updates on views shared out among the workers, of which the last has one view only; then one that a worker spoils."""
+    """Three updates on views shared out among the workers, of which the last has one view only; then one that a worker
+    spoils.
+    """
     import torch.distributed as dist
 
     torch.set_num_threads(1)
     if workers > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers, timeout=timedelta(seconds=90))
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers, timeout=timedelta(seconds=90)
+        )
     learner = learners.learner(name, value_head=True, learning_rate=1e-3)
     steps, gradients = [], []
     for number, size in enumerate((4, 3, 1)):
@@ -275,12 +326,20 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in learner.parameters]))
     refused = False
     try:
-        learner.update([(view, lambda read, loss=loss: loss(read) * (math.nan if rank == workers - 1 else 1))
-                        for view, loss in batch(learner, 2)])
+        learner.update(
+            [
+                (view, lambda read, loss=loss: loss(read) * (math.nan if rank == workers - 1 else 1))
+                for view, loss in batch(learner, 2)
+            ]
+        )
     except ValueError:
         refused = True
-    found = {"weights": learners.weights(learner), "gradients": torch.stack(gradients), "refused": torch.tensor(refused),
-             "told": torch.tensor([[step.loss, step.grad_norm] for step in steps])}
+    found = {
+        "weights": learners.weights(learner),
+        "gradients": torch.stack(gradients),
+        "refused": torch.tensor(refused),
+        "told": torch.tensor([[step.loss, step.grad_norm] for step in steps]),
+    }
     from safetensors.torch import save_file
 
     save_file(found, Path(folder) / f"{workers}-{rank}.safetensors")
@@ -312,4 +371,7 @@ def test_the_lower_layers_may_be_left_as_they_are_whatever_the_model(tiny_name, 
     learner.save(tmp_path / "upper")
     [branch] = tiny_engine.open([[1, 2, 3]], str(tmp_path / "upper"))  # the engine puts it on as it was saved
     tiny_engine.drop([branch])
-    assert upper_layers(LlamaConfig(num_hidden_layers=30), 0.33) == list(range(10, 30)) and upper_layers(LlamaConfig(), 0.0) is None
+    assert (
+        upper_layers(LlamaConfig(num_hidden_layers=30), 0.33) == list(range(10, 30))
+        and upper_layers(LlamaConfig(), 0.0) is None
+    )

@@ -23,10 +23,14 @@ CLOSE = 1e-5
 
 
 def near(found, wanted, within: float = 1e-6) -> bool:
-    return torch.as_tensor(found).flatten().tolist() == pytest.approx(torch.as_tensor(wanted).flatten().tolist(), abs=within)
+    return torch.as_tensor(found).flatten().tolist() == pytest.approx(
+        torch.as_tensor(wanted).flatten().tolist(), abs=within
+    )
 
 
-# -- by hand ---------------------------------------------------------------------------------------------------------------
+# -- by hand
+# ---------------------------------------------------------------------------------------------------------------
+
 
 def test_supervised_is_cross_entropy_over_the_tokens_of_the_batch():
     assert near(losses.supervised(LOGPS, MASK, 3), [log(2 * 4) / 3, log(10) / 3])
@@ -69,8 +73,16 @@ def test_kto_is_one_minus_the_sigmoid_of_the_gain_over_the_divergence():
     assert near(losses.kto_kl(tensor([-3.0]), tensor([-2.0])), 0)
 
 
-@pytest.mark.parametrize(("ratio", "advantage", "loss", "moves"), [
-    (1.5, 2.0, -1.3 * 2, False), (1.5, -2.0, 3.0, True), (0.5, 2.0, -1.0, True), (0.5, -2.0, 0.8 * 2, False), (1.0, 2.0, -2.0, True)])
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "moves"),
+    [
+        (1.5, 2.0, -1.3 * 2, False),
+        (1.5, -2.0, 3.0, True),
+        (0.5, 2.0, -1.0, True),
+        (0.5, -2.0, 0.8 * 2, False),
+        (1.0, 2.0, -2.0, True),
+    ],
+)
 def test_clipping_takes_the_worse_of_two_and_stops_there(ratio, advantage, loss, moves):
     logps = tensor([[log(ratio) - 1, 5.0]], requires_grad=True)
     found = losses.clipped(logps, tensor([[-1.0, 0.0]]), tensor([[1.0, 0.0]]), tensor([advantage]), 0.2, 0.3)
@@ -100,7 +112,7 @@ def test_three_ways_to_average_lines_of_two_and_one_tokens():
 
 def test_the_value_loss_takes_the_worse_of_the_value_and_the_clipped_one():
     found = losses.value(tensor([0.5, 0.1]), tensor([0.0, 0.0]), tensor([1.0, 1.0]), 0.2)
-    assert near(found, [max(0.5 ** 2, 0.8 ** 2) / 2 / 2, 0.9 ** 2 / 2 / 2])
+    assert near(found, [max(0.5**2, 0.8**2) / 2 / 2, 0.9**2 / 2 / 2])
 
 
 def test_discounted_returns_and_generalised_advantages():
@@ -109,7 +121,9 @@ def test_discounted_returns_and_generalised_advantages():
     later = 2 - 0.25
     assert losses.generalised([1, 2], [0.5, 0.25], 0.5, 0.5) == [1 + 0.5 * 0.25 - 0.5 + 0.25 * later, later]
     full = losses.generalised([1, 2, 4], [0.5, 0.25, 3], 0.5, 1.0)
-    assert full == pytest.approx([g - v for g, v in zip(losses.discounted([1, 2, 4], 0.5), [0.5, 0.25, 3], strict=True)])
+    assert full == pytest.approx(
+        [g - v for g, v in zip(losses.discounted([1, 2, 4], 0.5), [0.5, 0.25, 3], strict=True)]
+    )
 
 
 def test_relative_rewards_are_centred_scaled_and_none_where_all_are_equal():
@@ -118,7 +132,9 @@ def test_relative_rewards_are_centred_scaled_and_none_where_all_are_equal():
     assert losses.relative(tensor([0.7, 0.7]), True) is None and losses.relative(tensor([0.7]), False) is None
 
 
-# -- batches ---------------------------------------------------------------------------------------------------------------
+# -- batches
+# ---------------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def name(tmp_path_factory):
@@ -133,28 +149,45 @@ def learner(name):
 
 def totals(learner, view: View) -> list[float]:
     """Log-likelihood of each line, by plain forward passes."""
-    return [sum(tiny.told(learner.model, [*view.ids[:line.start], *line.given], list(line.ids))) for line in view.lines]
+    return [
+        sum(tiny.told(learner.model, [*view.ids[: line.start], *line.given], list(line.ids))) for line in view.lines
+    ]
 
 
 def test_sft_of_views_is_the_mean_cross_entropy_of_their_good_lines(learner):
-    views = [learners.view(4, 6, rewards=(1, -1, 0.2, None, 0, 1)), learners.view(3, conversation=1, rewards=(-1, 0, None, -0.5))]
+    views = [
+        learners.view(4, 6, rewards=(1, -1, 0.2, None, 0, 1)),
+        learners.view(3, conversation=1, rewards=(-1, 0, None, -0.5)),
+    ]
     good = with_lines(views[0], lambda line: line.reward in (1, 0.2))
     wanted = -sum(totals(learner, good)) / (4 + 6 + 4)  # two lines on the trunk and the second answer
     found, _ = learners.gradient(learner, offline.parts(learner, views, "sft"))
     assert near(found, wanted, CLOSE)
 
 
-@pytest.mark.parametrize(("method", "desirable", "undesirable"), [("unlikelihood", 1, 1), ("gold", 1, 1), ("varmi", 1, 1), ("gold", 5, 2),
-                                                                  ("varmi", 5, 2)])
+@pytest.mark.parametrize(
+    ("method", "desirable", "undesirable"),
+    [("unlikelihood", 1, 1), ("gold", 1, 1), ("varmi", 1, 1), ("gold", 5, 2), ("varmi", 5, 2)],
+)
 def test_offline_methods_read_good_and_bad_lines_and_no_others(learner, method, desirable, undesirable):
     view = learners.view(4, 6, rewards=(1, -1, 0.2, None, 0, -2))
-    by_line = [tiny.told(learner.model, [*view.ids[:line.start], *line.given], list(line.ids)) for line in view.lines if line.reward]
+    by_line = [
+        tiny.told(learner.model, [*view.ids[: line.start], *line.given], list(line.ids))
+        for line in view.lines
+        if line.reward
+    ]
     good = [True, False, True, False]
-    each = {"unlikelihood": lambda p, good: -log(p) if good else -log(1 - p),
-            "gold": lambda p, good: (-desirable if good else undesirable) * p * log(p),
-            "varmi": lambda p, good: -desirable * log(p) if good else undesirable * p * log(p)}[method]
-    wanted = sum(each(exp(logp), sign) for some, sign in zip(by_line, good, strict=True) for logp in some) / (4 + 5 + 6 + 4)
-    found, _ = learners.gradient(learner, offline.parts(learner, [view], method, desirable=desirable, undesirable=undesirable))
+    each = {
+        "unlikelihood": lambda p, good: -log(p) if good else -log(1 - p),
+        "gold": lambda p, good: (-desirable if good else undesirable) * p * log(p),
+        "varmi": lambda p, good: -desirable * log(p) if good else undesirable * p * log(p),
+    }[method]
+    wanted = sum(each(exp(logp), sign) for some, sign in zip(by_line, good, strict=True) for logp in some) / (
+        4 + 5 + 6 + 4
+    )
+    found, _ = learners.gradient(
+        learner, offline.parts(learner, [view], method, desirable=desirable, undesirable=undesirable)
+    )
     assert near(found, wanted, CLOSE)
 
 
@@ -167,7 +200,9 @@ def test_a_pair_is_the_best_and_the_worst_line_of_a_place_where_they_differ(lear
 def test_mismatched_lines_stand_where_the_views_own_do():
     view, other = learners.view(4, 6), learners.view(3, conversation=1)
     found = preference.mismatched(view, other)
-    assert [(line.start, line.given, line.on_trunk) for line in found.lines] == [(line.start, line.given, False) for line in view.lines]
+    assert [(line.start, line.given, line.on_trunk) for line in found.lines] == [
+        (line.start, line.given, False) for line in view.lines
+    ]
     assert [line.ids for line in found.lines] == [other.lines[place].ids for place in (0, 1, 2, 3, 0, 1)]
 
 
@@ -177,12 +212,15 @@ def test_places_without_two_different_rewards_are_skipped_and_counted():
     assert [view.lines for view in kept] == [views[0].lines[:2]] and advantages == [[0.5, -0.5]] and skipped == 4
 
 
-# -- against TRL -----------------------------------------------------------------------------------------------------------
+# -- against TRL
+# -----------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def trl(monkeypatch, tmp_path):
     """A trainer of TRL's for a batch of rows, on the learner's weights: `trl(kind, learner, rows, **settings)`."""
     import huggingface_hub.constants
+
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
 
@@ -193,11 +231,24 @@ def trl(monkeypatch, tmp_path):
 
         config, tensors = learner.adapter()
         rest = {name: settings.pop(name) for name in ("reward_funcs", "rollout_func") if name in settings}
-        args = getattr(trl, f"{kind}Config")(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True,
-                                             per_device_train_batch_size=len(rows), beta=BETA, **settings)
+        args = getattr(trl, f"{kind}Config")(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            disable_tqdm=True,
+            per_device_train_batch_size=len(rows),
+            beta=BETA,
+            **settings,
+        )
         trainer = getattr(trl, f"{kind}Trainer")(
-            model=tiny.plain(tiny.llama()), args=args, train_dataset=Dataset.from_list(rows), processing_class=learners.tokenizer(),
-            peft_config=LoraConfig(**{key: config[key] for key in ("r", "lora_alpha", "target_modules", "task_type")}), **rest)
+            model=tiny.plain(tiny.llama()),
+            args=args,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=learners.tokenizer(),
+            peft_config=LoraConfig(**{key: config[key] for key in ("r", "lora_alpha", "target_modules", "task_type")}),
+            **rest,
+        )
         set_peft_model_state_dict(trainer.model, tensors)
         return trainer
 
@@ -212,31 +263,53 @@ def told_by(trainer, inputs) -> tuple[float, torch.Tensor]:
 
 
 def prompt(view: View, line) -> str:
-    return learners.text([*view.ids[:line.start], *line.given])
+    return learners.text([*view.ids[: line.start], *line.given])
 
 
 def equal(found: tuple[float, torch.Tensor], wanted: tuple[float, torch.Tensor]) -> bool:
     """Losses within 1e-5, gradients within 1e-5 of their size."""
-    return near(found[0], wanted[0], CLOSE) and float((found[1] - wanted[1]).norm() / wanted[1].norm()) < CLOSE and wanted[1].norm() > 1e-3
+    return (
+        near(found[0], wanted[0], CLOSE)
+        and float((found[1] - wanted[1]).norm() / wanted[1].norm()) < CLOSE
+        and wanted[1].norm() > 1e-3
+    )
 
 
 def test_dpo_equals_trls_on_the_same_pairs(learner, trl):
-    views = [learners.view(4, 6, rewards=(1, -1, -1, 1, 0, 1)), learners.view(3, conversation=1, rewards=(-1, 0, None, -0.5))]
+    views = [
+        learners.view(4, 6, rewards=(1, -1, -1, 1, 0, 1)),
+        learners.view(3, conversation=1, rewards=(-1, 0, None, -0.5)),
+    ]
     pairs = [(views[0], 0, 1), (views[0], 3, 2), (views[0], 5, 4), (views[1], 1, 0)]  # chosen, rejected
-    rows = [{"prompt": prompt(view, view.lines[best]), "chosen": learners.text(view.lines[best].ids),
-             "rejected": learners.text(view.lines[worst].ids)} for view, best, worst in pairs]
+    rows = [
+        {
+            "prompt": prompt(view, view.lines[best]),
+            "chosen": learners.text(view.lines[best].ids),
+            "rejected": learners.text(view.lines[worst].ids),
+        }
+        for view, best, worst in pairs
+    ]
     trainer = trl("DPO", learner, rows)
     data = list(trainer.train_dataset)
     assert [row["rejected_ids"] for row in data] == [list(view.lines[worst].ids) for view, _, worst in pairs]
-    assert equal(learners.gradient(learner, preference.parts_dpo(learner, views, beta=BETA)), told_by(trainer, trainer.data_collator(data)))
+    assert equal(
+        learners.gradient(learner, preference.parts_dpo(learner, views, beta=BETA)),
+        told_by(trainer, trainer.data_collator(data)),
+    )
 
 
 def test_kto_equals_trls_on_the_same_lines_with_its_own_mismatched_ones(learner, trl):
     wanted = [(0, 1.0), (1, -1.0), (2, -0.5), (5, 1.0)]  # on the trunk, beside it, on it again, in answer to a question
     views = [learners.view(4, 6, conversation=5 + number) for number in range(4)]
-    views = [replace(view, lines=(replace(view.lines[place], reward=reward),)) for view, (place, reward) in zip(views, wanted, strict=True)]
-    rows = [{"prompt": prompt(view, line), "completion": learners.text(line.ids), "label": line.reward > 0}
-            for view in views for line in view.lines]
+    views = [
+        replace(view, lines=(replace(view.lines[place], reward=reward),))
+        for view, (place, reward) in zip(views, wanted, strict=True)
+    ]
+    rows = [
+        {"prompt": prompt(view, line), "completion": learners.text(line.ids), "label": line.reward > 0}
+        for view in views
+        for line in view.lines
+    ]
     trainer = trl("KTO", learner, rows, desirable_weight=1.5, undesirable_weight=0.7)
     inputs = trainer.data_collator(list(trainer.train_dataset))
     found = learners.gradient(learner, preference.parts_kto(learner, views, beta=BETA, desirable=1.5, undesirable=0.7))
@@ -248,17 +321,32 @@ def test_kto_equals_trls_on_the_same_lines_with_its_own_mismatched_ones(learner,
 @pytest.mark.parametrize("kind", losses.LOSS_TYPES)
 def test_grpo_equals_trls_on_the_same_groups(learner, trl, kind, scale):
     rewards = iter(tiny.prompts(15, seed=9)[0])
-    views = [learners.view(*lengths, conversation=number, takes=3, rewards=[next(rewards) / 100 for _ in range(3 * len(lengths) + 3)])
-             for number, lengths in enumerate([(4, 6), (3,)])]
+    views = [
+        learners.view(
+            *lengths, conversation=number, takes=3, rewards=[next(rewards) / 100 for _ in range(3 * len(lengths) + 3)]
+        )
+        for number, lengths in enumerate([(4, 6), (3,)])
+    ]
     views = [sampled_elsewhere(learner, view) for view in views]
     flat = [(view, line) for view in views for line in view.lines]
     rows = [{"prompt": prompt(view, line)} for view, line in flat]
-    trainer = trl("GRPO", learner, rows, num_generations=3, epsilon=0.1, epsilon_high=0.3, loss_type=kind,
-                  scale_rewards="group" if scale else "none", max_completion_length=max(len(line.ids) for _, line in flat),
-                  reward_funcs=lambda **_: [line.reward for _, line in flat],
-                  rollout_func=lambda prompts, trainer: {
-                      "prompt_ids": [[*view.ids[:line.start], *line.given] for view, line in flat],
-                      "completion_ids": [list(line.ids) for _, line in flat], "logprobs": [list(line.logprobs) for _, line in flat]})
+    trainer = trl(
+        "GRPO",
+        learner,
+        rows,
+        num_generations=3,
+        epsilon=0.1,
+        epsilon_high=0.3,
+        loss_type=kind,
+        scale_rewards="group" if scale else "none",
+        max_completion_length=max(len(line.ids) for _, line in flat),
+        reward_funcs=lambda **_: [line.reward for _, line in flat],
+        rollout_func=lambda prompts, trainer: {
+            "prompt_ids": [[*view.ids[: line.start], *line.given] for view, line in flat],
+            "completion_ids": [list(line.ids) for _, line in flat],
+            "logprobs": [list(line.logprobs) for _, line in flat],
+        },
+    )
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     inputs = trainer._generate_and_score_completions(rows)
@@ -277,5 +365,10 @@ def sampled_elsewhere(learner, view: View) -> View:
     """As though another model had sampled it: log-probabilities up to 0.4 nats away from the learner's."""
     [read] = learner.read([view])
     away = (torch.rand(read.logps.shape, generator=torch.Generator().manual_seed(view.conversation)) - 0.5) * 0.8
-    return replace(view, lines=tuple(replace(line, logprobs=tuple(logps[:len(line.ids)].tolist()))
-                                     for line, logps in zip(view.lines, read.logps + away, strict=True)))
+    return replace(
+        view,
+        lines=tuple(
+            replace(line, logprobs=tuple(logps[: len(line.ids)].tolist()))
+            for line, logps in zip(view.lines, read.logps + away, strict=True)
+        ),
+    )

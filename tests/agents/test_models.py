@@ -26,7 +26,9 @@ def adapter_folder(path):
     return path
 
 
-# -- names -----------------------------------------------------------------------------------------------------------------
+# -- names
+# -----------------------------------------------------------------------------------------------------------------
+
 
 def test_names_come_apart_into_base_revision_and_adapter(tmp_path):
     adapter = adapter_folder(tmp_path / "lora")
@@ -39,7 +41,9 @@ def test_names_come_apart_into_base_revision_and_adapter(tmp_path):
     assert parse(f"{tmp_path}/base@home") == ModelName(f"{tmp_path}/base@home")  # a folder that is there is a folder
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "~/no-such-model", "missing.gguf", "/no/such/file.gguf"])
+@pytest.mark.parametrize(
+    "name", ["/no/such/folder", "./nowhere", "~/no-such-model", "missing.gguf", "/no/such/file.gguf"]
+)
 def test_a_path_that_is_not_there_is_named(name):
     with pytest.raises(ValueError, match="there is no") as error:
         parse(name)
@@ -61,7 +65,9 @@ def test_an_adapter_folder_lacking_a_file_is_refused_by_that_files_name(tmp_path
     one_sentence(error)
 
 
-# -- what cannot be had ----------------------------------------------------------------------------------------------------
+# -- what cannot be had
+# ----------------------------------------------------------------------------------------------------
+
 
 def test_without_the_embedded_package_its_install_command_is_said(monkeypatch):
     monkeypatch.setattr(loading, "EMBEDDED_PACKAGE", "no_such_package")
@@ -80,7 +86,9 @@ def test_an_unknown_hub_id_offline_is_refused_with_what_to_set(monkeypatch, name
     for ask in (loading.check, local_folder):
         with pytest.raises(ValueError) as error:
             ask(name)
-        assert all(word in one_sentence(error) for word in (name.partition("@")[0], "HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE"))
+        assert all(
+            word in one_sentence(error) for word in (name.partition("@")[0], "HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE")
+        )
 
 
 def test_a_folder_of_pickled_weights_is_refused_unread(tmp_path):
@@ -109,10 +117,13 @@ def test_layers_that_remember_something_else_than_keys_are_refused():
         loading.check_layers("tiny", config)
 
 
-# -- what can --------------------------------------------------------------------------------------------------------------
+# -- what can
+# --------------------------------------------------------------------------------------------------------------
+
 
 def test_the_embedded_package_is_converted_once(monkeypatch, embedded):
     """The session's engine has it converted already."""
+
     def not_again(*_):
         raise AssertionError("converted again")
 
@@ -179,7 +190,9 @@ def test_the_embedded_model_stops_at_its_templates_end_of_turn(embedded):
     assert (embedded.info().context, embedded.info().dtype) == (8192, "float32")
 
 
-# -- device and dtype ------------------------------------------------------------------------------------------------------
+# -- device and dtype
+# ------------------------------------------------------------------------------------------------------
+
 
 def test_auto_takes_a_gpu_where_there_is_one_and_bfloat16_where_it_is_fast(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -197,7 +210,11 @@ def test_auto_takes_a_gpu_where_there_is_one_and_bfloat16_where_it_is_fast(monke
 
 def test_devices_and_dtypes_that_are_not_there_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for ask, word in ((lambda: choose_device("cuda"), "no CUDA"), (lambda: choose_device("gpu"), "gpu"), (lambda: choose_dtype("int8"), "int8")):
+    for ask, word in (
+        (lambda: choose_device("cuda"), "no CUDA"),
+        (lambda: choose_device("gpu"), "gpu"),
+        (lambda: choose_dtype("int8"), "int8"),
+    ):
         with pytest.raises(ValueError, match=word):
             ask()
 
@@ -213,7 +230,9 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path, embedded, damaged):
 
 
 def test_packed_weights_give_the_same_products():
-    """bfloat16 on the CPU: the same numbers, whatever the number of tokens; with gradients on, the plain weights are used."""
+    """bfloat16 on the CPU: the same numbers, whatever the number of tokens; with gradients on, the plain weights are
+    used.
+    """
     torch.manual_seed(0)
     plain, packed = (torch.nn.Sequential(torch.nn.Linear(64, 96, bias=False, dtype=torch.bfloat16)) for _ in range(2))
     packed.load_state_dict(plain.state_dict())

@@ -1,7 +1,9 @@
-"""Gradients of GRPO and PPO against exact ones: a dialogue small enough that everything which can be said in it is enumerated.
+"""Gradients of GRPO and PPO against exact ones: a dialogue small enough that everything which can be said in it is
+enumerated.
 
-Three tokens, of which the last ends a line; a line has at most two, so that there are seven: the end at once, or one of the other two
-tokens and any third. The policy speaks twice, and is answered between. Where it may leave, ending its first line at once ends the dialogue.
+Three tokens, of which the last ends a line; a line has at most two, so that there are seven: the end at once, or one of
+the other two tokens and any third. The policy speaks twice, and is answered between. Where it may leave, ending its
+first line at once ends the dialogue.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ TEMPERATURE = 0.8  # what is said is sampled at it, and so the policy that learn
 LINES = [(STOP,), *product((0, 1), (0, 1, STOP))]
 OPENING = (0, 1, 1)
 CLOSE = 1e-5  # of the gradient's size: float32
-FREE = online.Online(beta=0.0, loss_type="dr_grpo", scale_rewards=False, gamma=1.0, lam=1.0)  # epsilon is never reached: the ratio is 1
+FREE = online.Online(
+    beta=0.0, loss_type="dr_grpo", scale_rewards=False, gamma=1.0, lam=1.0
+)  # epsilon is never reached: the ratio is 1
 
 
 def worth(*lines: tuple[int, ...]) -> float:
@@ -85,15 +89,25 @@ def turn_by_turn(learner: Learner, all_: Everything, gamma: float) -> tuple[torc
     return slope(learner, first.sum()), slope(learner, second.sum())
 
 
-def surrogate(learner: Learner, all_: Everything, views, advantages, how: online.Online, weigh: bool = True) -> torch.Tensor:
-    """The gradient of the learner's own loss, each dialogue weighted by its exact chance, times what the loss is divided by."""
+def surrogate(
+    learner: Learner, all_: Everything, views, advantages, how: online.Online, weigh: bool = True
+) -> torch.Tensor:
+    """The gradient of the learner's own loss, each dialogue weighted by its exact chance, times what the loss is
+    divided by.
+    """
     chances = (all_.first * all_.second).detach()
-    parts = [(view, lambda read, loss=loss, chance=chances[view.conversation] if weigh else 1.0: loss(read) * chance)
-             for view, loss in online.parts(learner, views, advantages, how)]
+    parts = [
+        (view, lambda read, loss=loss, chance=chances[view.conversation] if weigh else 1.0: loss(read) * chance)
+        for view, loss in online.parts(learner, views, advantages, how)
+    ]
     lines = [line for view in views for line in view.lines]
-    over = {"dr_grpo": len(lines) * max(len(line.ids) for line in lines), "dapo": sum(len(line.ids) for line in lines), "grpo": len(lines)}
+    over = {
+        "dr_grpo": len(lines) * max(len(line.ids) for line in lines),
+        "dapo": sum(len(line.ids) for line in lines),
+        "grpo": len(lines),
+    }
     _, found = learners.gradient(learner, parts)
-    return found[:sum(p.numel() for p in learner.model.parameters() if p.requires_grad)] * over[how.loss_type]
+    return found[: sum(p.numel() for p in learner.model.parameters() if p.requires_grad)] * over[how.loss_type]
 
 
 def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -104,8 +118,14 @@ def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def learner(tmp_path):
     """With a value head that says something; updates give gradients and leave it where it is."""
     config = tiny.llama(vocab_size=STOP + 1, hidden_size=16, intermediate_size=16, initializer_range=0.2)
-    return learners.learner(learners.saved(config, tmp_path / "model", seed=2), value_head=True, noise=0.2, max_grad_norm=1e9,
-                            learning_rate=1e-30, temperature=TEMPERATURE)
+    return learners.learner(
+        learners.saved(config, tmp_path / "model", seed=2),
+        value_head=True,
+        noise=0.2,
+        max_grad_norm=1e9,
+        learning_rate=1e-30,
+        temperature=TEMPERATURE,
+    )
 
 
 @pytest.mark.parametrize("may_leave", [False, True])
@@ -127,7 +147,9 @@ def test_ppo_climbs_the_exact_gradient_and_pays_the_exact_divergence(learner, ma
         assert apart(wanted, slope(learner, (all_.first * all_.second * all_.rewards.sum(1)).sum())) < CLOSE
     kl = slope(learner, ((all_.first * all_.second).detach() * all_.kl).sum())
     views, advantages, returns, values = online.by_value(learner, all_.views, how)
-    raw = torch.tensor([g - v for some, old in zip(returns, values, strict=True) for g, v in zip(some, old, strict=True)])
+    raw = torch.tensor(
+        [g - v for some, old in zip(returns, values, strict=True) for g, v in zip(some, old, strict=True)]
+    )
     assert [len(some) for some in advantages] == [len(view.lines) for view in all_.views] and abs(values[0][0]) > 0.01
     found = surrogate(learner, all_, views, advantages, how)
     assert apart(found, how.beta * kl - wanted / raw.std()) < CLOSE  # advantages were divided by their deviation
@@ -137,7 +159,9 @@ def test_ppo_climbs_the_exact_gradient_and_pays_the_exact_divergence(learner, ma
 def test_an_average_within_each_line_climbs_something_else(learner):
     """The bias that Dr. GRPO tells of: a token of a long line counts less."""
     all_ = everything(learner, True)
-    advantages = [[sum(line.reward for line in view.lines[place:]) for place in range(len(view.lines))] for view in all_.views]
+    advantages = [
+        [sum(line.reward for line in view.lines[place:]) for place in range(len(view.lines))] for view in all_.views
+    ]
     wanted = -sum(turn_by_turn(learner, all_, 1.0))
     assert apart(surrogate(learner, all_, all_.views, advantages, FREE), wanted) < CLOSE
     found = surrogate(learner, all_, all_.views, advantages, replace(FREE, loss_type="grpo"))
@@ -150,8 +174,11 @@ def test_a_line_without_its_end_climbs_something_else(learner):
     wanted = -sum(turn_by_turn(learner, all_, 1.0))
     views, advantages = [], []
     for view in all_.views:
-        rest = [(replace(line, ids=ids, logprobs=line.logprobs[:len(ids)]), sum(one.reward for one in view.lines[place:]))
-                for place, line in enumerate(view.lines) if (ids := tuple(token for token in line.ids if token != STOP))]
+        rest = [
+            (replace(line, ids=ids, logprobs=line.logprobs[: len(ids)]), sum(one.reward for one in view.lines[place:]))
+            for place, line in enumerate(view.lines)
+            if (ids := tuple(token for token in line.ids if token != STOP))
+        ]
         if rest:
             views.append(replace(view, lines=tuple(line for line, _ in rest)))
             advantages.append([worth for _, worth in rest])
@@ -160,8 +187,9 @@ def test_a_line_without_its_end_climbs_something_else(learner):
 
 @pytest.mark.parametrize("may_leave", [False, True])
 def test_grpo_of_dialogues_climbs_the_exact_gradient(learner, may_leave):
-    """The mean over all groups of two. Each advantage is half the difference, and both lines of a pair learn from it: 2 * 1/2 times the
-    gradient. A second turn that one of the two never came to has nothing to be compared with: it counts by the chance that the other went on.
+    """The mean over all groups of two. Each advantage is half the difference, and both lines of a pair learn from it: 2
+    * 1/2 times the gradient. A second turn that one of the two never came to has nothing to be compared with: it counts
+    by the chance that the other went on.
     """
     all_ = everything(learner, may_leave)
     chances = (all_.first * all_.second).tolist()
@@ -177,11 +205,15 @@ def test_grpo_of_dialogues_climbs_the_exact_gradient(learner, may_leave):
     first, second = turn_by_turn(learner, all_, 1.0)
     went_on = sum(chance for chance, view in zip(chances, all_.views, strict=True) if len(view.lines) == 2)
     assert (went_on < 0.95) == may_leave
-    assert apart(surrogate(learner, all_, all_.views, advantages, FREE, weigh=False), -(first + went_on * second)) < CLOSE
+    assert (
+        apart(surrogate(learner, all_, all_.views, advantages, FREE, weigh=False), -(first + went_on * second)) < CLOSE
+    )
 
 
 def test_grpo_of_lines_at_one_place_climbs_the_exact_gradient(learner):
-    """The mean over all groups of three: each advantage is 1 - 1/3 of what it would be against the true mean, and there are three."""
+    """The mean over all groups of three: each advantage is 1 - 1/3 of what it would be against the true mean, and there
+    are three.
+    """
     all_ = everything(learner, False)
     chance = {view.lines[0].ids: float(p) for view, p in zip(all_.views, all_.first, strict=True)}
     known = {view.lines[0].ids: view.lines[0] for view in all_.views}
@@ -192,9 +224,13 @@ def test_grpo_of_lines_at_one_place_climbs_the_exact_gradient(learner):
         for kept, some in zip(*online.by_place([view], FREE)[:2], strict=True):
             for line, advantage in zip(kept.lines, some, strict=True):
                 expected[line.ids] += chance[group[0]] * chance[group[1]] * chance[group[2]] * advantage
-    wanted = -2 * slope(learner, (all_.first * torch.tensor([worth(view.lines[0].ids) for view in all_.views])).sum() / len(LINES))
+    wanted = -2 * slope(
+        learner, (all_.first * torch.tensor([worth(view.lines[0].ids) for view in all_.views])).sum() / len(LINES)
+    )
     view = View(0, "p", OPENING, tuple(sides.values()))
-    assert apart(surrogate(learner, all_, [view], [[expected[ids] for ids in sides]], FREE, weigh=False), wanted) < CLOSE
+    assert (
+        apart(surrogate(learner, all_, [view], [[expected[ids] for ids in sides]], FREE, weigh=False), wanted) < CLOSE
+    )
 
 
 def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
@@ -202,5 +238,7 @@ def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
     aside = replace(one.lines[0], ids=(1, STOP), given=(0, 1), on_trunk=False, about="fact", reward=0.75)
     lines = (replace(one.lines[0], reward=1.0), aside, replace(one.lines[1], reward=-0.5))
     views, _, returns, values = online.by_value(learner, [replace(one, lines=lines)], replace(FREE, gamma=0.5))
-    assert returns[0] == pytest.approx([1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6)  # aside and turns are nothing to each other
+    assert returns[0] == pytest.approx(
+        [1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6
+    )  # aside and turns are nothing to each other
     assert len({round(value, 4) for value in values[0]}) == 3  # and the head is read behind the question

@@ -46,7 +46,9 @@ def test_one_transcript_makes_two_views(embedded):
     ada.hear({0: second.text})
     third = ada.speak({0: Cue("", 2)})[0]
     assert first.tokens == len(first.token_ids) > 0 and second.text and third.text
-    assert view(ada).removesuffix("<|im_end|>") == rendered(embedded, ADA, SPEAKS_FIRST, first.text, second.text, raw(embedded, third))
+    assert view(ada).removesuffix("<|im_end|>") == rendered(
+        embedded, ADA, SPEAKS_FIRST, first.text, second.text, raw(embedded, third)
+    )
     assert view(tom).removesuffix("<|im_end|>") == rendered(embedded, TOM, first.text, raw(embedded, second))
 
 
@@ -103,7 +105,9 @@ def test_an_answer_is_the_probability_of_the_option_after_the_question(embedded)
     ada = seat(embedded)
     ada.recite({0: Cue("", 0)}, {0: Utterance("I bake.", 2)})
     [found] = ada.ask({0: [QUESTION]})[0]
-    [prompt, *options] = embedded.encode([rendered(embedded, ADA, SPEAKS_FIRST, "I bake.", QUESTION.text, cue=True), *QUESTION.options])
+    [prompt, *options] = embedded.encode(
+        [rendered(embedded, ADA, SPEAKS_FIRST, "I bake.", QUESTION.text, cue=True), *QUESTION.options]
+    )
     [wanted] = embedded.score(embedded.open([prompt]), [[((), option) for option in options]])
     assert found == pytest.approx([sum(logprobs) for logprobs in wanted], abs=1e-3)
 
@@ -122,8 +126,12 @@ def test_a_line_that_closed_itself_is_not_closed_twice(embedded):
 
 
 def answers_of_closed(embedded) -> list[float]:
-    [prompt, *options] = embedded.encode([rendered(embedded, ADA, "Hello.", "I bake bread.", QUESTION.text, cue=True), *QUESTION.options])
-    return [sum(logprobs) for logprobs in embedded.score(embedded.open([prompt]), [[((), option) for option in options]])[0]]
+    [prompt, *options] = embedded.encode(
+        [rendered(embedded, ADA, "Hello.", "I bake bread.", QUESTION.text, cue=True), *QUESTION.options]
+    )
+    return [
+        sum(logprobs) for logprobs in embedded.score(embedded.open([prompt]), [[((), option) for option in options]])[0]
+    ]
 
 
 def test_reciting_stored_lines_goes_on_as_if_it_had_spoken_them(embedded):
@@ -142,13 +150,19 @@ def test_reciting_stored_lines_goes_on_as_if_it_had_spoken_them(embedded):
 
 def test_a_seat_may_speak_first_and_twice_in_a_row(embedded):
     ada = seat(embedded)
-    said = [ada.recite({0: Cue(direction, 0)}, {0: Utterance(text, 1)})[0] for direction, text in
-            (("Greet them.", "Hello!"), ("", "Is anyone there?"))]
+    said = [
+        ada.recite({0: Cue(direction, 0)}, {0: Utterance(text, 1)})[0]
+        for direction, text in (("Greet them.", "Hello!"), ("", "Is anyone there?"))
+    ]
     assert [one.text for one in said] == ["Hello!", "Is anyone there?"]
-    assert view(ada) == rendered(embedded, ADA, f"{SPEAKS_FIRST}\n[Greet them.]", "Hello!", SPEAKS_ON, "Is anyone there?")
+    assert view(ada) == rendered(
+        embedded, ADA, f"{SPEAKS_FIRST}\n[Greet them.]", "Hello!", SPEAKS_ON, "Is anyone there?"
+    )
     ada.hear({0: "Yes."})
     ada.hear({0: "I am."})
-    assert view(ada) == rendered(embedded, ADA, f"{SPEAKS_FIRST}\n[Greet them.]", "Hello!", SPEAKS_ON, "Is anyone there?", "Yes.\nI am.")
+    assert view(ada) == rendered(
+        embedded, ADA, f"{SPEAKS_FIRST}\n[Greet them.]", "Hello!", SPEAKS_ON, "Is anyone there?", "Yes.\nI am."
+    )
 
 
 def test_a_closed_view_frees_its_branch(embedded):

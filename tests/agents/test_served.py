@@ -23,7 +23,10 @@ from scenarios.scenario import load_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 LONG = SCENARIOS / "long_dialogue.yaml"
-TOLD = ("<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n", "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n")
+TOLD = (
+    "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n",
+)
 NEXT = "<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -44,7 +47,9 @@ def lines(engine) -> list:
     first = engine.generate(branches, [Sampling(seed, 16, sentences=1) for seed in (1, 2**62)])
     [twin] = engine.fork(branches[:1])
     engine.extend([*branches, twin], [engine.encode([NEXT])[0]] * 3)
-    second = engine.generate([*branches, twin], [Sampling(3, 24, sentences=2, top_p=0.9), Sampling(0, 4, temperature=0.0), Sampling(3, 2)])
+    second = engine.generate(
+        [*branches, twin], [Sampling(3, 24, sentences=2, top_p=0.9), Sampling(0, 4, temperature=0.0), Sampling(3, 2)]
+    )
     engine.drop([*branches, twin])
     return [*first, *second]
 
@@ -59,7 +64,10 @@ def test_a_served_engine_says_what_a_local_one_says(served, server, embedded):
     for line, other in zip(found, wanted, strict=True):
         assert line.logprobs == pytest.approx(other.logprobs, abs=1e-4)
     usage = served.usage()
-    assert (usage.tokens_new, usage.generated) == (local.tokens_new - before.tokens_new, local.generated - before.generated)
+    assert (usage.tokens_new, usage.generated) == (
+        local.tokens_new - before.tokens_new,
+        local.generated - before.generated,
+    )
     sent = server.asked[-1]
     assert sent["stop_token_ids"] == sorted(embedded.loaded.stop_ids)
     assert (sent["repetition_penalty"], sent["min_p"]) == (1.0, 0.0), "or the server's own defaults would hold"
@@ -82,7 +90,9 @@ def test_scores_are_the_local_engines_and_leave_the_branch_as_it_was(served, emb
 def test_usage_counts_what_the_server_says_it_read(served):
     [branch] = served.open([[1, 2, 3, 4, 5]])
     served.generate([branch], [Sampling(0, 3, min_tokens=3)])
-    assert served.usage().tokens_computed == 5 - 1 + 3 - 1  # prompt, of which one cached, and all sampled tokens but the last
+    assert (
+        served.usage().tokens_computed == 5 - 1 + 3 - 1
+    )  # prompt, of which one cached, and all sampled tokens but the last
     assert served.usage().tokens_new == 5 + 3
 
 
@@ -94,8 +104,12 @@ def test_info_names_the_server(served, server, embedded):
 
 def test_a_branch_longer_than_the_servers_context_is_refused(served):
     [branch] = served.open([[1] * 2047])
-    for ask in (lambda: served.open([[1] * 2048]), lambda: served.extend([branch], [[1]]), lambda: served.generate([branch], [Sampling(0)]),
-                lambda: served.score([branch], [[((), [1])]])):
+    for ask in (
+        lambda: served.open([[1] * 2048]),
+        lambda: served.extend([branch], [[1]]),
+        lambda: served.generate([branch], [Sampling(0)]),
+        lambda: served.score([branch], [[((), [1])]]),
+    ):
         with pytest.raises(ValueError, match=r"tokens cannot take \d+ more: embedded at http://.* reads at most 2047"):
             ask()
 
@@ -119,18 +133,25 @@ def here(embedded):
 def test_a_seat_on_a_server_plays_and_is_asked_as_one_here(server, embedded, here):
     found, wired = play([f"seats.user.endpoint={server.url}"], embedded)
     assert isinstance(wired.play.seats["user"], ModelSeat) and set(wired.engines) == {BASE, f"{BASE} at {server.url}"}
-    said = [[(e["seat"], e["text"], tuple(e["token_ids"])) for e in events if e["event"] == "line"] for events in (found, here)]
+    said = [
+        [(e["seat"], e["text"], tuple(e["token_ids"])) for e in events if e["event"] == "line"]
+        for events in (found, here)
+    ]
     assert len(said[0]) == 4 and said[0] == said[1]
     rows = [answers(found), answers(here)]
     assert len(rows[0]) == len(rows[1]) == 16 and all(row["unscored"] is None for row in rows[0])
     assert [row["verdict"] for row in rows[0]] == [row["verdict"] for row in rows[1]]
-    assert [row["p_inconsistent"] for row in rows[0]] == pytest.approx([row["p_inconsistent"] for row in rows[1]], abs=1e-4)
+    assert [row["p_inconsistent"] for row in rows[0]] == pytest.approx(
+        [row["p_inconsistent"] for row in rows[1]], abs=1e-4
+    )
 
 
 def test_the_likelihood_judge_reads_on_a_server_as_here(served, embedded):
     ada, *_ = people.load_personas(SCENARIOS / "personas/townsfolk.yaml")
-    pairs = [Pair(0, turn, "user", "prompt_to_line", line, "persona", ada)
-             for turn, line in enumerate((f"I am {ada.name}.", "I sell boats."))]
+    pairs = [
+        Pair(0, turn, "user", "prompt_to_line", line, "persona", ada)
+        for turn, line in enumerate((f"I am {ada.name}.", "I sell boats."))
+    ]
     here, there = (Likelihood(Reference(engine).logprobs).judge(pairs) for engine in (embedded, served))
     assert [row.p_inconsistent for row in there] == pytest.approx([row.p_inconsistent for row in here], abs=1e-4)
     assert all(row.unscored is None for row in there)
@@ -156,9 +177,11 @@ def test_a_server_is_named_with_what_it_lacks_and_still_gives_words(embedded, wi
     with serving(embedded, without) as server:
         found = survey(server.url, BASE)
         assert len(found.lacks) == 1 and without in found.lacks[0]
-        with pytest.raises(ValueError, match=f"endpoint {server.url} lacks .*{without}.*; expected a server such as vLLM"):
+        with pytest.raises(
+            ValueError, match=f"endpoint {server.url} lacks .*{without}.*; expected a server such as vLLM"
+        ):
             ServedEngine(found)
-        events, wired = play([f"seats.user.endpoint={server.url}", "seats.assistant.script=[\"Who are you?\"]"], embedded)
+        events, wired = play([f"seats.user.endpoint={server.url}", 'seats.assistant.script=["Who are you?"]'], embedded)
     assert isinstance(wired.play.seats["user"], EndpointSeat) and not wired.engines
     assert "I am a baker." in {e["text"] for e in events if e["event"] == "line"}
     assert lacking(found) in {row["unscored"] for row in answers(events)}
@@ -166,7 +189,9 @@ def test_a_server_is_named_with_what_it_lacks_and_still_gives_words(embedded, wi
 
 def test_a_server_that_reads_text_otherwise_than_the_tokenizer_here_is_named(embedded):
     with serving(embedded, "tokenizer") as server:
-        assert survey(server.url, BASE).lacks == ("the tokenizer of embedded (it reads 'Hello there. My name is' otherwise)",)
+        assert survey(server.url, BASE).lacks == (
+            "the tokenizer of embedded (it reads 'Hello there. My name is' otherwise)",
+        )
 
 
 def test_a_failing_request_is_trouble_for_its_line_only_and_a_failing_score_one_sentence(embedded):
@@ -178,16 +203,28 @@ def test_a_failing_request_is_trouble_for_its_line_only_and_a_failing_score_one_
         server.down = lambda prompt: bob in prompt
         said = seat.speak({0: Cue("", 1), 1: Cue("", 2)})
         assert said[0].token_ids and isinstance(said[1], Trouble)
-        assert said[1].reason.startswith(f"endpoint {server.url} failed (BadRequestError") and "\n" not in said[1].reason
+        assert (
+            said[1].reason.startswith(f"endpoint {server.url} failed (BadRequestError") and "\n" not in said[1].reason
+        )
         server.down = lambda prompt: True
         branches = engine.open([[1, 2]])
         with pytest.raises(ValueError, match=f"endpoint {server.url} failed .*planted"):
             engine.score(branches, [[((), [3])]])
-        assert survey(server.url, BASE).lacks[0].startswith("completions with token ids and log-probabilities (BadRequestError")
-        assert EndpointSeat(server.url, BASE, Sampling(0), "why").ask({0: [Question("Who?", ("a", "b"))]})[0].reason == "why"
+        assert (
+            survey(server.url, BASE)
+            .lacks[0]
+            .startswith("completions with token ids and log-probabilities (BadRequestError")
+        )
+        assert (
+            EndpointSeat(server.url, BASE, Sampling(0), "why").ask({0: [Question("Who?", ("a", "b"))]})[0].reason
+            == "why"
+        )
 
 
-@pytest.mark.parametrize("spoilt", [{"token_ids": None}, {"logprobs": None}, {"logprobs": {"token_logprobs": [None]}}, {"token_ids": [1] * 50}])
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"token_ids": None}, {"logprobs": None}, {"logprobs": {"token_logprobs": [None]}}, {"token_ids": [1] * 50}],
+)
 def test_an_answer_that_does_not_say_what_was_sampled_is_trouble(embedded, spoilt):
     with serving(embedded) as server:
         engine = ServedEngine(survey(server.url, BASE))
@@ -200,8 +237,10 @@ def test_an_answer_that_does_not_say_what_was_sampled_is_trouble(embedded, spoil
 def test_a_server_whose_two_ways_of_telling_differ_is_no_engine(embedded):
     def doubled(answer: dict) -> dict:
         [choice] = answer["choices"]
-        given = [place and {token: {**told, "logprob": 2 * told["logprob"] - 1} for token, told in place.items()}
-                 for place in choice["prompt_logprobs"] or []]
+        given = [
+            place and {token: {**told, "logprob": 2 * told["logprob"] - 1} for token, told in place.items()}
+            for place in choice["prompt_logprobs"] or []
+        ]
         return {**answer, "choices": [{**choice, "prompt_logprobs": given or None}]}
 
     with serving(embedded) as server:
@@ -209,8 +248,23 @@ def test_a_server_whose_two_ways_of_telling_differ_is_no_engine(embedded):
         assert "agree with those of sampled ones" in survey(server.url, BASE).lacks[0]
 
 
-@pytest.mark.parametrize("token, ends", [(".", True), ("!\"", True), (".)", True), ("?”", True), (". ", True), ("\n", True), (" a", False),
-                                         ("\"", False), (".5", False), (".\n", True), ("…", True), ("", False)])
+@pytest.mark.parametrize(
+    "token, ends",
+    [
+        (".", True),
+        ('!"', True),
+        (".)", True),
+        ("?”", True),
+        (". ", True),
+        ("\n", True),
+        (" a", False),
+        ('"', False),
+        (".5", False),
+        (".\n", True),
+        ("…", True),
+        ("", False),
+    ],
+)
 def test_a_token_ends_a_sentence_where_its_text_does(token, ends):
     assert ends_sentence(token) is ends
 

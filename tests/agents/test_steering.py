@@ -13,13 +13,21 @@ from scenarios import personas as people
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PEOPLE = {persona.id: persona for persona in people.load_personas("scenarios/personas/townsfolk.yaml")}
-UNSEEN = ["Hi there, nice to meet you!", "What brings you here today?", "Where did you grow up?", "What is your job like?",
-          "Anything new with you?", "Do you live alone?"]
+UNSEEN = [
+    "Hi there, nice to meet you!",
+    "What brings you here today?",
+    "Where did you grow up?",
+    "What is your job like?",
+    "Anything new with you?",
+    "Do you live alone?",
+]
 
 
 def test_contrast_by_hand():
-    # one layer of width 2, all on the x axis: a at 3 5 3 5, b at -1 1 -1 1. Within cards x varies by 1, shrunken by .3 of the mean of (1, 0):
-    # 1.15; so a's vector is (1 / sqrt(1.15), 0). Without one line x varies by 8/9, shrunken 1.0222: that vector finds the line left out
+    # one layer of width 2, all on the x axis: a at 3 5 3 5, b at -1 1 -1 1. Within cards x varies by 1, shrunken by .3
+    # of the mean of (1, 0):
+    # 1.15; so a's vector is (1 / sqrt(1.15), 0). Without one line x varies by 8/9, shrunken 1.0222: that vector finds
+    # the line left out
     # 4 / sqrt(1.0222) from its like
     a, b = (np.array([[[x, 0.0]] for x in xs]) for xs in ((3.0, 5.0, 3.0, 5.0), (-1.0, 1.0, -1.0, 1.0)))
     found = contrast({"a": a, "b": b})["a"]
@@ -55,7 +63,9 @@ def test_decoder_layers_are_found_in_every_family(family):
 
 
 def test_decoder_layers_are_not_mistaken_for_a_longer_list_of_experts():
-    layer = torch.nn.ModuleDict({"experts": torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(9)), "norm": torch.nn.LayerNorm(2)})
+    layer = torch.nn.ModuleDict(
+        {"experts": torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(9)), "norm": torch.nn.LayerNorm(2)}
+    )
     stack = torch.nn.ModuleList([layer, torch.nn.Linear(2, 2)])
     assert decoder_layers(torch.nn.Sequential(stack)) is stack
     with pytest.raises(ValueError, match="has no list of layers"):
@@ -74,7 +84,9 @@ def test_mean_state_of_a_line_is_that_of_a_plain_forward_pass():
     model = tiny.plain(tiny.llama())
     engine, prompts = watched(model), tiny.prompts(5, 17, 9)
     names = engine.open(prompts)
-    samples = engine.generate(names, [Sampling(seed=i, max_tokens=4 + i) for i in range(3)])  # ragged, so that rows change as lines end
+    samples = engine.generate(
+        names, [Sampling(seed=i, max_tokens=4 + i) for i in range(3)]
+    )  # ragged, so that rows change as lines end
     for prompt, sample, kept in zip(prompts, samples, engine.probe.kept, strict=True):
         ids = [*prompt, *sample.token_ids]
         with torch.inference_mode():
@@ -119,17 +131,31 @@ def test_line_under_its_own_persona_projects_higher_than_under_anothers(eyed):
     engine, cards = eyed
     form, lines = engine.info().format, {}
     for name, card in cards.items():
-        branches = engine.open(engine.encode([form.opening + card + form.after_system + words + form.before_said for words in UNSEEN]))
-        lines[name] = engine.generate(branches, [Sampling(seed=i, max_tokens=20, sentences=2) for i in range(len(UNSEEN))])
+        branches = engine.open(
+            engine.encode([form.opening + card + form.after_system + words + form.before_said for words in UNSEEN])
+        )
+        lines[name] = engine.generate(
+            branches, [Sampling(seed=i, max_tokens=20, sentences=2) for i in range(len(UNSEEN))]
+        )
         engine.drop(branches)
-    nearer = [mine.projections[name] - theirs.projections[name] for name in cards for other in cards if other != name
-              for mine, theirs in zip(lines[name], lines[other], strict=True)]  # in answer to the same words, which were not learned from
+    nearer = [
+        mine.projections[name] - theirs.projections[name]
+        for name in cards
+        for other in cards
+        if other != name
+        for mine, theirs in zip(lines[name], lines[other], strict=True)
+    ]  # in answer to the same words, which were not learned from
     assert np.mean(nearer) > 0.3, "1 is the distance between fresh lines under the persona's card and under others"
     assert np.mean(np.array(nearer) > 0) > 0.7, "chance is one half"
-    assert set(lines[name][0].projections) == set(cards) and all(isinstance(value, float) for value in lines[name][0].projections.values())
+    assert set(lines[name][0].projections) == set(cards) and all(
+        isinstance(value, float) for value in lines[name][0].projections.values()
+    )
 
 
-# -- steering --------------------------------------------------------------------------------------------------------------------------
+# -- steering
+#
+#
+# --------------------------------------------------------------------------------------------------------------------------
 
 MODEL, SEEN = tiny.plain(tiny.llama()), tiny.prompts(20, 8, 9, 7)
 EXACT = 1e-5  # nats
@@ -141,17 +167,25 @@ def along_axis(engine) -> Axis:
 
 
 def by_hand(model, steer, ids: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """log p behind each token of one plain forward pass with hooks of our own, and the projections of the steered states by layer."""
+    """log p behind each token of one plain forward pass with hooks of our own, and the projections of the steered
+    states by layer.
+    """
     vectors, seen, hooks = np.frombuffer(steer.vectors, np.float32).reshape(len(steer.layers), -1), [], []
     for layer, vector, amount in zip(steer.layers, torch.tensor(vectors), steer.amounts):
+
         def hook(module, inputs, output, vector=vector, amount=amount):
             hidden = output[0] if isinstance(output, tuple) else output
             along = hidden @ vector
-            wanted = {"add": along + amount, "ablate": 0 * along, "cap": along.minimum(torch.tensor(amount)),
-                      "floor": along.maximum(torch.tensor(amount))}[steer.how]
+            wanted = {
+                "add": along + amount,
+                "ablate": 0 * along,
+                "cap": along.minimum(torch.tensor(amount)),
+                "floor": along.maximum(torch.tensor(amount)),
+            }[steer.how]
             hidden = hidden + (wanted - along)[..., None] * vector
             seen.append(hidden @ vector)
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
         hooks.append(decoder_layers(model)[layer].register_forward_hook(hook))
     try:
         return tiny.logprobs(model, ids), seen
@@ -164,8 +198,14 @@ def test_states_are_those_of_a_plain_forward_pass():
     found = tiny.engine(MODEL).states(SEEN, [19, 0, 4, 6])
     for prompt, start, states in zip(SEEN, [19, 0, 4, 6], found, strict=True):
         hidden = []
-        hooks = [layer.register_forward_hook(lambda module, inputs, output, kept=hidden: kept.append(
-            output[0] if isinstance(output, tuple) else output)) for layer in decoder_layers(MODEL)]
+        hooks = [
+            layer.register_forward_hook(
+                lambda module, inputs, output, kept=hidden: kept.append(
+                    output[0] if isinstance(output, tuple) else output
+                )
+            )
+            for layer in decoder_layers(MODEL)
+        ]
         tiny.logprobs(MODEL, prompt)
         for hook in hooks:
             hook.remove()
@@ -174,15 +214,18 @@ def test_states_are_those_of_a_plain_forward_pass():
 
 
 def test_an_axis_by_hand():
-    # one layer: away (0, 0) and (2, 0), towards (4, 4); from (1, 0) to (4, 4) is (3, 4), so v = (.6, .8), which projects them on .6 and 5.6
+    # one layer: away (0, 0) and (2, 0), towards (4, 4); from (1, 0) to (4, 4) is (3, 4), so v = (.6, .8), which
+    # projects them on .6 and 5.6
     found = axis(np.array([[[0.0, 0]], [[2, 0]]]), np.array([[[4.0, 4]]]))
-    assert found.length[0] == pytest.approx((0 + 2 + 32 ** 0.5) / 3)
+    assert found.length[0] == pytest.approx((0 + 2 + 32**0.5) / 3)
     added, capped = found.steer("add", 0.5), found.steer("cap", 0.2)
     np.testing.assert_allclose(np.frombuffer(added.vectors, np.float32), [0.6, 0.8], rtol=1e-6)
     assert added.layers == capped.layers == (0,) and added.amounts[0] == pytest.approx(found.length[0] / 2)
     assert capped.amounts[0] == pytest.approx(0.6 + 0.2 * 5) and added == found.steer("add", 0.5) != capped
     other = found.steer("add", 0.5, random=1)
-    assert other.amounts == added.amounts and np.linalg.norm(np.frombuffer(other.vectors, np.float32)) == pytest.approx(1)
+    assert other.amounts == added.amounts and np.linalg.norm(np.frombuffer(other.vectors, np.float32)) == pytest.approx(
+        1
+    )
     assert other.vectors != added.vectors and other != found.steer("add", 0.5, random=2)
 
 
@@ -242,12 +285,18 @@ def test_steers_that_do_not_fit_are_refused():
 
 def test_the_embedded_model_goes_where_it_is_steered(embedded):
     form = embedded.info().format
-    moods = [[form.opening + f"You are {mood} today." + form.after_system + words + form.before_said for words in OPENERS[:4]]
-             for mood in ("very sad and hopeless", "very happy and excited")]
+    moods = [
+        [
+            form.opening + f"You are {mood} today." + form.after_system + words + form.before_said
+            for words in OPENERS[:4]
+        ]
+        for mood in ("very sad and hopeless", "very happy and excited")
+    ]
     ids = [embedded.encode(some) for some in moods]
     steer = axis(*(embedded.states(some, [len(one) - 1 for one in some]) for some in ids)).steer("add", 0.5, (0.5,))
-    prompt, happy, sad = embedded.encode([form.opening + form.after_system + "How are you?" + form.before_said, "I feel great!",
-                                          "I feel terrible."])
+    prompt, happy, sad = embedded.encode(
+        [form.opening + form.after_system + "How are you?" + form.before_said, "I feel great!", "I feel terrible."]
+    )
 
     def gap(**how):
         [branch] = embedded.open([prompt], **how)

@@ -19,14 +19,27 @@ from lab.training.rewards import Talk, sampled
 from scenarios.records import derive_seed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FAMILIES = tiny.CONFIGS | {"mistral": lambda: MistralConfig(**tiny.SIZES, sliding_window=tiny.WINDOW),  # no layer types: all layers slide
-                           "qwen2 with a window": lambda: Qwen2Config(**tiny.SIZES, use_sliding_window=True, sliding_window=tiny.WINDOW,
-                                                                      max_window_layers=1)}
-SMALL = View(0, "p", (10, 11, 12, 13, 14, 15), (
-    Sampled(0, 2, (12, 13)), Sampled(0, 2, (20, 21, 22), on_trunk=False), Sampled(1, 4, (40,), on_trunk=False, given=(30, 31))))
+FAMILIES = tiny.CONFIGS | {
+    "mistral": lambda: MistralConfig(**tiny.SIZES, sliding_window=tiny.WINDOW),  # no layer types: all layers slide
+    "qwen2 with a window": lambda: Qwen2Config(
+        **tiny.SIZES, use_sliding_window=True, sliding_window=tiny.WINDOW, max_window_layers=1
+    ),
+}
+SMALL = View(
+    0,
+    "p",
+    (10, 11, 12, 13, 14, 15),
+    (
+        Sampled(0, 2, (12, 13)),
+        Sampled(0, 2, (20, 21, 22), on_trunk=False),
+        Sampled(1, 4, (40,), on_trunk=False, given=(30, 31)),
+    ),
+)
 
 
-# -- by hand ---------------------------------------------------------------------------------------------------------------
+# -- by hand
+# ---------------------------------------------------------------------------------------------------------------
+
 
 def test_a_row_is_the_trunk_up_to_its_last_line_and_then_each_branch_at_its_own_positions():
     found = row(SMALL)
@@ -39,15 +52,27 @@ def test_a_row_is_the_trunk_up_to_its_last_line_and_then_each_branch_at_its_own_
 def test_each_token_of_a_line_is_predicted_by_the_one_that_it_was_sampled_after():
     found = row(SMALL)
     assert [some.tolist() for some in found.targets] == [[2, 3], [4, 5, 6], [9]]
-    assert [some.tolist() for some in found.sources] == [[1, 2], [1, 4, 5], [8]]  # after 11; after 11 again; after the question
+    assert [some.tolist() for some in found.sources] == [
+        [1, 2],
+        [1, 4, 5],
+        [8],
+    ]  # after 11; after 11 again; after the question
 
 
 def test_a_branch_sees_the_trunk_up_to_its_start_and_itself_only():
     found = visible(row(SMALL)).int().tolist()
     assert found == [
-        [1, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0, 0, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 1, 1, 0], [1, 1, 1, 1, 0, 0, 0, 1, 1, 1]]
+        [1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 1, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 1, 1, 0],
+        [1, 1, 1, 1, 0, 0, 0, 1, 1, 1],
+    ]
 
 
 def test_a_window_counts_positions_and_not_places():
@@ -68,8 +93,19 @@ def test_a_line_that_is_not_what_stands_in_its_view_is_refused():
 
 
 def test_lines_of_one_place_come_together_and_a_questions_answers_are_another_place():
-    more = replace(SMALL, lines=(*SMALL.lines, Sampled(1, 4, (41,), on_trunk=False, given=(30, 31)), Sampled(1, 4, (42,), on_trunk=False)))
-    assert [[line.ids for line in some] for some in at_places(more)] == [[(12, 13), (20, 21, 22)], [(40,), (41,)], [(42,)]]
+    more = replace(
+        SMALL,
+        lines=(
+            *SMALL.lines,
+            Sampled(1, 4, (41,), on_trunk=False, given=(30, 31)),
+            Sampled(1, 4, (42,), on_trunk=False),
+        ),
+    )
+    assert [[line.ids for line in some] for some in at_places(more)] == [
+        [(12, 13), (20, 21, 22)],
+        [(40,), (41,)],
+        [(42,)],
+    ]
     assert with_lines(more, lambda line: line.ids[0] > 40).lines == more.lines[3:]
 
 
@@ -78,14 +114,16 @@ def test_padding_is_no_token():
     assert values.tolist() == [[1, 2], [3, 0]] and mask.tolist() == [[1, 1], [1, 0]]
 
 
-# -- against plain forward passes ------------------------------------------------------------------------------------------
+# -- against plain forward passes
+# ------------------------------------------------------------------------------------------
+
 
 def by_plain_passes(model, view: View) -> list[list[float]]:
-    return [tiny.told(model, [*view.ids[:line.start], *line.given], list(line.ids)) for line in view.lines]
+    return [tiny.told(model, [*view.ids[: line.start], *line.given], list(line.ids)) for line in view.lines]
 
 
 def lines_of(view: View, logps: torch.Tensor) -> list[list[float]]:
-    return [some[:len(line.ids)].tolist() for line, some in zip(view.lines, logps, strict=True)]
+    return [some[: len(line.ids)].tolist() for line, some in zip(view.lines, logps, strict=True)]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -104,12 +142,14 @@ def test_entropy_is_that_of_each_tokens_whole_distribution(tmp_path):
     learner, view = learners.learner(learners.saved(tiny.llama(), tmp_path / "model")), learners.view(4, 3)
     [read] = learner.read([view])
     line = view.lines[1]
-    table = tiny.logprobs(learner.model.eval(), [*view.ids[:line.start], *line.ids])[line.start - 1:-1]
-    assert close(read.entropy[1, :len(line.ids)].tolist(), (-table.exp() * table).sum(-1).tolist())
+    table = tiny.logprobs(learner.model.eval(), [*view.ids[: line.start], *line.ids])[line.start - 1 : -1]
+    assert close(read.entropy[1, : len(line.ids)].tolist(), (-table.exp() * table).sum(-1).tolist())
     assert read.mask.sum(1).tolist() == [len(line.ids) for line in view.lines]
 
 
-# -- seats -----------------------------------------------------------------------------------------------------------------
+# -- seats
+# -----------------------------------------------------------------------------------------------------------------
+
 
 class Noting:
     """An engine that notes for each branch which of its tokens it was given (False) and which it said itself (True)."""
@@ -144,9 +184,16 @@ class Noting:
 
 @pytest.fixture(scope="module")
 def played():
-    """Four dialogues of six turns between two seats, three lines sampled at each place, both asked something after the third."""
-    engines = {name: Noting(tiny.engine(tiny.plain(tiny.llama(), seed), ord("\n"))) for seed, name in enumerate(("user", "assistant"))}
-    seats = {name: ModelSeat(engine, Sampling(0, 20, 2.0, 0), generations=3, keep=True) for name, engine in engines.items()}
+    """Four dialogues of six turns between two seats, three lines sampled at each place, both asked something after the
+    third.
+    """
+    engines = {
+        name: Noting(tiny.engine(tiny.plain(tiny.llama(), seed), ord("\n")))
+        for seed, name in enumerate(("user", "assistant"))
+    }
+    seats = {
+        name: ModelSeat(engine, Sampling(0, 20, 2.0, 0), generations=3, keep=True) for name, engine in engines.items()
+    }
     said: list[tuple[str, dict]] = []
     for name, seat in seats.items():
         seat.open({c: f"You are {name} {c}." for c in range(4)})
@@ -156,9 +203,19 @@ def played():
         said.append((speaker, seats[speaker].speak(cues)))
         seats[other].hear({c: one.text for c, one in said[-1][1].items()})
         for seat in seats.values() if turn == 3 else ():
-            seat.tell({c: [Question("Who are you?", about="name"), Question("Where?", about="place")] for c in range(4)}, cues)
-    views = {(name, c): View(c, name, tuple(seat.ids[c]), tuple(sampled(Talk(c, name, {}, [], tuple(seat.ids[c]), tuple(seat.spoken[c])))))
-             for name, seat in seats.items() for c in range(4)}
+            seat.tell(
+                {c: [Question("Who are you?", about="name"), Question("Where?", about="place")] for c in range(4)}, cues
+            )
+    views = {
+        (name, c): View(
+            c,
+            name,
+            tuple(seat.ids[c]),
+            tuple(sampled(Talk(c, name, {}, [], tuple(seat.ids[c]), tuple(seat.spoken[c])))),
+        )
+        for name, seat in seats.items()
+        for c in range(4)
+    }
     noted = {(name, c): engines[name].said[seat._branch[c]] for name, seat in seats.items() for c in range(4)}
     return said, views, noted
 
@@ -182,8 +239,13 @@ def test_the_masks_of_both_seats_are_disjoint_and_exhaust_what_was_said(played):
     said, views, _ = played
     for turn, (speaker, by_conversation) in enumerate(said):
         for c, utterance in by_conversation.items():
-            owners = {name: line.ids for (name, of), view in views.items() if of == c for line in view.lines
-                      if line.on_trunk and line.turn == turn}
+            owners = {
+                name: line.ids
+                for (name, of), view in views.items()
+                if of == c
+                for line in view.lines
+                if line.on_trunk and line.turn == turn
+            }
             assert owners == {speaker: utterance.token_ids}
     ends = [utterance.token_ids[-1] for _, some in said for utterance in some.values()]
     assert ord("\n") in ends and set(ends) != {ord("\n")}  # lines that closed themselves, and lines that were cut

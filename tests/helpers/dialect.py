@@ -19,8 +19,15 @@ BASE, LORA = "embedded", "tuned"
 class Dialect(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         about = {"object": "model", "created": 0, "owned_by": "tests"}
-        self.answer({"object": "list", "data": [{"id": BASE, "root": BASE, "max_model_len": 2048, **about},
-                                                {"id": LORA, "root": "/elsewhere", "parent": BASE, "max_model_len": None, **about}]})
+        self.answer(
+            {
+                "object": "list",
+                "data": [
+                    {"id": BASE, "root": BASE, "max_model_len": 2048, **about},
+                    {"id": LORA, "root": "/elsewhere", "parent": BASE, "max_model_len": None, **about},
+                ],
+            }
+        )
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -28,8 +35,15 @@ class Dialect(http.server.BaseHTTPRequestHandler):
         with self.server.turn:
             if "chat" in self.path:
                 message = {"role": "assistant", "content": "I am a baker."}
-                self.answer({"id": "x", "object": "chat.completion", "created": 0, "model": BASE,
-                             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+                self.answer(
+                    {
+                        "id": "x",
+                        "object": "chat.completion",
+                        "created": 0,
+                        "model": BASE,
+                        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    }
+                )
             elif self.server.down(body["prompt"]):
                 self.answer({"error": {"message": "planted"}}, 400)
             else:
@@ -43,20 +57,51 @@ class Dialect(http.server.BaseHTTPRequestHandler):
         given = None
         if "prompt_logprobs" in body and "prompt_logprobs" not in without:
             known = [*known, *engine.score([head], [[((), prompt[cut:])]])[0][0]]
-            given = [None, *({str(token): {"logprob": p, "rank": 1}} for token, p in zip(prompt[1:], known, strict=True))]
+            given = [
+                None,
+                *({str(token): {"logprob": p, "rank": 1}} for token, p in zip(prompt[1:], known, strict=True)),
+            ]
         [branch] = engine.fork([head])
         engine.extend([branch], [prompt[cut:]])
-        [said] = engine.generate([branch], [Sampling(
-            body.get("seed", 0), body["max_tokens"], body["temperature"], body.get("top_k", 0), body.get("top_p", 1.0),
-            min_tokens=body.get("min_tokens", 0))])
+        [said] = engine.generate(
+            [branch],
+            [
+                Sampling(
+                    body.get("seed", 0),
+                    body["max_tokens"],
+                    body["temperature"],
+                    body.get("top_k", 0),
+                    body.get("top_p", 1.0),
+                    min_tokens=body.get("min_tokens", 0),
+                )
+            ],
+        )
         engine.drop([branch])
-        choice = {"index": 0, "text": engine.decode([said.token_ids])[0], "finish_reason": said.stopped, "prompt_logprobs": given,
-                  "logprobs": {"token_logprobs": [0.0] * len(said.logprobs) if "raw_logprobs" in without else said.logprobs}}
+        choice = {
+            "index": 0,
+            "text": engine.decode([said.token_ids])[0],
+            "finish_reason": said.stopped,
+            "prompt_logprobs": given,
+            "logprobs": {"token_logprobs": [0.0] * len(said.logprobs) if "raw_logprobs" in without else said.logprobs},
+        }
         if body.get("return_token_ids") and "return_token_ids" not in without:
-            choice |= {"token_ids": said.token_ids, "prompt_token_ids": prompt[::-1] if "tokenizer" in without else prompt}
-        return {"id": "x", "object": "text_completion", "created": 0, "model": body["model"], "choices": [choice], "usage": {
-            "prompt_tokens": len(prompt), "completion_tokens": len(said.token_ids), "total_tokens": len(prompt) + len(said.token_ids),
-            "prompt_tokens_details": {"cached_tokens": 1}}}
+            choice |= {
+                "token_ids": said.token_ids,
+                "prompt_token_ids": prompt[::-1] if "tokenizer" in without else prompt,
+            }
+        return {
+            "id": "x",
+            "object": "text_completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [choice],
+            "usage": {
+                "prompt_tokens": len(prompt),
+                "completion_tokens": len(said.token_ids),
+                "total_tokens": len(prompt) + len(said.token_ids),
+                "prompt_tokens_details": {"cached_tokens": 1},
+            },
+        }
 
     def head(self, ids: tuple[int, ...]) -> tuple[int, list[float]]:
         """A branch that holds a beginning, and log p of its tokens but the first; each beginning is read once."""
@@ -65,7 +110,7 @@ class Dialect(http.server.BaseHTTPRequestHandler):
             read[ids] = engine.open([ids])[0], []
         elif ids not in read:
             shorter, known = self.head(ids[: max(len(ids) - BLOCK, 1)])
-            rest = ids[len(known) + 1:]
+            rest = ids[len(known) + 1 :]
             [branch] = engine.fork([shorter])
             engine.extend([branch], [rest])
             read[ids] = branch, [*known, *engine.score([shorter], [[((), rest)]])[0][0]]

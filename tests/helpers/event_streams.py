@@ -14,12 +14,26 @@ def at(seconds: float) -> str:
 
 
 def started(seconds: float = 0.0, conversations: int = 2, turns: int = 4, **more) -> dict:
-    cast = [{"conversation": number, "assistant": "radio_host", "user": user}
-            for number, user in zip(range(conversations), ("grace", "hiro", "mara", "sam") * conversations)]
-    return {"event": "started", "time": at(seconds), "run_id": "run-1", "name": "small", "conversations": conversations,
-            "turns": turns, "questions_every": 4, "cast": cast, "nodes": ["greet", "talk", "never"],
-            "edges": [["greet", "talk"], ["talk", "never"]], "models": {"assistant": "embedded", "user": "embedded"},
-            "device": "cpu", "dtype": "float32", **more}
+    cast = [
+        {"conversation": number, "assistant": "radio_host", "user": user}
+        for number, user in zip(range(conversations), ("grace", "hiro", "mara", "sam") * conversations)
+    ]
+    return {
+        "event": "started",
+        "time": at(seconds),
+        "run_id": "run-1",
+        "name": "small",
+        "conversations": conversations,
+        "turns": turns,
+        "questions_every": 4,
+        "cast": cast,
+        "nodes": ["greet", "talk", "never"],
+        "edges": [["greet", "talk"], ["talk", "never"]],
+        "models": {"assistant": "embedded", "user": "embedded"},
+        "device": "cpu",
+        "dtype": "float32",
+        **more,
+    }
 
 
 def phase(name: str, seconds: float, detail: str = "") -> dict:
@@ -29,28 +43,67 @@ def phase(name: str, seconds: float, detail: str = "") -> dict:
 def line(conversation: int, turn: int, text: str = "Hello there.", seconds: float = 1.0, node: str = "talk") -> dict:
     seat = ("assistant", "user")[turn % 2]
     persona = "radio_host" if seat == "assistant" else ("grace", "hiro", "mara", "sam")[conversation % 4]
-    return {"event": "line", "time": at(seconds), "conversation": conversation, "turn": turn, "seat": seat,
-            "persona": persona, "node": node, "text": text, "tokens": 3, "token_ids": [5, 6, 2], "logprob": -1.5,
-            "seconds": 0.25}
+    return {
+        "event": "line",
+        "time": at(seconds),
+        "conversation": conversation,
+        "turn": turn,
+        "seat": seat,
+        "persona": persona,
+        "node": node,
+        "text": text,
+        "tokens": 3,
+        "token_ids": [5, 6, 2],
+        "logprob": -1.5,
+        "seconds": 0.25,
+    }
 
 
-def row(conversation: int, turn: int, verdict: bool | None, against: str = "persona", metric: str = "prompt_to_line",
-        judge: str = "ledger", span: tuple[int, int] | None = None, seat: str | None = None) -> dict:
+def row(
+    conversation: int,
+    turn: int,
+    verdict: bool | None,
+    against: str = "persona",
+    metric: str = "prompt_to_line",
+    judge: str = "ledger",
+    span: tuple[int, int] | None = None,
+    seat: str | None = None,
+) -> dict:
     """A judgement; verdict None is one that nobody could make."""
-    return {"conversation": conversation, "turn": turn, "seat": seat or ("assistant", "user")[turn % 2],
-            "metric": metric, "judge": judge, "against": against,
-            "p_inconsistent": None if verdict is None else float(verdict), "verdict": verdict,
-            "unscored": "no claim found" if verdict is None else None, "span": span}
+    return {
+        "conversation": conversation,
+        "turn": turn,
+        "seat": seat or ("assistant", "user")[turn % 2],
+        "metric": metric,
+        "judge": judge,
+        "against": against,
+        "p_inconsistent": None if verdict is None else float(verdict),
+        "verdict": verdict,
+        "unscored": "no claim found" if verdict is None else None,
+        "span": span,
+    }
 
 
 def judged(conversation: int, turn: int, *rows: dict, by: str = "judges", seconds: float = 1.0) -> dict:
-    return {"event": "judged", "time": at(seconds), "conversation": conversation, "turn": turn, "by": by,
-            "rows": list(rows)}
+    return {
+        "event": "judged",
+        "time": at(seconds),
+        "conversation": conversation,
+        "turn": turn,
+        "by": by,
+        "rows": list(rows),
+    }
 
 
 def usage(generated: int, seconds: float, new: int = 0, computed: int = 0) -> dict:
-    return {"event": "usage", "time": at(seconds), "tokens_new": new, "tokens_computed": computed,
-            "generated": generated, "seconds": {"generate": 1.0, "read": 0.0, "score": 0.0}}
+    return {
+        "event": "usage",
+        "time": at(seconds),
+        "tokens_new": new,
+        "tokens_computed": computed,
+        "generated": generated,
+        "seconds": {"generate": 1.0, "read": 0.0, "score": 0.0},
+    }
 
 
 def ended(seconds: float, status: str = "finished", reason: str | None = None) -> dict:
@@ -67,7 +120,9 @@ def a_run(conversations: int = 2, turns: int = 4, whole: bool = True) -> list[di
             rows = [row(number, turn, bad), *[row(number, turn, True, "job", span=(0, 4))] * bad]
             events.append(judged(number, turn, *rows, seconds=second))
             second += 1
-        events.append({"event": "conversation", "time": at(second), "conversation": number, "status": "finished", "reason": None})
+        events.append(
+            {"event": "conversation", "time": at(second), "conversation": number, "status": "finished", "reason": None}
+        )
     return [*events, ended(second)] if whole else events
 
 

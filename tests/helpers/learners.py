@@ -1,4 +1,6 @@
-"""Learners on small random models: folders as transformers saves them, so that a learner and an engine load them by name."""
+"""Learners on small random models: folders as transformers saves them, so that a learner and an engine load them by
+name.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,9 @@ def tuning(**keys) -> Tuning:
 
 
 def learner(name: str, *, noise: float = 0.1, **keys) -> Learner:
-    """On the CPU in float32; `keys` of the learner and of its tuning. `noise`: deviation added to what is trained, so that the model is no
-    longer the untouched one."""
+    """On the CPU in float32; `keys` of the learner and of its tuning. `noise`: deviation added to what is trained, so
+    that the model is no longer the untouched one.
+    """
     tuned = {key: value for key, value in keys.items() if key in Tuning.model_fields}
     rest = {key: value for key, value in keys.items() if key not in tuned}
     found = Learner(name, tuning(**tuned), dtype="float32", device="cpu", **rest)
@@ -66,8 +69,10 @@ def weights(learner: Learner) -> torch.Tensor:
 
 
 def view(*lengths: int, conversation: int = 0, takes: int = 2, rewards: Sequence[float | None] | None = None) -> View:
-    """For each length 12 tokens heard and a line of so many, the END included; at each place `takes` lines, the first on the trunk and each
-    other a token longer than the one before it; after the last a question with as many answers. `rewards` in that order."""
+    """For each length 12 tokens heard and a line of so many, the END included; at each place `takes` lines, the first
+    on the trunk and each other a token longer than the one before it; after the last a question with as many answers.
+    `rewards` in that order.
+    """
     sizes = [n for length in lengths for n in (HEARD, *(length - 1 + take for take in range(takes)))]
     tokens = iter(tiny.prompts(*sizes, QUESTION, *(2 + take for take in range(takes)), seed=1 + conversation))
     ids: list[int] = []
@@ -78,7 +83,12 @@ def view(*lengths: int, conversation: int = 0, takes: int = 2, rewards: Sequence
         lines += [Sampled(turn, len(ids), line, on_trunk=take == 0) for take, line in enumerate(said)]
         ids += said[0]
     given = tuple(next(tokens))
-    lines += [Sampled(len(lengths), len(ids), (*answer, END), on_trunk=False, given=given, about="fact") for answer in tokens]
+    lines += [
+        Sampled(len(lengths), len(ids), (*answer, END), on_trunk=False, given=given, about="fact") for answer in tokens
+    ]
     if rewards is not None:
-        lines = [replace(line, reward=None if reward is None else float(reward)) for line, reward in zip(lines, rewards, strict=True)]
+        lines = [
+            replace(line, reward=None if reward is None else float(reward))
+            for line, reward in zip(lines, rewards, strict=True)
+        ]
     return View(conversation, f"persona{conversation}", tuple(ids), tuple(lines))

@@ -2,7 +2,8 @@
 
     finding = studied("twenty_questions", Planted(nats), games=4, depth=2, takes=2)
 
-`nats(question, option)` says how likely an option is to it, `words(question)` what it says; `told(finding)` is the verdict's word.
+`nats(question, option)` says how likely an option is to it, `words(question)` what it says; `told(finding)` is the
+verdict's word.
 """
 
 from __future__ import annotations
@@ -23,21 +24,47 @@ SEED = 7
 
 
 class Planted:
-    """`metrics.studies.protocol.Ask` of a function. `arms`: how often each was asked; `worn`, `steered`: under what it answers; `lessons`: what it was
-    taught, by name; `directions`: the talks that each leads to; `plays(arm)`: the run that is played as an arm; `changes`: what each run
-    and training was to change."""
+    """`metrics.studies.protocol.Ask` of a function. `arms`: how often each was asked; `worn`, `steered`: under what it
+    answers; `lessons`: what it was taught, by name; `directions`: the talks that each leads to; `plays(arm)`: the run
+    that is played as an arm; `changes`: what each run and training was to change.
+    """
 
-    def __init__(self, nats: Callable[[Question, str], float] = lambda question, option: 0.0,
-                 words: Callable[[Question], str] = lambda question: "", plays: Callable[[str], Played] | None = None) -> None:
-        self.nats, self.words, self.plays, self.arms, self.worn, self.lessons, self.changes = nats, words, plays, {}, None, {}, {}
+    def __init__(
+        self,
+        nats: Callable[[Question, str], float] = lambda question, option: 0.0,
+        words: Callable[[Question], str] = lambda question: "",
+        plays: Callable[[str], Played] | None = None,
+    ) -> None:
+        self.nats, self.words, self.plays, self.arms, self.worn, self.lessons, self.changes = (
+            nats,
+            words,
+            plays,
+            {},
+            None,
+            {},
+            {},
+        )
         self.steered, self.directions = None, []
 
-    def choose(self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None) -> list[Choice]:
+    def choose(
+        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
+    ) -> list[Choice]:
         self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
-        return [Choice(tuple(float(self.nats(one, option)) for option in one.options), (1,) * len(one.options)) for one in questions]
+        return [
+            Choice(tuple(float(self.nats(one, option)) for option in one.options), (1,) * len(one.options))
+            for one in questions
+        ]
 
-    def say(self, arm: str, questions: Sequence[Question], *, max_tokens: int, temperature: float = 1.0, worn: str | None = None,
-            steered: Steered | None = None) -> list[str]:
+    def say(
+        self,
+        arm: str,
+        questions: Sequence[Question],
+        *,
+        max_tokens: int,
+        temperature: float = 1.0,
+        worn: str | None = None,
+        steered: Steered | None = None,
+    ) -> list[str]:
         self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
         return [self.words(one) for one in questions]
 
@@ -58,17 +85,40 @@ class Planted:
         return Trained(arm, pl.DataFrame(), pl.DataFrame({"tokens_learnt": [40, 2]}), parameters=1234, seconds=60.0)
 
 
-def dialogues(people: int, lines: int, bad: Callable[[str, int, str], bool], wires: Mapping[str, float] | None = None) -> Played:
-    """Made frames of a run in which the user says `lines` lines to each of so many callers and is asked something after each; `bad(person,
-    line, metric)`: what contradicts; `wires`: its tripwires."""
-    turns = [{"conversation": c, "persona": f"p{c}", "turn": 2 * n + 1, "seat": "user", "tokens": 5, "seconds": 0.1}
-             for c in range(people) for n in range(lines)]
-    judged = [{"conversation": one["conversation"], "turn": one["turn"], "seat": "user", "metric": metric, "judge": judge, "against": "persona",
-               "verdict": bad(one["persona"], one["turn"] // 2, metric)}
-              for one in turns for metric, judge in (("prompt_to_line", "ledger"), ("questions", "reader"), ("questions", "answers"))]
-    told = [{"metric": name, "seat": "user", "level": "run", "value": value, "n": 9} for name, value in (wires or {}).items()]
-    return Played(*(pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
-                    for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (told, METRICS))))
+def dialogues(
+    people: int, lines: int, bad: Callable[[str, int, str], bool], wires: Mapping[str, float] | None = None
+) -> Played:
+    """Made frames of a run in which the user says `lines` lines to each of so many callers and is asked something after
+    each; `bad(person, line, metric)`: what contradicts; `wires`: its tripwires.
+    """
+    turns = [
+        {"conversation": c, "persona": f"p{c}", "turn": 2 * n + 1, "seat": "user", "tokens": 5, "seconds": 0.1}
+        for c in range(people)
+        for n in range(lines)
+    ]
+    judged = [
+        {
+            "conversation": one["conversation"],
+            "turn": one["turn"],
+            "seat": "user",
+            "metric": metric,
+            "judge": judge,
+            "against": "persona",
+            "verdict": bad(one["persona"], one["turn"] // 2, metric),
+        }
+        for one in turns
+        for metric, judge in (("prompt_to_line", "ledger"), ("questions", "reader"), ("questions", "answers"))
+    ]
+    told = [
+        {"metric": name, "seat": "user", "level": "run", "value": value, "n": 9}
+        for name, value in (wires or {}).items()
+    ]
+    return Played(
+        *(
+            pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
+            for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (told, METRICS))
+        )
+    )
 
 
 def stimuli(name: str):

@@ -56,8 +56,11 @@ class Pty:
     def given_back(self) -> bool:
         """Whether the terminal is as it was: its modes, its screen and its cursor."""
         last = max(self.sent.rfind(GAVE_SCREEN), 0)
-        return (termios.tcgetattr(self.theirs) == self.modes and last > self.sent.rfind(TOOK_SCREEN) >= 0
-                and self.sent.rfind(CURSOR) > self.sent.rfind("\x1b[?25l"))
+        return (
+            termios.tcgetattr(self.theirs) == self.modes
+            and last > self.sent.rfind(TOOK_SCREEN) >= 0
+            and self.sent.rfind(CURSOR) > self.sent.rfind("\x1b[?25l")
+        )
 
     def settled(self) -> str:
         """All that was sent, once what is under way has come."""
@@ -93,9 +96,12 @@ def terminal(width: int = 150, height: int = 45) -> Iterator[Pty]:
         screen.close()
 
 
-def within(screen: Pty, main: Callable, *arguments: object, script: Callable[[Pty], None], **env: str) -> tuple[int, str]:
-    """The command's exit code and what it said on stderr, run in this process with the terminal as stdin and stdout, while `script` looks
-    at that and presses keys. Whatever the script leaves undone, q and then SIGINT end."""
+def within(
+    screen: Pty, main: Callable, *arguments: object, script: Callable[[Pty], None], **env: str
+) -> tuple[int, str]:
+    """The command's exit code and what it said on stderr, run in this process with the terminal as stdin and stdout,
+    while `script` looks at that and presses keys. Whatever the script leaves undone, q and then SIGINT end.
+    """
     failed: list[BaseException] = []
     done = threading.Event()
 
@@ -111,7 +117,11 @@ def within(screen: Pty, main: Callable, *arguments: object, script: Callable[[Pt
 
     handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     player = threading.Thread(target=play, daemon=True)
-    env = {key: value for key, value in environment(**{"TERM": "xterm-256color"} | env).items() if key not in ("COLUMNS", "LINES")}
+    env = {
+        key: value
+        for key, value in environment(**{"TERM": "xterm-256color"} | env).items()
+        if key not in ("COLUMNS", "LINES")
+    }
     with tempfile.TemporaryFile("w+") as err, mock.patch.dict(os.environ, env, clear=True):
         kept = os.dup(0), os.dup(1)
         try:

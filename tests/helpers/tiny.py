@@ -6,7 +6,16 @@ import copy
 
 import numpy as np
 import torch
-from transformers import Gemma2Config, Gemma3TextConfig, GPT2Config, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config, AutoModelForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    AutoModelForCausalLM,
+)
 
 from agents.models import attention
 from agents.models.chat_template import ChatFormat
@@ -17,9 +26,20 @@ from agents.models.info import EngineInfo
 VOCABULARY = 128
 CLOSE = 1e-4  # nats
 WINDOW = 16
-SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2, "bos_token_id": None,
-         "eos_token_id": None, "pad_token_id": None, "tie_word_embeddings": False}
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+    "tie_word_embeddings": False,
+}
 LAYERS = ["sliding_attention", "full_attention"]
 
 
@@ -31,11 +51,29 @@ CONFIGS = {
     "llama": llama,
     "qwen2": lambda: Qwen2Config(**SIZES),
     "qwen3": lambda: Qwen3Config(**SIZES, head_dim=16),
-    "gemma2": lambda: Gemma2Config(**SIZES, head_dim=16, query_pre_attn_scalar=16, sliding_window=WINDOW, layer_types=LAYERS,
-                                   attn_logit_softcapping=2.0, final_logit_softcapping=5.0),
-    "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=16, query_pre_attn_scalar=16, sliding_window=WINDOW, layer_types=LAYERS),
-    "gpt2": lambda: GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=512, initializer_range=0.2,
-                               bos_token_id=None, eos_token_id=None, tie_word_embeddings=False),
+    "gemma2": lambda: Gemma2Config(
+        **SIZES,
+        head_dim=16,
+        query_pre_attn_scalar=16,
+        sliding_window=WINDOW,
+        layer_types=LAYERS,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=5.0,
+    ),
+    "gemma3": lambda: Gemma3TextConfig(
+        **SIZES, head_dim=16, query_pre_attn_scalar=16, sliding_window=WINDOW, layer_types=LAYERS
+    ),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=512,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=False,
+    ),
 }
 
 
@@ -62,8 +100,14 @@ def engine(model, *stop_ids: int) -> LocalEngine:
     attention.register()
     model = copy.deepcopy(model)
     model.set_attn_implementation(attention.NAME)
-    info = EngineInfo("tiny", "cpu", "float32", context_length(model.config), sum(p.numel() for p in model.parameters()),
-                      ChatFormat.plain())
+    info = EngineInfo(
+        "tiny",
+        "cpu",
+        "float32",
+        context_length(model.config),
+        sum(p.numel() for p in model.parameters()),
+        ChatFormat.plain(),
+    )
     return LocalEngine(LoadedModel(model, Characters(), info, frozenset(stop_ids)))
 
 
@@ -86,7 +130,7 @@ def told(model, given: list[int], target: list[int]) -> list[float]:
 
 def greedy(model, prompt: list[int], tokens: int) -> list[int]:
     out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens)
-    return out[0, len(prompt):].tolist()
+    return out[0, len(prompt) :].tolist()
 
 
 def flat(nested) -> list[float]:

@@ -13,21 +13,36 @@ from test_metrics import HOW, judgements_frame, one
 from metrics.activation import COLUMNS, activation, rank_correlation
 
 KNOWN = pl.DataFrame(
-    [{"conversation": c, "turn": turn, "seat": "user", "value": value} for c, values in enumerate([(1.0, 0.5, 0.0), (0.8, 0.7, 0.6)])
-     for turn, value in zip((0, 2, 4), values)], schema=COLUMNS)
+    [
+        {"conversation": c, "turn": turn, "seat": "user", "value": value}
+        for c, values in enumerate([(1.0, 0.5, 0.0), (0.8, 0.7, 0.6)])
+        for turn, value in zip((0, 2, 4), values)
+    ],
+    schema=COLUMNS,
+)
 
 
 def rows(*verdicts):
-    return judgements_frame([(c, turn, "prompt_to_line", "persona", verdict) for c, some in enumerate(verdicts)
-                             for turn, verdict in zip((0, 2, 4), some)])
+    return judgements_frame(
+        [
+            (c, turn, "prompt_to_line", "persona", verdict)
+            for c, some in enumerate(verdicts)
+            for turn, verdict in zip((0, 2, 4), some)
+        ]
+    )
 
 
 def test_drift_by_turn_and_slope_by_hand():
     # drift 0 .5 1 and .2 .3 .4: by turn .1 .4 .7; slope (.7 - .1) / 4 a turn
     found = activation(KNOWN, rows((False, False, True), (False, False, False)), **HOW)
-    assert [one(found, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)] == pytest.approx([0.1, 0.4, 0.7])
+    assert [one(found, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)] == pytest.approx(
+        [0.1, 0.4, 0.7]
+    )
     slope = one(found, "activation_drift_slope", seat="user")
-    assert slope["value"] == pytest.approx(0.15) and (slope["low"], slope["high"]) == (pytest.approx(0.05), pytest.approx(0.25))
+    assert slope["value"] == pytest.approx(0.15) and (slope["low"], slope["high"]) == (
+        pytest.approx(0.05),
+        pytest.approx(0.25),
+    )
     assert one(found, "activation_drift", "conversation", conversation=0, seat="user")["value"] == pytest.approx(0.5)
 
 

@@ -10,20 +10,39 @@ from scenarios.personas import load_personas
 GRACE = next(persona for persona in load_personas("scenarios/personas/townsfolk.yaml") if persona.id == "grace")
 
 
-@pytest.mark.parametrize(("fact", "answer"), [
-    ("instrument", "I play the cello."), ("instrument", "The cello."), ("instrument", "Cello, of course, and not the flute."),
-    ("age", "I'm 34."), ("age", "Thirty-four years old."), ("home", "Osaka"), ("name", "Grace!"), ("name", "My name is Grace, nice to meet you."),
-    ("job", "Carpenter."), ("job", "I am a carpenter."), ("pet", "A tortoise is all I have."),
-])
+@pytest.mark.parametrize(
+    ("fact", "answer"),
+    [
+        ("instrument", "I play the cello."),
+        ("instrument", "The cello."),
+        ("instrument", "Cello, of course, and not the flute."),
+        ("age", "I'm 34."),
+        ("age", "Thirty-four years old."),
+        ("home", "Osaka"),
+        ("name", "Grace!"),
+        ("name", "My name is Grace, nice to meet you."),
+        ("job", "Carpenter."),
+        ("job", "I am a carpenter."),
+        ("pet", "A tortoise is all I have."),
+    ],
+)
 def test_answer_that_names_the_value_is_right(fact, answer):
     assert is_right(answer, GRACE.fact(fact))
 
 
-@pytest.mark.parametrize(("fact", "answer"), [
-    ("instrument", "I play the flute."), ("instrument", "I love music."), ("instrument", "The cello or the flute."),
-    ("instrument", "I don't play the cello."), ("age", "I'm 43."), ("home", "Somewhere nice."), ("name", "My name is Emily."),
-    ("pet", "I'd rather not say."),
-])
+@pytest.mark.parametrize(
+    ("fact", "answer"),
+    [
+        ("instrument", "I play the flute."),
+        ("instrument", "I love music."),
+        ("instrument", "The cello or the flute."),
+        ("instrument", "I don't play the cello."),
+        ("age", "I'm 43."),
+        ("home", "Somewhere nice."),
+        ("name", "My name is Emily."),
+        ("pet", "I'd rather not say."),
+    ],
+)
 def test_answer_that_names_another_value_or_two_or_none_or_denies_it_is_not_right(fact, answer):
     assert not is_right(answer, GRACE.fact(fact))
 
@@ -36,4 +55,10 @@ def test_empty_answer_is_unscored_with_its_reason():
 
 def test_judgement_tells_the_answer():
     found = judgement(1, 5, "assistant", GRACE.fact("pet"), "A parrot.")
-    assert (found.verdict, found.answer, found.metric, found.judge, found.against) == (True, "A parrot.", "questions", "answers", "pet")
+    assert (found.verdict, found.answer, found.metric, found.judge, found.against) == (
+        True,
+        "A parrot.",
+        "questions",
+        "answers",
+        "pet",
+    )

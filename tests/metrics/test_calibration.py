@@ -57,11 +57,15 @@ def test_bins_hold_equally_many_and_equal_p_share_one():
     assert np.bincount(calibration.equal_mass(np.random.default_rng(0).random(100))).tolist() == [10] * 10
     assert calibration.equal_mass([0.0, 1.0, 0.0, 0.0], bins=2).tolist() == [0, 1, 0, 0]
     # a judge that says 0 or 1 has two bins and no noise of arbitrary cuts: |0 - 1/3| 3/4 + |1 - 1| 1/4
-    assert calibration.expected_calibration_error([0.0, 1.0, 0.0, 0.0], [True, True, False, False], ONCE) == pytest.approx([1 / 4])
+    assert calibration.expected_calibration_error(
+        [0.0, 1.0, 0.0, 0.0], [True, True, False, False], ONCE
+    ) == pytest.approx([1 / 4])
 
 
 def test_reliability_gives_mean_p_and_share_by_bin():
-    (low, no), (high, yes) = calibration.reliability([0.1, 0.2, 0.7, 0.9], [False, False, True, False], [1, 2, 1, 2], bins=2)
+    (low, no), (high, yes) = calibration.reliability(
+        [0.1, 0.2, 0.7, 0.9], [False, False, True, False], [1, 2, 1, 2], bins=2
+    )
     assert (low, high) == pytest.approx((0.15, 0.8)) and (no.value, yes.value) == (0.0, 0.5) and yes.n == 2
 
 
@@ -91,13 +95,18 @@ def test_interval_by_rows_equals_interval_by_sums(monkeypatch):
         return weights @ y / weights.sum(1)
 
     by_sums, by_rows = clustered_mean(y, clusters, seed=5), clustered_rows(clusters, mean, seed=5)
-    assert (by_rows.value, by_rows.low, by_rows.high, by_rows.n) == pytest.approx((by_sums.value, by_sums.low, by_sums.high, 90))
-    monkeypatch.setattr(bootstrap, "CELLS", 1000)  # 11 resamples at a time; pieces of the draw differ, the value does not
+    assert (by_rows.value, by_rows.low, by_rows.high, by_rows.n) == pytest.approx(
+        (by_sums.value, by_sums.low, by_sums.high, 90)
+    )
+    monkeypatch.setattr(
+        bootstrap, "CELLS", 1000
+    )  # 11 resamples at a time; pieces of the draw differ, the value does not
     assert clustered_rows(clusters, mean, seed=5).value == pytest.approx(by_sums.value)
 
 
 def test_prediction_powered_mean_by_hand():
-    # judge over all six: 1 0 1 1 0 1 -> 4/6; known: truth 0 for the first (judged 1), 1 for the last (judged 1): mean(-1, 0) = -1/2
+    # judge over all six: 1 0 1 1 0 1 -> 4/6; known: truth 0 for the first (judged 1), 1 for the last (judged 1):
+    # mean(-1, 0) = -1/2
     nan = math.nan
     found = prediction_powered_mean([1, 0, 1, 1, 0, 1], [0, nan, nan, nan, nan, 1], [0, 0, 1, 1, 2, 2])
     assert found.value == pytest.approx(4 / 6 - 1 / 2) and found.n == 2
@@ -122,13 +131,14 @@ def test_prediction_powered_mean_without_any_truth_is_nan_and_with_a_right_judge
 
 
 def test_prediction_powered_interval_covers_the_truth_that_the_judge_misses_and_is_as_narrow_as_its_variance_says():
-    """60 conversations of 20 lines, 80% consistent, give or take .1 by conversation; the judge calls 10% of the consistent ones
-    contradicting; 4 lines of each are known.
+    """60 conversations of 20 lines, 80% consistent, give or take .1 by conversation; the judge calls 10% of the
+    consistent ones contradicting; 4 lines of each are known.
 
-    Variances: labels alone .01/60 + .15/240 = .00079 (between conversations; .8 x .2 - .01 within, over 240 known lines). Both: the
-    correction is 1 in .08 of the known lines, .08 x .92/240 = .00031; the judge's mean .72 x .28 - .0081 = .19 over 1200 lines, .00016;
-    between conversations, of judge and correction together, .01/60 = .00017; less twice the covariance of the two on the known lines,
-    where both are seen: 2 x -.72 x .08 / 1200 = -.0001. Together .00054: widths as sqrt(.54/.79) = .83.
+    Variances: labels alone .01/60 + .15/240 = .00079 (between conversations; .8 x .2 - .01 within, over 240 known
+    lines). Both: the correction is 1 in .08 of the known lines, .08 x .92/240 = .00031; the judge's mean .72 x .28 -
+    .0081 = .19 over 1200 lines, .00016; between conversations, of judge and correction together, .01/60 = .00017; less
+    twice the covariance of the two on the known lines, where both are seen: 2 x -.72 x .08 / 1200 = -.0001. Together
+    .00054: widths as sqrt(.54/.79) = .83.
     """
     rng, clusters = np.random.default_rng(7), np.repeat(np.arange(60), 20)
     covered, missed, widths = 0, 0, []
@@ -150,13 +160,26 @@ def test_prediction_powered_interval_covers_the_truth_that_the_judge_misses_and_
 def agreed(*verdicts: tuple[str, int, bool | None]) -> pl.DataFrame:
     """Prompt-to-line judgements of (judge, turn, verdict) in two conversations that are alike."""
     rows = [judged_row(c, turn, verdict, judge=judge) for c in (0, 1) for judge, turn, verdict in verdicts]
-    return pl.DataFrame([{"run_id": "r", **one} for one in rows], schema_overrides={"verdict": pl.Boolean}, infer_schema_length=None)
+    return pl.DataFrame(
+        [{"run_id": "r", **one} for one in rows], schema_overrides={"verdict": pl.Boolean}, infer_schema_length=None
+    )
 
 
 def test_judges_agree_over_what_both_scored_by_hand():
-    # a: T F T F ?, b: T F F F T at turns 1 3 5 7 9; both scored four: 3 the same. said .5, true .25: chance .125 + .375 = .5
-    judges = [("a", 1, True), ("a", 3, False), ("a", 5, True), ("a", 7, False), ("a", 9, None),
-              ("b", 1, True), ("b", 3, False), ("b", 5, False), ("b", 7, False), ("b", 9, True)]
+    # a: T F T F ?, b: T F F F T at turns 1 3 5 7 9; both scored four: 3 the same. said .5, true .25: chance .125 + .375
+    # = .5
+    judges = [
+        ("a", 1, True),
+        ("a", 3, False),
+        ("a", 5, True),
+        ("a", 7, False),
+        ("a", 9, None),
+        ("b", 1, True),
+        ("b", 3, False),
+        ("b", 5, False),
+        ("b", 7, False),
+        ("b", 9, True),
+    ]
     (found,) = agreement(agreed(*judges), confidence=0.95, resamples=50, seed=1).iter_rows(named=True)
     assert (found["metric"], found["first"], found["second"], found["n"]) == ("prompt_to_line", "a", "b", 8)
     assert found["agreed"] == pytest.approx(0.75) and found["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)

@@ -10,7 +10,9 @@ from metrics.judges import Pair, judgement
 from metrics.judges.cascade import Cascade, first_rows, sent_on
 from scenarios.records import Fact, Persona, Slot
 
-HOME = Slot("home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka", "Lisbon"))
+HOME = Slot(
+    "home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka", "Lisbon")
+)
 GRACE = Persona("grace", "Grace", "You are Grace.", (Fact(HOME, "Osaka", ()),))
 
 
@@ -30,7 +32,10 @@ class Says:
             if p is None:
                 rows.append(judgement(pair, self.name, unscored=f"{self.name} is lost"))
             else:
-                rows += [judgement(pair, self.name, p_inconsistent=p, verdict=p > 0.5, **rest) for rest in ({}, {"against": "home"})]
+                rows += [
+                    judgement(pair, self.name, p_inconsistent=p, verdict=p > 0.5, **rest)
+                    for rest in ({}, {"against": "home"})
+                ]
         return rows
 
 
@@ -45,7 +50,14 @@ def test_only_uncertain_and_unscored_pairs_go_to_the_dear_judge():
     rows = cascade.judge(pairs(*"abcdefg"))
     assert dear.asked == ["b", "c", "g"]
     assert [(row.p_inconsistent, row.by) for row in rows] == [
-        (0.05, "cheap"), (0.8, "dear"), (0.2, "dear"), (0.95, "cheap"), (0.1, "cheap"), (0.9, "cheap"), (None, "dear")]
+        (0.05, "cheap"),
+        (0.8, "dear"),
+        (0.2, "dear"),
+        (0.95, "cheap"),
+        (0.1, "cheap"),
+        (0.9, "cheap"),
+        (None, "dear"),
+    ]
     assert {row.judge for row in rows} == {"cascade"} and {row.against for row in rows} == {"persona"}
     assert rows[6].unscored == "dear is lost" and rows[6].verdict is None, "a doubtful answer is no substitute"
     assert sent_on(rows, cascade) == (3, 7)
@@ -53,7 +65,9 @@ def test_only_uncertain_and_unscored_pairs_go_to_the_dear_judge():
 
 def test_nothing_uncertain_asks_the_dear_judge_nothing():
     dear = Says("dear", {})
-    assert [row.by for row in Cascade(Says("cheap", {"a": 0.0, "b": 1.0}), dear, 0.0, 1.0).judge(pairs("a", "b"))] == ["cheap"] * 2
+    assert [row.by for row in Cascade(Says("cheap", {"a": 0.0, "b": 1.0}), dear, 0.0, 1.0).judge(pairs("a", "b"))] == [
+        "cheap"
+    ] * 2
     assert dear.asked == []
     assert Cascade(dear, dear).judge([]) == []
 

@@ -15,7 +15,17 @@ from lab.store import frames as store_frames, run_store
 from lab.reports.comparison import compare, read
 from lab.reports.comparison_tables import differences, comparison_markdown, notes
 from lab.report import main
-from metrics.stats.differences import detectable, factorial, horizon, life_sums, logrank, paired, restricted_mean, standard_error, unpaired
+from metrics.stats.differences import (
+    detectable,
+    factorial,
+    horizon,
+    life_sums,
+    logrank,
+    paired,
+    restricted_mean,
+    standard_error,
+    unpaired,
+)
 from metrics.measure import measure
 from metrics.conversation_sums import mean, of_run
 from metrics.survival import curve
@@ -29,7 +39,8 @@ def ones(*values):
 
 
 def test_paired_difference_is_the_difference_of_means_and_its_spread_that_of_the_pairs():
-    # differences .1 .3 .2 .2: mean .2; deviations -.1 .1 0 0: s^2 = .02 / 3, standard error sqrt(.02 / 3 / 4) = .0408; t of 3 degrees
+    # differences .1 .3 .2 .2: mean .2; deviations -.1 .1 0 0: s^2 = .02 / 3, standard error sqrt(.02 / 3 / 4) = .0408;
+    # t of 3 degrees
     found = paired(ones(0.1, 0.9, 0.5, 0.3), ones(0.2, 1.2, 0.7, 0.5), mean, **HOW)
     assert (found.a, found.b, found.value, found.n) == (pytest.approx(0.45), pytest.approx(0.65), pytest.approx(0.2), 4)
     assert found.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(0.02 / 3 / 4), rel=1e-6)
@@ -60,7 +71,9 @@ def test_standard_error_of_a_mean_is_its_textbook_one():
 def test_where_every_pair_differs_alike_nothing_is_said_to_be_detectable():
     found = paired(ones(1.0, 1.0, 1.0), ones(1.0, 1.0, 1.0), mean, **HOW)
     assert found.value == 0.0 and math.isnan(found.detectable)
-    assert math.isnan(detectable(float("nan"), 9)) and detectable(1.0, 10**6) == pytest.approx(1.959964 + 0.841621, rel=1e-5)
+    assert math.isnan(detectable(float("nan"), 9)) and detectable(1.0, 10**6) == pytest.approx(
+        1.959964 + 0.841621, rel=1e-5
+    )
 
 
 def test_empty_sides_are_nan_and_one_conversation_has_no_interval():
@@ -94,7 +107,8 @@ def test_detectable_difference_is_found_with_the_power_it_promises(n):
 
 
 def test_logrank_by_hand():
-    # a: events at 1, 2; b: events at 3, 4. t=1: 2 of 4 at risk are a's, expected .5, variance .25; t=2: 1 of 3, 1/3, 2/9;
+    # a: events at 1, 2; b: events at 3, 4. t=1: 2 of 4 at risk are a's, expected .5, variance .25; t=2: 1 of 3, 1/3,
+    # 2/9;
     # later none of a's: observed 2, expected 5/6, variance 17/36: z = (7/6) / sqrt(17/36) = 1.698
     z, p = logrank(([1, 2], [False, False]), ([3, 4], [False, False]))
     assert abs(z) == pytest.approx(7 / math.sqrt(17), rel=1e-6) and p == pytest.approx(0.0896, abs=1e-3)
@@ -111,11 +125,17 @@ def test_restricted_mean_is_the_area_under_the_curve_by_hand():
     # lives 1, 3, 3+, 4+; S(1) = 3/4, S(2) = 3/4, S(3) = 3/4 * 2/3 = 1/2: 1 + 3/4 + 3/4 + 1/2 up to line 4
     sums = life_sums(np.array([1, 3, 3, 4]), np.array([False, False, True, True]), 4)
     assert restricted_mean(sums.sum(0, keepdims=True))[0, 0] == pytest.approx(3.0)
-    assert restricted_mean(life_sums(np.array([1, 3, 3, 4]), np.array([False, False, True, True]), 2).sum(0, keepdims=True))[0, 0] == 1.75
+    assert (
+        restricted_mean(
+            life_sums(np.array([1, 3, 3, 4]), np.array([False, False, True, True]), 2).sum(0, keepdims=True)
+        )[0, 0]
+        == 1.75
+    )
 
 
 def test_effects_of_two_by_two_arms_by_hand():
-    # y: AA .2, AB .3, BA .6, BB .9: first ((.6 - .2) + (.9 - .3)) / 2 = .5, second (.1 + .3) / 2 = .2, interaction .3 - .1 = .2
+    # y: AA .2, AB .3, BA .6, BB .9: first ((.6 - .2) + (.9 - .3)) / 2 = .5, second (.1 + .3) / 2 = .2, interaction .3 -
+    # .1 = .2
     arms = {"AA": ones(0.1, 0.3), "AB": ones(0.2, 0.4), "BA": ones(0.5, 0.7), "BB": ones(0.8, 1.0)}
     found = factorial(arms, mean, **HOW)
     assert [found[name].value for name in ("first", "second", "interaction")] == pytest.approx([0.5, 0.2, 0.2])
@@ -129,7 +149,8 @@ def test_horizon_is_where_a_curve_is_no_longer_known():
     assert (horizon(ended, seen), horizon(ended, ended), horizon(seen, (np.array([9]), np.array([True])))) == (4, 3, 4)
 
 
-# -- runs ------------------------------------------------------------------------------------------------------------------
+# -- runs
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def events(verdicts, cast="ghms"):
@@ -147,8 +168,15 @@ def events(verdicts, cast="ghms"):
 def run(folder, verdicts, seed=7, scenario="name: small\n", digest="abc", **how):
     told = events(verdicts, **how)
     turns, judgements = store_frames.turns_frame("r", told), store_frames.judgements_frame("r", told)
-    found = measure(turns, judgements, metrics=["prompt_to_line", "drift", "contradictions"], window=5, confidence=0.95, resamples=200,
-                    seed=1)
+    found = measure(
+        turns,
+        judgements,
+        metrics=["prompt_to_line", "drift", "contradictions"],
+        window=5,
+        confidence=0.95,
+        resamples=200,
+        seed=1,
+    )
     with run_store.create(folder, "small", scenario, seed, digest) as opened:
         for event in told:
             opened.append(event)
@@ -172,7 +200,9 @@ def test_two_runs_of_equal_seed_and_cast_are_compared_pair_by_pair(tmp_path):
     consistent = of(found, "prompt_to_line")
     # A: 11 of 16 contradict, B: 2 of 16; pairs differ by 2/4, 3/4, 2/4, 2/4
     assert (consistent["a"], consistent["b"], consistent["n"]) == (pytest.approx(5 / 16), pytest.approx(14 / 16), 4)
-    assert consistent["value"] == pytest.approx(9 / 16) and 0.5 <= consistent["low"] < 9 / 16 < consistent["high"] <= 0.75
+    assert (
+        consistent["value"] == pytest.approx(9 / 16) and 0.5 <= consistent["low"] < 9 / 16 < consistent["high"] <= 0.75
+    )
     assert of(found, "contradictions")["value"] == pytest.approx(-9 / 4), "a count is compared a conversation"
     (lives,) = found.lives
     # lives A 2, 1, 3, 1; lives B 4, 4+, 4+, 3; to line 4: A 7/4, B 1 + 1 + 1 + 3/4
@@ -185,34 +215,54 @@ def test_every_measure_of_a_comparison_has_the_value_that_its_run_reports(tmp_pa
     over_run = frames["metrics"].filter(pl.col("level") == "run").to_dicts()
     reported = {(row["metric"], row["judge"], row["seat"]): row["value"] for row in over_run}
     sums = of_run(frames["turns"], frames["judgements"], frames["metrics"], window=5)
-    shared = {key for key in sums if sums[key].by_conversation and not key[0].startswith(("contradict", "most", "longest"))}
-    assert {key[0] for key in shared} >= {"prompt_to_line", "global_drift_slope", "global_drift_thirds", "unscored_prompt_to_line"}
+    shared = {
+        key for key in sums if sums[key].by_conversation and not key[0].startswith(("contradict", "most", "longest"))
+    }
+    assert {key[0] for key in shared} >= {
+        "prompt_to_line",
+        "global_drift_slope",
+        "global_drift_thirds",
+        "unscored_prompt_to_line",
+    }
     for key in shared:
         rows = sums[key].rows(sorted(sums[key].by_conversation))
         assert sums[key].statistic(rows.sum(0, keepdims=True))[0, 0] == pytest.approx(reported[key]), key
 
 
-@pytest.mark.parametrize("how, why", [
-    ({"seed": 8}, "their seeds differ (7 and 8)"), ({"cast": "gxms"}, "their casts differ (conversation 1)")])
+@pytest.mark.parametrize(
+    "how, why",
+    [({"seed": 8}, "their seeds differ (7 and 8)"), ({"cast": "gxms"}, "their casts differ (conversation 1)")],
+)
 def test_other_seeds_or_casts_are_compared_as_two_groups_and_it_says_so(tmp_path, how, why):
     found = compare(read(run(tmp_path, BAD)), read(run(tmp_path, GOOD[:3], **how)))
-    assert not found.paired and why in found.notes[0] and "4 conversations of A are compared with 3 of B" in found.notes[0]
+    assert (
+        not found.paired and why in found.notes[0] and "4 conversations of A are compared with 3 of B" in found.notes[0]
+    )
     assert of(found, "prompt_to_line")["n"] == 7
 
 
 def test_a_run_compared_with_itself_differs_in_nothing(tmp_path):
     path = run(tmp_path, BAD)
     found = compare(read(path), read(path))
-    assert "Nothing differs." in comparison_markdown(found) and "prompt-to-line consistency (ledger, user n 4) 0.312" in notes(found)[0]
-    assert all(row["value"] == row["low"] == row["high"] == 0 for row in found.rows) and found.lives[0]["mean"].value == 0
+    assert (
+        "Nothing differs." in comparison_markdown(found)
+        and "prompt-to-line consistency (ledger, user n 4) 0.312" in notes(found)[0]
+    )
+    assert (
+        all(row["value"] == row["low"] == row["high"] == 0 for row in found.rows) and found.lives[0]["mean"].value == 0
+    )
 
 
 def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
     found = compare(read(run(tmp_path, BAD)), read(run(tmp_path, GOOD)))
     told = " ".join(notes(found))
-    # pairs differ by 2/4, 3/4, 2/4, 2/4: spread .125, standard error .0625, t of 3 degrees (3.182 + .978) * .0625 = .260
+    # pairs differ by 2/4, 3/4, 2/4, 2/4: spread .125, standard error .0625, t of 3 degrees (3.182 + .978) * .0625 =
+    # .260
     assert of(found, "prompt_to_line")["detectable"] == pytest.approx(0.26, abs=1e-3)
-    assert "a true difference of 0.260 in prompt-to-line consistency (ledger, user) would be found in 8 of 10 such comparisons" in told
+    assert (
+        "a true difference of 0.260 in prompt-to-line consistency (ledger, user) would be found in 8 of 10 such "
+        "comparisons" in told
+    )
     assert "intervals that are too narrow" in told and "bold where one excludes 0, as one in 20 would by chance" in told
 
 
@@ -245,22 +295,42 @@ def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
     text = (folder / "comparison.md").read_text()
     assert "| prompt-to-line consistency | ledger | user | 0.312 | 0.875 | **+0.562 \\[" in text
     assert sorted(os.listdir(folder)) == ["comparison.md", "comparison.parquet", "plots", "report.html"]
-    assert sorted(os.listdir(folder / "plots")) == ["differences.png", "drift.png", "survival.png"] and "(plots/survival.png)" in text
+    assert (
+        sorted(os.listdir(folder / "plots")) == ["differences.png", "drift.png", "survival.png"]
+        and "(plots/survival.png)" in text
+    )
     assert pl.read_parquet(folder / "comparison.parquet").columns == [
-        "metric", "judge", "seat", "a", "b", "value", "low", "high", "n", "detectable"]
+        "metric",
+        "judge",
+        "seat",
+        "a",
+        "b",
+        "value",
+        "low",
+        "high",
+        "n",
+        "detectable",
+    ]
     shown = capsys.readouterr().out
     assert "prompt-to-line consistency" in shown and str(folder / "report.html") in shown
-    assert main([str(a), str(b), "--out", str(tmp_path / "there")]) == 0 and (tmp_path / "there" / "comparison.md").is_file()
+    assert (
+        main([str(a), str(b), "--out", str(tmp_path / "there")]) == 0
+        and (tmp_path / "there" / "comparison.md").is_file()
+    )
 
 
 def test_three_runs_are_two_comparisons_with_the_first(tmp_path, capsys):
     runs = [run(tmp_path / "runs", told) for told in (BAD, GOOD, BAD)]
     assert main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count("4 pairs of conversations") == 2
-    assert {"B-comparison.md", "B-comparison.parquet", "C-comparison.md", "report.html"} <= set(os.listdir(tmp_path / "out"))
+    assert {"B-comparison.md", "B-comparison.parquet", "C-comparison.md", "report.html"} <= set(
+        os.listdir(tmp_path / "out")
+    )
     told = (tmp_path / "out" / "report.html").read_text()
     assert "A against B" in told and "A against C" in told and "C − A [interval]" in told
-    assert pl.read_parquet(tmp_path / "out" / "C-comparison.parquet")["value"].fill_nan(0).abs().max() == 0  # A and C say the same
+    assert (
+        pl.read_parquet(tmp_path / "out" / "C-comparison.parquet")["value"].fill_nan(0).abs().max() == 0
+    )  # A and C say the same
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
@@ -270,11 +340,15 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
     (torn / "metrics.parquet").write_bytes(b"PAR1")
     (edited / "scenario.yaml").write_text("measure: {window: wide}\n")
     (tmp_path / "file").touch()
-    for arguments, told in (([str(a), str(tmp_path)], "is no run"), ([str(a), str(bare)], "holds no metrics"),
-                            ([str(a), str(torn)], "damaged metrics.parquet"), ([str(torn)], "damaged metrics.parquet"),
-                            ([str(a), str(edited)], "expected window, confidence, resamples"),
-                            ([str(a), str(a), "--out", str(tmp_path / "file")], "cannot be made"),
-                            ([str(a), "--out", "x"], "--out is for a comparison")):
+    for arguments, told in (
+        ([str(a), str(tmp_path)], "is no run"),
+        ([str(a), str(bare)], "holds no metrics"),
+        ([str(a), str(torn)], "damaged metrics.parquet"),
+        ([str(torn)], "damaged metrics.parquet"),
+        ([str(a), str(edited)], "expected window, confidence, resamples"),
+        ([str(a), str(a), "--out", str(tmp_path / "file")], "cannot be made"),
+        ([str(a), "--out", "x"], "--out is for a comparison"),
+    ):
         assert main(arguments) == 2
         said = capsys.readouterr().err
         assert said.startswith("lab.report: ") and told in said and said.count("\n") == 1

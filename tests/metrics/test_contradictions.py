@@ -14,19 +14,32 @@ from metrics.contradictions import PER_CONVERSATION, contradictions, graph, shap
 from metrics.judges import Pair
 from metrics.judges.ledger import Ledger
 
-SAID = ["Hi, I'm Grace.", "I live in Osaka.", "Nice weather.", "I live in Lisbon.", "I'm a librarian."]  # Grace's, at turns 0 2 4 6 8
+SAID = [
+    "Hi, I'm Grace.",
+    "I live in Osaka.",
+    "Nice weather.",
+    "I live in Lisbon.",
+    "I'm a librarian.",
+]  # Grace's, at turns 0 2 4 6 8
 
 
 def planted():
     """Frames of a conversation in which turn 6 contradicts Grace's home and her line at turn 2, judged by the ledger."""
     own = [(2 * place, text) for place, text in enumerate(SAID)]
     pairs = [Pair(0, turn, "user", "prompt_to_line", text, "persona", GRACE) for turn, text in own]
-    pairs += [Pair(0, turn, "user", "line_to_line", text, str(was), GRACE, before)
-              for turn, text in own for was, before in own if was < turn]
+    pairs += [
+        Pair(0, turn, "user", "line_to_line", text, str(was), GRACE, before)
+        for turn, text in own
+        for was, before in own
+        if was < turn
+    ]
     judged = Ledger().judge(pairs)
     rows = [{"run_id": "r", **{key: getattr(row, key) for key in JUDGED if key != "run_id"}} for row in judged]
     turns = pl.DataFrame(
-        [{"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": text} for turn, text in own]
+        [
+            {"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": text}
+            for turn, text in own
+        ]
     )
     spans = {(j.conversation, j.turn, j.metric, j.judge, j.against): j.span for j in judged if j.span}
     return turns, pl.DataFrame(rows, schema=JUDGED), spans
@@ -40,8 +53,17 @@ def test_planted_contradiction_is_found_with_both_turns_and_its_words():
     between = edges[("line", 0, 6), ("line", 0, 2)]
     assert (between["turn"], between["against_turn"], between["quote"]) == (6, 2, "I live in Lisbon")
     fact = edges[("line", 0, 6), ("fact", 0, "user", "home")]
-    assert (fact["against_turn"], fact["span"], fact["verdict"], fact["p"], fact["judge"]) == (None, (0, 16), True, 1.0, "ledger")
-    assert found.nodes["line", 0, 6]["text"] == "I live in Lisbon." and found.nodes["fact", 0, "user", "home"]["persona"] == "grace"
+    assert (fact["against_turn"], fact["span"], fact["verdict"], fact["p"], fact["judge"]) == (
+        None,
+        (0, 16),
+        True,
+        1.0,
+        "ledger",
+    )
+    assert (
+        found.nodes["line", 0, 6]["text"] == "I live in Lisbon."
+        and found.nodes["fact", 0, "user", "home"]["persona"] == "grace"
+    )
 
 
 def test_dialogue_without_the_planted_line_has_an_empty_graph():
@@ -77,21 +99,33 @@ def test_counts_of_the_planted_conversation():
 
 def test_counts_by_hand_over_two_conversations():
     rows = [
-        (0, 0, "prompt_to_line", "persona", True), (0, 0, "prompt_to_line", "home", True), (0, 0, "prompt_to_line", "job", True),
-        (0, 2, "prompt_to_line", "persona", True), (0, 2, "prompt_to_line", "home", True),
+        (0, 0, "prompt_to_line", "persona", True),
+        (0, 0, "prompt_to_line", "home", True),
+        (0, 0, "prompt_to_line", "job", True),
+        (0, 2, "prompt_to_line", "persona", True),
+        (0, 2, "prompt_to_line", "home", True),
         (0, 4, "prompt_to_line", "persona", None),  # unscored: no line of n
-        (1, 0, "prompt_to_line", "persona", False), (1, 0, "prompt_to_line", "pet", False),
+        (1, 0, "prompt_to_line", "persona", False),
+        (1, 0, "prompt_to_line", "pet", False),
     ]
     found = contradictions(judgements_frame(rows), **HOW)
     assert [one(found, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
     run = one(found, "contradictions")
-    assert (run["value"], run["n"], run["low"], run["high"]) == (3.0, 3, 0.0, 6.0)  # 0 where conversation 1 is drawn twice, 6 where 0 is
+    assert (run["value"], run["n"], run["low"], run["high"]) == (
+        3.0,
+        3,
+        0.0,
+        6.0,
+    )  # 0 where conversation 1 is drawn twice, 6 where 0 is
     facts = one(found, "contradicted_facts")
     assert (facts["value"], facts["n"]) == (2.0, 3)
 
 
 def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
-    rows = [(0, 0, "prompt_to_line", "persona", True, "likelihood"), (0, 2, "prompt_to_line", "persona", False, "likelihood")]
+    rows = [
+        (0, 0, "prompt_to_line", "persona", True, "likelihood"),
+        (0, 2, "prompt_to_line", "persona", False, "likelihood"),
+    ]
     found = contradictions(judgements_frame(rows), **HOW)
     assert one(found, "contradictions")["value"] == 1.0
     facts = one(found, "contradicted_facts")
@@ -99,34 +133,61 @@ def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
 
 
 def test_line_to_line_contradictions_are_edges_and_no_count():
-    found = contradictions(judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW)
+    found = contradictions(
+        judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW
+    )
     assert one(found, "contradictions")["value"] == 0.0
 
 
 def test_components_hold_lines_and_facts_that_hang_together_by_hand():
     # turns 2 and 4 deny the home, turn 6 the job; turn 6 also contradicts turn 0: {2, 4, home} and {6, job, 0}
-    said = pl.DataFrame([{"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": "x"}
-                         for turn in range(0, 8, 2)])
+    said = pl.DataFrame(
+        [
+            {"conversation": 0, "turn": turn, "seat": "user", "persona": "grace", "node": "talk", "text": "x"}
+            for turn in range(0, 8, 2)
+        ]
+    )
     rows = [(0, turn, "prompt_to_line", "persona", turn > 0) for turn in range(0, 8, 2)]
-    rows += [(0, 2, "prompt_to_line", "home", True), (0, 4, "prompt_to_line", "home", True), (0, 6, "prompt_to_line", "job", True),
-             (0, 6, "prompt_to_line", "pet", False), (0, 6, "line_to_line", "0", True), (0, 4, "line_to_line", "0", False)]
+    rows += [
+        (0, 2, "prompt_to_line", "home", True),
+        (0, 4, "prompt_to_line", "home", True),
+        (0, 6, "prompt_to_line", "job", True),
+        (0, 6, "prompt_to_line", "pet", False),
+        (0, 6, "line_to_line", "0", True),
+        (0, 4, "line_to_line", "0", False),
+    ]
     found = shape(said, judgements_frame(rows), **HOW)
     values = {name: (one(found, name)["value"], one(found, name)["n"]) for name in PER_CONVERSATION[2:]}
-    assert values == {"contradiction_components": (2.0, 4), "most_contradicted_fact": (2.0, 3), "longest_contradiction": (6.0, 2)}
+    assert values == {
+        "contradiction_components": (2.0, 4),
+        "most_contradicted_fact": (2.0, 3),
+        "longest_contradiction": (6.0, 2),
+    }
 
 
 def test_shape_of_a_run_sums_components_adds_up_facts_of_one_persona_and_takes_the_longest():
-    said = pl.DataFrame([{"conversation": c, "turn": turn, "seat": "user", "persona": who, "node": "talk", "text": "x"}
-                         for c, who in enumerate(["grace", "grace", "hiro"]) for turn in (0, 2, 4)])
+    said = pl.DataFrame(
+        [
+            {"conversation": c, "turn": turn, "seat": "user", "persona": who, "node": "talk", "text": "x"}
+            for c, who in enumerate(["grace", "grace", "hiro"])
+            for turn in (0, 2, 4)
+        ]
+    )
     rows = [(c, turn, "prompt_to_line", "persona", turn == 4) for c in range(3) for turn in (0, 2, 4)]
     rows += [(c, 4, "prompt_to_line", "home", True) for c in range(3)]
     rows += [(0, 4, "line_to_line", "2", True), (1, 4, "line_to_line", "0", True), (2, 4, "line_to_line", "0", False)]
     found = shape(said, judgements_frame(rows), **HOW)
     assert one(found, "contradiction_components")["value"] == 3.0
-    assert one(found, "most_contradicted_fact")["value"] == 2.0, "Grace's home in two conversations; Hiro's is another fact"
+    assert one(found, "most_contradicted_fact")["value"] == 2.0, (
+        "Grace's home in two conversations; Hiro's is another fact"
+    )
     longest = one(found, "longest_contradiction")
     assert (longest["value"], longest["low"], longest["high"]) == (4.0, 0.0, 4.0), "no resample has a longer one"
-    assert [one(found, "longest_contradiction", "conversation", conversation=c)["value"] for c in range(3)] == [2.0, 4.0, 0.0]
+    assert [one(found, "longest_contradiction", "conversation", conversation=c)["value"] for c in range(3)] == [
+        2.0,
+        4.0,
+        0.0,
+    ]
 
 
 def test_clean_dialogue_has_no_component_and_what_was_not_judged_is_nan():

@@ -26,14 +26,18 @@ def test_response_is_the_mean_over_all_that_was_scored_at_a_level():
 def test_response_is_marginal_over_the_other_axes():
     values, clusters, first, _ = rows(CELLS)
     found = response(values, np.ones(len(values)), clusters, first, **HOW)
-    assert found[0].value == pytest.approx((0.2 + 0.5) / 2 + 0.01) and found[1].value == pytest.approx((0.4 + 0.9) / 2 + 0.01)
+    assert found[0].value == pytest.approx((0.2 + 0.5) / 2 + 0.01) and found[1].value == pytest.approx(
+        (0.4 + 0.9) / 2 + 0.01
+    )
 
 
 def test_interaction_of_two_levels_each_is_the_difference_of_differences():
     values, clusters, first, second = rows(CELLS)
     found = interaction(values, np.ones(len(values)), clusters, first, second, **HOW)
     assert found.value == pytest.approx((0.9 - 0.5) - (0.4 - 0.2)) and found.n == 12  # 0.2
-    assert found.low == pytest.approx(found.value) == found.high  # the same in all conversations, which share their draws
+    assert (
+        found.low == pytest.approx(found.value) == found.high
+    )  # the same in all conversations, which share their draws
 
 
 def test_axes_that_add_up_have_none():
@@ -44,7 +48,9 @@ def test_axes_that_add_up_have_none():
 def test_interaction_recovers_the_product_term_of_drawn_values():
     rng = np.random.default_rng(0)
     u, v = rng.random(200), rng.random(200)
-    found = interaction(1 + 2 * u - v + 0.7 * u * v + rng.normal(0, 0.05, 200), np.ones(200), np.arange(200) % 20, u, v, **HOW)
+    found = interaction(
+        1 + 2 * u - v + 0.7 * u * v + rng.normal(0, 0.05, 200), np.ones(200), np.arange(200) % 20, u, v, **HOW
+    )
     assert found.low < 0.7 < found.high and found.value == pytest.approx(0.7, abs=0.2)
 
 
@@ -55,5 +61,7 @@ def test_where_a_corner_is_empty_there_is_no_interaction_to_tell():
 
 
 def test_numbers_are_coded_by_their_place_and_words_by_their_ends():
-    assert coded([0.2, 0.8, 1.4]) == pytest.approx([0, 0.5, 1]) and coded([1e-4, 1e-3, 1e-2], logarithmic=True) == pytest.approx([0, 0.5, 1])
+    assert coded([0.2, 0.8, 1.4]) == pytest.approx([0, 0.5, 1]) and coded(
+        [1e-4, 1e-3, 1e-2], logarithmic=True
+    ) == pytest.approx([0, 0.5, 1])
     assert coded(["bare", "reminder", "both", "bare"]) == [0, None, 1, 0] and coded([True, False]) == [0, 1]

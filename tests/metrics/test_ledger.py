@@ -1,4 +1,6 @@
-"""The ledger on sentences whose outcome is written beside them, for Grace: 34, a librarian, in Osaka, with a cat, who loves ramen."""
+"""The ledger on sentences whose outcome is written beside them, for Grace: 34, a librarian, in Osaka, with a cat, who
+loves ramen.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,49 @@ from metrics.judges.text.claims import claims
 from scenarios.records import Fact, Persona, Slot
 
 HOME = Slot(
-    "home", "I live in {value}.", "You live in {value}.", ("Where do you live?",),
+    "home",
+    "I live in {value}.",
+    "You live in {value}.",
+    ("Where do you live?",),
     (
-        "I live in {value}", "I am living in {value}", "I am from {value}", "my home is in {value}", "my home in {value}",
-        "{value} is my home", "I am based in {value}",
+        "I live in {value}",
+        "I am living in {value}",
+        "I am from {value}",
+        "my home is in {value}",
+        "my home in {value}",
+        "{value} is my home",
+        "I am based in {value}",
     ),
     ("Osaka", "Lisbon", "New York", "York", "St. Louis", "Cape Town"),
 )
 JOB = Slot(
-    "job", "I work as a {value}.", "You work as a {value}.", ("What do you do?",),
+    "job",
+    "I work as a {value}.",
+    "You work as a {value}.",
+    ("What do you do?",),
     ("I am a {value}", "I work as a {value}", "my job is {value}", "I make a living as a {value}"),
     ("librarian", "baker", "music teacher", "teacher", "lighthouse keeper"),
 )
 NAME = Slot(
-    "name", "My name is {value}.", "Your name is {value}.", ("What is your name?",),
-    ("my name is {value}", "I am {value}", "call me {value}", "I am called {value}"), ("Grace", "Will", "Tomás", "Ada Byron"),
+    "name",
+    "My name is {value}.",
+    "Your name is {value}.",
+    ("What is your name?",),
+    ("my name is {value}", "I am {value}", "call me {value}", "I am called {value}"),
+    ("Grace", "Will", "Tomás", "Ada Byron"),
 )
 AGE = Slot("age", "I am {value}.", "You are {value}.", ("How old are you?",), ("I just turned {value}",), ("34", "52"))
-PET = Slot("pet", "I have {value}.", "You have {value}.", ("Any pets?",), ("I have {value}",), ("a cat", "a dog", "a parrot"))
-FOOD = Slot("food", "My favourite food is {value}.", "You love {value}.", ("Food?",), ("my favourite food is {value}",), ("ramen", "pizza"))
+PET = Slot(
+    "pet", "I have {value}.", "You have {value}.", ("Any pets?",), ("I have {value}",), ("a cat", "a dog", "a parrot")
+)
+FOOD = Slot(
+    "food",
+    "My favourite food is {value}.",
+    "You love {value}.",
+    ("Food?",),
+    ("my favourite food is {value}",),
+    ("ramen", "pizza"),
+)
 FACTS = {"home": "Osaka", "job": "librarian", "name": "Grace", "age": "34", "pet": "a cat", "food": "ramen"}
 SLOTS = (HOME, JOB, NAME, AGE, PET, FOOD)
 GRACE = Persona("grace", "Grace", "You are Grace.", tuple(Fact(slot, FACTS[slot.id], ()) for slot in SLOTS))
@@ -184,12 +210,20 @@ def test_span_is_the_claim_as_written():
 def test_each_claimed_fact_has_its_own_row_and_the_persona_row_the_first_contradiction():
     line = "I'm Grace, a fool. I work as a baker and I live in Lisbon."
     rows = judged(line)
-    assert [(row.against, row.verdict) for row in rows] == [("persona", True), ("name", False), ("job", True), ("home", True)]
+    assert [(row.against, row.verdict) for row in rows] == [
+        ("persona", True),
+        ("name", False),
+        ("job", True),
+        ("home", True),
+    ]
     assert line[slice(*rows[0].span)] == "I work as a baker" == line[slice(*rows[2].span)]
 
 
 def test_longest_value_wins():
-    assert [claim.value for claim in claims("I live in New York. I'm a music teacher.", SLOTS)] == ["New York", "music teacher"]
+    assert [claim.value for claim in claims("I live in New York. I'm a music teacher.", SLOTS)] == [
+        "New York",
+        "music teacher",
+    ]
 
 
 def test_value_inside_another_slots_longer_value_is_no_claim():

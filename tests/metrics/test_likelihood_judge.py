@@ -1,4 +1,6 @@
-"""The likelihood judge over made-up log-probabilities and likenesses that are written down here; last, over the embedded models."""
+"""The likelihood judge over made-up log-probabilities and likenesses that are written down here; last, over the
+embedded models.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ from metrics.judges.likelihood import BORROWED, INTERCEPT, NEAR, TYPICAL, UNLIKE
 from metrics.judges.text.ownership import about_self, asks_of_partner, borrowed, engages, untagged
 from scenarios.records import Persona
 
-GRACE = Persona("grace", "Grace", "Your name is Grace. You live in Osaka. You work as a carpenter. You keep a tortoise.", ())
+GRACE = Persona(
+    "grace", "Grace", "Your name is Grace. You live in Osaka. You work as a carpenter. You keep a tortoise.", ()
+)
 LEON = Persona("leon", "Leon", "Your name is Leon. You live in Halifax. You work as a fisherman. You keep a dog.", ())
 PUPIL = Persona("pupil", "Pupil", "I learn from little plays. In dialogue, I ask you to lead me through them.", ())
 
 
 class Speaker:
-    """Every token at -2 nats, three times that where the line names what no card of the test holds; remembers what it was asked."""
+    """Every token at -2 nats, three times that where the line names what no card of the test holds; remembers what it
+    was asked.
+    """
 
     def __init__(self):
         self.calls = []
@@ -56,15 +62,19 @@ def test_every_term_moves_p_the_way_it_is_meant_to():
 
 def test_own_fact_is_consistent_and_the_partners_fact_as_ones_own_contradicts():
     heard = "As a fisherman in Halifax I have my dog."
-    own, slip = Likelihood(Speaker()).judge([pair("As a carpenter in Osaka I have my tortoise.", heard=heard), pair(heard, 2, heard=heard)])
+    own, slip = Likelihood(Speaker()).judge(
+        [pair("As a carpenter in Osaka I have my tortoise.", heard=heard), pair(heard, 2, heard=heard)]
+    )
     assert (own.verdict, slip.verdict) == (False, True)
     assert (own.judge, own.against, own.turn, slip.turn) == ("likelihood", "persona", 0, 2)
 
 
 def test_partners_fact_told_of_the_partner_is_less_than_taking_it_for_oneself():
     heard = "I live in Halifax and work as a fisherman."
-    taken, told = p_of(pair("I myself live in Halifax as a fisherman.", heard=heard),
-                       pair("You live in Halifax as a fisherman.", heard=heard))
+    taken, told = p_of(
+        pair("I myself live in Halifax as a fisherman.", heard=heard),
+        pair("You live in Halifax as a fisherman.", heard=heard),
+    )
     assert told < taken / 2
 
 
@@ -79,7 +89,8 @@ def test_lines_are_judged_without_a_partner_and_without_a_heard_line():
 
 
 def test_borrowed_is_the_documented_share():
-    # the card lacks halifax (a name: 1, + 1 the partner's, + 1/2 heard) and love (1/2); osaka is its own: 3 / (3 words + 4);
+    # the card lacks halifax (a name: 1, + 1 the partner's, + 1/2 heard) and love (1/2); osaka is its own: 3 / (3 words
+    # + 4);
     # first person once, second never: (1 + 1/4) / (1 + 1/2)
     said = borrowed("I love Osaka, Halifax.", GRACE.card, LEON.card, "Halifax is cold.")
     assert said == pytest.approx(3.0 / 7 * 1.25 / 1.5)
@@ -98,7 +109,9 @@ def test_about_self_counts_first_against_second_person():
 
 
 def test_lecture_of_a_speaker_who_has_to_ask_is_worse_than_a_question():
-    lecture, question = p_of(pair("The lever has two arms.", persona=PUPIL), pair("Could I try the lever now?", persona=PUPIL))
+    lecture, question = p_of(
+        pair("The lever has two arms.", persona=PUPIL), pair("Could I try the lever now?", persona=PUPIL)
+    )
     assert question < lecture
     assert p_of(pair("The lever has two arms."))[0] < lecture  # Grace's card demands nothing
 
@@ -110,7 +123,12 @@ def test_only_cards_that_speak_to_or_of_oneself_demand_asking():
 
 
 def test_engaging_is_asking_and_speaking_of_oneself():
-    assert [engages(line) for line in ("It has two arms.", "Has it two arms?", "I see two arms.", "May I see?")] == [0.0, 0.5, 0.5, 1.0]
+    assert [engages(line) for line in ("It has two arms.", "Has it two arms?", "I see two arms.", "May I see?")] == [
+        0.0,
+        0.5,
+        0.5,
+        1.0,
+    ]
 
 
 def test_of_who_has_to_ask_only_the_partners_words_are_borrowed():
@@ -146,7 +164,11 @@ def test_pairs_of_lines_blank_lines_and_unknown_speakers_are_unscored_and_nothin
     speaker = Speaker()
     unknown = replace(GRACE, card=" ")
     rows = Likelihood(speaker).judge([pair("Hello", 2, "line_to_line"), pair(" \n"), pair("Hello", persona=unknown)])
-    assert [row.unscored for row in rows] == ["scores lines against personas only", "empty line", "nothing is known of the speaker"]
+    assert [row.unscored for row in rows] == [
+        "scores lines against personas only",
+        "empty line",
+        "nothing is known of the speaker",
+    ]
     assert all(row.verdict is None and row.p_inconsistent is None for row in rows) and speaker.calls == []
 
 
@@ -190,7 +212,9 @@ def test_cards_stay_read_up_to_so_many_tokens_the_last_asked_about_longest(monke
             for branch in branches:
                 del self.cards[branch]
 
-    monkeypatch.setattr(card_likelihood, "KEPT", 2 * (1 + len(card_likelihood.HEARD)))  # room for two cards of one letter
+    monkeypatch.setattr(
+        card_likelihood, "KEPT", 2 * (1 + len(card_likelihood.HEARD))
+    )  # room for two cards of one letter
     reader = Reader()
     judge = card_likelihood.Reference(reader)
     assert judge.logprobs(["a", "b"], ["xy", "x"]) == [[-1.0, -1.0], [-1.0]]
@@ -204,9 +228,15 @@ def test_embedded_models_tell_slips_from_ones_own_lines(embedded):
     from agents.judge_models.card_likelihood import Reference
 
     heard = "As a fisherman in Halifax I love my dog and the cold sea."
-    lines = ("As a carpenter in Osaka I love my tortoise.", "Thank you for telling me about your dog, Leon.",
-             "As a fisherman in Halifax I love the cold sea.")
-    lessons = ("The lever is a rigid bar that turns on a pivot.", "Could you lead me through a play of it? I am the lever!")
+    lines = (
+        "As a carpenter in Osaka I love my tortoise.",
+        "Thank you for telling me about your dog, Leon.",
+        "As a fisherman in Halifax I love the cold sea.",
+    )
+    lessons = (
+        "The lever is a rigid bar that turns on a pivot.",
+        "Could you lead me through a play of it? I am the lever!",
+    )
     pupil = [pair(line, persona=PUPIL) for line in lessons]
     judge = Likelihood(Reference(embedded).logprobs, Embedder(device="cpu").embed)
     rows = judge.judge([*(pair(line, heard=heard) for line in lines), *pupil])

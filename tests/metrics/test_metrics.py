@@ -18,8 +18,16 @@ from metrics.consistency import prompt_to_line
 from metrics.consistency import questions
 
 JUDGED = {
-    "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "metric": pl.String, "judge": pl.String,
-    "against": pl.String, "p_inconsistent": pl.Float64, "verdict": pl.Boolean, "unscored": pl.String,
+    "run_id": pl.String,
+    "conversation": pl.Int64,
+    "turn": pl.Int64,
+    "seat": pl.String,
+    "metric": pl.String,
+    "judge": pl.String,
+    "against": pl.String,
+    "p_inconsistent": pl.Float64,
+    "verdict": pl.Boolean,
+    "unscored": pl.String,
 }
 HOW = {"confidence": 0.95, "resamples": 200, "seed": 7}
 ALL = {"metrics": list(METRICS), "window": 5, **HOW}
@@ -28,8 +36,27 @@ ALL = {"metrics": list(METRICS), "window": 5, **HOW}
 def turns_frame(lines):
     """A turns frame of (conversation, turn, seat)."""
     return pl.DataFrame(
-        [{"run_id": "r", "conversation": c, "persona": "grace", "turn": t, "seat": seat, "node": "talk", "text": f"line {t}"} for c, t, seat in lines],
-        schema={"run_id": pl.String, "conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String, "node": pl.String, "text": pl.String},
+        [
+            {
+                "run_id": "r",
+                "conversation": c,
+                "persona": "grace",
+                "turn": t,
+                "seat": seat,
+                "node": "talk",
+                "text": f"line {t}",
+            }
+            for c, t, seat in lines
+        ],
+        schema={
+            "run_id": pl.String,
+            "conversation": pl.Int64,
+            "persona": pl.String,
+            "turn": pl.Int64,
+            "seat": pl.String,
+            "node": pl.String,
+            "text": pl.String,
+        },
     )
 
 
@@ -37,9 +64,16 @@ def judgements_frame(rows):
     """Judgements of (conversation, turn, metric, against, verdict or None), user and ledger where not said otherwise."""
     filled = [
         {
-            "run_id": "r", "conversation": c, "turn": t, "seat": rest[1] if rest[1:] else "user", "metric": metric,
-            "judge": rest[0] if rest else "ledger", "against": against, "p_inconsistent": None if verdict is None else float(verdict),
-            "verdict": verdict, "unscored": "empty line" if verdict is None else None,
+            "run_id": "r",
+            "conversation": c,
+            "turn": t,
+            "seat": rest[1] if rest[1:] else "user",
+            "metric": metric,
+            "judge": rest[0] if rest else "ledger",
+            "against": against,
+            "p_inconsistent": None if verdict is None else float(verdict),
+            "verdict": verdict,
+            "unscored": "empty line" if verdict is None else None,
         }
         for c, t, metric, against, verdict, *rest in rows
     ]
@@ -53,7 +87,9 @@ def lines(verdicts, conversation=0):
 
 def one(frame, metric, level="run", **where):
     """The one row of that metric and level."""
-    rows = frame.filter(pl.col("metric") == metric, pl.col("level") == level, *(pl.col(key) == value for key, value in where.items()))
+    rows = frame.filter(
+        pl.col("metric") == metric, pl.col("level") == level, *(pl.col(key) == value for key, value in where.items())
+    )
     assert len(rows) == 1, rows
     return rows.row(0, named=True)
 
@@ -65,13 +101,18 @@ def test_prompt_to_line_is_one_minus_contradicting_lines_by_turn_conversation_an
     assert [row["value"] for row in found.filter(pl.col("level") == "turn").sort("turn").to_dicts()] == [0.5, 1.0, 1.0]
     first = one(found, "prompt_to_line", "conversation", conversation=0)
     assert first["value"] == pytest.approx(2 / 3) and first["n"] == 3 and math.isnan(first["low"])
-    assert one(found, "prompt_to_line", "turn", turn=0)["low"] == 0.0 and one(found, "prompt_to_line", "turn", turn=0)["high"] == 1.0
+    assert (
+        one(found, "prompt_to_line", "turn", turn=0)["low"] == 0.0
+        and one(found, "prompt_to_line", "turn", turn=0)["high"] == 1.0
+    )
 
 
 def test_unscored_lines_are_in_no_mean_and_counted_apart():
     # T, unscored, F, unscored -> 1/2 over 2 scored; unscored share 2/4
     judged = judgements_frame(lines([True, None, False, None]))
-    found = measure(turns_frame([(0, t, "user") for t in (0, 2, 4, 6)]), judged, **{**ALL, "metrics": ["prompt_to_line"]})
+    found = measure(
+        turns_frame([(0, t, "user") for t in (0, 2, 4, 6)]), judged, **{**ALL, "metrics": ["prompt_to_line"]}
+    )
     assert (one(found, "prompt_to_line")["value"], one(found, "prompt_to_line")["n"]) == (0.5, 2)
     assert (one(found, "unscored_prompt_to_line")["value"], one(found, "unscored_prompt_to_line")["n"]) == (0.5, 4)
     nobody = one(found, "prompt_to_line", "turn", turn=2)
@@ -91,7 +132,10 @@ def test_line_to_line_counts_pairs_at_the_later_line():
 
 
 def test_questions_are_the_share_answered_right_by_turn():
-    asked = [(0, t, "questions", fact, wrong, "choice") for t, fact, wrong in ((3, "home", False), (3, "job", False), (7, "home", True), (7, "job", False))]
+    asked = [
+        (0, t, "questions", fact, wrong, "choice")
+        for t, fact, wrong in ((3, "home", False), (3, "job", False), (7, "home", True), (7, "job", False))
+    ]
     found = questions(judgements_frame(asked), **HOW)
     assert one(found, "questions", judge="choice")["value"] == 0.75
     assert one(found, "questions", "turn", turn=7)["value"] == 0.5
@@ -99,18 +143,26 @@ def test_questions_are_the_share_answered_right_by_turn():
 
 def test_judges_and_seats_are_kept_apart():
     rows = [
-        (0, 0, "prompt_to_line", "persona", True), (0, 0, "prompt_to_line", "persona", False, "likelihood"),
+        (0, 0, "prompt_to_line", "persona", True),
+        (0, 0, "prompt_to_line", "persona", False, "likelihood"),
         (0, 1, "prompt_to_line", "persona", None, "ledger", "assistant"),
     ]
     found = prompt_to_line(judgements_frame(rows), **HOW).filter(pl.col("level") == "run")
-    assert [tuple(row) for row in found.select("judge", "seat", "n").rows()] == [("ledger", "assistant", 0), ("ledger", "user", 1), ("likelihood", "user", 1)]
+    assert [tuple(row) for row in found.select("judge", "seat", "n").rows()] == [
+        ("ledger", "assistant", 0),
+        ("ledger", "user", 1),
+        ("likelihood", "user", 1),
+    ]
     assert one(found, "prompt_to_line", judge="ledger", seat="user")["value"] == 0.0
 
 
 def test_global_drift_slope_and_thirds_by_hand():
-    # turns 0 2 4, inconsistency 0 0 1: slope = (1/2 per own line) / 2 turns = 1/4 per turn; thirds of 6 turns: turns 0, 1 and 4, 5: 1 - 0
+    # turns 0 2 4, inconsistency 0 0 1: slope = (1/2 per own line) / 2 turns = 1/4 per turn; thirds of 6 turns: turns 0,
+    # 1 and 4, 5: 1 - 0
     turns = turns_frame([(c, t, "user") for c in (0, 1) for t in range(0, 6, 2)] + [(0, 5, "assistant")])
-    found = drift(turns, judgements_frame([*lines([False, False, True]), *lines([False, False, True], 1)]), window=5, **HOW)
+    found = drift(
+        turns, judgements_frame([*lines([False, False, True]), *lines([False, False, True], 1)]), window=5, **HOW
+    )
     slope, thirds = one(found, "global_drift_slope", seat="user"), one(found, "global_drift_thirds", seat="user")
     assert slope["value"] == pytest.approx(0.25) and slope["n"] == 6 and slope["low"] == pytest.approx(0.25)
     assert thirds["value"] == 1.0 and thirds["n"] == 4
@@ -118,7 +170,10 @@ def test_global_drift_slope_and_thirds_by_hand():
 
 def test_questions_drift_is_measured_on_wrong_answers():
     # turn 0: 0 of 2 wrong, turn 8: 1 of 2: slope (1/2) / 8
-    asked = [(0, t, "questions", fact, wrong, "choice") for t, fact, wrong in ((0, "a", False), (0, "b", False), (8, "a", True), (8, "b", False))]
+    asked = [
+        (0, t, "questions", fact, wrong, "choice")
+        for t, fact, wrong in ((0, "a", False), (0, "b", False), (8, "a", True), (8, "b", False))
+    ]
     found = drift(turns_frame([(0, t, "user") for t in range(9)]), judgements_frame(asked), window=5, **HOW)
     assert one(found, "questions_drift_slope", judge="choice")["value"] == pytest.approx(1 / 16)
     assert one(found, "questions_drift_thirds", judge="choice")["value"] == 0.5
@@ -127,7 +182,11 @@ def test_questions_drift_is_measured_on_wrong_answers():
 def test_local_drift_sees_only_the_window_of_own_lines():
     # own lines at 0 2 4 6; line 6 contradicts only line 0, three own lines back
     turns = turns_frame([(0, t, seat) for t in range(0, 8, 2) for t, seat in ((t, "user"), (t + 1, "assistant"))])
-    pairs = [(0, later, "line_to_line", str(earlier), (later, earlier) == (6, 0)) for later in (2, 4, 6) for earlier in range(0, later, 2)]
+    pairs = [
+        (0, later, "line_to_line", str(earlier), (later, earlier) == (6, 0))
+        for later in (2, 4, 6)
+        for earlier in range(0, later, 2)
+    ]
     judged = judgements_frame(pairs)
     near, far = drift(turns, judged, window=2, **HOW), drift(turns, judged, window=3, **HOW)
     assert (one(near, "local_drift")["value"], one(near, "local_drift")["n"]) == (0.0, 5)
@@ -142,9 +201,20 @@ def test_no_rows_give_nan_and_n_0_for_every_metric_and_seat():
     found = measure(turns_frame([]), judgements_frame([]), **ALL)
     assert set(found["seat"]) == {"user", "assistant"} and found["n"].sum() == 0 and found["value"].is_nan().all()
     for name in (
-        "prompt_to_line", "unscored_prompt_to_line", "line_to_line", "questions", "local_drift", "local_drift_slope",
-        "global_drift_slope", "global_drift_thirds", "questions_drift_slope", "questions_drift_thirds",
-        "time_to_first_contradiction", "half_life", "contradictions", "contradicted_facts",
+        "prompt_to_line",
+        "unscored_prompt_to_line",
+        "line_to_line",
+        "questions",
+        "local_drift",
+        "local_drift_slope",
+        "global_drift_slope",
+        "global_drift_thirds",
+        "questions_drift_slope",
+        "questions_drift_thirds",
+        "time_to_first_contradiction",
+        "half_life",
+        "contradictions",
+        "contradicted_facts",
     ):
         assert len(found.filter(pl.col("metric") == name, pl.col("level") == "run")) == 2, name
 
@@ -160,27 +230,40 @@ def test_measure_gives_the_promised_columns_and_only_what_was_asked_for():
 def many(conversations, length, seed=0):
     """Both frames of a run at random: half the lines each seat's, questions every eight turns."""
     rng = np.random.default_rng(seed)
-    turns = pl.DataFrame({"conversation": np.repeat(np.arange(conversations), length), "turn": np.tile(np.arange(length), conversations)})
+    turns = pl.DataFrame(
+        {"conversation": np.repeat(np.arange(conversations), length), "turn": np.tile(np.arange(length), conversations)}
+    )
     turns = turns.with_columns(
-        seat=pl.when(pl.col("turn") % 2 == 0).then(pl.lit("user")).otherwise(pl.lit("assistant")), run_id=pl.lit("r"),
-        persona=pl.lit("grace"), node=pl.lit("talk"), text=pl.lit("hello"),
+        seat=pl.when(pl.col("turn") % 2 == 0).then(pl.lit("user")).otherwise(pl.lit("assistant")),
+        run_id=pl.lit("r"),
+        persona=pl.lit("grace"),
+        node=pl.lit("talk"),
+        text=pl.lit("hello"),
     )
     key = ["run_id", "conversation", "turn", "seat"]
-    each = turns.select(key).with_columns(metric=pl.lit("prompt_to_line"), judge=pl.lit("ledger"), against=pl.lit("persona"))
+    each = turns.select(key).with_columns(
+        metric=pl.lit("prompt_to_line"), judge=pl.lit("ledger"), against=pl.lit("persona")
+    )
     earlier = turns.select("conversation", "seat", against_turn="turn")
     pairs = turns.select(key).join(earlier, on=["conversation", "seat"]).filter(pl.col("turn") > pl.col("against_turn"))
-    pairs = pairs.select(*key, metric=pl.lit("line_to_line"), judge=pl.lit("ledger"), against=pl.col("against_turn").cast(pl.String))
+    pairs = pairs.select(
+        *key, metric=pl.lit("line_to_line"), judge=pl.lit("ledger"), against=pl.col("against_turn").cast(pl.String)
+    )
     asked = turns.select(key).filter(pl.col("turn") % 8 == 0)
     asked = asked.with_columns(metric=pl.lit("questions"), judge=pl.lit("choice"), against=pl.lit("home"))
     rows = pl.concat([each, pairs, asked])
     verdict = pl.Series(rng.random(len(rows)) < 0.1)
-    return turns, rows.with_columns(p_inconsistent=verdict.cast(pl.Float64), verdict=verdict, unscored=pl.lit(None, pl.String)).select(list(JUDGED))
+    return turns, rows.with_columns(
+        p_inconsistent=verdict.cast(pl.Float64), verdict=verdict, unscored=pl.lit(None, pl.String)
+    ).select(list(JUDGED))
 
 
 def test_same_seed_gives_the_same_rows_in_any_order_of_the_input():
     turns, judged = many(6, 20)
     first = measure(turns, judged, **ALL)
-    again = measure(turns.sample(fraction=1, shuffle=True, seed=1), judged.sample(fraction=1, shuffle=True, seed=2), **ALL)
+    again = measure(
+        turns.sample(fraction=1, shuffle=True, seed=1), judged.sample(fraction=1, shuffle=True, seed=2), **ALL
+    )
     numbers = ["value", "low", "high"]
     assert first.drop(numbers).equals(again.drop(numbers))
     assert np.allclose(first.select(numbers), again.select(numbers), equal_nan=True)

@@ -9,7 +9,9 @@ from metrics.judges import Pair
 from metrics.judges.nli import Nli
 from scenarios.records import Fact, Persona, Slot
 
-HOME = Slot("home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka", "Lisbon"))
+HOME = Slot(
+    "home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka", "Lisbon")
+)
 PET = Slot("pet", "My pet is a {value}.", "Your pet is a {value}.", ("Pet?",), ("my pet is a {value}",), ("cat", "dog"))
 GRACE = Persona("grace", "Grace", "You are Grace.", (Fact(HOME, "Osaka", ()), Fact(PET, "cat", ())))
 STRANGER = Persona("p", "", "You live in Osaka. You are a nurse.", ())
@@ -34,9 +36,13 @@ def test_p_is_the_most_over_statements_and_sentences_of_the_mean_of_both_directi
     line = "Hello! I live in Lisbon. I have a cat."
     row, *facts = Nli(by_table).judge([pair(line)])
     assert row.p_inconsistent == pytest.approx((0.9 + 0.7) / 2) and row.verdict is True
-    assert line[slice(*row.span)] == "I live in Lisbon." and row.claim == "I live in Osaka." and row.against == "persona"
+    assert (
+        line[slice(*row.span)] == "I live in Lisbon." and row.claim == "I live in Osaka." and row.against == "persona"
+    )
     assert [(fact.against, fact.verdict) for fact in facts] == [("home", True), ("pet", False)]
-    assert facts[1].p_inconsistent == pytest.approx(0.05) and facts[1].span is None  # its worst sentence is the neutral one
+    assert (
+        facts[1].p_inconsistent == pytest.approx(0.05) and facts[1].span is None
+    )  # its worst sentence is the neutral one
 
 
 def test_a_line_that_speaks_of_no_fact_has_one_row():
@@ -52,7 +58,9 @@ def test_a_card_without_facts_is_judged_by_its_sentences_and_the_claim_is_named(
 def test_a_speakers_name_before_a_line_is_no_part_of_it():
     line = "Ann Lee: I live in Lisbon."
     row, between = Nli(by_table).judge([pair(line, persona=STRANGER), pair(line, "Ann Lee: I live in Osaka.")])
-    assert row.verdict and between.verdict and line[slice(*row.span)] == line[slice(*between.span)] == "I live in Lisbon."
+    assert (
+        row.verdict and between.verdict and line[slice(*row.span)] == line[slice(*between.span)] == "I live in Lisbon."
+    )
     assert between.claim == "I live in Osaka."
     assert Nli(by_table).judge([pair("Ann Lee: ...")])[0].unscored == "empty line"
 
@@ -69,7 +77,9 @@ def test_every_question_is_asked_once_and_all_in_one_call():
         calls.append(list(zip(premises, hypotheses, strict=True)))
         return by_table(premises, hypotheses)
 
-    Nli(entail).judge([pair("I live in Lisbon."), pair("I live in Lisbon."), pair("I live in Lisbon.", "I live in Osaka.")])
+    Nli(entail).judge(
+        [pair("I live in Lisbon."), pair("I live in Lisbon."), pair("I live in Lisbon.", "I live in Osaka.")]
+    )
     assert len(calls) == 1 and len(calls[0]) == 2 * 2  # two statements, one sentence, both directions
 
 
@@ -90,8 +100,12 @@ def test_of_many_statements_the_nearest_are_asked_about():
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
-    [(pair("..."), "empty line"), (pair("Hi.", " "), "empty line"), (pair("Hi.", metric="manner"), "manner"),
-     (pair("Hi.", persona=Persona("p", "", "", ())), "states nothing")],
+    [
+        (pair("..."), "empty line"),
+        (pair("Hi.", " "), "empty line"),
+        (pair("Hi.", metric="manner"), "manner"),
+        (pair("Hi.", persona=Persona("p", "", "", ())), "states nothing"),
+    ],
 )
 def test_what_cannot_be_asked_is_unscored(asked, reason):
     (row,) = Nli(by_table).judge([asked])
@@ -107,7 +121,9 @@ def test_no_pairs_give_no_rows():
     assert Nli(by_table).judge([]) == []
 
 
-# -- a cross-encoder from a folder -------------------------------------------------------------------------------------------
+# -- a cross-encoder from a folder
+# -------------------------------------------------------------------------------------------
+
 
 def folder(path, labels):
     """A tiny classifier with random weights that reads letters."""
@@ -120,8 +136,16 @@ def folder(path, labels):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, ".", *(f"##{letter}" for letter in letters)]
     (path / "vocab.txt").write_text("\n".join(words))
     BertTokenizerFast(vocab=str(path / "vocab.txt")).save_pretrained(path)
-    config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                        max_position_embeddings=64, id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)})
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+    )
     model = BertForSequenceClassification(config)
     torch.nn.init.zeros_(model.classifier.weight)
     model.classifier.bias.data = torch.arange(len(labels)).float()  # says the last label, whatever it reads
@@ -139,14 +163,18 @@ def test_a_cross_encoders_columns_are_read_from_its_labels(tmp_path):
     assert model.entail([], []).shape == (0, 3)
 
 
-@pytest.mark.parametrize("labels", [["LABEL_0", "LABEL_1"], ["entailment", "not_entailment"], ["positive", "negative", "neutral"]])
+@pytest.mark.parametrize(
+    "labels", [["LABEL_0", "LABEL_1"], ["entailment", "not_entailment"], ["positive", "negative", "neutral"]]
+)
 def test_a_classifier_without_a_contradiction_is_refused_in_one_sentence(tmp_path, labels):
     from agents.judge_models import cross_encoder
 
     name = folder(tmp_path / "m", labels)
     with pytest.raises(ValueError, match="expected a sequence classifier with contradiction") as error:
         cross_encoder.check(name)
-    assert "\n" not in str(error.value) and (labels[0] in str(error.value) or "LABEL" in labels[0])  # the default names are not saved
+    assert "\n" not in str(error.value) and (
+        labels[0] in str(error.value) or "LABEL" in labels[0]
+    )  # the default names are not saved
 
 
 def test_a_damaged_classifier_is_refused_in_one_sentence(tmp_path):
@@ -159,7 +187,9 @@ def test_a_damaged_classifier_is_refused_in_one_sentence(tmp_path):
     assert "\n" not in str(error.value)
 
 
-# -- the embedded head -------------------------------------------------------------------------------------------------------
+# -- the embedded head
+# -------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def embedded_nli(one_thread):
@@ -168,13 +198,23 @@ def embedded_nli(one_thread):
     return EmbeddedNli("cpu")
 
 
-CONTRADICT = [("I live in Osaka.", "Well, I live in Lisbon these days."), ("I live in Osaka.", "I don't live in Osaka."),
-              ("I am 34 years old.", "I just turned 52."), ("I work as a nurse.", "I earn my living as a baker."),
-              ("My only pet is a tortoise.", "I have a parrot."), ("I play the cello.", "I do not play the cello.")]
-DO_NOT = [("I live in Osaka.", "My home is in Osaka, of course."), ("I live in Osaka.", "My sister lives in Lisbon."),
-          ("I live in Osaka.", "I grew up in Lisbon."), ("I am 34 years old.", "What a lovely day!"),
-          ("I work as a nurse.", "I am not a baker."),
-          ("My only pet is a tortoise.", "That sounds wonderful, tell me more."), ("I play the cello.", "My uncle plays the trumpet.")]
+CONTRADICT = [
+    ("I live in Osaka.", "Well, I live in Lisbon these days."),
+    ("I live in Osaka.", "I don't live in Osaka."),
+    ("I am 34 years old.", "I just turned 52."),
+    ("I work as a nurse.", "I earn my living as a baker."),
+    ("My only pet is a tortoise.", "I have a parrot."),
+    ("I play the cello.", "I do not play the cello."),
+]
+DO_NOT = [
+    ("I live in Osaka.", "My home is in Osaka, of course."),
+    ("I live in Osaka.", "My sister lives in Lisbon."),
+    ("I live in Osaka.", "I grew up in Lisbon."),
+    ("I am 34 years old.", "What a lovely day!"),
+    ("I work as a nurse.", "I am not a baker."),
+    ("My only pet is a tortoise.", "That sounds wonderful, tell me more."),
+    ("I play the cello.", "My uncle plays the trumpet."),
+]
 
 
 def test_the_embedded_head_tells_contradictions_from_the_rest(embedded_nli):
@@ -195,7 +235,9 @@ def test_the_embedded_head_says_the_same_of_a_pair_alone_and_among_others(embedd
 
 
 def test_held_out_slots_and_values_are_read_far_better_than_by_chance(embedded_nli):
-    """The published figures come from agents.nli_train; here a sample of 200 each: accuracy above .9 and .7 (chance: under .45)."""
+    """The published figures come from agents.nli_train; here a sample of 200 each: accuracy above .9 and .7 (chance:
+    under .45).
+    """
     from agents.judge_models.nli_data import corpora, examples
 
     corpus = corpora()

@@ -8,7 +8,18 @@ import pytest
 
 from metrics.judges.ledger import Ledger, contradicts_fact, slots_of
 from metrics.judges.text.claims import claims
-from metrics.validation.planted import ANY, DOSES, KINDS, SEAT, WORDINGS, clean, contradictions, pairs, plant, turns_frame
+from metrics.validation.planted import (
+    ANY,
+    DOSES,
+    KINDS,
+    SEAT,
+    WORDINGS,
+    clean,
+    contradictions,
+    pairs,
+    plant,
+    turns_frame,
+)
 from metrics.validation.planted_words import CLAIMS, IMPLIED, PLAIN, SPOKEN
 from scenarios.personas import load_personas
 
@@ -63,7 +74,9 @@ def test_planted_fact_is_told_with_a_value_that_is_not_the_speakers(kind):
             told = planted.told[turn]
             assert told and all(one.value != own[one.slot] and one.value in planted.lines[turn].text for one in told)
             assert {one.wording for one in told} <= set(WORDINGS.get(kind, ANY))
-        assert all(told.value == own[told.slot] for line in base.own() for told in base.told[line.turn]), "and nobody else's before"
+        assert all(told.value == own[told.slot] for line in base.own() for told in base.told[line.turn]), (
+            "and nobody else's before"
+        )
 
 
 def test_lines_that_tell_different_values_of_a_slot_contradict():
@@ -71,7 +84,11 @@ def test_lines_that_tell_different_values_of_a_slot_contradict():
     planted = plant(BASE[0], "contradicted_fact", 0.1, PEOPLE, seed=1)
     (turn,) = planted.planted
     (fault,) = planted.told[turn]
-    same = {line.turn for line in planted.own() if line.turn != turn and any(told.slot == fault.slot for told in planted.told[line.turn])}
+    same = {
+        line.turn
+        for line in planted.own()
+        if line.turn != turn and any(told.slot == fault.slot for told in planted.told[line.turn])
+    }
     assert contradictions(planted) == {(max(turn, other), min(turn, other)) for other in same} and same
 
 
@@ -112,12 +129,27 @@ def test_unknown_drift_and_too_few_people_are_refused():
         clean(PEOPLE[:2], 1, 4, seed=1)
 
 
-@pytest.mark.parametrize("line", [
-    "At 20, I moved to Paris.", "When I turned 18, I left home.", "I turned 30 in Rome.", "Here in Lisbon for the week, I feel fine.",
-    "My guitar teacher was strict.", "Our dog next door barks.", "I could eat lasagne every day.", "Give me pizza any day.",
-    "As a nurse, I would have quit.", "Being a nurse must be hard.", "I have worked as a nurse.", "My sister works here in Lisbon.",
-    "I learned the flute at school, but gave it up.", "I adopted a dog for my mother.", "I was a child in Rome for a while.",
-    "My childhood friends live in Oslo.", "I am in Paris now, for a wedding.",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "At 20, I moved to Paris.",
+        "When I turned 18, I left home.",
+        "I turned 30 in Rome.",
+        "Here in Lisbon for the week, I feel fine.",
+        "My guitar teacher was strict.",
+        "Our dog next door barks.",
+        "I could eat lasagne every day.",
+        "Give me pizza any day.",
+        "As a nurse, I would have quit.",
+        "Being a nurse must be hard.",
+        "I have worked as a nurse.",
+        "My sister works here in Lisbon.",
+        "I learned the flute at school, but gave it up.",
+        "I adopted a dog for my mother.",
+        "I was a child in Rome for a while.",
+        "My childhood friends live in Oslo.",
+        "I am in Paris now, for a wedding.",
+    ],
+)
 def test_line_about_the_past_others_or_a_passing_thing_is_no_claim_about_now(line):
     assert not any(contradicts_fact(claim, GRACE.fact(claim.slot)) for claim in claims(line, slots_of(GRACE)))

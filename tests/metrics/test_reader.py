@@ -22,7 +22,10 @@ def pair(answer, fact="instrument", persona=GRACE):
 
 
 def copying(contexts, texts):
-    """Two nats a text, but half a nat where its last word stands in the context; and the cello likelier than all else, always."""
+    """Two nats a text, but half a nat where its last word stands in the context; and the cello likelier than all else,
+    always.
+    """
+
     def one(context, text):
         word = text.rstrip(".").split()[-1]
         return -2.0 + 1.5 * (word in context) + (1.0 if word == "cello" else 0.0)
@@ -67,12 +70,18 @@ def test_judges_are_given_what_is_their_business():
 
 
 ANSWERS = [
-    ("grace", "home", "I live in Osaka, near the river.", False), ("grace", "home", "In Bergen, with my aunt.", True),
-    ("grace", "home", "What a lovely question!", True), ("leon", "pet", "A dog, he sleeps all day.", False),
-    ("leon", "pet", "My goldfish keeps me company.", True), ("tomas", "job", "I repair watches, I am a watchmaker.", False),
-    ("tomas", "job", "I bake bread, I am a baker.", True), ("mateo", "instrument", "The guitar, since I was six.", False),
-    ("mateo", "instrument", "The oboe, since I was six.", True), ("ingrid", "dish", "Fish pie, always.", False),
-    ("ingrid", "dish", "Paella, always.", True)]
+    ("grace", "home", "I live in Osaka, near the river.", False),
+    ("grace", "home", "In Bergen, with my aunt.", True),
+    ("grace", "home", "What a lovely question!", True),
+    ("leon", "pet", "A dog, he sleeps all day.", False),
+    ("leon", "pet", "My goldfish keeps me company.", True),
+    ("tomas", "job", "I repair watches, I am a watchmaker.", False),
+    ("tomas", "job", "I bake bread, I am a baker.", True),
+    ("mateo", "instrument", "The guitar, since I was six.", False),
+    ("mateo", "instrument", "The oboe, since I was six.", True),
+    ("ingrid", "dish", "Fish pie, always.", False),
+    ("ingrid", "dish", "Paella, always.", True),
+]
 
 
 def test_embedded_model_reads_plain_answers_and_passes_no_wrong_one(embedded):

@@ -15,7 +15,10 @@ from scenarios.records import Fact, Persona, Slot
         ("You come from Leeds, where you were born.", "I come from Leeds, where I was born."),
         ("Your one and only pet is a tortoise.", "My one and only pet is a tortoise."),
         ("You're shy, and people like you. Nobody lies to you.", "I am shy, and people like me. Nobody lies to me."),
-        ("I am a nurse. I will challenge you.", "I am a nurse. I will challenge you."),  # is in the first person already
+        (
+            "I am a nurse. I will challenge you.",
+            "I am a nurse. I will challenge you.",
+        ),  # is in the first person already
         ("She lives in Oslo with her son.", "I live in Oslo with my son."),
         ("He has two dogs and teaches. He often watches them.", "I have two dogs and teaches. I often watch them."),
         ("He's a baker. He's been one for years.", "I am a baker. I have been one for years."),
@@ -27,17 +30,26 @@ def test_second_and_third_person_become_the_first(card, first):
 
 
 def test_the_names_that_a_card_uses_become_the_first_person_too():
-    card = ('Meet 49-year-old Ann "Annie" Lee, a baker in Rome. Annie\'s father was a miner. After school, Annie moved to Rome. '
-            "Rome made Annie happy.")
+    card = (
+        'Meet 49-year-old Ann "Annie" Lee, a baker in Rome. Annie\'s father was a miner. After school, Annie moved to '
+        "Rome. "
+        "Rome made Annie happy."
+    )
     assert names_of("Person A", card) == ("Ann", "Annie", "Lee")
     persona = Persona("p", "Person A", card, ())
     assert [text for _, text in statements(persona)] == [
-        "I am 49 years old, a baker in Rome.", "My father was a miner.", "After school, I moved to Rome.", "Rome made me happy."]
+        "I am 49 years old, a baker in Rome.",
+        "My father was a miner.",
+        "After school, I moved to Rome.",
+        "Rome made me happy.",
+    ]
 
 
 def test_a_persona_with_facts_states_their_claims():
     home = Slot("home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka",))
-    assert statements(Persona("g", "Grace", "You are Grace.", (Fact(home, "Osaka", ()),))) == (("home", "I live in Osaka."),)
+    assert statements(Persona("g", "Grace", "You are Grace.", (Fact(home, "Osaka", ()),))) == (
+        ("home", "I live in Osaka."),
+    )
 
 
 def test_a_card_that_was_escaped_twice_is_read():

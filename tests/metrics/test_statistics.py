@@ -9,7 +9,15 @@ import pytest
 from scipy import stats
 
 from metrics.stats import bootstrap
-from metrics.stats.bootstrap import clustered_difference, clustered_mean, clustered_means, clustered_slope, crossed_components, crossed_interval, kaplan_meier
+from metrics.stats.bootstrap import (
+    clustered_difference,
+    clustered_mean,
+    clustered_means,
+    clustered_slope,
+    crossed_components,
+    crossed_interval,
+    kaplan_meier,
+)
 
 
 def test_mean_is_over_all_values_and_not_over_clusters():
@@ -26,8 +34,13 @@ def test_interval_equals_scipys_bootstrap_over_clusters():
     mine = clustered_mean(values, clusters, resamples=20_000, seed=1)
     total, count = np.bincount(clusters, values), np.bincount(clusters)
     scipys = stats.bootstrap(
-        (total, count), lambda t, c, axis: t.sum(axis) / c.sum(axis), paired=True, vectorized=True,
-        n_resamples=20_000, method="percentile", rng=np.random.default_rng(2),
+        (total, count),
+        lambda t, c, axis: t.sum(axis) / c.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(2),
     ).confidence_interval
     assert mine.low == pytest.approx(scipys.low, abs=0.02) and mine.high == pytest.approx(scipys.high, abs=0.02)
 
@@ -133,9 +146,11 @@ def test_values_and_clusters_of_different_length_and_unscored_values_are_refused
 
 
 def test_crossed_components_by_hand():
-    # rows 4, 7 about 5.5: 2 * 4.5 / 1 = 9; columns 2.5, 8.5: 2 * 18 / 1 = 36; 1 -1 / -1 1 beside: 4 / 1 = 4; (9 - 4) / 2, (36 - 4) / 2
+    # rows 4, 7 about 5.5: 2 * 4.5 / 1 = 9; columns 2.5, 8.5: 2 * 18 / 1 = 36; 1 -1 / -1 1 beside: 4 / 1 = 4; (9 - 4) /
+    # 2, (36 - 4) / 2
     assert crossed_components([[2, 6], [3, 11]]) == pytest.approx({(0,): 2.5, (1,): 16, (0, 1): 4})
-    # a third factor that takes one off or adds one everywhere: 4 * 2 / 1 = 8, over the four cells of each of its levels 8 / 4 = 2
+    # a third factor that takes one off or adds one everywhere: 4 * 2 / 1 = 8, over the four cells of each of its levels
+    # 8 / 4 = 2
     found = crossed_components([[[1, 3], [5, 7]], [[2, 4], [10, 12]]])
     assert found == pytest.approx({(0,): 2.5, (1,): 16, (2,): 2, (0, 1): 4, (0, 2): 0, (1, 2): 0, (0, 1, 2): 0})
     assert math.isnan(crossed_components([[1, 2]])[0,]), "one row"
@@ -143,13 +158,22 @@ def test_crossed_components_by_hand():
 
 def test_crossed_components_find_what_was_put_in():
     rng = np.random.default_rng(3)
-    rows, columns, both = rng.normal(size=(200, 1, 1)), 2 * rng.normal(size=(1, 200, 1)), 0.5 * rng.normal(size=(200, 200, 1))
-    found = crossed_components(rows + columns + both + 3 * rng.normal(size=(1, 200, 2)) + 1.5 * rng.normal(size=(200, 200, 2)))
-    assert [found[axes] for axes in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))] == pytest.approx([1, 4, 0.25, 9, 2.25], rel=0.2)
+    rows, columns, both = (
+        rng.normal(size=(200, 1, 1)),
+        2 * rng.normal(size=(1, 200, 1)),
+        0.5 * rng.normal(size=(200, 200, 1)),
+    )
+    found = crossed_components(
+        rows + columns + both + 3 * rng.normal(size=(1, 200, 2)) + 1.5 * rng.normal(size=(200, 200, 2))
+    )
+    assert [found[axes] for axes in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))] == pytest.approx(
+        [1, 4, 0.25, 9, 2.25], rel=0.2
+    )
 
 
 def test_crossed_interval_by_hand():
-    # without a row 5 or 1, ((5 - 3)^2 + (1 - 3)^2) / 2 = 4; without a column 4 or 2, (1 + 1) / 2 = 1; t of one degree of freedom
+    # without a row 5 or 1, ((5 - 3)^2 + (1 - 3)^2) / 2 = 4; without a column 4 or 2, (1 + 1) / 2 = 1; t of one degree
+    # of freedom
     found = crossed_interval([[0, 2], [4, 6]], np.mean)
     assert (found.value, found.n) == (3, 2) and found.high == pytest.approx(3 + 12.7062 * math.sqrt(5), abs=1e-3)
     assert math.isnan(crossed_interval([[0, 2]], np.mean).low)
@@ -158,6 +182,8 @@ def test_crossed_interval_by_hand():
 def test_crossed_interval_covers_the_truth_where_rows_and_columns_are_draws():
     rng, covered = np.random.default_rng(4), 0
     for _ in range(300):
-        found = crossed_interval(rng.normal(size=(12, 1)) + rng.normal(size=(1, 20)) + rng.normal(size=(12, 20)), np.mean)
+        found = crossed_interval(
+            rng.normal(size=(12, 1)) + rng.normal(size=(1, 20)) + rng.normal(size=(12, 20)), np.mean
+        )
         covered += found.low < 0 < found.high
     assert 0.93 <= covered / 300 <= 0.99

@@ -10,7 +10,8 @@ from test_metrics import HOW, judgements_frame, lines, one, turns_frame
 
 from metrics.survival import CURVE_SCHEMA, curve, subjects, survival
 
-# own lines (user at turns 0 2 4 6 8, assistant between): first contradiction at own line 1, 3, 3, 5, and one censored at 2
+# own lines (user at turns 0 2 4 6 8, assistant between): first contradiction at own line 1, 3, 3, 5, and one censored
+# at 2
 LIVES = [
     [True, False, True],
     [False, False, True, True],

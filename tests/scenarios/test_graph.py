@@ -12,18 +12,31 @@ from scenarios.yaml_files import ScenarioError
 
 
 def fact(slot_id: str, value: str, *distractors: str) -> Fact:
-    slot = Slot(slot_id, "It is {value}.", "It is {value}.", (f"What is your {slot_id}?",), ("it is {value}",), (value, *distractors))
+    slot = Slot(
+        slot_id,
+        "It is {value}.",
+        "It is {value}.",
+        (f"What is your {slot_id}?",),
+        ("it is {value}",),
+        (value, *distractors),
+    )
     return Fact(slot, value, distractors)
 
 
-GRACE = Persona("grace", "Grace", "", (fact("home", "Osaka", "Lyon"), fact("job", "baker", "vet"), fact("pet_kind", "dog", "cat")))
+GRACE = Persona(
+    "grace", "Grace", "", (fact("home", "Osaka", "Lyon"), fact("job", "baker", "vet"), fact("pet_kind", "dog", "cat"))
+)
 TOMAS = Persona("tomas", "Tomas", "", (fact("home", "Lyon", "Osaka"),))
 
 
 def scenario(nodes: dict, edges: list, start: str = "a", turns: int = 10) -> Scenario:
     return Scenario.model_validate(
         {
-            "name": "t", "seed": 1, "conversations": 1, "turns": turns, "personas": "none.yaml",
+            "name": "t",
+            "seed": 1,
+            "conversations": 1,
+            "turns": turns,
+            "personas": "none.yaml",
             "seats": {"assistant": {"persona": "grace"}, "user": {"persona": "tomas"}},
             "graph": {"start": start, "nodes": nodes, "edges": edges},
         }
@@ -122,7 +135,10 @@ def test_conditional_edge_of_weight_zero_is_refused():
 
 def test_unknown_placeholder_is_refused_in_directions_and_ready_lines():
     key, problem = refusal({"a": {"direct": {"user": "Ask {fact.slto}."}}}, [], turns=1)
-    assert (key, problem) == ("graph.nodes.a.direct.user", "holds {fact.slto}, which is no placeholder; did you mean 'fact.slot'?")
+    assert (key, problem) == (
+        "graph.nodes.a.direct.user",
+        "holds {fact.slto}, which is no placeholder; did you mean 'fact.slot'?",
+    )
     assert refusal({"a": {"says": ["Hi", "{self.__class__}"]}}, [], turns=1)[0] == "graph.nodes.a.says.1"
 
 
@@ -157,7 +173,9 @@ def test_all_conditions_of_an_edge_must_hold():
 
 def test_unconditional_edges_are_drawn_by_weight():
     # weights 3 and (left out) 1: b is drawn with probability 3/4; of 4000 draws about 3000, deviation sqrt(750) = 27
-    graph = build({n: {} for n in "abc"}, [A_TO_B | {"weight": 3}, {"from": "a", "to": "c"}, B_TO_A, {"from": "c", "to": "a"}])
+    graph = build(
+        {n: {} for n in "abc"}, [A_TO_B | {"weight": 3}, {"from": "a", "to": "c"}, B_TO_A, {"from": "c", "to": "a"}]
+    )
     rng = random.Random(5)
     drawn = Counter(graphs.next_node(graph, "a", 1, "", False, rng) for _ in range(4000))
     assert abs(drawn["b"] - 3000) < 5 * 27
@@ -165,7 +183,11 @@ def test_unconditional_edges_are_drawn_by_weight():
 
 
 def test_weighted_conditional_edges_that_hold_are_drawn_against_each_other():
-    edges = [A_TO_B | {"after": 2, "weight": 1}, {"from": "a", "to": "c", "after": 2, "weight": 1}, {"from": "a", "to": "d", "after": 9, "weight": 50}]
+    edges = [
+        A_TO_B | {"after": 2, "weight": 1},
+        {"from": "a", "to": "c", "after": 2, "weight": 1},
+        {"from": "a", "to": "d", "after": 9, "weight": 50},
+    ]
     graph = build({n: {} for n in "abcd"}, edges + [{"from": n, "to": "a"} for n in "bcd"], turns=20)
     assert step(graph, "a", 1) == "a"
     assert {step(graph, "a", 2, seed=seed) for seed in range(50)} == {"b", "c"}
@@ -203,12 +225,18 @@ def test_phrase_is_found_as_whole_words(text, phrase, found):
 
 def test_speaker_is_the_nodes_else_who_did_not_speak_last():
     nodes = scenario({"a": {}, "b": {"speaker": "user"}}, [A_TO_B, B_TO_A]).graph.nodes
-    assert [graphs.speaker(nodes["a"], last) for last in (None, "user", "assistant")] == ["assistant", "assistant", "user"]
+    assert [graphs.speaker(nodes["a"], last) for last in (None, "user", "assistant")] == [
+        "assistant",
+        "assistant",
+        "user",
+    ]
     assert graphs.speaker(nodes["b"], "user") == "user"
 
 
 def test_direction_fills_in_the_partners_fact_and_adds_the_pressure():
-    node = scenario({"a": {"direct": {"assistant": "{self.name}, ask {partner.name}: {fact.question}"}, "pressure": 5}}, []).graph.nodes["a"]
+    node = scenario(
+        {"a": {"direct": {"assistant": "{self.name}, ask {partner.name}: {fact.question}"}, "pressure": 5}}, []
+    ).graph.nodes["a"]
     said = graphs.direction(node, "assistant", TOMAS, GRACE, GRACE.fact("home"))
     assert said == "Tomas, ask Grace: What is your home? Tell them that the truth is: Lyon (their home)."
     assert graphs.direction(node, "user", GRACE, TOMAS, None) == ""
@@ -252,7 +280,9 @@ def test_facts_are_asked_about_in_turn_before_any_is_asked_again():
 
 
 def test_order_of_facts_depends_on_the_seed_parts():
-    orders = {tuple(graphs.pick_fact(GRACE, asked, 7, conversation).id for asked in range(3)) for conversation in range(30)}
+    orders = {
+        tuple(graphs.pick_fact(GRACE, asked, 7, conversation).id for asked in range(3)) for conversation in range(30)
+    }
     assert len(orders) == 6  # all 3! orders turn up
 
 

@@ -107,7 +107,8 @@ def test_distractors_are_the_same_at_every_load_and_differ_between_personas():
 
 def test_fact_in_full_needs_no_slot(people):
     car = (
-        "car: {value: van, claim: 'I drive a {value}.', card: 'You drive a {value}.', questions: ['What do you drive?'], "
+        "car: {value: van, claim: 'I drive a {value}.', card: 'You drive a {value}.', questions: ['What do you "
+        "drive?'], "
         "patterns: ['I drive a {value}'], distractors: [bus, tram]}"
     )
     ann = load_personas(people("{home: Rome, age: 30}", "{home: Rome, " + car + "}"))[0]
@@ -118,7 +119,9 @@ def test_fact_in_full_needs_no_slot(people):
 
 
 def test_fact_may_replace_some_words_of_its_slot(people):
-    fact = load_personas(people("home: Rome", "home: {value: Rome, card: 'Home is {value}.', distractors: [Bath]}"))[0].fact("home")
+    fact = load_personas(people("home: Rome", "home: {value: Rome, card: 'Home is {value}.', distractors: [Bath]}"))[
+        0
+    ].fact("home")
     assert fact.slot.card == "Home is {value}."
     assert fact.claim == "I live in Rome."
     assert fact.distractors == ("Bath",)
@@ -127,20 +130,45 @@ def test_fact_may_replace_some_words_of_its_slot(people):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("home: Rome", "hme: Rome", "line 6: personas.0.facts.hme is no slot of the slots file and has no claim, card, questions, patterns, distractors of its own; did you mean 'home'?"),
+        (
+            "home: Rome",
+            "hme: Rome",
+            "line 6: personas.0.facts.hme is no slot of the slots file and has no claim, card, questions, patterns, "
+            "distractors of its own; did you mean 'home'?",
+        ),
         ("home: Rome", "home: no", "line 6: personas.0.facts.home.value is false; expected text (in quotes"),
         ("home: Rome", "Home: Rome", "line 6: personas.0.facts.Home is 'Home'; expected text of another form"),
-        ("home: Rome", "home: {value: Rome, claim: I live here}", "line 6: personas.0.facts.home.claim is 'I live here'; expected exactly one {value}"),
-        ("home: Rome", "home: {value: Rome, clam: x}", "line 6: personas.0.facts.home.clam is no key of the file; did you mean 'claim'?"),
-        ("home: Rome", "home: {value: Rome, distractors: [Rome]}", "line 6: personas.0.facts.home is 'Rome', the only known value"),
-        ("home: Rome", "home: {value: Rome, distractors: [Bath, rome]}", "line 6: personas.0.facts.home.distractors repeats a value"),
+        (
+            "home: Rome",
+            "home: {value: Rome, claim: I live here}",
+            "line 6: personas.0.facts.home.claim is 'I live here'; expected exactly one {value}",
+        ),
+        (
+            "home: Rome",
+            "home: {value: Rome, clam: x}",
+            "line 6: personas.0.facts.home.clam is no key of the file; did you mean 'claim'?",
+        ),
+        (
+            "home: Rome",
+            "home: {value: Rome, distractors: [Rome]}",
+            "line 6: personas.0.facts.home is 'Rome', the only known value",
+        ),
+        (
+            "home: Rome",
+            "home: {value: Rome, distractors: [Bath, rome]}",
+            "line 6: personas.0.facts.home.distractors repeats a value",
+        ),
         ("home: Rome", "persona: Rome", "line 6: personas.0.facts.persona is 'persona'; expected another id"),
         ("{home: Rome, age: 30}", "{}", "line 6: personas.0.facts is empty; expected at least one fact"),
         ("    about: You", "    abuot: You", "line 5: personas.0.abuot is no key of the file; did you mean 'about'?"),
         ("    name: Ann\n", "", "line 3: personas.0.name is missing"),
         ("id: bob", "id: ann", "line 7: personas.1.id is 'ann', as an earlier one is; expected another"),
         ("id: bob", "id: sample", "line 7: personas.1.id is 'sample'; expected another id"),
-        ("id: bob", "id: b b", "line 7: personas.1.id is 'b b'; expected text of another form (letters, digits, '_' and '-')"),
+        (
+            "id: bob",
+            "id: b b",
+            "line 7: personas.1.id is 'b b'; expected text of another form (letters, digits, '_' and '-')",
+        ),
         ("slots.yaml", "slot.yaml", "line 1: slots is 'slot.yaml'; expected the path of a file"),
     ],
 )
@@ -154,7 +182,10 @@ def test_mistake_in_the_slots_file_is_named_by_that_file(people):
 
 
 def test_own_name_fact_must_be_the_name(people):
-    words = WORDS + '  name: {claim: "I am {value}.", card: "You are {value}.", questions: ["Who?"], patterns: ["I am {value}"]}\n'
+    words = (
+        WORDS + '  name: {claim: "I am {value}.", card: "You are {value}.", questions: ["Who?"], patterns: ["I am '
+        '{value}"]}\n'
+    )
     assert load_personas(people(slots=words))[0].fact("name").value == "Ann"
     message = refusal(people("home: Rome", "name: Anne, home: Rome", slots=words))
     assert "line 6: personas.0.facts.name is 'Anne', but the persona is called 'Ann'" in message
@@ -222,7 +253,14 @@ def test_cast_without_a_choice_is_refused(people):
 def test_bundled_personas_have_every_slot_and_unlike_ids():
     townsfolk, assistants = load_personas(TOWNSFOLK), load_personas(ASSISTANTS)
     assert len(townsfolk) >= 24
-    assert [p.id for p in assistants] == ["radio_host", "tutor", "therapist", "librarian", "travel_agent", "fitness_coach"]
+    assert [p.id for p in assistants] == [
+        "radio_host",
+        "tutor",
+        "therapist",
+        "librarian",
+        "travel_agent",
+        "fitness_coach",
+    ]
     for persona in (*townsfolk, *assistants):
         assert [fact.id for fact in persona.facts] == SLOT_IDS
         assert persona.fact("home").value != persona.fact("origin").value

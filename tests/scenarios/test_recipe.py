@@ -36,14 +36,27 @@ def test_held_out_personas_may_be_named():
     assert out == ["grace", "leon"] and "grace" not in learnt
 
 
-@pytest.mark.parametrize(("override", "told"), [
-    ("tuning.layers_from=0.5", "target_modules as a list"),
-    ("held_out.personas=[nobody]", "nobody"), ("held_out.personas=0.0", "some of both"), ("held_out.personas=1.0", "some of both"),
-    ("num_generations=1", "GRPO compares"), ("method=magic", "grpo"), ("scenario=nowhere.yaml", "nowhere.yaml"),
-    ("held_out.wording=9", "wordings"), ("tuning={full: true, adapter: /some/where}", "not both"), ("tuning.learning_rate=0", "learning_rate"), ("overrides={turn: 4}", "turn"),
-    ("overrides={seats.user.script: [Hello.]}", "a script speaks"), ("overrides={seats.user.temperature: 0.0}", "temperature above 0"),
-    ("held_out.wording=0", "held_out.wording"), ("seat=assistant", "persona: sample"), ("overrides={seats.user.adapter: /nowhere}", "tuning.adapter"),
-])
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("tuning.layers_from=0.5", "target_modules as a list"),
+        ("held_out.personas=[nobody]", "nobody"),
+        ("held_out.personas=0.0", "some of both"),
+        ("held_out.personas=1.0", "some of both"),
+        ("num_generations=1", "GRPO compares"),
+        ("method=magic", "grpo"),
+        ("scenario=nowhere.yaml", "nowhere.yaml"),
+        ("held_out.wording=9", "wordings"),
+        ("tuning={full: true, adapter: /some/where}", "not both"),
+        ("tuning.learning_rate=0", "learning_rate"),
+        ("overrides={turn: 4}", "turn"),
+        ("overrides={seats.user.script: [Hello.]}", "a script speaks"),
+        ("overrides={seats.user.temperature: 0.0}", "temperature above 0"),
+        ("held_out.wording=0", "held_out.wording"),
+        ("seat=assistant", "persona: sample"),
+        ("overrides={seats.user.adapter: /nowhere}", "tuning.adapter"),
+    ],
+)
 def test_mistakes_are_one_sentence(override, told):
     with pytest.raises(ScenarioError) as caught:
         load_recipe(QUICK, [override])

@@ -76,7 +76,12 @@ def test_defaults_are_filled_in(small):
     scenario = load_scenario(small())
     user = scenario.seats["user"]
     assert (user.model, user.temperature, user.top_k, user.top_p, user.max_tokens, user.sentences) == (
-        "embedded", 0.8, 50, 1.0, 48, 2,
+        "embedded",
+        0.8,
+        50,
+        1.0,
+        48,
+        2,
     )
     assert scenario.measure.judge == ["ledger"]
     assert (scenario.dtype, scenario.side_by_side, scenario.measure.questions_every) == ("auto", 32, 4)
@@ -122,14 +127,30 @@ def test_key_written_twice_is_refused_with_both_lines(small):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("temperature: 0.8", "temprature: 0.8", "line 10: seats.user.temprature is no key of the file; did you mean 'temperature'?"),
+        (
+            "temperature: 0.8",
+            "temprature: 0.8",
+            "line 10: seats.user.temprature is no key of the file; did you mean 'temperature'?",
+        ),
         ("seed: 1", "sed: 1", "line 2: sed is no key of the file; did you mean 'seed'?"),
-        ("after: 2", "zzz: 2", "line 18: graph.edges.1.zzz is no key of the file; expected one of from, to, after, weight, says, when"),
-        ("temperature: 0.8", "temperature: -1", "line 10: seats.user.temperature is -1; expected greater than or equal to 0"),
+        (
+            "after: 2",
+            "zzz: 2",
+            "line 18: graph.edges.1.zzz is no key of the file; expected one of from, to, after, weight, says, when",
+        ),
+        (
+            "temperature: 0.8",
+            "temperature: -1",
+            "line 10: seats.user.temperature is -1; expected greater than or equal to 0",
+        ),
         ("temperature: 0.8", "temperature: .nan", "line 10: seats.user.temperature is nan; expected a finite number"),
         ("temperature: 0.8", "top_p: 0", "line 10: seats.user.top_p is 0; expected greater than 0"),
         ("temperature: 0.8", "top_p: 1.5", "line 10: seats.user.top_p is 1.5; expected less than or equal to 1"),
-        ("turns: 6", "turns: six", "line 4: turns is 'six'; expected a whole number (lines a dialogue, both seats counted)"),
+        (
+            "turns: 6",
+            "turns: six",
+            "line 4: turns is 'six'; expected a whole number (lines a dialogue, both seats counted)",
+        ),
         ("turns: 6", "turns: '6'", "line 4: turns is '6'; expected a whole number"),
         ("turns: 6", "turns: true", "line 4: turns is true; expected a whole number"),
         ("turns: 6", "turns: 0", "line 4: turns is 0; expected greater than or equal to 1"),
@@ -138,15 +159,39 @@ def test_key_written_twice_is_refused_with_both_lines(small):
         ("    persona: sample\n", "", "line 8: seats.user.persona is missing"),
         ("name: small", "name: a/b", "line 1: name is 'a/b'; expected text of another form (letters, digits, blanks"),
         ("name: small", "name: no", "line 1: name is false; expected text (in quotes where it looks like"),
-        ("seed: 1", "seed: 1\ndtype: float8", "line 3: dtype is 'float8'; expected 'auto', 'bfloat16', 'float32' or 'float16'"),
-        ("temperature: 0.8", "endpoint: ftp://x", "line 10: seats.user.endpoint is 'ftp://x'; expected 'openai' or a URL"),
+        (
+            "seed: 1",
+            "seed: 1\ndtype: float8",
+            "line 3: dtype is 'float8'; expected 'auto', 'bfloat16', 'float32' or 'float16'",
+        ),
+        (
+            "temperature: 0.8",
+            "endpoint: ftp://x",
+            "line 10: seats.user.endpoint is 'ftp://x'; expected 'openai' or a URL",
+        ),
         ("temperature: 0.8", "script: []", "line 10: seats.user.script is a list of 0; expected at least 1 of them"),
         ("temperature: 0.8", "script: ['  ']", "line 10: seats.user.script.0 is '  '; expected words"),
-        ("turns: 6", "turns: 6\nmeasure: {judge: [ledger, oracle]}", "line 5: measure.judge.1 is 'oracle'; expected 'ledger', 'likelihood', 'nli', 'llm'"),
-        ("turns: 6", "turns: 6\nmeasure: {judge: [ledger, ledger]}", "line 5: measure.judge is a list of 2; expected each entry once"),
+        (
+            "turns: 6",
+            "turns: 6\nmeasure: {judge: [ledger, oracle]}",
+            "line 5: measure.judge.1 is 'oracle'; expected 'ledger', 'likelihood', 'nli', 'llm'",
+        ),
+        (
+            "turns: 6",
+            "turns: 6\nmeasure: {judge: [ledger, ledger]}",
+            "line 5: measure.judge is a list of 2; expected each entry once",
+        ),
         ("turns: 6", "turns: 6\nmeasure: {confidence: 1.0}", "line 5: measure.confidence is 1.0; expected less than 1"),
-        ("assistant: \"Ask", "listener: \"Ask", "line 15: graph.nodes.chat.direct.listener is 'listener'; expected 'assistant' or 'user'"),
-        ("says: [", "pressure: 7, says: [", "line 14: graph.nodes.hello.pressure is 7; expected less than or equal to 6"),
+        (
+            'assistant: "Ask',
+            'listener: "Ask',
+            "line 15: graph.nodes.chat.direct.listener is 'listener'; expected 'assistant' or 'user'",
+        ),
+        (
+            "says: [",
+            "pressure: 7, says: [",
+            "line 14: graph.nodes.hello.pressure is 7; expected less than or equal to 6",
+        ),
         ("after: 2", "after: 0", "line 18: graph.edges.1.after is 0; expected greater than or equal to 1"),
         ("after: 2", "weight: -1", "line 18: graph.edges.1.weight is -1; expected greater than or equal to 0"),
         ("after: 2", "when: agreement", "line 18: graph.edges.1.when is 'agreement'; expected 'contradiction'"),
@@ -163,11 +208,28 @@ def test_mistake_is_one_sentence_with_line_key_found_and_expected(small, old, ne
         ("start: hello", "start: helo", "line 12: graph.start is 'helo', which is no node; did you mean 'hello'?"),
         ("to: hello", "to: helo", "line 18: graph.edges.1.to is 'helo', which is no node; did you mean 'hello'?"),
         ("    - {from: hello, to: chat}\n", "", "line 15: graph.nodes.chat cannot be reached from the start, 'hello'"),
-        ("fact.slot", "fact.slt", "line 15: graph.nodes.chat.direct.assistant holds {fact.slt}, which is no placeholder; did you mean 'fact.slot'?"),
+        (
+            "fact.slot",
+            "fact.slt",
+            "line 15: graph.nodes.chat.direct.assistant holds {fact.slt}, which is no placeholder; did you mean "
+            "'fact.slot'?",
+        ),
         ("partner.name", "name", "line 14: graph.nodes.hello.says.0 holds {name}, which is no placeholder"),
-        ("    - {from: chat, to: hello, after: 2}\n", "", "line 15: graph.nodes.chat is a dead end: turn 1 can be said here and 6 turns"),
-        ("to: hello, after: 2", "to: hello, weight: 0", "line 15: graph.nodes.chat has edges out whose weights sum to 0"),
-        ("persona: grace", "persona: grce", "line 7: seats.assistant.persona is 'grce', which is no persona; did you mean 'grace'?"),
+        (
+            "    - {from: chat, to: hello, after: 2}\n",
+            "",
+            "line 15: graph.nodes.chat is a dead end: turn 1 can be said here and 6 turns",
+        ),
+        (
+            "to: hello, after: 2",
+            "to: hello, weight: 0",
+            "line 15: graph.nodes.chat has edges out whose weights sum to 0",
+        ),
+        (
+            "persona: grace",
+            "persona: grce",
+            "line 7: seats.assistant.persona is 'grce', which is no persona; did you mean 'grace'?",
+        ),
     ],
 )
 def test_mistake_of_meaning_is_placed_as_well(small, old, new, expected):
@@ -229,16 +291,29 @@ def test_override_may_add_a_node_and_the_edges_to_it(small):
     [
         ("turns", "override 'turns': is not of the form key=value"),
         ("trns=3", "override 'trns=3': trns is no key of the file; did you mean 'turns'?"),
-        ("seats.user.temprature=3", "override 'seats.user.temprature=3': seats.user.temprature is no key of the file; did you mean 'temperature'?"),
+        (
+            "seats.user.temprature=3",
+            "override 'seats.user.temprature=3': seats.user.temprature is no key of the file; did you mean "
+            "'temperature'?",
+        ),
         ("seats.usr.top_k=3", "override 'seats.usr.top_k=3': seats.usr is no key of the file; did you mean 'user'?"),
         ("turns=-3", "override 'turns=-3': turns is -3; expected greater than or equal to 1"),
         ("turns=[", "override 'turns=[': the value is not valid YAML"),
         ("turns.x=3", "override 'turns.x=3': turns is a single value and has no keys within"),
-        ("graph.edges.2.after=3", "override 'graph.edges.2.after=3': graph.edges.2 is no entry; expected the number of one of 2"),
+        (
+            "graph.edges.2.after=3",
+            "override 'graph.edges.2.after=3': graph.edges.2 is no entry; expected the number of one of 2",
+        ),
         ("graph.edges.first.after=3", "graph.edges.first is no entry"),
         ("graph.nodes.chatt.pressure=3", "graph.nodes.chatt is not in the file; did you mean 'chat'?"),
-        ("graph.start=caht", "override 'graph.start=caht': graph.start is 'caht', which is no node; did you mean 'chat'?"),
-        ("seats.user={persona: sample, top_k: -1}", "override 'seats.user={persona: sample, top_k: -1}': seats.user.top_k is -1"),
+        (
+            "graph.start=caht",
+            "override 'graph.start=caht': graph.start is 'caht', which is no node; did you mean 'chat'?",
+        ),
+        (
+            "seats.user={persona: sample, top_k: -1}",
+            "override 'seats.user={persona: sample, top_k: -1}': seats.user.top_k is -1",
+        ),
         ("personas=nobody.yaml", "override 'personas=nobody.yaml': personas is 'nobody.yaml'"),
     ],
 )
@@ -268,7 +343,9 @@ def test_digest_does_not_follow_how_many_are_played_at_once(small):
 def test_local_models_and_adapters_mean_the_same_from_any_folder(small, tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path)
-    seats = load_scenario(small(), ["seats.user.model=model:lora", "seats.user.adapter=model", "seats.assistant.model=org/name"]).seats
+    seats = load_scenario(
+        small(), ["seats.user.model=model:lora", "seats.user.adapter=model", "seats.assistant.model=org/name"]
+    ).seats
     assert (seats.user.model, seats.user.adapter) == (f"{tmp_path}/model:lora", f"{tmp_path}/model")
     assert seats.assistant.model == "org/name"
 
@@ -333,7 +410,10 @@ def test_loading_a_scenario_needs_neither_torch_nor_ray():
 
 
 def test_a_steer_is_a_key_of_a_seat_whose_model_is_ours_and_stands_nowhere_else(small):
-    bare, steered = load_scenario(small()), load_scenario(small(), ["seats.user.steer={coefficient: 0.2, depths: [0.5, 0.7]}"])
+    bare, steered = (
+        load_scenario(small()),
+        load_scenario(small(), ["seats.user.steer={coefficient: 0.2, depths: [0.5, 0.7]}"]),
+    )
     steer = steered.seats.user.steer
     assert (steer.direction, steer.how, steer.coefficient, steer.depths) == ("own_card", "add", 0.2, [0.5, 0.7])
     assert "steer:" not in bare.resolved_yaml() and bare.digest() != steered.digest()

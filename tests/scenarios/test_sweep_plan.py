@@ -39,24 +39,37 @@ def test_a_range_of_fractions_has_no_rounding_in_it():
 def test_a_trial_is_called_by_the_digest_of_its_values(tmp_path):
     text = json.dumps({"seed": 3, "turns": 4}, sort_keys=True)
     assert trial_id({"turns": 4, "seed": 3}) == hashlib.sha256(text.encode()).hexdigest()[:10]
-    one, other = plan(tmp_path, axes={"seed": [3], "turns": [4, 6]}), plan(tmp_path, axes={"turns": [6, 8], "seed": [3, 4]})
-    assert {trial.id for trial in one.trials} & {trial.id for trial in other.trials} == {trial_id({"seed": 3, "turns": 6})}
+    one, other = (
+        plan(tmp_path, axes={"seed": [3], "turns": [4, 6]}),
+        plan(tmp_path, axes={"turns": [6, 8], "seed": [3, 4]}),
+    )
+    assert {trial.id for trial in one.trials} & {trial.id for trial in other.trials} == {
+        trial_id({"seed": 3, "turns": 6})
+    }
 
 
 def test_draws_are_the_same_each_time_in_their_bounds_and_meet_every_combination(tmp_path):
-    axes = {"seats.user.temperature": {"uniform": [0.2, 0.4]}, "seats.user.top_k": {"integer": [1, 1000]}, "seed": [1, 2]}
+    axes = {
+        "seats.user.temperature": {"uniform": [0.2, 0.4]},
+        "seats.user.top_k": {"integer": [1, 1000]},
+        "seed": [1, 2],
+    }
     first, again = plan(tmp_path, axes=axes, samples=3), plan(tmp_path, axes=axes, samples=3)
     assert first.trials == again.trials and len(first.trials) == 6 and first.digest() == again.digest()
     drawn = values(first)
     assert [seed for *_, seed in drawn] == [1, 2] * 3 and drawn[0][:2] == drawn[1][:2] != drawn[2][:2]
     assert all(0.2 <= temperature <= 0.4 and 1 <= top_k <= 1000 for temperature, top_k, _ in drawn)
     assert values(plan(tmp_path, "seed=6", axes=axes, samples=3)) != drawn
-    assert values(plan(tmp_path, axes={"turns": [4]} | axes, samples=3))[0][1:] == drawn[0]  # another axis beside it changes no draw
+    assert (
+        values(plan(tmp_path, axes={"turns": [4]} | axes, samples=3))[0][1:] == drawn[0]
+    )  # another axis beside it changes no draw
 
 
 def test_loguniform_draws_are_even_on_the_logarithmic_scale():
     drawn = [Axis(loguniform=[1e-4, 1e-2]).draw(seed) for seed in range(400)]
-    assert all(1e-4 <= value <= 1e-2 for value in drawn) and 160 < sum(value < 1e-3 for value in drawn) < 240  # half: 200 ± 4 sd of 10
+    assert (
+        all(1e-4 <= value <= 1e-2 for value in drawn) and 160 < sum(value < 1e-3 for value in drawn) < 240
+    )  # half: 200 ± 4 sd of 10
 
 
 def test_a_draw_that_repeats_a_trial_is_no_further_trial(tmp_path):
@@ -80,18 +93,36 @@ def test_resolved_sweep_reads_back_as_the_same_trials(tmp_path):
 
 def test_one_bad_combination_is_refused_with_its_values(tmp_path):
     told = refusal(tmp_path, axes={"seed": [1, 2], "seats.user.temperature": [0.5, -1]})
-    assert "seed=1, seats.user.temperature=-1" in told and "greater than or equal to 0" in told and "line 1: axes.seats.user.temperature" in told
+    assert (
+        "seed=1, seats.user.temperature=-1" in told
+        and "greater than or equal to 0" in told
+        and "line 1: axes.seats.user.temperature" in told
+    )
 
 
-@pytest.mark.parametrize("overrides, said", [
-    (["axes.seats.user.temprature=[1]"], "did you mean 'temperature'?"), (["axes.seed={integr: [1, 2]}"], "did you mean 'integer'?"),
-    (["axes.seed=[1, 1]"], "expected each value once"), (["axes.seed={from: 1, to: 2}"], "from with to and steps"),
-    (["axes.seed={uniform: [2, 1]}"], "the least before the greatest"), (["axes.seats.user.top_p={loguniform: [0, 1]}"], "both above 0"),
-    (["samples=3"], "samples is 3, but no axis is drawn"), (["scheduler=asha"], "scheduler stops trainings early"),
-    (["scenario=scenarios/chitchatt.yaml"], "expected the path of a file"), (["training=scenarios/training/quick.yaml"], "expected one of scenario, training"),
-    (["retrys=1"], "did you mean 'retries'?"),
-    (["axes.seats.user.persona=[ada, 2020-01-01]"], "axes.seats.user.persona.values.1 is the date 2020-01-01; expected text (a date in quotes)"),
-    (["overrides.seats.user.script=[1, .nan]"], "override 'overrides.seats.user.script=[1, .nan]'"), (["overrides.turns={1: 2}"], "by text"), (["axes={}"], "at least 1"),
-    (["gpus=2"], "less than or equal to 1")])
+@pytest.mark.parametrize(
+    "overrides, said",
+    [
+        (["axes.seats.user.temprature=[1]"], "did you mean 'temperature'?"),
+        (["axes.seed={integr: [1, 2]}"], "did you mean 'integer'?"),
+        (["axes.seed=[1, 1]"], "expected each value once"),
+        (["axes.seed={from: 1, to: 2}"], "from with to and steps"),
+        (["axes.seed={uniform: [2, 1]}"], "the least before the greatest"),
+        (["axes.seats.user.top_p={loguniform: [0, 1]}"], "both above 0"),
+        (["samples=3"], "samples is 3, but no axis is drawn"),
+        (["scheduler=asha"], "scheduler stops trainings early"),
+        (["scenario=scenarios/chitchatt.yaml"], "expected the path of a file"),
+        (["training=scenarios/training/quick.yaml"], "expected one of scenario, training"),
+        (["retrys=1"], "did you mean 'retries'?"),
+        (
+            ["axes.seats.user.persona=[ada, 2020-01-01]"],
+            "axes.seats.user.persona.values.1 is the date 2020-01-01; expected text (a date in quotes)",
+        ),
+        (["overrides.seats.user.script=[1, .nan]"], "override 'overrides.seats.user.script=[1, .nan]'"),
+        (["overrides.turns={1: 2}"], "by text"),
+        (["axes={}"], "at least 1"),
+        (["gpus=2"], "less than or equal to 1"),
+    ],
+)
 def test_a_mistake_is_named_with_what_was_expected(tmp_path, overrides, said):
     assert said in refusal(tmp_path, *overrides)

@@ -1,8 +1,9 @@
 """Which parts of a text assert something in the speaker's own voice, by rules over sentences.
 
 A sentence does not assert when it asks (unless the question is a tail: "I live in Oslo, and you?"), supposes (after if,
-unless, imagine, pretend, suppose: until a semicolon or "but"), wishes (after wish, would, dream, maybe: until the clause ends),
-reports someone else ("you said I live in ..."), or quotes (double quotes, unless the whole text is in them).
+unless, imagine, pretend, suppose: until a semicolon or "but"), wishes (after wish, would, dream, maybe: until the
+clause ends), reports someone else ("you said I live in ..."), or quotes (double quotes, unless the whole text is in
+them).
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ _ASKS_WHETHER = re.compile(
     re.IGNORECASE,
 )
 _ASKED_AFTER = re.compile(
-    r"[,;–—-]\s*(?:(?:and|but|so)\s+)?(?:what|how|where|who|why|when|which|you\b|do you|are you|have you|can you|could you|"
+    r"[,;–—-]\s*(?:(?:and|but|so)\s+)?(?:what|how|where|who|why|when|which|you\b|do you|are you|have you|can "
+    r"you|could you|"
     r"would you|did you|is there|are there)|"
     r"\b(?:and|but|so)\s+(?:what|how|where|who|why|when|which|you\s*\?|do you|are you|have you|can you|did you)",
     re.IGNORECASE,
 )
-_IDIOMS = re.compile(r"\bif you (?:ask me|must know|want to know|(?:did|do)n['’]t know|don['’]t mind|like)\b", re.IGNORECASE)
+_IDIOMS = re.compile(
+    r"\bif you (?:ask me|must know|want to know|(?:did|do)n['’]t know|don['’]t mind|like)\b", re.IGNORECASE
+)
 _SUPPOSED = re.compile(  # holds until a semicolon or "but"
-    r"\b(?:if|unless|whether|imagin(?:e|ing)|pretend(?:ing)?|suppos(?:e|ed|ing)|assuming|hypothetically|let['’]s say)\b",
+    r"\b(?:if|unless|whether|imagin(?:e|ing)|pretend(?:ing)?|suppos(?:e|ed|ing)|assuming|hypothetically|let['’]s "
+    r"say)\b",
     re.IGNORECASE,
 )
 _WISHED = re.compile(  # holds until the clause ends
@@ -43,7 +48,8 @@ _REPORTED = re.compile(
     re.IGNORECASE,
 )
 _OWN_REPORT = re.compile(
-    r"\bi\s+(?:(?!never\b|not\b)\w+\s+)?(?:said|say|think|thought|believe|guess|told)\b(?:\s+\w+){0,2}[\s,]*$", re.IGNORECASE
+    r"\bi\s+(?:(?!never\b|not\b)\w+\s+)?(?:said|say|think|thought|believe|guess|told)\b(?:\s+\w+){0,2}[\s,]*$",
+    re.IGNORECASE,
 )
 _DENIED = re.compile(
     r"(?:\bi\s+(?:do\s+not|don['’]?t)\s+(?:think|believe)|\b(?:it['’]?s|it\s+is|that['’]?s)\s+(?:not\s+true|untrue|false|a\s+lie)|\bnot(?=\s+that))"

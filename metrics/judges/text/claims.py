@@ -1,15 +1,16 @@
 """What a text claims about its speaker: rules over the words that a persona file lists for each slot.
 
-A slot's patterns ("I live in {value}") are searched for in the text as written (`metrics.judges.text.wording`), so that spans are
-spans of the original; a negation inside a match, or right before it, turns the claim round.
+A slot's patterns ("I live in {value}") are searched for in the text as written (`metrics.judges.text.wording`), so that
+spans are spans of the original; a negation inside a match, or right before it, turns the claim round.
 
-Only what a sentence asserts counts: no questions (but "I live in Oslo, and you?" asserts), nothing after if, wish, imagine,
-pretend, suppose or would, nothing put in someone else's mouth ("you said I live in ..."), nothing inside double quotes.
+Only what a sentence asserts counts: no questions (but "I live in Oslo, and you?" asserts), nothing after if, wish,
+imagine, pretend, suppose or would, nothing put in someone else's mouth ("you said I live in ..."), nothing inside
+double quotes.
 
-What this cannot see: values that the slot does not list, wordings that it has no pattern for, pronouns ("I love it there"),
-sentences without a subject ("Born in Oslo"), the past ("I used to live in" is no claim about now), irony, typing errors, anything
-that follows only by inference ("I have never left Norway"), slots for which two values can both be true, and quotations in
-single quotes. It errs towards silence: what it calls a claim nearly always is one.
+What this cannot see: values that the slot does not list, wordings that it has no pattern for, pronouns ("I love it
+there"), sentences without a subject ("Born in Oslo"), the past ("I used to live in" is no claim about now), irony,
+typing errors, anything that follows only by inference ("I have never left Norway"), slots for which two values can both
+be true, and quotations in single quotes. It errs towards silence: what it calls a claim nearly always is one.
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ def _claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
     for reader in _readers(slots):
         if not reader.triggers.isdisjoint(words) or (reader.slot.id == AGE and any(word.isdigit() for word in words)):
             for start, end in sentences(text):
-                found += (hit for hit in reader.read(text, start, end, words) if not any(a < hit.value[0] < b for a, b in quoted))
+                found += (
+                    hit
+                    for hit in reader.read(text, start, end, words)
+                    if not any(a < hit.value[0] < b for a, b in quoted)
+                )
     return tuple(hit.claim for hit in sorted(_without_shadows(found), key=lambda hit: hit.value))
 
 
@@ -81,7 +86,9 @@ class _Hit:
 
 
 def _without_shadows(found: list[_Hit]) -> Iterator[_Hit]:
-    """One claim a slot and value, the longest; a value inside a longer one ("bakery" in "bakery owner" of another slot) is none."""
+    """One claim a slot and value, the longest; a value inside a longer one ("bakery" in "bakery owner" of another slot)
+    is none.
+    """
     kept: dict[tuple[str, tuple[int, int]], _Hit] = {}
     for hit in found:
         best = kept.setdefault((hit.claim.slot, hit.value), hit)

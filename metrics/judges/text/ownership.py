@@ -1,9 +1,11 @@
 """Whose words a line is made of, and whether its speaker behaves as the card demands. Wording alone, no model.
 
 Three measures, all from text:
-- `borrowed`: words that the speaker's own card does not hold, the more so where the partner's card or last line does, as far as the
-  line is about its speaker. "As a retired miner, I ..." out of a nurse's mouth, after a miner spoke, is made of the miner's words.
-- `asks_of_partner`: whether a card demands of its speaker to ask ("I ask for examples", "You ask one short question at a time").
+- `borrowed`: words that the speaker's own card does not hold, the more so where the partner's card or last line does,
+  as far as the line is about its speaker. "As a retired miner, I ..." out of a nurse's mouth, after a miner spoke, is
+  made of the miner's words.
+- `asks_of_partner`: whether a card demands of its speaker to ask ("I ask for examples", "You ask one short question at
+  a time").
 - `engages`: how far a line asks or speaks in the first person, which such a card demands and a lecture does not do.
 
 English only.
@@ -29,11 +31,15 @@ _FIRST = re.compile(r"\b(?:I|[Mm]e|[Mm]y|[Mm]ine|[Mm]yself)\b")
 _SECOND = re.compile(r"\byou(?:rs?|rself)?\b", re.IGNORECASE)
 _NAMING = re.compile(r"\b(?:I am|I['’]m|I,|name is|name['’]s|call me|calls me)\s+([A-Z][\w-]*)")
 _I_OR_YOU = re.compile(r"\b(?:I|you)\b", re.IGNORECASE)
-_OF_ASKING = re.compile(r"\b(?:ask|asks|asking|requests?|requesting|questions?|inquir\w+|probe|challenge|invite|propose)\b", re.IGNORECASE)
+_OF_ASKING = re.compile(
+    r"\b(?:ask|asks|asking|requests?|requesting|questions?|inquir\w+|probe|challenge|invite|propose)\b", re.IGNORECASE
+)
 
 
 def untagged(line: str) -> tuple[str, str]:
-    """A line without the speaker's name that transcripts put before it ("Ann: I"), and that name, "" where there is none."""
+    """A line without the speaker's name that transcripts put before it ("Ann: I"), and that name, "" where there is
+    none.
+    """
     tag = _TAG.match(line)
     return (line[tag.end() :].strip(), tag[1]) if tag else (line.strip(), "")
 
@@ -45,12 +51,14 @@ def tagged_until(line: str) -> int:
 
 
 def borrowed(line: str, card: str, partner: str = "", heard: str = "", names: Collection[str] = ()) -> float:
-    """Share of a line's different content words that are somebody else's, times the share of the line that is about its speaker.
+    """Share of a line's different content words that are somebody else's, times the share of the line that is about its
+    speaker.
 
-    sum(ELSEWHERE or NAMED, + PARTNERS [in the partner's card] + HEARD [in the heard line]) over the words that the own card lacks
-    / (words + SHRINK), times `about_self`. 0 to 2.5, 0 where every word is the card's. Words are compared by stem. `names`, by which
-    people address each other, count for nobody, unless the speaker takes one ("I am Ann"). Who has to ask of the partner talks of a
-    subject, whose words no card holds: of such a speaker's words only those in the partner's card count.
+    sum(ELSEWHERE or NAMED, + PARTNERS [in the partner's card] + HEARD [in the heard line]) over the words that the own
+    card lacks / (words + SHRINK), times `about_self`. 0 to 2.5, 0 where every word is the card's. Words are compared by
+    stem. `names`, by which people address each other, count for nobody, unless the speaker takes one ("I am Ann"). Who
+    has to ask of the partner talks of a subject, whose words no card holds: of such a speaker's words only those in the
+    partner's card count.
     """
     called = {name.lower() for name in names} - {match[1].lower() for match in _NAMING.finditer(line)}
     said = _stems(line) - {_stem(name) for name in called}
@@ -63,7 +71,9 @@ def borrowed(line: str, card: str, partner: str = "", heard: str = "", names: Co
 
 
 def about_self(line: str) -> float:
-    """(first person + UNDECIDED) / (first + second person + 2 UNDECIDED), words counted: above 1/2 it speaks of oneself."""
+    """(first person + UNDECIDED) / (first + second person + 2 UNDECIDED), words counted: above 1/2 it speaks of
+    oneself.
+    """
     first, second = len(_FIRST.findall(line)), len(_SECOND.findall(line))
     return (first + UNDECIDED) / (first + second + 2 * UNDECIDED)
 

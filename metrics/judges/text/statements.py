@@ -1,8 +1,9 @@
 """A persona as a list of statements in the first person, and a line as the sentences that may go against them.
 
-A persona with facts is its facts' claims. Any other is the sentences of its card, turned to the first person: "You live in Oslo",
-"Grace lives in Oslo" and "She lives in Oslo" all become "I live in Oslo", by rules over words. The rules take every "he" or "she"
-of a card for its persona (a card speaks of little else) and leave a second verb as it stands ("I live alone and works").
+A persona with facts is its facts' claims. Any other is the sentences of its card, turned to the first person: "You live
+in Oslo", "Grace lives in Oslo" and "She lives in Oslo" all become "I live in Oslo", by rules over words. The rules take
+every "he" or "she" of a card for its persona (a card speaks of little else) and leave a second verb as it stands ("I
+live alone and works").
 """
 
 from __future__ import annotations
@@ -19,18 +20,29 @@ from scenarios.records import Persona
 _FIRST = re.compile(r"\b(?:I|me|my|mine|I['’]\w+)\b")
 _SECOND = re.compile(r"\byou(?:r|rs|rself|['’]\w+)?\b", re.IGNORECASE)
 _THIRD = re.compile(r"\b(?:s?he|his|hers?|him(?:self)?|herself)\b", re.IGNORECASE)
-_OBJECT = "|".join(rf"(?<=\b{word} )" for word in ("to", "for", "with", "of", "by", "from", "at", "on", "about", "like", "makes"))
+_OBJECT = "|".join(
+    rf"(?<=\b{word} )" for word in ("to", "for", "with", "of", "by", "from", "at", "on", "about", "like", "makes")
+)
 _YOU = (  # in this order
-    (re.compile(r"\byou(?:['’]re| are)\b", re.IGNORECASE), "I am"), (re.compile(r"\bare you\b", re.IGNORECASE), "am I"),
-    (re.compile(r"\byou were\b", re.IGNORECASE), "I was"), (re.compile(r"\byour\b", re.IGNORECASE), "my"),
-    (re.compile(r"\byours\b", re.IGNORECASE), "mine"), (re.compile(r"\byourself\b", re.IGNORECASE), "myself"),
-    (re.compile(rf"(?:{_OBJECT})you\b", re.IGNORECASE), "me"), (re.compile(r"\byou(?=\s*[.,;!?]|$)", re.IGNORECASE), "me"),
-    (re.compile(r"\byou\b", re.IGNORECASE), "I"))
-_NO_NAMES = frozenset("""A An The I In On At As After Before Despite Through With While When Although Though Because Since For From By Of To
+    (re.compile(r"\byou(?:['’]re| are)\b", re.IGNORECASE), "I am"),
+    (re.compile(r"\bare you\b", re.IGNORECASE), "am I"),
+    (re.compile(r"\byou were\b", re.IGNORECASE), "I was"),
+    (re.compile(r"\byour\b", re.IGNORECASE), "my"),
+    (re.compile(r"\byours\b", re.IGNORECASE), "mine"),
+    (re.compile(r"\byourself\b", re.IGNORECASE), "myself"),
+    (re.compile(rf"(?:{_OBJECT})you\b", re.IGNORECASE), "me"),
+    (re.compile(r"\byou(?=\s*[.,;!?]|$)", re.IGNORECASE), "me"),
+    (re.compile(r"\byou\b", re.IGNORECASE), "I"),
+)
+_NO_NAMES = frozenset(
+    """A An The I In On At As After Before Despite Through With While When Although Though Because Since For From By Of To
     And But Or So He She They It His Her Their My Your You We Our Its This That These Those There Here Born Growing Raised Known Meet
     Now Today Outside Beyond Overall However Currently Recently Throughout During Over Under Like Whether If One What Who Where Why How
-    Once Each Every Some Many Most All Both No Not Yet Still Also Then Being Having""".split())  # noqa: SIM905
-_ADVERB = r"(?:(?:also|often|always|currently|never|now|still|really|usually|sometimes|recently|just|truly|deeply|\w+ly)\s+)?"
+    Once Each Every Some Many Most All Both No Not Yet Still Also Then Being Having""".split()
+)  # noqa: SIM905
+_ADVERB = (
+    r"(?:(?:also|often|always|currently|never|now|still|really|usually|sometimes|recently|just|truly|deeply|\w+ly)\s+)?"
+)
 _NO_NOUN = r"(?:and|to|in|with|as|for|on|from|into|an?|the)\b"  # after "her": it stands for "me", not "my"
 _NAME_FIRST = re.compile(r"(?:Meet\s+)?(?:\d[\w-]*\s+)?((?:[\"“']?[A-Z][\w-]*[\"”']?\s*){1,4})(?=,|is\b)")
 _VERBS = {"is": "am", "has": "have", "does": "do", "goes": "go", "was": "was", "'s": " am", "’s": " am"}
@@ -44,11 +56,16 @@ def statements(persona: Persona) -> tuple[tuple[str | None, str], ...]:
 
 
 def said(line: str) -> list[tuple[int, int]]:
-    """Spans of the line's sentences that may claim something: all but questions without an "I"; where none is left, all."""
+    """Spans of the line's sentences that may claim something: all but questions without an "I"; where none is left,
+    all.
+    """
     spans = [_stripped(line, *span) for span in sentences(line)]
     spans = [(start, end) for start, end in spans if not is_blank(line[start:end])]
-    claiming = [(start, end) for start, end in spans
-                if not line[start:end].rstrip("\"”'’) ").endswith("?") or _FIRST.search(line, start, end)]
+    claiming = [
+        (start, end)
+        for start, end in spans
+        if not line[start:end].rstrip("\"”'’) ").endswith("?") or _FIRST.search(line, start, end)
+    ]
     return claiming or spans
 
 
@@ -66,20 +83,29 @@ def first_person(text: str, names: Sequence[str] = ()) -> str:
 
 
 def names_of(persona_name: str, card: str) -> tuple[str, ...]:
-    """What a card calls its persona: the words of the persona's name, those of the name that the card opens with ("Meet Ann Lee, a"),
-    and the capitalised word that opens most sentences; those that stand in the card."""
+    """What a card calls its persona: the words of the persona's name, those of the name that the card opens with ("Meet
+    Ann Lee, a"), and the capitalised word that opens most sentences; those that stand in the card.
+    """
     opening = _NAME_FIRST.match(card)
     words = re.findall(r"[^\W\d_][\w-]*", f"{persona_name} {opening[1] if opening else ''}")
     opens = (re.match(r"\W*([A-Z][^\W\d_]+)\b", card[start:end]) for start, end in sentences(card))
     counts = Counter(match[1] for match in opens if match)
     words += [name for name, times in counts.most_common() if times > 1 and name not in _NO_NAMES][:1]
-    return tuple(dict.fromkeys(word for word in words if word[0].isupper() and len(word) > 1 and word not in _NO_NAMES
-                               and re.search(rf"\b{re.escape(word)}\b", card)))
+    return tuple(
+        dict.fromkeys(
+            word
+            for word in words
+            if word[0].isupper()
+            and len(word) > 1
+            and word not in _NO_NAMES
+            and re.search(rf"\b{re.escape(word)}\b", card)
+        )
+    )
 
 
 @lru_cache(maxsize=4096)
 def _of_card(card: str, name: str) -> tuple[str, ...]:
-    card = card.replace("\\n", "\n").replace('\\"', '"').strip().strip("\"“”").strip()  # some files escape twice
+    card = card.replace("\\n", "\n").replace('\\"', '"').strip().strip('"“”').strip()  # some files escape twice
     text = first_person(card, names_of(name, card))
     pieces = [text[slice(*_stripped(text, *span))] for span in sentences(text)]
     return tuple(dict.fromkeys(piece for piece in pieces if not is_blank(piece)))
@@ -92,8 +118,12 @@ def _from_third(text: str, names: Sequence[str]) -> str:
     text = re.sub(rf"\bMeet\s+(?:\d[\w-]*\s+)?(?={name})", "", text)
     text = re.sub(rf"{name}['’]s\b(?=\s+(?!an?\b|the\b|not\b)\w)", "my", text)
     text = re.sub(rf"{name},(?=\s+an?\s)", "I am", text)
-    text = re.sub(rf"(?:{name}|\b[Ss]?[Hh]e)['’]s(?=\s+(?:(?:also|never|always)\s+)?(?:been|had|\w+ed)\b)", "I have", text)
-    text = re.sub(rf"(?:{name}|\b[Ss]?[Hh]e)(?P<space>\s+|(?=['’]s))(?P<adverb>{_ADVERB})(?P<verb>['’]s|\w+)", _with_verb, text)
+    text = re.sub(
+        rf"(?:{name}|\b[Ss]?[Hh]e)['’]s(?=\s+(?:(?:also|never|always)\s+)?(?:been|had|\w+ed)\b)", "I have", text
+    )
+    text = re.sub(
+        rf"(?:{name}|\b[Ss]?[Hh]e)(?P<space>\s+|(?=['’]s))(?P<adverb>{_ADVERB})(?P<verb>['’]s|\w+)", _with_verb, text
+    )
     text = re.sub(r"\b(in|to|for|with|of|by|from|at|about|took|gave|taught|made)(\s+)I\b", r"\1\2me", text)
     text = re.sub(r"\b(?:[Hh]imself|[Hh]erself)\b", "myself", text)
     text = re.sub(rf"\b(?:[Hh]is|[Hh]er)\b(?=\s+(?!{_NO_NOUN})\w)", "my", text)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-EMPTY_WORDS = frozenset(re.findall(r"\S+", """
+EMPTY_WORDS = frozenset(
+    re.findall(
+        r"\S+",
+        """
 a an the this that these those it its it's i i'm i've i'll i'd me my mine myself you you're you've you'll you'd your yours yourself we we're
 we've us our he she they them their his her him one ones someone something anything everything nothing there here there's that's what's
 who what which when where why how who's am is are was were be been being do does did doing done don't doesn't didn't have has had having
@@ -18,20 +21,28 @@ thanks thank welcome please sorry pardon hello hi hey bye goodbye haha ha oh ah 
 sound sounds sounding seem seems look looks see say said saying tell telling mean means know think thought guess suppose believe
 understand feel feels hear heard wonder hope want wanted rather prefer sense point thing things way lot bit kind sort little
 afraid able unable reply respond maybe perhaps probably possibly always never sometimes today matter idea question answer opinion
-"""))
+""",
+    )
+)
 HELPER = re.compile(
     r"\bas an? (?:ai|artificial intelligence|(?:large )?language model|(?:virtual|digital) assistant|chatbot)\b|"
-    r"\bi(?:['’]m| am) (?:just |only )?an? (?:ai|artificial intelligence|(?:large )?language model|(?:ai|virtual|digital) assistant|chatbot|"
+    r"\bi(?:['’]m| am) (?:just |only )?an? (?:ai|artificial intelligence|(?:large )?language "
+    r"model|(?:ai|virtual|digital) assistant|chatbot|"
     r"computer program)\b|"
     r"\b(?:how|what) (?:can|may) i (?:help|assist|do for) you\b|\b(?:happy|glad|here) to (?:help|assist)(?: you)?\b|"
-    r"\banything else (?:i can|you(?:['’]d| would) like)\b|\bi (?:do not|don['’]t|cannot|can['’]t) have personal (?:experiences|feelings|opinions)\b",
-    re.IGNORECASE)
+    r"\banything else (?:i can|you(?:['’]d| would) like)\b|\bi (?:do not|don['’]t|cannot|can['’]t) have personal "
+    r"(?:experiences|feelings|opinions)\b",
+    re.IGNORECASE,
+)
 
 
 def of_oneself(name: str) -> re.Pattern:
-    """What finds "you are NAME", "your name is NAME" and "NAME is", "NAME lives", but not "my name is NAME" or "NAME here"."""
+    """What finds "you are NAME", "your name is NAME" and "NAME is", "NAME lives", but not "my name is NAME" or "NAME
+    here".
+    """
     name = re.escape(name)
     verbs = r"is|was|has|had|does|will|would|lives|lived|works|worked|loves|likes|plays|keeps|says|said|thinks|feels|wants|enjoys|comes|grew"
     return re.compile(
         rf"\b(?:[Yy]ou are|[Yy]ou['’]re|[Yy]our name is) (?:called )?{name}\b|"
-        rf"(?<!name is )(?<!call me )(?<!I am )(?<!I['’]m )\b{name} (?:{verbs})\b")
+        rf"(?<!name is )(?<!call me )(?<!I am )(?<!I['’]m )\b{name} (?:{verbs})\b"
+    )

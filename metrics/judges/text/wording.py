@@ -1,10 +1,10 @@
 """From the words that a persona file lists for a slot to expressions that find them in a text as written.
 
-Between two words of a pattern up to three fillers may stand ("I still live in") and a negation ("I don't live in"); contractions
-read as the words they stand for. Where a pattern begins with "I am", a name and a description may come between ("I'm Grace, a
-nurse from Leeds"). {value} is a value listed for the slot (longest first, whole words, article and plain adjectives optional);
-for "age" a number in digits or words; for "name" a listed name with a capital letter, or, where the pattern itself speaks of
-naming ("my name is"), any capitalised word.
+Between two words of a pattern up to three fillers may stand ("I still live in") and a negation ("I don't live in");
+contractions read as the words they stand for. Where a pattern begins with "I am", a name and a description may come
+between ("I'm Grace, a nurse from Leeds"). {value} is a value listed for the slot (longest first, whole words, article
+and plain adjectives optional); for "age" a number in digits or words; for "name" a listed name with a capital letter,
+or, where the pattern itself speaks of naming ("my name is"), any capitalised word.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ OLDEST = 120  # years
 AGE_PATTERNS = ("I am {value}", "I am a {value} year old")  # safe for numbers only, so every age slot has them
 _FILLERS = (
     r"actually|really|still|also|now|currently|just|always|only|simply|merely|truly|definitely|certainly|basically|honestly|obviously|"
-    r"clearly|of course|happily|proudly|presently|today|usually|mostly|mainly|indeed|in fact|already|even|very much|very|well|quite|"
+    r"clearly|of course|happily|proudly|presently|today|usually|mostly|mainly|indeed|in fact|already|even|very "
+    r"much|very|well|quite|"
     r"too|both|technically|officially|personally|absolutely|totally|exactly|as you know|you know|do"
 )
 _NEGATIONS = rf"not|never|no longer|no|neither|cannot|(?:do|did|does|is|am|are|was|were|have|has|had|ai)n{APOSTROPHE}?t"
@@ -33,21 +34,34 @@ NEGATION = re.compile(
 )
 _AUXILIARY = frozenset("do did does is are was were have has had could would should".split())
 _CONTRACTIONS = {
-    "i'm": "I am", "i've": "I have", "we're": "we are", "we've": "we have", "it's": "it is", "that's": "that is", "name's": "name is",
+    "i'm": "I am",
+    "i've": "I have",
+    "we're": "we are",
+    "we've": "we have",
+    "it's": "it is",
+    "that's": "that is",
+    "name's": "name is",
 }
 _SPELLINGS = {
-    "favorite": "favou?rite", "favourite": "favou?rite", "color": "colou?r", "colour": "colou?r", "year": "years?", "years": "years?",
+    "favorite": "favou?rite",
+    "favourite": "favou?rite",
+    "color": "colou?r",
+    "colour": "colou?r",
+    "year": "years?",
+    "years": "years?",
 }
 _BENDS = _AUXILIARY | _SPELLINGS.keys() | {"i", "am", "can"}  # words that a text may write otherwise
 _ARTICLE = r"(?:(?:a|an|the)\s+)?"
 _MODIFIERS = (  # none that tells a pastime from a trade: "a good cook" has no job
-    r"(?:(?:proud|professional|full[- ]time|part[- ]time|local|freelance|busy|humble|simple|experienced|passionate|dedicated|"
+    r"(?:(?:proud|professional|full[- ]time|part[- "
+    r"]time|local|freelance|busy|humble|simple|experienced|passionate|dedicated|"
     r"devoted|skilled|trained|licensed|certified|young|old|little|small|big|tiny|lovely|beautiful|sunny|rainy|charming|pet|rescue|"
     r"black|white|cute|sweet|dear|beloved|city of|town of|village of|[\w-]+[- ]years?[- ]old),?\s+){0,2}"
 )
 _VALUE_ENDS = rf"(?!{APOSTROPHE}s\b|[\w-])"
 _ONES = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _NUMBER_WORD = (
@@ -65,11 +79,15 @@ _TITLE = r"(?:(?:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|Captain|Sir|Father|Sister)\.?\
 _CAPITALISED = r"(?-i:[A-Z](?:[^\W\d_]|['’-](?=[^\W\d_]))*)"
 _NAMED = rf",?\s+{_CAPITALISED}(?:\s+{_CAPITALISED})?"
 _NOT_FROM = "way|ways|friend|fan|relative|hour|hours|mile|miles|drive|flight|ride|walk|letter|call|who|that|not"
-_ASIDE = rf"(?P<aside>(?:{_NAMED},?)?(?:\s+an?(?:\s+(?!(?:{_NOT_FROM})\b)[\w'’-]+){{1,4}}?,?)?)"  # "I am [Grace, a nurse] from"
+# "I am [Grace, a nurse] from"
+_ASIDE = rf"(?P<aside>(?:{_NAMED},?)?(?:\s+an?(?:\s+(?!(?:{_NOT_FROM})\b)[\w'’-]+){{1,4}}?,?)?)"
 _APPOSED = rf"(?P<aside>{_NAMED},(?=\s+an?\s))?"  # "I am [Grace,] a nurse"
-NO_NAMES = frozenset("a an the not never no i my your his her it that what something and or but so unknown still dr mr mrs ms".split())
+NO_NAMES = frozenset(
+    "a an the not never no i my your his her it that what something and or but so unknown still dr mr mrs ms".split()
+)
 OPENS = re.compile(  # before "Grace here": elsewhere in a sentence it speaks of someone else
-    r"\W*(?:(?:hi|hello|hey|yes|well|oh|so|good\s+(?:morning|afternoon|evening|day)|there|everyone|it['’]s)\W+)*", re.IGNORECASE
+    r"\W*(?:(?:hi|hello|hey|yes|well|oh|so|good\s+(?:morning|afternoon|evening|day)|there|everyone|it['’]s)\W+)*",
+    re.IGNORECASE,
 )
 _VERB_NEXT = r"(?!\s+(?:is|are|was|were|has|have|had|can|will|would|sounds?|seems?|looks?)\b)"
 _LINK = (
@@ -113,14 +131,18 @@ def compiled(slot: Slot, known: dict[str, str], pattern: str) -> Pattern:
 
 
 def further(slot_id: str, known: dict[str, str]) -> re.Pattern | None:
-    """An expression of one more value after a claim, groups `link` ("and", "not", ...) and `value`; None where values are numbers."""
+    """An expression of one more value after a claim, groups `link` ("and", "not", ...) and `value`; None where values
+    are numbers.
+    """
     if not known or slot_id == AGE:
         return None
     return re.compile(rf"{_LINK}{_listed(known, slot_id == NAME)}{_VERB_NEXT}", re.IGNORECASE)
 
 
 def triggers(slot_id: str, known: dict[str, str]) -> frozenset[str]:
-    """Words of which one must be in a text that claims anything about the slot; a number in digits counts for an age beside them."""
+    """Words of which one must be in a text that claims anything about the slot; a number in digits counts for an age
+    beside them.
+    """
     first = {re.findall(r"\w+", value)[0] for value in known if re.search(r"\w", value)}
     naming = _NAMING if slot_id == NAME else set()
     return frozenset(first | naming | ({*_ONES, *_TENS, "hundred"} if slot_id == AGE else set()))

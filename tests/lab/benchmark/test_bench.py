@@ -8,15 +8,28 @@ import tiny
 from lab.benchmark import engine
 from lab.benchmark.work import Sizes, _ceilings, _engine, _notebook
 
-SIZES = Sizes(dialogues=2, lines=3, tokens=6, decode=((1, 16), (3, 16)), steps=3, facts=2, options=3, rounds=2, scored=6, long=18,
-              reread=(1, 10))
+SIZES = Sizes(
+    dialogues=2,
+    lines=3,
+    tokens=6,
+    decode=((1, 16), (3, 16)),
+    steps=3,
+    facts=2,
+    options=3,
+    rounds=2,
+    scored=6,
+    long=18,
+    reread=(1, 10),
+)
 
 
 @pytest.fixture(scope="module")
 def figures() -> dict:
     loaded = tiny.engine(tiny.plain(tiny.llama())).loaded
-    return engine.combine({"ceilings": _ceilings(loaded, SIZES), "engine": _engine(loaded, SIZES), "generate": _notebook(loaded, SIZES)},
-                         quick=True)
+    return engine.combine(
+        {"ceilings": _ceilings(loaded, SIZES), "engine": _engine(loaded, SIZES), "generate": _notebook(loaded, SIZES)},
+        quick=True,
+    )
 
 
 def test_both_ways_come_to_the_same_log_probabilities(figures):
@@ -35,6 +48,9 @@ def test_the_engine_computes_each_token_once_and_the_notebook_many_times(figures
 
 def test_every_figure_is_there_for_every_size(figures):
     assert [(row["batch"], row["context"]) for row in figures["decode"]] == [(1, 16), (3, 16)]
-    assert all(row["ratio"] == pytest.approx(row["engine_tokens_per_s"] / row["generate_tokens_per_s"]) for row in figures["decode"])
+    assert all(
+        row["ratio"] == pytest.approx(row["engine_tokens_per_s"] / row["generate_tokens_per_s"])
+        for row in figures["decode"]
+    )
     assert len(figures["long"]["seconds"]) == 18
     assert figures["dialogue"]["engine_tokens_per_s"] > 0 < figures["ceilings"]["read_bytes_per_s"]

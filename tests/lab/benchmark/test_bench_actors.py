@@ -1,4 +1,6 @@
-"""Actors measured side by side: the law by hand arithmetic, the measuring on small models, and one real run in a private Ray."""
+"""Actors measured side by side: the law by hand arithmetic, the measuring on small models, and one real run in a
+private Ray.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ def test_one_actor_need_not_be_among_the_measured():
 def test_actors_beyond_the_room_gain_nothing_and_are_not_fitted_to():
     law = fit({1: 100, 2: 160, 4: 150}, room=2)
     assert law.tokens_per_s(4) == law.tokens_per_s(2) == pytest.approx(160)
-    assert fitted_on([4, 1, 2], room=2) == [1, 2] and fitted_on([1, 2, 4], room=1) == [1] and fitted_on([8, 4], room=2) == [4]
+    assert (
+        fitted_on([4, 1, 2], room=2) == [1, 2]
+        and fitted_on([1, 2, 4], room=1) == [1]
+        and fitted_on([8, 4], room=2) == [4]
+    )
 
 
 def test_more_than_twice_as_much_by_two_is_no_gain_of_sharing():
@@ -55,8 +61,12 @@ def test_one_measurement_says_nothing_of_what_is_shared():
 
 
 def test_rows_hold_medians_and_what_one_driver_feeds():
-    """Medians 100 and 160 tokens/s give λ 100: 6.25 lines of 16 tokens a second. At 2 ms a line a driver makes 500 of these: 80 actors."""
-    found = figures({1: [(90, 0.003), (150, 0.001), (100, 0.002)], 2: [(160, 0.004)] * 3, 4: [(170, 0.002)] * 3}, 8, SIXTEEN)
+    """Medians 100 and 160 tokens/s give λ 100: 6.25 lines of 16 tokens a second. At 2 ms a line a driver makes 500 of
+    these: 80 actors.
+    """
+    found = figures(
+        {1: [(90, 0.003), (150, 0.001), (100, 0.002)], 2: [(160, 0.004)] * 3, 4: [(170, 0.002)] * 3}, 8, SIXTEEN
+    )
     assert [row["tokens_per_s"] for row in found["actors"]] == [100, 160, 170]
     assert [row["one_driver_feeds"] for row in found["actors"]] == pytest.approx([80, 40, 80])
     assert [row["fitted"] for row in found["actors"]] == [True, True, False]
@@ -64,7 +74,9 @@ def test_rows_hold_medians_and_what_one_driver_feeds():
 
 
 def test_every_actor_plays_all_its_dialogues_and_keeps_none():
-    """2 dialogues of 3 lines of 6 tokens, by each of two engines that compute in this process: all of their CPU time is the driver's."""
+    """2 dialogues of 3 lines of 6 tokens, by each of two engines that compute in this process: all of their CPU time is
+    the driver's.
+    """
     engines = [tiny.engine(tiny.plain(tiny.llama())) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         rate, driver = _timed(engines, replace(SIZES["quick"], dialogues=2, lines=3, tokens=6), pool)
@@ -73,11 +85,18 @@ def test_every_actor_plays_all_its_dialogues_and_keeps_none():
     assert [engine._branches for engine in engines] == [{}, {}]
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
-    (["--actors", "1", "0"], "--actors 0: that many cannot be measured; expected whole numbers from 1 to 64"),
-    (["--actors", "65"], "--actors 65: that many cannot be measured; expected whole numbers from 1 to 64"),
-    (["--actors", "--plot", "x.png"], "--actors measures engine actors and nothing else; expected no --plot"),
-    (["--actors", "--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere; expected one that is there to write into")])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--actors", "1", "0"], "--actors 0: that many cannot be measured; expected whole numbers from 1 to 64"),
+        (["--actors", "65"], "--actors 65: that many cannot be measured; expected whole numbers from 1 to 64"),
+        (["--actors", "--plot", "x.png"], "--actors measures engine actors and nothing else; expected no --plot"),
+        (
+            ["--actors", "--json", "nowhere/x.json"],
+            "nowhere/x.json: there is no folder nowhere; expected one that is there to write into",
+        ),
+    ],
+)
 def test_what_cannot_be_measured_is_refused_in_a_sentence(arguments, told):
     done = inside(bench.main, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"lab.bench: {told}\n")
@@ -86,16 +105,37 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(arguments, told):
 def test_threads_that_are_no_number_are_refused(monkeypatch):
     monkeypatch.setenv("LAB_THREADS", "all")
     done = inside(bench.main, "--actors", "1")
-    assert done.returncode == 2 and done.stderr == ("lab.bench: LAB_THREADS is 'all'; expected how many threads an actor computes on, a "
-                                                    "whole number from 1 on\n")
+    assert done.returncode == 2 and done.stderr == (
+        "lab.bench: LAB_THREADS is 'all'; expected how many threads an actor computes on, a whole number from 1 on\n"
+    )
 
 
 @pytest.mark.slow
 def test_two_actors_of_a_private_ray_are_measured(tiny_name, tmp_path):
     """Half a minute, most of it Ray's start."""
     file = tmp_path / "actors.json"
-    done = subprocess.run([sys.executable, "-m", "lab.bench", "--actors", "1", "2", "--quick", "--model", tiny_name, "--device", "cpu",
-                           "--json", file], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "lab.bench",
+            "--actors",
+            "1",
+            "2",
+            "--quick",
+            "--model",
+            tiny_name,
+            "--device",
+            "cpu",
+            "--json",
+            file,
+        ],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
     assert [row["actors"] for row in found["actors"]] == [1, 2] and found["machine"]["device"] == "cpu"

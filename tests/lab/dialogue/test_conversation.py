@@ -1,5 +1,6 @@
-"""The loop, with seats and judges written by hand: each seat says a digest of all it has read, so that a seat which read
-something else than it should says something else."""
+"""The loop, with seats and judges written by hand: each seat says a digest of all it has read, so that a seat which
+read something else than it should says something else.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +78,10 @@ class Echo:
 
     def ask(self, questions):
         self.log.append((self.name, "ask", dict(questions)))
-        return {c: [[-float(_digest(self.views[c], q.text, option)) for option in q.options] for q in some]
-                for c, some in questions.items()}
+        return {
+            c: [[-float(_digest(self.views[c], q.text, option)) for option in q.options] for q in some]
+            for c, some in questions.items()
+        }
 
     def close(self, conversations):
         self.log.append((self.name, "close", list(conversations)))
@@ -102,7 +105,10 @@ class Finds:
     def judge(self, pairs):
         self.batches.append([(pair.conversation, pair.turn, pair.metric, pair.against) for pair in pairs])
         found = [pair.metric == "prompt_to_line" and (pair.conversation, pair.turn) in self.where for pair in pairs]
-        return [judgement(pair, self.name, p_inconsistent=float(wrong), verdict=wrong) for pair, wrong in zip(pairs, found, strict=True)]
+        return [
+            judgement(pair, self.name, p_inconsistent=float(wrong), verdict=wrong)
+            for pair, wrong in zip(pairs, found, strict=True)
+        ]
 
 
 def _digest(*parts) -> int:
@@ -115,7 +121,9 @@ def play(tmp_path):
     def scene(conversations=2, turns=6, side_by_side=32, overrides=()):
         path = tmp_path / "small.yaml"
         townsfolk = ROOT / "scenarios/personas/townsfolk.yaml"
-        path.write_text(SCENARIO.format(conversations=conversations, turns=turns, side_by_side=side_by_side, personas=townsfolk))
+        path.write_text(
+            SCENARIO.format(conversations=conversations, turns=turns, side_by_side=side_by_side, personas=townsfolk)
+        )
         scenario = load_scenario(path, overrides)
         return scenario, graphs.build(scenario), people.cast(scenario)
 
@@ -133,7 +141,9 @@ def calls(played: Play, *kinds: str) -> list[tuple]:
 
 def plain(events) -> list[dict]:
     """Events as they are read from a file, without what the clock says."""
-    return [json.loads(json.dumps({key: value for key, value in event.items() if key != "seconds"})) for event in events]
+    return [
+        json.loads(json.dumps({key: value for key, value in event.items() if key != "seconds"})) for event in events
+    ]
 
 
 def lines(events) -> list[tuple[int, int]]:
@@ -158,13 +168,29 @@ def test_a_step_is_one_batch_for_all_dialogues(play):
     played = play(conversations=3, turns=4)
     list(played.events())
     assert [(seat, kind, sorted(what)) for seat, kind, what in calls(played, "speak", "recite")] == [
-        ("assistant", "recite", [0, 1, 2]), ("user", "speak", [0, 1, 2]), ("assistant", "speak", [0, 1, 2]),
-        ("user", "speak", [0, 1, 2])], "the ready greeting is recited, the rest is spoken, one call a step"
+        ("assistant", "recite", [0, 1, 2]),
+        ("user", "speak", [0, 1, 2]),
+        ("assistant", "speak", [0, 1, 2]),
+        ("user", "speak", [0, 1, 2]),
+    ], "the ready greeting is recited, the rest is spoken, one call a step"
 
 
 def test_every_line_is_judged_before_the_next_is_said(play):
-    kinds = [(event["event"], event["turn"]) for event in play(conversations=1, turns=3).events() if event["event"] in ("line", "judged")]
-    assert kinds == [("line", 0), ("judged", 0), ("judged", 0), ("line", 1), ("judged", 1), ("line", 2), ("judged", 2), ("judged", 2)]
+    kinds = [
+        (event["event"], event["turn"])
+        for event in play(conversations=1, turns=3).events()
+        if event["event"] in ("line", "judged")
+    ]
+    assert kinds == [
+        ("line", 0),
+        ("judged", 0),
+        ("judged", 0),
+        ("line", 1),
+        ("judged", 1),
+        ("line", 2),
+        ("judged", 2),
+        ("judged", 2),
+    ]
 
 
 def test_each_seat_hears_the_other_and_only_the_other(play):
@@ -190,13 +216,19 @@ def test_seed_of_a_line_derives_from_run_conversation_seat_and_turn(play):
     played = play(conversations=2, turns=4)
     list(played.events())
     seeds = [cue.seed for _, _, cues in calls(played, "speak") for cue in cues.values()]
-    assert seeds == [derive_seed(7, c, seat, turn) for turn, seat in ((1, "user"), (2, "assistant"), (3, "user")) for c in range(2)]
+    assert seeds == [
+        derive_seed(7, c, seat, turn) for turn, seat in ((1, "user"), (2, "assistant"), (3, "user")) for c in range(2)
+    ]
     assert len(set(seeds)) == 6
 
 
 def test_dialogue_does_not_depend_on_its_neighbours(play):
     alone = [event["text"] for event in play(conversations=1).events() if event["event"] == "line"]
-    among = [event["text"] for event in play(conversations=4).events() if event["event"] == "line" and event["conversation"] == 0]
+    among = [
+        event["text"]
+        for event in play(conversations=4).events()
+        if event["event"] == "line" and event["conversation"] == 0
+    ]
     assert alone == among
 
 
@@ -204,12 +236,20 @@ def test_more_dialogues_than_side_by_side_go_in_waves(play):
     played = play(conversations=5, turns=2, side_by_side=2)
     waves = [[0, 1], [2, 3], [4]]
     assert lines(played.events()) == [(c, turn) for wave in waves for turn in range(2) for c in wave]
-    assert [list(what) for seat, _, what in calls(played, "open", "close") if seat == "user"] == [w for wave in waves for w in (wave, wave)]
+    assert [list(what) for seat, _, what in calls(played, "open", "close") if seat == "user"] == [
+        w for wave in waves for w in (wave, wave)
+    ]
 
 
 def test_waves_change_nothing_but_the_order(play):
-    texts = [{(e["conversation"], e["turn"]): e["text"] for e in play(conversations=3, side_by_side=size).events() if e["event"] == "line"}
-             for size in (1, 32)]
+    texts = [
+        {
+            (e["conversation"], e["turn"]): e["text"]
+            for e in play(conversations=3, side_by_side=size).events()
+            if e["event"] == "line"
+        }
+        for size in (1, 32)
+    ]
     assert texts[0] == texts[1]
 
 
@@ -231,7 +271,11 @@ def test_run_in_which_every_dialogue_fails_ends(play):
 @pytest.mark.parametrize(("every", "turns"), [(1, [0, 1, 2, 3, 4, 5]), (3, [0, 2, 5]), (4, [0, 3]), (100, [0])])
 def test_questions_come_after_the_first_line_and_every_n(play, every, turns):
     played = play(overrides=(f"measure.questions_every={every}",))
-    asked = [event["turn"] for event in played.events() if event["event"] == "judged" and event["by"] == "questions" and event["conversation"] == 0]
+    asked = [
+        event["turn"]
+        for event in played.events()
+        if event["event"] == "judged" and event["by"] == "questions" and event["conversation"] == 0
+    ]
     assert asked == turns
 
 
@@ -255,13 +299,19 @@ def test_both_seats_are_asked_about_all_facts_of_their_own(play):
 
 def test_questions_leave_the_dialogue_as_it_was(play):
     often, never = play(overrides=("measure.questions_every=1",)), play(overrides=("measure.metrics=[prompt_to_line]",))
-    assert [e["text"] for e in often.events() if e["event"] == "line"] == [e["text"] for e in never.events() if e["event"] == "line"]
+    assert [e["text"] for e in often.events() if e["event"] == "line"] == [
+        e["text"] for e in never.events() if e["event"] == "line"
+    ]
 
 
 def test_line_is_judged_against_persona_and_all_earlier_lines_of_its_seat(play):
     judge = Finds()
     list(play(conversations=1, turns=6, judges=[judge]).events())
-    assert judge.batches[-1] == [(0, 5, "prompt_to_line", "persona"), (0, 5, "line_to_line", "1"), (0, 5, "line_to_line", "3")]
+    assert judge.batches[-1] == [
+        (0, 5, "prompt_to_line", "persona"),
+        (0, 5, "line_to_line", "1"),
+        (0, 5, "line_to_line", "3"),
+    ]
 
 
 def test_words_that_the_scenario_gave_are_nobodys_to_be_judged(play):
@@ -294,14 +344,18 @@ CONTRADICTED = frozenset({(0, 1), (1, 3)})
 
 @pytest.mark.parametrize("side_by_side", [1, 32])
 def test_resumed_play_equals_an_uninterrupted_one_event_by_event(play, side_by_side):
-    """Wherever it was cut: what comes is the rest, and nothing that was stored (walks and usage aside, which only tell)."""
+    """Wherever it was cut: what comes is the rest, and nothing that was stored (walks and usage aside, which only
+    tell).
+    """
     how = {"side_by_side": side_by_side, "turns": 5}
     whole = plain(play(judges=[Finds(where=CONTRADICTED)], **how).events())
     for cut in range(len(whole) + 1):
         earlier = [event | {"seconds": 1.0} if event["event"] == "line" else event for event in whole[:cut]]
         rest = plain(play(earlier, judges=[Finds(where=CONTRADICTED)], **how).events())
         told = [event for event in rest if event["event"] not in ("usage", "walk")]
-        assert told == [event for event in whole[cut:] if event["event"] not in ("usage", "walk")], f"cut after {cut} events"
+        assert told == [event for event in whole[cut:] if event["event"] not in ("usage", "walk")], (
+            f"cut after {cut} events"
+        )
         walks = [event for event in whole[cut:] if event["event"] == "walk"]
         assert all(walk in rest for walk in walks)
 
@@ -312,7 +366,11 @@ def test_stored_lines_are_recited_with_their_token_ids_not_said_again(play):
     played = play(earlier, conversations=1, turns=4)
     list(played.events())
     assert [(seat, kind) for seat, kind, _ in calls(played, "speak", "recite")] == [
-        ("assistant", "recite"), ("user", "recite"), ("assistant", "recite"), ("user", "speak")]
+        ("assistant", "recite"),
+        ("user", "recite"),
+        ("assistant", "recite"),
+        ("user", "speak"),
+    ]
     recited = [said[0] for _, _, said in calls(played, "recite")]
     assert [(u.text, list(u.token_ids)) for u in recited] == [(e["text"], e["token_ids"]) for e in earlier]
 
@@ -344,7 +402,8 @@ def test_retrieved_pairs_are_fewer_and_the_same_whether_resumed_or_not(play):
         return events, [found for batch in judge.batches for found in batch if found[2] == "line_to_line"]
 
     events, found = judged_pairs()
-    # the user says 12 lines, 66 pairs; the assistant 11 of its own, 55 pairs: from the tenth line on a fifth of them may be judged
+    # the user says 12 lines, 66 pairs; the assistant 11 of its own, 55 pairs: from the tenth line on a fifth of them
+    # may be judged
     assert all(int(against) < turn and (turn - int(against)) % 2 == 0 for _, turn, _, against in found)
     assert 20 <= len(found) <= (66 + 55) / 5 + 2
     half = [event for event in events if event.get("turn", 0) < 12]
@@ -354,10 +413,16 @@ def test_retrieved_pairs_are_fewer_and_the_same_whether_resumed_or_not(play):
 
 def test_a_reminder_comes_with_every_line_of_its_seat_and_with_no_ready_one(play):
     reminder = "Remember who you are. {card}"
-    played = play(conversations=1, turns=5, overrides=(f"seats.user.reminder={reminder!r}", f"seats.assistant.reminder={reminder!r}"))
+    played = play(
+        conversations=1,
+        turns=5,
+        overrides=(f"seats.user.reminder={reminder!r}", f"seats.assistant.reminder={reminder!r}"),
+    )
     list(played.events())
     cast = played.cast[0]
     told = {name: [entry for entry in seat.views[0] if entry.startswith("> ")] for name, seat in played.seats.items()}
     assert all(cast["user"].card in entry for entry in told["user"]) and len(told["user"]) == 2
-    assert cast["assistant"].card not in told["assistant"][0] and all(cast["assistant"].card in entry for entry in told["assistant"][1:])
+    assert cast["assistant"].card not in told["assistant"][0] and all(
+        cast["assistant"].card in entry for entry in told["assistant"][1:]
+    )
     assert "Ask about their" in told["assistant"][1], "the node's direction stays"

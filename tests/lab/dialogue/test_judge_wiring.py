@@ -21,8 +21,17 @@ def nobody() -> str:
 
 
 def test_a_cascade_needs_its_two_judges():
-    assert load_scenario(FILE, ["measure.judge=[ledger,cascade]"]).measure.judges() == {"ledger", "cascade", "nli", "llm"}
-    assert load_scenario(FILE, ["measure.judge=cascade", "measure.cascade.cheap=ledger"]).measure.judges() == {"cascade", "ledger", "llm"}
+    assert load_scenario(FILE, ["measure.judge=[ledger,cascade]"]).measure.judges() == {
+        "ledger",
+        "cascade",
+        "nli",
+        "llm",
+    }
+    assert load_scenario(FILE, ["measure.judge=cascade", "measure.cascade.cheap=ledger"]).measure.judges() == {
+        "cascade",
+        "ledger",
+        "llm",
+    }
     assert load_scenario(FILE, ["measure.judge=ledger"]).measure.judges() == {"ledger"}
 
 
@@ -31,7 +40,9 @@ def test_a_judges_model_is_an_engine_unless_it_has_an_endpoint(tmp_path):
     assert str(tmp_path) in wiring.engine_names(load_scenario(FILE, ["measure.judge=llm", model]))
     assert str(tmp_path) in wiring.engine_names(load_scenario(FILE, ["measure.judge=cascade", model]))
     assert str(tmp_path) not in wiring.engine_names(load_scenario(FILE, ["measure.judge=nli", model]))
-    assert str(tmp_path) not in wiring.engine_names(load_scenario(FILE, ["measure.judge=llm", model, f"measure.llm.endpoint={nobody()}"]))
+    assert str(tmp_path) not in wiring.engine_names(
+        load_scenario(FILE, ["measure.judge=llm", model, f"measure.llm.endpoint={nobody()}"])
+    )
 
 
 @pytest.mark.parametrize("judge", ["llm", "cascade"])
@@ -49,8 +60,16 @@ def test_a_judges_model_that_is_not_there_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "override",
-    ["measure.judge=oracle", "measure.llm.protocol=lenient", "measure.llm.endpoint=ftp://here", "measure.cascade.low=1.5",
-     "measure.cascade.low=0.95", "measure.cascade.dear=nli", "measure.cascade.cheap=cascade", "measure.nli.model="],
+    [
+        "measure.judge=oracle",
+        "measure.llm.protocol=lenient",
+        "measure.llm.endpoint=ftp://here",
+        "measure.cascade.low=1.5",
+        "measure.cascade.low=0.95",
+        "measure.cascade.dear=nli",
+        "measure.cascade.cheap=cascade",
+        "measure.nli.model=",
+    ],
 )
 def test_what_makes_no_sense_is_refused_with_its_key(override):
     with pytest.raises(ScenarioError, match=r"measure\.\w+"):
@@ -59,10 +78,14 @@ def test_what_makes_no_sense_is_refused_with_its_key(override):
 
 def test_a_judges_local_model_means_the_same_from_any_folder(tmp_path):
     (tmp_path / "judge").mkdir()
-    scenario = load_scenario(FILE, [f"measure.nli.model={tmp_path}/x/../judge", f"measure.llm.model={tmp_path}/x/../judge"])
+    scenario = load_scenario(
+        FILE, [f"measure.nli.model={tmp_path}/x/../judge", f"measure.llm.model={tmp_path}/x/../judge"]
+    )
     assert scenario.measure.nli.model == f"{tmp_path}/x/../judge"  # x is not there: left as it is
     (tmp_path / "x").mkdir()
-    scenario = load_scenario(FILE, [f"measure.nli.model={tmp_path}/x/../judge", f"measure.llm.model={tmp_path}/x/../judge"])
+    scenario = load_scenario(
+        FILE, [f"measure.nli.model={tmp_path}/x/../judge", f"measure.llm.model={tmp_path}/x/../judge"]
+    )
     assert scenario.measure.nli.model == scenario.measure.llm.model == str(tmp_path / "judge")
     (tmp_path / "again.yaml").write_text(scenario.resolved_yaml())
     assert load_scenario(tmp_path / "again.yaml").measure == scenario.measure

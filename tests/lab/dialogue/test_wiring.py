@@ -28,17 +28,26 @@ class Known:
 
 
 def engine(free_gib: float, place: str = "here cpu") -> Known:
-    return Known(EngineInfo("m", place.split()[-1], "float32", 8192, 1, ChatFormat.plain(), 2**15, int(free_gib * GIB), place))
+    return Known(
+        EngineInfo("m", place.split()[-1], "float32", 8192, 1, ChatFormat.plain(), 2**15, int(free_gib * GIB), place)
+    )
 
 
 def scenario(**keys):
-    return load_scenario("scenarios/long_dialogue.yaml", ["conversations=64", *(f"{key}={value}" for key, value in keys.items())])
+    return load_scenario(
+        "scenarios/long_dialogue.yaml", ["conversations=64", *(f"{key}={value}" for key, value in keys.items())]
+    )
 
 
 def test_views_that_do_not_fit_are_refused_with_a_number_that_does():
-    """(1488 + 512 tokens) * 1.25 * 32 KiB * 2 seats = 160 MB a dialogue: 64 need 9.8 GiB, and of 4 GiB free 3.6 may be used for 23."""
-    with pytest.raises(ValueError, match=r"side_by_side: 32 dialogues at once may need 4\.9 GiB .* 3\.6 GiB is free on cpu; "
-                                         r"expected side_by_side=23, fewer turns"):
+    """(1488 + 512 tokens) * 1.25 * 32 KiB * 2 seats = 160 MB a dialogue: 64 need 9.8 GiB, and of 4 GiB free 3.6 may be
+    used for 23.
+    """
+    with pytest.raises(
+        ValueError,
+        match=r"side_by_side: 32 dialogues at once may need 4\.9 GiB .* 3\.6 GiB is free on cpu; "
+        r"expected side_by_side=23, fewer turns",
+    ):
         check_memory(scenario(), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
     check_memory(scenario(side_by_side=23), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
 
@@ -58,13 +67,18 @@ def test_engines_with_memories_of_their_own_are_not_added_up():
 
 
 def test_a_server_keeps_its_own_keys():
-    check_memory(scenario(), {"embedded": Known(EngineInfo("m", "http://x", "served", 8192, 0, ChatFormat.plain()))},
-                  {"user": 1488, "assistant": 1488})
+    check_memory(
+        scenario(),
+        {"embedded": Known(EngineInfo("m", "http://x", "served", 8192, 0, ChatFormat.plain()))},
+        {"user": 1488, "assistant": 1488},
+    )
 
 
 def test_a_seat_is_steered_along_its_own_card(one_thread):
     engine, bare = tiny.engine(tiny.plain(tiny.llama())), scenario().seats.user
     spec = scenario(**{"seats.user.steer": "{coefficient: 0.3, depths: [0, 0.5]}"}).seats.user
     steer = _steer(spec, engine)
-    assert steer("You are Ada.") == own_card(engine, "You are Ada.").steer("add", 0.3, (0, 0.5)) != steer("You are Tom.")
+    assert (
+        steer("You are Ada.") == own_card(engine, "You are Ada.").steer("add", 0.3, (0, 0.5)) != steer("You are Tom.")
+    )
     assert _steer(bare, engine)("You are Ada.") is None

@@ -31,8 +31,9 @@ def shown(state, width=120, height=36, **how) -> str:
 
 def drawn(state, height: int = 36, **environment) -> str:
     """What the terminal is sent, escape sequences included; below a height of 24 there is no list of contradictions."""
-    console = Console(width=120, height=height, file=io.StringIO(), force_terminal=True, color_system="256",
-                      _environ=environment)
+    console = Console(
+        width=120, height=height, file=io.StringIO(), force_terminal=True, color_system="256", _environ=environment
+    )
     console.print(render(state, 120, height))
     return console.file.getvalue()
 
@@ -41,23 +42,43 @@ def a_run(text: str = TEXT, conversations: int = 2) -> list[dict]:
     """Two turns of each dialogue, the user of the first contradicting its job."""
     events = [started(0, conversations=conversations), phase("loading", 0), phase("playing", 10, "2 side by side")]
     for number in range(conversations):
-        events += [line(number, 0, "Welcome! Who am I talking to?", seconds=14, node="greet"),
-                   line(number, 1, text, seconds=18), judged(number, 0, row(number, 0, False), seconds=18)]
+        events += [
+            line(number, 0, "Welcome! Who am I talking to?", seconds=14, node="greet"),
+            line(number, 1, text, seconds=18),
+            judged(number, 0, row(number, 0, False), seconds=18),
+        ]
     events.append(judged(0, 1, row(0, 1, True), row(0, 1, True, "job", span=(0, 17)), seconds=20))
     return events
 
 
 def test_a_run_in_full_view_shows_header_dialogues_curves_and_contradictions():
     view = shown(replay([*a_run(), usage(100, 18), usage(160, 20, 5_000, 6_000)], "runs/run-1"))
-    for part in ("small · playing · 2 side by side", "4/8 lines · 50%", "30 generated tokens/s",
-                 "6.0k computed / 5.0k new (1.20×)", "1 contradictions", "#0 grace ⇄ radio_host",
-                 "#1 hiro ⇄ radio_host", "✗ grace I work as a nurse in Osaka.", "talk · 2/4", "prompt-to-line · ledger",
-                 "line-to-line", "questions", "user 0.00", "assistant 1.00", "#0 t1", "≠ fact job", "runs/run-1",
-                 "embedded · cpu float32"):
+    for part in (
+        "small · playing · 2 side by side",
+        "4/8 lines · 50%",
+        "30 generated tokens/s",
+        "6.0k computed / 5.0k new (1.20×)",
+        "1 contradictions",
+        "#0 grace ⇄ radio_host",
+        "#1 hiro ⇄ radio_host",
+        "✗ grace I work as a nurse in Osaka.",
+        "talk · 2/4",
+        "prompt-to-line · ledger",
+        "line-to-line",
+        "questions",
+        "user 0.00",
+        "assistant 1.00",
+        "#0 t1",
+        "≠ fact job",
+        "runs/run-1",
+        "embedded · cpu float32",
+    ):
         assert part in view, part
 
 
-@pytest.mark.parametrize("width, height", [(w, h) for w in (1, 2, 20, 56, 80, 120, 200) for h in (1, 3, 5, 14, 24, 36, 60)])
+@pytest.mark.parametrize(
+    "width, height", [(w, h) for w in (1, 2, 20, 56, 80, 120, 200) for h in (1, 3, 5, 14, 24, 36, 60)]
+)
 def test_every_size_is_filled_but_never_overrun(width, height):
     for state in (replay([]), replay([started()]), replay(a_run(conversations=9))):
         lines = shown(state, width, height).splitlines()
@@ -90,8 +111,14 @@ def test_a_span_still_fits_after_control_characters_were_cleaned():
 
 
 def test_a_contradicted_earlier_line_is_quoted_beside_its_turn():
-    state = replay([started(), line(0, 1, "I hate boats."), line(0, 3, "I love boats."),
-                    judged(0, 3, row(0, 3, True, "1", "line_to_line", span=(2, 6)))])
+    state = replay(
+        [
+            started(),
+            line(0, 1, "I hate boats."),
+            line(0, 3, "I love boats."),
+            judged(0, 3, row(0, 3, True, "1", "line_to_line", span=(2, 6))),
+        ]
+    )
     view = shown(state, 160, 36)
     assert "≠ t1 “I hate boats.”" in view and "I love boats." in view
 
@@ -106,9 +133,13 @@ def test_dialogues_that_do_not_fit_turn_by_pages_with_a_note():
 
 
 def test_curves_are_means_by_turn_of_each_seat():
-    events = [judged(0, 1, row(0, 1, True)), judged(1, 1, row(1, 1, False)),  # turn 1: 1/2
-              judged(0, 3, row(0, 3, False)), judged(1, 3, row(1, 3, None)),  # turn 3: 1/1, one unscored
-              judged(0, 0, row(0, 0, True))]
+    events = [
+        judged(0, 1, row(0, 1, True)),
+        judged(1, 1, row(1, 1, False)),  # turn 1: 1/2
+        judged(0, 3, row(0, 3, False)),
+        judged(1, 3, row(1, 3, None)),  # turn 3: 1/1, one unscored
+        judged(0, 0, row(0, 0, True)),
+    ]
     state = replay([started(), *events])
     assert curve(state, "prompt_to_line", "user") == [(1, 0.5), (3, 1.0)]
     assert curve(state, "prompt_to_line", "user", smooth=2) == [(1, 0.5), (3, 2 / 3)]  # pooled: 2 of 3
@@ -118,8 +149,9 @@ def test_curves_are_means_by_turn_of_each_seat():
 
 
 def test_only_the_first_judge_s_whole_line_rows_make_the_curve():
-    state = replay([started(), judged(0, 1, row(0, 1, False), row(0, 1, True, "job"),
-                                      row(0, 1, True, judge="likelihood"))])
+    state = replay(
+        [started(), judged(0, 1, row(0, 1, False), row(0, 1, True, "job"), row(0, 1, True, judge="likelihood"))]
+    )
     assert curve(state, "prompt_to_line", "user") == [(1, 1.0)]
     assert state.found == 2
 
@@ -134,9 +166,18 @@ def test_a_turn_judged_again_replaces_what_was_judged_before():
 
 
 def test_a_wrong_answer_moves_its_curve_but_contradicts_no_line():
-    state = replay([started(), judged(0, 3, row(0, 3, True, "job", "questions", "choice", seat="assistant"),
-                                      row(0, 3, False, "home", "questions", "choice", seat="assistant"),
-                                      by="questions")])
+    state = replay(
+        [
+            started(),
+            judged(
+                0,
+                3,
+                row(0, 3, True, "job", "questions", "choice", seat="assistant"),
+                row(0, 3, False, "home", "questions", "choice", seat="assistant"),
+                by="questions",
+            ),
+        ]
+    )
     assert curve(state, "questions", "assistant") == [(3, 0.5)]
     assert state.found == 0 and not state.contradictions
 
@@ -156,7 +197,9 @@ def test_nothing_scored_is_nan_and_draws_nothing():
 
 
 def test_a_curve_at_one_is_at_the_top_and_a_curve_at_zero_at_the_bottom():
-    rows = draw([Curve([(0, 1.0), (9, 1.0)], "cyan", "u"), Curve([(0, 0.0), (9, 0.0)], "red", "a")], 9, 27, 5).plain.split("\n")
+    rows = draw(
+        [Curve([(0, 1.0), (9, 1.0)], "cyan", "u"), Curve([(0, 0.0), (9, 0.0)], "red", "a")], 9, 27, 5
+    ).plain.split("\n")
     assert rows[0].startswith("1.0┤⠉") and rows[0].endswith("u ")  # the top row of dots
     assert rows[3].startswith("0.0┤⣀") and rows[3].endswith(" a")  # the bottom row of dots
     assert all("⠉" not in middle and "⣀" not in middle for middle in rows[1:3])
@@ -180,17 +223,29 @@ def test_time_left_is_what_the_rest_takes_at_this_sitting_s_pace():
 
 def test_lines_that_an_ended_conversation_will_not_say_are_not_waited_for():
     state = replay(a_run())  # 2 conversations of 4 turns, two lines each
-    apply(state, {"event": "conversation", "time": START.isoformat(), "conversation": 1, "status": "failed",
-                  "reason": "out of [memory]"})
+    apply(
+        state,
+        {
+            "event": "conversation",
+            "time": START.isoformat(),
+            "conversation": 1,
+            "status": "failed",
+            "reason": "out of [memory]",
+        },
+    )
     assert expected_lines(state) == 4 + 2
     assert "failed · 2/4" in shown(state) and "out of [memory]" in shown(state)
 
 
 def test_the_lines_expected_cost_no_more_to_tell_of_a_hundred_times_the_dialogues():
     """They are told with every line, so that a run would otherwise take time with the square of its dialogues."""
+
     def seconds(conversations: int) -> float:
         events = [started(conversations=conversations), *(line(number, 0) for number in range(conversations))]
-        ends = [{"event": "conversation", "conversation": number, "status": "finished"} for number in range(0, conversations, 2)]
+        ends = [
+            {"event": "conversation", "conversation": number, "status": "finished"}
+            for number in range(0, conversations, 2)
+        ]
         state = replay([*events, *ends])
         assert expected_lines(state) == len(ends) + len(ends) * 4
         return min(timeit.repeat(lambda: expected_lines(state), number=100, repeat=5))
@@ -212,7 +267,9 @@ def test_the_spinner_turns_with_the_clock_and_stops_at_the_end():
 
 
 def test_a_run_that_goes_on_after_its_end_is_running_again_from_loading_on():
-    state = replay([*a_run(), {"event": "ended", "time": START.isoformat(), "status": "interrupted", "reason": "by hand"}])
+    state = replay(
+        [*a_run(), {"event": "ended", "time": START.isoformat(), "status": "interrupted", "reason": "by hand"}]
+    )
     apply(state, phase("loading", 500))
     view = shown(state, now=NOW + 503)
     assert "small · loading" in view and "0:03 so far" in view and "by hand" not in view
@@ -230,13 +287,15 @@ def test_plain_lines_say_who_said_what_where_and_what_it_contradicts():
     lines = plain([*a_run(), {"event": "ended", "time": START.isoformat(), "status": "finished", "reason": None}])
     assert lines.splitlines() == [
         "small started: 2 dialogues of 4 lines · embedded · cpu float32",
-        "== loading", "== playing · 2 side by side",
+        "== loading",
+        "== playing · 2 side by side",
         "[1/8] #0 t0 assistant radio_host @greet: Welcome! Who am I talking to?",
         f"[2/8] #0 t1 user grace @talk: {TEXT}",
         "[3/8] #1 t0 assistant radio_host @greet: Welcome! Who am I talking to?",
         f"[4/8] #1 t1 user hiro @talk: {TEXT}",
         "  ✗ #0 t1 user grace contradicts fact job (ledger): “I work as a nurse”",
-        "== finished · [4/8] lines · 1 contradictions · 0 unscored"]
+        "== finished · [4/8] lines · 1 contradictions · 0 unscored",
+    ]
 
 
 @pytest.mark.parametrize("how", [{}, {"force_terminal": True, "_environ": {"NO_COLOR": "1"}}])
@@ -262,12 +321,17 @@ def test_a_long_run_says_now_and_then_how_far_it_is():
 def test_where_it_fits_the_footer_tells_how_to_watch_the_run_from_elsewhere():
     state, command = replay(a_run(), "runs/run 1"), "python -m lab.watch 'runs/run 1'"
     assert elsewhere("runs/run 1") == (f"watch it from another terminal: {command}", command) and elsewhere("") == ()
-    footers = [shown(state, width, where=elsewhere(state.path)).splitlines()[-1].split("  ")[0] for width in (120, 80, 60)]
+    footers = [
+        shown(state, width, where=elsewhere(state.path)).splitlines()[-1].split("  ")[0] for width in (120, 80, 60)
+    ]
     assert footers == [f" watch it from another terminal: {command}", f" {command}", " runs/run 1"]
 
 
 def test_plain_lines_begin_with_how_to_watch_the_run_from_elsewhere():
-    for path, first in (("runs/run-1", "watch it from another terminal: python -m lab.watch runs/run-1"), ("", "== loading")):
+    for path, first in (
+        ("runs/run-1", "watch it from another terminal: python -m lab.watch runs/run-1"),
+        ("", "== loading"),
+    ):
         console = Console(file=io.StringIO(), width=60)
         with choose("plain", console, path) as monitor:
             monitor.show(phase("loading", 0))
@@ -279,8 +343,9 @@ def test_the_full_screen_is_for_terminals_that_can_draw_it():
     assert isinstance(choose("auto", Console(file=io.StringIO(), **terminal)), LiveMonitor)
     assert isinstance(choose("rich", Console(file=io.StringIO())), PlainMonitor)
     assert isinstance(choose("auto", Console(file=io.StringIO())), PlainMonitor)
-    assert isinstance(choose("auto", Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})),
-                      PlainMonitor)
+    assert isinstance(
+        choose("auto", Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})), PlainMonitor
+    )
     assert isinstance(choose("plain", Console(file=io.StringIO(), **terminal)), PlainMonitor)
     assert isinstance(choose("none"), SilentMonitor)
     with pytest.raises(ValueError, match="'html': expected one of auto, rich, plain, none"):
@@ -314,19 +379,42 @@ def test_the_full_screen_leaves_other_peoples_printing_alone(capsys):
 
 
 def metric(name: str, seat: str, value: float, low: float, high: float, n: int, judge: str | None = "ledger") -> dict:
-    return {"run_id": "r", "metric": name, "judge": judge, "seat": seat, "level": "run", "conversation": None,
-            "turn": None, "value": value, "low": low, "high": high, "n": n}
+    return {
+        "run_id": "r",
+        "metric": name,
+        "judge": judge,
+        "seat": seat,
+        "level": "run",
+        "conversation": None,
+        "turn": None,
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+    }
 
 
 def test_the_summary_holds_every_number_with_its_interval_and_what_was_not_scored():
     nan = float("nan")
-    metrics = pl.DataFrame([
-        metric("global_drift_slope", "user", 0.012, 0.004, 0.02, 20), metric("prompt_to_line", "user", 0.75, 0.6, 0.9, 20),
-        metric("prompt_to_line", "assistant", nan, nan, nan, 0), metric("time_to_first_contradiction", "user", nan, 9, nan, 4),
-        metric("half_life", "user", math.inf, nan, nan, 20), metric("unscored_prompt_to_line", "user", 0.5, 0, 1, 2)],
-        schema=METRICS)
-    judgements = pl.DataFrame([{"run_id": "r", **row(0, 1, None)}, {"run_id": "r", **row(0, 3, False)},
-                               {"run_id": "r", **row(0, 3, None, "job")}], schema=JUDGEMENTS)
+    metrics = pl.DataFrame(
+        [
+            metric("global_drift_slope", "user", 0.012, 0.004, 0.02, 20),
+            metric("prompt_to_line", "user", 0.75, 0.6, 0.9, 20),
+            metric("prompt_to_line", "assistant", nan, nan, nan, 0),
+            metric("time_to_first_contradiction", "user", nan, 9, nan, 4),
+            metric("half_life", "user", math.inf, nan, nan, 20),
+            metric("unscored_prompt_to_line", "user", 0.5, 0, 1, 2),
+        ],
+        schema=METRICS,
+    )
+    judgements = pl.DataFrame(
+        [
+            {"run_id": "r", **row(0, 1, None)},
+            {"run_id": "r", **row(0, 3, False)},
+            {"run_id": "r", **row(0, 3, None, "job")},
+        ],
+        schema=JUDGEMENTS,
+    )
     console = Console(record=True, width=120, file=io.StringIO())
     conclude(console, summary({"metrics": metrics, "judgements": judgements}), "runs/[x]")
     table = console.export_text()

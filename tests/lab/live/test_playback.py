@@ -27,7 +27,8 @@ def taken(playback: Playback) -> list[dict]:
     return list(iter(playback.next, None))
 
 
-# -- the log -----------------------------------------------------------------------------------------------------------------
+# -- the log
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_line_that_is_being_written_is_taken_when_it_is_whole(folder):
@@ -43,7 +44,9 @@ def test_a_line_that_is_being_written_is_taken_when_it_is_whole(folder):
     assert log.next()["event"] == "line" and log.next() is None and log.line == 4
 
 
-@pytest.mark.parametrize("torn", ['{"event": "line", "time": "2026', '{"event": "line"}\n', "\0" * 50], ids=["half", "no event", "no text"])
+@pytest.mark.parametrize(
+    "torn", ['{"event": "line", "time": "2026', '{"event": "line"}\n', "\0" * 50], ids=["half", "no event", "no text"]
+)
 def test_a_torn_line_that_a_resume_cuts_away_is_never_taken(tmp_path, torn):
     with create(tmp_path, "small", "name: small", 7, "") as store:
         path = store.path
@@ -53,7 +56,9 @@ def test_a_torn_line_that_a_resume_cuts_away_is_never_taken(tmp_path, torn):
         file.write(torn)
     assert log.next()["turn"] == 0 and log.next() is None
     with open_for_resume(path) as store:  # the lock is free while the log is read
-        store.append(line(0, 1, "A line that is longer than what was cut away, so that the file is longer than it was."))
+        store.append(
+            line(0, 1, "A line that is longer than what was cut away, so that the file is longer than it was.")
+        )
     assert log.next()["turn"] == 1 and log.next() is None
 
 
@@ -92,7 +97,8 @@ def test_events_longer_than_one_reading_come_whole(folder, monkeypatch):
     assert len(json.dumps(events[1])) > 400 and taken(Playback(log_of(folder(*events)), AT_ONCE)) == events
 
 
-# -- when an event is due ----------------------------------------------------------------------------------------------------
+# -- when an event is due
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_replay_gives_events_by_the_clock_of_the_log(folder):
@@ -133,7 +139,10 @@ def test_once_a_replay_has_caught_up_what_is_new_comes_at_once(folder):
 
 
 def test_four_times_the_dialogues_take_four_times_as_long(tmp_path):
-    """So do 2,000 dialogues of 40 lines: no step of a replay looks at all there is. Eight times would be half-way to quadratic."""
+    """So do 2,000 dialogues of 40 lines: no step of a replay looks at all there is. Eight times would be half-way to
+    quadratic.
+    """
+
     def seconds(conversations: int) -> float:
         path = tmp_path / f"{conversations}.jsonl"
         append(path, *a_run(conversations, 10))

@@ -1,4 +1,6 @@
-"""`python -m lab.watch`: real logs, a real pseudo-terminal, and a real run that is killed and resumed while it is watched."""
+"""`python -m lab.watch`: real logs, a real pseudo-terminal, and a real run that is killed and resumed while it is
+watched.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from lab.live.terminal import named
 from lab.watch import main
 from scenarios.jobs.training import load_recipe
 
-# -- one dialogue in full ----------------------------------------------------------------------------------------------------
+# -- one dialogue in full
+# ----------------------------------------------------------------------------------------------------
 
 
 def text_of(view, width: int, height: int) -> str:
@@ -36,11 +39,26 @@ def text_of(view, width: int, height: int) -> str:
 
 
 def test_a_followed_dialogue_is_shown_whole_with_what_it_contradicts():
-    state = replay([started(0, 2, 6), line(0, 1, "I hate boats."), line(0, 3, "I love boats.", node="harbour"),
-                    judged(0, 3, row(0, 3, True, "job"), row(0, 3, True, "1", "line_to_line", "nli", span=(2, 6)))], "runs/one")
+    state = replay(
+        [
+            started(0, 2, 6),
+            line(0, 1, "I hate boats."),
+            line(0, 3, "I love boats.", node="harbour"),
+            judged(0, 3, row(0, 3, True, "job"), row(0, 3, True, "1", "line_to_line", "nli", span=(2, 6))),
+        ],
+        "runs/one",
+    )
     view = text_of(render_one(state, 0, 100, 30), 100, 30)
-    assert "#0 grace ⇄ radio_host" in view and "  1 talk  grace I hate boats." in view and "  3 harbour  ✗ grace I love boats." in view
-    assert "contradicts fact job (ledger)" in view and "contradicts t1 “I hate boats.” (nli)" in view and "harbour · 2/6 · ✗ 2" in view
+    assert (
+        "#0 grace ⇄ radio_host" in view
+        and "  1 talk  grace I hate boats." in view
+        and "  3 harbour  ✗ grace I love boats." in view
+    )
+    assert (
+        "contradicts fact job (ledger)" in view
+        and "contradicts t1 “I hate boats.” (nli)" in view
+        and "harbour · 2/6 · ✗ 2" in view
+    )
     assert len(view.splitlines()) == 30 and max(map(len, view.splitlines())) == 100
 
 
@@ -62,7 +80,8 @@ def test_one_dialogue_never_overruns_the_screen_nor_draws_on_it(width, height):
     assert height < 14 or "[bold]no[/bold]  [2J" in view
 
 
-# -- keys --------------------------------------------------------------------------------------------------------------------
+# -- keys
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_keys_are_told_from_what_a_terminal_sends():
@@ -87,7 +106,13 @@ def test_pages_and_dialogues_are_gone_through_by_keys(folder):
         screen.press("11")
         screen.wait("dialogue 11▏")
         screen.press("\r")
-        screen.wait("─ #11 sam ⇄ radio_host", "This is line 3 of 11.", "contradicts fact job", "finished · 4/4 · ✗ 1", without="─ #10 ")
+        screen.wait(
+            "─ #11 sam ⇄ radio_host",
+            "This is line 3 of 11.",
+            "contradicts fact job",
+            "finished · 4/4 · ✗ 1",
+            without="─ #10 ",
+        )
         screen.press("n")
         screen.wait("─ #0 grace", "This is line 3 of 0.")
         screen.press("\x1b[D")
@@ -112,7 +137,9 @@ def test_a_followed_dialogue_is_scrolled_and_followed_again_from_its_end_on(fold
     def script(screen: Pty) -> None:
         screen.wait("60/60 lines")
         screen.press("0\r")
-        screen.wait("line 59 of 0", "rows 53–75 of 75")  # 60 lines, every fourth contradicts something; 30 - 7 rows are in sight
+        screen.wait(
+            "line 59 of 0", "rows 53–75 of 75"
+        )  # 60 lines, every fourth contradicts something; 30 - 7 rows are in sight
         screen.press("\x1b[A")
         screen.wait("rows 52–74 of 75")
         screen.press("\x1b[5~")
@@ -169,8 +196,10 @@ def test_a_replay_is_made_faster_and_slower_and_keeps_its_last_screen(folder):
 
 
 def test_a_replay_shows_time_left_by_the_clock_of_the_log(folder):
-    """Two of eight lines were said from second 9 to 11, and the third comes at second 2000 only. Until then the six that are left take
-    (t - 9) / 2 * 6 s at second t, 5973 at most: by the clock on the wall, months later, it would be thousands of hours."""
+    """Two of eight lines were said from second 9 to 11, and the third comes at second 2000 only. Until then the six
+    that are left take (t - 9) / 2 * 6 s at second t, 5973 at most: by the clock on the wall, months later, it would be
+    thousands of hours.
+    """
     events = a_run()
     third = next(place for place, event in enumerate(events) if event["event"] == "line" and event["turn"] == 2)
     events[third:] = [event | {"time": at(2000)} for event in events[third:]]
@@ -189,7 +218,8 @@ def test_a_replay_shows_time_left_by_the_clock_of_the_log(folder):
     assert watch(script, folder(*events), "--speed", "50")[:2] == (0, "")
 
 
-# -- a run in progress -------------------------------------------------------------------------------------------------------
+# -- a run in progress
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_has_not_begun_to_write_is_waited_for_and_its_end_is_told(tmp_path):
@@ -212,7 +242,9 @@ def test_a_run_that_has_not_begun_to_write_is_waited_for_and_its_end_is_told(tmp
 
 
 def test_a_real_run_killed_and_resumed_while_it_is_watched_is_seen_to_its_end(tmp_path):
-    process = start(LONG, *NOBODY_TALKS, "turns=300", "measure.metrics=[prompt_to_line]", "--display", "none", "--runs", tmp_path)
+    process = start(
+        LONG, *NOBODY_TALKS, "turns=300", "measure.metrics=[prompt_to_line]", "--display", "none", "--runs", tmp_path
+    )
     path = wait_for_lines(process, tmp_path, 1)
     os.killpg(process.pid, signal.SIGSTOP)
     resumed = []
@@ -236,7 +268,17 @@ def test_a_real_run_killed_and_resumed_while_it_is_watched_is_seen_to_its_end(tm
 def scripted(tmp_path_factory):
     """A real run's folder, and what it printed in plain lines."""
     runs = tmp_path_factory.mktemp("scripted")
-    done = inside(lab_run.main, LONG, *NOBODY_TALKS, "turns=6", "measure.metrics=[prompt_to_line]", "--display", "plain", "--runs", runs)
+    done = inside(
+        lab_run.main,
+        LONG,
+        *NOBODY_TALKS,
+        "turns=6",
+        "measure.metrics=[prompt_to_line]",
+        "--display",
+        "plain",
+        "--runs",
+        runs,
+    )
     assert done.returncode == 0, done.stderr
     return only(runs), done.stdout
 
@@ -247,7 +289,11 @@ def test_plain_lines_are_those_that_the_run_printed(scripted):
     first, *rest = printed.splitlines()
     assert first == f"watch it from another terminal: python -m lab.watch {path}"
     told = done.stdout.splitlines()
-    assert (done.returncode, done.stderr) == (0, "") and told == rest[:len(told)] and told[-1].startswith("== finished · [12/12] lines")
+    assert (
+        (done.returncode, done.stderr) == (0, "")
+        and told == rest[: len(told)]
+        and told[-1].startswith("== finished · [12/12] lines")
+    )
     assert "\x1b" not in done.stdout
 
 
@@ -256,7 +302,9 @@ def test_nothing_of_the_run_is_touched(scripted):
 
     def found() -> dict:
         files = [path, *path.rglob("*")]
-        return {file: (file.stat().st_mtime_ns, file.stat().st_ino, file.is_file() and file.read_bytes()) for file in files}
+        return {
+            file: (file.stat().st_mtime_ns, file.stat().st_ino, file.is_file() and file.read_bytes()) for file in files
+        }
 
     def script(screen: Pty) -> None:
         screen.wait("finished")
@@ -283,7 +331,8 @@ def test_a_run_on_the_full_screen_tells_the_command_in_its_footer(tmp_path):
         assert f"watch it from another terminal: python -m lab.watch {only(tmp_path)} " in screen.sent
 
 
-# -- lines in a terminal -----------------------------------------------------------------------------------------------------
+# -- lines in a terminal
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("env, coloured", [({}, True), ({"NO_COLOR": "1"}, False)])
@@ -305,35 +354,68 @@ def test_a_terminal_that_cannot_draw_gets_lines(folder):
     assert "\x1b" not in screen.sent and "#0 t1 user grace @talk: This is line 1 of 0." in screen.sent
 
 
-# -- a training --------------------------------------------------------------------------------------------------------------
+# -- a training
+# --------------------------------------------------------------------------------------------------------------
 
 
 def a_step(number: int, reward: float, seconds: float) -> dict:
-    return {"event": "step", "time": at(seconds), "step": number, "seat": "user", "reward": reward, "kl": 0.01, "seconds_play": 20.0,
-            "seconds_learn": 10.0, "samples": {"best": {"reward": reward, "lines": [["user", f"I learnt {number}."]]}}}
+    return {
+        "event": "step",
+        "time": at(seconds),
+        "step": number,
+        "seat": "user",
+        "reward": reward,
+        "kl": 0.01,
+        "seconds_play": 20.0,
+        "seconds_learn": 10.0,
+        "samples": {"best": {"reward": reward, "lines": [["user", f"I learnt {number}."]]}},
+    }
 
 
 @pytest.fixture
 def training(tmp_path):
-    """Killed after its fifth step and gone on with from the checkpoint after the third; the files that its recipe names are gone."""
+    """Killed after its fifth step and gone on with from the checkpoint after the third; the files that its recipe names
+    are gone.
+    """
     recipe = load_recipe("scenarios/training/quick.yaml", ["max_steps=10", "method=kto"])
     gone = recipe.model_copy(update={"scenario": str(tmp_path / "gone.yaml"), "data": [str(tmp_path / "gone")]})
     path = tmp_path / "20260101T120000Z-quick-1a2b"
     path.mkdir()
     (path / "scenario.yaml").write_text(gone.resolved_yaml())
     opening = {"event": "started", "time": at(5), "name": "quick", "method": "kto", "steps": 10}
-    append(path / "events.jsonl", phase("loading", 0), opening | {"first": 0}, phase("training", 6, "kto"),
-           {"event": "collected", "time": at(7), "batch": 0, "batches": 1, "seat": "user", "reward": 0.1, "seconds_play": 7.0},
-           *(a_step(number, number / 10, 10 + number) for number in range(5)), {"event": "checkpoint", "time": at(14), "step": 3},
-           phase("loading", 100), opening | {"first": 3, "time": at(101)}, phase("training", 102, "kto"), a_step(3, 0.9, 110))
+    append(
+        path / "events.jsonl",
+        phase("loading", 0),
+        opening | {"first": 0},
+        phase("training", 6, "kto"),
+        {
+            "event": "collected",
+            "time": at(7),
+            "batch": 0,
+            "batches": 1,
+            "seat": "user",
+            "reward": 0.1,
+            "seconds_play": 7.0,
+        },
+        *(a_step(number, number / 10, 10 + number) for number in range(5)),
+        {"event": "checkpoint", "time": at(14), "step": 3},
+        phase("loading", 100),
+        opening | {"first": 3, "time": at(101)},
+        phase("training", 102, "kto"),
+        a_step(3, 0.9, 110),
+    )
     return path
 
 
 def test_a_training_is_shown_by_its_own_view_though_the_files_it_names_are_gone(training):
     def script(screen: Pty) -> None:
-        screen.wait("step 4/10", "kto on the user's seat", "3:00 left in training", "I learnt 3.", "following", "? keys")  # six of 30 s
+        screen.wait(
+            "step 4/10", "kto on the user's seat", "3:00 left in training", "I learnt 3.", "following", "? keys"
+        )  # six of 30 s
         assert re.search(r"reward +0\.9 +0 +▁", screen.shown()), "the two steps behind the checkpoint are forgotten"
-        append(training / "events.jsonl", {"event": "stopped", "time": at(120), "step": 4, "reason": "parroting is 0.90"})
+        append(
+            training / "events.jsonl", {"event": "stopped", "time": at(120), "step": 4, "reason": "parroting is 0.90"}
+        )
         screen.wait("stopped after step 4: parroting is 0.90")
         append(training / "events.jsonl", phase("examining", 130, "grpo"), ended(150))
         screen.wait("finished", "the run has ended", "0:50")  # this sitting began at second 100
@@ -348,12 +430,17 @@ def test_a_trainings_plain_lines_are_a_line_a_step(training):
     append(training / "events.jsonl", ended(150))
     done = inside(main, training)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[:4] == ["loading", "training kto", "played by the untouched user 1/1  reward 0.1  7 s",
-                                            "step 1/10  reward 0  KL, nats a token 0.01  30 s"]
+    assert done.stdout.splitlines()[:4] == [
+        "loading",
+        "training kto",
+        "played by the untouched user 1/1  reward 0.1  7 s",
+        "step 1/10  reward 0  KL, nats a token 0.01  30 s",
+    ]
     assert done.stdout.splitlines()[-1] == "finished"
 
 
-# -- what ends it ------------------------------------------------------------------------------------------------------------
+# -- what ends it
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_terminated_it_gives_the_terminal_back(folder):
@@ -370,18 +457,30 @@ def test_a_log_that_is_damaged_while_it_is_watched_is_told_after_the_terminal_wa
 
     def script(screen: Pty) -> None:
         screen.wait("1/8 lines")
-        append(path / "events.jsonl", {"event": "line", "time": at(20), "conversation": 0, "turn": 1, "seat": "user", "text": "Nobody."})
+        append(
+            path / "events.jsonl",
+            {"event": "line", "time": at(20), "conversation": 0, "turn": 1, "seat": "user", "text": "Nobody."},
+        )
 
     code, told, _ = watch(script, path)
-    assert code == 2 and told.startswith(f"lab.watch: {path / 'events.jsonl'}, line 6: an event that cannot be shown (KeyError: 'persona')")
+    assert code == 2 and told.startswith(
+        f"lab.watch: {path / 'events.jsonl'}, line 6: an event that cannot be shown (KeyError: 'persona')"
+    )
     assert told.count("\n") == 1
 
 
 def test_ctrl_c_in_its_own_terminal_gives_that_back(folder):
     with terminal() as screen:
-        process = subprocess.Popen([sys.executable, "-m", "lab.watch", str(folder(*a_run()[:5]))], cwd=ROOT, stdin=screen.theirs,
-                                   stdout=screen.theirs, stderr=screen.theirs, env=environment(TERM="xterm-256color"),
-                                   start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lab.watch", str(folder(*a_run()[:5]))],
+            cwd=ROOT,
+            stdin=screen.theirs,
+            stdout=screen.theirs,
+            stderr=screen.theirs,
+            env=environment(TERM="xterm-256color"),
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
         screen.wait("1/8 lines", "following")
         assert not screen.given_back()
         screen.press("\x03")
@@ -399,7 +498,11 @@ def test_a_speed_that_is_none_is_refused(scripted, speed):
 
 def refused(path: Path) -> str:
     done = inside(main, path)
-    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("lab.watch: ") and done.stderr.count("\n") == 1
+    assert (
+        (done.returncode, done.stdout) == (2, "")
+        and done.stderr.startswith("lab.watch: ")
+        and done.stderr.count("\n") == 1
+    )
     return done.stderr
 
 
@@ -422,5 +525,7 @@ def test_a_log_with_a_damaged_line_or_time_is_refused_with_its_line(folder):
 
 
 def test_a_trainings_damaged_recipe_is_refused(training):
-    (training / "scenario.yaml").write_text((training / "scenario.yaml").read_text().replace("max_steps: 10", "max_steps: none"))
+    (training / "scenario.yaml").write_text(
+        (training / "scenario.yaml").read_text().replace("max_steps: 10", "max_steps: none")
+    )
     assert "scenario.yaml, line" in refused(training)

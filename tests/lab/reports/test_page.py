@@ -27,7 +27,9 @@ SCENARIO = "name: small\nseed: 7\npersonas: [{}]\n"
 
 
 def answered(conversation: int, turn: int, wrong: bool) -> dict:
-    told = row(conversation, turn, wrong, "job", "questions", "reader", seat="user") | {"answer": "A <b>baker</b>." if wrong else "A nurse."}
+    told = row(conversation, turn, wrong, "job", "questions", "reader", seat="user") | {
+        "answer": "A <b>baker</b>." if wrong else "A nurse."
+    }
     return judged(conversation, turn, told, by="questions")
 
 
@@ -35,13 +37,31 @@ def events(contradicts: bool = True) -> list[dict]:
     """Two dialogues of four lines; the user of the first contradicts its job, and then its own earlier line."""
     found = [started(), phase("playing", 1)]
     for c in (0, 1):
-        found += [line(c, 0, "Who is this?", node="greet"), line(c, 1, NASTY if c == 0 else "I bake bread."), line(c, 2, "Really?"),
-                  line(c, 3, "I never worked a day.")]
-        found += [judged(c, 0, row(c, 0, False), row(c, 0, False, judge="nli")), judged(c, 2, row(c, 2, None), row(c, 2, False, judge="nli"))]
+        found += [
+            line(c, 0, "Who is this?", node="greet"),
+            line(c, 1, NASTY if c == 0 else "I bake bread."),
+            line(c, 2, "Really?"),
+            line(c, 3, "I never worked a day."),
+        ]
+        found += [
+            judged(c, 0, row(c, 0, False), row(c, 0, False, judge="nli")),
+            judged(c, 2, row(c, 2, None), row(c, 2, False, judge="nli")),
+        ]
         bad = contradicts and c == 0
-        found += [judged(c, 1, row(c, 1, bad), row(c, 1, bad, judge="nli"), *([row(0, 1, True, "job", span=JOB)] if bad else [])),
-                  judged(c, 3, row(c, 3, False), row(c, 3, bad, judge="nli"), row(c, 3, bad, "1", "line_to_line")), answered(c, 3, bad),
-                  {"event": "conversation", "time": found[0]["time"], "conversation": c, "status": "finished", "reason": None}]
+        found += [
+            judged(
+                c, 1, row(c, 1, bad), row(c, 1, bad, judge="nli"), *([row(0, 1, True, "job", span=JOB)] if bad else [])
+            ),
+            judged(c, 3, row(c, 3, False), row(c, 3, bad, judge="nli"), row(c, 3, bad, "1", "line_to_line")),
+            answered(c, 3, bad),
+            {
+                "event": "conversation",
+                "time": found[0]["time"],
+                "conversation": c,
+                "status": "finished",
+                "reason": None,
+            },
+        ]
     return [*found, phase("measuring", 3)]
 
 
@@ -69,11 +89,17 @@ def other(tmp_path_factory, townsfolk):
     return a_run(tmp_path_factory.mktemp("others"), townsfolk, events(contradicts=False))
 
 
-# -- what stands in it -----------------------------------------------------------------------------------------------------------
+# -- what stands in it
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_packets_hold_every_conversation_and_the_index_says_where():
-    told = Story(talks={number: Talk(lines={0: {"t": 0, "s": "user", "n": "a", "x": f"line {number} " + "x" * 30_000}}) for number in range(5)})
+    told = Story(
+        talks={
+            number: Talk(lines={0: {"t": 0, "s": "user", "n": "a", "x": f"line {number} " + "x" * 30_000}})
+            for number in range(5)
+        }
+    )
     found = packed(told.talks)
     assert len(found.packets) > 1
     for entry in found.index:
@@ -83,7 +109,12 @@ def test_packets_hold_every_conversation_and_the_index_says_where():
 
 def test_story_keeps_the_last_telling_of_a_turn_and_counts_what_nobody_could_score():
     told = story([*events(), judged(0, 1, row(0, 1, None))])
-    assert told.talks[0].judged[1, "judges"] == {"marks": [], "answers": [], "scored": 0, "unscored": {"no claim found": 1}}
+    assert told.talks[0].judged[1, "judges"] == {
+        "marks": [],
+        "answers": [],
+        "scored": 0,
+        "unscored": {"no claim found": 1},
+    }
     again = [judged(0, 1, row(0, 1, True, "job", span=(0, 3))), judged(0, 1, row(0, 1, True, "job", span=(4, 9)))]
     assert story(again).spans() == {(0, 1, "prompt_to_line", "ledger", "job"): (4, 9)}
     assert story(events()).spans() == {(0, 1, "prompt_to_line", "ledger", "job"): JOB}
@@ -100,9 +131,20 @@ def test_nothing_that_anybody_said_can_end_its_script_element():
 def test_page_needs_no_network_and_holds_nobodys_markup(run):
     text = write.write_report(run).read_text()
     assert (run / "report.md").is_file()
-    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text) and "@import" not in text and "url(" not in text.replace("url(#", "")
+    assert (
+        not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text)
+        and "@import" not in text
+        and "url(" not in text.replace("url(#", "")
+    )
     assert "taken" not in text.replace("&lt;", "") or "<script>document" not in text
-    for heading in ("Results", "Contradictions", "Graph: drift by node", "Judges: do they agree", "How it was made", "Transcripts"):
+    for heading in (
+        "Results",
+        "Contradictions",
+        "Graph: drift by node",
+        "Judges: do they agree",
+        "How it was made",
+        "Transcripts",
+    ):
         assert f"<h2>{heading}</h2>" in text
     assert "2 of 3 nodes reached" in text and "ledger and nli" in text
 
@@ -119,10 +161,13 @@ def test_what_is_no_run_or_damaged_is_one_sentence(run, tmp_path, capsys):
     (broken / "training.parquet").write_bytes(b"PAR1")
     assert report.main([str(broken)]) == 2
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3 and all(text.startswith("lab.report: ") and "expected" in text or "no such folder" in text for text in told)
+    assert len(told) == 3 and all(
+        text.startswith("lab.report: ") and "expected" in text or "no such folder" in text for text in told
+    )
 
 
-# -- in a browser ----------------------------------------------------------------------------------------------------------------
+# -- in a browser
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def pressed(browser, *keys: str) -> None:
@@ -212,9 +257,22 @@ def test_page_is_dark_or_light_as_asked_and_prints_without_its_tools(browser, ru
 
 def test_two_thousand_dialogues_open_without_freezing(browser, run, tmp_path):
     one = story(events()).talks[0]
-    many = Story(opening=events()[0], talks={number: Talk("finished", None, one.cast, {
-        turn: one.lines[turn % 4] | {"t": turn, "x": f"{number} {turn} {hash((number, turn))}"} for turn in range(40)}, one.judged)
-        for number in range(2000)})
+    many = Story(
+        opening=events()[0],
+        talks={
+            number: Talk(
+                "finished",
+                None,
+                one.cast,
+                {
+                    turn: one.lines[turn % 4] | {"t": turn, "x": f"{number} {turn} {hash((number, turn))}"}
+                    for turn in range(40)
+                },
+                one.judged,
+            )
+            for number in range(2000)
+        },
+    )
     side = sides.side(run)
     whole = tmp_path / "many.html"
     whole.write_text(page([Side("", side.manifest, many, side.frames, {}, side.how)]))

@@ -1,4 +1,6 @@
-"""`python -m lab.export`: chats that lab.score reads back, rows that TRL takes, tables that a spreadsheet does not execute."""
+"""`python -m lab.export`: chats that lab.score reads back, rows that TRL takes, tables that a spreadsheet does not
+execute.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +29,28 @@ from metrics.judges import judgement
 from scenarios.jobs.training import played
 from scenarios.records import Line
 
-WORDS = ["user.script=['=SUM(A1)', 'I am a baker.', 'I am a ☕ baker, \"really\".']", "assistant.script=['Who are you?']"]
+WORDS = [
+    "user.script=['=SUM(A1)', 'I am a baker.', 'I am a ☕ baker, \"really\".']",
+    "assistant.script=['Who are you?']",
+]
 TALK = [f"seats.{words}" for words in WORDS] + NOBODY_TALKS[2:] + ["turns=8"]
 
 
 class Spotter:
-    """Finds that a line contradicts where it speaks of a baker; says nothing of sums, and reads pairs of lines by their first words."""
+    """Finds that a line contradicts where it speaks of a baker; says nothing of sums, and reads pairs of lines by their
+    first words.
+    """
 
     name = "ledger"
 
     def judge(self, pairs):
-        return [judgement(pair, self.name, unscored="a sum") if "SUM" in pair.line else
-                judgement(pair, self.name, p_inconsistent=float(bad), verdict=bad)
-                for pair in pairs for bad in ["baker" in (pair.line if pair.metric == "prompt_to_line" else pair.other)]]
+        return [
+            judgement(pair, self.name, unscored="a sum")
+            if "SUM" in pair.line
+            else judgement(pair, self.name, p_inconsistent=float(bad), verdict=bad)
+            for pair in pairs
+            for bad in ["baker" in (pair.line if pair.metric == "prompt_to_line" else pair.other)]
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +59,17 @@ def run(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(judges.JUDGES, "ledger", lambda *_: Spotter())
-        done = inside(lab_run.main, LONG, *TALK, "measure.resamples=20", "measure.metrics=[prompt_to_line,line_to_line]",
-                      "--display", "none", "--runs", runs)
+        done = inside(
+            lab_run.main,
+            LONG,
+            *TALK,
+            "measure.resamples=20",
+            "measure.metrics=[prompt_to_line,line_to_line]",
+            "--display",
+            "none",
+            "--runs",
+            runs,
+        )
     assert done.returncode == 0, done.stderr
     return only(runs)
 
@@ -62,7 +82,8 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# -- chats ---------------------------------------------------------------------------------------------------------------------
+# -- chats
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seat", ["assistant", "user"])
@@ -70,14 +91,22 @@ def test_exported_chats_scored_by_the_same_judge_get_the_runs_judgements(run, tm
     monkeypatch.setitem(judges.JUDGES, "ledger", lambda *_: Spotter())
     assert export(run, "--format", "messages", "--seat", seat, "--out", tmp_path / "chats.jsonl") == 0
     assert capsys.readouterr().err == "2 rows\n"
-    assert score([str(tmp_path / "chats.jsonl"), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        score(
+            [str(tmp_path / "chats.jsonl"), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]
+        )
+        == 0
+    )
     before, after = load_run(run), load_run(tmp_path / "out")
     assert before.judgements["verdict"].sum() > 0 and before.judgements["unscored"].drop_nulls().len() > 0
     assert_frame_equal(after.judgements.drop("run_id"), before.judgements.drop("run_id"))
     said = ("conversation", "turn", "seat", "text")
     assert_frame_equal(after.turns.select(said), before.turns.select(said))
     for one, other in zip(before.conversations, after.conversations, strict=True):
-        assert all((one.cast[seat].name, one.cast[seat].card) == (other.cast[seat].name, other.cast[seat].card) for seat in one.cast)
+        assert all(
+            (one.cast[seat].name, one.cast[seat].card) == (other.cast[seat].name, other.cast[seat].card)
+            for seat in one.cast
+        )
         assert one.ready == other.ready
 
 
@@ -86,13 +115,21 @@ def test_the_seat_that_is_asked_for_is_the_assistant_under_what_it_was_told(run,
     export(run, "--format", "messages", "--out", tmp_path / "plain.jsonl")
     cast = load_run(run).conversations[1].cast
     flipped, plain = rows(tmp_path / "flipped.jsonl")[1], rows(tmp_path / "plain.jsonl")[1]
-    assert flipped["messages"][0] == {"role": "system", "content": system_text(cast["user"], "You are a caller in a radio show.")}
+    assert flipped["messages"][0] == {
+        "role": "system",
+        "content": system_text(cast["user"], "You are a caller in a radio show."),
+    }
     assert plain["messages"][0]["content"] == system_text(cast["assistant"], "")
     assert [one["role"] for one in flipped["messages"][1:]] == ["user", "assistant"] * 4
     assert [one["role"] for one in plain["messages"][1:]] == ["assistant", "user"] * 4
-    assert flipped["seats"] == {"assistant": {"seat": "user", "persona": cast["user"].id, "name": cast["user"].name},
-                                "user": {"seat": "assistant", "persona": "radio_host", "name": "Stella"}}
-    assert flipped["personas"] == {"assistant": cast["user"].card, "user": cast["assistant"].card} and 0 in flipped["given"]
+    assert flipped["seats"] == {
+        "assistant": {"seat": "user", "persona": cast["user"].id, "name": cast["user"].name},
+        "user": {"seat": "assistant", "persona": "radio_host", "name": "Stella"},
+    }
+    assert (
+        flipped["personas"] == {"assistant": cast["user"].card, "user": cast["assistant"].card}
+        and 0 in flipped["given"]
+    )
 
 
 def test_one_seat_for_both_roles_is_refused(run, tmp_path):
@@ -105,16 +142,30 @@ def test_one_seat_for_both_roles_is_refused(run, tmp_path):
 
 
 def test_scores_of_chats_are_exported_under_their_cards(tmp_path, capsys):
-    chat = {"id": "x", "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Mia."}],
-            "personas": {"assistant": "You are Mia."}}
+    chat = {
+        "id": "x",
+        "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Mia."}],
+        "personas": {"assistant": "You are Mia."},
+    }
     (tmp_path / "chats.jsonl").write_text(json.dumps(chat))
-    assert score([str(tmp_path / "chats.jsonl"), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        score(
+            [str(tmp_path / "chats.jsonl"), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]
+        )
+        == 0
+    )
     assert export(tmp_path / "out", "--format", "messages", "--out", tmp_path / "again.jsonl") == 0
     [again] = rows(tmp_path / "again.jsonl")
-    assert again["id"] == "x" and again["messages"] == [{"role": "system", "content": "You are Mia."}, *chat["messages"]]
+    assert again["id"] == "x" and again["messages"] == [
+        {"role": "system", "content": "You are Mia."},
+        *chat["messages"],
+    ]
 
 
-# -- TRL -----------------------------------------------------------------------------------------------------------------------
+# -- TRL
+#
+#
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_trl_takes_the_rows_as_a_conversational_kto_data_set(run, tmp_path, capsys):
@@ -127,7 +178,9 @@ def test_trl_takes_the_rows_as_a_conversational_kto_data_set(run, tmp_path, caps
     assert export(run, "--format", "trl", "--seat", "user", "--judge", "ledger", "--out", tmp_path / "kto.jsonl") == 0
     # each caller says a sum twice, which is unscored, and speaks twice of baking
     assert capsys.readouterr().err == "4 rows, 4 lines that ledger could not score left out\n"
-    found = datasets.load_dataset("json", data_files=str(tmp_path / "kto.jsonl"), split="train", cache_dir=str(tmp_path / "cache"))
+    found = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "kto.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert found.column_names == ["prompt", "completion", "label"] and found["label"] == [False] * 4
     assert found.features["label"].dtype == "bool" and all(is_conversational(row) for row in found)
     tokenizer = load_tokenizer("embedded").tokenizer
@@ -138,20 +191,36 @@ def test_trl_takes_the_rows_as_a_conversational_kto_data_set(run, tmp_path, caps
 def test_rows_without_a_judge_have_no_label_and_leave_out_what_the_scenario_said(run, tmp_path, capsys):
     assert export(run, "--format", "trl", "--out", tmp_path / "rows.jsonl") == 0
     found = rows(tmp_path / "rows.jsonl")
-    assert [row["completion"] for row in found] == [[{"role": "assistant", "content": "Who are you?"}]] * 2  # of four lines each
-    assert all(set(row) == {"prompt", "completion"} and len(row["prompt"]) == 8 for row in found)  # system, silence, three and three lines
+    assert [row["completion"] for row in found] == [
+        [{"role": "assistant", "content": "Who are you?"}]
+    ] * 2  # of four lines each
+    assert all(
+        set(row) == {"prompt", "completion"} and len(row["prompt"]) == 8 for row in found
+    )  # system, silence, three and three lines
 
 
 def test_a_prompt_is_what_the_seats_model_read_with_a_users_message_between_its_own():
-    said = [Line(0, turn, seat, "x", "n", text, 1) for turn, (seat, text) in enumerate(
-        [("user", "Hi."), ("user", "It is me."), ("assistant", "Oh."), ("user", "Yes.")])]
+    said = [
+        Line(0, turn, seat, "x", "n", text, 1)
+        for turn, (seat, text) in enumerate(
+            [("user", "Hi."), ("user", "It is me."), ("assistant", "Oh."), ("user", "Yes.")]
+        )
+    ]
     first, on = "(The conversation begins. You speak first.)", "(They say nothing. Go on.)"
     assert heard(said, "user") == [
-        {"role": "user", "content": first}, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": on},
-        {"role": "assistant", "content": "It is me."}, {"role": "user", "content": "Oh."}, {"role": "assistant", "content": "Yes."},
-        {"role": "user", "content": on}]
-    assert heard(said, "assistant") == [{"role": "user", "content": "Hi.\nIt is me."}, {"role": "assistant", "content": "Oh."},
-                                        {"role": "user", "content": "Yes."}]
+        {"role": "user", "content": first},
+        {"role": "assistant", "content": "Hi."},
+        {"role": "user", "content": on},
+        {"role": "assistant", "content": "It is me."},
+        {"role": "user", "content": "Oh."},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": on},
+    ]
+    assert heard(said, "assistant") == [
+        {"role": "user", "content": "Hi.\nIt is me."},
+        {"role": "assistant", "content": "Oh."},
+        {"role": "user", "content": "Yes."},
+    ]
     assert heard([], "user") == [{"role": "user", "content": first}]
 
 
@@ -165,16 +234,26 @@ def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp
         pass
     write_views(store.path / COLLECTED, told, played(told), {"user": corpora.KEPT})
     assert export(store.path, "--format", "trl", "--out", tmp_path / "dpo.jsonl") == 0
-    # each of three views: 1 over -1; 0.3 over nothing scored: left out; 0 over -0.5, answers to a question off the record
+    # each of three views: 1 over -1; 0.3 over nothing scored: left out; 0 over -0.5, answers to a question off the
+    # record
     found = rows(tmp_path / "dpo.jsonl")
-    assert len(found) == 6 and all(set(row) == {"prompt", "chosen", "rejected"} for row in found) and not is_conversational(found[0])
+    assert (
+        len(found) == 6
+        and all(set(row) == {"prompt", "chosen", "rejected"} for row in found)
+        and not is_conversational(found[0])
+    )
     view = corpora.KEPT[0]
     best, worst, *_, bad, good = view.lines
     end = chr(learners.END)
-    assert found[0] == {"prompt": learners.text(view.ids[: best.start]), "chosen": learners.text(best.ids).removesuffix(end),
-                        "rejected": learners.text(worst.ids).removesuffix(end)}
+    assert found[0] == {
+        "prompt": learners.text(view.ids[: best.start]),
+        "chosen": learners.text(best.ids).removesuffix(end),
+        "rejected": learners.text(worst.ids).removesuffix(end),
+    }
     assert found[1]["prompt"] == learners.text(view.ids[: good.start] + good.given)
-    assert (found[1]["chosen"], found[1]["rejected"]) == tuple(learners.text(line.ids).removesuffix(end) for line in (good, bad))
+    assert (found[1]["chosen"], found[1]["rejected"]) == tuple(
+        learners.text(line.ids).removesuffix(end) for line in (good, bad)
+    )
     assert tiny.VOCABULARY == 128  # a token is a character
 
     assert export(store.path, "--format", "trl", "--seat", "assistant") == 2
@@ -186,19 +265,25 @@ def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp
     assert "is a training, whose dialogues are token ids with rewards; expected --format trl" in capsys.readouterr().err
 
 
-# -- tables --------------------------------------------------------------------------------------------------------------------
+# -- tables
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_table_holds_every_line_with_each_judges_verdict_and_no_formula(run, tmp_path):
     assert export(run, "--format", "csv", "--out", tmp_path / "lines.csv") == 0
     found = list(csv.DictReader(io.StringIO((tmp_path / "lines.csv").read_text())))
     lines = [line for one in load_run(run).conversations for line in one.lines]
-    assert [(row["conversation"], row["turn"], row["seat"]) for row in found] \
-        == [(str(line.conversation), str(line.turn), line.seat) for line in lines]
+    assert [(row["conversation"], row["turn"], row["seat"]) for row in found] == [
+        (str(line.conversation), str(line.turn), line.seat) for line in lines
+    ]
     ours = [row for row in found if row["seat"] == "user"][:3]
     assert [row["text"] for row in ours] == ["'=SUM(A1)", "I am a baker.", 'I am a ☕ baker, "really".']
     told = ("ledger_contradicts", "ledger_p", "ledger_conflicts_with", "ledger_unscored")
-    assert [[row[name] for name in told] for row in ours] == [["", "", "", "a sum"], ["true", "1.0", "", ""], ["true", "1.0", "3", ""]]
+    assert [[row[name] for name in told] for row in ours] == [
+        ["", "", "", "a sum"],
+        ["true", "1.0", "", ""],
+        ["true", "1.0", "3", ""],
+    ]
     assert found[0]["given"] == "true" and found[0]["name"] == "Stella"
     assert pl.read_csv(tmp_path / "lines.csv").height == 16
 
@@ -213,7 +298,8 @@ def test_numbers_and_other_text_stay_as_they_are(cell):
     assert defused(cell) is cell
 
 
-# -- files and refusals --------------------------------------------------------------------------------------------------------
+# -- files and refusals
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_stdout_gets_what_a_file_would(run, tmp_path):
@@ -233,15 +319,25 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, caps
         (bare / name).write_bytes((run / name).read_bytes())
     (bare / "events.jsonl").write_text("\n".join(told) + "\n")
     assert export(bare, "--format", "trl", "--judge", "ledger", "--out", out) == 2
-    assert "has no line that was judged against its persona; expected prompt_to_line among its metrics" in capsys.readouterr().err
+    assert (
+        "has no line that was judged against its persona; expected prompt_to_line among its metrics"
+        in capsys.readouterr().err
+    )
     assert out.read_text() == "mine" and list(tmp_path.glob(".*")) == []
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
-    (["--format", "csv", "--judge", "ledger"], "--judge labels the rows of --format trl, not of csv"),
-    (["--format", "trl", "--judge", "legder"], "--judge is 'legder', which judged no line of "),
-    (["--format", "trl", "--judge", "legder"], "did you mean 'ledger'?"),
-    (["--format", "csv", "--out", "/none/x.csv"], "cannot write /none/x.csv (No such file or directory); expected a file in a folder")])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format", "csv", "--judge", "ledger"], "--judge labels the rows of --format trl, not of csv"),
+        (["--format", "trl", "--judge", "legder"], "--judge is 'legder', which judged no line of "),
+        (["--format", "trl", "--judge", "legder"], "did you mean 'ledger'?"),
+        (
+            ["--format", "csv", "--out", "/none/x.csv"],
+            "cannot write /none/x.csv (No such file or directory); expected a file in a folder",
+        ),
+    ],
+)
 def test_what_cannot_be_exported_is_one_sentence(run, capsys, arguments, told):
     assert export(run, *arguments) == 2
     error = capsys.readouterr().err

@@ -24,15 +24,30 @@ from lab.store.run_store import create, write_frame
 
 TRAINING = "method: grpo\nscenario: x.yaml\n"
 STEPS = pl.DataFrame({"step": [0, 1], "seat": ["user"] * 2, "reward": [0.1, 0.4], "kl": [0.0, 0.01]})
-CHATS = [{"id": "a", "messages": [{"role": "user", "content": "I am Mia."}, {"role": "assistant", "content": "I sail."}],
-          "personas": {"user": "You are Mia.", "assistant": "You are Leo."}}]
+CHATS = [
+    {
+        "id": "a",
+        "messages": [{"role": "user", "content": "I am Mia."}, {"role": "assistant", "content": "I sail."}],
+        "personas": {"user": "You are Mia.", "assistant": "You are Leo."},
+    }
+]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    done = inside(lab_run.main, LONG, *NOBODY_TALKS, "turns=6", "measure.resamples=20",
-                  "measure.metrics=[prompt_to_line,line_to_line,drift]", "--display", "none", "--runs", runs)
+    done = inside(
+        lab_run.main,
+        LONG,
+        *NOBODY_TALKS,
+        "turns=6",
+        "measure.resamples=20",
+        "measure.metrics=[prompt_to_line,line_to_line,drift]",
+        "--display",
+        "none",
+        "--runs",
+        runs,
+    )
     assert done.returncode == 0, done.stderr
     return only(runs)
 
@@ -50,9 +65,12 @@ def training(tmp_path):
 
 
 def test_import_of_lab_loads_no_library_and_load_run_no_model():
-    code = ("import sys, lab\nassert not {'polars', 'matplotlib', 'torch', 'ray', 'yaml'} & set(sys.modules)\n"
-            "from lab import load_run\nassert 'polars' in sys.modules and not {'matplotlib', 'torch', 'ray'} & set(sys.modules)\n"
-            "try: lab.nothing\nexcept AttributeError as error: print(error)")
+    code = (
+        "import sys, lab\nassert not {'polars', 'matplotlib', 'torch', 'ray', 'yaml'} & set(sys.modules)\n"
+        "from lab import load_run\nassert 'polars' in sys.modules and not {'matplotlib', 'torch', 'ray'} & "
+        "set(sys.modules)\n"
+        "try: lab.nothing\nexcept AttributeError as error: print(error)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("module 'lab' has no attribute 'nothing'\n", 0), done.stderr
 
@@ -70,7 +88,9 @@ def test_a_run_gives_the_frames_that_it_wrote_its_manifest_and_the_figures_of_it
 
 def test_conversations_are_records_with_the_personas_who_spoke(run):
     one, two = load_run(run).conversations
-    assert [(line.turn, line.seat) for line in two.lines] == [(turn, ("assistant", "user")[turn % 2]) for turn in range(6)]
+    assert [(line.turn, line.seat) for line in two.lines] == [
+        (turn, ("assistant", "user")[turn % 2]) for turn in range(6)
+    ]
     assert one.cast["assistant"].name == "Stella" and one.cast["assistant"].fact("home").value == "Bristol"
     assert all(line.persona == some.cast[line.seat].id for some in (one, two) for line in some.lines)
     assert one.lines[1].text == "I am a baker." and 1 not in one.ready
@@ -87,7 +107,10 @@ def test_a_running_run_is_opened_as_far_as_it_has_come(copy):
     found = load_run(copy)
     assert found.turns.height == 11 and [len(one.lines) for one in found.conversations] == [6, 5]
     assert found.metrics.is_empty() and found.metrics.columns == list(METRICS)
-    assert "running, 11 lines in 2 conversations" in repr(found) and list(found.plots) == ["survival", "contradictions_by_node"]
+    assert "running, 11 lines in 2 conversations" in repr(found) and list(found.plots) == [
+        "survival",
+        "contradictions_by_node",
+    ]
 
 
 def test_a_training_gives_its_log_and_examination_as_far_as_they_have_come(training):
@@ -96,8 +119,19 @@ def test_a_training_gives_its_log_and_examination_as_far_as_they_have_come(train
     assert found.training.shape == found.evaluation.shape == (0, 0)
     write_frame(training / "training.parquet", STEPS)
     assert list(load_run(training).plots) == ["training"]
-    row = {"arm": "grpo", "scenario": "s", "metric": "questions", "judge": "reader", "seat": "user", "held_out": True, "rewarded": False,
-           "value": 0.8, "low": 0.7, "high": 0.9, "n": 40}
+    row = {
+        "arm": "grpo",
+        "scenario": "s",
+        "metric": "questions",
+        "judge": "reader",
+        "seat": "user",
+        "held_out": True,
+        "rewarded": False,
+        "value": 0.8,
+        "low": 0.7,
+        "high": 0.9,
+        "n": 40,
+    }
     write_frame(training / "evaluation.parquet", pl.DataFrame([row], schema=SCHEMA))
     found = load_run(training)
     assert_frame_equal(found.training, STEPS)
@@ -116,7 +150,9 @@ def test_scores_have_the_names_and_cards_of_the_transcripts_while_those_are_ther
 
     chats.write_text(chats.read_text().replace("I sail.", "I fly."))  # another chat by now
     [other] = load_run(tmp_path / "out").conversations
-    assert (other.lines, other.name, other.cast["user"].card) == (one.lines, None, "") and other.cast["user"].id == one.cast["user"].id
+    assert (other.lines, other.name, other.cast["user"].card) == (one.lines, None, "") and other.cast[
+        "user"
+    ].id == one.cast["user"].id
     chats.unlink()
     assert load_run(tmp_path / "out").conversations[0].cast == other.cast
 
@@ -140,7 +176,9 @@ def test_what_a_folder_says_of_itself_is_text_in_a_notebook(copy):
 
 
 def test_frames_that_a_folder_does_not_have_are_named_with_those_it_has(run, training):
-    with pytest.raises(ValueError, match="is a run and has no training; expected one of turns, judgements, metrics, activations$"):
+    with pytest.raises(
+        ValueError, match="is a run and has no training; expected one of turns, judgements, metrics, activations$"
+    ):
         load_run(run).training
     with pytest.raises(ValueError, match="is a training and has no turns; expected one of training, evaluation$"):
         load_run(training).turns
@@ -160,5 +198,7 @@ def test_conversations_of_others_than_the_files_cast_are_refused_and_the_frames_
     (copy / "scenario.yaml").write_text(yaml.replace("seed: 7\n", "seed: 8\n"))  # which draws other callers
     found = load_run(copy)
     assert found.turns.height == 12
-    with pytest.raises(ValueError, match="was played with .* as user, but its scenario and persona files now cast .*; expected them"):
+    with pytest.raises(
+        ValueError, match="was played with .* as user, but its scenario and persona files now cast .*; expected them"
+    ):
         found.conversations

@@ -13,8 +13,14 @@ from lab import attribute as command
 from lab import run
 from lab.runs.attribution import attribute, beginning, scenarios
 
-TALK = ['seats.user.script=["What weather!"]', 'seats.assistant.script=["Really?"]', "seats.user.persona=grace", "conversations=2",
-        "turns=9", "measure.metrics=[prompt_to_line]"]
+TALK = [
+    'seats.user.script=["What weather!"]',
+    'seats.assistant.script=["Really?"]',
+    "seats.user.persona=grace",
+    "conversations=2",
+    "turns=9",
+    "measure.metrics=[prompt_to_line]",
+]
 DENIES = 'seats.user.script=["I live in Krakow."]'  # Grace does not
 HOSTS = 'seats.assistant.script=["Oh."]'
 
@@ -48,7 +54,11 @@ def test_drift_is_attributed_to_the_seat_that_was_changed(stored):
     assert [of_user[effect]["value"] for effect in ("user", "assistant", "interaction")] == [1.0, 0.0, 0.0]
     assert found["user"]["value"] > 0 == found["assistant"]["value"] and found["user"]["n"] == 2
     assert of_user["user"]["scored"] == dict.fromkeys(("AA", "AB", "BA", "BB"), of_user["user"]["scored"]["AA"])
-    assert "inconsistency added" in done.stdout and "from turn 4 on" in done.stdout and "+1.000 [+1.000, +1.000]" in done.stdout
+    assert (
+        "inconsistency added" in done.stdout
+        and "from turn 4 on" in done.stdout
+        and "+1.000 [+1.000, +1.000]" in done.stdout
+    )
 
 
 def test_arms_that_are_the_same_scenario_are_one(stored):
@@ -66,11 +76,27 @@ def test_lines_of_someone_else_are_judged_again(stored):
 def test_unscored_lines_and_lines_before_the_swap_are_in_no_effect(stored):
     def rows(verdict):
         told = [(0, 2, True), (0, 4, verdict), (0, 6, None), (1, 4, False)]
-        return pl.DataFrame([{"conversation": c, "turn": turn, "seat": "user", "metric": "prompt_to_line", "judge": "ledger",
-                              "against": "persona", "verdict": found} for c, turn, found in told])
+        return pl.DataFrame(
+            [
+                {
+                    "conversation": c,
+                    "turn": turn,
+                    "seat": "user",
+                    "metric": "prompt_to_line",
+                    "judge": "ledger",
+                    "against": "persona",
+                    "verdict": found,
+                }
+                for c, turn, found in told
+            ]
+        )
 
     arms = {"AA": rows(False), "AB": rows(False), "BA": rows(True), "BB": rows(False)}
-    found = {row["effect"]: row for row in attribute(stored, arms, 4, confidence=0.9, resamples=100, seed=1) if row["lines"] == "user"}
+    found = {
+        row["effect"]: row
+        for row in attribute(stored, arms, 4, confidence=0.9, resamples=100, seed=1)
+        if row["lines"] == "user"
+    }
     # y: BA 1 of 2, the others 0 of 2: user (.5 + 0) / 2, assistant (0 - .5) / 2, interaction -.5 - 0
     assert [found[effect]["value"] for effect in ("user", "assistant", "interaction")] == [0.25, -0.25, -0.5]
 

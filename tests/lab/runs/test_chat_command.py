@@ -30,7 +30,8 @@ from lab.transcripts.reading import read
 from scenarios.personas import STRANGER, find_persona
 from scenarios.scenario import load_scenario
 
-STELLA = 'seats.assistant.script=["I live in Paris.","I live in Bristol. I am a radio host."]'  # the radio host lives in Bristol
+# the radio host lives in Bristol
+STELLA = 'seats.assistant.script=["I live in Paris.","I live in Bristol. I am a radio host."]'
 TOWN = ROOT / "scenarios/personas/townsfolk.yaml"
 
 
@@ -52,19 +53,34 @@ def talk(typed: str | bytes, *arguments: object) -> subprocess.CompletedProcess:
 def chatted(tmp_path_factory):
     """Grace, who lives in Osaka, talks with the radio host; her folder, and what was shown."""
     runs = tmp_path_factory.mktemp("chatted")
-    done = talk("Hello there!\n/card\n\n   \nI live in Oslo.\n/what\n/quit\nNot said.\n", "--me", "grace", STELLA, "--runs", runs)
+    done = talk(
+        "Hello there!\n/card\n\n   \nI live in Oslo.\n/what\n/quit\nNot said.\n",
+        "--me",
+        "grace",
+        STELLA,
+        "--runs",
+        runs,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return only(runs), done.stdout
 
 
-# -- through a pipe ------------------------------------------------------------------------------------------------------------
+# -- through a pipe
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_chat_is_a_run_like_any_other(chatted):
     path, _ = chatted
     said = turns(path)
-    assert said["text"].to_list() == ["Hello there!", "I live in Paris.", "I live in Oslo.", "I live in Bristol. I am a radio host."]
-    assert said["seat"].to_list() == ["user", "assistant"] * 2 and said["persona"].to_list() == ["grace", "radio_host"] * 2
+    assert said["text"].to_list() == [
+        "Hello there!",
+        "I live in Paris.",
+        "I live in Oslo.",
+        "I live in Bristol. I am a radio host.",
+    ]
+    assert (
+        said["seat"].to_list() == ["user", "assistant"] * 2 and said["persona"].to_list() == ["grace", "radio_host"] * 2
+    )
     found = manifest(path)
     assert (found["status"], found["counts"]["lines"], found["counts"]["finished"]) == ("finished", 4, 1)
     assert found["models"]["user"] == "human" and load_scenario(path / "scenario.yaml").digest() == found["digest"]
@@ -75,53 +91,101 @@ def test_a_chat_is_a_run_like_any_other(chatted):
 def test_what_the_ledger_finds_stands_below_each_line(chatted):
     path, shown = chatted
     rows = judgements(path).filter(judgements(path)["verdict"]).select("turn", "metric", "against").rows()
-    assert sorted(rows) == [(1, "prompt_to_line", "home"), (1, "prompt_to_line", "persona"), (2, "prompt_to_line", "home"),
-                            (2, "prompt_to_line", "persona"), (3, "line_to_line", "1")]
-    below = {line: shown.partition(line)[2].splitlines()[1:5] for line in (
-        "you> Hello there!", "Stella> I live in Paris.", "you> I live in Oslo.", "Stella> I live in Bristol.")}
+    assert sorted(rows) == [
+        (1, "prompt_to_line", "home"),
+        (1, "prompt_to_line", "persona"),
+        (2, "prompt_to_line", "home"),
+        (2, "prompt_to_line", "persona"),
+        (3, "line_to_line", "1"),
+    ]
+    below = {
+        line: shown.partition(line)[2].splitlines()[1:5]
+        for line in (
+            "you> Hello there!",
+            "Stella> I live in Paris.",
+            "you> I live in Oslo.",
+            "Stella> I live in Bristol.",
+        )
+    }
     assert below["you> Hello there!"][0] == "  claims nothing · so far consistent with the card 1.00 (n=1)"
     assert below["Stella> I live in Paris."][0] == "  ✗ home “I live in Paris”, contradicts the card: Bristol"
     assert below["you> I live in Oslo."][0] == "  ✗ home “I live in Oslo”, contradicts the card: Osaka"
     # of Stella's lines one of two contradicts her card, and the one pair of them contradicts itself
     assert below["Stella> I live in Bristol."] == [
-        "  ✓ home “I live in Bristol”, as on the card", "  ✓ job “I am a radio host”, as on the card",
+        "  ✓ home “I live in Bristol”, as on the card",
+        "  ✓ job “I am a radio host”, as on the card",
         "  ✗ “I live in Bristol” contradicts turn 1, “I live in Paris.”",
-        "  so far consistent with the card 0.50 (n=2), with earlier lines 0.00 (n=1)"]
+        "  so far consistent with the card 0.50 (n=2), with earlier lines 0.00 (n=1)",
+    ]
 
 
 def test_commands_and_empty_lines_are_not_said(chatted):
     _, shown = chatted
     card = find_persona("radio_host", [TOWN]).card
     assert shown.count(card) == 1 and "Your own card: Your name is Grace." in shown and "Not said." not in shown
-    assert shown.count("/card shows the card of Stella, /quit ends the chat.") == 2, "at the start, and at a command that is none"
+    assert shown.count("/card shows the card of Stella, /quit ends the chat.") == 2, (
+        "at the start, and at a command that is none"
+    )
 
 
 def test_somebody_unknown_is_scored_by_nobody_and_told_so_once(tmp_path):
-    done = talk("I live in Oslo.\nReally.\n", STELLA, "--runs", tmp_path)  # and the end of the input is the end of the chat
+    done = talk(
+        "I live in Oslo.\nReally.\n", STELLA, "--runs", tmp_path
+    )  # and the end of the input is the end of the chat
     assert done.returncode == 0 and done.stdout.count("not scored by ledger: the persona has no facts") == 1
     path = only(tmp_path)
     of_user = judgements(path).filter(judgements(path)["seat"] == "user")
-    assert of_user["verdict"].null_count() == of_user.height > 0 and turns(path)["persona"].to_list()[::2] == ["unknown", "unknown"]
+    assert of_user["verdict"].null_count() == of_user.height > 0 and turns(path)["persona"].to_list()[::2] == [
+        "unknown",
+        "unknown",
+    ]
     assert manifest(path)["status"] == "finished"
 
 
 def test_what_was_typed_is_text_and_never_drives_the_terminal(tmp_path):
-    done = talk(b"\x1b[2J\x1b]0;title\x07[bold]Hi[/bold] \xff\n" + b"x" * (LONGEST + 1) + b"\n", STELLA, "--runs", tmp_path)
-    assert done.returncode == 0 and "\x1b" not in done.stdout and "you> [2J ]0;title [bold]Hi[/bold] \ufffd" in done.stdout
+    done = talk(
+        b"\x1b[2J\x1b]0;title\x07[bold]Hi[/bold] \xff\n" + b"x" * (LONGEST + 1) + b"\n", STELLA, "--runs", tmp_path
+    )
+    assert (
+        done.returncode == 0 and "\x1b" not in done.stdout and "you> [2J ]0;title [bold]Hi[/bold] \ufffd" in done.stdout
+    )
     assert f"That has {LONGEST + 1:,} characters; expected at most {LONGEST:,}." in done.stdout
     assert turns(only(tmp_path))["text"].to_list() == ["[2J ]0;title [bold]Hi[/bold] \ufffd", "I live in Paris."]
 
 
 def test_a_person_may_sit_in_the_other_seat_along_a_scenario(tmp_path):
     """The host's greeting is the scenario's; the host is directed to chat, and the caller is a script."""
-    done = talk("Tell me more.\n", "--seat", "assistant", "--scenario", LONG, "--persona", "mateo", "--me", "radio_host",
-                'seats.user.script=["I am Mateo."]', "graph.nodes.question.says=null",
-                'graph.nodes.question.direct={assistant: "Ask about their {fact.slot}."}', "--runs", tmp_path)
+    done = talk(
+        "Tell me more.\n",
+        "--seat",
+        "assistant",
+        "--scenario",
+        LONG,
+        "--persona",
+        "mateo",
+        "--me",
+        "radio_host",
+        'seats.user.script=["I am Mateo."]',
+        "graph.nodes.question.says=null",
+        'graph.nodes.question.direct={assistant: "Ask about their {fact.slot}."}',
+        "--runs",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     said = turns(only(tmp_path))
-    assert said["seat"].to_list() == ["assistant", "user", "assistant", "user"] and said["persona"].to_list()[:2] == ["radio_host", "mateo"]
-    assert said["text"].to_list() == ["Welcome to the show! Who am I talking to?", "I am Mateo.", "Tell me more.", "I am Mateo."]
-    assert "you> Welcome to the show!" in done.stdout and "[Ask about their " in done.stdout, "what a seat is told, the person is told"
+    assert said["seat"].to_list() == ["assistant", "user", "assistant", "user"] and said["persona"].to_list()[:2] == [
+        "radio_host",
+        "mateo",
+    ]
+    assert said["text"].to_list() == [
+        "Welcome to the show! Who am I talking to?",
+        "I am Mateo.",
+        "Tell me more.",
+        "I am Mateo.",
+    ]
+    assert "you> Welcome to the show!" in done.stdout and "[Ask about their " in done.stdout, (
+        "what a seat is told, the person is told"
+    )
 
 
 def test_a_chat_in_which_nothing_was_said_ends_too(tmp_path):
@@ -135,36 +199,56 @@ def test_an_ended_chat_can_be_gone_on_with(tmp_path):
     path = only(tmp_path)
     done = talk("And you?\n", "--resume", path)
     assert done.returncode == 0 and "you> Hello there!\nStella> I live in Paris.\n" in done.stdout
-    assert turns(path)["text"].to_list() == ["Hello there!", "I live in Paris.", "And you?", "I live in Bristol. I am a radio host."]
+    assert turns(path)["text"].to_list() == [
+        "Hello there!",
+        "I live in Paris.",
+        "And you?",
+        "I live in Bristol. I am a radio host.",
+    ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
-    (["--persona", "nobody"], "seats.assistant.persona is 'nobody', which is no persona"),
-    (["--persona", "radio_hots"], "did you mean 'radio_host'?"),
-    (["--personas", "none.yaml"], "expected the path of a persona file"),
-    (["--scenario", "none.yaml"], "none.yaml: does not exist"),
-    (["--scenario", "scenarios/long_dialogue.yaml"], "speak of facts of the user, of whom nothing is known; expected a persona"),
-    (["conversations=2"], "conversations is 2; expected 1, the one that you talk in"),
-    (["seats.user.model=embedded"], "seats.user.model is 'embedded'; expected 'human'"),
-    (["seats.assistant.model=human"], "expected 'human', for you, there and nowhere else"),
-    (["--model", "./no/such/model"], "no/such/model"),
-    (["--resume", "nowhere"], "nowhere is no run"),
-    (["--resume", "nowhere", "--me", "grace"], "--me beside --resume; expected nothing"),
-    (["--address", "nowhere"], "'nowhere' is no address"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--persona", "nobody"], "seats.assistant.persona is 'nobody', which is no persona"),
+        (["--persona", "radio_hots"], "did you mean 'radio_host'?"),
+        (["--personas", "none.yaml"], "expected the path of a persona file"),
+        (["--scenario", "none.yaml"], "none.yaml: does not exist"),
+        (
+            ["--scenario", "scenarios/long_dialogue.yaml"],
+            "speak of facts of the user, of whom nothing is known; expected a persona",
+        ),
+        (["conversations=2"], "conversations is 2; expected 1, the one that you talk in"),
+        (["seats.user.model=embedded"], "seats.user.model is 'embedded'; expected 'human'"),
+        (["seats.assistant.model=human"], "expected 'human', for you, there and nowhere else"),
+        (["--model", "./no/such/model"], "no/such/model"),
+        (["--resume", "nowhere"], "nowhere is no run"),
+        (["--resume", "nowhere", "--me", "grace"], "--me beside --resume; expected nothing"),
+        (["--address", "nowhere"], "'nowhere' is no address"),
+    ],
+)
 def test_what_cannot_be_chatted_with_is_refused_in_one_sentence(tmp_path, arguments, told):
     done = talk("Hi.\n", *arguments, "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and done.stderr.startswith("lab.chat: ") and done.stderr.count("\n") == 1 and told in done.stderr
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("lab.chat: ")
+        and done.stderr.count("\n") == 1
+        and told in done.stderr
+    )
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_has_nobody_to_type(chatted, tmp_path):
     done = inside(run.main, "scenarios/chat.yaml", "seats.user.model=human", "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and "seats.user.model is 'human', whose words somebody types; expected a model here" in done.stderr
+    assert (
+        done.returncode == 2
+        and "seats.user.model is 'human', whose words somebody types; expected a model here" in done.stderr
+    )
     assert inside(run.main, "--resume", chatted[0]).returncode == 2
 
 
-# -- through a terminal --------------------------------------------------------------------------------------------------------
+# -- through a terminal
+# --------------------------------------------------------------------------------------------------------
 
 
 class Terminal:
@@ -173,9 +257,15 @@ class Terminal:
     def __init__(self, *arguments: object) -> None:
         self._ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lab.chat", *map(str, arguments)], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs,
-            env=environment(TERM="dumb", COLUMNS="120"), start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # whose Ctrl-C is a signal to it
+            [sys.executable, "-m", "lab.chat", *map(str, arguments)],
+            cwd=ROOT,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(TERM="dumb", COLUMNS="120"),
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # whose Ctrl-C is a signal to it
         os.close(theirs)
         self.shown = ""
 
@@ -223,8 +313,18 @@ def terminal() -> Iterator[type]:
 
 
 def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_path):
-    chat = terminal("--persona", "tutor", "--me", "grace", "seats.assistant.max_tokens=8", "turns=12", "dtype=float32",
-                    "measure.metrics=[prompt_to_line,line_to_line,questions]", "--runs", tmp_path)
+    chat = terminal(
+        "--persona",
+        "tutor",
+        "--me",
+        "grace",
+        "seats.assistant.max_tokens=8",
+        "turns=12",
+        "dtype=float32",
+        "measure.metrics=[prompt_to_line,line_to_line,questions]",
+        "--runs",
+        tmp_path,
+    )
     lines = ["Hello, who are you?", "I live in Oslo.", "Goodbye!"]
     for number, line in enumerate(lines, start=1):
         chat.until("you> ", number)
@@ -255,7 +355,12 @@ def test_a_killed_chat_loses_nothing_and_goes_on(terminal, tmp_path):
     assert [event["text"] for event in events(path, "line")] == ["Hello there!", "I live in Paris."]
     assert manifest(path)["status"] == "running"
     assert talk("And you?\n/quit\n", "--resume", path).returncode == 0
-    assert turns(path)["text"].to_list() == ["Hello there!", "I live in Paris.", "And you?", "I live in Bristol. I am a radio host."]
+    assert turns(path)["text"].to_list() == [
+        "Hello there!",
+        "I live in Paris.",
+        "And you?",
+        "I live in Bristol. I am a radio host.",
+    ]
 
 
 def test_ctrl_c_ends_a_chat_as_a_finished_run(terminal, tmp_path):
@@ -269,7 +374,8 @@ def test_ctrl_c_ends_a_chat_as_a_finished_run(terminal, tmp_path):
     assert (manifest(only(tmp_path))["status"], turns(only(tmp_path)).height) == ("finished", 2)
 
 
-# -- parts ---------------------------------------------------------------------------------------------------------------------
+# -- parts
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_person_who_has_no_more_words_has_left():
@@ -280,29 +386,57 @@ def test_a_person_who_has_no_more_words_has_left():
 
 
 def row(metric: str, against: str, verdict: bool | None, judge: str = "ledger", span: tuple | None = None) -> dict:
-    return {"conversation": 0, "turn": 2, "seat": "user", "metric": metric, "judge": judge, "against": against, "verdict": verdict,
-            "span": span, "unscored": "so" if verdict is None else None}
+    return {
+        "conversation": 0,
+        "turn": 2,
+        "seat": "user",
+        "metric": metric,
+        "judge": judge,
+        "against": against,
+        "verdict": verdict,
+        "span": span,
+        "unscored": "so" if verdict is None else None,
+    }
 
 
 LINE = {"seat": "user", "turn": 2, "text": "I live in \x1b[31mOslo."}
 
 
 def test_words_that_contradict_are_marked_and_those_that_claim_are_underlined():
-    text = spoken(LINE, [row("prompt_to_line", "home", True, span=(0, 19)), row("prompt_to_line", "job", False, span=(0, 1))], "you")
+    text = spoken(
+        LINE,
+        [row("prompt_to_line", "home", True, span=(0, 19)), row("prompt_to_line", "job", False, span=(0, 1))],
+        "you",
+    )
     assert text.plain == "you> I live in  [31mOslo." and isinstance(text, Text)
     assert {(span.start, span.end, str(span.style)) for span in text.spans} >= {(5, 24, MARK), (5, 6, "underline")}
 
 
 def test_each_judge_tells_what_it_found_and_a_fact_speaks_for_the_whole_card():
     grace = find_persona("grace", [TOWN])
-    rows = [row("prompt_to_line", "persona", True), row("prompt_to_line", "home", True), row("prompt_to_line", "persona", True, "nli"),
-            row("line_to_line", "0", True, "nli"), row("line_to_line", "0", False), row("prompt_to_line", "persona", None, "llm")]
+    rows = [
+        row("prompt_to_line", "persona", True),
+        row("prompt_to_line", "home", True),
+        row("prompt_to_line", "persona", True, "nli"),
+        row("line_to_line", "0", True, "nli"),
+        row("line_to_line", "0", False),
+        row("prompt_to_line", "persona", None, "llm"),
+    ]
     told = [text.plain for text in findings(rows, LINE, grace, {0: {"text": "I live \x1b in Osaka."}})]
-    assert told == ["  ✗ home, contradicts the card: Osaka (ledger)", "  ✗ contradicts the card (nli)",
-                    "  ✗ contradicts turn 0, “I live   in Osaka.” (nli)"]
+    assert told == [
+        "  ✗ home, contradicts the card: Osaka (ledger)",
+        "  ✗ contradicts the card (nli)",
+        "  ✗ contradicts turn 0, “I live   in Osaka.” (nli)",
+    ]
     assert so_far(State(), "user") == "" and list(findings([], LINE, STRANGER, {})) == []
 
 
 def test_answers_off_the_record_are_counted_by_speaker():
-    rows = [row("questions", "home", False, "choice"), row("questions", "job", True, "choice"), row("questions", "pet", None, "choice")]
-    assert list(answers(rows, {"user": find_persona("grace", [TOWN])})) == ["  asked off the record, Grace knows 1 of 2 facts (choice)"]
+    rows = [
+        row("questions", "home", False, "choice"),
+        row("questions", "job", True, "choice"),
+        row("questions", "pet", None, "choice"),
+    ]
+    assert list(answers(rows, {"user": find_persona("grace", [TOWN])})) == [
+        "  asked off the record, Grace knows 1 of 2 facts (choice)"
+    ]

@@ -28,10 +28,23 @@ from scenarios.yaml_files import parse
 from scenarios.schema import Fork
 from scenarios.scenario import Scenario, load_scenario
 
-EXACT = ["dtype=float32", "conversations=2", "turns=7", "seats.user.max_tokens=8", "seats.assistant.max_tokens=8",
-         "measure.questions_every=4", "measure.metrics=[prompt_to_line,line_to_line,questions]"]
-TALK = ['seats.user.script=["What weather!"]', 'seats.assistant.script=["Really?"]', "seats.user.persona=grace", "conversations=3",
-        "turns=9", "measure.metrics=[prompt_to_line,line_to_line]"]
+EXACT = [
+    "dtype=float32",
+    "conversations=2",
+    "turns=7",
+    "seats.user.max_tokens=8",
+    "seats.assistant.max_tokens=8",
+    "measure.questions_every=4",
+    "measure.metrics=[prompt_to_line,line_to_line,questions]",
+]
+TALK = [
+    'seats.user.script=["What weather!"]',
+    'seats.assistant.script=["Really?"]',
+    "seats.user.persona=grace",
+    "conversations=3",
+    "turns=9",
+    "measure.metrics=[prompt_to_line,line_to_line]",
+]
 DENIES = 'seats.user.script=["I live in Krakow.", "I live | in <b>Osaka</b>."]'  # Grace lives in Osaka
 QUIET = ("--address", "none", "--display", "none")
 
@@ -66,31 +79,47 @@ def denied(scripted, tmp_path_factory):
     return only(runs), done.stdout
 
 
-# -- what stays as it was ------------------------------------------------------------------------------------------------------
+# -- what stays as it was
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_branch_of_an_unchanged_fork_says_what_the_original_said(spoken, tmp_path):
     done = fork(spoken, "--conversation", 1, "--turn", 3, "--samples", 3, "--runs", tmp_path, *QUIET)
     assert done.returncode == 0, done.stderr
     path = only(tmp_path)
-    lines = {c: part for (c,), part in turns(path).drop("logprob").partition_by("conversation", as_dict=True, include_key=False).items()}
+    lines = {
+        c: part
+        for (c,), part in turns(path)
+        .drop("logprob")
+        .partition_by("conversation", as_dict=True, include_key=False)
+        .items()
+    }
     was = turns(spoken).filter(pl.col("conversation") == 1).drop("conversation", "logprob")
     assert lines[0].equals(was), "lines, nodes and token ids"
-    assert lines[1]["text"].to_list() != lines[2]["text"].to_list() != was["text"].to_list(), "the others sample for themselves"
+    assert lines[1]["text"].to_list() != lines[2]["text"].to_list() != was["text"].to_list(), (
+        "the others sample for themselves"
+    )
     for branch in lines.values():
         assert branch.head(3).equals(was.head(3)) and branch["node"][3] == was["node"][3]
     found = json.loads((path / "fork.json").read_text())
     assert [one["turn"] for one in found["partings"]][0] is None and "#0      never" in done.stdout
     assert all(one["turn"] >= 3 for one in found["partings"][1:])
-    assert judgements(path).filter(pl.col("conversation") == 0)["verdict"].to_list() == \
-        judgements(spoken).filter(pl.col("conversation") == 1)["verdict"].to_list()
+    assert (
+        judgements(path).filter(pl.col("conversation") == 0)["verdict"].to_list()
+        == judgements(spoken).filter(pl.col("conversation") == 1)["verdict"].to_list()
+    )
 
 
 class Small:
     """Runs of a small model, their views kept."""
 
     def __init__(self, at: Path, name: str, engine: LocalEngine) -> None:
-        self.at, self.name, self.engine, self.judge = at, name, engine, corpora.Parity()  # which sends the walk to and fro
+        self.at, self.name, self.engine, self.judge = (
+            at,
+            name,
+            engine,
+            corpora.Parity(),
+        )  # which sends the walk to and fro
         self.original, self.seat, _ = corpora.run(at, name, engine, self.judge)
 
     def views(self, scenario: Scenario, begun: list[dict]) -> tuple[Path, dict[int, list[int]]]:
@@ -135,13 +164,18 @@ def test_a_new_reminder_counts_from_the_fork_on_and_a_new_instruction_stands_abo
             new = turns(path).filter(pl.col("turn") >= 3, pl.col("seat") == "user").height
     last = [event["text"] for event in begun if event["event"] == "line"][-1]
     kept = "".join(map(chr, small.seat.ids[3])).partition(last)[0]
-    assert views["reminder"].startswith(kept) and views["reminder"].count("Remember!") == new > 0, "none before the fork"
+    assert views["reminder"].startswith(kept) and views["reminder"].count("Remember!") == new > 0, (
+        "none before the fork"
+    )
     assert "Be brief." in views["instruction"] and not views["instruction"].startswith(kept)
 
 
 def test_lines_of_another_model_are_read_in_its_successors_tokens(small, tmp_path):
     other = corpora.folder(tmp_path / "other", seed=1)
-    for override, kept in (([f"seats.user.model={other}"], {"assistant"}), (["seats.user.temperature=0.5"], {"assistant", "user"})):
+    for override, kept in (
+        ([f"seats.user.model={other}"], {"assistant"}),
+        (["seats.user.temperature=0.5"], {"assistant", "user"}),
+    ):
         _, begun, _ = forked(small.original, 0, 4, 1, override)
         lines = [event for event in begun if event["event"] == "line" and not event["told"]["ready"]]
         assert {event["seat"] for event in lines if event["token_ids"]} == kept and len(lines) == 3
@@ -163,9 +197,13 @@ def test_kept_lines_and_judgements_are_stored_under_every_branch(scripted, denie
     path, _ = denied
     was = [event for event in events(scripted, "line", "judged") if event["conversation"] == 1 and event["turn"] < 5]
     for branch in range(3):
-        kept = [event for event in events(path, "line", "judged") if event["conversation"] == branch and event["turn"] < 5]
+        kept = [
+            event for event in events(path, "line", "judged") if event["conversation"] == branch and event["turn"] < 5
+        ]
         assert [(event["event"], event["turn"]) for event in kept] == [(event["event"], event["turn"]) for event in was]
-        assert {row["conversation"] for event in kept if event["event"] == "judged" for row in event["rows"]} <= {branch}
+        assert {row["conversation"] for event in kept if event["event"] == "judged" for row in event["rows"]} <= {
+            branch
+        }
     told = [Told(**event["told"]) for event in events(path, "line") if event["conversation"] == 0 and "told" in event]
     assert len(told) == 5 and told[0] == Told("", None, True), "the greeting's words are the scenario's"
     assert told[2].ready and told[2].fact is not None, "a question about a fact"
@@ -189,10 +227,13 @@ def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted
 
     dialogue, told = Dialogue(0, play.cast[0], "greet"), play.stored.told[0, 2]
     upcoming = play._next(dialogue, 2)
-    assert upcoming.fact is play.cast[0]["user"].fact(told.fact) is dialogue.fact["user"] and dialogue.asked["user"] == 1
+    assert (
+        upcoming.fact is play.cast[0]["user"].fact(told.fact) is dialogue.fact["user"] and dialogue.asked["user"] == 1
+    )
 
 
-# -- a run like any other ------------------------------------------------------------------------------------------------------
+# -- a run like any other
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_fork_that_was_killed_goes_on_as_though_it_had_not_been(denied, tmp_path):
@@ -214,21 +255,29 @@ def test_a_fork_that_was_killed_goes_on_as_though_it_had_not_been(denied, tmp_pa
 def test_a_fork_is_reported_and_scored_like_any_run(denied, tmp_path):
     path, _ = denied
     before = (path / "report.md").read_text().partition("## How it was made")[0]
-    assert inside(report.main, path).returncode == 0 and "## Fork" in before and (path / "report.md").read_text().startswith(before)
+    assert (
+        inside(report.main, path).returncode == 0
+        and "## Fork" in before
+        and (path / "report.md").read_text().startswith(before)
+    )
     assert manifest(path)["status"] == "finished" and manifest(path)["counts"]["lines"] == 3 * 11
     assert read(path).transcripts[2].ready == read(path).transcripts[0].ready >= {0, 2, 4}
     done = inside(score.main, path, "--out", tmp_path / "scored")
     assert done.returncode == 0 and "33 lines; a run of the lab" in done.stdout
 
 
-# -- original against branches -------------------------------------------------------------------------------------------------
+# -- original against branches
+# -------------------------------------------------------------------------------------------------
 
 
 def test_branches_are_compared_with_the_original_from_the_fork_on(denied):
     path, shown = denied
     found = json.loads((path / "fork.json").read_text())
-    assert (found["conversation"], found["turn"], found["until"], found["branches"]) == (1, 5, 9, 3), "the original has 9 lines"
-    # turns 5 to 8 are user, assistant, user, assistant: "I live in Krakow." and "I live | in <b>Osaka</b>.", of which the first denies
+    assert (found["conversation"], found["turn"], found["until"], found["branches"]) == (1, 5, 9, 3), (
+        "the original has 9 lines"
+    )
+    # turns 5 to 8 are user, assistant, user, assistant: "I live in Krakow." and "I live | in <b>Osaka</b>.", of which
+    # the first denies
     of_user = {row["measure"]: row for row in found["rows"] if row["seat"] == "user"}
     assert [of_user["lines"][key] for key in ("original", "value", "low", "high", "n")] == [2, 2, 2, 2, 3]
     assert [of_user["prompt_to_line"][key] for key in ("original", "value", "low", "high", "n")] == [0, 1, 1, 1, 3]
@@ -248,10 +297,31 @@ def test_the_report_has_a_section_on_the_fork_in_which_texts_are_text(denied):
 
 def said(conversation: int, turn: int, text: str, verdict: bool | None = None) -> list[dict]:
     seat = ("assistant", "user")[turn % 2]
-    row = {"conversation": conversation, "turn": turn, "seat": seat, "metric": "prompt_to_line", "judge": "ledger", "against": "persona",
-           "p_inconsistent": None if verdict is None else float(verdict), "verdict": verdict, "unscored": "so" if verdict is None else None}
-    return [{"event": "line", "conversation": conversation, "turn": turn, "seat": seat, "persona": "grace", "node": "a", "text": text,
-             "tokens": 1, "token_ids": []}, {"event": "judged", "conversation": conversation, "turn": turn, "by": "judges", "rows": [row]}]
+    row = {
+        "conversation": conversation,
+        "turn": turn,
+        "seat": seat,
+        "metric": "prompt_to_line",
+        "judge": "ledger",
+        "against": "persona",
+        "p_inconsistent": None if verdict is None else float(verdict),
+        "verdict": verdict,
+        "unscored": "so" if verdict is None else None,
+    }
+    return [
+        {
+            "event": "line",
+            "conversation": conversation,
+            "turn": turn,
+            "seat": seat,
+            "persona": "grace",
+            "node": "a",
+            "text": text,
+            "tokens": 1,
+            "token_ids": [],
+        },
+        {"event": "judged", "conversation": conversation, "turn": turn, "by": "judges", "rows": [row]},
+    ]
 
 
 def frames(*told: list[dict]) -> dict[str, pl.DataFrame]:
@@ -264,54 +334,97 @@ HOW = {"confidence": 0.9, "resamples": 200, "seed": 1}
 
 def test_shares_are_over_scored_lines_and_counts_over_branches():
     original = frames(said(7, 1, "Hi."), said(7, 2, "Hm.", False), said(7, 3, "Oh.", True), said(7, 5, "No.", False))
-    branches = frames(said(0, 1, "Hi."), said(0, 3, "Oh.", True), said(0, 5, "Yes.", True), said(1, 3, "Ah."), said(1, 5, "No.", False))
+    branches = frames(
+        said(0, 1, "Hi."),
+        said(0, 3, "Oh.", True),
+        said(0, 5, "Yes.", True),
+        said(1, 3, "Ah."),
+        said(1, 5, "No.", False),
+    )
     found = compare(original, branches, {"run": "r", "conversation": 7, "turn": 3}, [2], **HOW)
     rows = {row["measure"]: row for row in found.rows if row["seat"] == "user"}
     # branch 0 contradicts twice, branch 1 never: 1 a branch; of the three scored lines (1/3 is not) two contradict
-    assert (rows["prompt_to_line"]["original"], rows["prompt_to_line"]["value"], rows["prompt_to_line"]["n"]) == (1, 1, 2)
+    assert (rows["prompt_to_line"]["original"], rows["prompt_to_line"]["value"], rows["prompt_to_line"]["n"]) == (
+        1,
+        1,
+        2,
+    )
     assert (rows["share_prompt_to_line"]["original"], rows["share_prompt_to_line"]["n"]) == (0.5, 3)
     assert rows["share_prompt_to_line"]["value"] == pytest.approx(2 / 3)
-    assert rows["prompt_to_line"]["low"] == 0 and rows["prompt_to_line"]["high"] == 2, "resampled: both the one or both the other"
+    assert rows["prompt_to_line"]["low"] == 0 and rows["prompt_to_line"]["high"] == 2, (
+        "resampled: both the one or both the other"
+    )
     assert [one["turn"] for one in found.partings] == [5, 3] and found.failed == [2]
 
 
 def test_where_the_original_ends_the_branches_stand_alone():
-    found = compare(frames(said(0, 0, "Hi.", False)), frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)),
-                    {"run": "r", "conversation": 0, "turn": 1}, **HOW)
+    found = compare(
+        frames(said(0, 0, "Hi.", False)),
+        frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)),
+        {"run": "r", "conversation": 0, "turn": 1},
+        **HOW,
+    )
     (row,) = [row for row in found.rows if row["measure"] == "share_prompt_to_line"]
     assert isnan(row["original"]) and (row["original_n"], row["value"], row["n"]) == (0, 1, 1) and isnan(row["low"])
     assert ("share of lines inconsistent with the persona", "ledger", "user", "–", "1.00 n=1") in list(cells(found))
 
 
 def test_branches_that_all_failed_leave_a_comparison_without_values():
-    original, fork = frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)), {"run": "r", "conversation": 0, "turn": 1}
+    original, fork = (
+        frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)),
+        {"run": "r", "conversation": 0, "turn": 1},
+    )
     found = compare(original, frames(), fork, [0, 1], **HOW)
     assert (found.branches, found.partings) == (0, []) and all(row["n"] == 0 for row in asdict(found)["rows"])
 
 
-# -- what cannot be forked -----------------------------------------------------------------------------------------------------
+# -- what cannot be forked
+# -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
-    (["--conversation", 9, "--turn", 4], "has no conversation 9; expected 0 to 2"),
-    (["--conversation", 0, "--turn", 0], "turn 0: expected 1 or more, a line that has one before it"),
-    (["--conversation", 0, "--turn", 9], "turn 9: expected 1 to 8"),
-    (["--conversation", 0, "--turn", 10, "turns=12"], "conversation 0 has no 10 lines; expected a turn that it has reached"),
-    (["--conversation", 0, "--turn", 4, "turns=3"], "turn 4: expected 1 to 2"),
-    (["--conversation", 0, "--turn", 4, "--samples", 0], "--samples is 0; expected 1 or more"),
-    (["--conversation", 0, "--turn", 4, "seed=8"], "'seed=8': a fork cannot change seed: the kept lines were drawn by it"),
-    (["--conversation", 0, "--turn", 4, "personas=x.yaml"], "cannot change personas"),
-    (["--conversation", 0, "--turn", 4, "measure.judge=nli"], "cannot change measure.judge: the original was measured so"),
-    (["--conversation", 0, "--turn", 4, "conversations=2"], "cannot change conversations: --samples"),
-    (["--conversation", 0, "--turn", 4, "seats.user.persona=sample"], "all branches have one cast; expected a persona's id"),
-    (["--conversation", 0, "--turn", 4, "seats.user.persona=nobody"], "no persona"),
-    (["--conversation", 0, "--turn", 4, "seats.user.modle=x"], "did you mean 'model'?"),
-    (["--conversation", 0, "--turn", 4, "seats.user.script=null", "seats.user.model=human"], "python -m lab.chat"),
-    (["--conversation", 0, "--turn", 4, "graph={start: a, nodes: {a: {}}, edges: [{from: a, to: a}]}"], "turn 0 was said at 'greet'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--conversation", 9, "--turn", 4], "has no conversation 9; expected 0 to 2"),
+        (["--conversation", 0, "--turn", 0], "turn 0: expected 1 or more, a line that has one before it"),
+        (["--conversation", 0, "--turn", 9], "turn 9: expected 1 to 8"),
+        (
+            ["--conversation", 0, "--turn", 10, "turns=12"],
+            "conversation 0 has no 10 lines; expected a turn that it has reached",
+        ),
+        (["--conversation", 0, "--turn", 4, "turns=3"], "turn 4: expected 1 to 2"),
+        (["--conversation", 0, "--turn", 4, "--samples", 0], "--samples is 0; expected 1 or more"),
+        (
+            ["--conversation", 0, "--turn", 4, "seed=8"],
+            "'seed=8': a fork cannot change seed: the kept lines were drawn by it",
+        ),
+        (["--conversation", 0, "--turn", 4, "personas=x.yaml"], "cannot change personas"),
+        (
+            ["--conversation", 0, "--turn", 4, "measure.judge=nli"],
+            "cannot change measure.judge: the original was measured so",
+        ),
+        (["--conversation", 0, "--turn", 4, "conversations=2"], "cannot change conversations: --samples"),
+        (
+            ["--conversation", 0, "--turn", 4, "seats.user.persona=sample"],
+            "all branches have one cast; expected a persona's id",
+        ),
+        (["--conversation", 0, "--turn", 4, "seats.user.persona=nobody"], "no persona"),
+        (["--conversation", 0, "--turn", 4, "seats.user.modle=x"], "did you mean 'model'?"),
+        (["--conversation", 0, "--turn", 4, "seats.user.script=null", "seats.user.model=human"], "python -m lab.chat"),
+        (
+            ["--conversation", 0, "--turn", 4, "graph={start: a, nodes: {a: {}}, edges: [{from: a, to: a}]}"],
+            "turn 0 was said at 'greet'",
+        ),
+    ],
+)
 def test_what_cannot_be_forked_is_refused_in_one_sentence(scripted, tmp_path, arguments, told):
     done = fork(scripted, *arguments, "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and done.stderr.startswith("lab.fork: ") and done.stderr.count("\n") == 1 and told in done.stderr
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("lab.fork: ")
+        and done.stderr.count("\n") == 1
+        and told in done.stderr
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -325,4 +438,8 @@ def test_what_is_no_run_or_no_longer_the_run_is_refused(scripted, tmp_path):
     told = parse((copy / "scenario.yaml").read_text(), "").data
     (copy / "manifest.json").write_text(json.dumps(manifest(scripted) | {"digest": "of other people"}))
     done = fork(copy, "--conversation", 0, "--turn", 2)
-    assert done.returncode == 2 and "was played from other persona files" in done.stderr and told["personas"][0] in done.stderr
+    assert (
+        done.returncode == 2
+        and "was played from other persona files" in done.stderr
+        and told["personas"][0] in done.stderr
+    )

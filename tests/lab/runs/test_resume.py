@@ -58,14 +58,21 @@ def test_a_training_does_not_go_on_with_other_people_whether_or_not_the_scenario
     here = {seats["user"].id for seats in personas.cast(played(recipe))}
     [who, *_] = [persona for persona in personas.load_personas([people]) if (persona.id in here) == cast]
     text = people.read_text()
-    people.write_text(text.replace(f"name: {who.name}\n    about: You", f"name: {who.name}\n    about: They say that you"))
+    people.write_text(
+        text.replace(f"name: {who.name}\n    about: You", f"name: {who.name}\n    about: They say that you")
+    )
     assert people.read_text() != text and "was begun with other files" in refused(run, capsys)
 
 
-# -- what is shown ---------------------------------------------------------------------------------------------------------
+# -- what is shown
+# ---------------------------------------------------------------------------------------------------------
+
 
 def steps(first: int, last: int) -> list[dict]:
-    return [{"event": "step", "step": n, "reward": n / 10, "seconds_play": 20.0, "seconds_learn": 10.0} for n in range(first, last)]
+    return [
+        {"event": "step", "step": n, "reward": n / 10, "seconds_play": 20.0, "seconds_learn": 10.0}
+        for n in range(first, last)
+    ]
 
 
 def shown(recipe: Recipe, earlier: list[dict], *events: dict) -> str:
@@ -96,7 +103,10 @@ def test_a_steps_number_is_its_own_and_not_how_many_steps_are_known():
 
 @pytest.mark.parametrize("display", ["rich", "plain"])
 def test_a_training_tells_how_to_watch_it_from_elsewhere(display):
-    recipe, hint = load_recipe("scenarios/training/quick.yaml"), "watch it from another terminal: python -m lab.watch runs/one"
+    recipe, hint = (
+        load_recipe("scenarios/training/quick.yaml"),
+        "watch it from another terminal: python -m lab.watch runs/one",
+    )
     if display == "rich":
         assert hint in shown(recipe, [])
     else:
@@ -111,7 +121,15 @@ def test_a_training_tells_how_to_watch_it_from_elsewhere(display):
 @pytest.mark.parametrize("display", ["rich", "plain"])
 def test_batches_of_the_untouched_model_are_shown_as_they_are_played(display):
     recipe = load_recipe("scenarios/training/quick.yaml", ["method=kto"])
-    event = {"event": "collected", "batch": 1, "batches": 3, "seat": "user", "reward": 0.25, "wire_parroting": 0.0, "seconds_play": 7.0}
+    event = {
+        "event": "collected",
+        "batch": 1,
+        "batches": 3,
+        "seat": "user",
+        "reward": 0.25,
+        "wire_parroting": 0.0,
+        "seconds_play": 7.0,
+    }
     told = "played by the untouched user 2/3  reward 0.25"
     if display == "rich":
         assert told in shown(recipe, [], event)

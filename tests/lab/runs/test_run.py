@@ -13,13 +13,35 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, assert_same_play, descendants, events, inside, judgements, lab, manifest, only, start, turns, wait_for_lines
+from commands import (
+    LONG,
+    NOBODY_TALKS,
+    ROOT,
+    SECRETS,
+    assert_same_play,
+    descendants,
+    events,
+    inside,
+    judgements,
+    lab,
+    manifest,
+    only,
+    start,
+    turns,
+    wait_for_lines,
+)
 
 from lab.run import main
 
 SMALL = ["conversations=2", "turns=6", "seats.assistant.max_tokens=12", "seats.user.max_tokens=12"]
-EXACT = [*SMALL, "dtype=float32", "seats.assistant.max_tokens=8", "seats.user.max_tokens=8", "measure.questions_every=4",
-         "measure.metrics=[prompt_to_line,line_to_line,questions]"]
+EXACT = [
+    *SMALL,
+    "dtype=float32",
+    "seats.assistant.max_tokens=8",
+    "seats.user.max_tokens=8",
+    "measure.questions_every=4",
+    "measure.metrics=[prompt_to_line,line_to_line,questions]",
+]
 
 
 def here(*arguments: object) -> subprocess.CompletedProcess:
@@ -34,8 +56,11 @@ def listening(pid: int) -> list[tuple[str, str, int]]:
     for one in (pid, *descendants(pid)):
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(one)
-            found += [(process.name(), *connection.laddr) for connection in process.net_connections("inet")
-                      if connection.status == psutil.CONN_LISTEN]
+            found += [
+                (process.name(), *connection.laddr)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            ]
     return found
 
 
@@ -59,19 +84,24 @@ def on_ray(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def without_ray(tmp_path_factory):
-    return play(tmp_path_factory.mktemp("none"), LONG, *SMALL, "dtype=float32", "--display", "plain", "--address", "none")
+    return play(
+        tmp_path_factory.mktemp("none"), LONG, *SMALL, "dtype=float32", "--display", "plain", "--address", "none"
+    )
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """In float32, from start to end."""
-    return play(tmp_path_factory.mktemp("undisturbed"), LONG, *EXACT, "--address", "none", "--display", "none", run=here).path
+    return play(
+        tmp_path_factory.mktemp("undisturbed"), LONG, *EXACT, "--address", "none", "--display", "none", run=here
+    ).path
 
 
 @pytest.fixture(scope="module")
 def killed_and_resumed(undisturbed, tmp_path_factory):
-    """The undisturbed run's saved scenario, stopped and killed after 5 of 12 lines, its last event torn, and resumed; with what
-    a second resume was told meanwhile."""
+    """The undisturbed run's saved scenario, stopped and killed after 5 of 12 lines, its last event torn, and resumed;
+    with what a second resume was told meanwhile.
+    """
     runs = tmp_path_factory.mktemp("killed")
     process = start(undisturbed / "scenario.yaml", "--address", "none", "--runs", runs)
     path = wait_for_lines(process, runs, 5)
@@ -88,8 +118,10 @@ def killed_and_resumed(undisturbed, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory):
-    """A run on Ray whose engine is killed after 5 of 12 lines, and which Ctrl-C stops three lines later at the earliest: its folder, exit
-    code, what it told, and where its processes listened. Ctrl-C reaches every process of the terminal's group."""
+    """A run on Ray whose engine is killed after 5 of 12 lines, and which Ctrl-C stops three lines later at the
+    earliest: its folder, exit code, what it told, and where its processes listened. Ctrl-C reaches every process of the
+    terminal's group.
+    """
     runs = tmp_path_factory.mktemp("troubled")
     process = start(LONG, *EXACT, "--display", "plain", "--runs", runs)
     path = wait_for_lines(process, runs, 5)
@@ -107,7 +139,8 @@ def scripted(tmp_path_factory):
     return play(tmp_path_factory.mktemp("scripted"), LONG, *NOBODY_TALKS, "turns=6", "--display", "plain").path
 
 
-# -- a run ------------------------------------------------------------------------------------------------------------------
+# -- a run
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_run_on_ray_equals_run_in_process(on_ray, without_ray):
@@ -120,14 +153,43 @@ def test_run_on_ray_equals_run_in_process(on_ray, without_ray):
 
 def test_frames_have_the_columns_and_types_users_rely_on(on_ray):
     assert dict(pl.read_parquet(on_ray.path / "turns.parquet").schema) == {
-        "run_id": pl.String, "conversation": pl.Int64, "persona": pl.String, "turn": pl.Int64, "seat": pl.String, "node": pl.String,
-        "text": pl.String, "tokens": pl.Int64, "token_ids": pl.List(pl.Int64), "logprob": pl.Float64, "seconds": pl.Float64}
+        "run_id": pl.String,
+        "conversation": pl.Int64,
+        "persona": pl.String,
+        "turn": pl.Int64,
+        "seat": pl.String,
+        "node": pl.String,
+        "text": pl.String,
+        "tokens": pl.Int64,
+        "token_ids": pl.List(pl.Int64),
+        "logprob": pl.Float64,
+        "seconds": pl.Float64,
+    }
     assert dict(pl.read_parquet(on_ray.path / "judgements.parquet").schema) == {
-        "run_id": pl.String, "conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "metric": pl.String, "judge": pl.String,
-        "against": pl.String, "p_inconsistent": pl.Float64, "verdict": pl.Boolean, "unscored": pl.String}
+        "run_id": pl.String,
+        "conversation": pl.Int64,
+        "turn": pl.Int64,
+        "seat": pl.String,
+        "metric": pl.String,
+        "judge": pl.String,
+        "against": pl.String,
+        "p_inconsistent": pl.Float64,
+        "verdict": pl.Boolean,
+        "unscored": pl.String,
+    }
     assert dict(pl.read_parquet(on_ray.path / "metrics.parquet").schema) == {
-        "run_id": pl.String, "metric": pl.String, "judge": pl.String, "seat": pl.String, "level": pl.String, "conversation": pl.Int64,
-        "turn": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64}
+        "run_id": pl.String,
+        "metric": pl.String,
+        "judge": pl.String,
+        "seat": pl.String,
+        "level": pl.String,
+        "conversation": pl.Int64,
+        "turn": pl.Int64,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n": pl.Int64,
+    }
 
 
 def test_turns_hold_what_was_sampled(on_ray):
@@ -139,8 +201,15 @@ def test_turns_hold_what_was_sampled(on_ray):
 def test_manifest_tells_a_finished_run(on_ray):
     found = manifest(on_ray.path)
     assert (found["status"], found["reason"], found["run_id"], found["seed"]) == ("finished", None, on_ray.path.name, 7)
-    assert found["counts"] == {"conversations": 2, "finished": 2, "failed": 0, "lines": 12, "recovered": 0, "unscored": 0,
-                               "judgements": judgements(on_ray.path).height}
+    assert found["counts"] == {
+        "conversations": 2,
+        "finished": 2,
+        "failed": 0,
+        "lines": 12,
+        "recovered": 0,
+        "unscored": 0,
+        "judgements": judgements(on_ray.path).height,
+    }
     assert found["models"] == {"assistant": "embedded", "user": "embedded"} and found["device"] and found["dtype"]
 
 
@@ -190,6 +259,7 @@ def test_what_libraries_print_goes_to_the_log(kind, request):
 
 def test_json_is_one_object_that_any_reader_takes(tmp_path):
     """A half-life may be infinite, which JSON has no number for."""
+
     def refuse(constant: str):
         raise AssertionError(f"{constant} is not JSON")
 
@@ -200,7 +270,8 @@ def test_json_is_one_object_that_any_reader_takes(tmp_path):
     assert len(told["metrics"]) == found.height and found["value"].is_infinite().any()
 
 
-# -- a run that is stopped ---------------------------------------------------------------------------------------------------
+# -- a run that is stopped
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_saved_scenario_gives_the_same_lines_though_killed_and_resumed(killed_and_resumed, undisturbed):
@@ -215,7 +286,10 @@ def test_saved_scenario_gives_the_same_lines_though_killed_and_resumed(killed_an
 def test_torn_last_event_is_cut_away(killed_and_resumed):
     path, *_ = killed_and_resumed
     said = [(event["conversation"], event["turn"]) for event in events(path, "line")]
-    assert sorted(said) == [(c, turn) for c in range(2) for turn in range(6)] and "2026-01-01T00:00:" not in (path / "events.jsonl").read_text()
+    assert (
+        sorted(said) == [(c, turn) for c in range(2) for turn in range(6)]
+        and "2026-01-01T00:00:" not in (path / "events.jsonl").read_text()
+    )
 
 
 def test_run_that_is_being_written_cannot_be_resumed(killed_and_resumed):
@@ -255,7 +329,9 @@ def test_run_survives_the_death_of_an_engine(troubled):
 def test_nothing_that_a_run_starts_listens_to_other_machines(troubled):
     """A private Ray is half a dozen servers."""
     *_, open_to = troubled
-    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_to
+    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, (
+        open_to
+    )
 
 
 def test_run_whose_engine_died_and_that_ctrl_c_stopped_goes_on_from_its_last_line(troubled, undisturbed):
@@ -291,14 +367,21 @@ def test_ray_does_not_keep_its_own_way_to_end(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is before
 
 
-# -- other ways to run -------------------------------------------------------------------------------------------------------
+# -- other ways to run
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_dry_run_tells_the_plan_and_loads_no_model(tmp_path):
-    code = ("import sys; from lab.run import main\n"
-            "assert main(sys.argv[1:]) == 0; print(sorted({'torch', 'transformers', 'ray'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code, LONG, *SMALL, "--dry-run", "--runs", tmp_path / "runs"], cwd=ROOT,
-                          capture_output=True, text=True)
+    code = (
+        "import sys; from lab.run import main\n"
+        "assert main(sys.argv[1:]) == 0; print(sorted({'torch', 'transformers', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, LONG, *SMALL, "--dry-run", "--runs", tmp_path / "runs"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     plan, *cast, order, loaded = done.stdout.splitlines()
     assert plan == "long_dialogue: 2 conversations of 6 lines, seed 7" and len(cast) == 2 and "in order" in order
     assert loaded == "[]" and not (tmp_path / "runs").exists()
@@ -313,9 +396,25 @@ def test_limit_plays_the_first_conversations_as_they_would_have_been(scripted, t
 def test_contradiction_in_a_script_is_found_where_it_was_said(tmp_path):
     """Turns 1 and 3 are the user's. Grace is a carpenter of Osaka and Leeds: Paris contradicts, Osaka does not."""
     script = 'seats.user.script=["I live in Osaka.", "I live in Paris."]'
-    path = play(tmp_path, LONG, script, "seats.user.persona=grace", "turns=4", "conversations=1", "seats.assistant.max_tokens=6",
-                "measure.metrics=[prompt_to_line,line_to_line]", "--address", "none", "--display", "none", run=here).path
+    path = play(
+        tmp_path,
+        LONG,
+        script,
+        "seats.user.persona=grace",
+        "turns=4",
+        "conversations=1",
+        "seats.assistant.max_tokens=6",
+        "measure.metrics=[prompt_to_line,line_to_line]",
+        "--address",
+        "none",
+        "--display",
+        "none",
+        run=here,
+    ).path
     found = judgements(path).filter(pl.col("verdict")).select("turn", "seat", "metric", "judge", "against")
-    assert sorted(found.rows()) == [(3, "user", "line_to_line", "ledger", "1"), (3, "user", "prompt_to_line", "ledger", "home"),
-                                    (3, "user", "prompt_to_line", "ledger", "persona")]
+    assert sorted(found.rows()) == [
+        (3, "user", "line_to_line", "ledger", "1"),
+        (3, "user", "prompt_to_line", "ledger", "home"),
+        (3, "user", "prompt_to_line", "ledger", "persona"),
+    ]
     assert turns(path).filter(pl.col("seat") == "user")["text"].to_list() == ["I live in Osaka.", "I live in Paris."]

@@ -1,5 +1,6 @@
-"""Killed at random moments and resumed: runs and trainings end as if they had been left alone. Twenty moments, or one's own scenario:
-`python -m lab.selftest --kill 20 [FILE]`."""
+"""Killed at random moments and resumed: runs and trainings end as if they had been left alone. Twenty moments, or one's
+own scenario: `python -m lab.selftest --kill 20 [FILE]`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ LONG = str(ROOT / "scenarios/long_dialogue.yaml")
 
 
 def work(command: str, arguments: Sequence[str]) -> None:
-    """In a process of its own: the command, its output nowhere, and its report left out, since drawing it takes longest."""
+    """In a process of its own: the command, its output nowhere, and its report left out, since drawing it takes
+    longest.
+    """
     import torch
 
     from lab.reports import write
@@ -44,8 +47,22 @@ class Forked:
     """A process that began as a copy of one which had everything loaded, in place of seconds of imports."""
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lab.run", "lab.train", "lab.training.loop", "lab.training.evaluation", "lab.report", "agents.engine.local", "agents.learning.learner",
-                                    "transformers.models.llama.modeling_llama", "peft", "agents.judge_models.embedder", "matplotlib.figure", "jinja2"])
+    context.set_forkserver_preload(
+        [
+            "lab.run",
+            "lab.train",
+            "lab.training.loop",
+            "lab.training.evaluation",
+            "lab.report",
+            "agents.engine.local",
+            "agents.learning.learner",
+            "transformers.models.llama.modeling_llama",
+            "peft",
+            "agents.judge_models.embedder",
+            "matplotlib.figure",
+            "jinja2",
+        ]
+    )
 
     def __init__(self, command: str, arguments: Sequence[str]) -> None:
         self._process = self.context.Process(target=work, args=(command, arguments), daemon=True)
@@ -64,17 +81,29 @@ class Forked:
 def scenario(tmp_path_factory, tiny_name):
     """Two dialogues in which a small model speaks in both seats: greedily for the user, sampled for the assistant."""
     path = tmp_path_factory.mktemp("scenario") / "small.yaml"
-    path.write_text(SCENARIO.replace("MODEL", tiny_name).replace("max_tokens: 8", "max_tokens: 24, temperature: 0")
-                    .replace("metrics: [prompt_to_line]", "questions_every: 3, metrics: [prompt_to_line, line_to_line, questions]"))
+    path.write_text(
+        SCENARIO.replace("MODEL", tiny_name)
+        .replace("max_tokens: 8", "max_tokens: 24, temperature: 0")
+        .replace("metrics: [prompt_to_line]", "questions_every: 3, metrics: [prompt_to_line, line_to_line, questions]")
+    )
     return [str(path), "conversations=3", "side_by_side=2", "turns=12"]
 
 
 @pytest.fixture(scope="module")
 def training(tiny_name):
-    return ["scenarios/training/quick.yaml", f"overrides={{turns: 2, seats.user.model: {tiny_name}, seats.user.max_tokens: 8, "
-            "seats.assistant.script: [Well.]}", "reward={questions: 0.0, relevance: 1.0, asked: 0}",
-            "tuning={learning_rate: 0.01, lora_dropout: 0.1}", "save_steps=1", "max_steps=3", "evaluation.conversations=1",
-            "evaluation.judge=ledger", "evaluation.as_learnt=false", "tripwires=log"]
+    return [
+        "scenarios/training/quick.yaml",
+        f"overrides={{turns: 2, seats.user.model: {tiny_name}, seats.user.max_tokens: 8, "
+        "seats.assistant.script: [Well.]}",
+        "reward={questions: 0.0, relevance: 1.0, asked: 0}",
+        "tuning={learning_rate: 0.01, lora_dropout: 0.1}",
+        "save_steps=1",
+        "max_steps=3",
+        "evaluation.conversations=1",
+        "evaluation.judge=ledger",
+        "evaluation.as_learnt=false",
+        "tripwires=log",
+    ]
 
 
 @pytest.mark.parametrize("what", ["scenario", "training"])
@@ -85,7 +114,8 @@ def test_killed_at_any_of_three_moments_and_resumed_it_ends_as_if_left_alone(wha
     assert len({kill.there for kill in found}) > 1 and any(kill.after not in ("", "0 lines") for kill in found), found
 
 
-# -- the comparison would tell ------------------------------------------------------------------------------------------------
+# -- the comparison would tell
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -105,12 +135,16 @@ def test_a_line_that_is_lost_changed_or_told_twice_is_found(pair):
     write_frame(run / "turns.parquet", whole[:-1])
     assert "turns: DataFrames are different" in kill_and_resume._apart(run, other)
     write_frame(run / "turns.parquet", whole.with_columns(text=pl.lit("I was never a baker.")))
-    assert "turns: DataFrames are different" in kill_and_resume._apart(run, other) and 'column "text"' in kill_and_resume._apart(run, other)
+    assert "turns: DataFrames are different" in kill_and_resume._apart(
+        run, other
+    ) and 'column "text"' in kill_and_resume._apart(run, other)
     write_frame(run / "turns.parquet", whole.with_columns(pl.col("seconds") + 1, run_id=pl.lit("elsewhere")))
     assert kill_and_resume._apart(run, other) == "", "what no two runs share"
     again = next(event for event in events(run, "line") if event["turn"] == 2)
     (run / "events.jsonl").write_bytes(log + dumps(again) + b"\n")
-    assert kill_and_resume._apart(run, other) == f"line of conversation {again['conversation']}, turn 2 was told 2 times"
+    assert (
+        kill_and_resume._apart(run, other) == f"line of conversation {again['conversation']}, turn 2 was told 2 times"
+    )
 
 
 def test_weights_that_differ_are_found(pair):
@@ -137,16 +171,23 @@ def test_the_command_tells_each_kill_and_what_came_of_it(monkeypatch, capsys):
     assert main(["--kill", "2", "turns=4", "--seed", "3"]) == 1
     told = capsys.readouterr().out.splitlines()
     assert told[0].split() == "1 killed after 1.50 s 4 lines, in playing then 2 lines same".split()
-    assert told[1].endswith("DIFFERENT: turns: DataFrames are different") and told[2].startswith("2 kills: FAILED, 1 ended otherwise")
+    assert told[1].endswith("DIFFERENT: turns: DataFrames are different") and told[2].startswith(
+        "2 kills: FAILED, 1 ended otherwise"
+    )
     [(file, overrides, times, seed, address)] = calls
     assert (file, overrides[-1], times, seed, address) == (kill_and_resume.FILE, "turns=4", 2, 3, "none")
-    for wrong, expected in ((["--kill", "0"], "expected 1 or more"), (["scenario.yaml"], "'scenario.yaml' is for --kill N")):
+    for wrong, expected in (
+        (["--kill", "0"], "expected 1 or more"),
+        (["scenario.yaml"], "'scenario.yaml' is for --kill N"),
+    ):
         assert main(wrong) == 2 and expected in capsys.readouterr().err
     signal.signal(signal.SIGTERM, terminate)
 
 
 def test_what_cannot_be_carried_out_is_told_in_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="ended with exit code 2 and left no folder; expected one that can be carried out"):
+    with pytest.raises(
+        ValueError, match="ended with exit code 2 and left no folder; expected one that can be carried out"
+    ):
         list(kills(LONG, [*NOBODY_TALKS, "turns=0"], 1, seed=1, begin=Forked))
     (tmp_path / "x.yaml").write_text(json.dumps({"name": "x"}))
     with pytest.raises(ValueError, match="left no folder"):

@@ -1,4 +1,6 @@
-"""Planted drift end to end: the ledger and the tripwires, a judge that is wrong on purpose, and the likelihood judge with its real model."""
+"""Planted drift end to end: the ledger and the tripwires, a judge that is wrong on purpose, and the likelihood judge
+with its real model.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from lab.selftests.planted_drift import AS_IT_SHOULD, BLIND, SIZES, STILL, UNEVEN, UNMEASURED, WRONG, Detection, Result, selftest, verdict
+from lab.selftests.planted_drift import (
+    AS_IT_SHOULD,
+    BLIND,
+    SIZES,
+    STILL,
+    UNEVEN,
+    UNMEASURED,
+    WRONG,
+    Detection,
+    Result,
+    selftest,
+    verdict,
+)
 from lab.selftest import main
 from lab.selftests.tables import text
 from metrics.judges.ledger import Ledger
@@ -32,8 +46,12 @@ class Backwards:
     name: str = "ledger"
 
     def judge(self, pairs):
-        return [row if row.metric == "line_to_line" or row.against != "persona" else
-                replace(row, p_inconsistent=1 - row.p_inconsistent, verdict=not row.verdict) for row in Ledger().judge(pairs)]
+        return [
+            row
+            if row.metric == "line_to_line" or row.against != "persona"
+            else replace(row, p_inconsistent=1 - row.p_inconsistent, verdict=not row.verdict)
+            for row in Ledger().judge(pairs)
+        ]
 
 
 def test_ledger_catches_plain_facts_at_once_and_raises_no_false_alarm(result):
@@ -47,13 +65,17 @@ def test_ledger_catches_plain_facts_at_once_and_raises_no_false_alarm(result):
 def test_bars_fail_the_run_only_where_no_judge_that_must_meets_them_all():
     def meets(judge, recall):
         one = Interval(1.0, 1.0, 1.0, 9)
-        return Detection(judge, "contradicted_fact", True, one, one, replace(one, value=recall), replace(one, value=0.0), 0, {})
+        return Detection(
+            judge, "contradicted_fact", True, one, one, replace(one, value=recall), replace(one, value=0.0), 0, {}
+        )
 
     def run(*detections):
         return Result(list(detections), [], {row.judge: Interval(0.0, 0.0, 0.0, 9) for row in detections}, [])
 
     assert run(meets("ledger", 0.79)).failed and not run(meets("ledger", 0.8)).failed
-    assert not run(meets("ledger", 0.79), meets("nli", 0.9)).failed and run(meets("ledger", 0.1), meets("nli", nan)).failed
+    assert (
+        not run(meets("ledger", 0.79), meets("nli", 0.9)).failed and run(meets("ledger", 0.1), meets("nli", nan)).failed
+    )
     assert not run(meets("likelihood", 0.0)).failed, "shown, and held against nobody"
     assert "none of ledger meets all" in text(run(meets("ledger", 0.5)))
 
@@ -62,7 +84,12 @@ def test_every_measure_and_wire_moves_as_it_claims(result):
     assert [row for row in (*result.detections, *result.responses) if row.failed] == []
     claimed = [row for row in result.responses if row.verdict not in (BLIND, UNMEASURED)]
     assert {row.kind for row in claimed} == set(KINDS) - {"implied_fact"}
-    assert {row.metric for row in claimed if row.judge == "ledger"} >= {"prompt_to_line", "line_to_line", "global_drift_slope", "half_life"}
+    assert {row.metric for row in claimed if row.judge == "ledger"} >= {
+        "prompt_to_line",
+        "line_to_line",
+        "global_drift_slope",
+        "half_life",
+    }
     assert [row for row in claimed if row.judge and row.verdict != AS_IT_SHOULD] == []
     assert {row.verdict for row in claimed} <= {AS_IT_SHOULD, UNEVEN}, "windows of 50 words are few in six dialogues"
 
@@ -71,21 +98,34 @@ def test_no_text_wire_moves_for_drift_of_content_alone_as_it_does_for_its_own_ki
     moved = {(row.kind, row.metric): row.values[-1] - row.values[0] for row in result.responses if not row.judge}
     for kind in ("contradicted_fact", "persona_swap"):
         assert moved[kind, "evasion"] <= 0 and moved[kind, "helper_voice"] == 0 and moved[kind, "wrong_person"] == 0
-    assert moved["style_decay", "evasion"] > 0.1 < moved["role_flip", "helper_voice"] and moved["parroting", "parroting"] > 0.1
+    assert (
+        moved["style_decay", "evasion"] > 0.1 < moved["role_flip", "helper_voice"]
+        and moved["parroting", "parroting"] > 0.1
+    )
 
 
 def test_judge_that_is_wrong_way_round_fails(result):
     wrong = selftest([Backwards()], PEOPLE, SIZES["smoke"], seed=7)
     assert wrong.failed
-    assert {row.metric for row in wrong.responses if row.verdict == WRONG} >= {"mean_p", "prompt_to_line", "global_drift_thirds"}
+    assert {row.metric for row in wrong.responses if row.verdict == WRONG} >= {
+        "mean_p",
+        "prompt_to_line",
+        "global_drift_thirds",
+    }
     assert "does not rank planted lines above the others" in text(wrong)
 
 
 def test_verdict_reads_sign_then_steps():
     assert verdict([0, 1, 2, 3], 1) == verdict([3, 2, 2, 0], -1) == AS_IT_SHOULD
-    assert verdict([0, 2, 1, 3], 1) == UNEVEN and verdict([0, 1.05, 1, 3], 1) == AS_IT_SHOULD, "a step back of .05 of 3 is slack"
+    assert verdict([0, 2, 1, 3], 1) == UNEVEN and verdict([0, 1.05, 1, 3], 1) == AS_IT_SHOULD, (
+        "a step back of .05 of 3 is slack"
+    )
     assert verdict([0, 1, 2, -1], 1) == verdict([1, nan, 2, nan], 1) == WRONG and verdict([0, 0, 0, 0], 1) == STILL
-    assert verdict([inf, 9, 5, 3], -1) == AS_IT_SHOULD and verdict([nan] * 4, 1) == UNMEASURED and verdict([0, 5, 1, 2], None) == BLIND
+    assert (
+        verdict([inf, 9, 5, 3], -1) == AS_IT_SHOULD
+        and verdict([nan] * 4, 1) == UNMEASURED
+        and verdict([0, 5, 1, 2], None) == BLIND
+    )
 
 
 def test_likelihood_judge_ranks_planted_lines_above_the_others(embedded):

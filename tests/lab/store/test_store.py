@@ -28,15 +28,20 @@ def run(tmp_path):
 
 
 def python(code: str, *arguments: object, **how) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE,
-                            text=True, **how)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, text=True, **how
+    )
 
 
 def test_a_new_run_is_a_whole_run_before_its_first_event(run):
     assert (run.path / "scenario.yaml").read_text() == "name: small\n"
     manifest = run_store.read_manifest(run.path)
-    assert (manifest["run_id"], manifest["status"], manifest["seed"], manifest["digest"]) == \
-        (run.path.name, "running", 7, "d1gest")
+    assert (manifest["run_id"], manifest["status"], manifest["seed"], manifest["digest"]) == (
+        run.path.name,
+        "running",
+        7,
+        "d1gest",
+    )
     assert set(manifest["versions"]) == {"python", "torch", "transformers", "ray", "polars"}
     assert manifest["finished"] is None and manifest["started"].endswith("+00:00")
     assert store_events.read_events(run.path) == []
@@ -52,7 +57,10 @@ def test_runs_made_in_the_same_second_get_folders_of_their_own(tmp_path):
 
 
 def test_versions_are_read_without_importing_what_they_are_of():
-    code = "import sys, lab.store as s; s._versions(); print([m for m in ('torch', 'ray', 'transformers') if m in sys.modules])"
+    code = (
+        "import sys, lab.store as s; s._versions(); print([m for m in ('torch', 'ray', 'transformers') if m in "
+        "sys.modules])"
+    )
     assert python(code).communicate()[0].strip() == "[]"
 
 
@@ -102,8 +110,18 @@ for turn in range(10**9):
     assert [event["turn"] for event in store_events.read_events(path)] == list(range(len(turns) + 1))
 
 
-@pytest.mark.parametrize("tail", [b'{"event": "line", "turn', b'{"event": "phase", "phase": "playing"}', b"\0\0\0\0",
-                                  b"\0\0\0\n", b'{"no": "event"}\n', b"[1]\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'{"event": "line", "turn',
+        b'{"event": "phase", "phase": "playing"}',
+        b"\0\0\0\0",
+        b"\0\0\0\n",
+        b'{"no": "event"}\n',
+        b"[1]\n",
+        b"\xff\xfe\n",
+    ],
+)
 def test_a_damaged_or_cut_off_last_line_is_cut_away(run, tail):
     run.append(phase("playing", 0))
     run.close()
@@ -174,22 +192,35 @@ def test_frames_have_the_contract_s_columns_even_when_empty():
     assert frames.turns_frame("r", []).schema == pl.Schema(TURNS)
     assert frames.judgements_frame("r", []).schema == pl.Schema(JUDGEMENTS)
     assert list(TURNS) == "run_id conversation persona turn seat node text tokens token_ids logprob seconds".split()
-    assert list(JUDGEMENTS) == ("run_id conversation turn seat metric judge against p_inconsistent verdict "
-                                "unscored").split()
+    assert (
+        list(JUDGEMENTS)
+        == ("run_id conversation turn seat metric judge against p_inconsistent verdict unscored").split()
+    )
     assert list(METRICS) == "run_id metric judge seat level conversation turn value low high n".split()
 
 
 def test_the_last_telling_of_a_turn_counts_wherever_it_stands():
-    events = [line(1, 0), line(0, 1, "old"), judged(0, 1, row(0, 1, True), row(0, 1, True, "job")),
-              judged(0, 1, row(0, 1, None, "job", "questions"), by="questions"),
-              line(0, 0), line(0, 1, "new"), judged(0, 1, row(0, 1, False))]
+    events = [
+        line(1, 0),
+        line(0, 1, "old"),
+        judged(0, 1, row(0, 1, True), row(0, 1, True, "job")),
+        judged(0, 1, row(0, 1, None, "job", "questions"), by="questions"),
+        line(0, 0),
+        line(0, 1, "new"),
+        judged(0, 1, row(0, 1, False)),
+    ]
     turns = frames.turns_frame("r", events)
-    assert turns.select("conversation", "turn", "text").rows() == \
-        [(0, 0, "Hello there."), (0, 1, "new"), (1, 0, "Hello there.")]
+    assert turns.select("conversation", "turn", "text").rows() == [
+        (0, 0, "Hello there."),
+        (0, 1, "new"),
+        (1, 0, "Hello there."),
+    ]
     assert turns["token_ids"].to_list()[0] == [5, 6, 2]
     judgements = frames.judgements_frame("r", events)
     assert judgements.select("metric", "against", "p_inconsistent", "verdict", "unscored").rows() == [
-        ("prompt_to_line", "persona", 0.0, False, None), ("questions", "job", None, None, "no claim found")]
+        ("prompt_to_line", "persona", 0.0, False, None),
+        ("questions", "job", None, None, "no claim found"),
+    ]
 
 
 def test_a_resumed_run_s_frames_hold_both_sittings(run):
@@ -197,8 +228,22 @@ def test_a_resumed_run_s_frames_hold_both_sittings(run):
     run.close()
     with run_store.open_for_resume(run.path) as again:
         again.append(line(0, 1))
-        metrics = pl.DataFrame([{"metric": "questions", "judge": "choice", "seat": "user", "level": "run",
-                                 "conversation": None, "turn": None, "value": 0.5, "low": None, "high": None, "n": 2}])
+        metrics = pl.DataFrame(
+            [
+                {
+                    "metric": "questions",
+                    "judge": "choice",
+                    "seat": "user",
+                    "level": "run",
+                    "conversation": None,
+                    "turn": None,
+                    "value": 0.5,
+                    "low": None,
+                    "high": None,
+                    "n": 2,
+                }
+            ]
+        )
         again.finish("finished", metrics=metrics)
     assert pl.read_parquet(run.path / "turns.parquet")["turn"].to_list() == [0, 1]
     written = pl.read_parquet(run.path / "metrics.parquet")
@@ -220,28 +265,52 @@ def test_a_run_ends_in_one_of_three_ways(run):
 
 def test_the_manifest_counts_and_times_what_the_events_tell(run):
     # loading 0-3 s, playing 3-10 s, stopped; 90 s nobody ran; resumed at 100 s, playing 101-106 s
-    for event in [started(0), phase("loading", 0), phase("playing", 3), line(0, 0, seconds=5), usage(30, 6, 40, 50),
-                  line(1, 0, seconds=10), started(100, resumed=True), phase("playing", 101), line(1, 0, seconds=103),
-                  judged(1, 0, row(1, 0, None), row(1, 0, True, "job"), seconds=103), usage(10, 104, 12, 20),
-                  {"event": "conversation", "time": at(105), "conversation": 0, "status": "failed", "reason": "x"},
-                  {"event": "ended", "time": at(106), "status": "interrupted", "reason": None}]:
+    for event in [
+        started(0),
+        phase("loading", 0),
+        phase("playing", 3),
+        line(0, 0, seconds=5),
+        usage(30, 6, 40, 50),
+        line(1, 0, seconds=10),
+        started(100, resumed=True),
+        phase("playing", 101),
+        line(1, 0, seconds=103),
+        judged(1, 0, row(1, 0, None), row(1, 0, True, "job"), seconds=103),
+        usage(10, 104, 12, 20),
+        {"event": "conversation", "time": at(105), "conversation": 0, "status": "failed", "reason": "x"},
+        {"event": "ended", "time": at(106), "status": "interrupted", "reason": None},
+    ]:
         run.append(event)
     run.finish("interrupted", "stopped by hand")
     manifest = run_store.read_manifest(run.path)
     assert manifest["seconds"] == {"loading": 3.0, "playing": 7.0 + 5.0}
-    assert manifest["counts"] == {"conversations": 2, "finished": 0, "failed": 1, "lines": 2, "recovered": 0,
-                                  "judgements": 2, "unscored": 1}
+    assert manifest["counts"] == {
+        "conversations": 2,
+        "finished": 0,
+        "failed": 1,
+        "lines": 2,
+        "recovered": 0,
+        "judgements": 2,
+        "unscored": 1,
+    }
     # the second sitting counted from zero again: 30 + 10, 40 + 12, 50 + 20
     assert manifest["tokens"] == {"generated": 40, "tokens_new": 52, "tokens_computed": 70}
-    assert (manifest["device"], manifest["models"]["user"], manifest["reason"]) == ("cpu", "embedded", "stopped by hand")
+    assert (manifest["device"], manifest["models"]["user"], manifest["reason"]) == (
+        "cpu",
+        "embedded",
+        "stopped by hand",
+    )
 
 
 @pytest.mark.parametrize("loading_first", [True, False])
 def test_time_nobody_ran_belongs_to_no_phase_in_whichever_order_a_sitting_begins(run, loading_first):
     def sitting(begin: float) -> list[dict]:  # loads 3 s, plays 5 s, is killed
         loading, opening = phase("loading", begin), started(begin + 3 if loading_first else begin)
-        return [*([loading, opening] if loading_first else [opening, loading]), phase("playing", begin + 3),
-                line(0, 0, seconds=begin + 8)]
+        return [
+            *([loading, opening] if loading_first else [opening, loading]),
+            phase("playing", begin + 3),
+            line(0, 0, seconds=begin + 8),
+        ]
 
     for event in sitting(0) + sitting(1000) + sitting(2000):
         run.append(event)
@@ -303,14 +372,18 @@ def test_a_place_where_nothing_can_be_written_is_named_before_the_run_begins(tmp
 
 
 @pytest.mark.parametrize("file", [run_store.SWEEP, run_store.SCENARIO])
-def test_a_full_disk_tells_a_sweep_or_a_training_that_what_was_done_is_kept_and_how_to_go_on(file, tmp_path, monkeypatch):
+def test_a_full_disk_tells_a_sweep_or_a_training_that_what_was_done_is_kept_and_how_to_go_on(
+    file, tmp_path, monkeypatch
+):
     def full(handle, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with run_store.create(tmp_path, "small", "", 7, "d", file=file) as opened:
         opened.append({"event": "trial", "trial": "a"} if file == run_store.SWEEP else {"event": "step", "step": 0})
         monkeypatch.setattr(atomic_write, "write_all", full)
-        with pytest.raises(StoreError, match=f"what was done is kept: make room and go on with --resume {opened.path}$"):
+        with pytest.raises(
+            StoreError, match=f"what was done is kept: make room and go on with --resume {opened.path}$"
+        ):
             opened.append({"event": "phase", "phase": "reporting"})
 
 

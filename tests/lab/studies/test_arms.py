@@ -1,4 +1,6 @@
-"""Runs and trainings as arms of a study: the ladder on a small random model, from the command line to its table, killed and gone on with."""
+"""Runs and trainings as arms of a study: the ladder on a small random model, from the command line to its table, killed
+and gone on with.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +58,30 @@ reward: {questions: 0.0, relevance: 1.0, asked: 0}
 tuning: {learning_rate: 0.01}
 evaluation: {judge: ledger}
 """
-ARMS = {"bare card, development": 4, "bare card": 8, "better card, tried 1": 4, "better card, development": 4, "better card": 8,
-        "online rl, training": 4, "online rl, development": 4, "online rl": 8, "evades": 8, "lies": 8, "other seeds": 8}  # lines, or steps and exams
+ARMS = {
+    "bare card, development": 4,
+    "bare card": 8,
+    "better card, tried 1": 4,
+    "better card, development": 4,
+    "better card": 8,
+    "online rl, training": 4,
+    "online rl, development": 4,
+    "online rl": 8,
+    "evades": 8,
+    "lies": 8,
+    "other seeds": 8,
+}  # lines, or steps and exams
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, tiny_name):
     at = tmp_path_factory.mktemp("ladder")
-    for name, text in {"small.yaml": corpora.SCENARIO, "study.yaml": STUDY, "rungs.yaml": RUNGS, "learn.yaml": LEARN}.items():
+    for name, text in {
+        "small.yaml": corpora.SCENARIO,
+        "study.yaml": STUDY,
+        "rungs.yaml": RUNGS,
+        "learn.yaml": LEARN,
+    }.items():
         (at / name).write_text(text.replace("MODEL", tiny_name))
     return at / "study.yaml"
 
@@ -84,20 +102,27 @@ def test_every_arm_is_an_ordinary_run_or_training(climbed):
     run, printed = climbed
     kept = arms(run)
     assert kept.keys() == {arm.replace(", ", "-").replace(" ", "-") for arm in ARMS}
-    assert {manifest(folder)["status"] for folder in kept.values()} == {"finished"} and (kept["online-rl"] / "report.html").is_file()
-    assert (kept["online-rl-training"] / "adapter/adapter_config.json").is_file() and len(pl.read_parquet(
-        kept["online-rl-training"] / "training.parquet")) == 2
+    assert {manifest(folder)["status"] for folder in kept.values()} == {"finished"} and (
+        kept["online-rl"] / "report.html"
+    ).is_file()
+    assert (kept["online-rl-training"] / "adapter/adapter_config.json").is_file() and len(
+        pl.read_parquet(kept["online-rl-training"] / "training.parquet")
+    ) == 2
     assert str(kept["online-rl-training"] / "adapter") in (kept["online-rl"] / "scenario.yaml").read_text()
     assert "The ladder" in printed and inside(report, kept["bare-card"], kept["online-rl"]).returncode == 0
 
 
 def test_all_rungs_play_the_same_strangers_and_train_with_others(climbed):
     kept = arms(climbed[0])
-    casts = {name: pl.read_parquet(kept[name] / "turns.parquet").select("conversation", "turn", "seat", "persona", "node") for name in
-             ("bare-card", "better-card", "online-rl", "evades")}
+    casts = {
+        name: pl.read_parquet(kept[name] / "turns.parquet").select("conversation", "turn", "seat", "persona", "node")
+        for name in ("bare-card", "better-card", "online-rl", "evades")
+    }
     assert len({str(cast.to_dicts()) for cast in casts.values()}) == 1
     assert set(casts["online-rl"].filter(seat="user")["persona"]) <= {"grace", "tomas"}
-    assert set(pl.read_parquet(kept["better-card-development"] / "turns.parquet").filter(seat="user")["persona"]) == {"leon"}
+    assert set(pl.read_parquet(kept["better-card-development"] / "turns.parquet").filter(seat="user")["persona"]) == {
+        "leon"
+    }
 
 
 def test_the_table_tells_what_each_rung_cost(climbed):
@@ -105,7 +130,11 @@ def test_the_table_tells_what_each_rung_cost(climbed):
     steps = pl.read_parquet(arms(climbed[0])["online-rl-training"] / "training.parquet")
     assert list(table) == ["bare card", "better card", "online rl"]
     assert table["online rl"]["tokens learnt or tried"]["value"] == steps["tokens_learnt"].sum()
-    assert table["online rl"]["trained parameters"]["value"] == parameters(arms(climbed[0])["online-rl-training"] / "adapter") > 0
+    assert (
+        table["online rl"]["trained parameters"]["value"]
+        == parameters(arms(climbed[0])["online-rl-training"] / "adapter")
+        > 0
+    )
     assert table["bare card"]["seconds before"]["value"] == 0 < table["better card"]["seconds before"]["value"]
     assert "| trained parameters | 0 | 0 | " in (climbed[0] / "report.md").read_text()
 
@@ -115,21 +144,29 @@ def test_the_view_counts_lines_steps_and_exams(climbed):
     for event in events(climbed[0]):
         course.fold(event)
     assert course.arms() == {arm: (count, count) for arm, count in ARMS.items()} and progress(course) == "[68/68]"
-    assert {event["detail"].split()[0] for event in events(climbed[0], "arm") if event["arm"] == "online rl, training"} == {
-        "step", "examining:"}
+    assert {
+        event["detail"].split()[0] for event in events(climbed[0], "arm") if event["arm"] == "online rl, training"
+    } == {"step", "examining:"}
 
 
 @pytest.mark.slow
 def test_a_killed_study_plays_what_is_left_of_its_arms(climbed):
-    """In the same place, since what a rung wears is named by its path: three arms are as a process leaves them that is killed. Slow, since
-    they are played and trained anew."""
+    """In the same place, since what a rung wears is named by its path: three arms are as a process leaves them that is
+    killed. Slow, since they are played and trained anew.
+    """
     run, _ = climbed
-    before = {name: pl.read_parquet(folder / "turns.parquet") for name, folder in arms(run).items() if (folder / "metrics.parquet").is_file()}
+    before = {
+        name: pl.read_parquet(folder / "turns.parquet")
+        for name, folder in arms(run).items()
+        if (folder / "metrics.parquet").is_file()
+    }
     finding = json.loads((run / "finding.json").read_text())
     kept = arms(run)
     for name in ("better-card", "online-rl-training"):
         lines = (kept[name] / "events.jsonl").read_text().splitlines(keepends=True)
-        cut = next(n for n, line in enumerate(lines) if '"event": "line"' in line or '"event": "checkpoint"' in line) + 1
+        cut = (
+            next(n for n, line in enumerate(lines) if '"event": "line"' in line or '"event": "checkpoint"' in line) + 1
+        )
         (kept[name] / "events.jsonl").write_text("".join(lines[:cut]) + '{"event"')
         (kept[name] / "manifest.json").write_text(json.dumps(manifest(kept[name]) | {"status": "running"}))
     shutil.rmtree(kept["online-rl-training"] / "checkpoints/step-000002")
@@ -139,14 +176,20 @@ def test_a_killed_study_plays_what_is_left_of_its_arms(climbed):
     assert done.returncode == 0, done.stderr
     assert arms(run) == kept and manifest(kept["better-card"])["resumed"] and not manifest(kept["bare-card"])["resumed"]
     for name, turns in before.items():
-        assert_frame_equal(pl.read_parquet(kept[name] / "turns.parquet").drop("seconds"), turns.drop("seconds"), abs_tol=1e-3)
+        assert_frame_equal(
+            pl.read_parquet(kept[name] / "turns.parquet").drop("seconds"), turns.drop("seconds"), abs_tol=1e-3
+        )
     again = json.loads((run / "finding.json").read_text())
     assert again["controls"] == finding["controls"] and again["verdict"] == finding["verdict"]
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ("seats.assistant.adapter=/somewhere", "what wears an adapter does not learn here; expected a model by itself"),
-    ("seats.assistant.endpoint=http://127.0.0.1:9", "http://127.0.0.1:9 does not learn here")])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("seats.assistant.adapter=/somewhere", "what wears an adapter does not learn here; expected a model by itself"),
+        ("seats.assistant.endpoint=http://127.0.0.1:9", "http://127.0.0.1:9 does not learn here"),
+    ],
+)
 def test_what_cannot_be_trained_is_refused_before_anything_is_loaded(change, told):
     done = inside(main, "scenarios/studies/simulator_rl.yaml", "size=smoke", change, "--address", "none", "--dry-run")
     assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
@@ -154,4 +197,8 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_loaded(change, tol
 
 def test_a_dry_run_tells_lines_and_steps(small):
     done = inside(main, small, "--dry-run")
-    assert done.returncode == 0 and "  online rl, training: 4 lines or steps" in done.stdout and "  bare card: 8 lines" in done.stdout
+    assert (
+        done.returncode == 0
+        and "  online rl, training: 4 lines or steps" in done.stdout
+        and "  bare card: 8 lines" in done.stdout
+    )

@@ -1,4 +1,6 @@
-"""Studies through `python -m lab.run`: the file, what is asked of a model, the folder, the views, and going on where one stopped."""
+"""Studies through `python -m lab.run`: the file, what is asked of a model, the folder, the views, and going on where
+one stopped.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ def refused(*arguments: object) -> str:
     return done.stderr
 
 
-# -- the files -------------------------------------------------------------------------------------------------------------------------
+# -- the files
+#
+#
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -66,13 +71,20 @@ def test_every_finding_has_its_study():
     assert known() == [path.stem for path in STUDIES]
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ("sizes.smoke.gamez=3", "override 'sizes.smoke.gamez=3': sizes.smoke.gamez is no key of the file; did you mean 'games'?"),
-    ("sizes.smoke.games=0", "override 'sizes.smoke.games=0': sizes.smoke.games is 0; expected"),
-    ("size=huge", "override 'size=huge': size is 'huge'; expected"),
-    ("seats.assistant.modle=x", "did you mean 'model'?"),
-    ("seats.assistant.model=/nowhere/at/all", "/nowhere/at/all"),
-    ("stimuli=stimuli/twenty_question.yaml", "stimuli/twenty_questions.yaml'?")])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            "sizes.smoke.gamez=3",
+            "override 'sizes.smoke.gamez=3': sizes.smoke.gamez is no key of the file; did you mean 'games'?",
+        ),
+        ("sizes.smoke.games=0", "override 'sizes.smoke.games=0': sizes.smoke.games is 0; expected"),
+        ("size=huge", "override 'size=huge': size is 'huge'; expected"),
+        ("seats.assistant.modle=x", "did you mean 'model'?"),
+        ("seats.assistant.model=/nowhere/at/all", "/nowhere/at/all"),
+        ("stimuli=stimuli/twenty_question.yaml", "stimuli/twenty_questions.yaml'?"),
+    ],
+)
 def test_a_mistake_in_an_override_is_one_sentence(change, told):
     assert told in refused(GAMES, change, "--address", "none")
 
@@ -85,9 +97,13 @@ def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path):
     (tmp_path / "stimuli/twenty_questions.yaml").write_text(stimuli.replace("objects:", "object:"))
     (tmp_path / "b.yaml").write_text(text)
     line = text.splitlines().index("study: twenty_questions") + 1
-    assert f"a.yaml, line {line}: study is 'twenty_question'; did you mean 'twenty_questions'?" in refused(tmp_path / "a.yaml")
+    assert f"a.yaml, line {line}: study is 'twenty_question'; did you mean 'twenty_questions'?" in refused(
+        tmp_path / "a.yaml"
+    )
     line = stimuli.splitlines().index("objects:") + 1
-    assert f"twenty_questions.yaml, line {line}: object is no key of the file; did you mean 'objects'?" in refused(tmp_path / "b.yaml")
+    assert f"twenty_questions.yaml, line {line}: object is no key of the file; did you mean 'objects'?" in refused(
+        tmp_path / "b.yaml"
+    )
 
 
 def test_options_of_dialogues_are_refused():
@@ -96,13 +112,21 @@ def test_options_of_dialogues_are_refused():
 
 def test_dry_run_tells_what_would_be_asked():
     done = inside(main, GAMES, "size=smoke", "--dry-run")
-    assert done.returncode == 0 and "  chosen: 4 questions" in done.stdout and "  is it ...?: 64 questions" in done.stdout
+    assert (
+        done.returncode == 0 and "  chosen: 4 questions" in done.stdout and "  is it ...?: 64 questions" in done.stdout
+    )
 
 
-# -- who answers -----------------------------------------------------------------------------------------------------------------------
+# -- who answers
+#
+#
+# -----------------------------------------------------------------------------------------------------------------------
 
 MODEL = tiny.plain(tiny.llama())
-TALKS = [(("system", "You are kind and you play a game."), ("user", words)) for words in ("Who?", "Where?", "Who are you, and where?")]
+TALKS = [
+    (("system", "You are kind and you play a game."), ("user", words))
+    for words in ("Who?", "Where?", "Who are you, and where?")
+]
 TALKS += [(*TALKS[0], ("assistant", "It is the")), (("user", "Hm."),)]
 
 
@@ -149,7 +173,10 @@ def test_a_talk_whose_speakers_are_not_in_turn_is_refused(respondent):
         respondent.choose([(("user", "a"), ("user", "b"))], [["c"]])
 
 
-# -- the folder ------------------------------------------------------------------------------------------------------------------------
+# -- the folder
+#
+#
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +207,11 @@ def test_a_study_leaves_its_finding_and_its_answers(on_embedded):
     assert answers.schema == pl.Schema(ANSWERS) and len(answers) == manifest(run)["answers"] == 2 * 17
     assert answers["nats"].list.max().max() < 0 and answers["tokens"].list.min().min() >= 1
     plain = answers.filter(arm="plain")
-    assert plain["item"].n_unique() == 4 and plain["cluster"].n_unique() == 2 and plain["question"].str.starts_with("Since ").all()
+    assert (
+        plain["item"].n_unique() == 4
+        and plain["cluster"].n_unique() == 2
+        and plain["question"].str.starts_with("Since ").all()
+    )
 
 
 def test_its_report_says_the_same_and_is_written_again_by_lab_report(on_embedded):
@@ -218,7 +249,9 @@ def test_the_view_shows_arms_and_the_latest_answers(on_embedded):
 
 def test_words_of_a_model_cannot_draw_on_the_view():
     course = Course()
-    course.fold({"event": "answer", "arm": "[red]a", "item": "x", "messages": [["user", "\x1b[2Jhm"]], "text": "[bold]\x07y"})
+    course.fold(
+        {"event": "answer", "arm": "[red]a", "item": "x", "messages": [["user", "\x1b[2Jhm"]], "text": "[bold]\x07y"}
+    )
     with (console := Console(width=80, force_terminal=True)).capture() as out:
         console.print(render(course, "", 0.0))
     assert "[bold] y" in out.get() and "\x1b[2J" not in out.get() and "[red]a" in out.get()
@@ -231,7 +264,10 @@ def test_what_was_planned_was_asked(on_tiny):
     assert dict(by_arm.iter_rows()) == started["arms"]
 
 
-# -- lessons --------------------------------------------------------------------------------------------------------------------------
+# -- lessons
+#
+#
+# --------------------------------------------------------------------------------------------------------------------------
 
 TEACHING = f"""
 study: twenty_questions
@@ -249,8 +285,14 @@ def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name,
     (tmp_path / "study.yaml").write_text(TEACHING)
     study = load(tmp_path / "study.yaml", [f"seats.assistant.model={tiny_name}"]).study
     told = []
-    ask = Asking(Respondent(tiny_engine), lambda kind, **rest: told.append({"event": kind, **rest}), [], dict, partial(teach, study),
-                 tmp_path / "adapters")
+    ask = Asking(
+        Respondent(tiny_engine),
+        lambda kind, **rest: told.append({"event": kind, **rest}),
+        [],
+        dict,
+        partial(teach, study),
+        tmp_path / "adapters",
+    )
     talk, how = (("user", "Who are you?"),), Teaching(steps=12, batch=2, learning_rate=0.02, r=4)
     lessons = [Lesson(talk, "a cat"), Lesson((("user", "What?"),), "a cat")]
     asked = [Question("x", talk, ("a cat", "a dog"))]
@@ -259,20 +301,30 @@ def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name,
     (after,), (aside,) = ask.choose("after", asked, worn), ask.choose("aside", asked)
     assert after.p[0] > 0.9 > before.p[0] and aside == before, "the bare model is as it was"
     steps = [event["step"] for event in told if event["event"] == "taught"]
-    assert steps == list(range(1, 13)) and ask.teach("again", lessons, how) == worn != ask.teach("other", lessons[:1], how)
+    assert steps == list(range(1, 13)) and ask.teach("again", lessons, how) == worn != ask.teach(
+        "other", lessons[:1], how
+    )
     assert [event["arm"] for event in told if event["event"] == "taught"] == ["lessons"] * 12 + ["other"] * 12
 
 
 def test_what_is_steered_is_answered_otherwise_and_known_by_its_steer(tmp_path, respondent):
-    told, (question, aside) = [], [Question("x", (("user", words),), ("a cat", "a dog")) for words in ("Who?", "Where are you?")]
+    told, (question, aside) = (
+        [],
+        [Question("x", (("user", words),), ("a cat", "a dog")) for words in ("Who?", "Where are you?")],
+    )
 
     def asking() -> Asking:
-        return Asking(respondent, lambda kind, **rest: told.append({"event": kind, **rest}), told[:], dict, None, tmp_path)
+        return Asking(
+            respondent, lambda kind, **rest: told.append({"event": kind, **rest}), told[:], dict, None, tmp_path
+        )
 
     ask = asking()
     steered = Steered(ask.direct([question], [aside, replace(aside, options=())]), coefficient=1.0)
-    found = [ask.choose("bare", [question]), ask.choose("steered", [question], steered=steered),
-             ask.choose("random", [question], steered=replace(steered, random=1))]
+    found = [
+        ask.choose("bare", [question]),
+        ask.choose("steered", [question], steered=steered),
+        ask.choose("random", [question], steered=replace(steered, random=1)),
+    ]
     assert len({one[0].nats for one in found}) == 3 and ask.say("said", [question], max_tokens=3, steered=steered)[0]
     respondent.choose = None  # the same questions are not put again, and the direction is there
     again = asking()
@@ -281,7 +333,10 @@ def test_what_is_steered_is_answered_otherwise_and_known_by_its_steer(tmp_path, 
     assert len(list(tmp_path.iterdir())) == 1
 
 
-# -- going on --------------------------------------------------------------------------------------------------------------------------
+# -- going on
+#
+#
+# --------------------------------------------------------------------------------------------------------------------------
 
 
 def stopped(run: Path, at: Path, answers: int) -> Path:
@@ -306,7 +361,9 @@ def test_a_killed_study_asks_only_what_is_left_and_finds_the_same(on_tiny, tmp_p
     done = inside(main, "--resume", copy, "--address", "none", "--json")
     assert done.returncode == 0, done.stderr
     found, told = json.loads(done.stdout)["finding"], events(copy, "answer")
-    assert len(told) == len(events(run, "answer")) == len({(event["arm"], event["item"], event["key"]) for event in told})
+    assert (
+        len(told) == len(events(run, "answer")) == len({(event["arm"], event["item"], event["key"]) for event in told})
+    )
     assert found["controls"] == printed["finding"]["controls"] and found["verdict"] == printed["finding"]["verdict"]
     for name, one in found["measures"].items():
         assert one["value"] == pytest.approx(printed["finding"]["measures"][name]["value"], abs=1e-4, nan_ok=True)
@@ -316,8 +373,20 @@ def test_another_stimuli_file_is_no_ground_to_go_on_from(on_tiny, tmp_path, tiny
     stimuli = tmp_path / "mine.yaml"
     shutil.copy(ROOT / "scenarios/studies/stimuli/false_presuppositions.yaml", stimuli)
     runs = tmp_path / "runs"
-    assert inside(main, LOADED, f"seats.assistant.model={tiny_name}", f"stimuli={stimuli}", *SMALL, "--display", "none", "--runs",
-                  runs).returncode == 0
+    assert (
+        inside(
+            main,
+            LOADED,
+            f"seats.assistant.model={tiny_name}",
+            f"stimuli={stimuli}",
+            *SMALL,
+            "--display",
+            "none",
+            "--runs",
+            runs,
+        ).returncode
+        == 0
+    )
     stimuli.write_text(stimuli.read_text() + "# more\n")
     assert f"{stimuli} holds now; expected them unchanged" in refused("--resume", only(runs))
     assert "expected no file" in refused("--resume", only(runs), "size=full")
@@ -325,7 +394,15 @@ def test_another_stimuli_file_is_no_ground_to_go_on_from(on_tiny, tmp_path, tiny
 
 def test_a_server_that_knows_words_only_is_refused(tmp_path, tiny_engine):
     with serving(tiny_engine, "return_token_ids") as server:
-        done = inside(main, LOADED, f"seats.assistant.endpoint={server.url}", "seats.assistant.model=embedded", *SMALL, "--runs", tmp_path)
+        done = inside(
+            main,
+            LOADED,
+            f"seats.assistant.endpoint={server.url}",
+            "seats.assistant.model=embedded",
+            *SMALL,
+            "--runs",
+            tmp_path,
+        )
     assert done.returncode == 2 and "lacks token ids" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -346,14 +423,28 @@ def test_a_question_is_no_more_than_its_words(tmp_path):
     assert len(asked) == 2 and answers == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "x")]
 
 
-# -- all of them -----------------------------------------------------------------------------------------------------------------------
+# -- all of them
+#
+#
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(tmp_path, tiny_name):
     from corpora import folder
 
     other = folder(tmp_path / "other", seed=1)
-    told = [tiny_name, other, "--studies", "false_presuppositions", "--size", "smoke", "--address", "none", "--out", tmp_path / "out"]
+    told = [
+        tiny_name,
+        other,
+        "--studies",
+        "false_presuppositions",
+        "--size",
+        "smoke",
+        "--address",
+        "none",
+        "--out",
+        tmp_path / "out",
+    ]
     done = inside(findings, *told, "--display", "none")
     assert done.returncode == 0, done.stderr
     runs = sorted((tmp_path / "out").glob("*/false_presuppositions/*/finding.json"))
@@ -365,12 +456,27 @@ def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(t
     assert pl.read_parquet(tmp_path / "out/findings.parquet")["verdict"].to_list() == [row["verdict"] for row in rows]
     page = (tmp_path / "out/findings.html").read_text()
     assert all(f"false_presuppositions/{run.parent.name}/report.html" in page for run in runs)
-    assert "no study; did you mean 'twenty_questions'?" in inside(findings, tiny_name, "--studies", "twenty_question").stderr
+    assert (
+        "no study; did you mean 'twenty_questions'?"
+        in inside(findings, tiny_name, "--studies", "twenty_question").stderr
+    )
     assert "findings.html is no folder" in inside(findings, tiny_name, "--out", tmp_path / "out/findings.html").stderr
 
 
 def test_a_study_that_fails_is_a_row_and_one_that_was_killed_is_gone_on_with(tmp_path, tiny_name):
-    told = [tiny_name, tiny_name, "--size", "smoke", "--address", "none", "--out", tmp_path / "out", "--json", "--studies", "card_distance"]
+    told = [
+        tiny_name,
+        tiny_name,
+        "--size",
+        "smoke",
+        "--address",
+        "none",
+        "--out",
+        tmp_path / "out",
+        "--json",
+        "--studies",
+        "card_distance",
+    ]
     first = json.loads(inside(findings, *told).stdout)["findings"]
     (run,) = (tmp_path / "out").glob("*/card_distance/*")
     stopped(run, tmp_path, 5).rename(run.parent / "20200101T000000Z-killed")
@@ -380,28 +486,58 @@ def test_a_study_that_fails_is_a_row_and_one_that_was_killed_is_gone_on_with(tmp
     (broken / "manifest.json").write_text("{}")
     done = inside(findings, *told, "false_presuppositions", "card_distance")
     rows = json.loads(done.stdout)["findings"]
-    assert len(first) == 1 and [row["study"] for row in rows] == ["card_distance", "false_presuppositions"], "each of them once"
-    assert rows[0]["run"].endswith("20200101T000000Z-killed") and rows[0]["verdict"] == first[0]["verdict"], "its own, not the newest"
-    assert done.returncode == 2 and rows[1]["verdict"] == "failed" and "is no run: it has no scenario.yaml" in rows[1]["why"]
-    assert rows[1]["why"] in done.stderr and rows[1]["why"].split(":")[-1] in (tmp_path / "out/findings.html").read_text()
+    assert len(first) == 1 and [row["study"] for row in rows] == ["card_distance", "false_presuppositions"], (
+        "each of them once"
+    )
+    assert rows[0]["run"].endswith("20200101T000000Z-killed") and rows[0]["verdict"] == first[0]["verdict"], (
+        "its own, not the newest"
+    )
+    assert (
+        done.returncode == 2
+        and rows[1]["verdict"] == "failed"
+        and "is no run: it has no scenario.yaml" in rows[1]["why"]
+    )
+    assert (
+        rows[1]["why"] in done.stderr and rows[1]["why"].split(":")[-1] in (tmp_path / "out/findings.html").read_text()
+    )
 
 
 def test_the_matrix_has_a_line_a_finding_and_a_column_a_model():
-    rows = [{"model": model, "study": study, "verdict": "refutes", "value": 0.1, "low": 0.0, "high": None, "n": 8}
-            for model in ("a", "b") for study in ("x", "y")]
+    rows = [
+        {"model": model, "study": study, "verdict": "refutes", "value": 0.1, "low": 0.0, "high": None, "n": 8}
+        for model in ("a", "b")
+        for study in ("x", "y")
+    ]
     rows[-1] |= {"verdict": "failed", "n": None}
-    assert cells(rows) == (["finding", "a", "b"], [["x", "refutes 0.1 [0, –] 8", "refutes 0.1 [0, –] 8"],
-                                                  ["y", "refutes 0.1 [0, –] 8", "failed"]])
+    assert cells(rows) == (
+        ["finding", "a", "b"],
+        [["x", "refutes 0.1 [0, –] 8", "refutes 0.1 [0, –] 8"], ["y", "refutes 0.1 [0, –] 8", "failed"]],
+    )
     assert cells(rows[:3])[1][1] == ["y", "refutes 0.1 [0, –] 8", ""], "not played yet"
     with (console := Console(width=100)).capture() as out:
-        console.print(matrix([row | {"model": f"/some/where/that/is/far/away/and/has/a/long/name/{row['model']}"} for row in rows]))
+        console.print(
+            matrix(
+                [row | {"model": f"/some/where/that/is/far/away/and/has/a/long/name/{row['model']}"} for row in rows]
+            )
+        )
     assert "value [low, high] n" in out.get() and "…" not in out.get()
 
 
 @pytest.mark.parametrize(("name", "does"), [("prompt_ceiling", "teaches"), ("context_override", "steers")])
 def test_a_study_that_teaches_or_steers_refuses_a_server_before_anything_is_asked(name, does, tmp_path):
     url = "http://127.0.0.1:9/v1"
-    done = inside(main, ROOT / f"scenarios/studies/{name}.yaml", "size=smoke", f"seats.assistant.endpoint={url}", "seats.assistant.model=m",
-                  "--dry-run", "--runs", tmp_path / "runs")
+    done = inside(
+        main,
+        ROOT / f"scenarios/studies/{name}.yaml",
+        "size=smoke",
+        f"seats.assistant.endpoint={url}",
+        "seats.assistant.model=m",
+        "--dry-run",
+        "--runs",
+        tmp_path / "runs",
+    )
     assert done.returncode == 2 and not (tmp_path / "runs").exists()
-    assert done.stderr == f"lab.run: {name} {does} the model that it asks, and {url} lets nobody do that; expected a model here\n"
+    assert (
+        done.stderr
+        == f"lab.run: {name} {does} the model that it asks, and {url} lets nobody do that; expected a model here\n"
+    )

@@ -1,4 +1,6 @@
-"""`python -m lab.sweep`: a small sweep one after the other and on Ray; failures, a killed sweep, and several nodes one of which goes."""
+"""`python -m lab.sweep`: a small sweep one after the other and on Ray; failures, a killed sweep, and several nodes one
+of which goes.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,32 @@ def alone(tmp_path_factory):
 def test_a_sweep_leaves_its_contract_and_a_run_for_each_trial(alone):
     sweep, told = alone
     assert {path.name for path in sweep.iterdir()} == {
-        ".lock", "manifest.json", "sweep.yaml", "events.jsonl", "log.txt", "trials.parquet", "report.html", "report.md", "plots", "trials"}
+        ".lock",
+        "manifest.json",
+        "sweep.yaml",
+        "events.jsonl",
+        "log.txt",
+        "trials.parquet",
+        "report.html",
+        "report.md",
+        "plots",
+        "trials",
+    }
     found = load_run(sweep)
-    assert found.kind == "sweep" and found.trials["status"].to_list() == ["finished"] * 4 and manifest(sweep)["trials"] == {"finished": 4}
+    assert (
+        found.kind == "sweep"
+        and found.trials["status"].to_list() == ["finished"] * 4
+        and manifest(sweep)["trials"] == {"finished": 4}
+    )
     for row in found.trials.iter_rows(named=True):
         run = load_run(sweep / row["run"])
         assert run.kind == "run" and run.path.name == row["trial"] and run.turns.height == 120 == row["lines"]
-        [line] = run.metrics.filter(pl.col("level") == "run", metric="prompt_to_line", seat="user").iter_rows(named=True)
-        assert [row[f"prompt_to_line.ledger.user{end}"] for end in ("", ".low", ".high", ".n")] == [line[key] for key in ("value", "low", "high", "n")]
+        [line] = run.metrics.filter(pl.col("level") == "run", metric="prompt_to_line", seat="user").iter_rows(
+            named=True
+        )
+        assert [row[f"prompt_to_line.ledger.user{end}"] for end in ("", ".low", ".high", ".n")] == [
+            line[key] for key in ("value", "low", "high", "n")
+        ]
     assert "[4/4]" in told and "what came out" in told
 
 
@@ -69,7 +89,9 @@ def test_the_report_has_a_curve_for_each_axis_and_no_words_as_markup(alone, tmp_
     sweep = alone[0]
     text, page = (sweep / "report.md").read_text(), (sweep / "report.html").read_text()
     assert "## Along seats.user.script" in text and "## Along seed" in text
-    assert page.count("<svg") == 2 and all(f'href="trials/{name}/report.html"' in page for name in sweeps.trials(sweep)["trial"])
+    assert page.count("<svg") == 2 and all(
+        f'href="trials/{name}/report.html"' in page for name in sweeps.trials(sweep)["trial"]
+    )
     assert inside(lab_report.main, sweep).returncode == 0  # of files alone, the same again
     assert (sweep / "report.md").read_text().split("| finished | 20")[0] == text.split("| finished | 20")[0]
 
@@ -98,18 +120,34 @@ def test_no_secret_of_the_environment_reaches_the_folder(alone):
 
 def test_a_trial_that_always_fails_is_a_row_with_its_reason_and_the_others_finish(tmp_path, tiny_name):
     """4,000 turns are more than the small model reads."""
-    base = {"seats.assistant.script": None, "seats.assistant.model": tiny_name, "seats.assistant.max_tokens": 2, "conversations": 1,
-            "seats.assistant.instruction": "", "seats.user.script": sweeps.BAKER, "device": "cpu"}
+    base = {
+        "seats.assistant.script": None,
+        "seats.assistant.model": tiny_name,
+        "seats.assistant.max_tokens": 2,
+        "conversations": 1,
+        "seats.assistant.instruction": "",
+        "seats.user.script": sweeps.BAKER,
+        "device": "cpu",
+    }
     file = sweeps.written(tmp_path, axes={"turns": [4000, 2]}, overrides=base, retries=1)
     done, sweep = swept(file, *ALONE, runs=tmp_path / "runs")
     assert done.returncode == 1, done.stderr
     failed, finished = sweeps.trials(sweep).iter_rows(named=True)
-    assert failed["status"] == "failed" and "expected" in failed["reason"] and failed["prompt_to_line.ledger.user"] is None
+    assert (
+        failed["status"] == "failed" and "expected" in failed["reason"] and failed["prompt_to_line.ledger.user"] is None
+    )
     assert finished["status"] == "finished" and finished["lines"] == 2
-    assert [event["status"] for event in sweeps.events(sweep, trial=failed["trial"])] == ["running", "again", "running", "failed"]
+    assert [event["status"] for event in sweeps.events(sweep, trial=failed["trial"])] == [
+        "running",
+        "again",
+        "running",
+        "failed",
+    ]
     assert failed["reason"] in done.stdout and "1 failed" in (sweep / "report.md").read_text()
     again = inside(main, "--resume", sweep, *ALONE)
-    assert again.returncode == 1 and len(sweeps.events(sweep, trial=finished["trial"])) == 2  # not played again, the failed one is
+    assert (
+        again.returncode == 1 and len(sweeps.events(sweep, trial=finished["trial"])) == 2
+    )  # not played again, the failed one is
 
 
 def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
@@ -123,7 +161,9 @@ def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
     kept = _stamps(sweep, first["trial"])
     done = inside(main, "--resume", sweep, "--json")
     assert done.returncode == 0, done.stderr
-    assert _stamps(sweep, first["trial"]) == kept and len(sweeps.events(sweep, trial=first["trial"])) == 2  # running, finished
+    assert (
+        _stamps(sweep, first["trial"]) == kept and len(sweeps.events(sweep, trial=first["trial"])) == 2
+    )  # running, finished
     _whole(sweep)
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
     told = json.loads(done.stdout)
@@ -138,7 +178,9 @@ def test_nothing_that_a_sweep_starts_listens_to_other_machines(tmp_path):
     open_to = listening(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
-    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_to
+    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, (
+        open_to
+    )
 
 
 def test_a_trial_that_was_cut_off_goes_on_from_its_last_line(alone, tmp_path):
@@ -147,17 +189,21 @@ def test_a_trial_that_was_cut_off_goes_on_from_its_last_line(alone, tmp_path):
     shutil.copytree(alone[0], sweep)
     second = sweeps.events(sweep, status="running")[1]
     log = (sweep / "events.jsonl").read_bytes()
-    (sweep / "events.jsonl").write_bytes(log[:log.index(b"\n", log.index(second["trial"].encode(), log.index(b'"finished"'))) + 1])
+    (sweep / "events.jsonl").write_bytes(
+        log[: log.index(b"\n", log.index(second["trial"].encode(), log.index(b'"finished"'))) + 1]
+    )
     run = sweep / "trials" / second["trial"]
     lines = (run / "events.jsonl").read_bytes().splitlines(keepends=True)
     said = [place for place, line in enumerate(lines) if b'"event": "line"' in line]
-    (run / "events.jsonl").write_bytes(b"".join(lines[:said[30]]) + lines[said[30]][:40])
+    (run / "events.jsonl").write_bytes(b"".join(lines[: said[30]]) + lines[said[30]][:40])
     (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": "running"}))
     for other in sweeps.trials(sweep)["trial"][2:]:
         shutil.rmtree(sweep / "trials" / other)
     kept = _stamps(sweep, sweeps.trials(sweep)["trial"][0])
     assert inside(main, "--resume", sweep, *ALONE).returncode == 0
-    assert len(manifest(run)["resumed"]) == 1 and (run / "events.jsonl").read_bytes().startswith(b"".join(lines[:said[30]]))
+    assert len(manifest(run)["resumed"]) == 1 and (run / "events.jsonl").read_bytes().startswith(
+        b"".join(lines[: said[30]])
+    )
     assert _stamps(sweep, sweeps.trials(sweep)["trial"][0]) == kept
     _whole(sweep)
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
@@ -165,17 +211,23 @@ def test_a_trial_that_was_cut_off_goes_on_from_its_last_line(alone, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("published", [False, True], ids=["small", "temperature.yaml"])
-def test_a_node_that_goes_while_trials_play_on_it_changes_nothing_in_the_table(published, tmp_path, tiny_name, monkeypatch):
-    """Three nodes on this machine, of which one is killed; the same file in one process tells what is to come out. Two minutes, and a quarter
-    of an hour for the published file on the embedded model, whose node goes half-way."""
+def test_a_node_that_goes_while_trials_play_on_it_changes_nothing_in_the_table(
+    published, tmp_path, tiny_name, monkeypatch
+):
+    """Three nodes on this machine, of which one is killed; the same file in one process tells what is to come out. Two
+    minutes, and a quarter of an hour for the published file on the embedded model, whose node goes half-way.
+    """
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_worker_niceness", "0")
     file, lines, already = ROOT / "scenarios/sweeps/temperature.yaml", 4 * 8, 4
     if not published:
         lines, already = 120, 0
-        file = sweeps.written(tmp_path, overrides={"seats.user.model": tiny_name, "turns": 60, "device": "cpu", "seats.user.max_tokens": 12},
-                              axes={"seats.user.temperature": [0.2, 1.0], "seed": [1, 2]})
+        file = sweeps.written(
+            tmp_path,
+            overrides={"seats.user.model": tiny_name, "turns": 60, "device": "cpu", "seats.user.max_tokens": 12},
+            axes={"seats.user.temperature": [0.2, 1.0], "seed": [1, 2]},
+        )
     done, expected = swept(file, *ALONE, runs=tmp_path / "alone")
     assert done.returncode == 0, done.stderr
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -190,7 +242,9 @@ def test_a_node_that_goes_while_trials_play_on_it_changes_nothing_in_the_table(p
     finally:
         cluster.shutdown()
     assert sweeps.events(sweep, status="again", reason=LOST, trial=lost)
-    assert not published or sweeps.events(sweep, event="nodes", nodes=2), "Ray counts nodes some ten seconds late; the small sweep may be over"
+    assert not published or sweeps.events(sweep, event="nodes", nodes=2), (
+        "Ray counts nodes some ten seconds late; the small sweep may be over"
+    )
     assert len(manifest(sweep / "trials" / lost)["resumed"]) == 1
     _whole(sweep, lines)
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(expected))
@@ -200,14 +254,30 @@ def test_a_node_that_goes_while_trials_play_on_it_changes_nothing_in_the_table(p
 
 @pytest.mark.slow
 def test_halving_stops_trainings_early_and_examines_the_others(tmp_path, recipe):
-    """The small model with lines of up to 8, 5 and 2 tokens, one training after the other on Ray: the first has nobody to beat at its first
-    step, the others say less than the median of those before them. A minute."""
+    """The small model with lines of up to 8, 5 and 2 tokens, one training after the other on Ray: the first has nobody
+    to beat at its first step, the others say less than the median of those before them. A minute.
+    """
     recipe()
     file = tmp_path / "rates.yaml"
-    file.write_text(json.dumps({"name": "rates", "seed": 5, "training": str(tmp_path / "recipe.yaml"), "at_once": 1,
-                                "overrides": {"method": "grpo", "max_steps": 2, "tripwires": "log", "conversations": 2, "evaluation.conversations": 2},
-                                "axes": {"overrides.seats.user.max_tokens": [8, 5, 2]},
-                                "scheduler": {"kind": "asha", "metric": "length", "grace_period": 1, "reduction_factor": 2}}))
+    file.write_text(
+        json.dumps(
+            {
+                "name": "rates",
+                "seed": 5,
+                "training": str(tmp_path / "recipe.yaml"),
+                "at_once": 1,
+                "overrides": {
+                    "method": "grpo",
+                    "max_steps": 2,
+                    "tripwires": "log",
+                    "conversations": 2,
+                    "evaluation.conversations": 2,
+                },
+                "axes": {"overrides.seats.user.max_tokens": [8, 5, 2]},
+                "scheduler": {"kind": "asha", "metric": "length", "grace_period": 1, "reduction_factor": 2},
+            }
+        )
+    )
     done, sweep = swept(file, "--display", "plain", runs=tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     found = pl.read_parquet(sweep / "trials.parquet")
@@ -217,7 +287,9 @@ def test_halving_stops_trainings_early_and_examines_the_others(tmp_path, recipe)
         assert run.kind == "training" and run.training.height == row["steps"]
         assert run.manifest["status"] == ("interrupted" if row["status"] == "stopped" else "finished")
         assert run.evaluation.is_empty() == (row["status"] == "stopped")
-        assert row["status"] == "finished" or "stopped early" in row["reason"] and row["reason"] == run.manifest["reason"]
+        assert (
+            row["status"] == "finished" or "stopped early" in row["reason"] and row["reason"] == run.manifest["reason"]
+        )
 
 
 def test_a_trial_that_finished_when_nobody_heard_of_it_is_not_played_again(alone, tmp_path):
@@ -225,7 +297,7 @@ def test_a_trial_that_finished_when_nobody_heard_of_it_is_not_played_again(alone
     sweep = tmp_path / "unheard"
     shutil.copytree(alone[0], sweep)
     log = (sweep / "events.jsonl").read_bytes()
-    (sweep / "events.jsonl").write_bytes(log[:log.index(b"\n", log.index(b'"running"')) + 1])
+    (sweep / "events.jsonl").write_bytes(log[: log.index(b"\n", log.index(b'"running"')) + 1])
     kept = {trial: _stamps(sweep, trial) for trial in sweeps.trials(alone[0])["trial"]}
     assert inside(main, "--resume", sweep, *ALONE).returncode == 0
     assert len(sweeps.events(sweep, status="running")) == 1 and {trial: _stamps(sweep, trial) for trial in kept} == kept
@@ -239,7 +311,13 @@ def test_a_trial_that_was_stopped_is_marked_as_such_by_a_later_sitting_too(alone
     first, second, *_ = sweeps.trials(sweep)["trial"]
     with (sweep / "events.jsonl").open("a") as log:
         for trial in (first, second):
-            told = {"event": "trial", "time": "2026-01-01T00:00:00+00:00", "trial": trial, "status": "stopped", "reason": "early"}
+            told = {
+                "event": "trial",
+                "time": "2026-01-01T00:00:00+00:00",
+                "trial": trial,
+                "status": "stopped",
+                "reason": "early",
+            }
             log.write(json.dumps(told) + "\n")
     run = sweep / "trials" / first
     (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": "running"}))
@@ -249,7 +327,9 @@ def test_a_trial_that_was_stopped_is_marked_as_such_by_a_later_sitting_too(alone
     assert sweeps.trials(sweep)["status"].to_list() == ["stopped"] * 2 + ["finished"] * 2
 
 
-@pytest.mark.parametrize("display, said", [(["--display", "plain"], True), (["--display", "none"], False), (["--json"], False)])
+@pytest.mark.parametrize(
+    "display, said", [(["--display", "plain"], True), (["--display", "none"], False), (["--json"], False)]
+)
 def test_an_interrupted_sweep_says_how_to_go_on_where_somebody_reads_it(display, said, tmp_path, monkeypatch):
     def stopped(*given):
         raise KeyboardInterrupt
@@ -269,15 +349,26 @@ def test_a_sweep_whose_trials_nobody_played_is_no_success(tmp_path, monkeypatch)
 
 def test_a_study_is_swept_too_and_a_trial_is_what_it_comes_to(tmp_path, tiny_name):
     file = tmp_path / "games.yaml"
-    file.write_text(json.dumps({"name": "games", "seed": 5, "study": str(ROOT / "scenarios/studies/twenty_questions.yaml"),
-                                "overrides": {"size": "smoke", "seats.assistant.model": tiny_name, "device": "cpu"},
-                                "axes": {"seed": [1, 2]}, "best": {"metric": "finding", "seat": "assistant"}}))
+    file.write_text(
+        json.dumps(
+            {
+                "name": "games",
+                "seed": 5,
+                "study": str(ROOT / "scenarios/studies/twenty_questions.yaml"),
+                "overrides": {"size": "smoke", "seats.assistant.model": tiny_name, "device": "cpu"},
+                "axes": {"seed": [1, 2]},
+                "best": {"metric": "finding", "seat": "assistant"},
+            }
+        )
+    )
     done, sweep = swept(file, *ALONE, runs=tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     for row in pl.read_parquet(sweep / "trials.parquet").iter_rows(named=True):
         run = load_run(sweep / row["run"])
         assert run.kind == "study" and row["status"] == "finished" and row["verdict"] == run.finding["verdict"]
-        assert [row[f"finding.assistant{end}"] for end in ("", ".low", ".high", ".n")] == [run.finding[key] for key in ("value", "low", "high", "n")]
+        assert [row[f"finding.assistant{end}"] for end in ("", ".low", ".high", ".n")] == [
+            run.finding[key] for key in ("value", "low", "high", "n")
+        ]
     assert "the statistic of a study" in (sweep / "report.md").read_text()
     assert inside(main, "--resume", sweep, *ALONE).returncode == 0 and len(sweeps.events(sweep, status="running")) == 2
 
@@ -288,18 +379,38 @@ def test_two_processes_do_not_go_on_with_one_sweep(alone):
     assert done.returncode == 2 and "another process" in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments, said", [
-    ([], "no sweep was named"), (["scenarios/sweeps/smok.yaml"], "did you mean 'scenarios/sweeps/smoke.yaml'"),
-    (["scenarios/sweeps/learning_rate.yaml", "--address", "none"], "expected a sweep without a scheduler"),
-    (["scenarios/sweeps/learning_rate.yaml", "samples=1", "scheduler.metric=lenght"], "no step of grpo tells; did you mean 'length'?"),
-    (["scenarios/sweeps/learning_rate.yaml", "samples=1", "overrides.method=sft"], "is 'reward', which no step of sft tells; expected one of loss"),
-    (["scenarios/sweeps/smoke.yaml", "best.metric=prompt_line"], "did you mean 'prompt_to_line'?"),
-    (["scenarios/sweeps/smoke.yaml", "axes.seats.user.model=[./nothing]"], "cannot be played"),
-    (["--resume", "scenarios"], "is no run"), (["scenarios/sweeps/smoke.yaml", "--address", "here"], "is no address"),
-    (["scenarios/sweeps/smoke.yaml", "--address", "ray://127.0.0.1:9"], "is Ray Client's, from where a sweep cannot be led; expected host:port")])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "no sweep was named"),
+        (["scenarios/sweeps/smok.yaml"], "did you mean 'scenarios/sweeps/smoke.yaml'"),
+        (["scenarios/sweeps/learning_rate.yaml", "--address", "none"], "expected a sweep without a scheduler"),
+        (
+            ["scenarios/sweeps/learning_rate.yaml", "samples=1", "scheduler.metric=lenght"],
+            "no step of grpo tells; did you mean 'length'?",
+        ),
+        (
+            ["scenarios/sweeps/learning_rate.yaml", "samples=1", "overrides.method=sft"],
+            "is 'reward', which no step of sft tells; expected one of loss",
+        ),
+        (["scenarios/sweeps/smoke.yaml", "best.metric=prompt_line"], "did you mean 'prompt_to_line'?"),
+        (["scenarios/sweeps/smoke.yaml", "axes.seats.user.model=[./nothing]"], "cannot be played"),
+        (["--resume", "scenarios"], "is no run"),
+        (["scenarios/sweeps/smoke.yaml", "--address", "here"], "is no address"),
+        (
+            ["scenarios/sweeps/smoke.yaml", "--address", "ray://127.0.0.1:9"],
+            "is Ray Client's, from where a sweep cannot be led; expected host:port",
+        ),
+    ],
+)
 def test_what_cannot_be_played_is_refused_before_anything_is_written(arguments, said, tmp_path):
     done = inside(main, *arguments, "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()
+    assert (
+        done.returncode == 2
+        and said in done.stderr
+        and done.stderr.count("\n") == 1
+        and not (tmp_path / "runs").exists()
+    )
 
 
 def _stamps(sweep: Path, trial: str) -> dict[Path, int]:
@@ -314,8 +425,9 @@ def _whole(sweep: Path, lines: int = 120) -> None:
 
 
 def _at_work(sweep: Path, nodes, lines: int, already: int) -> tuple[str, object] | None:
-    """A trial of so many lines of which some are said and most are not, and that one of the nodes where it is played; once so many trials
-    have finished."""
+    """A trial of so many lines of which some are said and most are not, and that one of the nodes where it is played;
+    once so many trials have finished.
+    """
     if len(sweeps.events(sweep, event="trial", status="finished")) < already:
         return None
     for event in sweeps.events(sweep, event="trial", status="running"):
@@ -338,7 +450,12 @@ def _until(process, runs: Path, reached, seconds: float = TIMEOUT_S) -> Path:
     """The sweep's folder, once it has got so far."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if runs.is_dir() and (found := list(runs.iterdir())) and (found[0] / "events.jsonl").is_file() and reached(found[0]):
+        if (
+            runs.is_dir()
+            and (found := list(runs.iterdir()))
+            and (found[0] / "events.jsonl").is_file()
+            and reached(found[0])
+        ):
             return found[0]
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

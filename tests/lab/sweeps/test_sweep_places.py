@@ -1,4 +1,6 @@
-"""Where trials are played: what each gets of a cluster, on machines that share no disk with the sweep, and what a sweep will take."""
+"""Where trials are played: what each gets of a cluster, on machines that share no disk with the sweep, and what a sweep
+will take.
+"""
 
 from __future__ import annotations
 
@@ -38,21 +40,31 @@ def wanted(*overrides: str, nodes=GPUS) -> dict:
 
 def test_a_trial_gets_a_gpu_to_itself_or_a_fair_share_where_more_are_played_at_once():
     assert wanted() == {"CPU": 1, "GPU": 1} and wanted("at_once=2") == {"CPU": 1, "GPU": 1}
-    assert wanted("at_once=4") == {"CPU": 1, "GPU": 0.5} and wanted("at_once=5") == {"CPU": 1, "GPU": pytest.approx(1 / 3)}  # two of three, one of two
+    assert wanted("at_once=4") == {"CPU": 1, "GPU": 0.5} and wanted("at_once=5") == {
+        "CPU": 1,
+        "GPU": pytest.approx(1 / 3),
+    }  # two of three, one of two
     assert wanted("gpus=0.25", "cpus=4") == {"CPU": 4, "GPU": 0.25}
 
 
 def test_no_gpu_is_taken_where_none_is_or_no_model_would_use_it():
-    scripts = ["overrides.seats.user.script=[Yes.]", "overrides.seats.assistant.script=[Oh?]", "overrides.measure.metrics=[prompt_to_line]"]
+    scripts = [
+        "overrides.seats.user.script=[Yes.]",
+        "overrides.seats.assistant.script=[Oh?]",
+        "overrides.measure.metrics=[prompt_to_line]",
+    ]
     assert wanted(nodes=[{"CPU": 2.0}]) == wanted("overrides.device=cpu") == wanted(*scripts) == {"CPU": 1}
 
 
 def test_a_trial_that_no_node_has_room_for_is_refused():
-    with pytest.raises(ValueError, match="a trial wants CPU 9, GPU 1, and no node has as much .the most: CPU 8, GPU 2.; expected less"):
+    with pytest.raises(
+        ValueError, match="a trial wants CPU 9, GPU 1, and no node has as much .the most: CPU 8, GPU 2.; expected less"
+    ):
         wanted("cpus=9")
 
 
-# -- on another machine ----------------------------------------------------------------------------------------------------------------
+# -- on another machine
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -77,7 +89,9 @@ def test_a_trial_plays_the_same_where_its_files_lie_elsewhere(moved, tmp_path):
     assert turns(tmp_path / "elsewhere").equals(turns(tmp_path / "there"))
     kept = (tmp_path / "elsewhere" / "scenario.yaml").read_text()
     assert kept == (tmp_path / "there" / "scenario.yaml").read_text() and "lab-trial-" not in kept
-    assert carry_out(every[trial.id], given, tmp_path / "elsewhere", heard.append)["metrics"] == found["metrics"]  # not played again
+    assert (
+        carry_out(every[trial.id], given, tmp_path / "elsewhere", heard.append)["metrics"] == found["metrics"]
+    )  # not played again
 
 
 def test_a_folder_that_holds_another_trial_is_left_alone(moved, tmp_path):
@@ -107,7 +121,8 @@ def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp
     assert (folder / "events.jsonl").read_text() == "{}\n{}\n" and (folder / "plots" / "one.png").read_bytes() == b"png"
 
 
-# -- a cluster that grows --------------------------------------------------------------------------------------------------------------
+# -- a cluster that grows
+# --------------------------------------------------------------------------------------------------------------
 
 
 def growing(monkeypatch, *looks) -> list[dict]:
@@ -127,8 +142,11 @@ def test_a_node_that_comes_up_later_is_waited_for_and_the_wait_is_told(monkeypat
         told.append(sweep_screen.told(course, plan.sweep, {"event": kind, **rest}))
 
     assert awaited(plan, 60.0, tell) == {"CPU": 1}
-    assert told == ["== waiting for a node: a trial wants CPU 1, and no node has as much (the most: CPU 0); expected less of it: cpus, gpus",
-                    "== playing"]
+    assert told == [
+        "== waiting for a node: a trial wants CPU 1, and no node has as much (the most: CPU 0); expected less of it: "
+        "cpus, gpus",
+        "== playing",
+    ]
 
 
 def test_a_node_that_does_not_come_is_waited_for_no_longer_than_that(monkeypatch):
@@ -140,13 +158,18 @@ def test_a_node_that_does_not_come_is_waited_for_no_longer_than_that(monkeypatch
         awaited(plan, 0.0, lambda kind, **rest: pytest.fail("nobody waits"))
 
 
-# -- before and while it is played -----------------------------------------------------------------------------------------------------
+# -- before and while it is played
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_a_dry_run_plays_a_little_and_tells_what_the_sweep_takes(tmp_path):
     done = inside(main, sweeps.written(tmp_path), "--dry-run", "--runs", tmp_path / "runs")
     assert done.returncode == 0, done.stderr
-    assert "small: 4 trials of chitchat.yaml" in done.stdout and "Probed 1 of them" in done.stdout and "It fits." in done.stdout
+    assert (
+        "small: 4 trials of chitchat.yaml" in done.stdout
+        and "Probed 1 of them" in done.stdout
+        and "It fits." in done.stdout
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -157,7 +180,10 @@ def killed(*given) -> None:
 def test_a_probe_that_is_killed_is_told_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("lab.sweeps.dry_run._play", killed)
     done = inside(main, sweeps.written(tmp_path), "--dry-run", "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and "was killed, as the system does where memory is short; expected a smaller model" in done.stderr
+    assert (
+        done.returncode == 2
+        and "was killed, as the system does where memory is short; expected a smaller model" in done.stderr
+    )
     assert done.stderr.count("\n") == 1
 
 
@@ -187,28 +213,56 @@ def shown(*events: dict, width: int = 120) -> str:
 
 
 def row(value: float) -> dict:
-    return {"metric": "prompt_to_line", "judge": "ledger", "seat": "user", "value": value, "low": value, "high": value, "n": 4}
+    return {
+        "metric": "prompt_to_line",
+        "judge": "ledger",
+        "seat": "user",
+        "value": value,
+        "low": value,
+        "high": value,
+        "n": 4,
+    }
 
 
 def test_the_screen_shows_trials_nodes_queue_best_and_failures():
     done = {"event": "trial", "status": "finished", "counts": {}, "seconds": 3.0}
-    text = shown({"event": "nodes", "nodes": 3, "cores": 6, "free": 2}, {"event": "trial", "trial": "a", "status": "running", "node": "alpha"},
-                 {"event": "progress", "trial": "a", "lines": 5, "of": 8}, done | {"trial": "b", "metrics": [row(0.5)]},
-                 done | {"trial": "c", "metrics": [row(0.75)]}, {"event": "trial", "trial": "d", "status": "failed", "reason": "out of [b]memory"})
+    text = shown(
+        {"event": "nodes", "nodes": 3, "cores": 6, "free": 2},
+        {"event": "trial", "trial": "a", "status": "running", "node": "alpha"},
+        {"event": "progress", "trial": "a", "lines": 5, "of": 8},
+        done | {"trial": "b", "metrics": [row(0.5)]},
+        done | {"trial": "c", "metrics": [row(0.75)]},
+        {"event": "trial", "trial": "d", "status": "failed", "reason": "out of [b]memory"},
+    )
     assert "3/4 trials  1 running  0 in the queue  1 failed" in text and "3 nodes, 4 of 6 cores at work" in text
-    assert "5/8" in text and "alpha" in text and "temperature=1.4 seed=1: 0.75 [0.75, 0.75] n=4" in text and "out of [b]memory" in text
+    assert (
+        "5/8" in text
+        and "alpha" in text
+        and "temperature=1.4 seed=1: 0.75 [0.75, 0.75] n=4" in text
+        and "out of [b]memory" in text
+    )
 
 
 def test_a_trial_that_fails_after_it_had_finished_keeps_no_measures_and_is_not_the_best():
     course = sweeping_sweep.Course()
     course.fold({"event": "sweep", "name": "x", "trials": {"a": {"seed": 1}, "b": {"seed": 2}}})
     for trial, value in (("a", 0.9), ("b", 0.5)):
-        course.fold({"event": "trial", "trial": trial, "status": "finished", "counts": {"failed": 1}, "metrics": [row(value)],
-                     "seconds": 1.0})
+        course.fold(
+            {
+                "event": "trial",
+                "trial": trial,
+                "status": "finished",
+                "counts": {"failed": 1},
+                "metrics": [row(value)],
+                "seconds": 1.0,
+            }
+        )
     course.fold({"event": "trial", "trial": "a", "status": "running", "node": "n"})
     assert course.best(Best())[1]["value"] == 0.5  # it is being played again
     course.fold({"event": "trial", "trial": "a", "status": "failed", "reason": "no server"})
-    assert frame(course)["prompt_to_line.ledger.user"].to_list() == [None, 0.5] and course.best(Best())[1]["value"] == 0.5
+    assert (
+        frame(course)["prompt_to_line.ledger.user"].to_list() == [None, 0.5] and course.best(Best())[1]["value"] == 0.5
+    )
 
 
 def test_a_key_in_what_a_worker_says_is_told_by_its_name(tmp_path, monkeypatch):
@@ -222,9 +276,12 @@ def test_a_key_in_what_a_worker_says_is_told_by_its_name(tmp_path, monkeypatch):
 def test_times_that_may_be_without_end_are_in_no_curve():
     """Where half of the trials contradict nothing, a mean of the others' half-lives says nothing of all."""
     sweep = load_sweep(SMOKE).sweep
-    values = [dict(zip(SCHEMA, (metric, "ledger", "user", f"{seed}/0", 1.0, 1.0), strict=True))
-              | {f"{AXIS}seed": seed, f"{AXIS}seats.user.temperature": 0.2}
-              for metric in ("prompt_to_line", "half_life", "time_to_first_contradiction") for seed in (1, 2)]
+    values = [
+        dict(zip(SCHEMA, (metric, "ledger", "user", f"{seed}/0", 1.0, 1.0), strict=True))
+        | {f"{AXIS}seed": seed, f"{AXIS}seats.user.temperature": 0.2}
+        for metric in ("prompt_to_line", "half_life", "time_to_first_contradiction")
+        for seed in (1, 2)
+    ]
     found = curves(pl.DataFrame(values), sweep, 7)
     assert {curve.measure[0] for curve in found} == {"prompt_to_line"}
 

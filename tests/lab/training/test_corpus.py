@@ -1,4 +1,6 @@
-"""Stored data to learn from: what is kept and read again, who is never seen, what is refused, and what the loop makes of it."""
+"""Stored data to learn from: what is kept and read again, who is never seen, what is refused, and what the loop makes
+of it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from scenarios.jobs.training import Recipe, Reward, played, split
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# -- a training's own file -------------------------------------------------------------------------------------------------
+# -- a training's own file
+# -------------------------------------------------------------------------------------------------
+
 
 def kept(at: Path, told: Recipe, **views: list[View]) -> Path:
     """The file as a training by that recipe leaves it in a folder."""
@@ -43,22 +47,44 @@ def test_views_written_and_read_are_the_same_to_the_last_bit(tmp_path, recipe):
 def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(tmp_path, recipe, tiny_name):
     told = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.wording=2")
     head = json.loads(kept(tmp_path, told, user=KEPT).read_bytes().splitlines()[0])
-    assert head == {"scenario": "small", "models": {"user": tiny_name, "assistant": "a script"}, "views": {"user": 3}, "wording": 2,
-                    "reward": {"prompt_to_line": 1.0, "line_to_line": 0.0, "questions": 0.0, "relevance": 0.0, "penalty": 1.0,
-                               "judge": "ledger", "asked": 2}}
+    assert head == {
+        "scenario": "small",
+        "models": {"user": tiny_name, "assistant": "a script"},
+        "views": {"user": 3},
+        "wording": 2,
+        "reward": {
+            "prompt_to_line": 1.0,
+            "line_to_line": 0.0,
+            "questions": 0.0,
+            "relevance": 0.0,
+            "penalty": 1.0,
+            "judge": "ledger",
+            "asked": 2,
+        },
+    }
 
 
-@pytest.mark.parametrize(("own", "found", "here"), [
-    ("reward.judge=likelihood", "reward.judge=ledger", "reward.judge=likelihood"),
-    ("held_out.wording=2", "held_out.wording=1", "held_out.wording=2"),
-    ("reward={prompt_to_line: 0.5, line_to_line: 2, questions: 0}", "reward.prompt_to_line=1.0 reward.line_to_line=0.0",
-     "reward.prompt_to_line=0.5 reward.line_to_line=2.0"),
-])
-def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_would_fit(tmp_path, recipe, tiny_engine, own, found, here):
+@pytest.mark.parametrize(
+    ("own", "found", "here"),
+    [
+        ("reward.judge=likelihood", "reward.judge=ledger", "reward.judge=likelihood"),
+        ("held_out.wording=2", "held_out.wording=1", "held_out.wording=2"),
+        (
+            "reward={prompt_to_line: 0.5, line_to_line: 2, questions: 0}",
+            "reward.prompt_to_line=1.0 reward.line_to_line=0.0",
+            "reward.prompt_to_line=0.5 reward.line_to_line=2.0",
+        ),
+    ],
+)
+def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_would_fit(
+    tmp_path, recipe, tiny_engine, own, found, here
+):
     path = kept(tmp_path, recipe(), user=KEPT)
     assert refused(recipe("method=dpo", own, over(tmp_path)), tiny_engine) == (
-        f"{path}, line 1: its lines were asked and rewarded with {found}, not with {here} as here; expected {found} in this training "
-        "too, or other data")
+        f"{path}, line 1: its lines were asked and rewarded with {found}, not with {here} as here; expected {found} "
+        "in this training "
+        "too, or other data"
+    )
     assert learnt(recipe("method=dpo", over(tmp_path), own, *found.split()), tiny_engine)  # which fits
 
 
@@ -67,18 +93,34 @@ def spoilt(view: View) -> bytes:
     return json.dumps({"seat": "user", "view": dataset.asdict(replace(view, ids=(0,) * len(view.ids)))}).encode()
 
 
-@pytest.mark.parametrize(("damage", "told"), [
-    (lambda lines: [*lines[:2], lines[2][:-9], lines[3]], "line 3: Invalid JSON"),
-    (lambda lines: lines[:-1], "line 3: the file ends after 2 views; expected the 3"),
-    (lambda lines: lines[1:], "line 1: scenario: Field required"),
-    (lambda lines: [lines[0].replace(b'"reward"', b'"rewards"'), *lines[1:]], "line 1: reward: Field required"),
-    (lambda lines: [], "line 1: Invalid JSON"),
-    (lambda lines: [*lines[:3], lines[3].replace(b'"turn": 0', b'"turn": "0"')], "line 4: view.lines.0.turn: Input should be"),
-    (lambda lines: [*lines[:3], spoilt(KEPT[2])], "line 4: the line of turn 0 is not what stands in its view"),
-    (lambda lines: [lines[0].replace(b"embedded", b"other/model"), *lines[1:]], "was played by other/model; expected embedded"),
-    (lambda lines: [line.replace(b'"views": {"user"', b'"views": {"assistant"').replace(b'"seat": "user"', b'"seat": "assistant"')
-                    for line in lines], "dialogues of the assistant; expected some of the user"),
-])
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda lines: [*lines[:2], lines[2][:-9], lines[3]], "line 3: Invalid JSON"),
+        (lambda lines: lines[:-1], "line 3: the file ends after 2 views; expected the 3"),
+        (lambda lines: lines[1:], "line 1: scenario: Field required"),
+        (lambda lines: [lines[0].replace(b'"reward"', b'"rewards"'), *lines[1:]], "line 1: reward: Field required"),
+        (lambda lines: [], "line 1: Invalid JSON"),
+        (
+            lambda lines: [*lines[:3], lines[3].replace(b'"turn": 0', b'"turn": "0"')],
+            "line 4: view.lines.0.turn: Input should be",
+        ),
+        (lambda lines: [*lines[:3], spoilt(KEPT[2])], "line 4: the line of turn 0 is not what stands in its view"),
+        (
+            lambda lines: [lines[0].replace(b"embedded", b"other/model"), *lines[1:]],
+            "was played by other/model; expected embedded",
+        ),
+        (
+            lambda lines: [
+                line.replace(b'"views": {"user"', b'"views": {"assistant"').replace(
+                    b'"seat": "user"', b'"seat": "assistant"'
+                )
+                for line in lines
+            ],
+            "dialogues of the assistant; expected some of the user",
+        ),
+    ],
+)
 def test_damage_to_a_file_of_views_is_one_sentence_with_file_and_line(tmp_path, recipe, damage, told):
     own = recipe("overrides={seats.user.model: embedded}")
     path = kept(tmp_path, own, user=KEPT)
@@ -97,10 +139,14 @@ def test_a_trainings_views_come_with_their_rewards_and_their_siblings(tmp_path, 
     assert {view.lines for view in found} == {KEPT[0].lines, KEPT[2].lines}  # the second's persona is held out
 
 
-# -- who is never seen -----------------------------------------------------------------------------------------------------
+# -- who is never seen
+# -----------------------------------------------------------------------------------------------------
+
 
 def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, tiny_engine, tiny_name):
-    """Eight seeds: a run's people by the recipe's split, strangers by a share of their own; conversations whole, on one side each."""
+    """Eight seeds: a run's people by the recipe's split, strangers by a share of their own; conversations whole, on one
+    side each.
+    """
     path, _, cast = run(tmp_path, tiny_name, tiny_engine, Parity())
     cards = [f"You are Caller {number}." for number in range(6)]
     talks = written(tmp_path / "talks.jsonl", *(talk(number, cards[number % 6]) for number in range(18)))
@@ -113,7 +159,14 @@ def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, ti
         strangers = [one for one in kept if not one.cast["user"].facts]
         assert known == {seats["user"].id for seats in cast} & set(split(told)[0])
         by_card = {card: [one for one in strangers if one.cast["user"].card == card] for card in cards}
-        assert sorted(map(len, by_card.values())) == [0, 0, 0, 3, 3, 3]  # half of six people, each with all their conversations
+        assert sorted(map(len, by_card.values())) == [
+            0,
+            0,
+            0,
+            3,
+            3,
+            3,
+        ]  # half of six people, each with all their conversations
         assert found.left_out == 4 + 18 - len(kept)
         seen.add(tuple(bool(some) for some in by_card.values()))
     assert len(seen) > 3
@@ -144,32 +197,51 @@ def test_a_dialogue_with_a_held_out_partner_is_left_out_too(tmp_path, recipe, ti
     assert kept and people[0] not in {one.cast["user"].id for one in kept}
 
 
-# -- what is refused -------------------------------------------------------------------------------------------------------
+# -- what is refused
+# -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("method", "labels", "told"), [
-    ("sft", (True, True), "none of the 2 scored ones has a reward above 0"), ("kto", (False, False), "kto learns from bad lines too"),
-    ("gold", (False, False), "gold learns from bad lines too"), ("varmi", (False, False), "reward below 0"),
-    ("unlikelihood", (False, False), "or method=sft"), ("dpo", (False, True), "dpo compares lines said at the same place"),
-])
+
+@pytest.mark.parametrize(
+    ("method", "labels", "told"),
+    [
+        ("sft", (True, True), "none of the 2 scored ones has a reward above 0"),
+        ("kto", (False, False), "kto learns from bad lines too"),
+        ("gold", (False, False), "gold learns from bad lines too"),
+        ("varmi", (False, False), "reward below 0"),
+        ("unlikelihood", (False, False), "or method=sft"),
+        ("dpo", (False, True), "dpo compares lines said at the same place"),
+    ],
+)
 def test_a_method_without_the_lines_that_it_needs_is_refused(tmp_path, recipe, tiny_engine, method, labels, told):
-    assert told in refused(recipe(f"method={method}", over(written(tmp_path / "talks.jsonl", talk(0, labels=labels)))), tiny_engine)
+    assert told in refused(
+        recipe(f"method={method}", over(written(tmp_path / "talks.jsonl", talk(0, labels=labels)))), tiny_engine
+    )
 
 
 def test_lines_that_nobody_could_score_are_refused(tmp_path, recipe, tiny_engine):
     one = talk(0, labels=(None, None))
     one["lines"][1]["text"] = one["lines"][3]["text"] = "Well, well."
     one["personas"]["P2"] = ""
-    assert "none of the 2 lines of the user has a label, or a reward by what the recipe weighs (judge: ledger)" in refused(
-        recipe(over(written(tmp_path / "talks.jsonl", one))), tiny_engine)
+    assert (
+        "none of the 2 lines of the user has a label, or a reward by what the recipe weighs (judge: ledger)"
+        in refused(recipe(over(written(tmp_path / "talks.jsonl", one))), tiny_engine)
+    )
 
 
-def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_questions_are_weighed(tmp_path, recipe, tiny_engine):
+def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_questions_are_weighed(
+    tmp_path, recipe, tiny_engine
+):
     data = over(written(tmp_path / "talks.jsonl", talk(0, labels=(None, None))))
     default = recipe(data, "reward={}", "evaluation.judge=reader")
     assert default.reward == Reward()
     told = refused(default, tiny_engine)
-    assert told.endswith("expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: reward.judge=likelihood")
-    assert refused(recipe(data), tiny_engine).endswith("(judge: ledger); expected labelled lines, or another reward.judge")
+    assert told.endswith(
+        "expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: "
+        "reward.judge=likelihood"
+    )
+    assert refused(recipe(data), tiny_engine).endswith(
+        "(judge: ledger); expected labelled lines, or another reward.judge"
+    )
     cure = recipe(data, "reward={}", "evaluation.judge=reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", told))
     assert learnt(cure, tiny_engine, Parity())
 
@@ -179,12 +251,16 @@ def test_data_of_held_out_personas_only_is_refused(tmp_path, recipe, tiny_engine
     views = [replace(view, persona=who) for view, who in zip(KEPT, people, strict=True)]
     kept(tmp_path, recipe(), user=views)
     told = refused(recipe(f"held_out.personas={json.dumps(people)}", over(tmp_path)), tiny_engine)
-    assert told.startswith("data holds nothing but conversations of personas that are held out") and all(who in told for who in people)
+    assert told.startswith("data holds nothing but conversations of personas that are held out") and all(
+        who in told for who in people
+    )
 
 
 def test_data_without_a_line_of_the_trained_seat_is_refused(tmp_path, recipe, tiny_engine):
     chat = {"messages": [{"role": "user", "content": "Hello."}]}
-    assert "no line of the assistant" in refused(recipe("seat=assistant", over(written(tmp_path / "chat.jsonl", chat))), tiny_engine)
+    assert "no line of the assistant" in refused(
+        recipe("seat=assistant", over(written(tmp_path / "chat.jsonl", chat))), tiny_engine
+    )
 
 
 def test_files_and_folders_that_hold_no_dialogues_are_refused(tmp_path, recipe, tiny_engine):
@@ -197,7 +273,17 @@ def test_files_and_folders_that_hold_no_dialogues_are_refused(tmp_path, recipe, 
 def test_places_of_equal_rewards_teach_dpo_nothing(recipe):
     with pytest.raises(ValueError, match="the same as others at their places"):
         teaching([learners.view(4, rewards=(1, 1, -1, -1))], "dpo", "user", Reward())
-    assert len(teaching([learners.view(4, rewards=(1, -1, 0, 0)), learners.view(4, rewards=(1, None, 0, 0))], "dpo", "user", Reward())) == 1
+    assert (
+        len(
+            teaching(
+                [learners.view(4, rewards=(1, -1, 0, 0)), learners.view(4, rewards=(1, None, 0, 0))],
+                "dpo",
+                "user",
+                Reward(),
+            )
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo"])
@@ -206,7 +292,9 @@ def test_online_methods_take_no_data(recipe, method):
         recipe(f"method={method}", over("talks.jsonl"))
 
 
-# -- in the loop -----------------------------------------------------------------------------------------------------------
+# -- in the loop
+# -----------------------------------------------------------------------------------------------------------
+
 
 def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dict]:
     """The events of a training in that folder, without what a clock told."""
@@ -214,31 +302,54 @@ def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dic
     scenario = played(recipe)
     student = learner(recipe, scenario, "user")
     aids = {"embed": None, "logprobs": None}
-    training = Training(recipe, scenario, {engine_name(scenario.seats["user"]): engine}, {"user": student}, judge, aids, at)
+    training = Training(
+        recipe, scenario, {engine_name(scenario.seats["user"]): engine}, {"user": student}, judge, aids, at
+    )
     if first:
         training.restore(at / "checkpoints" / f"step-{first:06d}")
-    return [{key: value for key, value in event.items() if not key.startswith("seconds")} for event in training.steps(first)]
+    return [
+        {key: value for key, value in event.items() if not key.startswith("seconds")} for event in training.steps(first)
+    ]
 
 
 def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, tiny_engine):
-    told = recipe("max_steps=2", "conversations=2", over(written(tmp_path / "talks.jsonl", *(talk(number, LEO) for number in range(3)))))
+    told = recipe(
+        "max_steps=2",
+        "conversations=2",
+        over(written(tmp_path / "talks.jsonl", *(talk(number, LEO) for number in range(3)))),
+    )
     events = trained(told, tiny_engine, tmp_path / "out", Ledger())
     [data, back, *steps] = [event for event in events if event["event"] != "checkpoint"]
     assert (data["phase"], back["phase"]) == ("data", "training")
-    assert data["detail"].startswith("3 of 3 conversations teach the user; lines: 6, of them 3 good, 3 bad, 0 worth 0, 0 unscored; ")
+    assert data["detail"].startswith(
+        "3 of 3 conversations teach the user; lines: 6, of them 3 good, 3 bad, 0 worth 0, 0 unscored; "
+    )
     assert len(steps) == 2 and all(step["loss"] is not None and step["grad_norm"] > 0 for step in steps)
     assert [(step["tokens"], step["tokens_learnt"]) for step in steps] == [(2 * (10 + 26),) * 2] * 2
     assert not (tmp_path / "out" / COLLECTED).exists()
 
 
-def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(tmp_path, recipe, tiny_engine, monkeypatch):
+def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(
+    tmp_path, recipe, tiny_engine, monkeypatch
+):
     monkeypatch.setattr("lab.training.loop.Training._heard", lambda self, step: {})  # what is played for the wires
-    told = recipe("max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4")
+    told = recipe(
+        "max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4"
+    )
     whole = trained(told, tiny_engine, tmp_path / "out", Parity())
     assert [event["event"] for event in whole] == ["collected"] * 2 + ["phase"] + ["step", "checkpoint"] * 2
     kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), tiny_engine.usage().generated, Parity()
     assert trained(told, tiny_engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
-    assert tiny_engine.usage().generated == before and not judge.asked and (tmp_path / "out" / COLLECTED).read_bytes() == kept
+    assert (
+        tiny_engine.usage().generated == before
+        and not judge.asked
+        and (tmp_path / "out" / COLLECTED).read_bytes() == kept
+    )
     other = recipe("max_steps=1", "conversations=2", "method=dpo", "reward.penalty=0", over(tmp_path / "out"))
-    assert [event["event"] for event in trained(other, tiny_engine, tmp_path / "next", judge)] == ["phase", "phase", "step", "checkpoint"]
+    assert [event["event"] for event in trained(other, tiny_engine, tmp_path / "next", judge)] == [
+        "phase",
+        "phase",
+        "step",
+        "checkpoint",
+    ]
     assert tiny_engine.usage().generated == before and not judge.asked

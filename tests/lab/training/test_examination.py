@@ -18,7 +18,10 @@ from scenarios.jobs.training import load_recipe, split
 from scenarios.records import SEATS
 
 QUICK = "scenarios/training/quick.yaml"
-SCRIPTED = ["overrides={turns: 12, seats.assistant.persona: sample}", "evaluation={judge: [ledger], conversations: 6, turns: 12}"]
+SCRIPTED = [
+    "overrides={turns: 12, seats.assistant.persona: sample}",
+    "evaluation={judge: [ledger], conversations: 6, turns: 12}",
+]
 HOW = {"confidence": 0.95, "resamples": 500, "seed": 1}
 
 
@@ -30,19 +33,34 @@ def test_every_arm_is_examined_with_strangers_and_with_the_people_of_training():
     one = recipe("evaluation.arms={reminder: {seats.user.reminder: 'Remember: {card}'}}")
     found = exams(one)
     assert [(exam.arm, exam.held_out, exam.trained) for exam in found] == [
-        ("untrained", True, False), ("untrained", False, False), ("grpo", True, True), ("grpo", False, True),
-        ("reminder", True, False), ("reminder", False, False)]
-    assert found[-1].scenario.seats["user"].reminder == "Remember: {card}" and found[0].scenario.seats["user"].reminder == ""
+        ("untrained", True, False),
+        ("untrained", False, False),
+        ("grpo", True, True),
+        ("grpo", False, True),
+        ("reminder", True, False),
+        ("reminder", False, False),
+    ]
+    assert (
+        found[-1].scenario.seats["user"].reminder == "Remember: {card}"
+        and found[0].scenario.seats["user"].reminder == ""
+    )
     learnt, unseen = split(one)
     assert [set(exam.scenario.drawn) for exam in found[:2]] == [set(unseen), set(learnt)]
     assert len({exam.scenario.seed for exam in found if exam.held_out}) == 1  # the arms say the same dialogues
     assert [exam.held_out for exam in exams(recipe("evaluation.as_learnt=false"))] == [True, True]
 
 
-@pytest.mark.parametrize(("more", "told"), [
-    ("evaluation.arms={untrained: {}}", "'untrained'"), ("evaluation.arms={grpo: {}}", "'grpo'"),
-    ("evaluation.arms={hot: {seats.user.temperatur: 2.0}}", "evaluation.arms.hot"), ("evaluation.arms={other: {seed: 3}}", "sets seed"),
-    ("evaluation.arms={kind: {measure.judge: nli}}", "sets measure.judge"), ("evaluation.scenario=interview.yaml", "another name")])
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("evaluation.arms={untrained: {}}", "'untrained'"),
+        ("evaluation.arms={grpo: {}}", "'grpo'"),
+        ("evaluation.arms={hot: {seats.user.temperatur: 2.0}}", "evaluation.arms.hot"),
+        ("evaluation.arms={other: {seed: 3}}", "sets seed"),
+        ("evaluation.arms={kind: {measure.judge: nli}}", "sets measure.judge"),
+        ("evaluation.scenario=interview.yaml", "another name"),
+    ],
+)
 def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_played(more, told):
     with pytest.raises(ScenarioError) as caught:
         exams(recipe(more))
@@ -50,11 +68,21 @@ def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_p
 
 
 def test_strangers_are_examined_in_the_other_scenario_too():
-    assert [exam.scenario.name for exam in exams(recipe("evaluation.scenario=../chitchat.yaml"))][:3] == ["interview", "interview", "chitchat"]
+    assert [exam.scenario.name for exam in exams(recipe("evaluation.scenario=../chitchat.yaml"))][:3] == [
+        "interview",
+        "interview",
+        "chitchat",
+    ]
 
 
-@pytest.mark.parametrize(("spec", "told"), [
-    ({"model": "some/model"}, "some/model"), ({"script": ["Well."]}, "a script"), ({"adapter": "/some/where"}, "an adapter")])
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"model": "some/model"}, "some/model"),
+        ({"script": ["Well."]}, "a script"),
+        ({"adapter": "/some/where"}, "an adapter"),
+    ],
+)
 def test_other_scenario_in_which_the_trained_model_does_not_speak_is_refused(tmp_path, spec, told):
     chitchat = Path("scenarios/chitchat.yaml")
     other = yaml.safe_load(chitchat.read_text())
@@ -68,14 +96,24 @@ def test_other_scenario_in_which_the_trained_model_does_not_speak_is_refused(tmp
 @pytest.mark.parametrize("judge", ["ledger", "cascade"])
 def test_judge_that_gives_rewards_examines_nothing_on_its_own_or_in_a_cascade(judge):
     with pytest.raises(ScenarioError, match="evaluation.judge"):
-        exams(recipe("reward.prompt_to_line=1.0", f"evaluation.judge={judge}", "overrides={turns: 4, measure.cascade.cheap: ledger}"))
+        exams(
+            recipe(
+                "reward.prompt_to_line=1.0",
+                f"evaluation.judge={judge}",
+                "overrides={turns: 4, measure.cascade.cheap: ledger}",
+            )
+        )
     assert exams(recipe("reward.prompt_to_line=1.0", "evaluation.judge=reader"))
 
 
 def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are_resampled_whole():
     # untrained 4 of 10 wrong, trained 1 of 10: 1 - .1 / .4
     before = {"ann": np.array([3.0, 5.0]), "ben": np.array([3.0, 5.0])}
-    after = {"ann": np.array([5.0, 5.0]), "ben": np.array([4.0, 5.0]), "eve": np.array([0.0, 9.0])}  # nobody examined eve before
+    after = {
+        "ann": np.array([5.0, 5.0]),
+        "ben": np.array([4.0, 5.0]),
+        "eve": np.array([0.0, 9.0]),
+    }  # nobody examined eve before
     found = reduction(before, after, **HOW)
     assert found.value == pytest.approx(0.75) and found.n == 2
     assert found.low == pytest.approx(0.5) and found.high == pytest.approx(1.0)  # all ben, all ann
@@ -87,10 +125,14 @@ def test_strangers_are_asked_in_words_that_training_never_used():
     learnt, held_out = ({fact.slot.questions[number] for fact in facts} for number in (0, 1))
     for exam in exams(one)[:2]:
         talk = exam.scenario
-        silent = talk.seats.model_copy(update={seat: talk.seats[seat].model_copy(update={"script": ("I see.",)}) for seat in SEATS})
+        silent = talk.seats.model_copy(
+            update={seat: talk.seats[seat].model_copy(update={"script": ("I see.",)}) for seat in SEATS}
+        )
         talk = talk.model_copy(update={"seats": silent, "measure": talk.measure.model_copy(update={"metrics": []})})
         play = staged(one, replace(exam, scenario=talk), {})
-        off_the_record = {play._wording(fact) for seats in play.cast for person in seats.values() for fact in person.facts}
+        off_the_record = {
+            play._wording(fact) for seats in play.cast for person in seats.values() for fact in person.facts
+        }
         assert off_the_record <= (held_out if exam.held_out else learnt)
         said = [event["text"] for event in play.events() if event["event"] == "line" and event["seat"] == "assistant"]
         asked = {question for text in said for question in learnt | held_out if question in text}
@@ -101,14 +143,29 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
     one = recipe("evaluation.as_learnt=false")
     before, after = exams(one)
     key = ("questions", "answers", "user")
-    rows = pl.DataFrame([{"level": "run", "metric": "questions", "judge": judge, "seat": "user", "value": 0.5, "low": 0.4, "high": 0.6, "n": 20}
-                         for judge in ("answers", "reader")])
+    rows = pl.DataFrame(
+        [
+            {
+                "level": "run",
+                "metric": "questions",
+                "judge": judge,
+                "seat": "user",
+                "value": 0.5,
+                "low": 0.4,
+                "high": 0.6,
+                "n": 20,
+            }
+            for judge in ("answers", "reader")
+        ]
+    )
     sums = {key: {"ann": np.array([9.0, 10.0]), "ben": np.array([1.0, 10.0])}}
     better = {key: {"ann": np.array([10.0, 10.0]), "ben": np.array([10.0, 10.0])}}
     found = table(one, [Examined(before, rows, sums), Examined(after, rows, better)])
     by = {(row["arm"], row["judge"]): row for row in found.iter_rows(named=True)}
     assert by["grpo", "answers"]["rewarded"] and not by["grpo", "reader"]["rewarded"]
-    assert by["untrained", "answers"]["low"] == pytest.approx(0.1) and by["untrained", "answers"]["high"] == pytest.approx(0.9)  # all ben, all ann
+    assert by["untrained", "answers"]["low"] == pytest.approx(0.1) and by["untrained", "answers"][
+        "high"
+    ] == pytest.approx(0.9)  # all ben, all ann
     assert by["grpo", "answers"]["reduction"] == 1.0 and by["untrained", "answers"]["reduction"] is None
     assert by["grpo", "reader"]["reduction"] is None  # nothing was summed
 
@@ -118,7 +175,9 @@ def test_training_never_asks_in_the_held_out_wording():
 
     one, asked = recipe("reward.asked=3"), []
     people = load_personas("scenarios/personas/townsfolk.yaml")
-    seat = SimpleNamespace(tell=lambda questions, cues: asked.extend(question for some in questions.values() for question in some))
+    seat = SimpleNamespace(
+        tell=lambda questions, cues: asked.extend(question for some in questions.values() for question in some)
+    )
     play = SimpleNamespace(cast=[{"user": person} for person in people], seats={"user": seat})
     for step in range(6):
         for turn in range(1, 5):

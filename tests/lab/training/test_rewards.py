@@ -39,7 +39,10 @@ def rewards(one, reward, embed=None):
 
 
 def test_line_that_contradicts_its_persona_is_worth_minus_one_and_one_that_does_not_plus_one():
-    one = talk(spoken(1, "I play the cello in my garden.", "I play the flute in my garden."), lines=[("assistant", "What do you play?")])
+    one = talk(
+        spoken(1, "I play the cello in my garden.", "I play the flute in my garden."),
+        lines=[("assistant", "What do you play?")],
+    )
     assert rewards(one, LINES)[0] == [1.0, -1.0]
 
 
@@ -57,7 +60,10 @@ def test_earlier_lines_of_ones_own_count_as_much_as_their_weight():
     assert found == [pytest.approx(1 / 3)]
 
 
-@pytest.mark.parametrize("text", ["You are Grace and you play the cello.", "As an AI language model, I play nothing at all.", "Yes, I agree."])
+@pytest.mark.parametrize(
+    "text",
+    ["You are Grace and you play the cello.", "As an AI language model, I play nothing at all.", "Yes, I agree."],
+)
 def test_line_that_trips_a_wire_pays_for_it(text):
     one = talk(spoken(1, text), lines=[("assistant", "What do you play?")])
     assert rewards(one, LINES)[0][0] <= 0.0
@@ -80,34 +86,68 @@ def test_what_nobody_could_score_has_no_reward_and_is_counted():
 
 def test_line_that_its_judge_cannot_score_is_worth_nothing_known_whatever_else_applies():
     one = talk(spoken(1, "…", "I play the cello."), lines=[("assistant", "What do you play?")])
-    found, told = rewards(one, Reward(prompt_to_line=1.0, questions=0, relevance=1.0), lambda texts: np.ones((len(texts), 1)))
+    found, told = rewards(
+        one, Reward(prompt_to_line=1.0, questions=0, relevance=1.0), lambda texts: np.ones((len(texts), 1))
+    )
     assert found == [None, 1.0] and told["unscored"] == 1
 
 
 def test_first_line_of_a_place_is_on_the_trunk_and_the_others_beside_it():
-    views, _ = rewarded([talk(spoken(1, "I sing.", "I dance."), spoken(1, "The cello.", given=(7,), about="instrument"))], Reward(), Ledger(), None)
-    assert [(line.on_trunk, line.start, line.given) for line in views[0].lines] == [(True, 11, ()), (False, 11, ()), (False, 11, (7,))]
+    views, _ = rewarded(
+        [talk(spoken(1, "I sing.", "I dance."), spoken(1, "The cello.", given=(7,), about="instrument"))],
+        Reward(),
+        Ledger(),
+        None,
+    )
+    assert [(line.on_trunk, line.start, line.given) for line in views[0].lines] == [
+        (True, 11, ()),
+        (False, 11, ()),
+        (False, 11, (7,)),
+    ]
     assert views[0].ids == tuple(range(40)) and views[0].persona == "grace"
 
 
 def test_answer_in_the_dialogue_to_a_question_about_a_fact_is_worth_whether_it_is_right_and_evading_costs_more():
     asked = "And tell me. " + CAST["user"].fact("instrument").slot.questions[0]
-    found, told = rewards(talk(spoken(1, "The cello.", "The flute.", "Well, yes."), lines=[("assistant", asked)]), Reward())
+    found, told = rewards(
+        talk(spoken(1, "The cello.", "The flute.", "Well, yes."), lines=[("assistant", asked)]), Reward()
+    )
     assert found == [1.0, -1.0, -2.0] and told["unscored"] == 0
 
 
 def test_line_that_nothing_applies_to_is_worth_nothing_and_pays_for_a_wire_all_the_same():
-    found, told = rewards(talk(spoken(1, "The cello.", "As an AI language model, I agree."), lines=[("assistant", "Nice weather!")]), Reward())
+    found, told = rewards(
+        talk(spoken(1, "The cello.", "As an AI language model, I agree."), lines=[("assistant", "Nice weather!")]),
+        Reward(),
+    )
     assert found == [0.0, -1.0] and told["unscored"] == 0 and told["reward"] == -1.0  # the mean of what says something
 
 
 def test_reciting_facts_nobody_asked_for_pays_even_where_the_answer_is_right():
     # three facts besides the name
-    one = talk(spoken(1, "I'm Grace, 34, a carpenter from Leeds, with a cello.", "The cello, in Osaka.", given=(5,), about="instrument"))
+    one = talk(
+        spoken(
+            1,
+            "I'm Grace, 34, a carpenter from Leeds, with a cello.",
+            "The cello, in Osaka.",
+            given=(5,),
+            about="instrument",
+        )
+    )
     assert rewards(one, Reward())[0] == [0.0, 1.0]
 
 
 def test_tripwires_of_a_steps_dialogues_are_means_over_the_seats_own_lines():
-    lines = [("assistant", "What do you play?"), ("user", "I play the cello."), ("assistant", "Really?"), ("user", "Yes, I agree.")]
+    lines = [
+        ("assistant", "What do you play?"),
+        ("user", "I play the cello."),
+        ("assistant", "Really?"),
+        ("user", "Yes, I agree."),
+    ]
     found = wires([talk(lines=lines)], "user", embed=None, logprobs=lambda cards, texts: [[-2.0, -3.0]] * len(texts))
-    assert found["evasion"] == 0.5 and found["length"] == 3.5 and found["perplexity_nats"] == 2.5 and "relevance" not in found
+    assert (
+        found["evasion"] == 0.5
+        and found["length"] == 3.5
+        and found["perplexity_nats"] == 2.5
+        and "relevance" not in found
+    )

@@ -18,8 +18,12 @@ from lab.training.memory_check import check_memory
 from scenarios.jobs.training import Recipe, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WEIGHTS = 128 * 32 * 2 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32  # words in and out; q, o; k, v; three of 64; norms
-ADAPTER = 2 * 8 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))  # a rank of 8: so many numbers into and out of each of these
+WEIGHTS = (
+    128 * 32 * 2 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
+)  # words in and out; q, o; k, v; three of 64; norms
+ADAPTER = (
+    2 * 8 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+)  # a rank of 8: so many numbers into and out of each of these
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Free:
 
 @pytest.fixture
 def recipe(recipe, monkeypatch):
-    """The user speaks three times of six, at most 8 tokens; its view has 100 tokens and 10 a turn besides what it said first."""
+    """The user speaks three times of six, at most 8 tokens; its view has 100 tokens and 10 a turn besides what it said
+    first.
+    """
     monkeypatch.setattr(capacity, "longest_view", lambda scenario, *_: 100 + 10 * scenario.turns)
     return recipe
 
@@ -64,18 +70,34 @@ def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(tiny_na
     assert weight_bytes(config, torch.bfloat16, 8, "all-linear") == 2 * WEIGHTS + 16 * ADAPTER
     assert weight_bytes(config, torch.float32, 8, ["q_proj"]) == 4 * WEIGHTS + 16 * 2 * 8 * 64
     whole = learners.learner(tiny_name, full=True)  # its weights, the untouched, a gradient and two moments, in float32
-    assert sum(parameter.numel() for parameter in whole.parameters) == sum(p.numel() for p in whole.untouched.parameters()) == WEIGHTS
-    assert weight_bytes(config, torch.float32, 8, ["q_proj"], layers=[0]) == 4 * WEIGHTS + 16 * 2 * 8 * 64 // config.num_hidden_layers
+    assert (
+        sum(parameter.numel() for parameter in whole.parameters)
+        == sum(p.numel() for p in whole.untouched.parameters())
+        == WEIGHTS
+    )
+    assert (
+        weight_bytes(config, torch.float32, 8, ["q_proj"], layers=[0])
+        == 4 * WEIGHTS + 16 * 2 * 8 * 64 // config.num_hidden_layers
+    )
     assert weight_bytes(config, torch.bfloat16, 8, "all-linear", full=True) == 20 * WEIGHTS
 
 
-@pytest.mark.parametrize(("told", "tokens", "said"), [
-    ([], 160 + 3 * 3 * 8, 3 * 4 * 8),  # four lines at each of three places, one of them on the trunk
-    (["method=ppo"], 160, 3 * 8), (["method=grpo", "groups=dialogues"], 160, 3 * 8),
-    (["groups=dialogues"], 160 + 72, 96),  # which counts with GRPO alone
-    (["reward.questions=1"], 160 + 72 + 2 * 4 * (8 + 12), 96 + 2 * 4 * 8),  # two facts, four answers each behind their questions
-    (["method=ppo", "reward.questions=1"], 160 + 2 * 20, 24 + 2 * 8), (["method=grpo", "groups=dialogues", "reward.questions=1"], 160, 24),
-])
+@pytest.mark.parametrize(
+    ("told", "tokens", "said"),
+    [
+        ([], 160 + 3 * 3 * 8, 3 * 4 * 8),  # four lines at each of three places, one of them on the trunk
+        (["method=ppo"], 160, 3 * 8),
+        (["method=grpo", "groups=dialogues"], 160, 3 * 8),
+        (["groups=dialogues"], 160 + 72, 96),  # which counts with GRPO alone
+        (
+            ["reward.questions=1"],
+            160 + 72 + 2 * 4 * (8 + 12),
+            96 + 2 * 4 * 8,
+        ),  # two facts, four answers each behind their questions
+        (["method=ppo", "reward.questions=1"], 160 + 2 * 20, 24 + 2 * 8),
+        (["method=grpo", "groups=dialogues", "reward.questions=1"], 160, 24),
+    ],
+)
 def test_a_view_is_counted_as_it_is_played_to_the_last_byte(recipe, told, tokens, said):
     needed = 4 * WEIGHTS + 16 * ADAPTER + passing(tokens, said)
     check(recipe(*told), needed)
@@ -104,7 +126,11 @@ def test_both_seats_learners_are_there_at_once(recipe):
 def test_every_setting_that_a_refusal_names_would_fit_and_one_more_would_not(recipe):
     free = 4 * WEIGHTS + 16 * ADAPTER + passing(180, 40)
     named = re.findall(r"[a-z_.]+=\w+", refused(recipe(), free).partition("; expected ")[2])
-    assert [one.partition("=")[0] for one in named] == ["tuning.gradient_checkpointing", "num_generations", "overrides.turns"]
+    assert [one.partition("=")[0] for one in named] == [
+        "tuning.gradient_checkpointing",
+        "num_generations",
+        "overrides.turns",
+    ]
     for one in named:
         check(recipe(one), free)
         key, _, value = one.partition("=")

@@ -1,4 +1,6 @@
-"""`python -m lab.train` end to end: the quick file on the embedded model, and a small model killed, taken up again and refused."""
+"""`python -m lab.train` end to end: the quick file on the embedded model, and a small model killed, taken up again and
+refused.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def command(*arguments: object) -> list[str]:
 
 def train(*arguments: object) -> subprocess.CompletedProcess:
     """In a process of its own, as its users run it."""
-    return subprocess.run(command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S
+    )
 
 
 def here(*arguments: object) -> tuple[int, str]:
@@ -41,10 +45,13 @@ def here(*arguments: object) -> tuple[int, str]:
 
 
 def events(run: Path, kind: str) -> list[dict]:
-    return [event for event in map(json.loads, (run / "events.jsonl").read_text().splitlines()) if event["event"] == kind]
+    return [
+        event for event in map(json.loads, (run / "events.jsonl").read_text().splitlines()) if event["event"] == kind
+    ]
 
 
-# -- the embedded model, on Ray ----------------------------------------------------------------------------------------------
+# -- the embedded model, on Ray
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +70,27 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert steps["step"].to_list() == [0, 1, 2] and steps["grad_norm"].is_not_null().any()
     assert {"reward", "reward_questions", "kl", "ratio", "entropy", "length", "wire_parroting"} <= set(steps.columns)
     assert (steps["tokens_learnt"] < steps["tokens"]).any()  # lines whose rewards differ
-    assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(0, abs=1e-6)  # nothing had been learnt yet
+    assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(
+        0, abs=1e-6
+    )  # nothing had been learnt yet
     assert "step 3/3" in told and "removed" in told
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
     report = (run / "report.html").read_text()
-    assert "<h2>Training</h2>" in report and "interview, user: tripwires" in report and "inconsistency removed" in (run / "report.md").read_text()
+    assert (
+        "<h2>Training</h2>" in report
+        and "interview, user: tripwires" in report
+        and "inconsistency removed" in (run / "report.md").read_text()
+    )
     assert seconds < 300  # about a minute on two cores, two on one
 
 
 def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick):
     found = pl.read_parquet(quick[0] / "evaluation.parquet")
-    assert FRAME <= set(found.columns) and set(found["arm"]) == {"untrained", "grpo"} and set(found["held_out"]) == {True, False}
+    assert (
+        FRAME <= set(found.columns)
+        and set(found["arm"]) == {"untrained", "grpo"}
+        and set(found["held_out"]) == {True, False}
+    )
     asked = found.filter(pl.col("metric") == "questions")
     assert set(asked["judge"]) == {"answers", "choice", "reader"} and (asked["n"] > 0).all()
     assert (asked["low"] <= asked["value"]).all() and (asked["value"] <= asked["high"]).all()
@@ -96,22 +113,50 @@ def test_adapter_is_an_ordinary_folder_that_a_run_wears(quick, tmp_path):
     folder = quick[0] / "adapter"
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in folder.iterdir()}
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "embedded"
-    assert not (folder / "learner.safetensors").exists() and (quick[0] / "checkpoints" / "step-000003" / "learner.safetensors").exists()
-    done = inside(lab_run.main, "scenarios/chitchat.yaml", f"seats.user.adapter={folder}", "conversations=1", "turns=2",
-                  "measure.metrics=[tripwires]", "--runs", tmp_path, "--address", "none", "--display", "none")
+    assert (
+        not (folder / "learner.safetensors").exists()
+        and (quick[0] / "checkpoints" / "step-000003" / "learner.safetensors").exists()
+    )
+    done = inside(
+        lab_run.main,
+        "scenarios/chitchat.yaml",
+        f"seats.user.adapter={folder}",
+        "conversations=1",
+        "turns=2",
+        "measure.metrics=[tripwires]",
+        "--runs",
+        tmp_path,
+        "--address",
+        "none",
+        "--display",
+        "none",
+    )
     assert done.returncode == 0, done.stderr
 
 
-# -- a small model, in this process alone ------------------------------------------------------------------------------------
+# -- a small model, in this process alone
+# ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Arguments of a training that takes seconds. Relevance is rewarded, since random words answer nothing right."""
     name = learners.saved(tiny.llama(max_position_embeddings=2048), tmp_path_factory.mktemp("tiny") / "llama")
-    return [QUICK, f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.script: [Well.]}}",
-            "reward={questions: 0.0, relevance: 1.0, asked: 0}", "tuning={learning_rate: 0.01, lora_dropout: 0.1}", "dtype=float32",
-            "save_steps=1", "evaluation.conversations=1", "evaluation.judge=ledger", "tripwires=log", "--address", "none", "--display", "none"]
+    return [
+        QUICK,
+        f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.script: [Well.]}}",
+        "reward={questions: 0.0, relevance: 1.0, asked: 0}",
+        "tuning={learning_rate: 0.01, lora_dropout: 0.1}",
+        "dtype=float32",
+        "save_steps=1",
+        "evaluation.conversations=1",
+        "evaluation.judge=ledger",
+        "tripwires=log",
+        "--address",
+        "none",
+        "--display",
+        "none",
+    ]
 
 
 def adapter(run: Path) -> dict:
@@ -133,10 +178,17 @@ def unbroken(small, tmp_path_factory):
 
 
 def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_killed(small, unbroken, tmp_path):
-    process = subprocess.Popen(command(*small, "max_steps=4", "--runs", tmp_path), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(*small, "max_steps=4", "--runs", tmp_path),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + TIMEOUT_S
-    while not list(tmp_path.glob("*/checkpoints/step-000002")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not list(tmp_path.glob("*/checkpoints/step-000002")) and time.monotonic() < deadline and process.poll() is None
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -157,7 +209,9 @@ def test_a_training_that_is_being_written_cannot_be_resumed(unbroken, tmp_path):
     with open_for_resume(run):
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         assert here("--resume", run, "--address", "none") == (
-            2, f"lab.train: {run} is being written by another process; wait for it, or stop it first\n")
+            2,
+            f"lab.train: {run} is being written by another process; wait for it, or stop it first\n",
+        )
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -175,13 +229,17 @@ def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_
     [(*_, earlier)] = shown
     assert [step["step"] for step in earlier] == [0, 1]  # what came after the checkpoint is done again
     assert [step["step"] for step in events(run, "step")] == [0, 1, 2, 3, 2, 3]
-    assert pl.read_parquet(run / "training.parquet")["reward"].to_list() == [step["reward"] for step in events(unbroken, "step")]
+    assert pl.read_parquet(run / "training.parquet")["reward"].to_list() == [
+        step["reward"] for step in events(unbroken, "step")
+    ]
 
 
 def test_both_seats_learn_in_turn(small, tmp_path):
     name = small[1].partition("seats.user.model: ")[2].partition(",")[0]
-    both = (f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.model: {name}, "
-            "seats.assistant.persona: sample, graph.nodes.greet.says: null}")
+    both = (
+        f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.model: {name}, "
+        "seats.assistant.persona: sample, graph.nodes.greet.says: null}"
+    )
     code, told_us = here(*small[:1], *small[2:], both, "seat=both", "max_steps=2", "--runs", tmp_path)
     assert code == 0, told_us
     run = only(tmp_path)
@@ -209,10 +267,21 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path):
     assert set(pl.read_parquet(only(tmp_path) / "evaluation.parquet")["arm"]) == {"untrained", method}
 
 
-@pytest.mark.parametrize(("override", "told"), [
-    ("reward={questions: 1.0, asked: 1, penalty: 0.0}", "equal"), ("held_out.personas=1.0", "some of both"), ("scenario=nowhere.yaml", "nowhere.yaml"),
-    ("tuning.learning_rate=1.0e+30", "step"), ("method=magic", "grpo"), ("report_to=wandb", "wandb"), ("workers=2", "Ray")])
-def test_what_cannot_be_done_is_one_sentence_and_exit_code_2_and_equal_rewards_are_told(small, override, told, tmp_path):
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("reward={questions: 1.0, asked: 1, penalty: 0.0}", "equal"),
+        ("held_out.personas=1.0", "some of both"),
+        ("scenario=nowhere.yaml", "nowhere.yaml"),
+        ("tuning.learning_rate=1.0e+30", "step"),
+        ("method=magic", "grpo"),
+        ("report_to=wandb", "wandb"),
+        ("workers=2", "Ray"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_2_and_equal_rewards_are_told(
+    small, override, told, tmp_path
+):
     code, told_us = here(*small, override, "max_steps=3", "--runs", tmp_path)
     sentence = told_us.strip() if code else (only(tmp_path) / "events.jsonl").read_text()
     assert told in sentence and "Traceback" not in told_us
@@ -220,14 +289,31 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2_and_equal_rewards_a
 
 
 def test_all_weights_may_be_trained_and_are_saved_as_a_model(small, tmp_path):
-    code, told_us = here(*small, "tuning={full: true, learning_rate: 0.003}", "max_steps=2", "--runs", tmp_path / "runs")
+    code, told_us = here(
+        *small, "tuning={full: true, learning_rate: 0.003}", "max_steps=2", "--runs", tmp_path / "runs"
+    )
     assert code == 0, told_us
     run = only(tmp_path / "runs")
     step = pl.read_parquet(run / "training.parquet")
-    assert step["kl"][0] == pytest.approx(0, abs=1e-6) and step["kl"][1] > 1e-6 and abs(step["ratio"][1] - 1) < 1e-3  # the engine follows
-    done = inside(lab_run.main, "scenarios/chitchat.yaml", f"seats.user.model={run / 'adapter'}", "seats.user.max_tokens=8",
-                  "seats.assistant.script=[Hello.]", "conversations=1", "turns=2", "measure.metrics=[tripwires]", "--runs", tmp_path,
-                  "--address", "none", "--display", "none")
+    assert (
+        step["kl"][0] == pytest.approx(0, abs=1e-6) and step["kl"][1] > 1e-6 and abs(step["ratio"][1] - 1) < 1e-3
+    )  # the engine follows
+    done = inside(
+        lab_run.main,
+        "scenarios/chitchat.yaml",
+        f"seats.user.model={run / 'adapter'}",
+        "seats.user.max_tokens=8",
+        "seats.assistant.script=[Hello.]",
+        "conversations=1",
+        "turns=2",
+        "measure.metrics=[tripwires]",
+        "--runs",
+        tmp_path,
+        "--address",
+        "none",
+        "--display",
+        "none",
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -235,8 +321,13 @@ def test_training_may_go_on_from_an_adapter_but_not_from_one_of_another_base(sma
     start = f"tuning={{learning_rate: 0.01, adapter: {unbroken / 'adapter'}}}"
     code, told_us = here(*small, start, "max_steps=1", "--runs", tmp_path / "runs")
     assert code == 0, told_us
-    assert pl.read_parquet(only(tmp_path / "runs") / "training.parquet")["kl"][0] > 1e-6  # it starts away from the untouched model
+    assert (
+        pl.read_parquet(only(tmp_path / "runs") / "training.parquet")["kl"][0] > 1e-6
+    )  # it starts away from the untouched model
     other = learners.saved(tiny.llama(max_position_embeddings=2048, hidden_size=64), tmp_path / "other")
-    at = [argument.replace(str(Path(small[1].partition("seats.user.model: ")[2].partition(",")[0])), other) for argument in small]
+    at = [
+        argument.replace(str(Path(small[1].partition("seats.user.model: ")[2].partition(",")[0])), other)
+        for argument in small
+    ]
     code, told_us = here(*at, f"tuning={{adapter: {unbroken / 'adapter'}}}", "--runs", tmp_path / "refused")
     assert code == 2 and "does not fit" in told_us and "Traceback" not in told_us

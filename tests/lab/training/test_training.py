@@ -1,4 +1,6 @@
-"""The loop of a training, on a small model: what its steps tell, and where it leaves what was learnt when it cannot go on."""
+"""The loop of a training, on a small model: what its steps tell, and where it leaves what was learnt when it cannot go
+on.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,15 @@ class Failing(Parity):
 def training(recipe: Recipe, engine, at: Path, judge) -> Training:
     at.mkdir(exist_ok=True)
     scenario = played(recipe)
-    return Training(recipe, scenario, {engine_name(scenario.seats["user"]): engine}, {"user": learner(recipe, scenario, "user")}, judge,
-                    {"embed": None, "logprobs": None}, at)
+    return Training(
+        recipe,
+        scenario,
+        {engine_name(scenario.seats["user"]): engine},
+        {"user": learner(recipe, scenario, "user")},
+        judge,
+        {"embed": None, "logprobs": None},
+        at,
+    )
 
 
 def stopped(one: Training, meanwhile: Callable[[dict], None] = lambda event: None) -> tuple[int, str]:
@@ -58,21 +67,34 @@ def stopped(one: Training, meanwhile: Callable[[dict], None] = lambda event: Non
     return done, str(caught.value)
 
 
-def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and_says_where(tmp_path, recipe, tiny_engine):
+def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and_says_where(
+    tmp_path, recipe, tiny_engine
+):
     one = training(recipe("method=grpo", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Failing(2))
     done, told = stopped(one)
-    assert done == 2 and told.startswith("step 3: the loss is nan") and told.endswith(
-        f"; the last good checkpoint is {tmp_path / 'out' / 'checkpoints' / 'step-000002'}, after step 2")
+    assert (
+        done == 2
+        and told.startswith("step 3: the loss is nan")
+        and told.endswith(
+            f"; the last good checkpoint is {tmp_path / 'out' / 'checkpoints' / 'step-000002'}, after step 2"
+        )
+    )
     again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
     again.restore(latest(tmp_path / "out"))
     weights = learners.weights(again.students["user"])
-    assert torch.equal(weights, learners.weights(one.students["user"])) and weights.isfinite().all() and again.students["user"].steps > 0
+    assert (
+        torch.equal(weights, learners.weights(one.students["user"]))
+        and weights.isfinite().all()
+        and again.students["user"].steps > 0
+    )
     assert [event["event"] for event in again.steps(2)] == ["step", "checkpoint"]
 
 
 def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole(tmp_path, recipe, tiny_engine):
     """A limit on the size of a file stands in for a full disk."""
-    one = training(recipe("method=grpo", *SMALL, "max_steps=3", "save_steps=1"), tiny_engine, tmp_path / "out", Parity())
+    one = training(
+        recipe("method=grpo", *SMALL, "max_steps=3", "save_steps=1"), tiny_engine, tmp_path / "out", Parity()
+    )
     before, room = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def note(event: dict) -> None:
@@ -86,7 +108,10 @@ def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole
         signal.signal(signal.SIGXFSZ, before)
     folder = tmp_path / "out" / "checkpoints"
     assert done == 2 and told.startswith(f"cannot write step-000002 in {folder} (") and "File too large" in told
-    assert told.endswith(f"the last good checkpoint is {folder / 'step-000001'}, after step 1: make room and go on with --resume {tmp_path / 'out'}")
+    assert told.endswith(
+        f"the last good checkpoint is {folder / 'step-000001'}, after step 1: make room and go on with --resume "
+        f"{tmp_path / 'out'}"
+    )
     assert [path.name for path in folder.iterdir()] == ["step-000001"]
     again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
     again.restore(latest(tmp_path / "out"))
@@ -94,7 +119,12 @@ def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole
 
 
 def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_path, recipe, tiny_engine):
-    one, kept = training(recipe("method=grpo", *SMALL, "max_steps=2", "save_steps=1"), tiny_engine, tmp_path / "out", Failing(1)), []
+    one, kept = (
+        training(
+            recipe("method=grpo", *SMALL, "max_steps=2", "save_steps=1"), tiny_engine, tmp_path / "out", Failing(1)
+        ),
+        [],
+    )
 
     def note(event: dict) -> None:
         if event["event"] == "checkpoint":
@@ -109,9 +139,13 @@ def test_a_first_step_that_fails_leaves_no_checkpoint_and_says_so(tmp_path, reci
 
 
 @pytest.mark.parametrize("spoken", [True, False])
-def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_them_is_named(tmp_path, recipe, tiny_engine, spoken):
+def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_them_is_named(
+    tmp_path, recipe, tiny_engine, spoken
+):
     """Spoilt after step 2 is saved. `spoken`: the engine speaks with them, else only the learner reads with them."""
-    one = training(recipe("method=grpo", *SMALL, "max_steps=4", "save_steps=1"), tiny_engine, tmp_path / "out", Parity())
+    one = training(
+        recipe("method=grpo", *SMALL, "max_steps=4", "save_steps=1"), tiny_engine, tmp_path / "out", Parity()
+    )
 
     def spoil(event: dict) -> None:
         if event == {"event": "checkpoint", "step": 2}:
@@ -135,11 +169,15 @@ def test_judges_that_move_the_walk_are_made_once_for_all_steps(tmp_path, recipe,
     assert len(made) == 1
 
 
-# -- tripwires -------------------------------------------------------------------------------------------------------------
+# -- tripwires
+# -------------------------------------------------------------------------------------------------------------
+
 
 def test_a_wire_out_of_bounds_over_five_steps_stops_the_training_for_good(tmp_path, recipe, tiny_engine, monkeypatch):
     monkeypatch.setattr(rewards, "wires", lambda *_, **__: {"parroting": 0.5})  # of every line
-    one = training(recipe("method=grpo", *SMALL, "max_steps=9", "tripwires=stop"), tiny_engine, tmp_path / "out", Parity())
+    one = training(
+        recipe("method=grpo", *SMALL, "max_steps=9", "tripwires=stop"), tiny_engine, tmp_path / "out", Parity()
+    )
     events = list(one.steps())
     steps = [event for event in events if event["event"] == "step"]
     assert len(steps) == PATIENCE + 1 and [event["event"] for event in events[-2:]] == ["checkpoint", "stopped"]
@@ -150,13 +188,20 @@ def test_a_wire_out_of_bounds_over_five_steps_stops_the_training_for_good(tmp_pa
 
 def test_offline_the_wires_are_heard_at_each_checkpoint_and_stop_as_well(tmp_path, recipe, tiny_engine, monkeypatch):
     monkeypatch.setattr(rewards, "wires", lambda *_, **__: {"parroting": 0.5})
-    one = training(recipe("method=kto", *SMALL, "max_steps=4", "save_steps=2", "tripwires=stop"), tiny_engine, tmp_path / "out", Parity())
+    one = training(
+        recipe("method=kto", *SMALL, "max_steps=4", "save_steps=2", "tripwires=stop"),
+        tiny_engine,
+        tmp_path / "out",
+        Parity(),
+    )
     events = [event for event in one.steps() if event["event"] in ("step", "stopped")]
     assert [event["event"] for event in events] == ["step", "step", "stopped"]
     assert "wire_parroting" not in events[0] and events[1]["wire_parroting"] == 0.5 and events[1]["samples"]
 
 
-# -- what the steps tell ---------------------------------------------------------------------------------------------------
+# -- what the steps tell
+# ---------------------------------------------------------------------------------------------------
+
 
 def told(recipe: Recipe, engine, at: Path) -> tuple[list[dict], list[dict], list[View]]:
     """The collected batches, the steps, and what was collected, of a training that reads all of it in each step."""
@@ -172,13 +217,21 @@ def tokens(lines: Iterable[Sampled]) -> int:
 
 def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, recipe, tiny_engine):
     collected, steps, stored = told(recipe("method=kto", *SMALL, "max_steps=2"), tiny_engine, tmp_path / "kto")
-    online = list(training(recipe("method=grpo", *SMALL, "max_steps=1"), tiny_engine, tmp_path / "grpo", Parity()).steps())[0]
-    assert [(event["batch"], event["batches"], event["seat"]) for event in collected] == [(0, 2, "user"), (1, 2, "user")]
+    online = list(
+        training(recipe("method=grpo", *SMALL, "max_steps=1"), tiny_engine, tmp_path / "grpo", Parity()).steps()
+    )[0]
+    assert [(event["batch"], event["batches"], event["seat"]) for event in collected] == [
+        (0, 2, "user"),
+        (1, 2, "user"),
+    ]
     wires = {key for key in online if key.startswith(("wire_", "reward"))}
     assert len(wires) > 5 and all(wires <= event.keys() and event["samples"] for event in collected)
     no_models = {"wire_relevance", "wire_perplexity_nats"}  # which read with models that are not loaded here
     assert {name for name in numbers(recipe("method=grpo", *SMALL)) if online.get(name) is None} - no_models <= {
-        "loss", "grad_norm", "learning_rate"}
+        "loss",
+        "grad_norm",
+        "learning_rate",
+    }
     assert set(numbers(recipe("method=kto", *SMALL))) <= steps[0].keys() and "reward" not in steps[0]
     assert collected[0]["reward"] == online["reward"]  # the same dialogues: nothing had been learnt yet
     rewards = [line.reward for view in stored for line in view.lines if line.reward is not None]
@@ -187,12 +240,19 @@ def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, re
 
 @pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
 def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, recipe, tiny_engine, method):
-    """Of rewards 1 and -1: sft learns the good lines, kto all, dpo the last good and the first bad one of each place that has both."""
-    _, [step], views = told(recipe(f"method={method}", *SMALL, "num_generations=3", "max_steps=1"), tiny_engine, tmp_path / "out")
+    """Of rewards 1 and -1: sft learns the good lines, kto all, dpo the last good and the first bad one of each place
+    that has both.
+    """
+    _, [step], views = told(
+        recipe(f"method={method}", *SMALL, "num_generations=3", "max_steps=1"), tiny_engine, tmp_path / "out"
+    )
     read = dataset.teaching(views, method, "user", Reward())
     lines = [line for view in read for line in view.lines]
-    by_worth = [([line for line in some if line.reward < 0], [line for line in some if line.reward > 0])
-                for view in read for some in at_places(view)]
+    by_worth = [
+        ([line for line in some if line.reward < 0], [line for line in some if line.reward > 0])
+        for view in read
+        for some in at_places(view)
+    ]
     pairs = [line for bad, good in by_worth if bad and good for line in (bad[0], good[-1])]
     wanted = {"sft": [line for line in lines if line.reward > 0], "kto": lines, "dpo": pairs}[method]
     assert (step["tokens"], step["tokens_learnt"]) == (tokens(lines), tokens(wanted)) and 0 < tokens(wanted)
@@ -200,19 +260,32 @@ def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, r
 
 
 def test_grpo_learns_from_the_tokens_of_places_that_differ(tmp_path, recipe, tiny_engine):
-    one = training(recipe("method=grpo", *SMALL, "max_steps=1", "tuning.num_iterations=2"), tiny_engine, tmp_path / "out", Parity())
+    one = training(
+        recipe("method=grpo", *SMALL, "max_steps=1", "tuning.num_iterations=2"), tiny_engine, tmp_path / "out", Parity()
+    )
     batches, played = [], one._played
     one._played = lambda *asked: batches.append(played(*asked)) or batches[-1]
     step = next(one.steps())
-    differ = [line for view in batches[0].views for some in at_places(view) if len({line.reward for line in some}) == 2 for line in some]
+    differ = [
+        line
+        for view in batches[0].views
+        for some in at_places(view)
+        if len({line.reward for line in some}) == 2
+        for line in some
+    ]
     assert step["tokens_learnt"] == tokens(differ) > 0  # once, though two updates read them
     assert step["tokens"] == tokens(line for view in batches[0].views for line in view.lines) and step["skipped"] > 0
 
 
 @pytest.mark.parametrize(("method", "times"), [("sft", 2), ("grpo", 4)])
 def test_engines_are_given_new_weights_where_somebody_plays_with_them(tmp_path, recipe, tiny_engine, method, times):
-    """At first and after each of three steps where those are played; else for the batch at the checkpoint, and for the examination."""
-    one, installed = training(recipe(f"method={method}", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()), []
+    """At first and after each of three steps where those are played; else for the batch at the checkpoint, and for the
+    examination.
+    """
+    one, installed = (
+        training(recipe(f"method={method}", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()),
+        [],
+    )
     install = one.install
     one.install = lambda: installed.append(learners.weights(one.students["user"])) or install()
     list(one.steps())
@@ -239,5 +312,9 @@ def test_ppo_learns_nothing_from_rewards_that_are_all_equal_and_says_so(tmp_path
 def test_the_last_checkpoint_is_the_one_after_most_steps_and_whole(tmp_path):
     for name in ("step-000002", "step-1000000", "step-999999", ".step-1000001.part"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert [latest(tmp_path, most).name for most in (math.inf, 999_999, 5)] == ["step-1000000", "step-999999", "step-000002"]
+    assert [latest(tmp_path, most).name for most in (math.inf, 999_999, 5)] == [
+        "step-1000000",
+        "step-999999",
+        "step-000002",
+    ]
     assert latest(tmp_path, 1) is None and latest(tmp_path / "elsewhere") is None

@@ -1,4 +1,6 @@
-"""Several workers of a learner: what they learn and tell is what one does from the same batch, by themselves and under Ray Train."""
+"""Several workers of a learner: what they learn and tell is what one does from the same batch, by themselves and under
+Ray Train.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,14 @@ from lab.dialogue.cluster import check, gpu_shares, hosting
 
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
 HOW = Online(beta=0.1)
-METHODS = (Method("grpo", online=HOW), Method("grpo", "dialogues", 2, online=HOW), Method("ppo", num_iterations=2, online=HOW),
-           Method("kto"), Method("dpo"), Method("sft"))
+METHODS = (
+    Method("grpo", online=HOW),
+    Method("grpo", "dialogues", 2, online=HOW),
+    Method("ppo", num_iterations=2, online=HOW),
+    Method("kto"),
+    Method("dpo"),
+    Method("sft"),
+)
 TUNING = learners.tuning(learning_rate=1e-3, lora_dropout=0.2, weight_decay=0.1)
 UNEVEN = (3, 1)  # views of the two batches: a worker has twice the other's share, then none
 
@@ -42,19 +50,37 @@ def batches(method: Method) -> list[list[View]]:
     found = []
     for first, size in zip((0, 4), UNEVEN, strict=True):
         size = max(size, 2) if method.groups == "dialogues" else size  # that begin alike
-        views = [learners.view(4, 3 + number % 3, conversation=number, rewards=[reward + number / 10 for reward in REWARDS])
-                 for number in range(first, first + size)]
-        found.append([replace(view, lines=tuple(replace(line, logprobs=(-math.log(128),) * len(line.ids)) for line in view.lines))
-                      for view in views])
+        views = [
+            learners.view(4, 3 + number % 3, conversation=number, rewards=[reward + number / 10 for reward in REWARDS])
+            for number in range(first, first + size)
+        ]
+        found.append(
+            [
+                replace(
+                    view, lines=tuple(replace(line, logprobs=(-math.log(128),) * len(line.ids)) for line in view.lines)
+                )
+                for view in views
+            ]
+        )
     return found
 
 
 def numbers(learnt: Learnt) -> torch.Tensor:
-    return torch.tensor([learnt.step.loss, learnt.step.grad_norm, learnt.step.learning_rate, learnt.skipped, learnt.tokens,
-                         *learnt.numbers.values()])
+    return torch.tensor(
+        [
+            learnt.step.loss,
+            learnt.step.grad_norm,
+            learnt.step.learning_rate,
+            learnt.skipped,
+            learnt.tokens,
+            *learnt.numbers.values(),
+        ]
+    )
 
 
-# -- by themselves ---------------------------------------------------------------------------------------------------------
+# -- by themselves
+# ---------------------------------------------------------------------------------------------------------
+
 
 def work(rank: int, workers: int, name: str, folder: str) -> None:
     """Two updates by each method; then a batch from which nothing can be learnt."""
@@ -62,11 +88,15 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
 
     torch.set_num_threads(1)
     if workers > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers, timeout=timedelta(seconds=90))
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers, timeout=timedelta(seconds=90)
+        )
     found = {}
     for place, method in enumerate(METHODS):
         learner = learners.learner(name, value_head=method.name == "ppo", **vars(TUNING))
-        found |= {f"{place}.{number}": numbers(learn(learner, views, method)) for number, views in enumerate(batches(method))}
+        found |= {
+            f"{place}.{number}": numbers(learn(learner, views, method)) for number, views in enumerate(batches(method))
+        }
         found[f"{place}.weights"] = learners.weights(learner)
         nothing = learn(learner, [learners.view(4, rewards=[None] * 4)], method)
         assert nothing.step is None and not nothing.numbers and learner.steps == 2 * method.num_iterations
@@ -85,9 +115,19 @@ def test_two_workers_learn_and_tell_what_one_does_by_every_method(name, tmp_path
     for key, wanted in alone.items():
         assert torch.equal(first[key], second[key]), key
         assert torch.allclose(first[key], wanted, atol=1e-5, rtol=1e-5), key
-    assert [len(alone[f"{place}.0"]) for place in range(len(METHODS))] == [10, 10, 10, 5, 5, 5]  # online: kl, entropy, three of ratio
+    assert [len(alone[f"{place}.0"]) for place in range(len(METHODS))] == [
+        10,
+        10,
+        10,
+        5,
+        5,
+        5,
+    ]  # online: kl, entropy, three of ratio
     fresh = learners.weights(learners.learner(name))
-    assert min(float((alone[f"{place}.weights"][:len(fresh)] - fresh).abs().max()) for place in range(len(METHODS))) > 1e-3
+    assert (
+        min(float((alone[f"{place}.weights"][: len(fresh)] - fresh).abs().max()) for place in range(len(METHODS)))
+        > 1e-3
+    )
 
 
 def test_the_longest_views_are_dealt_out_back_and_forth(monkeypatch):
@@ -95,14 +135,20 @@ def test_the_longest_views_are_dealt_out_back_and_forth(monkeypatch):
     views = [View(number, "", tuple(range(1 + number))) for number in (2, 0, 4, 1, 5, 3)]
     shares = []
     for rank in range(2):
-        monkeypatch.setattr(distributed, "dist", SimpleNamespace(is_initialized=lambda: True, get_rank=lambda: rank, get_world_size=lambda: 2))
+        monkeypatch.setattr(
+            distributed,
+            "dist",
+            SimpleNamespace(is_initialized=lambda: True, get_rank=lambda: rank, get_world_size=lambda: 2),
+        )
         shares.append(distributed.share(views))
     assert [[len(views[place].ids) for place in some] for some in shares] == [[3, 2, 6], [1, 5, 4]]
     monkeypatch.undo()
     assert distributed.share(views) == [0, 1, 2, 3, 4, 5]
 
 
-# -- under Ray Train -------------------------------------------------------------------------------------------------------
+# -- under Ray Train
+# -------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def make(name):
@@ -113,7 +159,9 @@ def make(name):
         made: list[Learners] = []
 
         def make() -> Learners:
-            made.append(Learners(2, {"name": name, "tuning": TUNING, "dtype": "float32", "seed": 0, "value_head": True}))
+            made.append(
+                Learners(2, {"name": name, "tuning": TUNING, "dtype": "float32", "seed": 0, "value_head": True})
+            )
             return made[-1]
 
         yield make
@@ -136,20 +184,29 @@ def weights(learner, folder: Path) -> dict[str, torch.Tensor]:
 def test_two_workers_under_ray_equal_one_at_the_same_global_batch(both, tmp_path):
     alone, two = both
     alone.save(tmp_path / "0")
-    assert (str(two.device), two.dtype, two.steps) == ("cpu", "float32", 0) == (str(alone.device), alone.dtype, alone.steps)
+    assert (
+        (str(two.device), two.dtype, two.steps)
+        == ("cpu", "float32", 0)
+        == (str(alone.device), alone.dtype, alone.steps)
+    )
     for method in (METHODS[0], METHODS[2], METHODS[3]):
         for learner in both:
             learner.restore(tmp_path / "0")
         for views in batches(method):
-            assert torch.allclose(numbers(two.learn(views, method)), numbers(learn(alone, views, method)), atol=1e-5, rtol=1e-5)
+            assert torch.allclose(
+                numbers(two.learn(views, method)), numbers(learn(alone, views, method)), atol=1e-5, rtol=1e-5
+            )
         wanted, found = weights(alone, tmp_path / "alone"), weights(two, tmp_path / "two")
         assert two.steps == alone.steps == 2 * method.num_iterations and wanted.keys() == found.keys()
         assert all(torch.allclose(found[key], wanted[key], atol=1e-5, rtol=0) for key in wanted)
         begun = load_file(tmp_path / "0" / STATE)
-        assert max(float((wanted[key] - begun[key]).abs().max()) for key in wanted if key.startswith("parameter")) > 1e-3
+        assert (
+            max(float((wanted[key] - begun[key]).abs().max()) for key in wanted if key.startswith("parameter")) > 1e-3
+        )
         config, installed = two.adapter()
-        assert config == alone.adapter()[0] and all(torch.allclose(installed[key], value, atol=1e-5)
-                                                    for key, value in alone.adapter()[1].items())
+        assert config == alone.adapter()[0] and all(
+            torch.allclose(installed[key], value, atol=1e-5) for key, value in alone.adapter()[1].items()
+        )
 
 
 def test_two_workers_go_back_to_where_they_were_saved_or_where_one_was(both, tmp_path):
@@ -160,7 +217,9 @@ def test_two_workers_go_back_to_where_they_were_saved_or_where_one_was(both, tmp
     told = two.learn(first, METHODS[0])
     two.learn(second, METHODS[0])
     two.restore(tmp_path / "two")
-    assert two.steps == alone.steps and two.learn(first, METHODS[0]) == told  # on both workers: each has views of its own
+    assert (
+        two.steps == alone.steps and two.learn(first, METHODS[0]) == told
+    )  # on both workers: each has views of its own
     assert torch.allclose(numbers(learn(alone, first, METHODS[0])), numbers(told), atol=1e-5, rtol=1e-5)
     assert (tmp_path / "two" / "adapter_model.safetensors").is_file()
 
@@ -205,7 +264,9 @@ def test_a_worker_that_dies_is_told_in_one_sentence(make):
 
 def below(pid: int) -> list[int]:
     """Processes that this one has started, and those that they have."""
-    found = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    found = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
     return found + [one for child in found for one in below(child)]
 
 
@@ -213,7 +274,9 @@ def command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
-# -- where they run --------------------------------------------------------------------------------------------------------
+# -- where they run
+# --------------------------------------------------------------------------------------------------------
+
 
 def test_several_workers_without_ray_are_refused():
     with pytest.raises(ValueError, match="workers: 2 .* expected workers=1 or another --address"):
@@ -221,10 +284,18 @@ def test_several_workers_without_ray_are_refused():
     check("none", 1)
 
 
-@pytest.mark.parametrize("gpus, engines, workers, wanted", [
-    (0, 3, 2, (0, 0)),
-    (1, 2, 0, (1 / 2, 1)), (2, 3, 0, (1 / 2, 1)), (4, 3, 0, (1, 1)),  # three engines on two GPUs: two places on each
-    (4, 3, 2, (1 / 2, 1)), (8, 3, 4, (1, 1)),  # 2 whole ones for the workers, three engines on the other 2
-    (2, 2, 2, (1 / 2, 1 / 2)), (1, 2, 2, (1 / 4, 1 / 4))])  # too few: all alike
+@pytest.mark.parametrize(
+    "gpus, engines, workers, wanted",
+    [
+        (0, 3, 2, (0, 0)),
+        (1, 2, 0, (1 / 2, 1)),
+        (2, 3, 0, (1 / 2, 1)),
+        (4, 3, 0, (1, 1)),  # three engines on two GPUs: two places on each
+        (4, 3, 2, (1 / 2, 1)),
+        (8, 3, 4, (1, 1)),  # 2 whole ones for the workers, three engines on the other 2
+        (2, 2, 2, (1 / 2, 1 / 2)),
+        (1, 2, 2, (1 / 4, 1 / 4)),
+    ],
+)  # too few: all alike
 def test_gpus_are_shared_so_that_everyone_finds_a_place(gpus, engines, workers, wanted):
     assert gpu_shares(gpus, engines, workers) == wanted

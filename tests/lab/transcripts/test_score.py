@@ -24,10 +24,25 @@ GRACE, LEO = "You are Grace. You are a carpenter.", "You are Leo. You are shy."
 
 def labelled(number):
     """Four lines, two of them Grace's; the last contradicts her, says the label, in even conversations."""
-    said = ["I am Grace, a carpenter.", "Hello, Grace.", "I am a nurse and my name is Leo." if number % 2 == 0 else "I like wood.", "Oh."]
-    return {"id": f"talk-{number}", "personas": {"P1": GRACE, "P2": LEO}, "lines": [
-        {"speaker": f"P{1 + turn % 2}", "text": text, "contradicts_persona": turn == 2 and number % 2 == 0,
-         "conflicts_with": [0] if turn == 2 and number % 2 == 0 else []} for turn, text in enumerate(said)]}
+    said = [
+        "I am Grace, a carpenter.",
+        "Hello, Grace.",
+        "I am a nurse and my name is Leo." if number % 2 == 0 else "I like wood.",
+        "Oh.",
+    ]
+    return {
+        "id": f"talk-{number}",
+        "personas": {"P1": GRACE, "P2": LEO},
+        "lines": [
+            {
+                "speaker": f"P{1 + turn % 2}",
+                "text": text,
+                "contradicts_persona": turn == 2 and number % 2 == 0,
+                "conflicts_with": [0] if turn == 2 and number % 2 == 0 else [],
+            }
+            for turn, text in enumerate(said)
+        ],
+    }
 
 
 @pytest.fixture
@@ -41,8 +56,18 @@ def talks(tmp_path):
 def run(tmp_path_factory):
     """A run of ours without a model."""
     runs = tmp_path_factory.mktemp("runs")
-    done = inside(lab_run.main, LONG, *NOBODY_TALKS, "turns=8", "measure.judge=ledger", "measure.metrics=[prompt_to_line,line_to_line]",
-                  "--display", "none", "--runs", runs)
+    done = inside(
+        lab_run.main,
+        LONG,
+        *NOBODY_TALKS,
+        "turns=8",
+        "measure.judge=ledger",
+        "measure.metrics=[prompt_to_line,line_to_line]",
+        "--display",
+        "none",
+        "--runs",
+        runs,
+    )
     assert done.returncode == 0, done.stderr
     return only(runs)
 
@@ -53,8 +78,12 @@ class Spotter:
     name = "ledger"
 
     def judge(self, pairs):
-        return [judgement(pair, self.name, p_inconsistent=float("nurse" in pair.line), verdict="nurse" in pair.line)
-                if pair.metric == "prompt_to_line" else judgement(pair, self.name, unscored="a pair of lines") for pair in pairs]
+        return [
+            judgement(pair, self.name, p_inconsistent=float("nurse" in pair.line), verdict="nurse" in pair.line)
+            if pair.metric == "prompt_to_line"
+            else judgement(pair, self.name, unscored="a pair of lines")
+            for pair in pairs
+        ]
 
 
 @pytest.fixture
@@ -74,8 +103,10 @@ def test_run_scored_again_by_the_same_judge_gets_the_same_judgements_and_stays_a
     assert_frame_equal(judgements(tmp_path / "again"), judgements(run))
     assert_frame_equal(turns(tmp_path / "again"), turns(run))
     kept = ["prompt_to_line", "line_to_line", "unscored_prompt_to_line"]
-    metrics = [pl.read_parquet(path / "metrics.parquet").drop("run_id").filter(pl.col("metric").is_in(kept))
-               for path in (run, tmp_path / "again")]
+    metrics = [
+        pl.read_parquet(path / "metrics.parquet").drop("run_id").filter(pl.col("metric").is_in(kept))
+        for path in (run, tmp_path / "again")
+    ]
     assert_frame_equal(*metrics)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert "prompt-to-line consistency" in capsys.readouterr().out
@@ -85,7 +116,9 @@ def test_ledger_is_the_default_for_personas_with_facts_and_limit_takes_the_first
     assert score(run, "--limit", 1, "--runs", tmp_path) == 0
     found = judgements(only(tmp_path))
     assert set(found["judge"]) == {"ledger"} and set(found["conversation"]) == {0}
-    assert only(tmp_path).name.split("-", 1)[1].startswith("score-") and manifest(only(tmp_path))["status"] == "finished"
+    assert (
+        only(tmp_path).name.split("-", 1)[1].startswith("score-") and manifest(only(tmp_path))["status"] == "finished"
+    )
 
 
 def test_folder_of_scores_is_no_transcript_and_is_not_written_over(run, tmp_path, capsys):
@@ -97,23 +130,49 @@ def test_folder_of_scores_is_no_transcript_and_is_not_written_over(run, tmp_path
     assert "holds something already" in capsys.readouterr().err
 
 
-def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_labels(talks, tmp_path, capfd, one_thread):
+def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_labels(
+    talks, tmp_path, capfd, one_thread
+):
     out, figures, plot = tmp_path / "out", tmp_path / "figures.json", tmp_path / "reliability.png"
-    asked = ["--against", "labels", "--json", figures, "--plot", plot, "--out", out, "--dtype", "float32", "--device", "cpu"]
+    asked = [
+        "--against",
+        "labels",
+        "--json",
+        figures,
+        "--plot",
+        plot,
+        "--out",
+        out,
+        "--dtype",
+        "float32",
+        "--device",
+        "cpu",
+    ]
     assert score(talks, *asked) == 0
     told = json.loads(figures.read_text())
     assert list(told) == ["likelihood"] and list(told["likelihood"]) == ["prompt_to_line", "line_to_line"]
     found = told["likelihood"]["prompt_to_line"]
     assert {"auroc", "low", "high", "kappa", "ece", "precision", "recall", "n", "unscored"} <= set(found)
-    assert (found["n"], found["unscored"], found["unlabelled"], found["contradicting"], found["conversations"]) == (16, 0, 0, 2, 4)
+    assert (found["n"], found["unscored"], found["unlabelled"], found["contradicting"], found["conversations"]) == (
+        16,
+        0,
+        0,
+        2,
+        4,
+    )
     assert 0.5 < found["auroc"] <= 1 and found["low"] <= found["auroc"] <= found["high"]
-    lines = told["likelihood"]["line_to_line"]  # two seats with one pair each in four conversations: this judge does not read pairs
+    lines = told["likelihood"][
+        "line_to_line"
+    ]  # two seats with one pair each in four conversations: this judge does not read pairs
     assert (lines["n"], lines["unscored"], lines["auroc"]) == (0, 8, None)
     assert plot.read_bytes().startswith(b"\x89PNG")
     shown, told = capfd.readouterr()
     assert "AUROC" in shown and "P1 in the assistant's seat" in shown and f"reliability plot: {plot}" in shown
     assert told.splitlines()[-1].startswith("16 of 16 lines judged in ")
-    assert {name: pl.read_parquet(out / f"{name}.parquet").height for name in ("turns", "judgements")} == {"turns": 16, "judgements": 24}
+    assert {name: pl.read_parquet(out / f"{name}.parquet").height for name in ("turns", "judgements")} == {
+        "turns": 16,
+        "judgements": 24,
+    }
 
 
 def test_reliability_plot_lies_with_the_results_where_no_place_is_named(talks, tmp_path, capsys, spotter):
@@ -136,7 +195,10 @@ def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeyp
     with judging._progress(told, 16) as advance:
         advance(8)
         advance(8)
-    assert [line.split(" in ")[0] for line in told.getvalue().splitlines()] == ["8 of 16 lines judged", "16 of 16 lines judged"]
+    assert [line.split(" in ")[0] for line in told.getvalue().splitlines()] == [
+        "8 of 16 lines judged",
+        "16 of 16 lines judged",
+    ]
 
 
 def test_people_s_labels_correct_the_consistency(talks, tmp_path, spotter):
@@ -144,12 +206,32 @@ def test_people_s_labels_correct_the_consistency(talks, tmp_path, spotter):
     with labels.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["conversation", "turn", "seat", "contradicts"])
-        rows.writerows([["talk-0", 0, "assistant", "yes"], ["talk-0", 2, "", "yes"], [1, 0, "assistant", "false"], [1, 2, "", ""]])
-    assert score(talks, "--judge", "ledger", "--labels", labels, "--against", "labels", "--json", figures, "--runs", tmp_path / "runs") == 0
+        rows.writerows(
+            [["talk-0", 0, "assistant", "yes"], ["talk-0", 2, "", "yes"], [1, 0, "assistant", "false"], [1, 2, "", ""]]
+        )
+    assert (
+        score(
+            talks,
+            "--judge",
+            "ledger",
+            "--labels",
+            labels,
+            "--against",
+            "labels",
+            "--json",
+            figures,
+            "--runs",
+            tmp_path / "runs",
+        )
+        == 0
+    )
     found = json.loads(figures.read_text())["ledger"]["prompt_to_line"]
-    # two of eight lines speak of a nurse: 6/8; labels: contradicts, contradicts, not: 1/3; both: 6/8 + mean(0 - 1, 0 - 0, 1 - 1)
+    # two of eight lines speak of a nurse: 6/8; labels: contradicts, contradicts, not: 1/3; both: 6/8 + mean(0 - 1, 0 -
+    # 0, 1 - 1)
     powered = found["prediction_powered"]["assistant"]
-    assert (powered["judge"]["value"], powered["judge"]["n"]) == (0.75, 8) and powered["labels"]["value"] == pytest.approx(1 / 3)
+    assert (powered["judge"]["value"], powered["judge"]["n"]) == (0.75, 8) and powered["labels"][
+        "value"
+    ] == pytest.approx(1 / 3)
     assert powered["both"]["value"] == pytest.approx(0.75 - 1 / 3) and powered["both"]["n"] == 3
     assert (found["n"], found["unlabelled"], found["contradicting"]) == (3, 13, 2)
 
@@ -160,27 +242,48 @@ def test_gain_is_the_part_of_the_labels_interval_that_the_judge_saves():
     assert math.isnan(Powered(judge, Interval(1.0, 1.0, 1.0, 3), both).gain)
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    ("conversation,turn\n0,1\n", "line 2: has no contradicts"), ("conversation,turn,contradicts\n9,1,1\n", "line 2: conversation is '9'"),
-    ("conversation,turn,contradicts\n0,7,1\n", "line 2: turn is '7'"),
-    ("conversation,turn,contradicts\n0,1,maybe\n", "line 2: contradicts is 'maybe'"),
-    ("conversation,turn,contradicts,seat\n0,1,1,assistant\n", "seat is 'assistant'"), ("", "line 1: there is no label"),
-    ('{"conversation": 0, "turn": 1, "contradicts": true}\n{"conversation": "talk-0", "turn": 1, "contradicts": true}',
-     "line 2: labels a line")])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("conversation,turn\n0,1\n", "line 2: has no contradicts"),
+        ("conversation,turn,contradicts\n9,1,1\n", "line 2: conversation is '9'"),
+        ("conversation,turn,contradicts\n0,7,1\n", "line 2: turn is '7'"),
+        ("conversation,turn,contradicts\n0,1,maybe\n", "line 2: contradicts is 'maybe'"),
+        ("conversation,turn,contradicts,seat\n0,1,1,assistant\n", "seat is 'assistant'"),
+        ("", "line 1: there is no label"),
+        (
+            '{"conversation": 0, "turn": 1, "contradicts": true}\n{"conversation": "talk-0", "turn": 1, '
+            '"contradicts": true}',
+            "line 2: labels a line",
+        ),
+    ],
+)
 def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, told):
     (tmp_path / "labels").write_text(text)
     assert score(talks, "--labels", tmp_path / "labels", "--runs", tmp_path / "runs") == 2
     error = capsys.readouterr().err
-    assert error.startswith("lab.score: ") and told in error and error.count("\n") == 1 and not (tmp_path / "runs").exists()
+    assert (
+        error.startswith("lab.score: ")
+        and told in error
+        and error.count("\n") == 1
+        and not (tmp_path / "runs").exists()
+    )
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
-    (["--judge", "oracle"], "is 'oracle'; expected 'ledger'"), (["--metrics", "questions"], "only a speaker can be asked for"),
-    (["--limit", "0"], "--limit is 0"), (["--plot", "p.png"], "expected --against labels"),
-    (["--against", "labels", "--plot", "p.jpg"], ".png"),
-    (["--json", "/none/x.json"], "expected a file in a folder that is there"), (["--json", "/"], "expected a file"),
-    (["--labels", "/none.csv"], "/none.csv cannot be read (No such file or directory); expected CSV or JSON lines"),
-    (["measure.llm.modl=x"], "did you mean 'model'")])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--judge", "oracle"], "is 'oracle'; expected 'ledger'"),
+        (["--metrics", "questions"], "only a speaker can be asked for"),
+        (["--limit", "0"], "--limit is 0"),
+        (["--plot", "p.png"], "expected --against labels"),
+        (["--against", "labels", "--plot", "p.jpg"], ".png"),
+        (["--json", "/none/x.json"], "expected a file in a folder that is there"),
+        (["--json", "/"], "expected a file"),
+        (["--labels", "/none.csv"], "/none.csv cannot be read (No such file or directory); expected CSV or JSON lines"),
+        (["measure.llm.modl=x"], "did you mean 'model'"),
+    ],
+)
 def test_mistakes_are_refused_before_work_begins(talks, tmp_path, capsys, arguments, told):
     assert score(talks, *arguments, "--runs", tmp_path / "runs") == 2
     error = capsys.readouterr().err
@@ -196,8 +299,14 @@ def test_transcripts_without_labels_cannot_be_compared(tmp_path, capsys):
 
 def test_lines_of_nobody_are_unscored_and_never_consistent(tmp_path, spotter):
     path = tmp_path / "chat.jsonl"
-    path.write_text(json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
-                                "personas": {"assistant": GRACE}}))
+    path.write_text(
+        json.dumps(
+            {
+                "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
+                "personas": {"assistant": GRACE},
+            }
+        )
+    )
     assert score(path, "--judge", "ledger", "--metrics", "prompt_to_line", "--out", tmp_path / "out") == 0
     found = judgements(tmp_path / "out").select("seat", "verdict", "unscored").rows()
     assert found == [("user", None, "nobody told who the speaker is"), ("assistant", False, None)]
@@ -210,7 +319,20 @@ def test_conversations_of_several_transcripts_are_numbered_on(talks, tmp_path):
 
 
 def test_ledger_leaves_personas_without_facts_unscored(talks, tmp_path, capsys):
-    assert score(talks, "--judge", "ledger", "--against", "labels", "--json", tmp_path / "figures.json", "--out", tmp_path / "out") == 0
+    assert (
+        score(
+            talks,
+            "--judge",
+            "ledger",
+            "--against",
+            "labels",
+            "--json",
+            tmp_path / "figures.json",
+            "--out",
+            tmp_path / "out",
+        )
+        == 0
+    )
     found = json.loads((tmp_path / "figures.json").read_text())["ledger"]["prompt_to_line"]
     assert (found["n"], found["unscored"], found["auroc"]) == (0, 16, None)
     assert set(judgements(tmp_path / "out")["unscored"]) == {"the persona has no facts"}
@@ -229,4 +351,9 @@ def test_conversation_that_a_judge_refuses_is_unscored_and_the_others_are_not(ta
             return [judgement(pair, self.name, p_inconsistent=0.0, verdict=False) for pair in some]
 
     rows = judge_all([Strict()], [pair for one in read(talks).transcripts for pair in pairs(one, {"prompt_to_line"})])
-    assert len(rows) == 16 and {row.conversation: row.unscored for row in rows} == {0: None, 1: None, 2: "too long", 3: None}
+    assert len(rows) == 16 and {row.conversation: row.unscored for row in rows} == {
+        0: None,
+        1: None,
+        2: "too long",
+        3: None,
+    }

@@ -10,20 +10,40 @@ import pytest
 
 from lab.transcripts.reading import pairs, persona, read
 
-CHAT = {"messages": [
-    {"role": "system", "content": "You are Mia."}, {"role": "user", "content": "Who are you?"},
-    {"role": "assistant", "content": "I am Mia."},
-    {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "text", "text": "now?"}]},
-    {"role": "assistant", "content": "Mia still."}]}
-LABELLED = {"id": "x#1", "roles": {"P1": "Teacher", "P2": "Student"}, "personas": {"P1": "", "P2": "I am shy."}, "lines": [
-    {"i": 0, "speaker": "P1", "text": "Welcome.", "contradicts_persona": None, "conflicts_with": None},
-    {"i": 1, "speaker": "P2", "text": "Hi.\n", "contradicts_persona": False, "conflicts_with": None},
-    {"i": 2, "speaker": "P1", "text": "Sit down.", "contradicts_persona": None, "conflicts_with": []},
-    {"i": 3, "speaker": "P2", "text": "I LOVE crowds!", "contradicts_persona": True, "conflicts_with": [1, 2]}]}
-PUBLISHED = {"task_name": "Chatting", "P1": json.dumps('Ann, called "A".\nA nurse.'), "P2": "Bob is a cook.", "pturn": 1,
-             "conversation": [[0, "Ann: Hello.\n"], [1, "Bob: I cook."], [2, "Ann: I cook too."], [3, "Bob: I never cook."]],
-             "eval_prompt_consistency": [[0, "Fine. NO"], [1, "No contradiction, NO."], [2, "She nurses.\n\nYES"], [3, "YES and NO"]],
-             "eval_index_consistency": [[2, "No conflict with [1] of the other. []"], [3, "He said he cooks: [1]"]]}
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "You are Mia."},
+        {"role": "user", "content": "Who are you?"},
+        {"role": "assistant", "content": "I am Mia."},
+        {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "text", "text": "now?"}]},
+        {"role": "assistant", "content": "Mia still."},
+    ]
+}
+LABELLED = {
+    "id": "x#1",
+    "roles": {"P1": "Teacher", "P2": "Student"},
+    "personas": {"P1": "", "P2": "I am shy."},
+    "lines": [
+        {"i": 0, "speaker": "P1", "text": "Welcome.", "contradicts_persona": None, "conflicts_with": None},
+        {"i": 1, "speaker": "P2", "text": "Hi.\n", "contradicts_persona": False, "conflicts_with": None},
+        {"i": 2, "speaker": "P1", "text": "Sit down.", "contradicts_persona": None, "conflicts_with": []},
+        {"i": 3, "speaker": "P2", "text": "I LOVE crowds!", "contradicts_persona": True, "conflicts_with": [1, 2]},
+    ],
+}
+PUBLISHED = {
+    "task_name": "Chatting",
+    "P1": json.dumps('Ann, called "A".\nA nurse.'),
+    "P2": "Bob is a cook.",
+    "pturn": 1,
+    "conversation": [[0, "Ann: Hello.\n"], [1, "Bob: I cook."], [2, "Ann: I cook too."], [3, "Bob: I never cook."]],
+    "eval_prompt_consistency": [
+        [0, "Fine. NO"],
+        [1, "No contradiction, NO."],
+        [2, "She nurses.\n\nYES"],
+        [3, "YES and NO"],
+    ],
+    "eval_index_consistency": [[2, "No conflict with [1] of the other. []"], [3, "He said he cooks: [1]"]],
+}
 
 
 def written(tmp_path, *records, name="chats.jsonl", compress=False):
@@ -36,22 +56,38 @@ def written(tmp_path, *records, name="chats.jsonl", compress=False):
 def test_roles_are_seats_and_the_system_message_is_the_assistants_card(tmp_path):
     (chat,) = read(written(tmp_path, CHAT)).transcripts
     assert [(line.turn, line.seat, line.text) for line in chat.lines] == [
-        (0, "user", "Who are you?"), (1, "assistant", "I am Mia."), (2, "user", "And\nnow?"), (3, "assistant", "Mia still.")]
-    assert (chat.cast["assistant"].card, chat.cast["user"].card) == ("You are Mia.", "") and chat.cast["assistant"].facts == ()
+        (0, "user", "Who are you?"),
+        (1, "assistant", "I am Mia."),
+        (2, "user", "And\nnow?"),
+        (3, "assistant", "Mia still."),
+    ]
+    assert (chat.cast["assistant"].card, chat.cast["user"].card) == ("You are Mia.", "") and chat.cast[
+        "assistant"
+    ].facts == ()
 
 
 def test_personas_that_are_given_go_before_the_system_message(tmp_path):
-    (chat,) = read(written(tmp_path, CHAT | {"personas": {"user": "You are Leo.", "assistant": "You are Zoe."}})).transcripts
+    (chat,) = read(
+        written(tmp_path, CHAT | {"personas": {"user": "You are Leo.", "assistant": "You are Zoe."}})
+    ).transcripts
     assert (chat.cast["user"].card, chat.cast["assistant"].card) == ("You are Leo.", "You are Zoe.")
 
 
 def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
     (one,) = read(written(tmp_path, LABELLED)).transcripts
-    assert [line.seat for line in one.lines] == ["assistant", "user", "assistant", "user"] and one.lines[1].text == "Hi."
+    assert [line.seat for line in one.lines] == ["assistant", "user", "assistant", "user"] and one.lines[
+        1
+    ].text == "Hi."
     assert one.name == "x#1" and one.cast["user"].name == "Student" and one.cast["assistant"].card == ""
     # turn 3 is said to conflict with 1, its own, and with 2, which is the teacher's: a stray
-    assert one.labels == {(0, "persona"): None, (1, "persona"): False, (2, "persona"): None, (2, "0"): False, (3, "persona"): True,
-                          (3, "1"): True}
+    assert one.labels == {
+        (0, "persona"): None,
+        (1, "persona"): False,
+        (2, "persona"): None,
+        (2, "0"): False,
+        (3, "persona"): True,
+        (3, "1"): True,
+    }
     assert one.strays == 1
 
 
@@ -59,14 +95,29 @@ def test_published_json_is_read_with_the_judges_words_as_labels(tmp_path):
     source = read(written(tmp_path, json.dumps([PUBLISHED, PUBLISHED], indent=1), name="raw.json.gz", compress=True))
     one, two = source.transcripts
     assert one.cast["assistant"].card == 'Ann, called "A".\nA nurse.' and one.cast["user"].card == "Bob is a cook."
-    assert one.labels == {(0, "persona"): False, (1, "persona"): False, (2, "persona"): True, (3, "persona"): None, (2, "0"): False,
-                          (3, "1"): True}
-    assert [line.text for line in one.lines] == ["Ann: Hello.", "Bob: I cook.", "Ann: I cook too.", "Bob: I never cook."]
+    assert one.labels == {
+        (0, "persona"): False,
+        (1, "persona"): False,
+        (2, "persona"): True,
+        (3, "persona"): None,
+        (2, "0"): False,
+        (3, "1"): True,
+    }
+    assert [line.text for line in one.lines] == [
+        "Ann: Hello.",
+        "Bob: I cook.",
+        "Ann: I cook too.",
+        "Bob: I never cook.",
+    ]
     assert (two.conversation, {line.conversation for line in two.lines}) == (1, {1})
 
 
 def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_path):
-    lesson = {"P2": "I am shy.", "conversation": ["Teacher: Hi.", "Student: I LOVE crowds!"], "eval_prompt_consistency": [[1, "YES"]]}
+    lesson = {
+        "P2": "I am shy.",
+        "conversation": ["Teacher: Hi.", "Student: I LOVE crowds!"],
+        "eval_prompt_consistency": [[1, "YES"]],
+    }
     (one, two) = read(written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})).transcripts
     assert one.labels == {(0, "persona"): None, (1, "persona"): True}
     assert (one.cast["assistant"].card, one.cast["user"].card, two.cast["assistant"].card) == ("", "I am shy.", "")
@@ -80,21 +131,43 @@ def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path):
 def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path):
     number = CHAT | {"messages": [{"role": "user", "content": 7}]}
     tool = CHAT | {"messages": [{"role": "tool", "content": "x"}]}
-    path = written(tmp_path, CHAT, "{torn", number, "", tool, {"text": "x"}, {"messages": [{"role": "system", "content": "x"}]}, CHAT)
+    path = written(
+        tmp_path,
+        CHAT,
+        "{torn",
+        number,
+        "",
+        tool,
+        {"text": "x"},
+        {"messages": [{"role": "system", "content": "x"}]},
+        CHAT,
+    )
     source = read(path)
     assert [one.conversation for one in source.transcripts] == [0, 1] and len(source.left_out) == 5
-    expected = [("line 2", "is no JSON"), ("line 3", "messages.0.content: Input should be a valid string"), ("line 5", "messages.0.role"),
-                ("line 6", "is no conversation; expected `messages`"), ("line 7", "holds no line of user or assistant")]
+    expected = [
+        ("line 2", "is no JSON"),
+        ("line 3", "messages.0.content: Input should be a valid string"),
+        ("line 5", "messages.0.role"),
+        ("line 6", "is no conversation; expected `messages`"),
+        ("line 7", "holds no line of user or assistant"),
+    ]
     for sentence, (where, why) in zip(source.left_out, expected, strict=True):
         assert sentence.startswith(f"{path}, {where}: ") and why in sentence
 
 
-@pytest.mark.parametrize(("content", "told"), [
-    (b"conversation,turn\n0,1\n", "line 1: is no JSON"), (b"", "line 1: there is no conversation; expected `messages`"),
-    (b"{}\n\xff\xfe", "line 2: is no text in UTF-8"), (gzip.compress(b"{}", mtime=0)[:-6], "is a damaged gzip file"),
-    (b"[" * 100_000, "is JSON nested too deep"), (b'[{"messages": 1}', ": is no JSON"),
-    (b'{"messages": [{"content": "Hi"}]}', "line 1: messages.0.role is missing"),
-    (json.dumps(LABELLED | {"lines": [LABELLED["lines"][1]]}).encode(), "lines.0.i: is 1; expected 0")])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"conversation,turn\n0,1\n", "line 1: is no JSON"),
+        (b"", "line 1: there is no conversation; expected `messages`"),
+        (b"{}\n\xff\xfe", "line 2: is no text in UTF-8"),
+        (gzip.compress(b"{}", mtime=0)[:-6], "is a damaged gzip file"),
+        (b"[" * 100_000, "is JSON nested too deep"),
+        (b'[{"messages": 1}', ": is no JSON"),
+        (b'{"messages": [{"content": "Hi"}]}', "line 1: messages.0.role is missing"),
+        (json.dumps(LABELLED | {"lines": [LABELLED["lines"][1]]}).encode(), "lines.0.i: is 1; expected 0"),
+    ],
+)
 def test_file_that_is_none_of_the_forms_is_refused_with_one_sentence(tmp_path, content, told):
     path = tmp_path / "file"
     path.write_bytes(content)
@@ -114,9 +187,16 @@ def test_pairs_know_the_partner_and_what_was_heard_and_come_in_a_runs_order(tmp_
     (one,) = read(written(tmp_path, LABELLED)).transcripts
     found = list(pairs(one, {"prompt_to_line", "line_to_line"}))
     assert [(pair.turn, pair.metric, pair.against, pair.heard) for pair in found] == [
-        (0, "prompt_to_line", "persona", ""), (1, "prompt_to_line", "persona", "Welcome."), (2, "prompt_to_line", "persona", "Hi."),
-        (2, "line_to_line", "0", "Hi."), (3, "prompt_to_line", "persona", "Sit down."), (3, "line_to_line", "1", "Sit down.")]
-    assert found[1].persona is one.cast["user"] and found[1].partner is one.cast["assistant"] and found[-1].other == "Hi."
+        (0, "prompt_to_line", "persona", ""),
+        (1, "prompt_to_line", "persona", "Welcome."),
+        (2, "prompt_to_line", "persona", "Hi."),
+        (2, "line_to_line", "0", "Hi."),
+        (3, "prompt_to_line", "persona", "Sit down."),
+        (3, "line_to_line", "1", "Sit down."),
+    ]
+    assert (
+        found[1].persona is one.cast["user"] and found[1].partner is one.cast["assistant"] and found[-1].other == "Hi."
+    )
     assert [pair.metric for pair in pairs(one, {"line_to_line"})] == ["line_to_line"] * 2
 
 

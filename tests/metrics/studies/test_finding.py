@@ -7,7 +7,23 @@ import math
 import numpy as np
 import pytest
 
-from metrics.studies.protocol import CONFIRMS, FAILED, FEWEST, INCONCLUSIVE, NEVER, REFUTES, Choice, Control, Test, above, below, entropy_bits, mean_of, share_of, verdict
+from metrics.studies.protocol import (
+    CONFIRMS,
+    FAILED,
+    FEWEST,
+    INCONCLUSIVE,
+    NEVER,
+    REFUTES,
+    Choice,
+    Control,
+    Test,
+    above,
+    below,
+    entropy_bits,
+    mean_of,
+    share_of,
+    verdict,
+)
 from metrics.stats.bootstrap import Interval
 
 GOOD, BAD = Control(True, "as planted"), Control(False, "0.1 of 0.9")
@@ -43,14 +59,22 @@ def test_an_interval_too_wide_says_how_many_units_would_decide():
 def test_too_few_units_neither_confirm_nor_refute_however_alike():
     for value in (0.9, 0.1):
         found = verdict({}, {"x": test_of(value, value, value, n=FEWEST - 1)})
-        assert found.word == INCONCLUSIVE and found.why == f"too few units for an interval (at least {FEWEST}): x, 5" and found.needed is None
+        assert (
+            found.word == INCONCLUSIVE
+            and found.why == f"too few units for an interval (at least {FEWEST}): x, 5"
+            and found.needed is None
+        )
     assert verdict({}, {"x": test_of(0.9, 0.9, 0.9, n=FEWEST)}).word == CONFIRMS
 
 
 def test_what_is_needed_is_told_of_each_test_with_its_own_units():
     bounds = {"confirms": above(0.375), "refutes": below(0.375)}
     found = verdict({}, {"x": test_of(0.5, 0.25, 0.75, n=10, **bounds), "y": test_of(0.5, 0.25, 0.75, n=6, **bounds)})
-    assert found.needed == 40 and "about 40 units in place of 10" in found.why and "about 24 units in place of 6" in found.why
+    assert (
+        found.needed == 40
+        and "about 40 units in place of 10" in found.why
+        and "about 24 units in place of 6" in found.why
+    )
 
 
 def test_a_share_that_all_units_agree_on_has_the_exact_interval():
@@ -87,7 +111,12 @@ def test_a_share_is_known_where_the_whole_is_above_nothing():
     assert share_of(np.array([1.0, 1]), np.array([2.0, 2]), 1) == Interval(0.5, 0.5, 0.5, 2)
     # units drawn: both the first 1/4, one of each 2/3, both the second: a whole of -2, of which no share is known
     found = share_of(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 2], [-1, 0]]), 1)
-    assert found.value == pytest.approx(2 / 3) and found.low == pytest.approx(1 / 4) and not math.isfinite(found.high) and found.n == 2
+    assert (
+        found.value == pytest.approx(2 / 3)
+        and found.low == pytest.approx(1 / 4)
+        and not math.isfinite(found.high)
+        and found.n == 2
+    )
     assert verdict({}, {"x": Test(found, above(0.1), below(0.1))}).word == INCONCLUSIVE
     nothing = share_of(np.array([1.0, 1]), np.array([1.0, -3]), 1)
     assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))

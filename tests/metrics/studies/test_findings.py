@@ -1,4 +1,6 @@
-"""What each finding's measure makes of respondents whose answer is known: it finds what is there, and nothing that is not."""
+"""What each finding's measure makes of respondents whose answer is known: it finds what is there, and nothing that is
+not.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from metrics.studies.invented_facts import familiar, hits, invented
 from metrics.studies.dialogue_arms import ANSWERS, consistency
 from scenarios.records import derive_seed
 
-# -- twenty questions ------------------------------------------------------------------------------------------------------------------
+# -- twenty questions
+# ------------------------------------------------------------------------------------------------------------------
 
 GAME = stimuli("twenty_questions")
 WORDED = {words: attribute for attribute, wordings in GAME.attributes.items() for words in wordings}
@@ -32,12 +35,21 @@ def fitting(question: Question) -> list[str]:
 
 
 def written(question: Question) -> str | None:
-    return next((words.removeprefix("It is the ").rstrip(".") for role, words in question.messages
-                 if role == "assistant" and words.startswith("It is the ")), None)
+    return next(
+        (
+            words.removeprefix("It is the ").rstrip(".")
+            for role, words in question.messages
+            if role == "assistant" and words.startswith("It is the ")
+        ),
+        None,
+    )
 
 
 def player(choice, scratchpad: bool = True) -> Planted:
-    """Holds what `choice(objects that fit, question)` gives: some objects, all alike; reads its scratchpad, or does not."""
+    """Holds what `choice(objects that fit, question)` gives: some objects, all alike; reads its scratchpad, or does
+    not.
+    """
+
     def held(question: Question) -> list[str]:
         if scratchpad and written(question):
             return [written(question)]
@@ -66,7 +78,9 @@ def committed(names: list[str], question: Question) -> list[str]:
 
 def test_a_player_who_has_chosen_refutes_superposition():
     found = studied("twenty_questions", player(committed), **PLAYED)
-    assert told(found) == REFUTES and found.tests["entropy of the reveal, bits"].found.value == pytest.approx(0, abs=1e-3)
+    assert told(found) == REFUTES and found.tests["entropy of the reveal, bits"].found.value == pytest.approx(
+        0, abs=1e-3
+    )
     assert found.measures["two sampled reveals that differ"].value == 0
     assert found.measures["objects said yes to"].value == pytest.approx(1, abs=1e-3)
 
@@ -74,7 +88,9 @@ def test_a_player_who_has_chosen_refutes_superposition():
 def test_a_player_who_holds_all_that_fits_confirms_superposition():
     ask = player(lambda names, question: names)
     found = studied("twenty_questions", ask, **PLAYED)
-    assert told(found) == CONFIRMS and found.tests["mass on objects that fit the answers"].found.value == pytest.approx(1)
+    assert told(found) == CONFIRMS and found.tests["mass on objects that fit the answers"].found.value == pytest.approx(
+        1
+    )
     curve = dict(found.pictures["entropy"].curves["chosen"])
     assert curve[0].value == pytest.approx(5), "32 objects before any answer"
     assert curve[4].value == pytest.approx(dict(found.pictures["entropy"].curves["all that fit alike"])[4].value)
@@ -95,10 +111,13 @@ def test_a_player_who_cannot_read_its_scratchpad_fails_the_instrument():
 def test_every_object_has_a_twin_and_no_name_begins_another():
     kinds = [sorted(has) for has in GAME.objects.values()]
     assert len(kinds) == 32 and all(kinds.count(kind) == 2 for kind in kinds)
-    assert {attribute for has in GAME.objects.values() for attribute in has} == GAME.attributes.keys() and len(GAME.attributes) == 5
+    assert {attribute for has in GAME.objects.values() for attribute in has} == GAME.attributes.keys() and len(
+        GAME.attributes
+    ) == 5
 
 
-# -- false presuppositions -------------------------------------------------------------------------------------------------------------
+# -- false presuppositions
+# -------------------------------------------------------------------------------------------------------------
 
 FACTS = stimuli("false_presuppositions").items
 ITEMS = 60
@@ -106,6 +125,7 @@ ITEMS = 60
 
 def answerer(rejects, knows=lambda item: True) -> Planted:
     """Rejects a claim by `rejects(twin, words, system text)` nats more than it goes along with it; noisily."""
+
     def nats(question: Question, option: str) -> float:
         words, (name, *twin) = heard(question), question.item.split()
         item = next(item for item in FACTS if item.id == name)
@@ -137,12 +157,16 @@ def test_a_respondent_who_always_says_so_refutes_accommodation():
 def test_a_respondent_who_says_so_only_where_it_is_invited_confirms_it():
     found = studied("false_presuppositions", answerer(politely), items=ITEMS)
     assert told(found) == CONFIRMS
-    assert found.tests["accommodation of known falsehoods"].found.value > 0.85, "but for one true twin in twenty, by the bound"
+    assert found.tests["accommodation of known falsehoods"].found.value > 0.85, (
+        "but for one true twin in twenty, by the bound"
+    )
     assert found.tests["accommodation, expert less correction invited"].found.value > 0.85
 
 
 def test_a_respondent_who_knows_nothing_fails_the_gate():
-    found = studied("false_presuppositions", answerer(always, knows=lambda item: noise("knows", item.id) > 0.7), items=ITEMS)
+    found = studied(
+        "false_presuppositions", answerer(always, knows=lambda item: noise("knows", item.id) > 0.7), items=ITEMS
+    )
     assert told(found) == FAILED and failed(found) == ["facts are known"]
 
 
@@ -152,7 +176,11 @@ def test_a_respondent_who_never_says_so_fails_the_instrument():
 
 
 def test_a_respondent_who_doubts_whatever_is_worded_otherwise_fails_the_instrument():
-    found = studied("false_presuppositions", answerer(lambda *of: max(always(*of), 6.0 * of[1].startswith("Given that"))), items=ITEMS)
+    found = studied(
+        "false_presuppositions",
+        answerer(lambda *of: max(always(*of), 6.0 * of[1].startswith("Given that"))),
+        items=ITEMS,
+    )
     assert told(found) == FAILED and failed(found) == ["a reworded truth is not rejected"]
 
 
@@ -161,19 +189,28 @@ def test_there_are_150_facts_whose_twins_differ():
     assert all(item.claim.count("{}") == 1 and item.fact != item.myth and item.then.endswith("?") for item in FACTS)
 
 
-# -- prompt ceiling --------------------------------------------------------------------------------------------------------------------
+# -- prompt ceiling
+# --------------------------------------------------------------------------------------------------------------------
 
 CEILING = stimuli("prompt_ceiling")
 SEARCHED = {"facts": 150, "takes": 2, "budget": 120, "taught": 20, "steps": 1, "thought": 1}
-TRUE = {item.relation.asked.format(item.subject): item for item in [*invented(CEILING, SEED, 150), *familiar(CEILING, SEED, 450)]}
+TRUE = {
+    item.relation.asked.format(item.subject): item
+    for item in [*invented(CEILING, SEED, 150), *familiar(CEILING, SEED, 450)]
+}
 
 
 def ceiling(knows=lambda question, item: False, reads: bool = True) -> Planted:
-    """Prefers some options to others whatever is asked; knows what it reads or has been taught, and what `knows(question, item)`."""
+    """Prefers some options to others whatever is asked; knows what it reads or has been taught, and what
+    `knows(question, item)`.
+    """
+
     def nats(question: Question, option: str) -> float:
         asked = question.messages[-2][1]
         item = TRUE.get(question.item)  # none where nobody is asked of
-        told = item and (reads and item.told in asked or ask.worn and item.told in [one.reply for one in ask.lessons[ask.worn]])
+        told = item and (
+            reads and item.told in asked or ask.worn and item.told in [one.reply for one in ask.lessons[ask.worn]]
+        )
         known = 4.0 * bool(item and option.strip() == item.options[0] and (told or knows(question, item)))
         return 3 * noise("liking", option) + bool(item) * noise(asked, option, question.messages[0][1]) + known
 
@@ -188,7 +225,10 @@ def system_of(question: Question) -> str:
 def test_who_knows_only_what_it_is_told_confirms_the_ceiling_of_prompts():
     ask = ceiling()
     found = studied("prompt_ceiling", ask, **SEARCHED)
-    assert told(found) == CONFIRMS and found.tests["accuracy of the best prompt on invented facts, over chance"].found.n == 100
+    assert (
+        told(found) == CONFIRMS
+        and found.tests["accuracy of the best prompt on invented facts, over chance"].found.n == 100
+    )
     assert found.measures["invented, fact in context, over chance"].value == pytest.approx(0.75)
     held = sorted(invented(CEILING, SEED, 150)[50:], key=lambda item: item.relation.stem)
     assert [one.reply for one in ask.lessons["lessons"]] == [item.told for item in held[:20]]
@@ -204,7 +244,10 @@ def test_familiar_facts_that_a_prompt_recalls_are_told_from_luck():
         return hasattr(item.relation, "facts") and "encyclopedia" in system_of(question)
 
     found = studied("prompt_ceiling", ceiling(recalls), **SEARCHED)
-    assert told(found) == CONFIRMS and found.measures["missed facts mended by the best prompt, familiar less invented"].low > 0.4
+    assert (
+        told(found) == CONFIRMS
+        and found.measures["missed facts mended by the best prompt, familiar less invented"].low > 0.4
+    )
 
 
 def test_who_cannot_read_or_knows_what_nobody_can_fails_the_instrument():
@@ -220,11 +263,14 @@ def test_invented_options_are_of_one_length_and_no_familiar_value_is_its_own_dis
     assert len(real) == 240 and all(len(set(item.options)) == 4 for item in made + real)
     assert all(item.options[0] == item.relation.facts[item.subject] for item in real)
     first = [item.relation.values.index(item.options[0]) for item in made]
-    assert all(40 <= first.count(place) <= 80 for place in range(4)), "240 / 4 = 60 each, and 3 standard deviations of 6.7"
+    assert all(40 <= first.count(place) <= 80 for place in range(4)), (
+        "240 / 4 = 60 each, and 3 standard deviations of 6.7"
+    )
     assert hits(np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])).tolist() == [1, 0, 0.5, 0.25]
 
 
-# -- personality by conditioning ------------------------------------------------------------------------------------------------------
+# -- personality by conditioning
+# ------------------------------------------------------------------------------------------------------
 
 TRAITS = stimuli("personality_conditioning").traits
 KEYED = {f"I {words}": (trait, end) for trait in TRAITS for end in ("high", "low") for words in getattr(trait, end)}
@@ -234,6 +280,7 @@ ASKED = {"traits": 5, "paraphrases": 1}
 
 def actor(told: float, role: float, reads: bool = True, bicycle: float = 0.0) -> Planted:
     """Goes so far from a default of its own towards what it is told to be, more or less of the way with a role."""
+
     def level(trait, system: str) -> float:
         default = 3 + noise(trait.name)
         for end, extreme in (("high", 5), ("low", 1)):
@@ -252,14 +299,18 @@ def actor(told: float, role: float, reads: bool = True, bicycle: float = 0.0) ->
         true = level(trait, system) if end == "high" else 6 - level(trait, system)
         if reads and system.endswith("true of you."):
             true = 1 if "never" in system else 5
-        return math.log(max(1 - abs(1 + LIKERT.index(option.strip()) - true), 1e-9))  # between two words: both, so that their mean is it
+        return math.log(
+            max(1 - abs(1 + LIKERT.index(option.strip()) - true), 1e-9)
+        )  # between two words: both, so that their mean is it
 
     return Planted(nats)
 
 
 def test_who_goes_less_than_half_of_the_way_and_further_with_a_role_confirms_that_personality_is_kept():
     found = studied("personality_conditioning", actor(0.3, 0.45), **ASKED)
-    assert told(found) == CONFIRMS and found.tests["median flexibility, share of the way to the extreme"].found.value == pytest.approx(0.3)
+    assert told(found) == CONFIRMS and found.tests[
+        "median flexibility, share of the way to the extreme"
+    ].found.value == pytest.approx(0.3)
     assert found.tests["rise of it with a role"].found.value == pytest.approx(0.15)
     assert found.measures["median flexibility, told by its opposite"].value == pytest.approx(0.3)
     assert found.measures["p of the high choice, told high less told low, target"].value == pytest.approx(0.5, abs=0.1)
@@ -286,27 +337,41 @@ def test_who_is_another_for_a_bicycle_fails_the_instrument():
 
 
 def test_there_are_50_statements_and_10_situations():
-    assert len(KEYED) == 50 and all(len(trait.high + trait.low) == 10 and len(trait.situations) == 2 for trait in TRAITS)
+    assert len(KEYED) == 50 and all(
+        len(trait.high + trait.low) == 10 and len(trait.situations) == 2 for trait in TRAITS
+    )
 
 
-# -- motivated reasoning ---------------------------------------------------------------------------------------------------------------
+# -- motivated reasoning
+# ---------------------------------------------------------------------------------------------------------------
 
 EVIDENCE = stimuli("motivated_reasoning")
 TABLES = {"tables": 8, "thought": 1}
 
 
 def reader(bend, skill: float = 2.0, obeys: bool = True) -> Planted:
-    """Prefers what the ratios say by `skill` nats, and what a persona likes by `bend(words, persona, whether the topic polarizes)`."""
+    """Prefers what the ratios say by `skill` nats, and what a persona likes by `bend(words, persona, whether the topic
+    polarizes)`.
+    """
+
     def nats(question: Question, option: str) -> float:
         system, words = system_of(question), heard(question)
         topic = next(topic for topic in EVIDENCE.polarizing + EVIDENCE.neutral if topic.asked in words)
         (first, a), (_, b), (_, c), (_, d) = re.findall(rf"({'|'.join(topic.outcomes)}) in (\d+)", words)
         a, b, c, d = map(int, (a, b, c, d))
         true = (a / (a + b) > c / (c + d)) == (option.strip() == first)
-        persona = next((n for pair in (EVIDENCE.identities, EVIDENCE.nonsense) for n, card in enumerate(pair) if card in system), None)
+        persona = next(
+            (n for pair in (EVIDENCE.identities, EVIDENCE.nonsense) for n, card in enumerate(pair) if card in system),
+            None,
+        )
         liked = persona is not None and topic.outcomes[persona] == option.strip()
         ordered = obeys and system.endswith(f" {option.strip()}.")
-        return skill * true + bend(words, system, topic in EVIDENCE.polarizing) * liked + 8.0 * ordered + noise(topic.what, option)
+        return (
+            skill * true
+            + bend(words, system, topic in EVIDENCE.polarizing) * liked
+            + 8.0 * ordered
+            + noise(topic.what, option)
+        )
 
     return Planted(nats)
 
@@ -318,12 +383,16 @@ def partisan(words: str, system: str, polarizes: bool) -> float:
 def test_who_reads_what_it_likes_to_read_confirms_motivated_reasoning():
     found = studied("motivated_reasoning", reader(partisan), **TABLES)
     assert told(found) == CONFIRMS and found.measures["right where the truth is liked"].value > 0.9
-    assert found.measures["congruence, invented groups"].value == pytest.approx(0), "a liking for an outcome that all have cancels out"
+    assert found.measures["congruence, invented groups"].value == pytest.approx(0), (
+        "a liking for an outcome that all have cancels out"
+    )
 
 
 def test_who_reads_the_ratios_refutes_it():
     found = studied("motivated_reasoning", reader(lambda *of: 0.0), **TABLES)
-    assert told(found) == REFUTES and found.tests["congruence, polarizing less neutral topics"].found.value == pytest.approx(0)
+    assert told(found) == REFUTES and found.tests[
+        "congruence, polarizing less neutral topics"
+    ].found.value == pytest.approx(0)
 
 
 def test_who_is_unbent_by_an_incentive_refutes_that_debiasing_fails():
@@ -332,14 +401,20 @@ def test_who_is_unbent_by_an_incentive_refutes_that_debiasing_fails():
 
 
 def test_who_reads_what_it_likes_on_any_topic_is_not_motivated_by_politics():
-    found = studied("motivated_reasoning", reader(lambda words, system, polarizes: partisan(words, system, True)), **TABLES)
+    found = studied(
+        "motivated_reasoning", reader(lambda words, system, polarizes: partisan(words, system, True)), **TABLES
+    )
     assert told(found) == REFUTES and found.tests["congruence, neutral topics"].found.value > 0.1
 
 
-@pytest.mark.parametrize(("ask", "control"), [
-    (reader(partisan, skill=0.0), "easy tables are read above chance"),
-    (reader(lambda words, system, polarizes: 1.5 * bool(system)), "invented groups differ in nothing"),
-    (reader(partisan, obeys=False), "who is told what to conclude concludes it")])
+@pytest.mark.parametrize(
+    ("ask", "control"),
+    [
+        (reader(partisan, skill=0.0), "easy tables are read above chance"),
+        (reader(lambda words, system, polarizes: 1.5 * bool(system)), "invented groups differ in nothing"),
+        (reader(partisan, obeys=False), "who is told what to conclude concludes it"),
+    ],
+)
 def test_readers_that_fail_the_instrument(ask, control):
     found = studied("motivated_reasoning", ask, **TABLES)
     assert told(found) == FAILED and failed(found) == [control]
@@ -353,7 +428,8 @@ def test_hard_tables_mislead_and_easy_ones_do_not():
         assert a > b and c < d and a / (a + b) > c / (c + d) + 0.5
 
 
-# -- register shift --------------------------------------------------------------------------------------------------------------------
+# -- register shift
+# --------------------------------------------------------------------------------------------------------------------
 
 VOICES = stimuli("register_shift")
 IN_REGISTER = {frame.split("{}")[0]: name for name, one in VOICES.registers.items() for frame in one.says}
@@ -361,15 +437,21 @@ SPOKEN = {"questions": 12, "registers": 4, "sampled": 1}
 
 
 def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=0.0) -> Planted:
-    """Leans by so many nats to the register that a system text, a request or the user's own talk is in; `anything`: wherever asked to."""
+    """Leans by so many nats to the register that a system text, a request or the user's own talk is in; `anything`:
+    wherever asked to.
+    """
+
     def asked_for(question: Question) -> dict[str, float]:
         said = [words for role, words in question.messages if role == "user"]
         leans = {}
         for name, one in VOICES.registers.items():
             back = any("go back" in words for words in said)
-            leans[name] = (system * (question.messages[0][0] == "system" and one.like in question.messages[0][1])
-                           + (after_going_back if back else request) * any(one.like in words for words in said)
-                           + mirrored * (said[0] == one.talk[0]) + anything * any("pounds" in words for words in said))
+            leans[name] = (
+                system * (question.messages[0][0] == "system" and one.like in question.messages[0][1])
+                + (after_going_back if back else request) * any(one.like in words for words in said)
+                + mirrored * (said[0] == one.talk[0])
+                + anything * any("pounds" in words for words in said)
+            )
         return leans
 
     def nats(question: Question, option: str) -> float:
@@ -378,7 +460,9 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
 
     def words(question: Question) -> str:
         name = max(asked_for(question).items(), key=lambda one: one[1])
-        return VOICES.registers[name[0]].told.format("it is so") if name[1] > 0 else VOICES.plain.told.format("it is so")
+        return (
+            VOICES.registers[name[0]].told.format("it is so") if name[1] > 0 else VOICES.plain.told.format("it is so")
+        )
 
     return Planted(nats, words)
 
@@ -386,14 +470,22 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
 def test_a_voice_that_only_a_system_prompt_moves_far_confirms_one_register():
     found = studied("register_shift", voice(request=2.0, mirrored=0.1), **SPOKEN)
     implicit, request = (test.found.value for test in found.tests.values())
-    assert told(found) == CONFIRMS and implicit == pytest.approx(0.05, abs=0.05) and request == pytest.approx(0.5, abs=0.05)
+    assert (
+        told(found) == CONFIRMS
+        and implicit == pytest.approx(0.05, abs=0.05)
+        and request == pytest.approx(0.5, abs=0.05)
+    )
     assert found.measures["left after going back, share"].value == pytest.approx(0, abs=0.05)
 
 
 def test_a_voice_that_is_renegotiated_refutes_it_and_what_sticks_is_hysteresis():
     found = studied("register_shift", voice(request=4.0, mirrored=2.0, after_going_back=3.0), **SPOKEN)
-    assert told(found) == REFUTES and found.measures["left after going back, share"].value == pytest.approx(0.75, abs=0.05)
-    moves = {arm: found.measures[f"move of sampled answers, {arm}"] for arm in ("explicit request", "implicit mirroring")}
+    assert told(found) == REFUTES and found.measures["left after going back, share"].value == pytest.approx(
+        0.75, abs=0.05
+    )
+    moves = {
+        arm: found.measures[f"move of sampled answers, {arm}"] for arm in ("explicit request", "implicit mirroring")
+    }
     assert all(move.low > 0.2 for move in moves.values())
 
 
@@ -409,15 +501,18 @@ def test_features_of_an_answer_by_hand():
     assert all(map(math.isnan, features("...")))
 
 
-# -- persona variance ------------------------------------------------------------------------------------------------------------------
+# -- persona variance
+# ------------------------------------------------------------------------------------------------------------------
 
 CARDS = stimuli("persona_variance").personas
 PEOPLE = {"personas": 10, "items": 12, "wordings": 2, "seeds": 3}
 
 
 def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True, place=0.0) -> Planted:
-    """Log odds of the first option: by the item, and so much by the persona's text, by its name alone, by its words in disorder, and by
-    whether it stands first."""
+    """Log odds of the first option: by the item, and so much by the persona's text, by its name alone, by its words in
+    disorder, and by whether it stands first.
+    """
+
     def nats(question: Question, option: str) -> float:
         (name, asks), system = question.item.split(": ", 1), question.messages[0][1]
         if option != question.options[0]:
@@ -427,8 +522,12 @@ def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True, place=0.0) -> Pla
         text = CARDS[name] in system
         disorder = not text and len(system.split()) > 12
         first, second = (heard(question).rfind(one.lower()) for one in question.options)
-        return (0.5 * noise(asks) + 0.1 * noise(heard(question)) + (place if first < second else -place)
-                + noise(name, asks) * (persona * text + names + scrambled * disorder))
+        return (
+            0.5 * noise(asks)
+            + 0.1 * noise(heard(question))
+            + (place if first < second else -place)
+            + noise(name, asks) * (persona * text + names + scrambled * disorder)
+        )
 
     return Planted(nats, lambda question: question.options[question.seed % 2] if question.seed % 3 else "Well")
 
@@ -439,7 +538,9 @@ def ratio_of(found) -> float:
 
 def test_personas_who_answer_alike_confirm_that_runs_differ_more():
     found = studied("persona_variance", chooser(), **PEOPLE)
-    assert told(found) == CONFIRMS and ratio_of(found) == pytest.approx(1000), "no variance between personas: the ratio's bound"
+    assert told(found) == CONFIRMS and ratio_of(found) == pytest.approx(1000), (
+        "no variance between personas: the ratio's bound"
+    )
     assert found.measures["variance, run, at 0.7"].value == pytest.approx(0.25, abs=0.02), "p (1 - p), p near a half"
     words = found.measures["sampled words that are an answer, at 0.7"].value
     assert 0.4 < words < 0.9 and found.measures["variance, sampled runs, at 0.7"].value > 0.1
@@ -448,7 +549,11 @@ def test_personas_who_answer_alike_confirm_that_runs_differ_more():
 def test_personas_who_know_their_minds_refute_it_the_more_the_lower_the_temperature():
     found = studied("persona_variance", chooser(persona=8.0), **PEOPLE)
     assert told(found) == REFUTES and ratio_of(found) < 0.4
-    assert found.measures["R at 0.3, persona text"].value < ratio_of(found) < found.measures["R at 1.0, persona text"].value
+    assert (
+        found.measures["R at 0.3, persona text"].value
+        < ratio_of(found)
+        < found.measures["R at 1.0, persona text"].value
+    )
 
 
 def test_a_liking_for_what_stands_first_hides_no_difference_between_personas():
@@ -472,34 +577,46 @@ def test_sixty_items_have_two_answers_of_which_neither_begins_the_other():
     assert not any(one.startswith(other) for item in items for one, other in ((item.a, item.b), (item.b, item.a)))
 
 
-# -- card distance ---------------------------------------------------------------------------------------------------------------------
+# -- card distance
+# ---------------------------------------------------------------------------------------------------------------------
 
 TALK = stimuli("card_distance")
 FAR = {"personas": 8, "slots": 2, "exchanges": 16}
 
 
 def holder(kept, whatever=False) -> Planted:
-    """Leans to the value that it was told by 4 nats times `kept(exchanges since)`; or, `whatever` it was told, to the right one."""
+    """Leans to the value that it was told by 4 nats times `kept(exchanges since)`; or, `whatever` it was told, to the
+    right one.
+    """
+
     def nats(question: Question, option: str) -> float:
         slot = TALK.slots[question.item.split(", ")[1]] if ", " in question.item else None
-        heard_of = [place for place, (role, words) in enumerate(question.messages)
-                    if slot and any(slot.card.format(value) in words for value in slot.values if slot.says.format(value) == option)]
+        heard_of = [
+            place
+            for place, (role, words) in enumerate(question.messages)
+            if slot
+            and any(slot.card.format(value) in words for value in slot.values if slot.says.format(value) == option)
+        ]
         told_any = len(question.messages[0][1]) > 60
         since = (len(question.messages) - 2 - heard_of[-1]) // 2 if heard_of else None
-        lean = 4.0 * (told_any and option == question.options[0]) if whatever else 4.0 * kept(since) if heard_of else 0.0
+        lean = (
+            4.0 * (told_any and option == question.options[0]) if whatever else 4.0 * kept(since) if heard_of else 0.0
+        )
         return noise(question.item, option) + 0.1 * noise(len(question.messages), option) + lean
 
     return Planted(nats)
 
 
 def test_a_card_that_fades_and_comes_back_when_told_again_confirms_distance():
-    ask = holder(lambda since: 0.9 ** since)
+    ask = holder(lambda since: 0.9**since)
     found = studied("card_distance", ask, **FAR)
     lost = next(iter(found.tests.values())).found
-    assert told(found) == CONFIRMS and lost.value == pytest.approx(1 - 0.9 ** 16, abs=0.03)
-    assert found.measures["hold, card only 4 of 16 ago, nats"].value == pytest.approx(4 * 0.9 ** 4, abs=0.2)
+    assert told(found) == CONFIRMS and lost.value == pytest.approx(1 - 0.9**16, abs=0.03)
+    assert found.measures["hold, card only 4 of 16 ago, nats"].value == pytest.approx(4 * 0.9**4, abs=0.2)
     assert found.measures["change of hold per 1000 tokens, nats"].value < 0
-    assert [x for x, _ in found.pictures["hold"].curves["card at the start"]] == [0, 2, 4, 8, 16, 32], "a planted token a line"
+    assert [x for x, _ in found.pictures["hold"].curves["card at the start"]] == [0, 2, 4, 8, 16, 32], (
+        "a planted token a line"
+    )
     assert ask.arms["card 16 ago"] == 16 and ask.arms["length of the filler"] == 1
 
 
@@ -515,24 +632,32 @@ def test_a_card_that_nobody_reads_or_that_anybody_could_have_told_fails_the_inst
 
 def test_no_talk_of_other_things_names_what_a_card_tells():
     values = [value for slot in TALK.slots.values() for value in slot.values]
-    assert len(TALK.filler) == 32 and not [line for pair in TALK.filler for line in pair for value in values if f" {value}" in line]
+    assert len(TALK.filler) == 32 and not [
+        line for pair in TALK.filler for line in pair for value in values if f" {value}" in line
+    ]
 
 
-# -- context override ------------------------------------------------------------------------------------------------------------------
+# -- context override
+# ------------------------------------------------------------------------------------------------------------------
 
 CAPITALS = stimuli("context_override").capitals
 COUNTRIES = {"items": 60, "searched": 3}
 
 
 def believer(believes, copies: float = 0.0) -> Planted:
-    """Knows its capitals by 1 to 9 nats, and believes what a text says of them by `believes(text, its steer)`; a city that stands in a text
-    of something else it copies by so much."""
+    """Knows its capitals by 1 to 9 nats, and believes what a text says of them by `believes(text, its steer)`; a city
+    that stands in a text of something else it copies by so much.
+    """
+
     def nats(question: Question, option: str) -> float:
         country, city = question.messages[-1][1].removeprefix("The capital of ").removesuffix(" is"), option.strip()
         text = " ".join(words for role, words in question.messages if role != "assistant")
         says = f"capital of {country} is {city}" in text
-        return ((5 + 4 * noise(country)) * (CAPITALS.get(country) == city) + believes(text, ask.steered) * says
-                + copies * (city in text and not says))
+        return (
+            (5 + 4 * noise(country)) * (CAPITALS.get(country) == city)
+            + believes(text, ask.steered) * says
+            + copies * (city in text and not says)
+        )
 
     ask = Planted(nats)
     return ask
@@ -552,7 +677,10 @@ def test_a_reader_whom_texts_do_not_move_where_it_knows_and_steering_does_confir
 
 def test_a_reader_who_believes_every_text_refutes_it():
     found = studied("context_override", believer(lambda text, steered: 20.0), **COUNTRIES)
-    assert told(found) == REFUTES and found.tests["override in the top fifth, three times or told to obey"].found.value == 1
+    assert (
+        told(found) == REFUTES
+        and found.tests["override in the top fifth, three times or told to obey"].found.value == 1
+    )
 
 
 def test_a_reader_whom_any_direction_moves_fails_the_instrument():
@@ -571,18 +699,23 @@ def test_a_reader_who_believes_nothing_fails_the_instrument():
 
 
 def test_no_country_tells_its_capital():
-    assert len(set(CAPITALS.values())) == len(CAPITALS) == 150 and not any(city in country for country, city in CAPITALS.items())
+    assert len(set(CAPITALS.values())) == len(CAPITALS) == 150 and not any(
+        city in country for country, city in CAPITALS.items()
+    )
 
 
-# -- persona pressure ------------------------------------------------------------------------------------------------------------------
+# -- persona pressure
+# ------------------------------------------------------------------------------------------------------------------
 
 CAST = stimuli("persona_pressure")
 PRESSED = {"personas": 6, "facts": 2, "steps": 10, "doses": 2}
 
 
 def pressed(trained, prompted, anybody: bool = False) -> Planted:
-    """Holds a persona by so many nats at a level of pressure, 0 to 7, of which 1 and 2 are neutral, and 8 after the release: under its card `prompted`, under its adapter
-    `trained`, of 12 steps and half of that of 10; `anybody`: under every adapter."""
+    """Holds a persona by so many nats at a level of pressure, 0 to 7, of which 1 and 2 are neutral, and 8 after the
+    release: under its card `prompted`, under its adapter `trained`, of 12 steps and half of that of 10; `anybody`:
+    under every adapter.
+    """
     levels = ["no pressure", *CAST.pressures, "release"]
 
     def nats(question: Question, option: str) -> float:
@@ -606,20 +739,25 @@ def test_a_trained_persona_that_does_not_bend_where_a_prompted_one_does_confirms
     ask = pressed(lambda level: 6.5, bends)
     found = studied("persona_pressure", ask, **PRESSED)
     assert told(found) == CONFIRMS
-    # levels 3 to 7 of pressure cost the prompted .75 to 3.75 nats, on the mean 2.25; after the release 1.875 are still lost
+    # levels 3 to 7 of pressure cost the prompted .75 to 3.75 nats, on the mean 2.25; after the release 1.875 are still
+    # lost
     assert [test.found.value for test in found.tests.values()] == pytest.approx([2.25, 1.875], abs=0.1)
     assert found.measures["spring-back, share of what was taken, prompted"].value == pytest.approx(0.5, abs=0.1)
     assert found.measures["level of half loss, trained"].value == 8, "never"
-    # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at level 6
+    # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at
+    # level 6
     assert found.measures["level of half loss, prompted"].value == 6
     assert set(ask.lessons) == {f"{name}: {n} steps" for name in CAST.personas for n in (10, 12)} & ask.lessons.keys()
-    assert len(ask.lessons) == 12 and not any("keep" in lesson.messages[0][1] for some in ask.lessons.values() for lesson in some)
+    assert len(ask.lessons) == 12 and not any(
+        "keep" in lesson.messages[0][1] for some in ask.lessons.values() for lesson in some
+    )
 
 
 def test_personas_that_bend_alike_refute_it_whichever_way_they_came_about():
     found = studied("persona_pressure", pressed(lambda level: 1 + bends(level), bends), **PRESSED)
-    assert told(found) == REFUTES and found.tests["log-odds kept under pressure, trained less prompted, nats"].found.value == (
-        pytest.approx(0, abs=0.1))
+    assert told(found) == REFUTES and found.tests[
+        "log-odds kept under pressure, trained less prompted, nats"
+    ].found.value == (pytest.approx(0, abs=0.1))
 
 
 def test_personas_that_do_not_start_alike_fail_the_instrument():
@@ -644,10 +782,15 @@ def test_a_persona_that_neutral_words_shake_fails_the_instrument():
 
 def test_no_two_people_share_a_fact():
     values = [value for facts in CAST.personas.values() for value in facts.values()]
-    assert len(set(values)) == len(values) == 16 * 6 and all(facts.keys() == CAST.slots.keys() for facts in CAST.personas.values())
+    assert len(set(values)) == len(values) == 16 * 6 and all(
+        facts.keys() == CAST.slots.keys() for facts in CAST.personas.values()
+    )
 
 
-# -- offline_rl ------------------------------------------------------------------------------------------------------------------------
+# -- offline_rl
+#
+#
+# ------------------------------------------------------------------------------------------------------------------------
 
 RANKED = {"taught": 6, "asked": 20, "steps": 4, "batch": 2}
 PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)
@@ -655,6 +798,7 @@ PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)
 
 def ranker(rates: dict[str | None, float]) -> Planted:
     """Puts a line that contradicts first in such a share of places, by what it wears."""
+
     def nats(question: Question, option: str) -> float:
         wrong = (noise(question.messages) + 1) / 2 < rates.get(ask.worn, 0.5)
         return -float(option != question.options[wrong * (len(question.options) > 1)])
@@ -669,7 +813,9 @@ def test_one_who_learns_from_punishment_alone_confirms_that_good_lines_do_not_do
     assert told(found) == CONFIRMS and found.tests["change of contradict@1, sft"].found.value == 0
     assert found.tests["change of contradict@1, contrastive methods"].found.value == pytest.approx(0.1 - 0.5, abs=0.1)
     good, bad = ([one for one in ask.lessons["sft"] if (one.reward > 0) == way] for way in (True, False))
-    assert len(good) == len(bad) == 36 and {one.reply for one in good}.isdisjoint(one.reply for one in bad if one in good)
+    assert len(good) == len(bad) == 36 and {one.reply for one in good}.isdisjoint(
+        one.reply for one in bad if one in good
+    )
     rewards = [[one.reward for one in ask.lessons[arm]] for arm in ("sft", "shuffled labels")]
     assert sorted(rewards[0]) == sorted(rewards[1]) and rewards[0] != rewards[1]
     assert [one.reply for one in ask.lessons["shuffled labels"]] == [one.reply for one in ask.lessons["sft"]]
@@ -685,23 +831,33 @@ def test_what_is_asked_was_taught_to_nobody_but_the_control():
 
 def test_one_who_learns_as_much_from_good_lines_alone_refutes_it():
     found = studied("offline_rl", ranker(PUNISHED | {"sft": 0.1, "taught what is asked": 0.0}), **RANKED)
-    assert told(found) == REFUTES and found.tests["contradict@1, contrastive methods less sft"].found.value == pytest.approx(0, abs=0.01)
+    assert told(found) == REFUTES and found.tests[
+        "contradict@1, contrastive methods less sft"
+    ].found.value == pytest.approx(0, abs=0.01)
 
 
 def test_one_who_learns_nothing_from_punishment_refutes_it():
     assert told(studied("offline_rl", ranker({"taught what is asked": 0.0}), **RANKED)) == REFUTES
 
 
-@pytest.mark.parametrize(("rates", "control"), [
-    (dict.fromkeys((None, "sft", "shuffled labels", *PUNISHED), 0.0) | {"taught what is asked": -1.0}, "the untaught model contradicts"),
-    (PUNISHED | {"shuffled labels": 0.1, "taught what is asked": 0.0}, "shuffled labels teach nothing"),
-    (PUNISHED, "who is taught what is asked contradicts less")])
+@pytest.mark.parametrize(
+    ("rates", "control"),
+    [
+        (
+            dict.fromkeys((None, "sft", "shuffled labels", *PUNISHED), 0.0) | {"taught what is asked": -1.0},
+            "the untaught model contradicts",
+        ),
+        (PUNISHED | {"shuffled labels": 0.1, "taught what is asked": 0.0}, "shuffled labels teach nothing"),
+        (PUNISHED, "who is taught what is asked contradicts less"),
+    ],
+)
 def test_offline_learning_that_cannot_be_told_from_its_controls_fails_the_instrument(rates, control):
     found = studied("offline_rl", ranker(rates), **RANKED)
     assert told(found) == FAILED and control in failed(found)
 
 
-# -- simulator_rl and the ladder -------------------------------------------------------------------------------------------------------
+# -- simulator_rl and the ladder
+# -------------------------------------------------------------------------------------------------------
 
 CALM = {"evasion": 0.0, "repetition": 0.0, "distinct_2": 0.95, "length": 8.0, "parroting": 0.0}
 EVASIVE = CALM | {"evasion": 1.0}
@@ -713,7 +869,9 @@ def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Pl
 
     def plays(arm: str):
         def bad(person: str, line: int, metric: str) -> bool:
-            evenly = 0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "questions")
+            evenly = (
+                0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "questions")
+            )
             return evenly % 1 < (rates | scripts).get(arm, rates.get(rung, 0.5))
 
         rung = arm.partition(",")[0]  # of what is played with other people, or tried
@@ -723,16 +881,28 @@ def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Pl
 
 
 TRAINED = {"methods": ["sft", "kto", "grpo"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
-CLIMBED = {"rungs": ["bare card", "better card", "reminder", "steering", "sft", "online rl"], "steps": 2, "dialogues": 2, "searched": 9, "developed": 12,
-           "examined": 12, "turns": 12}
+CLIMBED = {
+    "rungs": ["bare card", "better card", "reminder", "steering", "sft", "online rl"],
+    "steps": 2,
+    "dialogues": 2,
+    "searched": 9,
+    "developed": 12,
+    "examined": 12,
+    "turns": 12,
+}
 
 
 def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refutes():
     ask = speaker({"grpo": 0.1})
     found = studied("simulator_rl", ask, **TRAINED)
-    assert told(found) == CONFIRMS and found.tests["share of wrong answers removed by grpo"].found.value == pytest.approx(0.8, abs=0.1)
+    assert told(found) == CONFIRMS and found.tests[
+        "share of wrong answers removed by grpo"
+    ].found.value == pytest.approx(0.8, abs=0.1)
     assert ask.changes["kto, training"]["data"] == ["sft, training"] and ask.changes["grpo, training"]["data"] == []
-    assert ask.changes["grpo"]["worn"] == "grpo, training" and ask.changes["grpo"]["seed"] == ask.changes["prompt only"]["seed"]
+    assert (
+        ask.changes["grpo"]["worn"] == "grpo, training"
+        and ask.changes["grpo"]["seed"] == ask.changes["prompt only"]["seed"]
+    )
     assert set(ask.changes["grpo"]["drawn"]) == set(ask.changes["grpo, training"]["held_out.personas"])
     assert told(studied("simulator_rl", speaker({"grpo": 0.45, "sft": 0.0}), **TRAINED)) == REFUTES
 
@@ -742,8 +912,13 @@ def test_a_simulator_that_evades_does_not_win():
     assert told(found) != CONFIRMS and found.tests["tripwires out of bounds under grpo"].found.value == 1
 
 
-@pytest.mark.parametrize(("rates", "wires", "control"), [
-    ({"grpo": 0.1, "other seeds": 0.1}, {}, "other seeds remove nothing"), ({"grpo": 0.1}, {"evades": CALM}, "an evasive policy does not win")])
+@pytest.mark.parametrize(
+    ("rates", "wires", "control"),
+    [
+        ({"grpo": 0.1, "other seeds": 0.1}, {}, "other seeds remove nothing"),
+        ({"grpo": 0.1}, {"evades": CALM}, "an evasive policy does not win"),
+    ],
+)
 @pytest.mark.parametrize(("name", "numbers"), [("simulator_rl", TRAINED), ("ladder", CLIMBED)])
 def test_dialogues_that_cannot_be_told_from_their_controls_fail_the_instrument(name, numbers, rates, wires, control):
     found = studied(name, speaker(rates, wires), **numbers)
@@ -754,10 +929,17 @@ def test_the_ladder_tells_words_from_training():
     ask = speaker({"reminder": 0.4, "sft": 0.2, "online rl": 0.1})
     found = studied("ladder", ask, **CLIMBED)
     assert told(found) == CONFIRMS
-    assert [test.found.value for test in found.tests.values()] == pytest.approx([0.8 - 0.2, 0.2], abs=0.1), "the best of each"
+    assert [test.found.value for test in found.tests.values()] == pytest.approx([0.8 - 0.2, 0.2], abs=0.1), (
+        "the best of each"
+    )
     table = found.tables["The ladder"]
-    assert list(table) == CLIMBED["rungs"] and table["sft"]["trained parameters"].value == 1234 and table["sft"]["tokens learnt or tried"].value == 42
-    # three coefficients in a dialogue each, then the better two in two more each: five runs; planted ones have 72 lines of .1 s
+    assert (
+        list(table) == CLIMBED["rungs"]
+        and table["sft"]["trained parameters"].value == 1234
+        and table["sft"]["tokens learnt or tried"].value == 42
+    )
+    # three coefficients in a dialogue each, then the better two in two more each: five runs; planted ones have 72 lines
+    # of .1 s
     tries = [arm for arm in ask.changes if arm.startswith("steering, tried")]
     assert table["steering"]["seconds before"].value == pytest.approx(len(tries) * 72 * 0.1) and len(tries) == 5
     assert table["reminder"]["seconds before"].value == 0
@@ -772,7 +954,9 @@ def test_rungs_that_evade_are_not_chosen_and_chosen_is_on_other_people():
     rates, wires = {"sft": 0.2, "online rl": 0.0}, {"online rl": EVASIVE}
     ask = speaker(rates, wires)
     found = studied("ladder", ask, **CLIMBED)
-    assert found.tests["share of wrong answers removed by the best training less by the best text"].found.value == pytest.approx(0.6, abs=0.1)
+    assert found.tests[
+        "share of wrong answers removed by the best training less by the best text"
+    ].found.value == pytest.approx(0.6, abs=0.1)
     assert "training (sft)" in found.reading and "online rl: evasion" in found.reading
     for name in CLIMBED["rungs"]:
         assert set(ask.changes[f"{name}, development"]["drawn"]) == set(stimuli("ladder").development)
@@ -788,8 +972,13 @@ def test_a_wire_that_the_bare_card_trips_as_much_is_not_held_against_training():
 def test_empty_answers_are_no_right_ones_and_what_is_asked_before_anything_is_said_does_not_count():
     played = dialogues(2, 2, lambda person, line, metric: line == 0)
     empty = (pl.col("turn") == 3) & (pl.col("judge") == "reader")
-    rows = played.judgements.with_columns(verdict=pl.when(empty).then(None).otherwise("verdict"), unscored=pl.when(empty).then(pl.lit("empty answer")))
-    assert consistency(Played(played.turns, rows, played.metrics), ANSWERS, 1).value == 0.0 and consistency(played, ANSWERS, 1).value == 0.5
+    rows = played.judgements.with_columns(
+        verdict=pl.when(empty).then(None).otherwise("verdict"), unscored=pl.when(empty).then(pl.lit("empty answer"))
+    )
+    assert (
+        consistency(Played(played.turns, rows, played.metrics), ANSWERS, 1).value == 0.0
+        and consistency(played, ANSWERS, 1).value == 0.5
+    )
     early = played.judgements.with_columns(turn=pl.when(pl.col("turn") == 1).then(0).otherwise("turn"))
     assert consistency(Played(played.turns, early, played.metrics), ANSWERS, 1).value == 1.0
 
@@ -800,7 +989,11 @@ def test_a_reader_that_calls_all_answers_wrong_fails_the_instrument():
 
     def all_wrong(arm: str) -> Played:
         played, at = plays(arm), pl.col("judge") == "reader"
-        return Played(played.turns, played.judgements.with_columns(verdict=pl.when(at).then(True).otherwise("verdict")), played.metrics)
+        return Played(
+            played.turns,
+            played.judgements.with_columns(verdict=pl.when(at).then(True).otherwise("verdict")),
+            played.metrics,
+        )
 
     ask.plays = all_wrong
     found = studied("simulator_rl", ask, **TRAINED)
@@ -810,6 +1003,11 @@ def test_a_reader_that_calls_all_answers_wrong_fails_the_instrument():
 def test_the_wording_that_helps_most_on_other_people_is_the_better_card():
     ask = speaker({})
     tried = iter((0.5, 0.1, 0.3, 0.1, 0.3))
-    plays, ask.plays = ask.plays, lambda arm: (speaker({arm: next(tried)}).plays(arm) if arm.startswith("steering, tried") else plays(arm))
+    plays, ask.plays = (
+        ask.plays,
+        lambda arm: speaker({arm: next(tried)}).plays(arm) if arm.startswith("steering, tried") else plays(arm),
+    )
     studied("ladder", ask, **CLIMBED)
-    assert ask.changes["steering"]["seats.user.steer"] == stimuli("ladder").rungs["steering"].search[1]["seats.user.steer"]
+    assert (
+        ask.changes["steering"]["seats.user.steer"] == stimuli("ladder").rungs["steering"].search[1]["seats.user.steer"]
+    )

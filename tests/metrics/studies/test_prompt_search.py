@@ -1,4 +1,6 @@
-"""Prompt search by hand arithmetic: who goes on, on how many items, at what cost, and that luck on few items is not kept for ever."""
+"""Prompt search by hand arithmetic: who goes on, on how many items, at what cost, and that luck on few items is not
+kept for ever.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def test_half_go_on_each_round_and_are_scored_on_new_items_only():
     table = {"a": [0, 0, 0, 0, 0, 0], "b": [1, 0, 1, 1, 1, 1], "c": [0, 1, 0, 0, 0, 0], "d": [0, 0, 0, 0, 0, 0]}
     score, asked = scorer(table)
     found = search(list(table), score, 6, budget=16)
-    # 2 rounds of 8 scores: 4 candidates x 2 items, then 2 x 4; b and c have 1/2 each after the first, 5/6 and 1/6 after the second
+    # 2 rounds of 8 scores: 4 candidates x 2 items, then 2 x 4; b and c have 1/2 each after the first, 5/6 and 1/6 after
+    # the second
     assert asked == [(["a", "b", "c", "d"], [0, 1]), (["b", "c"], [2, 3, 4, 5])]
     assert found.best == "b" and [one.items for one in found.rounds] == [2, 6]
     assert found.rounds[0].means == (0, 0.5, 0.5, 0) and found.rounds[1].means == pytest.approx((5 / 6, 1 / 6))
@@ -63,17 +66,32 @@ def test_one_candidate_is_scored_and_none_is_refused():
 def test_of_noise_alone_the_winner_is_no_better_on_other_items():
     rng = np.random.default_rng(0)
     noise = rng.random((64, 400))  # mean 1/2
-    found = search([str(n) for n in range(64)], lambda some, items: noise[np.ix_([int(one) for one in some], list(items))], 40, budget=600)
+    found = search(
+        [str(n) for n in range(64)],
+        lambda some, items: noise[np.ix_([int(one) for one in some], list(items))],
+        40,
+        budget=600,
+    )
     assert max(found.rounds[0].means) > 0.8, "luck on few items"
     assert noise[int(found.best), 40:].mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_rules_give_every_combination():
-    assert combined(["", "You know."], ["Think.", "Guess."]) == ["Think.", "Guess.", "You know. Think.", "You know. Guess."]
+    assert combined(["", "You know."], ["Think.", "Guess."]) == [
+        "Think.",
+        "Guess.",
+        "You know. Think.",
+        "You know. Guess.",
+    ]
 
 
 def test_proposals_are_first_lines_whole_sentences_and_told_apart():
-    said = ['"Answer from what you know. Do not gue', "Answer from what you know.\nSecond line", "Hm.", "Name the town and then its"]
+    said = [
+        '"Answer from what you know. Do not gue',
+        "Answer from what you know.\nSecond line",
+        "Hm.",
+        "Name the town and then its",
+    ]
     ask = Planted(lambda question, option: 0.0, lambda question: said[int(question.item.split()[1])])
     assert proposed(ask, "p", "Propose!", 4, 1) == ["Answer from what you know.", "Name the town and then its"]
 
