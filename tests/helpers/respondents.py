@@ -148,3 +148,28 @@ def noise(*parts: object) -> float:
 def heard(question: Question) -> str:
     """The last words of the user."""
     return next(words for role, words in reversed(question.messages) if role == "user")
+
+
+def system_of(question: Question) -> str:
+    return question.messages[0][1] if question.messages[0][0] == "system" else ""
+
+
+CALM = {"evasion": 0.0, "repetition": 0.0, "distinct_2": 0.95, "length": 8.0, "parroting": 0.0}
+EVASIVE = CALM | {"evasion": 1.0}
+
+
+def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Planted:
+    """Contradicts in such a share of lines and answers, by arm or its rung; half of them where nothing is said."""
+    scripts = {"evades": 0.0, "lies": 1.0}
+
+    def plays(arm: str):
+        def bad(person: str, line: int, metric: str) -> bool:
+            evenly = (
+                0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "questions")
+            )
+            return evenly % 1 < (rates | scripts).get(arm, rates.get(rung, 0.5))
+
+        rung = arm.partition(",")[0]  # of what is played with other people, or tried
+        return dialogues(12, 6, bad, ({"evades": EVASIVE} | (wires or {})).get(rung, CALM))
+
+    return Planted(plays=plays)

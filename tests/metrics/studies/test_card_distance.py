@@ -1,0 +1,66 @@
+"""What the card distance study concludes from respondents whose answers are known: it finds what was planted,
+and nothing that was not.
+"""
+
+from __future__ import annotations
+
+import pytest
+from respondents import Planted, failed, noise, stimuli, studied, told
+
+from metrics.studies.protocol import CONFIRMS, REFUTES, Question
+
+TALK = stimuli("card_distance")
+FAR = {"personas": 8, "slots": 2, "exchanges": 16}
+
+
+def holder(kept, whatever=False) -> Planted:
+    """Leans to the value that it was told by 4 nats times `kept(exchanges since)`; or, `whatever` it was told, to the
+    right one.
+    """
+
+    def nats(question: Question, option: str) -> float:
+        slot = TALK.slots[question.item.split(", ")[1]] if ", " in question.item else None
+        heard_of = [
+            place
+            for place, (role, words) in enumerate(question.messages)
+            if slot
+            and any(slot.card.format(value) in words for value in slot.values if slot.says.format(value) == option)
+        ]
+        told_any = len(question.messages[0][1]) > 60
+        since = (len(question.messages) - 2 - heard_of[-1]) // 2 if heard_of else None
+        lean = (
+            4.0 * (told_any and option == question.options[0]) if whatever else 4.0 * kept(since) if heard_of else 0.0
+        )
+        return noise(question.item, option) + 0.1 * noise(len(question.messages), option) + lean
+
+    return Planted(nats)
+
+
+def test_a_card_that_fades_and_comes_back_when_told_again_confirms_distance():
+    ask = holder(lambda since: 0.9**since)
+    found = studied("card_distance", ask, **FAR)
+    lost = next(iter(found.tests.values())).found
+    assert told(found) == CONFIRMS and lost.value == pytest.approx(1 - 0.9**16, abs=0.03)
+    assert found.measures["hold, card only 4 of 16 ago, nats"].value == pytest.approx(4 * 0.9**4, abs=0.2)
+    assert found.measures["change of hold per 1000 tokens, nats"].value < 0
+    assert [x for x, _ in found.pictures["hold"].curves["card at the start"]] == [0, 2, 4, 8, 16, 32], (
+        "a planted token a line"
+    )
+    assert ask.arms["card 16 ago"] == 16 and ask.arms["length of the filler"] == 1
+
+
+def test_a_card_that_holds_however_far_refutes_it():
+    found = studied("card_distance", holder(lambda since: 1.0), **FAR)
+    assert told(found) == REFUTES and next(iter(found.tests.values())).found.value == pytest.approx(0, abs=0.03)
+
+
+def test_a_card_that_nobody_reads_or_that_anybody_could_have_told_fails_the_instrument():
+    assert failed(studied("card_distance", holder(lambda since: 0.0), **FAR))[0] == "right after it a card holds"
+    assert failed(studied("card_distance", holder(None, whatever=True), **FAR)) == ["another's card does not"]
+
+
+def test_no_talk_of_other_things_names_what_a_card_tells():
+    values = [value for slot in TALK.slots.values() for value in slot.values]
+    assert len(TALK.filler) == 32 and not [
+        line for pair in TALK.filler for line in pair for value in values if f" {value}" in line
+    ]

@@ -1,0 +1,78 @@
+"""What the false presuppositions study concludes from respondents whose answers are known: it finds what was planted,
+and nothing that was not.
+"""
+
+from __future__ import annotations
+
+from respondents import Planted, failed, heard, noise, stimuli, studied, told
+
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+
+FACTS = stimuli("false_presuppositions").items
+ITEMS = 60
+
+
+def answerer(rejects, knows=lambda item: True) -> Planted:
+    """Rejects a claim by `rejects(twin, words, system text)` nats more than it goes along with it; noisily."""
+
+    def nats(question: Question, option: str) -> float:
+        words, (name, *twin) = heard(question), question.item.split()
+        item = next(item for item in FACTS if item.id == name)
+        if option in ("Yes", "No"):
+            right = (twin == ["fact"]) == knows(item)
+            return 2.0 * (right == (option == "Yes"))
+        if not twin:
+            return 2.0 * ((item.fact in option) == knows(item))
+        system = question.messages[0][1] if question.messages[0][0] == "system" else ""
+        refusing = option.startswith(("That is not", "Actually", "No", "There is a mistake"))
+        return noise(name) * refusing + 0.3 * noise(words, option) + refusing * rejects(twin[0], words, system)
+
+    return Planted(nats)
+
+
+def always(twin: str, words: str, system: str) -> float:
+    return 6.0 * (twin == "myth")
+
+
+def politely(twin: str, words: str, system: str) -> float:
+    return 6.0 * (twin == "myth" and ("correct me" in words or "this is wrong" in system))
+
+
+def test_a_respondent_who_always_says_so_refutes_accommodation():
+    found = studied("false_presuppositions", answerer(always), items=ITEMS)
+    assert told(found) == REFUTES and found.tests["accommodation of known falsehoods"].found.value == 0
+
+
+def test_a_respondent_who_says_so_only_where_it_is_invited_confirms_it():
+    found = studied("false_presuppositions", answerer(politely), items=ITEMS)
+    assert told(found) == CONFIRMS
+    assert found.tests["accommodation of known falsehoods"].found.value > 0.85, (
+        "but for one true twin in twenty, by the bound"
+    )
+    assert found.tests["accommodation, expert less correction invited"].found.value > 0.85
+
+
+def test_a_respondent_who_knows_nothing_fails_the_gate():
+    found = studied(
+        "false_presuppositions", answerer(always, knows=lambda item: noise("knows", item.id) > 0.7), items=ITEMS
+    )
+    assert told(found) == FAILED and failed(found) == ["facts are known"]
+
+
+def test_a_respondent_who_never_says_so_fails_the_instrument():
+    found = studied("false_presuppositions", answerer(lambda twin, words, system: 0.0), items=ITEMS)
+    assert told(found) == FAILED and failed(found) == ["a falsehood is rejected where the truth is in the prompt"]
+
+
+def test_a_respondent_who_doubts_whatever_is_worded_otherwise_fails_the_instrument():
+    found = studied(
+        "false_presuppositions",
+        answerer(lambda *of: max(always(*of), 6.0 * of[1].startswith("Given that"))),
+        items=ITEMS,
+    )
+    assert told(found) == FAILED and failed(found) == ["a reworded truth is not rejected"]
+
+
+def test_there_are_150_facts_whose_twins_differ():
+    assert len({item.id for item in FACTS}) == len(FACTS) == 150
+    assert all(item.claim.count("{}") == 1 and item.fact != item.myth and item.then.endswith("?") for item in FACTS)

@@ -1,0 +1,95 @@
+"""What the motivated reasoning study concludes from respondents whose answers are known: it finds what was planted,
+and nothing that was not.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from respondents import Planted, failed, heard, noise, stimuli, studied, system_of, told
+
+from metrics.studies.motivated_reasoning import _table
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+
+EVIDENCE = stimuli("motivated_reasoning")
+TABLES = {"tables": 8, "thought": 1}
+
+
+def reader(bend, skill: float = 2.0, obeys: bool = True) -> Planted:
+    """Prefers what the ratios say by `skill` nats, and what a persona likes by `bend(words, persona, whether the topic
+    polarizes)`.
+    """
+
+    def nats(question: Question, option: str) -> float:
+        system, words = system_of(question), heard(question)
+        topic = next(topic for topic in EVIDENCE.polarizing + EVIDENCE.neutral if topic.asked in words)
+        (first, a), (_, b), (_, c), (_, d) = re.findall(rf"({'|'.join(topic.outcomes)}) in (\d+)", words)
+        a, b, c, d = map(int, (a, b, c, d))
+        true = (a / (a + b) > c / (c + d)) == (option.strip() == first)
+        persona = next(
+            (n for pair in (EVIDENCE.identities, EVIDENCE.nonsense) for n, card in enumerate(pair) if card in system),
+            None,
+        )
+        liked = persona is not None and topic.outcomes[persona] == option.strip()
+        ordered = obeys and system.endswith(f" {option.strip()}.")
+        return (
+            skill * true
+            + bend(words, system, topic in EVIDENCE.polarizing) * liked
+            + 8.0 * ordered
+            + noise(topic.what, option)
+        )
+
+    return Planted(nats)
+
+
+def partisan(words: str, system: str, polarizes: bool) -> float:
+    return 1.5 * (polarizes and ("Democrat" in system or "Republican" in system))
+
+
+def test_who_reads_what_it_likes_to_read_confirms_motivated_reasoning():
+    found = studied("motivated_reasoning", reader(partisan), **TABLES)
+    assert told(found) == CONFIRMS and found.measures["right where the truth is liked"].value > 0.9
+    assert found.measures["congruence, invented groups"].value == pytest.approx(0), (
+        "a liking for an outcome that all have cancels out"
+    )
+
+
+def test_who_reads_the_ratios_refutes_it():
+    found = studied("motivated_reasoning", reader(lambda *of: 0.0), **TABLES)
+    assert told(found) == REFUTES and found.tests[
+        "congruence, polarizing less neutral topics"
+    ].found.value == pytest.approx(0)
+
+
+def test_who_is_unbent_by_an_incentive_refutes_that_debiasing_fails():
+    found = studied("motivated_reasoning", reader(lambda *of: partisan(*of) * ("dollars" not in of[0])), **TABLES)
+    assert told(found) == REFUTES and found.measures["congruence, accuracy incentive"].value == pytest.approx(0)
+
+
+def test_who_reads_what_it_likes_on_any_topic_is_not_motivated_by_politics():
+    found = studied(
+        "motivated_reasoning", reader(lambda words, system, polarizes: partisan(words, system, True)), **TABLES
+    )
+    assert told(found) == REFUTES and found.tests["congruence, neutral topics"].found.value > 0.1
+
+
+@pytest.mark.parametrize(
+    ("ask", "control"),
+    [
+        (reader(partisan, skill=0.0), "easy tables are read above chance"),
+        (reader(lambda words, system, polarizes: 1.5 * bool(system)), "invented groups differ in nothing"),
+        (reader(partisan, obeys=False), "who is told what to conclude concludes it"),
+    ],
+)
+def test_readers_that_fail_the_instrument(ask, control):
+    found = studied("motivated_reasoning", ask, **TABLES)
+    assert told(found) == FAILED and failed(found) == [control]
+
+
+def test_hard_tables_mislead_and_easy_ones_do_not():
+    for n in range(80):
+        a, b, c, d = _table(n, easy=False)
+        assert a > max(b, c, d) and a / (a + b) < c / (c + d) - 0.05, "the largest count, and the smaller share"
+        a, b, c, d = _table(n, easy=True)
+        assert a > b and c < d and a / (a + b) > c / (c + d) + 0.5

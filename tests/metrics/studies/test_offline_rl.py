@@ -1,0 +1,74 @@
+"""What the offline RL study concludes from respondents whose answers are known: it finds what was planted,
+and nothing that was not.
+"""
+
+from __future__ import annotations
+
+import pytest
+from respondents import Planted, failed, noise, studied, told
+
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+
+
+RANKED = {"taught": 6, "asked": 20, "steps": 4, "batch": 2}
+PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)
+
+
+def ranker(rates: dict[str | None, float]) -> Planted:
+    """Puts a line that contradicts first in such a share of places, by what it wears."""
+
+    def nats(question: Question, option: str) -> float:
+        wrong = (noise(question.messages) + 1) / 2 < rates.get(ask.worn, 0.5)
+        return -float(option != question.options[wrong * (len(question.options) > 1)])
+
+    ask = Planted(nats)
+    return ask
+
+
+def test_one_who_learns_from_punishment_alone_confirms_that_good_lines_do_not_do():
+    ask = ranker(PUNISHED | {"taught what is asked": 0.0})
+    found = studied("offline_rl", ask, **RANKED)
+    assert told(found) == CONFIRMS and found.tests["change of contradict@1, sft"].found.value == 0
+    assert found.tests["change of contradict@1, contrastive methods"].found.value == pytest.approx(0.1 - 0.5, abs=0.1)
+    good, bad = ([one for one in ask.lessons["sft"] if (one.reward > 0) == way] for way in (True, False))
+    assert len(good) == len(bad) == 36 and {one.reply for one in good}.isdisjoint(
+        one.reply for one in bad if one in good
+    )
+    rewards = [[one.reward for one in ask.lessons[arm]] for arm in ("sft", "shuffled labels")]
+    assert sorted(rewards[0]) == sorted(rewards[1]) and rewards[0] != rewards[1]
+    assert [one.reply for one in ask.lessons["shuffled labels"]] == [one.reply for one in ask.lessons["sft"]]
+
+
+def test_what_is_asked_was_taught_to_nobody_but_the_control():
+    ask = ranker(PUNISHED)
+    studied("offline_rl", ask, **RANKED)
+    talks = {arm: {one.messages[-1] for one in lessons} for arm, lessons in ask.lessons.items()}
+    cards = {arm: {one.messages[0] for one in lessons} for arm, lessons in ask.lessons.items()}
+    assert not talks["dpo"] & talks["taught what is asked"] and not cards["dpo"] & cards["taught what is asked"]
+
+
+def test_one_who_learns_as_much_from_good_lines_alone_refutes_it():
+    found = studied("offline_rl", ranker(PUNISHED | {"sft": 0.1, "taught what is asked": 0.0}), **RANKED)
+    assert told(found) == REFUTES and found.tests[
+        "contradict@1, contrastive methods less sft"
+    ].found.value == pytest.approx(0, abs=0.01)
+
+
+def test_one_who_learns_nothing_from_punishment_refutes_it():
+    assert told(studied("offline_rl", ranker({"taught what is asked": 0.0}), **RANKED)) == REFUTES
+
+
+@pytest.mark.parametrize(
+    ("rates", "control"),
+    [
+        (
+            dict.fromkeys((None, "sft", "shuffled labels", *PUNISHED), 0.0) | {"taught what is asked": -1.0},
+            "the untaught model contradicts",
+        ),
+        (PUNISHED | {"shuffled labels": 0.1, "taught what is asked": 0.0}, "shuffled labels teach nothing"),
+        (PUNISHED, "who is taught what is asked contradicts less"),
+    ],
+)
+def test_offline_learning_that_cannot_be_told_from_its_controls_fails_the_instrument(rates, control):
+    found = studied("offline_rl", ranker(rates), **RANKED)
+    assert told(found) == FAILED and control in failed(found)

@@ -1,0 +1,82 @@
+"""What the register shift study concludes from respondents whose answers are known: it finds what was planted,
+and nothing that was not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from respondents import Planted, failed, noise, stimuli, studied, told
+
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.register_shift import features
+
+VOICES = stimuli("register_shift")
+IN_REGISTER = {frame.split("{}")[0]: name for name, one in VOICES.registers.items() for frame in one.says}
+SPOKEN = {"questions": 12, "registers": 4, "sampled": 1}
+
+
+def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=0.0) -> Planted:
+    """Leans by so many nats to the register that a system text, a request or the user's own talk is in; `anything`:
+    wherever asked to.
+    """
+
+    def asked_for(question: Question) -> dict[str, float]:
+        said = [words for role, words in question.messages if role == "user"]
+        leans = {}
+        for name, one in VOICES.registers.items():
+            back = any("go back" in words for words in said)
+            leans[name] = (
+                system * (question.messages[0][0] == "system" and one.like in question.messages[0][1])
+                + (after_going_back if back else request) * any(one.like in words for words in said)
+                + mirrored * (said[0] == one.talk[0])
+                + anything * any("pounds" in words for words in said)
+            )
+        return leans
+
+    def nats(question: Question, option: str) -> float:
+        name = next((name for frame, name in IN_REGISTER.items() if frame and option.startswith(frame)), None)
+        return 0.2 * noise(question.item, option) + (asked_for(question)[name] if name else 0.0)
+
+    def words(question: Question) -> str:
+        name = max(asked_for(question).items(), key=lambda one: one[1])
+        return (
+            VOICES.registers[name[0]].told.format("it is so") if name[1] > 0 else VOICES.plain.told.format("it is so")
+        )
+
+    return Planted(nats, words)
+
+
+def test_a_voice_that_only_a_system_prompt_moves_far_confirms_one_register():
+    found = studied("register_shift", voice(request=2.0, mirrored=0.1), **SPOKEN)
+    implicit, request = (test.found.value for test in found.tests.values())
+    assert (
+        told(found) == CONFIRMS
+        and implicit == pytest.approx(0.05, abs=0.05)
+        and request == pytest.approx(0.5, abs=0.05)
+    )
+    assert found.measures["left after going back, share"].value == pytest.approx(0, abs=0.05)
+
+
+def test_a_voice_that_is_renegotiated_refutes_it_and_what_sticks_is_hysteresis():
+    found = studied("register_shift", voice(request=4.0, mirrored=2.0, after_going_back=3.0), **SPOKEN)
+    assert told(found) == REFUTES and found.measures["left after going back, share"].value == pytest.approx(
+        0.75, abs=0.05
+    )
+    moves = {
+        arm: found.measures[f"move of sampled answers, {arm}"] for arm in ("explicit request", "implicit mirroring")
+    }
+    assert all(move.low > 0.2 for move in moves.values())
+
+
+def test_a_voice_that_no_prompt_moves_or_that_any_request_does_fails_the_instrument():
+    assert failed(studied("register_shift", voice(system=0.0), **SPOKEN))[0] == "a system prompt shifts the register"
+    found = studied("register_shift", voice(request=2.0, anything=2.0), **SPOKEN)
+    assert told(found) == FAILED and failed(found) == ["a request of another kind does not"]
+
+
+def test_features_of_an_answer_by_hand():
+    # 9 words in two sentences: one contraction, one hedge, three marks
+    assert features("It's so, perhaps!!! We shall see about it.").tolist() == pytest.approx([1 / 8, 4, 1 / 8, 1.5])
+    assert all(map(math.isnan, features("...")))

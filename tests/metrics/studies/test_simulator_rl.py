@@ -1,0 +1,67 @@
+"""What the simulator RL study concludes from respondents whose answers are known: it finds what was planted,
+and nothing that was not.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from respondents import CALM, EVASIVE, failed, speaker, studied, told
+
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Played
+
+TRAINED = {"methods": ["sft", "kto", "grpo"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
+
+
+def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refutes():
+    ask = speaker({"grpo": 0.1})
+    found = studied("simulator_rl", ask, **TRAINED)
+    assert told(found) == CONFIRMS and found.tests[
+        "share of wrong answers removed by grpo"
+    ].found.value == pytest.approx(0.8, abs=0.1)
+    assert ask.changes["kto, training"]["data"] == ["sft, training"] and ask.changes["grpo, training"]["data"] == []
+    assert (
+        ask.changes["grpo"]["worn"] == "grpo, training"
+        and ask.changes["grpo"]["seed"] == ask.changes["prompt only"]["seed"]
+    )
+    assert set(ask.changes["grpo"]["drawn"]) == set(ask.changes["grpo, training"]["held_out.personas"])
+    assert told(studied("simulator_rl", speaker({"grpo": 0.45, "sft": 0.0}), **TRAINED)) == REFUTES
+
+
+def test_a_simulator_that_evades_does_not_win():
+    found = studied("simulator_rl", speaker({"grpo": 0.0}, {"grpo": EVASIVE}), **TRAINED)
+    assert told(found) != CONFIRMS and found.tests["tripwires out of bounds under grpo"].found.value == 1
+
+
+@pytest.mark.parametrize(
+    ("rates", "wires", "control"),
+    [
+        ({"grpo": 0.1, "other seeds": 0.1}, {}, "other seeds remove nothing"),
+        ({"grpo": 0.1}, {"evades": CALM}, "an evasive policy does not win"),
+    ],
+)
+def test_dialogues_that_cannot_be_told_from_their_controls_fail_the_instrument(rates, wires, control):
+    found = studied("simulator_rl", speaker(rates, wires), **TRAINED)
+    assert told(found) == FAILED and failed(found) == [control]
+
+
+def test_a_wire_that_the_bare_card_trips_as_much_is_not_held_against_training():
+    wires = {"prompt only": CALM | {"wrong_person": 0.3}, "grpo": CALM | {"wrong_person": 0.06}}
+    assert told(studied("simulator_rl", speaker({"grpo": 0.1}, wires), **TRAINED)) == CONFIRMS
+
+
+def test_a_reader_that_calls_all_answers_wrong_fails_the_instrument():
+    ask = speaker({"grpo": 0.1})
+    plays = ask.plays
+
+    def all_wrong(arm: str) -> Played:
+        played, at = plays(arm), pl.col("judge") == "reader"
+        return Played(
+            played.turns,
+            played.judgements.with_columns(verdict=pl.when(at).then(True).otherwise("verdict")),
+            played.metrics,
+        )
+
+    ask.plays = all_wrong
+    found = studied("simulator_rl", ask, **TRAINED)
+    assert told(found) == FAILED and "the reader reads" in failed(found)

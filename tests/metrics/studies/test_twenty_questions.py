@@ -1,0 +1,106 @@
+"""What the twenty questions study concludes from respondents whose answers are known: it finds what was planted,
+and nothing that was not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from respondents import Planted, failed, heard, stimuli, studied, told
+
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from scenarios.records import derive_seed
+
+GAME = stimuli("twenty_questions")
+WORDED = {words: attribute for attribute, wordings in GAME.attributes.items() for words in wordings}
+PLAYED = {"games": 6, "depth": 4, "takes": 6}
+
+
+def fitting(question: Question) -> list[str]:
+    """Objects that fit all that was answered so far."""
+    pairs = zip(question.messages, question.messages[1:])
+    answers = [(WORDED[words], reply.startswith("Yes")) for (_, words), (_, reply) in pairs if words in WORDED]
+    return [name for name, has in GAME.objects.items() if all((attribute in has) == yes for attribute, yes in answers)]
+
+
+def written(question: Question) -> str | None:
+    return next(
+        (
+            words.removeprefix("It is the ").rstrip(".")
+            for role, words in question.messages
+            if role == "assistant" and words.startswith("It is the ")
+        ),
+        None,
+    )
+
+
+def player(choice, scratchpad: bool = True) -> Planted:
+    """Holds what `choice(objects that fit, question)` gives: some objects, all alike; reads its scratchpad, or does
+    not.
+    """
+
+    def held(question: Question) -> list[str]:
+        if scratchpad and written(question):
+            return [written(question)]
+        guessing = "You ask questions" in question.messages[0][1]
+        return fitting(question) if guessing else choice(fitting(question), question)
+
+    def nats(question: Question, option: str) -> float:
+        names = held(question)
+        if option in ("Yes.", "No."):
+            asked = heard(question).removeprefix("Is it the ").rstrip("?")
+            share = (asked in names) / len(names)
+            return math.log(max(share if option == "Yes." else 1 - share, 1e-9))
+        return 0.0 if option.strip(" .") in names else -30.0
+
+    def words(question: Question) -> str:
+        names = held(question)
+        return names[question.seed % len(names)]
+
+    return Planted(nats, words)
+
+
+def committed(names: list[str], question: Question) -> list[str]:
+    """One that fits, by the order of the game's list alone: the same after the same answers."""
+    return [min(names, key=lambda name: derive_seed(question.messages[0][1], name))]
+
+
+def test_a_player_who_has_chosen_refutes_superposition():
+    found = studied("twenty_questions", player(committed), **PLAYED)
+    assert told(found) == REFUTES and found.tests["entropy of the reveal, bits"].found.value == pytest.approx(
+        0, abs=1e-3
+    )
+    assert found.measures["two sampled reveals that differ"].value == 0
+    assert found.measures["objects said yes to"].value == pytest.approx(1, abs=1e-3)
+
+
+def test_a_player_who_holds_all_that_fits_confirms_superposition():
+    ask = player(lambda names, question: names)
+    found = studied("twenty_questions", ask, **PLAYED)
+    assert told(found) == CONFIRMS and found.tests["mass on objects that fit the answers"].found.value == pytest.approx(
+        1
+    )
+    curve = dict(found.pictures["entropy"].curves["chosen"])
+    assert curve[0].value == pytest.approx(5), "32 objects before any answer"
+    assert curve[4].value == pytest.approx(dict(found.pictures["entropy"].curves["all that fit alike"])[4].value)
+    assert found.measures["two sampled reveals that differ"].value > 0.3
+    assert ask.arms == {"chosen": 30, "scratchpad": 30, "guesser": 30, "sampled reveals": 36, "is it ...?": 192}
+
+
+def test_a_player_who_forgets_the_answers_is_incoherent():
+    found = studied("twenty_questions", player(lambda names, question: list(GAME.objects)), **PLAYED)
+    assert told(found) == REFUTES and found.tests["mass on objects that fit the answers"].found.value < 0.5
+
+
+def test_a_player_who_cannot_read_its_scratchpad_fails_the_instrument():
+    found = studied("twenty_questions", player(lambda names, question: names, scratchpad=False), **PLAYED)
+    assert told(found) == FAILED and failed(found) == ["a written object is found"]
+
+
+def test_every_object_has_a_twin_and_no_name_begins_another():
+    kinds = [sorted(has) for has in GAME.objects.values()]
+    assert len(kinds) == 32 and all(kinds.count(kind) == 2 for kind in kinds)
+    assert {attribute for has in GAME.objects.values() for attribute in has} == GAME.attributes.keys() and len(
+        GAME.attributes
+    ) == 5
