@@ -42,7 +42,7 @@ def exponential(value: float) -> str:
 MEASURES = {
     "prompt_to_line": Measure("consistency", "prompt-to-line consistency", share),
     "line_to_line": Measure("consistency", "line-to-line consistency", share),
-    "questions": Measure("consistency", "questions answered right", share),
+    "qa": Measure("consistency", "Q&A, facts answered right", share),
     "judged_pairs": Measure("consistency", "pairs of lines judged", share),
     "distinct_1": Measure("tripwires", "distinct words", share),
     "distinct_2": Measure("tripwires", "distinct word pairs", share),
@@ -58,8 +58,8 @@ MEASURES = {
     "local_drift_slope": Measure("drift", "local drift, a turn", slope, drifts=True),
     "global_drift_slope": Measure("drift", "global drift, a turn", slope, drifts=True),
     "global_drift_thirds": Measure("drift", "global drift, last − first third", change, drifts=True),
-    "questions_drift_slope": Measure("drift", "drift of answers, a turn", slope, drifts=True),
-    "questions_drift_thirds": Measure("drift", "drift of answers, last − first third", change, drifts=True),
+    "qa_drift_slope": Measure("drift", "Q&A drift, a turn", slope, drifts=True),
+    "qa_drift_thirds": Measure("drift", "Q&A drift, last − first third", change, drifts=True),
     "time_to_first_contradiction": Measure("survival", "first contradiction, median line", lines),
     "half_life": Measure("survival", "half-life in lines", lines),
     "contradictions": Measure("contradictions", "contradictions", count),
@@ -73,5 +73,5 @@ MEASURES = {
     "finding": Measure("finding", "the statistic of a study", "{:.3g}".format),
 }
 MISSING = "–"
-TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "questions": "questions"}
+TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "qa": "Q&A"}
 CONSISTENCIES = tuple(TITLES)

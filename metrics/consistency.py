@@ -6,7 +6,7 @@ Each is 1 - contradicting / scored, in [0, 1], 1 = nothing contradicts (Abdulhai
   by fact are detail and not counted here.
 - `line_to_line`: contradicting pairs / scored pairs of lines of one speaker. A pair counts at the turn of its later
   line.
-- `questions`: facts answered right / facts scored, asked after turn t on a branch that the dialogue never sees; right
+- `qa`: facts answered right / facts scored, asked after turn t on a branch that the dialogue never sees; right
   means that the persona's own claim is the most likely one among the options. Chance is 1 / options, not 0. In the
   paper a judge answers with the persona in its prompt; here the speaker itself answers.
 - `judged_pairs` = pairs with a row / all pairs of the lines that are in any, in [0, 1]; below 1 where pairs were
@@ -34,9 +34,9 @@ def line_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int,
     return consistency(judgements, LINE_TO_LINE, confidence=confidence, resamples=resamples, seed=seed)
 
 
-def questions(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+def qa(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Rows by turn (after which it was asked), conversation and run for each judge and seat; clustered intervals."""
-    return consistency(judgements, "questions", confidence=confidence, resamples=resamples, seed=seed)
+    return consistency(judgements, "qa", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:

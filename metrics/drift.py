@@ -21,7 +21,7 @@ def drift(
 ) -> pl.DataFrame:
     """All drift rows. `window` counts own previous lines and is at least 1 (ValueError)."""
     how = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    near, asked = within(turns, judgements, window), of_metric(judgements, "questions")
+    near, asked = within(turns, judgements, window), of_metric(judgements, "qa")
     lines = of_metric(judgements, "prompt_to_line")
     length = 1 + (turns["turn"].max() or 0)
     return stacked(
@@ -30,8 +30,8 @@ def drift(
             slopes(near, "local_drift_slope", **how),
             slopes(lines, "global_drift_slope", **how),
             thirds(lines, "global_drift_thirds", length, **how),
-            slopes(asked, "questions_drift_slope", **how),
-            thirds(asked, "questions_drift_thirds", length, **how),
+            slopes(asked, "qa_drift_slope", **how),
+            thirds(asked, "qa_drift_thirds", length, **how),
         ]
     )
 

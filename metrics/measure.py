@@ -1,7 +1,7 @@
 """All metric rows of a run from its two frames: the one place that knows every metric's name.
 
 "line_to_line" brings the share of pairs that were judged, "drift" the survival rows (time to first contradiction is
-drift seen as survival). For prompt_to_line, line_to_line and questions there is one more row a judge and seat,
+drift seen as survival). For prompt_to_line, line_to_line and qa there is one more row a judge and seat,
 "unscored_<metric>": the share of rows that could not be scored.
 """
 
@@ -13,14 +13,14 @@ import polars as pl
 
 from metrics import stacked
 from metrics.activation import activation
-from metrics.consistency import judged_pairs, line_to_line, prompt_to_line, questions
+from metrics.consistency import judged_pairs, line_to_line, prompt_to_line, qa
 from metrics.contradictions import contradictions, shape
 from metrics.drift import drift
 from metrics.reductions import unscored
 from metrics.survival import survival
 from metrics.tripwires import tripwires
 
-CONSISTENCIES = {"prompt_to_line": prompt_to_line, "line_to_line": line_to_line, "questions": questions}
+CONSISTENCIES = {"prompt_to_line": prompt_to_line, "line_to_line": line_to_line, "qa": qa}
 METRICS = (*CONSISTENCIES, "drift", "contradictions", "tripwires", "activation")
 
 

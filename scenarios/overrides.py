@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel
 
 from scenarios.suggestions import nearest
-from scenarios.yaml_files import Document, Key, Loader, ScenarioError, annotation_at, fields_of, shown
+from scenarios.yaml_files import Document, Key, Loader, ScenarioError, annotation_at, fields_of, shown, unknown_key
 
 PLAIN = "text (a date in quotes), a finite number, true, false, null, or lists and mappings by text of such"
 
@@ -83,8 +83,7 @@ def _override_path(name: str, data: Any, model: type[BaseModel], item: str) -> K
         annotation, holder = annotation_at(model, path), _get(data, path)
         if fields := fields_of(annotation):
             if part not in fields:
-                problem = f"is no key of the file{nearest(part, fields)}"
-                raise ScenarioError(problem, (*path, part), f"override {item!r}")
+                raise ScenarioError(unknown_key(part, annotation), (*path, part), f"override {item!r}")
             path = (*path, part)
         elif get_origin(annotation) is list:
             count = len(holder) if isinstance(holder, list) else 0

@@ -96,7 +96,7 @@ class Judgement:
     conversation: int
     turn: int
     seat: str
-    metric: str  # "prompt_to_line", "line_to_line" or "questions"
+    metric: str  # "prompt_to_line", "line_to_line" or "qa"
     judge: str  # "ledger", "likelihood", ...
     against: str  # "persona", a fact id, or an earlier turn's number in digits
     p_inconsistent: float | None = None  # 0 to 1
@@ -108,10 +108,20 @@ class Judgement:
     by: str | None = None  # the judge that spoke, where several share a name (a cascade)
 
 
+SEEDED_AS = {  # names that were changed -> the first ones, from which seeds go on to derive, so that no figure moves
+    "qa": "questions",
+    "unscored_qa": "unscored_questions",
+    "qa_drift_slope": "questions_drift_slope",
+    "qa_drift_thirds": "questions_drift_thirds",
+    "measure.qa_every": "measure.questions_every",
+    "reward.qa": "reward.questions",
+}
+
+
 def derive_seed(*parts: object) -> int:
     """A seed in [0, 2**63) from (run seed, conversation, seat, turn, ...): the same parts give the same seed anywhere.
 
     BLAKE2b over the parts' text, so that neighbouring parts give unrelated seeds.
     """
-    text = "\x1f".join(str(part) for part in parts)
+    text = "\x1f".join(SEEDED_AS.get(str(part), str(part)) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

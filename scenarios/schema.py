@@ -13,13 +13,13 @@ from scenarios.yaml_files import dump
 METRICS = (
     "prompt_to_line",
     "line_to_line",
-    "questions",
+    "qa",
     "drift",
     "contradictions",
     "tripwires",
 )  # measured where a file names none
 SeatName = Literal["assistant", "user"]
-Metric = Literal["prompt_to_line", "line_to_line", "questions", "drift", "contradictions", "tripwires", "activation"]
+Metric = Literal["prompt_to_line", "line_to_line", "qa", "drift", "contradictions", "tripwires", "activation"]
 JudgeName = Literal["ledger", "likelihood", "nli", "llm", "cascade", "reader"]
 SingleJudge = Literal["ledger", "likelihood", "nli", "llm"]
 
@@ -170,8 +170,8 @@ class Measure(Strict):
     pairs: Literal["all", "retrieved"] = Field(
         "all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
     )
-    questions_every: int = Field(4, ge=1, description="turns between two rounds of questions")
-    questions_first: bool = Field(True, description="a round after the first line too, for a start to compare with")
+    qa_every: int = Field(4, ge=1, description="turns between two rounds of questions")
+    qa_first: bool = Field(True, description="a round after the first line too, for a start to compare with")
     asked: Annotated[list[Literal["choice", "open"]], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         default=["choice"],
         min_length=1,

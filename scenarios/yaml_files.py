@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from scenarios.messages import hidden
+from scenarios.renames import new_key, new_value
 from scenarios.suggestions import closest, did_you_mean, nearest, nearest_path
 
 Key = tuple[str | int, ...]
@@ -201,6 +202,11 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
+def unknown_key(key: object, holder: Any) -> str:
+    """What is said of a key that the class `holder` does not have: its new name, or the nearest known one."""
+    return f"is no key of the file{new_key(holder, key) or nearest(key, fields_of(holder) or ())}"
+
+
 def fields_of(annotation: Any) -> dict[str, FieldInfo] | None:
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return None
@@ -213,15 +219,17 @@ def _first(errors: ValidationError, document: Document, model: type[BaseModel]) 
 
     error = min(errors.errors(include_url=False), key=order)
     key = tuple(part for part in error["loc"] if part != "[key]")
-    fields = fields_of(annotation_at(model, key[:-1])) or {}
+    holder = annotation_at(model, key[:-1])
+    fields = fields_of(holder) or {}
     if error["type"] == "extra_forbidden":
-        return document.error(f"is no key of the file{nearest(key[-1], fields)}", key)
+        return document.error(unknown_key(key[-1], holder), key)
     about = fields[key[-1]].description if key and key[-1] in fields else None
     note = f" ({about})" if about else ""
     if error["type"] == "missing":
         return document.error(f"is missing; expected a value{note}", key)
     choices = re.findall(r"'([^']+)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
-    hint = did_you_mean(closest(error["input"], choices))
+    name = next((part for part in reversed(key) if isinstance(part, str)), None)
+    hint = new_value(name, error["input"]) or did_you_mean(closest(error["input"], choices))
     return document.error(f"is {shown(error['input'])}; expected {_expected(error)}{note}{hint}", key)
 
 

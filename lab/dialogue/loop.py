@@ -117,14 +117,14 @@ class Play:
         )
 
     def _missing(self, conversation: int, turn: int) -> list[str]:
-        due = ["judges"] + ["questions"] * self._asks_after(turn)
+        due = ["judges"] + ["qa"] * self._asks_after(turn)
         return [by for by in due if (conversation, turn, by) not in self.stored.judged]
 
     def _asks_after(self, turn: int) -> bool:
-        """After the first line, unless `questions_first` is false, then every `questions_every` lines."""
+        """After the first line, unless `qa_first` is false, then every `qa_every` lines."""
         measure = self.scenario.measure
-        first = turn == 0 and measure.questions_first
-        return "questions" in measure.metrics and (first or (turn + 1) % measure.questions_every == 0)
+        first = turn == 0 and measure.qa_first
+        return "qa" in measure.metrics and (first or (turn + 1) % measure.qa_every == 0)
 
     def _wave(self, wave: list[Dialogue]) -> Iterator[dict]:
         for name, seat in self.seats.items():
@@ -312,7 +312,7 @@ class Play:
 
     def _questions(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
         """The seats asked about all their facts, on branches that the dialogue never sees."""
-        fresh = [d for d in going if (d.number, turn, "questions") not in self.stored.judged]
+        fresh = [d for d in going if (d.number, turn, "qa") not in self.stored.judged]
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
         for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
             facts = {d.number: d.cast[name].facts for d in fresh}
@@ -332,7 +332,7 @@ class Play:
                         d.number,
                         turn,
                         name,
-                        "questions",
+                        "qa",
                         answer,
                         fact.id,
                         d.cast[name],
@@ -346,7 +346,7 @@ class Play:
                 for row in self._judgements(asked):
                     rows[row.conversation].append(row)
         for c, some in rows.items():
-            yield _judged(c, turn, "questions", some)
+            yield _judged(c, turn, "qa", some)
 
     def _wording(self, fact: Fact) -> str:
         return fact.slot.questions[min(self.scenario.measure.wording, len(fact.slot.questions) - 1)]

@@ -153,7 +153,7 @@ def opening(scenario: Scenario, play: Play) -> dict:
         "name": scenario.name,
         "conversations": scenario.conversations,
         "turns": scenario.turns,
-        "questions_every": scenario.measure.questions_every,
+        "qa_every": scenario.measure.qa_every,
         "cast": [
             {"conversation": number} | {seat: seats[seat].id for seat in SEATS}
             for number, seats in enumerate(play.cast)

@@ -120,7 +120,7 @@ class PlainMonitor:
         if kind == "started":
             self._told = self.state.clock
         if kind == "judged":
-            if event["by"] != "questions" and self.state.found > found_before:
+            if event["by"] != "qa" and self.state.found > found_before:
                 for found in self.state.dialogues[event["conversation"]].marks[event["turn"]]:
                     self._print(contradiction(self.state, found), "red")
         elif kind in TELL and (text := TELL[kind](self.state, event)):

@@ -34,7 +34,7 @@ from scenarios.messages import clean
 from scenarios.records import SEATS
 
 COLOURS = {"user": "cyan", "assistant": "magenta"}
-SMOOTH = {"prompt_to_line": 3, "line_to_line": 3, "questions": 1}  # turns of a seat pooled into one point
+SMOOTH = {"prompt_to_line": 3, "line_to_line": 3, "qa": 1}  # turns of a seat pooled into one point
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ENDED = {"finished": ("✓", "green"), "failed": ("✗", "red"), "interrupted": ("■", "yellow")}
 MARK = "bold red reverse"  # words that contradict

@@ -189,7 +189,7 @@ def _judged(state: State, event: dict) -> None:
     added = _tally(state, event["rows"]) | {"found": len(found)}
     dialogue.judged[key] = added
     _add(state, added, 1)
-    if event["by"] != "questions":
+    if event["by"] != "qa":
         for old in dialogue.marks.get(event["turn"], ()):
             if old in state.contradictions:
                 state.contradictions.remove(old)
@@ -225,7 +225,7 @@ def _tally(state: State, rows: Iterable[dict]) -> dict:
 
 def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
     """Those of lines: a wrong answer aside is none, and a fact's row speaks for its judge's row on the whole persona."""
-    rows = [row for row in rows if row.get("verdict") and row["metric"] != "questions"]
+    rows = [row for row in rows if row.get("verdict") and row["metric"] != "qa"]
     named = {row["judge"] for row in rows if row["metric"] == "prompt_to_line" and row["against"] != "persona"}
     for row in rows:
         if row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named:

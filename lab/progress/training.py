@@ -11,7 +11,7 @@ SHOWN = {
     "reward": "reward",
     "reward_prompt_to_line": "prompt-to-line",
     "reward_line_to_line": "line-to-line",
-    "reward_questions": "questions",
+    "reward_qa": "Q&A",
     "reward_relevance": "relevance",
     "penalised": "wires tripped",
     "kl": "KL, nats a token",

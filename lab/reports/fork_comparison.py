@@ -33,7 +33,7 @@ LABELS = {
     "line_to_line": "contradictions of earlier lines",
     "share_prompt_to_line": "share of lines inconsistent with the persona",
     "share_line_to_line": "share of pairs inconsistent",
-    "questions": "questions answered right",
+    "qa": "Q&A, facts answered right",
 }
 
 
@@ -139,7 +139,7 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
         found["lines", None, seat] = tuple(
             _counts(part, names) for part, names in zip(lines, (alone, everyone), strict=True)
         )
-    for metric in ("prompt_to_line", "line_to_line", "questions"):
+    for metric in ("prompt_to_line", "line_to_line", "qa"):
         scored = [
             of_metric(side["judgements"], metric).filter(pl.col("verdict").is_not_null())
             for side in (original, branches)
@@ -151,7 +151,7 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
         for judge, seat in keys:
             mine = [part.filter(pl.col("judge") == judge, pl.col("seat") == seat) for part in scored]
             wrong = [part.select("conversation", y=pl.col("verdict").cast(pl.Float64)) for part in mine]
-            if metric == "questions":
+            if metric == "qa":
                 found[metric, judge, seat] = tuple(part.with_columns(y=1 - pl.col("y")) for part in wrong)
                 continue
             counted = [

@@ -19,7 +19,7 @@ from scenarios.records import SEATS
 COLOURS = {"user": "#0072b2", "assistant": "#cc79a7"}  # apart for colour-blind eyes too (Okabe and Ito)
 SIDES = ("#009e73", "#d55e00", "#56b4e9", "#e69f00", "#000000", "#f0e442")  # of a first, a second and further runs
 STYLES = ("-", "--", ":", "-.")  # one a judge
-SHARES = ("local_drift", "global_drift_thirds", "questions_drift_thirds")  # further measures that differ by -1 to 1
+SHARES = ("local_drift", "global_drift_thirds", "qa_drift_thirds")  # further measures that differ by -1 to 1
 DPI = 120
 
 

@@ -96,7 +96,7 @@ def _kept(rows: Sequence[Mapping]) -> dict:
     }
     marks, answers, scored, unscored = [], [], 0, {}
     for row in rows:
-        if row["metric"] == "questions":
+        if row["metric"] == "qa":
             answers.append(
                 {
                     "s": row["seat"],
@@ -180,7 +180,7 @@ def _content(talk: Talk) -> dict:
         more = {
             "k": judged.get("marks"),
             "u": judged.get("unscored"),
-            "q": talk.judged.get((turn, "questions"), {}).get("answers"),
+            "q": talk.judged.get((turn, "qa"), {}).get("answers"),
             "j": judged.get("scored"),
         }
         lines.append(talk.lines[turn] | {key: value for key, value in more.items() if value})

@@ -91,7 +91,7 @@ class Run:
 
     @property
     def judgements(self) -> pl.DataFrame:
-        """A row a judgement: run_id, conversation, turn, seat, metric (prompt_to_line, line_to_line, questions), judge,
+        """A row a judgement: run_id, conversation, turn, seat, metric (prompt_to_line, line_to_line, qa), judge,
         against (persona, a fact's id, or an earlier turn in digits), p_inconsistent (0 to 1), verdict (true:
         contradicts), unscored (why it has none).
         """

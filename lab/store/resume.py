@@ -22,7 +22,7 @@ class Told:
 @dataclass(frozen=True)
 class Stored:
     """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or
-    "questions"), the conversations that they saw to the end, and how the lines came about that were said in another
+    "qa"), the conversations that they saw to the end, and how the lines came about that were said in another
     run.
     """
 

@@ -55,11 +55,14 @@ def check(plan: Plan) -> None:
     from lab.training.runner import numbers
     from metrics.catalogue import MEASURES
     from metrics.measure import METRICS
+    from scenarios.renames import new_value
     from scenarios.suggestions import nearest
 
     watched, best = plan.sweep.scheduler, plan.sweep.best.metric
     if best not in (known := [*MEASURES, *METRICS]):
-        raise ValueError(f"best.metric is {best!r}, which nothing is measured by{nearest(best, known)}")
+        raise ValueError(
+            f"best.metric is {best!r}, which nothing is measured by{new_value('metrics', best) or nearest(best, known)}"
+        )
     for trial in plan.trials:
         try:
             checked(plan.bases[trial.id])

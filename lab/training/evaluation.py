@@ -129,7 +129,7 @@ def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bo
                 "measure.judge": exam.judge,
                 "measure.asked": ["choice", "open"],
                 "turns": turns,
-                "measure.questions_every": turns,  # after the first line and the last
+                "measure.qa_every": turns,  # after the first line and the last
             }
             | told,
         )
@@ -313,8 +313,8 @@ def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
     reward = recipe.reward
     if metric in REWARDED_AWAY:
         return reward.penalty > 0
-    if metric == "questions":
-        return reward.questions > 0 and judge == answer_words.NAME
+    if metric == "qa":
+        return reward.qa > 0 and judge == answer_words.NAME
     return getattr(reward, metric, 0.0) > 0 and judge in (reward.judge, None)
 
 

@@ -124,7 +124,7 @@ def _passing(plan: Plan, seat: str, engines: Mapping[str, Engine], cast: Sequenc
     each = (
         1 if alike or recipe.method == "ppo" else recipe.num_generations
     )  # lines at a place, see lab.training.rollouts
-    asked = 0 if alike or not recipe.reward.questions else recipe.reward.asked * each
+    asked = 0 if alike or not recipe.reward.qa else recipe.reward.asked * each
     own = -(-scenario.turns // 2)
     trunk = capacity.longest_view(scenario, seat, engines, cast)
     tokens = trunk + own * (each - 1) * spec.max_tokens + asked * (spec.max_tokens + capacity.SPARE)

@@ -26,7 +26,7 @@ from scenarios.records import PARTNER, Fact, Line, Persona
 
 MOST_FACTS = 2  # that a line may name, besides the speaker's name
 JUDGED = {"prompt_to_line", "line_to_line"}
-PARTS = ("prompt_to_line", "line_to_line", "questions", "relevance")
+PARTS = ("prompt_to_line", "line_to_line", "qa", "relevance")
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def rewarded(
     for worth in spoken if known else ():
         worth.parts |= known.get((worth.talk.number, worth.line.turn), {})
     _judge(spoken, reward, judge)
-    for worth in worths if reward.questions else ():
+    for worth in worths if reward.qa else ():
         if fact := _asked(worth):
-            worth.parts["questions"] = 1.0 if is_right(worth.line.text, fact) else -1.0
+            worth.parts["qa"] = 1.0 if is_right(worth.line.text, fact) else -1.0
     if reward.relevance and embed is not None:
         _relevance(spoken, embed)
     for worth in worths:

@@ -69,7 +69,7 @@ def talks(
             del lines[event["conversation"]]
         elif event["event"] == "usage":  # all dialogues have said their line, and wait
             turn = turn % scenario.turns + 1
-            if recipe.reward.questions and not alike:
+            if recipe.reward.qa and not alike:
                 _ask(recipe, play, seat, step, turn, scenario.turns, [c for c in spoken if c in lines])
             spoken = []
     view = play.seats[seat]

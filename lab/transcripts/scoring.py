@@ -92,7 +92,7 @@ def _measure(args: argparse.Namespace, scenario, everyone: Sequence[Transcript],
     document = parse(dump({"measure": start.model_dump(mode="json")}), "measure")
     asked = [f"measure.judge=[{judge}]", f"measure.metrics=[{args.metrics}]", *overrides]
     found = validate(override(document, asked, Asked), Asked).measure
-    if missing := {"questions", "activation"} & set(found.metrics):
+    if missing := {"qa", "activation"} & set(found.metrics):
         raise ValueError(f"--metrics has {missing.pop()}, which only a speaker can be asked for; expected others")
     return found
 

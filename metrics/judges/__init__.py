@@ -18,11 +18,11 @@ class Pair:
     conversation: int
     turn: int  # of the line
     seat: str
-    metric: str  # "prompt_to_line", "line_to_line", or "questions"
+    metric: str  # "prompt_to_line", "line_to_line", or "qa"
     line: str  # the line's text, or the answer's
     against: str  # "persona", or the earlier line's turn in digits, or the id of the fact that was asked for
     persona: Persona  # the speaker's
-    other: str | None = None  # line_to_line: the earlier line's text; questions: the question's
+    other: str | None = None  # line_to_line: the earlier line's text; qa: the question's
     partner: Persona | None = None  # who the speaker talks with, where that is known
     heard: str = ""  # the partner's line that this one answers, "" at the start
 

@@ -23,7 +23,7 @@ def judgement(
 
     `logprobs`: one per `fact.options`, or None with the reason in `unscored`.
     """
-    where = (conversation, turn, seat, "questions", NAME, fact.id)
+    where = (conversation, turn, seat, "qa", NAME, fact.id)
     if logprobs is None or not all(map(math.isfinite, logprobs)):
         return Judgement(*where, unscored=unscored or "an option has no finite log-probability")
     highest = max(logprobs)

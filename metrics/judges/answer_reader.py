@@ -33,7 +33,7 @@ class Reader:
 
     logprobs: LogProbs
     name: str = "reader"
-    metrics: tuple[str, ...] = ("questions",)
+    metrics: tuple[str, ...] = ("qa",)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """One row a pair: `line` the answer, `other` the question, `against` the fact's id."""
@@ -75,6 +75,6 @@ def _options(fact: Fact) -> list[str]:
 
 
 def _unscorable(pair: Pair) -> str | None:
-    if pair.metric != "questions":
+    if pair.metric != "qa":
         return f"reads answers to questions, not {pair.metric}"
     return "empty answer" if is_blank(pair.line) else None

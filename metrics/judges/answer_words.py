@@ -22,7 +22,7 @@ def judgement(
     conversation: int, turn: int, seat: str, fact: Fact, answer: str | None, unscored: str | None = None
 ) -> Judgement:
     """Verdict True where the answer is not right; unscored where there is none, with the reason."""
-    where = (conversation, turn, seat, "questions", NAME, fact.id)
+    where = (conversation, turn, seat, "qa", NAME, fact.id)
     if answer is None or is_blank(answer):
         return Judgement(*where, unscored=unscored or "empty answer")
     wrong = not is_right(answer, fact)

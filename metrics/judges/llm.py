@@ -9,7 +9,7 @@ person who
            p_inconsistent = 1 - P(NONE) / sum over the options; the most of that over portions of `PORTION` statements.
 
 Both know three pairs: a line and the persona, a line and an earlier line, and an answer in the speaker's own words and
-the persona (metric "questions": `line` is the answer, `other` the question, `against` the fact).
+the persona (metric "qa": `line` is the answer, `other` the question, `against` the fact).
 
 What was said reaches the model between marks that occur in nothing that was said, and the model is told that nothing
 there speaks to it. A model may still be talked into something; a judge that does not answer is unscored, never
@@ -61,7 +61,7 @@ ASK_WHICH = (
     "contradicts "
     "nothing. Answer with the number of that statement alone, or NONE."
 )
-PERSONA, LINES, ANSWER = "prompt_to_line", "line_to_line", "questions"  # metrics
+PERSONA, LINES, ANSWER = "prompt_to_line", "line_to_line", "qa"  # metrics
 PUBLISHED = {PERSONA: (BACKGROUND, ASK_PERSONA), LINES: (EARLIER, ASK_EARLIER), ANSWER: (BACKGROUND, ASK_ANSWER)}
 Prompt = tuple[str, str]  # system text, user text
 Choose = Callable[[Sequence[Prompt], Sequence[tuple[str, ...]]], list[list[float] | str]]
@@ -87,7 +87,7 @@ class Llm:
     choose: Choose
     protocol: str = "published"
     name: str = "llm"
-    metrics: tuple[str, ...] = ("prompt_to_line", "line_to_line", "questions")
+    metrics: tuple[str, ...] = ("prompt_to_line", "line_to_line", "qa")
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """One row a pair; under "strict" a contradicting row carries the statement as claim."""

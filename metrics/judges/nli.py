@@ -27,7 +27,7 @@ from metrics.judges.text.statements import said, statements
 from scenarios.records import Judgement
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
-METRICS = ("prompt_to_line", "line_to_line", "questions")
+METRICS = ("prompt_to_line", "line_to_line", "qa")
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 Embed = Callable[[Sequence[str]], np.ndarray]
 
@@ -103,7 +103,7 @@ class Nli:
             return [judgement(pair, self.name, unscored="no finite probability")]
         wrong = p[:, :, CONTRADICTION]
         rows = [self._row(pair, q, wrong, *np.unravel_index(wrong.argmax(), wrong.shape))]
-        for c, fact in enumerate(q.facts if pair.metric != "questions" else ()):
+        for c, fact in enumerate(q.facts if pair.metric != "qa" else ()):
             if fact is not None and (p[c].argmax(1) != NEUTRAL).any():
                 rows.append(self._row(pair, q, wrong, c, wrong[c].argmax(), against=fact))
         return rows

@@ -85,7 +85,7 @@ def study(
     """
     common = {
         **stimuli.exam,
-        "measure.questions_every": turns,
+        "measure.qa_every": turns,
         "turns": turns,
         "seed": derive_seed(seed, "exam") % 2**31,
     }

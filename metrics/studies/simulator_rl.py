@@ -51,7 +51,7 @@ def study(
     """
     exam = {
         **stimuli.exam,
-        "measure.questions_every": turns,
+        "measure.qa_every": turns,
         "drawn": stimuli.held_out,
         "conversations": examined,
         "turns": turns,

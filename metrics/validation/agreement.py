@@ -11,7 +11,7 @@ from metrics.stats.bootstrap import clustered_statistic, ratio
 from metrics.validation.calibration import beyond_chance
 from scenarios.records import derive_seed
 
-METRICS = ("prompt_to_line", "line_to_line", "questions")
+METRICS = ("prompt_to_line", "line_to_line", "qa")
 SCHEMA = {
     "metric": pl.String,
     "first": pl.String,

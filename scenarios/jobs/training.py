@@ -36,7 +36,7 @@ class Reward(Strict):
 
     prompt_to_line: Weight = Field(0.0, description="contradicts nothing of its persona, says the judge")
     line_to_line: Weight = Field(0.0, description="contradicts none of the speaker's earlier lines")
-    questions: Weight = Field(1.0, description="the answer to a question about a fact, asked off the record, names it")
+    qa: Weight = Field(1.0, description="the answer to a Q&A probe names the fact")
     relevance: Weight = Field(0.0, description="near in meaning to the line that it answers")
     penalty: Weight = Field(
         1.0, description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades"

@@ -68,7 +68,7 @@ def test_a_run_with_one_seat_on_a_server_leaves_the_usual_frames(server, tmp_pat
     served = turns.filter(pl.col("seat") == "user")
     assert all(served["text"].str.len_chars() > 0) and all(served["tokens"] > 0)
     assert served["logprob"].null_count() == served.height, "chat completions tell no log-probability of the line"
-    asked = pl.read_parquet(run / "judgements.parquet").filter(pl.col("metric") == "questions")
+    asked = pl.read_parquet(run / "judgements.parquet").filter(pl.col("metric") == "qa")
     on_server, here = (asked.filter(pl.col("seat") == seat) for seat in ("user", "assistant"))
     assert on_server["unscored"].null_count() == 0 and on_server["verdict"].null_count() == on_server.height
     assert here["unscored"].null_count() == here.height

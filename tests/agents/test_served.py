@@ -122,7 +122,7 @@ def play(overrides, embedded) -> tuple[list[dict], wiring.Wired]:
 
 
 def answers(events: list[dict]) -> list[dict]:
-    return [row for e in events if e["event"] == "judged" for row in e["rows"] if row["metric"] == "questions"]
+    return [row for e in events if e["event"] == "judged" for row in e["rows"] if row["metric"] == "qa"]
 
 
 @pytest.fixture(scope="module")

@@ -238,7 +238,7 @@ def test_a_run_on_the_server_has_ids_log_probabilities_and_every_question_scored
             f"seats.user.endpoint={server}",
             f"seats.assistant.endpoint={server}",
             "seats.user.adapter=tuned",
-            "measure.questions_every=100",
+            "measure.qa_every=100",
             "--address",
             "none",
             "--display",
@@ -255,7 +255,7 @@ def test_a_run_on_the_server_has_ids_log_probabilities_and_every_question_scored
     turns = pl.read_parquet(run / "turns.parquet")
     assert turns.height == 4 and turns["token_ids"].list.len().min() > 0
     assert turns.filter(pl.col("seat") == "user")["logprob"].null_count() == 0
-    asked = pl.read_parquet(run / "judgements.parquet").filter(pl.col("metric") == "questions")
+    asked = pl.read_parquet(run / "judgements.parquet").filter(pl.col("metric") == "qa")
     assert asked.height > 0 and asked["unscored"].null_count() == asked.height
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["device"] == server.removesuffix("/v1") and manifest["dtype"] == "served"

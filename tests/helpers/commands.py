@@ -27,7 +27,7 @@ NOBODY_TALKS = [  # both seats read from a script: no model, no Ray
     'seats.user.script=["I am a baker.", "I live in Paris."]',
     'seats.assistant.script=["Who are you?", "Really?"]',
     "conversations=2",
-    "measure.questions_every=100",
+    "measure.qa_every=100",
 ]
 TIMEOUT_S = 300
 

@@ -50,7 +50,7 @@ name: stored
 seed: 5
 scenario: small.yaml
 method: kto
-reward: {questions: 0, prompt_to_line: 1}
+reward: {qa: 0, prompt_to_line: 1}
 evaluation: {judge: [nli]}
 dtype: float32
 device: cpu

@@ -25,7 +25,7 @@ def started(seconds: float = 0.0, conversations: int = 2, turns: int = 4, **more
         "name": "small",
         "conversations": conversations,
         "turns": turns,
-        "questions_every": 4,
+        "qa_every": 4,
         "cast": cast,
         "nodes": ["greet", "talk", "never"],
         "edges": [["greet", "talk"], ["talk", "never"]],

@@ -17,7 +17,7 @@ BASE = {
     "dtype": "float32",
     "conversations": 2,
     "turns": 6,
-    "measure.questions_every": 100,
+    "measure.qa_every": 100,
     "measure.resamples": 50,
     "measure.metrics": ["prompt_to_line", "line_to_line"],
     "seats.assistant.script": ["Who are you?", "Really?"],

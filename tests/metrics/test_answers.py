@@ -58,7 +58,7 @@ def test_judgement_tells_the_answer():
     assert (found.verdict, found.answer, found.metric, found.judge, found.against) == (
         True,
         "A parrot.",
-        "questions",
+        "qa",
         "answers",
         "pet",
     )

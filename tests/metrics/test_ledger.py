@@ -280,8 +280,8 @@ def test_blank_line_is_unscored(line):
 
 
 def test_other_metrics_are_unscored():
-    (row,) = Ledger().judge([Pair(0, 5, "user", "questions", "I live in Osaka.", "home", GRACE)])
-    assert row.verdict is None and "questions" in row.unscored
+    (row,) = Ledger().judge([Pair(0, 5, "user", "qa", "I live in Osaka.", "home", GRACE)])
+    assert row.verdict is None and "qa" in row.unscored
 
 
 def test_pattern_without_a_place_for_the_value_is_refused():

@@ -90,9 +90,9 @@ def test_an_answer_in_own_words_is_judged_by_what_the_persona_says(protocol):
     seen = []
     contradicts = {"published": "YES", "strict": "1"}[protocol]
     (row,) = Llm(chooses(lambda system, user: contradicts, seen), protocol).judge(
-        [pair("In Lisbon, of course.", "Where do you live?", metric="questions")]
+        [pair("In Lisbon, of course.", "Where do you live?", metric="qa")]
     )
-    assert (row.metric, row.verdict, row.against) == ("questions", True, "3")
+    assert (row.metric, row.verdict, row.against) == ("qa", True, "3")
     assert row.claim == (None if protocol == "published" else "I live in Osaka.")
     (((system, user), options),) = seen
     assert "live in Osaka." in system and user.index("Where do you live?") < user.index("In Lisbon, of course.")
@@ -143,7 +143,7 @@ def test_no_text_closes_its_own_marks_or_anothers(protocol, hostile):
     for asked, clean in (
         (pair(hostile), pair("Hello there.")),
         (pair("Hello there.", hostile), pair("Hello there.", "I am a nurse.")),
-        (pair("Osaka.", hostile, metric="questions"), pair("Osaka.", "Where?", metric="questions")),
+        (pair("Osaka.", hostile, metric="qa"), pair("Osaka.", "Where?", metric="qa")),
         (pair("Hi.", persona=persona), pair("Hi.")),
     ):
         for prompt in prompts(asked, protocol):
@@ -169,7 +169,7 @@ def test_a_line_that_knows_no_mark_leaves_the_personas_prompt_as_it_is():
         (pair("..."), "empty line"),
         (pair("Hi.", " "), "empty line"),
         (pair("Hi.", metric="mood"), "does not know what mood is"),
-        (pair("Osaka.", metric="questions"), "empty line"),
+        (pair("Osaka.", metric="qa"), "empty line"),
     ],
 )
 def test_what_cannot_be_asked_is_unscored_and_asks_nobody(asked, reason):

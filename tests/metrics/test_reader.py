@@ -18,7 +18,7 @@ GRACE = PEOPLE["grace"]
 
 
 def pair(answer, fact="instrument", persona=GRACE):
-    return Pair(0, 3, "user", "questions", answer, fact, persona, persona.fact(fact).slot.questions[1])
+    return Pair(0, 3, "user", "qa", answer, fact, persona, persona.fact(fact).slot.questions[1])
 
 
 def copying(contexts, texts):
@@ -40,7 +40,7 @@ def test_p_is_the_share_of_the_other_values_once_what_the_question_makes_likely_
     assert right.p_inconsistent == pytest.approx(1 - math.exp(1.5) / (math.exp(1.5) + others))
     assert wrong.p_inconsistent == pytest.approx(1 - 1 / (math.exp(1.5) + others))
     assert nothing.p_inconsistent == pytest.approx(1 - 1 / VALUES) and nothing.verdict
-    assert (right.metric, right.judge, right.against, right.turn) == ("questions", "reader", "instrument", 3)
+    assert (right.metric, right.judge, right.against, right.turn) == ("qa", "reader", "instrument", 3)
 
 
 def test_lines_blank_answers_and_answers_too_long_come_back_unscored_in_their_places():
@@ -65,7 +65,7 @@ def test_each_question_is_read_once_with_nothing_said():
 
 def test_judges_are_given_what_is_their_business():
     pairs = [pair("The cello."), replace(pair("I play the cello."), metric="prompt_to_line")]
-    assert [one.metric for one in scored_by(Reader(copying), pairs)] == ["questions"]
+    assert [one.metric for one in scored_by(Reader(copying), pairs)] == ["qa"]
     assert len(scored_by(Nli(lambda premises, hypotheses: None), pairs)) == 2
 
 

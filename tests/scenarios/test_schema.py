@@ -84,7 +84,7 @@ def test_defaults_are_filled_in(small):
         2,
     )
     assert scenario.measure.judge == ["ledger"]
-    assert (scenario.dtype, scenario.side_by_side, scenario.measure.questions_every) == ("auto", 32, 4)
+    assert (scenario.dtype, scenario.side_by_side, scenario.measure.qa_every) == ("auto", 32, 4)
 
 
 def test_missing_file_is_named(tmp_path):

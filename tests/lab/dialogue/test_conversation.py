@@ -44,7 +44,7 @@ graph:
     - {{from: hello, to: chat}}
     - {{from: chat, to: doubt, when: contradiction}}
     - {{from: doubt, to: chat}}
-measure: {{questions_every: 3}}
+measure: {{qa_every: 3}}
 """
 
 
@@ -270,35 +270,35 @@ def test_run_in_which_every_dialogue_fails_ends(play):
 
 @pytest.mark.parametrize(("every", "turns"), [(1, [0, 1, 2, 3, 4, 5]), (3, [0, 2, 5]), (4, [0, 3]), (100, [0])])
 def test_questions_come_after_the_first_line_and_every_n(play, every, turns):
-    played = play(overrides=(f"measure.questions_every={every}",))
+    played = play(overrides=(f"measure.qa_every={every}",))
     asked = [
         event["turn"]
         for event in played.events()
-        if event["event"] == "judged" and event["by"] == "questions" and event["conversation"] == 0
+        if event["event"] == "judged" and event["by"] == "qa" and event["conversation"] == 0
     ]
     assert asked == turns
 
 
 def test_no_questions_come_after_the_first_line_where_no_start_is_asked_for(play):
-    played = play(overrides=("measure.questions_every=3", "measure.questions_first=false"))
-    assert {event["turn"] for event in played.events() if event.get("by") == "questions"} == {2, 5}
+    played = play(overrides=("measure.qa_every=3", "measure.qa_first=false"))
+    assert {event["turn"] for event in played.events() if event.get("by") == "qa"} == {2, 5}
 
 
 def test_no_questions_are_asked_where_nobody_wants_the_answers(play):
     played = play(overrides=("measure.metrics=[prompt_to_line]",))
-    assert "questions" not in {event.get("by") for event in played.events()}
+    assert "qa" not in {event.get("by") for event in played.events()}
     assert calls(played, "ask") == []
 
 
 def test_both_seats_are_asked_about_all_facts_of_their_own(play):
     played = play(conversations=1, turns=1)
-    (rows,) = [event["rows"] for event in played.events() if event.get("by") == "questions"]
+    (rows,) = [event["rows"] for event in played.events() if event.get("by") == "qa"]
     wanted = [(seat, fact.id) for seat in played.seats for fact in played.cast[0][seat].facts]
     assert [(row["seat"], row["against"]) for row in rows] == wanted
 
 
 def test_questions_leave_the_dialogue_as_it_was(play):
-    often, never = play(overrides=("measure.questions_every=1",)), play(overrides=("measure.metrics=[prompt_to_line]",))
+    often, never = play(overrides=("measure.qa_every=1",)), play(overrides=("measure.metrics=[prompt_to_line]",))
     assert [e["text"] for e in often.events() if e["event"] == "line"] == [
         e["text"] for e in never.events() if e["event"] == "line"
     ]

@@ -65,7 +65,7 @@ def test_a_run_in_full_view_shows_header_dialogues_curves_and_contradictions():
         "talk · 2/4",
         "prompt-to-line · ledger",
         "line-to-line",
-        "questions",
+        "Q&A",
         "user 0.00",
         "assistant 1.00",
         "#0 t1",
@@ -172,19 +172,19 @@ def test_a_wrong_answer_moves_its_curve_but_contradicts_no_line():
             judged(
                 0,
                 3,
-                row(0, 3, True, "job", "questions", "choice", seat="assistant"),
-                row(0, 3, False, "home", "questions", "choice", seat="assistant"),
-                by="questions",
+                row(0, 3, True, "job", "qa", "choice", seat="assistant"),
+                row(0, 3, False, "home", "qa", "choice", seat="assistant"),
+                by="qa",
             ),
         ]
     )
-    assert curve(state, "questions", "assistant") == [(3, 0.5)]
+    assert curve(state, "qa", "assistant") == [(3, 0.5)]
     assert state.found == 0 and not state.contradictions
 
 
 def test_questions_asked_after_a_turn_leave_its_contradictions_marked():
     state = replay(a_run())
-    apply(state, judged(0, 1, row(0, 1, False, "job", "questions", "choice"), by="questions"))
+    apply(state, judged(0, 1, row(0, 1, False, "job", "qa", "choice"), by="qa"))
     assert state.found == 1 and len(state.contradictions) == 1 and "✗ grace" in shown(state)
 
 

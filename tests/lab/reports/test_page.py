@@ -27,10 +27,10 @@ SCENARIO = "name: small\nseed: 7\npersonas: [{}]\n"
 
 
 def answered(conversation: int, turn: int, wrong: bool) -> dict:
-    told = row(conversation, turn, wrong, "job", "questions", "reader", seat="user") | {
+    told = row(conversation, turn, wrong, "job", "qa", "reader", seat="user") | {
         "answer": "A <b>baker</b>." if wrong else "A nurse."
     }
-    return judged(conversation, turn, told, by="questions")
+    return judged(conversation, turn, told, by="qa")
 
 
 def events(contradicts: bool = True) -> list[dict]:

@@ -122,7 +122,7 @@ def test_a_training_gives_its_log_and_examination_as_far_as_they_have_come(train
     row = {
         "arm": "grpo",
         "scenario": "s",
-        "metric": "questions",
+        "metric": "qa",
         "judge": "reader",
         "seat": "user",
         "held_out": True,

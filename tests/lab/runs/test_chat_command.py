@@ -433,9 +433,9 @@ def test_each_judge_tells_what_it_found_and_a_fact_speaks_for_the_whole_card():
 
 def test_answers_off_the_record_are_counted_by_speaker():
     rows = [
-        row("questions", "home", False, "choice"),
-        row("questions", "job", True, "choice"),
-        row("questions", "pet", None, "choice"),
+        row("qa", "home", False, "choice"),
+        row("qa", "job", True, "choice"),
+        row("qa", "pet", None, "choice"),
     ]
     assert list(answers(rows, {"user": find_persona("grace", [TOWN])})) == [
         "  asked off the record, Grace knows 1 of 2 facts (choice)"

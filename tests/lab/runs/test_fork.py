@@ -34,7 +34,7 @@ EXACT = [
     "turns=7",
     "seats.user.max_tokens=8",
     "seats.assistant.max_tokens=8",
-    "measure.questions_every=4",
+    "measure.qa_every=4",
     "measure.metrics=[prompt_to_line,line_to_line,questions]",
 ]
 TALK = [

@@ -39,7 +39,7 @@ EXACT = [
     "dtype=float32",
     "seats.assistant.max_tokens=8",
     "seats.user.max_tokens=8",
-    "measure.questions_every=4",
+    "measure.qa_every=4",
     "measure.metrics=[prompt_to_line,line_to_line,questions]",
 ]
 

@@ -204,7 +204,7 @@ def test_the_last_telling_of_a_turn_counts_wherever_it_stands():
         line(1, 0),
         line(0, 1, "old"),
         judged(0, 1, row(0, 1, True), row(0, 1, True, "job")),
-        judged(0, 1, row(0, 1, None, "job", "questions"), by="questions"),
+        judged(0, 1, row(0, 1, None, "job", "qa"), by="qa"),
         line(0, 0),
         line(0, 1, "new"),
         judged(0, 1, row(0, 1, False)),
@@ -219,7 +219,7 @@ def test_the_last_telling_of_a_turn_counts_wherever_it_stands():
     judgements = frames.judgements_frame("r", events)
     assert judgements.select("metric", "against", "p_inconsistent", "verdict", "unscored").rows() == [
         ("prompt_to_line", "persona", 0.0, False, None),
-        ("questions", "job", None, None, "no claim found"),
+        ("qa", "job", None, None, "no claim found"),
     ]
 
 
@@ -231,7 +231,7 @@ def test_a_resumed_run_s_frames_hold_both_sittings(run):
         metrics = pl.DataFrame(
             [
                 {
-                    "metric": "questions",
+                    "metric": "qa",
                     "judge": "choice",
                     "seat": "user",
                     "level": "run",

@@ -54,7 +54,7 @@ scenario: small.yaml
 method: grpo
 num_generations: 2
 save_steps: 1
-reward: {questions: 0.0, relevance: 1.0, asked: 0}
+reward: {qa: 0.0, relevance: 1.0, asked: 0}
 tuning: {learning_rate: 0.01}
 evaluation: {judge: ledger}
 """

@@ -55,7 +55,7 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
         "reward": {
             "prompt_to_line": 1.0,
             "line_to_line": 0.0,
-            "questions": 0.0,
+            "qa": 0.0,
             "relevance": 0.0,
             "penalty": 1.0,
             "judge": "ledger",
@@ -70,7 +70,7 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
         ("reward.judge=likelihood", "reward.judge=ledger", "reward.judge=likelihood"),
         ("held_out.wording=2", "held_out.wording=1", "held_out.wording=2"),
         (
-            "reward={prompt_to_line: 0.5, line_to_line: 2, questions: 0}",
+            "reward={prompt_to_line: 0.5, line_to_line: 2, qa: 0}",
             "reward.prompt_to_line=1.0 reward.line_to_line=0.0",
             "reward.prompt_to_line=0.5 reward.line_to_line=2.0",
         ),

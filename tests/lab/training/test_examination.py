@@ -142,12 +142,12 @@ def test_strangers_are_asked_in_words_that_training_never_used():
 def test_table_says_what_was_rewarded_and_clusters_by_person():
     one = recipe("evaluation.as_learnt=false")
     before, after = exams(one)
-    key = ("questions", "answers", "user")
+    key = ("qa", "answers", "user")
     rows = pl.DataFrame(
         [
             {
                 "level": "run",
-                "metric": "questions",
+                "metric": "qa",
                 "judge": judge,
                 "seat": "user",
                 "value": 0.5,

@@ -101,7 +101,7 @@ def test_labels_are_rewards_and_what_has_none_is_judged(tmp_path, recipe, tiny_e
 def test_a_judge_that_the_recipe_does_not_weigh_is_not_asked_and_labels_count_all_the_same(
     tmp_path, recipe, tiny_name, tiny_engine
 ):
-    told, asked = ["reward.prompt_to_line=0", "reward.questions=1"], Parity()
+    told, asked = ["reward.prompt_to_line=0", "reward.qa=1"], Parity()
     talks = written(tmp_path / "talks.jsonl", talk(0), talk(1, labels=(None, None)))
     [view] = learnt(recipe(*told, over(talks)), tiny_engine, asked)
     assert [line.reward for line in view.lines] == [1.0, -1.0] and not asked.asked

@@ -19,7 +19,7 @@ PEOPLE = {persona.id: persona for persona in load_personas("scenarios/personas/t
 CAST = {"user": PEOPLE["grace"], "assistant": PEOPLE["leon"]}
 
 
-LINES = Reward(prompt_to_line=1.0, questions=0)
+LINES = Reward(prompt_to_line=1.0, qa=0)
 
 
 def spoken(turn, *texts, given=(), about=""):
@@ -49,13 +49,13 @@ def test_line_that_contradicts_its_persona_is_worth_minus_one_and_one_that_does_
 def test_answer_off_the_record_is_worth_whether_it_is_right_and_no_judge_is_asked():
     one = talk(spoken(1, "The cello.", "I like music.", given=(5, 6), about="instrument"))
     found, told = rewards(one, Reward())
-    assert found == [1.0, -1.0] and told["reward_questions"] == 0.0 and math.isnan(told["reward_prompt_to_line"])
+    assert found == [1.0, -1.0] and told["reward_qa"] == 0.0 and math.isnan(told["reward_prompt_to_line"])
 
 
 def test_earlier_lines_of_ones_own_count_as_much_as_their_weight():
     # consistent with the card, but not with what was said on line 0: (1 * 1 + 0.5 * -1) / 1.5
     lines = [("user", "I play the flute every day."), ("assistant", "Really?")]
-    weights = Reward(prompt_to_line=1.0, questions=0, line_to_line=0.5)
+    weights = Reward(prompt_to_line=1.0, qa=0, line_to_line=0.5)
     found, _ = rewards(talk(spoken(2, "I play the cello every day."), lines=lines), weights)
     assert found == [pytest.approx(1 / 3)]
 
@@ -73,7 +73,7 @@ def test_line_that_trips_a_wire_pays_for_it(text):
 def test_relevance_is_the_cosine_with_the_line_that_it_answers():
     vectors = {"I play the cello all day.": (1.0, 0.0), "What do you play?": (0.6, 0.8)}
     one = talk(spoken(1, "I play the cello all day."), lines=[("assistant", "What do you play?")])
-    weights = Reward(prompt_to_line=1.0, questions=0, relevance=1.0)
+    weights = Reward(prompt_to_line=1.0, qa=0, relevance=1.0)
     found, _ = rewards(one, weights, lambda texts: np.array([vectors[text] for text in texts]))
     assert found == [pytest.approx((1 + 0.6) / 2)]
 
@@ -86,9 +86,7 @@ def test_what_nobody_could_score_has_no_reward_and_is_counted():
 
 def test_line_that_its_judge_cannot_score_is_worth_nothing_known_whatever_else_applies():
     one = talk(spoken(1, "…", "I play the cello."), lines=[("assistant", "What do you play?")])
-    found, told = rewards(
-        one, Reward(prompt_to_line=1.0, questions=0, relevance=1.0), lambda texts: np.ones((len(texts), 1))
-    )
+    found, told = rewards(one, Reward(prompt_to_line=1.0, qa=0, relevance=1.0), lambda texts: np.ones((len(texts), 1)))
     assert found == [None, 1.0] and told["unscored"] == 1
 
 

@@ -90,12 +90,12 @@ def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(tiny_na
         (["method=grpo", "groups=dialogues"], 160, 3 * 8),
         (["groups=dialogues"], 160 + 72, 96),  # which counts with GRPO alone
         (
-            ["reward.questions=1"],
+            ["reward.qa=1"],
             160 + 72 + 2 * 4 * (8 + 12),
             96 + 2 * 4 * 8,
         ),  # two facts, four answers each behind their questions
-        (["method=ppo", "reward.questions=1"], 160 + 2 * 20, 24 + 2 * 8),
-        (["method=grpo", "groups=dialogues", "reward.questions=1"], 160, 24),
+        (["method=ppo", "reward.qa=1"], 160 + 2 * 20, 24 + 2 * 8),
+        (["method=grpo", "groups=dialogues", "reward.qa=1"], 160, 24),
     ],
 )
 def test_a_view_is_counted_as_it_is_played_to_the_last_byte(recipe, told, tokens, said):

@@ -68,7 +68,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     run, told, seconds = quick
     steps = pl.read_parquet(run / "training.parquet")
     assert steps["step"].to_list() == [0, 1, 2] and steps["grad_norm"].is_not_null().any()
-    assert {"reward", "reward_questions", "kl", "ratio", "entropy", "length", "wire_parroting"} <= set(steps.columns)
+    assert {"reward", "reward_qa", "kl", "ratio", "entropy", "length", "wire_parroting"} <= set(steps.columns)
     assert (steps["tokens_learnt"] < steps["tokens"]).any()  # lines whose rewards differ
     assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(
         0, abs=1e-6
@@ -91,7 +91,7 @@ def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick)
         and set(found["arm"]) == {"untrained", "grpo"}
         and set(found["held_out"]) == {True, False}
     )
-    asked = found.filter(pl.col("metric") == "questions")
+    asked = found.filter(pl.col("metric") == "qa")
     assert set(asked["judge"]) == {"answers", "choice", "reader"} and (asked["n"] > 0).all()
     assert (asked["low"] <= asked["value"]).all() and (asked["value"] <= asked["high"]).all()
     assert asked.filter(pl.col("arm") == "untrained")["reduction"].is_null().all()
@@ -145,7 +145,7 @@ def small(tmp_path_factory):
     return [
         QUICK,
         f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.script: [Well.]}}",
-        "reward={questions: 0.0, relevance: 1.0, asked: 0}",
+        "reward={qa: 0.0, relevance: 1.0, asked: 0}",
         "tuning={learning_rate: 0.01, lora_dropout: 0.1}",
         "dtype=float32",
         "save_steps=1",
@@ -258,7 +258,7 @@ def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbr
 
 @pytest.mark.parametrize("method", ["ppo", "sft", "dpo", "kto"])
 def test_other_methods_go_through_the_same_command(small, method, tmp_path):
-    rewards = [] if method in ("ppo", "dpo") else ["reward={questions: 1.0, relevance: 0.0, asked: 1}"]
+    rewards = [] if method in ("ppo", "dpo") else ["reward={qa: 1.0, relevance: 0.0, asked: 1}"]
     code, told_us = here(*small, f"method={method}", "max_steps=2", *rewards, "--runs", tmp_path)
     if method == "sft":  # nothing that random words say is right
         assert code == 2 and "lab.train: data: sft learns from good lines" in told_us, told_us
@@ -270,7 +270,7 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("reward={questions: 1.0, asked: 1, penalty: 0.0}", "equal"),
+        ("reward={qa: 1.0, asked: 1, penalty: 0.0}", "equal"),
         ("held_out.personas=1.0", "some of both"),
         ("scenario=nowhere.yaml", "nowhere.yaml"),
         ("tuning.learning_rate=1.0e+30", "step"),

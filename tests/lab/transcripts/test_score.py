@@ -274,7 +274,7 @@ def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, told
     ("arguments", "told"),
     [
         (["--judge", "oracle"], "is 'oracle'; expected 'ledger'"),
-        (["--metrics", "questions"], "only a speaker can be asked for"),
+        (["--metrics", "qa"], "only a speaker can be asked for"),
         (["--limit", "0"], "--limit is 0"),
         (["--plot", "p.png"], "expected --against labels"),
         (["--against", "labels", "--plot", "p.jpg"], ".png"),

@@ -1,0 +1,80 @@
+"""Old keys and values are answered with their new names."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from scenarios.fields import Strict
+from scenarios.jobs import training
+from scenarios.renames import KEYS, VALUES
+from scenarios.scenario import load_scenario
+from scenarios.schema import Measure
+from scenarios.yaml_files import ScenarioError, fields_of
+
+SCENARIO = "scenarios/long_dialogue.yaml"
+PLACES = {  # class -> where it stands in a file, and what else a file needs there
+    "Measure": ("measure",),
+    "Reward": ("reward",),
+}
+TRAINING = {"Reward", "HeldOut", "Tuning", "Recipe"}
+
+
+def classes(base: type) -> dict[str, type]:
+    return {kind.__name__: kind for kind in base.__subclasses__()} | {
+        name: kind for child in base.__subclasses__() for name, kind in classes(child).items()
+    }
+
+
+def written(tmp_path, name: str, key: str):
+    """A file with the old key in it, and what reads it."""
+    training_file = name in TRAINING
+    source = "scenarios/training/quick.yaml" if training_file else SCENARIO
+    data = yaml.safe_load(open(source))
+    part = data
+    for step in PLACES[name]:
+        if isinstance(part, dict):
+            part = part.setdefault(step, {})
+        else:
+            part = part[step]
+    part[key] = 1
+    file = tmp_path / "old.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return file, training.load_recipe if training_file else load_scenario
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"), [(n, old, new) for n, keys in KEYS.items() for old, new in keys.items()]
+)
+def test_an_old_key_is_answered_with_its_new_name(name, old, new, tmp_path):
+    fields = fields_of(classes(Strict)[name])
+    assert new in fields and old not in fields
+    file, load = written(tmp_path, name, old)
+    line = 1 + next(
+        n for n, text in enumerate(file.read_text().splitlines()) if text.strip(" -").startswith(f"{old}: 1")
+    )
+    path = ".".join(str(part) for part in (*PLACES[name], old))
+    with pytest.raises(ScenarioError) as error:
+        load(file)
+    assert str(error.value) == f"{file}, line {line}: {path} is no key of the file; it is now called {new!r}"
+
+
+def test_an_old_key_of_an_override_is_answered_with_its_new_name():
+    with pytest.raises(
+        ScenarioError, match=r"measure\.questions_every is no key of the file; it is now called 'qa_every'"
+    ):
+        load_scenario(SCENARIO, ["measure.questions_every=4"])
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"), [(k, old, new) for k, names in VALUES.items() for old, new in names.items()]
+)
+def test_an_old_value_is_answered_with_its_new_name(key, old, new):
+    if key in fields_of(Measure):
+        load, source, path = load_scenario, SCENARIO, f"measure.{key}"
+    else:
+        load, source, path = training.load_recipe, "scenarios/training/quick.yaml", key
+    load(source, [f"{path}={new}"] if key != "metrics" else [f"{path}=[{new}]"])
+    with pytest.raises(ScenarioError) as error:
+        load(source, [f"{path}=[{old}]" if path.startswith("measure") else f"{path}={old}"])
+    assert str(error.value).endswith(f"; it is now called {new!r}")
