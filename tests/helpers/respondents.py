@@ -165,7 +165,7 @@ def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Pl
     def plays(arm: str):
         def bad(person: str, line: int, metric: str) -> bool:
             evenly = (
-                0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "questions")
+                0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "qa")
             )
             return evenly % 1 < (rates | scripts).get(arm, rates.get(rung, 0.5))
 
