@@ -17,7 +17,7 @@ from lab.live.replay import AT_ONCE, Playback
 from lab.live.run_screen import able
 from lab.live.terminal import KEYBOARD, Terminal
 from lab.live.watcher import SPEED, Watching, follow_as_lines
-from lab.store.events import EVENTS
+from lab.store.event_log import EVENTS
 from lab.store.run_store import LOCK, SCENARIO, SWEEP
 from lab.store.session import INTERRUPTED
 from lab.store.tail import Log, ended

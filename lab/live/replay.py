@@ -4,7 +4,7 @@ a torn line.
 
 from __future__ import annotations
 
-from lab.store.events import moment
+from lab.store.event_log import moment
 from lab.store.tail import Log
 
 AT_ONCE = float("inf")  # a speed

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lab.store.events import moment
+from lab.store.event_log import moment
 from scenarios.records import SEATS
 
 RATE_WINDOW_S = 30.0  # generated tokens a second are told over about this long

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lab.store.events import moment
+from lab.store.event_log import moment
 
 LATEST = 5  # answers shown
 ENOUGH = 8  # answers before a pace is told: the first come together

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.store.events import moment
+from lab.store.event_log import moment
 from scenarios.jobs.sweep import Best
 
 WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")

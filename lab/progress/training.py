@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lab.store.events import moment
+from lab.store.event_log import moment
 
 SHOWN = {
     "reward": "reward",

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from lab.store.atomic_write import dumps, replace
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.store.frames import judgements_frame, turns_frame
 from lab.store.run_store import read_frames
 from scenarios.records import SEATS, derive_seed

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lab.reports.finding_report import figures, finding_of
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.store.frames import METRICS, activations_frame, answers_frame, judgements_frame, turns_frame
 from lab.store.run_store import MANIFEST, SCENARIO, SWEEP, read_manifest
 from scenarios.jobs.study import KEY

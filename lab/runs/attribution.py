@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.store.run_store import read_manifest
 from scenarios import personas as people
 from scenarios.records import SEATS, derive_seed

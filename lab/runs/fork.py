@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.store.run_store import read_manifest
 from scenarios import personas as people
 from scenarios.overrides import as_items

@@ -134,7 +134,7 @@ def perform(
     from lab.dialogue.cluster import hosting
     from lab.progress.run import apply
     from lab.reports.write import write_report
-    from lab.store.events import now
+    from lab.store.event_log import now
     from lab.store.resume import stored
     from metrics.measure import measure
 

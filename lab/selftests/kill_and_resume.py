@@ -24,7 +24,7 @@ from typing import Protocol
 
 import polars as pl
 
-from lab.store.events import read_events, stream_events
+from lab.store.event_log import read_events, stream_events
 from lab.store.run_store import read_frames
 from scenarios.records import derive_seed
 from scenarios.yaml_files import read

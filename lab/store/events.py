@@ -1,78 +1,399 @@
-"""The event log: reading it, line by line, and what counts as an event."""
+"""The page of the event log: every kind of event in events.jsonl, with its fields, who writes and who reads it.
 
-from __future__ import annotations
+An event is one JSON object on one line: `event` names its kind, `time` says when it was stored, and the class of that
+kind below says the rest. `RunStore.append` writes all of them and adds the time; what is said below to write an event
+is what makes it. A field that is required here is required of a log too: `event_of` takes a line that lacks one for no
+event. A field that is `NotRequired` is missing where its comment says so, or may be missing from older logs, and its
+readers do without it. A kind that is not in KINDS is read and ignored.
 
-import json
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+Every log is read by `lab.store.frames.Totals` for its manifest (counts, tokens, seconds by phase) and by the fold of
+its kind in `lab.progress` for whoever watches; each class names the other readers.
+"""
 
-from pydantic_core import from_json
+# Annotations are not postponed here: `__required_keys__` needs to see NotRequired itself.
 
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
-def moment(event: dict) -> float:
-    """When the event was written, in seconds since 1970; 0 where it does not say."""
-    return datetime.fromisoformat(event["time"]).timestamp() if event.get("time") else 0.0
-
-
-EVENTS = "events.jsonl"
-NEEDS = {
-    "line": {"conversation", "turn", "seat", "text"},
-    "judged": {"conversation", "turn", "by", "rows"},
-    "answer": {"key", "method", "arm", "item", "messages"},
-}  # fields of an event
-NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
+SeatName = Literal["user", "assistant"]
 
 
-def read_events(run_dir: str | Path) -> list[dict]:
-    """Every whole event, oldest first; a cut-off last line is left out (a running run may be writing it).
+class Event(TypedDict):
+    """What all events have."""
 
-    Raises ValueError naming the first damaged line before the last.
+    event: str  # the kind, a key of KINDS
+    time: NotRequired[str]  # UTC, ISO 8601, to the millisecond; events that are only shown have none
+
+
+# -- of every log
+
+
+class Phase(Event):
+    """A new phase of the work begins. Written by whatever carries out a run, training, study, sweep or scoring; read by
+    `lab.live.replay`, which leaves out the time before a `loading`.
     """
-    return list(stream_events(run_dir))
+
+    phase: str  # loading, playing, measuring, reporting; data, training, examining; asking; waiting
+    detail: NotRequired[str]  # what is loaded, played, measured or waited for, in words; "" for nothing
 
 
-def stream_events(run_dir: str | Path) -> Iterator[dict]:
-    """As `read_events`, one at a time: a long run's are more than one wants to hold."""
-    path = Path(run_dir) / EVENTS
-    if not path.is_file():
-        raise ValueError(f"{run_dir} is no run: it has no {EVENTS}")
-    with path.open("rb") as file:
-        for event, _ in whole_events(file, path):
-            yield event
+class Recovered(Event):
+    """An engine that had died was started again. Written by `lab.dialogue.cluster.hosting` through its callback."""
+
+    detail: NotRequired[str]  # which engine, and how it died
 
 
-def now() -> str:
-    """UTC, ISO 8601, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+class Ended(Event):
+    """The last event of a sitting; one that was killed has none. Written by `lab.store.session`, `lab.sweeps.trial` and
+    `lab.transcripts.scoring`; read by `lab.store.tail` too.
+    """
+
+    status: Literal["finished", "failed", "interrupted"]
+    reason: NotRequired[str | None]  # None where it finished
 
 
-def whole_events(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
-    """Every event and the bytes up to its end; only the last line may be damaged or lack its end. Raises ValueError."""
-    end, damaged = 0, 0
-    for number, line in enumerate(lines, start=1):
-        if damaged:
-            raise ValueError(f"{path}, line {damaged}: {NO_EVENT}")
-        event = event_of(line) if line.endswith(b"\n") else None
-        if event is None:
-            damaged = number
-            continue
-        end += len(line)
-        yield event, end
+class Usage(Event):
+    """The work of all engines since this sitting began: counters that start again from zero with each sitting. Written
+    by `lab.dialogue.loop` after each turn of the dialogues under way, and by `lab.studies.ask_model` after each batch.
+    """
+
+    tokens_new: NotRequired[int]  # that no branch had read before at their place
+    tokens_computed: NotRequired[int]  # that went through a model
+    generated: NotRequired[int]  # tokens
+    seconds: NotRequired[dict[str, float]]  # by what engines do: read, generate, score; a study does not tell
 
 
-def event_of(line: bytes) -> dict | None:
-    """The event that a line of a log holds; None where it is none, or lacks one of its fields."""
-    try:
-        try:
-            event = from_json(line)
-        except ValueError:  # lone surrogates, which it does not know
-            event = json.loads(line)
-    except ValueError:
-        return None
-    whole = (
-        isinstance(event, dict)
-        and isinstance(event.get("event"), str)
-        and NEEDS.get(event["event"], set()) <= event.keys()
-    )
-    return event if whole else None
+# -- of a run: dialogues that are played, or transcripts that are scored
+
+
+class CastMember(TypedDict):
+    """Who sits in a conversation: persona ids by seat."""
+
+    conversation: int  # 0-based
+    name: NotRequired[str | None]  # what a transcript calls it; only where transcripts are scored
+    user: NotRequired[str]  # missing where a transcript has no such seat
+    assistant: NotRequired[str]
+
+
+class RunStarted(Event):
+    """The models are loaded and the cast is known; once a sitting, the last one counts. Written by `lab.runs.runner`,
+    `lab.training.evaluation` and `lab.transcripts.judging`; read by `lab.progress.story` too.
+    """
+
+    name: str  # of the scenario
+    run_id: NotRequired[str]  # the folder's name
+    conversations: NotRequired[int]  # how many there will be
+    turns: NotRequired[int]  # lines of each, both seats counted
+    questions_every: NotRequired[int]  # lines from one Q&A probe to the next; not where transcripts are scored
+    cast: NotRequired[list[CastMember]]  # an entry for each conversation
+    nodes: NotRequired[list[str]]  # of the scenario's graph
+    edges: NotRequired[list[list[str]]]  # [from, to]
+    models: NotRequired[dict[str, str]]  # by seat; "script" where the scenario gives the lines
+    device: NotRequired[str]
+    dtype: NotRequired[str]
+    resumed: NotRequired[bool]  # whether there were events before; an evaluation's runs do not tell
+
+
+class HowSaid(TypedDict):
+    """How a line of another run, which a fork or an attribution begins with, came about."""
+
+    direction: str  # what its speaker was told, "" for nothing
+    fact: str | None  # id of the partner's fact that it was about
+    ready: bool  # the scenario gave its words
+
+
+class Line(Event):
+    """One line was said (`scenarios.records.Line`). Where a turn is told twice, the last telling counts. Written by
+    `lab.dialogue.loop`, `lab.transcripts.judging` and, for kept lines, `lab.runs.fork`; read by `lab.store.resume`,
+    `lab.store.frames` and `lab.progress.story`.
+    """
+
+    conversation: int  # 0-based
+    turn: int  # 0-based, both seats counted
+    seat: SeatName
+    text: str
+    persona: NotRequired[str]  # id of the speaker's
+    node: NotRequired[str]  # of the scenario's graph, "" where there is none
+    tokens: NotRequired[int]  # generated; words, where the scenario gave the text
+    token_ids: NotRequired[list[int]]  # as sampled, with the stop token; [] where the model does not tell
+    logprob: NotRequired[float | None]  # nats, summed over token_ids at temperature 1; None where nothing was sampled
+    seconds: NotRequired[float]  # this line's share of its batch
+    activation: NotRequired[float | None]  # projection on the persona's direction; None where it is not watched
+    told: NotRequired[HowSaid]  # only of a line of another run
+
+
+class JudgementRow(TypedDict):
+    """What a judge says of one line against one thing (`scenarios.records.Judgement`). Exactly one of `unscored` and
+    `verdict` is None.
+    """
+
+    conversation: int
+    turn: int
+    seat: SeatName
+    metric: str  # prompt_to_line, line_to_line or questions
+    judge: str
+    against: str  # "persona", a fact's id, or an earlier turn in digits
+    p_inconsistent: float | None  # 0 to 1
+    verdict: bool | None  # True: contradicts
+    unscored: str | None  # why there is no verdict
+    span: list[int] | None  # characters [start, end) of the line that contradict
+    claim: NotRequired[str | None]  # what it contradicts, in words
+    answer: NotRequired[str | None]  # to a question of a Q&A probe, in the speaker's words
+    by: NotRequired[str | None]  # the judge that spoke, where several share a name
+
+
+class Judged(Event):
+    """What judges say after a turn, of its line or of answers to a Q&A probe. The last telling counts. Written and read
+    as Line is.
+    """
+
+    conversation: int
+    turn: int
+    by: Literal["judges", "questions"]
+    rows: list[JudgementRow]
+
+
+class Walk(Event):
+    """The node at which the next line will be said. Written by `lab.dialogue.loop`."""
+
+    conversation: int
+    node: str
+    turn: NotRequired[int]  # of the line before
+
+
+class Conversation(Event):
+    """A conversation is over. Written by `lab.dialogue.loop` and `lab.transcripts.judging`; read by `lab.store.resume`,
+    `lab.progress.story` and `lab.reports.fork_comparison`.
+    """
+
+    conversation: int
+    status: Literal["finished", "failed"]
+    reason: NotRequired[str | None]  # why it failed
+
+
+# -- of a training
+
+
+class TrainingStarted(Event):
+    """Models and learners are loaded. Written by `lab.training.runner`."""
+
+    name: str
+    method: str  # of scenarios.jobs.training
+    steps: int  # how many there will be, those of earlier sittings included
+    first: NotRequired[int]  # the step that this sitting begins with: later ones of before are done again
+
+
+class Sample(TypedDict):
+    """A dialogue of a step."""
+
+    reward: float  # mean over its trained seat's lines
+    lines: list[list[str]]  # [seat, text] of its last lines
+
+
+class Rewarded(Event):
+    """What dialogues that were played to learn from came to: means over the lines of the seat that learns. NaN, which
+    is stored as null, where none was scored. Offline methods tell wires and samples of the steps with a checkpoint only.
+    """
+
+    samples: NotRequired[dict[str, Sample]]  # best and worst
+    reward: NotRequired[float | None]
+    reward_prompt_to_line: NotRequired[float | None]  # parts of it, each in [0, 1]
+    reward_line_to_line: NotRequired[float | None]
+    reward_questions: NotRequired[float | None]
+    reward_relevance: NotRequired[float | None]
+    penalised: NotRequired[float | None]  # share of lines with a tripped wire
+    lines: NotRequired[float | None]  # rewarded
+    unscored: NotRequired[float | None]  # lines without a reward
+    length: NotRequired[float | None]  # tokens a line
+    wire_distinct_1: NotRequired[float | None]  # the tripwires of metrics.tripwires
+    wire_distinct_2: NotRequired[float | None]
+    wire_repetition: NotRequired[float | None]
+    wire_parroting: NotRequired[float | None]
+    wire_wrong_person: NotRequired[float | None]
+    wire_helper_voice: NotRequired[float | None]
+    wire_evasion: NotRequired[float | None]
+    wire_length: NotRequired[float | None]  # words a line
+    wire_relevance: NotRequired[float | None]
+    wire_perplexity_nats: NotRequired[float | None]  # nats a token
+
+
+class Collected(Rewarded):
+    """A batch of what the untouched model says, played before the first step of an offline method. Written by
+    `lab.training.loop`.
+    """
+
+    batch: int  # 0-based
+    batches: int
+    seat: SeatName
+    seconds_play: float
+
+
+class Step(Rewarded):
+    """One update. A step that is done again after a checkpoint counts the last time. Written by `lab.training.loop`;
+    read by `lab.training.runner` (training.parquet), `lab.sweeps.trial` and `lab.progress.story`.
+    """
+
+    step: int  # 0-based
+    seat: NotRequired[SeatName]  # that learns
+    kl: NotRequired[float | None]  # nats a token, to the untouched model; this and the next four of online methods only
+    entropy: NotRequired[float | None]  # nats a token
+    ratio: NotRequired[float | None]  # of probabilities, learner to sampler: mean, greatest and least over tokens
+    ratio_max: NotRequired[float | None]
+    ratio_min: NotRequired[float | None]
+    skipped: NotRequired[int]  # groups whose rewards were all equal
+    note: NotRequired[str | None]  # why nothing was learnt
+    loss: NotRequired[float | None]
+    grad_norm: NotRequired[float | None]  # before clipping
+    learning_rate: NotRequired[float | None]
+    tokens: NotRequired[int]  # of the lines that were there to learn from
+    tokens_learnt: NotRequired[int]
+    seconds_play: NotRequired[float]
+    seconds_learn: NotRequired[float]
+
+
+class Checkpoint(Event):
+    """A checkpoint was saved. Written by `lab.training.loop`."""
+
+    step: int  # how many steps had been done
+
+
+class Stopped(Event):
+    """A tripwire ended the training. Written by `lab.training.loop`; read by `lab.training.runner`."""
+
+    step: int  # how many steps had been done
+    reason: str
+
+
+# -- of a study
+
+
+class StudyStarted(Event):
+    """The model is loaded. Written by `lab.studies.runner`."""
+
+    name: str
+    study: str  # its module in metrics.studies
+    claim: str
+    size: str
+    arms: dict[str, int]  # by arm, questions, lines of a run, or steps and exams of a training, about
+    models: dict[str, str]  # by seat
+    run_id: NotRequired[str]
+    device: NotRequired[str]
+    dtype: NotRequired[str]
+    resumed: NotRequired[bool]
+
+
+class Answer(Event):
+    """The model answered an item of an arm: options were scored (`nats`, `tokens`, `options`), or words sampled (`text`,
+    `seed`). Written by `lab.studies.ask_model`, which reads it on a resume; read by `lab.store.frames` (answers.parquet).
+    """
+
+    key: str  # digest of all that the answer depends on
+    method: str  # choose or say
+    arm: str
+    item: str
+    messages: list[list[str]]  # [role, text]
+    cluster: NotRequired[str]  # items that are resampled together
+    prompt: NotRequired[str]  # digest of the messages
+    options: NotRequired[list[str]]
+    nats: NotRequired[list[float]]  # log-probability of each option
+    tokens: NotRequired[list[int]]  # of each option
+    seed: NotRequired[int]
+    text: NotRequired[str]
+
+
+class Taught(Event):
+    """A step of an adapter that a study makes of lessons. Written by `lab.studies.ask_model`."""
+
+    arm: str
+    step: int  # 1-based
+    steps: int
+    loss: float  # nats a token
+    worn: NotRequired[str]  # the adapter's name
+
+
+class Arm(Event):
+    """How far an arm is that is a run or a training of its own, with a log of its own. Written by `lab.studies.arms`."""
+
+    arm: str
+    done: int  # lines, or steps and exams
+    detail: str  # its last line or step, in words
+
+
+# -- of a sweep
+
+
+class SweepStarted(Event):
+    """A sitting of a sweep begins. Written by `lab.sweeps.runner`."""
+
+    name: str
+    trials: dict[str, dict[str, Any]]  # by trial, the axes' values under their keys
+    resumed: NotRequired[bool]
+
+
+class Trial(Event):
+    """A trial begins, ends or is to be tried again. Written by `lab.sweeps.runner` and `lab.sweeps.sitting`."""
+
+    trial: str
+    status: Literal["running", "finished", "stopped", "failed", "again"]  # stopped: by the scheduler
+    node: NotRequired[str]  # where it runs; of `running` only
+    reason: NotRequired[str]  # of stopped, failed and again
+    counts: NotRequired[
+        dict[str, int]
+    ]  # lines and failed conversations, or steps; this and the rest of `finished` only
+    metrics: NotRequired[list[dict[str, str | float | None]]]  # its rows of metrics.parquet at the level of the run
+    seconds: NotRequired[float | None]  # None where nobody was there to measure it
+    stopped: NotRequired[str | None]  # which tripwire ended the training
+    verdict: NotRequired[str]  # of a study
+
+
+class Progress(Event):
+    """How far a trial is. Shown and not stored. Made by `lab.sweeps.sitting`."""
+
+    trial: str
+    lines: int  # said, or steps, or answers
+    of: int  # how many there will be
+
+
+class Reported(Progress):
+    """A step of a trial that is a training, by which a scheduler may stop it. Written by `lab.sweeps.sitting`."""
+
+    step: NotRequired[int]  # how many steps had been done
+    numbers: NotRequired[dict[str, float]]  # the step's
+
+
+class Nodes(Event):
+    """How the cluster is; stored where a node came or went, and shown in between. Written by `lab.sweeps.sitting`."""
+
+    nodes: int  # alive
+    cores: float
+    free: float  # cores
+
+
+# -- the kinds by name, and what is enforced
+
+KINDS = {
+    "phase": Phase,
+    "recovered": Recovered,
+    "ended": Ended,
+    "usage": Usage,
+    "started": RunStarted | TrainingStarted | StudyStarted,
+    "line": Line,
+    "judged": Judged,
+    "walk": Walk,
+    "conversation": Conversation,
+    "collected": Collected,
+    "step": Step,
+    "checkpoint": Checkpoint,
+    "stopped": Stopped,
+    "answer": Answer,
+    "taught": Taught,
+    "arm": Arm,
+    "sweep": SweepStarted,
+    "trial": Trial,
+    "progress": Progress,
+    "reported": Reported,
+    "nodes": Nodes,
+}
+NEEDS = {
+    name: frozenset.intersection(*(shape.__required_keys__ for shape in get_args(kind) or [kind]))
+    for name, kind in KINDS.items()
+}  # by kind, the fields that each of its shapes requires

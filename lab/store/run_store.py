@@ -25,7 +25,7 @@ from pathlib import Path
 import polars as pl
 
 from lab.store.atomic_write import StoreError, dumps, failure, replace, write_all
-from lab.store.events import EVENTS, now, read_events, whole_events
+from lab.store.event_log import EVENTS, now, read_events, whole_events
 from lab.store.frames import (
     ACTIVATIONS,
     JUDGEMENTS,

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from pathlib import Path
 
-from lab.store.events import NO_EVENT, event_of
+from lab.store.event_log import NO_EVENT, event_of
 
 CHUNK = 2**20  # bytes read at once
 END = 2**16  # bytes of a log among which its last event is looked for

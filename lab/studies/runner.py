@@ -179,7 +179,7 @@ def perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Wa
     from lab.dialogue.cluster import hosting
     from lab.reports.write import write_report
     from lab.store.atomic_write import dumps, replace
-    from lab.store.events import now, read_events
+    from lab.store.event_log import now, read_events
     from lab.store.frames import answers_frame
     from lab.store.run_store import write_frame
     from lab.studies.arms import Arms

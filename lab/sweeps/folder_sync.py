@@ -78,7 +78,7 @@ class Sent:
         """
         from pyarrow import fs
 
-        from lab.store.events import EVENTS
+        from lab.store.event_log import EVENTS
 
         if not self._home.storage:
             return

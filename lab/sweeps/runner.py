@@ -114,7 +114,7 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
     from lab.dialogue.cluster import IN_PROCESS
     from lab.progress.trials_table import FILE, frame
     from lab.reports.write import write_report
-    from lab.store.events import now
+    from lab.store.event_log import now
     from lab.store.run_store import write_frame
     from lab.sweeps.trial import TRIALS, end_early, left_behind
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from agents.engine.protocol import Engine
 from agents.learning.views import View, at_places
 from lab.store import atomic_write
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.store.resume import stored
 from lab.training.replay import base_of, recited, replayed
 from lab.training.rewards import rewarded

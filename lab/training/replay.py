@@ -16,7 +16,7 @@ from agents.engine.protocol import Engine, Sample, Sampling, Usage
 from agents.seats.base import Cue, Spoken, Trouble, Utterance
 from agents.seats.model import ModelSeat
 from lab.dialogue.loop import Play, system_text
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.store.resume import Stored, stored
 from lab.training.rewards import Talk
 from lab.transcripts.reading import Source, Transcript, own_turns

@@ -116,7 +116,7 @@ def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Wa
     from lab.dialogue import capacity, judges, seats, wiring
     from lab.dialogue.cluster import hosting
     from lab.reports.write import write_report
-    from lab.store.events import now
+    from lab.store.event_log import now
     from lab.store.run_store import write_frame
     from lab.training.evaluation import examine_all, exams
     from lab.training.loop import Training, latest, learner, steps_of

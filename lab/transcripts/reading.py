@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.store.frames import turns_frame
 from lab.store.resume import stored
 from lab.store.run_store import read_manifest

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+
+from lab.store.events import KINDS
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -130,3 +135,40 @@ def append(log: Path, *events: dict) -> None:
     """At the end of the file, as a run does."""
     with log.open("a") as file:
         file.writelines(json.dumps(event) + "\n" for event in events)
+
+
+def faults(events: Iterable[dict]) -> list[str]:
+    """What the page of the event log (lab.store.events) does not say of these events, a sentence each."""
+    out = []
+    for event in events:
+        if event["event"] in KINDS:
+            out += _faults(event, KINDS[event["event"]], event["event"])
+        else:
+            out.append(f"{event['event']} is no kind")
+    return out
+
+
+def _faults(value: object, shape: Any, where: str) -> list[str]:
+    """How a value out of JSON departs from a type of the page; of several types, from the one that it is nearest to."""
+    arguments, wrong = get_args(shape), [f"{where} is {value!r}, expected {shape}"]
+    if isinstance(shape, UnionType):
+        return min((_faults(value, each, where) for each in arguments), key=len)
+    if is_typeddict(shape):
+        return _faults_of_fields(value, shape, where) if isinstance(value, dict) else wrong
+    if get_origin(shape) is Literal:
+        return [] if value in arguments else wrong
+    if get_origin(shape) is list and isinstance(value, list):
+        return [fault for n, each in enumerate(value) for fault in _faults(each, arguments[0], f"{where}[{n}]")]
+    if get_origin(shape) is dict and isinstance(value, dict):
+        return [fault for key, each in value.items() for fault in _faults(each, arguments[1], f"{where}.{key}")]
+    accepted = {float: (int, float), NoneType: NoneType, Any: object}.get(shape, shape)
+    plain = isinstance(accepted, (type, tuple)) and isinstance(value, accepted)
+    return [] if plain and (shape in (bool, Any) or not isinstance(value, bool)) else wrong
+
+
+def _faults_of_fields(value: dict, shape: type, where: str) -> list[str]:
+    types = get_type_hints(shape)
+    missing = [f"{where} has no {name}" for name in sorted(shape.__required_keys__ - value.keys())]
+    unknown = [f"{where} has {name}, which the page does not know" for name in sorted(value.keys() - types.keys())]
+    fields = [_faults(value[name], types[name], f"{where}.{name}") for name in value.keys() & types.keys()]
+    return [*missing, *unknown, *(fault for some in fields for fault in some)]

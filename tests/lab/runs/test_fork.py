@@ -21,7 +21,7 @@ from lab.store.resume import Told, stored
 from lab.reports.fork_comparison import cells, compare
 from lab.runs.fork import forked
 from lab.store.frames import judgements_frame, turns_frame
-from lab.store.events import read_events
+from lab.store.event_log import read_events
 from lab.transcripts.reading import read
 from lab.dialogue.wiring import play_of
 from scenarios.yaml_files import parse

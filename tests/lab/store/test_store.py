@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from event_streams import at, judged, line, phase, row, started, usage
+from event_streams import a_run, at, faults, judged, line, phase, row, started, usage
 
-from lab.store import atomic_write, events as store_events, frames, run_store
+from lab.store import atomic_write, event_log, events, frames, run_store
 from lab.store.frames import JUDGEMENTS, METRICS, TURNS
 from lab.store.atomic_write import StoreError
 
@@ -44,7 +44,7 @@ def test_a_new_run_is_a_whole_run_before_its_first_event(run):
     )
     assert set(manifest["versions"]) == {"python", "torch", "transformers", "ray", "polars"}
     assert manifest["finished"] is None and manifest["started"].endswith("+00:00")
-    assert store_events.read_events(run.path) == []
+    assert event_log.read_events(run.path) == []
 
 
 def test_runs_made_in_the_same_second_get_folders_of_their_own(tmp_path):
@@ -58,7 +58,7 @@ def test_runs_made_in_the_same_second_get_folders_of_their_own(tmp_path):
 
 def test_versions_are_read_without_importing_what_they_are_of():
     code = (
-        "import sys, lab.store as s; s._versions(); print([m for m in ('torch', 'ray', 'transformers') if m in "
+        "import sys; from lab.store import run_store; run_store._versions(); print([m for m in ('torch', 'ray', 'transformers') if m in "
         "sys.modules])"
     )
     assert python(code).communicate()[0].strip() == "[]"
@@ -76,8 +76,8 @@ def test_events_come_back_as_written(run):
     run.append(line(0, 0, text))
     added = run.append({"event": "phase", "phase": "playing", "detail": ""})
     assert "time" in added
-    assert [event.get("text", event["event"]) for event in store_events.read_events(run.path)] == [text, "phase"]
-    assert frames.turns_frame("r", store_events.read_events(run.path))["text"].to_list()[0].startswith("“Grüße”\n")
+    assert [event.get("text", event["event"]) for event in event_log.read_events(run.path)] == [text, "phase"]
+    assert frames.turns_frame("r", event_log.read_events(run.path))["text"].to_list()[0].startswith("“Grüße”\n")
 
 
 def test_a_number_that_is_not_finite_is_null_in_the_file(run):
@@ -89,10 +89,10 @@ def test_a_number_that_is_not_finite_is_null_in_the_file(run):
 def test_a_writer_killed_at_any_moment_loses_at_most_the_line_in_flight(tmp_path):
     code = """
 import sys
-sys.path.insert(0, "tests")
-from event_streams import line
-from lab import store
-run = store.create(sys.argv[1], "small", "", 7, "d")
+sys.path.insert(0, "tests/helpers")
+from event_streams import a_run, at, faults, judged, line, phase, row, started, usage
+from lab.store import run_store
+run = run_store.create(sys.argv[1], "small", "", 7, "d")
 for turn in range(10**9):
     run.append(line(0, turn, "x" * 5000))
     print(turn, flush=True)
@@ -107,7 +107,7 @@ for turn in range(10**9):
         turns = [event["turn"] for event in again.earlier]
         assert turns == list(range(len(turns))) and len(turns) > last_told
         assert again.append(line(0, len(turns)))["turn"] == len(turns)
-    assert [event["turn"] for event in store_events.read_events(path)] == list(range(len(turns) + 1))
+    assert [event["turn"] for event in event_log.read_events(path)] == list(range(len(turns) + 1))
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,11 @@ def test_a_damaged_or_cut_off_last_line_is_cut_away(run, tail):
     run.close()
     whole = (run.path / "events.jsonl").read_bytes()
     (run.path / "events.jsonl").write_bytes(whole + tail)
-    assert len(store_events.read_events(run.path)) == 1
+    assert len(event_log.read_events(run.path)) == 1
     assert (run.path / "events.jsonl").read_bytes() == whole + tail, "reading changes nothing"
     with run_store.open_for_resume(run.path) as again:
         again.append(phase("measuring", 5))
-    assert [event["phase"] for event in store_events.read_events(run.path)] == ["playing", "measuring"]
+    assert [event["phase"] for event in event_log.read_events(run.path)] == ["playing", "measuring"]
 
 
 def test_a_damaged_line_in_the_middle_is_refused_by_its_number(run):
@@ -167,8 +167,8 @@ def test_a_folder_that_is_not_there_or_holds_other_things_is_left_as_it_is(tmp_p
 def test_a_run_that_another_process_holds_is_refused_until_it_lets_go(tmp_path):
     code = """
 import sys
-from lab import store
-run = store.create(sys.argv[1], "small", "", 7, "d")
+from lab.store import run_store
+run = run_store.create(sys.argv[1], "small", "", 7, "d")
 print(run.path, flush=True)
 sys.stdin.read()
 """
@@ -330,10 +330,10 @@ def test_frames_are_flushed_as_the_run_goes_but_not_with_every_line(run):
 
 FULL_DISK = """
 import resource, sys
-sys.path.insert(0, "tests")
-from event_streams import line
-from lab import store
-run = store.open_for_resume(sys.argv[1])
+sys.path.insert(0, "tests/helpers")
+from event_streams import a_run, at, faults, judged, line, phase, row, started, usage
+from lab.store import run_store
+run = run_store.open_for_resume(sys.argv[1])
 if sys.argv[2] == "events":
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
@@ -343,7 +343,7 @@ try:
             run.write_frames()
             resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
             run.write_frames()
-except store.StoreError as error:
+except run_store.StoreError as error:
     print(turn)
     print(error)
 """
@@ -353,7 +353,7 @@ except store.StoreError as error:
 def test_a_disk_that_is_full_costs_no_finished_line(run, what, file):
     run.close()
     turn, message = python(FULL_DISK, run.path, what).communicate()[0].splitlines()
-    kept = store_events.read_events(run.path)
+    kept = event_log.read_events(run.path)
     assert (run.path / "events.jsonl").read_bytes().endswith(b"}\n"), "no half line is left"
     assert len(kept) == (int(turn) if what == "events" else 10)
     assert message.startswith(f"cannot write {file} in {run.path}: File too large (")
@@ -380,7 +380,7 @@ def test_a_full_disk_tells_a_sweep_or_a_training_that_what_was_done_is_kept_and_
 
     with run_store.create(tmp_path, "small", "", 7, "d", file=file) as opened:
         opened.append({"event": "trial", "trial": "a"} if file == run_store.SWEEP else {"event": "step", "step": 0})
-        monkeypatch.setattr(atomic_write, "write_all", full)
+        monkeypatch.setattr(run_store, "write_all", full)
         with pytest.raises(
             StoreError, match=f"what was done is kept: make room and go on with --resume {opened.path}$"
         ):
@@ -404,3 +404,42 @@ def test_a_frame_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
 def test_the_lock_is_the_folder_s_own(run):
     with open(run.path / ".lock", "rb") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# -- the page of the log
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def test_events_of_a_made_up_run_are_as_the_page_says():
+    written = json.loads(json.dumps([*a_run(), usage(3, 20.0), line_of_another_run()]))
+    assert faults(written) == []
+
+
+def line_of_another_run() -> dict:
+    return line(0, 1) | {"activation": 0.5, "told": {"direction": "", "fact": None, "ready": True}}
+
+
+@pytest.mark.parametrize(
+    "event, fault",
+    [
+        ({"event": "walk", "conversation": 0}, "walk has no node"),
+        (line(0, 1) | {"tokens": "3"}, "line.tokens is '3', expected <class 'int'>"),
+        (phase("playing", 0.0) | {"loud": True}, "phase has loud, which the page does not know"),
+        (judged(0, 1, row(0, 1, True) | {"span": [0, "x"]}), "judged.rows[0].span[1] is 'x', expected <class 'int'>"),
+        ({"event": "dance"}, "dance is no kind"),
+    ],
+)
+def test_what_the_page_does_not_say_is_found(event, fault):
+    assert faults([event]) == [fault]
+
+
+@pytest.mark.parametrize("kind", sorted(events.NEEDS))
+def test_a_line_that_lacks_a_field_which_its_kind_requires_is_no_event(kind):
+    whole = dict.fromkeys(events.NEEDS[kind], 0) | {"event": kind}
+    assert event_log.event_of(json.dumps(whole).encode()) == whole
+    for field in events.NEEDS[kind]:
+        assert event_log.event_of(json.dumps({key: whole[key] for key in whole if key != field}).encode()) is None
+
+
+def test_an_event_of_a_kind_that_nobody_knows_is_read():
+    assert event_log.event_of(b'{"event": "from a later version"}') == {"event": "from a later version"}

@@ -1,0 +1,74 @@
+"""Reading a run's event log, line by line; `lab.store.events` says what its events are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic_core import from_json
+
+from lab.store.events import NEEDS
+
+EVENTS = "events.jsonl"
+NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
+
+
+def read_events(run_dir: str | Path) -> list[dict]:
+    """Every whole event, oldest first; a cut-off last line is left out (a running run may be writing it).
+
+    Raises ValueError naming the first damaged line before the last.
+    """
+    return list(stream_events(run_dir))
+
+
+def stream_events(run_dir: str | Path) -> Iterator[dict]:
+    """As `read_events`, one at a time: a long run's are more than one wants to hold."""
+    path = Path(run_dir) / EVENTS
+    if not path.is_file():
+        raise ValueError(f"{run_dir} is no run: it has no {EVENTS}")
+    with path.open("rb") as file:
+        for event, _ in whole_events(file, path):
+            yield event
+
+
+def whole_events(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
+    """Every event and the bytes up to its end; only the last line may be damaged or lack its end. Raises ValueError."""
+    end, damaged = 0, 0
+    for number, line in enumerate(lines, start=1):
+        if damaged:
+            raise ValueError(f"{path}, line {damaged}: {NO_EVENT}")
+        event = event_of(line) if line.endswith(b"\n") else None
+        if event is None:
+            damaged = number
+            continue
+        end += len(line)
+        yield event, end
+
+
+def moment(event: dict) -> float:
+    """When the event was written, in seconds since 1970; 0 where it does not say."""
+    return datetime.fromisoformat(event["time"]).timestamp() if event.get("time") else 0.0
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def event_of(line: bytes) -> dict | None:
+    """The event that a line of a log holds; None where it is none, or lacks one of its fields."""
+    try:
+        try:
+            event = from_json(line)
+        except ValueError:  # lone surrogates, which it does not know
+            event = json.loads(line)
+    except ValueError:
+        return None
+    whole = (
+        isinstance(event, dict)
+        and isinstance(event.get("event"), str)
+        and NEEDS.get(event["event"], frozenset()) <= event.keys()
+    )
+    return event if whole else None
