@@ -6,7 +6,7 @@ kind of drift: how well p_inconsistent tells planted lines from the others, how 
 how often an undisturbed line is called inconsistent; for each measure and tripwire: its value at each dose, and whether
 it moves as it should; for retrieval: how many of the planted contradictions are among the pairs that it keeps.
 
-It fails (exit code 1) where a judge does not rank above the rest what it claims to see (`SEES`), where a measure or
+It fails (exit code 1) where a judge does not rank above the rest what its entry says that it finds, where a measure or
 wire moves against its direction (`MOVES`, `WIRES`), and where neither the ledger nor the NLI judge, if asked, meets all
 of `BARS`. The rest is shown and held against nobody.
 """
@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.selftests.planted_drift import ASKED, PERSONAS, SEES, SIZES, Result, selftest
+from lab.selftests.planted_drift import ASKED, PERSONAS, SIZES, Result, judges_to_test, selftest
 
 EXAMPLES = """examples:
   python -m lab.selftest
@@ -49,12 +49,13 @@ def parser() -> Parser:
         help="with --kill: a scenario or a training (default: scenarios/long_dialogue.yaml, made small)",
     )
     out.add_argument("overrides", nargs="*", metavar="key=value", help="with --kill: dotted keys of that file")
+    names = judges_to_test()
     out.add_argument(
         "--judge",
         action="append",
-        choices=tuple(SEES),
+        choices=names,
         metavar="NAME",
-        help=f"which judges, again for more: {', '.join(SEES)} (default: {', '.join(ASKED)})",
+        help=f"which judges, again for more: {', '.join(names)} (default: {', '.join(ASKED)})",
     )
     out.add_argument(
         "--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)"

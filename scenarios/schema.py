@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from scenarios import plugins
 from scenarios.fields import HUMAN, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
+from scenarios.plugins import name_in
 from scenarios.records import ASSISTANT, SEATS
 from scenarios.yaml_files import dump
 
@@ -19,9 +21,9 @@ METRICS = (
     "tripwires",
 )  # measured where a file names none
 SeatName = Literal["assistant", "user"]
-Metric = Literal["prompt_to_line", "line_to_line", "qa", "drift", "contradictions", "tripwires", "activation"]
-JudgeName = Literal["ledger", "likelihood", "nli", "llm", "cascade", "reader"]
-SingleJudge = Literal["ledger", "likelihood", "nli", "llm"]
+Metric = name_in(plugins.METRICS)
+JudgeName = name_in(plugins.JUDGES)
+SingleJudge = name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "llm"))  # of a cascade, of a reward
 
 
 class Steer(Strict):

@@ -1,12 +1,16 @@
-"""From the names in a measure to the judges themselves, and to the models that they read with."""
+"""From the names in a measure to the judges themselves, and to the models that they read with: one entry a judge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agents.engine.protocol import Engine
 from lab.dialogue.seats import base_model
+from metrics.judges import LINES
+from metrics.judges.entry import EMBEDDER, REFERENCE, JudgeEntry
+from scenarios import plugins
 from scenarios.schema import Measure
 
 if TYPE_CHECKING:
@@ -14,43 +18,82 @@ if TYPE_CHECKING:
     from metrics.judges.pair_retrieval import Embed
 
 
-REFERENCE = "embedded"  # what these judges and the perplexity wire read with
-READING = {"likelihood", "reader"}
+REFERENCE_MODEL = "embedded"  # what REFERENCE stands for, and what the perplexity wire reads with
 RETRIEVED, TRIPWIRES = "retrieved", "tripwires"
+ALL = (*LINES, "qa")  # metrics
+CONTRADICTING = ("contradicted_fact", "persona_swap")  # kinds of planted drift
+
+
+@dataclass(frozen=True)
+class JudgeModels:
+    """What a judge is made from (see `metrics.judges.entry.Models`)."""
+
+    measure: Measure
+    engines: Mapping[str, Engine]
+    device: str
+
+    def embed(self) -> Embed:
+        from agents.judge_models.embedder import Embedder
+
+        return Embedder(device=self.device).embed
+
+    def logprobs(self) -> Callable:
+        from agents.judge_models.card_likelihood import Reference
+
+        return Reference(self.engines[REFERENCE_MODEL]).logprobs
+
+    def judge(self, name: str) -> Judge:
+        """ValueError where the judge is none of the name, or scores what its entry does not say."""
+        entry = judge_entry(name)
+        judge = entry.make(self)
+        scores = set(getattr(judge, "metrics", LINES))
+        if judge.name != name or not scores <= set(entry.scores):
+            raise ValueError(
+                f"the judge {name!r} is made with the name {judge.name!r} and the metrics {', '.join(sorted(scores))}; "
+                f"expected its entry's name, and of {', '.join(entry.scores)}"
+            )
+        return judge
+
+
+def judge_entry(name: str) -> JudgeEntry:
+    """The lab's entry of that name, or an installed package's. ValueError where that cannot be used."""
+    return JUDGES.get(name) or plugins.load(plugins.JUDGES, name, JudgeEntry)
 
 
 def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list[Judge]:
     """The judges that the measure names, in its order. `engines` by model name, those of `judge_engines` among them;
     `device` is for models that are no engines.
     """
-    return [JUDGES[name](measure, engines, device) for name in measure.judge]
+    models = JudgeModels(measure, engines, device)
+    return [models.judge(name) for name in measure.judge]
 
 
 def check_judges(measure: Measure) -> None:
     """Refuse, before a model is loaded, judges whose models are not there. ValueError says which."""
-    from agents.judge_models import cross_encoder, embedder
+    from agents.judge_models import embedder
     from agents.models import loading
-    from agents.servers import client
 
-    names, nli, llm = measure.judges(), measure.nli, measure.llm
-    if names & READING:
-        loading.check(REFERENCE)
-    if names & {"likelihood", "nli"} or measure.pairs == RETRIEVED:
+    entries = [judge_entry(name) for name in sorted(measure.judges())]
+    needs = {need for entry in entries for need in entry.needs}
+    if REFERENCE in needs:
+        loading.check(REFERENCE_MODEL)
+    if EMBEDDER in needs or measure.pairs == RETRIEVED:
         embedder.folder(embedder.MINILM)
-    if "nli" in names and nli.model != loading.EMBEDDED:
-        cross_encoder.check(nli.model)
-    if "llm" in names:
-        if llm.endpoint:
-            client.check(llm.endpoint, llm.model)
-        else:
-            loading.check(llm.model)
+    for entry in entries:
+        entry.check(measure)
+
+
+def check_reward_judge(name: str) -> None:
+    """ValueError where that judge scores no lines, which a reward is made from."""
+    if not judge_entry(name).scores_lines():
+        raise ValueError(f"reward.judge is {name!r}, which scores no lines; expected a judge of {' or '.join(LINES)}")
 
 
 def judge_engines(measure: Measure) -> set[str]:
     """The base models that the judges need an engine of."""
-    names, llm = measure.judges(), measure.llm
-    return ({REFERENCE} if names & READING else set()) | (
-        {base_model(llm.model)} if "llm" in names and not llm.endpoint else set()
+    entries = [judge_entry(name) for name in measure.judges()]
+    return {REFERENCE_MODEL for entry in entries if REFERENCE in entry.needs}.union(
+        *(entry.engines(measure) for entry in entries)
     )
 
 
@@ -58,9 +101,9 @@ def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[
     """`embed` for relevance and `logprobs` for perplexity, under the embedded model; nothing where no tripwire is
     measured, or where nothing else needs that model: a run without models stays one.
     """
-    if TRIPWIRES not in measure.metrics or REFERENCE not in engines:
+    if TRIPWIRES not in measure.metrics or REFERENCE_MODEL not in engines:
         return {}
-    return aids(engines[REFERENCE], device)
+    return aids(engines[REFERENCE_MODEL], device)
 
 
 def retriever(measure: Measure, device: str) -> Embed | None:
@@ -80,68 +123,93 @@ def aids(engine: Engine, device: str) -> dict[str, Callable]:
     return {"embed": Embedder(device=device).embed, "logprobs": Reference(engine).logprobs}
 
 
-def _ledger(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+def _ledger(models: JudgeModels) -> Judge:
     from metrics.judges.ledger import Ledger
 
     return Ledger()
 
 
-def _likelihood(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
-    from agents.judge_models.card_likelihood import Reference
-    from agents.judge_models.embedder import Embedder
+def _likelihood(models: JudgeModels) -> Judge:
     from metrics.judges.likelihood import Likelihood
 
-    return Likelihood(Reference(engines[REFERENCE]).logprobs, Embedder(device=device).embed)
+    return Likelihood(models.logprobs(), models.embed())
 
 
-def _reader(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
-    from agents.judge_models.card_likelihood import Reference
+def _reader(models: JudgeModels) -> Judge:
     from metrics.judges.answer_reader import Reader
 
-    return Reader(Reference(engines[REFERENCE]).logprobs)
+    return Reader(models.logprobs())
 
 
-def _nli(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
-    from agents.judge_models.embedder import Embedder
+def _check_nli(measure: Measure) -> None:
+    from agents.judge_models import cross_encoder
+    from agents.models.loading import EMBEDDED
+
+    if measure.nli.model != EMBEDDED:
+        cross_encoder.check(measure.nli.model)
+
+
+def _nli(models: JudgeModels) -> Judge:
     from agents.models.loading import EMBEDDED
     from metrics.judges.nli import Nli
 
-    model, embed = measure.nli.model, Embedder(device=device).embed
+    model, embed = models.measure.nli.model, models.embed()
     if model == EMBEDDED:
         from agents.judge_models.nli_head import EmbeddedNli
 
-        return Nli(EmbeddedNli(device).entail, embed)
+        return Nli(EmbeddedNli(models.device).entail, embed)
     from agents.judge_models.cross_encoder import CrossEncoder
 
-    return Nli(CrossEncoder(model, device).entail, embed)
+    return Nli(CrossEncoder(model, models.device).entail, embed)
 
 
-def _llm(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+def _check_llm(measure: Measure) -> None:
+    from agents.models import loading
+    from agents.servers import client
+
+    if measure.llm.endpoint:
+        client.check(measure.llm.endpoint, measure.llm.model)
+    else:
+        loading.check(measure.llm.model)
+
+
+def _llm_engines(measure: Measure) -> Collection[str]:
+    return () if measure.llm.endpoint else (base_model(measure.llm.model),)
+
+
+def _llm(models: JudgeModels) -> Judge:
     from agents.judge_models.answer_choice import EndpointChooser, EngineChooser
     from agents.models import loading
     from metrics.judges.llm import Llm
 
-    spec = measure.llm
+    spec = models.measure.llm
     if spec.endpoint:
         return Llm(EndpointChooser(spec.endpoint, spec.model, spec.timeout_s).choose, spec.protocol)
-    engine, adapter = engines[base_model(spec.model)], loading.parse(spec.model).adapter
+    engine, adapter = models.engines[base_model(spec.model)], loading.parse(spec.model).adapter
     engine.open([], adapter)  # refused now, not at the first line
     return Llm(EngineChooser(engine, adapter).choose, spec.protocol)
 
 
-def _cascade(measure: Measure, engines: Mapping[str, Engine], device: str) -> Judge:
+def _check_cascade(measure: Measure) -> None:
+    spec = measure.cascade
+    for key, name in {"cheap": spec.cheap, "dear": spec.dear}.items():
+        if not judge_entry(name).scores_lines():
+            raise ValueError(f"measure.cascade.{key} is {name!r}, which scores no lines; expected a judge that does")
+
+
+def _cascade(models: JudgeModels) -> Judge:
     from metrics.judges.cascade import Cascade
 
-    spec = measure.cascade
-    cheap, dear = (JUDGES[name](measure, engines, device) for name in (spec.cheap, spec.dear))
-    return Cascade(cheap, dear, spec.low, spec.high)
+    spec = models.measure.cascade
+    return Cascade(models.judge(spec.cheap), models.judge(spec.dear), spec.low, spec.high)
 
 
-JUDGES = {
-    "ledger": _ledger,
-    "likelihood": _likelihood,
-    "nli": _nli,
-    "llm": _llm,
-    "cascade": _cascade,
-    "reader": _reader,
-}
+ENTRIES = (
+    JudgeEntry("ledger", _ledger, finds=CONTRADICTING),
+    JudgeEntry("likelihood", _likelihood, needs=(REFERENCE, EMBEDDER), finds=CONTRADICTING),
+    JudgeEntry("nli", _nli, ALL, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING),
+    JudgeEntry("llm", _llm, ALL, engines=_llm_engines, check=_check_llm, finds=CONTRADICTING),
+    JudgeEntry("cascade", _cascade, ALL, check=_check_cascade, finds=CONTRADICTING),
+    JudgeEntry("reader", _reader, ("qa",), needs=(REFERENCE,)),
+)
+JUDGES = {entry.name: entry for entry in ENTRIES}

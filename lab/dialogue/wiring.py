@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agents.engine.protocol import Engine, Usage
 from agents.models.info import EngineInfo
 from lab.dialogue.capacity import check_memory, longest_view
-from lab.dialogue.judges import REFERENCE, TRIPWIRES, check_judges, judge_engines, judges, retriever, wires
+from lab.dialogue.judges import REFERENCE_MODEL, TRIPWIRES, check_judges, judge_engines, judges, retriever, wires
 from lab.dialogue.seats import base_model, check_speaker, find_servers, make_seat, model_seats, served_engines
 from scenarios import graph as graphs
 from scenarios import personas as people
@@ -50,7 +50,7 @@ def check(scenario: Scenario, typed: bool = False) -> None:
     for spec in model_seats(scenario):
         check_speaker(spec)
     check_judges(scenario.measure)
-    if TRIPWIRES in scenario.measure.metrics and REFERENCE in engine_names(scenario):
+    if TRIPWIRES in scenario.measure.metrics and REFERENCE_MODEL in engine_names(scenario):
         embedder.folder(embedder.MINILM)
 
 

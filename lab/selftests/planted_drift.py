@@ -9,6 +9,9 @@ from math import inf, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.dialogue.judges import CONTRADICTING, JUDGES, judge_entry
+from scenarios import plugins
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -19,9 +22,7 @@ if TYPE_CHECKING:
 
 
 PERSONAS = Path(__file__).parents[2] / "scenarios" / "personas" / "townsfolk.yaml"
-CONTRADICTING = frozenset({"contradicted_fact", "persona_swap"})
-TELLING = CONTRADICTING | {"implied_fact"}  # of a persona's facts
-SEES = {judge: CONTRADICTING for judge in ("ledger", "likelihood", "nli", "llm", "cascade")}
+TELLING = frozenset({*CONTRADICTING, "implied_fact"})  # of a persona's facts
 ASKED = ("ledger", "likelihood", "nli")  # where nobody names a judge: those that need no server and take seconds
 MOVES = {  # +1: more of the drift that a judge sees makes it larger
     "mean_p": 1,
@@ -52,6 +53,12 @@ SLACK = 0.1  # of the whole change: how far a step may go back and the response 
 NEAR = 5  # own earlier lines a line is held against
 AS_IT_SHOULD, UNEVEN, STILL, WRONG = "moves as it should", "right sign, uneven", "does not move", "WRONG"
 BLIND, UNMEASURED = "does not see this", "not measured"
+
+
+def judges_to_test() -> list[str]:
+    """Names of the judges that score lines, the lab's and those of installed packages."""
+    added = plugins.names(plugins.JUDGES)[len(plugins.OWN[plugins.JUDGES]) :]
+    return [*(name for name, entry in JUDGES.items() if entry.scores_lines()), *added]
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,15 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
     ]  # what could not be scored was not found
     recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
     return Detection(
-        judge, kind, kind in SEES[judge], quality["auroc"], precision, recall, lag, len(lags) - len(caught), by_wording
+        judge,
+        kind,
+        kind in judge_entry(judge).finds,
+        quality["auroc"],
+        precision,
+        recall,
+        lag,
+        len(lags) - len(caught),
+        by_wording,
     )
 
 
@@ -309,7 +324,7 @@ def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callab
             **how,
         )
         values.append(_over_run(found) | {"mean_p": _mean_p(rows)})
-    claimed = MOVES if kind in SEES[judge] else {}
+    claimed = MOVES if kind in judge_entry(judge).finds else {}
     return [
         _response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
         for metric in MOVES

@@ -41,6 +41,7 @@ def check(recipe: Recipe) -> None:
     from scenarios.jobs.training import played
 
     scenario = played(recipe)
+    judges.check_reward_judge(recipe.reward.judge)
     judges.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
     for one in [scenario, *(exam.scenario for exam in exams(recipe))]:
         wiring.check(one)

@@ -26,6 +26,7 @@ from lab.score import main as score
 from lab.store.run_store import create
 from lab.transcripts.reading import read
 from metrics.judges import judgement
+from metrics.judges.entry import JudgeEntry
 from scenarios.jobs.training import played
 from scenarios.records import Line
 
@@ -58,7 +59,7 @@ def run(tmp_path_factory):
     """Two conversations of eight lines: the host's first three are the scenario's words, all others come from scripts."""
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(judges.JUDGES, "ledger", lambda *_: Spotter())
+        patch.setitem(judges.JUDGES, "ledger", JudgeEntry("ledger", lambda _: Spotter()))
         done = inside(
             lab_run.main,
             LONG,
@@ -88,7 +89,7 @@ def rows(path):
 
 @pytest.mark.parametrize("seat", ["assistant", "user"])
 def test_exported_chats_scored_by_the_same_judge_get_the_runs_judgements(run, tmp_path, capsys, monkeypatch, seat):
-    monkeypatch.setitem(judges.JUDGES, "ledger", lambda *_: Spotter())
+    monkeypatch.setitem(judges.JUDGES, "ledger", JudgeEntry("ledger", lambda _: Spotter()))
     assert export(run, "--format", "messages", "--seat", seat, "--out", tmp_path / "chats.jsonl") == 0
     assert capsys.readouterr().err == "2 rows\n"
     assert (

@@ -17,6 +17,7 @@ from lab.transcripts.judging import judge_all
 from lab.transcripts.labels import Powered
 from lab.score import main
 from metrics.judges import judgement
+from metrics.judges.entry import JudgeEntry
 from metrics.stats.bootstrap import Interval
 
 GRACE, LEO = "You are Grace. You are a carpenter.", "You are Leo. You are shy."
@@ -89,7 +90,7 @@ class Spotter:
 @pytest.fixture
 def spotter(monkeypatch):
     """In the ledger's place, which needs facts."""
-    monkeypatch.setitem(judges.JUDGES, "ledger", lambda *_: Spotter())
+    monkeypatch.setitem(judges.JUDGES, "ledger", JudgeEntry("ledger", lambda _: Spotter()))
 
 
 def score(*arguments):

@@ -1,0 +1,156 @@
+"""The names of judges, metrics and reward parts: the lab's own, and those that installed packages add as entry points.
+
+A package names an object (or a function that returns it) under `dialogue_lab.judges`, `dialogue_lab.metrics` or
+`dialogue_lab.rewards`. Names are read from the metadata of installed packages; a package's code is imported when an
+entry of it is used, and when `python -m lab` lists the entries. A scenario can name an entry, but never a module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import Annotated, Any, TypeVar
+
+from pydantic import PlainValidator
+from pydantic_core import PydanticKnownError
+
+JUDGES, METRICS, REWARDS = GROUPS = ("dialogue_lab.judges", "dialogue_lab.metrics", "dialogue_lab.rewards")
+OWN = {  # the lab's names by group; a package cannot take one of them
+    JUDGES: ("ledger", "likelihood", "nli", "llm", "cascade", "reader"),
+    METRICS: ("prompt_to_line", "line_to_line", "qa", "drift", "contradictions", "tripwires", "activation"),
+    REWARDS: ("prompt_to_line", "line_to_line", "qa", "relevance"),
+}
+NAME = re.compile(r"[A-Za-z_]\w*")
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point of an installed package; `problem` says why it cannot be used, "" where its metadata are right."""
+
+    group: str
+    name: str
+    package: str
+    version: str
+    point: EntryPoint | None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.package} {self.version}"
+
+
+def plugins(group: str) -> list[Plugin]:
+    """The entry points of that group in all installed packages, by name; those with a problem are among them."""
+    entries = sorted(_entry_points(group), key=lambda plugin: (plugin.name, plugin.package))
+    owners: dict[str, list[str]] = {}
+    for plugin in entries:
+        owners.setdefault(plugin.name, []).append(plugin.package)
+    return [_checked(plugin, owners[plugin.name]) for plugin in entries]
+
+
+def names(group: str) -> list[str]:
+    """Names that a scenario may use: the lab's own, then those of installed packages."""
+    return [*OWN[group], *(plugin.name for plugin in plugins(group) if not plugin.problem)]
+
+
+def load(group: str, name: str, kind: type[Entry]) -> Entry:
+    """The entry of that name that an installed package brings.
+
+    Raises ValueError, with the package and the reason, where there is none, where its code cannot be imported, or where
+    what it names is no `kind` of that name.
+    """
+    plugin = next((plugin for plugin in plugins(group) if plugin.name == name), None)
+    if plugin is None:
+        raise ValueError(f"no installed package has {name!r} as an entry point of {group}")
+    return load_plugin(plugin, kind)
+
+
+def load_plugin(plugin: Plugin, kind: type[Entry]) -> Entry:
+    """As `load`, of an entry point that `plugins` gave."""
+    problem = plugin.problem
+    if not problem:
+        entry = _imported(plugin.point)
+        if isinstance(entry, kind) and entry.name == plugin.name:
+            return entry
+        if isinstance(entry, kind):
+            problem = f"{plugin.point.value} is named {entry.name!r}; expected the entry point's name"
+        else:
+            problem = entry if isinstance(entry, _Failure) else f"{plugin.point.value} is {entry!r:.80}"
+            problem += f"; expected a {kind.__name__}, or a function that returns one"
+    raise ValueError(f"{plugin} ({plugin.group}) cannot be used: {problem}")
+
+
+def name_in(group: str, own: Sequence[str] | None = None) -> Any:
+    """The annotation of a name of that group: one of `own` (by default all that the lab has) or of an installed
+    package's.
+    """
+    accepted = OWN[group] if own is None else own
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and (value in accepted or value in _added(group)):
+            return value
+        *most, last = map(repr, (*accepted, *_added(group)))
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+
+    return Annotated[str, PlainValidator(check)]
+
+
+class _Failure(str):
+    """Why the code behind an entry point could not be imported or called."""
+
+
+@cache
+def _imported(point: EntryPoint) -> object:
+    """What the entry point names; where that is a function (or a class), what it returns; a `_Failure` where it fails."""
+    try:
+        named = point.load()
+        return named() if callable(named) else named
+    except (Exception, SystemExit) as error:  # foreign code: whatever it raises is the reason, in one line
+        return _Failure(f"{point.value} raised {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def _added(group: str) -> list[str]:
+    return names(group)[len(OWN[group]) :]
+
+
+def _entry_points(group: str) -> Iterator[Plugin]:
+    """Of two installed copies of a package, the first on the path counts."""
+    seen: set[str] = set()
+    for distribution in distributions():
+        if group in _entry_points_text(distribution):
+            package = str(distribution.metadata["Name"] or "a package without a name")
+            if package not in seen:
+                seen.add(package)
+                yield from _of_package(distribution, group, package)
+
+
+def _entry_points_text(distribution: Distribution) -> str:
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _of_package(distribution: Distribution, group: str, package: str) -> Iterator[Plugin]:
+    version = str(distribution.metadata["Version"] or "without a version")
+    try:
+        points = list(distribution.entry_points.select(group=group))
+    except (TypeError, ValueError) as error:
+        yield Plugin(group, "?", package, version, None, f"its entry_points.txt cannot be read: {error}")
+        return
+    for point in points:
+        yield Plugin(group, point.name, package, version, point)
+
+
+def _checked(plugin: Plugin, owners: Sequence[str]) -> Plugin:
+    problem = plugin.problem
+    if not problem and not NAME.fullmatch(plugin.name):
+        problem = "its name may hold letters, digits and '_' only"
+    elif plugin.name in OWN[plugin.group]:
+        problem = "the lab has an entry of that name"
+    elif len(owners) > 1:
+        problem = f"{' and '.join(owners)} both have an entry of that name"
+    return Plugin(plugin.group, plugin.name, plugin.package, plugin.version, plugin.point, problem)
