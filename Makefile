@@ -1,9 +1,10 @@
 # make run: play the main job. make test: the tests. Both set up .venv first, with nothing but python3 and pip there.
 # make test-slow: the few that take longer.
 # make test-vllm: the tests on a real vLLM server, which gets an environment of its own under the cache (see tests/test_vllm.py).
+# make docs: the site of docs/, built into build/site, every link checked.
 PYTHON ?= python3
 
-.PHONY: run test test-slow test-vllm .venv
+.PHONY: run test test-slow test-vllm docs .venv
 run: .venv/ready
 	.venv/bin/python -m lab.run scenarios/long_dialogue.yaml
 
@@ -15,6 +16,13 @@ test-slow: .venv/ready
 
 test-vllm: .venv/ready
 	.venv/bin/python -m pytest -m vllm
+
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict -f .mkdocs.yml
+
+.venv/docs: .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch .venv/docs
 
 .venv: .venv/ready
 
