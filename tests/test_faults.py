@@ -18,11 +18,11 @@ import pytest
 import sweeps
 from commands import LONG, NOBODY_TALKS, assert_same_play, events, inside, listening, manifest, only
 
+from agents.engine.protocol import Sampling
 from agents.judge_models.answer_choice import EndpointChooser
+from agents.seats.base import Cue, Trouble, Utterance
 from agents.seats.chat import EndpointSeat
 from agents.servers.client import in_time
-from agents.engine.protocol import Sampling
-from agents.seats.base import Cue, Trouble, Utterance
 from lab.run import main
 from lab.sweep import main as sweep_main
 from metrics.judges.llm import YES_NO
@@ -40,7 +40,6 @@ def unreported(request, monkeypatch):
 
 
 # -- a server that does anything
-# -----------------------------------------------------------------------------------------------
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -136,7 +135,6 @@ def busy(handler: Handler, asked: dict) -> None:
 
 
 # -- seats on such a server
-# ----------------------------------------------------------------------------------------------------
 
 
 def talk(runs: Path, url: str, *more: str):
@@ -293,7 +291,6 @@ def test_what_is_late_is_given_up_and_nobody_waits_for_it():
 
 
 # -- judges on such a server
-# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", [stalls, drips])
@@ -337,7 +334,6 @@ def test_how_long_a_judgement_may_take_is_a_key_of_the_scenario_and_does_not_dec
 
 
 # -- a full disk
-# ---------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

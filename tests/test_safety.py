@@ -45,7 +45,6 @@ def files(folder: Path) -> set[Path]:
 
 
 # -- code that would be run
-# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,6 @@ def test_a_models_config_makes_nothing_be_imported(tmp_path):
 
 
 # -- paths that would lead elsewhere
-# -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a/b", "x\n", ".hidden"])
@@ -240,7 +238,6 @@ def test_a_gguf_file_is_converted_inside_the_cache_whatever_it_is_called(tmp_pat
 
 
 # -- keys
-# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_traceback_in_the_log_holds_no_key(tmp_path, monkeypatch):
@@ -281,7 +278,6 @@ def test_what_is_hidden(monkeypatch):
 
 
 # -- sockets that listen
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", ["pass", "import ray", "from ray import train, tune"])
@@ -292,11 +288,11 @@ import json, os, sys
 from lab.dialogue.cluster import connected
 with connected("local", 1):
     import ray
-    from test_run import listening
+    from commands import listening_sockets
     ray.get(ray.remote(lambda: None).remote())
-    print(json.dumps([*listening(os.getpid()), os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]]))
+    print(json.dumps([*listening_sockets(os.getpid()), os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]]))
 """
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "helpers")))
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -315,7 +311,6 @@ with connected("local", 1):
 
 
 # -- what is no file
-# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_character_device_is_written_into_and_stays(tmp_path):

@@ -184,7 +184,6 @@ class LocalEngine:
         return [scores.get(i, []) for i in range(len(branches))]
 
     # -- reading
-    # ---------------------------------------------------------------------------------------------------------
 
     def _read(
         self, names: Sequence[int], looking: Callable[[list[Piece]], object] = lambda batch: nullcontext()
@@ -232,7 +231,6 @@ class LocalEngine:
         ]
 
     # -- decoding
-    # --------------------------------------------------------------------------------------------------------
 
     def _decode(self, branches: list[Branch], sampling: list[Sampling]) -> list[Sample]:
         drawn = [draws(one) for one in sampling]
@@ -300,7 +298,6 @@ class LocalEngine:
         return self._sentence_end[token]
 
     # -- one pass
-    # --------------------------------------------------------------------------------------------------------
 
     def _forward(self, ids: list[int], positions: list[int], plan: Pass, wanted: torch.Tensor) -> torch.Tensor:
         """Logits (len(wanted), V) at the wanted places of the pass."""

@@ -219,7 +219,6 @@ def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
 # -- steering
 #
 #
-# --------------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,6 @@ class Learner:
         return Step(total, norm, rate)
 
     # -- what leaves it
-    # ---------------------------------------------------------------------------------------------------
 
     def adapter(self) -> tuple[dict, dict[str, Tensor]]:
         """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names; of a full training {} and
@@ -229,7 +228,6 @@ class Learner:
         return found
 
     # -- reading
-    # ---------------------------------------------------------------------------------------------------------
 
     def _read(self, one: Row, model: nn.Module | None = None) -> Read:
         model = model or self.model

@@ -264,7 +264,6 @@ class ServedEngine:
         return [[next(told) for _ in some] for some in continuations]
 
     # -- requests
-    # --------------------------------------------------------------------------------------------------------
 
     def _line(self, branch: int, sampling: Sampling) -> dict:
         ids = self._ids[branch]
@@ -318,7 +317,6 @@ class ServedEngine:
         return [found for found, _ in answers]
 
     # -- answers
-    # ---------------------------------------------------------------------------------------------------------
 
     def _sample(self, answer: Sample | ValueError, sentences: int | None) -> Sample:
         return (

@@ -88,7 +88,6 @@ def _peak_bytes(loaded) -> int:
 
 
 # -- what the machine could do
-# -------------------------------------------------------------------------------------------
 
 
 def _ceilings(loaded, sizes: Sizes) -> dict:
@@ -117,7 +116,6 @@ def _best(loaded, work, repeats: int = 10) -> float:
 
 
 # -- the engine
-# ----------------------------------------------------------------------------------------------------------
 
 
 def _engine(loaded, sizes: Sizes) -> dict:
@@ -251,7 +249,6 @@ def _engine_long(engine, loaded, sizes: Sizes) -> dict:
 
 
 # -- the notebook way
-# ----------------------------------------------------------------------------------------------------
 
 
 def _notebook(loaded, sizes: Sizes) -> dict:
@@ -369,7 +366,6 @@ def _notebook_scoring(loaded, sizes: Sizes) -> dict:
 
 
 # -- a server
-# ------------------------------------------------------------------------------------------------------------
 
 
 def _endpoint_dialogue(endpoint: str, model: str, sizes: Sizes) -> dict:

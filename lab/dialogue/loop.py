@@ -147,7 +147,6 @@ class Play:
         return system_text(dialogue.cast[seat], self.scenario.seats[seat].instruction)
 
     # -- saying
-    # ----------------------------------------------------------------------------------------------------------
 
     def _lines(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
         """One line of every dialogue, heard by the other seat; a dialogue whose line could not be had has failed."""
@@ -256,7 +255,6 @@ class Play:
             yield {"event": "line", **asdict(line)}
 
     # -- judging
-    # ---------------------------------------------------------------------------------------------------------
 
     def _judge(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
         """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the
@@ -352,7 +350,6 @@ class Play:
         return fact.slot.questions[min(self.scenario.measure.wording, len(fact.slot.questions) - 1)]
 
     # -- walking
-    # ---------------------------------------------------------------------------------------------------------
 
     def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
         for d in going:

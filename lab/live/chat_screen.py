@@ -57,7 +57,6 @@ class Chat:
         signal.signal(signal.SIGINT, self._before)
 
     # -- hearing the person
-    # ------------------------------------------------------------------------------------------------
 
     def words(self, conversation: int, cue: Cue) -> str | None:
         """What the person says; None where they leave."""
@@ -125,7 +124,6 @@ class Chat:
         self._leaving = True
 
     # -- showing what is said
-    # ----------------------------------------------------------------------------------------------
 
     def show(self, event: dict) -> None:
         apply(self.state, event)

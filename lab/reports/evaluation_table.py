@@ -11,7 +11,6 @@ from lab.reports.headline import bound, cell
 from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES, share
 
 # -- what an examination came to
-# -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,6 @@ class Comparison:
 
 
 # -- once it is played
-# ---------------------------------------------------------------------------------------------------------
 
 
 def written(path: Path) -> Comparison | None:
@@ -180,7 +179,6 @@ def _parting(original: pl.DataFrame, branches: pl.DataFrame, branch: int) -> dic
 
 
 # -- for people
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def heading(found: Comparison) -> str:

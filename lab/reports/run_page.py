@@ -100,7 +100,6 @@ def _figures(drawn: Mapping[str, object]) -> list[dict[str, str]]:
 
 
 # -- what came out
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _results(sides: Sequence[Side]) -> Section | None:
@@ -296,7 +295,6 @@ def _number(value: float) -> str:
 # -- a training
 #
 #
-# ------------------------------------------------------------------------------------------------------------------------
 
 
 def _training(side: Side) -> Section | None:
@@ -344,7 +342,6 @@ def _finding(side: Side) -> Section | None:
 
 
 # -- how it was made, and the transcripts
-# ----------------------------------------------------------------------------------------------
 
 
 def _made(side: Side) -> Section:

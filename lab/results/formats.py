@@ -26,7 +26,6 @@ COLUMNS = ("conversation", "turn", "seat", "persona", "name", "node", "given", "
 
 
 # -- rows
-# ----------------------------------------------------------------------------------------------------------------------
 
 
 def messages(one: Transcript, seat: str, system: str) -> dict:
@@ -205,7 +204,6 @@ def _words(reading, line: Sampled) -> str:
 
 
 # -- writing
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def json_lines(rows: Iterable[Mapping | None], counts: Counter) -> Iterator[bytes]:

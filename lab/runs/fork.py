@@ -33,7 +33,6 @@ FIXED = {  # keys that a fork may not change, and why
 
 
 # -- before it is played
-# -------------------------------------------------------------------------------------------------------
 
 
 def forked(

@@ -168,7 +168,6 @@ def selftest(
 
 
 # -- judging
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def _judged(
@@ -297,7 +296,6 @@ def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict)
 
 
 # -- responses by dose
-# -----------------------------------------------------------------------------------------------------
 
 
 def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> list[Response]:

@@ -237,7 +237,6 @@ def _size(views: Mapping[str, Sequence[View]], sources: Sequence[Source]) -> int
 
 
 # -- rewards that are there already
-# ------------------------------------------------------------------------------------------------
 
 
 def _labelled(source: Source) -> Known:
@@ -272,7 +271,6 @@ def _parts(rows: Iterable[tuple[int, int, str, float | None]]) -> Known:
 
 
 # -- a training's own file
-# ---------------------------------------------------------------------------------------------------------
 
 
 class _Head(Strict):

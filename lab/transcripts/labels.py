@@ -98,7 +98,6 @@ class Powered:
 
 
 # -- label files
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
@@ -184,7 +183,6 @@ def _word(value: object) -> str:
 
 
 # -- figures
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def calibrated(
@@ -262,7 +260,6 @@ def powered(
 
 
 # -- tables
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def calibration_tables(found: Mapping[str, Mapping[str, Calibrated]]) -> Iterator[Table]:

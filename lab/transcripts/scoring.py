@@ -38,7 +38,6 @@ class Task:
 
 
 # -- what is to be done
-# ----------------------------------------------------------------------------------------------------------
 
 
 def read_task(args: argparse.Namespace) -> Task:
@@ -115,7 +114,6 @@ def sources_read(task: Task) -> Iterator[str]:
 
 
 # -- judging
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def open_store(args: argparse.Namespace, task: Task) -> RunStore:
@@ -184,7 +182,6 @@ def judge_into(args: argparse.Namespace, task: Task, store: RunStore) -> dict[st
 
 
 # -- what came out
-# -------------------------------------------------------------------------------------------------------------
 
 
 def compare_with_labels(

@@ -5,31 +5,19 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import socket
-import sys
 import threading
-from pathlib import Path
 
 import polars as pl
 import pytest
-from commands import LONG, answering, inside
+from commands import LONG, SERVE, SERVE_TIMEOUT_S, answering, free_port, inside
 
-from agents.seats import chat
-from agents.servers import client
-from agents.models.loading import local_folder
 from agents.engine.protocol import Sampling
-from agents.seats.base import Cue, Question, Trouble
 from agents.engine.sentences import first_sentences
+from agents.models.loading import local_folder
+from agents.seats import chat
+from agents.seats.base import Cue, Question, Trouble
+from agents.servers import client
 from lab.run import main
-
-SERVE = Path(sys.executable).parent / "transformers"
-START_TIMEOUT_S = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +27,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder)}
     command = [SERVE, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with answering(command, f"http://127.0.0.1:{port}/health", folder / "log", environment, START_TIMEOUT_S):
+    with answering(command, f"http://127.0.0.1:{port}/health", folder / "log", environment, SERVE_TIMEOUT_S):
         yield f"http://127.0.0.1:{port}/v1", model
 
 

@@ -23,7 +23,6 @@ def llama():
 
 
 # -- against transformers
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
@@ -82,7 +81,6 @@ def test_a_branch_that_outgrows_its_slab_equals_generate(llama):
 
 
 # -- branches
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_forked_branch_equals_fresh_prefill_and_leaves_its_source_alone(llama):
@@ -188,7 +186,6 @@ def test_dropped_branches_are_gone(llama):
 
 
 # -- work
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_finished_branches_do_no_more_work(llama):
@@ -252,7 +249,6 @@ def test_usage_is_a_reading_not_a_live_object(llama):
 
 
 # -- sampling
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_same_seed_same_tokens_whatever_the_neighbours(llama):
@@ -347,7 +343,6 @@ def test_frequencies_of_many_draws_are_the_probabilities():
 
 
 # -- limits
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_branch_may_fill_the_context_and_not_one_token_more():
@@ -385,7 +380,6 @@ def test_empty_prompts_and_branches_twice_in_a_call_are_refused(llama):
 
 
 # -- the embedded model
-# ----------------------------------------------------------------------------------------------------
 
 
 def test_embedded_model_says_what_generate_says(embedded):

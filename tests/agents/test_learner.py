@@ -15,13 +15,13 @@ import torch
 from tiny import close
 from transformers import LlamaConfig
 
-from agents.models.adapters import upper_layers
 from agents.engine.local import LocalEngine
+from agents.engine.protocol import Sampling
 from agents.learning import offline, online
 from agents.learning.learner import STATE, Learner
 from agents.learning.views import View, with_lines
+from agents.models.adapters import upper_layers
 from agents.models.loading import EMBEDDED, load
-from agents.engine.protocol import Sampling
 from agents.seats.base import Cue, Question
 from agents.seats.model import ModelSeat
 from lab.training.rewards import Talk, sampled
@@ -63,7 +63,6 @@ def told(learner: Learner, view: View) -> View:
 
 
 # -- against the engine
-# ----------------------------------------------------------------------------------------------------
 
 
 def furthest(learner: Learner, view: View) -> float:
@@ -192,7 +191,6 @@ def test_a_value_is_read_where_the_line_is_about_to_be_said(name):
 
 
 # -- updates
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_an_update_raises_what_is_rewarded_and_lowers_what_is_not(name):
@@ -236,7 +234,6 @@ def test_a_loss_that_is_not_finite_is_refused_and_changes_nothing(name, spoil):
 
 
 # -- going on
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_stopped_after_any_update_and_taken_up_again_gives_the_same_weights(name, tmp_path):
@@ -305,7 +302,6 @@ def test_a_rate_that_does_not_follow_from_the_step_alone_is_refused_in_one_sente
 
 
 # -- several workers
-# -------------------------------------------------------------------------------------------------------
 
 
 def work(rank: int, workers: int, name: str, folder: str) -> None:

@@ -29,7 +29,6 @@ def near(found, wanted, within: float = 1e-6) -> bool:
 
 
 # -- by hand
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_supervised_is_cross_entropy_over_the_tokens_of_the_batch():
@@ -133,7 +132,6 @@ def test_relative_rewards_are_centred_scaled_and_none_where_all_are_equal():
 
 
 # -- batches
-# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +211,6 @@ def test_places_without_two_different_rewards_are_skipped_and_counted():
 
 
 # -- against TRL
-# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

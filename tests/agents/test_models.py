@@ -27,7 +27,6 @@ def adapter_folder(path):
 
 
 # -- names
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_names_come_apart_into_base_revision_and_adapter(tmp_path):
@@ -66,7 +65,6 @@ def test_an_adapter_folder_lacking_a_file_is_refused_by_that_files_name(tmp_path
 
 
 # -- what cannot be had
-# ----------------------------------------------------------------------------------------------------
 
 
 def test_without_the_embedded_package_its_install_command_is_said(monkeypatch):
@@ -118,7 +116,6 @@ def test_layers_that_remember_something_else_than_keys_are_refused():
 
 
 # -- what can
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_embedded_package_is_converted_once(monkeypatch, embedded):
@@ -191,7 +188,6 @@ def test_the_embedded_model_stops_at_its_templates_end_of_turn(embedded):
 
 
 # -- device and dtype
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_auto_takes_a_gpu_where_there_is_one_and_bfloat16_where_it_is_fast(monkeypatch):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from agents.engine.protocol import Sampling
+from agents.engine.steering import own_card
 from agents.seats.base import SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
 from agents.seats.model import ModelSeat
 from agents.seats.scripted import ScriptedSeat
-from agents.engine.steering import own_card
 
 ADA, TOM = "You are Ada. You bake bread in Lyon.", "You are Tom. You fix clocks."
 SAMPLING = Sampling(seed=0, max_tokens=10, sentences=1)

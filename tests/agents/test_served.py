@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from dialect import BASE, LORA, serving
 
-from agents.seats.chat import EndpointSeat
 from agents.engine.protocol import Sampling
+from agents.engine.sentences import ends_sentence, first_sentences
 from agents.judge_models.card_likelihood import Reference
 from agents.seats.base import Cue, Question, Trouble
+from agents.seats.chat import EndpointSeat
 from agents.seats.model import ModelSeat
-from agents.engine.sentences import ends_sentence, first_sentences
 from agents.servers.engine import ServedEngine, lacking, survey
 from lab.dialogue import wiring
 from lab.store.resume import Stored

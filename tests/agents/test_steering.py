@@ -155,7 +155,6 @@ def test_line_under_its_own_persona_projects_higher_than_under_anothers(eyed):
 # -- steering
 #
 #
-# --------------------------------------------------------------------------------------------------------------------------
 
 MODEL, SEEN = tiny.plain(tiny.llama()), tiny.prompts(20, 8, 9, 7)
 EXACT = 1e-5  # nats

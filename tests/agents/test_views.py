@@ -11,8 +11,8 @@ import torch
 from tiny import close
 from transformers import MistralConfig, Qwen2Config
 
-from agents.learning.views import Sampled, View, at_places, padded, row, visible, with_lines
 from agents.engine.protocol import Sampling
+from agents.learning.views import Sampled, View, at_places, padded, row, visible, with_lines
 from agents.seats.base import Cue, Question
 from agents.seats.model import ModelSeat
 from lab.training.rewards import Talk, sampled
@@ -38,7 +38,6 @@ SMALL = View(
 
 
 # -- by hand
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_row_is_the_trunk_up_to_its_last_line_and_then_each_branch_at_its_own_positions():
@@ -115,7 +114,6 @@ def test_padding_is_no_token():
 
 
 # -- against plain forward passes
-# ------------------------------------------------------------------------------------------
 
 
 def by_plain_passes(model, view: View) -> list[list[float]]:
@@ -148,7 +146,6 @@ def test_entropy_is_that_of_each_tokens_whole_distribution(tmp_path):
 
 
 # -- seats
-# -----------------------------------------------------------------------------------------------------------------
 
 
 class Noting:

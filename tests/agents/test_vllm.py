@@ -19,11 +19,11 @@ import polars as pl
 import pytest
 from commands import answering
 
-from agents.models.loading import cache_folder, local_folder
 from agents.engine.protocol import Sampling
 from agents.judge_models.card_likelihood import Reference
-from agents.seats.model import ModelSeat
+from agents.models.loading import cache_folder, local_folder
 from agents.seats.base import Question
+from agents.seats.model import ModelSeat
 from agents.servers.engine import ServedEngine, survey
 from metrics.judges import Pair
 from metrics.judges.likelihood import Likelihood

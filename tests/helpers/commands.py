@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -195,3 +196,31 @@ def answering(server: Sequence[object], url: str, log: Path, env: dict[str, str]
     finally:
         process.terminate()
         process.wait(60)
+
+
+SERVE = Path(sys.executable).parent / "transformers"
+
+
+SERVE_TIMEOUT_S = 120
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listening_sockets(pid: int) -> list[tuple[str, str, int]]:
+    """Process, address and port of every socket at which the process, or one that it started, listens."""
+    import psutil
+
+    sockets = []
+    for number in (pid, *descendants(pid)):
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(number)
+            sockets += [
+                (process.name(), *connection.laddr)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            ]
+    return sockets

@@ -12,9 +12,9 @@ import pytest
 import tiny
 
 from agents.learning.views import View
-from lab.training.dataset import views_of
-from lab.runs.runner import new_store
 from lab.dialogue.wiring import play_of
+from lab.runs.runner import new_store
+from lab.training.dataset import views_of
 from metrics.judges import judgement
 from metrics.judges.ledger import Ledger
 from scenarios.jobs.training import Recipe, load_recipe, played

@@ -16,8 +16,8 @@ import polars as pl
 
 from lab.store.frames import JUDGEMENTS, METRICS, TURNS
 from metrics.studies.protocol import Choice, Finding, Lesson, Played, Question, Steered, Teaching, Trained, verdict
-from scenarios.yaml_files import read, validate
 from scenarios.records import derive_seed
+from scenarios.yaml_files import read, validate
 
 ROOT = Path(__file__).parents[2]
 SEED = 7
@@ -164,9 +164,7 @@ def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Pl
 
     def plays(arm: str):
         def bad(person: str, line: int, metric: str) -> bool:
-            evenly = (
-                0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "qa")
-            )
+            evenly = 0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "qa")
             return evenly % 1 < (rates | scripts).get(arm, rates.get(rung, 0.5))
 
         rung = arm.partition(",")[0]  # of what is played with other people, or tried

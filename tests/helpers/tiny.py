@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
@@ -14,14 +15,13 @@ from transformers import (
     PretrainedConfig,
     Qwen2Config,
     Qwen3Config,
-    AutoModelForCausalLM,
 )
 
+from agents.engine.local import LocalEngine
 from agents.models import attention
 from agents.models.chat_template import ChatFormat
-from agents.engine.local import LocalEngine
-from agents.models.loading import LoadedModel, context_length
 from agents.models.info import EngineInfo
+from agents.models.loading import LoadedModel, context_length
 
 VOCABULARY = 128
 CLOSE = 1e-4  # nats

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from metric_frames import HOW, judgements_frame, only_row
 from scipy import stats
-from test_metrics import HOW, judgements_frame, one
 
 from metrics.activation import COLUMNS, activation, rank_correlation
 
@@ -35,20 +35,22 @@ def rows(*verdicts):
 def test_drift_by_turn_and_slope_by_hand():
     # drift 0 .5 1 and .2 .3 .4: by turn .1 .4 .7; slope (.7 - .1) / 4 a turn
     found = activation(KNOWN, rows((False, False, True), (False, False, False)), **HOW)
-    assert [one(found, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)] == pytest.approx(
-        [0.1, 0.4, 0.7]
-    )
-    slope = one(found, "activation_drift_slope", seat="user")
+    assert [
+        only_row(found, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)
+    ] == pytest.approx([0.1, 0.4, 0.7])
+    slope = only_row(found, "activation_drift_slope", seat="user")
     assert slope["value"] == pytest.approx(0.15) and (slope["low"], slope["high"]) == (
         pytest.approx(0.05),
         pytest.approx(0.25),
     )
-    assert one(found, "activation_drift", "conversation", conversation=0, seat="user")["value"] == pytest.approx(0.5)
+    assert only_row(found, "activation_drift", "conversation", conversation=0, seat="user")["value"] == pytest.approx(
+        0.5
+    )
 
 
 def test_correlation_with_what_the_judge_says_is_spearmans():
     judged = rows((False, False, True), (False, False, None))
-    found = one(activation(KNOWN, judged, **HOW), "activation_correlation", seat="user")
+    found = only_row(activation(KNOWN, judged, **HOW), "activation_correlation", seat="user")
     # five lines with both: drift 0 .5 1 .2 .3 against 0 0 1 0 0
     assert found["value"] == pytest.approx(stats.spearmanr([0, 0.5, 1, 0.2, 0.3], [0, 0, 1, 0, 0]).statistic)
     assert found["n"] == 5 and found["judge"] == "ledger"

@@ -10,10 +10,10 @@ import pytest
 from event_streams import row as judged_row
 from scipy import stats
 
-from metrics.validation import calibration
 from metrics.stats import bootstrap
-from metrics.validation.agreement import agreement
 from metrics.stats.bootstrap import clustered_mean, clustered_rows, prediction_powered_mean
+from metrics.validation import calibration
+from metrics.validation.agreement import agreement
 
 ONCE = np.ones((1, 4))
 

@@ -11,10 +11,13 @@ import pytest
 from event_streams import judged, line, row, started
 from scipy import stats
 
-from lab.store import frames as store_frames, run_store
-from lab.reports.comparison import compare, read
-from lab.reports.comparison_tables import differences, comparison_markdown, notes
 from lab.report import main
+from lab.reports.comparison import compare, read
+from lab.reports.comparison_tables import comparison_markdown, differences, notes
+from lab.store import frames as store_frames
+from lab.store import run_store
+from metrics.conversation_sums import mean, of_run
+from metrics.measure import measure
 from metrics.stats.differences import (
     detectable,
     factorial,
@@ -26,8 +29,6 @@ from metrics.stats.differences import (
     standard_error,
     unpaired,
 )
-from metrics.measure import measure
-from metrics.conversation_sums import mean, of_run
 from metrics.survival import curve
 
 HOW = {"confidence": 0.95, "resamples": 2000, "seed": 3}
@@ -150,7 +151,6 @@ def test_horizon_is_where_a_curve_is_no_longer_known():
 
 
 # -- runs
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def events(verdicts, cast="ghms"):

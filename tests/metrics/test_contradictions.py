@@ -7,8 +7,8 @@ import math
 import networkx
 import polars as pl
 import pytest
+from metric_frames import HOW, JUDGED, judgements_frame, only_row
 from test_ledger import GRACE
-from test_metrics import HOW, JUDGED, judgements_frame, one
 
 from metrics.contradictions import PER_CONVERSATION, contradictions, graph, shape
 from metrics.judges import Pair
@@ -92,9 +92,12 @@ def test_judgement_of_a_line_that_nobody_said_is_refused():
 
 def test_counts_of_the_planted_conversation():
     found = contradictions(planted()[1], **HOW)
-    assert (one(found, "contradictions")["value"], one(found, "contradictions")["n"]) == (1.0, 5)  # five lines scored
+    assert (only_row(found, "contradictions")["value"], only_row(found, "contradictions")["n"]) == (
+        1.0,
+        5,
+    )  # five lines scored
     # Grace speaks of her name, home and job; her home is contradicted
-    assert (one(found, "contradicted_facts")["value"], one(found, "contradicted_facts")["n"]) == (1.0, 3)
+    assert (only_row(found, "contradicted_facts")["value"], only_row(found, "contradicted_facts")["n"]) == (1.0, 3)
 
 
 def test_counts_by_hand_over_two_conversations():
@@ -109,15 +112,15 @@ def test_counts_by_hand_over_two_conversations():
         (1, 0, "prompt_to_line", "pet", False),
     ]
     found = contradictions(judgements_frame(rows), **HOW)
-    assert [one(found, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
-    run = one(found, "contradictions")
+    assert [only_row(found, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
+    run = only_row(found, "contradictions")
     assert (run["value"], run["n"], run["low"], run["high"]) == (
         3.0,
         3,
         0.0,
         6.0,
     )  # 0 where conversation 1 is drawn twice, 6 where 0 is
-    facts = one(found, "contradicted_facts")
+    facts = only_row(found, "contradicted_facts")
     assert (facts["value"], facts["n"]) == (2.0, 3)
 
 
@@ -127,8 +130,8 @@ def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
         (0, 2, "prompt_to_line", "persona", False, "likelihood"),
     ]
     found = contradictions(judgements_frame(rows), **HOW)
-    assert one(found, "contradictions")["value"] == 1.0
-    facts = one(found, "contradicted_facts")
+    assert only_row(found, "contradictions")["value"] == 1.0
+    facts = only_row(found, "contradicted_facts")
     assert math.isnan(facts["value"]) and facts["n"] == 0
 
 
@@ -136,7 +139,7 @@ def test_line_to_line_contradictions_are_edges_and_no_count():
     found = contradictions(
         judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW
     )
-    assert one(found, "contradictions")["value"] == 0.0
+    assert only_row(found, "contradictions")["value"] == 0.0
 
 
 def test_components_hold_lines_and_facts_that_hang_together_by_hand():
@@ -157,7 +160,7 @@ def test_components_hold_lines_and_facts_that_hang_together_by_hand():
         (0, 4, "line_to_line", "0", False),
     ]
     found = shape(said, judgements_frame(rows), **HOW)
-    values = {name: (one(found, name)["value"], one(found, name)["n"]) for name in PER_CONVERSATION[2:]}
+    values = {name: (only_row(found, name)["value"], only_row(found, name)["n"]) for name in PER_CONVERSATION[2:]}
     assert values == {
         "contradiction_components": (2.0, 4),
         "most_contradicted_fact": (2.0, 3),
@@ -177,13 +180,13 @@ def test_shape_of_a_run_sums_components_adds_up_facts_of_one_persona_and_takes_t
     rows += [(c, 4, "prompt_to_line", "home", True) for c in range(3)]
     rows += [(0, 4, "line_to_line", "2", True), (1, 4, "line_to_line", "0", True), (2, 4, "line_to_line", "0", False)]
     found = shape(said, judgements_frame(rows), **HOW)
-    assert one(found, "contradiction_components")["value"] == 3.0
-    assert one(found, "most_contradicted_fact")["value"] == 2.0, (
+    assert only_row(found, "contradiction_components")["value"] == 3.0
+    assert only_row(found, "most_contradicted_fact")["value"] == 2.0, (
         "Grace's home in two conversations; Hiro's is another fact"
     )
-    longest = one(found, "longest_contradiction")
+    longest = only_row(found, "longest_contradiction")
     assert (longest["value"], longest["low"], longest["high"]) == (4.0, 0.0, 4.0), "no resample has a longer one"
-    assert [one(found, "longest_contradiction", "conversation", conversation=c)["value"] for c in range(3)] == [
+    assert [only_row(found, "longest_contradiction", "conversation", conversation=c)["value"] for c in range(3)] == [
         2.0,
         4.0,
         0.0,
@@ -194,9 +197,11 @@ def test_clean_dialogue_has_no_component_and_what_was_not_judged_is_nan():
     turns, judged, _ = planted()
     clean = judged.filter(pl.col("turn") != 6, pl.col("against") != "6")
     found = shape(turns, clean, **HOW)
-    assert [one(found, name)["value"] for name in PER_CONVERSATION[2:]] == [0.0, 0.0, 0.0]
+    assert [only_row(found, name)["value"] for name in PER_CONVERSATION[2:]] == [0.0, 0.0, 0.0]
     bare = shape(turns, judgements_frame([(0, 0, "prompt_to_line", "persona", True, "likelihood")]), **HOW)
-    assert one(bare, "contradiction_components")["value"] == 1.0
-    assert all(math.isnan(one(bare, name)["value"]) and one(bare, name)["n"] == 0 for name in PER_CONVERSATION[3:])
+    assert only_row(bare, "contradiction_components")["value"] == 1.0
+    assert all(
+        math.isnan(only_row(bare, name)["value"]) and only_row(bare, name)["n"] == 0 for name in PER_CONVERSATION[3:]
+    )
     empty = shape(turns, judged.clear(), **HOW)
     assert set(empty["n"]) == {0} and empty["value"].is_nan().all()

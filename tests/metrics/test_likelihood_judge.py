@@ -224,8 +224,8 @@ def test_cards_stay_read_up_to_so_many_tokens_the_last_asked_about_longest(monke
 
 
 def test_embedded_models_tell_slips_from_ones_own_lines(embedded):
-    from agents.judge_models.embedder import Embedder
     from agents.judge_models.card_likelihood import Reference
+    from agents.judge_models.embedder import Embedder
 
     heard = "As a fisherman in Halifax I love my dog and the cold sea."
     lines = (

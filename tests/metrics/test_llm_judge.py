@@ -41,7 +41,6 @@ def chooses(pick, seen=None):
 
 
 # -- what is asked
-# -----------------------------------------------------------------------------------------------------------
 
 
 def test_published_question_is_answered_yes_or_no_and_p_is_the_share_of_yes():
@@ -100,7 +99,6 @@ def test_an_answer_in_own_words_is_judged_by_what_the_persona_says(protocol):
 
 
 # -- what was said stays between its marks
-# -------------------------------------------------------------------------------------
 
 MARK = re.compile(r"^\[[0-9a-f]{8}\]$", re.MULTILINE)
 
@@ -193,7 +191,6 @@ def test_log_probabilities_that_say_nothing_are_unscored(logprobs):
 
 
 # -- a server
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def words(text, **more):
@@ -387,7 +384,6 @@ def test_only_a_whole_word_is_an_answer():
 
 
 # -- an engine
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_embedded_model_gives_probabilities_and_leaves_no_branch_behind(embedded):

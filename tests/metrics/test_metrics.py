@@ -8,102 +8,30 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+from metric_frames import HOW, JUDGED, judgements_frame, lines, only_row, turns_frame
 
 from metrics import METRICS_SCHEMA
+from metrics.consistency import line_to_line, prompt_to_line, qa
 from metrics.contradictions import PER_CONVERSATION
 from metrics.drift import drift
-from metrics.consistency import line_to_line
 from metrics.measure import METRICS, measure
-from metrics.consistency import prompt_to_line
-from metrics.consistency import qa
 
-JUDGED = {
-    "run_id": pl.String,
-    "conversation": pl.Int64,
-    "turn": pl.Int64,
-    "seat": pl.String,
-    "metric": pl.String,
-    "judge": pl.String,
-    "against": pl.String,
-    "p_inconsistent": pl.Float64,
-    "verdict": pl.Boolean,
-    "unscored": pl.String,
-}
-HOW = {"confidence": 0.95, "resamples": 200, "seed": 7}
 ALL = {"metrics": list(METRICS), "window": 5, **HOW}
-
-
-def turns_frame(lines):
-    """A turns frame of (conversation, turn, seat)."""
-    return pl.DataFrame(
-        [
-            {
-                "run_id": "r",
-                "conversation": c,
-                "persona": "grace",
-                "turn": t,
-                "seat": seat,
-                "node": "talk",
-                "text": f"line {t}",
-            }
-            for c, t, seat in lines
-        ],
-        schema={
-            "run_id": pl.String,
-            "conversation": pl.Int64,
-            "persona": pl.String,
-            "turn": pl.Int64,
-            "seat": pl.String,
-            "node": pl.String,
-            "text": pl.String,
-        },
-    )
-
-
-def judgements_frame(rows):
-    """Judgements of (conversation, turn, metric, against, verdict or None), user and ledger where not said otherwise."""
-    filled = [
-        {
-            "run_id": "r",
-            "conversation": c,
-            "turn": t,
-            "seat": rest[1] if rest[1:] else "user",
-            "metric": metric,
-            "judge": rest[0] if rest else "ledger",
-            "against": against,
-            "p_inconsistent": None if verdict is None else float(verdict),
-            "verdict": verdict,
-            "unscored": "empty line" if verdict is None else None,
-        }
-        for c, t, metric, against, verdict, *rest in rows
-    ]
-    return pl.DataFrame(filled, schema=JUDGED)
-
-
-def lines(verdicts, conversation=0):
-    """prompt_to_line rows at turns 0, 2, 4, ..."""
-    return [(conversation, 2 * place, "prompt_to_line", "persona", verdict) for place, verdict in enumerate(verdicts)]
-
-
-def one(frame, metric, level="run", **where):
-    """The one row of that metric and level."""
-    rows = frame.filter(
-        pl.col("metric") == metric, pl.col("level") == level, *(pl.col(key) == value for key, value in where.items())
-    )
-    assert len(rows) == 1, rows
-    return rows.row(0, named=True)
 
 
 def test_prompt_to_line_is_one_minus_contradicting_lines_by_turn_conversation_and_run():
     # conversation 0: T F F, conversation 1: F F F -> run 5/6, turn 0 1/2, conversation 0 2/3
     found = prompt_to_line(judgements_frame([*lines([True, False, False]), *lines([False] * 3, 1)]), **HOW)
-    assert (one(found, "prompt_to_line")["value"], one(found, "prompt_to_line")["n"]) == (pytest.approx(5 / 6), 6)
+    assert (only_row(found, "prompt_to_line")["value"], only_row(found, "prompt_to_line")["n"]) == (
+        pytest.approx(5 / 6),
+        6,
+    )
     assert [row["value"] for row in found.filter(pl.col("level") == "turn").sort("turn").to_dicts()] == [0.5, 1.0, 1.0]
-    first = one(found, "prompt_to_line", "conversation", conversation=0)
+    first = only_row(found, "prompt_to_line", "conversation", conversation=0)
     assert first["value"] == pytest.approx(2 / 3) and first["n"] == 3 and math.isnan(first["low"])
     assert (
-        one(found, "prompt_to_line", "turn", turn=0)["low"] == 0.0
-        and one(found, "prompt_to_line", "turn", turn=0)["high"] == 1.0
+        only_row(found, "prompt_to_line", "turn", turn=0)["low"] == 0.0
+        and only_row(found, "prompt_to_line", "turn", turn=0)["high"] == 1.0
     )
 
 
@@ -113,22 +41,25 @@ def test_unscored_lines_are_in_no_mean_and_counted_apart():
     found = measure(
         turns_frame([(0, t, "user") for t in (0, 2, 4, 6)]), judged, **{**ALL, "metrics": ["prompt_to_line"]}
     )
-    assert (one(found, "prompt_to_line")["value"], one(found, "prompt_to_line")["n"]) == (0.5, 2)
-    assert (one(found, "unscored_prompt_to_line")["value"], one(found, "unscored_prompt_to_line")["n"]) == (0.5, 4)
-    nobody = one(found, "prompt_to_line", "turn", turn=2)
+    assert (only_row(found, "prompt_to_line")["value"], only_row(found, "prompt_to_line")["n"]) == (0.5, 2)
+    assert (only_row(found, "unscored_prompt_to_line")["value"], only_row(found, "unscored_prompt_to_line")["n"]) == (
+        0.5,
+        4,
+    )
+    nobody = only_row(found, "prompt_to_line", "turn", turn=2)
     assert math.isnan(nobody["value"]) and nobody["n"] == 0
 
 
 def test_rows_by_fact_are_detail_and_not_counted_as_lines():
     rows = [*lines([True, False]), (0, 0, "prompt_to_line", "home", True), (0, 0, "prompt_to_line", "job", True)]
-    assert one(prompt_to_line(judgements_frame(rows), **HOW), "prompt_to_line")["n"] == 2
+    assert only_row(prompt_to_line(judgements_frame(rows), **HOW), "prompt_to_line")["n"] == 2
 
 
 def test_line_to_line_counts_pairs_at_the_later_line():
     pairs = [(0, 2, "line_to_line", "0", False), (0, 4, "line_to_line", "0", True), (0, 4, "line_to_line", "2", False)]
     found = line_to_line(judgements_frame(pairs), **HOW)
-    assert one(found, "line_to_line")["value"] == pytest.approx(2 / 3)
-    assert one(found, "line_to_line", "turn", turn=4)["value"] == 0.5
+    assert only_row(found, "line_to_line")["value"] == pytest.approx(2 / 3)
+    assert only_row(found, "line_to_line", "turn", turn=4)["value"] == 0.5
 
 
 def test_questions_are_the_share_answered_right_by_turn():
@@ -137,8 +68,8 @@ def test_questions_are_the_share_answered_right_by_turn():
         for t, fact, wrong in ((3, "home", False), (3, "job", False), (7, "home", True), (7, "job", False))
     ]
     found = qa(judgements_frame(asked), **HOW)
-    assert one(found, "qa", judge="choice")["value"] == 0.75
-    assert one(found, "qa", "turn", turn=7)["value"] == 0.5
+    assert only_row(found, "qa", judge="choice")["value"] == 0.75
+    assert only_row(found, "qa", "turn", turn=7)["value"] == 0.5
 
 
 def test_judges_and_seats_are_kept_apart():
@@ -153,7 +84,7 @@ def test_judges_and_seats_are_kept_apart():
         ("ledger", "user", 1),
         ("likelihood", "user", 1),
     ]
-    assert one(found, "prompt_to_line", judge="ledger", seat="user")["value"] == 0.0
+    assert only_row(found, "prompt_to_line", judge="ledger", seat="user")["value"] == 0.0
 
 
 def test_global_drift_slope_and_thirds_by_hand():
@@ -163,7 +94,10 @@ def test_global_drift_slope_and_thirds_by_hand():
     found = drift(
         turns, judgements_frame([*lines([False, False, True]), *lines([False, False, True], 1)]), window=5, **HOW
     )
-    slope, thirds = one(found, "global_drift_slope", seat="user"), one(found, "global_drift_thirds", seat="user")
+    slope, thirds = (
+        only_row(found, "global_drift_slope", seat="user"),
+        only_row(found, "global_drift_thirds", seat="user"),
+    )
     assert slope["value"] == pytest.approx(0.25) and slope["n"] == 6 and slope["low"] == pytest.approx(0.25)
     assert thirds["value"] == 1.0 and thirds["n"] == 4
 
@@ -175,8 +109,8 @@ def test_questions_drift_is_measured_on_wrong_answers():
         for t, fact, wrong in ((0, "a", False), (0, "b", False), (8, "a", True), (8, "b", False))
     ]
     found = drift(turns_frame([(0, t, "user") for t in range(9)]), judgements_frame(asked), window=5, **HOW)
-    assert one(found, "qa_drift_slope", judge="choice")["value"] == pytest.approx(1 / 16)
-    assert one(found, "qa_drift_thirds", judge="choice")["value"] == 0.5
+    assert only_row(found, "qa_drift_slope", judge="choice")["value"] == pytest.approx(1 / 16)
+    assert only_row(found, "qa_drift_thirds", judge="choice")["value"] == 0.5
 
 
 def test_local_drift_sees_only_the_window_of_own_lines():
@@ -189,10 +123,10 @@ def test_local_drift_sees_only_the_window_of_own_lines():
     ]
     judged = judgements_frame(pairs)
     near, far = drift(turns, judged, window=2, **HOW), drift(turns, judged, window=3, **HOW)
-    assert (one(near, "local_drift")["value"], one(near, "local_drift")["n"]) == (0.0, 5)
-    assert (one(far, "local_drift")["value"], one(far, "local_drift")["n"]) == (pytest.approx(1 / 6), 6)
-    assert one(far, "local_drift", "turn", turn=6)["value"] == pytest.approx(1 / 3)
-    assert one(far, "local_drift_slope")["value"] > 0 == one(near, "local_drift_slope")["value"]
+    assert (only_row(near, "local_drift")["value"], only_row(near, "local_drift")["n"]) == (0.0, 5)
+    assert (only_row(far, "local_drift")["value"], only_row(far, "local_drift")["n"]) == (pytest.approx(1 / 6), 6)
+    assert only_row(far, "local_drift", "turn", turn=6)["value"] == pytest.approx(1 / 3)
+    assert only_row(far, "local_drift_slope")["value"] > 0 == only_row(near, "local_drift_slope")["value"]
     with pytest.raises(ValueError, match="window 0"):
         drift(turns, judged, window=0, **HOW)
 

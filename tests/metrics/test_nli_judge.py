@@ -122,7 +122,6 @@ def test_no_pairs_give_no_rows():
 
 
 # -- a cross-encoder from a folder
-# -------------------------------------------------------------------------------------------
 
 
 def folder(path, labels):
@@ -188,7 +187,6 @@ def test_a_damaged_classifier_is_refused_in_one_sentence(tmp_path):
 
 
 # -- the embedded head
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

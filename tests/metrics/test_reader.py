@@ -9,8 +9,8 @@ import pytest
 
 from agents.judge_models.card_likelihood import Reference
 from metrics.judges import Pair, scored_by
-from metrics.judges.nli import Nli
 from metrics.judges.answer_reader import VALUES, Reader
+from metrics.judges.nli import Nli
 from scenarios.personas import load_personas
 
 PEOPLE = {persona.id: persona for persona in load_personas("scenarios/personas/townsfolk.yaml")}

@@ -10,8 +10,8 @@ import pytest
 
 from agents.judge_models.embedder import Embedder
 from metrics.consistency import judged_pairs
-from metrics.validation.planted import SEAT, clean, contradictions, plant
 from metrics.judges.pair_retrieval import candidates
+from metrics.validation.planted import SEAT, clean, contradictions, plant
 from scenarios.personas import load_personas
 
 PEOPLE = load_personas(Path(__file__).parents[2] / "scenarios/personas/townsfolk.yaml")

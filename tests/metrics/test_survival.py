@@ -6,7 +6,7 @@ import math
 
 import polars as pl
 import pytest
-from test_metrics import HOW, judgements_frame, lines, one, turns_frame
+from metric_frames import HOW, judgements_frame, lines, only_row, turns_frame
 
 from metrics.survival import CURVE_SCHEMA, curve, subjects, survival
 
@@ -29,13 +29,13 @@ def frames(lives):
 
 def test_median_is_that_of_the_kaplan_meier_curve_in_own_lines():
     # at risk 5, 3, 1 at lines 1, 3, 5: S = 4/5, 4/15, 0: at most one half from own line 3 on
-    found = one(survival(*frames(LIVES), **HOW), "time_to_first_contradiction", seat="user")
+    found = only_row(survival(*frames(LIVES), **HOW), "time_to_first_contradiction", seat="user")
     assert found["value"] == 3.0 and found["n"] == 5
 
 
 def test_half_life_is_ln_2_over_events_per_line_at_risk_by_hand():
     # events 4; lines at risk 1 + 3 + 3 + 5 + 2 = 14: ln 2 * 14 / 4
-    found = one(survival(*frames(LIVES), **HOW), "half_life", seat="user")
+    found = only_row(survival(*frames(LIVES), **HOW), "half_life", seat="user")
     assert found["value"] == pytest.approx(math.log(2) * 14 / 4) and found["n"] == 14
     assert found["low"] < found["value"] < found["high"]
 
@@ -51,12 +51,12 @@ def test_curve_starts_at_one_and_steps_as_computed_by_hand():
 def test_contradiction_in_the_very_first_own_line_is_time_1_for_the_seat_that_speaks_second():
     turns = turns_frame([(0, 0, "user"), (0, 1, "assistant")])
     judged = judgements_frame([(0, 1, "prompt_to_line", "persona", True, "ledger", "assistant")])
-    assert one(survival(turns, judged, **HOW), "time_to_first_contradiction")["value"] == 1.0
+    assert only_row(survival(turns, judged, **HOW), "time_to_first_contradiction")["value"] == 1.0
 
 
 def test_nobody_contradicting_leaves_the_median_nan_and_the_half_life_infinite():
     found = survival(*frames([[False] * 4, [False] * 4]), **HOW)
-    median, half = one(found, "time_to_first_contradiction"), one(found, "half_life")
+    median, half = only_row(found, "time_to_first_contradiction"), only_row(found, "half_life")
     assert math.isnan(median["value"]) and median["n"] == 2
     assert math.isinf(half["value"]) and math.isnan(half["low"]) and half["n"] == 8
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.yaml_files import ScenarioError
 from scenarios.personas import cast, find_persona, load_personas, load_slots
 from scenarios.scenario import load_scenario
+from scenarios.yaml_files import ScenarioError
 
 ROOT = Path(__file__).parents[2] / "scenarios"
 SLOTS, TOWNSFOLK, ASSISTANTS = (ROOT / "personas" / f"{name}.yaml" for name in ("slots", "townsfolk", "assistants"))

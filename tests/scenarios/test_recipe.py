@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from scenarios.personas import load_personas
-from scenarios.yaml_files import ScenarioError
 from scenarios.jobs.training import load_recipe, played, split
+from scenarios.personas import load_personas
 from scenarios.scenario import load_scenario
+from scenarios.yaml_files import ScenarioError
 
 QUICK = "scenarios/training/quick.yaml"
 

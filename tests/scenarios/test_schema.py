@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scenarios.yaml_files import parse, read
-from scenarios.yaml_files import ScenarioError
 from scenarios.scenario import difference, load_scenario
+from scenarios.yaml_files import ScenarioError, parse, read
 
 BUNDLED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 PEOPLE = Path(__file__).parents[2] / "scenarios" / "personas" / "townsfolk.yaml"

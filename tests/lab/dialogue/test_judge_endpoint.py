@@ -16,12 +16,22 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from commands import LONG, NOBODY_TALKS, SECRETS, answering, listening, manifest, only
-from test_endpoint import SERVE, START_TIMEOUT_S, free_port
+from commands import (
+    LONG,
+    NOBODY_TALKS,
+    SECRETS,
+    SERVE,
+    SERVE_TIMEOUT_S,
+    answering,
+    free_port,
+    listening,
+    manifest,
+    only,
+)
 
+from agents.engine.protocol import Sampling
 from agents.judge_models import answer_choice
 from agents.judge_models.answer_choice import CONSTRAINED, LOGPROBS, EndpointChooser, EngineChooser
-from agents.engine.protocol import Sampling
 from lab.run import main
 from metrics.judges import Pair
 from metrics.judges.llm import YES_NO, Llm
@@ -38,7 +48,6 @@ JUDGED = (
 
 
 # -- a real one
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def application(engine, tells: bool):
@@ -146,7 +155,6 @@ def test_alternatives_told_by_a_server_are_read_as_its_engines_first_token(embed
 
 
 # -- whole runs
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def verdict(p_yes: float) -> dict:
@@ -354,7 +362,7 @@ def test_a_run_is_judged_by_transformers_serve(monkeypatch, tmp_path):
     model, port = local_folder("embedded"), free_port()
     command = [SERVE, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
-    with answering(command, f"http://127.0.0.1:{port}/health", tmp_path / "log", environment, START_TIMEOUT_S):
+    with answering(command, f"http://127.0.0.1:{port}/health", tmp_path / "log", environment, SERVE_TIMEOUT_S):
         run, _ = play(monkeypatch, tmp_path / "runs", f"http://127.0.0.1:{port}/v1", model, timeout_s=60)
     rows = pl.read_parquet(run / "judgements.parquet")
     assert rows.height == JUDGED

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from lab.dialogue import wiring
-from scenarios.yaml_files import ScenarioError
 from scenarios.scenario import load_scenario
+from scenarios.yaml_files import ScenarioError
 
 FILE = "scenarios/long_dialogue.yaml"
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 import tiny
 
+from agents.engine.steering import own_card
 from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
-from agents.engine.steering import own_card
 from lab.dialogue.capacity import check_memory
 from lab.dialogue.seats import _steer
 from scenarios.scenario import load_scenario

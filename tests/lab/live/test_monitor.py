@@ -13,10 +13,8 @@ from rich.console import Console
 
 from lab.live.braille_chart import Curve, draw
 from lab.live.run_monitor import LiveMonitor, PlainMonitor, SilentMonitor, choose, conclude, summary
-from lab.progress.run import apply, replay
-from lab.live.run_screen import render
-from lab.progress.run import curve, expected_lines, overall, seconds_left, tokens_per_second
-from lab.live.run_screen import elsewhere
+from lab.live.run_screen import elsewhere, render
+from lab.progress.run import apply, curve, expected_lines, overall, replay, seconds_left, tokens_per_second
 from lab.store.frames import JUDGEMENTS, METRICS
 
 NOW = START.timestamp()

@@ -11,10 +11,10 @@ import pytest
 from event_streams import START, a_run, append, ended, line, phase
 from rich.console import Console
 
-from lab.live.run_monitor import PlainMonitor
 from lab.live.replay import AT_ONCE, Playback
-from lab.store.tail import Log
+from lab.live.run_monitor import PlainMonitor
 from lab.store.run_store import create, open_for_resume
+from lab.store.tail import Log
 
 NOW = START.timestamp()
 
@@ -28,7 +28,6 @@ def taken(playback: Playback) -> list[dict]:
 
 
 # -- the log
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_line_that_is_being_written_is_taken_when_it_is_whole(folder):
@@ -98,7 +97,6 @@ def test_events_longer_than_one_reading_come_whole(folder, monkeypatch):
 
 
 # -- when an event is due
-# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_replay_gives_events_by_the_clock_of_the_log(folder):

@@ -22,14 +22,13 @@ from rich.console import Console
 from terminals import Pty, terminal, within
 
 from lab import run as lab_run
-from lab.progress.run import replay
 from lab.live.run_screen import render_one, rows, rows_in_sight
 from lab.live.terminal import named
+from lab.progress.run import replay
 from lab.watch import main
 from scenarios.jobs.training import load_recipe
 
 # -- one dialogue in full
-# ----------------------------------------------------------------------------------------------------
 
 
 def text_of(view, width: int, height: int) -> str:
@@ -81,7 +80,6 @@ def test_one_dialogue_never_overruns_the_screen_nor_draws_on_it(width, height):
 
 
 # -- keys
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_keys_are_told_from_what_a_terminal_sends():
@@ -219,7 +217,6 @@ def test_a_replay_shows_time_left_by_the_clock_of_the_log(folder):
 
 
 # -- a run in progress
-# -------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_has_not_begun_to_write_is_waited_for_and_its_end_is_told(tmp_path):
@@ -332,7 +329,6 @@ def test_a_run_on_the_full_screen_tells_the_command_in_its_footer(tmp_path):
 
 
 # -- lines in a terminal
-# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("env, coloured", [({}, True), ({"NO_COLOR": "1"}, False)])
@@ -355,7 +351,6 @@ def test_a_terminal_that_cannot_draw_gets_lines(folder):
 
 
 # -- a training
-# --------------------------------------------------------------------------------------------------------------
 
 
 def a_step(number: int, reward: float, seconds: float) -> dict:
@@ -440,7 +435,6 @@ def test_a_trainings_plain_lines_are_a_line_a_step(training):
 
 
 # -- what ends it
-# ------------------------------------------------------------------------------------------------------------
 
 
 def test_terminated_it_gives_the_terminal_back(folder):

@@ -16,10 +16,10 @@ from event_streams import judged, line, phase, row, started
 
 from lab import report
 from lab.reports import sides, write
-from lab.store import frames, run_store
-from lab.reports.sides import Side
 from lab.reports.run_page import page
+from lab.reports.sides import Side
 from lab.reports.transcript_reader import Story, Talk, as_script, packed, story
+from lab.store import frames, run_store
 
 NASTY = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)> <!-- &amp; ✈️ I work as a nurse."
 JOB = (NASTY.index("I work"), len(NASTY))
@@ -90,7 +90,6 @@ def other(tmp_path_factory, townsfolk):
 
 
 # -- what stands in it
-# -----------------------------------------------------------------------------------------------------------
 
 
 def test_packets_hold_every_conversation_and_the_index_says_where():
@@ -167,7 +166,6 @@ def test_what_is_no_run_or_damaged_is_one_sentence(run, tmp_path, capsys):
 
 
 # -- in a browser
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def pressed(browser, *keys: str) -> None:

@@ -8,14 +8,14 @@ import polars as pl
 import pytest
 from event_streams import judged, line, phase, row, started, usage
 
-from lab.store import run_store
-from metrics.by_node import coverage, drift_by_node
-from lab.reports.transcript_reader import story
-from lab.reports.markdown import escape, quote
 from lab.report import main
+from lab.reports.markdown import escape, quote
 from lab.reports.run_markdown import run_markdown
+from lab.reports.transcript_reader import story
 from lab.reports.write import write_report
+from lab.store import run_store
 from lab.store.frames import JUDGEMENTS, METRICS, judgements_frame, turns_frame
+from metrics.by_node import coverage, drift_by_node
 from metrics.measure import METRICS as ALL
 from metrics.measure import measure
 

@@ -16,12 +16,12 @@ import tiny
 from commands import LONG, NOBODY_TALKS, inside, only
 from polars.testing import assert_frame_equal
 
-from lab.results.load import load_run
-from lab.dialogue import judges
 from lab import run as lab_run
+from lab.dialogue import judges
 from lab.dialogue.loop import system_text
-from lab.results.formats import defused, heard
 from lab.export import main
+from lab.results.formats import defused, heard
+from lab.results.load import load_run
 from lab.score import main as score
 from lab.store.run_store import create
 from lab.transcripts.reading import read
@@ -84,7 +84,6 @@ def rows(path):
 
 
 # -- chats
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seat", ["assistant", "user"])
@@ -166,7 +165,6 @@ def test_scores_of_chats_are_exported_under_their_cards(tmp_path, capsys):
 # -- TRL
 #
 #
-# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_trl_takes_the_rows_as_a_conversational_kto_data_set(run, tmp_path, capsys):
@@ -267,7 +265,6 @@ def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp
 
 
 # -- tables
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_table_holds_every_line_with_each_judges_verdict_and_no_formula(run, tmp_path):
@@ -300,7 +297,6 @@ def test_numbers_and_other_text_stay_as_they_are(cell):
 
 
 # -- files and refusals
-# --------------------------------------------------------------------------------------------------------
 
 
 def test_stdout_gets_what_a_file_would(run, tmp_path):

@@ -14,13 +14,13 @@ from commands import LONG, NOBODY_TALKS, ROOT, inside, manifest, only
 from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
-from lab.results.load import load_run
 from lab import run as lab_run
 from lab.reports.write import write_comparison
-from lab.training.evaluation import SCHEMA
-from lab.store.frames import METRICS
+from lab.results.load import load_run
 from lab.score import main as score
+from lab.store.frames import METRICS
 from lab.store.run_store import create, write_frame
+from lab.training.evaluation import SCHEMA
 
 TRAINING = "method: grpo\nscenario: x.yaml\n"
 STEPS = pl.DataFrame({"step": [0, 1], "seat": ["user"] * 2, "reward": [0.1, 0.4], "kl": [0.0, 0.01]})

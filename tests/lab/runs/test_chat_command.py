@@ -24,8 +24,8 @@ from agents.seats.scripted import HumanSeat
 from lab import chat as command
 from lab import report, run
 from lab.live.chat_screen import LONGEST, answers, findings, so_far, spoken
-from lab.progress.run import State
 from lab.live.run_screen import MARK
+from lab.progress.run import State
 from lab.transcripts.reading import read
 from scenarios.personas import STRANGER, find_persona
 from scenarios.scenario import load_scenario
@@ -66,7 +66,6 @@ def chatted(tmp_path_factory):
 
 
 # -- through a pipe
-# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_chat_is_a_run_like_any_other(chatted):
@@ -248,7 +247,6 @@ def test_a_run_has_nobody_to_type(chatted, tmp_path):
 
 
 # -- through a terminal
-# --------------------------------------------------------------------------------------------------------
 
 
 class Terminal:
@@ -375,7 +373,6 @@ def test_ctrl_c_ends_a_chat_as_a_finished_run(terminal, tmp_path):
 
 
 # -- parts
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_person_who_has_no_more_words_has_left():

@@ -16,17 +16,17 @@ from commands import LONG, assert_same_play, events, inside, judgements, manifes
 from agents.engine.local import LocalEngine
 from lab import fork as command
 from lab import report, run, score
-from lab.runs import runner
-from lab.store.resume import Told, stored
-from lab.reports.fork_comparison import cells, compare
-from lab.runs.fork import forked
-from lab.store.frames import judgements_frame, turns_frame
-from lab.store.event_log import read_events
-from lab.transcripts.reading import read
 from lab.dialogue.wiring import play_of
-from scenarios.yaml_files import parse
-from scenarios.schema import Fork
+from lab.reports.fork_comparison import cells, compare
+from lab.runs import runner
+from lab.runs.fork import forked
+from lab.store.event_log import read_events
+from lab.store.frames import judgements_frame, turns_frame
+from lab.store.resume import Told, stored
+from lab.transcripts.reading import read
 from scenarios.scenario import Scenario, load_scenario
+from scenarios.schema import Fork
+from scenarios.yaml_files import parse
 
 EXACT = [
     "dtype=float32",
@@ -80,7 +80,6 @@ def denied(scripted, tmp_path_factory):
 
 
 # -- what stays as it was
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_branch_of_an_unchanged_fork_says_what_the_original_said(spoken, tmp_path):
@@ -233,7 +232,6 @@ def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted
 
 
 # -- a run like any other
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_fork_that_was_killed_goes_on_as_though_it_had_not_been(denied, tmp_path):
@@ -267,7 +265,6 @@ def test_a_fork_is_reported_and_scored_like_any_run(denied, tmp_path):
 
 
 # -- original against branches
-# -------------------------------------------------------------------------------------------------
 
 
 def test_branches_are_compared_with_the_original_from_the_fork_on(denied):
@@ -379,7 +376,6 @@ def test_branches_that_all_failed_leave_a_comparison_without_values():
 
 
 # -- what cannot be forked
-# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from corpora import TOWNSFOLK, recipes
 from rich.console import Console
 
 from lab.live.display import Screen
+from lab.live.training_screen import BARS, choose, render
 from lab.store.run_store import create
 from lab.train import main
-from lab.live.training_screen import BARS, choose, render
 from scenarios import personas
 from scenarios.jobs.training import Recipe, load_recipe, played
 
@@ -65,7 +65,6 @@ def test_a_training_does_not_go_on_with_other_people_whether_or_not_the_scenario
 
 
 # -- what is shown
-# ---------------------------------------------------------------------------------------------------------
 
 
 def steps(first: int, last: int) -> list[dict]:

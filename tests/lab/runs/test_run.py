@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from commands import (
     inside,
     judgements,
     lab,
+    listening_sockets,
     manifest,
     only,
     start,
@@ -46,22 +46,6 @@ EXACT = [
 
 def here(*arguments: object) -> subprocess.CompletedProcess:
     return inside(main, *arguments)
-
-
-def listening(pid: int) -> list[tuple[str, str, int]]:
-    """Process, address and port of every socket at which the process, or one that it started, listens."""
-    import psutil
-
-    found = []
-    for one in (pid, *descendants(pid)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(one)
-            found += [
-                (process.name(), *connection.laddr)
-                for connection in process.net_connections("inet")
-                if connection.status == psutil.CONN_LISTEN
-            ]
-    return found
 
 
 @dataclass(frozen=True)
@@ -126,7 +110,7 @@ def troubled(tmp_path_factory):
     process = start(LONG, *EXACT, "--display", "plain", "--runs", runs)
     path = wait_for_lines(process, runs, 5)
     (engine,) = [pid for pid, line in descendants(process.pid).items() if "EngineHost" in line]
-    open_to = listening(process.pid)
+    open_to = listening_sockets(process.pid)
     os.kill(engine, signal.SIGKILL)
     wait_for_lines(process, runs, 8)  # the questions that follow take a while
     os.killpg(process.pid, signal.SIGINT)
@@ -140,7 +124,6 @@ def scripted(tmp_path_factory):
 
 
 # -- a run
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_run_on_ray_equals_run_in_process(on_ray, without_ray):
@@ -271,7 +254,6 @@ def test_json_is_one_object_that_any_reader_takes(tmp_path):
 
 
 # -- a run that is stopped
-# ---------------------------------------------------------------------------------------------------
 
 
 def test_saved_scenario_gives_the_same_lines_though_killed_and_resumed(killed_and_resumed, undisturbed):
@@ -368,7 +350,6 @@ def test_ray_does_not_keep_its_own_way_to_end(monkeypatch):
 
 
 # -- other ways to run
-# -------------------------------------------------------------------------------------------------------
 
 
 def test_dry_run_tells_the_plan_and_loads_no_model(tmp_path):

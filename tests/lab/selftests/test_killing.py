@@ -18,10 +18,10 @@ from commands import NOBODY_TALKS, ROOT, events, inside
 from corpora import SCENARIO
 from safetensors.numpy import load_file, save_file
 
-from lab.selftests import kill_and_resume
-from lab.store.atomic_write import dumps
-from lab.selftests.kill_and_resume import kills
 from lab.selftest import main
+from lab.selftests import kill_and_resume
+from lab.selftests.kill_and_resume import kills
+from lab.store.atomic_write import dumps
 from lab.store.run_store import read_frames, write_frame
 
 LONG = str(ROOT / "scenarios/long_dialogue.yaml")
@@ -115,7 +115,6 @@ def test_killed_at_any_of_three_moments_and_resumed_it_ends_as_if_left_alone(wha
 
 
 # -- the comparison would tell
-# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

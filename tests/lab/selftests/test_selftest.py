@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.selftest import main
 from lab.selftests.planted_drift import (
     AS_IT_SHOULD,
     BLIND,
@@ -24,11 +25,10 @@ from lab.selftests.planted_drift import (
     selftest,
     verdict,
 )
-from lab.selftest import main
 from lab.selftests.tables import text
 from metrics.judges.ledger import Ledger
-from metrics.validation.planted import KINDS
 from metrics.stats.bootstrap import Interval
+from metrics.validation.planted import KINDS
 from scenarios.personas import load_personas
 
 PEOPLE = load_personas(Path(__file__).parents[3] / "scenarios/personas/townsfolk.yaml")
@@ -129,8 +129,8 @@ def test_verdict_reads_sign_then_steps():
 
 
 def test_likelihood_judge_ranks_planted_lines_above_the_others(embedded):
-    from agents.judge_models.embedder import Embedder
     from agents.judge_models.card_likelihood import Reference
+    from agents.judge_models.embedder import Embedder
     from metrics.judges.likelihood import Likelihood
 
     judge = Likelihood(Reference(embedded).logprobs, Embedder(device="cpu").embed)

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 from event_streams import a_run, at, faults, judged, line, phase, row, started, usage
 
-from lab.store import atomic_write, event_log, events, frames, run_store
-from lab.store.frames import JUDGEMENTS, METRICS, TURNS
+from lab.store import event_log, events, frames, run_store
 from lab.store.atomic_write import StoreError
+from lab.store.frames import JUDGEMENTS, METRICS, TURNS
 
 ROOT = Path(__file__).parents[3]
 
@@ -407,7 +407,6 @@ def test_the_lock_is_the_folder_s_own(run):
 
 
 # -- the page of the log
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_events_of_a_made_up_run_are_as_the_page_says():

@@ -14,11 +14,11 @@ import pytest
 from commands import events, inside, manifest, only
 from polars.testing import assert_frame_equal
 
-from lab.studies.arms import FOLDER, parameters
+from lab.live.study_screen import progress
+from lab.progress.study import Course
 from lab.report import main as report
 from lab.run import main
-from lab.progress.study import Course
-from lab.live.study_screen import progress
+from lab.studies.arms import FOLDER, parameters
 
 STUDY = """
 study: ladder

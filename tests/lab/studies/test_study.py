@@ -19,18 +19,17 @@ from rich.console import Console
 
 from agents.engine.protocol import Sampling
 from agents.seats.respondent import LEAST, Respondent, text_of, together
+from lab.findings import main as findings
+from lab.live.study_screen import progress, render
+from lab.progress.study import Course
+from lab.report import main as report
 from lab.results.load import load_run
+from lab.run import main
 from lab.store.frames import ANSWERS
 from lab.studies.ask_model import Asking
 from lab.studies.dry_run import Counting
-from lab.studies.matrix import cells
-from lab.findings import main as findings
-from lab.studies.matrix import matrix
-from lab.report import main as report
-from lab.run import main
+from lab.studies.matrix import cells, matrix
 from lab.studies.runner import known, load
-from lab.progress.study import Course
-from lab.live.study_screen import progress, render
 from lab.studies.teaching import teach
 from lab.watch import main as watch
 from metrics.studies.protocol import Lesson, Question, Steered, Teaching, verdict
@@ -50,7 +49,6 @@ def refused(*arguments: object) -> str:
 # -- the files
 #
 #
-# -------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -120,7 +118,6 @@ def test_dry_run_tells_what_would_be_asked():
 # -- who answers
 #
 #
-# -----------------------------------------------------------------------------------------------------------------------
 
 MODEL = tiny.plain(tiny.llama())
 TALKS = [
@@ -176,7 +173,6 @@ def test_a_talk_whose_speakers_are_not_in_turn_is_refused(respondent):
 # -- the folder
 #
 #
-# ------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +263,6 @@ def test_what_was_planned_was_asked(on_tiny):
 # -- lessons
 #
 #
-# --------------------------------------------------------------------------------------------------------------------------
 
 TEACHING = f"""
 study: twenty_questions
@@ -336,7 +331,6 @@ def test_what_is_steered_is_answered_otherwise_and_known_by_its_steer(tmp_path, 
 # -- going on
 #
 #
-# --------------------------------------------------------------------------------------------------------------------------
 
 
 def stopped(run: Path, at: Path, answers: int) -> Path:
@@ -426,7 +420,6 @@ def test_a_question_is_no_more_than_its_words(tmp_path):
 # -- all of them
 #
 #
-# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(tmp_path, tiny_name):

@@ -15,17 +15,16 @@ import polars as pl
 import pytest
 import sweeps
 from browsing import awaited, find
-from commands import ROOT, SECRETS, TIMEOUT_S, assert_same_play, inside, manifest, only
+from commands import ROOT, SECRETS, TIMEOUT_S, assert_same_play, inside, listening_sockets, manifest, only
 from commands import events as run_events
 from polars.testing import assert_frame_equal
-from test_run import listening
 
-from lab.results.load import load_run
 from lab import report as lab_report
 from lab import watch as lab_watch
+from lab.results.load import load_run
 from lab.store.run_store import open_for_resume
-from lab.sweeps.ray_tune import LOST
 from lab.sweep import main
+from lab.sweeps.ray_tune import LOST
 
 ALONE = ("--address", "none", "--display", "plain")
 LONG = {"turns": 60}
@@ -175,7 +174,7 @@ def test_nothing_that_a_sweep_starts_listens_to_other_machines(tmp_path):
     file = sweeps.written(tmp_path, overrides=LONG, at_once=1)
     process = sweeps.start(file, "--runs", tmp_path / "runs", "--display", "none")
     _until(process, tmp_path / "runs", lambda at: _lines(at, 0))
-    open_to = listening(process.pid)
+    open_to = listening_sockets(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, (

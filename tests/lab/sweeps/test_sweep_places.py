@@ -16,17 +16,17 @@ import sweeps
 from commands import ROOT, inside, turns
 from rich.console import Console
 
-from lab.sweeps import dry_run
 from lab.live import sweep_screen
-from lab.progress import sweep as sweeping_sweep
 from lab.live.display import Screen
-from lab.sweeps.folder_sync import Home, Sent
-from lab.sweeps.sitting import Sitting
-from lab.sweeps.ray_tune import awaited
-from lab.sweep import main
-from lab.sweeps.resources import resources
-from lab.reports.sweep_report import AXIS, SCHEMA, curves
+from lab.progress import sweep as sweeping_sweep
 from lab.progress.trials_table import frame
+from lab.reports.sweep_report import AXIS, SCHEMA, curves
+from lab.sweep import main
+from lab.sweeps import dry_run
+from lab.sweeps.folder_sync import Home, Sent
+from lab.sweeps.ray_tune import awaited
+from lab.sweeps.resources import resources
+from lab.sweeps.sitting import Sitting
 from lab.sweeps.trial import carry_out, files, orders
 from scenarios.jobs.sweep import Best, load_sweep
 
@@ -64,7 +64,6 @@ def test_a_trial_that_no_node_has_room_for_is_refused():
 
 
 # -- on another machine
-# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -122,7 +121,6 @@ def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp
 
 
 # -- a cluster that grows
-# --------------------------------------------------------------------------------------------------------------
 
 
 def growing(monkeypatch, *looks) -> list[dict]:
@@ -159,7 +157,6 @@ def test_a_node_that_does_not_come_is_waited_for_no_longer_than_that(monkeypatch
 
 
 # -- before and while it is played
-# -----------------------------------------------------------------------------------------------------
 
 
 def test_a_dry_run_plays_a_little_and_tells_what_the_sweep_takes(tmp_path):

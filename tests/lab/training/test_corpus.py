@@ -14,20 +14,19 @@ import pytest
 from corpora import KEPT, LEO, TOWNSFOLK, Parity, learnt, over, refused, run, talk, written
 
 from agents.learning.views import View
+from lab.dialogue.seats import engine_name
 from lab.training import dataset
 from lab.training.dataset import COLLECTED, held_out, read_views, stock, teaching, write_views
 from lab.training.loop import Training, learner
-from lab.dialogue.seats import engine_name
 from metrics.judges.ledger import Ledger
+from scenarios.jobs.training import Recipe, Reward, played, split
 from scenarios.personas import load_personas
 from scenarios.yaml_files import ScenarioError
-from scenarios.jobs.training import Recipe, Reward, played, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- a training's own file
-# -------------------------------------------------------------------------------------------------
 
 
 def kept(at: Path, told: Recipe, **views: list[View]) -> Path:
@@ -140,7 +139,6 @@ def test_a_trainings_views_come_with_their_rewards_and_their_siblings(tmp_path, 
 
 
 # -- who is never seen
-# -----------------------------------------------------------------------------------------------------
 
 
 def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, tiny_engine, tiny_name):
@@ -198,7 +196,6 @@ def test_a_dialogue_with_a_held_out_partner_is_left_out_too(tmp_path, recipe, ti
 
 
 # -- what is refused
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,7 +290,6 @@ def test_online_methods_take_no_data(recipe, method):
 
 
 # -- in the loop
-# -----------------------------------------------------------------------------------------------------------
 
 
 def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dict]:

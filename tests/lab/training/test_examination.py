@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from lab.training.evaluation import Examined, exams, reduction, staged, table
-from scenarios.personas import load_personas
-from scenarios.yaml_files import ScenarioError
 from scenarios.jobs.training import load_recipe, split
+from scenarios.personas import load_personas
 from scenarios.records import SEATS
+from scenarios.yaml_files import ScenarioError
 
 QUICK = "scenarios/training/quick.yaml"
 SCRIPTED = [

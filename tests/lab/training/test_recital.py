@@ -15,7 +15,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- runs
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_runs_views_are_what_its_speaker_read_and_nothing_is_sampled_for_them(
@@ -82,7 +81,6 @@ def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_lin
 
 
 # -- words from elsewhere
-# --------------------------------------------------------------------------------------------------
 
 
 def test_labels_are_rewards_and_what_has_none_is_judged(tmp_path, recipe, tiny_engine):

@@ -11,8 +11,8 @@ from agents.engine.protocol import Sample
 from agents.seats.base import Spoken
 from lab.training.rewards import Talk, rewarded, wires
 from metrics.judges.ledger import Ledger
-from scenarios.personas import load_personas
 from scenarios.jobs.training import Reward
+from scenarios.personas import load_personas
 from scenarios.records import Line
 
 PEOPLE = {persona.id: persona for persona in load_personas("scenarios/personas/townsfolk.yaml")}

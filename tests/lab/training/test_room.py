@@ -11,8 +11,8 @@ import tiny
 import torch
 
 from agents.models.chat_template import ChatFormat
-from agents.models.memory import learning_bytes, weight_bytes
 from agents.models.info import EngineInfo
+from agents.models.memory import learning_bytes, weight_bytes
 from lab.dialogue import capacity, seats
 from lab.training.memory_check import check_memory
 from scenarios.jobs.training import Recipe, played

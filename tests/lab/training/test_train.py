@@ -51,7 +51,6 @@ def events(run: Path, kind: str) -> list[dict]:
 
 
 # -- the embedded model, on Ray
-# ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +134,6 @@ def test_adapter_is_an_ordinary_folder_that_a_run_wears(quick, tmp_path):
 
 
 # -- a small model, in this process alone
-# ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,12 @@ import torch
 from corpora import Parity
 
 from agents.learning.views import Sampled, View, at_places
-from lab.training import dataset, rewards
 from lab.dialogue import judges
-from lab.training.dataset import COLLECTED, read_views
-from lab.training.runner import numbers
-from lab.training.loop import PATIENCE, Training, latest, learner, steps_of
 from lab.dialogue.seats import engine_name
+from lab.training import dataset, rewards
+from lab.training.dataset import COLLECTED, read_views
+from lab.training.loop import PATIENCE, Training, latest, learner, steps_of
+from lab.training.runner import numbers
 from scenarios.jobs.training import Recipe, Reward, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -170,7 +170,6 @@ def test_judges_that_move_the_walk_are_made_once_for_all_steps(tmp_path, recipe,
 
 
 # -- tripwires
-# -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_wire_out_of_bounds_over_five_steps_stops_the_training_for_good(tmp_path, recipe, tiny_engine, monkeypatch):
@@ -200,7 +199,6 @@ def test_offline_the_wires_are_heard_at_each_checkpoint_and_stop_as_well(tmp_pat
 
 
 # -- what the steps tell
-# ---------------------------------------------------------------------------------------------------
 
 
 def told(recipe: Recipe, engine, at: Path) -> tuple[list[dict], list[dict], list[View]]:

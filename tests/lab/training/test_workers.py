@@ -79,7 +79,6 @@ def numbers(learnt: Learnt) -> torch.Tensor:
 
 
 # -- by themselves
-# ---------------------------------------------------------------------------------------------------------
 
 
 def work(rank: int, workers: int, name: str, folder: str) -> None:
@@ -147,7 +146,6 @@ def test_the_longest_views_are_dealt_out_back_and_forth(monkeypatch):
 
 
 # -- under Ray Train
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +273,6 @@ def command(pid: int) -> str:
 
 
 # -- where they run
-# --------------------------------------------------------------------------------------------------------
 
 
 def test_several_workers_without_ray_are_refused():

@@ -13,9 +13,9 @@ from polars.testing import assert_frame_equal
 
 from lab import run as lab_run
 from lab.dialogue import judges
+from lab.score import main
 from lab.transcripts.judging import judge_all
 from lab.transcripts.labels import Powered
-from lab.score import main
 from metrics.judges import judgement
 from metrics.judges.entry import JudgeEntry
 from metrics.stats.bootstrap import Interval

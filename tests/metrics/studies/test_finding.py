@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from metrics.stats.bootstrap import Interval
 from metrics.studies.protocol import (
     CONFIRMS,
     FAILED,
@@ -24,7 +25,6 @@ from metrics.studies.protocol import (
     share_of,
     verdict,
 )
-from metrics.stats.bootstrap import Interval
 
 GOOD, BAD = Control(True, "as planted"), Control(False, "0.1 of 0.9")
 

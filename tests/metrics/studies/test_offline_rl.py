@@ -9,7 +9,6 @@ from respondents import Planted, failed, noise, studied, told
 
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
 
-
 RANKED = {"taught": 6, "asked": 20, "steps": 4, "batch": 2}
 PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)
 
