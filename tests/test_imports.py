@@ -5,12 +5,12 @@ they belong. Read from the syntax tree of every file, imports within functions a
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import networkx as nx
-import pytest
 
 from lab.dialogue.cluster import PACKAGES
 
@@ -174,16 +174,6 @@ def test_nothing_imports_the_tests():
     assert [file for file in SOURCES if heavy(file) & {"tests", "tiny", "conftest", "pytest"}] == []
 
 
-def loaded(*arguments: str) -> set[str]:
-    """Top-level modules that a Python command has loaded, by its own account of import times."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-500:]
-    lines = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:"))
-    return {name.partition(".")[0] for name in lines}
-
-
 COMMANDS = [
     "lab",
     *sorted(
@@ -192,17 +182,46 @@ COMMANDS = [
         if path.stem not in ("__init__", "__main__", "commands")
     ),
 ]
+# Runs each command as `python -m NAME --help` does, one after the other. What a command has loaded stays loaded for those
+# after it, so the first that is named is the one to mend.
+HELPS = """
+import contextlib, io, json, runpy, sys
+
+def modules_after_help(name):
+    sys.argv[:] = [name, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        try:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        except SystemExit as stop:
+            assert not stop.code, (name, stop.code)
+    assert "python -m lab" in shown.getvalue(), name
+    return sorted(sys.modules)
+
+print(json.dumps({name: modules_after_help(name) for name in sys.argv[1:]}))
+"""
+SHOWING = """
+import json, sys
+import lab, lab.live.run_monitor, lab.store.run_store, lab.reports.write, lab.live.viewer, scenarios.scenario
+print(json.dumps(sorted(sys.modules)))
+"""
+HEAVY = {"torch", "ray", "transformers"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_loads_neither_torch_nor_ray(command):
-    modules = loaded("-m", command, "--help")
-    assert "argparse" in modules and not modules & {"torch", "ray", "transformers"}
+def printed(code: str, *arguments: str) -> object:
+    """The JSON that a Python process of its own prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    return json.loads(done.stdout)
+
+
+def test_help_loads_neither_torch_nor_ray():
+    loaded = printed(HELPS, *COMMANDS)
+    assert len(loaded) > 10 and all("argparse" in modules for modules in loaded.values())
+    assert {name: HEAVY.intersection(modules) for name, modules in loaded.items()} == dict.fromkeys(COMMANDS, set())
 
 
 def test_what_shows_results_loads_no_torch():
-    modules = loaded(
-        "-c",
-        "import lab, lab.live.run_monitor, lab.store.run_store, lab.reports.write, lab.live.viewer, scenarios.scenario",
-    )
-    assert "polars" in modules and not modules & {"torch", "ray", "transformers"}
+    modules = printed(SHOWING)
+    assert "polars" in modules and not HEAVY.intersection(modules)
