@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.results.load import load_run
+    from lab.results.load import load_run as load_run
 
 
 def __getattr__(name: str):

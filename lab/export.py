@@ -84,7 +84,7 @@ def _export(args: argparse.Namespace) -> int:
     else:
         seat = args.seat or "assistant"
         rows = (
-            map(lambda told: messages(told[0], seat, told[1]), with_cards(run, seat))
+            (messages(talk, seat, system) for talk, system in with_cards(run, seat))
             if args.format == "messages"
             else completions(run, seat, args.judge)
         )

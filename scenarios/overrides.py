@@ -70,7 +70,7 @@ Plain = Annotated[Any, AfterValidator(_plain)]  # a value that `as_items` takes
 
 def _value(text: str, item: str) -> Any:
     try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or error
         raise ScenarioError(f"the value is not valid YAML: {problem}", where=f"override {item!r}") from None

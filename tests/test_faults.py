@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -270,7 +271,7 @@ def test_a_busy_server_is_asked_again_after_a_growing_pause_or_when_it_says():
         seat.open({0: "You are Grace."})
         assert seat.speak({0: Cue("", 1)})[0] == Utterance("I am a baker.", 4)
         times = [at for at, _ in server.asked]
-    pauses = [later - before for before, later in zip(times, times[1:])]
+    pauses = [later - before for before, later in pairwise(times)]
     assert 0.37 < pauses[0] < 0.9 <= 1.0 <= pauses[1] < 1.4 < 1.5 <= pauses[2] < 2.4, pauses
 
 

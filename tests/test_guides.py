@@ -130,7 +130,7 @@ def test_a_guide_is_a_page_of_blocks_that_run_and_names_files_that_are_there(gui
     text = GUIDES[guide]
     assert text.count("\n") <= LONGEST and max(map(len, text.splitlines())) <= 160
     for language, file, _ in blocks(guide):
-        assert language in ("sh", "diff", "output") or language in ("python", "yaml") and file, (language, file)
+        assert language in ("sh", "diff", "output") or (language in ("python", "yaml") and file), (language, file)
     made = {file for name in GUIDES for _, file, _ in blocks(name)}
     for name in re.findall(r"`((?:lab|metrics|scenarios|agents)/[\w/]+\.(?:py|yaml))`", text):
         assert name in made or (ROOT / name).is_file() or "NAME" in name, name

@@ -96,11 +96,8 @@ ARROWS = nx.DiGraph(
         (file, MODULES[name])
         for file, names in NAMES.items()
         for name in names
-        if name in MODULES
-        and MODULES[name] != file
-        and not MODULES[name].endswith("/__init__.py")
-        or name in MODULES
-        and MODULES[name] in SHARED - {file}
+        if (name in MODULES and MODULES[name] != file and not MODULES[name].endswith("/__init__.py"))
+        or (name in MODULES and MODULES[name] in SHARED - {file})
     ]
 )
 

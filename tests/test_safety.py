@@ -93,12 +93,15 @@ def test_an_adapters_config_makes_nothing_be_imported(names, tmp_path, monkeypat
     (folder / "adapter_config.json").write_text(json.dumps(config | names))
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
+    refusal = None
     try:
         adapters.read(tiny.plain(tiny.llama()), str(folder), "tiny")
     except ValueError as error:
-        assert "could not be read" in str(error) and "\n" not in str(error)
-    else:
+        refusal = str(error)
+    if refusal is None:
         assert "megatron_config" not in names
+    else:
+        assert "could not be read" in refusal and "\n" not in refusal
     assert not (tmp_path / "mark").exists()
 
 
@@ -357,7 +360,7 @@ def test_a_socket_is_refused_and_stays(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a socket's path is short
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind("taken")
-        with pytest.raises(StoreError, match="cannot write taken in .*No such device or address"):
+        with pytest.raises(StoreError, match=r"cannot write taken in .*No such device or address"):
             replace(Path("taken"), b"theirs")
         assert stat.S_ISSOCK(os.stat("taken").st_mode) and os.listdir() == ["taken"]
 

@@ -145,7 +145,7 @@ def corpora() -> dict[str, Corpus]:
     """What to train on ("train"), the values kept from it ("values"), the slots and opposites kept from it ("slots")."""
     own = yaml.safe_load((FOLDER / "nli_slots.yaml").read_text())
     told = {
-        slot: Ways(slot, _wordings(spec.patterns + [spec.claim]), tuple(spec.values), ())
+        slot: Ways(slot, _wordings([*spec.patterns, spec.claim]), tuple(spec.values), ())
         for slot, spec in load_slots(SLOTS).items()
     }
     slots = [

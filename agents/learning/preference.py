@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -56,10 +57,12 @@ def parts_kto(
     if len(views) > 1:  # else there is no other view, and no estimate
         swapped = [mismatched(view, other) for view, other in zip(views, [*views[-1:], *views[:-1]], strict=True)]
         both = [
-            across(swapped, lambda some: [_totals(read).tolist() for read in learner.read(some, untouched=untouched)])
-            for untouched in (False, True)
+            across(
+                swapped, lambda some, base=base: [_totals(read).tolist() for read in learner.read(some, untouched=base)]
+            )
+            for base in (False, True)
         ]
-        kl = losses.kto_kl(*(torch.tensor(sum(totals, []), device=learner.device) for totals in both))
+        kl = losses.kto_kl(*(torch.tensor(list(chain.from_iterable(totals)), device=learner.device) for totals in both))
     mine, found = [views[place] for place in share(views)], []
     for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
         good, before = torch.tensor([line.reward > 0 for line in view.lines], device=ref.logps.device), _totals(ref)

@@ -150,7 +150,8 @@ def _misfit(model, config, folder: str) -> str:
         ).items()
     }
     with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:
-        found = {name.removeprefix("base_model.model."): file.get_slice(name).get_shape() for name in file.keys()}
+        names = file.keys()
+        found = {name.removeprefix("base_model.model."): file.get_slice(name).get_shape() for name in names}
     wanted = {name.removeprefix("base_model.model."): shape for name, shape in wanted.items()}
     for name in sorted(wanted.keys() | {name for name in found if not any(word in name for word in SHARED)}):
         if wanted.get(name) != found.get(name):

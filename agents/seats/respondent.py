@@ -7,9 +7,9 @@ common beginning, and forked for the rest of each.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 
 import numpy as np
 
@@ -134,7 +134,7 @@ def together(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
         if groups:
             length, places = groups[-1]
             head = prompts[places[0]][:length]
-            same = len(os.path.commonprefix([head, list(prompts[place])]))
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(head, prompts[place], strict=False)))
             if same >= LEAST and 2 * same >= length:
                 groups[-1] = same, [*places, place]
                 continue

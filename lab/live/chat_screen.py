@@ -43,7 +43,7 @@ class Chat:
         self._console, self._seat, self._cast, self._instruction = console, seat, cast, instruction
         self._other = cast[PARTNER[seat]]
         self._terminal = os.isatty(0) and console.is_terminal
-        self._piped = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - of the process, not ours to close
+        self._piped = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - not ours to close
         self._listening = self._leaving = self._typed = False
         self._excused: set[tuple] = set()  # why a judge does not score a seat, once it was told
 

@@ -47,7 +47,7 @@ class Playback:
                 f"{self.log.path}, line {self.log.line}: its time is {event['time']!r}; expected one like "
                 "2026-01-01T12:00:00.000+00:00"
             ) from None
-        begins = not self.clock or event["event"] == "phase" and event.get("phase") == "loading"
+        begins = not self.clock or (event["event"] == "phase" and event.get("phase") == "loading")
         if not (self.caught_up or begins or self.speed == AT_ONCE or due <= self.clock):
             return None
         self.clock = max(self.clock, due)

@@ -303,7 +303,9 @@ def _split(total: int, parts: int) -> list[int]:
 
 def _curves(state: State, width: int, height: int) -> RenderableType:
     widths = _split(width, len(CONSISTENCIES))
-    return _grid([_chart(state, metric, wide, height) for metric, wide in zip(CONSISTENCIES, widths)], widths)
+    return _grid(
+        [_chart(state, metric, wide, height) for metric, wide in zip(CONSISTENCIES, widths, strict=True)], widths
+    )
 
 
 def _chart(state: State, metric: str, width: int, height: int) -> Panel:
@@ -392,7 +394,7 @@ def _dialogues(state: State, shown: Sequence[int], shape: tuple[int, int], width
     lines = []
     for row, high in enumerate(_split(height, rows)):
         cells: list[RenderableType] = [
-            _dialogue(state, one, wide, high) for one, wide in zip(shown[row * columns :], widths)
+            _dialogue(state, one, wide, high) for one, wide in zip(shown[row * columns :], widths, strict=False)
         ]
         lines.append(_grid(cells + [""] * (columns - len(cells)), widths))
     return Group(*lines)

@@ -45,10 +45,8 @@ def told(course: Course, event: Mapping) -> str:
     """
     if event["event"] == "started":
         return f"{course.header['name']} on {', '.join(course.header['models'].values())}, size {course.header['size']}"
-    if (
-        event["event"] in ("phase", "recovered", "ended")
-        or event["event"] == "taught"
-        and event["step"] == event["steps"]
+    if event["event"] in ("phase", "recovered", "ended") or (
+        event["event"] == "taught" and event["step"] == event["steps"]
     ):
         return f"== {course.phase}"
     if event["event"] in ("answer", "arm") and course.clock - course.told >= EVERY_S:

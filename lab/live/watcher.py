@@ -108,7 +108,7 @@ class Watching:
             passed, more = now, not paused and self._take()
             before, size = size, self._terminal.console.size
             moving = self._fresh or not (paused or self._playback.over)
-            if keys or size != before or moving and now - drawn >= 1 / REFRESH_PER_S:
+            if keys or size != before or (moving and now - drawn >= 1 / REFRESH_PER_S):
                 self._terminal.draw(self._view())
                 drawn, self._fresh = now, False
 

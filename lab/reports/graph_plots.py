@@ -89,7 +89,7 @@ def _node(
 ) -> None:
     from matplotlib.patches import Wedge
 
-    for seat, start in zip(SEATS, (90, 270)):
+    for seat, start in zip(SEATS, (90, 270), strict=True):
         colour = scale.to_rgba(by_seat[seat][0]) if by_seat[seat] else UNSCORED
         axis.add_patch(
             Wedge(
@@ -184,7 +184,7 @@ def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
         axis.annotate(
             plain(", ".join(names)), (turn, heights[c, seat]), xytext=(3, 3), textcoords="offset points", fontsize=6.5
         )
-    for place, c in enumerate(shown):
+    for place in range(len(shown)):
         axis.axhline(len(shown) - 1 - place, color="grey", linewidth=0.5, alpha=0.5)
     for seat in SEATS:
         axis.plot([], [], "x-", color=COLOURS[seat], label=seat)

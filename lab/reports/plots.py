@@ -82,7 +82,7 @@ def consistency(metrics: pl.DataFrame):
     if not shown:
         return None
     figure, axes = empty_figure(len(shown))
-    for axis, metric in zip(axes, shown):
+    for axis, metric in zip(axes, shown, strict=True):
         part = rows.filter(pl.col("metric") == metric)
         for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
             for seat in SEATS:
@@ -162,7 +162,7 @@ def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     if not panels:
         return None
     figure, axes = empty_figure(len(panels))
-    for axis, (metric, seat) in zip(axes, panels):
+    for axis, (metric, seat) in zip(axes, panels, strict=True):
         for (name, some), colour in zip(rows.items(), cycle(SIDES)):
             part = some.filter(metric=metric, seat=seat)
             for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
@@ -209,7 +209,7 @@ def survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
         return None
     seats = [seat for seat in SEATS if any((rows["seat"] == seat).any() for rows in curves.values())]
     figure, axes = empty_figure(len(seats))
-    for axis, seat in zip(axes, seats):
+    for axis, seat in zip(axes, seats, strict=True):
         for (name, rows), colour in zip(curves.items(), cycle(SIDES)):
             for index, judge in enumerate(sorted(set(rows["judge"]))):
                 line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
@@ -243,7 +243,7 @@ def _log(steps: pl.DataFrame):
     if not shown:
         return None
     figure, axes = empty_figure(len(shown), sharey=False)
-    for axis, names in zip(axes, shown):
+    for axis, names in zip(axes, shown, strict=True):
         for index, name in enumerate(names):
             rows = steps.select("step", pl.col(name).cast(pl.Float64).fill_nan(None)).drop_nulls()
             if not rows.is_empty():
@@ -280,7 +280,7 @@ def _arms(evaluation: pl.DataFrame):
     panels = sorted(set(rows.select("metric", "judge", "seat").iter_rows()), key=str)
     arms = list(dict.fromkeys(rows["arm"]))
     figure, axes = empty_figure(len(panels))
-    for axis, (metric, judge, seat) in zip(axes, panels):
+    for axis, (metric, judge, seat) in zip(axes, panels, strict=True):
         for row in rows.filter(metric=metric, judge=judge, seat=seat).iter_rows(named=True):
             at = arms.index(row["arm"])
             axis.plot([at, at], [row["low"], row["high"]], color=COLOURS[seat], linewidth=1.6)
@@ -306,7 +306,7 @@ def wires(steps: pl.DataFrame) -> dict[str, object]:
     columns = -(-len(shown) // 2)
     figure, axes = empty_figure(columns, sharey=False, rows=2)
     figure.set_size_inches(3.0 * columns, 4.8)
-    for axis, name in zip(axes, shown):
+    for axis, name in zip(axes, shown, strict=False):
         rows = steps.select("step", value=pl.col(f"wire_{name}").cast(pl.Float64).fill_nan(None)).drop_nulls()
         axis.plot(rows["step"] + 1, rows["value"], color="C0", linewidth=1.4)
         for edge in (BOUNDS[name].least, BOUNDS[name].most):

@@ -154,7 +154,9 @@ def _comparison(found: Comparison, mark: str) -> Section:
         Table(
             lettered(header),
             [
-                Line([Cell(text, row.clear and name == HEADER[5]) for name, text in zip(header, row.cells)])
+                Line(
+                    [Cell(text, row.clear and name == HEADER[5]) for name, text in zip(header, row.cells, strict=True)]
+                )
                 for row in rows
             ],
             title,
@@ -378,7 +380,8 @@ def _reader(sides: Sequence[Side], markup) -> dict | None:
     runs = [packed(side.story.talks) for side in spoken]
     index = {
         "runs": [
-            {"mark": side.mark, "id": side.manifest["run_id"], "index": run.index} for side, run in zip(spoken, runs)
+            {"mark": side.mark, "id": side.manifest["run_id"], "index": run.index}
+            for side, run in zip(spoken, runs, strict=True)
         ],
         "people": {who: told for side in spoken for who, told in side.people.items()},
     }

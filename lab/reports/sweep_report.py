@@ -389,7 +389,7 @@ def responses(axis: str, curves: Sequence[Curve]):
     if not shown:
         return None
     figure, axes = empty_figure(len(shown))
-    for panel, metric in zip(axes, shown):
+    for panel, metric in zip(axes, shown, strict=True):
         some = [curve for curve in curves if curve.measure[0] == metric]
         judges = sorted({curve.measure[1] or "" for curve in some})
         for curve in some:

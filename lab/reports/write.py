@@ -32,10 +32,10 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
     paths = [Path(run) for run in runs]
     if len(paths) > len(LETTERS):
         raise ValueError(f"{len(paths)} runs are too many to stand side by side; expected at most {len(LETTERS)}")
-    sides = [side(path, mark) for path, mark in zip(paths, LETTERS)]
+    sides = [side(path, mark) for path, mark in zip(paths, LETTERS, strict=False)]
     found = []
     if not any("steps" in one.frames for one in sides):
-        first, *others = (read(path, one) for path, one in zip(paths, sides))
+        first, *others = (read(path, one) for path, one in zip(paths, sides, strict=True))
         found = [compare(first, other) for other in others]
     folder = Path(out) if out else paths[-1] / f"compare-{paths[0].resolve().name}"
     try:
@@ -57,7 +57,7 @@ def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
     from lab.reports.plots import comparison as draw
     from lab.reports.plots import save
 
-    for found, letter in zip(comparisons, LETTERS[1:]):
+    for found, letter in zip(comparisons, LETTERS[1:], strict=False):
         before = f"{letter}-" if len(comparisons) > 1 else ""
         shown = {
             name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}

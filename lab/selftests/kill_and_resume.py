@@ -9,6 +9,7 @@ processes of their own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -154,10 +155,8 @@ def _killed(process: Process, runs: Path, moment: float) -> Path:
     until = time.monotonic() + moment
     while time.monotonic() < until and process.poll() is None:
         time.sleep(POLL_S)
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # it has ended
-        pass
     process.wait()
     return path
 

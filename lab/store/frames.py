@@ -216,7 +216,7 @@ class Totals:
         A sitting begins with `started` or with loading, whichever comes first: nobody ran before that.
         """
         now = datetime.fromisoformat(event["time"])
-        begins = kind == "started" and self._phase != "loading" or kind == "phase" and event["phase"] == "loading"
+        begins = (kind == "started" and self._phase != "loading") or (kind == "phase" and event["phase"] == "loading")
         if begins:
             self._phase = None
         elif self._phase is not None and self._time is not None:

@@ -36,7 +36,7 @@ class Log:
         if event is None and self._lines:
             self._read()  # it may have been cut away since
             event = event_of(self._lines[0]) if self._lines else None
-            if event is None and (len(self._lines) > 1 or self._lines and self._last):
+            if event is None and (len(self._lines) > 1 or (self._lines and self._last)):
                 raise ValueError(f"{self.path}, line {self.line + 1}: {NO_EVENT}")
         if event is not None:
             self._taken += len(self._lines.popleft()) + 1

@@ -182,7 +182,8 @@ def parameters(adapter: Path) -> int:
     count = 0
     for file in adapter.glob("*.safetensors"):
         with safe_open(file, "numpy") as tensors:
-            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
+            names = tensors.keys()
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
     return count
 
 

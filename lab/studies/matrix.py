@@ -106,7 +106,7 @@ def matrix(rows: Iterable[dict]):
         out.add_column(Text(clean(title)), overflow="fold")
     for line in lines:
         styles = [next((style for word, style in STYLES.items() if cell.startswith(word)), "") for cell in line]
-        out.add_row(*(Text(clean(cell), style=style) for cell, style in zip(line, styles)))
+        out.add_row(*(Text(clean(cell), style=style) for cell, style in zip(line, styles, strict=True)))
     return out
 
 

@@ -145,7 +145,7 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
                 end_early(store.path / TRIALS / name, seen.reason or "")
     found = frame(course)
     write_frame(store.path / FILE, found)
-    counts = {status: count for status, count in found["status"].value_counts().sort("status").iter_rows()}
+    counts = dict(found["status"].value_counts().sort("status").iter_rows())
     store.update_manifest(trials=counts, status="finished", finished=now())  # which is what the report is to say
     if counts.get("failed") == len(plan.trials):
         first = course.trials[plan.trials[0].id]

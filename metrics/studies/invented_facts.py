@@ -112,7 +112,10 @@ def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, Item]], worn: str | No
         for (talk, _), (_, item) in zip(talks, asked, strict=True)
     ]
     found = ask.choose(arm, questions, worn)
-    before = {talk: dict(zip(some, choice.nats, strict=True)) for (talk, some), choice in zip(needed.items(), found)}
+    before = {
+        talk: dict(zip(some, choice.nats, strict=True))
+        for (talk, some), choice in zip(needed.items(), found, strict=True)
+    }
     return np.array(
         [
             np.subtract(choice.nats, [before[nobody][option] for option in item.options])

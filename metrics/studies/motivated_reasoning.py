@@ -197,7 +197,7 @@ def _right(
     if arm == THINK:
         thinking = [
             Question(name, talk, (), str(n), derive_seed(seed, name))
-            for name, talk, (*_, n, _) in zip(names, talks, places)
+            for name, talk, (*_, n, _) in zip(names, talks, places, strict=True)
         ]
         said = [f"{' '.join(text.split())} So: " for text in ask.say(f"{arm}, thoughts", thinking, max_tokens=thought)]
     stems = [

@@ -89,7 +89,9 @@ def study(
         tried, held = some[:cut], some[cut:]
         best[kind] = search(
             prompts,
-            lambda names, places: _scored(ask, f"{kind}, search", names, [tried[n] for n in places]),
+            lambda names, places, kind=kind, tried=tried: _scored(
+                ask, f"{kind}, search", names, [tried[n] for n in places]
+            ),
             cut,
             budget=budget,
         ).best

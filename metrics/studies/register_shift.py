@@ -92,7 +92,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
                 tuple(frame.format(item.answer) for frame in stimuli.registers[names[r]].says + stimuli.plain.says),
                 item.asks,
             )
-            for item, row in zip(items, which)
+            for item, row in zip(items, which, strict=True)
             for r in row
         ]
         odds = [
@@ -211,7 +211,7 @@ def _sampled(
                             item.asks,
                             derive_seed(seed, item.asks, r),
                         )
-                        for item, row in zip(items, which)
+                        for item, row in zip(items, which, strict=True)
                         for r in row
                     ],
                     max_tokens=WORDS,

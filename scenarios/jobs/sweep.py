@@ -62,12 +62,12 @@ class Axis(Strict):
     def _makes_sense(self) -> Axis:
         told = [key for key in ("values", *DRAWN) if getattr(self, key) is not None]
         spaced = [value is not None for value in (self.first, self.to, self.steps)]
-        if len(told) + any(spaced) != 1 or any(spaced) and not all(spaced):
+        if len(told) + any(spaced) != 1 or (any(spaced) and not all(spaced)):
             raise ValueError(f"expected a list, from with to and steps, or one of {', '.join(DRAWN)}")
         if self.values and len({json.dumps(value, sort_keys=True) for value in self.values}) < len(self.values):
             raise ValueError("expected each value once")
         for low, high in filter(None, (self.uniform, self.loguniform, self.integer)):
-            if not low < high or self.loguniform and low <= 0:
+            if not low < high or (self.loguniform and low <= 0):
                 raise ValueError(f"expected the least before the greatest{', both above 0' if self.loguniform else ''}")
         return self
 

@@ -80,5 +80,5 @@ def test_an_adapter_for_another_base_is_refused_in_one_sentence_each_time(llama,
 
 
 def test_an_adapter_folder_without_its_files_is_refused(llama, tmp_path):
-    with pytest.raises(ValueError, match="adapter_config.json"):
+    with pytest.raises(ValueError, match=r"adapter_config.json"):
         tiny.engine(llama).open([[1]], str(tmp_path / "none"))

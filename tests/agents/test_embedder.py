@@ -41,5 +41,5 @@ def test_same_model_is_loaded_once_and_may_be_named_by_its_folder(embedder):
 
 
 def test_folder_that_holds_no_encoder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="config.json"):
+    with pytest.raises(ValueError, match=r"config.json"):
         Embedder(str(tmp_path), device="cpu")

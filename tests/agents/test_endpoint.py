@@ -152,7 +152,7 @@ def test_a_model_that_the_server_does_not_have_is_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    "url, expected",
+    ("url", "expected"),
     [
         ("http://127.0.0.1:{port}/web", "did you mean http://127.0.0.1:{port}/web/v1"),
         ("http://127.0.0.1:{port}/page/v1", "does not answer"),

@@ -280,7 +280,7 @@ LOGITS = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()  # probabilities, most likel
 
 
 @pytest.mark.parametrize(
-    "sampling, draw, token",
+    ("sampling", "draw", "token"),
     [
         (Sampling(0, temperature=1, top_k=0), 0.39, 0),
         (Sampling(0, temperature=1, top_k=0), 0.41, 1),
@@ -308,7 +308,7 @@ def test_temperature_top_k_and_top_p_cut_the_line_of_probabilities(sampling, dra
 
 
 @pytest.mark.parametrize(
-    "sampling, stops, p",
+    ("sampling", "stops", "p"),
     [
         (Sampling(0, temperature=0.5, top_k=0), [], 16 / 30),
         (Sampling(0, temperature=0.5, top_k=2), [], 16 / 25),

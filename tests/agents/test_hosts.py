@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,10 @@ def process(hosted) -> int:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    while os.path.exists(f"/proc/{pid}") and "Z" not in open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]:
+    while (
+        os.path.exists(f"/proc/{pid}")
+        and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    ):
         time.sleep(0.01)
 
 
@@ -134,10 +138,10 @@ def test_a_refusal_comes_back_as_it_is_said_there(hosted, embedded):
     for engine in (hosted, embedded):
         [branch] = engine.open([[1] * 10])
         for ask in (
-            lambda: engine.open([[1], []]),
-            lambda: engine.extend([branch], [[1] * 8192]),
-            lambda: engine.open([], "/no/adapter"),
-            lambda: engine.generate([branch, branch], [Sampling(0), Sampling(0)]),
+            partial(engine.open, [[1], []]),
+            partial(engine.extend, [branch], [[1] * 8192]),
+            partial(engine.open, [], "/no/adapter"),
+            partial(engine.generate, [branch, branch], [Sampling(0), Sampling(0)]),
         ):
             with pytest.raises(ValueError) as caught:
                 ask()

@@ -101,9 +101,9 @@ def test_a_folder_of_pickled_weights_is_refused_unread(tmp_path):
 def test_a_folder_without_a_config_and_a_file_that_is_no_gguf_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     for ask in (loading.check, local_folder):
-        with pytest.raises(ValueError, match="config.json"):
+        with pytest.raises(ValueError, match=r"config.json"):
             ask(str(tmp_path))
-        with pytest.raises(ValueError, match="no .gguf file"):
+        with pytest.raises(ValueError, match=r"no .gguf file"):
             ask(str(tmp_path / "model.safetensors"))
 
 

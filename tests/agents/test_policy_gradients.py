@@ -237,7 +237,7 @@ def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
     one = dialogue(0, (0, STOP), (1, STOP))
     aside = replace(one.lines[0], ids=(1, STOP), given=(0, 1), on_trunk=False, about="fact", reward=0.75)
     lines = (replace(one.lines[0], reward=1.0), aside, replace(one.lines[1], reward=-0.5))
-    views, _, returns, values = online.by_value(learner, [replace(one, lines=lines)], replace(FREE, gamma=0.5))
+    _, _, returns, values = online.by_value(learner, [replace(one, lines=lines)], replace(FREE, gamma=0.5))
     assert returns[0] == pytest.approx(
         [1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6
     )  # aside and turns are nothing to each other

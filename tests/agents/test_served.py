@@ -249,7 +249,7 @@ def test_a_server_whose_two_ways_of_telling_differ_is_no_engine(embedded):
 
 
 @pytest.mark.parametrize(
-    "token, ends",
+    ("token", "ends"),
     [
         (".", True),
         ('!"', True),

@@ -170,7 +170,7 @@ def by_hand(model, steer, ids: list[int]) -> tuple[torch.Tensor, list[torch.Tens
     states by layer.
     """
     vectors, seen, hooks = np.frombuffer(steer.vectors, np.float32).reshape(len(steer.layers), -1), [], []
-    for layer, vector, amount in zip(steer.layers, torch.tensor(vectors), steer.amounts):
+    for layer, vector, amount in zip(steer.layers, torch.tensor(vectors), steer.amounts, strict=True):
 
         def hook(module, inputs, output, vector=vector, amount=amount):
             hidden = output[0] if isinstance(output, tuple) else output

@@ -21,7 +21,7 @@ def at(seconds: float) -> str:
 def started(seconds: float = 0.0, conversations: int = 2, turns: int = 4, **more) -> dict:
     cast = [
         {"conversation": number, "assistant": "radio_host", "user": user}
-        for number, user in zip(range(conversations), ("grace", "hiro", "mara", "sam") * conversations)
+        for number, user in zip(range(conversations), ("grace", "hiro", "mara", "sam") * conversations, strict=False)
     ]
     return {
         "event": "started",

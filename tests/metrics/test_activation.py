@@ -16,7 +16,7 @@ KNOWN = pl.DataFrame(
     [
         {"conversation": c, "turn": turn, "seat": "user", "value": value}
         for c, values in enumerate([(1.0, 0.5, 0.0), (0.8, 0.7, 0.6)])
-        for turn, value in zip((0, 2, 4), values)
+        for turn, value in zip((0, 2, 4), values, strict=True)
     ],
     schema=COLUMNS,
 )
@@ -27,7 +27,7 @@ def rows(*verdicts):
         [
             (c, turn, "prompt_to_line", "persona", verdict)
             for c, some in enumerate(verdicts)
-            for turn, verdict in zip((0, 2, 4), some)
+            for turn, verdict in zip((0, 2, 4), some, strict=True)
         ]
     )
 

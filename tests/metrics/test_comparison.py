@@ -230,7 +230,7 @@ def test_every_measure_of_a_comparison_has_the_value_that_its_run_reports(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "how, why",
+    ("how", "why"),
     [({"seed": 8}, "their seeds differ (7 and 8)"), ({"cast": "gxms"}, "their casts differ (conversation 1)")],
 )
 def test_other_seeds_or_casts_are_compared_as_two_groups_and_it_says_so(tmp_path, how, why):
@@ -268,7 +268,7 @@ def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
 
 def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_the_frame(tmp_path):
     never = [[False] * 4] * 4
-    found = compare(read(run(tmp_path, never)), read(run(tmp_path, never[:3] + [[False, False, False, None]])))
+    found = compare(read(run(tmp_path, never)), read(run(tmp_path, [*never[:3], [False, False, False, None]])))
     shown = [row.cells[0] for row in differences(found)]
     assert shown == ["unscored prompt to line"], "all else is the same in both"
     (same,) = [note for note in notes(found) if note.startswith("The same in both runs")]

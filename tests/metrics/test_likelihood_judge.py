@@ -179,7 +179,7 @@ def test_line_without_finite_tokens_is_unscored(tokens):
 
 
 def test_wrong_number_of_answers_is_refused():
-    with pytest.raises(ValueError, match="1 lists .* each of 2"):
+    with pytest.raises(ValueError, match=r"1 lists .* each of 2"):
         Likelihood(lambda cards, lines: [[-1.0]]).judge([pair("Hello"), pair("Good day")])
 
 

@@ -212,7 +212,7 @@ def test_named_file_goes_before_its_neighbours(people, tmp_path):
 def test_scenario_beside_the_personas_is_not_taken_for_a_persona_file(people, tmp_path):
     path = people()
     (tmp_path / "scenario.yaml").write_text("personas: people.yaml\n")
-    with pytest.raises(ScenarioError, match="is 'an', which is no persona; did you mean 'ann'?"):
+    with pytest.raises(ScenarioError, match=r"is 'an', which is no persona; did you mean 'ann'?"):
         find_persona("an", [path])
 
 

@@ -101,7 +101,7 @@ def test_one_bad_combination_is_refused_with_its_values(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides, said",
+    ("overrides", "said"),
     [
         (["axes.seats.user.temprature=[1]"], "did you mean 'temperature'?"),
         (["axes.seed={integr: [1, 2]}"], "did you mean 'integer'?"),

@@ -39,7 +39,7 @@ _NO_NAMES = frozenset(
     And But Or So He She They It His Her Their My Your You We Our Its This That These Those There Here Born Growing Raised Known Meet
     Now Today Outside Beyond Overall However Currently Recently Throughout During Over Under Like Whether If One What Who Where Why How
     Once Each Every Some Many Most All Both No Not Yet Still Also Then Being Having""".split()
-)  # noqa: SIM905
+)
 _ADVERB = (
     r"(?:(?:also|often|always|currently|never|now|still|really|usually|sometimes|recently|just|truly|deeply|\w+ly)\s+)?"
 )

@@ -75,7 +75,7 @@ def test_a_run_in_full_view_shows_header_dialogues_curves_and_contradictions():
 
 
 @pytest.mark.parametrize(
-    "width, height", [(w, h) for w in (1, 2, 20, 56, 80, 120, 200) for h in (1, 3, 5, 14, 24, 36, 60)]
+    ("width", "height"), [(w, h) for w in (1, 2, 20, 56, 80, 120, 200) for h in (1, 3, 5, 14, 24, 36, 60)]
 )
 def test_every_size_is_filled_but_never_overrun(width, height):
     for state in (replay([]), replay([started()]), replay(a_run(conversations=9))):
@@ -352,7 +352,7 @@ def test_the_full_screen_is_for_terminals_that_can_draw_it():
 
 def test_the_full_screen_gives_the_terminal_back_even_after_an_error():
     console = Console(file=io.StringIO(), force_terminal=True, width=100, height=30, _environ={"TERM": "xterm"})
-    with pytest.raises(KeyboardInterrupt), LiveMonitor(console, "runs/run-1") as monitor:
+    with pytest.raises(KeyboardInterrupt), LiveMonitor(console, "runs/run-1") as monitor:  # noqa: PT012 - shown first
         for event in a_run():
             monitor.show(event)
         deadline = time.monotonic() + 10

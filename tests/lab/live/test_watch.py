@@ -71,7 +71,7 @@ def test_a_dialogue_longer_than_the_screen_shows_its_end_or_what_it_was_moved_to
     assert "rows 41–60 of 60" in text_of(render_one(state, 0, 80, 27, top=500), 80, 27)
 
 
-@pytest.mark.parametrize("width, height", [(1, 1), (20, 3), (56, 14), (80, 24), (200, 60)])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (20, 3), (56, 14), (80, 24), (200, 60)])
 def test_one_dialogue_never_overruns_the_screen_nor_draws_on_it(width, height):
     state = replay([started(0, 1, 9), *(line(0, turn, "[bold]no[/bold] \x1b[2J " * 9) for turn in range(9))])
     view = text_of(render_one(state, 0, width, height), width, height)
@@ -189,7 +189,7 @@ def test_a_replay_is_made_faster_and_slower_and_keeps_its_last_screen(folder):
         screen.wait("the run has ended")
         screen.press("x")  # and any other does
 
-    code, told, screen = watch(script, folder(*a_run()), "--speed", "0.5")
+    code, told, _ = watch(script, folder(*a_run()), "--speed", "0.5")
     assert (code, told) == (0, "")
 
 
@@ -331,7 +331,7 @@ def test_a_run_on_the_full_screen_tells_the_command_in_its_footer(tmp_path):
 # -- lines in a terminal
 
 
-@pytest.mark.parametrize("env, coloured", [({}, True), ({"NO_COLOR": "1"}, False)])
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_no_color_is_honoured(folder, env, coloured):
     path = folder(*a_run())
     _, _, screen = watch(lambda screen: None, path, "--display", "plain", **env)

@@ -149,7 +149,7 @@ def test_page_needs_no_network_and_holds_nobodys_markup(run):
 
 
 def test_several_runs_stand_side_by_side_each_with_its_letter(run, other):
-    text = page([sides.side(path, mark) for path, mark in zip([run, other, run], "ABC")])
+    text = page([sides.side(path, mark) for path, mark in zip([run, other, run], "ABC", strict=True)])
     assert text.count('id="packet-') == 3 and "Contradictions, B" in text
 
 
@@ -161,7 +161,7 @@ def test_what_is_no_run_or_damaged_is_one_sentence(run, tmp_path, capsys):
     assert report.main([str(broken)]) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 3 and all(
-        text.startswith("lab.report: ") and "expected" in text or "no such folder" in text for text in told
+        (text.startswith("lab.report: ") and "expected" in text) or "no such folder" in text for text in told
     )
 
 

@@ -177,11 +177,11 @@ def test_what_a_folder_says_of_itself_is_text_in_a_notebook(copy):
 
 def test_frames_that_a_folder_does_not_have_are_named_with_those_it_has(run, training):
     with pytest.raises(
-        ValueError, match="is a run and has no training; expected one of turns, judgements, metrics, activations$"
+        ValueError, match=r"is a run and has no training; expected one of turns, judgements, metrics, activations$"
     ):
-        load_run(run).training
-    with pytest.raises(ValueError, match="is a training and has no turns; expected one of training, evaluation$"):
-        load_run(training).turns
+        _ = load_run(run).training
+    with pytest.raises(ValueError, match=r"is a training and has no turns; expected one of training, evaluation$"):
+        _ = load_run(training).turns
 
 
 def test_what_is_none_of_these_folders_or_is_damaged_is_refused_in_one_sentence(copy):
@@ -199,6 +199,6 @@ def test_conversations_of_others_than_the_files_cast_are_refused_and_the_frames_
     found = load_run(copy)
     assert found.turns.height == 12
     with pytest.raises(
-        ValueError, match="was played with .* as user, but its scenario and persona files now cast .*; expected them"
+        ValueError, match=r"was played with .* as user, but its scenario and persona files now cast .*; expected them"
     ):
-        found.conversations
+        _ = found.conversations

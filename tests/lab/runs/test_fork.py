@@ -101,7 +101,7 @@ def test_the_first_branch_of_an_unchanged_fork_says_what_the_original_said(spoke
     for branch in lines.values():
         assert branch.head(3).equals(was.head(3)) and branch["node"][3] == was["node"][3]
     found = json.loads((path / "fork.json").read_text())
-    assert [one["turn"] for one in found["partings"]][0] is None and "#0      never" in done.stdout
+    assert found["partings"][0]["turn"] is None and "#0      never" in done.stdout
     assert all(one["turn"] >= 3 for one in found["partings"][1:])
     assert (
         judgements(path).filter(pl.col("conversation") == 0)["verdict"].to_list()

@@ -141,7 +141,7 @@ def test_a_damaged_line_in_the_middle_is_refused_by_its_number(run):
     lines = (run.path / "events.jsonl").read_bytes().splitlines(keepends=True)
     lines[2] = lines[2][:20] + b"\n"
     (run.path / "events.jsonl").write_bytes(b"".join(lines))
-    with pytest.raises(ValueError, match="events.jsonl, line 3"):
+    with pytest.raises(ValueError, match=r"events.jsonl, line 3"):
         run_store.open_for_resume(run.path)
     lines[2] = b""
     (run.path / "events.jsonl").write_bytes(b"".join(lines))
@@ -159,7 +159,7 @@ def test_a_folder_that_is_no_run_is_refused_by_what_it_lacks(run, missing):
 def test_a_folder_that_is_not_there_or_holds_other_things_is_left_as_it_is(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         run_store.open_for_resume(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="no manifest.json"):
+    with pytest.raises(ValueError, match=r"no manifest.json"):
         run_store.open_for_resume(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -349,7 +349,7 @@ except run_store.StoreError as error:
 """
 
 
-@pytest.mark.parametrize("what, file", [("events", "events.jsonl"), ("frames", "turns.parquet")])
+@pytest.mark.parametrize(("what", "file"), [("events", "events.jsonl"), ("frames", "turns.parquet")])
 def test_a_disk_that_is_full_costs_no_finished_line(run, what, file):
     run.close()
     turn, message = python(FULL_DISK, run.path, what).communicate()[0].splitlines()

@@ -286,8 +286,8 @@ def test_halving_stops_trainings_early_and_examines_the_others(tmp_path, recipe)
         assert run.kind == "training" and run.training.height == row["steps"]
         assert run.manifest["status"] == ("interrupted" if row["status"] == "stopped" else "finished")
         assert run.evaluation.is_empty() == (row["status"] == "stopped")
-        assert (
-            row["status"] == "finished" or "stopped early" in row["reason"] and row["reason"] == run.manifest["reason"]
+        assert row["status"] == "finished" or (
+            "stopped early" in row["reason"] and row["reason"] == run.manifest["reason"]
         )
 
 
@@ -327,7 +327,7 @@ def test_a_trial_that_was_stopped_is_marked_as_such_by_a_later_sitting_too(alone
 
 
 @pytest.mark.parametrize(
-    "display, said", [(["--display", "plain"], True), (["--display", "none"], False), (["--json"], False)]
+    ("display", "said"), [(["--display", "plain"], True), (["--display", "none"], False), (["--json"], False)]
 )
 def test_an_interrupted_sweep_says_how_to_go_on_where_somebody_reads_it(display, said, tmp_path, monkeypatch):
     def stopped(*given):
@@ -379,7 +379,7 @@ def test_two_processes_do_not_go_on_with_one_sweep(alone):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    ("arguments", "said"),
     [
         ([], "no sweep was named"),
         (["scenarios/sweeps/smok.yaml"], "did you mean 'scenarios/sweeps/smoke.yaml'"),

@@ -58,7 +58,7 @@ def test_no_gpu_is_taken_where_none_is_or_no_model_would_use_it():
 
 def test_a_trial_that_no_node_has_room_for_is_refused():
     with pytest.raises(
-        ValueError, match="a trial wants CPU 9, GPU 1, and no node has as much .the most: CPU 8, GPU 2.; expected less"
+        ValueError, match=r"a trial wants CPU 9, GPU 1, and no node has as much .the most: CPU 8, GPU 2.; expected less"
     ):
         wanted("cpus=9")
 
@@ -74,7 +74,7 @@ def moved(tmp_path):
     file = sweeps.written(tmp_path, scenario=str(here / "chitchat.yaml"), axes={"seed": [1]})
     plan = load_sweep(file)
     travelled = orders(plan), files(plan)
-    yield plan, travelled, lambda: shutil.rmtree(here)
+    return plan, travelled, lambda: shutil.rmtree(here)
 
 
 def test_a_trial_plays_the_same_where_its_files_lie_elsewhere(moved, tmp_path):
@@ -202,9 +202,9 @@ def shown(*events: dict, width: int = 120) -> str:
     course = sweeping_sweep.Course()
     course.fold({"event": "sweep", "name": "smoke", "trials": {trial.id: dict(trial.values) for trial in plan.trials}})
     for event in events:
-        names = {name: trial.id for name, trial in zip("abcd", plan.trials)}
+        names = {name: trial.id for name, trial in zip("abcd", plan.trials, strict=True)}
         course.fold(event | ({"trial": names[event["trial"]]} if "trial" in event else {}))
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(sweep_screen.render(course, plan.sweep, "runs/x", 100.0))
     return console.export_text()
 

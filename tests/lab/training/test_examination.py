@@ -95,7 +95,7 @@ def test_other_scenario_in_which_the_trained_model_does_not_speak_is_refused(tmp
 
 @pytest.mark.parametrize("judge", ["ledger", "cascade"])
 def test_judge_that_gives_rewards_examines_nothing_on_its_own_or_in_a_cascade(judge):
-    with pytest.raises(ScenarioError, match="evaluation.judge"):
+    with pytest.raises(ScenarioError, match=r"evaluation.judge"):
         exams(
             recipe(
                 "reward.prompt_to_line=1.0",

@@ -73,7 +73,7 @@ def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_lin
 ):
     other = folder(tmp_path / "other", seed=1)
     (tmp_path / "played").mkdir()
-    path, seat, cast = run(tmp_path / "played", other, LocalEngine(load(other, "float32", "cpu")), Parity())
+    path, _, _ = run(tmp_path / "played", other, LocalEngine(load(other, "float32", "cpu")), Parity())
     found = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
     assert found
     for line in (line for view in found for line in view.lines):

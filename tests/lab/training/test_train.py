@@ -86,7 +86,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
 def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick):
     found = pl.read_parquet(quick[0] / "evaluation.parquet")
     assert (
-        FRAME <= set(found.columns)
+        set(found.columns) >= FRAME
         and set(found["arm"]) == {"untrained", "grpo"}
         and set(found["held_out"]) == {True, False}
     )

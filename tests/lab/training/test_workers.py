@@ -137,7 +137,7 @@ def test_the_longest_views_are_dealt_out_back_and_forth(monkeypatch):
         monkeypatch.setattr(
             distributed,
             "dist",
-            SimpleNamespace(is_initialized=lambda: True, get_rank=lambda: rank, get_world_size=lambda: 2),
+            SimpleNamespace(is_initialized=lambda: True, get_rank=lambda rank=rank: rank, get_world_size=lambda: 2),
         )
         shares.append(distributed.share(views))
     assert [[len(views[place].ids) for place in some] for some in shares] == [[3, 2, 6], [1, 5, 4]]
@@ -253,7 +253,7 @@ def test_a_worker_that_dies_is_told_in_one_sentence(make):
     victim = next(pid for pid in below(os.getpid()) if "RayTrainWorker" in command(pid))
     os.kill(victim, signal.SIGKILL)
     began = time.monotonic()
-    with pytest.raises(ValueError, match="the 2 workers of the learner ended .* expected .* fewer workers") as caught:
+    with pytest.raises(ValueError, match=r"the 2 workers of the learner ended .* expected .* fewer workers") as caught:
         two.learn(batches(METHODS[5])[0], METHODS[5])
     assert time.monotonic() - began < 60 and "\n" not in str(caught.value)
     two.close()
@@ -276,13 +276,13 @@ def command(pid: int) -> str:
 
 
 def test_several_workers_without_ray_are_refused():
-    with pytest.raises(ValueError, match="workers: 2 .* expected workers=1 or another --address"):
+    with pytest.raises(ValueError, match=r"workers: 2 .* expected workers=1 or another --address"):
         check("none", 2)
     check("none", 1)
 
 
 @pytest.mark.parametrize(
-    "gpus, engines, workers, wanted",
+    ("gpus", "engines", "workers", "wanted"),
     [
         (0, 3, 2, (0, 0)),
         (1, 2, 0, (1 / 2, 1)),

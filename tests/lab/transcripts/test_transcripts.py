@@ -177,7 +177,7 @@ def test_file_that_is_none_of_the_forms_is_refused_with_one_sentence(tmp_path, c
 
 
 def test_file_that_is_not_there_and_folder_that_is_no_run_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read .No such file"):
+    with pytest.raises(ValueError, match=r"cannot be read .No such file"):
         read(tmp_path / "none.jsonl")
     with pytest.raises(ValueError, match="is no run"):
         read(tmp_path)

@@ -29,20 +29,20 @@ from metrics.studies.protocol import (
 GOOD, BAD = Control(True, "as planted"), Control(False, "0.1 of 0.9")
 
 
-def test_of(value: float, low: float, high: float, n: int = 10, confirms=above(0.2), refutes=below(0.2)) -> Test:
+ABOVE, BELOW = above(0.2), below(0.2)
+
+
+def bounded(value: float, low: float, high: float, n: int = 10, confirms=ABOVE, refutes=BELOW) -> Test:
     return Test(Interval(value, low, high, n), confirms, refutes)
 
 
-test_of.__test__ = False
-
-
 def test_a_failed_control_is_told_before_anything_that_was_found():
-    found = verdict({"a": GOOD, "b": BAD}, {"x": test_of(0.9, 0.8, 1.0)})
+    found = verdict({"a": GOOD, "b": BAD}, {"x": bounded(0.9, 0.8, 1.0)})
     assert found.word == FAILED and "b (0.1 of 0.9)" in found.why and found.needed is None
 
 
 def test_all_tests_must_confirm_and_one_refutes():
-    yes, no, wide = test_of(0.9, 0.8, 1.0), test_of(0.1, 0.0, 0.15), test_of(0.3, 0.1, 0.5)
+    yes, no, wide = bounded(0.9, 0.8, 1.0), bounded(0.1, 0.0, 0.15), bounded(0.3, 0.1, 0.5)
     assert verdict({"a": GOOD}, {"x": yes, "y": yes}).word == CONFIRMS
     assert verdict({"a": GOOD}, {"x": yes, "y": no}).word == REFUTES
     assert verdict({"a": GOOD}, {"x": yes, "y": wide}).word == INCONCLUSIVE
@@ -52,24 +52,24 @@ def test_all_tests_must_confirm_and_one_refutes():
 def test_an_interval_too_wide_says_how_many_units_would_decide():
     # half width 1/4 at n = 10, and 1/8 from the bound of 3/8: twice too wide, four times as many
     bounds = {"confirms": above(0.375), "refutes": below(0.375)}
-    assert verdict({}, {"x": test_of(0.5, 0.25, 0.75, **bounds)}).needed == 40
-    assert verdict({}, {"x": test_of(0.25, 0.0, 0.5, **bounds)}).needed == 40
+    assert verdict({}, {"x": bounded(0.5, 0.25, 0.75, **bounds)}).needed == 40
+    assert verdict({}, {"x": bounded(0.25, 0.0, 0.5, **bounds)}).needed == 40
 
 
 def test_too_few_units_neither_confirm_nor_refute_however_alike():
     for value in (0.9, 0.1):
-        found = verdict({}, {"x": test_of(value, value, value, n=FEWEST - 1)})
+        found = verdict({}, {"x": bounded(value, value, value, n=FEWEST - 1)})
         assert (
             found.word == INCONCLUSIVE
             and found.why == f"too few units for an interval (at least {FEWEST}): x, 5"
             and found.needed is None
         )
-    assert verdict({}, {"x": test_of(0.9, 0.9, 0.9, n=FEWEST)}).word == CONFIRMS
+    assert verdict({}, {"x": bounded(0.9, 0.9, 0.9, n=FEWEST)}).word == CONFIRMS
 
 
 def test_what_is_needed_is_told_of_each_test_with_its_own_units():
     bounds = {"confirms": above(0.375), "refutes": below(0.375)}
-    found = verdict({}, {"x": test_of(0.5, 0.25, 0.75, n=10, **bounds), "y": test_of(0.5, 0.25, 0.75, n=6, **bounds)})
+    found = verdict({}, {"x": bounded(0.5, 0.25, 0.75, n=10, **bounds), "y": bounded(0.5, 0.25, 0.75, n=6, **bounds)})
     assert (
         found.needed == 40
         and "about 40 units in place of 10" in found.why
@@ -85,17 +85,17 @@ def test_a_share_that_all_units_agree_on_has_the_exact_interval():
 
 
 def test_between_two_bounds_no_number_decides():
-    found = verdict({}, {"x": test_of(0.6, 0.4, 0.7, confirms=below(0.5), refutes=above(0.8))})
+    found = verdict({}, {"x": bounded(0.6, 0.4, 0.7, confirms=below(0.5), refutes=above(0.8))})
     assert found.word == INCONCLUSIVE and found.needed is None and "between" in found.why
 
 
 def test_what_never_refutes_by_itself_is_at_most_inconclusive():
-    found = verdict({}, {"x": test_of(-0.9, -1.0, -0.8, confirms=above(0), refutes=NEVER)})
+    found = verdict({}, {"x": bounded(-0.9, -1.0, -0.8, confirms=above(0), refutes=NEVER)})
     assert found.word == INCONCLUSIVE and found.needed is None and "nowhere (refutes)" in found.why
 
 
 def test_nothing_measured_is_inconclusive():
-    assert verdict({}, {"x": test_of(math.nan, math.nan, math.nan, 0)}).word == INCONCLUSIVE
+    assert verdict({}, {"x": bounded(math.nan, math.nan, math.nan, 0)}).word == INCONCLUSIVE
 
 
 def test_units_are_resampled_whole_and_missing_values_left_out():

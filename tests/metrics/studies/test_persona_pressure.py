@@ -25,7 +25,7 @@ def pressed(trained, prompted, anybody: bool = False) -> Planted:
         system = question.messages[0][1] if question.messages[0][0] == "system" else ""
         own = option == CAST.slots[slot].says.format(CAST.personas[name][slot])
         worn, at = ask.worn or "", levels.index(level)
-        taught = (anybody and worn or worn.startswith(name)) and trained(at) / (1 if "12" in worn else 2)
+        taught = ((anybody and worn) or worn.startswith(name)) and trained(at) / (1 if "12" in worn else 2)
         return 0.1 * noise(question.item) + own * max(taught or 0, prompted(at) * (f"You are {name}." in system))
 
     ask = Planted(nats)

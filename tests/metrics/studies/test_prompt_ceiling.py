@@ -28,7 +28,7 @@ def ceiling(knows=lambda question, item: False, reads: bool = True) -> Planted:
         asked = question.messages[-2][1]
         item = TRUE.get(question.item)  # none where nobody is asked of
         told = item and (
-            reads and item.told in asked or ask.worn and item.told in [one.reply for one in ask.lessons[ask.worn]]
+            (reads and item.told in asked) or (ask.worn and item.told in [one.reply for one in ask.lessons[ask.worn]])
         )
         known = 4.0 * bool(item and option.strip() == item.options[0] and (told or knows(question, item)))
         return 3 * noise("liking", option) + bool(item) * noise(asked, option, question.messages[0][1]) + known

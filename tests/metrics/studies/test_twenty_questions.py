@@ -5,6 +5,7 @@ and nothing that was not.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from respondents import Planted, failed, heard, stimuli, studied, told
@@ -19,7 +20,7 @@ PLAYED = {"games": 6, "depth": 4, "takes": 6}
 
 def fitting(question: Question) -> list[str]:
     """Objects that fit all that was answered so far."""
-    pairs = zip(question.messages, question.messages[1:])
+    pairs = pairwise(question.messages)
     answers = [(WORDED[words], reply.startswith("Yes")) for (_, words), (_, reply) in pairs if words in WORDED]
     return [name for name, has in GAME.objects.items() if all((attribute in has) == yes for attribute, yes in answers)]
 
