@@ -25,10 +25,11 @@ NOTE = (
 )
 EXAMPLES = """examples:
   python -m lab.attribute runs/20260101T120000Z-long_dialogue-1a2b --turn 10 seats.user.temperature=1.2
-  python -m lab.attribute RUN --turn 10 seats.user.adapter=runs/trained/checkpoints/step-000100 seats.assistant.instruction='Be brief.'
+  python -m lab.attribute RUN --turn 10 seats.user.adapter=runs/trained/checkpoints/step-000100 \\
+      seats.assistant.instruction='Be brief.'
 
-Four arms (the user's settings old or new, by the assistant's old or new) are played from turn K of the stored run and kept as runs of
-their own; attribution.json says what each seat's new settings add to inconsistency, with intervals.
+Four arms (the user's settings old or new, by the assistant's old or new) are played from turn K of the stored run and
+kept as runs of their own; attribution.json says what each seat's new settings add to inconsistency, with intervals.
 """
 
 

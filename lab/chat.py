@@ -31,9 +31,9 @@ EXAMPLES = """examples:
   python -m lab.chat --scenario scenarios/long_dialogue.yaml --me amina
   python -m lab.chat --resume runs/20260101T120000Z-chat-1a2b
 
-After every line stands what the judges find in it: the facts that it claims, and whether they contradict the speaker's card or an earlier
-line. /card shows the card of whom you talk with, /quit or Ctrl-D ends the chat, which is a finished run then, with its report. Ctrl-C ends
-it too, after the line that is being said.
+After every line stands what the judges find in it: the facts that it claims, and whether they contradict the
+speaker's card or an earlier line. /card shows the card of whom you talk with, /quit or Ctrl-D ends the chat, which is
+a finished run then, with its report. Ctrl-C ends it too, after the line that is being said.
 """
 
 

@@ -70,7 +70,9 @@ def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments:
 
 
 def commands() -> dict[str, str]:
-    """What `python -m lab.NAME` does, in the words of its own parser, by name. The sources tell; nothing is imported."""
+    """What `python -m lab.NAME` does, in the words of its own parser, by name. The sources tell; nothing is
+    imported.
+    """
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         source = path.read_text(encoding="utf-8")

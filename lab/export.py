@@ -61,7 +61,9 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 written, 2 refused with a sentence on stderr, 130 interrupted, or whoever read the output has gone."""
+    """Exit code: 0 written, 2 refused with a sentence on stderr, 130 interrupted, or whoever read the output has
+    gone.
+    """
     return obeyed(parser(), _export, arguments)
 
 

@@ -16,7 +16,8 @@ EXAMPLES = """examples:
   python -m lab.findings embedded --size smoke
   python -m lab.findings embedded HuggingFaceTB/SmolLM2-360M-Instruct --studies twenty_questions false_presuppositions
 
-Each study is a run of its own under OUT/MODEL/STUDY. Called again it goes on with what is not finished, and plays nothing twice.
+Each study is a run of its own under OUT/MODEL/STUDY. Called again it goes on with what is not finished, and plays
+nothing twice.
 """
 
 
@@ -74,7 +75,9 @@ def _all(args: argparse.Namespace) -> int:
             check_respondent(load(STUDIES / f"{name}.yaml", overrides).study)
             code, run = play_study(args, STUDIES / f"{name}.yaml", overrides, runs)
             rows.append(row(model, name, args.size, run))
-        except ValueError as error:  # no ground to begin or to go on from: told like one that failed on its way, and the others are played
+        except (
+            ValueError
+        ) as error:  # refused before it begins: a row of the matrix, as one that fails later; others are played
             print(f"lab.findings: {name} on {model}: {error}", file=sys.stderr)
             code = 2
             rows.append(row(model, name, args.size, None, str(error)))

@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 SHOWN = 60  # characters of a line where the texts part
 EXAMPLES = """examples:
-  python -m lab.fork runs/20260101T120000Z-long_dialogue-1a2b --conversation 2 --turn 11 seats.user.adapter=runs/trained/adapter
-  python -m lab.fork RUN --conversation 0 --turn 6 --samples 16 seats.user.reminder='Remember who you are. {card}' turns=60
+  python -m lab.fork runs/20260101T120000Z-long_dialogue-1a2b --conversation 2 --turn 11 \\
+      seats.user.adapter=runs/trained/adapter
+  python -m lab.fork RUN --conversation 0 --turn 6 --samples 16 turns=60 \\
+      seats.user.reminder='Remember who you are. {card}'
   python -m lab.fork RUN --conversation 0 --turn 6 graph.nodes.chat.direct.assistant='Ask about their childhood.'
 
-Every branch begins with the stored lines before turn K, at the nodes where they were said and on the cues that their speakers had, and
-draws its walk, the facts asked about and the ready words as the conversation did. Branch 0 draws its samples so too: with nothing changed
-it says what the original said (in float32, token by token). The others sample for themselves. A new model, adapter, reminder or direction
-counts from turn K on; a new persona or instruction stands above all lines. The result is a run like any other, with original.jsonl (the
-original's events) and fork.json (the comparison) in its folder.
+Every branch begins with the stored lines before turn K, at the nodes where they were said and on the cues that their
+speakers had, and draws its walk, the facts asked about and the ready words as the conversation did. Branch 0 draws
+its samples so too: with nothing changed it says what the original said (in float32, token by token). The others
+sample for themselves. A new model, adapter, reminder or direction counts from turn K on; a new persona or instruction
+stands above all lines. The result is a run like any other, with original.jsonl (the original's events) and fork.json
+(the comparison) in its folder.
 """
 
 

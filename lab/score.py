@@ -30,11 +30,11 @@ EXAMPLES = """examples:
   python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --labels labels.csv
   python -m lab.score chats.jsonl --judge llm measure.llm.endpoint=http://localhost:8000/v1 measure.llm.model=NAME
 
-transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} a line; the system message is the
-assistant's persona where none is given), run folders, labelled lines, the JSON that consistent-LLMs publishes; each plain or gzipped.
-A conversation that cannot be read is left out and told; the others are scored.
-labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or nothing where nobody could
-tell) and perhaps seat.
+transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} a line; the system
+message is the assistant's persona where none is given), run folders, labelled lines, the JSON that consistent-LLMs
+publishes; each plain or gzipped. A conversation that cannot be read is left out and told; the others are scored.
+labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or nothing
+where nobody could tell) and perhaps seat.
 """
 
 

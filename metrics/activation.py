@@ -66,7 +66,9 @@ def _weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Middle ranks, but for a constant: how many lie below, and half of those that are equal; (N,), (R, N) -> (R, N)."""
+    """Middle ranks, but for a constant: how many lie below, and half of those that are equal; (N,), (R, N) -> (R,
+    N).
+    """
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     equal = np.add.reduceat(weights[:, np.argsort(place, kind="stable")], np.cumsum(counts) - counts, axis=1)
     return (np.cumsum(equal, axis=1) - equal / 2)[:, place]

@@ -42,7 +42,9 @@ def mean(sums: np.ndarray) -> np.ndarray:
 
 
 def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame, *, window: int) -> dict[Key, Sums]:
-    """Every measure that the run's metrics hold and that sums can make; conversations with nothing scored are left out."""
+    """Every measure that the run's metrics hold and that sums can make; conversations with nothing scored are left
+    out.
+    """
     measured, found = set(metrics["metric"]), dict(_means(metrics))
     length = 1 + (turns["turn"].max() or 0)
     lines, asked = of_metric(judgements, "prompt_to_line"), of_metric(judgements, "qa")

@@ -45,7 +45,9 @@ def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
 
 
 def consistency(judgements: pl.DataFrame, metric: str, **how) -> pl.DataFrame:
-    """Consistency by turn, conversation and run for each judge and seat; clustered intervals by turn and over the run."""
+    """Consistency by turn, conversation and run for each judge and seat; clustered intervals by turn and over the
+    run.
+    """
     parts = []
     for judge, seat, rows in groups(of_metric(judgements, metric)):
         rows = rows.with_columns(y=1 - pl.col("inconsistent"))

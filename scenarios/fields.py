@@ -10,7 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
-    """A part of a file: no keys but those it names, no value bent into another type, nothing changed once it is read."""
+    """A part of a file: no keys but those it names, no value bent into another type, nothing changed once it is
+    read.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 

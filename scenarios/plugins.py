@@ -104,7 +104,9 @@ class _Failure(str):
 
 @cache
 def _imported(point: EntryPoint) -> object:
-    """What the entry point names; where that is a function (or a class), what it returns; a `_Failure` where it fails."""
+    """What the entry point names; where that is a function (or a class), what it returns; a `_Failure` where it
+    fails.
+    """
     try:
         named = point.load()
         return named() if callable(named) else named

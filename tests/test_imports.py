@@ -179,8 +179,8 @@ COMMANDS = [
         if path.stem not in ("__init__", "__main__", "commands")
     ),
 ]
-# Runs each command as `python -m NAME --help` does, one after the other. What a command has loaded stays loaded for those
-# after it, so the first that is named is the one to mend.
+# Runs each command as `python -m NAME --help` does, one after the other. What a command has loaded stays loaded for
+# those after it, so the first that is named is the one to mend.
 HELPS = """
 import contextlib, io, json, runpy, sys
 
@@ -216,7 +216,8 @@ def printed(code: str, *arguments: str) -> object:
 def test_help_loads_neither_torch_nor_ray():
     loaded = printed(HELPS, *COMMANDS)
     assert len(loaded) > 10 and all("argparse" in modules for modules in loaded.values())
-    assert {name: HEAVY.intersection(modules) for name, modules in loaded.items()} == dict.fromkeys(COMMANDS, set())
+    heavy_by_command = {name: HEAVY.intersection(modules) for name, modules in loaded.items()}
+    assert heavy_by_command == {name: set() for name in COMMANDS}
 
 
 def test_what_shows_results_loads_no_torch():

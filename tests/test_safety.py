@@ -1,4 +1,6 @@
-"""What strangers send, and what must not get out: files that would run code or lead elsewhere, keys, listening sockets."""
+"""What strangers send, and what must not get out: files that would run code or lead elsewhere, keys, listening
+sockets.
+"""
 
 from __future__ import annotations
 

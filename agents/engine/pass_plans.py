@@ -95,7 +95,9 @@ def scoring(trees: Sequence[tuple[Branch, Tree]], device: torch.device) -> Pass:
 
 
 def _blocks(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Pieces in order, those of neighbouring rows of a slab together, unless the padding would be more than the tokens."""
+    """Pieces in order, those of neighbouring rows of a slab together, unless the padding would be more than the
+    tokens.
+    """
     block: list[Piece] = []
     for piece in pieces:
         if block:

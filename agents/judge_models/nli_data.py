@@ -142,7 +142,9 @@ class Corpus:
 
 
 def corpora() -> dict[str, Corpus]:
-    """What to train on ("train"), the values kept from it ("values"), the slots and opposites kept from it ("slots")."""
+    """What to train on ("train"), the values kept from it ("values"), the slots and opposites kept from it
+    ("slots").
+    """
     own = yaml.safe_load((FOLDER / "nli_slots.yaml").read_text())
     told = {
         slot: Ways(slot, _wordings([*spec.patterns, spec.claim]), tuple(spec.values), ())

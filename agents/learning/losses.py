@@ -83,7 +83,9 @@ def kto_kl(logps: Tensor, ref: Tensor) -> Tensor:
 
 
 def clipped(logps: Tensor, old: Tensor, mask: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
-    """The clipped surrogate of PPO and GRPO per token (N, T), to be minimised: -min(r A, clip(r, 1 - low, 1 + high) A)."""
+    """The clipped surrogate of PPO and GRPO per token (N, T), to be minimised: -min(r A, clip(r, 1 - low, 1 + high)
+    A).
+    """
     ratio = ((logps - old) * mask).exp()
     advantage = advantage[:, None]
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)

@@ -26,7 +26,9 @@ NAME = "branches"
 
 @dataclass
 class Slab:
-    """Keys and values of branches that were opened together: per layer a pair of (rows, kv heads, capacity, head dim)."""
+    """Keys and values of branches that were opened together: per layer a pair of (rows, kv heads, capacity, head
+    dim).
+    """
 
     rows: int
     capacity: int

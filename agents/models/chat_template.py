@@ -41,7 +41,9 @@ class ChatFormat:
 
 
 def from_tokenizer(tokenizer) -> ChatFormat:
-    """Cut the tokenizer's template at placeholders. ValueError where it does not render user/assistant turns in order."""
+    """Cut the tokenizer's template at placeholders. ValueError where it does not render user/assistant turns in
+    order.
+    """
     if not getattr(tokenizer, "chat_template", None):
         return replace(ChatFormat.plain(), opening=_beginning(tokenizer), specials=_specials(tokenizer))
     system, first, said, second = MARKS

@@ -1,4 +1,6 @@
-"""What every seat is given and gives back: cues, utterances, questions, and the reasons why a line could not be said."""
+"""What every seat is given and gives back: cues, utterances, questions, and the reasons why a line could not be
+said.
+"""
 
 from __future__ import annotations
 

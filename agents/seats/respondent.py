@@ -101,7 +101,9 @@ class Respondent:
 
 
 def text_of(form: ChatFormat, talk: Talk) -> str:
-    """The talk as the assistant reads it, up to where its turn goes on. ValueError for speakers that are not in turn."""
+    """The talk as the assistant reads it, up to where its turn goes on. ValueError for speakers that are not in
+    turn.
+    """
     system, said = (talk[0][1], talk[1:]) if talk and talk[0][0] == "system" else (NOBODY, talk)
     if not said or any(role != ("user", "assistant")[place % 2] for place, (role, _) in enumerate(said)):
         raise ValueError(

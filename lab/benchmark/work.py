@@ -91,7 +91,9 @@ def _peak_bytes(loaded) -> int:
 
 
 def _ceilings(loaded, sizes: Sizes) -> dict:
-    """Matrix product and memory read rates, and the seconds that the weights alone cost a decoding step at each batch."""
+    """Matrix product and memory read rates, and the seconds that the weights alone cost a decoding step at each
+    batch.
+    """
     import torch
 
     device, dtype = loaded.model.device, loaded.model.dtype

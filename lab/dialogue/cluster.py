@@ -1,4 +1,6 @@
-"""Where engines run: actors of a Ray cluster that is there, of a private one on this machine, or this process itself."""
+"""Where engines run: actors of a Ray cluster that is there, of a private one on this machine, or this process
+itself.
+"""
 
 from __future__ import annotations
 

@@ -94,7 +94,9 @@ class Chat:
             self._listening = False
 
     def _from_terminal(self) -> str:
-        """Python's own input, with arrow keys and history where there is readline, on the terminal in place of the log."""
+        """Python's own input, with arrow keys and history where there is readline, on the terminal in place of the
+        log.
+        """
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - importing it is what it takes
         sys.stdout.flush()

@@ -1,4 +1,6 @@
-"""Showing a run while it goes: full screen in a terminal, plain lines elsewhere, or nothing. Events are all it is told."""
+"""Showing a run while it goes: full screen in a terminal, plain lines elsewhere, or nothing. Events are all it is
+told.
+"""
 
 from __future__ import annotations
 

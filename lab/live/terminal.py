@@ -1,4 +1,6 @@
-"""A terminal of our own for a while: keys one by one, the whole screen to draw on, and all given back as it was found."""
+"""A terminal of our own for a while: keys one by one, the whole screen to draw on, and all given back as it was
+found.
+"""
 
 from __future__ import annotations
 

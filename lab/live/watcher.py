@@ -1,4 +1,6 @@
-"""A log followed or replayed in the terminal: reads events, understands keys, draws the view that fits the run's kind."""
+"""A log followed or replayed in the terminal: reads events, understands keys, draws the view that fits the run's
+kind.
+"""
 
 from __future__ import annotations
 

@@ -210,7 +210,9 @@ def _add(state: State, added: dict, sign: int) -> None:
 
 
 def _tally(state: State, rows: Iterable[dict]) -> dict:
-    """What the rows add: sums and counts by (metric, seat, turn) for the first judge of each metric, and unscored ones."""
+    """What the rows add: sums and counts by (metric, seat, turn) for the first judge of each metric, and unscored
+    ones.
+    """
     added: dict = {"unscored": 0}
     for row in rows:
         whole = row["metric"] != "prompt_to_line" or row["against"] == "persona"
@@ -224,7 +226,9 @@ def _tally(state: State, rows: Iterable[dict]) -> dict:
 
 
 def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
-    """Those of lines: a wrong answer aside is none, and a fact's row speaks for its judge's row on the whole persona."""
+    """Those of lines: a wrong answer aside is none, and a fact's row speaks for its judge's row on the whole
+    persona.
+    """
     rows = [row for row in rows if row.get("verdict") and row["metric"] != "qa"]
     named = {row["judge"] for row in rows if row["metric"] == "prompt_to_line" and row["against"] != "persona"}
     for row in rows:

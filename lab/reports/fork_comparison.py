@@ -95,7 +95,9 @@ def compare(
     resamples: int,
     seed: int,
 ) -> Comparison:
-    """Both sides over the turns that both have, from the fork's on; where the original ends there, the branches alone."""
+    """Both sides over the turns that both have, from the fork's on; where the original ends there, the branches
+    alone.
+    """
     from metrics.stats.bootstrap import clustered_mean
 
     how = {"confidence": confidence, "resamples": resamples}

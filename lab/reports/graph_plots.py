@@ -72,7 +72,9 @@ def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequenc
 
 
 def _circle(nodes: Sequence[str], edges: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
-    """Places on a circle, so that no edge runs through a node: from the start on the left, neighbours near each other."""
+    """Places on a circle, so that no edge runs through a node: from the start on the left, neighbours near each
+    other.
+    """
     graph = nx.DiGraph()
     graph.add_nodes_from(nodes)
     graph.add_edges_from((edge[0], edge[1]) for edge in edges)

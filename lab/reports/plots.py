@@ -336,7 +336,9 @@ def phases(seconds: Mapping[str, float]):
 
 
 def by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
-    """Bars: share of the lines at each node that contradict their speaker's persona, by seat; the first judge by name."""
+    """Bars: share of the lines at each node that contradict their speaker's persona, by seat; the first judge by
+    name.
+    """
     rows = drift_by_node(turns, judgements)
     if rows.is_empty():
         return None

@@ -206,7 +206,8 @@ class Run:
     def _repr_html_(self) -> str:
         """As repr, for notebooks; whatever the folder says of itself is escaped."""
         rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{frame.height}</td><td>{html.escape(', '.join(frame.columns))}</td></tr>"
+            f"<tr><td>{html.escape(name)}</td><td>{frame.height}</td>"
+            f"<td>{html.escape(', '.join(frame.columns))}</td></tr>"
             for name, frame in self.frames.items()
         )
         return (
@@ -251,7 +252,9 @@ def _of_events(path: Path, run_id: str) -> dict[str, pl.DataFrame]:
 
 
 def _parquet(path: Path, name: str, missing: dict | None = None) -> pl.DataFrame:
-    """The stored frame; where there is none, one of the schema `missing` without rows. ValueError where it is damaged."""
+    """The stored frame; where there is none, one of the schema `missing` without rows. ValueError where it is
+    damaged.
+    """
     file = path / f"{name}.parquet"
     if missing is not None and not file.is_file():
         return pl.DataFrame(schema=missing)

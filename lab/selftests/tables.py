@@ -13,7 +13,9 @@ HEAD = ("judge", "drift", "claims it", "AUROC", "precision", "recall", "lag, tur
 
 
 def text(result: Result) -> str:
-    """Judges, recall of facts by wording, bars, retrieval, measures and tripwires by dose, and what is not as claimed."""
+    """Judges, recall of facts by wording, bars, retrieval, measures and tripwires by dose, and what is not as
+    claimed.
+    """
     parts = [
         (
             "Judges: planted lines at the largest dose against the rest; lag from the first planted line, over all "

@@ -191,7 +191,8 @@ class Sample(TypedDict):
 
 class Rewarded(Event):
     """What dialogues that were played to learn from came to: means over the lines of the seat that learns. NaN, which
-    is stored as null, where none was scored. Offline methods tell wires and samples of the steps with a checkpoint only.
+    is stored as null, where none was scored. Offline methods tell wires and samples of the steps with a checkpoint
+    only.
     """
 
     samples: NotRequired[dict[str, Sample]]  # best and worst
@@ -282,8 +283,9 @@ class StudyStarted(Event):
 
 
 class Answer(Event):
-    """The model answered an item of an arm: options were scored (`nats`, `tokens`, `options`), or words sampled (`text`,
-    `seed`). Written by `lab.studies.ask_model`, which reads it on a resume; read by `lab.store.frames` (answers.parquet).
+    """The model answered an item of an arm: options were scored (`nats`, `tokens`, `options`), or words sampled
+    (`text`, `seed`). Written by `lab.studies.ask_model`, which reads it on a resume; read by `lab.store.frames`
+    (answers.parquet).
     """
 
     key: str  # digest of all that the answer depends on
@@ -311,7 +313,9 @@ class Taught(Event):
 
 
 class Arm(Event):
-    """How far an arm is that is a run or a training of its own, with a log of its own. Written by `lab.studies.arms`."""
+    """How far an arm is that is a run or a training of its own, with a log of its own. Written by
+    `lab.studies.arms`.
+    """
 
     arm: str
     done: int  # lines, or steps and exams

@@ -153,7 +153,8 @@ def refuse_links(run_dir: str | Path) -> None:
     for entry in Path(run_dir).rglob("*"):
         if entry.is_symlink():
             raise ValueError(
-                f"{entry} is a link to {os.readlink(entry)}; expected files of the run's own, which alone are written to"
+                f"{entry} is a link to {os.readlink(entry)}; "
+                "expected files of the run's own, which alone are written to"
             )
 
 
@@ -259,7 +260,9 @@ class RunStore:
                 raise failure(self.path / f"{name}.parquet", error.__cause__, self._lines) from error.__cause__
 
     def maybe_flush(self, seconds: float = 5.0) -> bool:
-        """Rewrites frames and manifest if `seconds` have passed since the last time, less often as that takes longer."""
+        """Rewrites frames and manifest if `seconds` have passed since the last time, less often as that takes
+        longer.
+        """
         began = time.monotonic()
         if began - self._flushed < max(seconds, self._flush_took / FLUSH_SHARE):
             return False

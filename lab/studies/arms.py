@@ -96,7 +96,9 @@ class Arms:
 
 
 class Shown:
-    """The monitor of a run and the watch of a training: tells how much of it is done, in lines or in steps and exams."""
+    """The monitor of a run and the watch of a training: tells how much of it is done, in lines or in steps and
+    exams.
+    """
 
     def __init__(self, tell: Callable[[int, str], None], what: Scenario | Recipe, store: RunStore) -> None:
         self.state, self._tell, self._what = State(), tell, what

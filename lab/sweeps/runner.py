@@ -76,7 +76,9 @@ def check(plan: Plan) -> None:
 
 
 def check_address(address: str) -> None:
-    """ValueError for one at which Tune would run somewhere else than the sweep, which then hears nothing of its trials."""
+    """ValueError for one at which Tune would run somewhere else than the sweep, which then hears nothing of its
+    trials.
+    """
     if address.startswith(CLIENT):
         raise ValueError(
             f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head "

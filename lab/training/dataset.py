@@ -159,7 +159,9 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
 
 
 def _recognised(one: Transcript, people: Sequence[Persona]) -> Transcript:
-    """Who is known by a text that holds the card of one of the scenario's people is that one, as read under that text."""
+    """Who is known by a text that holds the card of one of the scenario's people is that one, as read under that
+    text.
+    """
 
     def who(persona: Persona) -> Persona:
         return next((replace(known, card=persona.card) for known in people if known.card in persona.card), persona)

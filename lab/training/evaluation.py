@@ -77,7 +77,9 @@ class Exam:
 
 @dataclass(frozen=True)
 class Examined:
-    """What an exam found: metric rows of the trained seats over the run, and (consistent, scored) by the seat's person."""
+    """What an exam found: metric rows of the trained seats over the run, and (consistent, scored) by the seat's
+    person.
+    """
 
     exam: Exam
     rows: pl.DataFrame

@@ -396,7 +396,9 @@ def _name(given: str | int | None) -> str | None:
 
 
 def _run(path: Path) -> Source:
-    """A run's conversations with the personas that its scenario casts. ValueError where they are not those that played."""
+    """A run's conversations with the personas that its scenario casts. ValueError where they are not those that
+    played.
+    """
     manifest, events = read_manifest(path), read_events(path)
     if manifest.get("scored"):
         origin = ", ".join(manifest["scored"]["transcripts"])

@@ -1,4 +1,6 @@
-"""What every judge is given and gives back. Concrete judges live beside this file and are chosen by whoever wires them."""
+"""What every judge is given and gives back. Concrete judges live beside this file and are chosen by whoever wires
+them.
+"""
 
 from __future__ import annotations
 

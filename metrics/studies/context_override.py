@@ -163,7 +163,9 @@ def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
 
 
 def _slope(x: np.ndarray, y: np.ndarray, seed: int) -> Interval:
-    """Of a logistic regression of y (0, 1) on x, with a normal prior that keeps it finite where x tells y apart wholly."""
+    """Of a logistic regression of y (0, 1) on x, with a normal prior that keeps it finite where x tells y apart
+    wholly.
+    """
     spread = max(x.std(), 1e-9) if len(x) else 1.0
     z = (x - x.mean()) / spread if len(x) else x
 

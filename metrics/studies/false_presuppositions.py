@@ -122,7 +122,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding:
 
 
 def _known(ask: Ask, items: list[Item]) -> np.ndarray:
-    """(items,) bool: a yes is likelier for the fact than for the myth, and so is the fact's sentence than the myth's."""
+    """(items,) bool: a yes is likelier for the fact than for the myth, and so is the fact's sentence than the
+    myth's.
+    """
     asked = [
         Question(f"{item.id} {twin}", (("user", f"Is it true that {_claim(item, twin)}?"),), ("Yes", "No"), item.id)
         for item in items

@@ -156,7 +156,9 @@ def _put(scale: Callable, found: Interval) -> Interval:
 
 
 def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed: int) -> dict[str, Interval]:
-    """The variance of runs in words, where these begin with an answer, beside that by likelihood of the same questions."""
+    """The variance of runs in words, where these begin with an answer, beside that by likelihood of the same
+    questions.
+    """
     cells = np.arange(odds.size).reshape(odds.shape)[:FEW, :FEW].ravel()
     found = {}
     for t in TEMPERATURES:

@@ -17,11 +17,13 @@ SYSTEM, HEARD, SAID, SECOND = (
 )
 NO_SYSTEM_ROLE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "<{{ m.role }}>{{ m.content | trim }}</{{ m.role }}>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    "<{{ m.role }}>{{ m.content | trim }}</{{ m.role }}>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 SYSTEM_LAST = (
-    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{% if loop.last and messages[0].role == 'system' %}"
-    "{{ messages[0].content }} {% endif %}{{ m.content }}</{{ m.role }}>{% endif %}{% endfor %}"
+    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>"
+    "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }} {% endif %}"
+    "{{ m.content }}</{{ m.role }}>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 THINKING = (

@@ -66,7 +66,9 @@ def told(learner: Learner, view: View) -> View:
 
 
 def furthest(learner: Learner, view: View) -> float:
-    """Largest difference between the log-probabilities that were noted while sampling and those that the learner finds."""
+    """Largest difference between the log-probabilities that were noted while sampling and those that the learner
+    finds.
+    """
     [read] = learner.read([view])
     return max(
         abs(a - b)

@@ -1,4 +1,6 @@
-"""Views: which token of a row predicts which, who sees whom, and that one pass over a row equals a plain pass a line."""
+"""Views: which token of a row predicts which, who sees whom, and that one pass over a row equals a plain pass a
+line.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ def lab(*arguments: object, preexec_fn=None, **env: str) -> subprocess.Completed
 
 
 def inside(main: Callable[[Sequence[str]], int], *arguments: object) -> subprocess.CompletedProcess:
-    """`lab(...)` without the seconds that a process takes to start: the command in this one, which is left as it was."""
+    """`lab(...)` without the seconds that a process takes to start: the command in this one, which is left as it
+    was.
+    """
     import torch
 
     threads, terminate = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
@@ -167,7 +169,9 @@ def _command_line(pid: int) -> str:
 
 @contextmanager
 def listening(server: http.server.ThreadingHTTPServer) -> Iterator[http.server.ThreadingHTTPServer]:
-    """A server in a thread of this process. Its `over`, where it has one, is an event that ends what still waits there."""
+    """A server in a thread of this process. Its `over`, where it has one, is an event that ends what still waits
+    there.
+    """
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield server

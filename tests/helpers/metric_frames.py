@@ -49,7 +49,9 @@ def turns_frame(lines):
 
 
 def judgements_frame(rows):
-    """Judgements of (conversation, turn, metric, against, verdict or None), user and ledger where not said otherwise."""
+    """Judgements of (conversation, turn, metric, against, verdict or None), user and ledger where not said
+    otherwise.
+    """
     filled = [
         {
             "run_id": "r",

@@ -154,7 +154,9 @@ def test_horizon_is_where_a_curve_is_no_longer_known():
 
 
 def events(verdicts, cast="ghms"):
-    """A run whose user says lines at turns 1, 3, ...: verdicts[c][i] says whether line i of conversation c contradicts."""
+    """A run whose user says lines at turns 1, 3, ...: verdicts[c][i] says whether line i of conversation c
+    contradicts.
+    """
     out = [started(conversations=len(verdicts), turns=2 * len(verdicts[0]))]
     for c, some in enumerate(verdicts):
         for i, verdict in enumerate(some):

@@ -24,7 +24,9 @@ SAID = [
 
 
 def planted():
-    """Frames of a conversation in which turn 6 contradicts Grace's home and her line at turn 2, judged by the ledger."""
+    """Frames of a conversation in which turn 6 contradicts Grace's home and her line at turn 2, judged by the
+    ledger.
+    """
     own = [(2 * place, text) for place, text in enumerate(SAID)]
     pairs = [Pair(0, turn, "user", "prompt_to_line", text, "persona", GRACE) for turn, text in own]
     pairs += [

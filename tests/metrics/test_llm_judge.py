@@ -1,4 +1,6 @@
-"""The LLM judge: with a hand-made chooser, over a server on loopback that behaves badly, and with the embedded model."""
+"""The LLM judge: with a hand-made chooser, over a server on loopback that behaves badly, and with the embedded
+model.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,9 @@ def prompts(asked, protocol):
 
 
 def escapes(text):
-    """Ways out of the marks that someone may try who knows how they are made: any mark, the text's own, the persona's."""
+    """Ways out of the marks that someone may try who knows how they are made: any mark, the text's own, the
+    persona's.
+    """
     own = fenced(text).partition("\n")[0]
     card = fenced(GRACE.card).partition("\n")[0]
     stated = fenced("1. I live in Osaka.\n2. I am a nurse.").partition("\n")[0]
@@ -310,7 +314,9 @@ def test_what_a_server_refuses_is_tried_the_next_way_and_remembered():
 
 
 def test_every_failure_is_counted_nothing_is_lost_and_the_judge_ends():
-    """Eight lines, one server: what cannot be judged is unscored with its reason, in place, and the others are judged."""
+    """Eight lines, one server: what cannot be judged is unscored with its reason, in place, and the others are
+    judged.
+    """
     tries = {"busy": 0}
 
     def answer(request, number):

@@ -1,4 +1,6 @@
-"""Which pairs of lines are judged: by vectors written down here, and with the real encoder on planted contradictions."""
+"""Which pairs of lines are judged: by vectors written down here, and with the real encoder on planted
+contradictions.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -30,13 +32,10 @@ def written(tmp_path, name: str, key: str):
     """A file with the old key in it, and what reads it."""
     training_file = name in TRAINING
     source = "scenarios/training/quick.yaml" if training_file else SCENARIO
-    data = yaml.safe_load(open(source))
+    data = yaml.safe_load(Path(source).read_text())
     part = data
     for step in PLACES[name]:
-        if isinstance(part, dict):
-            part = part.setdefault(step, {})
-        else:
-            part = part[step]
+        part = part.setdefault(step, {}) if isinstance(part, dict) else part[step]
     part[key] = 1
     file = tmp_path / "old.yaml"
     file.write_text(yaml.safe_dump(data))

@@ -62,7 +62,9 @@ _WHOLLY_QUOTED = re.compile(r"\s*(?:\w+:\s*)?(?:\"[^\"]*\"?|“[^”“]*”?)\s
 
 
 def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
-    """None where the sentence does not assert the match; else whether it denies it from outside ("I don't think ...")."""
+    """None where the sentence does not assert the match; else whether it denies it from outside ("I don't think
+    ...").
+    """
     before, sentence = _IDIOMS.sub(" ", text[start : match.start()]), text[start:end]
     if _ASKS_WHETHER.match(sentence):
         return None

@@ -35,10 +35,11 @@ _YOU = (  # in this order
     (re.compile(r"\byou\b", re.IGNORECASE), "I"),
 )
 _NO_NAMES = frozenset(
-    """A An The I In On At As After Before Despite Through With While When Although Though Because Since For From By Of To
-    And But Or So He She They It His Her Their My Your You We Our Its This That These Those There Here Born Growing Raised Known Meet
-    Now Today Outside Beyond Overall However Currently Recently Throughout During Over Under Like Whether If One What Who Where Why How
-    Once Each Every Some Many Most All Both No Not Yet Still Also Then Being Having""".split()
+    """A An The I In On At As After Before Despite Through With While When Although Though Because Since For From By Of
+    To And But Or So He She They It His Her Their My Your You We Our Its This That These Those There Here Born
+    Growing Raised Known Meet Now Today Outside Beyond Overall However Currently Recently Throughout During Over
+    Under Like Whether If One What Who Where Why How Once Each Every Some Many Most All Both No Not Yet Still Also
+    Then Being Having""".split()
 )
 _ADVERB = (
     r"(?:(?:also|often|always|currently|never|now|still|really|usually|sometimes|recently|just|truly|deeply|\w+ly)\s+)?"

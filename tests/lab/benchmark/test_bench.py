@@ -1,4 +1,6 @@
-"""The bench's two ways of doing the same work must come to the same numbers, or a ratio of their speeds means nothing."""
+"""The bench's two ways of doing the same work must come to the same numbers, or a ratio of their speeds means
+nothing.
+"""
 
 from __future__ import annotations
 

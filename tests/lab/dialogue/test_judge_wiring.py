@@ -1,4 +1,6 @@
-"""Judges by name: what a scenario may say of them, which engines they need, what is refused before anything is loaded."""
+"""Judges by name: what a scenario may say of them, which engines they need, what is refused before anything is
+loaded.
+"""
 
 from __future__ import annotations
 

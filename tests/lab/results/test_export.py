@@ -56,7 +56,9 @@ class Spotter:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Two conversations of eight lines: the host's first three are the scenario's words, all others come from scripts."""
+    """Two conversations of eight lines: the host's first three are the scenario's words, all others come from
+    scripts.
+    """
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(judges.JUDGES, "ledger", JudgeEntry("ledger", lambda _: Spotter()))

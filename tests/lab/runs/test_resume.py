@@ -1,4 +1,6 @@
-"""Trainings that are gone on with: the files they name must be what they were, and what is shown begins where they did."""
+"""Trainings that are gone on with: the files they name must be what they were, and what is shown begins where they
+did.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from scenarios.jobs.training import Recipe, load_recipe, played
 
 @pytest.fixture
 def begun(tmp_path):
-    """A training's folder as it is when nothing has been loaded yet, and the scenario and persona files that it names."""
+    """A training's folder as it is when nothing has been loaded yet, and the scenario and persona files that it
+    names.
+    """
     recipes(tmp_path, "embedded")
     people, scenario = tmp_path / "people" / TOWNSFOLK.name, tmp_path / "small.yaml"
     shutil.copytree(TOWNSFOLK.parent, people.parent)

@@ -58,8 +58,8 @@ def test_runs_made_in_the_same_second_get_folders_of_their_own(tmp_path):
 
 def test_versions_are_read_without_importing_what_they_are_of():
     code = (
-        "import sys; from lab.store import run_store; run_store._versions(); print([m for m in ('torch', 'ray', 'transformers') if m in "
-        "sys.modules])"
+        "import sys; from lab.store import run_store; run_store._versions(); "
+        "print([m for m in ('torch', 'ray', 'transformers') if m in sys.modules])"
     )
     assert python(code).communicate()[0].strip() == "[]"
 
@@ -419,7 +419,7 @@ def line_of_another_run() -> dict:
 
 
 @pytest.mark.parametrize(
-    "event, fault",
+    ("event", "fault"),
     [
         ({"event": "walk", "conversation": 0}, "walk has no node"),
         (line(0, 1) | {"tokens": "3"}, "line.tokens is '3', expected <class 'int'>"),

@@ -32,7 +32,9 @@ size: smoke
 stimuli: rungs.yaml
 seats: {assistant: {model: MODEL}}
 sizes:
-  smoke: &size {rungs: [bare card, better card, online rl], steps: 2, dialogues: 2, searched: 1, developed: 1, examined: 2, turns: 4}
+  smoke: &size
+    {rungs: [bare card, better card, online rl], steps: 2, dialogues: 2, searched: 1, developed: 1,
+     examined: 2, turns: 4}
   default: *size
   full: *size
 """

@@ -272,7 +272,10 @@ source: s
 seed: 7
 dtype: float32
 stimuli: {ROOT}/scenarios/studies/stimuli/twenty_questions.yaml
-sizes: {{smoke: {{games: 1, depth: 1, takes: 1}}, default: {{games: 1, depth: 1, takes: 1}}, full: {{games: 1, depth: 1, takes: 1}}}}
+sizes:
+  smoke: {{games: 1, depth: 1, takes: 1}}
+  default: {{games: 1, depth: 1, takes: 1}}
+  full: {{games: 1, depth: 1, takes: 1}}
 """
 
 
