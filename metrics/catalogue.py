@@ -1,77 +1,223 @@
-"""The figures that tables show: which metric each reads, its label and its number format."""
+"""Every metric of the lab, one entry each, and the figures that tables show of them.
+
+The functions behind the entries are imported when they are called: tables need the labels alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import exp, inf
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from metrics.entry import (
+    ACTIVATIONS,
+    Figure,
+    MetricContext,
+    MetricEntry,
+    change,
+    count,
+    exponential,
+    lines,
+    share,
+    slope,
+)
+from scenarios import plugins
 
-@dataclass(frozen=True)
-class Measure:
-    group: str
-    label: str
-    number: Callable[[float], str]
-    drifts: bool = False  # above 0 means that the seat gets worse
+if TYPE_CHECKING:
+    import polars as pl
 
-
-def share(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def change(value: float) -> str:
-    return f"{value:+.2f}"
-
-
-def slope(value: float) -> str:
-    return f"{value:+.4f}"
-
-
-def lines(value: float) -> str:
-    return "∞" if value == inf else f"{value:.1f}"
-
-
-def count(value: float) -> str:
-    return f"{value:.0f}"
-
-
-def exponential(value: float) -> str:
-    return f"{exp(value):.1f}"
-
-
-MEASURES = {
-    "prompt_to_line": Measure("consistency", "prompt-to-line consistency", share),
-    "line_to_line": Measure("consistency", "line-to-line consistency", share),
-    "qa": Measure("consistency", "Q&A, facts answered right", share),
-    "judged_pairs": Measure("consistency", "pairs of lines judged", share),
-    "distinct_1": Measure("tripwires", "distinct words", share),
-    "distinct_2": Measure("tripwires", "distinct word pairs", share),
-    "repetition": Measure("tripwires", "repeats itself", share),
-    "parroting": Measure("tripwires", "copies its card", share),
-    "wrong_person": Measure("tripwires", "speaks of itself as another", share),
-    "helper_voice": Measure("tripwires", "in a helper program's voice", share),
-    "evasion": Measure("tripwires", "says nothing of its own", share),
-    "length": Measure("tripwires", "words a line", lines),
-    "relevance": Measure("tripwires", "relevance to what it heard", share),
-    "perplexity_nats": Measure("tripwires", "perplexity", exponential),
-    "local_drift": Measure("drift", "local drift (near pairs)", share),
-    "local_drift_slope": Measure("drift", "local drift, a turn", slope, drifts=True),
-    "global_drift_slope": Measure("drift", "global drift, a turn", slope, drifts=True),
-    "global_drift_thirds": Measure("drift", "global drift, last − first third", change, drifts=True),
-    "qa_drift_slope": Measure("drift", "Q&A drift, a turn", slope, drifts=True),
-    "qa_drift_thirds": Measure("drift", "Q&A drift, last − first third", change, drifts=True),
-    "time_to_first_contradiction": Measure("survival", "first contradiction, median line", lines),
-    "half_life": Measure("survival", "half-life in lines", lines),
-    "contradictions": Measure("contradictions", "contradictions", count),
-    "contradicted_facts": Measure("contradictions", "facts contradicted", count),
-    "contradiction_components": Measure("contradictions", "groups of contradictions", count),
-    "most_contradicted_fact": Measure("contradictions", "contradictions of one fact, most", count),
-    "longest_contradiction": Measure("contradictions", "longest-lived contradiction, turns", count),
-    "activation_drift": Measure("activation", "activation drift", change),
-    "activation_drift_slope": Measure("activation", "activation drift, a turn", slope, drifts=True),
-    "activation_correlation": Measure("activation", "activation drift with inconsistency, Spearman", change),
-    "finding": Measure("finding", "the statistic of a study", "{:.3g}".format),
-}
 MISSING = "–"
 TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "qa": "Q&A"}
 CONSISTENCIES = tuple(TITLES)
+GROUPS = ("consistency", "tripwires", "drift", "survival", "contradictions", "activation")  # in the order of tables
+UNSCORED = "unscored_"  # how the metrics begin that say what could not be scored
+
+
+def _prompt_to_line(context: MetricContext) -> pl.DataFrame:
+    from metrics.consistency import prompt_to_line
+
+    return _with_unscored("prompt_to_line", prompt_to_line(context.judgements, **context.how), context)
+
+
+def _line_to_line(context: MetricContext) -> pl.DataFrame:
+    from metrics.consistency import line_to_line
+
+    return _with_unscored("line_to_line", line_to_line(context.judgements, **context.how), context)
+
+
+def _qa(context: MetricContext) -> pl.DataFrame:
+    from metrics.consistency import qa
+
+    return _with_unscored("qa", qa(context.judgements, **context.how), context)
+
+
+def _with_unscored(name: str, rows: pl.DataFrame, context: MetricContext) -> pl.DataFrame:
+    from metrics import stacked
+    from metrics.reductions import unscored
+
+    return stacked([rows, unscored(context.judgements, name, **context.how)])
+
+
+def _judged_pairs(context: MetricContext) -> pl.DataFrame:
+    from metrics.consistency import judged_pairs
+
+    return judged_pairs(context.judgements, **context.how)
+
+
+def _drift(context: MetricContext) -> pl.DataFrame:
+    from metrics.drift import drift
+
+    return drift(context.turns, context.judgements, window=context.window, **context.how)
+
+
+def _survival(context: MetricContext) -> pl.DataFrame:
+    from metrics.survival import survival
+
+    return survival(context.turns, context.judgements, **context.how)
+
+
+def _contradictions(context: MetricContext) -> pl.DataFrame:
+    from metrics import stacked
+    from metrics.contradictions import contradictions, shape
+
+    counts = contradictions(context.judgements, **context.how)
+    return stacked([counts, shape(context.turns, context.judgements, **context.how)])
+
+
+def _tripwires(context: MetricContext) -> pl.DataFrame:
+    """Lines that no judge was asked about (the scenario gave their words) trip no wire."""
+    from metrics.tripwires import tripwires
+
+    asked = context.judgements.filter(metric="prompt_to_line")
+    return tripwires(
+        context.turns,
+        context.cards,
+        counted=None if asked.is_empty() else asked,
+        embed=context.embed,
+        logprobs=context.logprobs,
+        **context.how,
+    )
+
+
+def _activation(context: MetricContext) -> pl.DataFrame:
+    from metrics.activation import activation
+
+    return activation(context.activations, context.judgements, **context.how)
+
+
+ENTRIES = (  # in the order of their rows in metrics.parquet
+    MetricEntry(
+        "prompt_to_line",
+        _prompt_to_line,
+        {"prompt_to_line": Figure("consistency", "prompt-to-line consistency", share)},
+        needs=("prompt_to_line",),
+    ),
+    MetricEntry(
+        "line_to_line",
+        _line_to_line,
+        {"line_to_line": Figure("consistency", "line-to-line consistency", share)},
+        needs=("line_to_line",),
+    ),
+    MetricEntry("qa", _qa, {"qa": Figure("consistency", "Q&A, facts answered right", share)}, needs=("qa",)),
+    MetricEntry(
+        "judged_pairs",
+        _judged_pairs,
+        {"judged_pairs": Figure("consistency", "pairs of lines judged", share)},
+        part_of="line_to_line",
+    ),
+    MetricEntry(
+        "drift",
+        _drift,
+        {
+            "local_drift": Figure("drift", "local drift (near pairs)", share),
+            "local_drift_slope": Figure("drift", "local drift, a turn", slope, drifts=True),
+            "global_drift_slope": Figure("drift", "global drift, a turn", slope, drifts=True),
+            "global_drift_thirds": Figure("drift", "global drift, last − first third", change, drifts=True),
+            "qa_drift_slope": Figure("drift", "Q&A drift, a turn", slope, drifts=True),
+            "qa_drift_thirds": Figure("drift", "Q&A drift, last − first third", change, drifts=True),
+        },
+        needs=("prompt_to_line", "line_to_line"),
+    ),
+    MetricEntry(
+        "survival",
+        _survival,
+        {
+            "time_to_first_contradiction": Figure("survival", "first contradiction, median line", lines),
+            "half_life": Figure("survival", "half-life in lines", lines),
+        },
+        part_of="drift",
+    ),
+    MetricEntry(
+        "contradictions",
+        _contradictions,
+        {
+            "contradictions": Figure("contradictions", "contradictions", count),
+            "contradicted_facts": Figure("contradictions", "facts contradicted", count),
+            "contradiction_components": Figure("contradictions", "groups of contradictions", count),
+            "most_contradicted_fact": Figure("contradictions", "contradictions of one fact, most", count),
+            "longest_contradiction": Figure("contradictions", "longest-lived contradiction, turns", count),
+        },
+        needs=("prompt_to_line", "line_to_line"),
+    ),
+    MetricEntry(
+        "tripwires",
+        _tripwires,
+        {
+            "distinct_1": Figure("tripwires", "distinct words", share),
+            "distinct_2": Figure("tripwires", "distinct word pairs", share),
+            "repetition": Figure("tripwires", "repeats itself", share),
+            "parroting": Figure("tripwires", "copies its card", share),
+            "wrong_person": Figure("tripwires", "speaks of itself as another", share),
+            "helper_voice": Figure("tripwires", "in a helper program's voice", share),
+            "evasion": Figure("tripwires", "says nothing of its own", share),
+            "length": Figure("tripwires", "words a line", lines),
+            "relevance": Figure("tripwires", "relevance to what it heard", share),
+            "perplexity_nats": Figure("tripwires", "perplexity", exponential),
+        },
+    ),
+    MetricEntry(
+        "activation",
+        _activation,
+        {
+            "activation_drift": Figure("activation", "activation drift", change),
+            "activation_drift_slope": Figure("activation", "activation drift, a turn", slope, drifts=True),
+            "activation_correlation": Figure("activation", "activation drift with inconsistency, Spearman", change),
+        },
+        needs=(ACTIVATIONS,),
+    ),
+)
+METRICS = {entry.name: entry for entry in ENTRIES if not entry.part_of}  # those that a scenario can name
+MEASURES: Mapping[str, Figure] = MappingProxyType(
+    dict(
+        sorted(
+            (item for entry in ENTRIES for item in entry.figures.items()), key=lambda item: GROUPS.index(item[1].group)
+        )
+    )
+    | {"finding": Figure("finding", "the statistic of a study", "{:.3g}".format)}
+)
+
+
+def metric_entry(name: str) -> MetricEntry:
+    """The lab's entry of that name, or an installed package's. ValueError where that cannot be used."""
+    return METRICS.get(name) or plugins.load(plugins.METRICS, name, MetricEntry)
+
+
+def needed(metrics: Iterable[str]) -> set[str]:
+    """What these metrics need: kinds of judgements, ACTIVATIONS and models (see `MetricEntry.needs`)."""
+    return {need for name in metrics for need in metric_entry(name).needs}
+
+
+def figures(shown: Iterable[str]) -> Mapping[str, Figure]:
+    """The figures for tables that show these metrics, in the order of tables: MEASURES, behind them those of installed
+    packages where a metric is none of the lab's. A package that cannot be used brings none.
+    """
+    if all(name in MEASURES or name.startswith(UNSCORED) for name in shown):
+        return MEASURES
+    known = dict(MEASURES)
+    for plugin in plugins.plugins(plugins.METRICS):
+        try:
+            entry = plugins.load_plugin(plugin, MetricEntry)
+        except ValueError:
+            continue
+        known |= {name: figure for name, figure in entry.figures.items() if name not in known}
+    return known

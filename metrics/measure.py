@@ -1,4 +1,4 @@
-"""All metric rows of a run from its two frames: the one place that knows every metric's name.
+"""All metric rows of a run from its frames, by the entries of the metrics that are asked for (`metrics.catalogue`).
 
 "line_to_line" brings the share of pairs that were judged, "drift" the survival rows (time to first contradiction is
 drift seen as survival). For prompt_to_line, line_to_line and qa there is one more row a judge and seat,
@@ -7,21 +7,15 @@ drift seen as survival). For prompt_to_line, line_to_line and qa there is one mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import polars as pl
 
-from metrics import stacked
-from metrics.activation import activation
-from metrics.consistency import judged_pairs, line_to_line, prompt_to_line, qa
-from metrics.contradictions import contradictions, shape
-from metrics.drift import drift
-from metrics.reductions import unscored
-from metrics.survival import survival
-from metrics.tripwires import tripwires
-
-CONSISTENCIES = {"prompt_to_line": prompt_to_line, "line_to_line": line_to_line, "qa": qa}
-METRICS = (*CONSISTENCIES, "drift", "contradictions", "tripwires", "activation")
+from metrics import METRICS_SCHEMA, stacked
+from metrics.catalogue import ENTRIES, MEASURES, METRICS, UNSCORED, metric_entry
+from metrics.entry import MetricContext, MetricEntry
+from scenarios import plugins
+from scenarios.suggestions import nearest
 
 
 def measure(
@@ -38,30 +32,34 @@ def measure(
     logprobs: Callable | None = None,
     activations: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Metric rows (`metrics.METRICS_SCHEMA`) in the order of `METRICS`; the same input and seed give the same rows.
+    """Metric rows (`metrics.METRICS_SCHEMA`) in the order of `metrics.catalogue.ENTRIES`, then those of installed
+    packages in the order of `metrics`; the same input and seed give the same rows.
 
     `activations` (conversation, turn, seat, value) are for "activation"; `cards` by (conversation, seat), `embed` and
-    `logprobs` for the tripwires; those that lack what they need are left out or NaN. Lines that no judge was asked
-    about (the scenario gave their words) trip no wire. Raises ValueError for a metric that does not exist.
+    `logprobs` for the tripwires; those that lack what they need are left out or NaN. Raises ValueError for a metric
+    that does not exist, and for a package's metric whose rows are none.
     """
-    unknown = sorted(set(metrics) - set(METRICS))
-    if unknown:
-        raise ValueError(f"metric {unknown[0]!r}: expected one of {', '.join(METRICS)}")
     how = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    parts = []
-    for name in (name for name in CONSISTENCIES if name in metrics):
-        parts += [CONSISTENCIES[name](judgements, **how), unscored(judgements, name, **how)]
-    if "line_to_line" in metrics:
-        parts.append(judged_pairs(judgements, **how))
-    if "drift" in metrics:
-        parts += [drift(turns, judgements, window=window, **how), survival(turns, judgements, **how)]
-    if "contradictions" in metrics:
-        parts += [contradictions(judgements, **how), shape(turns, judgements, **how)]
-    if "tripwires" in metrics:
-        asked = judgements.filter(pl.col("metric") == "prompt_to_line")
-        parts.append(
-            tripwires(turns, cards, counted=None if asked.is_empty() else asked, embed=embed, logprobs=logprobs, **how)
-        )
-    if "activation" in metrics:
-        parts.append(activation(activations, judgements, **how))
-    return stacked(parts)
+    context = MetricContext(turns, judgements, window, how, cards, embed, logprobs, activations)
+    return stacked(_rows(entry, context) for entry in list(_entries(metrics)))
+
+
+def _entries(metrics: Sequence[str]) -> Iterator[MetricEntry]:
+    known = plugins.names(plugins.METRICS) if set(metrics) - METRICS.keys() else list(METRICS)
+    for name in metrics:
+        if name not in known:
+            raise ValueError(f"metric {name!r} is unknown{nearest(name, known)}")
+    yield from (entry for entry in ENTRIES if (entry.part_of or entry.name) in metrics)
+    yield from (metric_entry(name) for name in metrics if name not in METRICS)
+
+
+def _rows(entry: MetricEntry, context: MetricContext) -> pl.DataFrame:
+    rows = entry.rows(context)
+    if entry in ENTRIES:
+        return rows
+    if not isinstance(rows, pl.DataFrame) or dict(rows.schema) != METRICS_SCHEMA:
+        got = dict(rows.schema) if isinstance(rows, pl.DataFrame) else f"{rows!r:.80}"
+        raise ValueError(f"the metric {entry.name!r} gave {got}; expected a frame of metrics.METRICS_SCHEMA")
+    if taken := sorted(name for name in set(rows["metric"]) if name in MEASURES or name.startswith(UNSCORED)):
+        raise ValueError(f"the metric {entry.name!r} gave rows of {taken[0]!r}, which is the lab's; expected others")
+    return rows

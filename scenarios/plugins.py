@@ -8,6 +8,7 @@ entry of it is used, and when `python -m lab` lists the entries. A scenario can 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -44,11 +45,16 @@ class Plugin:
 
 def plugins(group: str) -> list[Plugin]:
     """The entry points of that group in all installed packages, by name; those with a problem are among them."""
+    return list(_plugins(group, tuple(sys.path)))
+
+
+@cache
+def _plugins(group: str, path: tuple[str, ...]) -> tuple[Plugin, ...]:
     entries = sorted(_entry_points(group), key=lambda plugin: (plugin.name, plugin.package))
     owners: dict[str, list[str]] = {}
     for plugin in entries:
         owners.setdefault(plugin.name, []).append(plugin.package)
-    return [_checked(plugin, owners[plugin.name]) for plugin in entries]
+    return tuple(_checked(plugin, owners[plugin.name]) for plugin in entries)
 
 
 def names(group: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agents.engine.protocol import Engine
 from lab.dialogue.seats import base_model
+from metrics.catalogue import needed
 from metrics.judges import LINES
 from metrics.judges.entry import EMBEDDER, REFERENCE, JudgeEntry
 from scenarios import plugins
@@ -69,12 +70,12 @@ def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list
 
 
 def check_judges(measure: Measure) -> None:
-    """Refuse, before a model is loaded, judges whose models are not there. ValueError says which."""
+    """Refuse, before a model is loaded, judges and metrics whose models are not there. ValueError says which."""
     from agents.judge_models import embedder
     from agents.models import loading
 
     entries = [judge_entry(name) for name in sorted(measure.judges())]
-    needs = {need for entry in entries for need in entry.needs}
+    needs = needed(measure.metrics).union(*(entry.needs for entry in entries))
     if REFERENCE in needs:
         loading.check(REFERENCE_MODEL)
     if EMBEDDER in needs or measure.pairs == RETRIEVED:
@@ -90,20 +91,22 @@ def check_reward_judge(name: str) -> None:
 
 
 def judge_engines(measure: Measure) -> set[str]:
-    """The base models that the judges need an engine of."""
+    """The base models that the judges and metrics need an engine of."""
     entries = [judge_entry(name) for name in measure.judges()]
-    return {REFERENCE_MODEL for entry in entries if REFERENCE in entry.needs}.union(
-        *(entry.engines(measure) for entry in entries)
-    )
+    needs = needed(measure.metrics).union(*(entry.needs for entry in entries))
+    reference = {REFERENCE_MODEL} if REFERENCE in needs else set()
+    return reference.union(*(entry.engines(measure) for entry in entries))
 
 
 def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
-    """`embed` for relevance and `logprobs` for perplexity, under the embedded model; nothing where no tripwire is
-    measured, or where nothing else needs that model: a run without models stays one.
+    """What the metrics read with: `embed` and, under the embedded model, `logprobs`, as far as a metric needs them. The
+    tripwires take both (for relevance and perplexity) where something else needs that model: a run without models
+    stays one.
     """
-    if TRIPWIRES not in measure.metrics or REFERENCE_MODEL not in engines:
-        return {}
-    return aids(engines[REFERENCE_MODEL], device)
+    needs = needed(measure.metrics)
+    if REFERENCE in needs or TRIPWIRES in measure.metrics and REFERENCE_MODEL in engines:
+        return aids(engines[REFERENCE_MODEL], device)
+    return {"embed": JudgeModels(measure, engines, device).embed()} if EMBEDDER in needs else {}
 
 
 def retriever(measure: Measure, device: str) -> Embed | None:

@@ -16,9 +16,10 @@ import networkx as nx
 from agents.engine.protocol import Usage
 from agents.seats.base import Cue, Left, Question, Seat, Trouble, Utterance
 from lab.store.resume import Stored, Told
+from metrics.catalogue import needed
 from metrics.judges import Judge, Pair, answer_choice, pair_retrieval, scored_by
 from metrics.judges import answer_words as answered
-from metrics.judges.pairs import NEEDED_BY, pairs
+from metrics.judges.pairs import pairs
 from scenarios import graph as graphs
 from scenarios.records import PARTNER, SEATS, Fact, Judgement, Line, Persona, derive_seed
 from scenarios.scenario import Scenario
@@ -124,7 +125,7 @@ class Play:
         """After the first line, unless `qa_first` is false, then every `qa_every` lines."""
         measure = self.scenario.measure
         first = turn == 0 and measure.qa_first
-        return "qa" in measure.metrics and (first or (turn + 1) % measure.qa_every == 0)
+        return "qa" in needed(measure.metrics) and (first or (turn + 1) % measure.qa_every == 0)
 
     def _wave(self, wave: list[Dialogue]) -> Iterator[dict]:
         for name, seat in self.seats.items():
@@ -280,7 +281,7 @@ class Play:
         line = dialogue.lines[-1]
         if line.turn in dialogue.ready:
             return
-        asked = {metric for metric, needs in NEEDED_BY.items() if needs & set(self.scenario.measure.metrics)}
+        asked = needed(self.scenario.measure.metrics)
         if any(edge.when for edge in self.scenario.graph.edges):
             asked.add("prompt_to_line")
         yield from pairs(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))

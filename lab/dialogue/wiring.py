@@ -12,6 +12,8 @@ from agents.models.info import EngineInfo
 from lab.dialogue.capacity import check_memory, longest_view
 from lab.dialogue.judges import REFERENCE_MODEL, TRIPWIRES, check_judges, judge_engines, judges, retriever, wires
 from lab.dialogue.seats import base_model, check_speaker, find_servers, make_seat, model_seats, served_engines
+from metrics.catalogue import needed
+from metrics.entry import ACTIVATIONS
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.fields import HUMAN
@@ -86,7 +88,7 @@ def wire(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | No
         stored=stored,
     )
     check_memory(scenario, engines, {seat: longest_view(scenario, seat, engines, cast) for seat in SEATS})
-    if "activation" in scenario.measure.metrics:
+    if ACTIVATIONS in needed(scenario.measure.metrics):
         _watch(scenario, engines, cast)
     return Wired(
         play,

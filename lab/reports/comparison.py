@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from lab.reports.sides import read_run
-from metrics.catalogue import MEASURES
+from metrics.catalogue import figures
 from scenarios.records import SEATS, derive_seed
 from scenarios.scenario import difference
 from scenarios.schema import Measure
@@ -147,7 +147,7 @@ def _rows(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> l
         of_run(*(run.frames[name] for name in ("turns", "judgements", "metrics")), window=run.measure.window)
         for run in (a, b)
     )
-    order, rows = {name: place for place, name in enumerate(MEASURES)}, []
+    order, rows = {name: place for place, name in enumerate(figures(name for name, *_ in set(ours) & set(theirs)))}, []
     for key in sorted(
         set(ours) & set(theirs),
         key=lambda key: (order.get(key[0], len(order)), key[0], key[1] or "", SEATS.index(key[2])),

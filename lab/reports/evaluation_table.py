@@ -8,7 +8,8 @@ from math import isnan
 import polars as pl
 
 from lab.reports.headline import bound, cell
-from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES, share
+from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES
+from metrics.entry import share
 
 # -- what an examination came to
 

@@ -10,7 +10,8 @@ from math import isfinite, isnan
 
 import polars as pl
 
-from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, Measure
+from metrics.catalogue import CONSISTENCIES, MISSING, figures
+from metrics.entry import Figure
 from scenarios.records import SEATS
 
 
@@ -28,7 +29,7 @@ class Row:
 
 
 def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
-    """The run-level rows in the order of MEASURES, other metrics after them under their names, unscored counts last.
+    """The run-level rows in the order of the catalogue, other metrics after them under their names, unscored counts last.
 
     A consistency whose speaker trips a wire ends with ⚠: it may be bought. The share of pairs judged is shown where it
     is below 1.
@@ -38,12 +39,15 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
     found: dict[tuple[str, str], dict[str, dict]] = {}
     for row in run.iter_rows(named=True):
         found.setdefault((row["metric"], row["judge"] or MISSING), {})[row["seat"]] = row
-    order = {name: index for index, name in enumerate(MEASURES)}
+    known = figures(name for name, _ in found)
+    order = {name: index for index, name in enumerate(known)}
     keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), *key))
     tripped = trips(
         {(name, seat): row["value"] for (name, _), by_seat in found.items() for seat, row in by_seat.items()}
     )
-    return [_row(name, judge, found[name, judge], tripped) for name, judge in keys] + unscored(judgements)
+    return [_row(name, known.get(name), judge, found[name, judge], tripped) for name, judge in keys] + unscored(
+        judgements
+    )
 
 
 def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
@@ -87,18 +91,18 @@ def unscored(judgements: pl.DataFrame) -> list[Row]:
     ]
 
 
-def _row(name: str, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]]) -> Row:
-    measure = MEASURES.get(name, Measure("other", name, lambda value: f"{value:.4g}"))
+def _row(name: str, figure: Figure | None, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]]) -> Row:
+    figure = figure or Figure("other", name, lambda value: f"{value:.4g}")
     worse = frozenset(
         seat
         for seat, row in by_seat.items()
-        if measure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0
+        if figure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0
     )
     worse |= {seat for seat in by_seat if name in tripped.get(seat, ())}
-    cells = {seat: cell(by_seat[seat], measure.number) for seat in SEATS if seat in by_seat}
+    cells = {seat: cell(by_seat[seat], figure.number) for seat in SEATS if seat in by_seat}
     if name in CONSISTENCIES:
         cells |= {seat: f"{cells[seat]} ⚠" for seat in cells if tripped.get(seat)}
-    return Row(measure.group, measure.label + bound(name), judge, cells, worse)
+    return Row(figure.group, figure.label + bound(name), judge, cells, worse)
 
 
 def bound(name: str) -> str:

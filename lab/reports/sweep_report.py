@@ -17,7 +17,7 @@ from lab.reports.plots import COLOURS, STYLES, empty_figure, plain
 from lab.store.atomic_write import replace
 from lab.store.frames import METRICS
 from lab.store.run_store import SWEEP, read_manifest
-from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES
+from metrics.catalogue import CONSISTENCIES, MISSING, TITLES, figures
 from metrics.contradictions import PER_CONVERSATION
 from metrics.stats.bootstrap import Interval
 from metrics.stats.effects import coded, interaction, response
@@ -163,8 +163,8 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
         pl.col("level") == "conversation",
         pl.col("n") > 0,
         pl.col("value").is_finite(),
-        pl.col("metric").is_in(list(MEASURES)),
     )
+    rows = rows.filter(pl.col("metric").is_in(list(figures(rows["metric"].unique()))))
     seed = read_manifest(run).get("seed")
     weight = pl.when(pl.col("metric").is_in(list(PER_CONVERSATION))).then(1.0).otherwise(pl.col("n").cast(pl.Float64))
     told = rows.select(
@@ -216,10 +216,10 @@ def pairs(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[Pair]:
 
 def _measured(rows: pl.DataFrame):
     """Measures in the order of the headline, with their rows."""
-    order = {name: place for place, name in enumerate(MEASURES)}
+    order = {name: place for place, name in enumerate(figures(rows["metric"].unique() if rows.height else ()))}
     parts = rows.partition_by("metric", "judge", "seat", as_dict=True, maintain_order=True) if rows.height else {}
     return sorted(
-        ((key, part) for key, part in parts.items() if key[0] in MEASURES and key[0] not in LEFT_OUT),
+        ((key, part) for key, part in parts.items() if key[0] in order and key[0] not in LEFT_OUT),
         key=lambda item: (order[item[0][0]], str(item[0])),
     )
 
@@ -266,8 +266,9 @@ def curve_rows(some: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for curve in some:
         metric, judge, seat = curve.measure
-        told = dict(zip(curve.levels, (cell(one, MEASURES[metric].number) for one in curve.found), strict=True))
-        rows.append([MEASURES[metric].label, judge or MISSING, seat, *(told.get(level, MISSING) for level in levels)])
+        figure = figures([metric])[metric]
+        told = dict(zip(curve.levels, (cell(one, figure.number) for one in curve.found), strict=True))
+        rows.append([figure.label, judge or MISSING, seat, *(told.get(level, MISSING) for level in levels)])
     return ["measure", "judge", "seat", *levels], rows
 
 
@@ -279,7 +280,7 @@ def pair_rows(some: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 " × ".join(pair.axes),
-                MEASURES[metric].label,
+                figures([metric])[metric].label,
                 judge or MISSING,
                 seat,
                 cell(pair.found, lambda value: f"{value:+.3f}") + " ▲" * clear,

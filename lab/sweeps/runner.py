@@ -53,13 +53,13 @@ def check(plan: Plan) -> None:
     """
     from lab.studies.runner import checked
     from lab.training.runner import numbers
-    from metrics.catalogue import MEASURES
-    from metrics.measure import METRICS
+    from metrics.catalogue import figures
+    from scenarios import plugins
     from scenarios.renames import new_value
     from scenarios.suggestions import nearest
 
     watched, best = plan.sweep.scheduler, plan.sweep.best.metric
-    if best not in (known := [*MEASURES, *METRICS]):
+    if best not in (known := [*figures([best]), *plugins.names(plugins.METRICS)]):
         raise ValueError(
             f"best.metric is {best!r}, which nothing is measured by{new_value('metrics', best) or nearest(best, known)}"
         )

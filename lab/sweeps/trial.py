@@ -22,6 +22,8 @@ import polars as pl
 from lab.progress.run import State, apply, expected_lines
 from lab.progress.study import Course
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
+from metrics.catalogue import needed
+from metrics.entry import ACTIVATIONS
 from scenarios.jobs.study import Study
 from scenarios.jobs.sweep import Base, Plan, files_of
 from scenarios.jobs.training import Recipe
@@ -261,7 +263,7 @@ def _plain(scenario: Scenario) -> bool:
     return (
         not any(seat.adapter for seat in seats)
         and not any(":" in name for name in models)
-        and "activation" not in scenario.measure.metrics
+        and ACTIVATIONS not in needed(scenario.measure.metrics)
     )
 
 

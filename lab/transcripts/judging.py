@@ -18,8 +18,8 @@ from lab.dialogue import judges as wiring_judges
 from lab.dialogue.cluster import IN_PROCESS, hosting
 from lab.store.run_store import RunStore
 from lab.transcripts.reading import Transcript, pairs
+from metrics.catalogue import needed
 from metrics.judges import Judge, Pair, judgement
-from metrics.judges.pairs import NEEDED_BY
 from scenarios.records import Judgement
 from scenarios.schema import Measure
 
@@ -47,7 +47,7 @@ def perform(
         embed = wiring_judges.retriever(measure, device)
         store.append(_opening(store, transcripts, engines))
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
-        wanted = [metric for metric, needing in NEEDED_BY.items() if needing & set(measure.metrics)]
+        wanted = needed(measure.metrics)
         with _progress(errors, sum(len(one.lines) for one in transcripts)) as advance:
             for some in _portions(transcripts):
                 rows = judge_all(judges, [pair for one in some for pair in pairs(one, wanted, embed)])

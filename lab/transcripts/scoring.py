@@ -77,6 +77,8 @@ def _measure(args: argparse.Namespace, scenario, everyone: Sequence[Transcript],
     """The run's settings, or the defaults, with what the command line says. ValueError names the option or key."""
     from pydantic import BaseModel, ConfigDict
 
+    from metrics.catalogue import needed
+    from metrics.entry import ACTIVATIONS
     from scenarios.overrides import override
     from scenarios.schema import Measure
     from scenarios.yaml_files import dump, parse, validate
@@ -91,8 +93,8 @@ def _measure(args: argparse.Namespace, scenario, everyone: Sequence[Transcript],
     document = parse(dump({"measure": start.model_dump(mode="json")}), "measure")
     asked = [f"measure.judge=[{judge}]", f"measure.metrics=[{args.metrics}]", *overrides]
     found = validate(override(document, asked, Asked), Asked).measure
-    if missing := {"qa", "activation"} & set(found.metrics):
-        raise ValueError(f"--metrics has {missing.pop()}, which only a speaker can be asked for; expected others")
+    if missing := [name for name in found.metrics if needed([name]) & {"qa", ACTIVATIONS}]:
+        raise ValueError(f"--metrics has {missing[0]}, which only a speaker can be asked for; expected others")
     return found
 
 

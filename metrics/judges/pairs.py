@@ -7,11 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from metrics.judges import Pair
 from scenarios.records import PARTNER, Line, Persona
 
-NEEDED_BY = {
-    "prompt_to_line": {"prompt_to_line", "drift", "contradictions"},
-    "line_to_line": {"line_to_line", "drift", "contradictions"},
-}
-
 
 def pairs(
     line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]

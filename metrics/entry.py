@@ -1,0 +1,80 @@
+"""What makes a metric a choice in every scenario: its name, its function, what it needs, and how its figures are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import exp, inf
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from metrics.reductions import Resampling
+
+ACTIVATIONS = "activations"  # what a metric may need beside judgements, EMBEDDER and REFERENCE (metrics.judges.entry)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How tables show a number: under which group and label, and in which format."""
+
+    group: str
+    label: str
+    number: Callable[[float], str]
+    drifts: bool = False  # above 0 means that the seat gets worse
+
+
+@dataclass(frozen=True)
+class MetricContext:
+    """What a metric is computed from. Frames have the columns of turns.parquet and judgements.parquet."""
+
+    turns: pl.DataFrame
+    judgements: pl.DataFrame
+    window: int  # own previous lines that local drift compares with
+    how: Resampling  # confidence, resamples and seed, as keywords of the reductions
+    cards: Mapping[tuple[int, str], str] | None = None  # a persona's card by (conversation, seat)
+    embed: Callable | None = None  # texts -> unit vectors (texts, width)
+    logprobs: Callable | None = None  # of texts under the embedded model, in nats
+    activations: pl.DataFrame | None = None  # conversation, turn, seat, value
+
+
+@dataclass(frozen=True)
+class MetricEntry:
+    """A metric that a scenario can name. A package brings its own by an entry point of `dialogue_lab.metrics`.
+
+    `rows` gives a frame with the columns of `metrics.METRICS_SCHEMA`. `figures` says how tables show each metric that
+    stands in it; one without a figure is listed last, under its own name. `needs` names the judgements that are made
+    for it ("prompt_to_line", "line_to_line", "qa"), ACTIVATIONS, and models (EMBEDDER gives the context's `embed`,
+    REFERENCE both `embed` and `logprobs`).
+    """
+
+    name: str
+    rows: Callable[[MetricContext], pl.DataFrame]
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    part_of: str | None = None  # the metric that brings it; a scenario cannot name it then
+
+
+def share(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def change(value: float) -> str:
+    return f"{value:+.2f}"
+
+
+def slope(value: float) -> str:
+    return f"{value:+.4f}"
+
+
+def lines(value: float) -> str:
+    return "∞" if value == inf else f"{value:.1f}"
+
+
+def count(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def exponential(value: float) -> str:
+    return f"{exp(value):.1f}"
