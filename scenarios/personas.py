@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SAMPLE = "sample"  # in place of a persona's id: draw one
 UNKNOWN = "unknown"  # in place of a persona's id: nobody we know anything of
 STRANGER = Persona(UNKNOWN, "Stranger", "", ())
+FILES_KEPT = 64  # parsed, in this process
 DISTRACTORS = 3  # wrong values a fact is asked among
 NAME_SLOT = "name"  # the slot that a persona's own `name` fills
 WORDS = ("claim", "card", "questions", "patterns")  # what a slot tells beside its values
@@ -194,18 +196,50 @@ def _neighbours(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def _holds_personas(file: Path) -> bool:
-    people = read(file).data.get("personas")
+    people = _document(file, _contents(file)).data.get("personas")
     return isinstance(people, list) and all(isinstance(person, dict) for person in people)
 
 
-def _load_file(path: Path) -> list[Persona]:
-    document = read(path)
-    spec = validate(document, PersonasFile)
+def _load_file(path: Path) -> tuple[Persona, ...]:
+    """The file's personas. A file is parsed and checked once for each content that it, and its slots file, had: a run
+    asks for its cast many times.
+    """
+    contents = _contents(path)
+    slots = _spec(path, contents).slots
+    return _personas(path, contents, None if slots is None else _contents(path.parent / slots))
+
+
+def _contents(file: Path) -> bytes | None:
+    """None where it cannot be read, which whoever reads it for good says."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+# In these three, the contents are there for the cache, which keeps what was made of them.
+
+
+@lru_cache(FILES_KEPT)
+def _document(path: Path, contents: bytes | None) -> Document:
+    return read(path)
+
+
+@lru_cache(FILES_KEPT)
+def _spec(path: Path, contents: bytes | None) -> PersonasFile:
+    return validate(_document(path, contents), PersonasFile)
+
+
+@lru_cache(FILES_KEPT)
+def _personas(path: Path, contents: bytes | None, slots_contents: bytes | None) -> tuple[Persona, ...]:
+    document, spec = _document(path, contents), _spec(path, contents)
     slots = _slots_of(document, spec, path)
     _refuse_same_ids(document, spec)
     facts = [_fact_specs(document, place, person, slots) for place, person in enumerate(spec.personas)]
     pool = {slot: list(dict.fromkeys(f[slot].value for f in facts if slot in f)) for f in facts for slot in f}
-    return [_persona(document, place, person, facts[place], slots, pool) for place, person in enumerate(spec.personas)]
+    return tuple(
+        _persona(document, place, person, facts[place], slots, pool) for place, person in enumerate(spec.personas)
+    )
 
 
 def _slots_of(document: Document, spec: PersonasFile, path: Path) -> dict[str, SlotSpec]:
