@@ -20,7 +20,7 @@ EXAMPLES = """examples:
       seats.user.adapter=runs/trained/adapter
   python -m lab.fork RUN --conversation 0 --turn 6 --samples 16 turns=60 \\
       seats.user.reminder='Remember who you are. {card}'
-  python -m lab.fork RUN --conversation 0 --turn 6 graph.nodes.chat.direct.assistant='Ask about their childhood.'
+  python -m lab.fork RUN --conversation 0 --turn 6 graph.nodes.chat.instruct.assistant='Ask about their childhood.'
 
 Every branch begins with the stored lines before turn K, at the nodes where they were said and on the cues that their
 speakers had, and draws its walk, the facts asked about and the ready words as the conversation did. Branch 0 draws

@@ -1,7 +1,7 @@
 """The scenario graph: from YAML to a validated networkx graph, and the walk along it, line by line.
 
 A node says who speaks and what they are told to do; an edge says when the talk moves on. After every line the edges out
-of the node are looked at: conditional ones (`after`, `says`, `when`) in file order, then the rest by weight. A node
+of the node are looked at: conditional ones (`after`, `contains`, `when`) in file order, then the rest by weight. A node
 none of whose edges apply keeps the talk where it is.
 """
 
@@ -77,7 +77,7 @@ def edges_out(graph: nx.MultiDiGraph, node: str) -> list[Edge]:
 
 
 def is_conditional(edge: Edge) -> bool:
-    return edge.after is not None or edge.says is not None or edge.when is not None
+    return edge.after is not None or edge.contains is not None or edge.when is not None
 
 
 def next_node(
@@ -100,7 +100,7 @@ def next_node(
     return rng.choices([e.target for e in pool], [_weight(e) for e in pool])[0]
 
 
-def says(text: str, phrase: str) -> bool:
+def contains(text: str, phrase: str) -> bool:
     """Whether the phrase is in the text as whole words, whatever the case, the spacing and the kind of apostrophe."""
     words = r"\s+".join(re.escape(word) for word in _plain(phrase).split())
     return re.search(rf"(?<!\w){words}(?!\w)", _plain(text)) is not None
@@ -179,28 +179,28 @@ def _weight(edge: Edge) -> float:
 def _holds(edge: Edge, lines_at_node: int, last_text: str, contradiction: bool) -> bool:
     return (
         (edge.after is None or lines_at_node >= edge.after)
-        and (edge.says is None or any(says(last_text, phrase) for phrase in edge.says))
+        and (edge.contains is None or any(contains(last_text, phrase) for phrase in edge.contains))
         and (edge.when is None or contradiction)
     )
 
 
 def _direction_template(node: Node, seat: str) -> str:
-    if seat not in node.direct:
+    if seat not in node.instruct:
         return ""
-    return f"{node.direct[seat]} {PRESSURE[node.pressure]}".strip()
+    return f"{node.instruct[seat]} {PRESSURE[node.pressure]}".strip()
 
 
 def _check_node(name: str, node: Node) -> None:
     key = ("graph", "nodes", name)
-    texts = [(("direct", seat), text) for seat, text in node.direct.items()]
+    texts = [(("instruct", seat), text) for seat, text in node.instruct.items()]
     texts += [(("says", place), text) for place, text in enumerate(node.says or ())]
     for within, text in texts:
         for found in _PLACEHOLDER.findall(text):
             if found not in PLACEHOLDERS:
                 known = nearest(found, PLACEHOLDERS)
                 raise ScenarioError(f"holds {{{found}}}, which is no placeholder{known}", (*key, *within))
-    if node.pressure and not (node.direct or node.says):
-        problem = f"is {node.pressure}, but nobody is told to press; expected 'direct' or 'says' beside it"
+    if node.pressure and not (node.instruct or node.says):
+        problem = f"is {node.pressure}, but nobody is told to press; expected 'instruct' or 'says' beside it"
         raise ScenarioError(problem, (*key, "pressure"))
 
 

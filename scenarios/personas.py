@@ -155,14 +155,14 @@ def cast(scenario: ScenarioFile) -> list[dict[str, Persona]]:
                 key = ("seats", seat, "persona")
                 raise (error if error.where else ScenarioError(error.problem, key)) from None
     pool = load_personas(scenario.personas)
-    if scenario.drawn is not None:
-        if strange := [name for name in scenario.drawn if name not in {persona.id for persona in pool}]:
+    if scenario.persona_pool is not None:
+        if strange := [name for name in scenario.persona_pool if name not in {persona.id for persona in pool}]:
             problem = (
                 f"holds {strange[0]!r}, which is no persona of the "
                 f"files{nearest(strange[0], [persona.id for persona in pool])}"
             )
-            raise ScenarioError(problem, ("drawn",))
-        pool = tuple(persona for persona in pool if persona.id in scenario.drawn)
+            raise ScenarioError(problem, ("persona_pool",))
+        pool = tuple(persona for persona in pool if persona.id in scenario.persona_pool)
     sampled = [seat for seat in SEATS if seat not in named]
     taken = {persona.id for persona in named.values()}
     if sampled and len({persona.id for persona in pool} - taken) < len(sampled):

@@ -109,12 +109,21 @@ class Judgement:
 
 
 SEEDED_AS = {  # names that were changed -> the first ones, from which seeds go on to derive, so that no figure moves
-    "qa": "questions",
+    "qa": "questions",  # metrics
     "unscored_qa": "unscored_questions",
     "qa_drift_slope": "questions_drift_slope",
     "qa_drift_thirds": "questions_drift_thirds",
+    "multiple_choice": "choice",  # judges
+    "answer_match": "answers",
+    "answer_reader": "reader",
+    "concurrency": "side_by_side",  # keys that are axes of a sweep
     "measure.qa_every": "measure.questions_every",
+    "measure.paraphrase": "measure.wording",
+    "held_out.paraphrase": "held_out.wording",
     "reward.qa": "reward.questions",
+    "reward.probes": "reward.asked",
+    "tuning.train_from_depth": "tuning.layers_from",
+    "async_rollouts": "overlap",
 }
 
 

@@ -6,10 +6,27 @@ A key's place is the part of a file that it stands in, named as the class that c
 from __future__ import annotations
 
 KEYS = {
-    "Measure": {"questions_every": "qa_every", "questions_first": "qa_first"},
-    "Reward": {"questions": "qa"},
+    "ScenarioFile": {"side_by_side": "concurrency", "drawn": "persona_pool"},
+    "Node": {"direct": "instruct"},
+    "Edge": {"says": "contains"},
+    "Measure": {
+        "questions_every": "qa_every",
+        "questions_first": "qa_first",
+        "asked": "qa_format",
+        "wording": "paraphrase",
+    },
+    "Cascade": {"cheap": "first", "dear": "second"},
+    "Recipe": {"overlap": "async_rollouts"},
+    "Reward": {"questions": "qa", "asked": "probes"},
+    "HeldOut": {"wording": "paraphrase"},
+    "Tuning": {"layers_from": "train_from_depth"},
 }
-VALUES = {"metrics": {"questions": "qa"}}
+VALUES = {
+    "metrics": {"questions": "qa"},
+    "judge": {"reader": "answer_reader"},
+    "qa_format": {"choice": "multiple_choice", "open": "free_text"},
+    "groups": {"places": "turns", "dialogues": "episodes"},
+}
 
 
 def new_key(place: object, key: object) -> str:

@@ -27,7 +27,7 @@ class Scenario(ScenarioFile):
         Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at
         once, or how long servers are waited for.
         """
-        content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "side_by_side": None}
+        content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "concurrency": None}
         for waits in (*content["seats"].values(), content["measure"]["llm"]):
             del waits["timeout_s"]
         cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]

@@ -103,7 +103,7 @@ class Node(Strict):
 
     speaker: SeatName | None = Field(None, description="null: whoever did not speak last")
     says: list[Words] | None = Field(None, min_length=1, description="ready lines, said in place of a model's")
-    direct: dict[SeatName, Words] = Field(default={}, description="what a seat is told before its line")
+    instruct: dict[SeatName, Words] = Field(default={}, description="what a seat is told before its line")
     pressure: int = Field(0, ge=0, le=6, description="how hard the directed seat presses, 0 not at all to 6 insisting")
     end: bool = Field(False, description="the talk stays here until the last turn")
 
@@ -115,7 +115,7 @@ class Edge(Strict):
     target: Text = Field(alias="to", description="a node's id")
     after: int | None = Field(None, ge=1, description="lines said at the node in this visit")
     weight: Finite | None = Field(None, ge=0, description="share of the draw; 1 where left out")
-    says: Annotated[list[Words], BeforeValidator(as_list)] | None = Field(
+    contains: Annotated[list[Words], BeforeValidator(as_list)] | None = Field(
         None, min_length=1, description="words or phrases, one of which was said in the last line"
     )
     when: Literal["contradiction"] | None = Field(None, description="a judge's verdict on the last line")
@@ -145,16 +145,16 @@ class Llm(Strict):
 
 
 class Cascade(Strict):
-    """The cheap judge speaks but where its p_inconsistent lies between low and high: there the dear one does."""
+    """The first judge speaks but where its p_inconsistent lies between low and high: there the second one does."""
 
-    cheap: SingleJudge = "nli"
-    dear: SingleJudge = "llm"
+    first: SingleJudge = "nli"
+    second: SingleJudge = "llm"
     low: Finite = Field(0.1, ge=0, le=1)
     high: Finite = Field(0.9, ge=0, le=1)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Cascade:
-        if self.cheap == self.dear or self.low > self.high:
+        if self.first == self.second or self.low > self.high:
             raise ValueError("expected two different judges, and low <= high")
         return self
 
@@ -174,12 +174,14 @@ class Measure(Strict):
     )
     qa_every: int = Field(4, ge=1, description="turns between two rounds of questions")
     qa_first: bool = Field(True, description="a round after the first line too, for a start to compare with")
-    asked: Annotated[list[Literal["choice", "open"]], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
-        default=["choice"],
+    qa_format: Annotated[
+        list[Literal["multiple_choice", "free_text"]], BeforeValidator(as_list), AfterValidator(no_repeats)
+    ] = Field(
+        default=["multiple_choice"],
         min_length=1,
-        description="choice: the likeliest claim; open: an answer in the speaker's words",
+        description="multiple_choice: the likeliest claim; free_text: an answer in the speaker's words",
     )
-    wording: int = Field(
+    paraphrase: int = Field(
         0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer"
     )
     window: int = Field(5, ge=1, description="own previous lines that local drift compares with")
@@ -188,7 +190,7 @@ class Measure(Strict):
 
     def judges(self) -> set[str]:
         """Names of all judges that are needed, those of a cascade among them."""
-        return set(self.judge) | ({self.cascade.cheap, self.cascade.dear} if "cascade" in self.judge else set())
+        return set(self.judge) | ({self.cascade.first, self.cascade.second} if "cascade" in self.judge else set())
 
 
 class Fork(Strict):
@@ -221,12 +223,12 @@ class ScenarioFile(Strict):
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     device: Text = Field("auto", description="auto, cpu, cuda, ...")
     conversations: int = Field(ge=1, description="dialogues to play")
-    side_by_side: int = Field(32, ge=1, description="most dialogues played at once")
+    concurrency: int = Field(32, ge=1, description="most dialogues played at once")
     turns: int = Field(ge=1, description="lines a dialogue, both seats counted")
     personas: Annotated[list[Text], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         min_length=1, description="paths of persona files, relative to the scenario file"
     )
-    drawn: list[Text] | None = Field(
+    persona_pool: list[Text] | None = Field(
         None, min_length=1, description="ids of the personas that 'sample' draws from; null for all"
     )
     seats: Seats

@@ -60,7 +60,7 @@ def test_yaml_runs_nothing_wherever_it_is_read(tag, played, tmp_path):
     scenario.write_text(
         f"{text}\ndescription: {tag}\n"
         if "description:" not in text
-        else text.replace("seed: ", f"drawn: {tag}\nseed: ", 1)
+        else text.replace("seed: ", f"persona_pool: {tag}\nseed: ", 1)
     )
     recipe.write_text(f"name: x\nseed: 1\nscenario: {ROOT / LONG}\ndescription: {tag}\n")
     people.write_text(TOWNSFOLK.read_text().replace("slots: slots.yaml", f"slots: {tag}"))

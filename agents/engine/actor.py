@@ -166,7 +166,7 @@ class HostedEngine:
         else:
             raise ValueError(
                 f"the engine of {self._start_with[0]!r} died {DEATHS} times in a row ({reason}); expected enough "
-                "memory for the model and its dialogues: fewer side_by_side, or a smaller model"
+                "memory for the model and its dialogues: a lower concurrency, or a smaller model"
             )
         if isinstance(answer, ValueError):
             raise answer

@@ -338,7 +338,7 @@ class LocalEngine:
             raise ValueError(
                 f"no memory is left on {self.model.device} for {self.loaded.info.model} with {len(self._branches)} "
                 "dialogue "
-                "views open; expected fewer side_by_side, or shorter dialogues"
+                "views open; expected a lower concurrency, or shorter dialogues"
             ) from None
         self._usage.seconds[phase] += time.perf_counter() - start
 

@@ -323,7 +323,7 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
         lora_alpha=tuning.lora_alpha,
         lora_dropout=tuning.lora_dropout,
         target_modules=tuning.target_modules,
-        layers_to_transform=adapters.upper_layers(model.config, tuning.layers_from),
+        layers_to_transform=adapters.upper_layers(model.config, tuning.train_from_depth),
         base_model_name_or_path=name,
         task_type="CAUSAL_LM",
     )

@@ -18,7 +18,7 @@ class Method:
     """Which method, and its numbers; names as in `scenarios.jobs.training`."""
 
     name: str
-    groups: str = "places"  # what GRPO compares: lines at one "places", or whole "dialogues"
+    groups: str = "turns"  # what GRPO compares: lines at one "turns", or whole "episodes"
     num_generations: int = 4  # dialogues that began alike
     num_iterations: int = 1
     online: online.Online = field(default_factory=online.Online)
@@ -47,7 +47,7 @@ def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
     if method.name == "ppo":
         views, advantages, returns, values = online.by_value(learner, views, how)
         more = {"returns": returns, "values": values}
-    elif method.name == "grpo" and method.groups == "places":
+    elif method.name == "grpo" and method.groups == "turns":
         views, advantages, skipped = online.by_place(views, how)
     elif method.name == "grpo":
         views, advantages, skipped = online.by_dialogue(

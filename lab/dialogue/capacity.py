@@ -35,7 +35,7 @@ def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast
     reminder = max(
         len(ids) for ids in engine.encode([spec.reminder.replace("{card}", seats[seat].card) for seats in cast])
     )
-    directed = any(seat in node.direct for node in scenario.graph.nodes.values())
+    directed = any(seat in node.instruct for node in scenario.graph.nodes.values())
     lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
     longest = card + 100 + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed + reminder)
     if longest > engine.info().context:
@@ -55,16 +55,16 @@ def check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[s
     """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their
     longest.
     """
-    wanted = min(scenario.side_by_side, scenario.conversations)
+    wanted = min(scenario.concurrency, scenario.conversations)
     infos = {seat: engines[engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}
     for place in {info.place for info in infos.values() if info.token_bytes}:
         there = {seat: info for seat, info in infos.items() if info.place == place}
         each = sum(view_bytes(longest[seat], info) for seat, info in there.items())
         free = KEPT * min(info.free_bytes for info in there.values())
         if each * wanted > free:
-            fewer = f"side_by_side={int(free / each)}, " if each <= free else ""
+            fewer = f"concurrency={int(free / each)}, " if each <= free else ""
             raise ValueError(
-                f"side_by_side: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and "
+                f"concurrency: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and "
                 "values, and "
                 f"{free / 2**30:.1f} GiB is free on {next(iter(there.values())).device}; expected {fewer}fewer turns "
                 "or a "

@@ -195,7 +195,7 @@ def _llm(models: JudgeModels) -> Judge:
 
 def _check_cascade(measure: Measure) -> None:
     spec = measure.cascade
-    for key, name in {"cheap": spec.cheap, "dear": spec.dear}.items():
+    for key, name in {"first": spec.first, "second": spec.second}.items():
         if not judge_entry(name).scores_lines():
             raise ValueError(f"measure.cascade.{key} is {name!r}, which scores no lines; expected a judge that does")
 
@@ -204,7 +204,7 @@ def _cascade(models: JudgeModels) -> Judge:
     from metrics.judges.cascade import Cascade
 
     spec = models.measure.cascade
-    return Cascade(models.judge(spec.cheap), models.judge(spec.dear), spec.low, spec.high)
+    return Cascade(models.judge(spec.first), models.judge(spec.second), spec.low, spec.high)
 
 
 ENTRIES = (
@@ -213,6 +213,6 @@ ENTRIES = (
     JudgeEntry("nli", _nli, ALL, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING),
     JudgeEntry("llm", _llm, ALL, engines=_llm_engines, check=_check_llm, finds=CONTRADICTING),
     JudgeEntry("cascade", _cascade, ALL, check=_check_cascade, finds=CONTRADICTING),
-    JudgeEntry("reader", _reader, ("qa",), needs=(REFERENCE,)),
+    JudgeEntry("answer_reader", _reader, ("qa",), needs=(REFERENCE,)),
 )
 JUDGES = {entry.name: entry for entry in ENTRIES}

@@ -85,7 +85,7 @@ class Play:
 
     def events(self) -> Iterator[dict]:
         """Lines, judgements, walks and usage as they happen; nothing that was stored comes again."""
-        size = self.scenario.side_by_side
+        size = self.scenario.concurrency
         for start in range(0, self.scenario.conversations, size):
             numbers = range(start, min(start + size, self.scenario.conversations))
             wave = [
@@ -318,10 +318,10 @@ class Play:
             questions = {
                 c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()
             }
-            if "choice" in self.scenario.measure.asked:
+            if "multiple_choice" in self.scenario.measure.qa_format:
                 for c, found in seat.ask(questions).items():
                     rows[c] += _answered(answer_choice.judgement, (c, turn, name), facts[c], found)
-            if "open" in self.scenario.measure.asked:
+            if "free_text" in self.scenario.measure.qa_format:
                 cues = {c: Cue("", self._seed(c, name, turn, "asked"), turn) for c in facts}
                 told = seat.tell(questions, cues)
                 for c, found in told.items():
@@ -348,7 +348,7 @@ class Play:
             yield _judged(c, turn, "qa", some)
 
     def _wording(self, fact: Fact) -> str:
-        return fact.slot.questions[min(self.scenario.measure.wording, len(fact.slot.questions) - 1)]
+        return fact.slot.questions[min(self.scenario.measure.paraphrase, len(fact.slot.questions) - 1)]
 
     # -- walking
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FIXED = {  # keys that a fork may not change, and why
     "personas": "the kept lines are of people in the files as they were",
-    "drawn": "the cast is the conversation's; name another persona by seats.SEAT.persona",
+    "persona_pool": "the cast is the conversation's; name another persona by seats.SEAT.persona",
     "seed": "the kept lines were drawn by it; --samples gives other lines",
     "conversations": "--samples says how many branches there are",
     "fork": "the command writes it",

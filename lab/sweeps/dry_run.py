@@ -142,7 +142,7 @@ def _views_of(scenario: Scenario) -> tuple[int, int]:
         for seat, spec in zip(SEATS, seats, strict=True):
             if tokens := capacity.longest_view(scenario, seat, engines, people):
                 info = engines[wiring_seats.engine_name(spec)].info()
-                weight = capacity.view_bytes(tokens, info) * min(scenario.side_by_side, scenario.conversations)
+                weight = capacity.view_bytes(tokens, info) * min(scenario.concurrency, scenario.conversations)
                 here, on_gpu = (here, on_gpu + weight) if info.device.startswith("cuda") else (here + weight, on_gpu)
     return round(here), round(on_gpu)
 

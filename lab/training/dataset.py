@@ -282,7 +282,7 @@ class _Head(Strict):
     models: dict[Literal[SEATS], str]  # who spoke
     views: dict[Literal[SEATS], int]
     reward: Reward
-    wording: int  # of questions, which was held out
+    paraphrase: int  # of questions, which was held out
 
 
 class _Row(Strict):
@@ -299,7 +299,7 @@ def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[s
         models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
         views={seat: len(some) for seat, some in views.items()},
         reward=recipe.reward,
-        wording=recipe.held_out.wording,
+        paraphrase=recipe.held_out.paraphrase,
     )
     rows = [{"seat": seat, "view": asdict(view)} for seat, some in views.items() for view in some]
     atomic_write.replace(
@@ -335,7 +335,7 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
             f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {own}, which is trained here: "
             "other models have other tokens"
         )
-    kept, wanted = _worth(head.reward, head.wording), _worth(recipe.reward, recipe.held_out.wording)
+    kept, wanted = _worth(head.reward, head.paraphrase), _worth(recipe.reward, recipe.held_out.paraphrase)
     if other := [key for key in kept if kept[key] != wanted[key]]:
         was, here = _set(kept, other), _set(wanted, other)
         raise ValueError(
@@ -346,9 +346,9 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
     return found[seat]
 
 
-def _worth(reward: Reward, wording: int) -> dict[str, object]:
+def _worth(reward: Reward, paraphrase: int) -> dict[str, object]:
     return {f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()} | {
-        "held_out.wording": wording
+        "held_out.paraphrase": paraphrase
     }
 
 

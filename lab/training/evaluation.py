@@ -126,10 +126,10 @@ def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bo
             **{
                 "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31,
                 "conversations": exam.conversations,
-                "drawn": unseen if held_out else learnt,
+                "persona_pool": unseen if held_out else learnt,
                 "measure.metrics": [*CONSISTENCIES, "tripwires"],
                 "measure.judge": exam.judge,
-                "measure.asked": ["choice", "open"],
+                "measure.qa_format": ["multiple_choice", "free_text"],
                 "turns": turns,
                 "measure.qa_every": turns,  # after the first line and the last
             }
@@ -242,7 +242,7 @@ def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by:
     """
     cast = people.cast(exam.scenario)
     if exam.held_out:
-        cast = [{seat: _asked_as(one, recipe.held_out.wording) for seat, one in seats.items()} for seats in cast]
+        cast = [{seat: _asked_as(one, recipe.held_out.paraphrase) for seat, one in seats.items()} for seats in cast]
     play = play_of(
         exam.scenario,
         engines,

@@ -115,7 +115,7 @@ class Training:
             for step in range(first, recipe.max_steps):
                 batch = coming.result() if coming else source(step)
                 saving = step + 1 == recipe.max_steps or (step + 1) % recipe.save_steps == 0
-                ahead = recipe.overlap and not saving
+                ahead = recipe.async_rollouts and not saving
                 coming = pool.submit(source, step + 1) if ahead else None
                 event = self._learn(step, batch)
                 if saving and not online:
@@ -221,7 +221,7 @@ class Training:
             else []
         )
         if not reads or not all(read.logps.isfinite().all() for read in reads):
-            return self._last(step - recipe.overlap if recipe.method in ONLINE else step - len(recipe.seats()))
+            return self._last(step - recipe.async_rollouts if recipe.method in ONLINE else step - len(recipe.seats()))
         if not now.is_dir():
             self.save(now)
         return self._last(step)
@@ -280,7 +280,9 @@ class Training:
             for sample in one.samples
             for value in sample.logprobs
         ):
-            spoiled = len(self.recipe.seats()) + self.recipe.overlap  # steps since which the seat may have been so
+            spoiled = (
+                len(self.recipe.seats()) + self.recipe.async_rollouts
+            )  # steps since which the seat may have been so
             raise ValueError(
                 f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller "
                 "learning_rate; "

@@ -86,7 +86,7 @@ def _kept(plan: Plan) -> int:
             tuning.full,
             tuning.r,
             modules,
-            tuning.layers_from,
+            tuning.train_from_depth,
             tuning.adapter,
         )
         for seat in plan.recipe.seats()
@@ -101,11 +101,11 @@ def _weights(
     full: bool,
     r: int,
     modules: str | tuple[str, ...],
-    layers_from: float,
+    train_from_depth: float,
     adapter: str | None,
 ) -> int:
     config = _config(model)
-    layers = upper_layers(config, layers_from)
+    layers = upper_layers(config, train_from_depth)
     if adapter and not full:  # whose own r, modules and layers count
         from peft import PeftConfig
 
@@ -120,11 +120,11 @@ def _weights(
 def _passing(plan: Plan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:
     """Tokens of the longest view, and bytes that learning from it takes for as long as it is read."""
     recipe, scenario, spec = plan.recipe, plan.scenario, plan.scenario.seats[seat]
-    alike = recipe.method == "grpo" and recipe.groups == "dialogues"
+    alike = recipe.method == "grpo" and recipe.groups == "episodes"
     each = (
         1 if alike or recipe.method == "ppo" else recipe.num_generations
     )  # lines at a place, see lab.training.rollouts
-    asked = 0 if alike or not recipe.reward.qa else recipe.reward.asked * each
+    asked = 0 if alike or not recipe.reward.qa else recipe.reward.probes * each
     own = -(-scenario.turns // 2)
     trunk = capacity.longest_view(scenario, seat, engines, cast)
     tokens = trunk + own * (each - 1) * spec.max_tokens + asked * (spec.max_tokens + capacity.SPARE)

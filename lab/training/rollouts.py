@@ -40,10 +40,10 @@ def talks(
     """
     seed = derive_seed(recipe.seed, "step", step) % 2**31
     scenario = played(
-        recipe, seed=seed, conversations=recipe.conversations, drawn=list(drawn), **{f"seats.{seat}.top_p": 1.0}
+        recipe, seed=seed, conversations=recipe.conversations, persona_pool=list(drawn), **{f"seats.{seat}.top_p": 1.0}
     )
     scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
-    alike = recipe.method == "grpo" and recipe.groups == "dialogues"
+    alike = recipe.method == "grpo" and recipe.groups == "episodes"
     cast = people.cast(scenario)
     if alike:
         cast = [
@@ -77,7 +77,7 @@ def talks(
 
 
 def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
-    """Every dialogue is asked `reward.asked` facts off the record, in wordings that are not held out, after a turn that
+    """Every dialogue is asked `reward.probes` facts off the record, in wordings that are not held out, after a turn that
     the step draws.
     """
     if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
@@ -86,8 +86,8 @@ def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int
     for c in here:
         rng = random.Random(derive_seed(recipe.seed, step, c, "asked"))
         facts = play.cast[c][seat].facts
-        for fact in rng.sample(facts, min(recipe.reward.asked, len(facts))):
-            kept = min(recipe.held_out.wording, len(fact.slot.questions) - 1)  # for the examination
+        for fact in rng.sample(facts, min(recipe.reward.probes, len(facts))):
+            kept = min(recipe.held_out.paraphrase, len(fact.slot.questions) - 1)  # for the examination
             wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
             asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
     play.seats[seat].tell(asked, {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked})

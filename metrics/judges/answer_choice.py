@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from scenarios.records import Fact, Judgement
 
-NAME = "choice"
+NAME = "multiple_choice"
 
 
 def judgement(

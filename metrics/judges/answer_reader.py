@@ -32,7 +32,7 @@ class Reader:
     """`logprobs(contexts, texts)`: nats of each text's tokens, none where the two are too long together."""
 
     logprobs: LogProbs
-    name: str = "reader"
+    name: str = "answer_reader"
     metrics: tuple[str, ...] = ("qa",)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:

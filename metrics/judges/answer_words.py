@@ -15,7 +15,7 @@ from metrics.judges.text.claims import claims, same_value
 from metrics.judges.text.wording import canonical
 from scenarios.records import Fact, Judgement, Slot
 
-NAME = "answers"
+NAME = "answer_match"
 
 
 def judgement(

@@ -1,6 +1,6 @@
-"""A cheap judge for all pairs, a dear one for those that the cheap one is not sure of.
+"""A first judge for all pairs, a second one for those that the first one is not sure of.
 
-A pair goes on where the cheap judge's p_inconsistent lies strictly between `low` and `high`, or where it is unscored.
+A pair goes on where the first judge's p_inconsistent lies strictly between `low` and `high`, or where it is unscored.
 low = 0 and high = 1 send on all that is not certain; low = high sends on what is unscored only.
 """
 
@@ -15,12 +15,12 @@ from scenarios.records import Judgement
 
 @dataclass(frozen=True)
 class Cascade:
-    """One row a pair under the cascade's name, the judge that spoke in `by`. What the dear judge cannot score is
-    unscored, even where the cheap one had a doubtful answer.
+    """One row a pair under the cascade's name, the judge that spoke in `by`. What the second judge cannot score is
+    unscored, even where the first one had a doubtful answer.
     """
 
-    cheap: Judge
-    dear: Judge
+    first: Judge
+    second: Judge
     low: float = 0.1
     high: float = 0.9
     name: str = "cascade"
@@ -31,20 +31,20 @@ class Cascade:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return getattr(self.dear, "metrics", LINES)  # what the cheap one does not score is asked of the dear one
+        return getattr(self.second, "metrics", LINES)  # what the first one does not score is asked of the second one
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        found = first_rows(pairs, self.cheap.judge(pairs))
+        found = first_rows(pairs, self.first.judge(pairs))
         doubtful = [
             place
             for place, row in enumerate(found)
             if row.unscored is not None or self.low < row.p_inconsistent < self.high
         ]
         sent = [pairs[place] for place in doubtful]
-        answers = first_rows(sent, self.dear.judge(sent)) if sent else []
+        answers = first_rows(sent, self.second.judge(sent)) if sent else []
         spoken = dict(zip(doubtful, answers, strict=True))
         return [
-            replace(spoken.get(place, row), judge=self.name, by=(self.dear if place in spoken else self.cheap).name)
+            replace(spoken.get(place, row), judge=self.name, by=(self.second if place in spoken else self.first).name)
             for place, row in enumerate(found)
         ]
 
@@ -61,9 +61,9 @@ def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgeme
 
 
 def sent_on(rows: Iterable[Judgement], cascade: Cascade) -> tuple[int, int]:
-    """(pairs that went to the dear judge, pairs) among a cascade's rows."""
+    """(pairs that went to the second judge, pairs) among a cascade's rows."""
     mine = [row for row in rows if row.judge == cascade.name]
-    return sum(row.by == cascade.dear.name for row in mine), len(mine)
+    return sum(row.by == cascade.second.name for row in mine), len(mine)
 
 
 def _answers(row: Judgement, pair: Pair) -> bool:

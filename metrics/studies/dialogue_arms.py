@@ -17,8 +17,8 @@ from metrics.studies.protocol import Control, Played, Trained
 from metrics.tripwires import TRIPWIRES, Bound, fired
 from scenarios.records import USER
 
-LINES, ANSWERS = ("prompt_to_line", "ledger"), ("qa", "reader")  # metric, judge
-WORDS = ("qa", "answers")  # the same answers, by their words
+LINES, ANSWERS = ("prompt_to_line", "ledger"), ("qa", "answer_reader")  # metric, judge
+WORDS = ("qa", "answer_match")  # the same answers, by their words
 FIRST, SHOWN = (
     "time_to_first_contradiction",
     ("distinct_2", "relevance", "perplexity_nats", "length"),

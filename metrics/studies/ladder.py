@@ -89,8 +89,8 @@ def study(
         "turns": turns,
         "seed": derive_seed(seed, "exam") % 2**31,
     }
-    exam = {**common, "drawn": stimuli.held_out, "conversations": examined}
-    choosing = {**common, "drawn": stimuli.development, "conversations": developed}
+    exam = {**common, "persona_pool": stimuli.held_out, "conversations": examined}
+    choosing = {**common, "persona_pool": stimuli.development, "conversations": developed}
     learning = {
         **NOT_EXAMINED,
         "seed": seed,
@@ -136,7 +136,7 @@ def _searched(
     by_name = {json.dumps(change, sort_keys=True): change for change in changes}
 
     def score(some: Sequence[str], places: Sequence[int]) -> np.ndarray:
-        people = {"drawn": [stimuli.development[place] for place in places], "conversations": len(places)}
+        people = {"persona_pool": [stimuli.development[place] for place in places], "conversations": len(places)}
         return np.array([right(dict(people | by_name[one]), len(places)) for one in some])
 
     def right(change: Mapping, dialogues: int) -> list[float]:

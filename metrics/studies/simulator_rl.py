@@ -52,7 +52,7 @@ def study(
     exam = {
         **stimuli.exam,
         "measure.qa_every": turns,
-        "drawn": stimuli.held_out,
+        "persona_pool": stimuli.held_out,
         "conversations": examined,
         "turns": turns,
         "seed": derive_seed(seed, "exam") % 2**31,

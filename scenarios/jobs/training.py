@@ -42,21 +42,21 @@ class Reward(Strict):
         1.0, description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades"
     )
     judge: SingleJudge = "ledger"
-    asked: int = Field(2, ge=0, description="facts asked about off the record, a dialogue")
+    probes: int = Field(2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
 
 
 class HeldOut(Strict):
     """What training never sees."""
 
     personas: Share | list[str] = Field(0.5, description="a share of the personas that can be drawn, or their ids")
-    wording: int = Field(
+    paraphrase: int = Field(
         1, ge=1, description="number of the question wording that only the examination uses; 0 is the dialogues' own"
     )
 
 
 class Evaluation(Strict):
     judge: Annotated[list[JudgeName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = (
-        Field(["ledger", "reader"], min_length=1)
+        Field(["ledger", "answer_reader"], min_length=1)
     )
     conversations: int = Field(12, ge=1)
     turns: int | None = Field(None, ge=1, description="null: as in training")
@@ -80,7 +80,7 @@ class Tuning(Strict):
     lora_alpha: Positive = 16.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] = "all-linear"
-    layers_from: Annotated[float, Field(ge=0, lt=1)] = Field(
+    train_from_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the layers, from below, that get no adapter"
     )
     learning_rate: Positive = 2e-4
@@ -121,8 +121,8 @@ class Recipe(Strict):
     max_steps: int = Field(40, ge=1, description="updates of the rollouts' model")
     conversations: int = Field(8, ge=1, description="dialogues a step")
     num_generations: int = Field(4, ge=1, description="lines sampled at each place, or dialogues that begin alike")
-    groups: Literal["places", "dialogues"] = Field(
-        "places", description="what GRPO compares: lines at one place, or whole dialogues"
+    groups: Literal["turns", "episodes"] = Field(
+        "turns", description="what GRPO compares: lines said at the same turn, or whole dialogues"
     )
     data: list[str] = Field(
         default=[], description="runs, trainings and chats to learn from, offline; none: the untouched model plays"
@@ -134,7 +134,7 @@ class Recipe(Strict):
     tripwires: Literal["stop", "log"] = Field(
         "stop", description="stop: a wire out of bounds over five steps ends the training"
     )
-    overlap: bool = Field(
+    async_rollouts: bool = Field(
         False, description="play the next step's dialogues while this one's are learnt from, with weights a step older"
     )
     workers: int = Field(
@@ -155,9 +155,9 @@ class Recipe(Strict):
     def _makes_sense(self) -> Recipe:
         if self.method == "grpo" and self.num_generations < 2:
             raise ValueError("expected num_generations of 2 or more: GRPO compares lines with each other")
-        if self.tuning.layers_from and isinstance(self.tuning.target_modules, str):
+        if self.tuning.train_from_depth and isinstance(self.tuning.target_modules, str):
             raise ValueError(
-                "expected tuning.target_modules as a list, such as [q_proj, v_proj], beside tuning.layers_from"
+                "expected tuning.target_modules as a list, such as [q_proj, v_proj], beside tuning.train_from_depth"
             )
         if self.tuning.full and self.tuning.adapter:
             raise ValueError(
@@ -235,11 +235,11 @@ def _worded(recipe: Recipe) -> None:
     least = min(
         (fact for person in people for fact in person.facts), key=lambda fact: len(fact.slot.questions), default=None
     )
-    if least and len(least.slot.questions) <= recipe.held_out.wording:
+    if least and len(least.slot.questions) <= recipe.held_out.paraphrase:
         raise ScenarioError(
-            f"is {recipe.held_out.wording}, but {least.id!r} has {len(least.slot.questions)} wordings of its question, "
+            f"is {recipe.held_out.paraphrase}, but {least.id!r} has {len(least.slot.questions)} wordings of its question, "
             "counted from 0; expected a smaller one, or more wordings in the personas' files",
-            ("held_out", "wording"),
+            ("held_out", "paraphrase"),
         )
 
 
@@ -285,7 +285,7 @@ def other_speaker(spec: Seat) -> str:
 
 def played(recipe: Recipe, **values: object) -> Scenario:
     """The scenario as training plays it, `values` by dotted key laid over it."""
-    told = recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.wording": 0} | values
+    told = recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.paraphrase": 0} | values
     return load_scenario(recipe.scenario, as_items(told))
 
 
@@ -298,7 +298,7 @@ def split(recipe: Recipe) -> tuple[list[str], list[str]]:
     known = [
         persona.id
         for persona in load_personas(scenario.personas)
-        if persona.id not in named and (scenario.drawn is None or persona.id in scenario.drawn)
+        if persona.id not in named and (scenario.persona_pool is None or persona.id in scenario.persona_pool)
     ]
     wanted = recipe.held_out.personas
     if isinstance(wanted, list):

@@ -363,7 +363,7 @@ def test_two_workers_equal_one_at_the_same_global_batch(name, tmp_path):
 
 def test_the_lower_layers_may_be_left_as_they_are_whatever_the_model(tiny_name, tiny_engine, tmp_path):
     """Of two layers the second learns; of thirty all from the eleventh on."""
-    learner = learners.learner(tiny_name, target_modules=["q_proj", "v_proj"], layers_from=0.5)
+    learner = learners.learner(tiny_name, target_modules=["q_proj", "v_proj"], train_from_depth=0.5)
     names = [name for name, parameter in learner.model.named_parameters() if parameter.requires_grad]
     assert len(names) == 4 and all(".layers.1." in name for name in names)
     learner.save(tmp_path / "upper")

@@ -25,7 +25,7 @@ SCENARIO = f"""
 name: small
 seed: 7
 conversations: 4
-side_by_side: 3
+concurrency: 3
 turns: 6
 personas: {TOWNSFOLK}
 seats:
@@ -35,9 +35,9 @@ graph:
   start: hello
   nodes:
     hello: {{speaker: assistant, says: ["Hello, {{partner.name}}!"]}}
-    chat: {{direct: {{user: "Speak of your {{self.name}} self.", assistant: "Ask about their {{fact.slot}}."}}}}
-    doubt: {{speaker: assistant, direct: {{assistant: "Doubt it."}}, pressure: 3}}
-    defence: {{speaker: user, direct: {{user: "Defend yourself."}}}}
+    chat: {{instruct: {{user: "Speak of your {{self.name}} self.", assistant: "Ask about their {{fact.slot}}."}}}}
+    doubt: {{speaker: assistant, instruct: {{assistant: "Doubt it."}}, pressure: 3}}
+    defence: {{speaker: user, instruct: {{user: "Defend yourself."}}}}
   edges:
     - {{from: hello, to: chat}}
     - {{from: chat, to: doubt, when: contradiction}}

@@ -107,7 +107,7 @@ def dialogues(
             "verdict": bad(one["persona"], one["turn"] // 2, metric),
         }
         for one in turns
-        for metric, judge in (("prompt_to_line", "ledger"), ("qa", "reader"), ("qa", "answers"))
+        for metric, judge in (("prompt_to_line", "ledger"), ("qa", "answer_reader"), ("qa", "answer_match"))
     ]
     told = [
         {"metric": name, "seat": "user", "level": "run", "value": value, "n": 9}

@@ -59,6 +59,6 @@ def test_judgement_tells_the_answer():
         True,
         "A parrot.",
         "qa",
-        "answers",
+        "answer_match",
         "pet",
     )

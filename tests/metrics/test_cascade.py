@@ -43,33 +43,33 @@ def pairs(*lines):
     return [Pair(0, turn, "user", "prompt_to_line", line, "persona", GRACE) for turn, line in enumerate(lines)]
 
 
-def test_only_uncertain_and_unscored_pairs_go_to_the_dear_judge():
-    cheap = Says("cheap", {"a": 0.05, "b": 0.5, "c": None, "d": 0.95, "e": 0.1, "f": 0.9, "g": 0.11})
-    dear = Says("dear", {"b": 0.8, "c": 0.2, "g": None})
-    cascade = Cascade(cheap, dear, 0.1, 0.9)
+def test_only_uncertain_and_unscored_pairs_go_to_the_second_judge():
+    first = Says("first", {"a": 0.05, "b": 0.5, "c": None, "d": 0.95, "e": 0.1, "f": 0.9, "g": 0.11})
+    second = Says("second", {"b": 0.8, "c": 0.2, "g": None})
+    cascade = Cascade(first, second, 0.1, 0.9)
     rows = cascade.judge(pairs(*"abcdefg"))
-    assert dear.asked == ["b", "c", "g"]
+    assert second.asked == ["b", "c", "g"]
     assert [(row.p_inconsistent, row.by) for row in rows] == [
-        (0.05, "cheap"),
-        (0.8, "dear"),
-        (0.2, "dear"),
-        (0.95, "cheap"),
-        (0.1, "cheap"),
-        (0.9, "cheap"),
-        (None, "dear"),
+        (0.05, "first"),
+        (0.8, "second"),
+        (0.2, "second"),
+        (0.95, "first"),
+        (0.1, "first"),
+        (0.9, "first"),
+        (None, "second"),
     ]
     assert {row.judge for row in rows} == {"cascade"} and {row.against for row in rows} == {"persona"}
-    assert rows[6].unscored == "dear is lost" and rows[6].verdict is None, "a doubtful answer is no substitute"
+    assert rows[6].unscored == "second is lost" and rows[6].verdict is None, "a doubtful answer is no substitute"
     assert sent_on(rows, cascade) == (3, 7)
 
 
-def test_nothing_uncertain_asks_the_dear_judge_nothing():
-    dear = Says("dear", {})
-    assert [row.by for row in Cascade(Says("cheap", {"a": 0.0, "b": 1.0}), dear, 0.0, 1.0).judge(pairs("a", "b"))] == [
-        "cheap"
-    ] * 2
-    assert dear.asked == []
-    assert Cascade(dear, dear).judge([]) == []
+def test_nothing_uncertain_asks_the_second_judge_nothing():
+    second = Says("second", {})
+    assert [
+        row.by for row in Cascade(Says("first", {"a": 0.0, "b": 1.0}), second, 0.0, 1.0).judge(pairs("a", "b"))
+    ] == ["first"] * 2
+    assert second.asked == []
+    assert Cascade(second, second).judge([]) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.1, 0.5), (0.6, 0.5), (0.5, 1.1)])
@@ -81,12 +81,12 @@ def test_bounds_that_make_no_sense_are_refused(low, high):
 def test_a_judge_that_loses_a_pair_is_found_out():
     two = pairs("a", "b")
     with pytest.raises(ValueError, match="answered 1 of 2 pairs"):
-        first_rows(two, Says("cheap", {"a": 0.1}).judge(two[:1]))
+        first_rows(two, Says("first", {"a": 0.1}).judge(two[:1]))
 
 
 def test_the_ledger_before_another_judge_keeps_one_row_a_pair():
     from metrics.judges.ledger import Ledger
 
     asked = pairs("Hello.", "...")
-    rows = Cascade(Ledger(), Says("dear", {"...": 0.4}), 0.0, 0.0).judge(asked)
-    assert [(row.by, row.p_inconsistent) for row in rows] == [("ledger", 0.0), ("dear", 0.4)]
+    rows = Cascade(Ledger(), Says("second", {"...": 0.4}), 0.0, 0.0).judge(asked)
+    assert [(row.by, row.p_inconsistent) for row in rows] == [("ledger", 0.0), ("second", 0.4)]

@@ -64,11 +64,11 @@ def test_line_to_line_counts_pairs_at_the_later_line():
 
 def test_questions_are_the_share_answered_right_by_turn():
     asked = [
-        (0, t, "qa", fact, wrong, "choice")
+        (0, t, "qa", fact, wrong, "multiple_choice")
         for t, fact, wrong in ((3, "home", False), (3, "job", False), (7, "home", True), (7, "job", False))
     ]
     found = qa(judgements_frame(asked), **HOW)
-    assert only_row(found, "qa", judge="choice")["value"] == 0.75
+    assert only_row(found, "qa", judge="multiple_choice")["value"] == 0.75
     assert only_row(found, "qa", "turn", turn=7)["value"] == 0.5
 
 
@@ -105,12 +105,12 @@ def test_global_drift_slope_and_thirds_by_hand():
 def test_questions_drift_is_measured_on_wrong_answers():
     # turn 0: 0 of 2 wrong, turn 8: 1 of 2: slope (1/2) / 8
     asked = [
-        (0, t, "qa", fact, wrong, "choice")
+        (0, t, "qa", fact, wrong, "multiple_choice")
         for t, fact, wrong in ((0, "a", False), (0, "b", False), (8, "a", True), (8, "b", False))
     ]
     found = drift(turns_frame([(0, t, "user") for t in range(9)]), judgements_frame(asked), window=5, **HOW)
-    assert only_row(found, "qa_drift_slope", judge="choice")["value"] == pytest.approx(1 / 16)
-    assert only_row(found, "qa_drift_thirds", judge="choice")["value"] == 0.5
+    assert only_row(found, "qa_drift_slope", judge="multiple_choice")["value"] == pytest.approx(1 / 16)
+    assert only_row(found, "qa_drift_thirds", judge="multiple_choice")["value"] == 0.5
 
 
 def test_local_drift_sees_only_the_window_of_own_lines():
@@ -184,7 +184,7 @@ def many(conversations, length, seed=0):
         *key, metric=pl.lit("line_to_line"), judge=pl.lit("ledger"), against=pl.col("against_turn").cast(pl.String)
     )
     asked = turns.select(key).filter(pl.col("turn") % 8 == 0)
-    asked = asked.with_columns(metric=pl.lit("qa"), judge=pl.lit("choice"), against=pl.lit("home"))
+    asked = asked.with_columns(metric=pl.lit("qa"), judge=pl.lit("multiple_choice"), against=pl.lit("home"))
     rows = pl.concat([each, pairs, asked])
     verdict = pl.Series(rng.random(len(rows)) < 0.1)
     return turns, rows.with_columns(

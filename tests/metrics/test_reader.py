@@ -40,7 +40,7 @@ def test_p_is_the_share_of_the_other_values_once_what_the_question_makes_likely_
     assert right.p_inconsistent == pytest.approx(1 - math.exp(1.5) / (math.exp(1.5) + others))
     assert wrong.p_inconsistent == pytest.approx(1 - 1 / (math.exp(1.5) + others))
     assert nothing.p_inconsistent == pytest.approx(1 - 1 / VALUES) and nothing.verdict
-    assert (right.metric, right.judge, right.against, right.turn) == ("qa", "reader", "instrument", 3)
+    assert (right.metric, right.judge, right.against, right.turn) == ("qa", "answer_reader", "instrument", 3)
 
 
 def test_lines_blank_answers_and_answers_too_long_come_back_unscored_in_their_places():

@@ -99,14 +99,14 @@ def test_dead_end_is_refused_when_a_walk_can_reach_it_before_the_last_turn():
 
 def test_dead_end_counts_the_shortest_way():
     # by b: 1 + 1 = 2 lines before c; directly: 4 lines. The earliest c is turn 2 of 0..3.
-    edges = [A_TO_B | {"says": "go"}, {"from": "b", "to": "c"}, {"from": "a", "to": "c", "after": 4}]
+    edges = [A_TO_B | {"contains": "go"}, {"from": "b", "to": "c"}, {"from": "a", "to": "c", "after": 4}]
     graph = build({"a": {}, "b": {}, "c": {}}, edges, turns=3)
     assert graphs.earliest_arrivals(graph) == {"a": 0, "b": 1, "c": 2}
     assert refusal({"a": {}, "b": {}, "c": {}}, edges, turns=4)[0] == "graph.nodes.c"
 
 
 def test_parallel_edges_cost_what_the_cheaper_one_costs():
-    graph = build({"a": {}, "b": {}}, [A_TO_B | {"after": 5}, A_TO_B | {"says": "go"}, B_TO_A])
+    graph = build({"a": {}, "b": {}}, [A_TO_B | {"after": 5}, A_TO_B | {"contains": "go"}, B_TO_A])
     assert graphs.earliest_arrivals(graph)["b"] == 1
 
 
@@ -134,9 +134,9 @@ def test_conditional_edge_of_weight_zero_is_refused():
 
 
 def test_unknown_placeholder_is_refused_in_directions_and_ready_lines():
-    key, problem = refusal({"a": {"direct": {"user": "Ask {fact.slto}."}}}, [], turns=1)
+    key, problem = refusal({"a": {"instruct": {"user": "Ask {fact.slto}."}}}, [], turns=1)
     assert (key, problem) == (
-        "graph.nodes.a.direct.user",
+        "graph.nodes.a.instruct.user",
         "holds {fact.slto}, which is no placeholder; did you mean 'fact.slot'?",
     )
     assert refusal({"a": {"says": ["Hi", "{self.__class__}"]}}, [], turns=1)[0] == "graph.nodes.a.says.1"
@@ -154,7 +154,7 @@ def test_after_moves_on_once_so_many_lines_were_said():
 def test_first_conditional_edge_that_holds_wins_over_later_ones_and_over_weights():
     edges = [
         {"from": "a", "to": "c", "when": "contradiction"},
-        {"from": "a", "to": "d", "says": "home"},
+        {"from": "a", "to": "d", "contains": "home"},
         {"from": "a", "to": "b", "weight": 5},
     ]
     graph = build({n: {} for n in "abcd"}, edges + [{"from": n, "to": "a"} for n in "bcd"])
@@ -164,7 +164,7 @@ def test_first_conditional_edge_that_holds_wins_over_later_ones_and_over_weights
 
 
 def test_all_conditions_of_an_edge_must_hold():
-    graph = build({"a": {}, "b": {}}, [A_TO_B | {"after": 2, "says": ["bye"], "when": "contradiction"}, B_TO_A])
+    graph = build({"a": {}, "b": {}}, [A_TO_B | {"after": 2, "contains": ["bye"], "when": "contradiction"}, B_TO_A])
     assert step(graph, "a", 2, "bye", True) == "b"
     assert step(graph, "a", 1, "bye", True) == "a"
     assert step(graph, "a", 2, "hello", True) == "a"
@@ -220,7 +220,7 @@ def test_end_node_keeps_the_talk():
     ],
 )
 def test_phrase_is_found_as_whole_words(text, phrase, found):
-    assert graphs.says(text, phrase) is found
+    assert graphs.contains(text, phrase) is found
 
 
 def test_speaker_is_the_nodes_else_who_did_not_speak_last():
@@ -235,7 +235,7 @@ def test_speaker_is_the_nodes_else_who_did_not_speak_last():
 
 def test_direction_fills_in_the_partners_fact_and_adds_the_pressure():
     node = scenario(
-        {"a": {"direct": {"assistant": "{self.name}, ask {partner.name}: {fact.question}"}, "pressure": 5}}, []
+        {"a": {"instruct": {"assistant": "{self.name}, ask {partner.name}: {fact.question}"}, "pressure": 5}}, []
     ).graph.nodes["a"]
     said = graphs.direction(node, "assistant", TOMAS, GRACE, GRACE.fact("home"))
     assert said == "Tomas, ask Grace: What is your home? Tell them that the truth is: Lyon (their home)."
@@ -289,9 +289,9 @@ def test_order_of_facts_depends_on_the_seed_parts():
 def test_pressing_node_stays_with_the_last_fact_and_others_take_the_next():
     nodes = scenario(
         {
-            "a": {"direct": {"assistant": "Ask {fact.slot}."}},
-            "b": {"direct": {"assistant": "Doubt it."}, "pressure": 6},
-            "c": {"direct": {"assistant": "Chat."}},
+            "a": {"instruct": {"assistant": "Ask {fact.slot}."}},
+            "b": {"instruct": {"assistant": "Doubt it."}, "pressure": 6},
+            "c": {"instruct": {"assistant": "Chat."}},
         },
         [A_TO_B, {"from": "b", "to": "c"}, {"from": "c", "to": "a"}],
     ).graph.nodes

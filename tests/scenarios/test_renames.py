@@ -14,10 +14,17 @@ from scenarios.scenario import load_scenario
 from scenarios.schema import Measure
 from scenarios.yaml_files import ScenarioError, fields_of
 
-SCENARIO = "scenarios/long_dialogue.yaml"
-PLACES = {  # class -> where it stands in a file, and what else a file needs there
+SCENARIO, TRAINING_FILE = "scenarios/long_dialogue.yaml", "scenarios/training/quick.yaml"
+PLACES = {  # class -> where it stands in a file
+    "ScenarioFile": (),
+    "Node": ("graph", "nodes", "chat"),
+    "Edge": ("graph", "edges", 0),
     "Measure": ("measure",),
+    "Cascade": ("measure", "cascade"),
+    "Recipe": (),
     "Reward": ("reward",),
+    "HeldOut": ("held_out",),
+    "Tuning": ("tuning",),
 }
 TRAINING = {"Reward", "HeldOut", "Tuning", "Recipe"}
 
@@ -31,8 +38,7 @@ def classes(base: type) -> dict[str, type]:
 def written(tmp_path, name: str, key: str):
     """A file with the old key in it, and what reads it."""
     training_file = name in TRAINING
-    source = "scenarios/training/quick.yaml" if training_file else SCENARIO
-    data = yaml.safe_load(Path(source).read_text())
+    data = yaml.safe_load(Path(TRAINING_FILE if training_file else SCENARIO).read_text())
     part = data
     for step in PLACES[name]:
         part = part.setdefault(step, {}) if isinstance(part, dict) else part[step]
@@ -70,10 +76,10 @@ def test_an_old_key_of_an_override_is_answered_with_its_new_name():
 )
 def test_an_old_value_is_answered_with_its_new_name(key, old, new):
     if key in fields_of(Measure):
-        load, source, path = load_scenario, SCENARIO, f"measure.{key}"
+        load, source, item = load_scenario, SCENARIO, f"measure.{key}=[{{}}]"
     else:
-        load, source, path = training.load_recipe, "scenarios/training/quick.yaml", key
-    load(source, [f"{path}={new}"] if key != "metrics" else [f"{path}=[{new}]"])
+        load, source, item = training.load_recipe, TRAINING_FILE, f"{key}={{}}"
+    load(source, [item.format(new)])
     with pytest.raises(ScenarioError) as error:
-        load(source, [f"{path}=[{old}]" if path.startswith("measure") else f"{path}={old}"])
+        load(source, [item.format(old)])
     assert str(error.value).endswith(f"; it is now called {new!r}")

@@ -27,7 +27,7 @@ graph:
   start: hello
   nodes:
     hello: {{says: ["Hi {{partner.name}}!"]}}
-    chat: {{direct: {{assistant: "Ask about their {{fact.slot}}."}}}}
+    chat: {{instruct: {{assistant: "Ask about their {{fact.slot}}."}}}}
   edges:
     - {{from: hello, to: chat}}
     - {{from: chat, to: hello, after: 2}}
@@ -83,7 +83,7 @@ def test_defaults_are_filled_in(small):
         2,
     )
     assert scenario.measure.judge == ["ledger"]
-    assert (scenario.dtype, scenario.side_by_side, scenario.measure.qa_every) == ("auto", 32, 4)
+    assert (scenario.dtype, scenario.concurrency, scenario.measure.qa_every) == ("auto", 32, 4)
 
 
 def test_missing_file_is_named(tmp_path):
@@ -135,7 +135,7 @@ def test_key_written_twice_is_refused_with_both_lines(small):
         (
             "after: 2",
             "zzz: 2",
-            "line 18: graph.edges.1.zzz is no key of the file; expected one of from, to, after, weight, says, when",
+            "line 18: graph.edges.1.zzz is no key of the file; expected one of from, to, after, weight, contains, when",
         ),
         (
             "temperature: 0.8",
@@ -184,7 +184,7 @@ def test_key_written_twice_is_refused_with_both_lines(small):
         (
             'assistant: "Ask',
             'listener: "Ask',
-            "line 15: graph.nodes.chat.direct.listener is 'listener'; expected 'assistant' or 'user'",
+            "line 15: graph.nodes.chat.instruct.listener is 'listener'; expected 'assistant' or 'user'",
         ),
         (
             "says: [",
@@ -210,7 +210,7 @@ def test_mistake_is_one_sentence_with_line_key_found_and_expected(small, old, ne
         (
             "fact.slot",
             "fact.slt",
-            "line 15: graph.nodes.chat.direct.assistant holds {fact.slt}, which is no placeholder; did you mean "
+            "line 15: graph.nodes.chat.instruct.assistant holds {fact.slt}, which is no placeholder; did you mean "
             "'fact.slot'?",
         ),
         ("partner.name", "name", "line 14: graph.nodes.hello.says.0 holds {name}, which is no placeholder"),
@@ -336,7 +336,7 @@ def test_digest_follows_content_and_cast_but_not_the_layout_of_the_file(small):
 
 
 def test_digest_does_not_follow_how_many_are_played_at_once(small):
-    assert load_scenario(small(), ["side_by_side=2"]).digest() == load_scenario(small(), ["side_by_side=3"]).digest()
+    assert load_scenario(small(), ["concurrency=2"]).digest() == load_scenario(small(), ["concurrency=3"]).digest()
 
 
 def test_local_models_and_adapters_mean_the_same_from_any_folder(small, tmp_path, monkeypatch):

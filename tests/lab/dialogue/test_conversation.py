@@ -28,7 +28,7 @@ SCENARIO = """
 name: small
 seed: 7
 conversations: {conversations}
-side_by_side: {side_by_side}
+concurrency: {concurrency}
 turns: {turns}
 personas: {personas}
 seats:
@@ -38,8 +38,8 @@ graph:
   start: hello
   nodes:
     hello: {{speaker: assistant, says: ["Hello, {{partner.name}}!"]}}
-    chat: {{direct: {{assistant: "Ask about their {{fact.slot}}."}}}}
-    doubt: {{speaker: assistant, direct: {{assistant: "Doubt it."}}, pressure: 3}}
+    chat: {{instruct: {{assistant: "Ask about their {{fact.slot}}."}}}}
+    doubt: {{speaker: assistant, instruct: {{assistant: "Doubt it."}}, pressure: 3}}
   edges:
     - {{from: hello, to: chat}}
     - {{from: chat, to: doubt, when: contradiction}}
@@ -118,11 +118,11 @@ def _digest(*parts) -> int:
 @pytest.fixture
 def play(tmp_path):
     @cache
-    def scene(conversations=2, turns=6, side_by_side=32, overrides=()):
+    def scene(conversations=2, turns=6, concurrency=32, overrides=()):
         path = tmp_path / "small.yaml"
         townsfolk = ROOT / "scenarios/personas/townsfolk.yaml"
         path.write_text(
-            SCENARIO.format(conversations=conversations, turns=turns, side_by_side=side_by_side, personas=townsfolk)
+            SCENARIO.format(conversations=conversations, turns=turns, concurrency=concurrency, personas=townsfolk)
         )
         scenario = load_scenario(path, overrides)
         return scenario, graphs.build(scenario), people.cast(scenario)
@@ -233,7 +233,7 @@ def test_dialogue_does_not_depend_on_its_neighbours(play):
 
 
 def test_more_dialogues_than_side_by_side_go_in_waves(play):
-    played = play(conversations=5, turns=2, side_by_side=2)
+    played = play(conversations=5, turns=2, concurrency=2)
     waves = [[0, 1], [2, 3], [4]]
     assert lines(played.events()) == [(c, turn) for wave in waves for turn in range(2) for c in wave]
     assert [list(what) for seat, _, what in calls(played, "open", "close") if seat == "user"] == [
@@ -245,7 +245,7 @@ def test_waves_change_nothing_but_the_order(play):
     texts = [
         {
             (e["conversation"], e["turn"]): e["text"]
-            for e in play(conversations=3, side_by_side=size).events()
+            for e in play(conversations=3, concurrency=size).events()
             if e["event"] == "line"
         }
         for size in (1, 32)
@@ -342,12 +342,12 @@ def test_walk_is_told_before_the_next_line_is_said(play):
 CONTRADICTED = frozenset({(0, 1), (1, 3)})
 
 
-@pytest.mark.parametrize("side_by_side", [1, 32])
-def test_resumed_play_equals_an_uninterrupted_one_event_by_event(play, side_by_side):
+@pytest.mark.parametrize("concurrency", [1, 32])
+def test_resumed_play_equals_an_uninterrupted_one_event_by_event(play, concurrency):
     """Wherever it was cut: what comes is the rest, and nothing that was stored (walks and usage aside, which only
     tell).
     """
-    how = {"side_by_side": side_by_side, "turns": 5}
+    how = {"concurrency": concurrency, "turns": 5}
     whole = plain(play(judges=[Finds(where=CONTRADICTED)], **how).events())
     for cut in range(len(whole) + 1):
         earlier = [event | {"seconds": 1.0} if event["event"] == "line" else event for event in whole[:cut]]

@@ -29,7 +29,7 @@ def test_a_cascade_needs_its_two_judges():
         "nli",
         "llm",
     }
-    assert load_scenario(FILE, ["measure.judge=cascade", "measure.cascade.cheap=ledger"]).measure.judges() == {
+    assert load_scenario(FILE, ["measure.judge=cascade", "measure.cascade.first=ledger"]).measure.judges() == {
         "cascade",
         "ledger",
         "llm",
@@ -68,8 +68,8 @@ def test_a_judges_model_that_is_not_there_is_refused(tmp_path):
         "measure.llm.endpoint=ftp://here",
         "measure.cascade.low=1.5",
         "measure.cascade.low=0.95",
-        "measure.cascade.dear=nli",
-        "measure.cascade.cheap=cascade",
+        "measure.cascade.second=nli",
+        "measure.cascade.first=cascade",
         "measure.nli.model=",
     ],
 )

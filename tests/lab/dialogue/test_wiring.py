@@ -45,16 +45,16 @@ def test_views_that_do_not_fit_are_refused_with_a_number_that_does():
     """
     with pytest.raises(
         ValueError,
-        match=r"side_by_side: 32 dialogues at once may need 4\.9 GiB .* 3\.6 GiB is free on cpu; "
-        r"expected side_by_side=23, fewer turns",
+        match=r"concurrency: 32 dialogues at once may need 4\.9 GiB .* 3\.6 GiB is free on cpu; "
+        r"expected concurrency=23, fewer turns",
     ):
         check_memory(scenario(), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
-    check_memory(scenario(side_by_side=23), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
+    check_memory(scenario(concurrency=23), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
 
 
 def test_where_not_even_one_fits_no_number_is_named():
     with pytest.raises(ValueError, match="expected fewer turns or a smaller max_tokens"):
-        check_memory(scenario(side_by_side=1), {"embedded": engine(0.1)}, {"user": 1488, "assistant": 1488})
+        check_memory(scenario(concurrency=1), {"embedded": engine(0.1)}, {"user": 1488, "assistant": 1488})
 
 
 def test_engines_with_memories_of_their_own_are_not_added_up():

@@ -170,8 +170,8 @@ def test_a_wrong_answer_moves_its_curve_but_contradicts_no_line():
             judged(
                 0,
                 3,
-                row(0, 3, True, "job", "qa", "choice", seat="assistant"),
-                row(0, 3, False, "home", "qa", "choice", seat="assistant"),
+                row(0, 3, True, "job", "qa", "multiple_choice", seat="assistant"),
+                row(0, 3, False, "home", "qa", "multiple_choice", seat="assistant"),
                 by="qa",
             ),
         ]
@@ -182,7 +182,7 @@ def test_a_wrong_answer_moves_its_curve_but_contradicts_no_line():
 
 def test_questions_asked_after_a_turn_leave_its_contradictions_marked():
     state = replay(a_run())
-    apply(state, judged(0, 1, row(0, 1, False, "job", "qa", "choice"), by="qa"))
+    apply(state, judged(0, 1, row(0, 1, False, "job", "qa", "multiple_choice"), by="qa"))
     assert state.found == 1 and len(state.contradictions) == 1 and "✗ grace" in shown(state)
 
 

@@ -27,7 +27,7 @@ SCENARIO = "name: small\nseed: 7\npersonas: [{}]\n"
 
 
 def answered(conversation: int, turn: int, wrong: bool) -> dict:
-    told = row(conversation, turn, wrong, "job", "qa", "reader", seat="user") | {
+    told = row(conversation, turn, wrong, "job", "qa", "answer_reader", seat="user") | {
         "answer": "A <b>baker</b>." if wrong else "A nurse."
     }
     return judged(conversation, turn, told, by="qa")

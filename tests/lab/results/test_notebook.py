@@ -123,7 +123,7 @@ def test_a_training_gives_its_log_and_examination_as_far_as_they_have_come(train
         "arm": "grpo",
         "scenario": "s",
         "metric": "qa",
-        "judge": "reader",
+        "judge": "answer_reader",
         "seat": "user",
         "held_out": True,
         "rewarded": False,

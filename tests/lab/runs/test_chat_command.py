@@ -166,7 +166,7 @@ def test_a_person_may_sit_in_the_other_seat_along_a_scenario(tmp_path):
         "radio_host",
         'seats.user.script=["I am Mateo."]',
         "graph.nodes.question.says=null",
-        'graph.nodes.question.direct={assistant: "Ask about their {fact.slot}."}',
+        'graph.nodes.question.instruct={assistant: "Ask about their {fact.slot}."}',
         "--runs",
         tmp_path,
     )
@@ -430,9 +430,9 @@ def test_each_judge_tells_what_it_found_and_a_fact_speaks_for_the_whole_card():
 
 def test_answers_off_the_record_are_counted_by_speaker():
     rows = [
-        row("qa", "home", False, "choice"),
-        row("qa", "job", True, "choice"),
-        row("qa", "pet", None, "choice"),
+        row("qa", "home", False, "multiple_choice"),
+        row("qa", "job", True, "multiple_choice"),
+        row("qa", "pet", None, "multiple_choice"),
     ]
     assert list(answers(rows, {"user": find_persona("grace", [TOWN])})) == [
         "  asked off the record, Grace knows 1 of 2 facts (choice)"

@@ -86,7 +86,7 @@ def scenario(tmp_path_factory, tiny_name):
         .replace("max_tokens: 8", "max_tokens: 24, temperature: 0")
         .replace("metrics: [prompt_to_line]", "qa_every: 3, metrics: [prompt_to_line, line_to_line, qa]")
     )
-    return [str(path), "conversations=3", "side_by_side=2", "turns=12"]
+    return [str(path), "conversations=3", "concurrency=2", "turns=12"]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def training(tiny_name):
         "scenarios/training/quick.yaml",
         f"overrides={{turns: 2, seats.user.model: {tiny_name}, seats.user.max_tokens: 8, "
         "seats.assistant.script: [Well.]}",
-        "reward={qa: 0.0, relevance: 1.0, asked: 0}",
+        "reward={qa: 0.0, relevance: 1.0, probes: 0}",
         "tuning={learning_rate: 0.01, lora_dropout: 0.1}",
         "save_steps=1",
         "max_steps=3",

@@ -232,7 +232,7 @@ def test_a_resumed_run_s_frames_hold_both_sittings(run):
             [
                 {
                     "metric": "qa",
-                    "judge": "choice",
+                    "judge": "multiple_choice",
                     "seat": "user",
                     "level": "run",
                     "conversation": None,

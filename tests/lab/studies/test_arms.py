@@ -56,7 +56,7 @@ scenario: small.yaml
 method: grpo
 num_generations: 2
 save_steps: 1
-reward: {qa: 0.0, relevance: 1.0, asked: 0}
+reward: {qa: 0.0, relevance: 1.0, probes: 0}
 tuning: {learning_rate: 0.01}
 evaluation: {judge: ledger}
 """

@@ -44,13 +44,13 @@ def test_views_written_and_read_are_the_same_to_the_last_bit(tmp_path, recipe):
 
 
 def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(tmp_path, recipe, tiny_name):
-    told = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.wording=2")
+    told = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.paraphrase=2")
     head = json.loads(kept(tmp_path, told, user=KEPT).read_bytes().splitlines()[0])
     assert head == {
         "scenario": "small",
         "models": {"user": tiny_name, "assistant": "a script"},
         "views": {"user": 3},
-        "wording": 2,
+        "paraphrase": 2,
         "reward": {
             "prompt_to_line": 1.0,
             "line_to_line": 0.0,
@@ -58,7 +58,7 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
             "relevance": 0.0,
             "penalty": 1.0,
             "judge": "ledger",
-            "asked": 2,
+            "probes": 2,
         },
     }
 
@@ -67,7 +67,7 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
     ("own", "found", "here"),
     [
         ("reward.judge=likelihood", "reward.judge=ledger", "reward.judge=likelihood"),
-        ("held_out.wording=2", "held_out.wording=1", "held_out.wording=2"),
+        ("held_out.paraphrase=2", "held_out.paraphrase=1", "held_out.paraphrase=2"),
         (
             "reward={prompt_to_line: 0.5, line_to_line: 2, qa: 0}",
             "reward.prompt_to_line=1.0 reward.line_to_line=0.0",
@@ -229,7 +229,7 @@ def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_ques
     tmp_path, recipe, tiny_engine
 ):
     data = over(written(tmp_path / "talks.jsonl", talk(0, labels=(None, None))))
-    default = recipe(data, "reward={}", "evaluation.judge=reader")
+    default = recipe(data, "reward={}", "evaluation.judge=answer_reader")
     assert default.reward == Reward()
     told = refused(default, tiny_engine)
     assert told.endswith(
@@ -239,7 +239,9 @@ def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_ques
     assert refused(recipe(data), tiny_engine).endswith(
         "(judge: ledger); expected labelled lines, or another reward.judge"
     )
-    cure = recipe(data, "reward={}", "evaluation.judge=reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", told))
+    cure = recipe(
+        data, "reward={}", "evaluation.judge=answer_reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", told)
+    )
     assert learnt(cure, tiny_engine, Parity())
 
 

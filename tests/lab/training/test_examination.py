@@ -45,7 +45,7 @@ def test_every_arm_is_examined_with_strangers_and_with_the_people_of_training():
         and found[0].scenario.seats["user"].reminder == ""
     )
     learnt, unseen = split(one)
-    assert [set(exam.scenario.drawn) for exam in found[:2]] == [set(unseen), set(learnt)]
+    assert [set(exam.scenario.persona_pool) for exam in found[:2]] == [set(unseen), set(learnt)]
     assert len({exam.scenario.seed for exam in found if exam.held_out}) == 1  # the arms say the same dialogues
     assert [exam.held_out for exam in exams(recipe("evaluation.as_learnt=false"))] == [True, True]
 
@@ -100,10 +100,10 @@ def test_judge_that_gives_rewards_examines_nothing_on_its_own_or_in_a_cascade(ju
             recipe(
                 "reward.prompt_to_line=1.0",
                 f"evaluation.judge={judge}",
-                "overrides={turns: 4, measure.cascade.cheap: ledger}",
+                "overrides={turns: 4, measure.cascade.first: ledger}",
             )
         )
-    assert exams(recipe("reward.prompt_to_line=1.0", "evaluation.judge=reader"))
+    assert exams(recipe("reward.prompt_to_line=1.0", "evaluation.judge=answer_reader"))
 
 
 def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are_resampled_whole():
@@ -142,7 +142,7 @@ def test_strangers_are_asked_in_words_that_training_never_used():
 def test_table_says_what_was_rewarded_and_clusters_by_person():
     one = recipe("evaluation.as_learnt=false")
     before, after = exams(one)
-    key = ("qa", "answers", "user")
+    key = ("qa", "answer_match", "user")
     rows = pl.DataFrame(
         [
             {
@@ -155,25 +155,25 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
                 "high": 0.6,
                 "n": 20,
             }
-            for judge in ("answers", "reader")
+            for judge in ("answer_match", "answer_reader")
         ]
     )
     sums = {key: {"ann": np.array([9.0, 10.0]), "ben": np.array([1.0, 10.0])}}
     better = {key: {"ann": np.array([10.0, 10.0]), "ben": np.array([10.0, 10.0])}}
     found = table(one, [Examined(before, rows, sums), Examined(after, rows, better)])
     by = {(row["arm"], row["judge"]): row for row in found.iter_rows(named=True)}
-    assert by["grpo", "answers"]["rewarded"] and not by["grpo", "reader"]["rewarded"]
-    assert by["untrained", "answers"]["low"] == pytest.approx(0.1) and by["untrained", "answers"][
+    assert by["grpo", "answer_match"]["rewarded"] and not by["grpo", "answer_reader"]["rewarded"]
+    assert by["untrained", "answer_match"]["low"] == pytest.approx(0.1) and by["untrained", "answer_match"][
         "high"
     ] == pytest.approx(0.9)  # all ben, all ann
-    assert by["grpo", "answers"]["reduction"] == 1.0 and by["untrained", "answers"]["reduction"] is None
-    assert by["grpo", "reader"]["reduction"] is None  # nothing was summed
+    assert by["grpo", "answer_match"]["reduction"] == 1.0 and by["untrained", "answer_match"]["reduction"] is None
+    assert by["grpo", "answer_reader"]["reduction"] is None  # nothing was summed
 
 
 def test_training_never_asks_in_the_held_out_wording():
     from lab.training.rollouts import _ask
 
-    one, asked = recipe("reward.asked=3"), []
+    one, asked = recipe("reward.probes=3"), []
     people = load_personas("scenarios/personas/townsfolk.yaml")
     seat = SimpleNamespace(
         tell=lambda questions, cues: asked.extend(question for some in questions.values() for question in some)

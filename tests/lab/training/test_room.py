@@ -87,15 +87,15 @@ def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(tiny_na
     [
         ([], 160 + 3 * 3 * 8, 3 * 4 * 8),  # four lines at each of three places, one of them on the trunk
         (["method=ppo"], 160, 3 * 8),
-        (["method=grpo", "groups=dialogues"], 160, 3 * 8),
-        (["groups=dialogues"], 160 + 72, 96),  # which counts with GRPO alone
+        (["method=grpo", "groups=episodes"], 160, 3 * 8),
+        (["groups=episodes"], 160 + 72, 96),  # which counts with GRPO alone
         (
             ["reward.qa=1"],
             160 + 72 + 2 * 4 * (8 + 12),
             96 + 2 * 4 * 8,
         ),  # two facts, four answers each behind their questions
         (["method=ppo", "reward.qa=1"], 160 + 2 * 20, 24 + 2 * 8),
-        (["method=grpo", "groups=dialogues", "reward.qa=1"], 160, 24),
+        (["method=grpo", "groups=episodes", "reward.qa=1"], 160, 24),
     ],
 )
 def test_a_view_is_counted_as_it_is_played_to_the_last_byte(recipe, told, tokens, said):

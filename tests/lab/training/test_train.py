@@ -91,7 +91,7 @@ def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick)
         and set(found["held_out"]) == {True, False}
     )
     asked = found.filter(pl.col("metric") == "qa")
-    assert set(asked["judge"]) == {"answers", "choice", "reader"} and (asked["n"] > 0).all()
+    assert set(asked["judge"]) == {"answer_match", "multiple_choice", "answer_reader"} and (asked["n"] > 0).all()
     assert (asked["low"] <= asked["value"]).all() and (asked["value"] <= asked["high"]).all()
     assert asked.filter(pl.col("arm") == "untrained")["reduction"].is_null().all()
     assert {"parroting", "distinct_2", "relevance", "perplexity_nats"} <= set(found["metric"])
@@ -143,7 +143,7 @@ def small(tmp_path_factory):
     return [
         QUICK,
         f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.script: [Well.]}}",
-        "reward={qa: 0.0, relevance: 1.0, asked: 0}",
+        "reward={qa: 0.0, relevance: 1.0, probes: 0}",
         "tuning={learning_rate: 0.01, lora_dropout: 0.1}",
         "dtype=float32",
         "save_steps=1",
@@ -247,7 +247,7 @@ def test_both_seats_learn_in_turn(small, tmp_path):
 
 
 def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbroken, tmp_path):
-    code, told_us = here(*small, "max_steps=4", "save_steps=4", "overlap=true", "--runs", tmp_path)
+    code, told_us = here(*small, "max_steps=4", "save_steps=4", "async_rollouts=true", "--runs", tmp_path)
     assert code == 0, told_us
     own, other = (pl.read_parquet(folder / "training.parquet") for folder in (only(tmp_path), unbroken))
     assert own["reward"][0] == other["reward"][0] and own["ratio_max"][0] == pytest.approx(1, abs=1e-3)
@@ -256,7 +256,7 @@ def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbr
 
 @pytest.mark.parametrize("method", ["ppo", "sft", "dpo", "kto"])
 def test_other_methods_go_through_the_same_command(small, method, tmp_path):
-    rewards = [] if method in ("ppo", "dpo") else ["reward={qa: 1.0, relevance: 0.0, asked: 1}"]
+    rewards = [] if method in ("ppo", "dpo") else ["reward={qa: 1.0, relevance: 0.0, probes: 1}"]
     code, told_us = here(*small, f"method={method}", "max_steps=2", *rewards, "--runs", tmp_path)
     if method == "sft":  # nothing that random words say is right
         assert code == 2 and "lab.train: data: sft learns from good lines" in told_us, told_us
@@ -268,7 +268,7 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("reward={qa: 1.0, asked: 1, penalty: 0.0}", "equal"),
+        ("reward={qa: 1.0, probes: 1, penalty: 0.0}", "equal"),
         ("held_out.personas=1.0", "some of both"),
         ("scenario=nowhere.yaml", "nowhere.yaml"),
         ("tuning.learning_rate=1.0e+30", "step"),

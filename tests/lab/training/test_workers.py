@@ -30,7 +30,7 @@ REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
 HOW = Online(beta=0.1)
 METHODS = (
     Method("grpo", online=HOW),
-    Method("grpo", "dialogues", 2, online=HOW),
+    Method("grpo", "episodes", 2, online=HOW),
     Method("ppo", num_iterations=2, online=HOW),
     Method("kto"),
     Method("dpo"),
@@ -49,7 +49,7 @@ def batches(method: Method) -> list[list[View]]:
     """Views of unlike length, their lines said by something near a model that finds all 128 tokens equally likely."""
     found = []
     for first, size in zip((0, 4), UNEVEN, strict=True):
-        size = max(size, 2) if method.groups == "dialogues" else size  # that begin alike
+        size = max(size, 2) if method.groups == "episodes" else size  # that begin alike
         views = [
             learners.view(4, 3 + number % 3, conversation=number, rewards=[reward + number / 10 for reward in REWARDS])
             for number in range(first, first + size)

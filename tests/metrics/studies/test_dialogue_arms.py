@@ -11,7 +11,7 @@ from metrics.studies.protocol import Played
 
 def test_empty_answers_are_no_right_ones_and_what_is_asked_before_anything_is_said_does_not_count():
     played = dialogues(2, 2, lambda person, line, metric: line == 0)
-    empty = (pl.col("turn") == 3) & (pl.col("judge") == "reader")
+    empty = (pl.col("turn") == 3) & (pl.col("judge") == "answer_reader")
     rows = played.judgements.with_columns(
         verdict=pl.when(empty).then(None).otherwise("verdict"), unscored=pl.when(empty).then(pl.lit("empty answer"))
     )

@@ -66,8 +66,8 @@ def test_rungs_that_evade_are_not_chosen_and_chosen_is_on_other_people():
     ].found.value == pytest.approx(0.6, abs=0.1)
     assert "training (sft)" in found.reading and "online rl: evasion" in found.reading
     for name in CLIMBED["rungs"]:
-        assert set(ask.changes[f"{name}, development"]["drawn"]) == set(stimuli("ladder").development)
-        assert set(ask.changes[name]["drawn"]) == set(stimuli("ladder").held_out)
+        assert set(ask.changes[f"{name}, development"]["persona_pool"]) == set(stimuli("ladder").development)
+        assert set(ask.changes[name]["persona_pool"]) == set(stimuli("ladder").held_out)
     assert not set(stimuli("ladder").development) & set(stimuli("ladder").held_out)
 
 

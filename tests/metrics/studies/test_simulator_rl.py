@@ -24,7 +24,7 @@ def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refut
         ask.changes["grpo"]["worn"] == "grpo, training"
         and ask.changes["grpo"]["seed"] == ask.changes["prompt only"]["seed"]
     )
-    assert set(ask.changes["grpo"]["drawn"]) == set(ask.changes["grpo, training"]["held_out.personas"])
+    assert set(ask.changes["grpo"]["persona_pool"]) == set(ask.changes["grpo, training"]["held_out.personas"])
     assert told(studied("simulator_rl", speaker({"grpo": 0.45, "sft": 0.0}), **TRAINED)) == REFUTES
 
 
@@ -55,7 +55,7 @@ def test_a_reader_that_calls_all_answers_wrong_fails_the_instrument():
     plays = ask.plays
 
     def all_wrong(arm: str) -> Played:
-        played, at = plays(arm), pl.col("judge") == "reader"
+        played, at = plays(arm), pl.col("judge") == "answer_reader"
         return Played(
             played.turns,
             played.judgements.with_columns(verdict=pl.when(at).then(True).otherwise("verdict")),
