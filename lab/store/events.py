@@ -83,7 +83,7 @@ class RunStarted(Event):
     run_id: NotRequired[str]  # the folder's name
     conversations: NotRequired[int]  # how many there will be
     turns: NotRequired[int]  # lines of each, both seats counted
-    questions_every: NotRequired[int]  # lines from one Q&A probe to the next; not where transcripts are scored
+    qa_every: NotRequired[int]  # lines from one Q&A probe to the next; not where transcripts are scored
     cast: NotRequired[list[CastMember]]  # an entry for each conversation
     nodes: NotRequired[list[str]]  # of the scenario's graph
     edges: NotRequired[list[list[str]]]  # [from, to]
@@ -129,7 +129,7 @@ class JudgementRow(TypedDict):
     conversation: int
     turn: int
     seat: SeatName
-    metric: str  # prompt_to_line, line_to_line or questions
+    metric: str  # prompt_to_line, line_to_line or qa
     judge: str
     against: str  # "persona", a fact's id, or an earlier turn in digits
     p_inconsistent: float | None  # 0 to 1
@@ -148,7 +148,7 @@ class Judged(Event):
 
     conversation: int
     turn: int
-    by: Literal["judges", "questions"]
+    by: Literal["judges", "qa"]
     rows: list[JudgementRow]
 
 
@@ -199,7 +199,7 @@ class Rewarded(Event):
     reward: NotRequired[float | None]
     reward_prompt_to_line: NotRequired[float | None]  # parts of it, each in [0, 1]
     reward_line_to_line: NotRequired[float | None]
-    reward_questions: NotRequired[float | None]
+    reward_qa: NotRequired[float | None]
     reward_relevance: NotRequired[float | None]
     penalised: NotRequired[float | None]  # share of lines with a tripped wire
     lines: NotRequired[float | None]  # rewarded
