@@ -61,6 +61,7 @@ def _bench(args: argparse.Namespace) -> int:
             raise ValueError(
                 f"{file}: there is no folder {Path(file).parent}; expected one that is there to write into"
             )
+    weights = args.model, args.dtype, args.device
     if args.actors is not None:
         from lab.benchmark import actors
 
@@ -69,9 +70,11 @@ def _bench(args: argparse.Namespace) -> int:
                 "--actors measures engine actors and nothing else; expected no "
                 f"{'--endpoint' if args.endpoint else '--plot'}"
             )
-        figures, tell = actors.measure(args), actors.tell
+        figures = actors.measure(args.actors, *weights, quick=args.quick)
+        tell = actors.tell
     else:
-        figures, tell = measure(args), print_figures
+        figures = measure(*weights, quick=args.quick, endpoint=args.endpoint, endpoint_model=args.endpoint_model)
+        tell = print_figures
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
     if args.plot:
@@ -84,7 +87,8 @@ def _work(args: argparse.Namespace) -> int:
     from lab.benchmark import work
 
     sizes = SIZES["quick" if args.quick else "full"]
-    figures = work.measure(args.worker, sizes, args)
+    served = {"endpoint": args.endpoint, "endpoint_model": args.endpoint_model}
+    figures = work.measure(args.worker, sizes, args.model, args.dtype, args.device, **served)
     Path(args.json).write_text(json.dumps(figures))
     return 0
 

@@ -73,7 +73,8 @@ def _all(args: argparse.Namespace) -> int:
         runs = Path(args.out) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model") / name
         try:
             check_respondent(load(STUDIES / f"{name}.yaml", overrides).study)
-            code, run = play_study(args, STUDIES / f"{name}.yaml", overrides, runs)
+            display = "none" if args.json else args.display
+            code, run = play_study(STUDIES / f"{name}.yaml", overrides, runs, address=args.address, display=display)
             rows.append(row(model, name, args.size, run))
         except (
             ValueError

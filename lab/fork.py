@@ -66,12 +66,11 @@ def _run(args: argparse.Namespace) -> int:
     from lab.runs.runner import begin
     from lab.store.atomic_write import dumps
 
-    args.json = False
     scenario, begun, own = forked(args.run, args.conversation, args.turn, args.samples, args.overrides)
     wiring.check(scenario)
     cluster.check(args.address)
     original = b"".join(dumps(event) + b"\n" for event in own)
-    path, code = begin(args, args.runs, scenario, begun, {ORIGINAL: original})
+    path, code = begin(args.runs, scenario, begun, {ORIGINAL: original}, address=args.address, display=args.display)
     if not code:
         _tell(written(path), path)
     return code

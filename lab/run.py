@@ -58,17 +58,37 @@ def _run(args: argparse.Namespace) -> int:
     if args.scenario and "=" in args.scenario and args.resume:
         args.overrides, args.scenario = [args.scenario, *args.overrides], None
     if _of_a_study(args):
-        from lab.studies import runner
-
-        return runner.command(args)
-    scenario = resumed(args) if args.resume else read_scenario(args)
+        return _study(args)
+    named = args.scenario, args.overrides, args.limit
+    scenario = resumed(args.resume, *named) if args.resume else read_scenario(*named)
     wiring.check(scenario)
     cluster.check(args.address)
     if args.dry_run:
         print_plan(scenario)
         return 0
     with open_for_resume(args.resume) if args.resume else new_store(args.runs, scenario) as store:
-        return play(args, scenario, store)
+        return play(scenario, store, address=args.address, display=args.display, as_json=args.json)
+
+
+def _study(args: argparse.Namespace) -> int:
+    from lab.dialogue import cluster
+    from lab.studies import runner
+
+    if args.limit is not None:
+        raise ValueError(
+            "--limit is of conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller "
+            "numbers"
+        )
+    if args.resume and (args.scenario or args.overrides):
+        raise ValueError("--resume goes on with the study as it is; expected no file and no key=value beside it")
+    loaded = runner.stored_study(args.resume) if args.resume else runner.load(args.scenario, args.overrides)
+    runner.check_study(loaded)
+    cluster.check(args.address)
+    if args.dry_run:
+        runner.print_plan(loaded)
+        return 0
+    with runner.open_store(loaded, args.runs, args.resume) as store:
+        return runner.play(loaded, store, address=args.address, display=args.display, as_json=args.json)
 
 
 def _of_a_study(args: argparse.Namespace) -> bool:

@@ -8,13 +8,16 @@ same judge says the same again.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab.commands import Parser, obeyed
 from lab.transcripts.scoring import (
     METRICS,
     PIPED,
+    check_outputs,
     compare_with_labels,
     judge_into,
     open_store,
@@ -86,16 +89,30 @@ def _score(args: argparse.Namespace) -> int:
 
     from lab.dialogue import judges
     from lab.live.run_monitor import conclude, summary
+    from lab.transcripts.reading import read
 
-    task = read_task(args)
+    paths = [one for one in args.transcripts if "=" not in one or os.path.exists(one)]
+    if not paths:
+        raise ValueError("no transcripts were named; expected files of conversations or run folders")
+    check_outputs(args.json, args.plot, bool(args.against))
+    task = read_task(
+        [read(path) for path in paths],
+        judge=args.judge,
+        metrics=args.metrics,
+        overrides=[one for one in args.transcripts if one not in paths],
+        labels=args.labels,
+        limit=args.limit,
+        against_labels=bool(args.against),
+    )
     judges.check_judges(task.measure)
     console = Console(width=None if sys.stdout.isatty() else PIPED)
     for told in sources_read(task):
         console.print(told, markup=False, highlight=False, soft_wrap=True)
-    with open_store(args, task) as store:
-        frames = judge_into(args, task, store)
+    with open_store(task, args.runs, args.out) as store:
+        frames = judge_into(task, store, device=args.device, dtype=args.dtype)
     conclude(console, summary(frames), store.path)
-    figures = compare_with_labels(args, task, frames, store.path, console)
+    plot = Path(args.plot or store.path / "plots" / "reliability.png") if args.against else None
+    figures = compare_with_labels(task, frames, console, plot)
     if args.json:
         from lab.store.atomic_write import dumps
 

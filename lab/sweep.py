@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.store.session import LOG, aside
-from lab.sweeps.runner import carry_out, check, check_address, stored_plan
+from lab.sweeps.runner import check, check_address, open_store, play, stored_plan
 
 EXAMPLES = """examples:
   python -m lab.sweep scenarios/sweeps/temperature.yaml --dry-run
@@ -71,7 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster
-    from lab.store.run_store import SWEEP, create, open_for_resume
     from lab.studies.runner import BASES
     from scenarios.jobs.sweep import load_sweep
 
@@ -102,21 +100,8 @@ def _sweep(args: argparse.Namespace) -> int:
         from lab.sweeps.dry_run import estimate
 
         return estimate(plan, args.address)
-    store = (
-        open_for_resume(args.resume)
-        if args.resume
-        else create(
-            args.runs,
-            plan.sweep.name,
-            plan.resolved_yaml(),
-            plan.sweep.seed,
-            plan.digest(),
-            file=SWEEP,
-            kind=plan.sweep.kind,
-        )
-    )
-    with store, aside(store.path / LOG) as (screen, errors):
-        return carry_out(args, plan, store, screen, errors)
+    with open_store(plan, args.runs, args.resume) as store:
+        return play(plan, store, address=args.address, display=args.display, as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from lab.commands import Parser, obeyed
-from lab.store.session import LOG, aside
-from lab.training.runner import carry_out, check, stored_recipe
+from lab.training.runner import check, open_store, stored_recipe, train
 
 EXAMPLES = """examples:
   python -m lab.train scenarios/training/simulator_grpo.yaml
@@ -49,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster
-    from lab.store.run_store import create, open_for_resume
     from lab.training import dataset
     from scenarios.jobs.training import load_recipe, played
 
@@ -71,20 +69,8 @@ def _train(args: argparse.Namespace) -> int:
     scenario = played(recipe)
     if recipe.data:
         dataset.stock(recipe, scenario)
-    store = (
-        open_for_resume(args.resume)
-        if args.resume
-        else create(
-            args.runs,
-            recipe.name,
-            recipe.resolved_yaml(),
-            recipe.seed,
-            recipe.digest(),
-            models={seat: scenario.seats[seat].model for seat in recipe.seats()},
-        )
-    )
-    with store, aside(store.path / LOG) as (screen, errors):
-        return carry_out(args, recipe, store, screen, errors)
+    with open_store(recipe, args.runs, args.resume) as store:
+        return train(recipe, store, address=args.address, display=args.display, as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ not his.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import statistics
@@ -74,28 +73,30 @@ def fit(measured: Mapping[int, float], room: int) -> Law:
     return Law(statistics.mean(t / n for n, t in points), 0.0, room)
 
 
-def measure(args: argparse.Namespace) -> dict:
-    """`{machine, work, law, actors}`, of as many actors as `args.actors` says. Sets LAB_THREADS, which actors read,
+def measure(
+    counts: Sequence[int], model: str, dtype: str = "auto", device: str = "auto", *, quick: bool = False
+) -> dict:
+    """`{machine, work, law, actors}`, of each number of actors in `counts` (none: `ACTORS`). Sets LAB_THREADS, which actors read,
     where it is not set. ValueError: a number out of range, or an engine that died on the way.
     """
     from agents.models import loading
     from lab.dialogue.cluster import hosting
     from lab.store.session import aside
 
-    counts = sorted(set(args.actors or ACTORS))
+    counts = sorted(set(counts or ACTORS))
     if wrong := [n for n in counts if not 1 <= n <= MOST]:
         raise ValueError(f"--actors {wrong[0]}: that many cannot be measured; expected whole numbers from 1 to {MOST}")
-    loading.check(args.model)
+    loading.check(model)
     cores = len(os.sched_getaffinity(0))
     threads = _threads(max(1, cores // counts[-1]))
-    sizes = SIZES["quick"] if args.quick else replace(SIZES["quick"], dialogues=8)
+    sizes = SIZES["quick"] if quick else replace(SIZES["quick"], dialogues=8)
     with (
         aside(Path(os.devnull)) as (_, shown),
         hosting("local", counts[-1], _spoilt) as host,
         ThreadPoolExecutor(counts[-1]) as pool,
     ):
         print(f"starting {_so_many(counts[-1])} ...", file=shown, flush=True)
-        engines = list(pool.map(lambda _: host(args.model, args.dtype, args.device), range(counts[-1])))
+        engines = list(pool.map(lambda _: host(model, dtype, device), range(counts[-1])))
         infos = [engine.info() for engine in engines]
         runs = {}
         for n in counts:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def measure(args: argparse.Namespace) -> dict:
-    """All figures: ways side by side, ratios and shares of the ceilings."""
+def measure(
+    model: str,
+    dtype: str = "auto",
+    device: str = "auto",
+    *,
+    quick: bool = False,
+    endpoint: str | None = None,
+    endpoint_model: str | None = None,
+) -> dict:
+    """All figures: ways side by side, ratios and shares of the ceilings. `quick`: smaller sizes. `endpoint`: the URL of
+    an OpenAI-compatible server that plays the dialogues too, with the model `endpoint_model` (default: `model`).
+    """
     from agents.models import loading
 
-    loading.check(args.model)
-    ways = ["ceilings", "generate", "engine"] + ["endpoint"] * bool(args.endpoint)
-    by_way = {way: _in_process_of_its_own(args, way) for way in ways}
-    return combine(by_way, quick=args.quick)
+    loading.check(model)
+    options = ["--model", model, "--dtype", dtype, "--device", device, *["--quick"] * quick]
+    by_way = {way: _in_process_of_its_own(way, options) for way in ("ceilings", "generate", "engine")}
+    if endpoint:
+        options += ["--endpoint", endpoint, "--endpoint-model", endpoint_model or model]
+        by_way["endpoint"] = _in_process_of_its_own("endpoint", options)
+    return combine(by_way, quick=quick)
 
 
 def combine(by_way: dict[str, dict], quick: bool) -> dict:
@@ -67,27 +80,11 @@ def combine(by_way: dict[str, dict], quick: bool) -> dict:
     return out
 
 
-def _in_process_of_its_own(args: argparse.Namespace, way: str) -> dict:
+def _in_process_of_its_own(way: str, options: Sequence[str]) -> dict:
+    """The figures of one way, measured by `python -m lab.bench --worker` with those options."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
-        command = [
-            sys.executable,
-            "-m",
-            "lab.bench",
-            "--worker",
-            way,
-            "--json",
-            str(file),
-            "--model",
-            args.model,
-            "--dtype",
-            args.dtype,
-            "--device",
-            args.device,
-            *["--quick"] * args.quick,
-        ]
-        if args.endpoint:
-            command += ["--endpoint", args.endpoint, "--endpoint-model", args.endpoint_model or args.model]
+        command = [sys.executable, "-m", "lab.bench", "--worker", way, "--json", str(file), *options]
         print(f"measuring: {way} ...", file=sys.stderr, flush=True)
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:

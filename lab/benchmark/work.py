@@ -53,13 +53,16 @@ CARD, QUESTION, CLAIM, OPTION = (
 WORDS = ("river", "stone", "window", "music", "garden", "letter", "winter", "bread")  # where words are asked for
 
 
-def measure(way: str, sizes: Sizes, args) -> dict:
+def measure(
+    way: str, sizes: Sizes, model: str, dtype: str, device: str, *, endpoint: str = "", endpoint_model: str = ""
+) -> dict:
+    """The figures of one of `WAYS` in this process, by kind of work."""
     if way == "endpoint":
-        return {"dialogue": _endpoint_dialogue(args.endpoint, args.endpoint_model, sizes)}
+        return {"dialogue": _endpoint_dialogue(endpoint, endpoint_model, sizes)}
     from agents.models.loading import load, use_all_cores
 
     use_all_cores()
-    loaded = load(args.model, args.dtype, args.device, packed=way == "engine")
+    loaded = load(model, dtype, device, packed=way == "engine")
     return {"ceilings": _ceilings, "generate": _notebook, "engine": _engine}[way](loaded, sizes)
 
 

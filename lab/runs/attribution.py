@@ -23,6 +23,20 @@ from scenarios.scenario import Scenario, load_scenario
 
 ARMS = ("AA", "AB", "BA", "BB")  # the user's settings, then the assistant's: A as stored, B as overridden
 EVERYONE = "both"
+RESULT = "attribution.json"
+PLAYED = {
+    "AA": "both seats as stored",
+    "AB": "the assistant's settings new",
+    "BA": "the user's settings new",
+    "BB": "both seats' settings new",
+}
+NOTE = (
+    "Positive: the new settings bring more lines that contradict their speaker. user, assistant: what that seat's new "
+    "settings add, "
+    "averaged over the other seat's; interaction: what both add beyond the sum. n: conversations. In the columns of "
+    "the arms (A as "
+    "stored, B new; the user's first): inconsistency from turn {turn} on, and the lines scored."
+)
 
 
 def scenarios(run: str | Path, overrides: Sequence[str]) -> dict[str, Scenario]:
@@ -126,6 +140,91 @@ def attribute(
                 for name, effect in found.items()
             ]
     return rows
+
+
+def play_arms(
+    arms: Mapping[str, Scenario],
+    begun: Mapping[str, Sequence[dict]],
+    out: Path,
+    *,
+    address: str | None,
+    display: str,
+) -> tuple[dict[str, Path], int]:
+    """Plays the four arms as runs below `out`, each from its events `begun`; arms that are the same scenario are played
+    once. Returns the folders by arm and 0, or, where an arm did not finish, the folders so far and its exit code.
+    """
+    from lab.runs.runner import begin
+
+    paths: dict[str, Path] = {}  # by digest
+    for arm, scenario in arms.items():
+        if scenario.digest() not in paths:
+            if display != "none":
+                alike = " and ".join(other for other in arms if arms[other].digest() == scenario.digest())
+                print(f"arm {alike}: {PLAYED[arm]}", flush=True)
+            path, code = begin(out, scenario, begun[arm], address=address, display=display)
+            if code:
+                return {}, code
+            paths[scenario.digest()] = path
+    return {arm: paths[scenario.digest()] for arm, scenario in arms.items()}, 0
+
+
+def write_attribution(
+    run: str | Path,
+    turn: int,
+    overrides: Sequence[str],
+    arms: Mapping[str, Scenario],
+    folders: Mapping[str, Path],
+    out: Path,
+) -> tuple[list[dict], Path]:
+    """Writes attribution.json into `out`. Returns the rows of `attribute` and the file's path. ValueError where no line
+    was scored in all four arms.
+    """
+    from lab.store.atomic_write import dumps, replace
+    from lab.store.run_store import read_frames
+
+    how = arms["AA"].measure
+    judgements = {arm: read_frames(path)["judgements"] for arm, path in folders.items()}
+    drawn = {"confidence": how.confidence, "resamples": how.resamples, "seed": arms["AA"].seed}
+    rows = attribute(run, judgements, turn, **drawn)
+    if not rows:
+        raise ValueError(
+            f"no line from turn {turn} on was scored in all four arms of {out}; expected prompt_to_line among "
+            "measure.metrics"
+        )
+    first = [row for row in rows if row["judge"] == how.judge[0] and row["lines"] == EVERYONE]
+    result = {row["effect"]: {key: row[key] for key in ("value", "low", "high", "n")} for row in first}
+    result |= {
+        "judge": how.judge[0],
+        "turn": turn,
+        "overrides": list(overrides),
+        "run": str(run),
+        "arms": {arm: path.name for arm, path in folders.items()},
+        "rows": rows,
+    }
+    replace(out / RESULT, dumps(result, indent=2) + b"\n")
+    return rows, out / RESULT
+
+
+def print_attribution(rows: Sequence[dict], turn: int, path: Path) -> None:
+    """Prints the rows of `attribute` as a table, and the path of attribution.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lab.reports.comparison_tables import FEW, PIPED_WIDTH, TOO_FEW
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    header = ("judge", "lines of", "effect of", "inconsistency added [interval]", "n", *ARMS)
+    table = Table(*header, box=None, header_style="dim", pad_edge=False)
+    for row in rows:
+        interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["n"] > 1 else ""
+        arms = (f"{row['inconsistency'][arm]:.3f} ({row['scored'][arm]})" if row["n"] else "–" for arm in ARMS)
+        value = f"{row['value']:+.3f}{interval}" if row["n"] else "–"
+        table.add_row(row["judge"], row["lines"], row["effect"], value, str(row["n"]), *arms)
+    console.print(table)
+    console.print(NOTE.format(turn=turn) + (f" {TOO_FEW}" if max(row["n"] for row in rows) < FEW else ""), style="dim")
+    console.print(str(path), soft_wrap=True)
 
 
 def _sums(scored: Mapping[str, pl.DataFrame]) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,33 +9,75 @@ from typing import TYPE_CHECKING
 from lab.store.session import LOG, aside, carried_out, unfinished
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lab.dialogue.wiring import Words
     from lab.live.run_monitor import Monitor
     from lab.store.run_store import RunStore
     from scenarios.scenario import Scenario
 
 
-def play(args: argparse.Namespace, scenario: Scenario, store: RunStore) -> int:
-    """Plays what `store.earlier` does not tell yet, measures and reports it; the exit code. `args`: address, display,
-    json.
+def play(
+    scenario: Scenario, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
+) -> int:
+    """Plays what `store.earlier` does not hold yet, measures and reports it, and prints the summary. Returns the exit
+    code: 0 played, 2 failed (with the reason on stderr), 130 interrupted.
+
+    `address`: as of `lab.dialogue.cluster.hosting`. `display`: auto, rich, plain or none. `as_json`: print the run's
+    path and metrics as one JSON object, and nothing else.
     """
+    from rich.console import Console
+
+    from lab.live.run_monitor import conclude, summary
+    from lab.store.atomic_write import dumps
+    from lab.store.run_store import read_frames
+
     with aside(store.path / LOG) as (screen, errors):
-        return _play(args, scenario, store, screen, errors)
+        console, display = Console(file=screen), "none" if as_json else display
+        status, reason = carry_out(scenario, store, console, address=address, display=display)
+        if status != "finished":
+            talking = None if display == "none" else console
+            return unfinished("lab.run", "finished line", status, reason, talking, errors, store.path)
+        frames = read_frames(store.path)
+        if as_json:
+            metrics = frames["metrics"].fill_nan(None).to_dicts()
+            print(dumps({"run": str(store.path), "metrics": metrics}).decode(), file=screen)
+        elif display != "none":
+            conclude(console, summary(frames), store.path)
+    return 0
 
 
-def read_scenario(args: argparse.Namespace) -> Scenario:
+def carry_out(
+    scenario: Scenario, store: RunStore, console: Console, *, address: str | None, display: str
+) -> tuple[str, str | None]:
+    """Plays what `store.earlier` does not hold yet, measures and reports it, showing it on `console` meanwhile. Returns
+    how it ended (finished, failed or interrupted) and the reason where it did not finish.
+    """
+    from lab.live.run_monitor import choose
+
+    with choose(display, console, str(store.path)) as monitor:
+        status, reason, _ = carried_out(
+            lambda: perform(scenario, store, monitor, address=address), store, monitor.show, "line"
+        )
+    return status, reason
+
+
+def read_scenario(path: str | Path | None, overrides: Sequence[str], limit: int | None = None) -> Scenario:
+    """The scenario of a file with overrides (`dotted.key=value`), and its first `limit` conversations only. ValueError
+    where no file is named, `limit` is below 1, or the scenario is wrong.
+    """
     from scenarios.scenario import load_scenario
 
-    if not args.scenario:
+    if not path:
         raise ValueError(
             "no scenario was named; expected a YAML file, such as scenarios/long_dialogue.yaml, or --resume RUN"
         )
-    overrides = list(args.overrides)
-    if args.limit is not None:
-        if args.limit < 1:
-            raise ValueError(f"--limit is {args.limit}; expected 1 or more")
-        overrides.append(f"conversations={min(args.limit, load_scenario(args.scenario, overrides).conversations)}")
-    return load_scenario(args.scenario, overrides)
+    if limit is None:
+        return load_scenario(path, overrides)
+    if limit < 1:
+        raise ValueError(f"--limit is {limit}; expected 1 or more")
+    conversations = min(limit, load_scenario(path, overrides).conversations)
+    return load_scenario(path, [*overrides, f"conversations={conversations}"])
 
 
 def new_store(runs: str | Path, scenario: Scenario) -> RunStore:
@@ -49,14 +90,16 @@ def new_store(runs: str | Path, scenario: Scenario) -> RunStore:
 
 
 def begin(
-    args: argparse.Namespace,
     runs: str | Path,
     scenario: Scenario,
     begun: Sequence[dict],
     files: Mapping[str, bytes] | None = None,
+    *,
+    address: str | None,
+    display: str,
 ) -> tuple[Path, int]:
-    """A new run that goes on from events of another, with further files in its folder: the folder, and what `play`
-    gives back.
+    """Plays a new run that goes on from events of another, with further files (name -> content) in its folder. Returns
+    the folder and the exit code of `play`.
     """
     from lab.store.atomic_write import replace
 
@@ -64,60 +107,38 @@ def begin(
         for name, data in (files or {}).items():
             replace(store.path / name, data)
         store.earlier = [store.append(event) for event in begun]
-        return store.path, play(args, scenario, store)
+        return store.path, play(scenario, store, address=address, display=display)
 
 
-def resumed(args: argparse.Namespace) -> Scenario:
-    """The stored scenario; one that is named must be the same."""
+def resumed(
+    run: str | Path, path: str | Path | None = None, overrides: Sequence[str] = (), limit: int | None = None
+) -> Scenario:
+    """The scenario that is stored in the folder `run`. Where a file, overrides or a limit are given beside it, they must
+    give the same scenario. ValueError where they do not, or the persona files have changed since.
+    """
     from lab.store.run_store import read_manifest
     from scenarios.scenario import difference, load_scenario
 
-    digest = read_manifest(args.resume).get("digest")
-    kept = Path(args.resume) / "scenario.yaml"
-    if args.scenario or args.overrides or args.limit is not None:
-        if not args.scenario:
-            args.scenario = str(kept)
-        scenario = read_scenario(args)
+    digest = read_manifest(run).get("digest")
+    kept = Path(run) / "scenario.yaml"
+    if path or overrides or limit is not None:
+        scenario = read_scenario(path or kept, overrides, limit)
         changed = difference(kept.read_text(), scenario.resolved_yaml())
         changed = [line for line in changed if not line.startswith("personas")]
         if scenario.digest() != digest:
             told = "; ".join(changed) or "what the persona files say of the cast"
             raise ValueError(
-                f"{args.resume} was played from another scenario ({told}); expected the same one, or a new run "
-                "without --resume"
+                f"{run} was played from another scenario ({told}); expected the same one, or a new run without --resume"
             )
     else:
         scenario = load_scenario(kept)
         if scenario.digest() != digest:
             raise ValueError(
-                f"{args.resume} was played from other persona files than {', '.join(scenario.personas)} are now; "
+                f"{run} was played from other persona files than {', '.join(scenario.personas)} are now; "
                 "expected them "
                 "unchanged, or a new run without --resume"
             )
     return scenario
-
-
-def _play(args: argparse.Namespace, scenario: Scenario, store: RunStore, screen, errors) -> int:
-    from rich.console import Console
-
-    from lab.live.run_monitor import choose, conclude, summary
-    from lab.store.atomic_write import dumps
-    from lab.store.run_store import read_frames
-
-    console = Console(file=screen)
-    with choose("none" if args.json else args.display, console, str(store.path)) as monitor:
-        status, reason, _ = carried_out(lambda: perform(args, scenario, store, monitor), store, monitor.show, "line")
-    if status != "finished":
-        return unfinished("lab.run", "finished line", args, status, reason, console, errors, store.path)
-    frames = read_frames(store.path)
-    if args.json:
-        print(
-            dumps({"run": str(store.path), "metrics": frames["metrics"].fill_nan(None).to_dicts()}).decode(),
-            file=screen,
-        )
-    elif args.display != "none":
-        conclude(console, summary(frames), store.path)
-    return 0
 
 
 def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
@@ -125,7 +146,7 @@ def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
 
 
 def perform(
-    args: argparse.Namespace, scenario: Scenario, store: RunStore, monitor: Monitor, words: Words | None = None
+    scenario: Scenario, store: RunStore, monitor: Monitor, *, address: str | None, words: Words | None = None
 ) -> None:
     """Load, play, measure; every event goes to the store first and is shown then. `words`: what a person in a seat
     types.
@@ -145,9 +166,7 @@ def perform(
     for event in store.earlier:
         apply(monitor.state, event)
     tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
-    with hosting(
-        args.address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)
-    ) as make:
+    with hosting(address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)) as make:
         wired = wiring.wire(scenario, make, earlier, words)
         devices, dtypes = ({getattr(info, key) for info in wired.engines.values()} for key in ("device", "dtype"))
         device, dtype = ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from scenarios.messages import hidden
 
@@ -22,25 +21,26 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 T = TypeVar("T")
 LOG = "log.txt"
+Apart = Callable[[Path], contextlib.AbstractContextManager[tuple[TextIO, TextIO]]]
 
 
 def unfinished(
     prog: str,
     kept: str,
-    args: argparse.Namespace,
     status: str,
     reason: str | None,
-    console: Console,
-    errors,
+    console: Console | None,
+    errors: TextIO,
     path: Path,
 ) -> int:
-    """The exit code of what failed, which is told, or was interrupted: then it is told that everything `kept` is, and
-    how to go on with the folder.
+    """The exit code of a command whose work did not finish: 2 where it failed, after the reason on `errors`; 130 where
+    it was interrupted, after a sentence on `console` (None: nothing is printed) that says what is kept (`kept`, such as
+    "finished line") and how to resume the folder `path`.
     """
     if status == "failed":
         print(f"{prog}: {reason}", file=errors)
         return 2
-    if args.display != "none" and not args.json:
+    if console is not None:
         with contextlib.suppress(BrokenPipeError, SystemExit):
             console.print(
                 f"Interrupted. Every {kept} is kept: python -m {prog} --resume {path}", soft_wrap=True, markup=False
@@ -79,7 +79,7 @@ def carried_out(
 
 
 @contextlib.contextmanager
-def aside(log: Path) -> Iterator[tuple[object, object]]:
+def aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
     """Whatever libraries, Ray and C code print goes to the log; yields streams to the real stdout and stderr."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -7,7 +7,6 @@ what broke off is gone on with. Engines live in this process, as learners do, an
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lab.dialogue.cluster import IN_PROCESS
 from lab.progress.run import State, apply
 from lab.runs.runner import perform as play_out
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
@@ -30,7 +30,6 @@ from scenarios.records import SEATS, USER
 from scenarios.scenario import Scenario, load_scenario
 
 FOLDER = "arms"  # of a study's run
-HERE = argparse.Namespace(address="none")
 LEARNING = ("data", "training")  # phases of a training that are neither loading nor examining
 OVERRIDES = "overrides."  # keys of a training's change that are the scenario's
 
@@ -44,14 +43,19 @@ class Arms:
     def play(self, arm: str, file: str, changes: Mapping[str, object], adapter: str | None) -> Played:
         scenario = scenario_of(self._study, file, changes, adapter)
         models = {seat: scenario.seats[seat].model for seat in SEATS}
-        folder = self._carried_out(arm, scenario, models, lambda store, shown: play_out(HERE, scenario, store, shown))
+        folder = self._carried_out(
+            arm, scenario, models, lambda store, shown: play_out(scenario, store, shown, address=IN_PROCESS)
+        )
         return Played(**read_frames(folder))
 
     def train(self, arm: str, file: str, changes: Mapping[str, object], data: Sequence[str]) -> Trained:
         recipe = recipe_of(self._study, file, changes, [str(self._folder / name) for name in data])
         models = {seat: played(recipe).seats[seat].model for seat in recipe.seats()}
         folder = self._carried_out(
-            arm, recipe, models, lambda store, shown: train_out(HERE, recipe, store, shown, before(store))
+            arm,
+            recipe,
+            models,
+            lambda store, shown: train_out(recipe, store, shown, before(store), address=IN_PROCESS),
         )
         frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("evaluation", "training")}
         told = read_manifest(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,14 +10,18 @@ STUDIES = Path(__file__).parents[2] / "scenarios" / "studies"
 FAILED = "failed"  # of a study that could not be played
 
 
-def play_study(args: argparse.Namespace, file: Path, overrides: list[str], runs: Path) -> tuple[int, Path | None]:
+def play_study(
+    file: Path, overrides: list[str], runs: Path, *, address: str | None, display: str
+) -> tuple[int, Path | None]:
     """The exit code of the study and its folder; one that is finished there, of just this study, is taken as it is, and
     one that is not is gone on with.
     """
     from lab.store.run_store import read_manifest
-    from lab.studies.runner import command, load
+    from lab.dialogue import cluster
+    from lab.studies import runner
 
-    digest = load(file, overrides).study.digest()
+    loaded = runner.load(file, overrides)
+    digest = loaded.study.digest()
 
     def there() -> list[Path]:
         return [
@@ -30,19 +33,13 @@ def play_study(args: argparse.Namespace, file: Path, overrides: list[str], runs:
     before = there()
     if done := [run for run in before if read_manifest(run)["status"] == "finished"]:
         return 0, done[-1]
-    resume = str(before[-1]) if before else None
-    told = argparse.Namespace(
-        scenario=None if resume else str(file),
-        overrides=[] if resume else overrides,
-        resume=resume,
-        runs=str(runs),
-        address=args.address,
-        display="none" if args.json else args.display,
-        limit=None,
-        dry_run=False,
-        json=False,
-    )
-    code = command(told)
+    resume = before[-1] if before else None
+    if resume:
+        loaded = runner.stored_study(resume)
+    runner.check_study(loaded)
+    cluster.check(address)
+    with runner.open_store(loaded, runs, resume) as store:
+        code = runner.play(loaded, store, address=address, display=display)
     return code, next(reversed(there()), None)
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import inspect
 import pkgutil
@@ -29,10 +28,9 @@ from scenarios.jobs.training import Recipe
 from scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lab.live.display import Watch
-    from lab.store.run_store import RunStore
-    from scenarios.jobs.training import Recipe
-    from scenarios.scenario import Scenario
 
 
 FINDING, ANSWERS = "finding.json", "answers.parquet"
@@ -96,84 +94,85 @@ def numbers(module: ModuleType) -> type[Strict]:
     return create_model("Numbers", __base__=Strict, **{name: (hints[name], ...) for name in names})
 
 
-def command(args: argparse.Namespace) -> int:
-    """What `lab.run` does with a study's file, or a study's folder to go on with; the exit code."""
-    from lab.dialogue import cluster, seats
-    from lab.store.run_store import create, open_for_resume
-    from lab.studies.runner import checked
-
-    if args.limit is not None:
-        raise ValueError(
-            "--limit is of conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller "
-            "numbers"
-        )
-    loaded = _resumed(args) if args.resume else load(args.scenario, args.overrides)
-    study = loaded.study
-    seats.check_respondent(study)
-    for what in loaded.planned:
-        checked(what)
-    cluster.check(args.address)
-    if args.dry_run:
-        unit = "lines or steps" if loaded.planned else "questions"
-        print(
-            f"{study.name}: {study.claim}\n"
-            + "\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items())
-        )
-        print("Everything that can be checked without loading a model is in order.")
-        return 0
-    store = (
-        open_for_resume(args.resume)
-        if args.resume
-        else create(
-            args.runs,
-            study.name,
-            study.resolved_yaml(),
-            study.seed,
-            study.digest(),
-            models={"assistant": study.seats.assistant.model},
-        )
-    )
-    with store, aside(store.path / LOG) as (screen, errors):
-        return _carry_out(args, loaded, store, screen, errors)
-
-
-def _resumed(args: argparse.Namespace) -> Loaded:
-    """The stored study; its stimuli must be what they were."""
+def stored_study(run: str | Path) -> Loaded:
+    """The study that is stored in the folder `run`. ValueError where its stimuli have changed since."""
     from lab.store.run_store import read_manifest
 
-    if args.scenario or args.overrides:
-        raise ValueError("--resume goes on with the study as it is; expected no file and no key=value beside it")
-    loaded = load(Path(args.resume) / "scenario.yaml", [])
-    if loaded.study.digest() != read_manifest(args.resume).get("digest"):
+    loaded = load(Path(run) / "scenario.yaml", [])
+    if loaded.study.digest() != read_manifest(run).get("digest"):
         raise ValueError(
-            f"{args.resume} was begun with other stimuli than {loaded.study.stimuli} holds now; expected them "
-            "unchanged, or a "
+            f"{run} was begun with other stimuli than {loaded.study.stimuli} holds now; expected them unchanged, or a "
             "new run without --resume"
         )
     return loaded
 
 
-def _carry_out(args: argparse.Namespace, loaded: Loaded, store: RunStore, screen, errors) -> int:
+def check_study(loaded: Loaded) -> None:
+    """ValueError where the study, or a run or training that it plans, could not be played."""
+    from lab.dialogue import seats
+
+    seats.check_respondent(loaded.study)
+    for arm in loaded.planned:
+        checked(arm)
+
+
+def print_plan(loaded: Loaded) -> None:
+    unit = "lines or steps" if loaded.planned else "questions"
+    print(f"{loaded.study.name}: {loaded.study.claim}")
+    print("\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
+    print("Everything that can be checked without loading a model is in order.")
+
+
+def open_store(loaded: Loaded, runs: str | Path, resume: str | Path | None = None) -> RunStore:
+    """The folder `resume`, opened again, or a new one below `runs`."""
+    from lab.store.run_store import create, open_for_resume
+
+    if resume:
+        return open_for_resume(resume)
+    study = loaded.study
+    models = {"assistant": study.seats.assistant.model}
+    return create(runs, study.name, study.resolved_yaml(), study.seed, study.digest(), models=models)
+
+
+def play(loaded: Loaded, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
+    """Plays what `store.earlier` does not hold of the study yet, and prints the finding. Returns the exit code: 0
+    played, 2 failed (with the reason on stderr), 130 interrupted.
+
+    `address`: as of `lab.dialogue.cluster.hosting`. `display`: auto, rich, plain or none. `as_json`: print the folder
+    and finding.json as one JSON object, and nothing else.
+    """
     from rich.console import Console
 
     from lab.live.run_monitor import conclude
-    from lab.live.study_screen import choose
     from lab.reports.finding_report import summary
     from lab.store.atomic_write import dumps
 
-    console = Console(file=screen)
-    with choose("none" if args.json else args.display, console, str(store.path), store.earlier) as watch:
-        status, reason, found = carried_out(lambda: perform(args, loaded, store, watch), store, watch.show, "answer")
-    if status != "finished":
-        return unfinished("lab.run", "answer", args, status, reason, console, errors, store.path)
-    if args.json:
-        print(dumps({"run": str(store.path), "finding": found}).decode(), file=screen)
-    elif args.display != "none":
-        conclude(console, summary(found), store.path)
+    with aside(store.path / LOG) as (screen, errors):
+        console, display = Console(file=screen), "none" if as_json else display
+        status, reason, finding = carry_out(loaded, store, console, address=address, display=display)
+        if status != "finished":
+            talking = None if display == "none" else console
+            return unfinished("lab.run", "answer", status, reason, talking, errors, store.path)
+        if as_json:
+            print(dumps({"run": str(store.path), "finding": finding}).decode(), file=screen)
+        elif display != "none":
+            conclude(console, summary(finding), store.path)
     return 0
 
 
-def perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Watch) -> dict:
+def carry_out(
+    loaded: Loaded, store: RunStore, console: Console, *, address: str | None, display: str
+) -> tuple[str, str | None, dict | None]:
+    """Plays what `store.earlier` does not hold of the study yet, showing it on `console` meanwhile. Returns how it ended
+    (finished, failed or interrupted), the reason where it did not finish, and finding.json where it did.
+    """
+    from lab.live.study_screen import choose
+
+    with choose(display, console, str(store.path), store.earlier) as watch:
+        return carried_out(lambda: perform(loaded, store, watch, address=address), store, watch.show, "answer")
+
+
+def perform(loaded: Loaded, store: RunStore, watch: Watch, *, address: str | None) -> dict:
     """Load, ask, conclude, report; every event is stored first and shown then. Gives what finding.json holds."""
     from lab.dialogue import seats
     from lab.dialogue.cluster import hosting
@@ -192,7 +191,7 @@ def perform(args: argparse.Namespace, loaded: Loaded, store: RunStore, watch: Wa
     study, seat = loaded.study, loaded.study.seats.assistant
     tell("phase", phase="loading", detail=seat.model)
     engines = 1 if loaded.questions and not seat.endpoint else 0
-    with hosting(args.address, engines, lambda detail: tell("recovered", detail=detail)) as make:
+    with hosting(address, engines, lambda detail: tell("recovered", detail=detail)) as make:
         respondent = seats.respondent(study, make) if loaded.questions else None
         info = respondent.engine.info() if respondent else study
         store.update_manifest(device=info.device, dtype=info.dtype)
@@ -270,14 +269,10 @@ def told(study: Study, finding: Finding) -> dict:
 
 def checked(what: Scenario | Recipe | Study) -> None:
     """Refuse what can be refused before a model is loaded. ValueError."""
-    from lab.dialogue import seats, wiring
+    from lab.dialogue import wiring
 
     if isinstance(what, Study):
-        from lab.studies.runner import planned
-
-        seats.check_respondent(what)
-        for arm in planned(what).planned:
-            checked(arm)
+        check_study(planned(what))
     elif isinstance(what, Recipe):
         check(what)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -36,7 +35,10 @@ SETTINGS = {
 }  # errors are told as reasons, without keys; Tune would print them with all they hold
 
 
-def on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
+def on_ray(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting, address: str | None) -> None:
+    """Plays the trials `todo` on the Ray cluster at `address` (None: RAY_ADDRESS, else a private one); the sweep's folder
+    and `sitting` hear how each goes and ends.
+    """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from ray import tune
@@ -47,8 +49,8 @@ def on_ray(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: 
     if not todo:
         return
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
-    with connected(args.address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
-        wanted = awaited(plan, 0.0 if is_private(args.address) else NODE_WAIT_S, sitting.tell)
+    with connected(address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
+        wanted = awaited(plan, 0.0 if is_private(address) else NODE_WAIT_S, sitting.tell)
         told = tune.with_parameters(
             play_trial, orders=orders(plan), given=files(plan), home=home
         )  # put once, fetched by reference

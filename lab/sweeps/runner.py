@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import socket
@@ -10,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.store.session import carried_out, unfinished
+from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.sweeps.ray_tune import on_ray
 from lab.sweeps.sitting import Sitting
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from lab.live.display import Watch
     from lab.progress.sweep import Course
     from lab.store.run_store import RunStore
@@ -87,7 +88,23 @@ def check_address(address: str) -> None:
         )
 
 
-def carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, errors) -> int:
+def open_store(plan: Plan, runs: str | Path, resume: str | Path | None = None) -> RunStore:
+    """The folder `resume`, opened again, or a new one below `runs`."""
+    from lab.store.run_store import SWEEP, create, open_for_resume
+
+    if resume:
+        return open_for_resume(resume)
+    sweep = plan.sweep
+    return create(runs, sweep.name, plan.resolved_yaml(), sweep.seed, plan.digest(), file=SWEEP, kind=sweep.kind)
+
+
+def play(plan: Plan, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
+    """Plays all trials that are not done, and prints the summary. Returns the exit code: 0 all trials done, 1 some
+    failed or did not end, 2 failed (with the reason on stderr), 130 interrupted.
+
+    `address`: a Ray cluster's, None for RAY_ADDRESS or else a private one, "none" for this process. `display`: auto,
+    rich, plain or none. `as_json`: print the folder and the trials as one JSON object, and nothing else.
+    """
     from rich.console import Console
 
     from lab.live.run_monitor import conclude
@@ -95,23 +112,26 @@ def carry_out(args: argparse.Namespace, plan: Plan, store: RunStore, screen, err
     from lab.progress.sweep import DONE, Course
     from lab.store.atomic_write import dumps
 
-    console, course = Console(file=screen), Course()
+    course = Course()
     for event in store.earlier:
         course.fold(event)
-    with choose("none" if args.json else args.display, console, plan.sweep, str(store.path), course) as watch:
-        status, reason, frame = carried_out(
-            lambda: _perform(args, plan, store, course, watch), store, watch.show, "trial"
-        )
-    if status != "finished":
-        return unfinished("lab.sweep", "finished trial", args, status, reason, console, errors, store.path)
-    if args.json:
-        print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
-    elif args.display != "none":
-        conclude(console, summary(course, plan.sweep), store.path)
+    with aside(store.path / LOG) as (screen, errors):
+        console, display = Console(file=screen), "none" if as_json else display
+        with choose(display, console, plan.sweep, str(store.path), course) as watch:
+            status, reason, frame = carried_out(
+                lambda: _perform(plan, store, course, watch, address), store, watch.show, "trial"
+            )
+        if frame is None or status != "finished":
+            talking = None if display == "none" else console
+            return unfinished("lab.sweep", "finished trial", status, reason, talking, errors, store.path)
+        if as_json:
+            print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
+        elif display != "none":
+            conclude(console, summary(course, plan.sweep), store.path)
     return 0 if frame["status"].is_in(DONE).all() else FAILED
 
 
-def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Course, watch: Watch):
+def _perform(plan: Plan, store: RunStore, course: Course, watch: Watch, address: str | None) -> pl.DataFrame:
     """All trials that are not done; every event is stored first and shown then. Gives trials.parquet's frame."""
     from lab.dialogue.cluster import IN_PROCESS
     from lab.progress.trials_table import FILE, frame
@@ -138,7 +158,10 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
             tell("trial", trial=trial.id, status="finished", **found)
     todo = [trial for trial in plan.trials if not course.trials[trial.id].done]
     sitting = Sitting(store.path, tell, course, watch.show)
-    (_here if args.address == IN_PROCESS else on_ray)(args, plan, todo, store.path, sitting)
+    if address == IN_PROCESS:
+        _here(plan, todo, store.path, sitting)
+    else:
+        on_ray(plan, todo, store.path, sitting, address)
     for name, seen in course.trials.items():
         if seen.status == "stopped":
             with contextlib.suppress(
@@ -157,7 +180,7 @@ def _perform(args: argparse.Namespace, plan: Plan, store: RunStore, course: Cour
     return found
 
 
-def _here(args: argparse.Namespace, plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
+def _here(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
     """One trial after the other, in this process."""
     from lab.sweeps.trial import TRIALS, carry_out, orders
 

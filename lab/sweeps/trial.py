@@ -6,7 +6,6 @@ Whatever plays it, an actor of a cluster or the sweep itself, is told how it goe
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lab.dialogue.cluster import IN_PROCESS, KEPT  # engines live in the trial's own process
 from lab.progress.run import State, apply, expected_lines
 from lab.progress.study import Course
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
@@ -36,10 +36,6 @@ TRIALS = "trials"  # of a sweep's folder: a run's folder a trial
 HELD = "is being written by another process"  # what the store says
 WAIT_S = 60.0  # for a process that has lost its sweep to let go of the trial
 TELL_S = 1.0  # between two words on how many lines were said
-ALONE, KEPT = (
-    argparse.Namespace(address="none"),
-    argparse.Namespace(address="kept"),
-)  # engines live in the trial's own process
 Tell = Callable[[dict], None]
 
 
@@ -236,17 +232,17 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
         shown, left = Told(tell), "line"
 
         def work() -> None:
-            runner.perform(KEPT if _plain(base) else ALONE, base, store, shown)
+            runner.perform(base, store, shown, address=KEPT if _plain(base) else IN_PROCESS)
     elif isinstance(base, Study):
         shown, left = Answers(tell, store.earlier), "answer"
 
         def work() -> None:
-            studie_runner.perform(ALONE, studie_runner.planned(base), store, shown)
+            studie_runner.perform(studie_runner.planned(base), store, shown, address=IN_PROCESS)
     else:
         shown, left = Steps(tell, base.max_steps), "checkpoint"
 
         def work() -> None:
-            training_runner.perform(ALONE, base, store, shown, training_runner.before(store))
+            training_runner.perform(base, store, shown, training_runner.before(store), address=IN_PROCESS)
 
     with session.aside(store.path / session.LOG):
         status, reason, _ = session.carried_out(work, store, shown.show, left)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.store.session import carried_out, unfinished
+from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.training.trackers import reporter
 
 if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
     from lab.live.display import Watch
     from lab.store.run_store import RunStore
     from scenarios.jobs.training import Recipe
@@ -84,32 +86,65 @@ def stored_recipe(folder: str) -> Recipe:
     return recipe
 
 
-def carry_out(args: argparse.Namespace, recipe: Recipe, store: RunStore, screen, errors) -> int:
+def open_store(recipe: Recipe, runs: str | Path, resume: str | Path | None = None) -> RunStore:
+    """The folder `resume`, opened again, or a new one below `runs`."""
+    from lab.store.run_store import create, open_for_resume
+    from scenarios.jobs.training import played
+
+    if resume:
+        return open_for_resume(resume)
+    scenario = played(recipe)
+    models = {seat: scenario.seats[seat].model for seat in recipe.seats()}
+    return create(runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(), models=models)
+
+
+def train(recipe: Recipe, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
+    """Carries the training out and prints its evaluation. Returns the exit code: 0 trained, 1 trained until a tripwire
+    stopped it, 2 failed (with the reason on stderr), 130 interrupted.
+
+    `address`: as of `lab.dialogue.cluster.hosting`. `display`: auto, rich, plain or none. `as_json`: print the folder
+    and the evaluation as one JSON object, and nothing else.
+    """
     from rich.console import Console
 
     from lab.live.run_monitor import conclude
-    from lab.live.training_screen import choose, summary
+    from lab.live.training_screen import summary
     from lab.store.atomic_write import dumps
 
-    console, earlier = Console(file=screen), before(store)
-    with choose("none" if args.json else args.display, console, recipe, str(store.path), earlier) as watch:
-        status, reason, found = carried_out(
-            lambda: perform(args, recipe, store, watch, earlier), store, watch.show, "checkpoint"
-        )
-    if status != "finished":
-        return unfinished("lab.train", "checkpoint", args, status, reason, console, errors, store.path)
-    table, stopped = found
-    if args.json:
-        print(
-            dumps({"run": str(store.path), "stopped": stopped, "evaluation": table.fill_nan(None).to_dicts()}).decode(),
-            file=screen,
-        )
-    elif args.display != "none":
-        conclude(console, summary(table, stopped), store.path)
+    with aside(store.path / LOG) as (screen, errors):
+        console, display = Console(file=screen), "none" if as_json else display
+        status, reason, result = carry_out(recipe, store, console, address=address, display=display)
+        if result is None:
+            talking = None if display == "none" else console
+            return unfinished("lab.train", "checkpoint", status, reason, talking, errors, store.path)
+        table, stopped = result
+        if as_json:
+            rows = table.fill_nan(None).to_dicts()
+            print(dumps({"run": str(store.path), "stopped": stopped, "evaluation": rows}).decode(), file=screen)
+        elif display != "none":
+            conclude(console, summary(table, stopped), store.path)
     return STOPPED if stopped else 0
 
 
-def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict]):
+def carry_out(
+    recipe: Recipe, store: RunStore, console: Console, *, address: str | None, display: str
+) -> tuple[str, str | None, tuple[pl.DataFrame, str] | None]:
+    """Trains and evaluates from the last checkpoint in the folder on, showing it on `console` meanwhile. Returns how it
+    ended (finished, failed or interrupted), the reason where it did not finish, and what `perform` returns where it did.
+    """
+    from lab.live.training_screen import choose
+
+    earlier = before(store)
+    with choose(display, console, recipe, str(store.path), earlier) as watch:
+        status, reason, result = carried_out(
+            lambda: perform(recipe, store, watch, earlier, address=address), store, watch.show, "checkpoint"
+        )
+    return status, reason, result if status == "finished" else None
+
+
+def perform(
+    recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict], *, address: str | None
+) -> tuple[pl.DataFrame, str]:
     """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to
     the checkpoint that is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for
     none).
@@ -137,7 +172,7 @@ def perform(args: argparse.Namespace, recipe: Recipe, store: RunStore, watch: Wa
     tell("phase", phase="loading", detail=", ".join(sorted(names)))
     workers = recipe.workers * len(recipe.seats()) if recipe.workers > 1 else 0
     with (
-        hosting(args.address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
+        hosting(address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
         contextlib.ExitStack() as running,
     ):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.store.session import LOG, Apart, aside
+
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console
 
     from lab.store.run_store import RunStore
     from lab.transcripts.labels import Calibrated
     from lab.transcripts.reading import Source, Transcript
+    from scenarios.scenario import Scenario
     from scenarios.schema import Measure
 
 
@@ -26,12 +28,14 @@ PIPED = 120  # columns where the output is no terminal
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be scored, how, and with what to compare."""
+    """What is to be scored, how, and with what to compare. `limit` and `labels`: as `read_task` was given them."""
 
     sources: Sequence[Source]
     transcripts: Sequence[Transcript]
     measure: Measure
     seed: int
+    limit: int | None = None
+    labels: str | None = None
 
     def how(self) -> dict:
         return {"confidence": self.measure.confidence, "resamples": self.measure.resamples, "seed": self.seed}
@@ -40,41 +44,58 @@ class Task:
 # -- what is to be done
 
 
-def read_task(args: argparse.Namespace) -> Task:
-    """Everything that can be refused before a model is loaded is refused here."""
+def read_task(
+    sources: Sequence[Source],
+    *,
+    judge: str | None = None,
+    metrics: str = METRICS,
+    overrides: Sequence[str] = (),
+    labels: str | None = None,
+    limit: int | None = None,
+    against_labels: bool = False,
+) -> Task:
+    """What is to be scored of the transcripts that were read. `judge` and `metrics`: names with commas between them.
+    `overrides`: `measure.key=value`. `labels`: a file of people's labels. `limit`: the first so many conversations only.
+    `against_labels`: whether judges will be compared with labels.
+
+    Everything that can be refused before a model is loaded is refused here, by ValueError.
+    """
     from lab.transcripts.labels import attach
-    from lab.transcripts.reading import numbered, read
+    from lab.transcripts.reading import numbered
 
-    paths = [one for one in args.transcripts if "=" not in one or os.path.exists(one)]
-    if not paths:
-        raise ValueError("no transcripts were named; expected files of conversations or run folders")
-    _check_outputs(args)
-    sources = [read(path) for path in paths]
     everyone = numbered(sources)
-    if args.labels:
-        everyone = attach(everyone, Path(args.labels))
-    if args.limit is not None and args.limit < 1:
-        raise ValueError(f"--limit is {args.limit}; expected 1 or more")
-    transcripts = everyone[: args.limit]
-    if args.against and not any(label is not None for one in transcripts for label in one.labels.values()):
-        raise ValueError(f"{', '.join(paths)}: no line is labelled; expected labelled transcripts, or --labels FILE")
+    if labels:
+        everyone = attach(everyone, Path(labels))
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is {limit}; expected 1 or more")
+    transcripts = everyone[:limit]
+    if against_labels and not any(label is not None for one in transcripts for label in one.labels.values()):
+        paths = ", ".join(source.path for source in sources)
+        raise ValueError(f"{paths}: no line is labelled; expected labelled transcripts, or --labels FILE")
     scenario = next((source.scenario for source in sources if source.scenario), None)
-    overrides = [one for one in args.transcripts if one not in paths]
-    return Task(sources, transcripts, _measure(args, scenario, everyone, overrides), scenario.seed if scenario else 0)
+    measure = _measure(judge, metrics, overrides, scenario, everyone)
+    return Task(sources, transcripts, measure, scenario.seed if scenario else 0, limit, labels)
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
-    if args.plot and not args.against:
+def check_outputs(json: str | None, plot: str | None, against_labels: bool) -> None:
+    """ValueError where the figures or the reliability plot could not be written there, or there will be no plot."""
+    if plot and not against_labels:
         raise ValueError("--plot draws judges against labels; expected --against labels beside it")
-    if args.plot and not args.plot.lower().endswith(".png"):
-        raise ValueError(f"--plot is {args.plot}; expected a name that ends with .png")
-    for option in ("json", "plot"):
-        if (path := getattr(args, option)) and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+    if plot and not plot.lower().endswith(".png"):
+        raise ValueError(f"--plot is {plot}; expected a name that ends with .png")
+    for option, path in {"json": json, "plot": plot}.items():
+        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
             raise ValueError(f"--{option} is {path}; expected a file in a folder that is there")
 
 
-def _measure(args: argparse.Namespace, scenario, everyone: Sequence[Transcript], overrides: Sequence[str]) -> Measure:
-    """The run's settings, or the defaults, with what the command line says. ValueError names the option or key."""
+def _measure(
+    judge: str | None,
+    metrics: str,
+    overrides: Sequence[str],
+    scenario: Scenario | None,
+    everyone: Sequence[Transcript],
+) -> Measure:
+    """The run's settings, or the defaults, with what was asked for. ValueError names the option or key."""
     from pydantic import BaseModel, ConfigDict
 
     from metrics.catalogue import needed
@@ -88,14 +109,14 @@ def _measure(args: argparse.Namespace, scenario, everyone: Sequence[Transcript],
         measure: Measure
 
     facts = all(persona.facts for one in everyone for persona in one.cast.values())
-    judge = args.judge or ("ledger" if facts else "likelihood")
+    judge = judge or ("ledger" if facts else "likelihood")
     start = scenario.measure if scenario else Measure()
     document = parse(dump({"measure": start.model_dump(mode="json")}), "measure")
-    asked = [f"measure.judge=[{judge}]", f"measure.metrics=[{args.metrics}]", *overrides]
-    found = validate(override(document, asked, Asked), Asked).measure
-    if missing := [name for name in found.metrics if needed([name]) & {"qa", ACTIVATIONS}]:
+    asked = [f"measure.judge=[{judge}]", f"measure.metrics=[{metrics}]", *overrides]
+    measure = validate(override(document, asked, Asked), Asked).measure
+    if missing := [name for name in measure.metrics if needed([name]) & {"qa", ACTIVATIONS}]:
         raise ValueError(f"--metrics has {missing[0]}, which only a speaker can be asked for; expected others")
-    return found
+    return measure
 
 
 def sources_read(task: Task) -> Iterator[str]:
@@ -118,7 +139,8 @@ def sources_read(task: Task) -> Iterator[str]:
 # -- judging
 
 
-def open_store(args: argparse.Namespace, task: Task) -> RunStore:
+def open_store(task: Task, runs: str | Path, out: str | Path | None = None) -> RunStore:
+    """A new folder for the results: `out`, or one below `runs`."""
     import hashlib
 
     from lab.store.run_store import create
@@ -126,49 +148,38 @@ def open_store(args: argparse.Namespace, task: Task) -> RunStore:
 
     scored = {
         "transcripts": [str(Path(source.path).absolute()) for source in task.sources],
-        "limit": args.limit,
-        "labels": args.labels,
+        "limit": task.limit,
+        "labels": task.labels,
         "measure": task.measure.model_dump(mode="json"),
     }
     digest = hashlib.sha256("".join(source.digest for source in task.sources).encode()).hexdigest()
     name = f"score-{Path(task.sources[0].path).name.partition('.')[0]}"
     return create(
-        args.runs,
+        runs,
         name,
         dump({"scored": scored}),
         task.seed,
         digest,
-        folder=args.out,
+        folder=out,
         scored=scored,
         left_out=[sentence for source in task.sources for sentence in source.left_out],
     )
 
 
-def judge_into(args: argparse.Namespace, task: Task, store: RunStore) -> dict[str, pl.DataFrame]:
-    """Judges everything into the store, measures it, and gives the frames back."""
+def judge_into(
+    task: Task, store: RunStore, *, device: str = "auto", dtype: str = "auto", apart: Apart = aside
+) -> dict[str, pl.DataFrame]:
+    """Judges everything into the store, measures it, and returns the frames. `apart`: what keeps the output of
+    libraries out of the progress (see `lab.store.session.aside`).
+    """
     from lab.store.run_store import read_frames
-    from lab.store.session import LOG, aside
     from lab.transcripts.judging import perform
-    from metrics.measure import measure
 
     status, reason = "failed", None
     try:
-        with aside(store.path / LOG) as (_, errors):
-            wires = perform(store, task.transcripts, task.measure, args.device, args.dtype, errors)
-        frames = store.frames()
-        cards = {
-            (one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()
-        }
-        found = measure(
-            frames["turns"],
-            frames["judgements"],
-            metrics=task.measure.metrics,
-            window=task.measure.window,
-            cards=cards,
-            **wires,
-            **task.how(),
-        )
-        store.write_frames(metrics=found)
+        with apart(store.path / LOG) as (_, errors):
+            wires = perform(store, task.transcripts, task.measure, device, dtype, errors)
+        store.write_frames(metrics=_measured(task, store.frames(), wires))
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -183,13 +194,28 @@ def judge_into(args: argparse.Namespace, task: Task, store: RunStore) -> dict[st
     return read_frames(store.path)
 
 
+def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str, Callable]) -> pl.DataFrame:
+    from metrics.measure import measure
+
+    cards = {(one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()}
+    return measure(
+        frames["turns"],
+        frames["judgements"],
+        metrics=task.measure.metrics,
+        window=task.measure.window,
+        cards=cards,
+        **wires,
+        **task.how(),
+    )
+
+
 # -- what came out
 
 
-def compare_with_labels(
-    args: argparse.Namespace, task: Task, frames: Mapping[str, pl.DataFrame], results: Path, console
-) -> dict:
-    """Prints the judges beside labels where that was asked for; all figures by judge and metric, for --json."""
+def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console: Console, plot: Path | None) -> dict:
+    """All figures by judge and metric. Prints how far the judges agree with labels, and draws it into the file `plot`;
+    None: neither. Prints consistency by judge and labels together where the task has a file of labels.
+    """
     from lab.transcripts import labels
 
     judgements, pairwise = frames["judgements"], [name for name in METRICS.split(",") if name in task.measure.metrics]
@@ -197,7 +223,7 @@ def compare_with_labels(
         judge: {metric: {"consistency": seats} for metric, seats in by_metric.items()}
         for judge, by_metric in consistencies(frames, pairwise).items()
     }
-    if args.against:
+    if plot:
         compared = labels.calibrated(judgements, task.transcripts, pairwise, task.how())
         for table in labels.calibration_tables(compared):
             console.print(table)
@@ -205,9 +231,9 @@ def compare_with_labels(
         for judge, by_metric in compared.items():
             for metric, one in by_metric.items():
                 found[judge][metric] = one.plain() | found[judge][metric]
-        told = _plot(Path(args.plot) if args.plot else results / "plots" / "reliability.png", compared)
+        told = _plot(plot, compared)
         console.print(told, markup=False, highlight=False, soft_wrap=True)
-    if args.labels and "prompt_to_line" in pairwise:
+    if task.labels and "prompt_to_line" in pairwise:
         powered = labels.powered(judgements, task.transcripts, task.how())
         console.print(labels.powered_table(powered))
         console.print(labels.POWERED_NOTE, markup=False, highlight=False)
