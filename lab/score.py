@@ -14,17 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.transcripts.scoring import (
-    METRICS,
-    PIPED,
-    check_outputs,
-    compare_with_labels,
-    judge_into,
-    open_store,
-    read_task,
-    sources_read,
-    write_file,
-)
+from lab.transcripts import scoring
 
 EXAMPLES = """examples:
   python -m lab.score chats.jsonl
@@ -54,7 +44,7 @@ def parser() -> Parser:
         metavar="NAME[,NAME]",
         help="ledger, likelihood, nli, llm, cascade (default: ledger where all personas have facts, else likelihood)",
     )
-    out.add_argument("--metrics", default=METRICS, metavar="NAME[,NAME]", help=f"default: {METRICS}")
+    out.add_argument("--metrics", default=scoring.METRICS, metavar="NAME[,NAME]", help=f"default: {scoring.METRICS}")
     out.add_argument(
         "--against",
         choices=("labels",),
@@ -94,8 +84,8 @@ def _score(args: argparse.Namespace) -> int:
     paths = [one for one in args.transcripts if "=" not in one or os.path.exists(one)]
     if not paths:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
-    check_outputs(args.json, args.plot, bool(args.against))
-    task = read_task(
+    scoring.check_outputs(args.json, args.plot, bool(args.against))
+    task = scoring.read_task(
         [read(path) for path in paths],
         judge=args.judge,
         metrics=args.metrics,
@@ -105,18 +95,18 @@ def _score(args: argparse.Namespace) -> int:
         against_labels=bool(args.against),
     )
     judges.check_judges(task.measure)
-    console = Console(width=None if sys.stdout.isatty() else PIPED)
-    for told in sources_read(task):
+    console = Console(width=None if sys.stdout.isatty() else scoring.PIPED)
+    for told in scoring.sources_read(task):
         console.print(told, markup=False, highlight=False, soft_wrap=True)
-    with open_store(task, args.runs, args.out) as store:
-        frames = judge_into(task, store, device=args.device, dtype=args.dtype)
+    with scoring.open_store(task, args.runs, args.out) as store:
+        frames = scoring.judge_into(task, store, device=args.device, dtype=args.dtype)
     conclude(console, summary(frames), store.path)
     plot = Path(args.plot or store.path / "plots" / "reliability.png") if args.against else None
-    figures = compare_with_labels(task, frames, console, plot)
+    figures = scoring.compare_with_labels(task, frames, console, plot)
     if args.json:
         from lab.store.atomic_write import dumps
 
-        write_file(args.json, dumps(figures, indent=2) + b"\n")
+        scoring.write_file(args.json, dumps(figures, indent=2) + b"\n")
     return 0
 
 
