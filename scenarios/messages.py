@@ -8,9 +8,13 @@ import unicodedata
 
 NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")  # environment variables that hold one
 SHORTEST = 8  # characters; what is shorter is hidden nowhere, since it may be any word
-_IN_A_URL = re.compile(
-    r"(?i)(?<=://)[^\s'\"@]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:key|token|secret|password)[^=&\s]*=)[^&\s'\"]+"
-)
+_LOGIN = re.compile(
+    r"(?<=://)[^\s'\"@]++@?"
+)  # with an "@" at its end, what a URL logs in with; each character is looked at once
+_PARAMETER = re.compile(r"(?<=[?&])[^=&\s]++=?")  # with a "=" at its end, the name of a URL's parameter
+_SECRET_NAME = re.compile(r"key|token|secret|password", re.IGNORECASE)
+_VALUE = re.compile(r"[^&\s'\"]+")
+READ = 10_000  # characters of an error's text that are looked at: a server may send any number
 
 
 def hidden(text: str) -> str:
@@ -20,12 +24,24 @@ def hidden(text: str) -> str:
     for name, value in os.environ.items():
         if NAMED.search(name) and len(value) >= SHORTEST:
             text = text.replace(value, f"[{name}]")
-    return _IN_A_URL.sub(lambda found: f"{found['name'] or ''}…", text)
+    return _without_values(_LOGIN.sub(lambda login: "…@" if login[0].endswith("@") else login[0], text))
+
+
+def _without_values(text: str) -> str:
+    """The text with the value of every parameter of a URL that is named like a secret as "…"."""
+    parts, kept, here = [], 0, 0
+    while name := _PARAMETER.search(text, here):
+        here = name.end()
+        value = _VALUE.match(text, here) if name[0].endswith("=") and _SECRET_NAME.search(name[0]) else None
+        if value:
+            parts += [text[kept:here], "…"]
+            kept = here = value.end()
+    return "".join([*parts, text[kept:]])
 
 
 def first_line(error: Exception, most: int = 200) -> str:
     """The first line of its text, at most that many characters, no key in it; "no message" where it has none."""
-    return (hidden(str(error)).strip() or "no message").splitlines()[0][:most]
+    return (hidden(str(error)[:READ]).strip() or "no message").splitlines()[0][:most]
 
 
 def reason(error: Exception, most: int = 200) -> str:

@@ -31,6 +31,7 @@ from scenarios import personas as people
 from scenarios.scenario import load_scenario
 
 LIMIT_S = 1.5
+LATE = "no answer within"
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +157,34 @@ def talk(runs: Path, url: str, *more: str):
         "none",
         *more,
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (said("." * 100_000 + "x"), 200),
+        (json.dumps({"error": {"message": "?key" * 25_000}}), 400),
+        (json.dumps({"error": {"message": "://" * 33_000}}), 400),
+    ],
+)
+def test_an_answer_that_takes_long_to_read_comes_back_in_time(text, status):
+    """Dots may end a sentence; what looks like an address may hold a key."""
+    with serving(lambda handler, asked: handler.send(text, status)) as server:
+        seats = [
+            EndpointSeat(server.url, "m", Sampling(seed=0, max_tokens=most, sentences=2), timeout_s=LIMIT_S)
+            for most in (48, 4096)
+        ]
+        began = time.monotonic()
+        for seat in seats:
+            seat.open({0: "You are Grace."})
+        short, long = (seat.speak({0: Cue("", 1)})[0] for seat in seats)
+        assert time.monotonic() - began < 2 * LIMIT_S
+    assert isinstance(short, Trouble) and len(short.reason) < 300 and LATE not in short.reason
+    if status == 200:
+        assert short.reason == "the endpoint failed: its answer has 100,001 characters; expected 48 tokens at most"
+        assert isinstance(long, Utterance) and len(long.text) == 100_001
+    else:
+        assert isinstance(long, Trouble) and LATE not in long.reason
 
 
 def lines(run: Path) -> Counter:

@@ -7,10 +7,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import learners
@@ -19,8 +22,19 @@ import tiny
 from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, TIMEOUT_S, environment, inside, manifest, only
 
 from agents.models import adapters, loading
+from agents.judge_models.answer_choice import spoken
+from scenarios.messages import first_line
+from agents.engine.sentences import ends_sentence, first_sentences
 from lab import export, report, run, score, train
+from lab.reports import markdown
 from lab.store.atomic_write import StoreError, replace, replace_in_parts
+from scenarios.messages import clean
+from metrics.studies.register_shift import features
+from metrics.judges.text import assertion, ownership, statements
+from metrics.judges.answer_words import is_right
+from metrics.judges.text.claims import READ, claims
+from metrics.tripwires import line_wires
+from scenarios.personas import load_personas
 from scenarios.messages import hidden
 
 TOWNSFOLK = ROOT / "scenarios/personas/townsfolk.yaml"
@@ -280,6 +294,111 @@ def test_what_is_hidden(monkeypatch):
     monkeypatch.setenv("SHORT_KEY", "the")
     assert hidden("abcdefgh and the rest") == "[MY_SECRET] and the rest"
     assert hidden("'https://a:b@c.d/v1?x=1&token=2&y=3' e@f.g") == "'https://…@c.d/v1?x=1&token=…&y=3' e@f.g"
+
+
+# -- text that takes long to read
+# ----------------------------------------------------------------------------------------------
+
+PERSON = next(iter(load_personas(TOWNSFOLK)))
+SLOTS = tuple(fact.slot for fact in PERSON.facts)
+WORDS = " ".join(
+    pattern.replace("{value}", fact.value) + "." for fact in PERSON.facts for pattern in fact.slot.patterns
+)  # all that is looked for
+READERS = {
+    "hidden": hidden,
+    "first_line": lambda text: first_line(ValueError(text)),
+    "first_sentences": lambda text: first_sentences(text, 2),
+    "ends_sentence": ends_sentence,
+    "spoken": lambda text: spoken(text, ("YES", "NO")),
+    "sentences": assertion.sentences,
+    "quotations": assertion.quotations,
+    "claims": lambda text: claims(text, SLOTS),
+    "is_right": lambda text: is_right(text, PERSON.facts[0]),
+    "said": statements.said,
+    "statements": lambda text: statements.statements(replaced(PERSON, facts=(), card=text)),
+    "untagged": ownership.untagged,
+    "borrowed": lambda text: ownership.borrowed(text, PERSON.card, text, text),
+    "engages": ownership.engages,
+    "asks_of_partner": ownership.asks_of_partner,
+    "line_wires": lambda text: line_wires(text, PERSON.card, text),
+    "features": features,
+    "escape": markdown.escape,
+    "clean": clean,
+}
+UNITS = (
+    ".",
+    "?",
+    "?key",
+    "?key=",
+    "://",
+    " ",
+    "\n",
+    '"',
+    "“",
+    "I am ",
+    "I am a baker, ",
+    "I am 34, or ",
+    "I'm Grace, a nurse, ",
+    "Grace and ",
+    "a",
+    "a-",
+    ".)",
+    "you said ",
+    "Grace ",
+)
+SLOW_S = 2.0  # of 100,000 characters; what takes time in proportion to the square of the length takes minutes
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_a_stranger_writes_is_read_in_time_in_proportion_to_its_length(name):
+    def late(*_) -> None:
+        raise TimeoutError
+
+    read, slow = READERS[name], []
+    read(WORDS)  # what is compiled is compiled
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        for unit, head, tail in ((unit, *ends) for unit in UNITS for ends in (("", ""), ("x", "x"), (WORDS, "x"))):
+            for length in (1_000, 10_000, 100_000):
+                began = time.thread_time()
+                signal.setitimer(signal.ITIMER_REAL, 5 * SLOW_S)
+                try:
+                    read(head + unit * (length // len(unit)) + tail)
+                except TimeoutError:
+                    slow.append((unit, length, "given up"))
+                    break
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                if (took := time.thread_time() - began) > SLOW_S * max(length, 25_000) / 100_000:
+                    slow.append((unit, length, took))
+                    break
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert slow == []
+
+
+def test_a_claim_behind_a_long_beginning_is_read_up_to_a_limit_and_no_word_is_cut():
+    home = next(fact for fact in PERSON.facts if fact.id == "home")
+    said = f"I live in {home.value}."
+    assert claims(f"{'Hm. ' * 100}{said}", SLOTS) and claims(f"{'Hm. ' * 5000}{said}", SLOTS) == ()
+    cut = "Hm. " * ((READ - len(said)) // 4)
+    filled = cut + "x" * (READ - len(cut) - len(said)) + " "
+    assert claims(f"{filled}{said[:-1]}shire. {'Hm. ' * 100}", SLOTS) == ()
+
+
+def test_what_is_hidden_in_addresses_is_what_it_was():
+    for text, expected in (
+        ("a://b://c@d", "a://…@d"),
+        ("?a?token=x&b=y", "?a?token=…&b=y"),
+        ("?next=http://h?token=abc", "?next=http://h?token=…"),
+        ("?key=a?b'c?token=x", "?key=…'c?token=…"),
+        ("?key=&my_key==z", "?key=&my_key=…"),
+        ("?KEY=1 &Token=2", "?KEY=… &Token=…"),
+        ("?key'=x", "?key'=…"),
+        ("://@x key=1", "://@x key=1"),
+        ("?a=b?key=c", "?a=b?key=…"),
+    ):
+        assert hidden(text) == expected
 
 
 # -- sockets that listen

@@ -6,7 +6,7 @@ import re
 
 MARKS, CLOSING = ".!?…", "\"'”’)"
 _LAST_IN_TOKEN = re.compile(rf"(?:[{MARKS}][{CLOSING}]*|\n) *\Z")
-_IN_TEXT = re.compile(rf"[{MARKS}]+[{CLOSING}]*(?=\s|$)\n*|\n+")
+_IN_TEXT = re.compile(rf"(?<![{MARKS}])[{MARKS}]++[{CLOSING}]*+(?=\s|$)\n*|\n+")  # looks at a run of marks once
 
 
 def ends_sentence(token: str) -> bool:

@@ -29,6 +29,7 @@ LOGPROBS, CONSTRAINED, WORDS = range(3)  # how a server is asked, best first
 _CONTROL = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
 )  # of the usual templates
+_LETTER = re.compile(r"[^\W_]")
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 
 
@@ -180,7 +181,9 @@ def spoken(text: str, options: Sequence[str]) -> list[float] | str:
     """0 for the option that the whole answer is, -inf for the others; a reason where it is none of them. Case,
     punctuation and blanks around it do not matter, nor what a model thought aloud before it.
     """
-    said = re.sub(r"^[\W_]+|[\W_]+$", "", _THOUGHT.sub("", text)).casefold()
+    told = _THOUGHT.sub("", text)
+    first, last = _LETTER.search(told), _LETTER.search(told[::-1])
+    said = told[first.start() : len(told) - last.start()].casefold() if first else ""
     meant = [option.casefold() == said for option in options]
     return [0.0 if one else -math.inf for one in meant] if any(meant) else _answered(text)
 

@@ -16,6 +16,8 @@ from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, in_time
 from scenarios.messages import reason
 from scenarios.records import derive_seed
 
+CHARACTERS = 100  # of a token, at most: an answer with more of them is no answer of max_tokens
+
 
 class EndpointSeat:
     """A seat whose words come from a server. `unasked`: why it cannot be asked questions; `timeout_s`: for a line in
@@ -102,6 +104,11 @@ class EndpointSeat:
             said = answer.choices[0].message.content or ""
         except (APIError, *NO_ANSWER) as error:
             return Trouble(f"the endpoint failed: {reason(error)}")
+        if len(said) > CHARACTERS * sampling.max_tokens:
+            return Trouble(
+                f"the endpoint failed: its answer has {len(said):,} characters; expected {sampling.max_tokens} tokens "
+                "at most"
+            )
         text = first_sentences(said.strip(), sampling.sentences)
         tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
         return Utterance(text, tokens)

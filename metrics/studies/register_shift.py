@@ -230,7 +230,10 @@ def _sampled(
 
 def features(text: str) -> np.ndarray:
     """(4,) contractions a word, words a sentence, hedges a word, exclamation marks a sentence; NaN of no words."""
-    words, ends = len(re.findall(r"[\w'’]+", text)), max(len(re.findall(r"[^.!?]*\w[^.!?]*", text)), 1)
+    words, ends = (
+        len(re.findall(r"[\w'’]+", text)),
+        max(sum(bool(re.search(r"\w", part)) for part in re.split(r"[.!?]", text)), 1),
+    )
     short, hedges = (len(re.findall(pattern, text, re.IGNORECASE)) for pattern in (CONTRACTIONS, HEDGES))
     return (
         np.array([short / words, words / ends, hedges / words, text.count("!") / ends]) if words else np.full(4, np.nan)

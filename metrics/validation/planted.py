@@ -220,7 +220,7 @@ def _fault(dialogue: Dialogue, line: Line, kind: str, other: Persona, seed: int)
         text, told = _facts_of(other, persona, fact.id, rng)
         return _opened(rng.choice(OPENERS), text), told
     text, told = rng.choice(_claims(fact, rng.choice(fact.distractors), rng.choice(WORDINGS[kind])))
-    asked = re.search(r"[^.!?]+\?$", line.text)
+    asked = re.search(r"(?<![^.!?])[^.!?]++\?$", line.text)
     return _opened(rng.choice(OPENERS), text) + (f" {asked[0].strip()}" if asked else ""), told
 
 
@@ -236,7 +236,7 @@ def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) 
 
 def _recital(card: str, rng: random.Random) -> str:
     """Three sentences of the card as they stand."""
-    sentences = re.findall(r"[^.!?]+[.!?]", card) or [card]
+    sentences = re.findall(r"(?<![^.!?])[^.!?]++[.!?]", card) or [card]
     start = rng.randrange(max(1, len(sentences) - 2))
     return "".join(sentences[start : start + 3]).strip()
 

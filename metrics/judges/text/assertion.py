@@ -11,7 +11,12 @@ from __future__ import annotations
 import re
 
 APOSTROPHE = "['’]"
-_SENTENCE_END = re.compile(r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)[.!?…]+[\"”'’)]*(?=\s|$)|\n+")
+# characters of a sentence before and behind a claim that are looked at, so that no line takes longer than its length
+# warrants
+LOOK = 400
+_SENTENCE_END = re.compile(  # a run of marks is looked at once; with a word right behind it (`goes_on`) it ends nothing
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)[.!?…]++[\"”'’)]*+(?:(?=\s|$)|(?P<goes_on>))|\n+"
+)
 _OPENING = r"\W*(?:(?:and|so|but|oh|well|hey|then|wait|ok|okay)\W+)*"
 _ASKS_WHAT = re.compile(  # asks only with a question mark
     _OPENING + r"(?:what|where|who|when|why|how|which|whose)\b", re.IGNORECASE
@@ -62,14 +67,15 @@ _WHOLLY_QUOTED = re.compile(r"\s*(?:\w+:\s*)?(?:\"[^\"]*\"?|“[^”“]*”?)\s
 
 
 def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
-    """None where the sentence does not assert the match; else whether it denies it from outside ("I don't think
-    ...").
-    """
-    before, sentence = _IDIOMS.sub(" ", text[start : match.start()]), text[start:end]
-    if _ASKS_WHETHER.match(sentence):
+    """None where the sentence does not assert the match; else whether it denies it from outside ("I don't think ...")."""
+    before, opening = (
+        _IDIOMS.sub(" ", text[max(start, match.start() - LOOK) : match.start()]),
+        text[start : min(end, start + LOOK)],
+    )
+    if _ASKS_WHETHER.match(opening):
         return None
-    asks = sentence.rstrip("\"”'’) ").endswith("?")
-    if asks and (_ASKS_WHAT.match(sentence) or not _ASKED_AFTER.search(text, match.end(), end)):
+    asks = text[max(start, end - LOOK) : end].rstrip("\"”'’) ").endswith("?")
+    if asks and (_ASKS_WHAT.match(opening) or not _ASKED_AFTER.search(text, match.end(), min(end, match.end() + LOOK))):
         return None
     if _SUPPOSED.search(_STRONG_BREAK.split(before)[-1]) or _WISHED.search(_WEAK_BREAK.split(before)[-1]):
         return None
@@ -80,7 +86,7 @@ def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """Spans of the sentences, closing punctuation included."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    ends = [match.end() for match in _SENTENCE_END.finditer(text) if match["goes_on"] is None]
     if not ends or ends[-1] < len(text):
         ends.append(len(text))
     return list(zip([0, *ends[:-1]], ends, strict=True))
@@ -88,4 +94,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 def quotations(text: str) -> list[tuple[int, int]]:
     """Spans in double quotes; a text that is one quotation as a whole quotes nobody."""
-    return [] if _WHOLLY_QUOTED.fullmatch(text) else [match.span() for match in _QUOTED.finditer(text)]
+    if _WHOLLY_QUOTED.fullmatch(text):
+        return []
+    closed = text.rfind("”") + 1  # what opens behind it never closes, and each would be sought to the end
+    return [match.span() for match in _QUOTED.finditer(text[:closed] + text[closed:].replace("“", " "))]

@@ -10,17 +10,19 @@ double quotes.
 What this cannot see: values that the slot does not list, wordings that it has no pattern for, pronouns ("I love it
 there"), sentences without a subject ("Born in Oslo"), the past ("I used to live in" is no claim about now), irony,
 typing errors, anything that follows only by inference ("I have never left Norway"), slots for which two values can both
-be true, and quotations in single quotes. It errs towards silence: what it calls a claim nearly always is one.
+be true, quotations in single quotes, and what stands behind the first `READ` characters of a text. It errs towards
+silence: what it calls a claim nearly always is one.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metrics.judges.text.assertion import quotations, sentences, stance
+from metrics.judges.text.assertion import LOOK, quotations, sentences, stance
 from metrics.judges.text.wording import (
     AGE,
     AGE_PATTERNS,
@@ -37,6 +39,9 @@ from metrics.judges.text.wording import (
 )
 from scenarios.records import Slot
 
+READ = 5_000  # characters of a text, at most: some 900 words
+LISTED = 20  # values that one claim is read to list, at most
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -50,7 +55,7 @@ class Claim:
 
 def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
     """Claims that the text makes about its speaker, in the order of the text. Blank text makes none."""
-    return _claims(text, slots)
+    return _claims(text if len(text) <= READ else text[: text.rfind(" ", 0, READ) + 1], slots)
 
 
 def same_value(slot_id: str, one: str, other: str) -> bool:
@@ -65,15 +70,15 @@ def same_value(slot_id: str, one: str, other: str) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
     words, quoted = frozenset(re.findall(r"\w+", text.casefold())), quotations(text)
+    starts = [start for start, _ in quoted]
     found: list[_Hit] = []
     for reader in _readers(slots):
         if not reader.triggers.isdisjoint(words) or (reader.slot.id == AGE and any(word.isdigit() for word in words)):
             for start, end in sentences(text):
-                found += (
-                    hit
-                    for hit in reader.read(text, start, end, words)
-                    if not any(a < hit.value[0] < b for a, b in quoted)
-                )
+                for hit in reader.read(text, start, end, words):
+                    before = bisect_left(starts, hit.value[0])
+                    if not before or hit.value[0] >= quoted[before - 1][1]:
+                        found.append(hit)
     return tuple(hit.claim for hit in sorted(_without_shadows(found), key=lambda hit: hit.value))
 
 
@@ -94,10 +99,12 @@ def _without_shadows(found: list[_Hit]) -> Iterator[_Hit]:
         best = kept.setdefault((hit.claim.slot, hit.value), hit)
         if hit.claim.span[0] < best.claim.span[0]:
             kept[hit.claim.slot, hit.value] = hit
-    values = {hit.value for hit in kept.values()}
-    for hit in kept.values():
-        if not any(a <= hit.value[0] and hit.value[1] <= b and (a, b) != hit.value for a, b in values):
-            yield hit
+    reached, inside = -1, set()
+    for start, end in sorted({hit.value for hit in kept.values()}, key=lambda value: (value[0], -value[1])):
+        if end <= reached:
+            inside.add((start, end))
+        reached = max(reached, end)
+    yield from (hit for hit in kept.values() if hit.value not in inside)
 
 
 @dataclass(frozen=True)
@@ -136,11 +143,17 @@ class _Reader:
     def _calls_someone_else(self, text: str, start: int, match: re.Match) -> bool:
         """A name that opens its pattern ("Grace here") is the speaker's only where it opens the sentence."""
         opens = match.start() == match.start("value")
-        return self.slot.id == NAME and opens and not OPENS.fullmatch(text, start, match.start())
+        return (
+            self.slot.id == NAME
+            and opens
+            and (match.start() - start > LOOK or not OPENS.fullmatch(text, start, match.start()))
+        )
 
     def _listed_after(self, text: str, start: int, here: int, end: int, negated: bool) -> Iterator[_Hit]:
         """ "... and a baker", "..., not a baker", "not a baker but a nurse": the same claim of another value."""
-        while self.further and (match := self.further.match(text, here, end)):
+        for _ in range(LISTED if self.further else 0):
+            if not (match := self.further.match(text, here, end)):
+                return
             link, value = match["link"].lower(), self._value(match["value"])
             negated = link.endswith("not") or (negated and not link.startswith(("but", "rather")))
             if value is None:

@@ -114,7 +114,7 @@ def _of_card(card: str, name: str) -> tuple[str, ...]:
 
 def _from_third(text: str, names: Sequence[str]) -> str:
     word = rf"[\"“']?\b(?:{'|'.join(map(re.escape, names))})\b[\"”']?" if names else r"(?!)"
-    name = rf"(?:{word}(?:\s+{word})*)"
+    name = rf"(?:{word}(?:\s+{word}){{0,9}})"
     text = re.sub(rf"\bMeet\s+(\d+)-year-old\s+{name},(?=\s+an?\s)", r"I am \1 years old,", text)
     text = re.sub(rf"\bMeet\s+(?:\d[\w-]*\s+)?(?={name})", "", text)
     text = re.sub(rf"{name}['’]s\b(?=\s+(?!an?\b|the\b|not\b)\w)", "my", text)
@@ -146,10 +146,13 @@ def _with_verb(match: re.Match) -> str:
 
 def _capitals(text: str) -> str:
     """A capital at the head of every sentence."""
+    parts, here = [], 0
     for start, end in sentences(text):
         start, _ = _stripped(text, start, end)
-        text = text[:start] + text[start : start + 1].upper() + text[start + 1 :]
-    return text
+        if start >= here:  # behind a blank sentence the next one's head is seen twice
+            parts += [text[here:start], text[start : start + 1].upper()]
+            here = start + 1
+    return "".join([*parts, text[here:]])
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:

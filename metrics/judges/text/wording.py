@@ -56,7 +56,7 @@ _MODIFIERS = (  # none that tells a pastime from a trade: "a good cook" has no j
     r"(?:(?:proud|professional|full[- ]time|part[- "
     r"]time|local|freelance|busy|humble|simple|experienced|passionate|dedicated|"
     r"devoted|skilled|trained|licensed|certified|young|old|little|small|big|tiny|lovely|beautiful|sunny|rainy|charming|pet|rescue|"
-    r"black|white|cute|sweet|dear|beloved|city of|town of|village of|[\w-]+[- ]years?[- ]old),?\s+){0,2}"
+    r"black|white|cute|sweet|dear|beloved|city of|town of|village of|[\w-]{1,40}[- ]years?[- ]old),?\s+){0,2}"
 )
 _VALUE_ENDS = rf"(?!{APOSTROPHE}s\b|[\w-])"
 _ONES = (
@@ -91,7 +91,7 @@ OPENS = re.compile(  # before "Grace here": elsewhere in a sentence it speaks of
 )
 _VERB_NEXT = r"(?!\s+(?:is|are|was|were|has|have|had|can|will|would|sounds?|seems?|looks?)\b)"
 _LINK = (
-    r"(?:\s*,)?\s*(?P<link>,(?=\s+[^.!?;]*\b(?:and|or)\b)|\b(?:but\s+not|and\s+not|but\s+(?:rather|also)|"
+    r"(?:\s*,)?\s*(?P<link>,(?=\s+[^.!?;]{0,200}\b(?:and|or)\b)|\b(?:but\s+not|and\s+not|but\s+(?:rather|also)|"
     r"and\s+also|as\s+well\s+as|rather|and|or|nor|but|not)\b)\s+"
     r"(?:(?:in|at|as|from|of|near|on|my)\s+)?"
 )
