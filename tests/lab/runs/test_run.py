@@ -30,7 +30,7 @@ from commands import (
     turns,
     wait_for_lines,
 )
-
+from event_streams import faults
 from lab.run import main
 
 SMALL = ["conversations=2", "turns=6", "seats.assistant.max_tokens=12", "seats.user.max_tokens=12"]
@@ -132,6 +132,14 @@ def test_run_on_ray_equals_run_in_process(on_ray, without_ray):
     assert there.height == 12
     assert there["text"].to_list() == here["text"].to_list()
     assert there["token_ids"].to_list() == here["token_ids"].to_list()
+
+
+@pytest.mark.parametrize("kind", ["without_ray", "scripted"])
+def test_events_of_a_run_are_as_the_page_says(kind, request):
+    played = request.getfixturevalue(kind)
+    log = events(getattr(played, "path", played))
+    assert {"phase", "started", "line", "judged", "walk", "usage", "conversation", "ended"} == {e["event"] for e in log}
+    assert faults(log) == []
 
 
 def test_frames_have_the_columns_and_types_users_rely_on(on_ray):

@@ -12,6 +12,7 @@ import corpora
 import polars as pl
 import pytest
 from commands import events, inside, manifest, only
+from event_streams import faults
 from polars.testing import assert_frame_equal
 
 from lab.live.study_screen import progress
@@ -98,6 +99,13 @@ def climbed(small):
 def arms(run: Path) -> dict[str, Path]:
     """Folder by the arm's words."""
     return {folder.name.rpartition("-")[0]: folder for folder in (run / FOLDER).iterdir()}
+
+
+def test_events_of_a_study_of_runs_and_trainings_are_as_the_page_says(climbed):
+    run, _ = climbed
+    assert {"arm", "answer"} & {event["event"] for event in events(run)}
+    assert faults(events(run)) == []
+    assert not [fault for arm in arms(run).values() for fault in faults(events(arm))]
 
 
 def test_every_arm_is_an_ordinary_run_or_training(climbed):

@@ -15,6 +15,7 @@ import pytest
 import tiny
 from commands import ROOT, events, inside, manifest, only
 from dialect import serving
+from event_streams import faults
 from rich.console import Console
 
 from agents.engine.protocol import Sampling
@@ -190,6 +191,12 @@ def on_tiny(tmp_path_factory, tiny_name):
     done = inside(main, LOADED, f"seats.assistant.model={tiny_name}", *SMALL, "--json", "--runs", runs)
     assert done.returncode == 0, done.stderr
     return only(runs), json.loads(done.stdout)
+
+
+def test_events_of_a_study_are_as_the_page_says(on_embedded):
+    run, _ = on_embedded
+    assert {"started", "phase", "answer", "usage", "ended"} <= {event["event"] for event in events(run)}
+    assert faults(events(run)) == []
 
 
 def test_a_study_leaves_its_finding_and_its_answers(on_embedded):

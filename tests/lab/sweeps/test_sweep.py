@@ -17,6 +17,7 @@ import sweeps
 from browsing import awaited, find
 from commands import ROOT, SECRETS, TIMEOUT_S, assert_same_play, inside, listening_sockets, manifest, only
 from commands import events as run_events
+from event_streams import faults
 from polars.testing import assert_frame_equal
 
 from lab import report as lab_report
@@ -76,6 +77,13 @@ def test_a_sweep_leaves_its_contract_and_a_run_for_each_trial(alone):
             line[key] for key in ("value", "low", "high", "n")
         ]
     assert "[4/4]" in told and "what came out" in told
+
+
+def test_events_of_a_sweep_and_of_its_trials_are_as_the_page_says(alone):
+    sweep, _ = alone
+    assert {"phase", "sweep", "trial", "ended"} == {event["event"] for event in run_events(sweep)}
+    assert faults(run_events(sweep)) == []
+    assert [faults(run_events(log.parent)) for log in sorted(sweep.glob("trials/*/events.jsonl"))] == [[]] * 4
 
 
 def test_the_best_and_the_values_are_told_in_order(alone):

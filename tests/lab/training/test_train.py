@@ -16,7 +16,8 @@ import learners
 import polars as pl
 import pytest
 import tiny
-from commands import ROOT, TIMEOUT_S, environment, inside, only
+from commands import ROOT, TIMEOUT_S, environment, events, inside, only
+from event_streams import faults
 from safetensors.torch import load_file
 
 from lab import report as lab_report
@@ -81,6 +82,13 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
         and "inconsistency removed" in (run / "report.md").read_text()
     )
     assert seconds < 300  # about a minute on two cores, two on one
+
+
+def test_events_of_a_training_and_of_the_runs_of_its_evaluation_are_as_the_page_says(quick):
+    run, *_ = quick
+    assert {"started", "phase", "step", "checkpoint", "ended"} <= {event["event"] for event in events(run)}
+    assert faults(events(run)) == []
+    assert [faults(events(log.parent)) for log in sorted(run.glob("examination/*/events.jsonl"))] == [[]] * 4
 
 
 def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick):
