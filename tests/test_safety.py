@@ -262,14 +262,14 @@ def test_a_gguf_file_is_converted_inside_the_cache_whatever_it_is_called(tmp_pat
 def test_a_traceback_in_the_log_holds_no_key(tmp_path, monkeypatch):
     """Whatever an error that nobody foresaw may say."""
 
-    def wire(*_):
+    def set_up(*_):
         key = os.environ["OPENAI_API_KEY"]
         raise RuntimeError(
             f"headers: Authorization: Bearer {key}\nHF_TOKEN={os.environ['HF_TOKEN']} "
             "http://me:pa55w0rd@host/v1?api_key=abc123"
         )
 
-    monkeypatch.setattr("lab.dialogue.wiring.wire", wire)
+    monkeypatch.setattr("lab.dialogue.wiring.set_up", set_up)
     done = inside(run.main, LONG, *NOBODY_TALKS, "--display", "plain", "--runs", tmp_path)
     assert done.returncode == 2
     log = (only(tmp_path) / "log.txt").read_text()

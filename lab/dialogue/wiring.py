@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from agents.engine.protocol import Engine, Usage
-from agents.models.info import EngineInfo
 from lab.dialogue.capacity import check_memory, longest_view
 from lab.dialogue.judges import REFERENCE_MODEL, TRIPWIRES, check_judges, judge_engines, judges, retriever, wires
 from lab.dialogue.seats import base_model, check_speaker, find_servers, make_seat, model_seats, served_engines
@@ -21,7 +20,8 @@ from scenarios.records import SEATS, Persona
 from scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
-    from agents.seats.base import Cue
+    from agents.seats.base import Cue, Seat
+    from agents.servers.engine import Server
     from lab.dialogue.cluster import Hosting
     from lab.dialogue.loop import Play
     from lab.store.resume import Stored
@@ -29,10 +29,56 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wired:
+class Setup:
+    """A scenario ready to be played: made by one call, and read by everything that plays and measures it."""
+
     play: Play
-    engines: dict[str, EngineInfo]  # by model name
-    wires: dict[str, Callable]  # what the tripwires read with
+    engines: Mapping[str, Engine]  # by model name
+    aids: Mapping[str, Callable]  # what the tripwires read with: `embed` and `logprobs`, or nothing
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.play.scenario
+
+    @property
+    def cast(self) -> Sequence[dict[str, Persona]]:
+        """Personas by seat, an entry for each conversation."""
+        return self.play.cast
+
+    @property
+    def seats(self) -> Mapping[str, Seat]:
+        return self.play.seats
+
+    @property
+    def judges(self) -> Sequence[Judge]:
+        return self.play.judges
+
+    def cards(self) -> dict[tuple[int, str], str]:
+        """The persona as prompt text, by conversation and seat."""
+        return {(c, seat): persona.card for c, seats in enumerate(self.cast) for seat, persona in seats.items()}
+
+    def hardware(self) -> tuple[str, str]:
+        """Devices and dtypes of all engines in words: "elsewhere" and "unknown" where there is no engine."""
+        infos = [engine.info() for engine in self.engines.values()]
+        devices, dtypes = ({getattr(info, key) for info in infos} for key in ("device", "dtype"))
+        return ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
+
+    def opening(self) -> dict:
+        """What the `started` event says of who plays what (`lab.store.events.RunStarted`)."""
+        scenario, graph = self.scenario, self.play.graph
+        return {
+            "name": scenario.name,
+            "conversations": scenario.conversations,
+            "turns": scenario.turns,
+            "qa_every": scenario.measure.qa_every,
+            "cast": [
+                {"conversation": number} | {seat: seats[seat].id for seat in SEATS}
+                for number, seats in enumerate(self.cast)
+            ],
+            "nodes": list(graph.nodes),
+            "edges": [list(edge) for edge in dict.fromkeys(graph.edges())],
+            "models": {seat: "script" if scenario.seats[seat].script else scenario.seats[seat].model for seat in SEATS},
+        }
 
 
 Words = Callable[[int, "Cue"], "str | None"]  # see agents.seats.HumanSeat
@@ -63,71 +109,69 @@ def engine_names(scenario: Scenario) -> set[str]:
     )
 
 
-def wire(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | None = None) -> Wired:
-    """Engines, seats and judges of a scenario; `words`: what a person in a seat types. ValueError where an adapter does
-    not fit or the dialogue is too long.
+def set_up(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | None = None) -> Setup:
+    """A run: its engines are started, its seats and judges made, and its longest dialogue held against the memory that
+    is free. `stored`: what earlier sittings left; `words`: what a person in a seat types. ValueError where an adapter
+    does not fit or the dialogue is too long.
     """
-    from agents.seats.scripted import HumanSeat
-    from lab.dialogue.loop import Play
-
     servers = find_servers(scenario)
     engines = {name: hosting(name, scenario.dtype, scenario.device) for name in sorted(engine_names(scenario))}
     engines |= served_engines(scenario, servers)
-    cast, humans = people.cast(scenario), scenario.seats.humans()
+    aids = wires(scenario.measure, engines, scenario.device)
+    setup = set_up_on(scenario, engines, servers=servers, stored=stored, words=words, aids=aids)
+    check_memory(scenario, engines, {seat: longest_view(scenario, seat, engines, setup.cast) for seat in SEATS})
+    if ACTIVATIONS in needed(scenario.measure.metrics):
+        _watch(scenario, engines, setup.cast)
+    return setup
+
+
+def set_up_on(
+    scenario: Scenario,
+    engines: Mapping[str, Engine],
+    *,
+    servers: Mapping[str, Server] | None = None,
+    adapters: Mapping[str, str | None] | None = None,
+    generations: Mapping[str, int] | None = None,
+    cast: Sequence[dict[str, Persona]] | None = None,
+    judged_by: Sequence[Judge] | None = None,
+    asked: Collection[str] = SEATS,
+    alike: int = 1,
+    stored: Stored | None = None,
+    words: Words | None = None,
+    aids: Mapping[str, Callable] | None = None,
+) -> Setup:
+    """A scenario on engines that are there, whose work alone its `usage` counts; servers are found unless given.
+    `adapters`: what a seat wears instead of its own; `generations`: seats that sample so many lines at each place and
+    keep their views; `cast` and `judged_by`: personas and judges in place of the scenario's; `asked`, `alike` and
+    `stored`: see `Play`; `words`: see `set_up`; `aids`: see `Setup`.
+    """
+    from agents.seats.scripted import HumanSeat
+    from lab.dialogue.loop import Play
+    from lab.store.resume import Stored
+
+    adapters, generations, humans = adapters or {}, generations or {}, scenario.seats.humans()
+    servers = find_servers(scenario) if servers is None else servers
+    served = served_engines(scenario, {name: server for name, server in servers.items() if name not in engines})
+    speaking = {**engines, **served}
+    seats = {
+        seat: HumanSeat(words)
+        if seat in humans
+        else make_seat(scenario.seats[seat], speaking, servers, adapters.get(seat), generations.get(seat, 0))
+        for seat in SEATS
+    }
     play = Play(
         scenario=scenario,
         graph=graphs.build(scenario),
-        cast=cast,
-        seats={
-            seat: HumanSeat(words) if seat in humans else make_seat(scenario.seats[seat], engines, servers)
-            for seat in SEATS
-        },
-        judges=judges(scenario.measure, engines, scenario.device),
-        embed=retriever(scenario.measure, scenario.device),
-        usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()),
-        stored=stored,
-    )
-    check_memory(scenario, engines, {seat: longest_view(scenario, seat, engines, cast) for seat in SEATS})
-    if ACTIVATIONS in needed(scenario.measure.metrics):
-        _watch(scenario, engines, cast)
-    return Wired(
-        play,
-        {name: engine.info() for name, engine in engines.items()},
-        wires(scenario.measure, engines, scenario.device),
-    )
-
-
-def play_of(
-    scenario: Scenario,
-    engines: Mapping[str, Engine],
-    adapters: Mapping[str, str | None],
-    generations: Mapping[str, int],
-    cast: Sequence[dict[str, Persona]] | None = None,
-    alike: int = 1,
-    judged_by: Sequence[Judge] | None = None,
-) -> Play:
-    """A play on engines that are there. `adapters`: what a seat wears instead of its own; `generations`: seats that
-    sample so many lines at each place and keep their views; `alike`: see `Play`; `judged_by`: judges that are there
-    already. Models on servers are spoken to by words only.
-    """
-    from lab.dialogue.loop import Play
-
-    servers, people_here = find_servers(scenario), cast or people.cast(scenario)
-    here = dict(engines) | served_engines(scenario, servers)
-    seats = {
-        seat: make_seat(scenario.seats[seat], here, servers, adapters.get(seat), generations.get(seat, 0))
-        for seat in SEATS
-    }
-    return Play(
-        scenario=scenario,
-        graph=graphs.build(scenario),
-        cast=people_here,
+        cast=cast or people.cast(scenario),
         seats=seats,
         judges=judges(scenario.measure, engines, scenario.device) if judged_by is None else judged_by,
         embed=retriever(scenario.measure, scenario.device),
         usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()),
+        stored=stored or Stored(),
+        asked=asked,
         alike=alike,
     )
+    return Setup(play, speaking, aids or {})
 
 
 def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
@@ -146,21 +190,3 @@ def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dic
             [*list(questions)[: len(OPENERS)], *OPENERS],
             scenario.seed,
         )
-
-
-def opening(scenario: Scenario, play: Play) -> dict:
-    """What the `started` event tells of who plays what."""
-    graph = play.graph
-    return {
-        "name": scenario.name,
-        "conversations": scenario.conversations,
-        "turns": scenario.turns,
-        "qa_every": scenario.measure.qa_every,
-        "cast": [
-            {"conversation": number} | {seat: seats[seat].id for seat in SEATS}
-            for number, seats in enumerate(play.cast)
-        ],
-        "nodes": list(graph.nodes),
-        "edges": [list(edge) for edge in dict.fromkeys(graph.edges())],
-        "models": {seat: "script" if scenario.seats[seat].script else scenario.seats[seat].model for seat in SEATS},
-    }

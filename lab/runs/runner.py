@@ -167,20 +167,19 @@ def perform(
         apply(monitor.state, event)
     tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
     with hosting(address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)) as make:
-        wired = wiring.wire(scenario, make, earlier, words)
-        devices, dtypes = ({getattr(info, key) for info in wired.engines.values()} for key in ("device", "dtype"))
-        device, dtype = ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
+        setup = wiring.set_up(scenario, make, earlier, words)
+        device, dtype = setup.hardware()
         store.update_manifest(device=device, dtype=dtype)
         tell(
             "started",
-            **wiring.opening(scenario, wired.play),
+            **setup.opening(),
             run_id=store.run_id,
             device=device,
             dtype=dtype,
             resumed=bool(store.earlier),
         )
         tell("phase", phase="playing", detail=scenario.name)
-        for event in wired.play.events():
+        for event in setup.play.events():
             _show(store, monitor, event)
             store.maybe_flush()
             if event["event"] == "conversation" and event["status"] == "failed":
@@ -196,10 +195,8 @@ def perform(
             resamples=how.resamples,
             seed=scenario.seed,
             activations=frames.get("activations"),
-            **wired.wires,
-            cards={
-                (c, seat): persona.card for c, seats in enumerate(wired.play.cast) for seat, persona in seats.items()
-            },
+            **setup.aids,
+            cards=setup.cards(),
         )
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")

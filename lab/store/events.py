@@ -191,13 +191,12 @@ class Sample(TypedDict):
 
 class Rewarded(Event):
     """What dialogues that were played to learn from came to: means over the lines of the seat that learns. NaN, which
-    is stored as null, where none was scored. Offline methods tell wires and samples of the steps with a checkpoint
-    only.
+    is stored as null, where none was scored. Offline methods have wires and samples at checkpoints only.
     """
 
     samples: NotRequired[dict[str, Sample]]  # best and worst
     reward: NotRequired[float | None]
-    reward_prompt_to_line: NotRequired[float | None]  # parts of it, each in [0, 1]
+    reward_prompt_to_line: NotRequired[float | None]  # its parts; one of an installed package is reward_NAME
     reward_line_to_line: NotRequired[float | None]
     reward_qa: NotRequired[float | None]
     reward_relevance: NotRequired[float | None]
@@ -283,9 +282,8 @@ class StudyStarted(Event):
 
 
 class Answer(Event):
-    """The model answered an item of an arm: options were scored (`nats`, `tokens`, `options`), or words sampled
-    (`text`, `seed`). Written by `lab.studies.ask_model`, which reads it on a resume; read by `lab.store.frames`
-    (answers.parquet).
+    """The model answered an item of an arm: options were scored (`nats`, `tokens`, `options`), or words were sampled
+    (`text`, `seed`). Written by `lab.studies.ask_model`, which reads it on a resume; read by `lab.store.frames` too.
     """
 
     key: str  # digest of all that the answer depends on
@@ -313,9 +311,7 @@ class Taught(Event):
 
 
 class Arm(Event):
-    """How far an arm is that is a run or a training of its own, with a log of its own. Written by
-    `lab.studies.arms`.
-    """
+    """How far an arm is that is a run or a training with its own log. Written by `lab.studies.arms`."""
 
     arm: str
     done: int  # lines, or steps and exams

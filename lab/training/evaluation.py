@@ -23,9 +23,8 @@ import polars as pl
 
 from agents.engine.protocol import Engine
 from lab.dialogue.judges import judges
-from lab.dialogue.loop import Play
 from lab.dialogue.seats import engine_name
-from lab.dialogue.wiring import opening, play_of
+from lab.dialogue.wiring import Setup, set_up_on
 from lab.store.run_store import create
 from lab.training.rollouts import trained
 from metrics.catalogue import CONSISTENCIES
@@ -189,8 +188,8 @@ def examine(
     recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path, judged_by: Sequence[Judge]
 ) -> Examined:
     """Plays the exam, keeps it as a run in `folder`, and measures it."""
-    play, scenario = staged(recipe, exam, engines, judged_by), exam.scenario
-    cast, how, failed = play.cast, scenario.measure, 0
+    setup = staged(recipe, exam, engines, judged_by)
+    scenario, how, failed = exam.scenario, exam.scenario.measure, 0
     info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
     with create(
         folder.parent,
@@ -204,14 +203,14 @@ def examine(
         store.append(
             {
                 "event": "started",
-                **opening(scenario, play),
+                **setup.opening(),
                 "run_id": store.run_id,
                 "device": info.device,
                 "dtype": info.dtype,
             }
         )
         store.append({"event": "phase", "phase": "playing", "detail": exam.told})
-        for event in play.events():
+        for event in setup.play.events():
             store.append(event)
             failed += event["event"] == "conversation" and event["status"] == "failed"
         frames = store.frames()
@@ -225,33 +224,34 @@ def examine(
             resamples=how.resamples,
             seed=scenario.seed,
             **aids,
-            cards={(c, name): one.card for c, seats in enumerate(cast) for name, one in seats.items()},
+            cards=setup.cards(),
         )
         store.finish("finished", metrics=rows)
     sums = {
-        key: _by_person(found.by_conversation, [seats[key[2]].id for seats in cast])
+        key: _by_person(found.by_conversation, [seats[key[2]].id for seats in setup.cast])
         for key, found in of_run(turns, judgements, rows, window=how.window).items()
         if key[0] in CONSISTENCIES and key[2] in recipe.seats()
     }
     return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, failed)
 
 
-def staged(recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by: Sequence[Judge] | None = None) -> Play:
+def staged(
+    recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by: Sequence[Judge] | None = None
+) -> Setup:
     """The exam's dialogues, in which strangers are asked in the held-out wording. `judged_by`: see
-    `lab.dialogue.wiring.play_of`.
+    `lab.dialogue.wiring.set_up_on`.
     """
     cast = people.cast(exam.scenario)
     if exam.held_out:
         cast = [{seat: _asked_as(one, recipe.held_out.paraphrase) for seat, one in seats.items()} for seats in cast]
-    play = play_of(
+    return set_up_on(
         exam.scenario,
         engines,
-        {seat: trained(seat) for seat in recipe.seats() if exam.trained},
-        {},
-        cast,
+        adapters={seat: trained(seat) for seat in recipe.seats() if exam.trained},
+        cast=cast,
         judged_by=judged_by,
+        asked=recipe.seats(),
     )
-    return replace(play, asked=recipe.seats())
 
 
 def _asked_as(persona: Persona, number: int) -> Persona:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from agents.engine.protocol import Engine
 from agents.seats.base import Cue, Question
 from lab.dialogue.loop import Play
-from lab.dialogue.wiring import play_of
+from lab.dialogue.wiring import set_up_on
 from lab.store.resume import line_of
 from lab.training.rewards import Talk
 from metrics.judges import Judge
@@ -50,15 +50,15 @@ def talks(
             seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)
         ][: len(cast)]
     each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
-    play = play_of(
+    play = set_up_on(
         scenario,
         engines,
-        adapters,
-        {seat: each},
-        cast,
-        alike=recipe.num_generations if alike else 1,
+        adapters=adapters,
+        generations={seat: each},
+        cast=cast,
         judged_by=judged_by,
-    )
+        alike=recipe.num_generations if alike else 1,
+    ).play
     lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
     turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():

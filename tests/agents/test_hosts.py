@@ -173,7 +173,7 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
 
     from agents.engine.local import LocalEngine
     from agents.models.loading import load
-    from lab.dialogue.wiring import play_of
+    from lab.dialogue.wiring import set_up_on
     from scenarios.scenario import load_scenario
 
     hosted, folder = small
@@ -198,9 +198,9 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
     monkeypatch.setattr(hosted, "generate", dying)
     monkeypatch.setattr(hosted, "_on_recovery", told.append)
     name = str(folder)
-    found = list(play_of(scenario, {name: hosted}, {}, {}).events())
+    found = list(set_up_on(scenario, {name: hosted}).play.events())
     assert len(told) == 2 and all("4 views are read again" in one for one in told), told
-    wanted = list(play_of(scenario, {name: LocalEngine(load(name, "float32", "cpu"))}, {}, {}).events())
+    wanted = list(set_up_on(scenario, {name: LocalEngine(load(name, "float32", "cpu"))}).play.events())
     lines = [
         [
             (e["conversation"], e["turn"], e["text"], e["token_ids"], pytest.approx(e["logprob"], abs=1e-3))

@@ -114,11 +114,11 @@ def test_a_branch_longer_than_the_servers_context_is_refused(served):
             ask()
 
 
-def play(overrides, embedded) -> tuple[list[dict], wiring.Wired]:
+def play(overrides, embedded) -> tuple[list[dict], wiring.Setup]:
     brief = ["conversations=1", "turns=4", "seats.user.max_tokens=12", "seats.assistant.max_tokens=12"]
     scenario = load_scenario(LONG, [*brief, "dtype=float32", "device=cpu", *overrides])
-    wired = wiring.wire(scenario, lambda model, dtype, device: embedded, Stored())
-    return list(wired.play.events()), wired
+    setup = wiring.set_up(scenario, lambda model, dtype, device: embedded, Stored())
+    return list(setup.play.events()), setup
 
 
 def answers(events: list[dict]) -> list[dict]:
@@ -131,8 +131,8 @@ def here(embedded):
 
 
 def test_a_seat_on_a_server_plays_and_is_asked_as_one_here(server, embedded, here):
-    found, wired = play([f"seats.user.endpoint={server.url}"], embedded)
-    assert isinstance(wired.play.seats["user"], ModelSeat) and set(wired.engines) == {BASE, f"{BASE} at {server.url}"}
+    found, setup = play([f"seats.user.endpoint={server.url}"], embedded)
+    assert isinstance(setup.seats["user"], ModelSeat) and set(setup.engines) == {BASE, f"{BASE} at {server.url}"}
     said = [
         [(e["seat"], e["text"], tuple(e["token_ids"])) for e in events if e["event"] == "line"]
         for events in (found, here)
@@ -181,8 +181,8 @@ def test_a_server_is_named_with_what_it_lacks_and_still_gives_words(embedded, wi
             ValueError, match=f"endpoint {server.url} lacks .*{without}.*; expected a server such as vLLM"
         ):
             ServedEngine(found)
-        events, wired = play([f"seats.user.endpoint={server.url}", 'seats.assistant.script=["Who are you?"]'], embedded)
-    assert isinstance(wired.play.seats["user"], EndpointSeat) and not wired.engines
+        events, setup = play([f"seats.user.endpoint={server.url}", 'seats.assistant.script=["Who are you?"]'], embedded)
+    assert isinstance(setup.seats["user"], EndpointSeat) and not setup.engines
     assert "I am a baker." in {e["text"] for e in events if e["event"] == "line"}
     assert lacking(found) in {row["unscored"] for row in answers(events)}
 

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from agents.learning.views import View
-from lab.dialogue.wiring import play_of
+from lab.dialogue.wiring import set_up_on
 from lab.runs.runner import new_store
 from lab.training.dataset import views_of
 from metrics.judges import judgement
@@ -124,7 +124,7 @@ def run(at: Path, name: str, engine, judge, events: int | None = None):
     """A run folder of four dialogues, and the user's seat as the play left it; its events are cut after so many."""
     (at / "small.yaml").write_text(SCENARIO.replace("MODEL", name))
     scenario = load_scenario(at / "small.yaml")
-    play = replace(play_of(scenario, {name: engine}, {}, {"user": 1}), judges=[judge])
+    play = set_up_on(scenario, {name: engine}, generations={"user": 1}, judged_by=[judge]).play
     with new_store(at / "runs", load_scenario(at / "small.yaml", [f"measure.judge={judge.name}"])) as store:
         for number, event in enumerate(play.events()):
             if events is None or number < events:

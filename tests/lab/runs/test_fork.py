@@ -16,7 +16,7 @@ from commands import LONG, assert_same_play, events, inside, judgements, manifes
 from agents.engine.local import LocalEngine
 from lab import fork as command
 from lab import report, run, score
-from lab.dialogue.wiring import play_of
+from lab.dialogue.wiring import set_up_on
 from lab.reports.fork_comparison import cells, compare
 from lab.runs import runner
 from lab.runs.fork import forked
@@ -123,7 +123,7 @@ class Small:
 
     def views(self, scenario: Scenario, begun: list[dict]) -> tuple[Path, dict[int, list[int]]]:
         """A fork played to its end: its folder, and the user's view of each branch."""
-        play = play_of(scenario, {self.name: self.engine}, {}, {"user": 1})
+        play = set_up_on(scenario, {self.name: self.engine}, generations={"user": 1}).play
         play = replace(play, judges=[self.judge], stored=stored(begun))
         with runner.new_store(self.at / "forks", scenario) as store:
             for event in (*begun, *play.events()):
@@ -221,7 +221,7 @@ def test_lines_of_someone_else_are_judged_again(scripted):
 def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted):
     """A node that presses stays with the last fact: the new speaker's own of that slot."""
     scenario, begun, _ = forked(scripted, 1, 3, 1, ["seats.user.persona=tomas"])
-    play = replace(play_of(scenario, {}, {}, {}), stored=stored(begun))
+    play = set_up_on(scenario, {}, stored=stored(begun)).play
     from lab.dialogue.loop import Dialogue
 
     dialogue, told = Dialogue(0, play.cast[0], "greet"), play.stored.told[0, 2]

@@ -31,6 +31,7 @@ from commands import (
     wait_for_lines,
 )
 from event_streams import faults
+
 from lab.run import main
 
 SMALL = ["conversations=2", "turns=6", "seats.assistant.max_tokens=12", "seats.user.max_tokens=12"]

@@ -129,7 +129,7 @@ def test_strangers_are_asked_in_words_that_training_never_used():
             update={seat: talk.seats[seat].model_copy(update={"script": ("I see.",)}) for seat in SEATS}
         )
         talk = talk.model_copy(update={"seats": silent, "measure": talk.measure.model_copy(update={"metrics": []})})
-        play = staged(one, replace(exam, scenario=talk), {})
+        play = staged(one, replace(exam, scenario=talk), {}).play
         off_the_record = {
             play._wording(fact) for seats in play.cast for person in seats.values() for fact in person.facts
         }

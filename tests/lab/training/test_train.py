@@ -16,7 +16,7 @@ import learners
 import polars as pl
 import pytest
 import tiny
-from commands import ROOT, TIMEOUT_S, environment, events, inside, only
+from commands import ROOT, TIMEOUT_S, environment, inside, only
 from event_streams import faults
 from safetensors.torch import load_file
 
