@@ -1,4 +1,4 @@
-"""What makes a metric a choice in every scenario: its name, its function, what it needs, and how its figures are shown."""
+"""What makes a metric a choice in every scenario: its name, its function, what it needs, how its figures are shown."""
 
 from __future__ import annotations
 

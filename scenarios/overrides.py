@@ -12,7 +12,17 @@ import yaml
 from pydantic import AfterValidator, BaseModel
 
 from scenarios.suggestions import nearest
-from scenarios.yaml_files import Document, Key, Loader, ScenarioError, annotation_at, fields_of, shown, unknown_key
+from scenarios.yaml_files import (
+    Document,
+    Key,
+    Loader,
+    ScenarioError,
+    added_keys,
+    annotation_at,
+    fields_of,
+    shown,
+    unknown_key,
+)
 
 PLAIN = "text (a date in quotes), a finite number, true, false, null, or lists and mappings by text of such"
 
@@ -82,7 +92,7 @@ def _override_path(name: str, data: Any, model: type[BaseModel], item: str) -> K
     for part in parts:
         annotation, holder = annotation_at(model, path), _get(data, path)
         if fields := fields_of(annotation):
-            if part not in fields:
+            if part not in fields and part not in added_keys(annotation):
                 raise ScenarioError(unknown_key(part, annotation), (*path, part), f"override {item!r}")
             path = (*path, part)
         elif get_origin(annotation) is list:

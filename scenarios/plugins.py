@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Annotated, Any, TypeVar
 
-from pydantic import PlainValidator
+from pydantic import AfterValidator, PlainValidator
 from pydantic_core import PydanticKnownError
 
 JUDGES, METRICS, REWARDS = GROUPS = ("dialogue_lab.judges", "dialogue_lab.metrics", "dialogue_lab.rewards")
@@ -24,6 +24,7 @@ OWN = {  # the lab's names by group; a package cannot take one of them
     METRICS: ("prompt_to_line", "line_to_line", "qa", "drift", "contradictions", "tripwires", "activation"),
     REWARDS: ("prompt_to_line", "line_to_line", "qa", "relevance"),
 }
+RESERVED = {REWARDS: ("penalty", "judge", "asked", "probes")}  # other keys of the place where the names stand
 NAME = re.compile(r"[A-Za-z_]\w*")
 Entry = TypeVar("Entry")
 
@@ -62,6 +63,11 @@ def names(group: str) -> list[str]:
     return [*OWN[group], *(plugin.name for plugin in plugins(group) if not plugin.problem)]
 
 
+def added(group: str) -> list[str]:
+    """Names that installed packages bring to those of the lab."""
+    return names(group)[len(OWN[group]) :]
+
+
 def load(group: str, name: str, kind: type[Entry]) -> Entry:
     """The entry of that name that an installed package brings.
 
@@ -96,12 +102,23 @@ def name_in(group: str, own: Sequence[str] | None = None) -> Any:
     accepted = OWN[group] if own is None else own
 
     def check(value: Any) -> str:
-        if isinstance(value, str) and (value in accepted or value in _added(group)):
+        if isinstance(value, str) and (value in accepted or value in added(group)):
             return value
-        *most, last = map(repr, (*accepted, *_added(group)))
+        *most, last = map(repr, (*accepted, *added(group)))
         raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
 
     return Annotated[str, PlainValidator(check)]
+
+
+def added_key(group: str) -> Any:
+    """The annotation of a key that a file may have beside those of its own: a name that an installed package brings."""
+
+    def check(value: str) -> str:
+        if value not in added(group):
+            raise PydanticKnownError("extra_forbidden")
+        return value
+
+    return Annotated[str, AfterValidator(check)]
 
 
 class _Failure(str):
@@ -118,10 +135,6 @@ def _imported(point: EntryPoint) -> object:
         return named() if callable(named) else named
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises is the reason, in one line
         return _Failure(f"{point.value} raised {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-
-
-def _added(group: str) -> list[str]:
-    return names(group)[len(OWN[group]) :]
 
 
 def _entry_points(group: str) -> Iterator[Plugin]:
@@ -157,7 +170,7 @@ def _checked(plugin: Plugin, owners: Sequence[str]) -> Plugin:
     problem = plugin.problem
     if not problem and not NAME.fullmatch(plugin.name):
         problem = "its name may hold letters, digits and '_' only"
-    elif plugin.name in OWN[plugin.group]:
+    elif plugin.name in (*OWN[plugin.group], *RESERVED.get(plugin.group, ())):
         problem = "the lab has an entry of that name"
     elif len(owners) > 1:
         problem = f"{' and '.join(owners)} both have an entry of that name"

@@ -204,7 +204,13 @@ def _bare(annotation: Any) -> Any:
 
 def unknown_key(key: object, holder: Any) -> str:
     """What is said of a key that the class `holder` does not have: its new name, or the nearest known one."""
-    return f"is no key of the file{new_key(holder, key) or nearest(key, fields_of(holder) or ())}"
+    known = [*(fields_of(holder) or ()), *added_keys(holder)]
+    return f"is no key of the file{new_key(holder, key) or nearest(key, known)}"
+
+
+def added_keys(holder: Any) -> list[str]:
+    """Keys that installed packages add to the part of a file that the class checks."""
+    return holder.added_keys() if hasattr(holder, "added_keys") else []
 
 
 def fields_of(annotation: Any) -> dict[str, FieldInfo] | None:

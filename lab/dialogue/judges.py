@@ -104,7 +104,7 @@ def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[
     stays one.
     """
     needs = needed(measure.metrics)
-    if REFERENCE in needs or TRIPWIRES in measure.metrics and REFERENCE_MODEL in engines:
+    if REFERENCE in needs or (TRIPWIRES in measure.metrics and REFERENCE_MODEL in engines):
         return aids(engines[REFERENCE_MODEL], device)
     return {"embed": JudgeModels(measure, engines, device).embed()} if EMBEDDER in needs else {}
 

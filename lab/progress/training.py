@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lab.store.event_log import moment
 
+PART = "reward_"  # how the means of a reward's parts begin
 SHOWN = {
     "reward": "reward",
     "reward_prompt_to_line": "prompt-to-line",
@@ -62,7 +63,11 @@ class Course:
 
 
 def numbers_text(event: Mapping) -> str:
-    return "  ".join(f"{name} {short_number(event[key])}" for key, name in SHOWN.items() if is_number(event.get(key)))
+    added = {
+        key: key.removeprefix(PART).replace("_", " ") for key in event if key.startswith(PART) and key not in SHOWN
+    }
+    shown = SHOWN | added  # which are parts that installed packages bring
+    return "  ".join(f"{name} {short_number(event[key])}" for key, name in shown.items() if is_number(event.get(key)))
 
 
 def collected_text(event: Mapping) -> str:

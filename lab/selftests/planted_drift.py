@@ -57,8 +57,7 @@ BLIND, UNMEASURED = "does not see this", "not measured"
 
 def judges_to_test() -> list[str]:
     """Names of the judges that score lines, the lab's and those of installed packages."""
-    added = plugins.names(plugins.JUDGES)[len(plugins.OWN[plugins.JUDGES]) :]
-    return [*(name for name, entry in JUDGES.items() if entry.scores_lines()), *added]
+    return [*(name for name, entry in JUDGES.items() if entry.scores_lines()), *plugins.added(plugins.JUDGES)]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from agents.learning.views import View
 from lab.dialogue import judges, seats
 from lab.store.atomic_write import StoreError
 from lab.training import dataset, rewards, rollouts
-from lab.training.rewards import Talk
+from lab.training.reward_parts import Talk
 from metrics.judges import Judge
 from metrics.tripwires import fired
 from scenarios.jobs.training import ONLINE, Recipe, split

@@ -7,49 +7,24 @@ line that no judge could score has no reward where one was asked, and nothing is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from math import isnan
 
 import numpy as np
 import polars as pl
 
 from agents.learning.views import Sampled, View
-from agents.seats.base import Spoken
-from metrics.judges import Judge, Pair
+from lab.training.reward_parts import REWARDS, Completion, RewardContext, Talk, reward_entries, scores
+from metrics.judges import Judge
 from metrics.judges.answer_words import is_right
 from metrics.judges.pair_retrieval import Embed
-from metrics.judges.pairs import pairs
 from metrics.judges.text.wording import NAME
 from metrics.tripwires import MOST_PARROTING, LogProbs, line_wires, tripwires
 from scenarios.jobs.training import Reward
-from scenarios.records import PARTNER, Fact, Line, Persona
+from scenarios.records import PARTNER
 
 MOST_FACTS = 2  # that a line may name, besides the speaker's name
-JUDGED = {"prompt_to_line", "line_to_line"}
-PARTS = ("prompt_to_line", "line_to_line", "qa", "relevance")
-
-
-@dataclass(frozen=True)
-class Talk:
-    """A played conversation, and the trained seat's view of it."""
-
-    number: int
-    seat: str
-    cast: Mapping[str, Persona]
-    lines: Sequence[Line]
-    ids: tuple[int, ...]
-    spoken: Sequence[Spoken]
-
-
-@dataclass
-class Worth:
-    """A sampled line under way to its reward."""
-
-    talk: Talk
-    line: Sampled
-    parts: dict[str, float] = field(default_factory=dict)
-    penalty: float = 0.0
-    missed: bool = False  # a judge was asked and could not tell
 
 
 def sampled(talk: Talk) -> list[Sampled]:
@@ -83,28 +58,32 @@ def rewarded(
     """Views whose lines carry their rewards, and the mean of each part, of the reward and of what was unscored, for the
     log. `known`: parts by the talk's number and the turn, which the judge is not asked for.
     """
-    worths = [Worth(talk, line) for talk in talks for line in sampled(talk)]
-    spoken = [worth for worth in worths if not worth.line.about]
-    for worth in spoken if known else ():
-        worth.parts |= known.get((worth.talk.number, worth.line.turn), {})
-    _judge(spoken, reward, judge)
-    for worth in worths if reward.qa else ():
-        if fact := _asked(worth):
-            worth.parts["qa"] = 1.0 if is_right(worth.line.text, fact) else -1.0
-    if reward.relevance and embed is not None:
-        _relevance(spoken, embed)
-    for worth in worths:
-        worth.penalty = float(_trips(worth))
-    totals = [_total(worth, reward) for worth in worths]
+    completions = [Completion(talk, line) for talk in talks for line in sampled(talk)]
+    spoken = [one for one in completions if not one.line.about]
+    for one in spoken if known else ():
+        one.parts |= known.get((one.talk.number, one.line.turn), {})
+    entries = reward_entries(reward)
+    context = RewardContext(judge, embed, [entry.judged for entry in entries if entry.judged])
+    for entry in entries:
+        lines = completions if entry.probes else spoken
+        for one, score in zip(lines, scores(entry, lines, context), strict=True):
+            if score is not None and isnan(score):
+                one.missed = True
+            elif score is not None:
+                one.parts[entry.name] = score
+    for one in completions:
+        one.penalty = float(_trips(one))
+    judged = {entry.name for entry in entries if entry.judged}
+    totals = [_total(one, reward, judged) for one in completions]
     views = []
     for talk in talks:
         lines = [
-            replace(worth.line, reward=total) for worth, total in zip(worths, totals, strict=True) if worth.talk is talk
+            replace(one.line, reward=total) for one, total in zip(completions, totals, strict=True) if one.talk is talk
         ]
         views.append(
             View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines), talk.cast[PARTNER[talk.seat]].id)
         )
-    return views, _told(worths, totals)
+    return views, _means(completions, totals, reward)
 
 
 def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: LogProbs | None) -> dict[str, float]:
@@ -124,92 +103,47 @@ def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: Lo
     return dict(found.filter(pl.col("level") == "run", pl.col("seat") == seat).select("metric", "value").iter_rows())
 
 
-def _judge(worths: Sequence[Worth], reward: Reward, judge: Judge) -> None:
-    wanted = {name for name in JUDGED if getattr(reward, name)}
-    asked: list[list[Pair]] = []
-    for worth in worths:
-        before = [line for line in worth.talk.lines if line.turn < worth.line.turn]
-        speaker = worth.talk.cast[worth.talk.seat]
-        line = Line(len(asked), worth.line.turn, worth.talk.seat, speaker.id, "", worth.line.text, len(worth.line.ids))
-        own = [one for one in before if one.seat == worth.talk.seat and one.logprob is not None]
-        asked.append(list(pairs(line, before, worth.talk.cast, wanted - worth.parts.keys(), own)))
-    found: dict[tuple[int, str], list[float]] = {}
-    for row in judge.judge([pair for some in asked for pair in some]):
-        if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):
-            found.setdefault((row.conversation, row.metric), []).append(row.p_inconsistent)
-    for number, worth in enumerate(worths):
-        for metric in sorted(wanted):
-            if values := found.get((number, metric)):
-                worth.parts[metric] = 1 - 2 * max(values)
-            elif any(pair.metric == metric for pair in asked[number]):
-                worth.missed = True
-
-
-def _heard(worth: Worth) -> str:
-    """The line that it answers; "" for a question off the record, whose words an answer may well repeat."""
-    if worth.line.about:
-        return ""
-    return next(
-        (
-            line.text
-            for line in reversed(worth.talk.lines)
-            if line.turn < worth.line.turn and line.seat != worth.talk.seat
-        ),
-        "",
-    )
-
-
-def _asked(worth: Worth) -> Fact | None:
-    """The fact that the line answers a question about, off the record or in the dialogue."""
-    facts, heard = worth.talk.cast[worth.talk.seat].facts, _heard(worth)
-    if worth.line.about:
-        return next(fact for fact in facts if fact.id == worth.line.about)
-    return next((fact for fact in facts if any(question in heard for question in fact.slot.questions)), None)
-
-
-def _relevance(worths: Sequence[Worth], embed: Embed) -> None:
-    heard = [_heard(worth) for worth in worths]
-    able = [place for place, text in enumerate(heard) if text.strip() and worths[place].line.text]
-    vectors = embed([worths[place].line.text for place in able] + [heard[place] for place in able])
-    for place, near in zip(able, np.sum(vectors[: len(able)] * vectors[len(able) :], axis=1), strict=True):
-        worths[place].parts["relevance"] = float(near)
-
-
-def _trips(worth: Worth) -> bool:
+def _trips(completion: Completion) -> bool:
     """Whether the line copies its card, recites it fact by fact, speaks of itself as another, or evades."""
-    persona = worth.talk.cast[worth.talk.seat]
-    if sum(is_right(worth.line.text, fact) for fact in persona.facts if fact.id != NAME) > MOST_FACTS:
+    persona = completion.persona
+    if sum(is_right(completion.text, fact) for fact in persona.facts if fact.id != NAME) > MOST_FACTS:
         return True
-    wires = line_wires(worth.line.text, persona.card, _heard(worth))
+    wires = line_wires(completion.text, persona.card, completion.heard)
     return wires.get("parroting", 0) > MOST_PARROTING or any(
         wires.get(name, 0) > 0 for name in ("wrong_person", "helper_voice", "evasion")
     )
 
 
-def _total(worth: Worth, reward: Reward) -> float | None:
-    weights = {name: weight for name in worth.parts if (weight := getattr(reward, name))}
-    if worth.missed and not weights.keys() & JUDGED:
+def _total(completion: Completion, reward: Reward, judged: Collection[str]) -> float | None:
+    """None where a part that applies could not be scored, and no judge scored another."""
+    weights = {name: weight for name in completion.parts if (weight := reward.weights().get(name))}
+    if completion.missed and not weights.keys() & judged:
         return None
     mean = (
-        sum(weight * worth.parts[name] for name, weight in weights.items()) / sum(weights.values()) if weights else 0.0
+        sum(weight * completion.parts[name] for name, weight in weights.items()) / sum(weights.values())
+        if weights
+        else 0.0
     )
-    return mean - reward.penalty * worth.penalty
+    return mean - reward.penalty * completion.penalty
 
 
-def _told(worths: Sequence[Worth], totals: Sequence[float | None]) -> dict[str, float]:
+def _means(completions: Sequence[Completion], totals: Sequence[float | None], reward: Reward) -> dict[str, float]:
+    """What the log says of a step; NaN for the mean of nothing."""
+
     def mean(values: list[float]) -> float:
         return float(np.mean(values)) if values else float("nan")
 
-    found = {f"reward_{name}": mean([worth.parts[name] for worth in worths if name in worth.parts]) for name in PARTS}
+    parts = dict.fromkeys((*REWARDS, *reward.weights()))
+    means = {f"reward_{name}": mean([one.parts[name] for one in completions if name in one.parts]) for name in parts}
     scored = [
         total
-        for worth, total in zip(worths, totals, strict=True)
-        if total is not None and (worth.parts or worth.penalty)
+        for one, total in zip(completions, totals, strict=True)
+        if total is not None and (one.parts or one.penalty)
     ]
-    return found | {
+    return means | {
         "reward": mean(scored),
-        "penalised": mean([worth.penalty for worth in worths]),
-        "lines": float(len(worths)),
+        "penalised": mean([one.penalty for one in completions]),
+        "lines": float(len(completions)),
         "unscored": float(totals.count(None)),
-        "length": mean([float(len(worth.line.ids)) for worth in worths]),
+        "length": mean([float(len(one.line.ids)) for one in completions]),
     }

@@ -12,7 +12,7 @@ from agents.seats.base import Cue, Question
 from lab.dialogue.loop import Play
 from lab.dialogue.wiring import set_up_on
 from lab.store.resume import line_of
-from lab.training.rewards import Talk
+from lab.training.reward_parts import Talk
 from metrics.judges import Judge
 from scenarios import personas as people
 from scenarios.jobs.training import Recipe, played

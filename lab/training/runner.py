@@ -40,9 +40,11 @@ def check(recipe: Recipe) -> None:
     """
     from lab.dialogue import judges, wiring
     from lab.training.evaluation import exams
+    from lab.training.reward_parts import reward_entries
     from scenarios.jobs.training import played
 
     scenario = played(recipe)
+    reward_entries(recipe.reward)  # those of installed packages are there and fit
     judges.check_reward_judge(recipe.reward.judge)
     judges.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
     for one in [scenario, *(exam.scenario for exam in exams(recipe))]:
@@ -53,13 +55,12 @@ def numbers(recipe: Recipe) -> list[str]:
     """What each step of the training tells, as columns of training.parquet. Offline steps read dialogues that are
     there: no reward is theirs, and tripwires are heard at checkpoints only.
     """
-    from lab.training.rewards import PARTS
     from metrics.catalogue import MEASURES
     from scenarios.jobs.training import ONLINE
 
     if recipe.method not in ONLINE:
         return [*TOLD]
-    parts = [f"reward_{name}" for name in PARTS if getattr(recipe.reward, name)]
+    parts = [f"reward_{name}" for name in recipe.reward.weights()]
     return [
         *TOLD_ONLINE,
         *parts,

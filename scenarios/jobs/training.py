@@ -12,8 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from scenarios import plugins
 from scenarios.fields import Strict
 from scenarios.overrides import Plain, as_items, override
 from scenarios.personas import SAMPLE, load_personas
@@ -28,11 +29,18 @@ METHODS = (*OFFLINE, *PREFERENCE, *ONLINE)
 CONTENT = ("collected.jsonl", "events.jsonl", "adapter_config.json", "adapter_model.safetensors")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AddedReward = plugins.added_key(plugins.REWARDS)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Reward(Strict):
-    """What a line is rewarded for, each part from -1 to 1, weighted and divided by the weights that apply."""
+    """What a line is rewarded for, each part from -1 to 1, weighted and divided by the weights that apply.
+
+    Further keys are the weights of parts that installed packages bring.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[AddedReward, Weight]
 
     prompt_to_line: Weight = Field(0.0, description="contradicts nothing of its persona, says the judge")
     line_to_line: Weight = Field(0.0, description="contradicts none of the speaker's earlier lines")
@@ -43,6 +51,16 @@ class Reward(Strict):
     )
     judge: SingleJudge = "ledger"
     probes: int = Field(2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
+
+    @classmethod
+    def added_keys(cls) -> list[str]:
+        """Names of the parts that installed packages bring."""
+        return plugins.added(plugins.REWARDS)
+
+    def weights(self) -> dict[str, float]:
+        """The parts' weights above 0: the lab's in their order, then those of installed packages by name."""
+        own = {name: getattr(self, name) for name in plugins.OWN[plugins.REWARDS]}
+        return {name: weight for name, weight in (own | dict(sorted(self.model_extra.items()))).items() if weight}
 
 
 class HeldOut(Strict):

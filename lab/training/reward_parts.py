@@ -1,0 +1,187 @@
+"""The parts that a reward is made of, one entry each: what a sampled line is worth by itself, from -1 to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isnan, nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metrics.judges import LINES, Judge, Pair
+from metrics.judges.answer_words import is_right
+from metrics.judges.pair_retrieval import Embed
+from metrics.judges.pairs import pairs
+from scenarios import plugins
+from scenarios.jobs.training import Reward
+from scenarios.records import Fact, Line, Persona
+
+if TYPE_CHECKING:
+    from agents.learning.views import Sampled
+    from agents.seats.base import Spoken
+
+ROUNDING = 1e-3  # by which a score may leave -1 to 1
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A played conversation, and the trained seat's view of it."""
+
+    number: int
+    seat: str
+    cast: Mapping[str, Persona]
+    lines: Sequence[Line]
+    ids: tuple[int, ...]
+    spoken: Sequence[Spoken]
+
+
+@dataclass
+class Completion:
+    """A sampled line on its way to its reward. `line.about` is the id of the fact that a Q&A probe asked for, "" for a
+    line of the dialogue.
+    """
+
+    talk: Talk
+    line: Sampled
+    parts: dict[str, float] = field(default_factory=dict)
+    penalty: float = 0.0
+    missed: bool = False  # a part applies that could not be scored
+
+    @property
+    def text(self) -> str:
+        return self.line.text
+
+    @property
+    def persona(self) -> Persona:
+        """Of the speaker."""
+        return self.talk.cast[self.talk.seat]
+
+    @property
+    def before(self) -> list[Line]:
+        """The lines of the dialogue before this one, both seats'."""
+        return [line for line in self.talk.lines if line.turn < self.line.turn]
+
+    @property
+    def heard(self) -> str:
+        """The partner's line that it answers; "" at the start and for a probe, whose words an answer may repeat."""
+        if self.line.about:
+            return ""
+        return next((line.text for line in reversed(self.before) if line.seat != self.talk.seat), "")
+
+
+@dataclass
+class RewardContext:
+    """What parts read with, beside the lines. `judged`: the metrics that the judge is asked for, all in one batch."""
+
+    judge: Judge
+    embed: Embed | None  # texts -> unit vectors (texts, width)
+    judged: Collection[str] = ()
+    _inconsistency: dict[str, list[float | None]] | None = None
+
+    def inconsistency(self, completions: Sequence[Completion], metric: str) -> list[float | None]:
+        """For each line the largest p_inconsistent, from 0 to 1, of its pairs; NaN where the judge could not tell, None
+        where there was nothing to judge.
+        """
+        if self._inconsistency is None:
+            self._inconsistency = _judge(completions, set(self.judged), self.judge)
+        return self._inconsistency[metric]
+
+
+@dataclass(frozen=True)
+class RewardEntry:
+    """A part of a reward. A package brings its own by an entry point of `dialogue_lab.rewards`.
+
+    `score` gives a number from -1 to 1 for each of the lines, None for a line that the part does not apply to, and NaN
+    where it applies but could not be scored. `probes`: whether it is given the answers to Q&A probes beside the lines
+    of the dialogue. `judged`: the metric that the training's judge is asked for, where the part reads one.
+    """
+
+    name: str
+    score: Callable[[Sequence[Completion], RewardContext], Sequence[float | None]]
+    probes: bool = False
+    judged: str | None = None
+
+
+def scores(entry: RewardEntry, completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
+    """What the entry scores these lines. ValueError where it gives another number of scores, or one beyond -1 to 1."""
+    values = list(entry.score(completions, context))
+    if len(values) != len(completions):
+        raise ValueError(f"the reward part {entry.name!r} gave {len(values)} scores for {len(completions)} lines")
+    wrong = [value for value in values if value is not None and not isnan(value) and abs(value) > 1 + ROUNDING]
+    if wrong:
+        raise ValueError(f"the reward part {entry.name!r} gave {wrong[0]}; expected -1 to 1, None or NaN")
+    return values
+
+
+def reward_entries(reward: Reward) -> list[RewardEntry]:
+    """The entries of the parts that have a weight: the lab's, then those of installed packages by name.
+
+    Raises ValueError where one of those cannot be used.
+    """
+    return [REWARDS.get(name) or plugins.load(plugins.REWARDS, name, RewardEntry) for name in reward.weights()]
+
+
+def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Judge) -> dict[str, list[float | None]]:
+    asked: list[list[Pair]] = []
+    for one in completions:
+        line = Line(len(asked), one.line.turn, one.talk.seat, one.persona.id, "", one.text, len(one.line.ids))
+        own = [said for said in one.before if said.seat == one.talk.seat and said.logprob is not None]
+        asked.append(list(pairs(line, one.before, one.talk.cast, wanted - one.parts.keys(), own)))
+    values: dict[tuple[int, str], list[float]] = {}
+    for row in judge.judge([pair for of_line in asked for pair in of_line]):
+        if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):
+            values.setdefault((row.conversation, row.metric), []).append(row.p_inconsistent)
+
+    def worst(number: int, metric: str) -> float | None:
+        missing = nan if any(pair.metric == metric for pair in asked[number]) else None
+        return max(values.get((number, metric), ()), default=missing)
+
+    return {metric: [worst(number, metric) for number in range(len(completions))] for metric in wanted}
+
+
+def _consistency(metric: str) -> Callable[[Sequence[Completion], RewardContext], list[float | None]]:
+    """1 where the judge finds no contradiction, -1 where it is certain of one."""
+
+    def score(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
+        return [None if p is None else 1 - 2 * p for p in context.inconsistency(completions, metric)]
+
+    return score
+
+
+def _qa(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
+    """Whether an answer names the fact that it was asked for, by a probe or in the dialogue."""
+    facts = [_asked(one) for one in completions]
+    return [
+        None if fact is None else 1.0 if is_right(one.text, fact) else -1.0
+        for one, fact in zip(completions, facts, strict=True)
+    ]
+
+
+def _asked(completion: Completion) -> Fact | None:
+    """The fact that the line answers a question about."""
+    facts, heard = completion.persona.facts, completion.heard
+    if completion.line.about:
+        return next(fact for fact in facts if fact.id == completion.line.about)
+    return next((fact for fact in facts if any(question in heard for question in fact.slot.questions)), None)
+
+
+def _relevance(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
+    """Cosine with the line that it answers."""
+    values: list[float | None] = [None] * len(completions)
+    if context.embed is None:
+        return values
+    able = [place for place, one in enumerate(completions) if one.heard.strip() and one.text]
+    texts = [completions[place].text for place in able] + [completions[place].heard for place in able]
+    vectors = context.embed(texts)  # (2 * able, width)
+    for place, near in zip(able, np.sum(vectors[: len(able)] * vectors[len(able) :], axis=1), strict=True):
+        values[place] = float(near)
+    return values
+
+
+ENTRIES = (
+    *(RewardEntry(metric, _consistency(metric), judged=metric) for metric in LINES),
+    RewardEntry("qa", _qa, probes=True),
+    RewardEntry("relevance", _relevance),
+)
+REWARDS = {entry.name: entry for entry in ENTRIES}
