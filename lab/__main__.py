@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from lab.commands import PROG, commands
+from lab.commands import PACKAGE, PROG, commands, version
 
 HEAD = "Long dialogues between persona-holding assistants and user simulators: played, measured for drift, trained.\n"
 FOOT = f"""
@@ -20,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = commands()
     if name in ("-h", "--help", "help"):
         print(listed(known))
+        return 0
+    if name == "--version":
+        print(f"{PACKAGE} {version()}")
         return 0
     if name not in known:
         from scenarios.suggestions import nearest

@@ -16,6 +16,27 @@ from lab.store.session import INTERRUPTED
 from scenarios.messages import hidden
 
 PROG = "python -m lab."
+PACKAGE = "dialogue-lab"
+
+
+def version() -> str:
+    """The lab's version: the installed package's, else that of pyproject.toml beside the sources."""
+    import tomllib
+    from importlib import metadata
+
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        file = Path(__file__).parents[1] / "pyproject.toml"
+        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["version"]
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up then and not before, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"{PACKAGE} {version()}")
+        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +46,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **how) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | how)
+        self.add_argument(
+            "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="show the version and exit"
+        )
 
     def error(self, message: str) -> None:
         from scenarios.suggestions import nearest

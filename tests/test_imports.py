@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 # those.
 ROOMS = (
     "lab",
+    "lab/api",
     "lab/selftests",
     "lab/benchmark",
     "lab/results",

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import signal
+import threading
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,7 +97,8 @@ def connected(address: str | None, cores: int) -> Iterator[None]:
 
     terminate = signal.getsignal(signal.SIGTERM)
     _connect(address, cores)
-    signal.signal(signal.SIGTERM, terminate)  # Ray puts in one of its own, which exits at once
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)  # Ray puts in one of its own, which exits at once
     try:
         yield
     finally:

@@ -78,6 +78,30 @@ def carried_out(
     return status, reason, found
 
 
+def apart(log: Path) -> contextlib.AbstractContextManager[tuple[TextIO, TextIO]]:
+    """As `aside` where sys.stdout and sys.stderr are this process's own. Where something has put others in their place,
+    as notebooks, test runners and `contextlib.redirect_stdout` do, those are kept: what Python code prints goes to the
+    log, the process's file descriptors stay as they are, and the streams that come back are those others.
+    """
+    return aside(log) if _are_the_processs_own(sys.stdout, sys.stderr) else _streams_aside(log)
+
+
+def _are_the_processs_own(*streams: TextIO) -> bool:
+    try:
+        return all(stream.fileno() == number for number, stream in enumerate(streams, start=1)) and (
+            streams == (sys.__stdout__, sys.__stderr__)
+        )
+    except (AttributeError, OSError, ValueError):  # no stream at all, one without a descriptor, or a closed one
+        return False
+
+
+@contextlib.contextmanager
+def _streams_aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
+    streams = sys.stdout, sys.stderr
+    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield streams
+
+
 @contextlib.contextmanager
 def aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
     """Whatever libraries, Ray and C code print goes to the log; yields streams to the real stdout and stderr."""

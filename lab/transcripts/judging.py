@@ -35,9 +35,10 @@ def perform(
     device: str,
     dtype: str,
     errors: TextIO,
+    progress: str = "auto",
 ) -> dict[str, Callable]:
     """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few
-    conversations at a time. How far it is goes to `errors`. What the tripwires read with comes back.
+    conversations at a time. How far it is goes to `errors`, as `progress` (auto, rich, plain, none) says. What the tripwires read with comes back.
     """
     needs = wiring_judges.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
@@ -48,7 +49,7 @@ def perform(
         store.append(_opening(store, transcripts, engines))
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
         wanted = needed(measure.metrics)
-        with _progress(errors, sum(len(one.lines) for one in transcripts)) as advance:
+        with _progress(errors, sum(len(one.lines) for one in transcripts), progress) as advance:
             for some in _portions(transcripts):
                 rows = judge_all(judges, [pair for one in some for pair in pairs(one, wanted, embed)])
                 _tell(store, some, rows)
@@ -139,9 +140,11 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
 
 
 @contextlib.contextmanager
-def _progress(errors: TextIO, lines: int) -> Iterator[Callable[[int], None]]:
+def _progress(errors: TextIO, lines: int, progress: str) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, elsewhere a sentence now and then; yields what is told how many more lines are judged."""
-    console, began, done = Console(file=errors), time.monotonic(), 0
+    console = Console(file=errors, force_jupyter=False, quiet=progress == "none")
+    live = console.is_terminal and progress != "plain"
+    began, done = time.monotonic(), 0
     bar = Progress(
         TextColumn("judging"),
         BarColumn(),
@@ -149,7 +152,7 @@ def _progress(errors: TextIO, lines: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not live,
     )
     task, told = bar.add_task("judging", total=lines), began
 
@@ -158,7 +161,7 @@ def _progress(errors: TextIO, lines: int) -> Iterator[Callable[[int], None]]:
         done += more
         bar.advance(task, more)
         now = time.monotonic()
-        if done == lines or (not console.is_terminal and now - told >= TOLD_EVERY_S):
+        if done == lines or (not live and now - told >= TOLD_EVERY_S):
             told = now
             console.print(f"{done} of {lines} lines judged in {now - began:.0f} s", highlight=False)
 

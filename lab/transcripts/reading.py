@@ -85,7 +85,14 @@ def read(path: str | Path) -> Source:
     path = Path(path)
     if path.is_dir():
         return _run(path)
-    data = _bytes(path)
+    return read_records(path, _bytes(path))
+
+
+def read_records(path: str | Path, data: bytes) -> Source:
+    """The conversations of JSON, or JSON lines, that `path` (a file, or a name for people) holds, numbered from 0.
+    ValueError: one sentence with path, line and what was expected, where nothing of it can be read.
+    """
+    path = Path(path)
     found: list[tuple[str, Transcript]] = []
     left_out: list[str] = []
     for where, record in _records(path, data):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scenarios.schema import Measure
 
 
+TRANSCRIPTS = "transcripts.jsonl"  # of results: conversations that were no file
 METRICS = "prompt_to_line,line_to_line"
 SHOWN = 5  # conversations that could not be read and are told one by one
 PIPED = 120  # columns where the output is no terminal
@@ -139,10 +140,13 @@ def sources_read(task: Task) -> Iterator[str]:
 # -- judging
 
 
-def open_store(task: Task, runs: str | Path, out: str | Path | None = None) -> RunStore:
-    """A new folder for the results: `out`, or one below `runs`."""
+def open_store(task: Task, runs: str | Path, out: str | Path | None = None, records: bytes | None = None) -> RunStore:
+    """A new folder for the results: `out`, or one below `runs`. `records`: the transcripts, as JSON lines, that are no
+    file yet; they are kept in the folder.
+    """
     import hashlib
 
+    from lab.store.atomic_write import replace
     from lab.store.run_store import create
     from scenarios.yaml_files import dump
 
@@ -154,7 +158,7 @@ def open_store(task: Task, runs: str | Path, out: str | Path | None = None) -> R
     }
     digest = hashlib.sha256("".join(source.digest for source in task.sources).encode()).hexdigest()
     name = f"score-{Path(task.sources[0].path).name.partition('.')[0]}"
-    return create(
+    store = create(
         runs,
         name,
         dump({"scored": scored}),
@@ -164,13 +168,23 @@ def open_store(task: Task, runs: str | Path, out: str | Path | None = None) -> R
         scored=scored,
         left_out=[sentence for source in task.sources for sentence in source.left_out],
     )
+    if records is not None:
+        replace(store.path / TRANSCRIPTS, records)
+        store.update_manifest(scored=scored | {"transcripts": [str((store.path / TRANSCRIPTS).absolute())]})
+    return store
 
 
 def judge_into(
-    task: Task, store: RunStore, *, device: str = "auto", dtype: str = "auto", apart: Apart = aside
+    task: Task,
+    store: RunStore,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    apart: Apart = aside,
+    progress: str = "auto",
 ) -> dict[str, pl.DataFrame]:
     """Judges everything into the store, measures it, and returns the frames. `apart`: what keeps the output of
-    libraries out of the progress (see `lab.store.session.aside`).
+    libraries out of the progress (see `lab.store.session.aside`). `progress`: auto, rich, plain or none.
     """
     from lab.store.run_store import read_frames
     from lab.transcripts.judging import perform
@@ -178,7 +192,7 @@ def judge_into(
     status, reason = "failed", None
     try:
         with apart(store.path / LOG) as (_, errors):
-            wires = perform(store, task.transcripts, task.measure, device, dtype, errors)
+            wires = perform(store, task.transcripts, task.measure, device, dtype, errors, progress)
         store.write_frames(metrics=_measured(task, store.frames(), wires))
         status = "finished"
     except KeyboardInterrupt:

@@ -1,0 +1,217 @@
+"""`lab.play`, `lab.fit`, `lab.judge` and `lab.compare`: what the commands do, called from a script or a notebook.
+
+Each takes its input by path, by the name of a built-in file, or as objects, and returns results instead of an exit code.
+What the command would print as an error is raised as a ValueError; Ctrl-C, or a notebook's stop button, ends the work
+cleanly and is raised as KeyboardInterrupt. Folders are those that the commands write: `python -m lab.watch`,
+`lab.report` and `--resume` take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.api.inputs import Conversation, Message, Overrides, PathLike, file_of, items_of, scenario_of, sources_of
+from lab.store.session import LOG, apart
+from scenarios.suggestions import nearest
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from lab.results.load import Run
+    from scenarios.jobs.training import Recipe
+    from scenarios.scenario import Scenario
+
+PROGRESS = ("auto", "rich", "plain", "none")
+
+
+def load_scenario(scenario: PathLike, overrides: Overrides = ()) -> Scenario:
+    """The checked scenario of a YAML file, or of a built-in one by name ("long_dialogue").
+
+    `overrides`: values by dotted key, `{"seats.user.temperature": 0.5, "turns": 12}`, or a list of `key=value`. Its
+    fields are the keys of the file: `scenario.turns`, `scenario.seats.user.model`. ValueError with file and line, or the
+    override, the key, what was found and what was expected.
+    """
+    return scenario_of(scenario, overrides)
+
+
+def play(
+    scenario: PathLike | Scenario,
+    overrides: Overrides = (),
+    *,
+    runs: PathLike = "runs",
+    address: str | None = None,
+    progress: str = "auto",
+) -> Run:
+    """Plays a scenario (or a study), measures it and writes its report, as `python -m lab.run` does. Returns the run,
+    with `turns`, `judgements` and `metrics` as polars frames; of a study, `answers` and `finding`.
+
+    `scenario`: a YAML file's path, the name of a built-in scenario or study, or what `load_scenario` returned.
+    `overrides`: as of `load_scenario`. `runs`: where the run's folder is made. `address`: a Ray cluster; None:
+    RAY_ADDRESS, else a private Ray on this machine; "none": this process, without Ray. `progress`: auto (a live view in
+    a terminal, lines of text elsewhere), rich, plain or none.
+
+    ValueError, one sentence, where the scenario is refused or the run fails; what was played stays in the folder.
+    """
+    from lab.dialogue import cluster, wiring
+    from lab.results.load import load_run
+    from lab.runs.runner import carry_out, new_store
+    from scenarios.jobs.study import is_study
+
+    _check_progress(progress)
+    if isinstance(scenario, str | Path):
+        scenario = file_of(scenario, ["", "studies"], "scenario")
+        if scenario.is_file() and is_study(scenario):
+            return _play_study(scenario, overrides, runs, address, progress)
+    checked = scenario_of(scenario, overrides)
+    wiring.check(checked)
+    cluster.check(address)
+    with new_store(_folder(runs), checked) as store:
+        with apart(store.path / LOG) as (screen, _):
+            ended = carry_out(checked, store, _console(screen), address=address, display=progress)
+        _raise_unless_finished(*ended, store.path)
+    return load_run(store.path)
+
+
+def _play_study(file: Path, overrides: Overrides, runs: PathLike, address: str | None, progress: str) -> Run:
+    from lab.dialogue import cluster
+    from lab.results.load import load_run
+    from lab.studies.runner import carry_out, check_study, load, open_store
+
+    loaded = load(file, items_of(overrides))
+    check_study(loaded)
+    cluster.check(address)
+    with open_store(loaded, _folder(runs)) as store:
+        with apart(store.path / LOG) as (screen, _):
+            status, reason, _ = carry_out(loaded, store, _console(screen), address=address, display=progress)
+        _raise_unless_finished(status, reason, store.path)
+    return load_run(store.path)
+
+
+def fit(
+    recipe: PathLike | Recipe,
+    overrides: Overrides = (),
+    *,
+    runs: PathLike = "runs",
+    address: str | None = None,
+    progress: str = "auto",
+) -> Run:
+    """Carries out a training and evaluates it, as `python -m lab.train` does. Returns the run, with `training` (a row a
+    step) and `evaluation` as polars frames; the adapter lies in the folder `adapter` below `run.path`. Where a tripwire
+    stopped the training, `run.manifest["stopped"]` says which; it is "" otherwise.
+
+    `recipe`: a training's YAML file, the name of a built-in one ("quick"), or a loaded recipe (without overrides).
+    `overrides`, `runs`, `address`, `progress`: as of `play`. ValueError, one sentence, where the training is refused or
+    fails; `python -m lab.train --resume` continues it from its last checkpoint.
+    """
+    from lab.dialogue import cluster
+    from lab.results.load import load_run
+    from lab.training import dataset
+    from lab.training.runner import carry_out, check, open_store
+    from scenarios.jobs.training import Recipe, load_recipe, played
+
+    _check_progress(progress)
+    items = items_of(overrides)
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(file_of(recipe, ["training"], "training"), items)
+    elif items:
+        raise ValueError(f"override {items[0]!r} beside a loaded recipe; expected a file with it, or no override")
+    check(recipe)
+    cluster.check(address, recipe.workers)
+    if recipe.data:
+        dataset.stock(recipe, played(recipe))
+    with open_store(recipe, _folder(runs)) as store:
+        with apart(store.path / LOG) as (screen, _):
+            status, reason, _ = carry_out(recipe, store, _console(screen), address=address, display=progress)
+        _raise_unless_finished(status, reason, store.path)
+    return load_run(store.path)
+
+
+def judge(
+    transcripts: PathLike | Run | Sequence[PathLike | Run] | Sequence[Conversation] | Sequence[Message],
+    *,
+    judge: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] = ("prompt_to_line", "line_to_line"),
+    overrides: Overrides = (),
+    labels: PathLike | None = None,
+    runs: PathLike = "runs",
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: str = "auto",
+) -> Run:
+    """Judges conversations that exist already, as `python -m lab.score` does. Returns the scores, with `turns`,
+    `judgements` and `metrics` as polars frames.
+
+    `transcripts`: paths of files or run folders, runs, or conversations: lists of `{"role": ..., "content": ...}`, or
+    mappings `{"messages": [...], "personas": {"user": ..., "assistant": ...}}`; one, or a list. The system message is
+    the assistant's persona where none is given. `judge`: one name or several (None: ledger where all personas have
+    facts, else likelihood). `metrics`: what is judged. `overrides`: keys of a scenario's `measure`, such as
+    `{"measure.llm.model": "NAME"}`. `labels`: a file of people's labels. `device`, `dtype`: of the judges' models.
+    `runs`, `progress`: as of `play`.
+
+    ValueError, one sentence, where nothing can be read or a judge cannot be loaded.
+    """
+    import os
+
+    from lab.dialogue import judges
+    from lab.results.load import load_run
+    from lab.transcripts.scoring import judge_into, open_store, read_task
+
+    _check_progress(progress)
+    sources, records = sources_of(transcripts)
+    names = {"judge": judge and _listed(judge), "metrics": _listed(metrics)}
+    task = read_task(sources, **names, overrides=items_of(overrides), labels=labels and os.fspath(labels))
+    judges.check_judges(task.measure)
+    with open_store(task, _folder(runs), records=records) as store:
+        judge_into(task, store, device=device, dtype=dtype, apart=apart, progress=progress)
+    return load_run(store.path)
+
+
+def compare(a: PathLike | Run, b: PathLike | Run, *, out: PathLike | None = None) -> pl.DataFrame:
+    """What differs between two runs of one scenario: a row a measure, judge and seat, with `a`, `b`, `value` (b - a),
+    its interval `low` to `high`, `n` (conversations) and `detectable` (the smallest difference that the runs could have
+    shown). Conversations of equal number, seed and cast are compared in pairs.
+
+    `a`, `b`: folders of runs or scores, or what `play`, `judge` and `load_run` return. `out`: a folder for the report of
+    `python -m lab.report A B`. ValueError where one is no run, was not measured, or they have no measure in common.
+    """
+    import polars as pl
+
+    from lab.reports.comparison import compare as differences
+    from lab.reports.comparison import read
+    from lab.reports.write import write_comparison
+
+    folders = [Path(getattr(run, "path", run)).expanduser() for run in (a, b)]
+    difference = differences(*map(read, folders))
+    if out is not None:
+        write_comparison(folders, Path(out))
+    return pl.DataFrame(difference.rows, infer_schema_length=None)
+
+
+def _listed(names: str | Sequence[str]) -> str:
+    return names if isinstance(names, str) else ",".join(names)
+
+
+def _folder(path: PathLike) -> Path:
+    return Path(path).expanduser()
+
+
+def _check_progress(progress: str) -> None:
+    if progress not in PROGRESS:
+        raise ValueError(f"progress is {progress!r}{nearest(progress, PROGRESS)}")
+
+
+def _console(screen) -> Console:
+    """Lines of text where that is no terminal, in notebooks too."""
+    from rich.console import Console
+
+    return Console(file=screen, force_jupyter=False)
+
+
+def _raise_unless_finished(status: str, reason: str | None, folder: Path) -> None:
+    if status == "interrupted":
+        raise KeyboardInterrupt(f"{folder}: {reason}")
+    if status != "finished":
+        raise ValueError(reason)

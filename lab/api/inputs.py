@@ -1,0 +1,96 @@
+"""What a caller of the Python face may pass: files by path or by the name of a built-in one, overrides, transcripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import scenarios
+from scenarios.overrides import as_items
+from scenarios.suggestions import nearest
+
+if TYPE_CHECKING:
+    from lab.results.load import Run
+    from lab.transcripts.reading import Source
+    from scenarios.scenario import Scenario
+
+BUILT_IN = Path(scenarios.__file__).parent  # the folder of the YAML files that come with the lab
+Overrides = Mapping[str, object] | Sequence[str]  # {"seats.user.temperature": 0.5}, or ["seats.user.temperature=0.5"]
+Message = Mapping[str, str]  # {"role": "user" or "assistant", "content": what was said}
+Conversation = Mapping[str, object] | Sequence[Message]  # {"messages": [...], "personas": {...}}, or the messages alone
+PathLike = str | os.PathLike
+
+
+def file_of(name: PathLike, folders: Sequence[str], kind: str) -> Path:
+    """The path as it is, or of the built-in file of that name in one of the folders below scenarios/ ("" is that folder
+    itself), such as "long_dialogue". `kind`: what the caller expects, for the error. ValueError where a plain name is
+    neither.
+    """
+    path = Path(name).expanduser()
+    if path.suffix or len(path.parts) != 1 or path.exists():
+        return path
+    known = {file.stem: file for folder in folders for file in sorted((BUILT_IN / folder).glob("*.yaml"))}
+    if path.name not in known:
+        raise ValueError(f"{path.name!r} is no file and no {kind} that comes with the lab{nearest(path.name, known)}")
+    return known[path.name]
+
+
+def items_of(overrides: Overrides) -> list[str]:
+    """Overrides as `key=value`. A mapping's values may be text, numbers, booleans, None, paths, lists and mappings of
+    such. ValueError for anything else.
+    """
+    if isinstance(overrides, str):
+        raise ValueError(f"overrides are {overrides!r}; expected a mapping by dotted key, or a list of key=value")
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in overrides.items()}
+    return as_items(plain)
+
+
+def scenario_of(scenario: PathLike | Scenario, overrides: Overrides) -> Scenario:
+    """The scenario of a file, of a built-in file's name, or one that was loaded, with overrides laid over it. ValueError
+    with file and line, or the override, the key, what was found and what was expected.
+    """
+    from scenarios.scenario import Scenario, load_scenario
+
+    items = items_of(overrides)
+    if not isinstance(scenario, Scenario):
+        return load_scenario(file_of(scenario, [""], "scenario"), items)
+    if not items:
+        return scenario
+    with tempfile.TemporaryDirectory(prefix="lab-scenario-") as folder:
+        file = Path(folder) / f"{scenario.name}.yaml"
+        file.write_text(scenario.resolved_yaml(), encoding="utf-8")
+        return load_scenario(file, items)
+
+
+def sources_of(
+    transcripts: PathLike | Run | Sequence[PathLike | Run] | Sequence[Conversation] | Sequence[Message],
+) -> tuple[list[Source], bytes | None]:
+    """Transcripts read from paths and runs, or from conversations in memory: a list of messages is one conversation.
+    Returns the sources, and the conversations as JSON lines where they came from memory. ValueError, one sentence,
+    where there are none or they cannot be read.
+    """
+    from lab.transcripts.reading import read, read_records
+
+    single = isinstance(transcripts, str | os.PathLike | Mapping) or hasattr(transcripts, "frames")
+    given = [transcripts] if single else list(transcripts)  # type: ignore[arg-type]
+    if given and all(isinstance(item, Mapping) and "role" in item for item in given):
+        given = [given]
+    if not given:
+        raise ValueError("there are no transcripts; expected paths of files or run folders, or lists of messages")
+    paths = [getattr(item, "path", item) for item in given if not isinstance(item, Mapping | list | tuple)]
+    if len(paths) == len(given):
+        return [read(path) for path in paths], None
+    if paths:
+        raise ValueError(f"{paths[0]} stands among lists of messages; expected paths alone, or messages alone")
+    records = [item if isinstance(item, Mapping) else {"messages": item} for item in given]
+    try:
+        data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8", "replace")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"messages: hold what is no text ({error}); expected role and content as text") from None
+    return [read_records("messages", data)], data
