@@ -81,7 +81,7 @@ class HostedEngine:
         return self._call("encode", list(texts))
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return self._call("decode", [list(some) for some in ids])
+        return self._call("decode", [list(row) for row in ids])
 
     def usage(self) -> Usage:
         self._latest = self._call("usage")
@@ -98,9 +98,9 @@ class HostedEngine:
         self._installed[adapter] = dict(config), dict(weights)
 
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
-        self._call_on("extend", branches, [list(some) for some in ids])
-        for branch, some in zip(branches, ids, strict=True):
-            self._ids[branch].extend(some)
+        self._call_on("extend", branches, [list(new_ids) for new_ids in ids])
+        for branch, new_ids in zip(branches, ids, strict=True):
+            self._ids[branch].extend(new_ids)
 
     def fork(self, branches: Sequence[int]) -> list[int]:
         remote = self._call_on("fork", branches)

@@ -53,7 +53,7 @@ class LocalEngine:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [self.tokenizer.decode(list(some), skip_special_tokens=True) for some in ids]
+        return [self.tokenizer.decode(list(row), skip_special_tokens=True) for row in ids]
 
     def usage(self) -> Usage:
         return self._usage.plus(Usage())  # a reading, not the meter
@@ -148,23 +148,26 @@ class LocalEngine:
                 "(fork one for several lines)"
             )
         self._fits(
-            (len(branch.ids), min(one.max_tokens, 1)) for branch, one in zip(self._get(branches), sampling, strict=True)
+            (len(branch.ids), min(settings.max_tokens, 1))
+            for branch, settings in zip(self._get(branches), sampling, strict=True)
         )
         samples: dict[int, Sample] = {}
         for group, same in self._alike(branches):
             with same:
                 self._read([branches[i] for i in group])
                 with self._timed("generate"):
-                    found = self._decode([self._branches[branches[i]] for i in group], [sampling[i] for i in group])
-            samples.update(zip(group, found, strict=True))
+                    group_samples = self._decode(
+                        [self._branches[branches[i]] for i in group], [sampling[i] for i in group]
+                    )
+            samples.update(zip(group, group_samples, strict=True))
         return [samples[i] for i in range(len(branches))]
 
     @torch.inference_mode()
     def score(self, branches: Sequence[int], continuations) -> list[list[list[float]]]:
         self._fits(
             (len(branch.ids), len(given) + len(target))
-            for branch, some in zip(self._get(branches), continuations, strict=True)
-            for given, target in some
+            for branch, wanted in zip(self._get(branches), continuations, strict=True)
+            for given, target in wanted
         )
         scores: dict[int, list[list[float]]] = {}
         for group, same in self._alike(branches):
@@ -172,13 +175,13 @@ class LocalEngine:
                 self._read([branches[i] for i in group])
                 with self._timed("score"):
                     trees = [
-                        (i, grow(self._branches[branches[i]].ids[-1], some))
+                        (i, grow(self._branches[branches[i]].ids[-1], wanted))
                         for i in group
-                        for some in portions(continuations[i])
+                        for wanted in portions(continuations[i])
                     ]
-                    for lot in lots_of_trees(trees, lambda one: branches[one[0]]):
-                        found = self._score_trees([(self._branches[branches[i]], tree) for i, tree in lot])
-                        for (i, tree), by_path in zip(lot, found, strict=True):
+                    for lot in lots_of_trees(trees, lambda numbered: branches[numbered[0]]):
+                        lot_scores = self._score_trees([(self._branches[branches[i]], tree) for i, tree in lot])
+                        for (i, tree), by_path in zip(lot, lot_scores, strict=True):
                             scores.setdefault(i, []).extend(by_path)
                             self._usage.tokens_new += len(tree.ids) - 1
         return [scores.get(i, []) for i in range(len(branches))]
@@ -212,7 +215,7 @@ class LocalEngine:
         parents = torch.cat(
             [start + torch.tensor(tree.parents) for start, (_, tree) in zip(starts, trees, strict=False)]
         )
-        scored = torch.tensor([one for _, tree in trees for one in tree.scored])
+        scored = torch.tensor([row for _, tree in trees for row in tree.scored])
         wanted, where = parents[scored].unique(return_inverse=True)
         logits = self._forward(
             ids.tolist(),
@@ -233,11 +236,11 @@ class LocalEngine:
     # -- decoding
 
     def _decode(self, branches: list[Branch], sampling: list[Sampling]) -> list[Sample]:
-        drawn = [draws(one) for one in sampling]
+        drawn = [draws(settings) for settings in sampling]
         out: list[list[Choice]] = [[] for _ in branches]
         stopped = ["length"] * len(branches)
         sentences = [0] * len(branches)
-        going = [i for i, one in enumerate(sampling) if one.max_tokens > 0]
+        going = [i for i, settings in enumerate(sampling) if settings.max_tokens > 0]
         for step in itertools.count():
             if not going:
                 break

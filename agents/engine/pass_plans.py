@@ -101,9 +101,9 @@ def _blocks(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     block: list[Piece] = []
     for piece in pieces:
         if block:
-            last, longest = block[-1].branch, max(one.end - one.start for one in (*block, piece))
+            last, longest = block[-1].branch, max(member.end - member.start for member in (*block, piece))
             beside = piece.branch.slab is last.slab and piece.branch.row == last.row + 1
-            tokens = sum(one.end - one.start for one in (*block, piece))
+            tokens = sum(member.end - member.start for member in (*block, piece))
             if not beside or longest * (len(block) + 1) > PADDED * tokens:
                 yield block
                 block = []

@@ -43,18 +43,22 @@ def choose(
     them whose probability reaches top_p. No stop token is taken by a row that has not had its min_tokens at this step.
     """
     stops = torch.tensor(sorted(stop_ids), dtype=torch.long)
-    norm, found = log_norms(logits).tolist(), {}
-    whole = [row for row, one in enumerate(sampling) if not one.top_k and one.top_p == 1 and one.temperature > 0]
+    norm, choices = log_norms(logits).tolist(), {}
+    whole = [
+        row
+        for row, settings in enumerate(sampling)
+        if not settings.top_k and settings.top_p == 1 and settings.temperature > 0
+    ]
     for pick, rows in ((_of_all, whole), (_of_the_likeliest, sorted(set(range(len(sampling))) - set(whole)))):
         for start in range(0, len(rows), LOGITS_AT_ONCE):
-            some = rows[start : start + LOGITS_AT_ONCE]
-            own = [sampling[row] for row in some]
-            early = torch.tensor([step < one.min_tokens for one in own])[:, None]
-            some_logits = logits if len(some) == len(logits) else logits[some]
-            picked = pick(some_logits, own, _column([drawn[row] for row in some]), stops, early)
-            for row, token, logit, p in zip(some, *(t.tolist() for t in picked), strict=True):
-                found[row] = Choice(token, logit - norm[row], p)
-    return [found[row] for row in range(len(sampling))]
+            row_numbers = rows[start : start + LOGITS_AT_ONCE]
+            own = [sampling[row] for row in row_numbers]
+            early = torch.tensor([step < settings.min_tokens for settings in own])[:, None]
+            some_logits = logits if len(row_numbers) == len(logits) else logits[row_numbers]
+            picked = pick(some_logits, own, _column([drawn[row] for row in row_numbers]), stops, early)
+            for row, token, logit, p in zip(row_numbers, *(t.tolist() for t in picked), strict=True):
+                choices[row] = Choice(token, logit - norm[row], p)
+    return [choices[row] for row in range(len(sampling))]
 
 
 def _of_the_likeliest(
@@ -64,22 +68,22 @@ def _of_the_likeliest(
     transform.
     """
     vocabulary = logits.shape[1]
-    kept = [min(one.top_k or vocabulary, vocabulary) for one in sampling]
+    kept = [min(settings.top_k or vocabulary, vocabulary) for settings in sampling]
     most = min(max(kept) + len(stops) * bool(early.any()), vocabulary)  # as many more as may fall away
     values, indices = (t.cpu() for t in logits.topk(most))  # (B, most), falling
     values = values.double()
     keep = ~(early & torch.isin(indices, stops))
     keep &= keep.cumsum(-1) <= torch.tensor(kept)[:, None]
     p = (
-        (values / _column([max(one.temperature, 1e-6) for one in sampling]))
+        (values / _column([max(settings.temperature, 1e-6) for settings in sampling]))
         .masked_fill(~keep, float("-inf"))
         .softmax(-1)
     )
     before = p.cumsum(-1) - p
-    p = p.masked_fill(before >= _column([one.top_p for one in sampling]), 0.0)
+    p = p.masked_fill(before >= _column([settings.top_p for settings in sampling]), 0.0)
     edges = p.cumsum(-1)
     picks = (edges <= drawn * edges[:, -1:]).sum(-1)
-    greedy = torch.tensor([one.temperature == 0 for one in sampling])
+    greedy = torch.tensor([settings.temperature == 0 for settings in sampling])
     picks = torch.where(greedy, keep.int().argmax(-1), picks)[:, None]
     of_all = torch.where(greedy, 0.0, (p.gather(1, picks)[:, 0] / edges[:, -1]).log())
     return indices.gather(1, picks)[:, 0], values.gather(1, picks)[:, 0], of_all
@@ -89,7 +93,7 @@ def _of_all(
     logits: torch.Tensor, sampling: Sequence[Sampling], drawn: torch.Tensor, stops: torch.Tensor, early: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As `_of_the_likeliest`, of the whole vocabulary in its own order, which needs no sorting."""
-    scaled = logits.float() / _column([one.temperature for one in sampling]).to(logits.device, torch.float32)
+    scaled = logits.float() / _column([settings.temperature for settings in sampling]).to(logits.device, torch.float32)
     if early.any():
         scaled[:, stops.to(logits.device)] = scaled[:, stops.to(logits.device)].masked_fill(
             early.to(logits.device), float("-inf")

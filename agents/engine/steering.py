@@ -73,30 +73,30 @@ def contrast(states: Mapping[str, np.ndarray]) -> dict[str, Direction]:
     Line number i of every card answers the same words. The scale is that of lines left out, a quarter at a time.
     ValueError for fewer than two cards or four lines.
     """
-    if len(states) < 2 or any(len(some) < FOLDS for some in states.values()):
+    if len(states) < 2 or any(len(lines) < FOLDS for lines in states.values()):
         raise ValueError(
-            f"{len(states)} cards with {[len(some) for some in states.values()]} lines: expected two cards and "
+            f"{len(states)} cards with {[len(lines) for lines in states.values()]} lines: expected two cards and "
             f"{FOLDS} lines of each, or more"
         )
     vectors = _vectors(states)
     gaps = {name: [] for name in states}
     for fold in range(FOLDS):
-        left_out = {name: some[fold::FOLDS] for name, some in states.items()}
+        left_out = {name: lines[fold::FOLDS] for name, lines in states.items()}
         for name, vector in _vectors(
-            {name: np.delete(some, np.s_[fold::FOLDS], 0) for name, some in states.items()}
+            {name: np.delete(lines, np.s_[fold::FOLDS], 0) for name, lines in states.items()}
         ).items():
             own, others = _means(left_out, name)
             gaps[name].append((vector * (own - others)).sum(-1))
-    found = {}
+    directions = {}
     for name, vector in vectors.items():
         middle, gap = (vector * sum(_means(states, name)) / 2).sum(-1), np.mean(gaps[name], axis=0)
-        found[name] = Direction(vector.astype(np.float32), middle - gap / 2, middle + gap / 2)
-    return found
+        directions[name] = Direction(vector.astype(np.float32), middle - gap / 2, middle + gap / 2)
+    return directions
 
 
 def _means(states: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean state of the card's lines, and of the other cards' means: each (layers, width)."""
-    return states[name].mean(0), np.mean([some.mean(0) for other, some in states.items() if other != name], axis=0)
+    return states[name].mean(0), np.mean([lines.mean(0) for other, lines in states.items() if other != name], axis=0)
 
 
 def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -104,18 +104,18 @@ def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     its standard deviations, so that layers count by how well they tell.
     """
     within = (
-        np.concatenate([some - some.mean(0) for some in states.values()]).astype(float).swapaxes(0, 1)
+        np.concatenate([lines - lines.mean(0) for lines in states.values()]).astype(float).swapaxes(0, 1)
     )  # (layers, lines, width)
     covariance = within.swapaxes(1, 2) @ within / within.shape[1]
     size = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / within.shape[2]
     covariance += (SHRINKAGE * size + 1e-12) * np.eye(within.shape[2])
-    found = {}
+    vectors = {}
     for name in states:
         own, others = _means(states, name)
         vector = np.linalg.solve(covariance, (own - others)[..., None].astype(float))[..., 0]
         spread = np.sqrt(np.einsum("lw,lwv,lv->l", vector, covariance, vector))
-        found[name] = vector / np.maximum(spread, 1e-12)[:, None]
-    return found
+        vectors[name] = vector / np.maximum(spread, 1e-12)[:, None]
+    return vectors
 
 
 def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
@@ -169,8 +169,8 @@ class Probe:
         total, count = self._sums.pop(branch)
         if self.kept is not None:
             self.kept.append(total / count)
-        found = {name: direction.project(total / count) for name, direction in self.directions.items()}
-        return {name: value for name, value in found.items() if isfinite(value)}
+        projections = {name: direction.project(total / count) for name, direction in self.directions.items()}
+        return {name: value for name, value in projections.items() if isfinite(value)}
 
     def close(self) -> None:
         for hook in self._hooks:
@@ -268,7 +268,7 @@ def own_card(engine, system: str) -> Axis:
     def states(card: str) -> np.ndarray:
         before = form.opening + form.words(card) + form.after_system
         ids = engine.encode([before + form.words(words) + form.before_said for words in OPENERS])
-        return engine.states(ids, [len(some) - 1 for some in ids])
+        return engine.states(ids, [len(row) - 1 for row in ids])
 
     return axis(states(NEUTRAL_CARD), states(system))
 
@@ -280,10 +280,10 @@ def width(model: torch.nn.Module) -> int:
 
 def check(model: torch.nn.Module, steer: Steer) -> None:
     """ValueError where a steer was not made for such a model."""
-    layers, wide, found = len(decoder_layers(model)), width(model), len(steer.vectors) // 4 // len(steer.layers)
-    if max(steer.layers) >= layers or found != wide:
+    layers, wide, given_width = len(decoder_layers(model)), width(model), len(steer.vectors) // 4 // len(steer.layers)
+    if max(steer.layers) >= layers or given_width != wide:
         raise ValueError(
-            f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {found} numbers does not fit a "
+            f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {given_width} numbers does not fit a "
             "model of "
             f"{layers} layers with {wide}; expected one made with the same model"
         )

@@ -45,12 +45,17 @@ class EngineChooser:
         info = self.engine.info()
         form, place_of = (
             info.format,
-            {word: place for place, word in enumerate(dict.fromkeys(word for some in options for word in some))},
+            {
+                word: place
+                for place, word in enumerate(
+                    dict.fromkeys(word for words_of_prompt in options for word in words_of_prompt)
+                )
+            },
         )
         gap = " " if form.before_said.endswith(":") else ""  # a plain transcript: "Me: Yes"
         words = self.engine.encode([gap + word for word in place_of])
         users = self.engine.encode([form.words(user) + form.before_said for _, user in prompts])
-        answers = [[words[place_of[word]] for word in some] for some in options]
+        answers = [[words[place_of[word]] for word in words_of_prompt] for words_of_prompt in options]
         systems = list(dict.fromkeys(system for system, _ in prompts))
         heads = dict(
             zip(
@@ -59,27 +64,32 @@ class EngineChooser:
                 strict=True,
             )
         )
-        found: list[list[float] | str] = [""] * len(prompts)
+        results: list[list[float] | str] = [""] * len(prompts)
         by_system: dict[str, list[int]] = {}
         for place, ((system, _), given) in enumerate(zip(prompts, users, strict=True)):
             length = len(heads[system]) + len(given) + max(map(len, answers[place]))
             if length > info.context:
-                found[place] = f"the prompt of {length} tokens does not fit: {info.model} reads at most {info.context}"
+                results[place] = (
+                    f"the prompt of {length} tokens does not fit: {info.model} reads at most {info.context}"
+                )
             else:
                 by_system.setdefault(system, []).append(place)
         for start in range(0, len(by_system), SYSTEMS_AT_ONCE):
-            some = dict(list(by_system.items())[start : start + SYSTEMS_AT_ONCE])
-            branches = self.engine.open([heads[system] for system in some], self.adapter)
+            words_of_prompt = dict(list(by_system.items())[start : start + SYSTEMS_AT_ONCE])
+            branches = self.engine.open([heads[system] for system in words_of_prompt], self.adapter)
             scores = self.engine.score(
                 branches,
-                [[(users[place], answer) for place in places for answer in answers[place]] for places in some.values()],
+                [
+                    [(users[place], answer) for place in places for answer in answers[place]]
+                    for places in words_of_prompt.values()
+                ],
             )
             self.engine.drop(branches)
-            for places, by_option in zip(some.values(), scores, strict=True):
+            for places, by_option in zip(words_of_prompt.values(), scores, strict=True):
                 sums = iter([sum(logprobs) for logprobs in by_option])
                 for place in places:
-                    found[place] = [next(sums) for _ in answers[place]]
-        return found
+                    results[place] = [next(sums) for _ in answers[place]]
+        return results
 
 
 class EndpointChooser:
@@ -116,7 +126,7 @@ class EndpointChooser:
         for way in range(self.way, WORDS + 1):
             try:
                 choice = self._answer(server, prompt, options, way).choices[0]
-                told = (
+                shares = (
                     first_token(choice, options) if way == LOGPROBS else spoken(choice.message.content or "", options)
                 )
             except (BadRequestError, UnprocessableEntityError) as error:
@@ -124,10 +134,10 @@ class EndpointChooser:
                 continue
             except (APIError, RecursionError, *NO_ANSWER) as error:  # the second: JSON nested without end
                 return self._failed(reason(error))
-            if told is not None:
+            if shares is not None:
                 with self._lock:
                     self.way, self._failures = max(self.way, way), 0
-                return told
+                return shares
         return f"the endpoint failed: {refused}"
 
     def _failed(self, why: str) -> str:
@@ -163,17 +173,17 @@ def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
     the least told log-probability, a bound from above. A reason where the options hold less than `ENOUGH`.
     """
     content = choice.logprobs.content if choice.logprobs else None
-    told = content[0].top_logprobs if content else None
-    if not told:
+    alternatives = content[0].top_logprobs if content else None
+    if not alternatives:
         return None
-    least, mass = min(one.logprob for one in told), [0.0] * len(options)
-    for one in told:
-        token = one.token.replace("▁", " ").replace("Ġ", " ").strip().casefold()
+    least, mass = min(alternative.logprob for alternative in alternatives), [0.0] * len(options)
+    for alternative in alternatives:
+        token = alternative.token.replace("▁", " ").replace("Ġ", " ").strip().casefold()
         meant = [place for place, option in enumerate(options) if token and option.casefold().startswith(token)]
         if len(meant) == 1:
-            mass[meant[0]] += math.exp(min(one.logprob, 0.0))
+            mass[meant[0]] += math.exp(min(alternative.logprob, 0.0))
     if not sum(mass) >= ENOUGH:
-        return _answered(told[0].token)
+        return _answered(alternatives[0].token)
     return [math.log(share) if share else least for share in mass]
 
 
@@ -181,11 +191,11 @@ def spoken(text: str, options: Sequence[str]) -> list[float] | str:
     """0 for the option that the whole answer is, -inf for the others; a reason where it is none of them. Case,
     punctuation and blanks around it do not matter, nor what a model thought aloud before it.
     """
-    told = _THOUGHT.sub("", text)
-    first, last = _LETTER.search(told), _LETTER.search(told[::-1])
-    said = told[first.start() : len(told) - last.start()].casefold() if first else ""
+    answer = _THOUGHT.sub("", text)
+    first, last = _LETTER.search(answer), _LETTER.search(answer[::-1])
+    said = answer[first.start() : len(answer) - last.start()].casefold() if first else ""
     meant = [option.casefold() == said for option in options]
-    return [0.0 if one else -math.inf for one in meant] if any(meant) else _answered(text)
+    return [0.0 if is_option else -math.inf for is_option in meant] if any(meant) else _answered(text)
 
 
 def _answered(text: str) -> str:

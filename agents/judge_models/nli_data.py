@@ -146,15 +146,15 @@ def corpora() -> dict[str, Corpus]:
     ("slots").
     """
     own = yaml.safe_load((FOLDER / "nli_slots.yaml").read_text())
-    told = {
+    slots_of_townsfolk = {
         slot: Ways(slot, _wordings([*spec.patterns, spec.claim]), tuple(spec.values), ())
         for slot, spec in load_slots(SLOTS).items()
     }
     slots = [
         Ways(
             name,
-            (*spec.get("claims", told.get(name, NOTHING).claims), *spec.get("more", ())),
-            tuple(spec.get("values") or told[name].values),
+            (*spec.get("claims", slots_of_townsfolk.get(name, NOTHING).claims), *spec.get("more", ())),
+            tuple(spec.get("values") or slots_of_townsfolk[name].values),
             tuple(spec["asides"]),
         )
         for name, spec in own["slots"].items()
@@ -185,10 +185,10 @@ def examples(corpus: Corpus, number: int, seed: int) -> list[Example]:
     """So many pairs, a quarter of them from opposites where there are any, each kind as often as KINDS weighs it."""
     rng = random.Random(seed)
     kinds, weights = KINDS, [weight for _, _, weight in KINDS]
-    found = []
-    while len(found) < number:
+    pairs = []
+    while len(pairs) < number:
         if corpus.opposites and rng.random() < 0.25:
-            found.append(_opposite(corpus, rng))
+            pairs.append(_opposite(corpus, rng))
         else:
             label, kind, _ = rng.choices(kinds, weights)[0]
             if pair := _pair(corpus, kind, rng):
@@ -196,10 +196,10 @@ def examples(corpus: Corpus, number: int, seed: int) -> list[Example]:
                 premise, taken = _with_more(premise, corpus, near, rng)
                 if label != ENTAILMENT:  # more words would not follow
                     hypothesis, _ = _with_more(hypothesis, corpus, taken, rng)
-                found.append(
+                pairs.append(
                     Example(_said(premise, rng, plain=0.7), _said(hypothesis, rng, plain=0.4), label, near[0], kind)
                 )
-    return found
+    return pairs
 
 
 def _with_more(sentence: str, corpus: Corpus, near: tuple[str, ...], rng: random.Random) -> tuple[str, tuple[str, ...]]:
@@ -270,7 +270,7 @@ def _of_another_slot(
     if opposites and rng.random() < 0.3:
         key = rng.choice(opposites)
         return (slot.id, key), premise, rng.choice(rng.choice(corpus.opposites[key]))
-    same = [one for one in slots if value in one.values]
+    same = [slot_with_value for slot_with_value in slots if value in slot_with_value.values]
     another = rng.choice(same if same and rng.random() < 0.5 else slots)
     said = rng.choice(another.claims).format(value=value if another in same else rng.choice(another.values))
     return (slot.id, another.id), premise, (rng.random() < 0.15 and denied(said, rng)) or said

@@ -50,9 +50,9 @@ class Head(nn.Module):
         scores = self.look(a) @ self.look(b).transpose(1, 2) / WIDTH**0.5  # (B, A, B')
         a_sees = scores.masked_fill(~b_mask[:, None], -1e4).softmax(2) @ b
         b_sees = scores.transpose(1, 2).masked_fill(~a_mask[:, None], -1e4).softmax(2) @ a
-        one, other = self._compared(a, a_sees, a_mask), self._compared(b, b_sees, b_mask)
+        first, second = self._compared(a, a_sees, a_mask), self._compared(b, b_sees, b_mask)
         u, v = _mean(a, a_mask), _mean(b, b_mask)
-        return self.decide(torch.cat([one, other, (u - v).abs(), u * v], 1))
+        return self.decide(torch.cat([first, second, (u - v).abs(), u * v], 1))
 
     def _compared(self, x: Tensor, sees: Tensor, mask: Tensor) -> Tensor:
         compared = self.compare(torch.cat([x, sees, (x - sees).abs(), x * sees], 2))
@@ -69,7 +69,7 @@ def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
 
     model, tokenizer = _loaded(folder(MINILM), device)
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    found: list[Tensor] = [torch.empty(0)] * len(texts)
+    by_text: list[Tensor] = [torch.empty(0)] * len(texts)
     for start in range(0, len(order), AT_ONCE):
         places = order[start : start + AT_ONCE]
         read = tokenizer(
@@ -79,8 +79,8 @@ def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
             layers = model(**read.to(device), output_hidden_states=True).hidden_states
         joined = torch.cat([layers[layer] for layer in LAYERS], 2).to(torch.float16).cpu()
         for place, row, length in zip(places, joined, read["attention_mask"].sum(1).tolist(), strict=True):
-            found[place] = row[:length].clone()
-    return found
+            by_text[place] = row[:length].clone()
+    return by_text
 
 
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -114,7 +114,7 @@ class EmbeddedNli:
         """(n, 3) probabilities of contradiction, neutral, entailment."""
         wanted = dict.fromkeys([*premises, *hypotheses])
         new = [text for text in wanted if text not in self._read]
-        found = np.zeros((len(premises), 3))
+        shares = np.zeros((len(premises), 3))
         with torch.inference_mode():
             self._read.update(
                 (text, self._head.read(row.float())) for text, row in zip(new, states(new, self.device), strict=True)
@@ -125,9 +125,9 @@ class EmbeddedNli:
             for start in range(0, len(order), AT_ONCE):
                 places = order[start : start + AT_ONCE]
                 a, b = (padded([self._read[texts[i]] for i in places]) for texts in (premises, hypotheses))
-                found[places] = self._head(*a, *b).double().softmax(1).numpy()
+                shares[places] = self._head(*a, *b).double().softmax(1).numpy()
         for text in wanted:
             self._read.move_to_end(text)
         while len(self._read) > max(KEPT, len(wanted)):
             self._read.popitem(last=False)
-        return found
+        return shares

@@ -64,15 +64,15 @@ def figures(head: Head, pairs: Sequence[Example]) -> dict[str, tuple[float, floa
     ]
     right = Counter((pair.label, answer) for pair, answer in zip(pairs, said, strict=True))
     hits = right[CONTRADICTION, CONTRADICTION]
-    found = {
+    by_name = {
         "accuracy": wilson(sum(right[label, label] for label in range(3)), len(pairs)),
         "precision": wilson(hits, sum(right[label, CONTRADICTION] for label in range(3))),
         "recall": wilson(hits, sum(right[CONTRADICTION, label] for label in range(3))),
     }
     for kind in sorted({pair.kind for pair in pairs}):
         mine = [pair.label == answer for pair, answer in zip(pairs, said, strict=True) if pair.kind == kind]
-        found[f"right on: {kind}"] = wilson(sum(mine), len(mine))
-    return found
+        by_name[f"right on: {kind}"] = wilson(sum(mine), len(mine))
+    return by_name
 
 
 def wilson(hits: int, n: int) -> tuple[float, float, float, int]:

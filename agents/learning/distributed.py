@@ -32,8 +32,8 @@ def share(views: Sequence[View]) -> list[int]:
 def across(views: Sequence[View], work: Callable[[list[View]], Sequence[T]]) -> list[T]:
     """What `work` makes of each view: every worker does its share and is told the rest."""
     mine = share(views)
-    found = dict(zip(mine, work([views[place] for place in mine]), strict=True))
-    every = {place: value for some in gathered(found) for place, value in some.items()}
+    results = dict(zip(mine, work([views[place] for place in mine]), strict=True))
+    every = {place: value for by_worker in gathered(results) for place, value in by_worker.items()}
     return [every[place] for place in range(len(views))]
 
 
@@ -41,9 +41,9 @@ def gathered(own: T) -> list[T]:
     """What each worker brings, in their order."""
     if not dist.is_initialized():
         return [own]
-    found: list = [None] * dist.get_world_size()
-    dist.all_gather_object(found, own)
-    return found
+    by_worker: list = [None] * dist.get_world_size()
+    dist.all_gather_object(by_worker, own)
+    return by_worker
 
 
 def summed(number: float, device: torch.device) -> float:

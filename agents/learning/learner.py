@@ -124,9 +124,9 @@ class Learner:
             torch.manual_seed(
                 derive_seed(self.seed, "dropout", self.steps, view.conversation)
             )  # the same on whichever worker
-            found = loss(self._read(row(view))).sum()
-            found.backward()
-            total += float(found.detach())
+            cost = loss(self._read(row(view))).sum()
+            cost.backward()
+            total += float(cost.detach())
         norm = self._gather()
         total = summed(total, self.device)
         if not math.isfinite(total) or not math.isfinite(norm):
@@ -217,38 +217,38 @@ class Learner:
 
     def _state(self) -> dict[str, Tensor]:
         """Weights in full precision, the optimiser's moments and the number of steps."""
-        found = {"steps": torch.tensor(self.steps)}
+        tensors = {"steps": torch.tensor(self.steps)}
         for number, parameter in enumerate(self.parameters):
             moments = self.optimizer.state.get(parameter, {})
-            found[f"parameter.{number}"] = parameter.detach().cpu().contiguous().clone()
+            tensors[f"parameter.{number}"] = parameter.detach().cpu().contiguous().clone()
             for key in ("exp_avg", "exp_avg_sq"):
-                found[f"{key}.{number}"] = (
+                tensors[f"{key}.{number}"] = (
                     moments[key].cpu().contiguous() if key in moments else torch.zeros_like(parameter, device="cpu")
                 )
-        return found
+        return tensors
 
     # -- reading
 
-    def _read(self, one: Row, model: nn.Module | None = None) -> Read:
+    def _read(self, packed: Row, model: nn.Module | None = None) -> Read:
         model = model or self.model
-        sources, targets = torch.cat(one.sources), torch.cat(one.targets)
+        sources, targets = torch.cat(packed.sources), torch.cat(packed.targets)
         kept, where = sources.unique(return_inverse=True)
         out = model(
-            input_ids=one.ids[None].to(self.device),
-            position_ids=one.positions[None].to(self.device),
-            attention_mask=self._mask(one),
+            input_ids=packed.ids[None].to(self.device),
+            position_ids=packed.positions[None].to(self.device),
+            attention_mask=self._mask(packed),
             use_cache=False,
             logits_to_keep=kept.to(self.device),
         )
         logits, where = out.logits[0].float() / self.temperature, where.to(self.device)  # (K, V)
-        lengths = torch.tensor([len(some) for some in one.targets], device=self.device)
+        lengths = torch.tensor([len(line_targets) for line_targets in packed.targets], device=self.device)
         starts = lengths.cumsum(0) - lengths
         stops = torch.tensor(sorted(self.loaded.stop_ids), device=self.device)
         for place in range(self.min_tokens):
             logits[where[starts[lengths > place] + place][:, None], stops] = float("-inf")
         among = logits.topk(self.top_k).values if 0 < self.top_k < logits.shape[1] else logits
         norms = among.logsumexp(-1)
-        said = logits[where, one.ids[targets].to(self.device)]
+        said = logits[where, packed.ids[targets].to(self.device)]
         fell = said < among.min(-1).values[where]  # no longer among the likeliest: it is added to them
         logps = said - torch.where(fell, torch.logaddexp(norms[where], said), norms[where])
         with torch.no_grad():
@@ -261,13 +261,13 @@ class Learner:
         )
         return Read(padded_logps, mask, padded(entropy.split(lengths.tolist()))[0], values)
 
-    def _mask(self, one: Row) -> Tensor | dict[str, Tensor]:
+    def _mask(self, packed: Row) -> Tensor | dict[str, Tensor]:
         """What each layer's tokens see, added to attention scores: (1, 1, T, T)."""
         config, dtype = self.loaded.model.config, self.loaded.model.dtype
 
         def added(window: int | None) -> Tensor:
-            hidden = torch.zeros(1, 1, len(one.ids), len(one.ids), dtype=dtype)
-            return hidden.masked_fill_(~visible(one, window), torch.finfo(dtype).min).to(self.device)
+            hidden = torch.zeros(1, 1, len(packed.ids), len(packed.ids), dtype=dtype)
+            return hidden.masked_fill_(~visible(packed, window), torch.finfo(dtype).min).to(self.device)
 
         kinds = getattr(config, "layer_types", None)
         if not kinds:  # all layers alike
@@ -315,9 +315,9 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
     if tuning.adapter:
         config, tensors = adapters.read(model, tuning.adapter, name)
         config.inference_mode = False
-        found = get_peft_model(model, config)
-        set_peft_model_state_dict(found, tensors)
-        return found
+        adapted = get_peft_model(model, config)
+        set_peft_model_state_dict(adapted, tensors)
+        return adapted
     config = LoraConfig(
         r=tuning.r,
         lora_alpha=tuning.lora_alpha,
@@ -340,13 +340,13 @@ def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning, steps: int):
     from transformers import get_scheduler
 
     try:
-        found = get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, steps)
+        scheduler = get_scheduler(tuning.lr_scheduler_type, optimizer, tuning.warmup_steps, steps)
     except (TypeError, ValueError) as error:
         raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {first_line(error)}") from None
-    if not hasattr(found, "lr_lambdas"):
+    if not hasattr(scheduler, "lr_lambdas"):
         raise ValueError(
             f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected a rate that follows "
             "from the "
             "step alone"
         )
-    return found
+    return scheduler

@@ -120,21 +120,21 @@ def value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
 
 def discounted(rewards: Sequence[float], gamma: float) -> list[float]:
     """What each turn is worth: its reward and gamma times what follows is."""
-    worth, found = 0.0, []
+    worth, backwards = 0.0, []
     for reward in reversed(rewards):
         worth = reward + gamma * worth
-        found.append(worth)
-    return found[::-1]
+        backwards.append(worth)
+    return backwards[::-1]
 
 
 def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float, lam: float) -> list[float]:
     """Generalised advantage of each turn; nothing follows the last."""
-    advantage, found = 0.0, []
+    advantage, backwards = 0.0, []
     for turn in reversed(range(len(rewards))):
         following = values[turn + 1] if turn + 1 < len(values) else 0.0
         advantage = rewards[turn] + gamma * following - values[turn] + gamma * lam * advantage
-        found.append(advantage)
-    return found[::-1]
+        backwards.append(advantage)
+    return backwards[::-1]
 
 
 def relative(rewards: Tensor, scale: bool) -> Tensor | None:

@@ -75,10 +75,14 @@ def _parts(
 
 
 def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:
-    every = [some for some in gathered({name: torch.cat(tensors) for name, tensors in seen.items()}) if some]
+    every = [
+        worker_tensors
+        for worker_tensors in gathered({name: torch.cat(tensors) for name, tensors in seen.items()})
+        if worker_tensors
+    ]
     if not every:
         return {}
-    tensors = {name: torch.cat([some[name] for some in every]) for name in every[0]}
+    tensors = {name: torch.cat([worker_tensors[name] for worker_tensors in every]) for name in every[0]}
     return {
         "kl": float(tensors["kl"].mean()),
         "entropy": float(tensors["entropy"].mean()),

@@ -45,15 +45,15 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
     views, advantages, skipped = [], [], 0
     for view in batch:
         kept: dict[Sampled, float] = {}
-        for some in at_places(view):
-            scored = [line for line in some if line.reward is not None]
-            found = (
+        for lines in at_places(view):
+            scored = [line for line in lines if line.reward is not None]
+            relative = (
                 losses.relative(torch.tensor([line.reward for line in scored]), how.scale_rewards)
                 if len(scored) > 1
                 else None
             )
-            skipped += found is None
-            kept |= dict(zip(scored, found.tolist(), strict=True)) if found is not None else {}
+            skipped += relative is None
+            kept |= dict(zip(scored, relative.tolist(), strict=True)) if relative is not None else {}
         if kept:
             views.append(with_lines(view, kept.__contains__))
             advantages.append([kept[line] for line in views[-1].lines])
@@ -70,23 +70,25 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
     for v, view in enumerate(views):
         for place, line in enumerate(view.lines):
             together.setdefault((group(view), line.turn), []).append((v, place))
-    found: dict[tuple[int, int], float] = {}
+    relative_of: dict[tuple[int, int], float] = {}
     skipped = 0
-    for some in together.values():
+    for members in together.values():
         relative = (
-            losses.relative(torch.tensor([returns[v][place] for v, place in some]), how.scale_rewards)
-            if len(some) > 1
+            losses.relative(torch.tensor([returns[v][place] for v, place in members]), how.scale_rewards)
+            if len(members) > 1
             else None
         )
         skipped += relative is None
-        found |= dict(zip(some, relative.tolist(), strict=True)) if relative is not None else {}
+        relative_of |= dict(zip(members, relative.tolist(), strict=True)) if relative is not None else {}
     kept, advantages = [], []
     for v, view in enumerate(views):
-        places = [place for place, line in enumerate(view.lines) if (v, place) in found and line.reward is not None]
+        places = [
+            place for place, line in enumerate(view.lines) if (v, place) in relative_of and line.reward is not None
+        ]
         if places:
             wanted = {view.lines[place] for place in places}
             kept.append(with_lines(view, wanted.__contains__))
-            advantages.append([found[v, place] for place in places])
+            advantages.append([relative_of[v, place] for place in places])
     return kept, advantages, skipped
 
 
@@ -103,20 +105,20 @@ def by_value(
     whole = [view for view in whole if any(map(_scored, view.lines))]
     if len({line.reward for view in whole for line in filter(_scored, view.lines)}) < 2:
         return [], [], [], []
-    values = across(whole, lambda some: [read.values.tolist() for read in learner.read(some)])
+    values = across(whole, lambda row: [read.values.tolist() for read in learner.read(row)])
     advantages = [_by_turn(view, old, how) for view, old in zip(whole, values, strict=True)]
     views = [with_lines(view, _scored) for view in whole]
     values, advantages = (
         [
-            [one for one, line in zip(some, view.lines, strict=True) if _scored(line)]
-            for some, view in zip(every, whole, strict=True)
+            [value for value, line in zip(row, view.lines, strict=True) if _scored(line)]
+            for row, view in zip(every, whole, strict=True)
         ]
         for every in (values, advantages)
     )
-    returns = [[a + v for a, v in zip(some, old, strict=True)] for some, old in zip(advantages, values, strict=True)]
-    flat = torch.tensor([a for some in advantages for a in some])
+    returns = [[a + v for a, v in zip(row, old, strict=True)] for row, old in zip(advantages, values, strict=True)]
+    flat = torch.tensor([a for row in advantages for a in row])
     mean, spread = float(flat.mean()), float(flat.std()) if len(flat) > 1 else 0.0
-    return views, [[(a - mean) / (spread + 1e-8) for a in some] for some in advantages], returns, values
+    return views, [[(a - mean) / (spread + 1e-8) for a in row] for row in advantages], returns, values
 
 
 def _scored(line: Sampled) -> bool:
@@ -124,13 +126,13 @@ def _scored(line: Sampled) -> bool:
 
 
 def _by_turn(view: View, values: Sequence[float], how: Online) -> list[float]:
-    found = [(line.reward or 0.0) - value for line, value in zip(view.lines, values, strict=True)]
+    advantages = [(line.reward or 0.0) - value for line, value in zip(view.lines, values, strict=True)]
     turns = [place for place, line in enumerate(view.lines) if line.on_trunk]
     rewards = [view.lines[place].reward or 0.0 for place in turns]
     credited = losses.generalised(rewards, [values[place] for place in turns], how.gamma, how.lam)
     for place, advantage in zip(turns, credited, strict=True):
-        found[place] = advantage
-    return found
+        advantages[place] = advantage
+    return advantages
 
 
 def parts(
@@ -151,7 +153,7 @@ def parts(
     longest = max((len(line.ids) for view in views for line in view.lines), default=1)
     mine = share(views)
     refs = learner.read([views[place] for place in mine], untouched=True) if how.beta else [None] * len(mine)
-    found = []
+    costs = []
     for place, ref in zip(mine, refs, strict=True):
 
         def loss(read: Read, view: View = views[place], ref: Read | None = ref, place: int = place) -> Tensor:
@@ -174,8 +176,8 @@ def parts(
                 cost = cost + how.vf_coef * off * len(off) / lines
             return cost
 
-        found.append((views[place], loss))
-    return found
+        costs.append((views[place], loss))
+    return costs
 
 
 def _note(seen: dict[str, list[Tensor]] | None, mask: Tensor, **tensors: Tensor) -> None:

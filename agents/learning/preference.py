@@ -27,14 +27,14 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
     paired = []
     for view in batch:
         lines = []
-        for some in at_places(view):
-            ranked = sorted((line for line in some if line.reward is not None), key=lambda line: line.reward)
+        for alternatives in at_places(view):
+            ranked = sorted((line for line in alternatives if line.reward is not None), key=lambda line: line.reward)
             if len(ranked) > 1 and ranked[-1].reward > ranked[0].reward:
                 lines += [ranked[-1], ranked[0]]
         if lines:
             paired.append(replace(view, lines=tuple(lines)))
     pairs = sum(len(view.lines) for view in paired) // 2
-    mine, found = [paired[place] for place in share(paired)], []
+    mine, costs = [paired[place] for place in share(paired)], []
     for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
         before = _totals(ref)
 
@@ -42,8 +42,8 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
             now = _totals(read)
             return losses.dpo(now[::2], now[1::2], before[::2], before[1::2], beta) * (len(now) // 2) / pairs
 
-        found.append((view, loss))
-    return found
+        costs.append((view, loss))
+    return costs
 
 
 def parts_kto(
@@ -58,20 +58,23 @@ def parts_kto(
         swapped = [mismatched(view, other) for view, other in zip(views, [*views[-1:], *views[:-1]], strict=True)]
         both = [
             across(
-                swapped, lambda some, base=base: [_totals(read).tolist() for read in learner.read(some, untouched=base)]
+                swapped,
+                lambda swapped_views, base=base: [
+                    _totals(read).tolist() for read in learner.read(swapped_views, untouched=base)
+                ],
             )
             for base in (False, True)
         ]
         kl = losses.kto_kl(*(torch.tensor(list(chain.from_iterable(totals)), device=learner.device) for totals in both))
-    mine, found = [views[place] for place in share(views)], []
+    mine, costs = [views[place] for place in share(views)], []
     for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
         good, before = torch.tensor([line.reward > 0 for line in view.lines], device=ref.logps.device), _totals(ref)
 
         def loss(read: Read, good: Tensor = good, before: Tensor = before) -> Tensor:
             return losses.kto(_totals(read) - before, good, kl, beta, desirable, undesirable, lines)
 
-        found.append((view, loss))
-    return found
+        costs.append((view, loss))
+    return costs
 
 
 def mismatched(view: View, other: View) -> View:

@@ -89,12 +89,12 @@ def row(view: View) -> Row:
     )
 
 
-def visible(one: Row, window: int | None = None) -> Tensor:
+def visible(packed: Row, window: int | None = None) -> Tensor:
     """(T, T) bool: whether token i attends to token j; within `window` positions where a layer looks no further."""
-    place = torch.arange(len(one.ids))
-    own = (place[None] <= place[:, None]) & (place[None] >= one.first[:, None])
-    found = own | (place[None] < one.seen[:, None])
-    return found if window is None else found & (one.positions[:, None] - one.positions[None] < window)
+    place = torch.arange(len(packed.ids))
+    own = (place[None] <= place[:, None]) & (place[None] >= packed.first[:, None])
+    allowed = own | (place[None] < packed.seen[:, None])
+    return allowed if window is None else allowed & (packed.positions[:, None] - packed.positions[None] < window)
 
 
 def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def with_lines(view: View, wanted: Callable[[Sampled], bool]) -> View:
 
 def at_places(view: View) -> list[list[Sampled]]:
     """Its lines, those of one place together."""
-    found: dict[tuple, list[Sampled]] = {}
+    by_place: dict[tuple, list[Sampled]] = {}
     for line in view.lines:
-        found.setdefault(line.place, []).append(line)
-    return list(found.values())
+        by_place.setdefault(line.place, []).append(line)
+    return list(by_place.values())

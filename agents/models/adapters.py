@@ -114,8 +114,8 @@ def read(model, folder: str, name: str) -> tuple:
 
     path = check_adapter(folder)
     try:
-        told = json.loads((Path(path) / "adapter_config.json").read_bytes())
-        if told.get(IMPORTS):
+        raw_config = json.loads((Path(path) / "adapter_config.json").read_bytes())
+        if raw_config.get(IMPORTS):
             raise ValueError(f"its {IMPORTS} names code to import")
         config = PeftConfig.from_pretrained(path)
         tensors = load_file(Path(path) / "adapter_model.safetensors")
@@ -151,9 +151,9 @@ def _misfit(model, config, folder: str) -> str:
     }
     with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:
         names = file.keys()
-        found = {name.removeprefix("base_model.model."): file.get_slice(name).get_shape() for name in names}
+        stored_shapes = {name.removeprefix("base_model.model."): file.get_slice(name).get_shape() for name in names}
     wanted = {name.removeprefix("base_model.model."): shape for name, shape in wanted.items()}
-    for name in sorted(wanted.keys() | {name for name in found if not any(word in name for word in SHARED)}):
-        if wanted.get(name) != found.get(name):
-            return f"{name} has shape {found.get(name, 'none')}, expected {wanted.get(name, 'no such tensor')}"
+    for name in sorted(wanted.keys() | {name for name in stored_shapes if not any(word in name for word in SHARED)}):
+        if wanted.get(name) != stored_shapes.get(name):
+            return f"{name} has shape {stored_shapes.get(name, 'none')}, expected {wanted.get(name, 'no such tensor')}"
     return ""

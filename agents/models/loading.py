@@ -174,8 +174,8 @@ def _converted(file: Path, sha256: str | None) -> Path:
     folder = cache_folder() / "gguf" / f"{file.stem}-{key[:16]}"
     if (folder / "config.json").is_file():
         return folder
-    if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
-        raise ValueError(f"{file} has sha256 {found}; expected {sha256} ({EMBEDDED_INSTALL})")
+    if sha256 and (digest := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
+        raise ValueError(f"{file} has sha256 {digest}; expected {sha256} ({EMBEDDED_INSTALL})")
     with _readable(str(file)):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -329,8 +329,8 @@ def context_length(config) -> int:
 
 def _stop_ids(generation, tokenizer, form) -> frozenset[int]:
     eos = generation.eos_token_id if generation else None
-    found = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}
+    ids = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}
     closing = tokenizer.encode(form.after_said, add_special_tokens=False)
     if closing:
-        found.add(closing[0])  # a template's end-of-turn token, or the newline of a plain transcript
-    return frozenset(token for token in found if token is not None)
+        ids.add(closing[0])  # a template's end-of-turn token, or the newline of a plain transcript
+    return frozenset(token for token in ids if token is not None)

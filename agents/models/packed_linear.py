@@ -27,10 +27,10 @@ class Together:
         if self._input is not x or number not in self._parts:
             self._input = x
             self._parts = dict(enumerate(_product(x, self.packed, self.bias).split(self.sizes, -1)))
-        found = self._parts.pop(number)
+        output = self._parts.pop(number)
         if not self._parts:
             self._input = None
-        return found
+        return output
 
 
 class PackedLinear(torch.nn.Linear):
@@ -59,12 +59,12 @@ def pack(model: torch.nn.Module) -> int:
         and module.weight.dtype == torch.bfloat16
     }
     groups = [
-        some
+        siblings
         for parent in model.modules()
         for names in SIBLINGS
-        if plain.issuperset(some := [getattr(parent, name, None) for name in names]) and _alike(some)
+        if plain.issuperset(siblings := [getattr(parent, name, None) for name in names]) and _alike(siblings)
     ]
-    grouped = {module for some in groups for module in some}
+    grouped = {module for siblings in groups for module in siblings}
     for layers in [*groups, *([module] for module in plain - grouped)]:
         together = Together(layers)
         for number, module in enumerate(layers):

@@ -64,16 +64,16 @@ class EndpointSeat:
     def tell(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
-        asked = [(c, question.text) for c, some in questions.items() for question in some]
+        asked = [(c, question.text) for c, questions_of in questions.items() for question in questions_of]
         views = [_with(self._messages[c], "user", text) for c, text in asked]
         answers = self._complete(views, [derive_seed(cues[c].seed, text) for c, text in asked])
-        found: dict[int, list[str] | Trouble] = {c: [] for c in questions}
+        replies: dict[int, list[str] | Trouble] = {c: [] for c in questions}
         for (c, _), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Trouble) or isinstance(found[c], Trouble):
-                found[c] = answer if isinstance(answer, Trouble) else found[c]
+            if isinstance(answer, Trouble) or isinstance(replies[c], Trouble):
+                replies[c] = answer if isinstance(answer, Trouble) else replies[c]
             else:
-                found[c].append(answer.text)
-        return found
+                replies[c].append(answer.text)
+        return replies
 
     def close(self, conversations: Sequence[int]) -> None:
         for c in conversations:

@@ -53,8 +53,10 @@ class ModelSeat:
         alike: dict[Steer | None, dict[int, list[int]]] = {}
         for (conversation, system), prompt in zip(systems.items(), prompts, strict=True):
             alike.setdefault(self.steer(system), {})[conversation] = prompt
-        for steer, some in alike.items():
-            self._branch |= dict(zip(some, self.engine.open(list(some.values()), self.adapter, steer), strict=True))
+        for steer, prompts_of in alike.items():
+            self._branch |= dict(
+                zip(prompts_of, self.engine.open(list(prompts_of.values()), self.adapter, steer), strict=True)
+            )
         for conversation, prompt in zip(systems, prompts, strict=True):
             self._last[conversation] = "opening"
             self.ids[conversation], self.spoken[conversation] = list(prompt), []
@@ -90,39 +92,39 @@ class ModelSeat:
         return full
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
-        able = {c: some for c, some in questions.items() if c not in self._full}
+        able = {c: parts for c, parts in questions.items() if c not in self._full}
         flat = [
             (
                 c,
                 self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said,
                 self.format.words(option),
             )
-            for c, some in able.items()
-            for q in some
+            for c, parts in able.items()
+            for q in parts
             for option in q.options
         ]
         ids = self.engine.encode([text for _, given, option in flat for text in (given, option)])
         continuations: dict[int, list] = {c: [] for c in able}
         for (c, _, _), given, option in zip(flat, ids[::2], ids[1::2], strict=True):
             continuations[c].append((self._after_stop(c, given), option))
-        for c, some in continuations.items():
+        for c, parts in continuations.items():
             if (
-                len(self.ids[c]) + max((len(given) + len(option) for given, option in some), default=0)
+                len(self.ids[c]) + max((len(given) + len(option) for given, option in parts), default=0)
                 > self.engine.info().context
             ):
                 self._full.add(c)
-        able = {c: some for c, some in able.items() if c not in self._full}
+        able = {c: parts for c, parts in able.items() if c not in self._full}
         scores = self.engine.score([self._branch[c] for c in able], [continuations[c] for c in able])
-        found: dict[int, list[list[float]] | Trouble] = {c: self._too_long(c) for c in questions if c not in able}
-        for (c, some), by_option in zip(able.items(), scores, strict=True):
+        results: dict[int, list[list[float]] | Trouble] = {c: self._too_long(c) for c in questions if c not in able}
+        for (c, parts), by_option in zip(able.items(), scores, strict=True):
             sums = iter([sum(logprobs) for logprobs in by_option])
-            found[c] = [[next(sums) for _ in q.options] for q in some]
-        return found
+            results[c] = [[next(sums) for _ in q.options] for q in parts]
+        return results
 
     def tell(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
-        asked = [(c, q) for c, some in questions.items() for q in some if c not in self._full]
+        asked = [(c, q) for c, questions_of in questions.items() for q in questions_of if c not in self._full]
         given = self.engine.encode(
             [self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said for c, q in asked]
         )
@@ -132,7 +134,9 @@ class ModelSeat:
         able = [(c, q, ids) for (c, q), ids in zip(asked, given, strict=True) if c not in self._full]
         branches = self.engine.fork([self._branch[c] for c, *_ in able for _ in range(self.generations)])
         self.engine.extend(branches, [ids for *_, ids in able for _ in range(self.generations)])
-        found: dict[int, list[str] | Trouble] = {c: [] if c not in self._full else self._too_long(c) for c in questions}
+        replies: dict[int, list[str] | Trouble] = {
+            c: [] if c not in self._full else self._too_long(c) for c in questions
+        }
         seeds = [derive_seed(cues[c].seed, q.text, take) for c, q, _ in able for take in range(self.generations)]
         samples = self.engine.generate(branches, [replace(self.sampling, seed=seed) for seed in seeds])
         texts = self.engine.decode([sample.token_ids for sample in samples])
@@ -140,14 +144,14 @@ class ModelSeat:
         for place, (c, q, ids) in enumerate(able):
             mine = slice(place * self.generations, (place + 1) * self.generations)
             if trouble := next((sample.trouble for sample in samples[mine] if sample.trouble), None):
-                found[c] = Trouble(trouble)
-            if isinstance(found[c], Trouble):
+                replies[c] = Trouble(trouble)
+            if isinstance(replies[c], Trouble):
                 continue
-            found[c].append(texts[mine][0].strip())
+            replies[c].append(texts[mine][0].strip())
             self.spoken[c].append(
                 Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine]), tuple(ids), q.about)
             )
-        return found
+        return replies
 
     def close(self, conversations: Sequence[int]) -> None:
         self.engine.drop([self._branch.pop(c) for c in conversations if c in self._branch])
@@ -191,15 +195,17 @@ class ModelSeat:
 
     def _extend(self, texts: Mapping[int, str]) -> None:
         ids = self.engine.encode(list(texts.values()))
-        self._add({c: self._after_stop(c, some) for c, some in zip(texts, ids, strict=True)})
+        self._add({c: self._after_stop(c, new_ids) for c, new_ids in zip(texts, ids, strict=True)})
 
     def _add(self, ids: Mapping[int, Sequence[int]]) -> None:
         """Into the views, but for those that would outgrow the model: they are full from then on."""
-        self._full.update(c for c, some in ids.items() if len(self.ids[c]) + len(some) > self.engine.info().context)
-        fitting = {c: some for c, some in ids.items() if c not in self._full}
+        self._full.update(
+            c for c, new_ids in ids.items() if len(self.ids[c]) + len(new_ids) > self.engine.info().context
+        )
+        fitting = {c: new_ids for c, new_ids in ids.items() if c not in self._full}
         self.engine.extend([self._branch[c] for c in fitting], list(fitting.values()))
-        for c, some in fitting.items():
-            self.ids[c].extend(some)
+        for c, new_ids in fitting.items():
+            self.ids[c].extend(new_ids)
 
     def _too_long(self, conversation: int) -> Trouble:
         info = self.engine.info()

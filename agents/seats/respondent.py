@@ -40,29 +40,29 @@ class Respondent:
         form = self.engine.info().format
         gaps = [gap(form, talk) for talk in talks]
         flat = self.engine.encode(
-            [space + form.words(option) for space, some in zip(gaps, options, strict=True) for option in some]
+            [space + form.words(option) for space, row in zip(gaps, options, strict=True) for option in row]
         )
         rest = iter(flat)
-        ids = [[next(rest) for _ in some] for some in options]
-        found: list = [None] * len(talks)
+        ids = [[next(rest) for _ in row] for row in options]
+        results: list = [None] * len(talks)
         with self._branches(talks, worn, steer) as (places, branches):
             scores = self.engine.score(branches, [[((), option) for option in ids[place]] for place in places])
             for place, by_option in zip(places, scores, strict=True):
-                found[place] = [sum(logprobs) for logprobs in by_option], [len(option) for option in ids[place]]
-        return found
+                results[place] = [sum(logprobs) for logprobs in by_option], [len(option) for option in ids[place]]
+        return results
 
     def say(
         self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None, steer: Steer | None = None
     ) -> list[str]:
         """How the assistant's turn goes on in each. ValueError where a server gave no answer."""
-        found: list = [None] * len(talks)
+        replies: list = [None] * len(talks)
         with self._branches(talks, worn, steer) as (places, branches):
             samples = self.engine.generate(branches, [sampling[place] for place in places])
             if trouble := next((sample.trouble for sample in samples if sample.trouble), None):
                 raise ValueError(trouble)
             for place, text in zip(places, self.engine.decode([sample.token_ids for sample in samples]), strict=True):
-                found[place] = text.strip()
-        return found
+                replies[place] = text.strip()
+        return replies
 
     def states(self, talks: Sequence[Talk], replies: Sequence[str]) -> np.ndarray:
         """(talks, layers, width): behind every layer the mean state of each reply's tokens, or of an empty one the

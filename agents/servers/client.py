@@ -77,9 +77,9 @@ def in_time(
     ever.
     """
     done: SimpleQueue = SimpleQueue()
-    waiting, under_way, found = deque(enumerate(items)), {}, {}
+    waiting, under_way, answers = deque(enumerate(items)), {}, {}
 
-    def one(place: int, item: Item, asked: Asked) -> None:
+    def answer_item(place: int, item: Item, asked: Asked) -> None:
         _here.asked = asked
         try:
             done.put((place, ask(item), None))
@@ -90,7 +90,7 @@ def in_time(
         while waiting and len(under_way) < at_once:
             place, item = waiting.popleft()
             under_way[place] = Asked(time.monotonic() + limit_s)
-            threading.Thread(target=one, args=(place, item, under_way[place]), daemon=True).start()
+            threading.Thread(target=answer_item, args=(place, item, under_way[place]), daemon=True).start()
         first = min(under_way, key=lambda place: under_way[place].until)
         try:
             place, answer, error = done.get(timeout=max(0.0, under_way[first].until - time.monotonic()))
@@ -100,8 +100,8 @@ def in_time(
             continue  # it was late
         if error is not None:
             raise error
-        found[place] = answer
-    return [found[place] for place in range(len(items))]
+        answers[place] = answer
+    return [answers[place] for place in range(len(items))]
 
 
 def check(endpoint: str, model: str) -> None:

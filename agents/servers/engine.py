@@ -175,7 +175,7 @@ class ServedEngine:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [self.tokenizer.decode(list(some), skip_special_tokens=True) for some in ids]
+        return [self.tokenizer.decode(list(row), skip_special_tokens=True) for row in ids]
 
     def usage(self) -> Usage:
         return self._usage.plus(Usage())
@@ -224,9 +224,10 @@ class ServedEngine:
                 "(fork one for several lines)"
             )
         self._fits(
-            (len(self._ids[branch]), min(one.max_tokens, 1)) for branch, one in zip(branches, sampling, strict=True)
+            (len(self._ids[branch]), min(settings.max_tokens, 1))
+            for branch, settings in zip(branches, sampling, strict=True)
         )
-        wanted = [i for i, one in enumerate(sampling) if one.max_tokens > 0]
+        wanted = [i for i, settings in enumerate(sampling) if settings.max_tokens > 0]
         answers = self._ask("generate", [(self._line(branches[i], sampling[i]), _sampled) for i in wanted])
         samples = [Sample((), (), "length")] * len(branches)
         for i, answer in zip(wanted, answers, strict=True):
@@ -240,13 +241,13 @@ class ServedEngine:
     def score(self, branches: Sequence[int], continuations) -> list[list[list[float]]]:
         self._fits(
             (len(self._ids[branch]), len(given) + len(target))
-            for branch, some in zip(branches, continuations, strict=True)
-            for given, target in some
+            for branch, parts in zip(branches, continuations, strict=True)
+            for given, target in parts
         )
         flat = [
             (branch, given, target)
-            for branch, some in zip(branches, continuations, strict=True)
-            for given, target in some
+            for branch, parts in zip(branches, continuations, strict=True)
+            for given, target in parts
         ]
         answers = self._ask(
             "score",
@@ -256,12 +257,12 @@ class ServedEngine:
                 if target
             ],
         )
-        if failed := next((one for one in answers if isinstance(one, ValueError)), None):
+        if failed := next((answer for answer in answers if isinstance(answer, ValueError)), None):
             raise failed
-        found = iter(answers)
-        told = iter([next(found) if target else [] for _, _, target in flat])
-        self._usage.tokens_new += sum(size(some) for some in continuations)
-        return [[next(told) for _ in some] for some in continuations]
+        read = iter(answers)
+        logprobs = iter([next(read) if target else [] for _, _, target in flat])
+        self._usage.tokens_new += sum(size(parts) for parts in continuations)
+        return [[next(logprobs) for _ in parts] for parts in continuations]
 
     # -- requests
 
@@ -300,7 +301,7 @@ class ServedEngine:
         """
         from openai import OpenAIError
 
-        def one(request: tuple[dict, Callable]) -> tuple:
+        def send(request: tuple[dict, Callable]) -> tuple:
             asked, read = request
             try:
                 answer = self.client.completions.create(**asked)
@@ -310,11 +311,11 @@ class ServedEngine:
 
         start = time.perf_counter()
         answers = in_time(
-            one, requests, AT_ONCE, self.timeout_s, lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0)
+            send, requests, AT_ONCE, self.timeout_s, lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0)
         )
         self._usage.seconds[phase] += time.perf_counter() - start
         self._usage.tokens_computed += sum(computed for _, computed in answers)
-        return [found for found, _ in answers]
+        return [result for result, _ in answers]
 
     # -- answers
 
