@@ -1,10 +1,11 @@
 # make run: play the main job. make test: the tests. Both set up .venv first, with nothing but python3 and pip there.
 # make test-slow: the few that take longer.
 # make test-vllm: the tests on a real vLLM server, which gets an environment of its own under the cache (see tests/test_vllm.py).
+# make lint: formatting, names and habits (ruff), types (pyright).
 # make docs: the site of docs/, built into build/site, every link checked.
 PYTHON ?= python3
 
-.PHONY: run test test-slow test-vllm docs .venv
+.PHONY: run test test-slow test-vllm lint docs .venv
 run: .venv/ready
 	.venv/bin/python -m lab.run scenarios/long_dialogue.yaml
 
@@ -16,6 +17,11 @@ test-slow: .venv/ready
 
 test-vllm: .venv/ready
 	.venv/bin/python -m pytest -m vllm
+
+lint: .venv/ready
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyright --pythonpath .venv/bin/python
 
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict -f .mkdocs.yml

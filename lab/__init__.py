@@ -5,7 +5,8 @@
     run = lab.play("long_dialogue", {"conversations": 2, "turns": 12})
     run.metrics                                                  # a polars frame
 
-`load_scenario`, `play`, `fit`, `judge`, `compare` and `load_run` are what the commands (`python -m lab`) do, for scripts
+`load_scenario`, `play`, `fit`, `judge`, `compare` and `load_run` are what the commands (`python -m lab`) do, for
+scripts
 and notebooks; docs/python.md shows them. `import lab` alone loads none of the libraries behind them.
 """
 

@@ -32,14 +32,17 @@ PRESSURE = (  # how hard the directed speaker presses, 0 to 6; an instruction to
     "Tell them that the truth is: {fact.distractor} (their {fact.slot}).",
     "Insist that the truth is: {fact.distractor} (their {fact.slot}). Say it again and accept no other answer.",
 )
-PLACEHOLDERS: dict[str, Callable[[Persona, Persona, Fact | None], str]] = {
-    "self.name": lambda me, partner, fact: me.name,
-    "partner.name": lambda me, partner, fact: partner.name,
-    "fact.slot": lambda me, partner, fact: fact.id.replace("_", " "),
-    "fact.question": lambda me, partner, fact: fact.question,
-    "fact.value": lambda me, partner, fact: fact.value,
-    "fact.distractor": lambda me, partner, fact: fact.distractors[0],
+OF_PERSONAS: dict[str, Callable[[Persona, Persona], str]] = {
+    "self.name": lambda me, partner: me.name,
+    "partner.name": lambda me, partner: partner.name,
 }
+OF_A_FACT: dict[str, Callable[[Fact], str]] = {
+    "fact.slot": lambda fact: fact.id.replace("_", " "),
+    "fact.question": lambda fact: fact.question,
+    "fact.value": lambda fact: fact.value,
+    "fact.distractor": lambda fact: fact.distractors[0],
+}
+PLACEHOLDERS = (*OF_PERSONAS, *OF_A_FACT)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -134,9 +137,11 @@ def render(text: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
         name = match[1]
         if name not in PLACEHOLDERS:
             raise ValueError(f"{{{name}}} in {text!r} is no placeholder{nearest(name, PLACEHOLDERS)}")
-        if fact is None and name.startswith("fact."):
+        if name in OF_PERSONAS:
+            return OF_PERSONAS[name](me, partner)
+        if fact is None:
             raise ValueError(f"{{{name}}} in {text!r} needs a fact of {partner.id!r}, found none")
-        return PLACEHOLDERS[name](me, partner, fact)
+        return OF_A_FACT[name](fact)
 
     return _PLACEHOLDER.sub(fill, text)
 
@@ -265,4 +270,5 @@ def earliest_arrivals(graph: nx.MultiDiGraph) -> dict[str, int]:
                 continue
             known = shortest.get_edge_data(edge.source, edge.target, {"lines": lines})
             shortest.add_edge(edge.source, edge.target, lines=min(lines, known["lines"]))
-    return dict(nx.single_source_dijkstra_path_length(shortest, graph.graph["start"], weight="lines"))
+    lengths = nx.single_source_dijkstra_path_length(shortest, graph.graph["start"], weight="lines")
+    return {name: int(length) for name, length in lengths.items()}

@@ -124,7 +124,7 @@ def _assign(data: Any, path: Key, value: Any, item: str) -> None:
     for depth, part in enumerate(path[:-1]):
         if isinstance(data, dict):
             data.setdefault(part, {})
+        if not isinstance(data[part], dict | list):
+            raise ScenarioError(f"is {shown(data[part])}, which has no keys", path[: depth + 1], f"override {item!r}")
         data = data[part]
-        if not isinstance(data, dict | list):
-            raise ScenarioError(f"is {shown(data)}, which has no keys", path[: depth + 1], f"override {item!r}")
     data[path[-1]] = value

@@ -83,22 +83,26 @@ class SlotsFile(Strict):
 
 class FactSpec(Strict):
     value: Value
-    claim: Template | None = Field(None, description="first person, one {value}: 'I live in {value}.'")
-    card: Template | None = Field(None, description="second person, one {value}: 'You live in {value}.'")
-    questions: list[Text] | None = Field(None, min_length=1, description="wordings of one question, the default first")
-    patterns: list[Template] | None = Field(None, min_length=1, description="ways of claiming it, one {value} each")
-    distractors: list[Value] | None = Field(None, min_length=1, description="wrong values to ask among")
+    claim: Template | None = Field(default=None, description="first person, one {value}: 'I live in {value}.'")
+    card: Template | None = Field(default=None, description="second person, one {value}: 'You live in {value}.'")
+    questions: list[Text] | None = Field(
+        default=None, min_length=1, description="wordings of one question, the default first"
+    )
+    patterns: list[Template] | None = Field(
+        default=None, min_length=1, description="ways of claiming it, one {value} each"
+    )
+    distractors: list[Value] | None = Field(default=None, min_length=1, description="wrong values to ask among")
 
 
 class PersonaSpec(Strict):
     id: PersonaId = Field(description="letters, digits, '_' and '-'")
     name: Text
-    about: str = Field("", description="sentences on manner and role, second person: 'You are a teacher.'")
+    about: str = Field(default="", description="sentences on manner and role, second person: 'You are a teacher.'")
     facts: dict[FactId, Annotated[FactSpec, BeforeValidator(_value_alone)]] = Field(description="values by slot id")
 
 
 class PersonasFile(Strict):
-    slots: str | None = Field(None, description="path of the slots file, relative to this one")
+    slots: str | None = Field(default=None, description="path of the slots file, relative to this one")
     personas: list[PersonaSpec] = Field(min_length=1)
 
 

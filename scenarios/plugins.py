@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions
-from typing import Annotated, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import AfterValidator, PlainValidator
 from pydantic_core import PydanticKnownError
@@ -26,7 +26,16 @@ OWN = {  # the lab's names by group; a package cannot take one of them
 }
 RESERVED = {REWARDS: ("penalty", "judge", "asked", "probes")}  # other keys of the place where the names stand
 NAME = re.compile(r"[A-Za-z_]\w*")
-Entry = TypeVar("Entry")
+
+
+class Named(Protocol):
+    """What an entry point names has a name of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -82,21 +91,21 @@ def load(group: str, name: str, kind: type[Entry]) -> Entry:
 
 def load_plugin(plugin: Plugin, kind: type[Entry]) -> Entry:
     """As `load`, of an entry point that `plugins` gave."""
-    problem = plugin.problem
-    if not problem:
-        entry = _imported(plugin.point)
+    problem, point = plugin.problem, plugin.point
+    if point is not None and not problem:
+        entry = _imported(point)
         if isinstance(entry, kind) and entry.name == plugin.name:
             return entry
         if isinstance(entry, kind):
-            problem = f"{plugin.point.value} is named {entry.name!r}; expected the entry point's name"
+            problem = f"{point.value} is named {entry.name!r}; expected the entry point's name"
         else:
-            problem = entry if isinstance(entry, _Failure) else f"{plugin.point.value} is {entry!r:.80}"
+            problem = entry if isinstance(entry, _Failure) else f"{point.value} is {entry!r:.80}"
             problem += f"; expected a {kind.__name__}, or a function that returns one"
     raise ValueError(f"{plugin} ({plugin.group}) cannot be used: {problem}")
 
 
-def name_in(group: str, own: Sequence[str] | None = None) -> Any:
-    """The annotation of a name of that group: one of `own` (by default all that the lab has) or of an installed
+def name_in(group: str, own: Sequence[str] | None = None) -> PlainValidator:
+    """What checks a name of that group: one of `own` (by default all that the lab has) or of an installed
     package's.
     """
     accepted = OWN[group] if own is None else own
@@ -107,18 +116,18 @@ def name_in(group: str, own: Sequence[str] | None = None) -> Any:
         *most, last = map(repr, (*accepted, *added(group)))
         raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
 
-    return Annotated[str, PlainValidator(check)]
+    return PlainValidator(check)
 
 
-def added_key(group: str) -> Any:
-    """The annotation of a key that a file may have beside those of its own: a name that an installed package brings."""
+def added_key(group: str) -> AfterValidator:
+    """What checks a key that a file may have beside those of its own: a name that an installed package brings."""
 
     def check(value: str) -> str:
         if value not in added(group):
             raise PydanticKnownError("extra_forbidden")
         return value
 
-    return Annotated[str, AfterValidator(check)]
+    return AfterValidator(check)
 
 
 class _Failure(str):

@@ -32,7 +32,7 @@ VALUES = {
 def new_key(place: object, key: object) -> str:
     """ "; it is now called 'qa_every'" where the class `place`, or one that it extends, had the key before, else ""."""
     names = [parent.__name__ for parent in getattr(place, "__mro__", ())]
-    return next((_called(KEYS[name][key]) for name in names if key in KEYS.get(name, ())), "")
+    return next((_called(KEYS[name][key]) for name in names if isinstance(key, str) and key in KEYS.get(name, ())), "")
 
 
 def new_value(key: object, value: object) -> str:

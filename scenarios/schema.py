@@ -21,28 +21,29 @@ METRICS = (
     "tripwires",
 )  # measured where a file names none
 SeatName = Literal["assistant", "user"]
-Metric = name_in(plugins.METRICS)
-JudgeName = name_in(plugins.JUDGES)
-SingleJudge = name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "llm"))  # of a cascade, of a reward
+Metric = Annotated[str, name_in(plugins.METRICS)]
+JudgeName = Annotated[str, name_in(plugins.JUDGES)]
+# Of a cascade, of a reward.
+SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "llm"))]
 
 
 class Steer(Strict):
     """How the states of a seat's model are moved along a direction while it reads and speaks."""
 
     direction: Literal["own_card"] = Field(
-        "own_card", description="own_card: from nobody's card to the persona's, with the instruction"
+        default="own_card", description="own_card: from nobody's card to the persona's, with the instruction"
     )
     how: Literal["add", "ablate", "cap", "floor"] = Field(
-        "add", description="added, projected out, kept from going beyond, or short of it"
+        default="add", description="added, projected out, kept from going beyond, or short of it"
     )
     coefficient: Finite = Field(
-        0.1, description="of add in lengths of a state; of cap and floor 0 nobody's card, 1 the persona's"
+        default=0.1, description="of add in lengths of a state; of cap and floor 0 nobody's card, 1 the persona's"
     )
     depths: list[Annotated[Finite, Field(ge=0, le=1)]] = Field(
-        [0.5], min_length=1, description="which layers, as shares of them"
+        default=[0.5], min_length=1, description="which layers, as shares of them"
     )
     random: int | None = Field(
-        None, ge=0, description="seed of a random direction of equal length in its place, as a control"
+        default=None, ge=0, description="seed of a random direction of equal length in its place, as a control"
     )
 
 
@@ -50,28 +51,30 @@ class Seat(Strict):
     """Who speaks in a seat and how their lines are sampled."""
 
     model: Text = Field(
-        "embedded",
+        default="embedded",
         description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)",
     )
     persona: Text = Field(
         description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of"
     )
-    adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
-    steer: Steer | None = Field(None, description="how its model's states are moved; null for not at all")
+    adapter: Text | None = Field(
+        default=None, description="path of a trained adapter, or with an endpoint its name there"
+    )
+    steer: Steer | None = Field(default=None, description="how its model's states are moved; null for not at all")
     endpoint: Endpoint = None
     timeout_s: Finite = Field(
-        120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together"
+        default=120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together"
     )
-    temperature: Finite = Field(0.8, ge=0, description="0 takes the likeliest token")
-    top_k: int = Field(50, ge=0, description="tokens to sample among; 0 for all")
-    top_p: Finite = Field(1.0, gt=0, le=1, description="probability mass to sample among")
-    max_tokens: int = Field(48, ge=1, description="tokens a line")
-    sentences: int | None = Field(2, ge=1, description="sentences after which a line stops; null for no limit")
-    instruction: str = Field("", description="added to the persona's card")
+    temperature: Finite = Field(default=0.8, ge=0, description="0 takes the likeliest token")
+    top_k: int = Field(default=50, ge=0, description="tokens to sample among; 0 for all")
+    top_p: Finite = Field(default=1.0, gt=0, le=1, description="probability mass to sample among")
+    max_tokens: int = Field(default=48, ge=1, description="tokens a line")
+    sentences: int | None = Field(default=2, ge=1, description="sentences after which a line stops; null for no limit")
+    instruction: str = Field(default="", description="added to the persona's card")
     reminder: str = Field(
-        "", description="told to the seat before each of its lines; {card} stands for its persona's card"
+        default="", description="told to the seat before each of its lines; {card} stands for its persona's card"
     )
-    script: list[Words] | None = Field(None, min_length=1, description="lines said in turn, over and over")
+    script: list[Words] | None = Field(default=None, min_length=1, description="lines said in turn, over and over")
 
     @model_validator(mode="after")
     def _steerable(self) -> Seat:
@@ -101,11 +104,13 @@ class Seats(Strict):
 class Node(Strict):
     """A place in the talk: who speaks there, and what they say or are told."""
 
-    speaker: SeatName | None = Field(None, description="null: whoever did not speak last")
-    says: list[Words] | None = Field(None, min_length=1, description="ready lines, said in place of a model's")
+    speaker: SeatName | None = Field(default=None, description="null: whoever did not speak last")
+    says: list[Words] | None = Field(default=None, min_length=1, description="ready lines, said in place of a model's")
     instruct: dict[SeatName, Words] = Field(default={}, description="what a seat is told before its line")
-    pressure: int = Field(0, ge=0, le=6, description="how hard the directed seat presses, 0 not at all to 6 insisting")
-    end: bool = Field(False, description="the talk stays here until the last turn")
+    pressure: int = Field(
+        default=0, ge=0, le=6, description="how hard the directed seat presses, 0 not at all to 6 insisting"
+    )
+    end: bool = Field(default=False, description="the talk stays here until the last turn")
 
 
 class Edge(Strict):
@@ -113,12 +118,12 @@ class Edge(Strict):
 
     source: Text = Field(alias="from", description="a node's id")
     target: Text = Field(alias="to", description="a node's id")
-    after: int | None = Field(None, ge=1, description="lines said at the node in this visit")
-    weight: Finite | None = Field(None, ge=0, description="share of the draw; 1 where left out")
+    after: int | None = Field(default=None, ge=1, description="lines said at the node in this visit")
+    weight: Finite | None = Field(default=None, ge=0, description="share of the draw; 1 where left out")
     contains: Annotated[list[Words], BeforeValidator(as_list)] | None = Field(
-        None, min_length=1, description="words or phrases, one of which was said in the last line"
+        default=None, min_length=1, description="words or phrases, one of which was said in the last line"
     )
-    when: Literal["contradiction"] | None = Field(None, description="a judge's verdict on the last line")
+    when: Literal["contradiction"] | None = Field(default=None, description="a judge's verdict on the last line")
 
 
 class Graph(Strict):
@@ -129,18 +134,21 @@ class Graph(Strict):
 
 class Nli(Strict):
     model: Text = Field(
-        "embedded", description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'"
+        default="embedded",
+        description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'",
     )
 
 
 class Llm(Strict):
-    model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
+    model: Text = Field(
+        default="embedded", description="embedded, a hub id, a path, or with an endpoint its name there"
+    )
     endpoint: Endpoint = None
     timeout_s: Finite = Field(
-        120.0, gt=0, description="seconds that a judgement may take on an endpoint, all tries together"
+        default=120.0, gt=0, description="seconds that a judgement may take on an endpoint, all tries together"
     )
     protocol: Literal["published", "strict"] = Field(
-        "published", description="the published question, or ours, which asks for the claim"
+        default="published", description="the published question, or ours, which asks for the claim"
     )
 
 
@@ -149,8 +157,8 @@ class Cascade(Strict):
 
     first: SingleJudge = "nli"
     second: SingleJudge = "llm"
-    low: Finite = Field(0.1, ge=0, le=1)
-    high: Finite = Field(0.9, ge=0, le=1)
+    low: Finite = Field(default=0.1, ge=0, le=1)
+    high: Finite = Field(default=0.9, ge=0, le=1)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Cascade:
@@ -170,10 +178,10 @@ class Measure(Strict):
     llm: Llm = Field(default_factory=Llm)
     cascade: Cascade = Field(default_factory=Cascade)
     pairs: Literal["all", "retrieved"] = Field(
-        "all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
+        default="all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
     )
-    qa_every: int = Field(4, ge=1, description="turns between two rounds of questions")
-    qa_first: bool = Field(True, description="a round after the first line too, for a start to compare with")
+    qa_every: int = Field(default=4, ge=1, description="turns between two rounds of questions")
+    qa_first: bool = Field(default=True, description="a round after the first line too, for a start to compare with")
     qa_format: Annotated[
         list[Literal["multiple_choice", "free_text"]], BeforeValidator(as_list), AfterValidator(no_repeats)
     ] = Field(
@@ -182,11 +190,11 @@ class Measure(Strict):
         description="multiple_choice: the likeliest claim; free_text: an answer in the speaker's words",
     )
     paraphrase: int = Field(
-        0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer"
+        default=0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer"
     )
-    window: int = Field(5, ge=1, description="own previous lines that local drift compares with")
-    confidence: Finite = Field(0.95, gt=0, lt=1, description="of intervals")
-    resamples: int = Field(1000, ge=1, description="of the bootstrap")
+    window: int = Field(default=5, ge=1, description="own previous lines that local drift compares with")
+    confidence: Finite = Field(default=0.95, gt=0, lt=1, description="of intervals")
+    resamples: int = Field(default=1000, ge=1, description="of the bootstrap")
 
     def judges(self) -> set[str]:
         """Names of all judges that are needed, those of a cascade among them."""
@@ -202,7 +210,7 @@ class Fork(Strict):
     run: Text = Field(description="id of the run that was gone on with")
     conversation: int = Field(ge=0, description="its conversation")
     turn: int = Field(ge=1, description="the first line that is played anew")
-    of: Fork | None = Field(None, description="what that run was a fork of itself")
+    of: Fork | None = Field(default=None, description="what that run was a fork of itself")
 
     def draws(self) -> int:
         """The number that walk, facts and ready words derive from."""
@@ -221,20 +229,20 @@ class ScenarioFile(Strict):
     description: str = ""
     seed: int = Field(description="every random choice derives from it")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
-    device: Text = Field("auto", description="auto, cpu, cuda, ...")
+    device: Text = Field(default="auto", description="auto, cpu, cuda, ...")
     conversations: int = Field(ge=1, description="dialogues to play")
-    concurrency: int = Field(32, ge=1, description="most dialogues played at once")
+    concurrency: int = Field(default=32, ge=1, description="most dialogues played at once")
     turns: int = Field(ge=1, description="lines a dialogue, both seats counted")
     personas: Annotated[list[Text], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         min_length=1, description="paths of persona files, relative to the scenario file"
     )
     persona_pool: list[Text] | None = Field(
-        None, min_length=1, description="ids of the personas that 'sample' draws from; null for all"
+        default=None, min_length=1, description="ids of the personas that 'sample' draws from; null for all"
     )
     seats: Seats
     graph: Graph
     measure: Measure = Field(default_factory=Measure)
-    fork: Fork | None = Field(None, description="the stored line that lab.fork went on from")
+    fork: Fork | None = Field(default=None, description="the stored line that lab.fork went on from")
 
     def resolved(self) -> dict[str, Any]:
         """The content as plain data: defaults written out, but for those of nodes and edges, and no fork or steer where

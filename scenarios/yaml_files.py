@@ -11,11 +11,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from yaml.parser import ParserError
+from yaml.reader import ReaderError
+from yaml.scanner import ScannerError
 
 from scenarios.messages import hidden
 from scenarios.renames import new_key, new_value
@@ -46,7 +49,13 @@ class ScenarioError(ValueError):
         super().__init__(hidden(f"{where}: " * bool(where) + f"{subject} " * bool(subject) + problem))
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the same in C, about ten times as fast
+if TYPE_CHECKING:
+    _SafeLoader = yaml.SafeLoader
+else:
+    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, about ten times as fast
+
+
+class Loader(_SafeLoader):
     """YAML 1.1 as yaml.safe_load reads it, but `1e-5` is a number and not text."""
 
 
@@ -108,10 +117,10 @@ def parse(text: str, name: str) -> Document:
         return Document(name, _construct(loader, node, name), node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        syntax = isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError)
+        syntax = isinstance(error, ScannerError | ParserError)
         hint = "; text that holds '{', ':' or '#' needs quotes" if syntax else ""
         raise ScenarioError(f"not valid YAML: {error.problem}{hint}", where=_place(name, mark)) from None
-    except yaml.reader.ReaderError as error:
+    except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ScenarioError(f"not valid YAML: {error.reason}", where=f"{name}, line {line}") from None
     except RecursionError:
@@ -144,7 +153,8 @@ def _place(name: str, mark: yaml.Mark | None) -> str:
 
 
 def _refuse_duplicates(root: yaml.Node, name: str) -> None:
-    todo, done = [((), root)], set()
+    todo: list[tuple[Key, yaml.Node]] = [((), root)]
+    done: set[int] = set()
     while todo:
         path, node = todo.pop()
         if id(node) in done:
@@ -233,7 +243,9 @@ def _first(errors: ValidationError, document: Document, model: type[BaseModel]) 
     note = f" ({about})" if about else ""
     if error["type"] == "missing":
         return document.error(f"is missing; expected a value{note}", key)
-    choices = re.findall(r"'([^']+)'", error["ctx"]["expected"]) if error["type"] == "literal_error" else []
+    choices = (
+        re.findall(r"'([^']+)'", error.get("ctx", {}).get("expected", "")) if error["type"] == "literal_error" else []
+    )
     name = next((part for part in reversed(key) if isinstance(part, str)), None)
     hint = new_value(name, error["input"]) or did_you_mean(closest(error["input"], choices))
     return document.error(f"is {shown(error['input'])}; expected {_expected(error)}{note}{hint}", key)

@@ -21,21 +21,19 @@ import pytest
 import tiny
 from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, TIMEOUT_S, environment, inside, manifest, only
 
-from agents.models import adapters, loading
-from agents.judge_models.answer_choice import spoken
-from scenarios.messages import first_line
 from agents.engine.sentences import ends_sentence, first_sentences
+from agents.judge_models.answer_choice import spoken
+from agents.models import adapters, loading
 from lab import export, report, run, score, train
 from lab.reports import markdown
 from lab.store.atomic_write import StoreError, replace, replace_in_parts
-from scenarios.messages import clean
-from metrics.studies.register_shift import features
-from metrics.judges.text import assertion, ownership, statements
 from metrics.judges.answer_words import is_right
+from metrics.judges.text import assertion, ownership, statements
 from metrics.judges.text.claims import READ, claims
+from metrics.studies.register_shift import features
 from metrics.tripwires import line_wires
+from scenarios.messages import clean, first_line, hidden
 from scenarios.personas import load_personas
-from scenarios.messages import hidden
 
 TOWNSFOLK = ROOT / "scenarios/personas/townsfolk.yaml"
 

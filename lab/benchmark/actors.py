@@ -76,8 +76,8 @@ def fit(measured: Mapping[int, float], room: int) -> Law:
 def measure(
     counts: Sequence[int], model: str, dtype: str = "auto", device: str = "auto", *, quick: bool = False
 ) -> dict:
-    """`{machine, work, law, actors}`, of each number of actors in `counts` (none: `ACTORS`). Sets LAB_THREADS, which actors read,
-    where it is not set. ValueError: a number out of range, or an engine that died on the way.
+    """`{machine, work, law, actors}`, of each number of actors in `counts` (none: `ACTORS`). Sets LAB_THREADS, which
+    actors read, where it is not set. ValueError: a number out of range, or an engine that died on the way.
     """
     from agents.models import loading
     from lab.dialogue.cluster import hosting

@@ -9,8 +9,8 @@ import math
 import os
 import re
 import signal
-import threading
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache

@@ -29,7 +29,8 @@ class Row:
 
 
 def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
-    """The run-level rows in the order of the catalogue, other metrics after them under their names, unscored counts last.
+    """The run-level rows in the order of the catalogue, other metrics after them under their names, unscored counts
+    last.
 
     A consistency whose speaker trips a wire ends with ⚠: it may be bought. The share of pairs judged is shown where it
     is below 1.

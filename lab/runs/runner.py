@@ -113,8 +113,8 @@ def begin(
 def resumed(
     run: str | Path, path: str | Path | None = None, overrides: Sequence[str] = (), limit: int | None = None
 ) -> Scenario:
-    """The scenario that is stored in the folder `run`. Where a file, overrides or a limit are given beside it, they must
-    give the same scenario. ValueError where they do not, or the persona files have changed since.
+    """The scenario that is stored in the folder `run`. Where a file, overrides or a limit are given beside it, they
+    must give the same scenario. ValueError where they do not, or the persona files have changed since.
     """
     from lab.store.run_store import read_manifest
     from scenarios.scenario import difference, load_scenario

@@ -16,8 +16,8 @@ def play_study(
     """The exit code of the study and its folder; one that is finished there, of just this study, is taken as it is, and
     one that is not is gone on with.
     """
-    from lab.store.run_store import read_manifest
     from lab.dialogue import cluster
+    from lab.store.run_store import read_manifest
     from lab.studies import runner
 
     loaded = runner.load(file, overrides)

@@ -163,8 +163,8 @@ def play(loaded: Loaded, store: RunStore, *, address: str | None, display: str =
 def carry_out(
     loaded: Loaded, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None, dict | None]:
-    """Plays what `store.earlier` does not hold of the study yet, showing it on `console` meanwhile. Returns how it ended
-    (finished, failed or interrupted), the reason where it did not finish, and finding.json where it did.
+    """Plays what `store.earlier` does not hold of the study yet, showing it on `console` meanwhile. Returns how it
+    ended (finished, failed or interrupted), the reason where it did not finish, and finding.json where it did.
     """
     from lab.live.study_screen import choose
 

@@ -36,8 +36,8 @@ SETTINGS = {
 
 
 def on_ray(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting, address: str | None) -> None:
-    """Plays the trials `todo` on the Ray cluster at `address` (None: RAY_ADDRESS, else a private one); the sweep's folder
-    and `sitting` hear how each goes and ends.
+    """Plays the trials `todo` on the Ray cluster at `address` (None: RAY_ADDRESS, else a private one); the sweep's
+    folder and `sitting` hear how each goes and ends.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

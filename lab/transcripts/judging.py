@@ -38,7 +38,8 @@ def perform(
     progress: str = "auto",
 ) -> dict[str, Callable]:
     """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few
-    conversations at a time. How far it is goes to `errors`, as `progress` (auto, rich, plain, none) says. What the tripwires read with comes back.
+    conversations at a time. How far it is goes to `errors`, as `progress` (auto, rich, plain, none) says. What the
+    tripwires read with comes back.
     """
     needs = wiring_judges.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})

@@ -56,8 +56,8 @@ def read_task(
     against_labels: bool = False,
 ) -> Task:
     """What is to be scored of the transcripts that were read. `judge` and `metrics`: names with commas between them.
-    `overrides`: `measure.key=value`. `labels`: a file of people's labels. `limit`: the first so many conversations only.
-    `against_labels`: whether judges will be compared with labels.
+    `overrides`: `measure.key=value`. `labels`: a file of people's labels. `limit`: the first so many conversations
+    only. `against_labels`: whether judges will be compared with labels.
 
     Everything that can be refused before a model is loaded is refused here, by ValueError.
     """

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, create_model
 
@@ -19,7 +19,8 @@ from scenarios.overrides import override
 from scenarios.suggestions import nearest, nearest_path
 from scenarios.yaml_files import Document, dump, read, validate
 
-SIZES = ("smoke", "default", "full")
+Size = Literal["smoke", "default", "full"]
+SIZES: tuple[Size, ...] = get_args(Size)
 KEY = "study"  # by which a study's file is told from a scenario's
 Stimuli = TypeVar("Stimuli", bound=Strict)
 
@@ -27,8 +28,12 @@ Stimuli = TypeVar("Stimuli", bound=Strict)
 class Respondent(Strict):
     """Who is asked."""
 
-    model: Text = Field("embedded", description="embedded, a hub id, a path, or with an endpoint its name there")
-    adapter: Text | None = Field(None, description="path of a trained adapter, or with an endpoint its name there")
+    model: Text = Field(
+        default="embedded", description="embedded, a hub id, a path, or with an endpoint its name there"
+    )
+    adapter: Text | None = Field(
+        default=None, description="path of a trained adapter, or with an endpoint its name there"
+    )
     endpoint: Endpoint = None
 
 
@@ -45,9 +50,9 @@ class Study(Strict):
     source: Text = Field(description="where it comes from")
     seed: int = Field(description="every random choice derives from it")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
-    device: Text = Field("auto", description="auto, cpu, cuda, ...")
-    size: Literal[SIZES] = Field(
-        "default", description="smoke: seconds, default: minutes on two cores, full: the protocol's own"
+    device: Text = Field(default="auto", description="auto, cpu, cuda, ...")
+    size: Size = Field(
+        default="default", description="smoke: seconds, default: minutes on two cores, full: the protocol's own"
     )
     seats: Seats = Field(default_factory=Seats)
     stimuli: Text = Field(description="path of the stimuli file, relative to this file")

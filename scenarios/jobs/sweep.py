@@ -47,16 +47,18 @@ Bounds = Annotated[list[Number], Field(min_length=2, max_length=2)]
 class Axis(Strict):
     """The values of one key: all of a list, evenly spaced ones, or ones that are drawn."""
 
-    values: list[Plain] | None = Field(None, min_length=1, description="each of them; a plain list means the same")
-    first: Number | None = Field(None, alias="from", description="the first of evenly spaced values")
-    to: Number | None = Field(None, description="the last of them")
-    steps: int | None = Field(None, ge=2, description="how many there are")
-    uniform: Bounds | None = Field(None, description="least and greatest")
-    loguniform: Bounds | None = Field(None, description="least and greatest, both above 0")
-    integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="least and greatest"
+    values: list[Plain] | None = Field(
+        default=None, min_length=1, description="each of them; a plain list means the same"
     )
-    choice: list[Plain] | None = Field(None, min_length=1, description="one of them")
+    first: Number | None = Field(default=None, alias="from", description="the first of evenly spaced values")
+    to: Number | None = Field(default=None, description="the last of them")
+    steps: int | None = Field(default=None, ge=2, description="how many there are")
+    uniform: Bounds | None = Field(default=None, description="least and greatest")
+    loguniform: Bounds | None = Field(default=None, description="least and greatest, both above 0")
+    integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="least and greatest"
+    )
+    choice: list[Plain] | None = Field(default=None, min_length=1, description="one of them")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Axis:
@@ -79,9 +81,9 @@ class Axis(Strict):
         """Every value of an axis that is not drawn; evenly spaced ones are whole numbers where all of them are."""
         if self.values is not None:
             return list(self.values)
-        spaced = [
-            float(f"{self.first + (self.to - self.first) * step / (self.steps - 1):.12g}") for step in range(self.steps)
-        ]
+        first, to, steps = self.first, self.to, self.steps
+        assert first is not None and to is not None and steps is not None  # _makes_sense asks for all three together
+        spaced = [float(f"{first + (to - first) * step / (steps - 1):.12g}") for step in range(steps)]
         return [int(value) for value in spaced] if all(value.is_integer() for value in spaced) else spaced
 
     def draw(self, seed: int) -> Any:
@@ -91,7 +93,11 @@ class Axis(Strict):
             return rng.choice(self.choice)
         if self.integer is not None:
             return rng.randint(*self.integer)
-        low, high = self.uniform or map(log, self.loguniform)
+        if self.uniform is not None:
+            low, high = self.uniform
+        else:
+            assert self.loguniform is not None  # the last of DRAWN
+            low, high = map(log, self.loguniform)
         value = low + (high - low) * rng.random()
         return float(f"{value if self.uniform else exp(value):.{DIGITS}g}")
 
@@ -101,12 +107,12 @@ class Scheduler(Strict):
 
     kind: Literal["asha"] = "asha"
     metric: str = Field(
-        "reward", description="a number that every step of a training tells, such as reward, kl or length"
+        default="reward", description="a number that every step of a training tells, such as reward, kl or length"
     )
-    mode: Literal["max", "min"] = Field("max", description="whether much or little of it is good")
-    grace_period: int = Field(1, ge=1, description="steps that every training gets")
+    mode: Literal["max", "min"] = Field(default="max", description="whether much or little of it is good")
+    grace_period: int = Field(default=1, ge=1, description="steps that every training gets")
     reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
-        2.0, description="one training of so many goes on at a rung"
+        default=2.0, description="one training of so many goes on at a rung"
     )
 
 
@@ -144,9 +150,13 @@ class Sweep(Strict):
     name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
     description: str = ""
     seed: int = Field(description="every draw of an axis derives from it; the dialogues' own seed is a key of the base")
-    scenario: str | None = Field(None, description="path of the scenario that trials play, relative to this file")
-    training: str | None = Field(None, description="path of the training that trials carry out, relative to this file")
-    study: str | None = Field(None, description="path of the study that trials ask, relative to this file")
+    scenario: str | None = Field(
+        default=None, description="path of the scenario that trials play, relative to this file"
+    )
+    training: str | None = Field(
+        default=None, description="path of the training that trials carry out, relative to this file"
+    )
+    study: str | None = Field(default=None, description="path of the study that trials ask, relative to this file")
     overrides: dict[str, Plain] = Field(
         default={}, description="dotted keys of the base and their values in every trial, unless an axis has them"
     )
@@ -154,17 +164,23 @@ class Sweep(Strict):
         min_length=1, description="dotted keys of the base and their values"
     )
     samples: int = Field(
-        1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others"
+        default=1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others"
     )
-    scheduler: Annotated[Scheduler, BeforeValidator(_named)] | None = Field(None, description="asha, of trainings only")
-    retries: int = Field(2, ge=0, description="how often a trial is tried again that failed or whose worker was lost")
-    at_once: int | None = Field(None, ge=1, description="most trials at once; null for as many as there is room for")
-    cpus: int = Field(1, ge=1, description="cores, and threads, of a trial")
+    scheduler: Annotated[Scheduler, BeforeValidator(_named)] | None = Field(
+        default=None, description="asha, of trainings only"
+    )
+    retries: int = Field(
+        default=2, ge=0, description="how often a trial is tried again that failed or whose worker was lost"
+    )
+    at_once: int | None = Field(
+        default=None, ge=1, description="most trials at once; null for as many as there is room for"
+    )
+    cpus: int = Field(default=1, ge=1, description="cores, and threads, of a trial")
     gpus: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="share of a GPU for a trial; null: what its seats need"
+        default=None, description="share of a GPU for a trial; null: what its seats need"
     )
     storage: Annotated[str, AfterValidator(_storage)] | None = Field(
-        None, description="where trials' folders go: a shared path or a URI (s3://...); null: into the sweep's"
+        default=None, description="where trials' folders go: a shared path or a URI (s3://...); null: into the sweep's"
     )
     best: Best = Field(default_factory=Best)
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -24,12 +24,14 @@ from scenarios.schema import JudgeName, Seat, SingleJudge
 from scenarios.suggestions import nearest_path
 from scenarios.yaml_files import ScenarioError, dump, read, validate
 
-ONLINE, OFFLINE, PREFERENCE = ("grpo", "ppo"), ("sft", "unlikelihood", "gold", "varmi"), ("dpo", "kto")
-METHODS = (*OFFLINE, *PREFERENCE, *ONLINE)
+Offline = Literal["sft", "unlikelihood", "gold", "varmi"]
+Preference = Literal["dpo", "kto"]
+Online = Literal["grpo", "ppo"]
+OFFLINE, PREFERENCE, ONLINE = get_args(Offline), get_args(Preference), get_args(Online)
 CONTENT = ("collected.jsonl", "events.jsonl", "adapter_config.json", "adapter_model.safetensors")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-AddedReward = plugins.added_key(plugins.REWARDS)
+AddedReward = Annotated[str, plugins.added_key(plugins.REWARDS)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -42,15 +44,16 @@ class Reward(Strict):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[AddedReward, Weight]
 
-    prompt_to_line: Weight = Field(0.0, description="contradicts nothing of its persona, says the judge")
-    line_to_line: Weight = Field(0.0, description="contradicts none of the speaker's earlier lines")
-    qa: Weight = Field(1.0, description="the answer to a Q&A probe names the fact")
-    relevance: Weight = Field(0.0, description="near in meaning to the line that it answers")
+    prompt_to_line: Weight = Field(default=0.0, description="contradicts nothing of its persona, says the judge")
+    line_to_line: Weight = Field(default=0.0, description="contradicts none of the speaker's earlier lines")
+    qa: Weight = Field(default=1.0, description="the answer to a Q&A probe names the fact")
+    relevance: Weight = Field(default=0.0, description="near in meaning to the line that it answers")
     penalty: Weight = Field(
-        1.0, description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades"
+        default=1.0,
+        description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades",
     )
     judge: SingleJudge = "ledger"
-    probes: int = Field(2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
+    probes: int = Field(default=2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
 
     @classmethod
     def added_keys(cls) -> list[str]:
@@ -66,24 +69,28 @@ class Reward(Strict):
 class HeldOut(Strict):
     """What training never sees."""
 
-    personas: Share | list[str] = Field(0.5, description="a share of the personas that can be drawn, or their ids")
+    personas: Share | list[str] = Field(
+        default=0.5, description="a share of the personas that can be drawn, or their ids"
+    )
     paraphrase: int = Field(
-        1, ge=1, description="number of the question wording that only the examination uses; 0 is the dialogues' own"
+        default=1,
+        ge=1,
+        description="number of the question wording that only the examination uses; 0 is the dialogues' own",
     )
 
 
 class Evaluation(Strict):
     judge: Annotated[list[JudgeName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = (
-        Field(["ledger", "answer_reader"], min_length=1)
+        Field(default=["ledger", "answer_reader"], min_length=1)
     )
-    conversations: int = Field(12, ge=1)
-    turns: int | None = Field(None, ge=1, description="null: as in training")
-    as_learnt: bool = Field(True, description="also with the people and wordings of training")
+    conversations: int = Field(default=12, ge=1)
+    turns: int | None = Field(default=None, ge=1, description="null: as in training")
+    as_learnt: bool = Field(default=True, description="also with the people and wordings of training")
     arms: dict[str, dict[str, Plain]] = Field(
         default={}, description="further arms of the untrained model: name -> dotted keys"
     )
     scenario: str | None = Field(
-        None, description="another scenario to be examined in as well; null for the one trained in"
+        default=None, description="another scenario to be examined in as well; null for the one trained in"
     )
 
 
@@ -92,14 +99,16 @@ class Tuning(Strict):
     KTOConfig.
     """
 
-    full: bool = Field(False, description="train all weights instead of an adapter")
-    adapter: str | None = Field(None, description="a PEFT folder to go on from, with its own r and target_modules")
-    r: int = Field(8, ge=1)
+    full: bool = Field(default=False, description="train all weights instead of an adapter")
+    adapter: str | None = Field(
+        default=None, description="a PEFT folder to go on from, with its own r and target_modules"
+    )
+    r: int = Field(default=8, ge=1)
     lora_alpha: Positive = 16.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] = "all-linear"
     train_from_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="share of the layers, from below, that get no adapter"
+        default=0.0, description="share of the layers, from below, that get no adapter"
     )
     learning_rate: Positive = 2e-4
     weight_decay: Weight = 0.0
@@ -107,21 +116,22 @@ class Tuning(Strict):
     adam_beta2: Share = 0.999
     max_grad_norm: Positive = 1.0
     lr_scheduler_type: str = "constant"
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     gradient_checkpointing: bool = False
-    num_iterations: int = Field(1, ge=1, description="updates on the same lines")
-    beta: Weight = Field(0.02, description="KL to the untouched model; of DPO and KTO the temperature")
+    num_iterations: int = Field(default=1, ge=1, description="updates on the same lines")
+    beta: Weight = Field(default=0.02, description="KL to the untouched model; of DPO and KTO the temperature")
     epsilon: Positive = 0.2
     epsilon_high: Positive = 0.2
     loss_type: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
     scale_rewards: bool = True
-    gamma: Share = Field(0.5, description="discount a turn of the trained seat")
+    gamma: Share = Field(default=0.5, description="discount a turn of the trained seat")
     lam: Share = 0.95
     vf_coef: Weight = 0.1
     cliprange_value: Positive = 0.2
-    alpha: Weight = Field(1.0, description="weight of unlikelihood")
+    alpha: Weight = Field(default=1.0, description="weight of unlikelihood")
     desirable_weight: Weight = Field(
-        1.0, description="of a good line, in KTO, GOLD and VaRMI; where bad ones are many: how many for each good one"
+        default=1.0,
+        description="of a good line, in KTO, GOLD and VaRMI; where bad ones are many: how many for each good one",
     )
     undesirable_weight: Weight = 1.0
 
@@ -134,13 +144,17 @@ class Recipe(Strict):
     seed: int
     scenario: str = Field(description="path of the scenario that is played, relative to this file")
     overrides: dict[str, Plain] = Field(default={}, description="dotted keys of the scenario and their values here")
-    seat: Literal["user", "assistant", "both"] = Field("user", description="who learns; both: in turn, a step each")
-    method: Literal[METHODS] = "grpo"
-    max_steps: int = Field(40, ge=1, description="updates of the rollouts' model")
-    conversations: int = Field(8, ge=1, description="dialogues a step")
-    num_generations: int = Field(4, ge=1, description="lines sampled at each place, or dialogues that begin alike")
+    seat: Literal["user", "assistant", "both"] = Field(
+        default="user", description="who learns; both: in turn, a step each"
+    )
+    method: Literal[Offline, Preference, Online] = "grpo"
+    max_steps: int = Field(default=40, ge=1, description="updates of the rollouts' model")
+    conversations: int = Field(default=8, ge=1, description="dialogues a step")
+    num_generations: int = Field(
+        default=4, ge=1, description="lines sampled at each place, or dialogues that begin alike"
+    )
     groups: Literal["turns", "episodes"] = Field(
-        "turns", description="what GRPO compares: lines said at the same turn, or whole dialogues"
+        default="turns", description="what GRPO compares: lines said at the same turn, or whole dialogues"
     )
     data: list[str] = Field(
         default=[], description="runs, trainings and chats to learn from, offline; none: the untouched model plays"
@@ -150,17 +164,18 @@ class Recipe(Strict):
     held_out: HeldOut = Field(default_factory=HeldOut)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     tripwires: Literal["stop", "log"] = Field(
-        "stop", description="stop: a wire out of bounds over five steps ends the training"
+        default="stop", description="stop: a wire out of bounds over five steps ends the training"
     )
     async_rollouts: bool = Field(
-        False, description="play the next step's dialogues while this one's are learnt from, with weights a step older"
+        default=False,
+        description="play the next step's dialogues while this one's are learnt from, with weights a step older",
     )
     workers: int = Field(
-        1,
+        default=1,
         ge=1,
         description="processes of a Ray cluster that share the dialogues of an update; the result is that of one",
     )
-    save_steps: int = Field(10, ge=1, description="steps between two checkpoints")
+    save_steps: int = Field(default=10, ge=1, description="steps between two checkpoints")
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     device: str = "auto"
@@ -255,8 +270,8 @@ def _worded(recipe: Recipe) -> None:
     )
     if least and len(least.slot.questions) <= recipe.held_out.paraphrase:
         raise ScenarioError(
-            f"is {recipe.held_out.paraphrase}, but {least.id!r} has {len(least.slot.questions)} wordings of its question, "
-            "counted from 0; expected a smaller one, or more wordings in the personas' files",
+            f"is {recipe.held_out.paraphrase}, but {least.id!r} has {len(least.slot.questions)} wordings of its "
+            "question, counted from 0; expected a smaller one, or more wordings in the personas' files",
             ("held_out", "paraphrase"),
         )
 

@@ -67,7 +67,9 @@ _WHOLLY_QUOTED = re.compile(r"\s*(?:\w+:\s*)?(?:\"[^\"]*\"?|“[^”“]*”?)\s
 
 
 def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
-    """None where the sentence does not assert the match; else whether it denies it from outside ("I don't think ...")."""
+    """None where the sentence does not assert the match; else whether it denies it from outside ("I don't think
+    ...").
+    """
     before, opening = (
         _IDIOMS.sub(" ", text[max(start, match.start() - LOOK) : match.start()]),
         text[start : min(end, start + LOOK)],

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import time
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -67,10 +68,10 @@ def events(contradicts: bool = True) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def townsfolk():
-    return str((report.Path(__file__).parents[3] / "scenarios" / "personas" / "townsfolk.yaml").resolve())
+    return str((Path(__file__).parents[3] / "scenarios" / "personas" / "townsfolk.yaml").resolve())
 
 
-def a_run(folder, townsfolk, told) -> report.Path:
+def a_run(folder, townsfolk, told) -> Path:
     run = run_store.create(folder, "small", SCENARIO.format(townsfolk), 7, "digest")
     with run:
         for event in told:
