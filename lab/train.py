@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 def parser() -> Parser:
     out = Parser(
         prog="python -m lab.train",
-        description="Train the user simulator or the assistant, and examine it.",
+        description="Train the user simulator or the assistant, and evaluate it.",
         epilog=EXAMPLES,
     )
     out.add_argument("recipe", nargs="?", help="a training's YAML file; may be left out with --resume")

@@ -175,7 +175,7 @@ def summary(frames: Mapping[str, pl.DataFrame]) -> Table:
 
     A drift whose interval lies above 0 is red, its cell ends with ▲.
     """
-    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")
     table.add_column("judge", style="dim")
     for seat in SEATS:

@@ -234,7 +234,7 @@ def _figures(state: State, width: int) -> Text:
     new, computed = state.tokens.get("tokens_new", 0), state.tokens.get("tokens_computed", 0)
     if new:
         ratio = f" ({computed / new:.2f}×)" if width >= 100 else ""
-        figures.append(f" · {short(computed)} computed / {short(new)} new{ratio}")
+        figures.append(f" · {short(computed)} tokens through the model / {short(new)} read{ratio}")
     if state.unscored:
         figures.append(f" · {state.unscored} unscored", style="yellow")
     figures.append(" · ").append(f"{state.found} contradictions", style="red" if state.found else "")

@@ -122,7 +122,7 @@ def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
 
 def summary(course: Course, sweep: Sweep) -> RenderableType:
     """What came out, a row a trial: its values, how it ended, and for both seats what trials are compared by."""
-    table = Table(title="what came out", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD)
     for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):
         table.add_column(title)
     for trial, seen in course.trials.items():

@@ -20,8 +20,8 @@ HEADER = ("measure", "judge", "seat", "A", "B", CHANGE, "n", "detectable")
 LIVES_HEADER = (
     "judge",
     "seat",
-    "lives A, contradicted",
-    "lives B, contradicted",
+    "dialogues A, events",
+    "dialogues B, events",
     "median A",
     "median B",
     "mean lines A",

@@ -25,7 +25,7 @@ class Examined:
 
 def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
     """With people and wordings held out, by scenario and seat: each arm's consistencies, but for those that were
-    rewarded, and what of the untrained inconsistency is gone; then its tripwires.
+    rewarded, and what of the base model's inconsistency is gone; then its tripwires.
     """
     found = []
     for scenario, seat, part in held_out(evaluation):
@@ -36,14 +36,14 @@ def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
                 (row["judge"], False),
                 (row["arm"], False),
                 (cell(row, share), False),
-                (removed(row), False),
+                (relative_reduction(row), False),
             ]
             for row in rows.sort("metric", "judge", maintain_order=True).iter_rows(named=True)
         ]
         found.append(
             Examined(
-                f"{scenario}, {seat}: strangers, other wordings, other judges",
-                ("measure", "judge", "arm", "consistency", "inconsistency removed"),
+                f"{scenario}, {seat}: held-out personas, paraphrased questions, other judges",
+                ("measure", "judge", "arm", "consistency", "relative reduction of inconsistency"),
                 cells,
             )
         )
@@ -71,7 +71,7 @@ def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
 
 
 def held_out(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame]]:
-    """scenario, seat and their rows of evaluation.parquet that are of strangers."""
+    """scenario, seat and their rows of evaluation.parquet that are of held-out personas."""
     if evaluation.is_empty():
         return []
     parts = evaluation.filter(pl.col("held_out")).partition_by("scenario", "seat", as_dict=True, maintain_order=True)
@@ -80,7 +80,7 @@ def held_out(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame]]:
 
 def tripped(part: pl.DataFrame) -> dict[str, list]:
     """Each arm's wires out of bounds (see `metrics.tripwires.fired`), beside those of the first arm, which is
-    untrained.
+    the base model.
     """
     from metrics.tripwires import fired
 
@@ -92,8 +92,8 @@ def tripped(part: pl.DataFrame) -> dict[str, list]:
     return {arm: fired(some, values[before] if arm != before else None) for arm, some in values.items()}
 
 
-def removed(row: dict) -> str:
-    """`77% [72%, 81%]`: the share of the untrained inconsistency that is gone; "" where there is none to tell."""
+def relative_reduction(row: dict) -> str:
+    """`77% [72%, 81%]`: the share of the base model's inconsistency that is gone; "" where there is none to tell."""
 
     def percent(value: float | None) -> str:
         return MISSING if value is None or isnan(value) else f"{value:.0%}"

@@ -23,7 +23,7 @@ STYLES = {
     "confirms": "bold green",
     "refutes": "bold red",
     "inconclusive": "bold yellow",
-    "instrument failed": "bold magenta",
+    "no verdict: a control failed": "bold magenta",
 }
 NOTE = "Figures are `value [low, high] n`; intervals are 95% and resample what n counts."
 

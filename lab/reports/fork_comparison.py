@@ -20,7 +20,7 @@ from scenarios.yaml_files import parse
 ORIGINAL, RESULT = "original.jsonl", "fork.json"
 HOW = ("confidence", "resamples")  # of how a run was measured
 HEADER = ("from there on", "judge", "seat", "original", "branches")
-PARTINGS = ("branch", "parts at turn", "original", "branch says")
+PARTINGS = ("branch", "diverges at turn", "original", "branch says")
 NEVER, MISSING = "never", "–"
 NOTE = (
     "Cells are value [interval over branches] n; n counts what is behind the value: branches for lines and "
@@ -33,7 +33,7 @@ LABELS = {
     "line_to_line": "contradictions of earlier lines",
     "share_prompt_to_line": "share of lines inconsistent with the persona",
     "share_line_to_line": "share of pairs inconsistent",
-    "qa": "Q&A, facts answered right",
+    "qa": "Q&A: answers right",
 }
 
 

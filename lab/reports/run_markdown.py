@@ -63,7 +63,7 @@ def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequen
         )
         for found in evaluated(evaluation)
     ]
-    shown = tables or ["It has not been examined."]
+    shown = tables or ["It has not been evaluated."]
     images = "\n\n".join(f"![{Path(plot).stem}](plots/{plot})" for plot in plots)
     stopped = [f"**{escape(manifest['stopped'])}**"] if manifest.get("stopped") else []
     return (
@@ -213,4 +213,4 @@ def run_information(manifest: Mapping) -> str:
     playing, generated = seconds.get("playing", 0.0), tokens.get("generated", 0)
     if playing > 0 and generated:
         rows.append(["generated tokens a second while playing", f"{generated / playing:.0f}"])
-    return "## How it was made\n\n" + table(["what", "value"], [[escape(key), escape(value)] for key, value in rows])
+    return "## Run information\n\n" + table(["what", "value"], [[escape(key), escape(value)] for key, value in rows])

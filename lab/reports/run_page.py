@@ -325,7 +325,7 @@ def _training(side: Side) -> Section | None:
         **_named(side, "Training"),
         tables=tables + talks,
         figures=_figures({Path(name).stem: figure for name, figure in drawn.items()}),
-        texts=[] if len(evaluation) else ["It has not been examined."],
+        texts=[] if len(evaluation) else ["It has not been evaluated."],
     )
 
 
@@ -367,7 +367,7 @@ def _made(side: Side) -> Section:
     spent = manifest.get("seconds", {})
     told = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in spent.items())
     return Section(
-        **_named(side, "How it was made"),
+        **_named(side, "Run information"),
         tables=[Table(["what", "value"], [_row(*row) for row in rows])],
         figures=_figures({f"phases of time: {told}": phases(spent)}),
     )

@@ -325,7 +325,7 @@ def markdown(found: Results, plots: Sequence[str] = ()) -> str:
     parts += [NOTE] if found.curves else []
     if found.pairs:
         parts += ["## Interactions", shown(*pair_rows(found.pairs)), INTERACTIONS]
-    return "\n\n".join([*parts, "## How it was made", shown(["what", "value"], _made(found.manifest))]) + "\n"
+    return "\n\n".join([*parts, "## Run information", shown(["what", "value"], _made(found.manifest))]) + "\n"
 
 
 def page(found: Results) -> str:
@@ -360,7 +360,7 @@ def page(found: Results) -> str:
             Section("interactions", "Interactions", [Table(head, [row(*line) for line in lines])], notes=[INTERACTIONS])
         )
     sections.append(
-        Section("made", "How it was made", [Table(["what", "value"], [row(*one) for one in _made(found.manifest)])])
+        Section("made", "Run information", [Table(["what", "value"], [row(*one) for one in _made(found.manifest)])])
     )
     run = {"mark": "", "id": found.manifest["run_id"], "status": found.manifest.get("status"), "told": [told(found)]}
     return sheet(found.sweep.name, sections, [run])
@@ -373,7 +373,7 @@ def _made(manifest: Mapping) -> list[list[object]]:
         *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
         ["git revision", manifest.get("git_revision") or MISSING],
         ["started", manifest.get("started")],
-        ["gone on with", ", ".join(manifest.get("resumed", [])) or MISSING],
+        ["resumed", ", ".join(manifest.get("resumed", [])) or MISSING],
         ["finished", manifest.get("finished") or MISSING],
     ]
 

@@ -122,7 +122,7 @@ class Run:
     @property
     def evaluation(self) -> pl.DataFrame:
         """A training's examination: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n,
-        people, reduction (share of the untrained inconsistency that is gone) with its bounds, unscored, failed. Without
+        people, reduction (share of the base model's inconsistency that is gone) with its bounds, unscored, failed. Without
         a column before an arm is examined.
         """
         return self._frame("evaluation")

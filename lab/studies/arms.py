@@ -30,7 +30,7 @@ from scenarios.records import SEATS, USER
 from scenarios.scenario import Scenario, load_scenario
 
 FOLDER = "arms"  # of a study's run
-LEARNING = ("data", "training")  # phases of a training that are neither loading nor examining
+LEARNING = ("data", "training")  # phases of a training that are neither loading nor evaluating
 OVERRIDES = "overrides."  # keys of a training's change that are the scenario's
 
 
@@ -121,8 +121,8 @@ class Shown:
             )
         elif kind == "collected":
             self._count(0, f"dialogues {event['batch'] + 1}/{event['batches']} to learn from")
-        elif kind == "phase" and event["phase"] == "examining":
-            self._count(1, f"examining: {event['detail']}")
+        elif kind == "phase" and event["phase"] == "evaluating":
+            self._count(1, f"evaluating: {event['detail']}")
         elif kind in ("stopped", "recovered"):
             self._count(0, event.get("reason") or event.get("detail") or kind)
         if isinstance(self._what, Scenario):

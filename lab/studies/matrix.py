@@ -140,6 +140,6 @@ def write_matrix(rows: list[dict], out: Path) -> None:
             [Table(header, [Line([Cell(cell) for cell in line]) for line in lines])],
             notes=[f"value [low, high] n; intervals are 95%. Size: {rows[0]['size']}."],
         ),
-        Section("readings", "Readings", [Table(["finding", "model", "verdict", "what came out", "why"], texts)]),
+        Section("readings", "Readings", [Table(["finding", "model", "verdict", "result", "why"], texts)]),
     ]
     replace(out / "findings.html", sheet("findings", sections).encode("utf-8", "replace"))

@@ -163,7 +163,7 @@ def _taken(probe: Probe, base: Base) -> tuple[float, float, float]:
     if isinstance(base, Recipe):
         more = base.evaluation.conversations
         return (
-            spent.pop("training", 0.0) * base.max_steps + spent.pop("examining", 0.0) * more + sum(spent.values()),
+            spent.pop("training", 0.0) * base.max_steps + spent.pop("evaluating", 0.0) * more + sum(spent.values()),
             0.0,
             0.0,
         )

@@ -139,7 +139,7 @@ def outcome(folder: Path) -> dict:
 
 
 def _examined(folder: Path) -> list[dict]:
-    """The rows of what was learnt, with strangers, in the scenario that was trained in."""
+    """The rows of what was learnt, with held-out personas, in the scenario that was trained in."""
     rows = pl.read_parquet(folder / "evaluation.parquet")
     method = rows["arm"].unique(maintain_order=True).to_list()[-1] if rows.height else None
     told = rows.filter(pl.col("held_out"), pl.col("arm") == method, pl.col("scenario") == pl.col("scenario").first())

@@ -1,8 +1,8 @@
 """Examined before and after: the same personas, questions and seeds under each arm, judged by judges that gave no
 reward.
 
-reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the untrained), the share of its inconsistency that
-is gone; both sides are resampled together. Below 0 the arm is worse; NaN where the untrained contradicted nothing.
+reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base model), the share of its inconsistency that
+is gone; both sides are resampled together. Below 0 the arm is worse; NaN where the base model contradicted nothing.
 Intervals of consistencies and reductions resample people, each with all the dialogues it is in; those of tripwires
 resample conversations.
 
@@ -39,7 +39,7 @@ from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.scenario import Scenario
 from scenarios.yaml_files import ScenarioError
 
-UNTRAINED = "untrained"
+BASE = "base"
 SCHEMA = {
     "arm": pl.String,
     "scenario": pl.String,
@@ -87,11 +87,11 @@ class Examined:
 
 
 def exams(recipe: Recipe) -> list[Exam]:
-    """The untrained model, the trained one and every arm of `evaluation.arms`, each with strangers, with the people of
-    training where `evaluation.as_learnt`, and with strangers in the other scenario. ScenarioError where an arm or the
+    """The base model, the trained one and every arm of `evaluation.arms`, each with held-out personas, with the people of
+    training where `evaluation.as_learnt`, and with held-out personas in the other scenario. ScenarioError where an arm or the
     other scenario cannot be played.
     """
-    if taken := {UNTRAINED, recipe.method} & recipe.evaluation.arms.keys():
+    if taken := {BASE, recipe.method} & recipe.evaluation.arms.keys():
         raise ScenarioError(
             f"names an arm {taken.pop()!r}, which is there anyway; expected another name", ("evaluation", "arms")
         )
@@ -107,7 +107,7 @@ def exams(recipe: Recipe) -> list[Exam]:
         + [(True, True)] * (recipe.evaluation.scenario is not None)
     )
     found = []
-    for name, told in {UNTRAINED: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
+    for name, told in {BASE: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
         for held_out, elsewhere in places:
             where = Path(recipe.evaluation.scenario).stem if elsewhere else "held out" if held_out else "as learnt"
             scenario = _scenario(recipe, name, told, held_out, elsewhere)
@@ -123,7 +123,7 @@ def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bo
         found = played(
             where,
             **{
-                "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31,
+                "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31,  # its first name: figures stay
                 "conversations": exam.conversations,
                 "persona_pool": unseen if held_out else learnt,
                 "measure.metrics": [*CONSISTENCIES, "tripwires"],
@@ -135,14 +135,14 @@ def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bo
             | told,
         )
     except ScenarioError as error:
-        at = ("evaluation", "scenario") if elsewhere and arm == UNTRAINED else ("evaluation", "arms", arm)
+        at = ("evaluation", "scenario") if elsewhere and arm == BASE else ("evaluation", "arms", arm)
         raise ScenarioError(f"cannot be played: {error}", at) from error
     at = ("evaluation", "scenario") if elsewhere else ("evaluation", "judge")
     if (recipe.reward.prompt_to_line or recipe.reward.line_to_line) and recipe.reward.judge in found.measure.judges():
         raise ScenarioError(
             f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at
         )
-    if elsewhere and arm == UNTRAINED:
+    if elsewhere and arm == BASE:
         _comparable(recipe, found)
     return found
 
@@ -238,7 +238,7 @@ def examine(
 def staged(
     recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by: Sequence[Judge] | None = None
 ) -> Setup:
-    """The exam's dialogues, in which strangers are asked in the held-out wording. `judged_by`: see
+    """The exam's dialogues, in which held-out personas are asked in the held-out wording. `judged_by`: see
     `lab.dialogue.wiring.set_up_on`.
     """
     cast = people.cast(exam.scenario)
@@ -274,12 +274,12 @@ def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) ->
 def table(
     recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000
 ) -> pl.DataFrame:
-    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the untrained
+    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the base model
     arm of the same; `rewarded` where training was rewarded by just this measure; `people`: how many were resampled;
     `failed`: conversations that broke off.
     """
     how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
-    before = {(one.exam.scenario.name, one.exam.held_out): one for one in examined if one.exam.arm == UNTRAINED}
+    before = {(one.exam.scenario.name, one.exam.held_out): one for one in examined if one.exam.arm == BASE}
     rows = []
     for one in examined:
         run, exam = one.rows.filter(pl.col("level") == "run"), one.exam
@@ -293,9 +293,9 @@ def table(
             if own := one.sums.get(key):
                 found = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
                 told |= {"low": found.low, "high": found.high, "people": len(own)}
-            untrained = before[exam.scenario.name, exam.held_out]
-            if one is not untrained and own and key in untrained.sums:
-                gone = reduction(untrained.sums[key], own, **how)
+            base = before[exam.scenario.name, exam.held_out]
+            if one is not base and own and key in base.sums:
+                gone = reduction(base.sums[key], own, **how)
                 told |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
             rows.append(
                 {

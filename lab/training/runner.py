@@ -213,7 +213,7 @@ def perform(
         for coming, found in examine_all(recipe, engines, aids, store.path / EXAMINED):
             write_frame(store.path / "evaluation.parquet", found)
             if coming:
-                tell("phase", phase="examining", detail=coming)
+                tell("phase", phase="evaluating", detail=coming)
     store.update_manifest(status="finished", finished=now())  # which is what the report is to say
     write_report(store.path)
     return found, stopped

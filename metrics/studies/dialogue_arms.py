@@ -190,7 +190,7 @@ def row(
         f"{said} removed": gone[what] for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if gone[what]
     }
     out |= {
-        "drift of lines, a turn": drift(played, LINES, seed),
+        "drift of lines per turn": drift(played, LINES, seed),
         "first bad line, median": over_run(played, FIRST, LINES[1]),
     }
     out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(tripped)}

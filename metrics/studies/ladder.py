@@ -1,9 +1,9 @@
-"""The ladder: which rung moves a persona-holding speaker, from the bare card over better words and steering to
+"""The ladder: which intervention moves a persona-holding speaker, from the bare card over better words and steering to
 training.
 
-Under every rung the same held-out people are in the same dialogues, by the same seeds, asked in words that no training
-used. A rung of words changes the scenario, one that searches picks its change by successive halving on people of a
-development split, one that trains wears what it learnt. On the development people, too, the best rung of words and the
+Under every intervention the same held-out people are in the same dialogues, by the same seeds, asked in words that no training
+used. A intervention of words changes the scenario, one that searches picks its change by successive halving on people of a
+development split, one that trains wears what it learnt. On the development people, too, the best intervention of words and the
 best that trains are chosen, out of those under which no tripwire is out of bounds. The statistic: how much more of the
 bare card's wrong answers the latter removes, by a judge that gave no reward. Controls: other seeds, and steering at
 random, remove nothing; a policy that evades is caught by the wires, one that lies is found out, and the judge of
@@ -42,7 +42,7 @@ AGAIN, HALF = "other seeds", 0.5  # of the inconsistency
 INSTRUCTION, TAKES = "seats.user.instruction", 2  # what is searched for, and how much of it the model proposes
 
 
-class Rung(Strict):
+class Intervention(Strict):
     """One of: nothing, `play`, `search` or `rules`, and `train`."""
 
     way: Literal["words", "states"] = "words"  # by which it moves the model, where it does not train
@@ -61,7 +61,7 @@ class Stimuli(Strict):
     held_out: Some[str]
     development: Some[str]
     exam: dict[str, Any]
-    rungs: dict[Text, Rung]  # the first is what all others are compared with
+    interventions: dict[Text, Intervention]  # the first is what all others are compared with
     nothing: dict[Text, dict[str, Any]] = {}  # changes that should remove nothing
     scripts: dict[str, Some[str]]
 
@@ -71,7 +71,7 @@ def study(
     stimuli: Stimuli,
     seed: int,
     *,
-    rungs: Some[Text],
+    interventions: Some[Text],
     steps: Count,
     dialogues: Count,
     searched: Count,
@@ -79,8 +79,8 @@ def study(
     examined: Count,
     turns: Count,
 ) -> Finding:
-    """`rungs`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a
-    rung searches by; `developed`, `examined`: of a rung, with people of the development split and held out; `turns`: of
+    """`interventions`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a
+    intervention searches by; `developed`, `examined`: of a intervention, with people of the development split and held out; `turns`: of
     all of these.
     """
     common = {
@@ -100,12 +100,16 @@ def study(
         "overrides.turns": turns,
     }
     chosen, played, trained, tried = {}, {}, {}, {}
-    for name in rungs:
-        rung, change = stimuli.rungs[name], stimuli.rungs[name].play
-        if rung.train:
-            offline = [trained[other].worn for other in trained if stimuli.rungs[other].train == rung.train]
-            trained[name] = ask.train(f"{name}, training", rung.train, {**learning, **rung.changes}, offline[:1])
-        elif changes := _candidates(ask, name, rung, seed):
+    for name in interventions:
+        intervention, change = stimuli.interventions[name], stimuli.interventions[name].play
+        if intervention.train:
+            offline = [
+                trained[other].worn for other in trained if stimuli.interventions[other].train == intervention.train
+            ]
+            trained[name] = ask.train(
+                f"{name}, training", intervention.train, {**learning, **intervention.changes}, offline[:1]
+            )
+        elif changes := _candidates(ask, name, intervention, seed):
             change, tried[name] = _searched(ask, stimuli, name, changes, common, searched)
         worn = trained[name].worn if name in trained else None
         chosen[name] = ask.play(f"{name}, development", stimuli.scenario, choosing | change, worn)
@@ -116,16 +120,16 @@ def study(
     }
     acted |= {name: ask.play(name, stimuli.scenario, exam | change) for name, change in stimuli.nothing.items()}
     acted[AGAIN] = ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, AGAIN) % 2**31})
-    words = [name for name in rungs[1:] if name not in trained and stimuli.rungs[name].way == "words"]
-    best = [best_of(chosen, some, rungs[0], seed) for some in (words, list(trained))]
+    words = [name for name in interventions[1:] if name not in trained and stimuli.interventions[name].way == "words"]
+    best = [best_of(chosen, some, interventions[0], seed) for some in (words, list(trained))]
     return _found(stimuli, played, trained, tried, acted, best, seed)
 
 
-def _candidates(ask: Ask, name: str, rung: Rung, seed: int) -> list[dict[str, Any]]:
-    """What a rung searches among; nothing where it does not."""
-    texts = combined(*rung.rules) if rung.rules else []
-    texts += proposed(ask, f"{name}, proposed", rung.request, TAKES, seed) if rung.request else []
-    return [*rung.search, *({INSTRUCTION: text} for text in texts)]
+def _candidates(ask: Ask, name: str, intervention: Intervention, seed: int) -> list[dict[str, Any]]:
+    """What a intervention searches among; nothing where it does not."""
+    texts = combined(*intervention.rules) if intervention.rules else []
+    texts += proposed(ask, f"{name}, proposed", intervention.request, TAKES, seed) if intervention.request else []
+    return [*intervention.search, *({INSTRUCTION: text} for text in texts)]
 
 
 def _searched(
@@ -189,7 +193,7 @@ def _found(
         {
             "ladder": Picture(
                 "What moves it?",
-                "rung",
+                "intervention",
                 "share consistent",
                 {
                     said: [(name, consistency(one, what, seed)) for name, one in played.items()]

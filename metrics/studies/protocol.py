@@ -23,7 +23,7 @@ import polars as pl
 
 from metrics.stats.bootstrap import Interval, clustered_mean, clustered_statistic, ratio
 
-CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "instrument failed"
+CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "no verdict: a control failed"
 Message = tuple[str, str]  # role ("system", "user", "assistant") and words
 Range = tuple[float, float]
 NEVER: Range = math.inf, -math.inf  # nothing lies in it: what cannot refute by itself, or confirm

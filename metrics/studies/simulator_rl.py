@@ -1,4 +1,4 @@
-"""Is a user simulator that was trained on consistency less inconsistent with strangers, by a judge that gave no reward?
+"""Is a user simulator that was trained on consistency less inconsistent with held-out personas, by a judge that gave no reward?
 
 Every arm plays the same dialogues with the same held-out people, asked in words that no training used. The statistic:
 the share of the prompt's wrong answers to questions about oneself that is gone under the online method, by a judge that
@@ -30,7 +30,7 @@ class Stimuli(Strict):
     scenario: Text
     held_out: Some[str]
     exam: dict[str, Any]  # what the exam changes in the scenario
-    texts: dict[str, dict[str, Any]]  # arms of the untrained model
+    texts: dict[str, dict[str, Any]]  # arms of the base model
     scripts: dict[str, Some[str]]
     methods: dict[str, Training]
 
@@ -105,7 +105,7 @@ def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, se
         | {f"consistent lines, {name}": dialogue_arms.consistency(one, LINES, seed) for name, one in played.items()}
         | {f"wrong answers removed, {name}": one for name, one in removed[ANSWERS].items() if name in played}
         | {f"contradicting lines removed, {name}": one for name, one in removed[LINES].items()}
-        | {f"slope of contradicting lines, a turn, {name}": one for name, one in drifts.items()}
+        | {f"slope of contradicting lines per turn, {name}": one for name, one in drifts.items()}
         | {
             f"answers that could not be scored, {name}": dialogue_arms.unscored(one, ANSWERS)
             for name, one in played.items()

@@ -1,4 +1,4 @@
-"""The keys of a training file: which seat learns what, from which dialogues, how it is rewarded and how it is examined
+"""The keys of a training file: which seat learns what, from which dialogues, how it is rewarded and how it is evaluated
 afterwards.
 """
 
@@ -50,7 +50,7 @@ class Reward(Strict):
     relevance: Weight = Field(default=0.0, description="near in meaning to the line that it answers")
     penalty: Weight = Field(
         default=1.0,
-        description="taken off a line that trips a wire: copies its card, speaks of itself as another, evades",
+        description="taken off a line that trips a tripwire: card overlap, person error or a non-informative line",
     )
     judge: SingleJudge = "ledger"
     probes: int = Field(default=2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
@@ -75,7 +75,7 @@ class HeldOut(Strict):
     paraphrase: int = Field(
         default=1,
         ge=1,
-        description="number of the question wording that only the examination uses; 0 is the dialogues' own",
+        description="number of the question wording that only the evaluation uses; 0 is the dialogues' own",
     )
 
 
@@ -87,10 +87,10 @@ class Evaluation(Strict):
     turns: int | None = Field(default=None, ge=1, description="null: as in training")
     as_learnt: bool = Field(default=True, description="also with the people and wordings of training")
     arms: dict[str, dict[str, Plain]] = Field(
-        default={}, description="further arms of the untrained model: name -> dotted keys"
+        default={}, description="further arms of the base model: name -> dotted keys"
     )
     scenario: str | None = Field(
-        default=None, description="another scenario to be examined in as well; null for the one trained in"
+        default=None, description="another scenario to evaluate in as well; null for the one trained in"
     )
 
 
@@ -347,7 +347,7 @@ def split(recipe: Recipe) -> tuple[list[str], list[str]]:
     kept = [name for name in known if name not in out]
     if not kept or not out:
         raise ScenarioError(
-            f"leaves {len(kept)} personas to learn with and {len(out)} to examine; expected some of both",
+            f"leaves {len(kept)} personas to learn with and {len(out)} to evaluate with; expected some of both",
             ("held_out", "personas"),
         )
     return kept, out

@@ -159,15 +159,15 @@ EVASIVE = CALM | {"evasion": 1.0}
 
 
 def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Planted:
-    """Contradicts in such a share of lines and answers, by arm or its rung; half of them where nothing is said."""
+    """Contradicts in such a share of lines and answers, by arm or its intervention; half of them where nothing is said."""
     scripts = {"evades": 0.0, "lies": 1.0}
 
     def plays(arm: str):
         def bad(person: str, line: int, metric: str) -> bool:
             evenly = 0.618 * line + 0.382 * int(person[1:]) + 0.3 * (arm == "other seeds") + 0.1 * (metric == "qa")
-            return evenly % 1 < (rates | scripts).get(arm, rates.get(rung, 0.5))
+            return evenly % 1 < (rates | scripts).get(arm, rates.get(intervention, 0.5))
 
-        rung = arm.partition(",")[0]  # of what is played with other people, or tried
-        return dialogues(12, 6, bad, ({"evades": EVASIVE} | (wires or {})).get(rung, CALM))
+        intervention = arm.partition(",")[0]  # of what is played with other people, or tried
+        return dialogues(12, 6, bad, ({"evades": EVASIVE} | (wires or {})).get(intervention, CALM))
 
     return Planted(plays=plays)

@@ -283,7 +283,7 @@ def test_evasive_speaker_does_not_come_out_as_the_best():
         shown["talkative"][consistency].cells["user"] == "1.00 n=3"
         and shown["evasive"][consistency].cells["user"] == "1.00 n=3 ⚠"
     )
-    wire = "says nothing of its own (≤ 0.25)"
+    wire = "non-informative lines (≤ 0.25)"
     assert "user" in shown["evasive"][wire].worse and "user" not in shown["talkative"][wire].worse
 
 

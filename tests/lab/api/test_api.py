@@ -159,7 +159,7 @@ def test_fit_trains_and_examines_a_small_model(tmp_path, tiny_name, monkeypatch)
     changes = {"data": [chats], "max_steps": 1, "dtype": "float32"}
     fitted = lab.fit(tmp_path / "stored.yaml", changes, runs=tmp_path / "runs", address="none", progress="none")
     assert fitted.kind == "training" and fitted.training["step"].to_list() == [0]
-    assert isinstance(fitted.evaluation, pl.DataFrame) and "untrained" in set(fitted.evaluation["arm"])
+    assert isinstance(fitted.evaluation, pl.DataFrame) and "base" in set(fitted.evaluation["arm"])
     assert (fitted.path / "adapter" / "adapter_config.json").is_file() and fitted.manifest["stopped"] == ""
 
 

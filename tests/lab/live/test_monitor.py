@@ -55,7 +55,7 @@ def test_a_run_in_full_view_shows_header_dialogues_curves_and_contradictions():
         "small · playing · 2 side by side",
         "4/8 lines · 50%",
         "30 generated tokens/s",
-        "6.0k computed / 5.0k new (1.20×)",
+        "6.0k tokens through the model / 5.0k read (1.20×)",
         "1 contradictions",
         "#0 grace ⇄ radio_host",
         "#1 hiro ⇄ radio_host",

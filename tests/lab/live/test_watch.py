@@ -412,7 +412,7 @@ def test_a_training_is_shown_by_its_own_view_though_the_files_it_names_are_gone(
             training / "events.jsonl", {"event": "stopped", "time": at(120), "step": 4, "reason": "parroting is 0.90"}
         )
         screen.wait("stopped after step 4: parroting is 0.90")
-        append(training / "events.jsonl", phase("examining", 130, "grpo"), ended(150))
+        append(training / "events.jsonl", phase("evaluating", 130, "grpo"), ended(150))
         screen.wait("finished", "the run has ended", "0:50")  # this sitting began at second 100
         screen.press("?")
         screen.wait("faster, slower", without="next page of dialogues")

@@ -142,7 +142,7 @@ def test_page_needs_no_network_and_holds_nobodys_markup(run):
         "Contradictions",
         "Graph: drift by node",
         "Judges: do they agree",
-        "How it was made",
+        "Run information",
         "Transcripts",
     ):
         assert f"<h2>{heading}</h2>" in text

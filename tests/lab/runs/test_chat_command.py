@@ -338,7 +338,7 @@ def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_pa
     assert [shown.count(f"Edmund> {text}") > 0 for text in said["text"].to_list()[1::2]] == [True] * 3
     assert "✗ home “I live in Oslo”, contradicts the card: Osaka" in shown and "facts (choice)" in shown
     assert shown.count("I live in Oslo.") == 1, "what was typed is on the terminal already"
-    assert manifest(path)["status"] == "finished" and "what came out" in shown and "Loading weights" not in shown
+    assert manifest(path)["status"] == "finished" and "Results" in shown and "Loading weights" not in shown
 
 
 def test_a_killed_chat_loses_nothing_and_goes_on(terminal, tmp_path):
@@ -368,7 +368,7 @@ def test_ctrl_c_ends_a_chat_as_a_finished_run(terminal, tmp_path):
     chat.until("you> ", 2)
     chat.type("\x03")
     code, shown = chat.ended()
-    assert code == 0 and "what came out" in shown and "Traceback" not in shown
+    assert code == 0 and "Results" in shown and "Traceback" not in shown
     assert (manifest(only(tmp_path))["status"], turns(only(tmp_path)).height) == ("finished", 2)
 
 

@@ -252,7 +252,7 @@ def test_a_fork_that_was_killed_goes_on_as_though_it_had_not_been(denied, tmp_pa
 
 def test_a_fork_is_reported_and_scored_like_any_run(denied, tmp_path):
     path, _ = denied
-    before = (path / "report.md").read_text().partition("## How it was made")[0]
+    before = (path / "report.md").read_text().partition("## Run information")[0]
     assert (
         inside(report.main, path).returncode == 0
         and "## Fork" in before

@@ -30,21 +30,21 @@ seed: 7
 dtype: float32
 device: cpu
 size: smoke
-stimuli: rungs.yaml
+stimuli: interventions.yaml
 seats: {assistant: {model: MODEL}}
 sizes:
   smoke: &size
-    {rungs: [bare card, better card, online rl], steps: 2, dialogues: 2, searched: 1, developed: 1,
+    {interventions: [bare card, better card, online rl], steps: 2, dialogues: 2, searched: 1, developed: 1,
      examined: 2, turns: 4}
   default: *size
   full: *size
 """
-RUNGS = """
+INTERVENTIONS = """
 scenario: small.yaml
 held_out: [grace, tomas]
 development: [leon]
 exam: {measure.metrics: [prompt_to_line, drift, tripwires]}
-rungs:
+interventions:
   bare card: {}
   better card: {search: [{seats.user.instruction: Be brief.}]}
   online rl: {train: learn.yaml, changes: {tuning.r: 2}}
@@ -82,7 +82,7 @@ def small(tmp_path_factory, tiny_name):
     for name, text in {
         "small.yaml": corpora.SCENARIO,
         "study.yaml": STUDY,
-        "rungs.yaml": RUNGS,
+        "interventions.yaml": INTERVENTIONS,
         "learn.yaml": LEARN,
     }.items():
         (at / name).write_text(text.replace("MODEL", tiny_name))
@@ -122,7 +122,7 @@ def test_every_arm_is_an_ordinary_run_or_training(climbed):
     assert "The ladder" in printed and inside(report, kept["bare-card"], kept["online-rl"]).returncode == 0
 
 
-def test_all_rungs_play_the_same_strangers_and_train_with_others(climbed):
+def test_all_interventions_play_the_same_strangers_and_train_with_others(climbed):
     kept = arms(climbed[0])
     casts = {
         name: pl.read_parquet(kept[name] / "turns.parquet").select("conversation", "turn", "seat", "persona", "node")
@@ -135,7 +135,7 @@ def test_all_rungs_play_the_same_strangers_and_train_with_others(climbed):
     }
 
 
-def test_the_table_tells_what_each_rung_cost(climbed):
+def test_the_table_tells_what_each_intervention_cost(climbed):
     table = json.loads((climbed[0] / "finding.json").read_text())["tables"]["The ladder"]
     steps = pl.read_parquet(arms(climbed[0])["online-rl-training"] / "training.parquet")
     assert list(table) == ["bare card", "better card", "online rl"]
@@ -156,12 +156,12 @@ def test_the_view_counts_lines_steps_and_exams(climbed):
     assert course.arms() == {arm: (count, count) for arm, count in ARMS.items()} and progress(course) == "[68/68]"
     assert {
         event["detail"].split()[0] for event in events(climbed[0], "arm") if event["arm"] == "online rl, training"
-    } == {"step", "examining:"}
+    } == {"step", "evaluating:"}
 
 
 @pytest.mark.slow
 def test_a_killed_study_plays_what_is_left_of_its_arms(climbed):
-    """In the same place, since what a rung wears is named by its path: three arms are as a process leaves them that is
+    """In the same place, since what a intervention wears is named by its path: three arms are as a process leaves them that is
     killed. Slow, since they are played and trained anew.
     """
     run, _ = climbed

@@ -224,7 +224,7 @@ def test_its_report_says_the_same_and_is_written_again_by_lab_report(on_embedded
     assert found["verdict"] in (run / "report.html").read_text() and (run / "plots/rejection.png").stat().st_size > 1000
     (run / "report.md").unlink()
     assert inside(report, run).returncode == 0
-    assert (run / "report.md").read_text().partition("## How it was made")[0] == text.partition("## How it was made")[0]
+    assert (run / "report.md").read_text().partition("## Run information")[0] == text.partition("## Run information")[0]
 
 
 def test_it_opens_in_a_notebook(on_embedded):

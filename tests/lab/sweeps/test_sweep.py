@@ -76,7 +76,7 @@ def test_a_sweep_leaves_its_contract_and_a_run_for_each_trial(alone):
         assert [row[f"prompt_to_line.ledger.user{end}"] for end in ("", ".low", ".high", ".n")] == [
             line[key] for key in ("value", "low", "high", "n")
         ]
-    assert "[4/4]" in told and "what came out" in told
+    assert "[4/4]" in told and "Results" in told
 
 
 def test_events_of_a_sweep_and_of_its_trials_are_as_the_page_says(alone):

@@ -29,12 +29,12 @@ def recipe(*more):
     return load_recipe(QUICK, [*SCRIPTED, *more])
 
 
-def test_every_arm_is_examined_with_strangers_and_with_the_people_of_training():
+def test_every_arm_is_examined_with_held_out_personas_and_with_the_people_of_training():
     one = recipe("evaluation.arms={reminder: {seats.user.reminder: 'Remember: {card}'}}")
     found = exams(one)
     assert [(exam.arm, exam.held_out, exam.trained) for exam in found] == [
-        ("untrained", True, False),
-        ("untrained", False, False),
+        ("base", True, False),
+        ("base", False, False),
         ("grpo", True, True),
         ("grpo", False, True),
         ("reminder", True, False),
@@ -53,7 +53,7 @@ def test_every_arm_is_examined_with_strangers_and_with_the_people_of_training():
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ("evaluation.arms={untrained: {}}", "'untrained'"),
+        ("evaluation.arms={base: {}}", "'base'"),
         ("evaluation.arms={grpo: {}}", "'grpo'"),
         ("evaluation.arms={hot: {seats.user.temperatur: 2.0}}", "evaluation.arms.hot"),
         ("evaluation.arms={other: {seed: 3}}", "sets seed"),
@@ -67,7 +67,7 @@ def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_p
     assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_strangers_are_examined_in_the_other_scenario_too():
+def test_held_out_personas_are_examined_in_the_other_scenario_too():
     assert [exam.scenario.name for exam in exams(recipe("evaluation.scenario=../chitchat.yaml"))][:3] == [
         "interview",
         "interview",
@@ -107,7 +107,7 @@ def test_judge_that_gives_rewards_examines_nothing_on_its_own_or_in_a_cascade(ju
 
 
 def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are_resampled_whole():
-    # untrained 4 of 10 wrong, trained 1 of 10: 1 - .1 / .4
+    # base 4 of 10 wrong, trained 1 of 10: 1 - .1 / .4
     before = {"ann": np.array([3.0, 5.0]), "ben": np.array([3.0, 5.0])}
     after = {
         "ann": np.array([5.0, 5.0]),
@@ -119,7 +119,7 @@ def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are
     assert found.low == pytest.approx(0.5) and found.high == pytest.approx(1.0)  # all ben, all ann
 
 
-def test_strangers_are_asked_in_words_that_training_never_used():
+def test_held_out_personas_are_asked_in_words_that_training_never_used():
     one = recipe()
     facts = [fact for person in load_personas("scenarios/personas/townsfolk.yaml") for fact in person.facts]
     learnt, held_out = ({fact.slot.questions[number] for fact in facts} for number in (0, 1))
@@ -163,10 +163,10 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
     found = table(one, [Examined(before, rows, sums), Examined(after, rows, better)])
     by = {(row["arm"], row["judge"]): row for row in found.iter_rows(named=True)}
     assert by["grpo", "answer_match"]["rewarded"] and not by["grpo", "answer_reader"]["rewarded"]
-    assert by["untrained", "answer_match"]["low"] == pytest.approx(0.1) and by["untrained", "answer_match"][
+    assert by["base", "answer_match"]["low"] == pytest.approx(0.1) and by["base", "answer_match"][
         "high"
     ] == pytest.approx(0.9)  # all ben, all ann
-    assert by["grpo", "answer_match"]["reduction"] == 1.0 and by["untrained", "answer_match"]["reduction"] is None
+    assert by["grpo", "answer_match"]["reduction"] == 1.0 and by["base", "answer_match"]["reduction"] is None
     assert by["grpo", "answer_reader"]["reduction"] is None  # nothing was summed
 
 

@@ -73,13 +73,13 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(
         0, abs=1e-6
     )  # nothing had been learnt yet
-    assert "step 3/3" in told and "removed" in told
+    assert "step 3/3" in told and "relative reduction" in told
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
     report = (run / "report.html").read_text()
     assert (
         "<h2>Training</h2>" in report
         and "interview, user: tripwires" in report
-        and "inconsistency removed" in (run / "report.md").read_text()
+        and "relative reduction of inconsistency" in (run / "report.md").read_text()
     )
     assert seconds < 300  # about a minute on two cores, two on one
 
@@ -95,19 +95,19 @@ def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick)
     found = pl.read_parquet(quick[0] / "evaluation.parquet")
     assert (
         set(found.columns) >= FRAME
-        and set(found["arm"]) == {"untrained", "grpo"}
+        and set(found["arm"]) == {"base", "grpo"}
         and set(found["held_out"]) == {True, False}
     )
     asked = found.filter(pl.col("metric") == "qa")
     assert set(asked["judge"]) == {"answer_match", "multiple_choice", "answer_reader"} and (asked["n"] > 0).all()
     assert (asked["low"] <= asked["value"]).all() and (asked["value"] <= asked["high"]).all()
-    assert asked.filter(pl.col("arm") == "untrained")["reduction"].is_null().all()
+    assert asked.filter(pl.col("arm") == "base")["reduction"].is_null().all()
     assert {"parroting", "distinct_2", "relevance", "perplexity_nats"} <= set(found["metric"])
 
 
 def test_dialogues_of_the_examination_are_runs_that_can_be_compared(quick, capsys):
     kept = quick[0] / "examination"
-    names = ["0-untrained-held-out", "1-untrained-as-learnt", "2-grpo-held-out", "3-grpo-as-learnt"]
+    names = ["0-base-held-out", "1-base-as-learnt", "2-grpo-held-out", "3-grpo-as-learnt"]
     assert sorted(path.name for path in kept.iterdir()) == names
     found = pl.read_parquet(quick[0] / "evaluation.parquet").filter(arm="grpo", held_out=True, metric="prompt_to_line")
     own = pl.read_parquet(kept / names[2] / "metrics.parquet").filter(level="run", seat="user", metric="prompt_to_line")
@@ -270,7 +270,7 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path):
         assert code == 2 and "lab.train: data: sft learns from good lines" in told_us, told_us
         return
     assert code == 0, told_us
-    assert set(pl.read_parquet(only(tmp_path) / "evaluation.parquet")["arm"]) == {"untrained", method}
+    assert set(pl.read_parquet(only(tmp_path) / "evaluation.parquet")["arm"]) == {"base", method}
 
 
 @pytest.mark.parametrize(

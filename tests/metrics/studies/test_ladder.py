@@ -10,7 +10,7 @@ from respondents import CALM, EVASIVE, failed, speaker, stimuli, studied, told
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES
 
 CLIMBED = {
-    "rungs": ["bare card", "better card", "reminder", "steering", "sft", "online rl"],
+    "interventions": ["bare card", "better card", "reminder", "steering", "sft", "online rl"],
     "steps": 2,
     "dialogues": 2,
     "searched": 9,
@@ -41,7 +41,7 @@ def test_the_ladder_tells_words_from_training():
     )
     table = found.tables["The ladder"]
     assert (
-        list(table) == CLIMBED["rungs"]
+        list(table) == CLIMBED["interventions"]
         and table["sft"]["trained parameters"].value == 1234
         and table["sft"]["tokens learnt or tried"].value == 42
     )
@@ -57,7 +57,7 @@ def test_one_text_that_does_as_much_as_any_training_refutes_the_ladder_though_th
     assert told(studied("ladder", speaker({"better card": 0.1, "sft": 0.3, "online rl": 0.3}), **CLIMBED)) == REFUTES
 
 
-def test_rungs_that_evade_are_not_chosen_and_chosen_is_on_other_people():
+def test_interventions_that_evade_are_not_chosen_and_chosen_is_on_other_people():
     rates, wires = {"sft": 0.2, "online rl": 0.0}, {"online rl": EVASIVE}
     ask = speaker(rates, wires)
     found = studied("ladder", ask, **CLIMBED)
@@ -65,7 +65,7 @@ def test_rungs_that_evade_are_not_chosen_and_chosen_is_on_other_people():
         "share of wrong answers removed by the best training less by the best text"
     ].found.value == pytest.approx(0.6, abs=0.1)
     assert "training (sft)" in found.reading and "online rl: evasion" in found.reading
-    for name in CLIMBED["rungs"]:
+    for name in CLIMBED["interventions"]:
         assert set(ask.changes[f"{name}, development"]["persona_pool"]) == set(stimuli("ladder").development)
         assert set(ask.changes[name]["persona_pool"]) == set(stimuli("ladder").held_out)
     assert not set(stimuli("ladder").development) & set(stimuli("ladder").held_out)
@@ -80,5 +80,6 @@ def test_the_wording_that_helps_most_on_other_people_is_the_better_card():
     )
     studied("ladder", ask, **CLIMBED)
     assert (
-        ask.changes["steering"]["seats.user.steer"] == stimuli("ladder").rungs["steering"].search[1]["seats.user.steer"]
+        ask.changes["steering"]["seats.user.steer"]
+        == stimuli("ladder").interventions["steering"].search[1]["seats.user.steer"]
     )
