@@ -99,7 +99,7 @@ def by_value(
     None where all rewards are equal.
 
     Lines on the trunk are the turns of one episode, to which one without a reward adds nothing, nor is it learnt from;
-    what was said off the record is an episode of its own.
+    what was said in a Q&A probe is an episode of its own.
     """
     whole = [with_lines(view, lambda line: line.on_trunk or bool(line.given)) for view in batch]
     whole = [view for view in whole if any(map(_scored, view.lines))]

@@ -25,7 +25,7 @@ class Sampled:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...] = ()  # that it was drawn with, in nats; () where nobody knows
     on_trunk: bool = True
-    given: tuple[int, ...] = ()  # tokens between trunk and line, of a question asked off the record
+    given: tuple[int, ...] = ()  # tokens between trunk and line, of a Q&A probe
     text: str = ""
     about: str = ""  # id of the fact that was asked for, "" for a line of the dialogue
     reward: float | None = None  # None where nobody could score it: nothing is learnt from it then

@@ -47,7 +47,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Question:
-    """Asked off the record: answered by how likely each option is, word for word, or in words."""
+    """A Q&A probe, on a branch that the dialogue never sees. The answer is a probability per option, or free text."""
 
     text: str
     options: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Spoken:
     start: int  # tokens of the view before it
     samples: tuple[Sample, ...]
     texts: tuple[str, ...]
-    given: tuple[int, ...] = ()  # asked off the record: token ids between the view and the sample
+    given: tuple[int, ...] = ()  # of a Q&A probe: token ids between the view and the sample
     about: str = ""  # and the id of the fact that was asked for
 
 

@@ -66,12 +66,12 @@ class HumanSeat:
         return dict(said)
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
-        return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
+        return dict.fromkeys(questions, Trouble("a person is not asked in Q&A probes"))
 
     def tell(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
-        return dict.fromkeys(questions, Trouble("a person is not asked off the record"))
+        return dict.fromkeys(questions, Trouble("a person is not asked in Q&A probes"))
 
     def close(self, conversations: Sequence[int]) -> None:
         """Nothing was opened."""

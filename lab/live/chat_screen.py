@@ -230,9 +230,9 @@ def so_far(state: State, seat: str) -> str:
 
 
 def answers(rows: Sequence[dict], cast: Mapping[str, Persona]) -> Iterator[str]:
-    """What came of the questions off the record, for each speaker and judge that was scored."""
+    """A line for each speaker and judge that was scored: how many facts it answered right in Q&A probes."""
     scored = [row for row in rows if row["verdict"] is not None]
     for seat, judge in dict.fromkeys((row["seat"], row["judge"]) for row in scored):
         mine = [row for row in scored if (row["seat"], row["judge"]) == (seat, judge)]
         right = sum(not row["verdict"] for row in mine)
-        yield f"  asked off the record, {cast[seat].name} knows {right} of {len(mine)} facts ({judge})"
+        yield f"  Q&A probe: {cast[seat].name} answers {right} of {len(mine)} facts right ({judge})"

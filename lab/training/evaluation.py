@@ -6,7 +6,7 @@ is gone; both sides are resampled together. Below 0 the arm is worse; NaN where 
 Intervals of consistencies and reductions resample people, each with all the dialogues it is in; those of tripwires
 resample conversations.
 
-Held out are people, and the wording of questions: in the dialogues and off the record they are asked in words that
+Held out are people, and the wording of questions: in the dialogues and in Q&A probes they are asked in words that
 training never used.
 """
 

@@ -28,7 +28,7 @@ MOST_FACTS = 2  # that a line may name, besides the speaker's name
 
 
 def sampled(talk: Talk) -> list[Sampled]:
-    """Every line that was sampled in it, those that the dialogue never went on with and answers off the record
+    """Every line that was sampled in it, those that the dialogue never went on with and answers to Q&A probes
     included.
     """
     return [
@@ -104,7 +104,7 @@ def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: Lo
 
 
 def _trips(completion: Completion) -> bool:
-    """Whether the line copies its card, recites it fact by fact, speaks of itself as another, or evades."""
+    """Whether a tripwire goes off: card overlap, facts recited, a person error, assistant style, or no information."""
     persona = completion.persona
     if sum(is_right(completion.text, fact) for fact in persona.facts if fact.id != NAME) > MOST_FACTS:
         return True

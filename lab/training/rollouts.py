@@ -77,8 +77,8 @@ def talks(
 
 
 def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
-    """Every dialogue is asked `reward.probes` facts off the record, in wordings that are not held out, after a turn
-    that the step draws.
+    """Puts `reward.probes` Q&A probes to every dialogue, in wordings that are not held out, after a turn that the step
+    draws.
     """
     if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
         return

@@ -78,7 +78,7 @@ def furthest(learner: Learner, view: View) -> float:
 
 
 def spoken(engine: LocalEngine, adapter: str | None) -> View:
-    """Two lines each at three places of one dialogue, and as many answers to a question off the record."""
+    """Two lines each at three places of one dialogue, and as many answers to a Q&A probe."""
     seat = ModelSeat(engine, Sampling(0, 8, 0.8, 50), adapter, generations=2, keep=True)
     seat.open({0: "You are Ada, a baker from Leeds who keeps two cats."})
     for turn, words in enumerate(("Hello, who is there?", "And have you any pets?", "Good bye then.")):

@@ -435,5 +435,5 @@ def test_answers_off_the_record_are_counted_by_speaker():
         row("qa", "pet", None, "multiple_choice"),
     ]
     assert list(answers(rows, {"user": find_persona("grace", [TOWN])})) == [
-        "  asked off the record, Grace knows 1 of 2 facts (choice)"
+        "  Q&A probe: Grace answers 1 of 2 facts right (multiple_choice)"
     ]
