@@ -50,7 +50,7 @@ POWER = (
 )
 SAME, UNKNOWN = "The same in both runs, conversation by conversation", "Without a value in one of the runs"
 LIVES_NOTE = (
-    "A life ends at a seat's first contradiction of its persona, counted in its own lines; one that never does is "
+    "The event is a seat's first contradiction of its persona, counted in its own lines; a dialogue without one is "
     "censored. "
     "`mean lines` is the area under the curve as far as both runs' curves are known. The log-rank test takes the runs "
     "as "
