@@ -5,9 +5,8 @@
     run = lab.play("long_dialogue", {"conversations": 2, "turns": 12})
     run.metrics                                                  # a polars frame
 
-`load_scenario`, `play`, `fit`, `judge`, `compare` and `load_run` are what the commands (`python -m lab`) do, for
-scripts
-and notebooks; docs/python.md shows them. `import lab` alone loads none of the libraries behind them.
+`load_scenario`, `play`, `fit`, `judge`, `compare` and `load_run` do for scripts and notebooks what the commands
+(`python -m lab`) do; docs/python.md shows them. `import lab` alone loads none of the libraries behind them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """`lab.play`, `lab.fit`, `lab.judge` and `lab.compare`: what the commands do, called from a script or a notebook.
 
 Each takes its input by path, by the name of a built-in file, or as objects, and returns results instead of an exit
-code.
-What the command would print as an error is raised as a ValueError; Ctrl-C, or a notebook's stop button, ends the work
-cleanly and is raised as KeyboardInterrupt. Folders are those that the commands write: `python -m lab.watch`,
+code. What the command would print as an error is raised as a ValueError; Ctrl-C, or a notebook's stop button, ends the
+work cleanly and is raised as KeyboardInterrupt. Folders are those that the commands write: `python -m lab.watch`,
 `lab.report` and `--resume` take them.
 """
 
@@ -32,9 +31,8 @@ def load_scenario(scenario: PathLike, overrides: Overrides = ()) -> Scenario:
     """The checked scenario of a YAML file, or of a built-in one by name ("long_dialogue").
 
     `overrides`: values by dotted key, `{"seats.user.temperature": 0.5, "turns": 12}`, or a list of `key=value`. Its
-    fields are the keys of the file: `scenario.turns`, `scenario.seats.user.model`. ValueError with file and line, or
-    the
-    override, the key, what was found and what was expected.
+    fields are the keys of the file: `scenario.turns`, `scenario.seats.user.model`. ValueError with file and line (or
+    the override), the key, what was found and what was expected.
     """
     return scenario_of(scenario, overrides)
 
@@ -177,8 +175,7 @@ def compare(a: PathLike | Run, b: PathLike | Run, *, out: PathLike | None = None
     shown). Conversations of equal number, seed and cast are compared in pairs.
 
     `a`, `b`: folders of runs or scores, or what `play`, `judge` and `load_run` return. `out`: a folder for the report
-    of
-    `python -m lab.report A B`. ValueError where one is no run, was not measured, or they have no measure in common.
+    of `python -m lab.report A B`. ValueError where one is no run, was not measured, or they have no measure in common.
     """
     import polars as pl
 

@@ -53,7 +53,7 @@ def items_of(overrides: Overrides) -> list[str]:
 
 def scenario_of(scenario: PathLike | Scenario, overrides: Overrides) -> Scenario:
     """The scenario of a file, of a built-in file's name, or one that was loaded, with overrides laid over it.
-    ValueError with file and line, or the override, the key, what was found and what was expected.
+    ValueError with file and line (or the override), the key, what was found and what was expected.
     """
     from scenarios.scenario import Scenario, load_scenario
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -14,12 +14,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 from commands import NOBODY_TALKS, ROOT, environment, inside, only
-from corpora import RECIPE, SCENARIO
 from polars.testing import assert_frame_equal
 
 import lab
 from lab.run import main as run_command
 from lab.score import main as score_command
+from scenarios.jobs.training import load_recipe
 
 SCRIPTED = {
     "seats.user.script": ["I am a baker.", "I live in Paris."],
@@ -150,17 +150,32 @@ def test_compare_gives_a_frame_and_writes_the_page_where_that_is_asked_for(run, 
     assert (tmp_path / "page" / "report.html").is_file()
 
 
-def test_fit_trains_and_examines_a_small_model(tmp_path, tiny_name, monkeypatch):
-    (tmp_path / "small.yaml").write_text(SCENARIO.replace("MODEL", tiny_name))
-    chats = tmp_path / "chats.jsonl"
-    talk = [{"role": role, "content": text} for role, text in (("assistant", "Hi"), ("user", "I sew."))] * 2
-    chats.write_text("\n".join(json.dumps({"messages": talk}) for _ in range(2)))
-    (tmp_path / "stored.yaml").write_text(RECIPE)
-    changes = {"data": [chats], "max_steps": 1, "dtype": "float32"}
-    fitted = lab.fit(tmp_path / "stored.yaml", changes, runs=tmp_path / "runs", address="none", progress="none")
+def small_training(model: str) -> dict[str, object]:
+    """Overrides of the quick training that make it take seconds."""
+    return {
+        "overrides": {
+            "turns": 2,
+            "seats.user.model": model,
+            "seats.user.max_tokens": 8,
+            "seats.assistant.script": ["Well."],
+        },
+        "reward": {"qa": 0.0, "relevance": 1.0, "probes": 0},
+        "evaluation.conversations": 1,
+        "evaluation.judge": "ledger",
+        "tripwires": "log",  # random words trip some
+        "max_steps": 1,
+        "dtype": "float32",
+    }
+
+
+def test_fit_trains_and_evaluates_a_small_model(tmp_path, tiny_name):
+    fitted = lab.fit("quick", small_training(tiny_name), runs=tmp_path, address="none", progress="none")
     assert fitted.kind == "training" and fitted.training["step"].to_list() == [0]
-    assert isinstance(fitted.evaluation, pl.DataFrame) and "base" in set(fitted.evaluation["arm"])
+    assert isinstance(fitted.evaluation, pl.DataFrame) and set(fitted.evaluation["metric"]) >= {"prompt_to_line"}
+    assert fitted.evaluation["arm"].n_unique() == 2, "before and after"
     assert (fitted.path / "adapter" / "adapter_config.json").is_file() and fitted.manifest["stopped"] == ""
+    with pytest.raises(ValueError, match="beside a loaded recipe; expected a file with it"):
+        lab.fit(load_recipe(fitted.path / "scenario.yaml"), {"max_steps": 2}, runs=tmp_path)
 
 
 def test_a_plain_script_sees_lines_of_progress_and_what_it_prints_itself(tmp_path):
@@ -194,6 +209,22 @@ def test_a_notebooks_stdout_gets_the_lines_and_file_descriptors_stay(tmp_path, m
         lab.play("long_dialogue", SCRIPTED, runs=Path("silent"), progress="none")
         lab.judge(CHAT, judge="ledger", runs="silent", progress="none")
     assert silent.getvalue() == ""
+
+
+def test_the_page_on_python_is_true(tmp_path, tiny_name, monkeypatch):
+    """Its blocks run in order, with scripted seats and a small model in place of the embedded one."""
+    page = (ROOT / "docs" / "python.md").read_text()
+    play, fit = lab.play, lab.fit
+    monkeypatch.setattr(lab, "play", lambda name, changes: play(name, {**changes, **SCRIPTED}))
+    monkeypatch.setattr(
+        lab, "fit", lambda name, changes, **how: fit(name, {**changes, **small_training(tiny_name)}, **how)
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("page.py").write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)))
+    names = runpy.run_path("page.py")
+    assert names["difference"].height and names["scores"].judgements.height and names["again"].turns.height == 12
+    assert names["fitted"].evaluation.height and names["worn"].seats.user.adapter.endswith("adapter")
+    assert page.count("\n") <= 80 and all(f"lab.{name}(" in page for name in lab.__all__ if name != "Run")
 
 
 def test_every_command_says_its_version(capsys):
