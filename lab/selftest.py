@@ -77,44 +77,26 @@ def parser() -> Parser:
 
 def _selftest(args: argparse.Namespace) -> int:
     from lab.selftests.kill_and_resume import kill_and_tell
+    from lab.selftests.judges import with_judges
     from lab.selftests.tables import text
 
     if args.kill is not None:
         return kill_and_tell(args.file, args.overrides, args.kill, args.seed, args.address)
     if args.file:
         raise ValueError(f"{args.file!r} is for --kill N; expected options only")
-    result = _run(args)
+    names = list(dict.fromkeys(args.judge or ASKED))
+    result = with_judges(names, args.personas, SIZES[args.size], args.seed, args.device)
+    if args.json:
+        _write(Path(args.json), names, args.size, args.seed, result)
     print(text(result))
     return int(result.failed)
 
 
-def _run(args: argparse.Namespace) -> Result:
-    from agents.judge_models.embedder import Embedder
-    from lab.dialogue import judges as wiring_judges
-    from lab.store.atomic_write import dumps
-    from lab.store.atomic_write import replace as write
-    from scenarios.personas import load_personas
-    from scenarios.schema import Measure
+def _write(file: Path, names: Sequence[str], size: str, seed: int, result: Result) -> None:
+    from lab.store.atomic_write import dumps, replace
 
-    names, personas = list(dict.fromkeys(args.judge or ASKED)), load_personas(args.personas)
-    chosen = Measure(judge=names)
-    wiring_judges.check_judges(chosen)
-    embed = Embedder(device=args.device).embed
-    engines = {name: _engine(name, args.device) for name in wiring_judges.judge_engines(chosen)}
-    judges = wiring_judges.judges(chosen, engines, args.device)
-    result = selftest(judges, personas, SIZES[args.size], args.seed, embed=embed)
-    if args.json:
-        about = {"judges": names, "size": asdict(SIZES[args.size]), "seed": args.seed, "failed": result.failed}
-        write(Path(args.json), dumps(about | asdict(result), indent=2) + b"\n")
-    return result
-
-
-def _engine(name: str, device: str):
-    """A model in this process."""
-    from agents.engine.local import LocalEngine
-    from agents.models.loading import load
-
-    return LocalEngine(load(name, "auto", device))
+    about = {"judges": names, "size": asdict(SIZES[size]), "seed": seed, "failed": result.failed}
+    replace(file, dumps(about | asdict(result), indent=2) + b"\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scenarios.suggestions import nearest
 
 if TYPE_CHECKING:
     from lab.results.load import Run
-    from lab.transcripts.reading import Source
+    from lab.transcripts.transcript import Source
     from scenarios.scenario import Scenario
 
 BUILT_IN = Path(scenarios.__file__).parent  # the folder of the YAML files that come with the lab

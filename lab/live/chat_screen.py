@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agents.seats.base import Cue
-from lab.live.run_screen import COLOURS, MARK
+from lab.live.dialogue_panels import COLOURS, MARK
 from lab.progress.run import State, apply, overall
 from scenarios.messages import clean
 from scenarios.records import PARTNER, Persona

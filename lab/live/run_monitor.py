@@ -16,7 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lab.live.run_screen import COLOURS, able, against, duration, elsewhere, render
+from lab.live.dialogue_panels import COLOURS, against
+from lab.live.run_screen import able, duration, elsewhere, render
 from lab.progress.run import Contradiction, State, apply, expected_lines, seconds_left, tokens_per_second
 from lab.reports.headline import headline
 from metrics.catalogue import MISSING

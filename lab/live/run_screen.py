@@ -8,20 +8,30 @@ from __future__ import annotations
 import heapq
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from lab.live.braille_chart import Curve, draw
+from lab.live.dialogue_panels import (
+    COLOURS,
+    ENDED,
+    Tail,
+    about_dialogue,
+    contradictions_panel,
+    cut,
+    dialogue_panel,
+    framed,
+    rows,
+    spoken,
+    title_of,
+)
 from lab.progress.run import (
-    Contradiction,
-    Dialogue,
     State,
     curve,
     expected_lines,
@@ -33,15 +43,11 @@ from metrics.catalogue import CONSISTENCIES, TITLES
 from scenarios.messages import clean
 from scenarios.records import SEATS
 
-COLOURS = {"user": "cyan", "assistant": "magenta"}
 SMOOTH = {"prompt_to_line": 3, "line_to_line": 3, "qa": 1}  # turns of a seat pooled into one point
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-ENDED = {"finished": ("✓", "green"), "failed": ("✗", "red"), "interrupted": ("■", "yellow")}
-MARK = "bold red reverse"  # words that contradict
 PANEL_WIDTH, PANEL_HEIGHT = 38, 7  # the least a dialogue needs
 PAGE_S = 8.0  # a page of dialogues stays this long
 SMALLEST = (56, 14)  # below this width or height there is one column of text
-NO_CONSOLE = Console(quiet=True)  # Text.wrap asks for one and does not look at it
 
 
 def able(console: Console) -> bool:
@@ -82,7 +88,7 @@ def render(
     if chart_height:
         parts.insert(1, _curves(state, width, chart_height))
     if list_height:
-        parts.append(_contradictions(state, width, list_height))
+        parts.append(contradictions_panel(state, width, list_height))
     return Group(*parts, _footer(state, width, note, hints, where))
 
 
@@ -104,35 +110,14 @@ def render_one(
     first = lowest if top is None else min(top, lowest)
     shown = every[first : first + room]
     if _is_small(width, height):
-        about = [_cut(_head(state, now), width), _cut(_title(state.dialogues[number], number), width)]
+        about = [cut(_head(state, now), width), cut(title_of(state.dialogues[number], number), width)]
         return Group(*about[:height], *shown[: max(0, height - len(about))])
     dialogue = state.dialogues[number]
-    about = _about(state, dialogue)
+    about = about_dialogue(state, dialogue)
     if len(every) > room:
         about.append(f" · rows {first + 1}–{first + len(shown)} of {len(every)}")
-    panel = _framed(Group(*shown), dialogue, number, about, width, height - 5)
+    panel = framed(Group(*shown), dialogue, number, about, width, height - 5)
     return Group(_header(state, width, now), panel, _footer(state, width, "", hints))
-
-
-def rows(state: State, number: int, width: int) -> list[Text]:
-    """A whole dialogue as rows of a screen of that width: each line with its turn and node, and below it what it
-    contradicts.
-    """
-    dialogue = state.dialogues[number]
-    texts = []
-    for turn in sorted(dialogue.lines):
-        texts.append(
-            Text.assemble(
-                (f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), _spoken(dialogue, turn)
-            )
-        )
-        texts += [
-            Text.assemble(("      contradicts ", "red"), against(state, found), (f" ({clean(found.judge)})", "dim"))
-            for found in dialogue.marks.get(turn, ())
-        ]
-    if dialogue.reason:
-        texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
-    return [row for text in texts for row in text.wrap(NO_CONSOLE, max(1, width - 4))]
 
 
 def rows_in_sight(width: int, height: int) -> int:
@@ -260,7 +245,7 @@ def _header(state: State, width: int, now: float) -> RenderableType:
     about = " · ".join(part for part in (models, f"{state.device} {state.dtype}".strip()) if part)
     return Panel(
         Group(progress, _figures(state, width)),
-        title=_cut(_head(state, now), width - 6),
+        title=cut(_head(state, now), width - 6),
         title_align="left",
         subtitle=Text(about, style="dim") if about else None,
         subtitle_align="right",
@@ -279,13 +264,7 @@ def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), wher
     place = next((one for one in where if len(one) + len(told) + 4 <= width), state.path or state.run_id)
     place = Text(" " + clean(place), no_wrap=True)
     place.truncate(max(1, width - len(told) - 3), overflow="ellipsis", pad=True)
-    return _cut(Text.assemble((place.plain, "bold"), " ", (told, "dim")), width)
-
-
-def _cut(text: Text, width: int) -> Text:
-    text.truncate(max(1, width), overflow="ellipsis")
-    text.no_wrap = True
-    return text
+    return cut(Text.assemble((place.plain, "bold"), " ", (told, "dim")), width)
 
 
 def _grid(cells: Sequence[RenderableType], widths: Sequence[int]) -> Table:
@@ -331,43 +310,6 @@ def _chart(state: State, metric: str, width: int, height: int) -> Panel:
     )
 
 
-@dataclass(frozen=True)
-class _Tail:
-    """The last `height` lines of the texts, wrapped to the width they are given."""
-
-    texts: Sequence[Text]
-    height: int
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines: list[Text] = []
-        for text in reversed(self.texts):
-            wrapped = list(text.wrap(console, options.max_width))
-            room = self.height - len(lines)
-            if len(wrapped) > room:
-                for line in wrapped:
-                    line.stylize_before("dim")  # its beginning is not in sight
-            lines[:0] = wrapped[max(0, len(wrapped) - room) :]
-            if len(lines) >= self.height:
-                break
-        yield from lines
-
-
-def _spoken(dialogue: Dialogue, turn: int) -> Text:
-    """A line with its speaker's name, the words that contradict marked; ✗ stands before a line that does."""
-    line = dialogue.lines[turn]
-    marks = dialogue.marks.get(turn, ())
-    text = Text("✗ " if marks else "", style="")
-    if marks:
-        text.stylize("bold red")
-    text.append(clean(line["persona"]), style=f"bold {COLOURS.get(line['seat'], '')}").append(" ")
-    start = len(text)
-    text.append(clean(line["text"]))
-    for mark in marks:
-        if mark.span:
-            text.stylize(MARK, start + mark.span[0], start + mark.span[1])
-    return text
-
-
 def _page(state: State, fit: int, now: float, page: int | None) -> tuple[list[int], str]:
     """The conversations to show where `fit` have room, and a note if that is not all; the last page is full too."""
     order = _order(state)
@@ -394,7 +336,7 @@ def _dialogues(state: State, shown: Sequence[int], shape: tuple[int, int], width
     lines = []
     for row, high in enumerate(_split(height, rows)):
         cells: list[RenderableType] = [
-            _dialogue(state, one, wide, high) for one, wide in zip(shown[row * columns :], widths, strict=False)
+            dialogue_panel(state, one, wide, high) for one, wide in zip(shown[row * columns :], widths, strict=False)
         ]
         lines.append(_grid(cells + [""] * (columns - len(cells)), widths))
     return Group(*lines)
@@ -410,115 +352,22 @@ def _order(state: State) -> list[int]:
     )
 
 
-def _dialogue(state: State, number: int, width: int, height: int) -> Panel:
-    dialogue = state.dialogues[number]
-    texts = [_spoken(dialogue, turn) for turn in sorted(dialogue.lines)[-height:]]
-    if dialogue.reason:
-        texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
-    return _framed(_Tail(texts, height - 2), dialogue, number, _about(state, dialogue), width, height)
-
-
-def _title(dialogue: Dialogue, number: int) -> Text:
-    title = Text(f"#{number} ", style="bold")
-    for index, seat in enumerate(seat for seat in SEATS if seat in dialogue.cast):
-        title.append(" ⇄ " if index else "").append(clean(dialogue.cast[seat]), style=COLOURS[seat])
-    return title
-
-
-def _about(state: State, dialogue: Dialogue) -> Text:
-    """Where the dialogue stands, how far it is, and how many contradictions were found in it."""
-    found = sum(len(marks) for marks in dialogue.marks.values())
-    about = Text.assemble(
-        (dialogue.status if dialogue.over else clean(dialogue.node), "italic"),
-        f" · {len(dialogue.lines)}/{state.turns}",
-    )
-    return about.append(f" · ✗ {found}", style="bold red") if found else about
-
-
-def _framed(content: RenderableType, dialogue: Dialogue, number: int, about: Text, width: int, height: int) -> Panel:
-    border = {"failed": "red", "finished": "green"}.get(dialogue.status, "bright_black")
-    return Panel(
-        content,
-        title=_cut(_title(dialogue, number), width - 6),
-        title_align="left",
-        subtitle=_cut(about, width - 6),
-        subtitle_align="right",
-        width=width,
-        height=height,
-        border_style=border,
-        box=box.ROUNDED,
-    )
-
-
-def against(state: State, found: Contradiction) -> Text:
-    """What the line contradicts: a fact's id, the persona, or the earlier line with its words."""
-    if found.metric != "line_to_line":
-        return Text("persona" if found.against == "persona" else f"fact {clean(found.against)}")
-    earlier = state.dialogues[found.conversation].lines.get(int(found.against)) if found.against.isdigit() else None
-    return Text(f"t{clean(found.against)}" + (f" “{clean(earlier['text'])}”" if earlier else ""))
-
-
-def words(state: State, found: Contradiction, width: int) -> Text:
-    """The contradicting line, cut to `width` characters around the words that contradict, these marked."""
-    line = state.dialogues[found.conversation].lines.get(found.turn)
-    if line is None:
-        return Text("")
-    text = Text(clean(line["text"]))
-    if found.span:
-        start, end = found.span
-        text.stylize(MARK, start, end)
-        first = max(0, start - max(0, width - (end - start)) // 2) if end > width - 1 else 0
-        if first:
-            text = Text.assemble("…", text[first:])
-    return _cut(text, width)
-
-
-def _contradictions(state: State, width: int, height: int) -> Panel:
-    latest = list(state.contradictions)[::-1][: height - 2]
-    table = Table.grid(padding=(0, 1))
-    room = width - 4 - 10 - 20 - 3
-    sides = (room * 2 // 5, room - room * 2 // 5)
-    for wide in (10, 20, *sides):
-        table.add_column(width=wide, no_wrap=True, overflow="ellipsis")
-    for found in latest:
-        dialogue = state.dialogues[found.conversation]
-        who = Text(f"{found.seat} {clean(dialogue.cast.get(found.seat, ''))}", style=COLOURS.get(found.seat, ""))
-        judge = "" if found.judge == state.judges.get(found.metric) else f"{clean(found.judge)}: "
-        table.add_row(
-            Text(f"#{found.conversation} t{found.turn}", style="bold"),
-            who,
-            Text.assemble(("≠ ", "red"), judge, against(state, found)),
-            words(state, found, sides[1]),
-        )
-    content = table if latest else Text("none so far", style="dim")
-    title = Text.assemble(("latest contradictions", "bold"), f" · {state.found} so far")
-    return Panel(
-        content,
-        title=title,
-        title_align="left",
-        width=width,
-        height=height,
-        border_style="red" if latest else "bright_black",
-        box=box.ROUNDED,
-    )
-
-
 def _small(state: State, width: int, height: int, now: float) -> RenderableType:
     """For windows that hold no panels: what is going on, and the last lines said."""
-    parts = [_cut(Text(_pace(state, now)), width)]
+    parts = [cut(Text(_pace(state, now)), width)]
     if height > 1:
-        parts.insert(0, _cut(_head(state, now), width))
+        parts.insert(0, cut(_head(state, now), width))
     if height > 2:
-        parts.append(_cut(_figures(state, width), width))
+        parts.append(cut(_figures(state, width), width))
     said = (
         (line["time"], number, turn)
         for number, dialogue in state.dialogues.items()
         for turn, line in dialogue.lines.items()
     )
     texts = [
-        Text.assemble((f"#{number} ", "dim"), _spoken(state.dialogues[number], turn))
+        Text.assemble((f"#{number} ", "dim"), spoken(state.dialogues[number], turn))
         for _, number, turn in sorted(heapq.nlargest(height, said))
     ]
     if height > 3:
-        parts.append(_Tail(texts, height - 3))
+        parts.append(Tail(texts, height - 3))
     return Group(*parts)

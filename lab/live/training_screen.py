@@ -11,9 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lab.live.dialogue_panels import COLOURS
 from lab.live.display import Watch
 from lab.live.display import choose as choose_display
-from lab.live.run_screen import COLOURS, duration
+from lab.live.run_screen import duration
 from lab.progress.training import SHOWN, Course, collected_text, is_number, numbers_text, short_number
 from lab.reports.comparison_tables import FEW
 from lab.reports.evaluation_table import evaluated, held_out, tripped

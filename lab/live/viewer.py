@@ -14,7 +14,8 @@ from rich.layout import Layout
 from rich.text import Text
 
 from lab.live import study_screen, sweep_screen, training_screen
-from lab.live.run_screen import page_at, pages, render, render_one, rows, rows_in_sight
+from lab.live.dialogue_panels import rows
+from lab.live.run_screen import page_at, pages, render, render_one, rows_in_sight
 from lab.progress import study, training
 from lab.progress import sweep as sweeping_sweep
 from lab.progress.run import State, apply

@@ -146,8 +146,8 @@ def draw(picture: Mapping):
     """Curves with a band for the interval where x is a number; points with bars where it is a name. None where there is
     no point.
     """
-    from lab.reports.plots import STYLES as DASHES
-    from lab.reports.plots import empty_figure, plain
+    from lab.reports.plot_kit import STYLES as DASHES
+    from lab.reports.plot_kit import empty_figure, plain
 
     curves = {
         name: [(x, one) for x, one in points if one["value"] is not None] for name, points in picture["curves"].items()

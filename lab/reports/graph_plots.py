@@ -13,7 +13,7 @@ from math import cos, pi, sin, sqrt
 import networkx as nx
 import polars as pl
 
-from lab.reports.plots import COLOURS, empty_figure, plain
+from lab.reports.plot_kit import COLOURS, empty_figure, plain
 from metrics.by_node import coverage, drift_by_node
 from metrics.contradictions import contradicting
 from scenarios.records import SEATS

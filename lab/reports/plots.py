@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from math import isfinite
@@ -10,17 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
-from lab.store.atomic_write import failure, replace
+from lab.reports.plot_kit import COLOURS, SIDES, STYLES, draw_curve, empty_figure, plain, save
 from metrics.by_node import drift_by_node
 from metrics.catalogue import CONSISTENCIES, TITLES
 from metrics.stats.bootstrap import Interval
 from scenarios.records import SEATS
 
-COLOURS = {"user": "#0072b2", "assistant": "#cc79a7"}  # apart for colour-blind eyes too (Okabe and Ito)
-SIDES = ("#009e73", "#d55e00", "#56b4e9", "#e69f00", "#000000", "#f0e442")  # of a first, a second and further runs
-STYLES = ("-", "--", ":", "-.")  # one a judge
 SHARES = ("local_drift", "global_drift_thirds", "qa_drift_thirds")  # further measures that differ by -1 to 1
-DPI = 120
 
 
 def draw(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
@@ -38,43 +33,6 @@ def figures(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
     }
 
 
-def plain(text: str) -> str:
-    """The text as a label that shows it as it is: no formula."""
-    return text.replace("$", r"\$")
-
-
-def svg(figure) -> str:
-    """The figure as an <svg> element to stand in a page: text stays text, and black is whatever colour the page writes
-    in.
-    """
-    import matplotlib
-
-    for patch in (figure.patch, *(axis.patch for axis in figure.axes)):
-        patch.set_alpha(0)
-    drawn = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lab"}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
-    text = drawn.getvalue()
-    return text[text.index("<svg") :].replace("#000000", "currentColor").strip()
-
-
-def save(drawn: Mapping[str, object], folder: Path) -> list[Path]:
-    """Writes the figures that are not None under their names; their paths. Raises StoreError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise failure(folder, error) from error
-    paths = []
-    for name, figure in drawn.items():
-        if figure is None:
-            continue
-        picture = io.BytesIO()
-        figure.savefig(picture, dpi=DPI, format="png")
-        replace(folder / name, picture.getbuffer())
-        paths.append(folder / name)
-    return paths
-
-
 def consistency(metrics: pl.DataFrame):
     """The three consistencies by turn, a band for the interval; None where nothing was measured by turn."""
     rows = metrics.filter(pl.col("level") == "turn", pl.col("n") > 0)
@@ -88,7 +46,7 @@ def consistency(metrics: pl.DataFrame):
             for seat in SEATS:
                 line = part.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("turn")
                 if not line.is_empty():
-                    _curve(axis, line, "turn", "value", seat, judge, STYLES[index % len(STYLES)])
+                    draw_curve(axis, line, "turn", "value", seat, judge, STYLES[index % len(STYLES)])
         axis.set(title=TITLES[metric], xlabel="turn", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("consistency")
@@ -104,7 +62,7 @@ def activation(metrics: pl.DataFrame):
     for seat in SEATS:
         line = rows.filter(pl.col("seat") == seat).sort("turn")
         if not line.is_empty():
-            _curve(axis, line, "turn", "value", seat, "hidden states", STYLES[0])
+            draw_curve(axis, line, "turn", "value", seat, "hidden states", STYLES[0])
     axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
     axis.axhline(1, color="grey", linewidth=0.6, linestyle=":")
     axis.set(title="activation drift: 0 as its own card, 1 as others'", xlabel="turn", ylabel="1 − projection")
@@ -124,7 +82,7 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
         for seat in SEATS:
             line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
             if not line.is_empty():
-                _curve(
+                draw_curve(
                     axis,
                     line,
                     "lines",
@@ -167,7 +125,7 @@ def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
             part = some.filter(metric=metric, seat=seat)
             for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
                 line, style = part.filter(judge=judge).sort("turn"), STYLES[index % len(STYLES)]
-                _curve(axis, line, "turn", "value", name, judge, style, colour=colour)
+                draw_curve(axis, line, "turn", "value", name, judge, style, colour=colour)
         axis.set(title=f"{TITLES[metric]}, {seat}", xlabel="turn", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("consistency")
@@ -214,7 +172,7 @@ def survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
             for index, judge in enumerate(sorted(set(rows["judge"]))):
                 line = rows.filter(pl.col("seat") == seat, pl.col("judge") == judge).sort("lines")
                 if not line.is_empty():
-                    _curve(
+                    draw_curve(
                         axis,
                         line,
                         "lines",
@@ -397,51 +355,3 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
     )
     axis.legend(frameon=False, fontsize=8)
     return figure
-
-
-def _curve(
-    axis,
-    line: pl.DataFrame,
-    x: str,
-    y: str,
-    name: str,
-    judge: str,
-    style: str,
-    steps: bool = False,
-    colour: str | None = None,
-) -> None:
-    """One curve with its band; `name` is a seat, whose colour it has, unless another is given."""
-    colour = colour or COLOURS[name]
-    where = {"drawstyle": "steps-post"} if steps else {"marker": "o", "markersize": 2.5}
-    axis.plot(
-        line[x].to_list(),
-        line[y].to_list(),
-        color=colour,
-        linestyle=style,
-        linewidth=1.4,
-        label=f"{name} ({judge})",
-        **where,
-    )
-    axis.fill_between(
-        line[x].to_numpy(),
-        line["low"].to_numpy(),
-        line["high"].to_numpy(),
-        color=colour,
-        alpha=0.15,
-        linewidth=0,
-        step="post" if steps else None,
-    )
-
-
-def empty_figure(columns: int, sharey: bool = True, rows: int = 1):
-    """A figure that belongs to no window, and its axes, row by row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * columns, 3.4) if columns > 1 else (6.4, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25, linewidth=0.5)
-    return figure, axes

@@ -94,7 +94,7 @@ def _row(*cells: object, apart: bool = False) -> Line:
 
 
 def _figures(drawn: Mapping[str, object]) -> list[dict[str, str]]:
-    from lab.reports.plots import svg
+    from lab.reports.plot_kit import svg
 
     return [{"svg": svg(figure), "told": told} for told, figure in drawn.items() if figure is not None]
 

@@ -11,6 +11,7 @@ from lab.reports import fork_comparison
 from lab.reports.comparison import Comparison, compare, read
 from lab.reports.comparison_tables import comparison_markdown
 from lab.reports.markdown import title
+from lab.reports.plot_kit import save
 from lab.reports.run_markdown import run_information, run_markdown, training_markdown
 from lab.reports.sides import side
 from lab.store.atomic_write import replace
@@ -55,7 +56,6 @@ def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
     letter.
     """
     from lab.reports.plots import comparison as draw
-    from lab.reports.plots import save
 
     for found, letter in zip(comparisons, LETTERS[1:], strict=False):
         before = f"{letter}-" if len(comparisons) > 1 else ""
@@ -89,7 +89,7 @@ def write_report(run_dir: str | Path) -> Path:
     refuse_links(path)
     fork, frames, opening = fork_comparison.written(path), found.frames, found.story.opening
     if found.finding:
-        drawn = plots.save(finding_report.figures(found.finding), path / "plots")
+        drawn = save(finding_report.figures(found.finding), path / "plots")
         parts = [
             title(found.manifest),
             *finding_report.study_markdown(found.finding, [plot.name for plot in drawn]),
@@ -97,7 +97,7 @@ def write_report(run_dir: str | Path) -> Path:
         ]
         text = "\n\n".join(parts) + "\n"
     elif "steps" in frames:
-        drawn = plots.save(
+        drawn = save(
             plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots"
         )
         text = training_markdown(found.manifest, frames["evaluation"], [plot.name for plot in drawn])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from agents.learning.views import Sampled
     from lab.results.load import Run
-    from lab.transcripts.reading import Transcript
+    from lab.transcripts.transcript import Transcript
     from scenarios.records import Line
 
 
@@ -49,7 +49,7 @@ def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]
     """A row a line that the seat said in words of its own, with the judge's label if one is named; None for one without
     a verdict.
     """
-    from lab.transcripts.reading import own_turns
+    from lab.transcripts.transcript import own_turns
 
     verdicts = _verdicts(run, judge) if judge else {}
     for one, system in with_cards(run, seat):

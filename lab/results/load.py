@@ -33,7 +33,7 @@ from scenarios.yaml_files import read as read_yaml
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lab.transcripts.reading import Transcript
+    from lab.transcripts.transcript import Transcript
 
 
 RUN, TRAINING, SCORES, COMPARISON, STUDY, SWEPT = "run", "training", "scores", "comparison", "study", "sweep"
@@ -181,14 +181,11 @@ class Run:
         from lab.reports import plots
 
         if self.kind == SWEPT:
-            from lab.reports import sweep_report
-            from lab.reports import sweep_report as drawings_sweep_report
+            from lab.reports.sweep_curves import by_axis, read_results
+            from lab.reports.sweep_report import responses
 
-            found = sweep_report.read_results(self.path)
-            drawn = {
-                f"{axis}.png": drawings_sweep_report.responses(axis, some)
-                for axis, some in sweep_report.by_axis(found.curves).items()
-            }
+            curves = read_results(self.path).curves
+            drawn = {f"{axis}.png": responses(axis, of_axis) for axis, of_axis in by_axis(curves).items()}
         elif self.kind == COMPARISON:
             drawn = plots.comparison(self.comparison.rows(named=True), {})
         elif self.kind == TRAINING:
@@ -266,7 +263,8 @@ def _parquet(path: Path, name: str, missing: dict | None = None) -> pl.DataFrame
 
 def _rescored(turns: pl.DataFrame, manifest: dict) -> Iterator[Transcript]:
     """The conversations of a folder of scores: as their transcripts tell them, if those still say the same."""
-    from lab.transcripts.reading import Transcript, lines_of, numbered, read
+    from lab.transcripts.reading import read
+    from lab.transcripts.transcript import Transcript, lines_of, numbered
 
     try:
         known = {one.conversation: one for one in numbered([read(path) for path in manifest["scored"]["transcripts"]])}

@@ -24,7 +24,8 @@ from lab.store.resume import stored
 from lab.training.replay import base_of, recited, replayed
 from lab.training.rewards import rewarded
 from lab.transcripts.judging import judge_all
-from lab.transcripts.reading import Source, Transcript, own_turns, read
+from lab.transcripts.reading import read
+from lab.transcripts.transcript import Source, Transcript, own_turns
 from metrics.judges import Judge
 from metrics.judges.pair_retrieval import Embed
 from scenarios.fields import Strict

@@ -19,7 +19,7 @@ from lab.dialogue.loop import Play, system_text
 from lab.store.event_log import read_events
 from lab.store.resume import Stored, stored
 from lab.training.reward_parts import Talk
-from lab.transcripts.reading import Source, Transcript, own_turns
+from lab.transcripts.transcript import Source, Transcript, own_turns
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.records import SEATS

@@ -17,7 +17,7 @@ from agents.engine.protocol import Engine
 from lab.dialogue import judges as wiring_judges
 from lab.dialogue.cluster import IN_PROCESS, hosting
 from lab.store.run_store import RunStore
-from lab.transcripts.reading import Transcript, pairs
+from lab.transcripts.transcript import Transcript, pairs
 from metrics.catalogue import needed
 from metrics.judges import Judge, Pair, judgement
 from scenarios.records import Judgement

@@ -13,7 +13,8 @@ import polars as pl
 from rich import box
 from rich.table import Table
 
-from lab.transcripts.reading import Transcript, text_of
+from lab.transcripts.reading import text_of
+from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.catalogue import MISSING
 from metrics.reductions import Resampling, groups, of_metric

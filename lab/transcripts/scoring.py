@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lab.store.run_store import RunStore
     from lab.transcripts.labels import Calibrated
-    from lab.transcripts.reading import Source, Transcript
+    from lab.transcripts.transcript import Source, Transcript
     from scenarios.scenario import Scenario
     from scenarios.schema import Measure
 
@@ -62,7 +62,7 @@ def read_task(
     Everything that can be refused before a model is loaded is refused here, by ValueError.
     """
     from lab.transcripts.labels import attach
-    from lab.transcripts.reading import numbered
+    from lab.transcripts.transcript import numbered
 
     everyone = numbered(sources)
     if labels:
@@ -280,7 +280,8 @@ def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
     """Draws the judges beside the labels; where the picture is, for people."""
     import io
 
-    from lab.reports.plots import DPI, reliability
+    from lab.reports.plot_kit import DPI
+    from lab.reports.plots import reliability
 
     figure = reliability(
         {

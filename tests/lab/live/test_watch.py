@@ -22,7 +22,8 @@ from rich.console import Console
 from terminals import Pty, terminal, within
 
 from lab import run as lab_run
-from lab.live.run_screen import render_one, rows, rows_in_sight
+from lab.live.dialogue_panels import rows
+from lab.live.run_screen import render_one, rows_in_sight
 from lab.live.terminal import named
 from lab.progress.run import replay
 from lab.watch import main

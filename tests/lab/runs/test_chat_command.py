@@ -24,7 +24,7 @@ from agents.seats.scripted import HumanSeat
 from lab import chat as command
 from lab import report, run
 from lab.live.chat_screen import LONGEST, answers, findings, so_far, spoken
-from lab.live.run_screen import MARK
+from lab.live.dialogue_panels import MARK
 from lab.progress.run import State
 from lab.transcripts.reading import read
 from scenarios.personas import STRANGER, find_persona

@@ -20,7 +20,7 @@ from lab.live import sweep_screen
 from lab.live.display import Screen
 from lab.progress import sweep as sweeping_sweep
 from lab.progress.trials_table import frame
-from lab.reports.sweep_report import AXIS, SCHEMA, curves
+from lab.reports.sweep_curves import AXIS, SCHEMA, curves
 from lab.sweep import main
 from lab.sweeps import dry_run
 from lab.sweeps.folder_sync import Home, Sent

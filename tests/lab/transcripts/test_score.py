@@ -341,7 +341,8 @@ def test_ledger_leaves_personas_without_facts_unscored(talks, tmp_path, capsys):
 
 
 def test_conversation_that_a_judge_refuses_is_unscored_and_the_others_are_not(talks):
-    from lab.transcripts.reading import pairs, read
+    from lab.transcripts.reading import read
+    from lab.transcripts.transcript import pairs
 
     class Strict:
         name = "strict"

@@ -8,7 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from lab.transcripts.reading import pairs, persona, read
+from lab.transcripts.reading import read
+from lab.transcripts.record_forms import persona
+from lab.transcripts.transcript import pairs
 
 CHAT = {
     "messages": [

@@ -1,0 +1,185 @@
+"""A dialogue of a run as a panel of text, with the words that contradict marked, and the list of contradictions.
+
+What models wrote goes in as rich Text, never as markup, and without control characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lab.progress.run import (
+    Contradiction,
+    Dialogue,
+    State,
+)
+from scenarios.messages import clean
+from scenarios.records import SEATS
+
+COLOURS = {"user": "cyan", "assistant": "magenta"}
+ENDED = {"finished": ("✓", "green"), "failed": ("✗", "red"), "interrupted": ("■", "yellow")}
+MARK = "bold red reverse"  # words that contradict
+NO_CONSOLE = Console(quiet=True)  # Text.wrap asks for one and does not look at it
+
+
+def rows(state: State, number: int, width: int) -> list[Text]:
+    """A whole dialogue as rows of a screen of that width: each line with its turn and node, and below it what it
+    contradicts.
+    """
+    dialogue = state.dialogues[number]
+    texts = []
+    for turn in sorted(dialogue.lines):
+        texts.append(
+            Text.assemble(
+                (f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), spoken(dialogue, turn)
+            )
+        )
+        texts += [
+            Text.assemble(("      contradicts ", "red"), against(state, found), (f" ({clean(found.judge)})", "dim"))
+            for found in dialogue.marks.get(turn, ())
+        ]
+    if dialogue.reason:
+        texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
+    return [row for text in texts for row in text.wrap(NO_CONSOLE, max(1, width - 4))]
+
+
+def cut(text: Text, width: int) -> Text:
+    text.truncate(max(1, width), overflow="ellipsis")
+    text.no_wrap = True
+    return text
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The last `height` lines of the texts, wrapped to the width they are given."""
+
+    texts: Sequence[Text]
+    height: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines: list[Text] = []
+        for text in reversed(self.texts):
+            wrapped = list(text.wrap(console, options.max_width))
+            room = self.height - len(lines)
+            if len(wrapped) > room:
+                for line in wrapped:
+                    line.stylize_before("dim")  # its beginning is not in sight
+            lines[:0] = wrapped[max(0, len(wrapped) - room) :]
+            if len(lines) >= self.height:
+                break
+        yield from lines
+
+
+def spoken(dialogue: Dialogue, turn: int) -> Text:
+    """A line with its speaker's name, the words that contradict marked; ✗ stands before a line that does."""
+    line = dialogue.lines[turn]
+    marks = dialogue.marks.get(turn, ())
+    text = Text("✗ " if marks else "", style="")
+    if marks:
+        text.stylize("bold red")
+    text.append(clean(line["persona"]), style=f"bold {COLOURS.get(line['seat'], '')}").append(" ")
+    start = len(text)
+    text.append(clean(line["text"]))
+    for mark in marks:
+        if mark.span:
+            text.stylize(MARK, start + mark.span[0], start + mark.span[1])
+    return text
+
+
+def dialogue_panel(state: State, number: int, width: int, height: int) -> Panel:
+    dialogue = state.dialogues[number]
+    texts = [spoken(dialogue, turn) for turn in sorted(dialogue.lines)[-height:]]
+    if dialogue.reason:
+        texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
+    return framed(Tail(texts, height - 2), dialogue, number, about_dialogue(state, dialogue), width, height)
+
+
+def title_of(dialogue: Dialogue, number: int) -> Text:
+    title = Text(f"#{number} ", style="bold")
+    for index, seat in enumerate(seat for seat in SEATS if seat in dialogue.cast):
+        title.append(" ⇄ " if index else "").append(clean(dialogue.cast[seat]), style=COLOURS[seat])
+    return title
+
+
+def about_dialogue(state: State, dialogue: Dialogue) -> Text:
+    """Where the dialogue stands, how far it is, and how many contradictions were found in it."""
+    found = sum(len(marks) for marks in dialogue.marks.values())
+    about = Text.assemble(
+        (dialogue.status if dialogue.over else clean(dialogue.node), "italic"),
+        f" · {len(dialogue.lines)}/{state.turns}",
+    )
+    return about.append(f" · ✗ {found}", style="bold red") if found else about
+
+
+def framed(content: RenderableType, dialogue: Dialogue, number: int, about: Text, width: int, height: int) -> Panel:
+    border = {"failed": "red", "finished": "green"}.get(dialogue.status, "bright_black")
+    return Panel(
+        content,
+        title=cut(title_of(dialogue, number), width - 6),
+        title_align="left",
+        subtitle=cut(about, width - 6),
+        subtitle_align="right",
+        width=width,
+        height=height,
+        border_style=border,
+        box=box.ROUNDED,
+    )
+
+
+def against(state: State, found: Contradiction) -> Text:
+    """What the line contradicts: a fact's id, the persona, or the earlier line with its words."""
+    if found.metric != "line_to_line":
+        return Text("persona" if found.against == "persona" else f"fact {clean(found.against)}")
+    earlier = state.dialogues[found.conversation].lines.get(int(found.against)) if found.against.isdigit() else None
+    return Text(f"t{clean(found.against)}" + (f" “{clean(earlier['text'])}”" if earlier else ""))
+
+
+def words(state: State, found: Contradiction, width: int) -> Text:
+    """The contradicting line, cut to `width` characters around the words that contradict, these marked."""
+    line = state.dialogues[found.conversation].lines.get(found.turn)
+    if line is None:
+        return Text("")
+    text = Text(clean(line["text"]))
+    if found.span:
+        start, end = found.span
+        text.stylize(MARK, start, end)
+        first = max(0, start - max(0, width - (end - start)) // 2) if end > width - 1 else 0
+        if first:
+            text = Text.assemble("…", text[first:])
+    return cut(text, width)
+
+
+def contradictions_panel(state: State, width: int, height: int) -> Panel:
+    latest = list(state.contradictions)[::-1][: height - 2]
+    table = Table.grid(padding=(0, 1))
+    room = width - 4 - 10 - 20 - 3
+    sides = (room * 2 // 5, room - room * 2 // 5)
+    for wide in (10, 20, *sides):
+        table.add_column(width=wide, no_wrap=True, overflow="ellipsis")
+    for found in latest:
+        dialogue = state.dialogues[found.conversation]
+        who = Text(f"{found.seat} {clean(dialogue.cast.get(found.seat, ''))}", style=COLOURS.get(found.seat, ""))
+        judge = "" if found.judge == state.judges.get(found.metric) else f"{clean(found.judge)}: "
+        table.add_row(
+            Text(f"#{found.conversation} t{found.turn}", style="bold"),
+            who,
+            Text.assemble(("≠ ", "red"), judge, against(state, found)),
+            words(state, found, sides[1]),
+        )
+    content = table if latest else Text("none so far", style="dim")
+    title = Text.assemble(("latest contradictions", "bold"), f" · {state.found} so far")
+    return Panel(
+        content,
+        title=title,
+        title_align="left",
+        width=width,
+        height=height,
+        border_style="red" if latest else "bright_black",
+        box=box.ROUNDED,
+    )

@@ -1,0 +1,110 @@
+"""A conversation as it was said, and the pairs of it that judges judge."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from metrics.judges import Pair, is_blank, pair_retrieval
+from scenarios.records import PARTNER, SEATS, Line, Persona
+from scenarios.scenario import Scenario
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NODE = "transcript"  # where a line was said that no scenario led to
+Labels = Mapping[
+    tuple[int, str], "bool | None"
+]  # (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One conversation as it was said."""
+
+    conversation: int
+    name: str | None  # what its file calls it
+    cast: Mapping[str, Persona]  # by seat; a persona without a card is one that nobody told us
+    lines: tuple[Line, ...]
+    ready: frozenset[int] = frozenset()  # turns whose words the scenario gave: not judged
+    labels: Labels = field(default_factory=dict)
+    strays: int = 0  # conflicts that the labels name with what is no earlier line of the same speaker
+
+    def numbered(self, conversation: int) -> Transcript:
+        lines = tuple(replace(line, conversation=conversation) for line in self.lines)
+        return replace(self, conversation=conversation, lines=lines)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one path held."""
+
+    path: str
+    told: str  # what it is and who sits where, for people
+    transcripts: tuple[Transcript, ...]
+    digest: str  # SHA-256 of what was read, in hex
+    left_out: tuple[str, ...] = ()  # a sentence for each conversation that could not be read
+    scenario: Scenario | None = None  # a run's
+    notes: tuple[str, ...] = ()
+
+
+def own_turns(one: Transcript, seat: str) -> set[int]:
+    """Turns at which the seat spoke in words of its own."""
+    return {
+        line.turn for line in one.lines if line.seat == seat and line.turn not in one.ready and not is_blank(line.text)
+    }
+
+
+def numbered(sources: Sequence[Source]) -> list[Transcript]:
+    """All conversations, numbered on where a source before took the numbers."""
+    found: list[Transcript] = []
+    for source in sources:
+        first = 1 + max((one.conversation for one in found), default=-1)
+        found += [one.numbered(first + one.conversation) for one in source.transcripts]
+    return found
+
+
+def pairs(transcript: Transcript, wanted: Collection[str], embed: pair_retrieval.Embed | None = None) -> Iterator[Pair]:
+    """Every line with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat
+    (`line_to_line`), as far as wanted, in the order in which a run judges them. `embed`: only the earlier lines that it
+    retrieves; None: all.
+    """
+    said = transcript.lines
+    spoken = [line for line in said if line.turn not in transcript.ready]
+    earlier = _earlier(transcript, spoken, embed) if "line_to_line" in wanted else {}
+    for line in spoken:
+        persona = transcript.cast[line.seat]
+        company = {
+            "partner": transcript.cast[PARTNER[line.seat]],
+            "heard": next((one.text for one in reversed(said) if one.turn < line.turn and one.seat != line.seat), ""),
+        }
+        where = (line.conversation, line.turn, line.seat)
+        if "prompt_to_line" in wanted:
+            yield Pair(*where, "prompt_to_line", line.text, "persona", persona, **company)
+        for one in earlier.get(line.turn, ()):
+            yield Pair(*where, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
+
+
+def _earlier(
+    transcript: Transcript, spoken: Sequence[Line], embed: pair_retrieval.Embed | None
+) -> dict[int, list[Line]]:
+    """The earlier lines of the same seat to hold each line against, by its turn."""
+    if embed is None:
+        return {
+            line.turn: [one for one in spoken[:place] if one.seat == line.seat] for place, line in enumerate(spoken)
+        }
+    found: dict[int, list[Line]] = {}
+    for seat in SEATS:
+        own = [line for line in spoken if line.seat == seat]
+        for later, before in pair_retrieval.candidates([line.text for line in own], embed, transcript.cast[seat]):
+            found.setdefault(own[later].turn, []).append(own[before])
+    return found
+
+
+def lines_of(turns: pl.DataFrame) -> Iterator[tuple[int, tuple[Line, ...]]]:
+    """A turns frame's lines by conversation, in turn order."""
+    rows = turns.drop("run_id").sort("conversation", "turn").iter_rows(named=True)
+    for number, some in groupby(rows, key=lambda row: row["conversation"]):
+        yield number, tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in some)
