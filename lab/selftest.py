@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.selftests.planted_drift import ASKED, PERSONAS, SIZES, Result, judges_to_test, selftest
+from lab.selftests.planted_drift import ASKED, PERSONAS, SIZES, Result, judges_to_test
 
 EXAMPLES = """examples:
   python -m lab.selftest
@@ -76,8 +76,8 @@ def parser() -> Parser:
 
 
 def _selftest(args: argparse.Namespace) -> int:
-    from lab.selftests.kill_and_resume import kill_and_tell
     from lab.selftests.judges import with_judges
+    from lab.selftests.kill_and_resume import kill_and_tell
     from lab.selftests.tables import text
 
     if args.kill is not None:

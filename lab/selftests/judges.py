@@ -9,8 +9,8 @@ from lab.selftests.planted_drift import Result, Size, selftest
 
 
 def with_judges(names: Sequence[str], personas: str | Path, size: Size, seed: int, device: str = "auto") -> Result:
-    """The self-test of the judges of those names. `personas`: a persona file. `device`: of the models. ValueError where a
-    judge cannot be loaded or the file is wrong.
+    """The self-test of the judges of those names. `personas`: a persona file. `device`: of the models. ValueError where
+    a judge cannot be loaded or the file is wrong.
     """
     from agents.judge_models.embedder import Embedder
     from lab.dialogue import judges as wiring
