@@ -16,7 +16,7 @@ import learners
 import polars as pl
 import pytest
 import tiny
-from commands import ROOT, TIMEOUT_S, environment, inside, only
+from commands import ROOT, TIMEOUT_S, environment, events, inside, only
 from event_streams import faults
 from safetensors.torch import load_file
 
@@ -43,12 +43,6 @@ def here(*arguments: object) -> tuple[int, str]:
     """The command in this process, which has everything loaded: exit code and what it said on stderr."""
     done = inside(main, *arguments)
     return done.returncode, done.stderr
-
-
-def events(run: Path, kind: str) -> list[dict]:
-    return [
-        event for event in map(json.loads, (run / "events.jsonl").read_text().splitlines()) if event["event"] == kind
-    ]
 
 
 # -- the embedded model, on Ray
