@@ -18,6 +18,7 @@ from rich.text import Text
 from agents.seats.base import Cue
 from lab.live.dialogue_panels import COLOURS, MARK
 from lab.progress.run import State, apply, overall
+from lab.store.frames import judges_naming_a_fact
 from scenarios.messages import clean
 from scenarios.records import PARTNER, Persona
 
@@ -194,11 +195,7 @@ def findings(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[
     words in question.
     """
     judges = {row["judge"] for row in rows}
-    by_fact = {
-        row["judge"]
-        for row in rows
-        if row["metric"] == "prompt_to_line" and row["against"] != "persona" and row["verdict"]
-    }
+    by_fact = judges_naming_a_fact(rows)
     for row in rows:
         if row["verdict"] is None or (row["against"] == "persona" and (not row["verdict"] or row["judge"] in by_fact)):
             continue

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lab.store.event_log import moment
+from lab.store.frames import COUNTERS, judges_naming_a_fact
 from scenarios.records import SEATS
 
 RATE_WINDOW_S = 30.0  # generated tokens a second are told over about this long
 CONTRADICTIONS_KEPT = 200
-COUNTERS = ("tokens_new", "tokens_computed", "generated")
 SHOWN = ("time", "conversation", "turn", "seat", "persona", "node", "text")  # of a line
 
 
@@ -102,6 +102,11 @@ def replay(events: Iterable[dict], path: str = "") -> State:
 def expected_lines(state: State) -> int:
     """Lines the run comes to: every turn of every conversation, less what ended conversations will not say."""
     return state.lines_over + max(0, state.conversations - state.dialogues_over) * state.turns
+
+
+def failures(state: State) -> dict[int, str | None]:
+    """By conversation, why it failed, of those that did."""
+    return {number: dialogue.reason for number, dialogue in state.dialogues.items() if dialogue.status == "failed"}
 
 
 def seconds_left(state: State, now: float | None = None) -> float | None:
@@ -230,7 +235,7 @@ def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
     persona.
     """
     rows = [row for row in rows if row.get("verdict") and row["metric"] != "qa"]
-    named = {row["judge"] for row in rows if row["metric"] == "prompt_to_line" and row["against"] != "persona"}
+    named = judges_naming_a_fact(rows)
     for row in rows:
         if row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named:
             continue

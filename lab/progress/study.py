@@ -66,3 +66,30 @@ class Course:
         if self.began is None or self.done - self.before < ENOUGH or not self.phase.startswith("asking"):
             return None
         return (self.clock - self.began) / (self.done - self.before) * left
+
+
+@dataclass
+class ArmProgress:
+    """How far an arm is that is a run or a training, by its own events: `done` counts lines, or steps and exams."""
+
+    done: int
+    max_steps: int = 0  # of a training
+
+    def fold(self, event: dict) -> str | None:
+        """What there is to show of it, in words; None of an event that says nothing of how far the arm is."""
+        kind = event["event"]
+        evaluating = kind == "phase" and event["phase"] == "evaluating"
+        self.done += evaluating or kind in ("line", "step")
+        if evaluating:
+            return f"evaluating: {event['detail']}"
+        if kind == "line":
+            return f"#{event['conversation']} {event['seat']}: {event['text']}"
+        if kind == "step":
+            reward = event.get("reward")
+            suffix = f", reward {reward:.3f}" if reward is not None else ""
+            return f"step {event['step'] + 1}/{self.max_steps}{suffix}"
+        if kind == "collected":
+            return f"dialogues {event['batch'] + 1}/{event['batches']} to learn from"
+        if kind in ("stopped", "recovered"):
+            return event.get("reason") or event.get("detail") or kind
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lab.store.event_log import moment
@@ -60,6 +60,14 @@ class Course:
     def _forget(self, step: int) -> None:
         while self.steps and self.steps[-1]["step"] >= step:
             self.steps.pop()
+
+
+def steps_before(events: Iterable[dict], done: int) -> list[dict]:
+    """The `step` events of the first `done` steps, of each the last."""
+    course = Course()
+    for event in events:
+        course.fold(event)
+    return [step for step in course.steps if step["step"] < done]
 
 
 def numbers_text(event: Mapping) -> str:

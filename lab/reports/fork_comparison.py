@@ -12,7 +12,7 @@ import polars as pl
 
 from lab.store.atomic_write import dumps, replace
 from lab.store.event_log import read_events
-from lab.store.frames import judgements_frame, turns_frame
+from lab.store.frames import ends, judgements_frame, turns_frame
 from lab.store.run_store import read_frames
 from scenarios.records import SEATS, derive_seed
 from scenarios.yaml_files import parse
@@ -69,7 +69,7 @@ def written(path: Path) -> Comparison | None:
         original = [json.loads(line) for line in (path / ORIGINAL).read_bytes().splitlines()]
     except ValueError:
         raise ValueError(f"{path / ORIGINAL} is damaged; expected one event a line, as it was written") from None
-    failed = sorted(event["conversation"] for event in _ends(events).values() if event["status"] == "failed")
+    failed = sorted(event["conversation"] for event in ends(events).values() if event["status"] == "failed")
     sides = [
         {"turns": turns_frame("", original), "judgements": judgements_frame("", original)},
         {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")},
@@ -79,10 +79,6 @@ def written(path: Path) -> Comparison | None:
     )
     replace(path / RESULT, dumps(asdict(found), indent=2) + b"\n")
     return found
-
-
-def _ends(events: Sequence[dict]) -> dict[int, dict]:
-    return {event["conversation"]: event for event in events if event["event"] == "conversation"}
 
 
 def compare(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from lab.reports.transcript_reader import Story, people, story
+from lab.progress.story import Story, story
+from lab.reports.transcript_reader import people
 from lab.store.event_log import stream_events
 from lab.store.run_store import read_frames, read_manifest
 from scenarios.messages import first_line

@@ -10,41 +10,12 @@ import base64
 import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from lab.progress.story import Talk
 from scenarios.records import SEATS, Persona
 
 PACKET = 60_000  # characters of JSON, about, before they are packed
-
-
-@dataclass
-class Talk:
-    """One conversation as its events told it; the last telling of a turn counts."""
-
-    status: str = "unfinished"
-    reason: str | None = None
-    cast: dict[str, str] = field(default_factory=dict)
-    lines: dict[int, dict] = field(default_factory=dict)
-    judged: dict[tuple[int, str], dict] = field(default_factory=dict)  # (turn, by) -> what is kept of its rows
-
-
-@dataclass
-class Story:
-    """What a run's events told: how it began, its conversations by number, and of a training its steps."""
-
-    opening: dict = field(default_factory=dict)  # the last `started` event
-    talks: dict[int, Talk] = field(default_factory=dict)
-    steps: dict[int, dict] = field(default_factory=dict)
-
-    def spans(self) -> dict[tuple[int, int, str, str, str], tuple[int, int]]:
-        """(conversation, turn, metric, judge, against) -> the characters (start, end) of the line that contradict."""
-        return {
-            (c, turn, mark["m"], mark["j"], mark["a"]): tuple(mark["w"])
-            for c, talk in self.talks.items()
-            for (turn, _), kept in talk.judged.items()
-            for mark in kept["marks"]
-            if mark["w"]
-        }
 
 
 @dataclass(frozen=True)
@@ -53,79 +24,6 @@ class Packed:
 
     index: list[dict]
     packets: list[str]
-
-
-def story(events: Iterable[dict]) -> Story:
-    """Of judgements that found nothing only their number is kept, so that long runs fit into memory."""
-    found = Story()
-    for event in events:
-        kind = event["event"]
-        if kind == "started":
-            found.opening = event
-            for cast in event.get("cast", ()):
-                _talk(found, cast["conversation"]).cast = {seat: cast[seat] for seat in SEATS if seat in cast}
-        elif kind == "line":
-            talk = _talk(found, event["conversation"])
-            talk.cast.setdefault(event["seat"], event.get("persona", ""))
-            talk.lines[event["turn"]] = {
-                "t": event["turn"],
-                "s": event["seat"],
-                "n": event.get("node", ""),
-                "x": event["text"],
-            }
-        elif kind == "judged":
-            _talk(found, event["conversation"]).judged[event["turn"], event["by"]] = _kept(event["rows"])
-        elif kind == "conversation":
-            talk = _talk(found, event["conversation"])
-            talk.status, talk.reason = event["status"], event.get("reason")
-        elif kind == "step":
-            found.steps[event["step"]] = event
-    return found
-
-
-def _talk(found: Story, conversation: int) -> Talk:
-    return found.talks.setdefault(conversation, Talk())
-
-
-def _kept(rows: Sequence[Mapping]) -> dict:
-    """Of the rows of a turn: contradictions, answers, and how many were scored or not by seat."""
-    named = {
-        row["judge"]
-        for row in rows
-        if row["metric"] == "prompt_to_line" and row["verdict"] and row["against"] != "persona"
-    }
-    marks, answers, scored, unscored = [], [], 0, {}
-    for row in rows:
-        if row["metric"] == "qa":
-            answers.append(
-                {
-                    "s": row["seat"],
-                    "j": row["judge"],
-                    "f": row["against"],
-                    "v": row["verdict"],
-                    "a": row.get("answer"),
-                    "u": row["unscored"],
-                }
-            )
-        elif row["unscored"] is not None:
-            unscored[row["unscored"]] = unscored.get(row["unscored"], 0) + 1
-        else:
-            scored += 1
-            whole = (
-                row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named
-            )  # told fact by fact
-            if row["verdict"] and not whole:
-                marks.append(
-                    {
-                        "m": row["metric"],
-                        "j": row["judge"],
-                        "a": row["against"],
-                        "p": row["p_inconsistent"],
-                        "w": row.get("span"),
-                        "c": row.get("claim"),
-                    }
-                )
-    return {"marks": marks, "answers": answers, "scored": scored, "unscored": unscored}
 
 
 def packed(found: Mapping[int, Talk]) -> Packed:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from lab.store.event_log import read_events
+from lab.store.frames import reached
 from lab.store.run_store import read_manifest
 from scenarios import personas as people
 from scenarios.records import SEATS, derive_seed
@@ -80,12 +81,6 @@ def before(events: Sequence[dict], turn: int, scenario: Scenario, recast: bool) 
         )
     kinds = ("line",) if recast else ("line", "judged")
     return [event for event in events if event["event"] in kinds and event["turn"] < turn]
-
-
-def reached(events: Sequence[dict], turn: int) -> set[int]:
-    """Conversations with every line before that turn."""
-    said = {(event["conversation"], event["turn"]) for event in events if event["event"] == "line"}
-    return {c for c, _ in said if all((c, earlier) in said for earlier in range(turn))}
 
 
 def attribute(

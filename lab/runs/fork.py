@@ -45,7 +45,8 @@ def forked(
     """The scenario of the branches, the events that they begin with, and the original conversation's own. Raises
     ValueError where there is no such line, or something would change that a fork cannot change.
     """
-    from lab.runs.attribution import before, reached
+    from lab.runs.attribution import before
+    from lab.store.frames import reached
     from scenarios.scenario import load_scenario
 
     manifest, stored, events = read_manifest(run), Path(run) / "scenario.yaml", read_events(run)

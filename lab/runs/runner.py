@@ -153,7 +153,7 @@ def perform(
     """
     from lab.dialogue import wiring
     from lab.dialogue.cluster import hosting
-    from lab.progress.run import apply
+    from lab.progress.run import apply, failures
     from lab.reports.write import write_report
     from lab.store.event_log import now
     from lab.store.resume import stored
@@ -162,7 +162,7 @@ def perform(
     def tell(kind: str, **rest: object) -> None:
         _show(store, monitor, {"event": kind, **rest})
 
-    earlier, failures = stored(store.earlier), {}
+    earlier = stored(store.earlier)
     for event in store.earlier:
         apply(monitor.state, event)
     tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
@@ -182,8 +182,6 @@ def perform(
         for event in setup.play.events():
             _show(store, monitor, event)
             store.maybe_flush()
-            if event["event"] == "conversation" and event["status"] == "failed":
-                failures[event["conversation"]] = event["reason"]
         tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
         frames, how = store.frames(), scenario.measure
         found = measure(
@@ -200,13 +198,14 @@ def perform(
         )
     store.write_frames(metrics=found)
     tell("phase", phase="reporting", detail="report.md")
-    all_failed = len(failures) == scenario.conversations
+    failed = failures(monitor.state)
+    all_failed = len(failed) == scenario.conversations
     store.update_manifest(
         status="failed" if all_failed else "finished", finished=now()
     )  # which is what the report is to say
     write_report(store.path)
     if all_failed:
-        raise ValueError(f"every conversation failed, #0 because {failures[0]}; --resume tries them again")
+        raise ValueError(f"every conversation failed, #0 because {failed[0]}; --resume tries them again")
 
 
 def print_plan(scenario: Scenario) -> None:

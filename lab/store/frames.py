@@ -5,7 +5,7 @@ A turn may be told twice (a run killed between a line and its judgement judges i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -89,6 +89,33 @@ def latest(events: Iterable[dict], kind: str) -> list[dict]:
     for event in events:
         fold(kept, event)
     return [kept[key] for key in sorted(kept) if kept[key]["event"] == kind]
+
+
+def ends(events: Iterable[dict]) -> dict[int, dict]:
+    """By conversation, the last `conversation` event: how it ended."""
+    return {event["conversation"]: event for event in events if event["event"] == "conversation"}
+
+
+def reached(events: Iterable[dict], turn: int) -> set[int]:
+    """Conversations with every line before that turn."""
+    said = {(event["conversation"], event["turn"]) for event in events if event["event"] == "line"}
+    return {c for c, _ in said if all((c, earlier) in said for earlier in range(turn))}
+
+
+def judges_naming_a_fact(rows: Iterable[Mapping]) -> set[str]:
+    """Of the rows of one turn, the judges that say which fact of its persona a line contradicts: what they say of the
+    whole persona is no contradiction beside it.
+    """
+    return {
+        row["judge"]
+        for row in rows
+        if row["metric"] == "prompt_to_line" and row.get("verdict") and row["against"] != "persona"
+    }
+
+
+def answers(events: Iterable[dict]) -> list[dict]:
+    """The `answer` events, in the order in which they were answered."""
+    return [event for event in events if event["event"] == "answer"]
 
 
 def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
@@ -244,8 +271,7 @@ def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFra
     """
     rows = [
         {name: event.get(name) for name in ANSWERS} | {"run_id": run_id, "study": study, "question": heard(event)}
-        for event in events
-        if event["event"] == "answer"
+        for event in answers(events)
     ]
     return pl.DataFrame([_storable(row) for row in rows], schema=ANSWERS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lab.store.frames import ends
 from scenarios.records import Judgement, Line
 
 
@@ -42,8 +43,8 @@ def stored(events: Sequence[dict]) -> Stored:
         elif event["event"] == "judged":
             rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
             judged[event["conversation"], event["turn"], event["by"]] = rows
-    ends = {event["conversation"]: event["status"] for event in events if event["event"] == "conversation"}
-    return Stored(lines, judged, frozenset(c for c, status in ends.items() if status == "finished"), told)
+    finished = frozenset(c for c, end in ends(events).items() if end["status"] == "finished")
+    return Stored(lines, judged, finished, told)
 
 
 def line_of(event: dict) -> Line:

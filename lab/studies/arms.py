@@ -17,6 +17,7 @@ import polars as pl
 
 from lab.dialogue.cluster import IN_PROCESS
 from lab.progress.run import State, apply
+from lab.progress.study import ArmProgress
 from lab.runs.runner import perform as play_out
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
 from lab.store.session import LOG, aside, carried_out
@@ -106,31 +107,17 @@ class Shown:
 
     def __init__(self, tell: Callable[[int, str], None], what: Scenario | Recipe, store: RunStore) -> None:
         self.state, self._tell, self._what = State(), tell, what
-        self._done = len(before(store) if isinstance(what, Recipe) else store.frames()["turns"])
+        if isinstance(what, Recipe):
+            self._progress = ArmProgress(len(before(store)), what.max_steps)
+        else:
+            self._progress = ArmProgress(len(store.frames()["turns"]))
 
     def show(self, event: dict) -> None:
-        kind = event["event"]
-        if kind == "line":
-            self._count(1, f"#{event['conversation']} {event['seat']}: {event['text']}")
-        elif kind == "step":
-            reward = event.get("reward")
-            self._count(
-                1,
-                f"step {event['step'] + 1}/{self._what.max_steps}"
-                + (f", reward {reward:.3f}" if reward is not None else ""),
-            )
-        elif kind == "collected":
-            self._count(0, f"dialogues {event['batch'] + 1}/{event['batches']} to learn from")
-        elif kind == "phase" and event["phase"] == "evaluating":
-            self._count(1, f"evaluating: {event['detail']}")
-        elif kind in ("stopped", "recovered"):
-            self._count(0, event.get("reason") or event.get("detail") or kind)
+        detail = self._progress.fold(event)
+        if detail is not None:
+            self._tell(self._progress.done, detail)
         if isinstance(self._what, Scenario):
             apply(self.state, event)
-
-    def _count(self, more: int, detail: str) -> None:
-        self._done += more
-        self._tell(self._done, detail)
 
 
 def scenario_of(study: Study, file: str, changes: Mapping[str, object], adapter: str | None = None) -> Scenario:

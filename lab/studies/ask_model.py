@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from agents.engine.protocol import Sampling, Steer
 from agents.seats.respondent import Respondent
+from lab.store.frames import answers
 from lab.studies.dry_run import digest
 from metrics.studies.protocol import Choice, Lesson, Played, Question, Steered, Teaching, Trained
 
@@ -47,9 +48,9 @@ class Asking:
     ) -> None:
         self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
         self._arms = arms
-        answers = [event for event in earlier if event["event"] == "answer"]
-        self._known = {event["key"]: event for event in answers}
-        self._told = {(event["arm"], event["item"], event["key"]) for event in answers}
+        answered = answers(earlier)
+        self._known = {event["key"]: event for event in answered}
+        self._told = {(event["arm"], event["item"], event["key"]) for event in answered}
 
     def choose(
         self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
@@ -60,8 +61,8 @@ class Asking:
             found = self._respondent.choose([one.messages for one in some], [one.options for one in some], *under)
             return [{"nats": nats, "tokens": tokens} for nats, tokens in found]
 
-        answers = self._answers("choose", arm, questions, _how(worn, steered), put)
-        return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in answers]
+        chosen = self._answers("choose", arm, questions, _how(worn, steered), put)
+        return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in chosen]
 
     def say(
         self,

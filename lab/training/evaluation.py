@@ -189,7 +189,7 @@ def examine(
 ) -> Examined:
     """Plays the exam, keeps it as a run in `folder`, and measures it."""
     setup = staged(recipe, exam, engines, judged_by)
-    scenario, how, failed = exam.scenario, exam.scenario.measure, 0
+    scenario, how = exam.scenario, exam.scenario.measure
     info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
     with create(
         folder.parent,
@@ -212,7 +212,6 @@ def examine(
         store.append({"event": "phase", "phase": "playing", "detail": exam.told})
         for event in setup.play.events():
             store.append(event)
-            failed += event["event"] == "conversation" and event["status"] == "failed"
         frames = store.frames()
         turns, judgements = frames["turns"], frames["judgements"]
         rows = measure(
@@ -232,7 +231,7 @@ def examine(
         for key, found in of_run(turns, judgements, rows, window=how.window).items()
         if key[0] in CONSISTENCIES and key[2] in recipe.seats()
     }
-    return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, failed)
+    return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, store.manifest["counts"]["failed"])
 
 
 def staged(

@@ -11,7 +11,8 @@ from agents.engine.protocol import Engine
 from agents.seats.base import Cue, Question
 from lab.dialogue.loop import Play
 from lab.dialogue.wiring import set_up_on
-from lab.store.resume import line_of
+from lab.store.frames import ends
+from lab.store.resume import stored
 from lab.training.reward_parts import Talk
 from metrics.judges import Judge
 from scenarios import personas as people
@@ -59,21 +60,29 @@ def talks(
         judged_by=judged_by,
         alike=recipe.num_generations if alike else 1,
     ).play
-    lines: dict[int, list[Line]] = {c: [] for c in range(len(cast))}
+    events: list[dict] = []
     turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():
+        events.append(event)
         if event["event"] == "line":
-            lines[event["conversation"]].append(line_of(event))
             spoken.append(event["conversation"])
-        elif event["event"] == "conversation" and event["status"] == "failed":
-            del lines[event["conversation"]]
         elif event["event"] == "usage":  # all dialogues have said their line, and wait
             turn = turn % scenario.turns + 1
             if recipe.reward.qa and not alike:
-                _ask(recipe, play, seat, step, turn, scenario.turns, [c for c in spoken if c in lines])
+                _ask(recipe, play, seat, step, turn, scenario.turns, spoken)
             spoken = []
-    view = play.seats[seat]
+    view, lines = play.seats[seat], _lines(events, len(cast))
     return [Talk(c, seat, play.cast[c], some, tuple(view.ids[c]), tuple(view.spoken[c])) for c, some in lines.items()]
+
+
+def _lines(events: Sequence[dict], conversations: int) -> dict[int, list[Line]]:
+    """What was said, by conversation, in turn order; one that failed is left out."""
+    failed = {c for c, end in ends(events).items() if end["status"] == "failed"}
+    lines: dict[int, list[Line]] = {c: [] for c in range(conversations) if c not in failed}
+    for (c, _), line in stored(events).lines.items():
+        if c in lines:
+            lines[c].append(line)
+    return lines
 
 
 def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:

@@ -153,6 +153,7 @@ def perform(
     """
     from lab.dialogue import capacity, judges, seats, wiring
     from lab.dialogue.cluster import hosting
+    from lab.progress.training import Course
     from lab.reports.write import write_report
     from lab.store.event_log import now
     from lab.store.run_store import write_frame
@@ -196,19 +197,17 @@ def perform(
         told = next(iter(students.values()))
         store.update_manifest(device=str(told.device), dtype=told.dtype)
         tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
-        steps, stopped = list(earlier), ""
+        course = Course(list(earlier))
         tell("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
-            for event in training.steps(first, steps):
+            for event in training.steps(first, earlier):
                 kept = store.append(event)
+                course.fold(kept)
                 if event["event"] == "step":
-                    steps.append(event)
                     report(event)
-                    write_frame(store.path / "training.parquet", _frame(steps))
-                elif event["event"] == "stopped":
-                    stopped = f"stopped after step {event['step']}: {event['reason']}"
+                    write_frame(store.path / "training.parquet", _frame(course.steps))
                 watch.show(kept)  # last: whoever is shown a step may end the training there
-        store.update_manifest(stopped=stopped)
+        store.update_manifest(stopped=course.stopped)
         training.save(store.path / "adapter", state=False)
         for coming, found in examine_all(recipe, engines, aids, store.path / EXAMINED):
             write_frame(store.path / "evaluation.parquet", found)
@@ -216,20 +215,19 @@ def perform(
                 tell("phase", phase="evaluating", detail=coming)
     store.update_manifest(status="finished", finished=now())  # which is what the report is to say
     write_report(store.path)
-    return found, stopped
+    return found, course.stopped
 
 
 def before(store: RunStore) -> list[dict]:
     """The step events behind the last checkpoint, each step's last."""
     if not store.earlier:
         return []
+    from lab.progress.training import steps_before
     from lab.training.loop import latest, steps_of
 
     checkpoint = latest(store.path)
     done = steps_of(checkpoint) if checkpoint else 0
-    return list(
-        {event["step"]: event for event in store.earlier if event["event"] == "step" and event["step"] < done}.values()
-    )
+    return steps_before(store.earlier, done)
 
 
 def _frame(steps: Sequence[dict]):

@@ -16,10 +16,11 @@ from browsing import awaited, find, opened
 from event_streams import judged, line, phase, row, started
 
 from lab import report
+from lab.progress.story import Story, Talk, story
 from lab.reports import sides, write
 from lab.reports.run_page import page
 from lab.reports.sides import Side
-from lab.reports.transcript_reader import Story, Talk, as_script, packed, story
+from lab.reports.transcript_reader import as_script, packed
 from lab.store import frames, run_store
 
 NASTY = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)> <!-- &amp; ✈️ I work as a nurse."

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from event_streams import judged, line, phase, row, started, usage
 
+from lab.progress.story import story
 from lab.report import main
 from lab.reports.markdown import escape, quote
 from lab.reports.run_markdown import run_markdown
-from lab.reports.transcript_reader import story
 from lab.reports.write import write_report
 from lab.store import run_store
 from lab.store.frames import JUDGEMENTS, METRICS, judgements_frame, turns_frame
