@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lab.commands import PACKAGE, PROG, commands, version
+from scenarios.messages import hidden
 
 HEAD = "Long dialogues between persona-holding assistants and user simulators: played, measured for drift, trained.\n"
 FOOT = f"""
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     known = commands()
     if name in ("-h", "--help", "help"):
-        print(listed(known))
+        print(listed(known, packages()))
         return 0
     if name == "--version":
         print(f"{PACKAGE} {version()}")
@@ -34,10 +35,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def listed(known: dict[str, str]) -> str:
-    """A line a command."""
+def listed(known: dict[str, str], added: Sequence[tuple[str, str, str]]) -> str:
+    """A line a command, and a line for what each installed package adds: kind, name, and package or problem."""
     width = max(map(len, known))
-    return "\n".join([HEAD, *(f"  {name:<{width}}  {told}" for name, told in known.items()), FOOT])
+    lines = [HEAD, *(f"  {name:<{width}}  {about}" for name, about in known.items())]
+    wide = max((len(name) for _, name, _ in added), default=0)
+    lines += ["\nInstalled packages add:"] * bool(added)
+    lines += [f"  {kind:<{len('reward part')}}  {name:<{wide}}  {about}" for kind, name, about in added]
+    return "\n".join([*lines, FOOT])
+
+
+def packages() -> list[tuple[str, str, str]]:
+    """Kind, name, and package with version of every entry that installed packages bring; where one cannot be used, the
+    reason stands behind its package. Each is imported to find out.
+    """
+    from scenarios.plugins import GROUPS, load_plugin, plugins
+
+    added = []
+    for group, kind in zip(GROUPS, ("judge", "metric", "reward part"), strict=True):
+        for plugin in plugins(group):
+            about = f"{plugin.package} {plugin.version}"
+            try:
+                load_plugin(plugin, _entry_class(group))
+            except ValueError as error:
+                about += f", {hidden(str(error)).partition(' (' + group + ') ')[2]}"
+            added.append((kind, plugin.name, about))
+    return added
+
+
+def _entry_class(group: str) -> type:
+    """What an entry point of the group is to name."""
+    from lab.training.reward_parts import RewardEntry
+    from metrics.entry import MetricEntry
+    from metrics.judges.entry import JudgeEntry
+    from scenarios import plugins
+
+    return {plugins.JUDGES: JudgeEntry, plugins.METRICS: MetricEntry, plugins.REWARDS: RewardEntry}[group]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """The guides are true: their files are written, their changes made and their commands run, in order, in a copy of the
 lab.
 
-In a guide's fenced blocks, `python FILE` and `yaml FILE` are files, `diff` changes to files, `sh` commands, and each
-line of `output` is in what the commands before it printed. All guides run in one process, which loads everything once.
+In a guide's fenced blocks, `python FILE`, `yaml FILE` and `toml FILE` are files, `diff` changes to files, `sh`
+commands, and each line of `output` is in what the commands before it printed. In place of `pip install -e FOLDER`,
+which needs a network, the package's metadata are written there. All guides run in one process, which loads everything
+once.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from commands import ROOT, environment
+from packages import write_dist_info
 
 GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "guides").glob("*.md"))}
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INSTALL = "pip install -e "
 LONGEST = 90  # lines
 PATIENCE_S = 900  # half a minute, where nothing else goes on
 DRIVER = """
@@ -47,8 +52,17 @@ def blocks(guide: str) -> list[tuple[str, str, str]]:
 
 
 def commands(text: str) -> list[str]:
-    """A line each; one that ends with a backslash goes on in the next."""
-    return text.replace("\\\n", " ").splitlines()
+    """A line each, but for installations; one that ends with a backslash goes on in the next."""
+    return [line for line in text.replace("\\\n", " ").splitlines() if not line.startswith(INSTALL)]
+
+
+def installed(text: str, root: Path) -> list[str]:
+    """The folders that are installed, each with the metadata of its package."""
+    folders = [root / line.removeprefix(INSTALL) for line in text.splitlines() if line.startswith(INSTALL)]
+    for folder in folders:
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        write_dist_info(folder, project["name"], project["version"], project["entry-points"])
+    return [str(folder) for folder in folders]
 
 
 def changed(diff: str, root: Path) -> None:
@@ -93,14 +107,16 @@ def told(tmp_path_factory):
             if language == "diff":
                 changed(text, root)
             elif file:
-                (root / file).parent.mkdir(exist_ok=True)
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
                 (root / file).write_text(text)
         todo[guide] = [line for language, _, text in blocks(guide) if language == "sh" for line in commands(text)]
+    shell = [text for guide in GUIDES for language, _, text in blocks(guide) if language == "sh"]
+    folders = [folder for text in shell for folder in installed(text, root)]
     (root / "todo.json").write_text(json.dumps(todo))
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, "todo.json"],
         cwd=root,
-        env=environment(PYTHONPATH=f"{root}:{ROOT}"),
+        env=environment(PYTHONPATH=":".join([str(root), str(ROOT), *folders])),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -130,7 +146,10 @@ def test_a_guide_is_a_page_of_blocks_that_run_and_names_files_that_are_there(gui
     text = GUIDES[guide]
     assert text.count("\n") <= LONGEST and max(map(len, text.splitlines())) <= 160
     for language, file, _ in blocks(guide):
-        assert language in ("sh", "diff", "output") or (language in ("python", "yaml") and file), (language, file)
+        assert language in ("sh", "diff", "output") or (language in ("python", "yaml", "toml") and file), (
+            language,
+            file,
+        )
     made = {file for name in GUIDES for _, file, _ in blocks(name)}
     for name in re.findall(r"`((?:lab|metrics|scenarios|agents)/[\w/]+\.(?:py|yaml))`", text):
         assert name in made or (ROOT / name).is_file() or "NAME" in name, name
