@@ -124,10 +124,18 @@ def reward_entries(reward: Reward) -> list[RewardEntry]:
 
 def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Judge) -> dict[str, list[float | None]]:
     asked: list[list[Pair]] = []
-    for one in completions:
-        line = Line(len(asked), one.line.turn, one.talk.seat, one.persona.id, "", one.text, len(one.line.ids))
-        own = [said for said in one.before if said.seat == one.talk.seat and said.logprob is not None]
-        asked.append(list(pairs(line, one.before, one.talk.cast, wanted - one.parts.keys(), own)))
+    for completion in completions:
+        line = Line(
+            len(asked),
+            completion.line.turn,
+            completion.talk.seat,
+            completion.persona.id,
+            "",
+            completion.text,
+            len(completion.line.ids),
+        )
+        own = [said for said in completion.before if said.seat == completion.talk.seat and said.logprob is not None]
+        asked.append(list(pairs(line, completion.before, completion.talk.cast, wanted - completion.parts.keys(), own)))
     values: dict[tuple[int, str], list[float]] = {}
     for row in judge.judge([pair for of_line in asked for pair in of_line]):
         if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):
@@ -151,10 +159,10 @@ def _consistency(metric: str) -> Callable[[Sequence[Completion], RewardContext],
 
 def _qa(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
     """Whether an answer names the fact that it was asked for, by a probe or in the dialogue."""
-    facts = [_asked(one) for one in completions]
+    facts = [_asked(completion) for completion in completions]
     return [
-        None if fact is None else 1.0 if is_right(one.text, fact) else -1.0
-        for one, fact in zip(completions, facts, strict=True)
+        None if fact is None else 1.0 if is_right(completion.text, fact) else -1.0
+        for completion, fact in zip(completions, facts, strict=True)
     ]
 
 
@@ -171,7 +179,7 @@ def _relevance(completions: Sequence[Completion], context: RewardContext) -> lis
     values: list[float | None] = [None] * len(completions)
     if context.embed is None:
         return values
-    able = [place for place, one in enumerate(completions) if one.heard.strip() and one.text]
+    able = [place for place, completion in enumerate(completions) if completion.heard.strip() and completion.text]
     texts = [completions[place].text for place in able] + [completions[place].heard for place in able]
     vectors = context.embed(texts)  # (2 * able, width)
     for place, near in zip(able, np.sum(vectors[: len(able)] * vectors[len(able) :], axis=1), strict=True):

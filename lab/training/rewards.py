@@ -33,17 +33,17 @@ def sampled(talk: Talk) -> list[Sampled]:
     """
     return [
         Sampled(
-            one.turn,
-            one.start,
+            spoken.turn,
+            spoken.start,
             sample.token_ids,
             sample.drawn,
-            place == 0 and not one.about,
-            one.given,
+            place == 0 and not spoken.about,
+            spoken.given,
             text.strip(),
-            one.about,
+            spoken.about,
         )
-        for one in talk.spoken
-        for place, (sample, text) in enumerate(zip(one.samples, one.texts, strict=True))
+        for spoken in talk.spoken
+        for place, (sample, text) in enumerate(zip(spoken.samples, spoken.texts, strict=True))
         if sample.token_ids
     ]
 
@@ -59,26 +59,28 @@ def rewarded(
     log. `known`: parts by the talk's number and the turn, which the judge is not asked for.
     """
     completions = [Completion(talk, line) for talk in talks for line in sampled(talk)]
-    spoken = [one for one in completions if not one.line.about]
-    for one in spoken if known else ():
-        one.parts |= known.get((one.talk.number, one.line.turn), {})
+    spoken = [completion for completion in completions if not completion.line.about]
+    for completion in spoken if known else ():
+        completion.parts |= known.get((completion.talk.number, completion.line.turn), {})
     entries = reward_entries(reward)
     context = RewardContext(judge, embed, [entry.judged for entry in entries if entry.judged])
     for entry in entries:
         lines = completions if entry.probes else spoken
-        for one, score in zip(lines, scores(entry, lines, context), strict=True):
+        for completion, score in zip(lines, scores(entry, lines, context), strict=True):
             if score is not None and isnan(score):
-                one.missed = True
+                completion.missed = True
             elif score is not None:
-                one.parts[entry.name] = score
-    for one in completions:
-        one.penalty = float(_trips(one))
+                completion.parts[entry.name] = score
+    for completion in completions:
+        completion.penalty = float(_trips(completion))
     judged = {entry.name for entry in entries if entry.judged}
-    totals = [_total(one, reward, judged) for one in completions]
+    totals = [_total(completion, reward, judged) for completion in completions]
     views = []
     for talk in talks:
         lines = [
-            replace(one.line, reward=total) for one, total in zip(completions, totals, strict=True) if one.talk is talk
+            replace(completion.line, reward=total)
+            for completion, total in zip(completions, totals, strict=True)
+            if completion.talk is talk
         ]
         views.append(
             View(talk.number, talk.cast[talk.seat].id, talk.ids, tuple(lines), talk.cast[PARTNER[talk.seat]].id)
@@ -134,16 +136,19 @@ def _means(completions: Sequence[Completion], totals: Sequence[float | None], re
         return float(np.mean(values)) if values else float("nan")
 
     parts = dict.fromkeys((*REWARDS, *reward.weights()))
-    means = {f"reward_{name}": mean([one.parts[name] for one in completions if name in one.parts]) for name in parts}
+    means = {
+        f"reward_{name}": mean([completion.parts[name] for completion in completions if name in completion.parts])
+        for name in parts
+    }
     scored = [
         total
-        for one, total in zip(completions, totals, strict=True)
-        if total is not None and (one.parts or one.penalty)
+        for completion, total in zip(completions, totals, strict=True)
+        if total is not None and (completion.parts or completion.penalty)
     ]
     return means | {
         "reward": mean(scored),
-        "penalised": mean([one.penalty for one in completions]),
+        "penalised": mean([completion.penalty for completion in completions]),
         "lines": float(len(completions)),
         "unscored": float(totals.count(None)),
-        "length": mean([float(len(one.line.ids)) for one in completions]),
+        "length": mean([float(len(completion.line.ids)) for completion in completions]),
     }
