@@ -8,11 +8,12 @@ work cleanly and is raised as KeyboardInterrupt. Folders are those that the comm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.api.inputs import Conversation, Message, Overrides, PathLike, file_of, items_of, scenario_of, sources_of
+from lab.api.inputs import Conversation, Overrides, PathLike, file_of, items_of, scenario_of, sources_of
 from lab.store.session import LOG, apart
 from scenarios.suggestions import nearest
 
@@ -61,7 +62,7 @@ def play(
     from scenarios.jobs.study import is_study
 
     _check_progress(progress)
-    if isinstance(scenario, str | Path):
+    if isinstance(scenario, str | os.PathLike):
         scenario = file_of(scenario, ["", "studies"], "scenario")
         if scenario.is_file() and is_study(scenario):
             return _play_study(scenario, overrides, runs, address, progress)
@@ -130,7 +131,7 @@ def fit(
 
 
 def judge(
-    transcripts: PathLike | Run | Sequence[PathLike | Run] | Sequence[Conversation] | Sequence[Message],
+    transcripts: PathLike | Conversation | Sequence[PathLike] | Sequence[Conversation],
     *,
     judge: str | Sequence[str] | None = None,
     metrics: str | Sequence[str] = ("prompt_to_line", "line_to_line"),
@@ -153,8 +154,6 @@ def judge(
 
     ValueError, one sentence, where nothing can be read or a judge cannot be loaded.
     """
-    import os
-
     from lab.dialogue import judges
     from lab.results.load import load_run
     from lab.transcripts.scoring import judge_into, open_store, read_task
@@ -162,14 +161,16 @@ def judge(
     _check_progress(progress)
     sources, records = sources_of(transcripts)
     names = {"judge": judge and _listed(judge), "metrics": _listed(metrics)}
-    task = read_task(sources, **names, overrides=items_of(overrides), labels=labels and os.fspath(labels))
+    task = read_task(
+        sources, **names, overrides=items_of(overrides), labels=None if labels is None else os.fspath(labels)
+    )
     judges.check_judges(task.measure)
     with open_store(task, _folder(runs), records=records) as store:
         judge_into(task, store, device=device, dtype=dtype, apart=apart, progress=progress)
     return load_run(store.path)
 
 
-def compare(a: PathLike | Run, b: PathLike | Run, *, out: PathLike | None = None) -> pl.DataFrame:
+def compare(a: PathLike, b: PathLike, *, out: PathLike | None = None) -> pl.DataFrame:
     """What differs between two runs of one scenario: a row a measure, judge and seat, with `a`, `b`, `value` (b - a),
     its interval `low` to `high`, `n` (conversations) and `detectable` (the smallest difference that the runs could have
     shown). Conversations of equal number, seed and cast are compared in pairs.
@@ -183,7 +184,7 @@ def compare(a: PathLike | Run, b: PathLike | Run, *, out: PathLike | None = None
     from lab.reports.comparison import read
     from lab.reports.write import write_comparison
 
-    folders = [Path(getattr(run, "path", run)).expanduser() for run in (a, b)]
+    folders = [_folder(run) for run in (a, b)]
     difference = differences(*map(read, folders))
     if out is not None:
         write_comparison(folders, Path(out))

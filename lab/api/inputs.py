@@ -7,14 +7,13 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import scenarios
 from scenarios.overrides import as_items
 from scenarios.suggestions import nearest
 
 if TYPE_CHECKING:
-    from lab.results.load import Run
     from lab.transcripts.transcript import Source
     from scenarios.scenario import Scenario
 
@@ -22,7 +21,7 @@ BUILT_IN = Path(scenarios.__file__).parent  # the folder of the YAML files that 
 Overrides = Mapping[str, object] | Sequence[str]  # {"seats.user.temperature": 0.5}, or ["seats.user.temperature=0.5"]
 Message = Mapping[str, str]  # {"role": "user" or "assistant", "content": what was said}
 Conversation = Mapping[str, object] | Sequence[Message]  # {"messages": [...], "personas": {...}}, or the messages alone
-PathLike = str | os.PathLike
+PathLike = str | os.PathLike[str]  # a run is one, too
 
 
 def file_of(name: PathLike, folders: Sequence[str], kind: str) -> Path:
@@ -69,7 +68,7 @@ def scenario_of(scenario: PathLike | Scenario, overrides: Overrides) -> Scenario
 
 
 def sources_of(
-    transcripts: PathLike | Run | Sequence[PathLike | Run] | Sequence[Conversation] | Sequence[Message],
+    transcripts: PathLike | Conversation | Sequence[PathLike] | Sequence[Conversation],
 ) -> tuple[list[Source], bytes | None]:
     """Transcripts read from paths and runs, or from conversations in memory: a list of messages is one conversation.
     Returns the sources, and the conversations as JSON lines where they came from memory. ValueError, one sentence,
@@ -77,13 +76,13 @@ def sources_of(
     """
     from lab.transcripts.reading import read, read_records
 
-    single = isinstance(transcripts, str | os.PathLike | Mapping) or hasattr(transcripts, "frames")
-    given = [transcripts] if single else list(transcripts)  # type: ignore[arg-type]
+    single = isinstance(transcripts, str | os.PathLike | Mapping)
+    given: list[Any] = [transcripts] if single else list(transcripts)
     if given and all(isinstance(item, Mapping) and "role" in item for item in given):
         given = [given]
     if not given:
         raise ValueError("there are no transcripts; expected paths of files or run folders, or lists of messages")
-    paths = [getattr(item, "path", item) for item in given if not isinstance(item, Mapping | list | tuple)]
+    paths = [Path(item).expanduser() for item in given if isinstance(item, str | os.PathLike)]
     if len(paths) == len(given):
         return [read(path) for path in paths], None
     if paths:

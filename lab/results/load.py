@@ -122,8 +122,8 @@ class Run:
     @property
     def evaluation(self) -> pl.DataFrame:
         """A training's examination: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n,
-        people, reduction (share of the base model's inconsistency that is gone) with its bounds, unscored, failed. Without
-        a column before an arm is examined.
+        people, reduction (share of the base model's inconsistency that is gone) with its bounds, unscored, failed.
+        Without a column before an arm is examined.
         """
         return self._frame("evaluation")
 
@@ -195,6 +195,10 @@ class Run:
         else:
             drawn = plots.figures(self.frames)
         return {Path(name).stem: figure for name, figure in drawn.items() if figure is not None}
+
+    def __fspath__(self) -> str:
+        """A run stands for its folder wherever a path does: `Path(run)`, `lab.judge(run)`."""
+        return str(self.path)
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {frame.height} × {frame.width}" for name, frame in self.frames.items())

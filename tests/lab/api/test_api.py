@@ -136,6 +136,7 @@ def test_judge_reads_paths_runs_and_messages_and_scores_as_the_command_does(run,
     assert_frame_equal(scores.metrics.drop("run_id"), lab.load_run(only(tmp_path / "b")).metrics.drop("run_id"))
     shared = {"judge": ["ledger"], "runs": tmp_path / "c", "progress": "none"}
     single, pair = lab.judge(CHAT, **shared), lab.judge([CHAT, {"messages": CHAT, "id": "b"}], **shared)
+    assert lab.judge({"messages": CHAT}, **shared).turns["text"].to_list() == ["Hi.", "I sail."]
     assert single.turns["text"].to_list() == ["Hi.", "I sail."] and pair.turns["conversation"].n_unique() == 2
     assert pair.conversations[1].name == "b" and pair.conversations[1].cast["assistant"].card == "You are Leo."
 
