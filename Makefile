@@ -1,16 +1,20 @@
 # make run: play the main job. make test: the tests. Both set up .venv first, with nothing but python3 and pip there.
+# make test-fast: those of them that start nothing and load no real weights, for while one edits.
 # make test-slow: the few that take longer.
 # make test-vllm: the tests on a real vLLM server, which gets an environment of its own under the cache (see tests/test_vllm.py).
 # make lint: formatting, names and habits (ruff), types (pyright).
 # make docs: the site of docs/, built into build/site, every link checked.
 PYTHON ?= python3
 
-.PHONY: run test test-slow test-vllm lint docs .venv
+.PHONY: run test test-fast test-slow test-vllm lint docs .venv
 run: .venv/ready
 	.venv/bin/python -m lab.run scenarios/long_dialogue.yaml
 
 test: .venv/ready
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-fast: .venv/ready
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m fast
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m "slow and not vllm"

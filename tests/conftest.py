@@ -3,16 +3,33 @@ from __future__ import annotations
 import os
 
 import pytest
+from reach import names_used
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # each worker has cores of its own: two that share them hinder each other by far more than half
+# Threads that wait sleep, instead of keeping a core that the other worker's processes need. Read where torch is imported.
+os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has cores of its own: two that share them hinder each other by far more than half.
     worker, workers = (
         int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")),
         int(os.environ["PYTEST_XDIST_WORKER_COUNT"]),
     )
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[worker::workers] or cores)
+
+TAKES_LONG = {  # names: of fixtures, of modules, and of what a test calls; `getfixturevalue` may be any fixture
+    *("embedded", "EMBEDDED", "browser", "quick"),
+    *("subprocess", "multiprocessing", "ray", "hosting"),
+    *("inside", "terminal", "getfixturevalue"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as fast whatever reaches no model with real weights, no other process, no browser and no whole command."""
+    for item in (item for item in items if isinstance(item, pytest.Function)):
+        if not any(map(item.get_closest_marker, ("slow", "vllm", "gpu"))) and not names_used(item) & TAKES_LONG:
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +71,12 @@ def recipe(tmp_path, tiny_name):
     from corpora import recipes
 
     return recipes(tmp_path, tiny_name)
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """For tests of something else than reports, which take longest of a run whose lines are given: none is written."""
+    monkeypatch.setattr("lab.reports.write.write_report", lambda path: path)
 
 
 @pytest.fixture(scope="session")

@@ -35,10 +35,9 @@ LATE = "no answer within"
 
 
 @pytest.fixture(autouse=True)
-def unreported(request, monkeypatch):
-    """Drawing takes longest, and what it draws is no matter here."""
+def drawn_only_where_the_report_is_meant(request):
     if "report.html" not in request.node.name:
-        monkeypatch.setattr("lab.reports.write.write_report", lambda path: path)
+        request.getfixturevalue("unreported")
 
 
 # -- a server that does anything

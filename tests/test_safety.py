@@ -402,7 +402,7 @@ def test_what_is_hidden_in_addresses_is_what_it_was():
 # -- sockets that listen
 
 
-@pytest.mark.parametrize("first", ["pass", "import ray", "from ray import train, tune"])
+@pytest.mark.parametrize("first", ["pass", "from ray import train, tune"])
 def test_a_private_ray_listens_to_this_machine_alone_whoever_imported_ray_before(first):
     """Whatever the environment says of clusters; and what it says stays, for those that come later."""
     code = f"""{first}

@@ -37,6 +37,7 @@ def stored(tmp_path_factory):
     return only(runs)
 
 
+@pytest.mark.usefixtures("unreported")
 def test_drift_is_attributed_to_the_seat_that_was_changed(stored):
     done = swap(stored, "--turn", 4, DENIES, HOSTS, "--address", "none", "--display", "none")
     assert done.returncode == 0, done.stderr

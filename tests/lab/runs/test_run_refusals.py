@@ -151,6 +151,7 @@ def test_adapter_of_another_model_is_refused(tmp_path):
     assert manifest(only(tmp_path / "runs"))["status"] == "failed"
 
 
+@pytest.mark.usefixtures("unreported")
 def test_full_disk_keeps_every_finished_line(tmp_path):
     """A limit on the size of a file stands in for a full disk. With room again the run goes on as if nothing had
     been.

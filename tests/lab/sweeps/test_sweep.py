@@ -190,6 +190,7 @@ def test_nothing_that_a_sweep_starts_listens_to_other_machines(tmp_path):
     )
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_trial_that_was_cut_off_goes_on_from_its_last_line(alone, tmp_path):
     """A copy of a sweep, cut to what there was of it when its second trial had said 30 lines and one more in part."""
     sweep = tmp_path / "cut"
@@ -299,6 +300,7 @@ def test_halving_stops_trainings_early_and_examines_the_others(tmp_path, recipe)
         )
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_trial_that_finished_when_nobody_heard_of_it_is_not_played_again(alone, tmp_path):
     """A copy of a sweep whose log ends when the first trial had begun."""
     sweep = tmp_path / "unheard"
@@ -311,6 +313,7 @@ def test_a_trial_that_finished_when_nobody_heard_of_it_is_not_played_again(alone
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_trial_that_was_stopped_is_marked_as_such_by_a_later_sitting_too(alone, tmp_path):
     """Of two that were stopped, the folder of one still says that it runs, and that of the other is not here."""
     sweep = tmp_path / "stopped"
@@ -348,6 +351,7 @@ def test_an_interrupted_sweep_says_how_to_go_on_where_somebody_reads_it(display,
     assert done.stdout.endswith(told) if said else done.stdout == ""
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_sweep_whose_trials_nobody_played_is_no_success(tmp_path, monkeypatch):
     monkeypatch.setattr("lab.sweeps.runner._here", lambda *given: None)
     done, sweep = swept(sweeps.written(tmp_path), *ALONE, runs=tmp_path / "runs")
