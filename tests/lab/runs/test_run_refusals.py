@@ -154,7 +154,7 @@ def test_adapter_of_another_model_is_refused(tmp_path):
 @pytest.mark.usefixtures("unreported")
 def test_full_disk_keeps_every_finished_line(tmp_path):
     """A limit on the size of a file stands in for a full disk. With room again the run goes on as if nothing had
-    been.
+    been. The process is shown no git repository: git, under the same limit, would leave a lock in the one here.
     """
 
     def small_disk() -> None:
@@ -162,7 +162,7 @@ def test_full_disk_keeps_every_finished_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
 
     talk = [LONG, *NOBODY_TALKS, "turns=16", "--display", "none"]
-    told = refusal(*talk, "--runs", tmp_path / "full", preexec_fn=small_disk)
+    told = refusal(*talk, "--runs", tmp_path / "full", preexec_fn=small_disk, GIT_DIR=f"{tmp_path}/none")
     path = only(tmp_path / "full")
     kept = len(events(path, "line"))
     assert told.startswith(f"cannot write events.jsonl in {path}: File too large")
