@@ -40,8 +40,8 @@ def activation(
         for judge in sorted(set(judged["judge"])):
             both = part.join(judged.filter(pl.col("judge") == judge), on=["conversation", "turn", "seat"])
             x, y, clusters = (both[column].to_numpy() for column in ("y", "p_inconsistent", "conversation"))
-            found = rank_correlation(x, y, clusters, **for_group(how, CORRELATION, judge, seat))
-            parts.append(frame([interval_row(found, CORRELATION, judge, seat, "run")]))
+            correlation = rank_correlation(x, y, clusters, **for_group(how, CORRELATION, judge, seat))
+            parts.append(frame([interval_row(correlation, CORRELATION, judge, seat, "run")]))
     return stacked(parts)
 
 

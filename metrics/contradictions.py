@@ -50,9 +50,9 @@ def graph(
     turn, against_turn (None for a fact), span and quote (None where no span is known). Only what is part of a
     contradiction is in the graph.
     """
-    found, spans = networkx.MultiDiGraph(), spans or {}
-    told = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
-    said = {(line["conversation"], line["turn"]): line for line in told}
+    network, spans = networkx.MultiDiGraph(), spans or {}
+    rows = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
+    said = {(line["conversation"], line["turn"]): line for line in rows}
     for judgement in contradicting(judgements).to_dicts():
         conversation, turn, metric, against = (judgement[key] for key in ("conversation", "turn", "metric", "against"))
         line = said.get((conversation, turn))
@@ -61,12 +61,12 @@ def graph(
                 f"judgement of conversation {conversation}, turn {turn}: expected a line of that turn among the turns"
             )
         source, earlier = (
-            _line(found, line),
+            _line(network, line),
             said.get((conversation, int(against))) if metric == "line_to_line" else None,
         )
-        target = _line(found, earlier) if earlier else _fact(found, line, against)
+        target = _line(network, earlier) if earlier else _fact(network, line, against)
         span = spans.get((conversation, turn, metric, judgement["judge"], against))
-        found.add_edge(
+        network.add_edge(
             source,
             target,
             metric=metric,
@@ -78,7 +78,7 @@ def graph(
             span=span,
             quote=line["text"][slice(*span)] if span else None,
         )
-    return found
+    return network
 
 
 def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
@@ -131,25 +131,27 @@ def shape(
         whole = pl.col("against") == "persona"
         lines, facts = (scored.filter(pl.col("metric") == "prompt_to_line", which) for which in (whole, ~whole))
         pairs = scored.filter(pl.col("metric") == "line_to_line")
-        found = graph(turns, scored)
+        network = graph(turns, scored)
         parts += [
-            _counts(_components(found, lines), COMPONENTS, judge, seat, how),
-            _largest(*_by_fact(found, facts, turns), MOST, judge, seat, how),
+            _counts(_components(network, lines), COMPONENTS, judge, seat, how),
+            _largest(*_by_fact(network, facts, turns), MOST, judge, seat, how),
             _largest(*_by_span(pairs), LONGEST, judge, seat, how),
         ]
     return stacked(parts)
 
 
-def _components(found: networkx.MultiDiGraph, lines: pl.DataFrame) -> pl.DataFrame:
+def _components(network: networkx.MultiDiGraph, lines: pl.DataFrame) -> pl.DataFrame:
     """conversation, value (components: no edge leaves a conversation), n (lines scored)."""
-    counted = Counter(next(iter(part))[1] for part in networkx.weakly_connected_components(found))
+    counted = Counter(next(iter(part))[1] for part in networkx.weakly_connected_components(network))
     sizes = lines.group_by("conversation").agg(n=pl.len().cast(pl.Int64))
     return sizes.with_columns(value=pl.Series([counted[c] for c in sizes["conversation"]], dtype=pl.Float64))
 
 
-def _by_fact(found: networkx.MultiDiGraph, facts: pl.DataFrame, turns: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+def _by_fact(
+    network: networkx.MultiDiGraph, facts: pl.DataFrame, turns: pl.DataFrame
+) -> tuple[pl.DataFrame, np.ndarray]:
     """conversation, value, n; and times contradicted, a row a conversation and a column a fact of a persona."""
-    times = Counter((target[1], target[3]) for _, target in found.edges() if target[0] == "fact")
+    times = Counter((target[1], target[3]) for _, target in network.edges() if target[0] == "fact")
     spoken = facts.join(turns.select("conversation", "turn", "persona"), on=["conversation", "turn"])
     spoken = spoken.select("conversation", "persona", "against").unique().sort("conversation", "persona", "against")
     counts = [times[key] for key in spoken.select("conversation", "against").iter_rows()]
@@ -206,13 +208,13 @@ def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: 
     )
 
 
-def _line(found: networkx.MultiDiGraph, line: dict) -> tuple:
+def _line(network: networkx.MultiDiGraph, line: dict) -> tuple:
     node = ("line", line["conversation"], line["turn"])
-    found.add_node(node, kind="line", **{key: line[key] for key in ("turn", "seat", "persona", "node", "text")})
+    network.add_node(node, kind="line", **{key: line[key] for key in ("turn", "seat", "persona", "node", "text")})
     return node
 
 
-def _fact(found: networkx.MultiDiGraph, line: dict, fact_id: str) -> tuple:
+def _fact(network: networkx.MultiDiGraph, line: dict, fact_id: str) -> tuple:
     node = ("fact", line["conversation"], line["seat"], fact_id)
-    found.add_node(node, kind="fact", fact=fact_id, seat=line["seat"], persona=line["persona"])
+    network.add_node(node, kind="fact", fact=fact_id, seat=line["seat"], persona=line["persona"])
     return node

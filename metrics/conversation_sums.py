@@ -45,20 +45,20 @@ def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame,
     """Every measure that the run's metrics hold and that sums can make; conversations with nothing scored are left
     out.
     """
-    measured, found = set(metrics["metric"]), dict(_means(metrics))
+    measured, sums = set(metrics["metric"]), dict(_means(metrics))
     length = 1 + (turns["turn"].max() or 0)
     lines, asked = of_metric(judgements, "prompt_to_line"), of_metric(judgements, "qa")
     near = within(turns, judgements, window) if "local_drift_slope" in measured else lines.clear()
     for name, rows in (("local_drift_slope", near), ("global_drift_slope", lines), ("qa_drift_slope", asked)):
         if name in measured:
-            found |= dict(_trends(name, rows, None))
+            sums |= dict(_trends(name, rows, None))
     for name, rows in (("global_drift_thirds", lines), ("qa_drift_thirds", asked)):
         if name in measured:
-            found |= dict(_trends(name, rows, length))
+            sums |= dict(_trends(name, rows, length))
     for name in JUDGED:
         if f"unscored_{name}" in measured:
-            found |= dict(_missing(name, judgements))
-    return found
+            sums |= dict(_missing(name, judgements))
+    return sums
 
 
 def _means(metrics: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:

@@ -68,22 +68,22 @@ def local(near: pl.DataFrame, **how) -> pl.DataFrame:
 
 def slopes(rows: pl.DataFrame, name: str, **how) -> pl.DataFrame:
     """Least squares slope of inconsistency on turn, per turn."""
-    found = []
+    slope_rows = []
     for judge, seat, part in groups(rows):
         part = part.filter(pl.col("inconsistent").is_not_null())
         x, y, clusters = (part[column].to_numpy() for column in ("turn", "inconsistent", "conversation"))
         slope = clustered_slope(x, y, clusters, **for_group(how, name, judge, seat))
-        found.append(interval_row(slope, name, judge, seat, "run"))
-    return frame(found)
+        slope_rows.append(interval_row(slope, name, judge, seat, "run"))
+    return frame(slope_rows)
 
 
 def thirds(rows: pl.DataFrame, name: str, length: int, **how) -> pl.DataFrame:
     """Inconsistency in the last third of `length` turns minus that in the first; n counts the rows in both."""
-    found = []
+    difference_rows = []
     for judge, seat, part in groups(rows):
         early, late = 3 * pl.col("turn") < length, 3 * pl.col("turn") >= 2 * length
         part = part.filter(pl.col("inconsistent").is_not_null(), early | late).with_columns(late=late)
         y, after, clusters = (part[column].to_numpy() for column in ("inconsistent", "late", "conversation"))
         difference = clustered_difference(y, after, clusters, **for_group(how, name, judge, seat))
-        found.append(interval_row(difference, name, judge, seat, "run"))
-    return frame(found)
+        difference_rows.append(interval_row(difference, name, judge, seat, "run"))
+    return frame(difference_rows)

@@ -84,13 +84,13 @@ def curve(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float = 
         lives = subjects(turns, part)
         if lives.is_empty():
             continue
-        found = kaplan_meier(lives["lines"].to_numpy(), lives["censored"].to_numpy(), confidence=confidence)
+        estimate = kaplan_meier(lives["lines"].to_numpy(), lives["censored"].to_numpy(), confidence=confidence)
         columns = {
-            "lines": [0, *found.times.astype(int).tolist()],
-            "survival": [1.0, *found.survival.tolist()],
-            "low": [1.0, *found.low.tolist()],
-            "high": [1.0, *found.high.tolist()],
-            "at_risk": [found.n, *found.at_risk.tolist()],
+            "lines": [0, *estimate.times.astype(int).tolist()],
+            "survival": [1.0, *estimate.survival.tolist()],
+            "low": [1.0, *estimate.low.tolist()],
+            "high": [1.0, *estimate.high.tolist()],
+            "at_risk": [estimate.n, *estimate.at_risk.tolist()],
         }
         count = len(columns["lines"])
         parts.append(pl.DataFrame({"seat": [seat] * count, "judge": [judge] * count, **columns}, schema=CURVE_SCHEMA))

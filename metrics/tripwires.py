@@ -229,8 +229,8 @@ class _Card:
     def __init__(self, text: str) -> None:
         self._runs = set(_runs(_one_person(words(text)), COPIED))
         name = _NAME.search(text)
-        told = [" ".join(words(sentence)) for sentence in _sentences(text)]
-        self._told = {sentence for sentence in told if re.match(r"your?\b", sentence)}
+        sentences = [" ".join(words(sentence)) for sentence in _sentences(text)]
+        self._told = {sentence for sentence in sentences if re.match(r"your?\b", sentence)}
         self._name = of_oneself(name[1]) if name else None
 
     def copied(self, said: Sequence[str]) -> float:
@@ -243,8 +243,8 @@ class _Card:
     def of_someone_else(self, text: str, said: Sequence[str]) -> bool:
         if self._name and self._name.search(text):
             return True
-        told = " ".join(said)
-        return any(sentence in told for sentence in self._told) and any(
+        spoken = " ".join(said)
+        return any(sentence in spoken for sentence in self._told) and any(
             " ".join(words(sentence)) in self._told for sentence in _sentences(text)
         )
 

@@ -75,8 +75,8 @@ def build(scenario: ScenarioFile) -> nx.MultiDiGraph:
 
 def edges_out(graph: nx.MultiDiGraph, node: str) -> list[Edge]:
     """The edges out of a node in file order."""
-    found = graph.out_edges(node, keys=True, data="edge")
-    return [edge for _, _, _, edge in sorted(found, key=lambda out: out[2])]
+    out_edges = graph.out_edges(node, keys=True, data="edge")
+    return [edge for _, _, _, edge in sorted(out_edges, key=lambda out: out[2])]
 
 
 def is_conditional(edge: Edge) -> bool:
@@ -200,10 +200,10 @@ def _check_node(name: str, node: Node) -> None:
     texts = [(("instruct", seat), text) for seat, text in node.instruct.items()]
     texts += [(("says", place), text) for place, text in enumerate(node.says or ())]
     for within, text in texts:
-        for found in _PLACEHOLDER.findall(text):
-            if found not in PLACEHOLDERS:
-                known = nearest(found, PLACEHOLDERS)
-                raise ScenarioError(f"holds {{{found}}}, which is no placeholder{known}", (*key, *within))
+        for placeholder in _PLACEHOLDER.findall(text):
+            if placeholder not in PLACEHOLDERS:
+                known = nearest(placeholder, PLACEHOLDERS)
+                raise ScenarioError(f"holds {{{placeholder}}}, which is no placeholder{known}", (*key, *within))
     if node.pressure and not (node.instruct or node.says):
         problem = f"is {node.pressure}, but nobody is told to press; expected 'instruct' or 'says' beside it"
         raise ScenarioError(problem, (*key, "pressure"))
@@ -215,7 +215,7 @@ def _check_strangers(name: str, node: Node, scenario: ScenarioFile) -> None:
         if scenario.seats[other].persona != UNKNOWN:
             continue
         words = [_direction_template(node, seat), *((node.says or ()) if node.speaker in (None, seat) else ())]
-        if any(found.startswith("fact.") for found in _PLACEHOLDER.findall(" ".join(words))):
+        if any(placeholder.startswith("fact.") for placeholder in _PLACEHOLDER.findall(" ".join(words))):
             problem = (
                 f"has the {seat} speak of facts of the {other}, of whom nothing is known; expected a persona "
                 f"for the {other}"

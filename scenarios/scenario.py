@@ -61,12 +61,16 @@ def difference(old: str, new: str) -> list[str]:
     """What differs between two YAML texts, a line a value: `seats.user.temperature: 0.8 -> 0.9`."""
     before, after = _flat(parse(old, "old").data), _flat(parse(new, "new").data)
     keys = dict.fromkeys([*before, *after])
-    return [f"{k}: {_told(before, k)} -> {_told(after, k)}" for k in keys if _told(before, k) != _told(after, k)]
+    return [
+        f"{k}: {_value_text(before, k)} -> {_value_text(after, k)}"
+        for k in keys
+        if _value_text(before, k) != _value_text(after, k)
+    ]
 
 
 def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list[str]:
     """Absolute paths; one that an override gives may also be relative to the working folder."""
-    found = []
+    paths = []
     for place, name in enumerate(scenario.personas):
         key = ("personas", place) if isinstance(document.data["personas"], list) else ("personas",)
         overridden = document.where(key).startswith("override ")
@@ -75,8 +79,8 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
         if file is None:
             hint = next(filter(None, map(nearest_path, places)), "")
             raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none{hint}", key)
-        found.append(str(file.resolve()))
-    return found
+        paths.append(str(file.resolve()))
+    return paths
 
 
 def _seats_anywhere(seats: Seats) -> Seats:
@@ -119,7 +123,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
     }
 
 
-def _told(values: dict[str, Any], key: str) -> str:
+def _value_text(values: dict[str, Any], key: str) -> str:
     if key not in values:
         return "(absent)"
     return values[key] if isinstance(values[key], str) else json.dumps(values[key], default=str)

@@ -18,16 +18,16 @@ def nearest_path(path: str | Path) -> str:
     """ "; did you mean 'scenarios/long_dialogue.yaml'?", the path with what is not there replaced by what is named
     nearly so in its folder; "" where nothing is.
     """
-    found = Path()
+    reached = Path()
     for part in Path(path).parts:
-        there = found / part
+        there = reached / part
         if not there.exists():
-            beside = [Path(name).stem for name in _names_in(found) if Path(name).suffix == there.suffix]
+            beside = [Path(name).stem for name in _names_in(reached) if Path(name).suffix == there.suffix]
             if not (close := closest(there.stem, beside)):
                 return ""
-            there = found / (close + there.suffix)
-        found = there
-    return did_you_mean(str(found)) if found != Path(path) else ""
+            there = reached / (close + there.suffix)
+        reached = there
+    return did_you_mean(str(reached)) if reached != Path(path) else ""
 
 
 def _names_in(folder: Path) -> list[str]:

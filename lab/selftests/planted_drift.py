@@ -254,7 +254,7 @@ def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dic
 
     by_wording: dict[str, list[Judgement]] = {}
     for row in rows:
-        by_wording.setdefault(planted[row.conversation].told[row.turn][0].wording, []).append(row)
+        by_wording.setdefault(planted[row.conversation].stated[row.turn][0].wording, []).append(row)
     return {
         wording: clustered_mean([float(row.verdict) for row in some], [row.conversation for row in some], **how)
         for wording, some in sorted(by_wording.items())

@@ -250,14 +250,17 @@ def told(study: Study, finding: Finding) -> dict:
         "adapter": study.seats.assistant.adapter,
         "size": study.size,
         "statistic": statistic,
-        **asdict(test.found),
+        **asdict(test.interval),
         "controls": {name: bool(control.passed) for name, control in finding.controls.items()},
         "verdict": decided.word,
         "reading": finding.reading,
         "why": decided.why,
         "needed": decided.needed,
-        "control_figures": {name: control.told for name, control in finding.controls.items()},
-        "tests": {name: asdict(one) for name, one in finding.tests.items()},
+        "control_figures": {name: control.evidence for name, control in finding.controls.items()},
+        "tests": {
+            name: {"found": asdict(test.interval), "confirms": test.confirms, "refutes": test.refutes}
+            for name, test in finding.tests.items()
+        },
         "measures": {name: asdict(found) for name, found in finding.measures.items()},
         "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
         "tables": {

@@ -43,24 +43,24 @@ class Reader:
                 options = _options(pair.persona.fact(pair.against))
                 asked += [CONTEXT.format(question=pair.other, answer=answer)] * len(options)
                 texts += options
-        scores = iter([sum(some) if some else float("nan") for some in self._once(asked, texts)])
+        scores = iter([sum(nats) if nats else float("nan") for nats in self._once(asked, texts)])
         return [self._row(pair, scores) for pair in pairs]
 
     def _once(self, contexts: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
         """As `logprobs`, each different pair read once."""
         different = list(dict.fromkeys(zip(contexts, texts, strict=True)))
-        found = (
+        nats = (
             self.logprobs([context for context, _ in different], [text for _, text in different]) if different else []
         )
-        known = dict(zip(different, found, strict=True))
-        return [known[one] for one in zip(contexts, texts, strict=True)]
+        known = dict(zip(different, nats, strict=True))
+        return [known[request] for request in zip(contexts, texts, strict=True)]
 
     def _row(self, pair: Pair, scores) -> Judgement:
         if reason := _unscorable(pair):
             return judgement(pair, self.name, unscored=reason)
         size = len(_options(pair.persona.fact(pair.against)))
-        told, alone = (np.array([next(scores) for _ in range(size)]) for _ in range(2))
-        gain = told - alone
+        answered, alone = (np.array([next(scores) for _ in range(size)]) for _ in range(2))
+        gain = answered - alone
         if not np.isfinite(gain).all():
             return judgement(pair, self.name, unscored="the answer is longer than the model reads")
         share = np.exp(gain - gain.max())

@@ -34,10 +34,10 @@ class Cascade:
         return getattr(self.second, "metrics", LINES)  # what the first one does not score is asked of the second one
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        found = first_rows(pairs, self.first.judge(pairs))
+        rows = first_rows(pairs, self.first.judge(pairs))
         doubtful = [
             place
-            for place, row in enumerate(found)
+            for place, row in enumerate(rows)
             if row.unscored is not None or self.low < row.p_inconsistent < self.high
         ]
         sent = [pairs[place] for place in doubtful]
@@ -45,19 +45,19 @@ class Cascade:
         spoken = dict(zip(doubtful, answers, strict=True))
         return [
             replace(spoken.get(place, row), judge=self.name, by=(self.second if place in spoken else self.first).name)
-            for place, row in enumerate(found)
+            for place, row in enumerate(rows)
         ]
 
 
 def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgement]:
     """The row of each pair, its rows by fact left out. ValueError where a judge lost a pair."""
-    found: list[Judgement] = []
+    firsts: list[Judgement] = []
     for row in rows:
-        if len(found) < len(pairs) and _answers(row, pairs[len(found)]):
-            found.append(row)
-    if len(found) < len(pairs):
-        raise ValueError(f"a judge answered {len(found)} of {len(pairs)} pairs: expected a row for each, in order")
-    return found
+        if len(firsts) < len(pairs) and _answers(row, pairs[len(firsts)]):
+            firsts.append(row)
+    if len(firsts) < len(pairs):
+        raise ValueError(f"a judge answered {len(firsts)} of {len(pairs)} pairs: expected a row for each, in order")
+    return firsts
 
 
 def sent_on(rows: Iterable[Judgement], cascade: Cascade) -> tuple[int, int]:

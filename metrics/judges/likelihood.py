@@ -102,7 +102,12 @@ class Likelihood:
         if not asked or self.embed is None:
             return {}
         parts = {card: [card[start:end] for start, end in sentences(card)] for card, _ in asked}
-        texts = list(dict.fromkeys([line for _, line in asked] + [part for some in parts.values() for part in some]))
+        texts = list(
+            dict.fromkeys(
+                [line for _, line in asked]
+                + [part for sentences_of_card in parts.values() for part in sentences_of_card]
+            )
+        )
         at = dict(zip(texts, self.embed(texts), strict=True))
         return {(card, line): float(max(at[part] @ at[line] for part in parts[card])) for card, line in asked}
 

@@ -64,15 +64,15 @@ class Nli:
         questions = [None if _unscorable(pair) else _question(pair) for pair in pairs]
         questions = self._nearest(questions)
         asked = dict.fromkeys((c, s) for q in questions if q for c in q.statements for s in q.sentences)
-        found = dict(zip(asked, self._probabilities(list(asked)), strict=True))
-        return [row for pair, q in zip(pairs, questions, strict=True) for row in self._rows(pair, q, found)]
+        probabilities = dict(zip(asked, self._probabilities(list(asked)), strict=True))
+        return [row for pair, q in zip(pairs, questions, strict=True) for row in self._rows(pair, q, probabilities)]
 
     def _probabilities(self, asked: list[tuple[str, str]]) -> np.ndarray:
         """(n, 3), the mean of both directions."""
         if not asked:
             return np.zeros((0, 3))
-        ones, others = [one for one, _ in asked], [other for _, other in asked]
-        both = np.asarray(self.entail(ones + others, others + ones), float)
+        premises, hypotheses = [premise for premise, _ in asked], [hypothesis for _, hypothesis in asked]
+        both = np.asarray(self.entail(premises + hypotheses, hypotheses + premises), float)
         if both.shape != (2 * len(asked), 3):
             raise ValueError(f"probabilities of shape {both.shape}: expected ({2 * len(asked)}, 3)")
         return (both[: len(asked)] + both[len(asked) :]) / 2
@@ -95,10 +95,12 @@ class Nli:
 
         return [cut(q) if q and len(q.statements) > self.top else q for q in questions]
 
-    def _rows(self, pair: Pair, q: _Question | None, found: dict[tuple[str, str], np.ndarray]) -> list[Judgement]:
+    def _rows(
+        self, pair: Pair, q: _Question | None, probabilities: dict[tuple[str, str], np.ndarray]
+    ) -> list[Judgement]:
         if q is None or not q.statements:
             return [judgement(pair, self.name, unscored=_unscorable(pair) or "the persona states nothing")]
-        p = np.stack([np.stack([found[c, s] for s in q.sentences]) for c in q.statements])  # (C, S, 3)
+        p = np.stack([np.stack([probabilities[c, s] for s in q.sentences]) for c in q.statements])  # (C, S, 3)
         if not np.isfinite(p).all():
             return [judgement(pair, self.name, unscored="no finite probability")]
         wrong = p[:, :, CONTRADICTION]
@@ -117,12 +119,12 @@ class Nli:
 def _question(pair: Pair) -> _Question:
     spans = _said(pair.line)
     if pair.metric == "line_to_line":
-        told = [(None, pair.other[start:end]) for start, end in _said(pair.other)]
+        claims = [(None, pair.other[start:end]) for start, end in _said(pair.other)]
     else:
-        told = statements(pair.persona)
+        claims = statements(pair.persona)
     return _Question(
-        tuple(fact for fact, _ in told),
-        tuple(text for _, text in told),
+        tuple(fact for fact, _ in claims),
+        tuple(text for _, text in claims),
         tuple(spans),
         tuple(pair.line[start:end] for start, end in spans),
     )

@@ -72,18 +72,18 @@ class Memory:
         """Places of the earlier lines to hold the new one against, ascending; at least one where there is any."""
         count = len(self.lines)
         most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen)
-        found = self._choose(line, most) if count else set()
+        places = self._choose(line, most) if count else set()
         self.lines.append(line)
-        self.chosen += len(found)
-        return sorted(found)
+        self.chosen += len(places)
+        return sorted(places)
 
     def _choose(self, line: Pieces, most: int) -> set[int]:
         if self.share == 1:
             return set(range(len(self.lines)))
         nearness = self._nearness(line) if line.states else np.full(len(self.lines), -np.inf)
         order = np.lexsort((-np.arange(len(nearness)), -nearness))  # the later of two equals first
-        found = {int(place) for place in order[:most] if nearness[place] >= line.near}
-        return found or {len(self.lines) - 1}
+        near = {int(place) for place in order[:most] if nearness[place] >= line.near}
+        return near or {len(self.lines) - 1}
 
     def _nearness(self, line: Pieces) -> np.ndarray:
         """(earlier lines,): nearness of the nearest two pieces."""
@@ -112,20 +112,22 @@ def candidates(
 def pieces(lines: Sequence[str], embed: Embed, personas: Sequence[Persona | None] | None = None) -> list[Pieces]:
     """Each line's pieces, `personas` those of the speakers; all are embedded in one call."""
     stated = [_statements(line) for line in lines]
-    told = [some or [line.strip() or "-"] for some, line in zip(stated, lines, strict=True)]
+    sentences = [statements or [line.strip() or "-"] for statements, line in zip(stated, lines, strict=True)]
     topics = [_topics(persona) if persona else () for persona in personas or [None] * len(lines)]
-    texts = [text for some in told for piece in some for text in (piece, _blank(piece))]
-    texts = list(dict.fromkeys([*texts, *(text for some in dict.fromkeys(topics) for forms in some for text in forms)]))
+    texts = [text for of_line in sentences for piece in of_line for text in (piece, _blank(piece))]
+    texts = list(
+        dict.fromkeys([*texts, *(text for facts in dict.fromkeys(topics) for forms in facts for text in forms)])
+    )
     vectors = dict(zip(texts, np.asarray(embed(texts)), strict=True)) if texts else {}
     return [
         Pieces(
-            tuple(text.casefold() for text in some),
-            tuple(map(_values, some)),
-            _vectors(some, about, vectors),
+            tuple(text.casefold() for text in of_line),
+            tuple(map(_values, of_line)),
+            _vectors(of_line, about, vectors),
             NEAR if about else NEAR_WITHOUT_TOPICS,
             bool(own),
         )
-        for some, about, own in zip(told, topics, stated, strict=True)
+        for of_line, about, own in zip(sentences, topics, stated, strict=True)
     ]
 
 
@@ -139,30 +141,30 @@ def _topics(persona: Persona) -> Topics:
 
 def _vectors(texts: Sequence[str], topics: Topics, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
     """(texts, d + topics)"""
-    found = np.stack([vectors[_blank(text)] for text in texts])
+    blanked = np.stack([vectors[_blank(text)] for text in texts])
     if not topics:
-        return found
+        return blanked
     whole = np.stack([vectors[text] for text in texts])
     near = np.stack([(whole @ np.stack([vectors[form] for form in forms]).T).max(1) for forms in topics], 1)
     weights = np.exp(SHARPNESS * near)
-    return np.hstack([COSINE**0.5 * found, weights / (weights.sum(1, keepdims=True) + np.exp(SHARPNESS * NO_TOPIC))])
+    return np.hstack([COSINE**0.5 * blanked, weights / (weights.sum(1, keepdims=True) + np.exp(SHARPNESS * NO_TOPIC))])
 
 
 def _statements(line: str) -> list[str]:
-    found = [sentence for text in _SENTENCE.findall(line) if (sentence := text.strip()) and not sentence.endswith("?")]
-    return [sentence for sentence in found if _OF_ONESELF.search(sentence)] or found
+    stated = [sentence for text in _SENTENCE.findall(line) if (sentence := text.strip()) and not sentence.endswith("?")]
+    return [sentence for sentence in stated if _OF_ONESELF.search(sentence)] or stated
 
 
 def _values(text: str) -> frozenset[str]:
-    found = frozenset(_VALUE.findall(text))
-    return found | {"not"} if found and _DENIAL.search(text) else found
+    values = frozenset(_VALUE.findall(text))
+    return values | {"not"} if values and _DENIAL.search(text) else values
 
 
 def _blank(text: str) -> str:
-    return _VALUE.sub(lambda found: "5" if found[0].isdigit() else "X", text)
+    return _VALUE.sub(lambda match: "5" if match[0].isdigit() else "X", text)
 
 
-def _agreement(one: Pieces, other: Pieces) -> np.ndarray:
+def _agreement(line: Pieces, other: Pieces) -> np.ndarray:
     """(pieces, pieces): whether two are the same words, or give the same names and numbers."""
     return np.array(
         [
@@ -170,6 +172,6 @@ def _agreement(one: Pieces, other: Pieces) -> np.ndarray:
                 text == known or (bool(values) and values == others)
                 for known, others in zip(other.texts, other.values, strict=True)
             ]
-            for text, values in zip(one.texts, one.values, strict=True)
+            for text, values in zip(line.texts, line.values, strict=True)
         ]
     )

@@ -17,19 +17,19 @@ def pairs(
     persona = cast[line.seat]
     company = {
         "partner": cast[PARTNER[line.seat]],
-        "heard": next((one.text for one in reversed(before) if one.seat != line.seat), ""),
+        "heard": next((said.text for said in reversed(before) if said.seat != line.seat), ""),
     }
     if "prompt_to_line" in metrics:
         yield Pair(line.conversation, line.turn, line.seat, "prompt_to_line", line.text, "persona", persona, **company)
-    for one in earlier if "line_to_line" in metrics else ():
+    for said in earlier if "line_to_line" in metrics else ():
         yield Pair(
             line.conversation,
             line.turn,
             line.seat,
             "line_to_line",
             line.text,
-            str(one.turn),
+            str(said.turn),
             persona,
-            one.text,
+            said.text,
             **company,
         )

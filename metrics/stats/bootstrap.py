@@ -54,14 +54,14 @@ def clustered_means(
     y, codes, _ = _checked(values, clusters)
     keys, columns = np.unique(np.asarray(groups), return_inverse=True)
     wide = 1 + codes.max(initial=-1)
-    found: list[Interval] = []
+    intervals: list[Interval] = []
     for start in range(0, len(keys), COLUMNS):
         size = min(COLUMNS, len(keys) - start)
         here = (columns >= start) & (columns < start + size)
         cell = codes[here] * size + columns[here] - start
         total = np.bincount(cell, y[here], wide * size).reshape(wide, size)
         count = np.bincount(cell, minlength=wide * size).reshape(wide, size)
-        found += _intervals(
+        intervals += _intervals(
             np.hstack([total, count]),
             lambda sums, size=size: ratio(sums[:, :size], sums[:, size:]),
             n=count.sum(0),
@@ -70,7 +70,7 @@ def clustered_means(
             resamples=resamples,
             seed=seed,
         )
-    return dict(zip(keys.tolist(), found, strict=True))
+    return dict(zip(keys.tolist(), intervals, strict=True))
 
 
 def clustered_slope(x, y, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
@@ -195,7 +195,7 @@ def prediction_powered_mean(
         )
     known = np.isfinite(truth)
     sums = _by_cluster(codes, judged, np.ones_like(judged), np.where(known, truth - judged, 0.0), known.astype(float))
-    found = clustered_statistic(
+    interval = clustered_statistic(
         sums,
         lambda s: (ratio(s[:, 0], s[:, 1]) + ratio(s[:, 2], s[:, 3]))[:, None],
         n=int(known.sum()),
@@ -203,7 +203,7 @@ def prediction_powered_mean(
         resamples=resamples,
         seed=seed,
     )
-    return found if np.unique(codes[known]).size > 1 else replace(found, low=np.nan, high=np.nan)
+    return interval if np.unique(codes[known]).size > 1 else replace(interval, low=np.nan, high=np.nan)
 
 
 def crossed_components(values) -> dict[tuple[int, ...], float]:
@@ -245,7 +245,9 @@ def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confid
     value, variance = statistic(y), 0.0
     for axis, count in enumerate(y.shape[:2]):
         left = (
-            np.array([statistic(np.delete(y, one, axis)) for one in range(count)]) if count > 1 else np.array([np.nan])
+            np.array([statistic(np.delete(y, place, axis)) for place in range(count)])
+            if count > 1
+            else np.array([np.nan])
         )
         variance += (count - 1) / count * ((left - left.mean()) ** 2).sum()
     half = stats.t.ppf((1 + confidence) / 2, max(min(y.shape[:2]) - 1, 1)) * np.sqrt(variance)
@@ -351,7 +353,7 @@ def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray
     """Percentiles of each column of (R, M), NaN left out, by linear interpolation: sorting puts NaN last."""
     drawn = np.sort(drawn, axis=0)
     last = (~np.isnan(drawn)).sum(0) - 1
-    found = []
+    bounds = []
     for share in shares:
         place = np.maximum(last, 0) * share
         below = np.floor(place).astype(int)
@@ -359,5 +361,5 @@ def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray
             np.take_along_axis(drawn, index[None], 0)[0]
             for index in (below, np.minimum(below + 1, np.maximum(last, 0)))
         )
-        found.append(np.where(last >= 0, a + (b - a) * (place - below), np.nan))
-    return found
+        bounds.append(np.where(last >= 0, a + (b - a) * (place - below), np.nan))
+    return bounds

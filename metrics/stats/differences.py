@@ -49,13 +49,13 @@ def paired(
         return statistic(sums[:, width:]) - statistic(sums[:, :width])
 
     both = np.hstack([a, b])
-    found = clustered_statistic(both, change, n=len(a), confidence=confidence, resamples=resamples, seed=seed)
+    interval = clustered_statistic(both, change, n=len(a), confidence=confidence, resamples=resamples, seed=seed)
     return Difference(
         _value(a, statistic),
         _value(b, statistic),
-        found.value,
-        found.low,
-        found.high,
+        interval.value,
+        interval.low,
+        interval.high,
         len(a),
         detectable(standard_error(both, change), len(a) - 1),
     )
@@ -152,8 +152,8 @@ def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) 
         return float("nan"), float("nan")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, where nobody is left to compare with
-        found = stats.logrank(*(stats.CensoredData.right_censored(times, censored) for times, censored in sides))
-    return float(found.statistic), float(found.pvalue)
+        result = stats.logrank(*(stats.CensoredData.right_censored(times, censored) for times, censored in sides))
+    return float(result.statistic), float(result.pvalue)
 
 
 def horizon(*sides: tuple[np.ndarray, np.ndarray]) -> int:

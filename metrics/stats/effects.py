@@ -24,15 +24,17 @@ def response(values, weights, clusters, levels, **how) -> dict[object, Interval]
     """
     values, weights, levels = np.asarray(values, float), np.asarray(weights, float), np.asarray(levels)
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
-    found = {}
+    by_level = {}
     for level in dict.fromkeys(levels.tolist()):
         here = levels == level
         sums = np.stack(
             [np.bincount(codes[here], column[here], len(names)) for column in (weights * values, weights)], axis=1
         )
         sums = sums[sums[:, 1] > 0]
-        found[level] = clustered_statistic(sums, lambda s: ratio(s[:, 0], s[:, 1])[:, None], n=int(here.sum()), **how)
-    return found
+        by_level[level] = clustered_statistic(
+            sums, lambda s: ratio(s[:, 0], s[:, 1])[:, None], n=int(here.sum()), **how
+        )
+    return by_level
 
 
 def interaction(values, weights, clusters, first, second, **how) -> Interval:
@@ -70,7 +72,7 @@ def _product_term(sums: np.ndarray) -> np.ndarray:
     total = np.where(sums[:, :1] > 0, sums[:, :1], 1.0)
     moments, right = (sums[:, :16] / total).reshape(-1, 4, 4), sums[:, 16:] / total
     solvable = np.linalg.det(moments) > LEAST_DETERMINANT
-    found = np.full((len(sums), 1), np.nan)
+    coefficients = np.full((len(sums), 1), np.nan)
     if solvable.any():
-        found[solvable, 0] = np.linalg.solve(moments[solvable], right[solvable][:, :, None])[:, 3, 0]
-    return found
+        coefficients[solvable, 0] = np.linalg.solve(moments[solvable], right[solvable][:, :, None])[:, 3, 0]
+    return coefficients

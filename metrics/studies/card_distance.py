@@ -60,8 +60,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
     odds = partial(_odds, ask, stimuli, people, talks, min(slots, len(stimuli.slots)))
 
     bare = {d: odds(f"no card, {d} exchanges", d) for d in distances}
-    told = {d: odds(f"card {d} ago", d, OWN) for d in distances}
-    hold = {d: told[d] - bare[d] for d in distances}
+    carded = {d: odds(f"card {d} ago", d, OWN) for d in distances}
+    hold = {d: carded[d] - bare[d] for d in distances}
     reminded = {r: odds(f"card {far} ago, again {r} ago", far, OWN, r) - bare[far] for r in near}
     late = {r: odds(f"card only {r} of {far} ago", far, again=r) - bare[far] for r in near}
     other = mean_of(odds("another's card", 0, ANOTHERS) - bare[0], seed)
@@ -109,7 +109,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
                 "probability",
                 {
                     name: [(d, mean_of(1 / (1 + np.exp(-of[d])), seed)) for d in distances]
-                    for name, of in (("card", told), ("no card", bare))
+                    for name, of in (("card", carded), ("no card", bare))
                 },
                 {"by luck": 1 / (1 + OTHERS)},
             ),
@@ -168,5 +168,5 @@ def _card(stimuli: Stimuli, values: dict[str, list[str]], whose: str) -> str:
 def _tokens(ask: Ask, stimuli: Stimuli) -> np.ndarray:
     """Of each pair of the filler, by the model's own tokenizer."""
     lines = tuple(line for pair in stimuli.filler for line in pair)
-    (told,) = ask.choose("length of the filler", [Question("filler", (("user", "Hello."),), lines)])
-    return np.reshape(told.tokens, (-1, len(SPEAKERS))).sum(1)
+    (lengths,) = ask.choose("length of the filler", [Question("filler", (("user", "Hello."),), lines)])
+    return np.reshape(lengths.tokens, (-1, len(SPEAKERS))).sum(1)

@@ -68,14 +68,14 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
     true = [stimuli.capitals[name] for name in names]
     # country, a false capital, another country whose capital that is not either, its own
     rows = list(zip(names, true[1:] + true[:1], names[2:] + names[:2], true, strict=True))
-    some, tried = rows[searched:] or rows, rows[:searched]
-    prior = -_margin(ask, NONE, some)  # (items,) X
+    kept, tried = rows[searched:] or rows, rows[:searched]
+    prior = -_margin(ask, NONE, kept)  # (items,) X
     known = prior > 0
-    margins = {arm: _margin(ask, arm, some) for arm in (*TEXTS, ASIDE)}
+    margins = {arm: _margin(ask, arm, kept) for arm in (*TEXTS, ASIDE)}
     steered = _searched(ask, tried, seed)
-    over = {arm: margin > 0 for arm, margin in (margins | {STEERED: _margin(ask, STEERED, some, steered)}).items()}
+    over = {arm: margin > 0 for arm, margin in (margins | {STEERED: _margin(ask, STEERED, kept, steered)}).items()}
     over[RANDOM] = np.mean(
-        [_margin(ask, RANDOM, some, replace(steered, random=seed + TRIED + n)) > 0 for n in range(DRAWN)], axis=0
+        [_margin(ask, RANDOM, kept, replace(steered, random=seed + TRIED + n)) > 0 for n in range(DRAWN)], axis=0
     )
     over = {
         arm: np.where(known, values, np.nan) for arm, values in over.items()
@@ -118,7 +118,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
             "capitals known": gate,
             "override of an invented country": novel,
             "override, random direction less none": more,
-            **{f"override, {arm}": found for arm, found in rate.items()},
+            **{f"override, {arm}": interval for arm, interval in rate.items()},
             **{f"override in the top fifth, {arm}": top[arm] for arm in over},
         },
         {
@@ -152,14 +152,14 @@ def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
     which these move them by less than CALM, where there are any.
     """
     directions = [ask.direct(*([Question(row[0], _talk(arm, row)) for row in rows] for arm in arms)) for arms in WAYS]
-    plain, found = _margin(ask, SEARCH, rows).mean(), []
+    plain, candidates = _margin(ask, SEARCH, rows).mean(), []
     for how in [
         Steered(directions[0], "add", coefficient, (depth,)) for depth in DEPTHS for coefficient in COEFFICIENTS
     ]:
         aimless = np.mean([_margin(ask, SEARCH, rows, replace(how, random=seed + n)) for n in range(TRIED)]) - plain
         for way in (replace(how, direction=name) for name in directions):
-            found.append((abs(aimless) < CALM, _margin(ask, SEARCH, rows, way).mean() - plain - aimless, way))
-    return max(found, key=lambda one: one[:2])[2]
+            candidates.append((abs(aimless) < CALM, _margin(ask, SEARCH, rows, way).mean() - plain - aimless, way))
+    return max(candidates, key=lambda candidate: candidate[:2])[2]
 
 
 def _slope(x: np.ndarray, y: np.ndarray, seed: int) -> Interval:

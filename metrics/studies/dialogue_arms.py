@@ -118,9 +118,9 @@ def removed(
     """
     if not after:
         return Interval(np.nan, np.nan, np.nan, 0)
-    sums = [_by_person(one, what) for one in (before, *after)]
+    sums = [_by_person(run, what) for run in (before, *after)]
     who = sorted(set().union(*sums))
-    rows = np.array([[number for one in sums for number in one.get(person, (0, 0))] for person in who]).reshape(
+    rows = np.array([[number for run in sums for number in run.get(person, (0, 0))] for person in who]).reshape(
         len(who), 2 * len(sums)
     )
     parts = np.array(weights or [1 / len(after)] * len(after))
@@ -141,8 +141,8 @@ def over_run(played: Played, metric: str, judge: str | None = None) -> Interval:
         pl.col("level") == "run",
         pl.col("judge").is_null() if judge is None else pl.col("judge") == judge,
     )
-    found = rows.select("value", "low", "high", "n").rows()
-    return Interval(*found[0]) if found else Interval(np.nan, np.nan, np.nan, 0)
+    intervals = rows.select("value", "low", "high", "n").rows()
+    return Interval(*intervals[0]) if intervals else Interval(np.nan, np.nan, np.nan, 0)
 
 
 def wires(played: Played, reference: Played | None = None) -> list[str]:
@@ -150,9 +150,9 @@ def wires(played: Played, reference: Played | None = None) -> list[str]:
     breaks as much.
     """
     values = [
-        {name: found.value for name in TRIPWIRES if (found := over_run(one, name)).n}
-        for one in (played, reference)
-        if one
+        {name: interval.value for name in TRIPWIRES if (interval := over_run(run, name)).n}
+        for run in (played, reference)
+        if run
     ]
     before = {name: value for name, value, _ in fired(values[-1])} if reference else {}
 
@@ -166,10 +166,10 @@ def wires(played: Played, reference: Played | None = None) -> list[str]:
     ]
 
 
-def best_of(played: Mapping[str, Played], some: Sequence[str], bare: str, seed: int) -> str | None:
+def best_of(played: Mapping[str, Played], names: Sequence[str], bare: str, seed: int) -> str | None:
     """Of those without a tripwire out of bounds, the one with most right answers; None where there is none."""
     right = {
-        name: consistency(played[name], ANSWERS, seed).value for name in some if not wires(played[name], played[bare])
+        name: consistency(played[name], ANSWERS, seed).value for name in names if not wires(played[name], played[bare])
     }
     return max(right, key=lambda name: -1.0 if np.isnan(right[name]) else right[name], default=None)
 
@@ -195,7 +195,7 @@ def row(
     }
     out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(tripped)}
     tokens = (
-        trained.training["tokens_learnt"].sum() if trained else sum(one.turns["tokens"].sum() or 0 for one in tried)
+        trained.training["tokens_learnt"].sum() if trained else sum(run.turns["tokens"].sum() or 0 for run in tried)
     )
     return out | {
         "tokens learnt or tried": figure(tokens),
@@ -205,7 +205,7 @@ def row(
 
 
 def seconds(played: Sequence[Played]) -> float:
-    return float(sum(one.turns["seconds"].sum() or 0.0 for one in played))
+    return float(sum(run.turns["seconds"].sum() or 0.0 for run in played))
 
 
 def known(value: float, n: int) -> Interval:
@@ -213,9 +213,13 @@ def known(value: float, n: int) -> Interval:
     return Interval(float(value), float(value), float(value), n)
 
 
-def told(found: Interval) -> str:
+def told(interval: Interval) -> str:
     """`12% [3%, 20%]`, or that it is not known."""
-    return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if np.isfinite(found.value) else "an unknown share"
+    return (
+        f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
+        if np.isfinite(interval.value)
+        else "an unknown share"
+    )
 
 
 def figure(value: float, n: int = 0) -> Interval:

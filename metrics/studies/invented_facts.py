@@ -51,7 +51,8 @@ class Item:
     options: tuple[str, ...]  # the true one first
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
+        """The true sentence: the stem with the subject, then the true option."""
         return f"{self.relation.stem.format(self.subject)} {self.options[0]}."
 
 
@@ -61,7 +62,7 @@ Talk = Callable[[Relation, str], tuple[Message, ...]]  # what is said up to the 
 def invented(facts: Facts, seed: int, items: int) -> list[Item]:
     """A subject an item, relations in turn; which value is true is drawn."""
     rng = random.Random(seed)
-    names = ["".join(some) for some in itertools.product(*facts.syllables)]
+    names = ["".join(syllables) for syllables in itertools.product(*facts.syllables)]
     return [
         Item(relation, name, tuple(rng.sample(relation.values, OPTIONS)))
         for relation, name in zip(itertools.cycle(facts.invented), rng.sample(names, min(items, len(names))))
@@ -72,13 +73,13 @@ def familiar(facts: Facts, seed: int, items: int) -> list[Item]:
     """Beside the true value the three others that are nearest in length."""
     rng = random.Random(seed)
     pool = [(relation, *pair) for relation in facts.familiar for pair in relation.facts.items()]
-    found = []
+    items_of_facts = []
     for relation, subject, true in rng.sample(pool, min(items, len(pool))):
         others = sorted(set(relation.facts.values()) - {true})
         rng.shuffle(others)
-        others.sort(key=lambda one: abs(len(one) - len(true)))
-        found.append(Item(relation, subject, (true, *others[: OPTIONS - 1])))
-    return found
+        others.sort(key=lambda value: abs(len(value) - len(true)))
+        items_of_facts.append(Item(relation, subject, (true, *others[: OPTIONS - 1])))
+    return items_of_facts
 
 
 def talk_of(
@@ -106,20 +107,20 @@ def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, Item]], worn: str | No
     needed: dict[tuple[Message, ...], dict[str, None]] = {}  # of nobody, all at once
     for (_, nobody), (_, item) in zip(talks, asked, strict=True):
         needed.setdefault(nobody, {}).update(dict.fromkeys(item.options))
-    questions = [Question("of nobody", talk, _blank(some)) for talk, some in needed.items()]
+    questions = [Question("of nobody", talk, _blank(options)) for talk, options in needed.items()]
     questions += [
         Question(item.relation.asked.format(item.subject), talk, _blank(item.options), item.subject)
         for (talk, _), (_, item) in zip(talks, asked, strict=True)
     ]
-    found = ask.choose(arm, questions, worn)
+    choices = ask.choose(arm, questions, worn)
     before = {
-        talk: dict(zip(some, choice.nats, strict=True))
-        for (talk, some), choice in zip(needed.items(), found, strict=True)
+        talk: dict(zip(options, choice.nats, strict=True))
+        for (talk, options), choice in zip(needed.items(), choices, strict=True)
     }
     return np.array(
         [
             np.subtract(choice.nats, [before[nobody][option] for option in item.options])
-            for (_, nobody), (_, item), choice in zip(talks, asked, found[len(needed) :], strict=True)
+            for (_, nobody), (_, item), choice in zip(talks, asked, choices[len(needed) :], strict=True)
         ]
     ).reshape(-1, OPTIONS)
 

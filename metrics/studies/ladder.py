@@ -121,8 +121,8 @@ def study(
     acted |= {name: ask.play(name, stimuli.scenario, exam | change) for name, change in stimuli.nothing.items()}
     acted[AGAIN] = ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, AGAIN) % 2**31})
     words = [name for name in interventions[1:] if name not in trained and stimuli.interventions[name].way == "words"]
-    best = [best_of(chosen, some, interventions[0], seed) for some in (words, list(trained))]
-    return _found(stimuli, played, trained, tried, acted, best, seed)
+    best = [best_of(chosen, names, interventions[0], seed) for names in (words, list(trained))]
+    return _finding(stimuli, played, trained, tried, acted, best, seed)
 
 
 def _candidates(ask: Ask, name: str, intervention: Intervention, seed: int) -> list[dict[str, Any]]:
@@ -139,9 +139,9 @@ def _searched(
     tried: list[Played] = []
     by_name = {json.dumps(change, sort_keys=True): change for change in changes}
 
-    def score(some: Sequence[str], places: Sequence[int]) -> np.ndarray:
+    def score(names: Sequence[str], places: Sequence[int]) -> np.ndarray:
         people = {"persona_pool": [stimuli.development[place] for place in places], "conversations": len(places)}
-        return np.array([right(dict(people | by_name[one]), len(places)) for one in some])
+        return np.array([right(dict(people | by_name[name]), len(places)) for name in names])
 
     def right(change: Mapping, dialogues: int) -> list[float]:
         tried.append(ask.play(f"{name}, tried {len(tried) + 1}", stimuli.scenario, common | change))
@@ -151,7 +151,7 @@ def _searched(
     return by_name[search(list(by_name), score, len(stimuli.development), budget=budget).best], tried
 
 
-def _found(
+def _finding(
     stimuli: Stimuli,
     played: dict[str, Played],
     trained: dict[str, Trained],
@@ -162,14 +162,14 @@ def _found(
 ) -> Finding:
     (bare, before), *rest = played.items()
     gone = {
-        what: {name: removed(before, [one], what, seed) for name, one in (dict(rest) | acted).items()}
+        what: {name: removed(before, [run], what, seed) for name, run in (dict(rest) | acted).items()}
         for what in (ANSWERS, LINES)
     }
     text, learnt = best
     more = removed(before, [played[learnt], played[text]] if text and learnt else [], ANSWERS, seed, (1, -1))
-    by_text, by_training = (removed(before, [played[one]] if one else [], ANSWERS, seed) for one in best)
-    tripped = {name: wires(one, before) for name, one in rest}
-    bought = "; ".join(f"{name}: {', '.join(some)}" for name, some in tripped.items() if some) or "none"
+    by_text, by_training = (removed(before, [played[name]] if name else [], ANSWERS, seed) for name in best)
+    tripped = {name: wires(run, before) for name, run in rest}
+    bought = "; ".join(f"{name}: {', '.join(broken)}" for name, broken in tripped.items() if broken) or "none"
     nothing = {
         f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, told(gone[ANSWERS][name]))
         for name in stimuli.nothing
@@ -185,18 +185,18 @@ def _found(
         f"training ({learnt or 'none is fair'}) {told(by_training)}. Tripwires out of bounds beside the {bare}: "
         f"{bought}.",
         {
-            f"wrong answers removed, {name}": one
-            for name, one in gone[ANSWERS].items()
+            f"wrong answers removed, {name}": share
+            for name, share in gone[ANSWERS].items()
             if name in played or name in stimuli.nothing
         }
-        | {f"answers that could not be scored, {name}": unscored(one, ANSWERS) for name, one in played.items()},
+        | {f"answers that could not be scored, {name}": unscored(run, ANSWERS) for name, run in played.items()},
         {
             "ladder": Picture(
                 "What moves it?",
                 "intervention",
                 "share consistent",
                 {
-                    said: [(name, consistency(one, what, seed)) for name, one in played.items()]
+                    said: [(name, consistency(run, what, seed)) for name, run in played.items()]
                     for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))
                 },
             )
@@ -204,14 +204,14 @@ def _found(
         {
             "The ladder": {
                 name: row(
-                    one,
-                    {what: some.get(name) for what, some in gone.items()},
+                    run,
+                    {what: shares.get(name) for what, shares in gone.items()},
                     len(tripped.get(name, ())),
                     trained.get(name),
                     tried.get(name, ()),
                     seed,
                 )
-                for name, one in played.items()
+                for name, run in played.items()
             }
         },
     )

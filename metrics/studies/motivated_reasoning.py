@@ -58,7 +58,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
     right = partial(_right, ask, stimuli, thought, seed)
 
     def convinced(topic: Topic) -> list[str]:
-        orders = [stimuli.convinced.format(**topic.model_dump(), outcome=one) for one in topic.outcomes]
+        orders = [stimuli.convinced.format(**topic.model_dump(), outcome=outcome) for outcome in topic.outcomes]
         return [f"{card} {order}" for card, order in zip(stimuli.identities, orders, strict=True)]
 
     polarizing = {arm: right(arm, lambda topic: stimuli.identities, stimuli.polarizing, hard) for arm in ARMS}
@@ -70,12 +70,12 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
     ordered = mean_of(_congruence(right("told what to conclude", convinced, stimuli.neutral, hard)), seed)
     nobody = {
         kind: mean_of(
-            np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, some), 1, 0), seed
+            np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, of_kind), 1, 0), seed
         )
-        for kind, some in (("easy", easy), ("hard", hard))
+        for kind, of_kind in (("easy", easy), ("hard", hard))
     }
-    effect, aside = {arm: mean_of(some, seed) for arm, some in bent.items()}, mean_of(neutral, seed)
-    best, left = cross_chosen({arm: some for arm, some in bent.items() if arm != PLAIN})
+    effect, aside = {arm: mean_of(by_table, seed) for arm, by_table in bent.items()}, mean_of(neutral, seed)
+    best, left = cross_chosen({arm: by_table for arm, by_table in bent.items() if arm != PLAIN})
     liked, other = (mean_of((polarizing[PLAIN][0, :, n] + polarizing[PLAIN][1, :, 1 - n]) / 2, seed) for n in (0, 1))
     return Finding(
         {
@@ -103,8 +103,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
             "right where it is not": other,
             "congruence, invented groups": groups,
             "congruence, told what to conclude": ordered,
-            **{f"congruence, {arm}": found for arm, found in effect.items()},
-            **{f"right, nobody in particular, {kind} tables": found for kind, found in nobody.items()},
+            **{f"congruence, {arm}": interval for arm, interval in effect.items()},
+            **{f"right, nobody in particular, {kind} tables": interval for kind, interval in nobody.items()},
         },
         {
             "congruence": Picture(
@@ -205,7 +205,7 @@ def _right(
         for words, (topic, *_) in zip(said, places, strict=True)
     ]
     asked = [
-        Question(name, (*talk, stem), tuple(f" {one}" for one in topic.outcomes), str(n))
+        Question(name, (*talk, stem), tuple(f" {outcome}" for outcome in topic.outcomes), str(n))
         for name, talk, stem, (topic, _, n, _) in zip(names, talks, stems, places, strict=True)
     ]
     p = [choice.p[true] for choice, (*_, true) in zip(ask.choose(arm, asked), places, strict=True)]

@@ -80,16 +80,19 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
         _places(stimuli, names[n % len(names)], derive_seed(seed, "person", n), held_out=n >= taught)
         for n in range(taught + asked)
     ]
-    lessons, told = (
-        [lesson for some in group for place in some for lesson in _lessons(place)]
+    lessons, lessons_of_asked = (
+        [lesson for places in group for place in places for lesson in _lessons(place)]
         for group in (
-            [[replace(one, talk=(one.talk[0], one.talk[-1])) for one in some] for some in people[:taught]],
+            [[replace(place, talk=(place.talk[0], place.talk[-1])) for place in places] for places in people[:taught]],
             people[taught:],
         )
     )
-    rewards = random.Random(derive_seed(seed, "shuffled")).sample([one.reward for one in lessons], len(lessons))
-    shuffled = [replace(one, reward=reward) for one, reward in zip(lessons, rewards, strict=True)]
-    arms = {name: (lessons, name) for name in (SFT, *CONTRASTIVE)} | {SHUFFLED: (shuffled, "dpo"), TOLD: (told, "dpo")}
+    rewards = random.Random(derive_seed(seed, "shuffled")).sample([lesson.reward for lesson in lessons], len(lessons))
+    shuffled = [replace(lesson, reward=reward) for lesson, reward in zip(lessons, rewards, strict=True)]
+    arms = {name: (lessons, name) for name in (SFT, *CONTRASTIVE)} | {
+        SHUFFLED: (shuffled, "dpo"),
+        TOLD: (lessons_of_asked, "dpo"),
+    }
     worn = {UNTAUGHT: None} | {
         arm: ask.teach(arm, what, Teaching(steps, batch, how, RATE, seed=seed)) for arm, (what, how) in arms.items()
     }
@@ -97,12 +100,14 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
     ranked = {arm: _ranked(ask, arm, strangers, worn[arm]) for arm in worn}  # (people, places, options) that come first
     wrong = {arm: (first >= 1) & (first <= FALSE) for arm, first in ranked.items()}
     change = {arm: wrong[arm] * 1.0 - wrong[UNTAUGHT] for arm in worn if arm != UNTAUGHT}
-    changes = {arm: mean_of(some, seed) for arm, some in change.items()}
+    changes = {arm: mean_of(values, seed) for arm, values in change.items()}
     punished = np.mean([change[arm] for arm in CONTRASTIVE], 0)
-    contrastive, more, before = (mean_of(some, seed) for some in (punished, punished - change[SFT], wrong[UNTAUGHT]))
-    parrots = {arm: mean_of(_parroting(ask, arm, stimuli, strangers, one), seed) for arm, one in worn.items()}
-    chat = {arm: _chat(ask, arm, stimuli, one) for arm, one in worn.items()}
-    rates = {arm: mean_of(some, seed) for arm, some in wrong.items()}
+    contrastive, more, before = (
+        mean_of(values, seed) for values in (punished, punished - change[SFT], wrong[UNTAUGHT])
+    )
+    parrots = {arm: mean_of(_parroting(ask, arm, stimuli, strangers, adapter), seed) for arm, adapter in worn.items()}
+    chat = {arm: _chat(ask, arm, stimuli, adapter) for arm, adapter in worn.items()}
+    rates = {arm: mean_of(values, seed) for arm, values in wrong.items()}
     return Finding(
         {
             "change of contradict@1, contrastive methods": Test(contrastive, below(DROP), above(DROP)),
@@ -120,13 +125,13 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
         "changes that by "
         f"{100 * changes[SFT].value:+.0f} points, punishing false ones by {100 * contrastive.value:+.0f} on average.",
         {
-            **{f"contradict@1, {arm}": one for arm, one in rates.items()},
-            **{f"change of it, {arm}": one for arm, one in changes.items()},
+            **{f"contradict@1, {arm}": interval for arm, interval in rates.items()},
+            **{f"change of it, {arm}": interval for arm, interval in changes.items()},
             **{f"hits@1, {arm}": mean_of(first == 0, seed) for arm, first in ranked.items()},
-            **{f"lines that copy the card, {arm}": one for arm, one in parrots.items()},
+            **{f"lines that copy the card, {arm}": interval for arm, interval in parrots.items()},
             **{
-                f"nats a token of ordinary chat, change, {arm}": mean_of(some - chat[UNTAUGHT], seed)
-                for arm, some in chat.items()
+                f"nats a token of ordinary chat, change, {arm}": mean_of(nats - chat[UNTAUGHT], seed)
+                for arm, nats in chat.items()
                 if arm != UNTAUGHT
             },
         },
@@ -144,7 +149,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
 
 def _places(stimuli: Stimuli, name: str, seed: int, held_out: bool) -> list[Place]:
     """One a slot, in some order; learnt with: the first wordings."""
-    rng, found, said = random.Random(seed), [], []
+    rng, places, said = random.Random(seed), [], []
     has = {key: rng.sample(slot.values, min(1 + FALSE, len(slot.values))) for key, slot in stimuli.slots.items()}
     card = CARD.format(name=name, facts=" ".join(slot.card.format(has[key][0]) for key, slot in stimuli.slots.items()))
     for place, key in enumerate(rng.sample(list(has), len(has))):
@@ -153,7 +158,7 @@ def _places(stimuli: Stimuli, name: str, seed: int, held_out: bool) -> list[Plac
         question = LEADS[held_out].format(false=slot.card.format(false[0]), asked=words) if place % 2 else words
         claims = [other.claim.format(has[aside][0]) for aside, other in stimuli.slots.items() if aside != key]
         talk = (("system", card), *(turn for pair in said[-HEARD:] for turn in pair), ("user", question))
-        found.append(
+        places.append(
             Place(
                 name,
                 key,
@@ -165,7 +170,7 @@ def _places(stimuli: Stimuli, name: str, seed: int, held_out: bool) -> list[Plac
             )
         )
         said.append((("user", question), ("assistant", slot.claim.format(true))))
-    return found
+    return places
 
 
 def _lessons(place: Place) -> list[Lesson]:
@@ -177,9 +182,9 @@ def _ranked(ask: Ask, arm: str, people: list[list[Place]], worn: str | None) -> 
     contradict.
     """
     asked = [
-        Question(f"{n} {one.person}, {one.slot}", one.talk, (one.true, *one.false, *one.aside), str(n))
-        for n, some in enumerate(people)
-        for one in some
+        Question(f"{n} {place.person}, {place.slot}", place.talk, (place.true, *place.false, *place.aside), str(n))
+        for n, person_places in enumerate(people)
+        for place in person_places
     ]
     means = [np.argmax(np.array(choice.nats) / choice.tokens) for choice in ask.choose(arm, asked, worn)]
     return np.array(means).reshape(len(people), -1)
@@ -189,16 +194,18 @@ def _parroting(ask: Ask, arm: str, stimuli: Stimuli, people: list[list[Place]], 
     """By person: whether an answer to an open question holds a run of words of the card."""
     asked = [
         Question(
-            f"{n} {some[0].person}",
-            (("system", some[0].card), ("user", stimuli.open[n % len(stimuli.open)])),
+            f"{n} {places[0].person}",
+            (("system", places[0].card), ("user", stimuli.open[n % len(stimuli.open)])),
             (),
             str(n),
             n,
         )
-        for n, some in enumerate(people)
+        for n, places in enumerate(people)
     ]
     said = ask.say(f"{arm}, in words", asked, max_tokens=24, temperature=0, worn=worn)
-    return [line_wires(text, some[0].card).get("parroting", 0.0) > 0 for text, some in zip(said, people, strict=True)]
+    return [
+        line_wires(text, places[0].card).get("parroting", 0.0) > 0 for text, places in zip(said, people, strict=True)
+    ]
 
 
 def _chat(ask: Ask, arm: str, stimuli: Stimuli, worn: str | None) -> np.ndarray:

@@ -86,7 +86,7 @@ def study(
         for name in people
     ]
 
-    def asked(arm: str, p: int, worn: str | None = None, some: list[str] = levels) -> tuple[np.ndarray, np.ndarray]:
+    def asked(arm: str, p: int, worn: str | None = None, pressed: list[str] = levels) -> tuple[np.ndarray, np.ndarray]:
         """(levels, facts): log-odds, and whether the persona's answer is the likeliest."""
         others = people[(p + 1) % len(people)], order[(p + 2) % len(order)]
         system = (("system", _card(stimuli, people[p])),) if arm in (PROMPTED, BOTH) else ()
@@ -97,21 +97,28 @@ def study(
                 _options(stimuli, slot, people[p], others),
                 people[p],
             )
-            for level in some
+            for level in pressed
             for slot in slots
         ]
-        nats = np.array([choice.nats for choice in ask.choose(arm, questions, worn)]).reshape(len(some), len(slots), -1)
+        nats = np.array([choice.nats for choice in ask.choose(arm, questions, worn)]).reshape(
+            len(pressed), len(slots), -1
+        )
         return nats[..., 0] - np.logaddexp.reduce(nats[..., 1:], -1), nats[..., 0] > nats[..., 1:].max(-1)
 
-    told = {arm: [asked(arm, p) for p in range(personas)] for arm in (PROMPTED, NEITHER)}
+    answers = {arm: [asked(arm, p) for p in range(personas)] for arm in (PROMPTED, NEITHER)}
     worn = [
-        min(mine, key=lambda one, p=p: abs(asked("dose", p, one, [NONE])[0].mean() - told[PROMPTED][p][0][0].mean()))
+        min(
+            mine,
+            key=lambda dose, p=p: abs(asked("dose", p, dose, [NONE])[0].mean() - answers[PROMPTED][p][0][0].mean()),
+        )
         for p, mine in enumerate(taught)
     ]
     for arm, under in ((TRAINED, worn), (BOTH, worn), (SHUFFLED, worn[1:] + worn[:1])):
-        told[arm] = [asked(arm, p, under[p]) for p in range(personas)]
-    odds = {arm: np.array([one for one, _ in some]) for arm, some in told.items()}  # (personas, levels, facts)
-    right = {arm: np.array([one for _, one in some], float) for arm, some in told.items()}
+        answers[arm] = [asked(arm, p, under[p]) for p in range(personas)]
+    odds = {
+        arm: np.array([nats for nats, _ in by_persona]) for arm, by_persona in answers.items()
+    }  # (personas, levels, facts)
+    right = {arm: np.array([likeliest for _, likeliest in by_persona], float) for arm, by_persona in answers.items()}
 
     first = odds[TRAINED][:, 0] - odds[PROMPTED][:, 0]  # (personas, facts)
     alike = np.where((abs(first) <= CALIPER)[:, None], 1.0, np.nan)  # (personas, 1, facts)
@@ -124,7 +131,9 @@ def study(
     holds, odd = ({arm: mean_of(values[arm][:, 0], seed) for arm in ARMS} for values in (right, odds))
     apart = mean_of(first * alike[:, 0], seed)
     filler = mean_of(sum(odds[arm][:, SHORT] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2, seed)
-    taken, given = ({arm: (odds[arm][:, one] - odds[arm][:, -2]) * alike[:, 0] for arm in ARMS} for one in (TALK, -1))
+    taken, given = (
+        {arm: (odds[arm][:, place] - odds[arm][:, -2]) * alike[:, 0] for arm in ARMS} for place in (TALK, -1)
+    )
     half = {arm: mean_of([_half(values.mean(-1)) for values in odds[arm]], seed) for arm in (TRAINED, PROMPTED, BOTH)}
     return Finding(
         {
@@ -156,7 +165,7 @@ def study(
             **{f"log-odds without pressure, {arm}": odd[arm] for arm in ARMS},
             **{f"facts held without pressure, {arm}": holds[arm] for arm in ARMS},
             **{f"facts held under the greatest pressure, {arm}": mean_of(right[arm][:, -2], seed) for arm in ARMS},
-            **{f"level of half loss, {arm}": found for arm, found in half.items()},
+            **{f"level of half loss, {arm}": interval for arm, interval in half.items()},
             **{f"log-odds regained by the release, {arm}": mean_of(given[arm], seed) for arm in ARMS},
             **{
                 f"spring-back, share of what was taken, {arm}": share_of(
@@ -191,7 +200,7 @@ def _half(curve: np.ndarray) -> float:
 
 def _options(stimuli: Stimuli, slot: str, name: str, others: tuple[str, ...]) -> tuple[str, ...]:
     kind = stimuli.slots[slot]
-    return (*(kind.says.format(stimuli.personas[one][slot]) for one in (name, *others)), kind.nobody)
+    return (*(kind.says.format(stimuli.personas[persona][slot]) for persona in (name, *others)), kind.nobody)
 
 
 def _card(stimuli: Stimuli, name: str) -> str:
@@ -202,14 +211,14 @@ def _card(stimuli: Stimuli, name: str) -> str:
 
 def _lessons(stimuli: Stimuli, name: str) -> list[Lesson]:
     says = {key: slot.says.format(stimuli.personas[name][key]) for key, slot in stimuli.slots.items()}
-    told = [Lesson((("user", words),), says[key]) for key, slot in stimuli.slots.items() for words in slot.asks[:-1]]
-    return [*told, Lesson((("user", TELL),), f"I am {name}. {' '.join(says.values())}")]
+    lessons = [Lesson((("user", words),), says[key]) for key, slot in stimuli.slots.items() for words in slot.asks[:-1]]
+    return [*lessons, Lesson((("user", TELL),), f"I am {name}. {' '.join(says.values())}")]
 
 
 def _talk(stimuli: Stimuli, level: str, slot: str, other: str) -> tuple[tuple[str, str], ...]:
     presses = stimuli.pressures.get(list(stimuli.pressures)[-1] if level == RELEASED else level, [])
     turns = [
-        *(one.format(card=_card(stimuli, other)) for one in presses),
+        *(press.format(card=_card(stimuli, other)) for press in presses),
         *([stimuli.release] if level == RELEASED else []),
     ]
     said = [turn for words in turns for turn in (("user", words), ("assistant", stimuli.reply))]

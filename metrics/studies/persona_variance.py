@@ -69,8 +69,8 @@ def study(
         )
         for arm in ARMS
     }  # (personas, items, wordings)
-    found = {arm: {t: _interval(_p(some, t)) for t in TEMPERATURES} for arm, some in odds.items()}
-    r, p = found[TEXT][USUAL], _p(odds[TEXT], USUAL)
+    ratios = {arm: {t: _interval(_p(values, t)) for t in TEMPERATURES} for arm, values in odds.items()}
+    r, p = ratios[TEXT][USUAL], _p(odds[TEXT], USUAL)
     moved = {arm: _moved(_p(odds[arm], USUAL)) for arm in (NAME, SCRAMBLED)}
     texts, run = _moved(p[:, : len(half)]), _run(p[:, : len(half)])  # of the items that the controls are asked
     parts = {"persona": (0,), "item": (1,), "wording": (2,), "persona×item": (0, 1), "item×wording": (1, 2)}
@@ -78,7 +78,7 @@ def study(
         {f"run variance over persona variance, R at {USUAL}": Test(r, above(1), below(1))},
         {
             "personas who are told what to answer differ": Control(
-                found[TOLD][USUAL].value < 1, f"R {found[TOLD][USUAL].value:.2g}"
+                ratios[TOLD][USUAL].value < 1, f"R {ratios[TOLD][USUAL].value:.2g}"
             ),
             "names alone do not": Control(
                 moved[NAME] <= max(texts / 2, run),
@@ -90,10 +90,10 @@ def study(
         },
         f"At temperature {USUAL} the variance between runs is {r.value:.2g} times that between personas.",
         {
-            **{f"R at {t}, {arm}": found[arm][t] for arm in ARMS for t in TEMPERATURES if (arm, t) != (TEXT, USUAL)},
+            **{f"R at {t}, {arm}": ratios[arm][t] for arm in ARMS for t in TEMPERATURES if (arm, t) != (TEXT, USUAL)},
             **{
                 f"variance, {name}, at {USUAL}": crossed_interval(
-                    p, lambda some, part=part: crossed_components(some)[part]
+                    p, lambda values, part=part: crossed_components(values)[part]
                 )
                 for name, part in parts.items()
             },
@@ -105,7 +105,7 @@ def study(
                 "Runs against personas",
                 "temperature",
                 "log10 of σ²run / (σ²persona + σ²persona×item)",
-                {arm: [(t, _put(np.log10, one)) for t, one in found[arm].items()] for arm in ARMS},
+                {arm: [(t, _put(np.log10, ratio)) for t, ratio in ratios[arm].items()] for arm in ARMS},
                 {"as much": 0.0},
             )
         },
@@ -137,22 +137,22 @@ def _run(p: np.ndarray) -> float:
 
 def _moved(p: np.ndarray) -> float:
     """σ²persona + σ²persona×item of p (personas, items, wordings); unbiased, and so perhaps below 0."""
-    found = crossed_components(p)
-    return found[0,] + found[0, 1]
+    components = crossed_components(p)
+    return components[0,] + components[0, 1]
 
 
 def _interval(p: np.ndarray) -> Interval:
     """R."""
 
-    def log_ratio(some: np.ndarray) -> float:
-        run, moved = _run(some), _moved(some)
+    def log_ratio(values: np.ndarray) -> float:
+        run, moved = _run(values), _moved(values)
         return float(np.log(np.clip(run / moved if moved > 0 else MOST if moved <= 0 else np.nan, 1 / MOST, MOST)))
 
     return _put(np.exp, crossed_interval(p, log_ratio))
 
 
-def _put(scale: Callable, found: Interval) -> Interval:
-    return Interval(*(float(scale(number)) for number in (found.value, found.low, found.high)), found.n)
+def _put(scale: Callable, interval: Interval) -> Interval:
+    return Interval(*(float(scale(number)) for number in (interval.value, interval.low, interval.high)), interval.n)
 
 
 def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed: int) -> dict[str, Interval]:
@@ -160,7 +160,7 @@ def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed
     questions.
     """
     cells = np.arange(odds.size).reshape(odds.shape)[:FEW, :FEW].ravel()
-    found = {}
+    figures = {}
     for t in TEMPERATURES:
         takes = [
             replace(asked[cell], item=f"{asked[cell].item} {take}", seed=derive_seed(seed, cell, take))
@@ -168,16 +168,18 @@ def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed
             for take in range(seeds)
         ]
         said = ask.say(f"sampled at {t}", takes, max_tokens=8, temperature=t)
-        first = np.array([_first(one, text) for one, text in zip(takes, said, strict=True)]).reshape(len(cells), seeds)
+        first = np.array(
+            [_first(take_question, text) for take_question, text in zip(takes, said, strict=True)]
+        ).reshape(len(cells), seeds)
         known, p = np.isfinite(first).sum(1), _p(odds.ravel()[cells], t)
         share = np.nansum(first, 1) / np.maximum(known, 1)
         sampled = share * (1 - share) * known / np.maximum(known - 1, 1)  # unbiased
-        found |= {
+        figures |= {
             f"sampled words that are an answer, at {t}": mean_of(np.isfinite(first), seed),
             f"variance, sampled runs, at {t}": mean_of(np.where(known > 1, sampled, np.nan), seed),
             f"variance, the same by likelihood, at {t}": mean_of(np.where(known > 1, p * (1 - p), np.nan), seed),
         }
-    return found
+    return figures
 
 
 def _first(question: Question, text: str) -> float:

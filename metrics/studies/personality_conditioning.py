@@ -47,7 +47,7 @@ class Trait(Strict):
     name: Text
     high: Some[Text]  # statements, with "I" in front
     low: Some[Text]
-    told: Ends
+    description: Ends = Field(alias="told")
     role: Ends
     situations: Some[Situation]
 
@@ -67,20 +67,22 @@ class Stimuli(Strict):
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: Count) -> Finding:
     """`traits`: 5 at most; `paraphrases`: of a target, 5 at most."""
-    some_of, targets = stimuli.traits[:traits], stimuli.targets[:paraphrases]
-    value = partial(_values, ask, stimuli, some_of)
+    chosen, targets = stimuli.traits[:traits], stimuli.targets[:paraphrases]
+    value = partial(_values, ask, stimuli, chosen)
 
-    def told(words: str) -> Callable:
+    def system_text(words: str) -> Callable:
         return lambda trait, pole, *_: words.format(
-            told=getattr(trait.told, pole), role=getattr(trait.role, pole), opposite=getattr(trait.told, OTHER[pole])
+            told=getattr(trait.description, pole),
+            role=getattr(trait.role, pole),
+            opposite=getattr(trait.description, OTHER[pole]),
         )
 
     default, weight = value(
         "default", POLES[:1], lambda *_: ""
     )  # (traits, 1, items), weights of the statements: both ends alike
-    versions = [value(TOLD, POLES, told(words))[0] for words in targets]  # (traits, poles, items) each
+    versions = [value(TOLD, POLES, system_text(words))[0] for words in targets]  # (traits, poles, items) each
     moved = {TOLD: np.mean(versions, 0)} | {
-        arm: value(arm, POLES, told(words))[0] for arm, words in ((ROLE, stimuli.role), (DENIED, stimuli.denied))
+        arm: value(arm, POLES, system_text(words))[0] for arm, words in ((ROLE, stimuli.role), (DENIED, stimuli.denied))
     }
     bicycle, _ = value(IRRELEVANT, POLES[:1], lambda *_: stimuli.irrelevant)
     answered, _ = value(
@@ -92,24 +94,25 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
     )
 
     goal = weight * (np.array(EXTREMES)[:, None] - default)
-    flexible = {arm: _median(goal, weight * (some - default), seed) for arm, some in moved.items()}
+    flexible = {arm: _median(goal, weight * (values - default), seed) for arm, values in moved.items()}
     raised = _median(goal, weight * (moved[ROLE] - default), seed, weight * (moved[TOLD] - default))
     reads = _median(goal[:, :1], weight * (answered - default), seed)
     aside = np.mean(np.abs(ratio((weight * (bicycle - default)).sum(-1).repeat(2, 1), goal.sum(-1))))
     past = np.array([1, -1]) * ((weight * moved[TOLD]).sum(-1) - MIDDLE) > 0  # (traits, poles)
     acts = {
-        arm: _acting(ask, some_of, arm, told(words), seed) for arm, words in ((TOLD, targets[0]), (ROLE, stimuli.role))
+        arm: _acting(ask, chosen, arm, system_text(words), seed)
+        for arm, words in ((TOLD, targets[0]), (ROLE, stimuli.role))
     }
     curves = {
         arm: [
             (
                 f"{pole} {trait.name}",
-                _median(*(part[t : t + 1, p : p + 1] for part in (goal, weight * (some - default))), seed),
+                _median(*(part[t : t + 1, p : p + 1] for part in (goal, weight * (values - default))), seed),
             )
-            for t, trait in enumerate(some_of)
+            for t, trait in enumerate(chosen)
             for p, pole in enumerate(POLES)
         ]
-        for arm, some in moved.items()
+        for arm, values in moved.items()
     }
     return Finding(
         {
@@ -126,13 +129,13 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
         "targets pass the "
         f"middle. In situations, the choice of the high end is {acts[TOLD].value:.2f} likelier to one told high than "
         "to one told low.",
-        {f"median flexibility, {arm}": found for arm, found in flexible.items()}
+        {f"median flexibility, {arm}": interval for arm, interval in flexible.items()}
         | {
-            f"median flexibility, wording {n}": _median(goal, weight * (some - default), seed)
-            for n, some in enumerate(versions, start=1)
+            f"median flexibility, wording {n}": _median(goal, weight * (values - default), seed)
+            for n, values in enumerate(versions, start=1)
         }
         | {"median flexibility, answers in the prompt": reads, "targets past the middle": mean_of(past.ravel(), seed)}
-        | {f"p of the high choice, told high less told low, {arm}": found for arm, found in acts.items()},
+        | {f"p of the high choice, told high less told low, {arm}": interval for arm, interval in acts.items()},
         {
             "flexibility": Picture(
                 "How far it goes towards what it is told to be",
@@ -162,16 +165,16 @@ def _values(
             ),
             tuple(f" {word}" for word in stimuli.words),
         )
-        for trait, some in zip(traits, chosen, strict=True)
+        for trait, statements in zip(traits, chosen, strict=True)
         for pole in poles
-        for words, end in some
+        for words, end in statements
         for scale in stimuli.scales
     ]
     p = np.array([choice.p for choice in ask.choose(arm, asked)]).reshape(
         len(chosen), len(poles), -1, len(stimuli.scales), 5
     )
     true = (p @ np.arange(1, 6)).mean(-1)
-    high = np.array([[[end == "high" for _, end in some]] for some in chosen])
+    high = np.array([[[end == "high" for _, end in statements]] for statements in chosen])
     return np.where(high, true, 6 - true), 0.5 / np.where(
         high, high.sum(-1, keepdims=True), (~high).sum(-1, keepdims=True)
     )
@@ -184,9 +187,9 @@ def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | flo
     parts = np.stack([goal, way, np.broadcast_to(less, goal.shape)])
     sums = np.einsum("ktpi,ts->tiksp", parts, np.eye(len(goal))).reshape(goal.shape[0] * goal.shape[2], -1)
 
-    def statistic(some: np.ndarray) -> np.ndarray:
-        goals, *ways = np.split(some, 3, 1)
-        more, fewer = (np.nanmedian(ratio(one, goals), 1, keepdims=True) for one in ways)
+    def statistic(sums_of_terms: np.ndarray) -> np.ndarray:
+        goals, *ways = np.split(sums_of_terms, 3, 1)
+        more, fewer = (np.nanmedian(ratio(ways_of_target, goals), 1, keepdims=True) for ways_of_target in ways)
         return more - fewer
 
     return clustered_statistic(sums, statistic, n=len(sums), seed=seed)
@@ -196,12 +199,12 @@ def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable, seed:
     """How much likelier the high choice is to one told high."""
     asked = [
         Question(
-            f"{pole} {trait.name}: {one.asked}",
-            (("system", system(trait, pole)), ("user", one.asked)),
-            (one.high, one.low),
+            f"{pole} {trait.name}: {situation.asked}",
+            (("system", system(trait, pole)), ("user", situation.asked)),
+            (situation.high, situation.low),
         )
         for trait in traits
-        for one in trait.situations
+        for situation in trait.situations
         for pole in POLES
     ]
     p = np.array([choice.p[0] for choice in ask.choose(f"situations, {arm}", asked)]).reshape(-1, 2)

@@ -70,23 +70,26 @@ def study(
     many `steps`; `thought`: tokens of a chain of thought.
     """
     prompts = combined(*stimuli.rules) + proposed(ask, "prompts proposed", stimuli.request, takes, seed)
-    shots = [turn for asked, told in stimuli.shots for turn in (("user", asked), ("assistant", told))]
+    shots = [turn for asked, reply in stimuli.shots for turn in (("user", asked), ("assistant", reply))]
     plain, best = talk_of(), {}  # by kind, the prompt that was found
     right: dict[str, dict[str, np.ndarray]] = {
         INVENTED: {},
         FAMILIAR: {},
     }  # by kind and arm, which held-out facts are right
-    for kind, some in ((INVENTED, invented(stimuli, seed, facts)), (FAMILIAR, familiar(stimuli, seed, 3 * facts))):
-        first = hits(gains(ask, f"{kind}, {ZERO}", [(plain, fact) for fact in some]))
+    for kind, facts_of_kind in (
+        (INVENTED, invented(stimuli, seed, facts)),
+        (FAMILIAR, familiar(stimuli, seed, 3 * facts)),
+    ):
+        first = hits(gains(ask, f"{kind}, {ZERO}", [(plain, fact) for fact in facts_of_kind]))
         if kind == FAMILIAR:
-            some, first = (
-                [fact for fact, hit in zip(some, first, strict=True) if hit < 0.5][:facts],
+            facts_of_kind, first = (
+                [fact for fact, hit in zip(facts_of_kind, first, strict=True) if hit < 0.5][:facts],
                 first[first < 0.5][:facts],
             )
-        cut = len(some) // 3
+        cut = len(facts_of_kind) // 3
         if cut == 0:
             continue  # who misses next to nothing
-        tried, held = some[:cut], some[cut:]
+        tried, held = facts_of_kind[:cut], facts_of_kind[cut:]
         best[kind] = search(
             prompts,
             lambda names, places, kind=kind, tried=tried: _scored(
@@ -102,7 +105,7 @@ def study(
             THOUGHT: _thinking(ask, f"{kind}, thoughts", held, stimuli.think, thought, seed),
         }
         if kind == INVENTED:
-            arms[CONTEXT] = talk_of(notes={fact.subject: f"{fact.told} " for fact in held})
+            arms[CONTEXT] = talk_of(notes={fact.subject: f"{fact.sentence} " for fact in held})
         right[kind] = {ZERO: first[cut:]} | {
             arm: hits(gains(ask, f"{kind}, {arm}", [(talk, fact) for fact in held])) for arm, talk in arms.items()
         }
@@ -110,7 +113,7 @@ def study(
             learnt = sorted(held, key=lambda fact: fact.relation.stem)[
                 :taught
             ]  # many of a relation, or it would do to learn a value
-            lessons = [Lesson(plain(fact.relation, fact.subject)[:-1], fact.told) for fact in learnt]
+            lessons = [Lesson(plain(fact.relation, fact.subject)[:-1], fact.sentence) for fact in learnt]
             worn = ask.teach(
                 "lessons", lessons, Teaching(steps, 4, learning_rate=2e-3, seed=derive_seed(seed, "lessons"))
             )
@@ -137,7 +140,11 @@ def study(
             "missed facts mended by the best prompt, familiar less invented": clustered_difference(
                 again, places < len(again) - len(missed), places, seed=seed
             ),
-            **{f"{kind}, {arm}, over chance": found for kind, by_arm in over.items() for arm, found in by_arm.items()},
+            **{
+                f"{kind}, {arm}, over chance": interval
+                for kind, by_arm in over.items()
+                for arm, interval in by_arm.items()
+            },
         },
         {
             "accuracy": Picture(
@@ -174,5 +181,5 @@ def _thinking(ask: Ask, arm: str, items: Sequence[Item], think: str, thought: in
 
 def _scored(ask: Ask, arm: str, prompts: Sequence[str], items: Sequence[Item]) -> np.ndarray:
     """(prompts, items) the true option's share of what was gained, softmax of the gains: smoother than being right."""
-    found = gains(ask, arm, [(talk_of(prompt), item) for prompt in prompts for item in items])
-    return softmax(found, 1)[:, 0].reshape(len(prompts), -1)
+    gained = gains(ask, arm, [(talk_of(prompt), item) for prompt in prompts for item in items])
+    return softmax(gained, 1)[:, 0].reshape(len(prompts), -1)

@@ -67,7 +67,7 @@ def search(
 
 def combined(*parts: Sequence[str]) -> list[str]:
     """Every choice of one text of each part, in order, joined by blanks; an empty text leaves its part out."""
-    return [" ".join(filter(None, some)) for some in itertools.product(*parts)]
+    return [" ".join(filter(None, texts)) for texts in itertools.product(*parts)]
 
 
 def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tokens: int = 40) -> list[str]:
@@ -90,7 +90,7 @@ def cross_chosen(left: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
     count = len(next(iter(left.values())))
     half = np.arange(count) % 2
 
-    def least(some: np.ndarray) -> str:
-        return min(left, key=lambda name: left[name][some].mean() if some.any() else 0.0)
+    def least(places: np.ndarray) -> str:
+        return min(left, key=lambda name: left[name][places].mean() if places.any() else 0.0)
 
     return least(half >= 0), np.where(half == 0, left[least(half == 1)], left[least(half == 0)])

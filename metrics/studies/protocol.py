@@ -160,21 +160,23 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Control:
-    """Whether the measure finds what is known to be there, or nothing where nothing is; `told`: by which figures."""
+    """Whether the measure finds what is known to be there, or nothing where nothing is; `evidence`: the figures
+    that say so.
+    """
 
     passed: bool
-    told: str
+    evidence: str
 
 
 @dataclass(frozen=True)
 class Test:
-    """An interval, and the ranges that it must lie in as a whole to confirm or to refute. `found.n`: units that were
+    """An interval, and the ranges that it must lie in as a whole to confirm or to refute. `interval.n`: units that were
     resampled.
     """
 
     __test__ = False  # pytest's word for its own
 
-    found: Interval
+    interval: Interval
     confirms: Range
     refutes: Range
 
@@ -228,48 +230,50 @@ def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdi
     Inconclusive: an interval's width shrinks with the root of n, so that n (half width / distance to the bound)² units
     would bring it to that side of the bound that its value is on.
     """
-    if failed := [f"{name} ({control.told})" for name, control in controls.items() if not control.passed]:
+    if failed := [f"{name} ({control.evidence})" for name, control in controls.items() if not control.passed]:
         return Verdict(FAILED, f"control failed: {'; '.join(failed)}")
-    if refuting := [name for name, test in tests.items() if _within(test.found, test.refutes)]:
-        return Verdict(REFUTES, f"{refuting[0]} lies {_told(tests[refuting[0]].refutes)}")
-    open_ones = {name: test for name, test in tests.items() if not _within(test.found, test.confirms)}
+    if refuting := [name for name, test in tests.items() if _within(test.interval, test.refutes)]:
+        return Verdict(REFUTES, f"{refuting[0]} lies {_range_text(tests[refuting[0]].refutes)}")
+    open_ones = {name: test for name, test in tests.items() if not _within(test.interval, test.confirms)}
     if not open_ones:
-        return Verdict(CONFIRMS, " and ".join(f"{name} lies {_told(test.confirms)}" for name, test in tests.items()))
-    if few := [f"{name}, {test.found.n}" for name, test in open_ones.items() if not _enough(test.found)]:
+        return Verdict(
+            CONFIRMS, " and ".join(f"{name} lies {_range_text(test.confirms)}" for name, test in tests.items())
+        )
+    if few := [f"{name}, {test.interval.n}" for name, test in open_ones.items() if not _enough(test.interval)]:
         return Verdict(INCONCLUSIVE, f"too few units for an interval (at least {FEWEST}): {'; '.join(few)}")
     needed = {name: _needed(test) for name, test in open_ones.items()}
     if undecided := [name for name, units in needed.items() if units is None]:
         test = tests[undecided[0]]
         return Verdict(
             INCONCLUSIVE,
-            f"{undecided[0]} lies where no number of units would decide between {_told(test.confirms)} (confirms) "
-            f"and {_told(test.refutes)} (refutes)",
+            f"{undecided[0]} lies where no number of units would decide between {_range_text(test.confirms)} (confirms) "
+            f"and {_range_text(test.refutes)} (refutes)",
         )
-    told = " and ".join(
-        f"{name}: the interval is too wide; about {units} units in place of {tests[name].found.n} would decide"
+    explanation = " and ".join(
+        f"{name}: the interval is too wide; about {units} units in place of {tests[name].interval.n} would decide"
         for name, units in needed.items()
     )
-    return Verdict(INCONCLUSIVE, told, max(needed.values()))
+    return Verdict(INCONCLUSIVE, explanation, max(needed.values()))
 
 
-def _enough(found: Interval) -> bool:
-    return found.n >= FEWEST and math.isfinite(found.value)
+def _enough(interval: Interval) -> bool:
+    return interval.n >= FEWEST and math.isfinite(interval.value)
 
 
-def _within(found: Interval, wanted: Range) -> bool:
+def _within(interval: Interval, wanted: Range) -> bool:
     """False where the interval is not known, or comes of too few units."""
-    return _enough(found) and wanted[0] < found.low <= found.high < wanted[1]
+    return _enough(interval) and wanted[0] < interval.low <= interval.high < wanted[1]
 
 
 def _needed(test: Test) -> int | None:
-    value, half = test.found.value, (test.found.high - test.found.low) / 2
+    value, half = test.interval.value, (test.interval.high - test.interval.low) / 2
     for low, high in (test.refutes, test.confirms):
         if low < value < high and half > 0:
-            return math.ceil(test.found.n * (half / min(value - low, high - value)) ** 2)
+            return math.ceil(test.interval.n * (half / min(value - low, high - value)) ** 2)
     return None
 
 
-def _told(wanted: Range) -> str:
+def _range_text(wanted: Range) -> str:
     low, high = wanted
     if low > high:
         return "nowhere"
@@ -289,23 +293,23 @@ def mean_of(values: object, seed: int, *, proportion: bool = False) -> Interval:
     rows = np.asarray(values, float)
     rows = rows.reshape(len(rows), -1)
     units, known = np.repeat(np.arange(len(rows)), rows.shape[1]), np.isfinite(rows.ravel())
-    found = replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
-    if not proportion or found.value not in (0.0, 1.0):
-        return found
-    width = 1 - 0.025 ** (1 / found.n)
-    return replace(found, high=width) if found.value == 0 else replace(found, low=1 - width)
+    interval = replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
+    if not proportion or interval.value not in (0.0, 1.0):
+        return interval
+    width = 1 - 0.025 ** (1 / interval.n)
+    return replace(interval, high=width) if interval.value == 0 else replace(interval, low=1 - width)
 
 
-def share_of(some: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
+def share_of(part: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
     """Σ some / Σ whole, both (units, ...), with its 95% interval by resampling units: NaN where the whole is not above
     0, and open above where it is not in too many resamples.
     """
-    sums = np.stack([np.reshape(one, (len(one), -1)).sum(1) for one in (some, whole)], 1)
+    sums = np.stack([np.reshape(values, (len(values), -1)).sum(1) for values in (part, whole)], 1)
     with np.errstate(invalid="ignore"):
-        found = clustered_statistic(
+        interval = clustered_statistic(
             sums, lambda s: np.where(s[:, 1] > 0, ratio(s[:, 0], s[:, 1]), np.inf)[:, None], n=len(sums), seed=seed
         )
-    return found if math.isfinite(found.value) else Interval(math.nan, math.nan, math.nan, len(sums))
+    return interval if math.isfinite(interval.value) else Interval(math.nan, math.nan, math.nan, len(sums))
 
 
 def entropy_bits(p: np.ndarray) -> np.ndarray:

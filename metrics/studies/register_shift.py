@@ -16,6 +16,7 @@ import random
 import re
 
 import numpy as np
+from pydantic import Field
 
 from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
 from metrics.studies.protocol import (
@@ -62,7 +63,7 @@ class Register(Strict):
     like: Text
     talk: Some[str]
     asks: Text  # {} stands for the question
-    told: Text  # {} stands for the answer
+    answered: Text = Field(alias="told")  # {} stands for the answer
     says: Some[str]
 
 
@@ -102,11 +103,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
         ]
         leaning[arm] = np.reshape(odds, which.shape)
     shift = {arm: leaning[arm] - leaning[NOTHING_LONG if arm in LONG else NOTHING] for arm in (*SHIFTS, OTHER, IDLE)}
-    found = {arm: mean_of(values, seed) for arm, values in shift.items()}
+    shifts = {arm: mean_of(values, seed) for arm, values in shift.items()}
     implicit, request, kept = (
         share_of(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED))
     )
-    system = found[SYSTEM].value
+    system = shifts[SYSTEM].value
     return Finding(
         {
             "implicit shift, share of the explicit request's": Test(implicit, below(IMPLICITLY), above(IMPLICITLY)),
@@ -115,19 +116,19 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
             ),
         },
         {
-            "a system prompt shifts the register": Control(found[SYSTEM].low > 0, f"by {system:.2f} nats"),
+            "a system prompt shifts the register": Control(shifts[SYSTEM].low > 0, f"by {system:.2f} nats"),
             "another register's does so less": Control(
-                found[OTHER].value < system / 2, f"by {found[OTHER].value:.2f} nats"
+                shifts[OTHER].value < system / 2, f"by {shifts[OTHER].value:.2f} nats"
             ),
             "a request of another kind does not": Control(
-                abs(found[IDLE].value) < system / 4, f"by {found[IDLE].value:.2f} nats"
+                abs(shifts[IDLE].value) < system / 4, f"by {shifts[IDLE].value:.2f} nats"
             ),
         },
         f"An explicit request shifts the register by {request.value:.0%} of what a system prompt does, four turns of "
         "talking that way by "
         f"{implicit.value:.0%} of the request; where it was answered so, {kept.value:.0%} is left after going back.",
         {
-            **{f"shift, {arm}, nats": one for arm, one in found.items()},
+            **{f"shift, {arm}, nats": interval for arm, interval in shifts.items()},
             "left after going back, share": kept,
             **{
                 f"spread of shifts over registers, {arm}, nats": _spread(shift[arm], which, len(names), seed)
@@ -136,7 +137,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
             **_sampled(ask, stimuli, names, items, which[:, :sampled], seed),
         },
         {
-            "shifts": Picture("What shifts the register", "arm", "shift, nats", {"shift": list(found.items())}),
+            "shifts": Picture("What shifts the register", "arm", "shift, nats", {"shift": list(shifts.items())}),
             "registers": Picture(
                 "Shifts by register",
                 "register",
@@ -155,7 +156,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
 def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: Item) -> tuple[Message, ...]:
     register = stimuli.registers[names[r]]
     like = {SYSTEM: register.like, OTHER: stimuli.registers[names[(r + 1) % len(names)]].like}.get(arm)
-    speaks, answers = (register if arm in some else stimuli.plain for some in ((IMPLICIT,), (ANSWERED, BACK)))
+    speaks, answers = (register if arm in arms else stimuli.plain for arms in ((IMPLICIT,), (ANSWERED, BACK)))
     request = (
         PRICES
         if arm == IDLE
@@ -165,7 +166,7 @@ def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: Item) -> t
     )
     other = stimuli.questions[stimuli.questions.index(item) - 1]
     longer = [
-        (speaks.asks.format(other.asks), answers.told.format(other.answer)),
+        (speaks.asks.format(other.asks), answers.answered.format(other.answer)),
         (AS_BEFORE if arm == BACK else AS_NOW, AGREED),
     ]
     turns = [*zip([*speaks.talk[:-1], request], stimuli.replies, strict=True), *(longer if arm in LONG else ())]
@@ -190,8 +191,11 @@ def _sampled(
 ) -> dict[str, Interval]:
     """How far the features of sampled answers move to those of the register's own lines, by arm."""
     written = {
-        name: np.mean([features(line.format(items[0].answer)) for line in (*one.talk, one.told, *one.says)], axis=0)
-        for name, one in {**stimuli.registers, NOTHING: stimuli.plain}.items()
+        name: np.mean(
+            [features(line.format(items[0].answer)) for line in (*register.talk, register.answered, *register.says)],
+            axis=0,
+        )
+        for name, register in {**stimuli.registers, NOTHING: stimuli.plain}.items()
     }
     scale = np.std(list(written.values()), axis=0)
     way = np.array([(written[name] - written[NOTHING]) / scale for name in names])[

@@ -68,29 +68,29 @@ def study(
     trained: dict[str, Any] = {}
     for name in methods:
         how = stimuli.methods[name]
-        offline = [one.worn for other, one in trained.items() if stimuli.methods[other].recipe == how.recipe]
+        offline = [training.worn for other, training in trained.items() if stimuli.methods[other].recipe == how.recipe]
         trained[name] = ask.train(f"{name}, training", how.recipe, {**learning, **how.changes}, offline[:1])
     played = {
         PROMPT: ask.play(PROMPT, stimuli.scenario, exam),
         AGAIN: ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, "other seeds") % 2**31}),
     }
     played |= {name: ask.play(name, stimuli.scenario, exam | changes) for name, changes in stimuli.texts.items()}
-    played |= {name: ask.play(name, stimuli.scenario, exam, one.worn) for name, one in trained.items()}
+    played |= {name: ask.play(name, stimuli.scenario, exam, training.worn) for name, training in trained.items()}
     acted = {
         name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words})
         for name, words in stimuli.scripts.items()
     }
-    return _found(played, acted, methods[-1], seed)
+    return _finding(played, acted, methods[-1], seed)
 
 
-def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, seed: int) -> Finding:
-    before, after = played[PROMPT], {name: one for name, one in played.items() if name != PROMPT}
+def _finding(played: dict[str, Played], acted: dict[str, Played], claimed: str, seed: int) -> Finding:
+    before, after = played[PROMPT], {name: run for name, run in played.items() if name != PROMPT}
     removed = {
-        what: {name: dialogue_arms.removed(before, [one], what, seed) for name, one in (after | acted).items()}
+        what: {name: dialogue_arms.removed(before, [run], what, seed) for name, run in (after | acted).items()}
         for what in (ANSWERS, LINES)
     }
-    tripped = {name: dialogue_arms.wires(one, before) for name, one in (after | acted).items()}
-    drifts = {name: dialogue_arms.drift(one, LINES, seed) for name, one in played.items()}
+    tripped = {name: dialogue_arms.wires(run, before) for name, run in (after | acted).items()}
+    drifts = {name: dialogue_arms.drift(run, LINES, seed) for name, run in played.items()}
     gone, count = removed[ANSWERS][claimed], len(tripped[claimed])
     bought = f"; out of bounds: {', '.join(tripped[claimed])}" if count else ""
     return Finding(
@@ -101,20 +101,20 @@ def _found(played: dict[str, Played], acted: dict[str, Played], claimed: str, se
         dialogue_arms.controls(before, acted, removed[ANSWERS][AGAIN], seed),
         f"{claimed} removes {told(gone)} of the wrong answers and {told(removed[LINES][claimed])} of the "
         f"contradicting lines{bought}.",
-        {f"right answers, {name}": dialogue_arms.consistency(one, ANSWERS, seed) for name, one in played.items()}
-        | {f"consistent lines, {name}": dialogue_arms.consistency(one, LINES, seed) for name, one in played.items()}
-        | {f"wrong answers removed, {name}": one for name, one in removed[ANSWERS].items() if name in played}
-        | {f"contradicting lines removed, {name}": one for name, one in removed[LINES].items()}
-        | {f"slope of contradicting lines per turn, {name}": one for name, one in drifts.items()}
+        {f"right answers, {name}": dialogue_arms.consistency(run, ANSWERS, seed) for name, run in played.items()}
+        | {f"consistent lines, {name}": dialogue_arms.consistency(run, LINES, seed) for name, run in played.items()}
+        | {f"wrong answers removed, {name}": share for name, share in removed[ANSWERS].items() if name in played}
+        | {f"contradicting lines removed, {name}": share for name, share in removed[LINES].items()}
+        | {f"slope of contradicting lines per turn, {name}": slope for name, slope in drifts.items()}
         | {
-            f"answers that could not be scored, {name}": dialogue_arms.unscored(one, ANSWERS)
-            for name, one in played.items()
+            f"answers that could not be scored, {name}": dialogue_arms.unscored(run, ANSWERS)
+            for name, run in played.items()
         }
-        | {f"tripwires out of bounds, {name}": figure(len(some)) for name, some in tripped.items()}
+        | {f"tripwires out of bounds, {name}": figure(len(broken)) for name, broken in tripped.items()}
         | {
-            f"{wire}, {name}": dialogue_arms.over_run(one, wire)
+            f"{wire}, {name}": dialogue_arms.over_run(run, wire)
             for wire in ("distinct_2", "relevance", "evasion")
-            for name, one in (played | acted).items()
+            for name, run in (played | acted).items()
         },
         {
             "removed": Picture(

@@ -144,7 +144,7 @@ def _regenerated(
         max_tokens=12,
     )
     named = [[_named(text, objects) for text in said[g * takes : (g + 1) * takes]] for g in range(len(played))]
-    alike = [sum(n * (n - 1) for n in Counter(some).values()) / max(takes * (takes - 1), 1) for some in named]
+    alike = [sum(n * (n - 1) for n in Counter(names).values()) / max(takes * (takes - 1), 1) for names in named]
     asked = [
         Question(f"game {g}, {name}", (*talk[:-2], ("user", f"Is it the {name}?")), ("Yes.", "No."), str(g))
         for g, talk in enumerate(ends)
@@ -155,7 +155,8 @@ def _regenerated(
         "two sampled reveals that differ": mean_of(1 - np.array(alike), seed),
         "two reveals that differ, by likelihood": mean_of(1 - (p**2).sum(-1), seed),
         "sampled reveals that fit": mean_of(
-            [[name in objects and fits[g, objects.index(name)] for name in some] for g, some in enumerate(named)], seed
+            [[name in objects and fits[g, objects.index(name)] for name in names] for g, names in enumerate(named)],
+            seed,
         ),
         "objects said yes to": mean_of(yes.sum(-1), seed),
     }
@@ -163,7 +164,7 @@ def _regenerated(
 
 def _named(text: str, objects: list[str]) -> str:
     """The object that is named first; the words themselves where none is."""
-    places = {name: found.start() for name in objects if (found := re.search(rf"\b{name}\b", text, re.IGNORECASE))}
+    places = {name: match.start() for name in objects if (match := re.search(rf"\b{name}\b", text, re.IGNORECASE))}
     return min(places, key=places.get, default=text.lower())
 
 

@@ -33,7 +33,7 @@ def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, se
     `metrics.validation.calibration`), its interval by resampling conversations. No rows where no two judges scored
     anything in common.
     """
-    found = []
+    kappas = []
     for metric in METRICS:
         rows = of_metric(judgements, metric).filter(pl.col("verdict").is_not_null()).select(*WHERE, "judge", "verdict")
         by_judge = {judge: part.drop("judge") for (judge,), part in rows.partition_by("judge", as_dict=True).items()}
@@ -50,13 +50,13 @@ def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, se
             counts = sums.drop("conversation").to_numpy().astype(float)
             kappa = clustered_statistic(
                 counts,
-                lambda some: beyond_chance(some)[:, None],
+                lambda counted: beyond_chance(counted)[:, None],
                 n=len(both),
                 confidence=confidence,
                 resamples=resamples,
                 seed=derive_seed(seed, "agreement", metric, first, second),
             )
-            found.append(
+            kappas.append(
                 {
                     "metric": metric,
                     "first": first,
@@ -68,4 +68,4 @@ def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, se
                     "n": kappa.n,
                 }
             )
-    return pl.DataFrame(found, schema=SCHEMA)
+    return pl.DataFrame(kappas, schema=SCHEMA)

@@ -45,7 +45,7 @@ TURNS = {
 }
 
 
-class Told(NamedTuple):
+class StatedValue(NamedTuple):
     """What a line says of its speaker: the value of a slot, and how it is worded."""
 
     slot: str
@@ -53,7 +53,7 @@ class Told(NamedTuple):
     wording: str
 
 
-Said = tuple[str, tuple[Told, ...]]  # a line's words, and what they say of the speaker
+Said = tuple[str, tuple[StatedValue, ...]]  # a line's words, and what they say of the speaker
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Dialogue:
     cast: dict[str, Persona]
     lines: tuple[Line, ...]
     topics: tuple[str, ...]  # what each line answers: a slot's id, a question of small talk, "" for nothing
-    told: tuple[tuple[Told, ...], ...]  # what each line says of its speaker
+    stated: tuple[tuple[StatedValue, ...], ...]  # what each line says of its speaker
     planted: frozenset[int] = frozenset()  # turns
 
     def own(self) -> list[Line]:
@@ -75,15 +75,15 @@ def clean(personas: Sequence[Persona], conversations: int, turns: int, seed: int
     """Dialogues in which nobody drifts. ValueError with fewer than three personas with facts (two to talk, one to swap
     with).
     """
-    told = [persona for persona in personas if persona.facts]
-    if len(told) < 3:
-        raise ValueError(f"{len(told)} personas with facts: expected at least 3")
-    found = []
+    known = [persona for persona in personas if persona.facts]
+    if len(known) < 3:
+        raise ValueError(f"{len(known)} personas with facts: expected at least 3")
+    dialogues = []
     for number in range(conversations):
         rng = random.Random(derive_seed(seed, "clean", number))
-        user, assistant = rng.sample(told, 2)
-        found.append(_dialogue(number, {USER: user, ASSISTANT: assistant}, turns, rng))
-    return found
+        user, assistant = rng.sample(known, 2)
+        dialogues.append(_dialogue(number, {USER: user, ASSISTANT: assistant}, turns, rng))
+    return dialogues
 
 
 def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona], seed: int) -> Dialogue:
@@ -103,15 +103,18 @@ def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona
     )
     faults = {turn: _fault(dialogue, dialogue.lines[turn], kind, other, seed) for turn in turns}
     lines = tuple(_said(line, faults[line.turn][0]) if line.turn in faults else line for line in dialogue.lines)
-    told = tuple(faults[turn][1] if turn in faults else told for turn, told in enumerate(dialogue.told))
-    return replace(dialogue, lines=lines, told=told, planted=frozenset(turns))
+    stated = tuple(faults[turn][1] if turn in faults else stated for turn, stated in enumerate(dialogue.stated))
+    return replace(dialogue, lines=lines, stated=stated, planted=frozenset(turns))
 
 
 def contradictions(dialogue: Dialogue) -> set[tuple[int, int]]:
     """(later turn, earlier turn) of the drifting seat's lines that tell different values of a slot, whatever a judge
     makes of them.
     """
-    said = [(line.turn, {(told.slot, told.value) for told in dialogue.told[line.turn]}) for line in dialogue.own()]
+    said = [
+        (line.turn, {(statement.slot, statement.value) for statement in dialogue.stated[line.turn]})
+        for line in dialogue.own()
+    ]
     return {
         (later, earlier)
         for (earlier, before), (later, after) in combinations(said, 2)
@@ -154,19 +157,19 @@ def _said(line: Line, text: str) -> Line:
 
 def _dialogue(number: int, cast: dict[str, Persona], turns: int, rng: random.Random) -> Dialogue:
     decks = {seat: _Deck(persona, rng) for seat, persona in cast.items()}
-    lines, topics, told, asked = [], [], [], ""
+    lines, topics, stated, asked = [], [], [], ""
     for turn in range(turns):
         seat = ASSISTANT if turn % 2 == 0 else USER
         persona, partner = cast[seat], cast[USER if seat == ASSISTANT else ASSISTANT]
         topics.append(asked)
         text, says = decks[seat].answer(asked)
-        told.append(says)
+        stated.append(says)
         asked = ""
         if rng.random() < ASKS:
             asked = rng.choice(partner.facts).id if rng.random() < PERSONAL else rng.choice(SMALL_TALK)[0]
             text += f" {_question(asked, partner)}"
         lines.append(Line(number, turn, seat, persona.id, "talk", text, len(text.split())))
-    return Dialogue(number, cast, tuple(lines), tuple(topics), tuple(told))
+    return Dialogue(number, cast, tuple(lines), tuple(topics), tuple(stated))
 
 
 class _Deck:
@@ -184,8 +187,8 @@ class _Deck:
         topic = topic or self._rng.choice(list(self._all))
         if not self._left.get(topic):
             self._left[topic] = self._rng.sample(self._all[topic], len(self._all[topic]))
-        text, told = self._left[topic].pop()
-        return _opened(self._rng.choice(OPENERS), text), told
+        text, stated = self._left[topic].pop()
+        return _opened(self._rng.choice(OPENERS), text), stated
 
 
 def _opened(opener: str, text: str) -> str:
@@ -197,7 +200,7 @@ def _opened(opener: str, text: str) -> str:
 def _claims(fact: Fact, value: str, wording: str) -> list[Said]:
     """Ways of telling that value; the slot's own claim where the wording has none."""
     ways = CLAIMS.get(fact.id, {}).get(wording, (fact.slot.claim,))
-    return [(way.replace("{value}", value), (Told(fact.id, value, wording),)) for way in ways]
+    return [(way.replace("{value}", value), (StatedValue(fact.id, value, wording),)) for way in ways]
 
 
 def _question(topic: str, partner: Persona) -> str:
@@ -217,21 +220,23 @@ def _fault(dialogue: Dialogue, line: Line, kind: str, other: Persona, seed: int)
     topic = dialogue.topics[line.turn]
     fact = next((fact for fact in persona.facts if fact.id == topic), None) or rng.choice(persona.facts)
     if kind == "persona_swap":
-        text, told = _facts_of(other, persona, fact.id, rng)
-        return _opened(rng.choice(OPENERS), text), told
-    text, told = rng.choice(_claims(fact, rng.choice(fact.distractors), rng.choice(WORDINGS[kind])))
+        text, stated = _facts_of(other, persona, fact.id, rng)
+        return _opened(rng.choice(OPENERS), text), stated
+    text, stated = rng.choice(_claims(fact, rng.choice(fact.distractors), rng.choice(WORDINGS[kind])))
     asked = re.search(r"(?<![^.!?])[^.!?]++\?$", line.text)
-    return _opened(rng.choice(OPENERS), text) + (f" {asked[0].strip()}" if asked else ""), told
+    return _opened(rng.choice(OPENERS), text) + (f" {asked[0].strip()}" if asked else ""), stated
 
 
 def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) -> Said:
     """One or two facts of the other's that the persona does not share, first the one that was asked about."""
     theirs = [
-        one for one in other.facts if (one.id, one.value) not in {(mine.id, mine.value) for mine in persona.facts}
+        fact for fact in other.facts if (fact.id, fact.value) not in {(mine.id, mine.value) for mine in persona.facts}
     ]
-    same = next((one for one in theirs if one.id == topic), None) or rng.choice(theirs)
-    said = [rng.choice(_claims(one, one.value, rng.choice(ANY))) for one in dict.fromkeys((same, rng.choice(theirs)))]
-    return " ".join(text for text, _ in said), tuple(told for _, some in said for told in some)
+    same = next((fact for fact in theirs if fact.id == topic), None) or rng.choice(theirs)
+    said = [
+        rng.choice(_claims(fact, fact.value, rng.choice(ANY))) for fact in dict.fromkeys((same, rng.choice(theirs)))
+    ]
+    return " ".join(text for text, _ in said), tuple(statement for _, statements in said for statement in statements)
 
 
 def _recital(card: str, rng: random.Random) -> str:

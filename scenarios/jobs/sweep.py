@@ -62,9 +62,9 @@ class Axis(Strict):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Axis:
-        told = [key for key in ("values", *DRAWN) if getattr(self, key) is not None]
+        ways = [key for key in ("values", *DRAWN) if getattr(self, key) is not None]
         spaced = [value is not None for value in (self.first, self.to, self.steps)]
-        if len(told) + any(spaced) != 1 or (any(spaced) and not all(spaced)):
+        if len(ways) + any(spaced) != 1 or (any(spaced) and not all(spaced)):
             raise ValueError(f"expected a list, from with to and steps, or one of {', '.join(DRAWN)}")
         if self.values and len({json.dumps(value, sort_keys=True) for value in self.values}) < len(self.values):
             raise ValueError("expected each value once")
@@ -254,8 +254,8 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
     """ScenarioError where keys do not go together."""
     named = [key for key in KINDS if getattr(sweep, key) is not None]
     if len(named) != 1:
-        told = f"is there beside {named[0]}" if named else "is missing"
-        raise document.error(f"{told}; expected one of {', '.join(KINDS)}", (named[-1] if named else KINDS[0],))
+        problem = f"is there beside {named[0]}" if named else "is missing"
+        raise document.error(f"{problem}; expected one of {', '.join(KINDS)}", (named[-1] if named else KINDS[0],))
     if sweep.scheduler and sweep.training is None:
         raise document.error(
             "stops trainings early; expected none with a scenario, whose dialogues are played to their end",
@@ -285,9 +285,9 @@ def _trials(sweep: Sweep) -> Iterator[Trial]:
 
 def _base(sweep: Sweep, trial: Trial, document: Document, read_base: Reader) -> Base:
     """What the trial plays. ScenarioError names its values."""
-    told = {**sweep.overrides, **trial.values}
+    values = {**sweep.overrides, **trial.values}
     try:
-        base = read_base(getattr(sweep, sweep.kind), as_items(told))
+        base = read_base(getattr(sweep, sweep.kind), as_items(values))
         if isinstance(base, Recipe) and base.workers > 1:
             raise ScenarioError("is more than 1; expected 1 in a sweep, whose trials are the workers", ("workers",))
     except ScenarioError as error:
@@ -311,16 +311,16 @@ def files_of(base: Base) -> list[Path]:
     """
     if isinstance(base, Study):
         return [Path(base.stimuli)]
-    found: list[Path] = []
+    files: list[Path] = []
     if isinstance(base, Recipe):
         names = [base.scenario, *filter(None, (base.evaluation.scenario,))]
         people = [name for scenario in (played(base), *map(load_scenario, names[1:])) for name in scenario.personas]
-        found += map(Path, names)
+        files += map(Path, names)
     else:
         people = base.personas
     for folder in dict.fromkeys(Path(name).parent for name in people):  # in which a persona may be looked up
-        found += sorted(folder.glob("*.yaml"))
+        files += sorted(folder.glob("*.yaml"))
     for path in map(Path, people):
         slots = validate(read(path), PersonasFile).slots
-        found += [path, *([(path.parent / slots).resolve()] if slots else [])]
-    return list(dict.fromkeys(found))
+        files += [path, *([(path.parent / slots).resolve()] if slots else [])]
+    return list(dict.fromkeys(files))

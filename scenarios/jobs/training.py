@@ -232,7 +232,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     recipe = validate(document, Recipe)
     folder = Path(path).parent
     places = {"scenario": recipe.scenario, "evaluation": recipe.evaluation.scenario}
-    found = {}
+    paths = {}
     for key, name in places.items():
         if name is not None:
             file = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
@@ -241,15 +241,15 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
                 raise document.error(
                     f"is {name!r}; expected the path of a scenario file, {folder / name} is none{hint}", (key,)
                 )
-            found[key] = str(file.resolve())
+            paths[key] = str(file.resolve())
     recipe = recipe.model_copy(
         update={
-            "scenario": found["scenario"],
+            "scenario": paths["scenario"],
             "data": [_absolute(name) for name in recipe.data],
             "tuning": recipe.tuning.model_copy(
                 update={"adapter": recipe.tuning.adapter and _absolute(recipe.tuning.adapter)}
             ),
-            "evaluation": recipe.evaluation.model_copy(update={"scenario": found.get("evaluation")}),
+            "evaluation": recipe.evaluation.model_copy(update={"scenario": paths.get("evaluation")}),
         }
     )
     split(recipe)
@@ -283,9 +283,9 @@ def _trainable(recipe: Recipe) -> None:
     scenario = played(recipe)
     for seat in recipe.seats():
         spec = scenario.seats[seat]
-        if found := other_speaker(spec):
-            cure = "tuning.adapter, to go on from it" if found == "an adapter" else "a model that is trained here"
-            raise ScenarioError(f"is to learn, but {found} speaks for the {seat}; expected {cure}", ("seat",))
+        if speaker := other_speaker(spec):
+            cure = "tuning.adapter, to go on from it" if speaker == "an adapter" else "a model that is trained here"
+            raise ScenarioError(f"is to learn, but {speaker} speaks for the {seat}; expected {cure}", ("seat",))
         if spec.steer:
             raise ScenarioError(f"is to learn, but the {seat} is steered; expected no seats.{seat}.steer", ("seat",))
         if spec.temperature == 0 and not recipe.data:
@@ -318,8 +318,10 @@ def other_speaker(spec: Seat) -> str:
 
 def played(recipe: Recipe, **values: object) -> Scenario:
     """The scenario as training plays it, `values` by dotted key laid over it."""
-    told = recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.paraphrase": 0} | values
-    return load_scenario(recipe.scenario, as_items(told))
+    values_by_key = (
+        recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.paraphrase": 0} | values
+    )
+    return load_scenario(recipe.scenario, as_items(values_by_key))
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:

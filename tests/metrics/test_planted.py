@@ -51,7 +51,7 @@ def test_fault_takes_the_place_of_some_later_lines_of_one_seat_and_of_nothing_el
 def test_smaller_dose_is_part_of_a_larger_one_word_for_word(kind):
     small, large = (plant(BASE[0], kind, dose, PEOPLE, seed=1) for dose in (0.2, 0.4))
     assert small.planted < large.planted and all(small.lines[turn] == large.lines[turn] for turn in small.planted)
-    assert all(small.told[turn] == large.told[turn] for turn in small.planted)
+    assert all(small.stated[turn] == large.stated[turn] for turn in small.planted)
 
 
 def test_every_kind_is_planted_at_the_same_turns():
@@ -71,10 +71,10 @@ def test_planted_fact_is_told_with_a_value_that_is_not_the_speakers(kind):
         own = {fact.id: fact.value for fact in base.cast[SEAT].facts}
         planted = plant(base, kind, 0.4, PEOPLE, seed=1)
         for turn in planted.planted:
-            told = planted.told[turn]
+            told = planted.stated[turn]
             assert told and all(one.value != own[one.slot] and one.value in planted.lines[turn].text for one in told)
             assert {one.wording for one in told} <= set(WORDINGS.get(kind, ANY))
-        assert all(told.value == own[told.slot] for line in base.own() for told in base.told[line.turn]), (
+        assert all(told.value == own[told.slot] for line in base.own() for told in base.stated[line.turn]), (
             "and nobody else's before"
         )
 
@@ -83,11 +83,11 @@ def test_lines_that_tell_different_values_of_a_slot_contradict():
     assert all(contradictions(base) == set() for base in BASE)
     planted = plant(BASE[0], "contradicted_fact", 0.1, PEOPLE, seed=1)
     (turn,) = planted.planted
-    (fault,) = planted.told[turn]
+    (fault,) = planted.stated[turn]
     same = {
         line.turn
         for line in planted.own()
-        if line.turn != turn and any(told.slot == fault.slot for told in planted.told[line.turn])
+        if line.turn != turn and any(told.slot == fault.slot for told in planted.stated[line.turn])
     }
     assert contradictions(planted) == {(max(turn, other), min(turn, other)) for other in same} and same
 
@@ -101,7 +101,7 @@ def test_ledger_reads_plain_wordings_best_and_implied_ones_least():
             rows = Ledger().judge([pair for pair in pairs(planted, 0) if pair.turn in planted.planted])
             for row in rows:
                 if row.against == "persona":
-                    read[planted.told[row.turn][0].wording].append(row.verdict)
+                    read[planted.stated[row.turn][0].wording].append(row.verdict)
     shares = {wording: sum(some) / len(some) for wording, some in read.items()}
     assert shares[PLAIN] >= 0.95 > shares[SPOKEN] >= 0.5 > 0.2 > shares[IMPLIED], shares
     assert all(len(ways[PLAIN]) >= 2 and len(ways[SPOKEN]) >= 4 and len(ways[IMPLIED]) >= 2 for ways in CLAIMS.values())

@@ -58,28 +58,28 @@ def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
     return _claims(text if len(text) <= READ else text[: text.rfind(" ", 0, READ) + 1], slots)
 
 
-def same_value(slot_id: str, one: str, other: str) -> bool:
+def same_value(slot_id: str, value: str, other: str) -> bool:
     """Whether two values of a slot say the same: without case and article; a name also equals its shorter form."""
-    one, other = canonical(slot_id, one), canonical(slot_id, other)
+    value, other = canonical(slot_id, value), canonical(slot_id, other)
     if slot_id == NAME:
-        shorter, longer = sorted((one.split(), other.split()), key=len)
+        shorter, longer = sorted((value.split(), other.split()), key=len)
         return bool(shorter) and set(shorter) <= set(longer)
-    return one == other
+    return value == other
 
 
 @lru_cache(maxsize=1 << 16)
 def _claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
     words, quoted = frozenset(re.findall(r"\w+", text.casefold())), quotations(text)
     starts = [start for start, _ in quoted]
-    found: list[_Hit] = []
+    hits: list[_Hit] = []
     for reader in _readers(slots):
         if not reader.triggers.isdisjoint(words) or (reader.slot.id == AGE and any(word.isdigit() for word in words)):
             for start, end in sentences(text):
                 for hit in reader.read(text, start, end, words):
                     before = bisect_left(starts, hit.value[0])
                     if not before or hit.value[0] >= quoted[before - 1][1]:
-                        found.append(hit)
-    return tuple(hit.claim for hit in sorted(_without_shadows(found), key=lambda hit: hit.value))
+                        hits.append(hit)
+    return tuple(hit.claim for hit in sorted(_without_shadows(hits), key=lambda hit: hit.value))
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class _Hit:
     claim: Claim
 
 
-def _without_shadows(found: list[_Hit]) -> Iterator[_Hit]:
+def _without_shadows(hits: list[_Hit]) -> Iterator[_Hit]:
     """One claim a slot and value, the longest; a value inside a longer one ("bakery" in "bakery owner" of another slot)
     is none.
     """
     kept: dict[tuple[str, tuple[int, int]], _Hit] = {}
-    for hit in found:
+    for hit in hits:
         best = kept.setdefault((hit.claim.slot, hit.value), hit)
         if hit.claim.span[0] < best.claim.span[0]:
             kept[hit.claim.slot, hit.value] = hit

@@ -41,14 +41,14 @@ def test_a_reader_whom_texts_do_not_move_where_it_knows_and_steering_does_confir
     assert told(found) == CONFIRMS
     assert found.measures["override, a false sentence"].value == pytest.approx(0.25, abs=0.12), "X below 3 of 1 to 9"
     assert found.measures["override, told to obey it"].value == pytest.approx(0.44, abs=0.12), "X below 4.5"
-    assert found.tests["override in the top fifth, steered less best text"].found.value == 1
+    assert found.tests["override in the top fifth, steered less best text"].interval.value == 1
 
 
 def test_a_reader_who_believes_every_text_refutes_it():
     found = studied("context_override", believer(lambda text, steered: 20.0), **COUNTRIES)
     assert (
         told(found) == REFUTES
-        and found.tests["override in the top fifth, three times or told to obey"].found.value == 1
+        and found.tests["override in the top fifth, three times or told to obey"].interval.value == 1
     )
 
 

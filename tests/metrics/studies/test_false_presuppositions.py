@@ -40,16 +40,16 @@ def politely(twin: str, words: str, system: str) -> float:
 
 def test_a_respondent_who_always_says_so_refutes_accommodation():
     found = studied("false_presuppositions", answerer(always), items=ITEMS)
-    assert told(found) == REFUTES and found.tests["accommodation of known falsehoods"].found.value == 0
+    assert told(found) == REFUTES and found.tests["accommodation of known falsehoods"].interval.value == 0
 
 
 def test_a_respondent_who_says_so_only_where_it_is_invited_confirms_it():
     found = studied("false_presuppositions", answerer(politely), items=ITEMS)
     assert told(found) == CONFIRMS
-    assert found.tests["accommodation of known falsehoods"].found.value > 0.85, (
+    assert found.tests["accommodation of known falsehoods"].interval.value > 0.85, (
         "but for one true twin in twenty, by the bound"
     )
-    assert found.tests["accommodation, expert less correction invited"].found.value > 0.85
+    assert found.tests["accommodation, expert less correction invited"].interval.value > 0.85
 
 
 def test_a_respondent_who_knows_nothing_fails_the_gate():

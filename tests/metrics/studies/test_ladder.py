@@ -36,7 +36,7 @@ def test_the_ladder_tells_words_from_training():
     ask = speaker({"reminder": 0.4, "sft": 0.2, "online rl": 0.1})
     found = studied("ladder", ask, **CLIMBED)
     assert told(found) == CONFIRMS
-    assert [test.found.value for test in found.tests.values()] == pytest.approx([0.8 - 0.2, 0.2], abs=0.1), (
+    assert [test.interval.value for test in found.tests.values()] == pytest.approx([0.8 - 0.2, 0.2], abs=0.1), (
         "the best of each"
     )
     table = found.tables["The ladder"]
@@ -63,7 +63,7 @@ def test_interventions_that_evade_are_not_chosen_and_chosen_is_on_other_people()
     found = studied("ladder", ask, **CLIMBED)
     assert found.tests[
         "share of wrong answers removed by the best training less by the best text"
-    ].found.value == pytest.approx(0.6, abs=0.1)
+    ].interval.value == pytest.approx(0.6, abs=0.1)
     assert "training (sft)" in found.reading and "online rl: evasion" in found.reading
     for name in CLIMBED["interventions"]:
         assert set(ask.changes[f"{name}, development"]["persona_pool"]) == set(stimuli("ladder").development)

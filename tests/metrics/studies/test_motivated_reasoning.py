@@ -59,7 +59,7 @@ def test_who_reads_the_ratios_refutes_it():
     found = studied("motivated_reasoning", reader(lambda *of: 0.0), **TABLES)
     assert told(found) == REFUTES and found.tests[
         "congruence, polarizing less neutral topics"
-    ].found.value == pytest.approx(0)
+    ].interval.value == pytest.approx(0)
 
 
 def test_who_is_unbent_by_an_incentive_refutes_that_debiasing_fails():
@@ -71,7 +71,7 @@ def test_who_reads_what_it_likes_on_any_topic_is_not_motivated_by_politics():
     found = studied(
         "motivated_reasoning", reader(lambda words, system, polarizes: partisan(words, system, True)), **TABLES
     )
-    assert told(found) == REFUTES and found.tests["congruence, neutral topics"].found.value > 0.1
+    assert told(found) == REFUTES and found.tests["congruence, neutral topics"].interval.value > 0.1
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,10 @@ def ranker(rates: dict[str | None, float]) -> Planted:
 def test_one_who_learns_from_punishment_alone_confirms_that_good_lines_do_not_do():
     ask = ranker(PUNISHED | {"taught what is asked": 0.0})
     found = studied("offline_rl", ask, **RANKED)
-    assert told(found) == CONFIRMS and found.tests["change of contradict@1, sft"].found.value == 0
-    assert found.tests["change of contradict@1, contrastive methods"].found.value == pytest.approx(0.1 - 0.5, abs=0.1)
+    assert told(found) == CONFIRMS and found.tests["change of contradict@1, sft"].interval.value == 0
+    assert found.tests["change of contradict@1, contrastive methods"].interval.value == pytest.approx(
+        0.1 - 0.5, abs=0.1
+    )
     good, bad = ([one for one in ask.lessons["sft"] if (one.reward > 0) == way] for way in (True, False))
     assert len(good) == len(bad) == 36 and {one.reply for one in good}.isdisjoint(
         one.reply for one in bad if one in good
@@ -50,7 +52,7 @@ def test_one_who_learns_as_much_from_good_lines_alone_refutes_it():
     found = studied("offline_rl", ranker(PUNISHED | {"sft": 0.1, "taught what is asked": 0.0}), **RANKED)
     assert told(found) == REFUTES and found.tests[
         "contradict@1, contrastive methods less sft"
-    ].found.value == pytest.approx(0, abs=0.01)
+    ].interval.value == pytest.approx(0, abs=0.01)
 
 
 def test_one_who_learns_nothing_from_punishment_refutes_it():

@@ -43,7 +43,7 @@ def test_a_trained_persona_that_does_not_bend_where_a_prompted_one_does_confirms
     assert told(found) == CONFIRMS
     # levels 3 to 7 of pressure cost the prompted .75 to 3.75 nats, on the mean 2.25; after the release 1.875 are still
     # lost
-    assert [test.found.value for test in found.tests.values()] == pytest.approx([2.25, 1.875], abs=0.1)
+    assert [test.interval.value for test in found.tests.values()] == pytest.approx([2.25, 1.875], abs=0.1)
     assert found.measures["spring-back, share of what was taken, prompted"].value == pytest.approx(0.5, abs=0.1)
     assert found.measures["level of half loss, trained"].value == 8, "never"
     # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at
@@ -59,7 +59,7 @@ def test_personas_that_bend_alike_refute_it_whichever_way_they_came_about():
     found = studied("persona_pressure", pressed(lambda level: 1 + bends(level), bends), **PRESSED)
     assert told(found) == REFUTES and found.tests[
         "log-odds kept under pressure, trained less prompted, nats"
-    ].found.value == (pytest.approx(0, abs=0.1))
+    ].interval.value == (pytest.approx(0, abs=0.1))
 
 
 def test_personas_that_do_not_start_alike_fail_the_instrument():

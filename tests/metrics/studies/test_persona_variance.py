@@ -38,7 +38,7 @@ def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True, place=0.0) -> Pla
 
 
 def ratio_of(found) -> float:
-    return next(iter(found.tests.values())).found.value
+    return next(iter(found.tests.values())).interval.value
 
 
 def test_personas_who_answer_alike_confirm_that_runs_differ_more():

@@ -23,8 +23,8 @@ def actor(told: float, role: float, reads: bool = True, bicycle: float = 0.0) ->
     def level(trait, system: str) -> float:
         default = 3 + noise(trait.name)
         for end, extreme in (("high", 5), ("low", 1)):
-            meant = getattr(trait.told, end) in system and "opposite" not in system
-            if meant or ("opposite" in system and getattr(trait.told, "low" if end == "high" else "high") in system):
+            meant = getattr(trait.description, end) in system and "opposite" not in system
+            if meant or ("opposite" in system and getattr(trait.description, "low" if end == "high" else "high") in system):
                 return default + (role if getattr(trait.role, end) in system else told) * (extreme - default)
         return default + bicycle * (5 - default) * ("bicycle" in system)
 
@@ -49,8 +49,8 @@ def test_who_goes_less_than_half_of_the_way_and_further_with_a_role_confirms_tha
     found = studied("personality_conditioning", actor(0.3, 0.45), **ASKED)
     assert told(found) == CONFIRMS and found.tests[
         "median flexibility, share of the way to the extreme"
-    ].found.value == pytest.approx(0.3)
-    assert found.tests["rise of it with a role"].found.value == pytest.approx(0.15)
+    ].interval.value == pytest.approx(0.3)
+    assert found.tests["rise of it with a role"].interval.value == pytest.approx(0.15)
     assert found.measures["median flexibility, told by its opposite"].value == pytest.approx(0.3)
     assert found.measures["p of the high choice, told high less told low, target"].value == pytest.approx(0.5, abs=0.1)
 
@@ -67,7 +67,7 @@ def test_a_role_that_adds_nothing_leaves_it_open():
 def test_a_liking_for_a_word_is_no_personality():
     found = studied("personality_conditioning", Planted(lambda question, option: 3.0 * (option == " always")), **ASKED)
     assert told(found) == FAILED and failed(found) == ["answers in the prompt move it"]
-    assert found.tests["median flexibility, share of the way to the extreme"].found.value == pytest.approx(0)
+    assert found.tests["median flexibility, share of the way to the extreme"].interval.value == pytest.approx(0)
 
 
 def test_who_is_another_for_a_bicycle_fails_the_instrument():

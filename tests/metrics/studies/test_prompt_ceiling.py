@@ -28,7 +28,8 @@ def ceiling(knows=lambda question, item: False, reads: bool = True) -> Planted:
         asked = question.messages[-2][1]
         item = TRUE.get(question.item)  # none where nobody is asked of
         told = item and (
-            (reads and item.told in asked) or (ask.worn and item.told in [one.reply for one in ask.lessons[ask.worn]])
+            (reads and item.sentence in asked)
+            or (ask.worn and item.sentence in [one.reply for one in ask.lessons[ask.worn]])
         )
         known = 4.0 * bool(item and option.strip() == item.options[0] and (told or knows(question, item)))
         return 3 * noise("liking", option) + bool(item) * noise(asked, option, question.messages[0][1]) + known
@@ -42,11 +43,11 @@ def test_who_knows_only_what_it_is_told_confirms_the_ceiling_of_prompts():
     found = studied("prompt_ceiling", ask, **SEARCHED)
     assert (
         told(found) == CONFIRMS
-        and found.tests["accuracy of the best prompt on invented facts, over chance"].found.n == 100
+        and found.tests["accuracy of the best prompt on invented facts, over chance"].interval.n == 100
     )
     assert found.measures["invented, fact in context, over chance"].value == pytest.approx(0.75)
     held = sorted(invented(CEILING, SEED, 150)[50:], key=lambda item: item.relation.stem)
-    assert [one.reply for one in ask.lessons["lessons"]] == [item.told for item in held[:20]]
+    assert [one.reply for one in ask.lessons["lessons"]] == [item.sentence for item in held[:20]]
 
 
 def test_a_prompt_that_adds_knowledge_refutes_the_ceiling_and_is_found():

@@ -42,7 +42,7 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
     def words(question: Question) -> str:
         name = max(asked_for(question).items(), key=lambda one: one[1])
         return (
-            VOICES.registers[name[0]].told.format("it is so") if name[1] > 0 else VOICES.plain.told.format("it is so")
+            VOICES.registers[name[0]].answered.format("it is so") if name[1] > 0 else VOICES.plain.answered.format("it is so")
         )
 
     return Planted(nats, words)
@@ -50,7 +50,7 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
 
 def test_a_voice_that_only_a_system_prompt_moves_far_confirms_one_register():
     found = studied("register_shift", voice(request=2.0, mirrored=0.1), **SPOKEN)
-    implicit, request = (test.found.value for test in found.tests.values())
+    implicit, request = (test.interval.value for test in found.tests.values())
     assert (
         told(found) == CONFIRMS
         and implicit == pytest.approx(0.05, abs=0.05)

@@ -18,7 +18,7 @@ def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refut
     found = studied("simulator_rl", ask, **TRAINED)
     assert told(found) == CONFIRMS and found.tests[
         "share of wrong answers removed by grpo"
-    ].found.value == pytest.approx(0.8, abs=0.1)
+    ].interval.value == pytest.approx(0.8, abs=0.1)
     assert ask.changes["kto, training"]["data"] == ["sft, training"] and ask.changes["grpo, training"]["data"] == []
     assert (
         ask.changes["grpo"]["worn"] == "grpo, training"
@@ -30,7 +30,7 @@ def test_a_simulator_that_training_mends_confirms_and_one_that_it_does_not_refut
 
 def test_a_simulator_that_evades_does_not_win():
     found = studied("simulator_rl", speaker({"grpo": 0.0}, {"grpo": EVASIVE}), **TRAINED)
-    assert told(found) != CONFIRMS and found.tests["tripwires out of bounds under grpo"].found.value == 1
+    assert told(found) != CONFIRMS and found.tests["tripwires out of bounds under grpo"].interval.value == 1
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def committed(names: list[str], question: Question) -> list[str]:
 
 def test_a_player_who_has_chosen_refutes_superposition():
     found = studied("twenty_questions", player(committed), **PLAYED)
-    assert told(found) == REFUTES and found.tests["entropy of the reveal, bits"].found.value == pytest.approx(
+    assert told(found) == REFUTES and found.tests["entropy of the reveal, bits"].interval.value == pytest.approx(
         0, abs=1e-3
     )
     assert found.measures["two sampled reveals that differ"].value == 0
@@ -79,9 +79,9 @@ def test_a_player_who_has_chosen_refutes_superposition():
 def test_a_player_who_holds_all_that_fits_confirms_superposition():
     ask = player(lambda names, question: names)
     found = studied("twenty_questions", ask, **PLAYED)
-    assert told(found) == CONFIRMS and found.tests["mass on objects that fit the answers"].found.value == pytest.approx(
-        1
-    )
+    assert told(found) == CONFIRMS and found.tests[
+        "mass on objects that fit the answers"
+    ].interval.value == pytest.approx(1)
     curve = dict(found.pictures["entropy"].curves["chosen"])
     assert curve[0].value == pytest.approx(5), "32 objects before any answer"
     assert curve[4].value == pytest.approx(dict(found.pictures["entropy"].curves["all that fit alike"])[4].value)
@@ -91,7 +91,7 @@ def test_a_player_who_holds_all_that_fits_confirms_superposition():
 
 def test_a_player_who_forgets_the_answers_is_incoherent():
     found = studied("twenty_questions", player(lambda names, question: list(GAME.objects)), **PLAYED)
-    assert told(found) == REFUTES and found.tests["mass on objects that fit the answers"].found.value < 0.5
+    assert told(found) == REFUTES and found.tests["mass on objects that fit the answers"].interval.value < 0.5
 
 
 def test_a_player_who_cannot_read_its_scratchpad_fails_the_instrument():
