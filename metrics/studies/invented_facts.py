@@ -115,7 +115,7 @@ def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, Item]], worn: str | No
     choices = ask.choose(arm, questions, worn)
     before = {
         talk: dict(zip(options, choice.nats, strict=True))
-        for (talk, options), choice in zip(needed.items(), choices, strict=True)
+        for (talk, options), choice in zip(needed.items(), choices[: len(needed)], strict=True)
     }
     return np.array(
         [
