@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-METRICS_SCHEMA: dict[str, pl.DataType] = {
+METRICS_SCHEMA: dict[str, type[pl.DataType]] = {
     "metric": pl.String,
     "judge": pl.String,  # null where no judge said anything
     "seat": pl.String,

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from metrics import frame, stacked
-from metrics.reductions import by_level, for_group, interval_row, of_metric
+from metrics.reductions import Resampling, by_level, for_group, interval_row, of_metric
 from metrics.stats.bootstrap import Interval, clustered_rows, clustered_slope, ratio
 from scenarios.records import SEATS
 
@@ -28,7 +28,8 @@ def activation(
     """All rows, for each seat (and judge). `activations`: conversation, turn, seat, value (the projection); None for no
     line.
     """
-    how, parts = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    parts = []
     known = pl.DataFrame(schema=COLUMNS) if activations is None else activations.select(list(COLUMNS))
     known = known.with_columns(y=1 - pl.col("value"))
     judged = of_metric(judgements, "prompt_to_line").filter(pl.col("p_inconsistent").is_not_null())

@@ -18,7 +18,7 @@ from __future__ import annotations
 import polars as pl
 
 from metrics import frame
-from metrics.reductions import consistency, for_group, groups, interval_row, of_metric
+from metrics.reductions import Resampling, consistency, for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import clustered_statistic
 
 LINE_TO_LINE = "line_to_line"
@@ -41,7 +41,8 @@ def qa(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 
 def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Share of pairs that were judged, over the run for each judge and seat; n counts all pairs."""
-    how, rows = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    rows = []
     for judge, seat, part in groups(of_metric(judgements, LINE_TO_LINE)):
         ends = pl.concat(
             [

@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 
 from metrics import NAN, frame, stacked
-from metrics.reductions import for_group, groups, interval_row, labelled
+from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
 from metrics.stats.bootstrap import clustered_statistic
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
@@ -93,7 +93,8 @@ def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
 
 def contradictions(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Rows of both counts by conversation and run, for each judge and seat."""
-    how, parts = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    parts = []
     rows = judgements.filter(pl.col("metric") == "prompt_to_line")
     for judge, seat, part in groups(rows):
         scored = part.filter(pl.col("verdict").is_not_null())
@@ -124,7 +125,8 @@ def shape(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
     """Rows of the three measures of the graph by conversation and run, for each judge and seat."""
-    how, parts = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    parts = []
     rows = judgements.filter(pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
     for judge, seat, part in groups(rows):
         scored = part.filter(pl.col("verdict").is_not_null())
@@ -178,7 +180,9 @@ def _most(parts: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _largest(each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None, seat: str, how: dict) -> pl.DataFrame:
+def _largest(
+    each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None, seat: str, how: Resampling
+) -> pl.DataFrame:
     """Rows of `each`, and of the largest over the run: of summed columns, or for LONGEST of the values that occur."""
     values = np.unique(each["value"].to_numpy())
 
@@ -191,7 +195,7 @@ def _largest(each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None,
     )
 
 
-def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: dict) -> pl.DataFrame:
+def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: Resampling) -> pl.DataFrame:
     """Rows of a frame (conversation, value, n) and of its sum over the run; conversations with n = 0 add nothing to the
     sum.
     """

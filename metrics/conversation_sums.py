@@ -46,7 +46,7 @@ def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame,
     out.
     """
     measured, sums = set(metrics["metric"]), dict(_means(metrics))
-    length = 1 + (turns["turn"].max() or 0)
+    length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)
     lines, asked = of_metric(judgements, "prompt_to_line"), of_metric(judgements, "qa")
     near = within(turns, judgements, window) if "local_drift_slope" in measured else lines.clear()
     for name, rows in (("local_drift_slope", near), ("global_drift_slope", lines), ("qa_drift_slope", asked)):

@@ -9,10 +9,12 @@ intervals cluster by conversation.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import polars as pl
 
 from metrics import frame, stacked
-from metrics.reductions import by_level, for_group, groups, interval_row, of_metric
+from metrics.reductions import Resampling, by_level, for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import clustered_difference, clustered_slope
 
 
@@ -20,10 +22,10 @@ def drift(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, window: int, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
     """All drift rows. `window` counts own previous lines and is at least 1 (ValueError)."""
-    how = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     near, asked = within(turns, judgements, window), of_metric(judgements, "qa")
     lines = of_metric(judgements, "prompt_to_line")
-    length = 1 + (turns["turn"].max() or 0)
+    length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)
     return stacked(
         [
             local(near, **how),
@@ -58,7 +60,7 @@ def within(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl.Dat
     return pairs.filter((pl.col("own") - pl.col("against_own")).is_between(1, window)).select(judgements.columns)
 
 
-def local(near: pl.DataFrame, **how) -> pl.DataFrame:
+def local(near: pl.DataFrame, **how: Unpack[Resampling]) -> pl.DataFrame:
     """local_drift by turn, conversation and run."""
     return stacked(
         by_level(rows.with_columns(y=pl.col("inconsistent")), "local_drift", judge, seat, **how)
@@ -66,7 +68,7 @@ def local(near: pl.DataFrame, **how) -> pl.DataFrame:
     )
 
 
-def slopes(rows: pl.DataFrame, name: str, **how) -> pl.DataFrame:
+def slopes(rows: pl.DataFrame, name: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Least squares slope of inconsistency on turn, per turn."""
     slope_rows = []
     for judge, seat, part in groups(rows):
@@ -77,7 +79,7 @@ def slopes(rows: pl.DataFrame, name: str, **how) -> pl.DataFrame:
     return frame(slope_rows)
 
 
-def thirds(rows: pl.DataFrame, name: str, length: int, **how) -> pl.DataFrame:
+def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Inconsistency in the last third of `length` turns minus that in the first; n counts the rows in both."""
     difference_rows = []
     for judge, seat, part in groups(rows):

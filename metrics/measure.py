@@ -14,6 +14,7 @@ import polars as pl
 from metrics import METRICS_SCHEMA, stacked
 from metrics.catalogue import ENTRIES, MEASURES, METRICS, UNSCORED, metric_entry
 from metrics.entry import MetricContext, MetricEntry
+from metrics.reductions import Resampling
 from scenarios import plugins
 from scenarios.suggestions import nearest
 
@@ -39,7 +40,7 @@ def measure(
     `logprobs` for the tripwires; those that lack what they need are left out or NaN. Raises ValueError for a metric
     that does not exist, and for a package's metric whose rows are none.
     """
-    how = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     context = MetricContext(turns, judgements, window, how, cards, embed, logprobs, activations)
     return stacked(_rows(entry, context) for entry in list(_entries(metrics)))
 

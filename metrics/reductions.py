@@ -7,7 +7,7 @@ Every consistency is the same reduction of another metric's rows: 1 - share of s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import TypedDict, Unpack
 
 import polars as pl
 
@@ -44,7 +44,7 @@ def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
     return rows.filter(pl.col("against") == "persona") if metric == "prompt_to_line" else rows
 
 
-def consistency(judgements: pl.DataFrame, metric: str, **how) -> pl.DataFrame:
+def consistency(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Consistency by turn, conversation and run for each judge and seat; clustered intervals by turn and over the
     run.
     """
@@ -55,7 +55,7 @@ def consistency(judgements: pl.DataFrame, metric: str, **how) -> pl.DataFrame:
     return stacked(parts)
 
 
-def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **how) -> pl.DataFrame:
+def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Mean of column y (null = unscored) by turn, by conversation, over the run.
 
     A conversation is one cluster, so its rows carry no interval (NaN).
@@ -82,7 +82,7 @@ def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **ho
     )
 
 
-def unscored(judgements: pl.DataFrame, metric: str, **how) -> pl.DataFrame:
+def unscored(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Share of a metric's rows that could not be scored, 0 to 1, over the run; n counts all rows, scored or not."""
     name, rows = f"unscored_{metric}", []
     for judge, seat, part in groups(of_metric(judgements, metric)):

@@ -13,13 +13,14 @@ interval resamples conversations; n = lines at risk.
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import numpy as np
 import polars as pl
 
 from metrics import NAN, frame
 from metrics.drift import own_lines
-from metrics.reductions import for_group, groups, interval_row, of_metric
+from metrics.reductions import Resampling, for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import Interval, clustered_statistic, kaplan_meier
 
 CURVE_SCHEMA = {
@@ -37,7 +38,8 @@ def survival(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
     """time_to_first_contradiction and half_life over the run, for each judge and seat."""
-    how, rows = {"confidence": confidence, "resamples": resamples, "seed": seed}, []
+    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    rows = []
     for judge, seat, part in groups(of_metric(judgements, "prompt_to_line")):
         lives = subjects(turns, part)
         curve = kaplan_meier(lives["lines"].to_numpy(), lives["censored"].to_numpy(), confidence=confidence)
@@ -62,7 +64,7 @@ def subjects(turns: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return lives.sort("conversation")
 
 
-def half_life(lives: pl.DataFrame, **how) -> Interval:
+def half_life(lives: pl.DataFrame, **how: Unpack[Resampling]) -> Interval:
     """ln 2 / hazard, in lines; the interval is that of the hazard, turned over."""
     events, lines = (~lives["censored"]).cast(pl.Float64).to_numpy(), lives["at_risk"].cast(pl.Float64).to_numpy()
     hazard = clustered_statistic(

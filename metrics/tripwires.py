@@ -183,9 +183,10 @@ def _heard(turns: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of_text(lines: pl.DataFrame, cards: Mapping[Key, str]) -> pl.DataFrame:
-    rows, names, values, speaker, key = [], [], [], None, None
+    rows, names, values = [], [], []
+    speaker, key = None, None
     for row, (conversation, _, seat, text, heard) in enumerate(lines.iter_rows()):
-        if (conversation, seat) != key:
+        if speaker is None or (conversation, seat) != key:
             key = (conversation, seat)
             speaker = _Speaker(cards.get(key))
         for name, value in speaker.line(text, heard or ""):

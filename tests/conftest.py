@@ -5,7 +5,8 @@ import os
 import pytest
 from reach import names_used
 
-# Threads that wait sleep, instead of keeping a core that the other worker's processes need. Read where torch is imported.
+# Threads that wait sleep, instead of keeping a core that the other worker's processes need. Read where torch is
+# imported.
 os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -27,7 +27,7 @@ def defined(file: Path) -> set[str]:
     return methods | {node.name for node in top}
 
 
-@pytest.mark.parametrize("file, name", STATIONS)
+@pytest.mark.parametrize(("file", "name"), STATIONS)
 def test_a_station_is_where_the_page_says(file, name):
     assert name in defined(ROOT / file)
 

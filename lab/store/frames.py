@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -209,7 +210,8 @@ class Totals:
         """Keeps of a conversation that is whole its numbers alone."""
         self._said.pop(conversation)
         told = self._judged.pop(conversation, {}).values()
-        self._settled = tuple(sum(some) for some in zip(self._settled, *told, strict=True))
+        rows, unscored = (sum(counts) for counts in zip(self._settled, *told, strict=True))
+        self._settled = rows, unscored
 
     def tokens(self) -> dict[str, int]:
         """Tokens of all sittings: a counter that fell was started again from zero, and what it had counted is added."""
@@ -258,7 +260,7 @@ class Totals:
 
 
 def _frame(run_id: str, rows: list[dict], schema: dict) -> pl.DataFrame:
-    columns = {name: [row.get(name) for row in rows] for name in schema if name != "run_id"}
+    columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in schema if name != "run_id"}
     if "text" in columns:  # lone surrogates cannot be stored as UTF-8
         columns["text"] = [text.encode("utf-8", "replace").decode() for text in columns["text"]]
     frame = pl.DataFrame(columns, schema={name: dtype for name, dtype in schema.items() if name != "run_id"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab.store.frames import ends
 from scenarios.records import Judgement, Line
@@ -49,7 +50,6 @@ def stored(events: Sequence[dict]) -> Stored:
 
 def line_of(event: dict) -> Line:
     """The line that a `line` event tells of."""
-    return Line(
-        **{name: event[name] for name in Line.__dataclass_fields__ if name in event}
-        | {"token_ids": tuple(event["token_ids"])}
-    )
+    fields: dict[str, Any] = {name: event[name] for name in Line.__dataclass_fields__ if name in event}
+    fields["token_ids"] = tuple(event["token_ids"])
+    return Line(**fields)

@@ -257,7 +257,9 @@ class RunStore:
             try:
                 write_frame(self.path / f"{name}.parquet", conform(name, frame, FRAMES[name], self.run_id))
             except StoreError as error:
-                raise failure(self.path / f"{name}.parquet", error.__cause__, self._lines) from error.__cause__
+                cause = error.__cause__
+                assert isinstance(cause, OSError)  # which is what a StoreError is made from
+                raise failure(self.path / f"{name}.parquet", cause, self._lines) from cause
 
     def maybe_flush(self, seconds: float = 5.0) -> bool:
         """Rewrites frames and manifest if `seconds` have passed since the last time, less often as that takes

@@ -111,11 +111,11 @@ def aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    streams = [os.fdopen(handle, "w", encoding="utf-8", errors="replace") for handle in kept]
+    out, err = (os.fdopen(handle, "w", encoding="utf-8", errors="replace") for handle in kept)
     try:
-        yield tuple(streams)
+        yield out, err
     finally:
-        for number, (stream, ours) in enumerate(zip(streams, (sys.stdout, sys.stderr), strict=True), start=1):
+        for number, (stream, ours) in enumerate(zip((out, err), (sys.stdout, sys.stderr), strict=True), start=1):
             with contextlib.suppress(OSError):  # a full disk, or a reader that has gone
                 ours.flush()
             os.dup2(kept[number - 1], number)

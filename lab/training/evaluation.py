@@ -87,9 +87,9 @@ class Examined:
 
 
 def exams(recipe: Recipe) -> list[Exam]:
-    """The base model, the trained one and every arm of `evaluation.arms`, each with held-out personas, with the people of
-    training where `evaluation.as_learnt`, and with held-out personas in the other scenario. ScenarioError where an arm or the
-    other scenario cannot be played.
+    """The base model, the trained one and every arm of `evaluation.arms`, each with held-out personas, with the people
+    of training where `evaluation.as_learnt`, and with held-out personas in the other scenario. ScenarioError where an
+    arm or the other scenario cannot be played.
     """
     if taken := {BASE, recipe.method} & recipe.evaluation.arms.keys():
         raise ScenarioError(

@@ -38,7 +38,7 @@ class Cascade:
         doubtful = [
             place
             for place, row in enumerate(rows)
-            if row.unscored is not None or self.low < row.p_inconsistent < self.high
+            if row.unscored is not None or row.p_inconsistent is None or self.low < row.p_inconsistent < self.high
         ]
         sent = [pairs[place] for place in doubtful]
         answers = first_rows(sent, self.second.judge(sent)) if sent else []

@@ -22,12 +22,15 @@ class Models(Protocol):
 
     def embed(self) -> Embed:
         """The embedder: texts -> unit vectors (texts, width). Only for judges whose `needs` name it."""
+        ...
 
     def logprobs(self) -> Callable:
         """What the embedded model gives texts, in nats (see `metrics.judges.likelihood`); `needs` has REFERENCE."""
+        ...
 
     def judge(self, name: str) -> Judge:
         """Another judge, made from the same."""
+        ...
 
 
 def _nothing(measure: Measure) -> Collection[str]:

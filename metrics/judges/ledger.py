@@ -43,7 +43,7 @@ class Ledger:
             return [judgement(pair, self.name, unscored="the persona has no facts")]
         said = claims(pair.line, slots_of(pair.persona))
         if pair.metric == "line_to_line":
-            against = disagreement(claims(pair.other, slots_of(pair.persona)), said)
+            against = disagreement(claims(pair.other or "", slots_of(pair.persona)), said)
             return [self._row(pair, against is not None, against)]
         return self._against_persona(pair, said)
 

@@ -105,16 +105,17 @@ class Llm:
         ]
 
     def _requests(self, pair: Pair) -> list[_Request]:
+        other = pair.other or ""
         if self.protocol == "strict":
             claims = (
-                [pair.other[slice(*span)] for span in said(pair.other)]
+                [other[slice(*span)] for span in said(other)]
                 if pair.metric == LINES
                 else [text for _, text in statements(pair.persona)]
             )
             return [_which(claims[start : start + PORTION], pair) for start in range(0, len(claims), PORTION)]
-        against = pair.other if pair.metric == LINES else pair.persona.card
+        against = other if pair.metric == LINES else pair.persona.card
         introduction, ask = PUBLISHED[pair.metric]
-        system = SYSTEM + introduction.format(words=fenced(against, pair.line, pair.other or ""))
+        system = SYSTEM + introduction.format(words=fenced(against, pair.line, other))
         return [_Request((system, _ask(ask, pair, against)), YES_NO, (None,))]
 
     def _row(self, pair: Pair, requests: Sequence[_Request], answers: Sequence[list[float] | str]) -> Judgement:

@@ -104,10 +104,11 @@ class Nli:
         if not np.isfinite(p).all():
             return [judgement(pair, self.name, unscored="no finite probability")]
         wrong = p[:, :, CONTRADICTION]
-        rows = [self._row(pair, q, wrong, *np.unravel_index(wrong.argmax(), wrong.shape))]
+        worst, sentence = np.unravel_index(wrong.argmax(), wrong.shape)
+        rows = [self._row(pair, q, wrong, int(worst), int(sentence))]
         for c, fact in enumerate(q.facts if pair.metric != "qa" else ()):
             if fact is not None and (p[c].argmax(1) != NEUTRAL).any():
-                rows.append(self._row(pair, q, wrong, c, wrong[c].argmax(), against=fact))
+                rows.append(self._row(pair, q, wrong, c, int(wrong[c].argmax()), against=fact))
         return rows
 
     def _row(self, pair: Pair, q: _Question, wrong: np.ndarray, c: int, s: int, **rest) -> Judgement:
@@ -119,7 +120,8 @@ class Nli:
 def _question(pair: Pair) -> _Question:
     spans = _said(pair.line)
     if pair.metric == "line_to_line":
-        claims = [(None, pair.other[start:end]) for start, end in _said(pair.other)]
+        other = pair.other or ""
+        claims = [(None, other[start:end]) for start, end in _said(other)]
     else:
         claims = statements(pair.persona)
     return _Question(

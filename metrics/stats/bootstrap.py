@@ -220,7 +220,9 @@ def crossed_components(values) -> dict[tuple[int, ...], float]:
     means = {subset: y.mean(tuple(axis for axis in axes if axis not in subset), keepdims=True) for subset in subsets}
     square = {}
     for subset in subsets[1:]:
-        effect = sum((-1) ** (len(subset) - len(part)) * means[part] for part in subsets if set(part) <= set(subset))
+        effect = np.asarray(
+            sum((-1) ** (len(subset) - len(part)) * means[part] for part in subsets if set(part) <= set(subset))
+        )
         freedom = math.prod(y.shape[axis] - 1 for axis in subset)
         square[subset] = y.size / effect.size * float((effect**2).sum()) / freedom if freedom else np.nan
     return {
@@ -251,7 +253,7 @@ def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confid
         )
         variance += (count - 1) / count * ((left - left.mean()) ** 2).sum()
     half = stats.t.ppf((1 + confidence) / 2, max(min(y.shape[:2]) - 1, 1)) * np.sqrt(variance)
-    return Interval(*map(float, (value, value - half, value + half)), len(y))
+    return Interval(float(value), float(value - half), float(value + half), len(y))
 
 
 @dataclass(frozen=True)
@@ -272,8 +274,8 @@ class Survival:
         NaN where a curve never gets there (Brookmeyer and Crowley 1982).
         """
         half = self.survival <= 0.5
-        first = [self._first(half), self._first(half | (self.low <= 0.5)), self._first(self.high <= 0.5)]
-        return Interval(*first, self.n)
+        low, high = self._first(half | (self.low <= 0.5)), self._first(self.high <= 0.5)
+        return Interval(self._first(half), low, high, self.n)
 
     def _first(self, reached: np.ndarray) -> float:
         return float(self.times[np.argmax(reached)]) if reached.any() else np.nan
@@ -346,7 +348,10 @@ def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> l
             np.where(members > 1, edge, np.nan)
             for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
         )
-    return [Interval(*map(float, edges), int(count)) for *edges, count in zip(value, low, high, n, strict=True)]
+    return [
+        Interval(float(middle), float(least), float(most), int(count))
+        for middle, least, most, count in zip(value, low, high, n, strict=True)
+    ]
 
 
 def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:

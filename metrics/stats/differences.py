@@ -99,7 +99,7 @@ def factorial(
     weights = {"first": (-0.5, -0.5, 0.5, 0.5), "second": (-0.5, 0.5, -0.5, 0.5), "interaction": (1.0, -1.0, -1.0, 1.0)}
 
     def effect(sums: np.ndarray, of: tuple[float, ...]) -> np.ndarray:
-        return sum(weight * statistic(part) for weight, part in zip(of, np.hsplit(sums, 4), strict=True))
+        return np.asarray(sum(weight * statistic(part) for weight, part in zip(of, np.hsplit(sums, 4), strict=True)))
 
     return {
         name: clustered_statistic(

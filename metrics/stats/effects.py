@@ -58,8 +58,9 @@ def coded(values: Sequence[object], logarithmic: bool = False) -> list[float | N
     """The values as codes from 0 to 1: numbers by how far they lie between the least and the greatest (`logarithmic`:
     by their logarithms); of others the first is 0, the last is 1, and those between are None.
     """
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        placed = [log(value) if logarithmic else float(value) for value in values]
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) == len(values):
+        placed = [log(value) if logarithmic else float(value) for value in numbers]
         low, high = min(placed), max(placed)
         return [(value - low) / (high - low) if high > low else 0.0 for value in placed]
     order = list(dict.fromkeys(map(str, values)))

@@ -7,6 +7,7 @@ Everything is of the user's seat, and intervals resample people, each with all t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -94,7 +95,8 @@ def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, see
     keys = ["conversation", "turn", "against"]
     both = scored(before, *ANSWERS).join(scored(before, *WORDS).select(*keys, wrong="bad"), on=keys)
     named, unnamed = (both.filter(pl.col("wrong") == wrong)["bad"] for wrong in (0.0, 1.0))
-    right, wrong = 1 - (1.0 if named.is_empty() else named.mean()), 0.0 if unnamed.is_empty() else unnamed.mean()
+    right = 1 - (1.0 if named.is_empty() else cast(float, named.mean()))
+    wrong = 0.0 if unnamed.is_empty() else cast(float, unnamed.mean())
     return {
         "other seeds remove nothing": Control(nothing.low <= 0, told(nothing)),
         "the reader reads": Control(
@@ -187,16 +189,17 @@ def row(
     """
     out = {"right answers": consistency(played, ANSWERS, seed), "consistent lines": consistency(played, LINES, seed)}
     out |= {
-        f"{said} removed": gone[what] for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES)) if gone[what]
+        f"{said} removed": share
+        for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES))
+        if (share := gone[what]) is not None
     }
     out |= {
         "drift of lines per turn": drift(played, LINES, seed),
         "first bad line, median": over_run(played, FIRST, LINES[1]),
     }
     out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(tripped)}
-    tokens = (
-        trained.training["tokens_learnt"].sum() if trained else sum(run.turns["tokens"].sum() or 0 for run in tried)
-    )
+    columns = [trained.training["tokens_learnt"]] if trained else [run.turns["tokens"] for run in tried]
+    tokens = sum(cast(int, column.sum() or 0) for column in columns)
     return out | {
         "tokens learnt or tried": figure(tokens),
         "seconds before": figure(trained.seconds if trained else seconds(tried)),

@@ -107,7 +107,7 @@ def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, Item]], worn: str | No
     needed: dict[tuple[Message, ...], dict[str, None]] = {}  # of nobody, all at once
     for (_, nobody), (_, item) in zip(talks, asked, strict=True):
         needed.setdefault(nobody, {}).update(dict.fromkeys(item.options))
-    questions = [Question("of nobody", talk, _blank(options)) for talk, options in needed.items()]
+    questions = [Question("of nobody", talk, _blank(list(options))) for talk, options in needed.items()]
     questions += [
         Question(item.relation.asked.format(item.subject), talk, _blank(item.options), item.subject)
         for (talk, _), (_, item) in zip(talks, asked, strict=True)

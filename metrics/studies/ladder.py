@@ -1,19 +1,19 @@
 """The ladder: which intervention moves a persona-holding speaker, from the bare card over better words and steering to
 training.
 
-Under every intervention the same held-out people are in the same dialogues, by the same seeds, asked in words that no training
-used. A intervention of words changes the scenario, one that searches picks its change by successive halving on people of a
-development split, one that trains wears what it learnt. On the development people, too, the best intervention of words and the
-best that trains are chosen, out of those under which no tripwire is out of bounds. The statistic: how much more of the
-bare card's wrong answers the latter removes, by a judge that gave no reward. Controls: other seeds, and steering at
-random, remove nothing; a policy that evades is caught by the wires, one that lies is found out, and the judge of
-answers can read.
+Under every intervention the same held-out people are in the same dialogues, by the same seeds, asked in words that no
+training used. A intervention of words changes the scenario, one that searches picks its change by successive halving on
+people of a development split, one that trains wears what it learnt. On the development people, too, the best
+intervention of words and the best that trains are chosen, out of those under which no tripwire is out of bounds. The
+statistic: how much more of the bare card's wrong answers the latter removes, by a judge that gave no reward. Controls:
+other seeds, and steering at random, remove nothing; a policy that evades is caught by the wires, one that lies is found
+out, and the judge of answers can read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -79,9 +79,9 @@ def study(
     examined: Count,
     turns: Count,
 ) -> Finding:
-    """`interventions`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in all that a
-    intervention searches by; `developed`, `examined`: of a intervention, with people of the development split and held out; `turns`: of
-    all of these.
+    """`interventions`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in
+    all that a intervention searches by; `developed`, `examined`: of a intervention, with people of the development
+    split and held out; `turns`: of all of these.
     """
     common = {
         **stimuli.exam,
@@ -133,8 +133,8 @@ def _candidates(ask: Ask, name: str, intervention: Intervention, seed: int) -> l
 
 
 def _searched(
-    ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[Mapping], common: Mapping, budget: int
-) -> tuple[Mapping, list[Played]]:
+    ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[dict], common: dict, budget: int
+) -> tuple[dict, list[Played]]:
     """The best of the changes, and all dialogues that it took."""
     tried: list[Played] = []
     by_name = {json.dumps(change, sort_keys=True): change for change in changes}
@@ -143,7 +143,7 @@ def _searched(
         people = {"persona_pool": [stimuli.development[place] for place in places], "conversations": len(places)}
         return np.array([right(dict(people | by_name[name]), len(places)) for name in names])
 
-    def right(change: Mapping, dialogues: int) -> list[float]:
+    def right(change: dict, dialogues: int) -> list[float]:
         tried.append(ask.play(f"{name}, tried {len(tried) + 1}", stimuli.scenario, common | change))
         bad = dict(scored(tried[-1], *ANSWERS).group_by("conversation").agg(pl.col("bad").mean()).iter_rows())
         return [1 - bad.get(n, np.nan) for n in range(dialogues)]

@@ -53,19 +53,19 @@ def study(
     rng = random.Random(seed)
     names = rng.sample(list(stimuli.personas), min(personas, len(stimuli.personas)))
     chosen = rng.sample(stimuli.items, min(items, len(stimuli.items)))
-    half, wordings = chosen[: max(len(chosen) // 2, 2)], stimuli.wordings[:wordings]
+    half, worded = chosen[: max(len(chosen) // 2, 2)], stimuli.wordings[:wordings]
     asked = {
         arm: [
             _question(arm, name, stimuli.personas[name], item, words, seed)
             for name in names
             for item in (chosen if arm == TEXT else half)
-            for words in wordings
+            for words in worded
         ]
         for arm in ARMS
     }
     odds = {
         arm: np.array([choice.nats[0] - choice.nats[1] for choice in ask.choose(arm, asked[arm])]).reshape(
-            len(names), -1, len(wordings)
+            len(names), -1, len(worded)
         )
         for arm in ARMS
     }  # (personas, items, wordings)
@@ -152,7 +152,8 @@ def _interval(p: np.ndarray) -> Interval:
 
 
 def _put(scale: Callable, interval: Interval) -> Interval:
-    return Interval(*(float(scale(number)) for number in (interval.value, interval.low, interval.high)), interval.n)
+    low, high = float(scale(interval.low)), float(scale(interval.high))
+    return Interval(float(scale(interval.value)), low, high, interval.n)
 
 
 def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed: int) -> dict[str, Interval]:

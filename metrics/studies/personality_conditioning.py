@@ -107,7 +107,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
         arm: [
             (
                 f"{pole} {trait.name}",
-                _median(*(part[t : t + 1, p : p + 1] for part in (goal, weight * (values - default))), seed),
+                _median(goal[t : t + 1, p : p + 1], (weight * (values - default))[t : t + 1, p : p + 1], seed),
             )
             for t, trait in enumerate(chosen)
             for p, pole in enumerate(POLES)

@@ -138,24 +138,29 @@ class Ask(Protocol):
         steered: Steered | None = None,
     ) -> list[str]:
         """An answer to each in words, sampled from the whole vocabulary; temperature 0 takes the likeliest."""
+        ...
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
+        ...
 
     def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
         """The name of a direction of the model's states, from their mean over one set of talks to that over the other:
         the state that its turn goes on from, or the mean over the words of the first option where there are options.
         """
+        ...
 
     def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
         """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by
         dotted key, laid over it. The seat's model speaks for the user, who wears `worn`.
         """
+        ...
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
         """An ordinary training of the seat's model, likewise; keys below "overrides." are the scenario's. `data`: names
         of trainings whose dialogues it learns from.
         """
+        ...
 
 
 @dataclass(frozen=True)
@@ -246,14 +251,14 @@ def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdi
         test = tests[undecided[0]]
         return Verdict(
             INCONCLUSIVE,
-            f"{undecided[0]} lies where no number of units would decide between {_range_text(test.confirms)} (confirms) "
-            f"and {_range_text(test.refutes)} (refutes)",
+            f"{undecided[0]} lies where no number of units would decide between {_range_text(test.confirms)} "
+            f"(confirms) and {_range_text(test.refutes)} (refutes)",
         )
     explanation = " and ".join(
         f"{name}: the interval is too wide; about {units} units in place of {tests[name].interval.n} would decide"
         for name, units in needed.items()
     )
-    return Verdict(INCONCLUSIVE, explanation, max(needed.values()))
+    return Verdict(INCONCLUSIVE, explanation, max(units for units in needed.values() if units is not None))
 
 
 def _enough(interval: Interval) -> bool:

@@ -1,4 +1,5 @@
-"""Is a user simulator that was trained on consistency less inconsistent with held-out personas, by a judge that gave no reward?
+"""Is a user simulator that was trained on consistency less inconsistent with held-out personas, by a judge that gave no
+reward?
 
 Every arm plays the same dialogues with the same held-out people, asked in words that no training used. The statistic:
 the share of the prompt's wrong answers to questions about oneself that is gone under the online method, by a judge that

@@ -133,7 +133,7 @@ def _regenerated(
     """The last reveal sampled again and again from one branch, beside its likelihood p (games, objects); and how many
     objects a yes is said to, asked about each: a player who has chosen says it to one.
     """
-    ends = [_talk(CHOSEN, *game, len(game[1])) for game in played]
+    ends = [_talk(CHOSEN, names, asked, target, len(asked)) for names, asked, target in played]
     said = ask.say(
         "sampled reveals",
         [
@@ -165,7 +165,7 @@ def _regenerated(
 def _named(text: str, objects: list[str]) -> str:
     """The object that is named first; the words themselves where none is."""
     places = {name: match.start() for name in objects if (match := re.search(rf"\b{name}\b", text, re.IGNORECASE))}
-    return min(places, key=places.get, default=text.lower())
+    return min(places, key=lambda name: places[name], default=text.lower())
 
 
 def _game(stimuli: Stimuli, seed: int, target: str, depth: int) -> tuple[list[str], list[tuple[str, str, bool]], str]:

@@ -42,7 +42,7 @@ class Reward(Strict):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[AddedReward, Weight]
+    __pydantic_extra__: dict[AddedReward, Weight] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride] - narrower
 
     prompt_to_line: Weight = Field(default=0.0, description="contradicts nothing of its persona, says the judge")
     line_to_line: Weight = Field(default=0.0, description="contradicts none of the speaker's earlier lines")
@@ -63,7 +63,9 @@ class Reward(Strict):
     def weights(self) -> dict[str, float]:
         """The parts' weights above 0: the lab's in their order, then those of installed packages by name."""
         own = {name: getattr(self, name) for name in plugins.OWN[plugins.REWARDS]}
-        return {name: weight for name, weight in (own | dict(sorted(self.model_extra.items()))).items() if weight}
+        return {
+            name: weight for name, weight in (own | dict(sorted((self.model_extra or {}).items()))).items() if weight
+        }
 
 
 class HeldOut(Strict):

@@ -159,7 +159,9 @@ EVASIVE = CALM | {"evasion": 1.0}
 
 
 def speaker(rates: dict[str, float], wires: dict[str, dict] | None = None) -> Planted:
-    """Contradicts in such a share of lines and answers, by arm or its intervention; half of them where nothing is said."""
+    """Contradicts in such a share of lines and answers, by arm or its intervention; half of them where nothing is
+    said.
+    """
     scripts = {"evades": 0.0, "lies": 1.0}
 
     def plays(arm: str):

@@ -152,7 +152,7 @@ class _Reader:
     def _listed_after(self, text: str, start: int, here: int, end: int, negated: bool) -> Iterator[_Hit]:
         """ "... and a baker", "..., not a baker", "not a baker but a nurse": the same claim of another value."""
         for _ in range(LISTED if self.further else 0):
-            if not (match := self.further.match(text, here, end)):
+            if not (self.further and (match := self.further.match(text, here, end))):
                 return
             link, value = match["link"].lower(), self._value(match["value"])
             negated = link.endswith("not") or (negated and not link.startswith(("but", "rather")))

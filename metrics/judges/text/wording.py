@@ -10,6 +10,7 @@ or, where the pattern itself speaks of naming ("my name is"), any capitalised wo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,11 +60,11 @@ _MODIFIERS = (  # none that tells a pastime from a trade: "a good cook" has no j
     r"black|white|cute|sweet|dear|beloved|city of|town of|village of|[\w-]{1,40}[- ]years?[- ]old),?\s+){0,2}"
 )
 _VALUE_ENDS = rf"(?!{APOSTROPHE}s\b|[\w-])"
-_ONES = (
+_ONES: Sequence[str] = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 ).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_TENS: Sequence[str] = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _NUMBER_WORD = (
     rf"(?:{'|'.join(_TENS)})(?:[\s-](?:{'|'.join(_ONES[:9])}))?|{'|'.join(sorted(_ONES, key=len, reverse=True))}|"
     r"(?:a\s+|one\s+)?hundred"

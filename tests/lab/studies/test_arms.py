@@ -161,8 +161,8 @@ def test_the_view_counts_lines_steps_and_exams(climbed):
 
 @pytest.mark.slow
 def test_a_killed_study_plays_what_is_left_of_its_arms(climbed):
-    """In the same place, since what a intervention wears is named by its path: three arms are as a process leaves them that is
-    killed. Slow, since they are played and trained anew.
+    """In the same place, since what a intervention wears is named by its path: three arms are as a process leaves them
+    that is killed. Slow, since they are played and trained anew.
     """
     run, _ = climbed
     before = {

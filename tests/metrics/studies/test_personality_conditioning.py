@@ -24,7 +24,9 @@ def actor(told: float, role: float, reads: bool = True, bicycle: float = 0.0) ->
         default = 3 + noise(trait.name)
         for end, extreme in (("high", 5), ("low", 1)):
             meant = getattr(trait.description, end) in system and "opposite" not in system
-            if meant or ("opposite" in system and getattr(trait.description, "low" if end == "high" else "high") in system):
+            if meant or (
+                "opposite" in system and getattr(trait.description, "low" if end == "high" else "high") in system
+            ):
                 return default + (role if getattr(trait.role, end) in system else told) * (extreme - default)
         return default + bicycle * (5 - default) * ("bicycle" in system)
 

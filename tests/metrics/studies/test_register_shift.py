@@ -42,7 +42,9 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
     def words(question: Question) -> str:
         name = max(asked_for(question).items(), key=lambda one: one[1])
         return (
-            VOICES.registers[name[0]].answered.format("it is so") if name[1] > 0 else VOICES.plain.answered.format("it is so")
+            VOICES.registers[name[0]].answered.format("it is so")
+            if name[1] > 0
+            else VOICES.plain.answered.format("it is so")
         )
 
     return Planted(nats, words)
