@@ -11,7 +11,7 @@ from scenarios.messages import hidden
 
 HEAD = "Long dialogues between persona-holding assistants and user simulators: played, measured for drift, trained.\n"
 FOOT = f"""
-{PROG}NAME ..., or python -m lab NAME ..., runs one; --help behind it shows its options and examples.
+Run a command with {PROG}NAME ... or python -m lab NAME ...; {PROG}NAME --help shows its options and examples.
 Start with: {PROG}run scenarios/long_dialogue.yaml"""
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def listed(known: dict[str, str], added: Sequence[tuple[str, str, str]]) -> str:
-    """A line a command, and a line for what each installed package adds: kind, name, and package or problem."""
+    """One line per command, and one per entry that an installed package adds: kind, name, and package or problem."""
     width = max(map(len, known))
     lines = [HEAD, *(f"  {name:<{width}}  {about}" for name, about in known.items())]
     wide = max((len(name) for _, name, _ in added), default=0)
@@ -46,8 +46,8 @@ def listed(known: dict[str, str], added: Sequence[tuple[str, str, str]]) -> str:
 
 
 def packages() -> list[tuple[str, str, str]]:
-    """Kind, name, and package with version of every entry that installed packages bring; where one cannot be used, the
-    reason stands behind its package. Each is imported to find out.
+    """Kind, name, and package with version of every entry that installed packages add. The reason follows the package
+    where an entry cannot be used. Each entry is imported to check it.
     """
     from scenarios.plugins import GROUPS, load_plugin, plugins
 
@@ -64,7 +64,7 @@ def packages() -> list[tuple[str, str, str]]:
 
 
 def _entry_class(group: str) -> type:
-    """What an entry point of the group is to name."""
+    """The class that an entry point of the group must name or return."""
     from lab.training.reward_parts import RewardEntry
     from metrics.entry import MetricEntry
     from metrics.judges.entry import JudgeEntry

@@ -1,4 +1,4 @@
-"""Which seat causes the drift: `python -m lab.attribute RUN --turn K seats.user.temperature=1.2 ...`."""
+"""Find the seat that causes the drift: `python -m lab.attribute RUN --turn K seats.user.temperature=1.2 ...`."""
 
 from __future__ import annotations
 
@@ -14,28 +14,25 @@ EXAMPLES = """examples:
   python -m lab.attribute RUN --turn 10 seats.user.adapter=runs/trained/checkpoints/step-000100 \\
       seats.assistant.instruction='Be brief.'
 
-Four arms (the user's settings old or new, by the assistant's old or new) are played from turn K of the stored run and
-kept as runs of their own; attribution.json says what each seat's new settings add to inconsistency, with intervals.
+Four arms (old or new settings of the user, crossed with old or new settings of the assistant) are played from turn K
+of the stored run, each as a separate run. attribution.json says how much inconsistency the new settings of each seat
+add, with intervals.
 """
 
 
 def parser() -> Parser:
     out = Parser(
         prog="python -m lab.attribute",
-        description="Swap a seat's settings in mid-dialogue, and see which seat matters.",
+        description="Change the seats' settings in mid-dialogue, and measure how much drift each seat adds.",
         epilog=EXAMPLES,
     )
     out.add_argument("run", help="the folder of a stored run")
-    out.add_argument(
-        "overrides", nargs="*", metavar="seats.SEAT.key=value", help="the new settings, of one seat or both"
-    )
-    out.add_argument(
-        "--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)"
-    )
+    out.add_argument("overrides", nargs="*", metavar="seats.SEAT.key=value", help="new settings of one seat or both")
+    out.add_argument("--turn", type=int, required=True, metavar="K", help="first turn that is played again (0-based)")
     out.add_argument(
         "--out",
         metavar="DIR",
-        help="where the four runs and attribution.json go (default: swap-tK in the run's folder)",
+        help="folder of the four runs and attribution.json (default: swap-tK in the run's folder)",
     )
     out.add_argument("--address", help="as for lab.run")
     out.add_argument(

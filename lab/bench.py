@@ -1,10 +1,10 @@
-"""The same work done the notebook way and by the engine, measured in one run: `python -m lab.bench [--quick]`.
+"""Measure the engine against the notebook way on the same work: `python -m lab.bench [--quick]`.
 
 The notebook way is transformers' `generate` with the history read again for every line, and one forward pass for every
-question's option. Each way runs in a process of its own, one after the other, on the same weights, dtype and threads.
-Ceilings are measured too: a matrix product's rate and a memory read's, so that a figure also says how far it could go.
+option of a question. Each way runs in a separate process, one after the other, on the same weights, dtype and threads.
+The machine's ceilings are measured too: the rates of a matrix product and of a memory read.
 
-`--actors 1 2 4` measures engines in Ray actors instead, so many side by side (see `lab.benchmark.actors`).
+`--actors 1 2 4` measures 1, 2 and 4 engines in parallel Ray actors instead (see `lab.benchmark.actors`).
 """
 
 from __future__ import annotations
@@ -28,23 +28,25 @@ EXAMPLES = """examples:
 
 def parser() -> Parser:
     out = Parser(
-        prog="python -m lab.bench", description="Measure the engine against transformers' generate.", epilog=EXAMPLES
+        prog="python -m lab.bench",
+        description="Measure the engine's speed against transformers' generate.",
+        epilog=EXAMPLES,
     )
     out.add_argument("--model", default="embedded")
     out.add_argument("--dtype", default="auto")
     out.add_argument("--device", default="auto")
-    out.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
+    out.add_argument("--quick", action="store_true", help="measure smaller sizes, in under a minute")
     out.add_argument(
         "--actors",
         metavar="N",
         type=int,
         nargs="*",
-        help="instead: tokens/s of so many engine actors on this machine, side by side, beside a model's (1 2 4)",
+        help="instead: tokens/s of N engine actors in parallel on this machine, against a model of it (default: 1 2 4)",
     )
-    out.add_argument("--endpoint", help="an OpenAI-compatible server to play the dialogues too")
-    out.add_argument("--endpoint-model", help="the model's name there")
-    out.add_argument("--json", metavar="FILE", help="write every figure")
-    out.add_argument("--plot", metavar="FILE", help="draw cost per line against the line's index")
+    out.add_argument("--endpoint", help="also measure the dialogues on this OpenAI-compatible server")
+    out.add_argument("--endpoint-model", help="name of the model on that server")
+    out.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    out.add_argument("--plot", metavar="FILE", help="plot the cost per line against the line's index")
     out.add_argument("--worker", choices=WAYS, help=argparse.SUPPRESS)
     return out
 
@@ -58,9 +60,7 @@ def _bench(args: argparse.Namespace) -> int:
         return _work(args)
     for file in filter(None, (args.json, args.plot)):
         if not Path(file).parent.is_dir():
-            raise ValueError(
-                f"{file}: there is no folder {Path(file).parent}; expected one that is there to write into"
-            )
+            raise ValueError(f"{file}: there is no folder {Path(file).parent}; expected an existing folder")
     weights = args.model, args.dtype, args.device
     if args.actors is not None:
         from lab.benchmark import actors

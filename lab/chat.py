@@ -1,4 +1,4 @@
-"""Take a seat yourself: `python -m lab.chat --persona NAME [--seat user|assistant] [--me NAME] [key=value ...]`."""
+"""Talk with an agent: `python -m lab.chat --persona NAME [--seat user|assistant] [--me NAME] [key=value ...]`."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ EXAMPLES = """examples:
   python -m lab.chat --scenario scenarios/long_dialogue.yaml --me amina
   python -m lab.chat --resume runs/20260101T120000Z-chat-1a2b
 
-After every line stands what the judges find in it: the facts that it claims, and whether they contradict the
-speaker's card or an earlier line. /card shows the card of whom you talk with, /quit or Ctrl-D ends the chat, which is
-a finished run then, with its report. Ctrl-C ends it too, after the line that is being said.
+Below every line the judges show the facts that it claims, and whether they contradict the speaker's card or an earlier
+line. /card shows the card of your partner. /quit or Ctrl-D ends the chat and writes its report: a chat is a run like
+any other. Ctrl-C ends it too, after the present line.
 """
 
 
 def parser() -> Parser:
     out = Parser(
         prog="python -m lab.chat",
-        description="Talk with an agent in the terminal, its lines judged as they come.",
+        description="Talk with an agent in the terminal; every line is judged as soon as it is said.",
         epilog=EXAMPLES,
     )
     out.add_argument(
         "overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as dtype=float32"
     )
     out.add_argument(
-        "--persona", metavar="NAME", help="whom you talk with: a persona's id, or sample (default: the scenario's)"
+        "--persona",
+        metavar="NAME",
+        help="persona of the agent: its id, or sample for a random one (default: the scenario's)",
     )
     out.add_argument("--model", help="the agent's model: embedded, a hub id, a path (default: the scenario's)")
-    out.add_argument("--adapter", metavar="DIR", help="a trained adapter for it")
-    out.add_argument("--seat", choices=("user", "assistant"), default="user", help="where you sit (default: user)")
+    out.add_argument("--adapter", metavar="DIR", help="trained adapter for the agent's model")
     out.add_argument(
-        "--me", metavar="NAME", help="a persona that you hold yourself (default: nobody we know anything of)"
+        "--seat", choices=("user", "assistant"), default="user", help="the seat that you take (default: user)"
     )
-    out.add_argument("--personas", metavar="FILE", help="a persona file in place of the scenario's")
     out.add_argument(
-        "--scenario", metavar="FILE", help="a scenario to talk along (default: plain talk, back and forth)"
+        "--me", metavar="NAME", help="id of the persona that you play (default: unknown, without any facts)"
     )
-    out.add_argument("--resume", metavar="RUN", help="go on with an earlier chat")
-    out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
+    out.add_argument("--personas", metavar="FILE", help="persona file, in place of the scenario's")
+    out.add_argument(
+        "--scenario", metavar="FILE", help="scenario whose graph the chat follows (default: a plain chat, turn by turn)"
+    )
+    out.add_argument("--resume", metavar="RUN", help="resume an earlier chat")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of new runs (default: runs)")
     out.add_argument(
         "--address",
         default="none",
-        help="a Ray cluster, as for lab.run (default: none, since one process starts faster)",
+        help="address of a Ray cluster, as for lab.run (default: none, which starts faster)",
     )
     return out
 
@@ -69,7 +73,9 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError("standard input is closed; expected a terminal, or lines piped in")
     if args.resume:
         if beside := [*(f"--{name}" for name in OF_A_NEW_CHAT if getattr(args, name)), *args.overrides]:
-            raise ValueError(f"{beside[0]} beside --resume; expected nothing: a chat goes on as it was")
+            raise ValueError(
+                f"{beside[0]} beside --resume; expected nothing: a chat is resumed with its settings unchanged"
+            )
         scenario = resumed_chat(args.resume)
     else:
         agent = {"persona": args.persona, "model": args.model, "adapter": args.adapter}

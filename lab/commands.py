@@ -1,6 +1,4 @@
-"""What the command lines share: a parser that names the nearest word it knows, how a command ends, and the list of
-those there are.
-"""
+"""Shared by all commands: a parser that suggests the nearest known word, the exit codes, and the list of commands."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ def version() -> str:
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is looked up then and not before, and ends."""
+    """Prints the version, looked up only now, and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"{PACKAGE} {version()}")
@@ -40,8 +38,8 @@ class _Version(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's own, but a mistake is one sentence with the nearest option or choice, and the epilog stands as it is
-    written.
+    """An argparse parser that reports a mistake in one sentence with the nearest option or choice, and prints the
+    epilog as it is written.
     """
 
     def __init__(self, **how) -> None:
@@ -72,9 +70,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None = None) -> int:
-    """Does the work that the command line asks for. Exit code: the work's own; 2, and a sentence on stderr, for a
-    ValueError; 130 where it was interrupted (SIGTERM ends it as cleanly as Ctrl-C does), or nobody reads what it prints
-    any more.
+    """Parses the arguments and calls `work` with them. Exit code: that of `work`; 2, with a sentence on stderr, for a
+    ValueError; 130 where it was interrupted (SIGTERM ends it as cleanly as Ctrl-C does) or the reader of its output
+    closed the pipe.
     """
     args = parser.parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -88,13 +86,13 @@ def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments:
     except (
         BrokenPipeError,
         SystemExit,
-    ):  # whoever read the output has gone (rich leaves by the latter): what is left has nowhere to go
+    ):  # the reader of the output closed the pipe (rich then raises SystemExit): the rest is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return INTERRUPTED
 
 
 def commands() -> dict[str, str]:
-    """What `python -m lab.NAME` does, in the words of its own parser, by name. The sources tell; nothing is
+    """The description of each command's parser, by the command's name. It is read from the sources; nothing is
     imported.
     """
     found = {}
@@ -106,7 +104,7 @@ def commands() -> dict[str, str]:
 
 
 def _description(tree: ast.Module, prog: str) -> str:
-    """Of the parser of that name; "" where its description is no plain text."""
+    """The description of the parser with that `prog`; "" where it is not a plain string."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             told = {one.arg: one.value.value for one in node.keywords if isinstance(one.value, ast.Constant)}

@@ -1,19 +1,16 @@
-"""Write what a run holds in other programs' forms: `python -m lab.export RUN --format messages|trl|csv [--out FILE]`.
+"""Write a run in other programs' formats: `python -m lab.export RUN --format messages|trl|csv [--out FILE]`.
 
-messages: a conversation a line of JSON: `messages` ({role, content}; the lines of `--seat` have the role assistant,
-under what that seat
-    was told before the first line), `seats` (by role: who sat there), `personas` (by role: their cards), `given` (turns
-    whose words the scenario gave). `lab.score` and `lab.train` read it back as it was.
-trl: a line a row with TRL's names. Of a run: `prompt` (what the seat had been told and had heard) and `completion`,
-both as messages, and
-    with `--judge` `label`, true where that judge finds that the line contradicts nothing of its persona. Of a training
-    that kept its dialogues: `prompt`, `chosen`, `rejected`, as text in the model's own template: best and worst of the
-    lines sampled at one place.
-csv: a line a row, and for each judge whether it contradicts the persona, with which p, which earlier turns it conflicts
-with, and why it is
-    unscored. Text that a spreadsheet would take for a formula has an apostrophe put before it.
+messages: JSON, one conversation per line: `messages` ({role, content}: the lines of `--seat` have the role assistant,
+    after that seat's system message), `seats` (the seat of each role), `personas` (the card of each role) and `given`
+    (the turns whose text the scenario gave). `lab.score` and `lab.train` read it back unchanged.
+trl: JSON, one row per line of dialogue. From a run: `prompt` (the seat's view before the line) and `completion`, both
+    as messages, and with `--judge` also `label`, true where that judge finds no contradiction of the persona. From a
+    training that kept its dialogues: `prompt`, `chosen` and `rejected` (the best and the worst line sampled at one
+    place), as text in the model's template.
+csv: one row per line of dialogue. For each judge: whether the line contradicts the persona, with which p, which earlier
+    turns it contradicts, and why it is unscored. An apostrophe precedes what a spreadsheet would read as a formula.
 
-Directions that a node gave a seat are in none of them: a run stores what was said.
+No format holds the directions that a node gave a seat: a run stores what was said.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from scenarios.records import SEATS
 
 EXAMPLES = """examples:
   python -m lab.export runs/20260101T120000Z-long_dialogue-1a2b --format messages --out chats.jsonl
-  python -m lab.export RUN --format messages --seat user --out simulator.jsonl    what one trains a user simulator on
+  python -m lab.export RUN --format messages --seat user --out simulator.jsonl    # to train a user simulator on
   python -m lab.export RUN --format trl --seat user --judge ledger --out kto.jsonl
   python -m lab.export TRAINING --format trl --out dpo.jsonl
   python -m lab.export RUN --format csv | head
@@ -40,29 +37,32 @@ EXAMPLES = """examples:
 def parser() -> Parser:
     out = Parser(
         prog="python -m lab.export",
-        description="Write a run's conversations as chats, TRL's rows or a table.",
+        description="Write a run's conversations as chat JSONL, as rows for TRL or as CSV.",
         epilog=EXAMPLES,
     )
-    out.add_argument("run", help="the folder of a run, of scores, or for trl of a training that kept its dialogues")
+    out.add_argument(
+        "run",
+        help="folder of a run or of lab.score's results; with --format trl also of a training that kept its dialogues",
+    )
     out.add_argument(
         "--format", choices=FORMATS, required=True, help="chat JSONL, JSONL with TRL's column names, or CSV"
     )
     out.add_argument(
         "--seat",
         choices=SEATS,
-        help="whose lines are the assistant's (default: assistant; of a training: the seat that learns); csv: whose "
-        "alone",
+        help="seat whose lines get the role assistant (default: assistant; of a training: the trained seat); csv: "
+        "write this seat's lines only",
     )
     out.add_argument(
-        "--judge", metavar="NAME", help="trl: label each line by this judge's verdict; unscored lines are left out"
+        "--judge", metavar="NAME", help="trl: label each line with this judge's verdict, and omit unscored lines"
     )
-    out.add_argument("--out", metavar="FILE", help="where it goes, whole or not at all (default: stdout)")
+    out.add_argument("--out", metavar="FILE", help="output file, written completely or not at all (default: stdout)")
     return out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 written, 2 refused with a sentence on stderr, 130 interrupted, or whoever read the output has
-    gone.
+    """Exit code: 0 written, 2 refused with a sentence on stderr, 130 interrupted or the reader of the output closed
+    it.
     """
     return obeyed(parser(), _export, arguments)
 
@@ -98,7 +98,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _write(parts: Iterator[bytes], out: str | None) -> None:
-    """All of it into the file, or nothing; or to stdout as it comes."""
+    """Writes all parts into the file, or nothing; without a file, to stdout part by part."""
     from lab.store.atomic_write import StoreError, replace_in_parts
 
     if out is None:

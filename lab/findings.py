@@ -1,4 +1,4 @@
-"""All findings on one or several models: `python -m lab.findings MODEL ...`."""
+"""Test published findings on one or several models: `python -m lab.findings MODEL ...`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ EXAMPLES = """examples:
   python -m lab.findings embedded --size smoke
   python -m lab.findings embedded HuggingFaceTB/SmolLM2-360M-Instruct --studies twenty_questions false_presuppositions
 
-Each study is a run of its own under OUT/MODEL/STUDY. Called again it goes on with what is not finished, and plays
-nothing twice.
+Each study is a separate run under OUT/MODEL/STUDY. The same command resumes what is unfinished and repeats nothing.
 """
 
 
@@ -25,24 +24,27 @@ def parser() -> Parser:
     out = Parser(
         prog="python -m lab.findings",
         epilog=EXAMPLES,
-        description="Test all findings on one or several models: a matrix of verdicts.",
+        description="Test the published findings on one or several models, and write a matrix of verdicts.",
     )
     out.add_argument("models", nargs="+", metavar="MODEL", help="embedded, a hub id, or a path")
-    out.add_argument("--studies", nargs="+", metavar="NAME", help="which ones (default: all)")
+    out.add_argument("--studies", nargs="+", metavar="NAME", help="names of studies (default: all)")
     out.add_argument(
         "--size",
         default="default",
         choices=("smoke", "default", "full"),
-        help="seconds, minutes, or the protocols' own n",
+        help="smoke takes seconds, default takes minutes, full has the sample sizes of the protocols",
     )
     out.add_argument(
-        "--out", default="runs/findings", metavar="DIR", help="where runs and matrix go (default: runs/findings)"
+        "--out",
+        default="runs/findings",
+        metavar="DIR",
+        help="folder of the runs and the matrix (default: runs/findings)",
     )
     out.add_argument("--address", help="as for lab.run")
     out.add_argument(
         "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how each study is shown"
     )
-    out.add_argument("--json", action="store_true", help="print the matrix as one JSON object, and nothing else")
+    out.add_argument("--json", action="store_true", help="print only one JSON object: the matrix")
     return out
 
 
@@ -63,7 +65,7 @@ def _all(args: argparse.Namespace) -> int:
         if name not in known():
             raise ValueError(f"--studies: {name!r} is no study{nearest(name, known())}")
     if Path(args.out).exists() and not Path(args.out).is_dir():
-        raise ValueError(f"--out: {args.out} is no folder; expected one, or a name that nothing has yet")
+        raise ValueError(f"--out: {args.out} is no folder; expected a folder, or a path where nothing exists yet")
     models, studies = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.studies or known()))
     todo = [
         (model, name, [f"seats.assistant.model={model}", f"size={args.size}"]) for model in models for name in studies

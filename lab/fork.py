@@ -1,4 +1,4 @@
-"""Go on from a stored line: `python -m lab.fork RUN --conversation C --turn K [--samples N] [key=value ...]`."""
+"""Branch off a stored dialogue: `python -m lab.fork RUN --conversation C --turn K [--samples N] [key=value ...]`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EXAMPLES = """examples:
       seats.user.reminder='Remember who you are. {card}'
   python -m lab.fork RUN --conversation 0 --turn 6 graph.nodes.chat.instruct.assistant='Ask about their childhood.'
 
-Every branch begins with the stored lines before turn K, at the nodes where they were said and on the cues that their
-speakers had, and draws its walk, the facts asked about and the ready words as the conversation did. Branch 0 draws
-its samples so too: with nothing changed it says what the original said (in float32, token by token). The others
-sample for themselves. A new model, adapter, reminder or direction counts from turn K on; a new persona or instruction
-stands above all lines. The result is a run like any other, with original.jsonl (the original's events) and fork.json
-(the comparison) in its folder.
+Every branch begins with the stored lines before turn K, at the same nodes and with the same directions. Its random
+draws of nodes, facts and scripted lines are those of the original. Branch 0 also samples with the original's seeds:
+with nothing changed it repeats the original (in float32, token by token). The other branches sample with seeds of
+their own. A new model, adapter, reminder or direction counts from turn K on; a new persona or instruction precedes all
+lines, the stored ones too. The result is a run like any other; its folder also holds original.jsonl (the original's
+events) and fork.json (the comparison).
 """
 
 
@@ -35,18 +35,21 @@ def parser() -> Parser:
     out = Parser(
         prog="python -m lab.fork",
         epilog=EXAMPLES,
-        description="Go on from a line of a stored run, in several branches, and compare them with how it went.",
+        description="Continue a stored dialogue from any line in several branches, and compare them with the original.",
     )
     out.add_argument("run", help="the folder of a stored run")
     out.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="what is new: keys of seats and graph, turns, device, dtype"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings to change: keys of seats and graph, turns, device, dtype",
     )
-    out.add_argument("--conversation", type=int, required=True, metavar="C", help="which of its conversations")
     out.add_argument(
-        "--turn", type=int, required=True, metavar="K", help="the first line that is played anew (0-based)"
+        "--conversation", type=int, required=True, metavar="C", help="number of the conversation (0-based)"
     )
-    out.add_argument("--samples", type=int, default=4, metavar="N", help="branches (default: 4)")
-    out.add_argument("--runs", default="runs", metavar="DIR", help="where the run's folder is made (default: runs)")
+    out.add_argument("--turn", type=int, required=True, metavar="K", help="first turn that is played again (0-based)")
+    out.add_argument("--samples", type=int, default=4, metavar="N", help="number of branches (default: 4)")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of the new run (default: runs)")
     out.add_argument("--address", help="as for lab.run")
     out.add_argument(
         "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown"

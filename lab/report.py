@@ -1,8 +1,8 @@
-"""A run for people: report.html, report.md and plots/*.png, made of its frames, manifest and events alone. Sweeps:
-`lab.reports.sweep_report`.
+"""Write a run's report: report.html, report.md and plots/*.png, from its frames, manifest and events alone. For sweeps
+see `lab.reports.sweep_report`.
 
-`markdown` is a pure function (`lab.reports.run_page.page`, too); every word that a model or a user wrote is escaped in
-it.
+The report's text is made by pure functions (`lab.reports.run_markdown`, `lab.reports.run_page`), which escape every
+word that a model or a user wrote.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ def parser() -> Parser:
     out = Parser(
         prog="python -m lab.report",
         epilog=COMMANDS,
-        description="Write report.html, report.md and plots of a run, a training or a sweep; of several runs, what "
-        "differs.",
+        description="Write report.html, report.md and plots of a run, a training or a sweep, or compare several runs.",
     )
     out.add_argument(
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a run's folder, runs/<id>; further ones of the same scenario are compared with the first, pair by pair",
+        help="folder of a run, runs/<id>; several runs of one scenario are each compared with the first",
     )
     out.add_argument(
-        "--out", metavar="DIR", help="where a comparison goes (default: compare-<first run> in the last run's folder)"
+        "--out", metavar="DIR", help="folder for a comparison (default: compare-<first run> in the last run's folder)"
     )
     return out
 
@@ -49,8 +48,8 @@ def _report(args: argparse.Namespace) -> int:
     if len(args.runs) == 1:
         if args.out:
             raise ValueError(
-                "--out is for a comparison; expected several runs, or none of it: a run's report goes into its own "
-                "folder"
+                "--out is for a comparison, and a single run's report goes into the run's folder; expected several "
+                "runs, or no --out"
             )
         print(write_report(args.runs[0]))
         return 0

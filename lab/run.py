@@ -22,27 +22,26 @@ def parser() -> Parser:
     out = Parser(
         prog="python -m lab.run",
         epilog=EXAMPLES,
-        description="Play dialogues along a scenario graph, or a study; watch and measure them.",
+        description="Play dialogues along a scenario graph, or run a study; show them live and measure them.",
     )
-    out.add_argument("scenario", nargs="?", help="a scenario's or a study's YAML file; may be left out with --resume")
+    out.add_argument("scenario", nargs="?", help="YAML file of a scenario or a study; omit it with --resume")
     out.add_argument(
         "overrides", nargs="*", metavar="key=value", help="dotted keys of the scenario, such as seats.user.model=PATH"
     )
     out.add_argument(
-        "--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all"
+        "--address",
+        help="address of a Ray cluster (default: RAY_ADDRESS, else a private local cluster); none: do without Ray",
     )
     out.add_argument(
         "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the run is shown"
     )
-    out.add_argument("--resume", metavar="RUN", help="go on with a run's folder from its last line")
-    out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
+    out.add_argument("--resume", metavar="RUN", help="resume the run in this folder from its last line")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of new runs (default: runs)")
     out.add_argument("--limit", type=int, metavar="N", help="play the first N conversations only")
     out.add_argument(
-        "--dry-run", action="store_true", help="check everything that can be checked without loading a model"
+        "--dry-run", action="store_true", help="check the configuration without loading a model, and print the plan"
     )
-    out.add_argument(
-        "--json", action="store_true", help="print the run's path and its metrics as one JSON object, and nothing else"
-    )
+    out.add_argument("--json", action="store_true", help="print only one JSON object: the run's path and its metrics")
     return out
 
 
@@ -76,11 +75,11 @@ def _study(args: argparse.Namespace) -> int:
 
     if args.limit is not None:
         raise ValueError(
-            "--limit is of conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller "
+            "--limit counts conversations, and a study has none; expected size=smoke, or sizes.default.… with smaller "
             "numbers"
         )
     if args.resume and (args.scenario or args.overrides):
-        raise ValueError("--resume goes on with the study as it is; expected no file and no key=value beside it")
+        raise ValueError("--resume continues the study as it is; expected no file and no key=value beside it")
     loaded = runner.stored_study(args.resume) if args.resume else runner.load(args.scenario, args.overrides)
     runner.check_study(loaded)
     cluster.check(args.address)

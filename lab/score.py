@@ -1,6 +1,6 @@
-"""Judge conversations that are there already: `python -m lab.score TRANSCRIPTS [TRANSCRIPTS ...] [key=value ...]`.
+"""Judge stored conversations: `python -m lab.score TRANSCRIPTS [TRANSCRIPTS ...] [key=value ...]`.
 
-Nothing is generated and nothing that is read is changed: judgements, turns and metrics go to a new folder.
+Nothing is generated, and the transcripts are only read: judgements, turns and metrics go to a new folder.
 Conversations are numbered through all transcripts; a run that comes first keeps its numbers, seed and settings, so the
 same judge says the same again.
 """
@@ -23,49 +23,53 @@ EXAMPLES = """examples:
   python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --labels labels.csv
   python -m lab.score chats.jsonl --judge llm measure.llm.endpoint=http://localhost:8000/v1 measure.llm.model=NAME
 
-transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} a line; the system
-message is the assistant's persona where none is given), run folders, labelled lines, the JSON that consistent-LLMs
-publishes; each plain or gzipped. A conversation that cannot be read is left out and told; the others are scored.
-labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or nothing
-where nobody could tell) and perhaps seat.
+transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} per line; without
+personas, the system message is the assistant's persona), run folders, labelled lines, or the JSON that consistent-LLMs
+publishes; each plain or gzipped. A conversation that cannot be read is skipped and reported; the others are scored.
+labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or empty
+where it is unknown) and optionally seat.
 """
 
 
 def parser() -> Parser:
-    out = Parser(prog="python -m lab.score", description="Judge conversations that are there already.", epilog=EXAMPLES)
+    out = Parser(prog="python -m lab.score", description="Judge conversations from files or runs.", epilog=EXAMPLES)
     out.add_argument(
         "transcripts",
         nargs="+",
         metavar="TRANSCRIPTS",
-        help="files or run folders; and key=value for keys of a scenario's measure",
+        help="files or run folders; key=value sets a key of the scenario's measure section",
     )
     out.add_argument(
         "--judge",
         metavar="NAME[,NAME]",
         help="ledger, likelihood, nli, llm, cascade (default: ledger where all personas have facts, else likelihood)",
     )
-    out.add_argument("--metrics", default=scoring.METRICS, metavar="NAME[,NAME]", help=f"default: {scoring.METRICS}")
+    out.add_argument(
+        "--metrics", default=scoring.METRICS, metavar="NAME[,NAME]", help=f"which metrics (default: {scoring.METRICS})"
+    )
     out.add_argument(
         "--against",
         choices=("labels",),
-        help="print how far each judge agrees with the labels, and draw a reliability plot",
+        help="print each judge's agreement with the labels, and draw a reliability plot",
     )
     out.add_argument(
         "--labels",
         metavar="FILE",
-        help="people's labels, in place of the transcripts' own; adds consistency by judge and labels together",
+        help="human labels, in place of those in the transcripts; adds the consistency estimated from judge and labels",
     )
-    out.add_argument("--json", metavar="FILE", help="write the figures there: {judge: {metric: {...}}}")
+    out.add_argument("--json", metavar="FILE", help="write the figures to this file: {judge: {metric: {...}}}")
     out.add_argument(
         "--plot",
         metavar="FILE.png",
-        help="where the reliability plot goes (default: plots/reliability.png in the results)",
+        help="write the reliability plot to this file (default: plots/reliability.png in the results)",
     )
-    out.add_argument("--out", metavar="DIR", help="a new folder for the results (default: one under --runs)")
-    out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
+    out.add_argument("--out", metavar="DIR", help="new folder for the results (default: a folder under --runs)")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of new results (default: runs)")
     out.add_argument("--limit", type=int, metavar="N", help="score the first N conversations only")
-    out.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    out.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32", "float16"))
+    out.add_argument(
+        "--device", default="auto", help="device of the judges' models: auto, cpu, cuda, ... (default: auto)"
+    )
+    out.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32", "float16"), help="their dtype")
     return out
 
 

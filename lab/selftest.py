@@ -1,14 +1,14 @@
-"""Do the judges and measures see drift that is known to be there? `python -m lab.selftest [--judge NAME ...] [--size
-smoke|default]`. (And with `--kill N`: is anything lost where a run is killed? See `lab.selftests.kill_and_resume`.)
+"""Test whether the judges and measures detect planted drift: `python -m lab.selftest [--judge NAME ...] [--size
+smoke|default]`. (With `--kill N`: test whether a killed run loses anything. See `lab.selftests.kill_and_resume`.)
 
-Known faults are put into clean dialogues at known turns and doses (`metrics.validation.planted`). For each judge and
-kind of drift: how well p_inconsistent tells planted lines from the others, how soon the first planted line is caught,
-how often an undisturbed line is called inconsistent; for each measure and tripwire: its value at each dose, and whether
-it moves as it should; for retrieval: how many of the planted contradictions are among the pairs that it keeps.
+Known faults are planted in clean dialogues at known turns and doses (`metrics.validation.planted`). Reported for each
+judge and kind of drift: how well p_inconsistent separates planted lines from the others, after how many turns the first
+planted line is detected, and the rate of false alarms. For each measure and tripwire: its value at each dose, and
+whether it moves in the expected direction. For retrieval: the share of planted contradictions among the pairs it keeps.
 
-It fails (exit code 1) where a judge does not rank above the rest what its entry says that it finds, where a measure or
-wire moves against its direction (`MOVES`, `WIRES`), and where neither the ledger nor the NLI judge, if asked, meets all
-of `BARS`. The rest is shown and held against nobody.
+The test fails (exit code 1) where a judge does not rank the faults that its entry claims above other lines, where a
+measure or tripwire moves against its direction (`MOVES`, `WIRES`), and where neither the ledger nor the NLI judge, if
+tested, meets all of `BARS`. The other figures are shown only.
 """
 
 from __future__ import annotations
@@ -31,22 +31,20 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 everything does what it claims, 1 something does not, 2 refused with a sentence on stderr, 130
-    interrupted.
-    """
+    """Exit code: 0 passed, 1 failed, 2 refused with a sentence on stderr, 130 interrupted."""
     return obeyed(parser(), _selftest, arguments)
 
 
 def parser() -> Parser:
     out = Parser(
         prog="python -m lab.selftest",
-        description="Plant known drift and see whether judges and measures see it.",
+        description="Test whether judges and measures detect planted drift, or whether a killed run loses anything.",
         epilog=EXAMPLES,
     )
     out.add_argument(
         "file",
         nargs="?",
-        help="with --kill: a scenario or a training (default: scenarios/long_dialogue.yaml, made small)",
+        help="with --kill: YAML file of a scenario or a training (default: scenarios/long_dialogue.yaml, shortened)",
     )
     out.add_argument("overrides", nargs="*", metavar="key=value", help="with --kill: dotted keys of that file")
     names = judges_to_test()
@@ -55,23 +53,23 @@ def parser() -> Parser:
         action="append",
         choices=names,
         metavar="NAME",
-        help=f"which judges, again for more: {', '.join(names)} (default: {', '.join(ASKED)})",
+        help=f"judge to test; repeat the option for several: {', '.join(names)} (default: {', '.join(ASKED)})",
     )
     out.add_argument(
-        "--size", choices=tuple(SIZES), default="default", help="how many dialogues, how long (default: default)"
+        "--size", choices=tuple(SIZES), default="default", help="number and length of the dialogues (default: default)"
     )
     out.add_argument("--personas", default=str(PERSONAS), help="persona file (default: the townsfolk)")
-    out.add_argument("--seed", type=int, default=7)
-    out.add_argument("--device", default="auto", help="of the models (default: auto)")
-    out.add_argument("--json", metavar="FILE", help="write everything as JSON, too")
+    out.add_argument("--seed", type=int, default=7, help="seed of all draws (default: 7)")
+    out.add_argument("--device", default="auto", help="device of the models (default: auto)")
+    out.add_argument("--json", metavar="FILE", help="also write all results as JSON")
     out.add_argument(
         "--kill",
         type=int,
         metavar="N",
-        help="instead: kill a run or a training at N random moments, resume it, and see "
-        "whether anything is lost or done twice",
+        help="instead: kill a run or a training at N random moments, resume it, and check that nothing is lost or "
+        "done twice",
     )
-    out.add_argument("--address", default="none", help="with --kill: see python -m lab.run --help (default: none)")
+    out.add_argument("--address", default="none", help="with --kill: as for lab.run (default: none)")
     return out
 
 

@@ -1,9 +1,8 @@
-"""Play a scenario, carry out a training, or ask a study, along axes: `python -m lab.sweep
-scenarios/sweeps/temperature.yaml [key=value ...]`.
+"""Run a scenario, a training or a study along axes: `python -m lab.sweep scenarios/sweeps/temperature.yaml [key=value
+...]`.
 
-Ray Tune places the trials, tries again those that failed, and stops trainings early. What it keeps for itself goes to a
-temporary folder and is never read again: the sweep's own events say which trials are done, and --resume hands Tune the
-others.
+Ray Tune places the trials, retries those that failed, and stops trainings early. Its own files go to a temporary folder
+and are never read again: the sweep's events say which trials are done, and --resume gives Tune the others.
 """
 
 from __future__ import annotations
@@ -28,16 +27,17 @@ EXAMPLES = """examples:
 def parser() -> Parser:
     out = Parser(
         prog="python -m lab.sweep",
-        description="Play a scenario, train, or ask a study, once for each combination of values, on a Ray cluster.",
+        description="Run a scenario, a training or a study once for each combination of values, on a Ray cluster.",
         epilog=EXAMPLES,
     )
-    out.add_argument("sweep", nargs="?", help="a sweep's YAML file; may be left out with --resume")
+    out.add_argument("sweep", nargs="?", help="YAML file of a sweep; omit it with --resume")
     out.add_argument(
         "overrides", nargs="*", metavar="key=value", help="dotted keys of the sweep's file, such as axes.seed=[1,2]"
     )
     out.add_argument(
         "--address",
-        help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: one trial after the other, no Ray",
+        help="address of a Ray cluster (default: RAY_ADDRESS, else a private local cluster); none: one trial after "
+        "the other, without Ray",
     )
     out.add_argument(
         "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the sweep is shown"
@@ -45,18 +45,18 @@ def parser() -> Parser:
     out.add_argument(
         "--resume",
         metavar="SWEEP",
-        help="go on with a sweep's folder: finished trials stay as they are, failed ones are tried again",
+        help="resume the sweep in this folder: finished trials are kept, failed ones are run again",
     )
-    out.add_argument("--runs", default="runs", metavar="DIR", help="where the sweep's folder is made (default: runs)")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of new sweeps (default: runs)")
     out.add_argument(
         "--dry-run",
         action="store_true",
-        help="check every trial, play a little of it, and tell what the sweep will take",
+        help="check every trial, run a short probe of each kind, and estimate the sweep's time, tokens and memory",
     )
     out.add_argument(
         "--json",
         action="store_true",
-        help="print the sweep's folder and its trials as one JSON object, and nothing else",
+        help="print only one JSON object: the sweep's path and its trials",
     )
     return out
 
@@ -75,7 +75,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
     if args.resume:
         if args.sweep:
-            raise ValueError("--resume goes on with the sweep as it is; expected no file and no key=value beside it")
+            raise ValueError("--resume continues the sweep as it is; expected no file and no key=value beside it")
         plan = stored_plan(Path(args.resume))
     elif args.sweep:
         plan = load_sweep(args.sweep, args.overrides, BASES)
@@ -85,9 +85,8 @@ def _sweep(args: argparse.Namespace) -> int:
         )
     if plan.sweep.scheduler and args.address == cluster.IN_PROCESS:
         raise ValueError(
-            "--address none plays trials one after the other, and nobody stops one early; expected a sweep without a "
-            "scheduler, "
-            "or another --address"
+            "--address none runs trials one after the other and cannot stop any of them early; expected a sweep "
+            "without a scheduler, or another --address"
         )
     if plan.sweep.storage and args.address == cluster.IN_PROCESS:
         raise ValueError(

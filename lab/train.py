@@ -23,18 +23,19 @@ def parser() -> Parser:
         description="Train the user simulator or the assistant, and evaluate it.",
         epilog=EXAMPLES,
     )
-    out.add_argument("recipe", nargs="?", help="a training's YAML file; may be left out with --resume")
+    out.add_argument("recipe", nargs="?", help="YAML file of a training; omit it with --resume")
     out.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the training file")
     out.add_argument(
-        "--address", help="a Ray cluster (default: RAY_ADDRESS, else a private one here); none: no Ray at all"
+        "--address",
+        help="address of a Ray cluster (default: RAY_ADDRESS, else a private local cluster); none: do without Ray",
     )
     out.add_argument(
         "--display", default="auto", choices=("auto", "rich", "plain", "none"), help="how the training is shown"
     )
-    out.add_argument("--resume", metavar="RUN", help="go on with a training's folder from its last checkpoint")
-    out.add_argument("--runs", default="runs", metavar="DIR", help="where run folders are made (default: runs)")
+    out.add_argument("--resume", metavar="RUN", help="resume the training in this folder from its last checkpoint")
+    out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of new runs (default: runs)")
     out.add_argument(
-        "--json", action="store_true", help="print the folder and the evaluation as one JSON object, and nothing else"
+        "--json", action="store_true", help="print only one JSON object: the run's path and its evaluation"
     )
     return out
 
@@ -53,9 +54,7 @@ def _train(args: argparse.Namespace) -> int:
 
     if args.resume:
         if args.recipe:
-            raise ValueError(
-                "--resume goes on with the training as it is; expected no recipe and no key=value beside it"
-            )
+            raise ValueError("--resume continues the training as it is; expected no recipe and no key=value beside it")
         recipe = stored_recipe(args.resume)
     elif args.recipe:
         recipe = load_recipe(args.recipe, args.overrides)

@@ -1,4 +1,4 @@
-"""Watch a run, a training or a sweep from its events alone, while it goes on or afterwards: `python -m lab.watch
+"""Watch a run, a training or a sweep from its events alone, while it runs or afterwards: `python -m lab.watch
 runs/RUN`.
 """
 
@@ -27,25 +27,25 @@ EXAMPLES = """examples:
   python -m lab.watch runs/20260101T120000Z-long_dialogue-1a2b --speed 20
   python -m lab.watch runs/20260101T120000Z-long_dialogue-1a2b --display plain | grep ✗
 
-? lists the keys. Nothing is written into the run's folder.
+Press ? for the list of keys. Nothing is written into the run's folder.
 """
 
 
 def parser() -> Parser:
     out = Parser(
         prog="python -m lab.watch",
-        description="Follow a run, a training or a sweep that goes on, or replay one.",
+        description="Follow a run, a training or a sweep while it runs, or replay a finished one.",
         epilog=EXAMPLES,
     )
-    out.add_argument("run", help="its folder")
+    out.add_argument("run", help="folder of the run, training or sweep")
     out.add_argument(
         "--speed",
         metavar="N",
-        help="replay from the beginning, N times as fast as it was; max: at once (default: a run that "
-        f"goes on is caught up with at once, one that ended is replayed {SPEED:g} times as fast, in plain lines at "
-        "once)",
+        help="replay from the beginning at N times the original speed; max: without waiting (default: show the "
+        f"present state of a run that still runs; replay a finished run at {SPEED:g} times its speed, or without "
+        "waiting where the display is plain)",
     )
-    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain"), help="how it is shown")
+    out.add_argument("--display", default="auto", choices=("auto", "rich", "plain"), help="how the run is shown")
     return out
 
 
@@ -67,7 +67,7 @@ def _watch(args: argparse.Namespace) -> int:
 
 
 def _speed(text: str | None) -> float | None:
-    """Raises ValueError for what is no speed."""
+    """The speed, or None without --speed. ValueError where it is neither a number above 0 nor max."""
     if text is None:
         return None
     try:
@@ -80,7 +80,7 @@ def _speed(text: str | None) -> float | None:
 
 
 def _folder(name: str) -> Path:
-    """Raises ValueError where that is no run's folder, and will not become one."""
+    """The path of that folder. ValueError where it neither holds a run nor is about to hold one."""
     path = Path(name)
     if not path.is_dir():
         raise ValueError(f"{path} is no run: there is no such folder")

@@ -93,7 +93,7 @@ def test_every_actor_plays_all_its_dialogues_and_keeps_none():
         (["--actors", "--plot", "x.png"], "--actors measures engine actors and nothing else; expected no --plot"),
         (
             ["--actors", "--json", "nowhere/x.json"],
-            "nowhere/x.json: there is no folder nowhere; expected one that is there to write into",
+            "nowhere/x.json: there is no folder nowhere; expected an existing folder",
         ),
     ],
 )
