@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lab.commands import Parser, obeyed
 
 if TYPE_CHECKING:
-    from lab.reports.fork_comparison import Comparison
+    from lab.reports.fork_comparison import ForkComparison
 
 
 SHOWN = 60  # characters of a line where the texts part
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster, wiring
-    from lab.reports.fork_comparison import ORIGINAL, written
+    from lab.reports.fork_comparison import ORIGINAL, store_comparison
     from lab.runs.fork import forked
     from lab.runs.runner import begin
     from lab.store.atomic_write import dumps
@@ -75,11 +75,11 @@ def _run(args: argparse.Namespace) -> int:
     original = b"".join(dumps(event) + b"\n" for event in own)
     path, code = begin(args.runs, scenario, begun, {ORIGINAL: original}, address=args.address, display=args.display)
     if not code:
-        _tell(written(path), path)
+        _tell(store_comparison(path), path)
     return code
 
 
-def _tell(found: Comparison, path: Path) -> None:
+def _tell(found: ForkComparison, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -93,7 +93,7 @@ def _tell(found: Comparison, path: Path) -> None:
         console.width = PIPED_WIDTH
     console.print(fork_comparison.heading(found))
     for header, rows in (
-        (fork_comparison.HEADER, fork_comparison.cells(found)),
+        (fork_comparison.HEADER, fork_comparison.fork_rows(found)),
         (fork_comparison.PARTINGS, fork_comparison.partings(found)),
     ):
         shown = Table(*header, box=None, header_style="dim", pad_edge=False)

@@ -53,12 +53,12 @@ def _report(args: argparse.Namespace) -> int:
             )
         print(write_report(args.runs[0]))
         return 0
-    from lab.reports.comparison_tables import tell
+    from lab.reports.comparison_tables import print_comparison
     from lab.reports.write import write_comparison
 
     found, path = write_comparison(args.runs, args.out)
     for one in found:
-        tell(one)
+        print_comparison(one)
     print(path)
     return 0
 

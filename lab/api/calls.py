@@ -180,12 +180,12 @@ def compare(a: PathLike, b: PathLike, *, out: PathLike | None = None) -> pl.Data
     """
     import polars as pl
 
-    from lab.reports.comparison import compare as differences
-    from lab.reports.comparison import read
+    from lab.reports.comparison import compare_runs as differences
+    from lab.reports.comparison import read_measured
     from lab.reports.write import write_comparison
 
     folders = [_folder(run) for run in (a, b)]
-    difference = differences(*map(read, folders))
+    difference = differences(*map(read_measured, folders))
     if out is not None:
         write_comparison(folders, Path(out))
     return pl.DataFrame(difference.rows, infer_schema_length=None)

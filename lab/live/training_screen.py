@@ -17,7 +17,7 @@ from lab.live.display import choose as choose_display
 from lab.live.run_screen import duration
 from lab.progress.training import SHOWN, Course, collected_text, is_number, numbers_text, short_number
 from lab.reports.comparison_tables import FEW
-from lab.reports.evaluation_table import evaluated, held_out, tripped
+from lab.reports.evaluation_table import evaluation_tables, held_out_groups, tripped
 from scenarios.jobs.training import Recipe
 from scenarios.messages import clean
 
@@ -110,7 +110,7 @@ def summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
     what ended the training early.
     """
     shown = []
-    for found in evaluated(table):
+    for found in evaluation_tables(table):
         if found.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
             out = Table(title=found.title, title_justify="left", box=None, padding=(0, 2))
             for title in found.header:
@@ -118,7 +118,7 @@ def summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
             for row in found.rows:
                 out.add_row(*(text for text, _ in row))
             shown.append(out)
-    shown += [line for _, _, part in held_out(table) for line in _tripped(part)]
+    shown += [line for _, _, part in held_out_groups(table) for line in _tripped(part)]
     if few := table.filter(pl.col("people") < FEW)["people"].max():
         shown.append(Text(f"Intervals resample {few} people or fewer, which makes them too narrow.", style="dim"))
     if stopped:

@@ -29,7 +29,7 @@ STRANGER = "unknown"  # the persona of whom a transcript does not tell
 
 
 @dataclass(frozen=True)
-class Run:
+class MeasuredRun:
     path: Path
     run_id: str
     seed: int | None
@@ -47,8 +47,8 @@ class Comparison:
     in lines.
     """
 
-    a: Run
-    b: Run
+    a: MeasuredRun
+    b: MeasuredRun
     paired: bool
     notes: list[str]
     changed: list[str]  # what the scenarios say differently
@@ -57,39 +57,41 @@ class Comparison:
     sides: tuple[list[int], list[int]]  # the conversations that were compared
 
 
-def read(path: str | Path, told: Side | None = None) -> Run:
-    """A run's folder, or one that lab.score made, as a side of a comparison; `told`: what was read of it already.
-    Raises ValueError where it is none or was never measured.
+def read_measured(path: str | Path, known_side: Side | None = None) -> MeasuredRun:
+    """The folder of a run, or of transcripts that lab.score judged, as one side of a comparison. `known_side`: its
+    contents, if they have been read already. Raises ValueError if the folder is neither, or was never measured.
     """
     path = Path(path)
-    manifest, story, frames = (told.manifest, told.story, told.frames) if told else read_run(path)
+    manifest, story, frames = (
+        (known_side.manifest, known_side.story, known_side.frames) if known_side else read_run(path)
+    )
     if frames["metrics"].is_empty():
         raise ValueError(
             f"{path} holds no metrics (it is {manifest.get('status')}); expected a run that was played and measured"
         )
     scenario = (path / "scenario.yaml").read_text(encoding="utf-8")
-    told_by = parse(scenario, str(path / "scenario.yaml")).data
+    settings = parse(scenario, str(path / "scenario.yaml")).data
     failed = {c for c, talk in story.talks.items() if talk.status == "failed"}
     seats = frames["turns"].select("conversation", "seat", "persona").unique().sort("conversation", "seat")
     cast = {
         c: tuple(part.select("seat", "persona").rows())
         for (c,), part in seats.partition_by("conversation", as_dict=True).items()
     }
-    return Run(
+    return MeasuredRun(
         path,
         manifest["run_id"],
         manifest.get("seed"),
         scenario,
-        _measure(told_by.get("scored", told_by), path),
+        _measure(settings.get("scored", settings), path),
         frames,
         sorted(set(cast) - failed),
         cast,
-        manifest.get("digest") if "scored" in told_by else None,
+        manifest.get("digest") if "scored" in settings else None,
     )
 
 
-def _measure(told: object, path: Path) -> Measure:
-    measure = told.get("measure", {}) if isinstance(told, dict) else None
+def _measure(stored: object, path: Path) -> Measure:
+    measure = stored.get("measure", {}) if isinstance(stored, dict) else None
     try:
         return Measure.model_validate({key: measure[key] for key in NEEDED if key in measure})
     except (ValidationError, TypeError):
@@ -99,7 +101,7 @@ def _measure(told: object, path: Path) -> Measure:
         ) from None
 
 
-def compare(a: Run, b: Run) -> Comparison:
+def compare_runs(a: MeasuredRun, b: MeasuredRun) -> Comparison:
     """Every measure that both runs have for a judge and seat. Raises ValueError where there is none."""
     paired, notes, sides = pairing(a, b)
     rows = _rows(a, b, paired, sides)
@@ -111,7 +113,7 @@ def compare(a: Run, b: Run) -> Comparison:
     return Comparison(a, b, paired, notes, difference(a.scenario, b.scenario), rows, lives, sides)
 
 
-def pairing(a: Run, b: Run) -> tuple[bool, list[str], tuple[list[int], list[int]]]:
+def pairing(a: MeasuredRun, b: MeasuredRun) -> tuple[bool, list[str], tuple[list[int], list[int]]]:
     """Whether conversations are pairs, what to tell of it, and the conversations of both sides (the same ones if
     paired).
     """
@@ -125,21 +127,21 @@ def pairing(a: Run, b: Run) -> tuple[bool, list[str], tuple[list[int], list[int]
     elif recast:
         why = f"their casts differ (conversation {recast[0]}{f' and {len(recast) - 1} more' if recast[1:] else ''})"
     elif strangers:
-        why = f"they are other transcripts, and nobody told who speaks in them (conversation {strangers[0]})"
+        why = f"they are other transcripts, and they do not name who speaks in them (conversation {strangers[0]})"
     elif not common:
         why = "they have no conversation of one number in common"
     else:
         left = len(set(a.cast) | set(b.cast)) - len(common)
-        told = f"{len(common)} pair{'s' * (len(common) > 1)} of conversations of equal number, seed and cast"
-        return True, [f"{told}; {left} without a partner left out." if left else f"{told}."], (common, common)
-    told = (
+        sentence = f"{len(common)} pair{'s' * (len(common) > 1)} of conversations of equal number, seed and cast"
+        return True, [f"{sentence}; {left} without a partner left out." if left else f"{sentence}."], (common, common)
+    sentence = (
         f"Not paired, since {why}: {len(a.finished)} conversations of A are compared with {len(b.finished)} of B "
         "as two groups."
     )
-    return False, [told], (a.finished, b.finished)
+    return False, [sentence], (a.finished, b.finished)
 
 
-def _rows(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
+def _rows(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
     from metrics.conversation_sums import of_run
     from metrics.stats import differences
 
@@ -153,19 +155,19 @@ def _rows(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> l
         key=lambda key: (order.get(key[0], len(order)), key[0], key[1] or "", SEATS.index(key[2])),
     ):
         left, right = (
-            [c for c in side if c in one.by_conversation]
-            for side, one in zip(sides, (ours[key], theirs[key]), strict=True)
+            [c for c in side if c in sums.by_conversation]
+            for side, sums in zip(sides, (ours[key], theirs[key]), strict=True)
         )
         if paired:
             left = right = [c for c in left if c in set(right)]
         if left and right:
             change = differences.paired if paired else differences.unpaired
-            found = change(ours[key].rows(left), theirs[key].rows(right), ours[key].statistic, **_how(b, *key))
-            rows.append(dict(zip(("metric", "judge", "seat"), key, strict=True)) | asdict(found))
+            change_of_row = change(ours[key].rows(left), theirs[key].rows(right), ours[key].statistic, **_how(b, *key))
+            rows.append(dict(zip(("metric", "judge", "seat"), key, strict=True)) | asdict(change_of_row))
     return rows
 
 
-def _how(b: Run, *names: object) -> dict:
+def _how(b: MeasuredRun, *names: object) -> dict:
     return {
         "confidence": b.measure.confidence,
         "resamples": b.measure.resamples,
@@ -173,7 +175,7 @@ def _how(b: Run, *names: object) -> dict:
     }
 
 
-def _lives(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
+def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
     """Time to first contradiction of both runs: lives, events, medians, restricted means and their difference,
     log-rank.
     """
@@ -182,14 +184,17 @@ def _lives(a: Run, b: Run, paired: bool, sides: tuple[list[int], list[int]]) -> 
     from metrics.stats.bootstrap import kaplan_meier
     from metrics.survival import subjects
 
-    found = []
+    subjects_of = []
     for frames in (a.frames, b.frames):
         of_lines = groups(of_metric(frames["judgements"], "prompt_to_line"))
-        found.append({(judge, seat): subjects(frames["turns"], part) for judge, seat, part in of_lines})
+        subjects_of.append({(judge, seat): subjects(frames["turns"], part) for judge, seat, part in of_lines})
     rows = []
-    for judge, seat in sorted(set(found[0]) & set(found[1]), key=lambda key: (key[0] or "", SEATS.index(key[1]))):
+    for judge, seat in sorted(
+        set(subjects_of[0]) & set(subjects_of[1]), key=lambda key: (key[0] or "", SEATS.index(key[1]))
+    ):
         lives = [
-            one[judge, seat].filter(pl.col("conversation").is_in(side)) for one, side in zip(found, sides, strict=True)
+            by_key[judge, seat].filter(pl.col("conversation").is_in(side))
+            for by_key, side in zip(subjects_of, sides, strict=True)
         ]
         if paired:
             both = set(lives[0]["conversation"]) & set(lives[1]["conversation"])

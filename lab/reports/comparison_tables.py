@@ -59,43 +59,44 @@ LIVES_NOTE = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """Cells of a table; `clear` where the interval of the difference excludes 0."""
 
     cells: tuple[str, ...]
     clear: bool
 
 
-def comparison_markdown(found: Comparison, plots: Sequence[str] = ()) -> str:
+def comparison_markdown(comparison: Comparison, plots: Sequence[str] = ()) -> str:
     """The comparison as Markdown."""
-    head = f"# {escape(found.a.run_id)} (A) and {escape(found.b.run_id)} (B)"
-    changed = "\n".join(f"- {escape(line)}" for line in found.changed) or "- nothing: the scenarios are the same"
+    head = f"# {escape(comparison.a.run_id)} (A) and {escape(comparison.b.run_id)} (B)"
+    changed = "\n".join(f"- {escape(line)}" for line in comparison.changed) or "- nothing: the scenarios are the same"
     parts = [
         head,
-        " ".join(found.notes),
+        " ".join(comparison.notes),
         "## What was changed\n\n" + changed,
-        "## Differences\n\n" + (_table(HEADER, differences(found)) if differences(found) else "Nothing differs."),
-        *notes(found),
+        "## Differences\n\n"
+        + (_table(HEADER, differences(comparison)) if differences(comparison) else "Nothing differs."),
+        *notes(comparison),
     ]
-    if found.lives:
-        parts += ["## First contradiction\n\n" + _table(LIVES_HEADER, lives(found)), LIVES_NOTE]
+    if comparison.lives:
+        parts += ["## First contradiction\n\n" + _table(LIVES_HEADER, lives(comparison)), LIVES_NOTE]
     parts += [f"![{Path(plot).stem}](plots/{plot})" for plot in plots]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(header: Sequence[str], rows: Sequence[Row]) -> str:
+def _table(header: Sequence[str], rows: Sequence[ComparisonRow]) -> str:
     place = header.index(CHANGE)
     cells = [[escape(cell) for cell in row.cells] for row in rows]
     return table(
         header,
         [
-            [*some[:place], f"**{some[place]}**", *some[place + 1 :]] if row.clear else some
-            for some, row in zip(cells, rows, strict=True)
+            [*texts[:place], f"**{texts[place]}**", *texts[place + 1 :]] if row.clear else texts
+            for texts, row in zip(cells, rows, strict=True)
         ],
     )
 
 
-def tell(found: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """The same on the terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -104,10 +105,10 @@ def tell(found: Comparison) -> None:
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    console.print(f"A {found.a.run_id}\nB {found.b.run_id}\n{' '.join(found.notes)}")
-    for line in found.changed:
+    console.print(f"A {comparison.a.run_id}\nB {comparison.b.run_id}\n{' '.join(comparison.notes)}")
+    for line in comparison.changed:
         console.print(f"  {line}")
-    for header, rows in ((HEADER, differences(found)), (LIVES_HEADER, lives(found))):
+    for header, rows in ((HEADER, differences(comparison)), (LIVES_HEADER, lives(comparison))):
         shown = Table(*header, box=None, header_style="dim", pad_edge=False)
         for row in rows:
             shown.add_row(
@@ -118,14 +119,14 @@ def tell(found: Comparison) -> None:
             )
         if rows:
             console.print(shown, "")
-    for note in notes(found):
+    for note in notes(comparison):
         console.print(note.replace("`", ""), style="dim")
 
 
-def differences(found: Comparison) -> list[Row]:
+def differences(comparison: Comparison) -> list[ComparisonRow]:
     """Rows under HEADER of what differs in some conversation; `notes` tells of the others."""
     rows = []
-    for row in (row for row in found.rows if _differs(row)):
+    for row in (row for row in comparison.rows if _differs(row)):
         digits = _digits(row)
         cells = (
             _label(row),
@@ -137,7 +138,7 @@ def differences(found: Comparison) -> list[Row]:
             str(row["n"]),
             _number(row["detectable"], digits),
         )
-        rows.append(Row(cells, row["low"] > 0 or row["high"] < 0))
+        rows.append(ComparisonRow(cells, row["low"] > 0 or row["high"] < 0))
     return rows
 
 
@@ -161,10 +162,10 @@ def _digits(row: dict) -> int:
     return 4 if row["metric"].endswith("_slope") else 3
 
 
-def lives(found: Comparison) -> list[Row]:
+def lives(comparison: Comparison) -> list[ComparisonRow]:
     """Rows under LIVES_HEADER."""
     rows = []
-    for row in found.lives:
+    for row in comparison.lives:
         mean = row["mean"]
         cells = (
             row["judge"] or MISSING,
@@ -176,27 +177,35 @@ def lives(found: Comparison) -> list[Row]:
             _change(mean.value, mean.low, mean.high, 2),
             _number(row["p"], 3),
         )
-        rows.append(Row(cells, mean.low > 0 or mean.high < 0))
+        rows.append(ComparisonRow(cells, mean.low > 0 or mean.high < 0))
     return rows
 
 
-def notes(found: Comparison) -> list[str]:
+def notes(comparison: Comparison) -> list[str]:
     """What n is, what could have been found, and what is not in the table."""
-    shown, confidence, told = [row for row in found.rows if _differs(row)], found.b.measure.confidence, []
+    shown, confidence, sentences = (
+        [row for row in comparison.rows if _differs(row)],
+        comparison.b.measure.confidence,
+        [],
+    )
     if shown:
         n = (
             "pairs of conversations with something scored on both sides"
-            if found.paired
+            if comparison.paired
             else "the conversations of both runs"
         )
-        told.append(NOTE.format(n=n, confidence=confidence, chance=round(1 / (1 - confidence))))
-        if min(row["n"] if found.paired else row["n"] // 2 for row in shown) < FEW:
-            told.append(TOO_FEW)
+        sentences.append(NOTE.format(n=n, confidence=confidence, chance=round(1 / (1 - confidence))))
+        if min(row["n"] if comparison.paired else row["n"] // 2 for row in shown) < FEW:
+            sentences.append(TOO_FEW)
         powered = [row for row in shown if not isnan(row["detectable"])][:1]
-        told += [POWER.format(detectable=_number(row["detectable"], _digits(row)), what=_name(row)) for row in powered]
-    same = [row for row in found.rows if _same(row) and not (row["metric"].startswith("unscored_") and row["a"] == 0)]
-    without = [row for row in found.rows if isnan(row["value"])]
-    return told + [f"{why}: {_seats(some)}." for why, some in ((SAME, same), (UNKNOWN, without)) if some]
+        sentences += [
+            POWER.format(detectable=_number(row["detectable"], _digits(row)), what=_name(row)) for row in powered
+        ]
+    same = [
+        row for row in comparison.rows if _same(row) and not (row["metric"].startswith("unscored_") and row["a"] == 0)
+    ]
+    without = [row for row in comparison.rows if isnan(row["value"])]
+    return sentences + [f"{why}: {_seats(listed)}." for why, listed in ((SAME, same), (UNKNOWN, without)) if listed]
 
 
 def _name(row: dict, *more: str) -> str:
@@ -208,12 +217,12 @@ def _seats(rows: Iterable[dict]) -> str:
     """`line-to-line consistency (ledger, user n 4, assistant n 2) 1.000`, and so on: the seats of a measure with one
     value together.
     """
-    found: dict[tuple, list[dict]] = {}
+    by_measure: dict[tuple, list[dict]] = {}
     for row in rows:
-        found.setdefault((row["metric"], row["judge"], _number(row["a"], 3)), []).append(row)
+        by_measure.setdefault((row["metric"], row["judge"], _number(row["a"], 3)), []).append(row)
     return "; ".join(
-        _name(some[0], *(f"{row['seat']} n {row['n']}" for row in some)) + ("" if value == MISSING else f" {value}")
-        for (_, _, value), some in found.items()
+        _name(same[0], *(f"{row['seat']} n {row['n']}" for row in same)) + ("" if value == MISSING else f" {value}")
+        for (_, _, value), same in by_measure.items()
     )
 
 

@@ -7,7 +7,7 @@ from math import isnan
 
 import polars as pl
 
-from lab.reports.headline import bound, cell
+from lab.reports.headline import bound, interval_text
 from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES
 from metrics.entry import share
 
@@ -15,7 +15,7 @@ from metrics.entry import share
 
 
 @dataclass(frozen=True)
-class Examined:
+class EvaluationTable:
     """A table of evaluation.parquet; each cell with whether it stands out: a wire that is tripped."""
 
     title: str
@@ -23,25 +23,25 @@ class Examined:
     rows: list[list[tuple[str, bool]]]
 
 
-def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
+def evaluation_tables(evaluation: pl.DataFrame) -> list[EvaluationTable]:
     """With people and wordings held out, by scenario and seat: each arm's consistencies, but for those that were
     rewarded, and what of the base model's inconsistency is gone; then its tripwires.
     """
-    found = []
-    for scenario, seat, part in held_out(evaluation):
+    tables = []
+    for scenario, seat, part in held_out_groups(evaluation):
         rows = part.filter(pl.col("metric").is_in(CONSISTENCIES), pl.col("n") > 0, ~pl.col("rewarded"))
         cells = [
             [
                 (TITLES[row["metric"]], False),
                 (row["judge"], False),
                 (row["arm"], False),
-                (cell(row, share), False),
+                (interval_text(row, share), False),
                 (relative_reduction(row), False),
             ]
             for row in rows.sort("metric", "judge", maintain_order=True).iter_rows(named=True)
         ]
-        found.append(
-            Examined(
+        tables.append(
+            EvaluationTable(
                 f"{scenario}, {seat}: held-out personas, paraphrased questions, other judges",
                 ("measure", "judge", "arm", "consistency", "relative reduction of inconsistency"),
                 cells,
@@ -58,7 +58,9 @@ def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
             [
                 (MEASURES[name].label + bound(name), False),
                 *(
-                    (cell(rows[arm], MEASURES[name].number), (arm, name) in loud) if arm in rows else (MISSING, False)
+                    (interval_text(rows[arm], MEASURES[name].number), (arm, name) in loud)
+                    if arm in rows
+                    else (MISSING, False)
                     for arm in arms
                 ),
             ]
@@ -66,11 +68,11 @@ def evaluated(evaluation: pl.DataFrame) -> list[Examined]:
             if rows
         ]
         if cells:
-            found.append(Examined(f"{scenario}, {seat}: tripwires", ("wire", *arms), cells))
-    return found
+            tables.append(EvaluationTable(f"{scenario}, {seat}: tripwires", ("wire", *arms), cells))
+    return tables
 
 
-def held_out(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame]]:
+def held_out_groups(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame]]:
     """scenario, seat and their rows of evaluation.parquet that are of held-out personas."""
     if evaluation.is_empty():
         return []
@@ -89,7 +91,7 @@ def tripped(part: pl.DataFrame) -> dict[str, list]:
         for (arm,), rows in part.partition_by("arm", as_dict=True, maintain_order=True).items()
     }
     before, *_ = values
-    return {arm: fired(some, values[before] if arm != before else None) for arm, some in values.items()}
+    return {arm: fired(wires, values[before] if arm != before else None) for arm, wires in values.items()}
 
 
 def relative_reduction(row: dict) -> str:

@@ -29,7 +29,7 @@ NOTE = "Figures are `value [low, high] n`; intervals are 95% and resample what n
 
 
 @dataclass(frozen=True)
-class Told:
+class FindingTable:
     """A table of plain text."""
 
     title: str
@@ -43,63 +43,63 @@ def finding_of(folder: Path) -> dict | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_bytes())
-        tables(found)
-        return found
+        finding = json.loads(file.read_bytes())
+        finding_tables(finding)
+        return finding
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{file} is damaged; expected it as it was written") from None
 
 
-def sentences(found: Mapping) -> list[str]:
+def finding_sentences(finding: Mapping) -> list[str]:
     """The verdict, what came out, the claim, and who was asked."""
-    worn = f" with {found['adapter']}" if found.get("adapter") else ""
+    worn = f" with {finding['adapter']}" if finding.get("adapter") else ""
     return [
-        f"{found['verdict']}: {found['why']}.",
-        found["reading"],
-        f"The claim: {found['claim']} ({found['source']})",
-        f"Asked: {found['model']}{worn}, size {found['size']}.",
+        f"{finding['verdict']}: {finding['why']}.",
+        finding["reading"],
+        f"The claim: {finding['claim']} ({finding['source']})",
+        f"Asked: {finding['model']}{worn}, size {finding['size']}.",
     ]
 
 
-def tables(found: Mapping) -> list[Told]:
+def finding_tables(finding: Mapping) -> list[FindingTable]:
     """The tests, the controls and all further figures."""
     tests = [
-        (name, figure(test["found"]), within(test["confirms"]), within(test["refutes"]))
-        for name, test in found["tests"].items()
+        (name, finding_interval(test["found"]), bounds_text(test["confirms"]), bounds_text(test["refutes"]))
+        for name, test in finding["tests"].items()
     ]
     controls = [
-        (name, "passed" if passed else "FAILED", found["control_figures"][name])
-        for name, passed in found["controls"].items()
+        (name, "passed" if passed else "FAILED", finding["control_figures"][name])
+        for name, passed in finding["controls"].items()
     ]
-    measures = [(name, figure(one)) for name, one in found["measures"].items()]
+    measures = [(name, finding_interval(interval)) for name, interval in finding["measures"].items()]
     return [
-        Told("Tests", ("what", "value [low, high] n", "confirms", "refutes"), tests),
-        Told("Controls", ("control", "", "figures"), controls),
-        *(_grid(title, rows) for title, rows in found.get("tables", {}).items()),
-        *([Told("Further figures", ("what", "value [low, high] n"), measures)] if measures else []),
+        FindingTable("Tests", ("what", "value [low, high] n", "confirms", "refutes"), tests),
+        FindingTable("Controls", ("control", "", "figures"), controls),
+        *(_grid(title, rows) for title, rows in finding.get("tables", {}).items()),
+        *([FindingTable("Further figures", ("what", "value [low, high] n"), measures)] if measures else []),
     ]
 
 
-def _grid(title: str, rows: Mapping) -> Told:
+def _grid(title: str, rows: Mapping) -> FindingTable:
     """A table of the study's own, turned over: a line a column, since there are more of these than rows as a rule."""
     columns = dict.fromkeys(column for cells in rows.values() for column in cells)
     lines = [
-        (column, *(figure(cells[column]) if column in cells else MISSING for cells in rows.values()))
+        (column, *(finding_interval(cells[column]) if column in cells else MISSING for cells in rows.values()))
         for column in columns
     ]
-    return Told(title, ("", *rows), lines)
+    return FindingTable(title, ("", *rows), lines)
 
 
-def figure(found: Mapping) -> str:
+def finding_interval(interval: Mapping) -> str:
     """`0.62 [0.50, 0.71] 32`; of a count just that."""
-    numbers = (found[key] for key in ("value", "low", "high"))
+    numbers = (interval[key] for key in ("value", "low", "high"))
     value, low, high = (MISSING if number is None or not isfinite(number) else f"{number:.3g}" for number in numbers)
-    if not found["n"] and value != MISSING:
-        return f"{found['value']:,.0f}"  # a count, which has no interval
-    return f"{value} [{low}, {high}] {found['n']}"
+    if not interval["n"] and value != MISSING:
+        return f"{interval['value']:,.0f}"  # a count, which has no interval
+    return f"{value} [{low}, {high}] {interval['n']}"
 
 
-def within(bounds: Sequence[float | None]) -> str:
+def bounds_text(bounds: Sequence[float | None]) -> str:
     """A range as JSON holds it: an open end is null there."""
     low, high = (None if bound is None or not isfinite(bound) else bound for bound in bounds)
     if low is None:
@@ -107,42 +107,42 @@ def within(bounds: Sequence[float | None]) -> str:
     return f"> {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
-def study_markdown(found: Mapping, plots: Sequence[str]) -> list[str]:
+def study_markdown(finding: Mapping, plots: Sequence[str]) -> list[str]:
     """Sections of report.md. `plots`: file names under plots/."""
     from lab.reports.markdown import escape, table
 
-    head, *rest = sentences(found)
+    head, *rest = finding_sentences(finding)
     parts = [f"## Finding\n\n**{escape(head)}**", *map(escape, rest)]
     parts += [
-        f"### {one.title}\n\n" + table(one.header, [[escape(cell) for cell in row] for row in one.rows])
-        for one in tables(found)
+        f"### {part.title}\n\n" + table(part.header, [[escape(cell) for cell in row] for row in part.rows])
+        for part in finding_tables(finding)
     ]
     return [*parts, NOTE, *(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)]
 
 
-def summary(found: Mapping) -> RenderableType:
+def finding_summary(finding: Mapping) -> RenderableType:
     """What a run ends with in the terminal."""
-    head, *rest = sentences(found)
+    head, *rest = finding_sentences(finding)
     shown: list[RenderableType] = [
-        Text(clean(head), style=STYLES.get(found["verdict"], "bold")),
-        *(Text(clean(one)) for one in rest),
+        Text(clean(head), style=STYLES.get(finding["verdict"], "bold")),
+        *(Text(clean(part)) for part in rest),
     ]
-    for one in tables(found):
-        out = Table(title=one.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in one.header:
+    for part in finding_tables(finding):
+        out = Table(title=part.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for title in part.header:
             out.add_column(Text(title))
-        for row in one.rows:
+        for row in part.rows:
             out.add_row(*(Text(clean(cell)) for cell in row))
         shown.append(out)
     return Group(*shown)
 
 
-def figures(found: Mapping) -> dict[str, object]:
+def finding_plots(finding: Mapping) -> dict[str, object]:
     """The pictures of a finding, by file name."""
-    return {f"{name}.png": draw(picture) for name, picture in found["pictures"].items()}
+    return {f"{name}.png": plot_picture(picture) for name, picture in finding["pictures"].items()}
 
 
-def draw(picture: Mapping):
+def plot_picture(picture: Mapping):
     """Curves with a band for the interval where x is a number; points with bars where it is a name. None where there is
     no point.
     """
@@ -150,7 +150,8 @@ def draw(picture: Mapping):
     from lab.reports.plot_kit import empty_figure, plain
 
     curves = {
-        name: [(x, one) for x, one in points if one["value"] is not None] for name, points in picture["curves"].items()
+        name: [(x, point) for x, point in points if point["value"] is not None]
+        for name, points in picture["curves"].items()
     }
     if not any(curves.values()):
         return None
@@ -160,7 +161,8 @@ def draw(picture: Mapping):
         shift = 0.12 * (number - (len(curves) - 1) / 2) if names else 0.0
         at = [(names.index(x) if isinstance(x, str) else x) + shift for x, _ in points]
         value, low, high = (
-            [one["value"] if one[key] is None else one[key] for _, one in points] for key in ("value", "low", "high")
+            [point["value"] if point[key] is None else point[key] for _, point in points]
+            for key in ("value", "low", "high")
         )
         style = "o" if names else f"o{DASHES[number % len(DASHES)]}"
         axis.plot(at, value, style, color=f"C{number}", markersize=4, linewidth=1.4, label=plain(name))

@@ -38,7 +38,7 @@ LABELS = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ForkComparison:
     """`rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN where nothing was
     scored. `partings`: branch, turn (None where it says the same to the end), original, branch (what each says there;
     None for nothing).
@@ -57,7 +57,7 @@ class Comparison:
 # -- once it is played
 
 
-def written(path: Path) -> Comparison | None:
+def store_comparison(path: Path) -> ForkComparison | None:
     """The comparison of a fork's folder, stored there as fork.json; None where the folder is of no fork. ValueError
     where what it keeps of the original is damaged.
     """
@@ -74,14 +74,14 @@ def written(path: Path) -> Comparison | None:
         {"turns": turns_frame("", original), "judgements": judgements_frame("", original)},
         {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")},
     ]
-    found = compare(
+    comparison = compare_branches(
         *sides, scenario["fork"], failed, seed=scenario["seed"], **{key: scenario["measure"][key] for key in HOW}
     )
-    replace(path / RESULT, dumps(asdict(found), indent=2) + b"\n")
-    return found
+    replace(path / RESULT, dumps(asdict(comparison), indent=2) + b"\n")
+    return comparison
 
 
-def compare(
+def compare_branches(
     original: Mapping[str, pl.DataFrame],
     branches: Mapping[str, pl.DataFrame],
     fork: Mapping,
@@ -90,7 +90,7 @@ def compare(
     confidence: float,
     resamples: int,
     seed: int,
-) -> Comparison:
+) -> ForkComparison:
     """Both sides over the turns that both have, from the fork's on; where the original ends there, the branches
     alone.
     """
@@ -104,11 +104,11 @@ def compare(
     everyone = branches["turns"]["conversation"].unique().sort().to_list()
     rows = []
     for key, (was, now) in _values(*sides, everyone).items():
-        found = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
+        interval = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
         before = float(was["y"].mean()) if len(was) else float("nan")
         names = dict(zip(("measure", "judge", "seat"), key, strict=True))
-        rows.append(names | {"original": before, "original_n": len(was)} | asdict(found))
-    return Comparison(
+        rows.append(names | {"original": before, "original_n": len(was)} | asdict(interval))
+    return ForkComparison(
         fork["run"],
         fork["conversation"],
         turn,
@@ -130,10 +130,10 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
     from metrics.reductions import of_metric
 
     alone = original["turns"]["conversation"].unique().to_list()
-    found: Values = {}
+    values: Values = {}
     for seat in SEATS:
         lines = [side["turns"].filter(pl.col("seat") == seat) for side in (original, branches)]
-        found["lines", None, seat] = tuple(
+        values["lines", None, seat] = tuple(
             _counts(part, names) for part, names in zip(lines, (alone, everyone), strict=True)
         )
     for metric in ("prompt_to_line", "line_to_line", "qa"):
@@ -149,15 +149,15 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
             mine = [part.filter(pl.col("judge") == judge, pl.col("seat") == seat) for part in scored]
             wrong = [part.select("conversation", y=pl.col("verdict").cast(pl.Float64)) for part in mine]
             if metric == "qa":
-                found[metric, judge, seat] = tuple(part.with_columns(y=1 - pl.col("y")) for part in wrong)
+                values[metric, judge, seat] = tuple(part.with_columns(y=1 - pl.col("y")) for part in wrong)
                 continue
             counted = [
                 _counts(part.filter(pl.col("verdict")), names)
                 for part, names in zip(mine, (alone, everyone), strict=True)
             ]
-            found[metric, judge, seat] = tuple(counted)
-            found[f"share_{metric}", judge, seat] = tuple(wrong)
-    return found
+            values[metric, judge, seat] = tuple(counted)
+            values[f"share_{metric}", judge, seat] = tuple(wrong)
+    return values
 
 
 def _counts(rows: pl.DataFrame, conversations: Sequence[int]) -> pl.DataFrame:
@@ -179,18 +179,20 @@ def _parting(original: pl.DataFrame, branches: pl.DataFrame, branch: int) -> dic
 # -- for people
 
 
-def heading(found: Comparison) -> str:
+def heading(comparison: ForkComparison) -> str:
     """What is compared, in a sentence or two."""
-    failed = f" Left out, since they failed: {', '.join(f'#{c}' for c in found.failed)}." if found.failed else ""
+    failed = (
+        f" Left out, since they failed: {', '.join(f'#{c}' for c in comparison.failed)}." if comparison.failed else ""
+    )
     return (
-        f"Conversation {found.conversation} of {found.run}, from turn {found.turn} on: {found.branches} "
-        f"branch{'es' * (found.branches != 1)}, turns {found.turn} to {found.until - 1}.{failed}"
+        f"Conversation {comparison.conversation} of {comparison.run}, from turn {comparison.turn} on: {comparison.branches} "
+        f"branch{'es' * (comparison.branches != 1)}, turns {comparison.turn} to {comparison.until - 1}.{failed}"
     )
 
 
-def cells(found: Comparison) -> Iterator[tuple[str, ...]]:
+def fork_rows(comparison: ForkComparison) -> Iterator[tuple[str, ...]]:
     """Rows under HEADER."""
-    for row in found.rows:
+    for row in comparison.rows:
         counted = row["measure"] in ("lines", "prompt_to_line", "line_to_line")
         digits = 1 if counted else 2
         interval = "" if isnan(row["low"]) else f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
@@ -200,8 +202,8 @@ def cells(found: Comparison) -> Iterator[tuple[str, ...]]:
         yield LABELS[row["measure"]], row["judge"] or MISSING, row["seat"], original, branches
 
 
-def partings(found: Comparison) -> Iterator[tuple[str, str, str, str]]:
+def partings(comparison: ForkComparison) -> Iterator[tuple[str, str, str, str]]:
     """Rows under PARTINGS."""
-    for one in found.partings:
-        turn = NEVER if one["turn"] is None else f"{one['turn']}"
-        yield f"#{one['branch']}", turn, one["original"] or MISSING, one["says"] or MISSING
+    for parting in comparison.partings:
+        turn = NEVER if parting["turn"] is None else f"{parting['turn']}"
+        yield f"#{parting['branch']}", turn, parting["original"] or MISSING, parting["says"] or MISSING

@@ -41,8 +41,10 @@ def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequenc
     visits, taken = coverage(turns, nodes, edges)
     drift = drift_by_node(turns, judgements)
     drift = drift.filter(pl.col("judge") == pl.col("judge").min())
-    found = {(row["node"], row["seat"]): (row["inconsistency"], row["n"]) for row in drift.iter_rows(named=True)}
-    scale = ScalarMappable(Normalize(0, max([0.5, *(value for value, _ in found.values())])), colormaps[SHADES])
+    inconsistency = {
+        (row["node"], row["seat"]): (row["inconsistency"], row["n"]) for row in drift.iter_rows(named=True)
+    }
+    scale = ScalarMappable(Normalize(0, max([0.5, *(value for value, _ in inconsistency.values())])), colormaps[SHADES])
     places, most = _circle(nodes, edges), max(visits.values(), default=0)
     radius = {node: max(NEVER, EVER * sqrt(visits[node] / most)) if visits[node] else NEVER for node in nodes}
     figure, (axis,) = empty_figure(1)
@@ -56,7 +58,7 @@ def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequenc
             places[node],
             radius[node],
             visits[node],
-            {seat: found.get((node, seat)) for seat in SEATS},
+            {seat: inconsistency.get((node, seat)) for seat in SEATS},
             scale,
         )
     axis.set(xlim=(-2.0, 2.0), ylim=(-1.35, 1.35), aspect="equal")
@@ -105,12 +107,12 @@ def _node(
                 linestyle="-" if visits else ":",
             )
         )
-    told = ", ".join(f"{seat[0]} {found[0]:.2f} of {found[1]}" for seat, found in by_seat.items() if found)
+    label = ", ".join(f"{seat[0]} {counted[0]:.2f} of {counted[1]}" for seat, counted in by_seat.items() if counted)
     x, y = (at * (1 + radius + 0.05) for at in place)  # outside the circle
     axis.text(
         x,
         y,
-        f"{plain(name)}, {visits} line{'s' * (visits != 1)}" + (f"\n{told}" if told else ""),
+        f"{plain(name)}, {visits} line{'s' * (visits != 1)}" + (f"\n{label}" if label else ""),
         fontsize=8,
         ha="left" if x > 0.3 else "right" if x < -0.3 else "center",
         va="bottom" if y > 0.3 else "top" if y < -0.3 else "center",

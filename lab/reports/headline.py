@@ -16,7 +16,7 @@ from scenarios.records import SEATS
 
 
 @dataclass(frozen=True)
-class Row:
+class HeadlineRow:
     """One line of the table; `cells` by seat, `worse` the seats whose drift interval lies above 0, or that trip the
     wire.
     """
@@ -28,7 +28,7 @@ class Row:
     worse: frozenset[str] = frozenset()
 
 
-def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
+def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRow]:
     """The run-level rows in the order of the catalogue, other metrics after them under their names, unscored counts
     last.
 
@@ -37,16 +37,16 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[Row]:
     """
     run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
     run = run.filter((pl.col("metric") != "judged_pairs") | (pl.col("value") < 1))
-    found: dict[tuple[str, str], dict[str, dict]] = {}
+    rows: dict[tuple[str, str], dict[str, dict]] = {}
     for row in run.iter_rows(named=True):
-        found.setdefault((row["metric"], row["judge"] or MISSING), {})[row["seat"]] = row
-    known = figures(name for name, _ in found)
+        rows.setdefault((row["metric"], row["judge"] or MISSING), {})[row["seat"]] = row
+    known = figures(name for name, _ in rows)
     order = {name: index for index, name in enumerate(known)}
-    keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), *key))
+    keys = sorted(rows, key=lambda key: (order.get(key[0], len(order)), *key))
     tripped = trips(
-        {(name, seat): row["value"] for (name, _), by_seat in found.items() for seat, row in by_seat.items()}
+        {(name, seat): row["value"] for (name, _), by_seat in rows.items() for seat, row in by_seat.items()}
     )
-    return [_row(name, known.get(name), judge, found[name, judge], tripped) for name, judge in keys] + unscored(
+    return [_row(name, known.get(name), judge, rows[name, judge], tripped) for name, judge in keys] + unscored_rows(
         judgements
     )
 
@@ -61,7 +61,7 @@ def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
     }
 
 
-def cell(row: dict, number: Callable[[float], str]) -> str:
+def interval_text(row: dict, number: Callable[[float], str]) -> str:
     """`value [low, high] n=…`; the interval is left out where there is none, `–` stands for a value there is not."""
     value = row["value"]
     if value is None or isnan(value):
@@ -73,26 +73,28 @@ def cell(row: dict, number: Callable[[float], str]) -> str:
     return f"{number(value)}{interval} n={row['n']}"
 
 
-def unscored(judgements: pl.DataFrame) -> list[Row]:
+def unscored_rows(judgements: pl.DataFrame) -> list[HeadlineRow]:
     """Judgements nobody could make, `k of n` by metric, judge and seat, where there are any."""
     whole = judgements.filter((pl.col("metric") != "prompt_to_line") | (pl.col("against") == "persona"))
     counts = whole.group_by("metric", "judge", "seat").agg(missing=pl.col("unscored").is_not_null().sum(), n=pl.len())
-    found: dict[tuple[str, str], dict[str, dict]] = {}
+    rows: dict[tuple[str, str], dict[str, dict]] = {}
     for row in counts.iter_rows(named=True):
-        found.setdefault((row["metric"], row["judge"]), {})[row["seat"]] = row
+        rows.setdefault((row["metric"], row["judge"]), {})[row["seat"]] = row
     return [
-        Row(
+        HeadlineRow(
             "unscored",
             f"unscored, {name.replace('_', '-')}",
             judge,
             {seat: f"{row['missing']} of {row['n']}" for seat, row in by_seat.items()},
         )
-        for (name, judge), by_seat in sorted(found.items())
+        for (name, judge), by_seat in sorted(rows.items())
         if any(row["missing"] for row in by_seat.values())
     ]
 
 
-def _row(name: str, figure: Figure | None, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]]) -> Row:
+def _row(
+    name: str, figure: Figure | None, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]]
+) -> HeadlineRow:
     figure = figure or Figure("other", name, lambda value: f"{value:.4g}")
     worse = frozenset(
         seat
@@ -100,15 +102,15 @@ def _row(name: str, figure: Figure | None, judge: str, by_seat: dict[str, dict],
         if figure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0
     )
     worse |= {seat for seat in by_seat if name in tripped.get(seat, ())}
-    cells = {seat: cell(by_seat[seat], figure.number) for seat in SEATS if seat in by_seat}
+    cells = {seat: interval_text(by_seat[seat], figure.number) for seat in SEATS if seat in by_seat}
     if name in CONSISTENCIES:
         cells |= {seat: f"{cells[seat]} ⚠" for seat in cells if tripped.get(seat)}
-    return Row(figure.group, figure.label + bound(name), judge, cells, worse)
+    return HeadlineRow(figure.group, figure.label + bound(name), judge, cells, worse)
 
 
 def bound(name: str) -> str:
     """` (≤ 0.10)` where a tripwire of that name has a bound of its own."""
     from metrics.tripwires import BOUNDS
 
-    found = str(BOUNDS[name]) if name in BOUNDS else ""
-    return f" ({found})" if found else ""
+    text = str(BOUNDS[name]) if name in BOUNDS else ""
+    return f" ({text})" if text else ""

@@ -19,7 +19,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     cells: Sequence[Cell]
     apart: bool = False
 
@@ -27,7 +27,7 @@ class Line:
 @dataclass(frozen=True)
 class Table:
     header: Sequence[str]
-    rows: Sequence[Line]
+    rows: Sequence[TableRow]
     title: str = ""
     folded: bool = False
 

@@ -17,16 +17,16 @@ def escape(text: object) -> str:
 def _inline(text: str) -> str:
     flat = re.sub(r"\s+", " ", "".join(char if char.isprintable() else " " for char in text))
     escaped = re.sub(r"([\\`*_\[\]|~$@^])", r"\\\1", html.escape(flat, quote=False))
-    return re.sub(r"(?i)\b(https?|ftp)(?=:)|\bwww(?=\.)", lambda found: found[0] + "<!-- -->", escaped)
+    return re.sub(r"(?i)\b(https?|ftp)(?=:)|\bwww(?=\.)", lambda match: match[0] + "<!-- -->", escaped)
 
 
-def title(manifest: Mapping, *told: str) -> str:
+def title(manifest: Mapping, *sentences: str) -> str:
     """The heading, and a sentence on how it ended; `told`: what else to say there."""
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
     parts = [
         f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",
         *([escape(manifest["reason"])] if manifest.get("reason") else []),
-        *told,
+        *sentences,
     ]
     return f"{head}\n\n{'; '.join(parts)}."
 

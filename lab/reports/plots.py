@@ -18,22 +18,22 @@ from scenarios.records import SEATS
 SHARES = ("local_drift", "global_drift_thirds", "qa_drift_thirds")  # further measures that differ by -1 to 1
 
 
-def draw(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
+def write_plots(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
     """Writes the pictures there is anything for into `folder` and returns their paths. Raises StoreError."""
-    return save(figures(frames), folder)
+    return save(run_plots(frames), folder)
 
 
-def figures(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+def run_plots(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
     """The pictures of a run, by file name; None where there is nothing to draw."""
     return {
-        "consistency.png": consistency(frames["metrics"]),
-        "survival.png": survival(frames["turns"], frames["judgements"]),
-        "contradictions_by_node.png": by_node(frames["turns"], frames["judgements"]),
-        "activation.png": activation(frames["metrics"]),
+        "consistency.png": plot_consistency(frames["metrics"]),
+        "survival.png": plot_survival(frames["turns"], frames["judgements"]),
+        "contradictions_by_node.png": plot_by_node(frames["turns"], frames["judgements"]),
+        "activation.png": plot_activation(frames["metrics"]),
     }
 
 
-def consistency(metrics: pl.DataFrame):
+def plot_consistency(metrics: pl.DataFrame):
     """The three consistencies by turn, a band for the interval; None where nothing was measured by turn."""
     rows = metrics.filter(pl.col("level") == "turn", pl.col("n") > 0)
     shown = [metric for metric in CONSISTENCIES if (rows["metric"] == metric).any()]
@@ -53,7 +53,7 @@ def consistency(metrics: pl.DataFrame):
     return figure
 
 
-def activation(metrics: pl.DataFrame):
+def plot_activation(metrics: pl.DataFrame):
     """Activation drift by turn, a band for the interval; None where no model was watched."""
     rows = metrics.filter(pl.col("metric") == "activation_drift", pl.col("level") == "turn", pl.col("n") > 0)
     if rows.is_empty():
@@ -70,7 +70,7 @@ def activation(metrics: pl.DataFrame):
     return figure
 
 
-def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
+def plot_survival(turns: pl.DataFrame, judgements: pl.DataFrame):
     """Kaplan-Meier curves of lines to the first contradiction; None where no line was scored."""
     from metrics.survival import curve
 
@@ -99,14 +99,18 @@ def survival(turns: pl.DataFrame, judgements: pl.DataFrame):
     return figure
 
 
-def comparison(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
+def comparison_plots(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
     """The pictures of a comparison of runs, by file name: differences with intervals, both runs' consistency by turn
     and survival.
     """
-    return {"differences.png": _differences(rows), "drift.png": drift_of(sides), "survival.png": survival_of(sides)}
+    return {
+        "differences.png": _differences(rows),
+        "drift.png": plot_drift_of_runs(sides),
+        "survival.png": plot_survival_of_runs(sides),
+    }
 
 
-def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+def plot_drift_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     """Each run's consistency by turn, a panel a measure and seat; None where none was measured by turn."""
     rows = {
         name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()
@@ -115,14 +119,14 @@ def drift_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
         (metric, seat)
         for metric in CONSISTENCIES
         for seat in SEATS
-        if any(not some.filter(metric=metric, seat=seat).is_empty() for some in rows.values())
+        if any(not frame.filter(metric=metric, seat=seat).is_empty() for frame in rows.values())
     ]
     if not panels:
         return None
     figure, axes = empty_figure(len(panels))
     for axis, (metric, seat) in zip(axes, panels, strict=True):
-        for (name, some), colour in zip(rows.items(), cycle(SIDES)):
-            part = some.filter(metric=metric, seat=seat)
+        for (name, frame), colour in zip(rows.items(), cycle(SIDES)):
+            part = frame.filter(metric=metric, seat=seat)
             for index, judge in enumerate(sorted(set(part["judge"].drop_nulls()))):
                 line, style = part.filter(judge=judge).sort("turn"), STYLES[index % len(STYLES)]
                 draw_curve(axis, line, "turn", "value", name, judge, style, colour=colour)
@@ -158,7 +162,7 @@ def _differences(rows: Sequence[Mapping]):
     return figure
 
 
-def survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
+def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     """Kaplan-Meier curves of each run, a plot a seat that was scored; None where nothing was scored in any."""
     from metrics.survival import curve
 
@@ -189,7 +193,7 @@ def survival_of(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     return figure
 
 
-def training(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, object]:
+def training_plots(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, object]:
     """The pictures of a training, by file name: its log by step, and each arm's consistency with intervals."""
     return {"training.png": _log(steps), "evaluation.png": _arms(evaluation)}
 
@@ -197,7 +201,11 @@ def training(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, object]
 def _log(steps: pl.DataFrame):
     """Rewards by part, divergence and length by step."""
     rewards = [name for name in steps.columns if name == "reward" or name.startswith("reward_")]
-    shown = [some for some in (rewards, ["kl"], ["entropy"], ["length"]) if any(name in steps.columns for name in some)]
+    shown = [
+        columns
+        for columns in (rewards, ["kl"], ["entropy"], ["length"])
+        if any(name in steps.columns for name in columns)
+    ]
     if not shown:
         return None
     figure, axes = empty_figure(len(shown), sharey=False)
@@ -249,7 +257,7 @@ def _arms(evaluation: pl.DataFrame):
     return figure
 
 
-def wires(steps: pl.DataFrame) -> dict[str, object]:
+def wire_plots(steps: pl.DataFrame) -> dict[str, object]:
     """Tripwires by step of a training, each with its bound where it has one of its own."""
     from metrics.tripwires import BOUNDS
 
@@ -277,7 +285,7 @@ def wires(steps: pl.DataFrame) -> dict[str, object]:
     return {"wires.png": figure}
 
 
-def phases(seconds: Mapping[str, float]):
+def plot_phases(seconds: Mapping[str, float]):
     """One bar of a run's time by phase, in seconds; None where it took none."""
     spent = {name: value for name, value in seconds.items() if value > 0}
     if not spent:
@@ -293,7 +301,7 @@ def phases(seconds: Mapping[str, float]):
     return figure
 
 
-def by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
+def plot_by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
     """Bars: share of the lines at each node that contradict their speaker's persona, by seat; the first judge by
     name.
     """
@@ -315,7 +323,7 @@ def by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
     return figure
 
 
-def reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
+def plot_reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
     """What judges say beside what labels say: a curve a name, through (mean p, share that contradicts) of its bins;
     None without any.
 

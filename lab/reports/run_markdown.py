@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from lab.reports import fork_comparison
-from lab.reports.evaluation_table import evaluated
+from lab.reports.evaluation_table import evaluation_tables
 from lab.reports.headline import headline
 from lab.reports.markdown import escape, quote, table, title
 from metrics.by_node import coverage, drift_by_node
@@ -34,7 +34,7 @@ def run_markdown(
     nodes: Sequence[str] = (),
     edges: Sequence[Sequence[str]] = (),
     plots: Sequence[str] = (),
-    fork: fork_comparison.Comparison | None = None,
+    fork: fork_comparison.ForkComparison | None = None,
 ) -> str:
     """The report. `frames`: turns, judgements, metrics; `spans`: see lab.store.frames; `nodes` and `edges` as the
     scenario declares them, `plots` the file names under plots/; `fork`: how a fork compares with what it was forked
@@ -56,12 +56,12 @@ def run_markdown(
 def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequence[str] = ()) -> str:
     """The report of a training. `evaluation`: evaluation.parquet, without columns where there is none yet."""
     tables = [
-        f"### {escape(found.title)}\n\n"
+        f"### {escape(evaluated_table.title)}\n\n"
         + table(
-            found.header,
-            [[f"**{escape(text)}**" if loud else escape(text) for text, loud in row] for row in found.rows],
+            evaluated_table.header,
+            [[f"**{escape(text)}**" if loud else escape(text) for text, loud in row] for row in evaluated_table.rows],
         )
-        for found in evaluated(evaluation)
+        for evaluated_table in evaluation_tables(evaluation)
     ]
     shown = tables or ["It has not been evaluated."]
     images = "\n\n".join(f"![{Path(plot).stem}](plots/{plot})" for plot in plots)
@@ -83,18 +83,18 @@ def _said(manifest: Mapping) -> str:
     )
 
 
-def _fork(found: fork_comparison.Comparison | None) -> str:
-    if found is None:
+def _fork(fork: fork_comparison.ForkComparison | None) -> str:
+    if fork is None:
         return ""
-    rows = [[*map(escape, row[:3]), *row[3:]] for row in fork_comparison.cells(found)]
+    rows = [[*map(escape, row[:3]), *row[3:]] for row in fork_comparison.fork_rows(fork)]
     parting = [
         [escape(branch), escape(turn), *(quote(text, None) for text in texts)]
-        for branch, turn, *texts in fork_comparison.partings(found)
+        for branch, turn, *texts in fork_comparison.partings(fork)
     ]
     return "\n\n".join(
         (
             "## Fork",
-            escape(fork_comparison.heading(found)),
+            escape(fork_comparison.heading(fork)),
             table(fork_comparison.HEADER, rows),
             f"{fork_comparison.NOTE} {KEPT}",
             table(fork_comparison.PARTINGS, parting),
@@ -125,49 +125,58 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
 
     from metrics.contradictions import graph
 
-    found = graph(turns, judgements, spans)
-    if not found.number_of_edges():
+    conflict_graph = graph(turns, judgements, spans)
+    if not conflict_graph.number_of_edges():
         return "## Contradictions\n\nNo line was found to contradict anything."
-    edges = sorted(found.edges(data=True), key=lambda edge: (edge[1][0] != "fact", edge[0], str(edge[1])))
+    edges = sorted(conflict_graph.edges(data=True), key=lambda edge: (edge[1][0] != "fact", edge[0], str(edge[1])))
     facts = Counter(
-        (found.nodes[target]["seat"], found.nodes[target]["persona"], found.nodes[target]["fact"])
+        (
+            conflict_graph.nodes[target]["seat"],
+            conflict_graph.nodes[target]["persona"],
+            conflict_graph.nodes[target]["fact"],
+        )
         for _, target, _ in edges
-        if found.nodes[target]["kind"] == "fact"
+        if conflict_graph.nodes[target]["kind"] == "fact"
     )
-    components = [len(part) for part in networkx.weakly_connected_components(found)]
-    told = [
-        f"- {found.number_of_edges()} contradictions of {len({source for source, _, _ in edges})} lines",
+    components = [len(part) for part in networkx.weakly_connected_components(conflict_graph)]
+    items = [
+        f"- {conflict_graph.number_of_edges()} contradictions of {len({source for source, _, _ in edges})} lines",
         f"- {len(components)} connected components, the largest of {max(components)} lines and facts",
     ]
     if facts:
         (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
-        told.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({escape(seat)}), {times}×")
+        items.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({escape(seat)}), {times}×")
     lived = [
         (edge["turn"] - edge["against_turn"], source) for source, _, edge in edges if edge["against_turn"] is not None
     ]
     if lived:
-        span, (_, conversation, turn) = max(lived, key=lambda found: (found[0], [-number for number in found[1][1:]]))
-        told.append(
+        span, (_, conversation, turn) = max(lived, key=lambda life: (life[0], [-number for number in life[1][1:]]))
+        items.append(
             f"- longest-lived: \\#{conversation} t{turn} contradicts what the same speaker said {span} turns before"
         )
     rows = [
         [
             f"\\#{source[1]} t{source[2]}",
-            f"{escape(found.nodes[source]['seat'])} {escape(found.nodes[source]['persona'])}",
-            _target(found, target),
+            f"{escape(conflict_graph.nodes[source]['seat'])} {escape(conflict_graph.nodes[source]['persona'])}",
+            _target(conflict_graph, target),
             escape(edge["judge"]),
-            quote(found.nodes[source]["text"], edge["span"]),
+            quote(conflict_graph.nodes[source]["text"], edge["span"]),
         ]
         for source, target, edge in edges[:EXAMPLES]
     ]
     shown = f"{EXAMPLES} of {len(edges)}, facts first:" if len(edges) > EXAMPLES else "All of them:"
     return "\n\n".join(
-        ["## Contradictions", "\n".join(told), shown, table(["line", "speaker", "contradicts", "judge", "words"], rows)]
+        [
+            "## Contradictions",
+            "\n".join(items),
+            shown,
+            table(["line", "speaker", "contradicts", "judge", "words"], rows),
+        ]
     )
 
 
-def _target(found, target: tuple) -> str:
-    node = found.nodes[target]
+def _target(conflict_graph, target: tuple) -> str:
+    node = conflict_graph.nodes[target]
     return f"fact {escape(node['fact'])}" if node["kind"] == "fact" else f"t{target[2]}: {quote(node['text'], None)}"
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.reports import fork_comparison
-from lab.reports.evaluation_table import evaluated
-from lab.reports.headline import Row, headline
-from lab.reports.html import Cell, Line, Section, Table, sheet
+from lab.reports.evaluation_table import evaluation_tables
+from lab.reports.headline import HeadlineRow, headline
+from lab.reports.html import Cell, Section, Table, TableRow, sheet
 from lab.reports.sides import Side
 from lab.reports.transcript_reader import as_script, packed
 from metrics.by_node import coverage, drift_by_node
@@ -34,36 +34,32 @@ LISTED = 50  # contradictions in the table
 QUOTED = 140  # characters of a line there
 
 
-def page(
-    sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: fork_comparison.Comparison | None = None
+def runs_page(
+    sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: fork_comparison.ForkComparison | None = None
 ) -> str:
-    """The whole page. `comparisons`: of the first side with each other one; `fork`: of a fork with what it was forked
-    from.
+    """The whole page, as HTML. `comparisons`: the first side compared with each other side; `fork`: the branches of a
+    fork compared with the dialogue that they were forked from.
     """
     from markupsafe import Markup
 
     title = " · ".join(dict.fromkeys(str(side.manifest.get("scenario") or side.manifest["run_id"]) for side in sides))
-    runs = [
-        {"mark": side.mark, "id": side.manifest["run_id"], "status": side.manifest.get("status"), "told": _told(side)}
-        for side in sides
-    ]
     sections = [section for section in (_fork(fork), *_sections(sides, comparisons)) if section]
-    return sheet(title, sections, runs, _reader(sides, Markup))
+    return sheet(title, sections, [_run_summary(side) for side in sides], _reader(sides, Markup))
 
 
-def _told(side: Side) -> list[str]:
-    counts = side.manifest.get("counts", {})
-    found = [str(side.manifest["reason"])] if side.manifest.get("reason") else []
+def _run_summary(side: Side) -> dict:
+    """What the head of the page shows of a run: its mark, id and status, and `summary`, a list of phrases."""
+    manifest = side.manifest
+    counts = manifest.get("counts", {})
+    parts = [str(manifest["reason"])] if manifest.get("reason") else []
     if side.story.steps:
-        found.append(
-            f"{len(side.story.steps)} steps" + (f", {side.manifest['stopped']}" if side.manifest.get("stopped") else "")
-        )
+        parts.append(f"{len(side.story.steps)} steps" + (f", {manifest['stopped']}" if manifest.get("stopped") else ""))
     if counts.get("lines"):
-        found.append(
+        parts.append(
             f"{counts['lines']} lines in {counts.get('conversations') or 0} conversations"
             + (f", {counts['failed']} failed" if counts.get("failed") else "")
         )
-    return found
+    return {"mark": side.mark, "id": manifest["run_id"], "status": manifest.get("status"), "summary": parts}
 
 
 def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Iterable[Section | None]:
@@ -71,8 +67,10 @@ def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Itera
     yield _results(played)
     for side in sides:
         yield _finding(side)
-    for found in comparisons:
-        yield _comparison(found, next(side.mark for side in sides if side.manifest["run_id"] == found.b.run_id))
+    for comparison in comparisons:
+        yield _comparison(
+            comparison, next(side.mark for side in sides if side.manifest["run_id"] == comparison.b.run_id)
+        )
     for side in sides:
         yield _training(side)
     yield _drift(played)
@@ -81,7 +79,7 @@ def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Itera
         yield _graph(side)
         yield _agreement(side)
     for side in sides:
-        yield _made(side)
+        yield _run_information(side)
 
 
 def _named(side: Side, title: str) -> dict:
@@ -89,14 +87,14 @@ def _named(side: Side, title: str) -> dict:
     return {"id": title.split(" ")[0].lower() + side.mark, "title": title + (f", {side.mark}" if side.mark else "")}
 
 
-def _row(*cells: object, apart: bool = False) -> Line:
-    return Line([cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells], apart)
+def _row(*cells: object, apart: bool = False) -> TableRow:
+    return TableRow([cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells], apart)
 
 
 def _figures(drawn: Mapping[str, object]) -> list[dict[str, str]]:
     from lab.reports.plot_kit import svg
 
-    return [{"svg": svg(figure), "told": told} for told, figure in drawn.items() if figure is not None]
+    return [{"svg": svg(figure), "caption": caption} for caption, figure in drawn.items() if figure is not None]
 
 
 # -- what came out
@@ -105,13 +103,13 @@ def _figures(drawn: Mapping[str, object]) -> list[dict[str, str]]:
 def _results(sides: Sequence[Side]) -> Section | None:
     if not sides:
         return None
-    found: dict[tuple[str, str, str], dict[str, Row]] = {}
+    by_label: dict[tuple[str, str, str], dict[str, HeadlineRow]] = {}
     for side in sides:
         for row in headline(side.frames["metrics"], side.frames["judgements"]):
-            found.setdefault((row.group, row.label, row.judge), {})[side.mark] = row
+            by_label.setdefault((row.group, row.label, row.judge), {})[side.mark] = row
     columns = [(seat, side.mark) for seat in SEATS for side in sides]
     rows, before = [], None
-    for (group, label, judge), by_mark in found.items():
+    for (group, label, judge), by_mark in by_label.items():
         cells = [_cell(by_mark.get(mark), seat) for seat, mark in columns]
         rows.append(_row(label, judge, *cells, apart=before is not None and group != before))
         before = group
@@ -125,26 +123,26 @@ def _results(sides: Sequence[Side]) -> Section | None:
     )
 
 
-def _cell(row: Row | None, seat: str) -> Cell:
+def _cell(row: HeadlineRow | None, seat: str) -> Cell:
     if row is None or seat not in row.cells:
         return Cell(MISSING)
     return Cell(row.cells[seat] + (" ▲" if seat in row.worse else ""), seat in row.worse)
 
 
-def _fork(found: fork_comparison.Comparison | None) -> Section | None:
-    if found is None:
+def _fork(comparison: fork_comparison.ForkComparison | None) -> Section | None:
+    if comparison is None:
         return None
     tables = [
         Table(header, [_row(*row) for row in rows], title)
         for title, header, rows in (
-            ("", fork_comparison.HEADER, fork_comparison.cells(found)),
-            ("Where the texts part", fork_comparison.PARTINGS, fork_comparison.partings(found)),
+            ("", fork_comparison.HEADER, fork_comparison.fork_rows(comparison)),
+            ("Where the texts part", fork_comparison.PARTINGS, fork_comparison.partings(comparison)),
         )
     ]
-    return Section("fork", "Fork", tables, texts=[fork_comparison.heading(found)], notes=[fork_comparison.NOTE])
+    return Section("fork", "Fork", tables, texts=[fork_comparison.heading(comparison)], notes=[fork_comparison.NOTE])
 
 
-def _comparison(found: Comparison, mark: str) -> Section:
+def _comparison(comparison: Comparison, mark: str) -> Section:
     from lab.reports.comparison_tables import HEADER, LIVES_HEADER, differences, lives, notes
 
     def lettered(header: Sequence[str]) -> list[str]:
@@ -154,7 +152,7 @@ def _comparison(found: Comparison, mark: str) -> Section:
         Table(
             lettered(header),
             [
-                Line(
+                TableRow(
                     [Cell(text, row.clear and name == HEADER[5]) for name, text in zip(header, row.cells, strict=True)]
                 )
                 for row in rows
@@ -162,18 +160,18 @@ def _comparison(found: Comparison, mark: str) -> Section:
             title,
         )
         for title, header, rows in (
-            ("", HEADER, differences(found)),
-            ("First contradiction", LIVES_HEADER, lives(found)),
+            ("", HEADER, differences(comparison)),
+            ("First contradiction", LIVES_HEADER, lives(comparison)),
         )
         if rows
     ]
-    changed = "; ".join(found.changed) or "nothing: the scenarios are the same"
+    changed = "; ".join(comparison.changed) or "nothing: the scenarios are the same"
     return Section(
         f"against-{mark}",
         f"A against {mark}",
         tables,
-        texts=[" ".join(found.notes), f"Changed: {changed}."],
-        notes=notes(found),
+        texts=[" ".join(comparison.notes), f"Changed: {changed}."],
+        notes=notes(comparison),
     )
 
 
@@ -183,15 +181,15 @@ def _drift(sides: Sequence[Side]) -> Section | None:
     if len(sides) > 1:
         by_mark = {side.mark: side.frames for side in sides}
         drawn = {
-            "consistency by turn of every run": plots.drift_of(by_mark),
-            "first contradictions of every run": plots.survival_of(by_mark),
+            "consistency by turn of every run": plots.plot_drift_of_runs(by_mark),
+            "first contradictions of every run": plots.plot_survival_of_runs(by_mark),
         }
     elif sides:
         frames = sides[0].frames
         drawn = {
-            "consistency by turn": plots.consistency(frames["metrics"]),
-            "share of speakers not contradicted so far": plots.survival(frames["turns"], frames["judgements"]),
-            "activation drift by turn": plots.activation(frames["metrics"]),
+            "consistency by turn": plots.plot_consistency(frames["metrics"]),
+            "share of speakers not contradicted so far": plots.plot_survival(frames["turns"], frames["judgements"]),
+            "activation drift by turn": plots.plot_activation(frames["metrics"]),
         }
     else:
         drawn = {}
@@ -209,7 +207,7 @@ def _contradictions(side: Side) -> Section | None:
         if by == "judges" and turn in talk.lines
         for mark in kept["marks"]
     ]
-    marks.sort(key=lambda found: found[3]["m"] == "line_to_line")  # facts first
+    marks.sort(key=lambda contradiction: contradiction[3]["m"] == "line_to_line")  # facts first
     rows = []
     for c, turn, talk, mark in marks[:LISTED]:
         line = talk.lines[turn]
@@ -223,8 +221,8 @@ def _contradictions(side: Side) -> Section | None:
                 line["x"][:QUOTED] + "…" * (len(line["x"]) > QUOTED),
             )
         )
-    told = f"{LISTED} of {len(marks)}, facts first" if len(marks) > LISTED else f"all {len(marks)}"
-    tables = [Table(["line", "speaker", "contradicts", "judge", "words"], rows, told, folded=True)] if rows else []
+    heading = f"{LISTED} of {len(marks)}, facts first" if len(marks) > LISTED else f"all {len(marks)}"
+    tables = [Table(["line", "speaker", "contradicts", "judge", "words"], rows, heading, folded=True)] if rows else []
     figures = _figures(
         {
             "contradictions by conversation and turn": contradiction_graph(
@@ -248,7 +246,7 @@ def _graph(side: Side) -> Section | None:
     if not nodes:
         return None
     at, taken = coverage(turns, nodes, edges)
-    told = (
+    reached = (
         f"{sum(map(bool, at.values()))} of {len(at)} nodes reached, {sum(map(bool, taken.values()))} of "
         f"{len(taken)} edges taken."
     )
@@ -263,7 +261,7 @@ def _graph(side: Side) -> Section | None:
         tables=[Table(["node", "seat", "judge", "inconsistency", "n"], drift, "drift by node", folded=True)]
         * bool(drift)
         + [Table(["edge", "times"], walked, "edges", folded=True)] * bool(walked),
-        texts=[told],
+        texts=[reached],
     )
 
 
@@ -307,7 +305,7 @@ def _training(side: Side) -> Section | None:
     evaluation, steps = side.frames["evaluation"], side.frames["steps"]
     tables = [
         Table(table.header, [_row(*(Cell(text, loud) for text, loud in row)) for row in table.rows], table.title)
-        for table in evaluated(evaluation)
+        for table in evaluation_tables(evaluation)
     ]
     last = side.story.steps[max(side.story.steps)].get("samples", {}) if side.story.steps else {}
     talks = [
@@ -320,7 +318,7 @@ def _training(side: Side) -> Section | None:
         for name in ("best", "worst")
         if name in last
     ]
-    drawn = plots.training(steps, evaluation) | plots.wires(steps)
+    drawn = plots.training_plots(steps, evaluation) | plots.wire_plots(steps)
     return Section(
         **_named(side, "Training"),
         tables=tables + talks,
@@ -332,22 +330,24 @@ def _training(side: Side) -> Section | None:
 def _finding(side: Side) -> Section | None:
     if side.finding is None:
         return None
-    from lab.reports.finding_report import figures, sentences, tables
+    from lab.reports.finding_report import finding_plots, finding_sentences, finding_tables
 
-    drawn = {Path(name).stem.replace("_", " "): figure for name, figure in figures(side.finding).items()}
+    drawn = {Path(name).stem.replace("_", " "): figure for name, figure in finding_plots(side.finding).items()}
     return Section(
         **_named(side, "Finding"),
-        texts=sentences(side.finding),
+        texts=finding_sentences(side.finding),
         figures=_figures(drawn),
-        tables=[Table(one.header, [_row(*row) for row in one.rows], one.title) for one in tables(side.finding)],
+        tables=[
+            Table(part.header, [_row(*row) for row in part.rows], part.title) for part in finding_tables(side.finding)
+        ],
     )
 
 
 # -- how it was made, and the transcripts
 
 
-def _made(side: Side) -> Section:
-    from lab.reports.plots import phases
+def _run_information(side: Side) -> Section:
+    from lab.reports.plots import plot_phases
 
     manifest = side.manifest
     rows = [
@@ -365,11 +365,11 @@ def _made(side: Side) -> Section:
         ),
     ]
     spent = manifest.get("seconds", {})
-    told = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in spent.items())
+    times = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in spent.items())
     return Section(
         **_named(side, "Run information"),
         tables=[Table(["what", "value"], [_row(*row) for row in rows])],
-        figures=_figures({f"phases of time: {told}": phases(spent)}),
+        figures=_figures({f"phases of time: {times}": plot_phases(spent)}),
     )
 
 
@@ -383,7 +383,7 @@ def _reader(sides: Sequence[Side], markup) -> dict | None:
             {"mark": side.mark, "id": side.manifest["run_id"], "index": run.index}
             for side, run in zip(spoken, runs, strict=True)
         ],
-        "people": {who: told for side in spoken for who, told in side.people.items()},
+        "people": {who: person for side in spoken for who, person in side.people.items()},
     }
     return {
         "index": markup(as_script(index)),

@@ -38,7 +38,7 @@ def side(path: Path, mark: str = "") -> Side:
     from lab.reports.finding_report import finding_of
     from lab.reports.sides import Side
 
-    manifest, told, frames = read_run(path)
+    manifest, events, frames = read_run(path)
     try:
         if (path / "training.parquet").is_file():
             evaluation = path / "evaluation.parquet"
@@ -59,9 +59,9 @@ def side(path: Path, mark: str = "") -> Side:
     return Side(
         mark,
         manifest,
-        told,
+        events,
         frames,
-        people(_cast(scenario, told)),
+        people(_cast(scenario, events)),
         how | {"seed": manifest.get("seed") or 0},
         finding_of(path),
     )
@@ -69,31 +69,31 @@ def side(path: Path, mark: str = "") -> Side:
 
 def _measure(scenario: object) -> Mapping:
     """What a stored scenario, or what lab.score stored, says of measuring; nothing where it says nothing."""
-    told = scenario.get("scored", scenario) if isinstance(scenario, dict) else {}
-    found = told.get("measure") if isinstance(told, dict) else None
-    return found if isinstance(found, dict) else {}
+    stored = scenario.get("scored", scenario) if isinstance(scenario, dict) else {}
+    measure = stored.get("measure") if isinstance(stored, dict) else None
+    return measure if isinstance(measure, dict) else {}
 
 
-def _cast(scenario: object, told: Story) -> list[Persona]:
+def _cast(scenario: object, events: Story) -> list[Persona]:
     """Who spoke, as far as the persona files that the scenario names still tell."""
     from scenarios.personas import find_persona
     from scenarios.yaml_files import ScenarioError
 
     files = scenario.get("personas") if isinstance(scenario, dict) else None
-    found = []
+    personas = []
     for who in (
-        sorted({who for talk in told.talks.values() for who in talk.cast.values()}) if isinstance(files, list) else ()
+        sorted({who for talk in events.talks.values() for who in talk.cast.values()}) if isinstance(files, list) else ()
     ):
         with contextlib.suppress(ScenarioError):
-            found.append(find_persona(who, files))
-    return found
+            personas.append(find_persona(who, files))
+    return personas
 
 
 def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
     """A run's manifest, what its events told, and its frames. Raises ValueError where it is none, or is damaged."""
-    manifest, told = read_manifest(path), story(stream_events(path))
+    manifest, events = read_manifest(path), story(stream_events(path))
     try:
-        return manifest, told, read_frames(path)
+        return manifest, events, read_frames(path)
     except pl.exceptions.PolarsError as error:
         raise ValueError(
             f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none"

@@ -34,7 +34,7 @@ MOST_LEVELS = 8
 
 
 @dataclass(frozen=True)
-class Curve:
+class ResponseCurve:
     """One measure along one axis: levels as they are shown, where they lie on a scale (None: words), and what was found
     at each.
     """
@@ -43,14 +43,14 @@ class Curve:
     measure: tuple[str, str | None, str]  # metric, judge, seat
     levels: Sequence[str]
     places: Sequence[float] | None
-    found: Sequence[Interval]
+    estimates: Sequence[Interval]
 
 
 @dataclass(frozen=True)
-class Pair:
+class AxisInteraction:
     axes: tuple[str, str]
     measure: tuple[str, str | None, str]
-    found: Interval
+    effect: Interval
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Results:
     manifest: Mapping
     sweep: Sweep
     trials: pl.DataFrame
-    curves: Sequence[Curve]
-    pairs: Sequence[Pair]
+    curves: Sequence[ResponseCurve]
+    axis_interactions: Sequence[AxisInteraction]
 
 
 def read_results(path: Path) -> Results:
@@ -70,9 +70,9 @@ def read_results(path: Path) -> Results:
     if not (path / FILE).is_file():
         raise ValueError(f"{path} has no {FILE} yet; expected a sweep of which one trial has ended at least")
     trials = pl.read_parquet(path / FILE)
-    rows = scored(trials, place_of(sweep, path))
+    rows = measured_rows(trials, place_of(sweep, path))
     seed = manifest.get("seed") or 0
-    return Results(manifest, sweep, trials, curves(rows, sweep, seed), pairs(rows, sweep, seed))
+    return Results(manifest, sweep, trials, curves(rows, sweep, seed), axis_interactions(rows, sweep, seed))
 
 
 def place_of(sweep: Sweep, path: Path) -> Path:
@@ -83,7 +83,7 @@ def place_of(sweep: Sweep, path: Path) -> Path:
     return (Path(parts.path) if parts.scheme in ("", "file") else Path("/nonexistent")) / path.resolve().name
 
 
-def scored(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
+def measured_rows(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
     """A row a measure and conversation of each trial that finished: the axes (behind AXIS), metric, judge, seat,
     cluster, value, weight. Of measures that have no value by conversation, a row a trial.
     """
@@ -93,14 +93,14 @@ def scored(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
         fine, known = _by_conversation(place / row["run"])
         if fine is not None:
             parts.append(fine.with_columns(*levels))
-        told = []
+        run_level = []
         for name in measures(trials):
             metric, *judge, seat = name.split(".")
             measure, value = (metric, judge[0] if judge else None, seat), row[name]
             if measure not in known and value is not None and isfinite(value):
-                told.append(dict(zip(SCHEMA, (*measure, row["trial"], value, 1.0), strict=True)))
-        if told:
-            parts.append(pl.DataFrame(told, schema=SCHEMA).with_columns(*levels))
+                run_level.append(dict(zip(SCHEMA, (*measure, row["trial"], value, 1.0), strict=True)))
+        if run_level:
+            parts.append(pl.DataFrame(run_level, schema=SCHEMA).with_columns(*levels))
     return pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=SCHEMA)
 
 
@@ -130,7 +130,7 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
     rows = rows.filter(pl.col("metric").is_in(list(figures(rows["metric"].unique()))))
     seed = read_manifest(run).get("seed")
     weight = pl.when(pl.col("metric").is_in(list(PER_CONVERSATION))).then(1.0).otherwise(pl.col("n").cast(pl.Float64))
-    told = rows.select(
+    values = rows.select(
         "metric",
         "judge",
         "seat",
@@ -138,16 +138,16 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
         value="value",
         weight=weight,
     )
-    return told, set(told.select("metric", "judge", "seat").unique().iter_rows())
+    return values, set(values.select("metric", "judge", "seat").unique().iter_rows())
 
 
-def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[Curve]:
+def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[ResponseCurve]:
     """Every measure along every axis."""
-    found = []
+    along = []
     for axis, spec in sweep.axes.items():
         for measure, part in _measured(rows):
             levels, places, at = _levels(part[AXIS + axis].to_list(), spec)
-            told = response(
+            by_level = response(
                 part["value"],
                 part["weight"],
                 part["cluster"],
@@ -155,26 +155,28 @@ def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[Curve]:
                 **HOW,
                 seed=derive_seed(seed, "response", axis, *measure),
             )
-            found.append(Curve(axis, measure, levels, places, [told[place] for place in range(len(levels))]))
-    return found
+            along.append(
+                ResponseCurve(axis, measure, levels, places, [by_level[place] for place in range(len(levels))])
+            )
+    return along
 
 
-def pairs(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[Pair]:
+def axis_interactions(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[AxisInteraction]:
     """The interaction of every two axes in every measure. An axis of seeds has no ends, and is left out."""
-    found = []
+    kept_pairs = []
     for a, b in combinations([axis for axis in sweep.axes if axis.rpartition(".")[2] != "seed"], 2):
         for measure, part in _measured(rows):
             codes = [coded(part[AXIS + axis].to_list(), sweep.axes[axis].loguniform is not None) for axis in (a, b)]
             kept = part.with_columns(u=pl.Series(codes[0], dtype=pl.Float64), v=pl.Series(codes[1], dtype=pl.Float64))
             kept = kept.drop_nulls(["u", "v"])
-            told = interaction(
+            effect = interaction(
                 *(kept[name] for name in ("value", "weight", "cluster", "u", "v")),
                 **HOW,
                 seed=derive_seed(seed, "interaction", a, b, *measure),
             )
-            if told.value == told.value:
-                found.append(Pair((a, b), measure, told))
-    return found
+            if effect.value == effect.value:
+                kept_pairs.append(AxisInteraction((a, b), measure, effect))
+    return kept_pairs
 
 
 def _measured(rows: pl.DataFrame):
@@ -209,8 +211,8 @@ def _levels(values: Sequence[Any], spec: Axis) -> tuple[list[str], list[float] |
     )
 
 
-def by_axis(found: Sequence[Curve]) -> dict[str, list[Curve]]:
-    out: dict[str, list[Curve]] = {}
-    for curve in found:
+def by_axis(measured: Sequence[ResponseCurve]) -> dict[str, list[ResponseCurve]]:
+    out: dict[str, list[ResponseCurve]] = {}
+    for curve in measured:
         out.setdefault(curve.axis, []).append(curve)
     return out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lab.progress.trials_table import axes_of
 from lab.reports.plot_kit import COLOURS, STYLES, empty_figure, plain
-from lab.reports.sweep_curves import Curve, Pair, Results, by_axis, read_results
+from lab.reports.sweep_curves import AxisInteraction, ResponseCurve, Results, by_axis, read_results
 from lab.store.atomic_write import replace
 from metrics.catalogue import CONSISTENCIES, MISSING, TITLES, figures
 from metrics.stats.bootstrap import Interval
@@ -32,61 +32,63 @@ INTERACTIONS = (
 )
 
 
-def write(path: Path) -> Path:
+def write_sweep_report(path: Path) -> Path:
     """Writes report.html, report.md and plots/; the path of report.html. Raises ValueError where that is no sweep, or
     has no trials yet.
     """
     from lab.reports.plot_kit import save
-    from lab.reports.sweep_report import responses
+    from lab.reports.sweep_report import plot_responses
 
-    found = read_results(path)
+    results = read_results(path)
     drawn = save(
-        {f"{_slug(axis)}.png": responses(axis, curves) for axis, curves in by_axis(found.curves).items()},
+        {f"{_slug(axis)}.png": plot_responses(axis, curves) for axis, curves in by_axis(results.curves).items()},
         path / "plots",
     )
-    replace(path / "report.md", markdown(found, [plot.name for plot in drawn]).encode("utf-8", "replace"))
-    replace(path / "report.html", page(found).encode("utf-8", "replace"))
+    replace(path / "report.md", sweep_markdown(results, [plot.name for plot in drawn]).encode("utf-8", "replace"))
+    replace(path / "report.html", sweep_page(results).encode("utf-8", "replace"))
     return path / "report.html"
 
 
-def cell(found: Interval, number) -> str:
-    if found.value != found.value:
+def estimate_text(estimate: Interval, number) -> str:
+    if estimate.value != estimate.value:
         return MISSING
-    interval = f" [{number(found.low)}, {number(found.high)}]" if found.low == found.low else ""
-    return f"{number(found.value)}{interval} n={found.n}"
+    interval = f" [{number(estimate.low)}, {number(estimate.high)}]" if estimate.low == estimate.low else ""
+    return f"{number(estimate.value)}{interval} n={estimate.n}"
 
 
-def curve_rows(some: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
+def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[str]]]:
     """A table of one axis: a row a measure and seat, a column a level."""
-    levels = max((curve.levels for curve in some), key=len)
+    levels = max((curve.levels for curve in measured), key=len)
     rows = []
-    for curve in some:
+    for curve in measured:
         metric, judge, seat = curve.measure
         figure = figures([metric])[metric]
-        told = dict(zip(curve.levels, (cell(one, figure.number) for one in curve.found), strict=True))
-        rows.append([figure.label, judge or MISSING, seat, *(told.get(level, MISSING) for level in levels)])
+        by_level = dict(
+            zip(curve.levels, (estimate_text(interval, figure.number) for interval in curve.estimates), strict=True)
+        )
+        rows.append([figure.label, judge or MISSING, seat, *(by_level.get(level, MISSING) for level in levels)])
     return ["measure", "judge", "seat", *levels], rows
 
 
-def pair_rows(some: Sequence[Pair]) -> tuple[list[str], list[list[str]]]:
+def pair_rows(interactions: Sequence[AxisInteraction]) -> tuple[list[str], list[list[str]]]:
     rows = []
-    for pair in some:
+    for pair in interactions:
         metric, judge, seat = pair.measure
-        clear = pair.found.low > 0 or pair.found.high < 0
+        clear = pair.effect.low > 0 or pair.effect.high < 0
         rows.append(
             [
                 " × ".join(pair.axes),
                 figures([metric])[metric].label,
                 judge or MISSING,
                 seat,
-                cell(pair.found, lambda value: f"{value:+.3f}") + " ▲" * clear,
+                estimate_text(pair.effect, lambda value: f"{value:+.3f}") + " ▲" * clear,
             ]
         )
     return ["axes", "measure", "judge", "seat", "interaction"], rows
 
 
-def trial_rows(found: Results) -> tuple[list[str], list[list[str]]]:
-    axes = axes_of(found.trials)
+def trial_rows(results: Results) -> tuple[list[str], list[list[str]]]:
+    axes = axes_of(results.trials)
     rows = [
         [
             row["trial"],
@@ -97,72 +99,85 @@ def trial_rows(found: Results) -> tuple[list[str], list[list[str]]]:
             row["attempts"],
             f"{row['seconds']:.0f}" if row["seconds"] is not None else MISSING,
         ]
-        for row in found.trials.iter_rows(named=True)
+        for row in results.trials.iter_rows(named=True)
     ]
     return ["trial", *axes, "status", "reason", "failed dialogues", "attempts", "seconds"], rows
 
 
-def told(found: Results) -> str:
-    counts = dict(found.trials["status"].value_counts().sort("status").iter_rows())
-    return f"{found.trials.height} trials: " + ", ".join(f"{count} {status}" for status, count in counts.items())
+def trial_counts(results: Results) -> str:
+    counts = dict(results.trials["status"].value_counts().sort("status").iter_rows())
+    return f"{results.trials.height} trials: " + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def markdown(found: Results, plots: Sequence[str] = ()) -> str:
+def sweep_markdown(results: Results, plots: Sequence[str] = ()) -> str:
     """report.md; pure."""
     from lab.reports.markdown import escape, table, title
 
     def shown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-        return table([escape(name) for name in header], [[escape(one) for one in row] for row in rows])
+        return table([escape(name) for name in header], [[escape(text) for text in row] for row in rows])
 
-    parts = [title(found.manifest, escape(told(found))), "## Trials", shown(*trial_rows(found))]
-    for axis, some in by_axis(found.curves).items():
+    parts = [title(results.manifest, escape(trial_counts(results))), "## Trials", shown(*trial_rows(results))]
+    for axis, along in by_axis(results.curves).items():
         picture = [f"![{_slug(axis)}](plots/{_slug(axis)}.png)"] if f"{_slug(axis)}.png" in plots else []
-        parts += [f"## Along {escape(axis)}", *picture, shown(*curve_rows(some))]
-    parts += [NOTE] if found.curves else []
-    if found.pairs:
-        parts += ["## Interactions", shown(*pair_rows(found.pairs)), INTERACTIONS]
-    return "\n\n".join([*parts, "## Run information", shown(["what", "value"], _made(found.manifest))]) + "\n"
+        parts += [f"## Along {escape(axis)}", *picture, shown(*curve_rows(along))]
+    parts += [NOTE] if results.curves else []
+    if results.pairs:
+        parts += ["## Interactions", shown(*pair_rows(results.pairs)), INTERACTIONS]
+    return (
+        "\n\n".join([*parts, "## Run information", shown(["what", "value"], _run_information(results.manifest))]) + "\n"
+    )
 
 
-def page(found: Results) -> str:
+def sweep_page(results: Results) -> str:
     """report.html; pure."""
-    from lab.reports.html import Cell, Line, Section, Table, sheet
+    from lab.reports.html import Cell, Section, Table, TableRow, sheet
     from lab.reports.plot_kit import svg
-    from lab.reports.sweep_report import responses
+    from lab.reports.sweep_report import plot_responses
 
-    def row(*cells: object) -> Line:
-        return Line([Cell(str(text)) for text in cells])
+    def row(*cells: object) -> TableRow:
+        return TableRow([Cell(str(text)) for text in cells])
 
-    header, rows = trial_rows(found)
+    header, rows = trial_rows(results)
     linked = [
-        Line(
+        TableRow(
             [
-                Cell(one[0], link=f"trials/{one[0]}/report.html") if not found.sweep.storage else Cell(one[0]),
-                *(Cell(str(text), loud=text == "failed") for text in one[1:]),
+                Cell(values[0], link=f"trials/{values[0]}/report.html")
+                if not results.sweep.storage
+                else Cell(values[0]),
+                *(Cell(str(text), loud=text == "failed") for text in values[1:]),
             ]
         )
-        for one in rows
+        for values in rows
     ]
     sections = [Section("trials", "Trials", [Table(header, linked)])]
-    for number, (axis, some) in enumerate(by_axis(found.curves).items()):
-        head, lines = curve_rows(some)
-        figure = responses(axis, some)
+    for number, (axis, along) in enumerate(by_axis(results.curves).items()):
+        head, lines = curve_rows(along)
+        figure = plot_responses(axis, along)
         table = Table(head, [row(*line) for line in lines], "all measures", folded=bool(figure))
-        figures = [{"svg": svg(figure), "told": f"consistency along {axis}"}] if figure else []
+        figures = [{"svg": svg(figure), "caption": f"consistency along {axis}"}] if figure else []
         sections.append(Section(f"axis-{number}", f"Along {axis}", [table], figures=figures, notes=[NOTE]))
-    if found.pairs:
-        head, lines = pair_rows(found.pairs)
+    if results.pairs:
+        head, lines = pair_rows(results.pairs)
         sections.append(
             Section("interactions", "Interactions", [Table(head, [row(*line) for line in lines])], notes=[INTERACTIONS])
         )
     sections.append(
-        Section("made", "Run information", [Table(["what", "value"], [row(*one) for one in _made(found.manifest)])])
+        Section(
+            "made",
+            "Run information",
+            [Table(["what", "value"], [row(*values) for values in _run_information(results.manifest)])],
+        )
     )
-    run = {"mark": "", "id": found.manifest["run_id"], "status": found.manifest.get("status"), "told": [told(found)]}
-    return sheet(found.sweep.name, sections, [run])
+    run = {
+        "mark": "",
+        "id": results.manifest["run_id"],
+        "status": results.manifest.get("status"),
+        "summary": [trial_counts(results)],
+    }
+    return sheet(results.sweep.name, sections, [run])
 
 
-def _made(manifest: Mapping) -> list[list[object]]:
+def _run_information(manifest: Mapping) -> list[list[object]]:
     return [
         ["seed", manifest.get("seed")],
         ["digest of all trials", manifest.get("digest")],
@@ -178,7 +193,7 @@ def _slug(axis: str) -> str:
     return "".join(char if char.isalnum() or char in "-_" else "_" for char in axis)
 
 
-def responses(axis: str, curves: Sequence[Curve]):
+def plot_responses(axis: str, curves: Sequence[ResponseCurve]):
     """The three consistencies along an axis of a sweep, a panel each, a curve a seat and judge, with bars for
     intervals; None without any.
     """
@@ -187,14 +202,14 @@ def responses(axis: str, curves: Sequence[Curve]):
         return None
     figure, axes = empty_figure(len(shown))
     for panel, metric in zip(axes, shown, strict=True):
-        some = [curve for curve in curves if curve.measure[0] == metric]
-        judges = sorted({curve.measure[1] or "" for curve in some})
-        for curve in some:
+        of_metric = [curve for curve in curves if curve.measure[0] == metric]
+        judges = sorted({curve.measure[1] or "" for curve in of_metric})
+        for curve in of_metric:
             _, judge, seat = curve.measure
             at = curve.places or range(len(curve.levels))
             panel.plot(
                 at,
-                [one.value for one in curve.found],
+                [interval.value for interval in curve.estimates],
                 marker="o",
                 markersize=3,
                 linewidth=1.4,
@@ -204,8 +219,8 @@ def responses(axis: str, curves: Sequence[Curve]):
             )
             panel.vlines(
                 at,
-                [one.low for one in curve.found],
-                [one.high for one in curve.found],
+                [interval.low for interval in curve.estimates],
+                [interval.high for interval in curve.estimates],
                 color=COLOURS[seat],
                 alpha=0.5,
                 linewidth=1.6,

@@ -26,11 +26,11 @@ class Packed:
     packets: list[str]
 
 
-def packed(found: Mapping[int, Talk]) -> Packed:
+def packed(talks: Mapping[int, Talk]) -> Packed:
     """Conversations in order of their numbers, several a packet."""
     index, packets, waiting, size = [], [], [], 0
-    for number in sorted(found):
-        entry, content = _entry(number, found[number]), _content(found[number])
+    for number in sorted(talks):
+        entry, content = _entry(number, talks[number]), _content(talks[number])
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         index.append(entry | {"k": len(packets), "i": len(waiting)})
         waiting.append(text)
@@ -88,12 +88,12 @@ def _content(talk: Talk) -> dict:
 def people(personas: Iterable[Persona]) -> dict[str, dict]:
     """id -> name, card, and by fact its value and claim, for the reader to show beside a contradiction."""
     return {
-        one.id: {
-            "name": one.name,
-            "card": one.card,
-            "facts": {fact.id: {"value": fact.value, "claim": fact.claim} for fact in one.facts},
+        persona.id: {
+            "name": persona.name,
+            "card": persona.card,
+            "facts": {fact.id: {"value": fact.value, "claim": fact.claim} for fact in persona.facts},
         }
-        for one in personas
+        for persona in personas
     }
 
 

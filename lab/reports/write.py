@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from lab.reports import fork_comparison
-from lab.reports.comparison import Comparison, compare, read
+from lab.reports.comparison import Comparison, compare_runs, read_measured
 from lab.reports.comparison_tables import comparison_markdown
 from lab.reports.markdown import title
 from lab.reports.plot_kit import save
@@ -27,17 +27,17 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
 
     Raises ValueError where one is no run, was not measured, or has nothing in common with the first.
     """
-    from lab.reports.run_page import page
+    from lab.reports.run_page import runs_page
     from lab.reports.sides import side
 
     paths = [Path(run) for run in runs]
     if len(paths) > len(LETTERS):
         raise ValueError(f"{len(paths)} runs are too many to stand side by side; expected at most {len(LETTERS)}")
     sides = [side(path, mark) for path, mark in zip(paths, LETTERS, strict=False)]
-    found = []
-    if not any("steps" in one.frames for one in sides):
-        first, *others = (read(path, one) for path, one in zip(paths, sides, strict=True))
-        found = [compare(first, other) for other in others]
+    comparisons = []
+    if not any("steps" in shown_side.frames for shown_side in sides):
+        first, *others = (read_measured(path, shown_side) for path, shown_side in zip(paths, sides, strict=True))
+        comparisons = [compare_runs(first, other) for other in others]
     folder = Path(out) if out else paths[-1] / f"compare-{paths[0].resolve().name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,30 +45,30 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
         raise ValueError(
             f"{folder} cannot be made ({error.strerror}); expected a folder that can be written (--out)"
         ) from None
-    if found:
-        _write(found, folder)
-    replace(folder / "report.html", page(sides, found).encode("utf-8", "replace"))
-    return found, folder / "report.html"
+    if comparisons:
+        _write(comparisons, folder)
+    replace(folder / "report.html", runs_page(sides, comparisons).encode("utf-8", "replace"))
+    return comparisons, folder / "report.html"
 
 
 def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
     """comparison.md, comparison.parquet and plots/; where there are several, the names begin with the second run's
     letter.
     """
-    from lab.reports.plots import comparison as draw
+    from lab.reports.plots import comparison_plots as draw
 
-    for found, letter in zip(comparisons, LETTERS[1:], strict=False):
+    for comparison, letter in zip(comparisons, LETTERS[1:], strict=False):
         before = f"{letter}-" if len(comparisons) > 1 else ""
         shown = {
             name: {key: run.frames[key].filter(pl.col("conversation").is_in(side)) for key in ("turns", "judgements")}
             | {"metrics": run.frames["metrics"]}
-            for name, run, side in zip("AB", (found.a, found.b), found.sides, strict=True)
+            for name, run, side in zip("AB", (comparison.a, comparison.b), comparison.sides, strict=True)
         }
-        plots = save({before + name: figure for name, figure in draw(found.rows, shown).items()}, folder / "plots")
-        write_frame(folder / f"{before}comparison.parquet", pl.DataFrame(found.rows, infer_schema_length=None))
+        plots = save({before + name: figure for name, figure in draw(comparison.rows, shown).items()}, folder / "plots")
+        write_frame(folder / f"{before}comparison.parquet", pl.DataFrame(comparison.rows, infer_schema_length=None))
         replace(
             folder / f"{before}comparison.md",
-            comparison_markdown(found, [plot.name for plot in plots]).encode("utf-8", "replace"),
+            comparison_markdown(comparison, [plot.name for plot in plots]).encode("utf-8", "replace"),
         )
 
 
@@ -77,41 +77,42 @@ def write_report(run_dir: str | Path) -> Path:
     that is no run.
     """
     from lab.reports import finding_report, plots
-    from lab.reports.run_page import page
+    from lab.reports.run_page import runs_page
 
     path = Path(run_dir)
     if (path / SWEEP).is_file():
         from lab.reports import sweep_report
 
         refuse_links(path)
-        return sweep_report.write(path)
-    found = side(path)
+        return sweep_report.write_sweep_report(path)
+    shown = side(path)
     refuse_links(path)
-    fork, frames, opening = fork_comparison.written(path), found.frames, found.story.opening
-    if found.finding:
-        drawn = save(finding_report.figures(found.finding), path / "plots")
+    fork, frames, opening = fork_comparison.store_comparison(path), shown.frames, shown.story.opening
+    if shown.finding:
+        drawn = save(finding_report.finding_plots(shown.finding), path / "plots")
         parts = [
-            title(found.manifest),
-            *finding_report.study_markdown(found.finding, [plot.name for plot in drawn]),
-            run_information(found.manifest),
+            title(shown.manifest),
+            *finding_report.study_markdown(shown.finding, [plot.name for plot in drawn]),
+            run_information(shown.manifest),
         ]
         text = "\n\n".join(parts) + "\n"
     elif "steps" in frames:
         drawn = save(
-            plots.training(frames["steps"], frames["evaluation"]) | plots.wires(frames["steps"]), path / "plots"
+            plots.training_plots(frames["steps"], frames["evaluation"]) | plots.wire_plots(frames["steps"]),
+            path / "plots",
         )
-        text = training_markdown(found.manifest, frames["evaluation"], [plot.name for plot in drawn])
+        text = training_markdown(shown.manifest, frames["evaluation"], [plot.name for plot in drawn])
     else:
-        drawn = plots.draw(frames, path / "plots")
+        drawn = plots.write_plots(frames, path / "plots")
         text = run_markdown(
             frames,
-            found.manifest,
-            spans=found.story.spans(),
+            shown.manifest,
+            spans=shown.story.spans(),
             nodes=opening.get("nodes", ()),
             edges=opening.get("edges", ()),
             plots=[plot.name for plot in drawn],
             fork=fork,
         )
     replace(path / "report.md", text.encode("utf-8", "replace"))
-    replace(path / "report.html", page([found], fork=fork).encode("utf-8", "replace"))
+    replace(path / "report.html", runs_page([shown], fork=fork).encode("utf-8", "replace"))
     return path / "report.html"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lab.reports.finding_report import figures, finding_of
+from lab.reports.finding_report import finding_of, finding_plots
 from lab.store.event_log import read_events
 from lab.store.frames import METRICS, activations_frame, answers_frame, judgements_frame, turns_frame
 from lab.store.run_store import MANIFEST, SCENARIO, SWEEP, read_manifest
@@ -182,18 +182,18 @@ class Run:
 
         if self.kind == SWEPT:
             from lab.reports.sweep_curves import by_axis, read_results
-            from lab.reports.sweep_report import responses
+            from lab.reports.sweep_report import plot_responses
 
             curves = read_results(self.path).curves
-            drawn = {f"{axis}.png": responses(axis, of_axis) for axis, of_axis in by_axis(curves).items()}
+            drawn = {f"{axis}.png": plot_responses(axis, of_axis) for axis, of_axis in by_axis(curves).items()}
         elif self.kind == COMPARISON:
-            drawn = plots.comparison(self.comparison.rows(named=True), {})
+            drawn = plots.comparison_plots(self.comparison.rows(named=True), {})
         elif self.kind == TRAINING:
-            drawn = plots.training(self.training, self.evaluation)
+            drawn = plots.training_plots(self.training, self.evaluation)
         elif self.kind == STUDY:
-            drawn = figures(self.finding) if self.finding else {}
+            drawn = finding_plots(self.finding) if self.finding else {}
         else:
-            drawn = plots.figures(self.frames)
+            drawn = plots.run_plots(self.frames)
         return {Path(name).stem: figure for name, figure in drawn.items() if figure is not None}
 
     def __fspath__(self) -> str:

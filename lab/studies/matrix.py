@@ -66,14 +66,14 @@ def cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
     """The header, and a line a study: `confirms 0.62 [0.50, 0.71] 32`, a column a model; nothing where it was not
     played yet.
     """
-    from lab.reports.finding_report import figure
+    from lab.reports.finding_report import finding_interval
 
     rows = list(rows)
     models, studies = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "study"))
     by_place = {(row["study"], row["model"]): row for row in rows}
 
     def cell(row: dict) -> str:
-        return row["verdict"] if row["n"] is None else f"{row['verdict']} {figure(row)}"
+        return row["verdict"] if row["n"] is None else f"{row['verdict']} {finding_interval(row)}"
 
     return ["finding", *models], [
         [study, *(cell(by_place[place]) if (place := (study, model)) in by_place else "" for model in models)]
@@ -111,7 +111,7 @@ def write_matrix(rows: list[dict], out: Path) -> None:
     """findings.parquet and findings.html, with the rows there are."""
     import polars as pl
 
-    from lab.reports.html import Cell, Line, Section, Table, sheet
+    from lab.reports.html import Cell, Section, Table, TableRow, sheet
     from lab.store.atomic_write import replace
     from lab.store.run_store import write_frame
 
@@ -122,7 +122,7 @@ def write_matrix(rows: list[dict], out: Path) -> None:
     )
     header, lines = cells(rows)
     texts = [
-        Line(
+        TableRow(
             [
                 Cell(row["study"], link=f"{os.path.relpath(row['run'], out)}/report.html" if row["run"] else ""),
                 Cell(row["model"]),
@@ -137,7 +137,7 @@ def write_matrix(rows: list[dict], out: Path) -> None:
         Section(
             "findings",
             "Findings",
-            [Table(header, [Line([Cell(cell) for cell in line]) for line in lines])],
+            [Table(header, [TableRow([Cell(cell) for cell in line]) for line in lines])],
             notes=[f"value [low, high] n; intervals are 95%. Size: {rows[0]['size']}."],
         ),
         Section("readings", "Readings", [Table(["finding", "model", "verdict", "result", "why"], texts)]),

@@ -144,7 +144,7 @@ def play(loaded: Loaded, store: RunStore, *, address: str | None, display: str =
     from rich.console import Console
 
     from lab.live.run_monitor import conclude
-    from lab.reports.finding_report import summary
+    from lab.reports.finding_report import finding_summary
     from lab.store.atomic_write import dumps
 
     with aside(store.path / LOG) as (screen, errors):
@@ -156,7 +156,7 @@ def play(loaded: Loaded, store: RunStore, *, address: str | None, display: str =
         if as_json:
             print(dumps({"run": str(store.path), "finding": finding}).decode(), file=screen)
         elif display != "none":
-            conclude(console, summary(finding), store.path)
+            conclude(console, finding_summary(finding), store.path)
     return 0
 
 

@@ -281,9 +281,9 @@ def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
     import io
 
     from lab.reports.plot_kit import DPI
-    from lab.reports.plots import reliability
+    from lab.reports.plots import plot_reliability
 
-    figure = reliability(
+    figure = plot_reliability(
         {
             f"{judge}, {metric.replace('_', '-')}": one.bins
             for judge, by_metric in compared.items()

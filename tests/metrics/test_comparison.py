@@ -12,7 +12,7 @@ from event_streams import judged, line, row, started
 from scipy import stats
 
 from lab.report import main
-from lab.reports.comparison import compare, read
+from lab.reports.comparison import compare_runs, read_measured
 from lab.reports.comparison_tables import comparison_markdown, differences, notes
 from lab.store import frames as store_frames
 from lab.store import run_store
@@ -196,7 +196,9 @@ def of(found, metric, seat="user"):
 
 
 def test_two_runs_of_equal_seed_and_cast_are_compared_pair_by_pair(tmp_path):
-    found = compare(read(run(tmp_path, BAD)), read(run(tmp_path, GOOD, scenario="name: small\nseed: 8\n")))
+    found = compare_runs(
+        read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD, scenario="name: small\nseed: 8\n"))
+    )
     assert found.paired and found.notes == ["4 pairs of conversations of equal number, seed and cast."]
     assert found.changed == ["seed: (absent) -> 8"]
     consistent = of(found, "prompt_to_line")
@@ -236,7 +238,7 @@ def test_every_measure_of_a_comparison_has_the_value_that_its_run_reports(tmp_pa
     [({"seed": 8}, "their seeds differ (7 and 8)"), ({"cast": "gxms"}, "their casts differ (conversation 1)")],
 )
 def test_other_seeds_or_casts_are_compared_as_two_groups_and_it_says_so(tmp_path, how, why):
-    found = compare(read(run(tmp_path, BAD)), read(run(tmp_path, GOOD[:3], **how)))
+    found = compare_runs(read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD[:3], **how)))
     assert (
         not found.paired and why in found.notes[0] and "4 conversations of A are compared with 3 of B" in found.notes[0]
     )
@@ -245,7 +247,7 @@ def test_other_seeds_or_casts_are_compared_as_two_groups_and_it_says_so(tmp_path
 
 def test_a_run_compared_with_itself_differs_in_nothing(tmp_path):
     path = run(tmp_path, BAD)
-    found = compare(read(path), read(path))
+    found = compare_runs(read_measured(path), read_measured(path))
     assert (
         "Nothing differs." in comparison_markdown(found)
         and "prompt-to-line consistency (ledger, user n 4) 0.312" in notes(found)[0]
@@ -256,7 +258,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(tmp_path):
 
 
 def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
-    found = compare(read(run(tmp_path, BAD)), read(run(tmp_path, GOOD)))
+    found = compare_runs(read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD)))
     told = " ".join(notes(found))
     # pairs differ by 2/4, 3/4, 2/4, 2/4: spread .125, standard error .0625, t of 3 degrees (3.182 + .978) * .0625 =
     # .260
@@ -270,7 +272,9 @@ def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
 
 def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_the_frame(tmp_path):
     never = [[False] * 4] * 4
-    found = compare(read(run(tmp_path, never)), read(run(tmp_path, [*never[:3], [False, False, False, None]])))
+    found = compare_runs(
+        read_measured(run(tmp_path, never)), read_measured(run(tmp_path, [*never[:3], [False, False, False, None]]))
+    )
     shown = [row.cells[0] for row in differences(found)]
     assert shown == ["unscored prompt to line"], "all else is the same in both"
     (same,) = [note for note in notes(found) if note.startswith("The same in both runs")]
@@ -280,14 +284,16 @@ def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_t
 
 def test_scored_transcripts_are_pairs_only_where_it_is_known_who_speaks(tmp_path):
     def scored(verdicts, digest, cast):
-        return read(run(tmp_path, verdicts, scenario="scored: {measure: {window: 3}}\n", digest=digest, cast=cast))
+        return read_measured(
+            run(tmp_path, verdicts, scenario="scored: {measure: {window: 3}}\n", digest=digest, cast=cast)
+        )
 
-    known = compare(scored(BAD, "one", "ghms"), scored(GOOD, "two", "ghms"))
+    known = compare_runs(scored(BAD, "one", "ghms"), scored(GOOD, "two", "ghms"))
     assert known.paired and known.a.measure.window == 3
     one, two = scored(BAD, "one", ["unknown"]), scored(GOOD, "two", ["unknown"])
-    other = compare(one, two)
-    assert not other.paired and "nobody told who speaks in them" in other.notes[0]
-    assert compare(one, one).paired, "the same transcripts are"
+    other = compare_runs(one, two)
+    assert not other.paired and "they do not name who speaks in them" in other.notes[0]
+    assert compare_runs(one, one).paired, "the same transcripts are"
 
 
 def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):

@@ -1,11 +1,11 @@
 "use strict";
 // Everything that anybody said goes in as text nodes, never as markup.
-const told = JSON.parse(document.getElementById("index").textContent);
+const contents = JSON.parse(document.getElementById("index").textContent);
 const at = id => document.getElementById(id);
 const [list, pane, detail, panes] = [at("list"), at("talk"), at("detail"), at("panes")];
 const filters = { persona: at("persona"), seat: at("seat"), verdict: at("verdict") };
-const byNumber = told.runs.map(run => new Map(run.index.map(entry => [entry.c, entry])));
-const numbers = [...new Set(told.runs.flatMap(run => run.index.map(entry => entry.c)))].sort((a, b) => a - b);
+const byNumber = contents.runs.map(run => new Map(run.index.map(entry => [entry.c, entry])));
+const numbers = [...new Set(contents.runs.flatMap(run => run.index.map(entry => entry.c)))].sort((a, b) => a - b);
 const unpacked = new Map();
 let shown = [], open = null, marks = [], place = -1, opening = 0;
 
@@ -55,7 +55,7 @@ function row(number) {
   button.dataset.number = number;
   entries.forEach((entry, run) => {
     if (!entry) return;
-    const bad = sum(entry.bad), name = told.runs[run].mark;
+    const bad = sum(entry.bad), name = contents.runs[run].mark;
     if (bad || entry.st === "failed") button.append(make("span", "bad", ` ${name}${entry.st === "failed" ? "failed " : ""}${bad ? `✗${bad}` : ""}`));
     else if (name) button.append(make("span", "good", ` ${name}✓`));
   });
@@ -79,7 +79,7 @@ async function go(number, turn = null, run = 0) {
   const turns = [...new Set(talks.flatMap(talk => talk ? talk.lines.map(line => line.t) : []))].sort((a, b) => a - b);
   const lines = talks.map(talk => new Map(talk ? talk.lines.map(line => [line.t, line]) : []));
   marks = [];
-  const head = make("div", "turn", ...talks.map((talk, side) => make("div", "", make("b", "", `${told.runs[side].mark} #${number}`),
+  const head = make("div", "turn", ...talks.map((talk, side) => make("div", "", make("b", "", `${contents.runs[side].mark} #${number}`),
     make("span", "dim", talk ? ` ${byNumber[side].get(number).st}${talk.why ? `: ${talk.why}` : ""}` : " is not in this run"))));
   pane.replaceChildren(head, ...turns.map(t => make("div", talks.length > 1 ? "turn split" : "turn",
     ...lines.map((some, side) => some.has(t) ? said(side, number, some.get(t), some) : make("div", "")))));
@@ -88,7 +88,7 @@ async function go(number, turn = null, run = 0) {
   const current = list.querySelector("[aria-current=true]");
   if (current) within(list, current);
   pane.scrollTop = 0;
-  history.replaceState(null, "", `#c${number}${turn === null ? "" : `t${turn}${told.runs[run].mark}`}`);
+  history.replaceState(null, "", `#c${number}${turn === null ? "" : `t${turn}${contents.runs[run].mark}`}`);
   if (turn !== null) light(run, turn);
 }
 
@@ -102,15 +102,15 @@ function said(side, number, line, all) {
   const box = make("div", "line", make("div", "who", make("b", line.s, who), make("span", "dim", ` ${line.s} · t${line.t} · ${line.n}`)), text(line));
   box.dataset.key = `${side}-${line.t}`;
   if (filters.seat.value && filters.seat.value !== line.s) box.classList.add("other");
-  const found = (line.k || []).map(mark => {
-    const button = make("button", "found", `✗ ${name(mark)} (${mark.j}${mark.p === null || mark.p === 1 ? "" : `, p ${mark.p.toFixed(2)}`})`);
+  const items = (line.k || []).map(mark => {
+    const button = make("button", "mark-link", `✗ ${name(mark)} (${mark.j}${mark.p === null || mark.p === 1 ? "" : `, p ${mark.p.toFixed(2)}`})`);
     button.type = "button";
     button.addEventListener("click", () => tell(side, who, line, mark, all));
     marks.push(button);
     return make("li", "", button);
   });
-  for (const [why, count] of Object.entries(line.u || {})) found.push(make("li", "dim", `unscored ×${count}: ${why}`));
-  if (found.length) box.append(make("ul", "", ...found));
+  for (const [why, count] of Object.entries(line.u || {})) items.push(make("li", "dim", `unscored ×${count}: ${why}`));
+  if (items.length) box.append(make("ul", "", ...items));
   for (const seat of ["user", "assistant"]) {
     const answers = (line.q || []).filter(answer => answer.s === seat);
     for (const judge of new Set(answers.map(answer => answer.j))) box.append(asked(seat, judge, answers.filter(answer => answer.j === judge)));
@@ -143,11 +143,11 @@ function asked(seat, judge, answers) {
 }
 
 function tell(side, who, line, mark, all) {
-  const persona = told.people[who], fact = persona && persona.facts[mark.a], earlier = mark.m === "line_to_line" ? all.get(Number(mark.a)) : null;
+  const persona = contents.people[who], fact = persona && persona.facts[mark.a], earlier = mark.m === "line_to_line" ? all.get(Number(mark.a)) : null;
   const close_ = make("button", "", "close");
   close_.type = "button";
   close_.addEventListener("click", close);
-  const jump = turn => { const link = make("a", "", `t${turn}`); link.href = `#c${open}t${turn}${told.runs[side].mark}`; return link; };
+  const jump = turn => { const link = make("a", "", `t${turn}`); link.href = `#c${open}t${turn}${contents.runs[side].mark}`; return link; };
   const parts = [close_, make("h3", "", `${who} contradicts ${name(mark)}`), make("p", "dim", `${mark.j}, p ${mark.p === null ? "–" : mark.p.toFixed(2)}`),
     make("p", "", "says at ", jump(line.t)), make("blockquote", "", text({ x: line.x, k: [mark] }))];
   if (mark.c) parts.push(make("p", "", "which is at odds with"), make("blockquote", "", mark.c));
@@ -196,12 +196,12 @@ document.addEventListener("keydown", event => {
 });
 
 function follow() {
-  const found = /^#c(\d+)(?:t(\d+)([A-Z]?))?$/.exec(location.hash);
-  if (!found || !numbers.includes(Number(found[1]))) return false;
-  const side = Math.max(0, told.runs.findIndex(run => run.mark === (found[3] || "")));
-  const turn = found[2] === undefined ? null : Number(found[2]);
-  if (Number(found[1]) === open && turn !== null) light(side, turn);
-  else go(Number(found[1]), turn, side);
+  const match = /^#c(\d+)(?:t(\d+)([A-Z]?))?$/.exec(location.hash);
+  if (!match || !numbers.includes(Number(match[1]))) return false;
+  const side = Math.max(0, contents.runs.findIndex(run => run.mark === (match[3] || "")));
+  const turn = match[2] === undefined ? null : Number(match[2]);
+  if (Number(match[1]) === open && turn !== null) light(side, turn);
+  else go(Number(match[1]), turn, side);
   return true;
 }
 window.addEventListener("hashchange", () => { if (follow()) at("reader").scrollIntoView(); });
@@ -210,7 +210,7 @@ at("theme").addEventListener("click", () => {
   const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = dark ? "light" : "dark";
 });
-for (const persona of [...new Set(told.runs.flatMap(run => run.index.flatMap(entry => Object.values(entry.who))))].sort()) {
+for (const persona of [...new Set(contents.runs.flatMap(run => run.index.flatMap(entry => Object.values(entry.who))))].sort()) {
   const option = make("option", "", persona);
   option.value = persona;
   filters.persona.append(option);

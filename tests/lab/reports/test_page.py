@@ -18,7 +18,7 @@ from event_streams import judged, line, phase, row, started
 from lab import report
 from lab.progress.story import Story, Talk, story
 from lab.reports import sides, write
-from lab.reports.run_page import page
+from lab.reports.run_page import runs_page
 from lab.reports.sides import Side
 from lab.reports.transcript_reader import as_script, packed
 from lab.store import frames, run_store
@@ -151,7 +151,7 @@ def test_page_needs_no_network_and_holds_nobodys_markup(run):
 
 
 def test_several_runs_stand_side_by_side_each_with_its_letter(run, other):
-    text = page([sides.side(path, mark) for path, mark in zip([run, other, run], "ABC", strict=True)])
+    text = runs_page([sides.side(path, mark) for path, mark in zip([run, other, run], "ABC", strict=True)])
     assert text.count('id="packet-') == 3 and "Contradictions, B" in text
 
 
@@ -198,11 +198,11 @@ def test_transcript_shows_markup_as_text_and_marks_the_words_that_contradict(bro
 
 def test_click_on_a_contradiction_leads_to_both_lines_and_to_the_fact(browser, run):
     opened(browser, run / "report.html")
-    find(browser, '[data-key="0-3"] .found')[1].click()
+    find(browser, '[data-key="0-3"] .mark-link')[1].click()
     assert {box.get_attribute("data-key") for box in find(browser, ".lit")} == {"0-1", "0-3"}
     told = find(browser, "#detail")[0].text
     assert "own line t1" in told and NASTY in told and "I never worked a day." in told
-    find(browser, '[data-key="0-1"] .found')[-1].click()
+    find(browser, '[data-key="0-1"] .mark-link')[-1].click()
     assert {box.get_attribute("data-key") for box in find(browser, ".lit")} == {"0-1"}
     assert "the fact: job = " in find(browser, "#detail")[0].text and "the card" in find(browser, "#detail")[0].text
 
@@ -234,7 +234,7 @@ def test_keys_lead_through_dialogues_and_contradictions(browser, run):
 
 
 def test_two_arms_are_read_side_by_side_turn_by_turn(browser, run, other, tmp_path):
-    (tmp_path / "two.html").write_text(page([sides.side(run, "A"), sides.side(other, "B")]))
+    (tmp_path / "two.html").write_text(runs_page([sides.side(run, "A"), sides.side(other, "B")]))
     opened(browser, tmp_path / "two.html")
     turns = find(browser, "#talk .turn")
     assert len(turns) == 5 and len(find(browser, '[data-key="0-1"], [data-key="1-1"]')) == 2
@@ -275,7 +275,7 @@ def test_two_thousand_dialogues_open_without_freezing(browser, run, tmp_path):
     )
     side = sides.side(run)
     whole = tmp_path / "many.html"
-    whole.write_text(page([Side("", side.manifest, many, side.frames, {}, side.how)]))
+    whole.write_text(runs_page([Side("", side.manifest, many, side.frames, {}, side.how)]))
     assert whole.stat().st_size < 15e6
     began = time.monotonic()
     opened(browser, whole)

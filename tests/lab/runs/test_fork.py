@@ -17,7 +17,7 @@ from agents.engine.local import LocalEngine
 from lab import fork as command
 from lab import report, run, score
 from lab.dialogue.wiring import set_up_on
-from lab.reports.fork_comparison import cells, compare
+from lab.reports.fork_comparison import compare_branches, fork_rows
 from lab.runs import runner
 from lab.runs.fork import forked
 from lab.store.event_log import read_events
@@ -339,7 +339,7 @@ def test_shares_are_over_scored_lines_and_counts_over_branches():
         said(1, 3, "Ah."),
         said(1, 5, "No.", False),
     )
-    found = compare(original, branches, {"run": "r", "conversation": 7, "turn": 3}, [2], **HOW)
+    found = compare_branches(original, branches, {"run": "r", "conversation": 7, "turn": 3}, [2], **HOW)
     rows = {row["measure"]: row for row in found.rows if row["seat"] == "user"}
     # branch 0 contradicts twice, branch 1 never: 1 a branch; of the three scored lines (1/3 is not) two contradict
     assert (rows["prompt_to_line"]["original"], rows["prompt_to_line"]["value"], rows["prompt_to_line"]["n"]) == (
@@ -356,7 +356,7 @@ def test_shares_are_over_scored_lines_and_counts_over_branches():
 
 
 def test_where_the_original_ends_the_branches_stand_alone():
-    found = compare(
+    found = compare_branches(
         frames(said(0, 0, "Hi.", False)),
         frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)),
         {"run": "r", "conversation": 0, "turn": 1},
@@ -364,7 +364,7 @@ def test_where_the_original_ends_the_branches_stand_alone():
     )
     (row,) = [row for row in found.rows if row["measure"] == "share_prompt_to_line"]
     assert isnan(row["original"]) and (row["original_n"], row["value"], row["n"]) == (0, 1, 1) and isnan(row["low"])
-    assert ("share of lines inconsistent with the persona", "ledger", "user", "–", "1.00 n=1") in list(cells(found))
+    assert ("share of lines inconsistent with the persona", "ledger", "user", "–", "1.00 n=1") in list(fork_rows(found))
 
 
 def test_branches_that_all_failed_leave_a_comparison_without_values():
@@ -372,7 +372,7 @@ def test_branches_that_all_failed_leave_a_comparison_without_values():
         frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)),
         {"run": "r", "conversation": 0, "turn": 1},
     )
-    found = compare(original, frames(), fork, [0, 1], **HOW)
+    found = compare_branches(original, frames(), fork, [0, 1], **HOW)
     assert (found.branches, found.partings) == (0, []) and all(row["n"] == 0 for row in asdict(found)["rows"])
 
 
