@@ -76,14 +76,14 @@ def hosting(
     if address in (IN_PROCESS, KEPT) or not engines:
         yield _in_process if address != KEPT else _kept
         return
-    made: list = []
+    engines_started: list = []
     with connected(address, engines + workers):
         try:
             yield lambda model, dtype, device: _hosted(
-                made, model, dtype, device, shares(engines, workers, device)[0], on_recovery
+                engines_started, model, dtype, device, shares(engines, workers, device)[0], on_recovery
             )
         finally:
-            for engine in made:
+            for engine in engines_started:
                 engine.close()
 
 
@@ -212,9 +212,9 @@ def gpu_shares(gpus: int, engines: int, workers: int) -> tuple[float, float]:
 
 
 def _hosted(
-    made: list, model: str, dtype: str, device: str, share: float, on_recovery: Callable[[str], None]
+    started: list, model: str, dtype: str, device: str, share: float, on_recovery: Callable[[str], None]
 ) -> Engine:
     from agents.engine.actor import HostedEngine
 
-    made.append(HostedEngine(model, dtype, device, gpus=share, on_recovery=on_recovery))
-    return made[-1]
+    started.append(HostedEngine(model, dtype, device, gpus=share, on_recovery=on_recovery))
+    return started[-1]

@@ -89,7 +89,7 @@ class Play:
         for start in range(0, self.scenario.conversations, size):
             numbers = range(start, min(start + size, self.scenario.conversations))
             wave = [
-                Dialogue(c, self.cast[c], self._told_at(c, 0) or self.scenario.graph.start)
+                Dialogue(c, self.cast[c], self._stored_node(c, 0) or self.scenario.graph.start)
                 for c in numbers
                 if not self._is_done(c)
             ]
@@ -100,16 +100,16 @@ class Play:
                 if c not in over:
                     yield {"event": "conversation", "conversation": c, "status": "finished", "reason": None}
 
-    def told(self, conversation: int, turn: int) -> list[Told]:
+    def line_origins(self, conversation: int, turn: int) -> list[Told]:
         """How the stored lines of that conversation before that turn came about, each at the node where it was said."""
-        dialogue, found = Dialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
+        dialogue, origins = Dialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
         for before in range(turn):
             line = self.stored.lines[conversation, before]
             dialogue.node = line.node
             upcoming = self._next(dialogue, before)
-            found.append(Told(upcoming.cue.direction, upcoming.fact and upcoming.fact.id, upcoming.words is not None))
+            origins.append(Told(upcoming.cue.direction, upcoming.fact and upcoming.fact.id, upcoming.words is not None))
             dialogue.lines.append(line)
-        return found
+        return origins
 
     def _is_done(self, conversation: int) -> bool:
         return all(
@@ -178,7 +178,7 @@ class Play:
 
     def _next(self, dialogue: Dialogue, turn: int) -> Next:
         if (dialogue.number, turn) in self.stored.told:
-            return self._as_told(dialogue, turn)
+            return self._as_stored(dialogue, turn)
         node = self.graph.nodes[dialogue.node]["node"]
         seat = graphs.speaker(node, dialogue.lines[-1].seat if dialogue.lines else None)
         other = PARTNER[seat]
@@ -198,21 +198,21 @@ class Play:
             fact,
         )
 
-    def _as_told(self, dialogue: Dialogue, turn: int) -> Next:
+    def _as_stored(self, dialogue: Dialogue, turn: int) -> Next:
         """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there
         now.
         """
-        line, told = self.stored.lines[dialogue.number, turn], self.stored.told[dialogue.number, turn]
+        line, origin = self.stored.lines[dialogue.number, turn], self.stored.told[dialogue.number, turn]
         other, fact = PARTNER[line.seat], None
-        if told.fact is not None:
-            fact = next((one for one in dialogue.cast[other].facts if one.id == told.fact), None)
+        if origin.fact is not None:
+            fact = next((candidate for candidate in dialogue.cast[other].facts if candidate.id == origin.fact), None)
             if fact is None or fact is not dialogue.fact[other]:
                 dialogue.asked[other] += 1
                 dialogue.fact[other] = fact
-        cue = Cue(told.direction, self._seed(dialogue.number, line.seat, turn), turn)
-        return Next(line.seat, cue, line.text if told.ready else None, fact)
+        cue = Cue(origin.direction, self._seed(dialogue.number, line.seat, turn), turn)
+        return Next(line.seat, cue, line.text if origin.ready else None, fact)
 
-    def _told_at(self, conversation: int, turn: int) -> str | None:
+    def _stored_node(self, conversation: int, turn: int) -> str | None:
         """The node where a line of another run was said."""
         return self.stored.lines[conversation, turn].node if (conversation, turn) in self.stored.told else None
 
@@ -265,12 +265,12 @@ class Play:
         rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
         self._remember(fresh)
         asked = [pair for d in fresh for pair in self._pairs(d)]
-        for found in self._judgements(asked):
-            rows[found.conversation].append(found)
+        for judgement in self._judgements(asked):
+            rows[judgement.conversation].append(judgement)
         for d in fresh:
             yield _judged(d.number, turn, "judges", rows[d.number])
         first = self.judges[0].name if self.judges else None
-        return {c for c, some in rows.items() if any(row.verdict and row.judge == first for row in some)}
+        return {c for c, judgements in rows.items() if any(row.verdict and row.judge == first for row in judgements)}
 
     def _judgements(self, pairs: Sequence[Pair]) -> Iterator[Judgement]:
         for judge in self.judges:
@@ -288,7 +288,11 @@ class Play:
 
     def _earlier(self, dialogue: Dialogue, line: Line) -> list[Line]:
         """The speaker's own earlier lines to hold the line against: all, or the retrieved ones."""
-        own = [one for one in dialogue.lines[:-1] if one.seat == line.seat and one.turn not in dialogue.ready]
+        own = [
+            earlier
+            for earlier in dialogue.lines[:-1]
+            if earlier.seat == line.seat and earlier.turn not in dialogue.ready
+        ]
         if self.embed is None:
             return own
         return [own[place] for place in dialogue.near]
@@ -300,12 +304,12 @@ class Play:
         if self.embed is None:
             return
         new = [(d, line) for d in dialogues for line in d.lines[d.remembered :] if line.turn not in d.ready]
-        for (d, line), found in zip(
+        for (d, line), line_pieces in zip(
             new,
             pair_retrieval.pieces([line.text for _, line in new], self.embed, [d.cast[line.seat] for d, line in new]),
             strict=True,
         ):
-            d.near = d.memory[line.seat].add(found)
+            d.near = d.memory[line.seat].add(line_pieces)
         for d in dialogues:
             d.remembered = len(d.lines)
 
@@ -316,16 +320,17 @@ class Play:
         for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
             facts = {d.number: d.cast[name].facts for d in fresh}
             questions = {
-                c: [Question(self._wording(fact), fact.options, fact.id) for fact in some] for c, some in facts.items()
+                c: [Question(self._wording(fact), fact.options, fact.id) for fact in known]
+                for c, known in facts.items()
             }
             if "multiple_choice" in self.scenario.measure.qa_format:
-                for c, found in seat.ask(questions).items():
-                    rows[c] += _answered(answer_choice.judgement, (c, turn, name), facts[c], found)
+                for c, likelihoods in seat.ask(questions).items():
+                    rows[c] += _answered(answer_choice.judgement, (c, turn, name), facts[c], likelihoods)
             if "free_text" in self.scenario.measure.qa_format:
                 cues = {c: Cue("", self._seed(c, name, turn, "asked"), turn) for c in facts}
-                told = seat.tell(questions, cues)
-                for c, found in told.items():
-                    rows[c] += _answered(answered.judgement, (c, turn, name), facts[c], found)
+                replies = seat.tell(questions, cues)
+                for c, reply in replies.items():
+                    rows[c] += _answered(answered.judgement, (c, turn, name), facts[c], reply)
                 asked = [
                     Pair(
                         d.number,
@@ -339,13 +344,13 @@ class Play:
                         d.cast[PARTNER[name]],
                     )
                     for d in fresh
-                    if not isinstance(told[d.number], Trouble)
-                    for fact, answer in zip(facts[d.number], told[d.number], strict=True)
+                    if not isinstance(replies[d.number], Trouble)
+                    for fact, answer in zip(facts[d.number], replies[d.number], strict=True)
                 ]
                 for row in self._judgements(asked):
                     rows[row.conversation].append(row)
-        for c, some in rows.items():
-            yield _judged(c, turn, "qa", some)
+        for c, judgements in rows.items():
+            yield _judged(c, turn, "qa", judgements)
 
     def _wording(self, fact: Fact) -> str:
         return fact.slot.questions[min(self.scenario.measure.paraphrase, len(fact.slot.questions) - 1)]
@@ -355,7 +360,7 @@ class Play:
     def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
         for d in going:
             rng = random.Random(derive_seed(self.scenario.seed, self._draws(d.number), "walk", turn))
-            node = self._told_at(d.number, turn + 1) or graphs.next_node(
+            node = self._stored_node(d.number, turn + 1) or graphs.next_node(
                 self.graph, d.node, d.visit + 1, d.lines[-1].text, d.number in contradicted, rng
             )
             d.visit = d.visit + 1 if node == d.node else 0
@@ -369,10 +374,10 @@ def system_text(persona: Persona, instruction: str) -> str:
     return SYSTEM.format(card=persona.card, instruction=instruction, name=persona.name).replace("\n\n", "\n")
 
 
-def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], found: Sequence | Trouble) -> list[Judgement]:
+def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], answers: Sequence | Trouble) -> list[Judgement]:
     """A judgement a fact, unscored where there was trouble."""
-    trouble = found.reason if isinstance(found, Trouble) else None
-    return [judged(*where, fact, None if trouble else found[place], trouble) for place, fact in enumerate(facts)]
+    trouble = answers.reason if isinstance(answers, Trouble) else None
+    return [judged(*where, fact, None if trouble else answers[place], trouble) for place, fact in enumerate(facts)]
 
 
 def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:

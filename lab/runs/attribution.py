@@ -51,11 +51,11 @@ def scenarios(run: str | Path, overrides: Sequence[str]) -> dict[str, Scenario]:
             )
     if not overrides:
         raise ValueError("nothing was changed; expected settings of a seat, such as seats.user.temperature=1.2")
-    found = {}
+    by_arm = {}
     for arm in ARMS:
         changed = {seat for seat, setting in zip(SEATS, arm, strict=True) if setting == "B"}
-        found[arm] = load_scenario(stored, [override for override in overrides if override.split(".")[1] in changed])
-    return found
+        by_arm[arm] = load_scenario(stored, [override for override in overrides if override.split(".")[1] in changed])
+    return by_arm
 
 
 def beginning(run: str | Path, turn: int, scenario: Scenario) -> list[dict]:
@@ -111,7 +111,7 @@ def attribute(
                     for arm, part in scored.items()
                 }
             )
-            found = factorial(
+            effects = factorial(
                 sums,
                 mean,
                 confidence=confidence,
@@ -132,7 +132,7 @@ def attribute(
                     "inconsistency": by_arm,
                     "scored": scored_lines,
                 }
-                for name, effect in found.items()
+                for name, effect in effects.items()
             ]
     return rows
 

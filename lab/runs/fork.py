@@ -103,7 +103,7 @@ def _begun(
     from scenarios import graph as graphs
 
     number = kept[0]["conversation"]
-    told = Play(original, graphs.build(original), people.cast(original), {}, [], Usage, stored(events)).told(
+    origins = Play(original, graphs.build(original), people.cast(original), {}, [], Usage, stored(events)).line_origins(
         number, turn
     )
     if lost := next(
@@ -120,6 +120,6 @@ def _begun(
         if event["event"] == "judged":
             return event | {"conversation": branch, "rows": [row | {"conversation": branch} for row in event["rows"]]}
         ids = [] if event["seat"] in foreign else event["token_ids"]
-        return event | {"conversation": branch, "token_ids": ids, "told": asdict(told[event["turn"]])}
+        return event | {"conversation": branch, "token_ids": ids, "told": asdict(origins[event["turn"]])}
 
     return [begun(event, branch) for branch in range(scenario.conversations) for event in kept]

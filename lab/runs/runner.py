@@ -126,9 +126,9 @@ def resumed(
         changed = difference(kept.read_text(), scenario.resolved_yaml())
         changed = [line for line in changed if not line.startswith("personas")]
         if scenario.digest() != digest:
-            told = "; ".join(changed) or "what the persona files say of the cast"
+            differences = "; ".join(changed) or "what the persona files say of the cast"
             raise ValueError(
-                f"{run} was played from another scenario ({told}); expected the same one, or a new run without --resume"
+                f"{run} was played from another scenario ({differences}); expected the same one, or a new run without --resume"
             )
     else:
         scenario = load_scenario(kept)
@@ -184,7 +184,7 @@ def perform(
             store.maybe_flush()
         tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
         frames, how = store.frames(), scenario.measure
-        found = measure(
+        metrics = measure(
             frames["turns"],
             frames["judgements"],
             metrics=how.metrics,
@@ -196,7 +196,7 @@ def perform(
             **setup.aids,
             cards=setup.cards(),
         )
-    store.write_frames(metrics=found)
+    store.write_frames(metrics=metrics)
     tell("phase", phase="reporting", detail="report.md")
     failed = failures(monitor.state)
     all_failed = len(failed) == scenario.conversations

@@ -59,13 +59,13 @@ class Arms:
             lambda store, shown: train_out(recipe, store, shown, before(store), address=IN_PROCESS),
         )
         frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("evaluation", "training")}
-        told = read_manifest(folder)
+        manifest = read_manifest(folder)
         return Trained(
             folder.name,
             **frames,
             parameters=parameters(folder / "adapter"),
-            stopped=told.get("stopped") or "",
-            seconds=sum(told["seconds"].get(phase, 0.0) for phase in LEARNING),
+            stopped=manifest.get("stopped") or "",
+            seconds=sum(manifest["seconds"].get(phase, 0.0) for phase in LEARNING),
         )
 
     def adapter(self, worn: str) -> Path:
@@ -123,14 +123,14 @@ class Shown:
 def scenario_of(study: Study, file: str, changes: Mapping[str, object], adapter: str | None = None) -> Scenario:
     """The scenario as the study plays it. ScenarioError."""
     seat = study.seats.assistant
-    told = {
+    study_settings = {
         "dtype": study.dtype,
         "device": study.device,
         f"seats.{USER}.model": seat.model,
         f"seats.{USER}.endpoint": seat.endpoint,
         f"seats.{USER}.adapter": adapter or seat.adapter,
     }
-    return load_scenario(_file(study, file), as_items({**told, **changes}))
+    return load_scenario(_file(study, file), as_items({**study_settings, **changes}))
 
 
 def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Recipe:
@@ -139,14 +139,14 @@ def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequ
     """
     seat = study.seats.assistant
     if (
-        found := f"{seat.endpoint} does"
+        obstacle := f"{seat.endpoint} does"
         if seat.endpoint
         else "what wears an adapter does"
         if seat.adapter or ":" in seat.model
         else ""
     ):
         raise ValueError(
-            f"{study.study} trains the model that it asks, and {found} not learn here; expected a model by itself"
+            f"{study.study} trains the model that it asks, and {obstacle} not learn here; expected a model by itself"
         )
     path = _file(study, file)
     own = load_recipe(path)
@@ -155,9 +155,16 @@ def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequ
         **{f"seats.{seat_name}.model": seat.model for seat_name in own.seats()},
         **{key.removeprefix(OVERRIDES): value for key, value in changes.items() if key.startswith(OVERRIDES)},
     }
-    told = {"dtype": study.dtype, "device": study.device, "workers": 1, "data": list(data), "overrides": played_with}
+    study_settings = {
+        "dtype": study.dtype,
+        "device": study.device,
+        "workers": 1,
+        "data": list(data),
+        "overrides": played_with,
+    }
     return load_recipe(
-        path, as_items({**told, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}})
+        path,
+        as_items({**study_settings, **{key: value for key, value in changes.items() if not key.startswith(OVERRIDES)}}),
     )
 
 

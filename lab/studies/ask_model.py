@@ -50,16 +50,17 @@ class Asking:
         self._arms = arms
         answered = answers(earlier)
         self._known = {event["key"]: event for event in answered}
-        self._told = {(event["arm"], event["item"], event["key"]) for event in answered}
+        self._stored = {(event["arm"], event["item"], event["key"]) for event in answered}
 
     def choose(
         self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
     ) -> list[Choice]:
         under = self._adapter(worn), self._steer(steered)
 
-        def put(some: Sequence[Question]) -> list[dict]:
-            found = self._respondent.choose([one.messages for one in some], [one.options for one in some], *under)
-            return [{"nats": nats, "tokens": tokens} for nats, tokens in found]
+        def put(batch: Sequence[Question]) -> list[dict]:
+            messages, options = [question.messages for question in batch], [question.options for question in batch]
+            likelihoods = self._respondent.choose(messages, options, *under)
+            return [{"nats": nats, "tokens": tokens} for nats, tokens in likelihoods]
 
         chosen = self._answers("choose", arm, questions, _how(worn, steered), put)
         return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in chosen]
@@ -76,15 +77,16 @@ class Asking:
     ) -> list[str]:
         under = self._adapter(worn), self._steer(steered)
 
-        def put(some: Sequence[Question]) -> list[dict]:
-            sampling = [Sampling(one.seed, max_tokens, temperature, top_k=0) for one in some]
-            return [{"text": text} for text in self._respondent.say([one.messages for one in some], sampling, *under)]
+        def put(batch: Sequence[Question]) -> list[dict]:
+            sampling = [Sampling(question.seed, max_tokens, temperature, top_k=0) for question in batch]
+            replies = self._respondent.say([question.messages for question in batch], sampling, *under)
+            return [{"text": text} for text in replies]
 
         how = _how(worn, steered) | {"max_tokens": max_tokens, "temperature": temperature}
         return [answer["text"] for answer in self._answers("say", arm, questions, how, put)]
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
-        name = digest("teach", [asdict(one) for one in lessons], asdict(how))
+        name = digest("teach", [asdict(lesson) for lesson in lessons], asdict(how))
         if not (self._folder / name).is_dir():
             for step, loss in enumerate(self._school(lessons, how, self._folder / name), start=1):
                 self._tell("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
@@ -93,17 +95,20 @@ class Asking:
     def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
         from agents.engine.steering import axis
 
-        name = digest("direct", *([(one.messages, one.options[:1]) for one in side] for side in (away, towards)))
+        name = digest(
+            "direct", *([(question.messages, question.options[:1]) for question in side] for side in (away, towards))
+        )
         if not (file := self._direction(name)).is_file():
 
             def states(side: Sequence[Question]) -> np.ndarray:
                 return self._respondent.states(
-                    [one.messages for one in side], [one.options[0] if one.options else "" for one in side]
+                    [question.messages for question in side],
+                    [question.options[0] if question.options else "" for question in side],
                 )
 
-            found = axis(states(away), states(towards))
+            direction_axis = axis(states(away), states(towards))
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(vars(found), part := file.with_suffix(".part"))
+            save_file(vars(direction_axis), part := file.with_suffix(".part"))
             part.rename(file)  # last: a file with this name is whole
         return name
 
@@ -115,8 +120,8 @@ class Asking:
 
         if steered is None:
             return None
-        found = Axis(**load_file(self._direction(steered.direction)))
-        return found.steer(steered.how, steered.coefficient, steered.depths, steered.random)
+        direction_axis = Axis(**load_file(self._direction(steered.direction)))
+        return direction_axis.steer(steered.how, steered.coefficient, steered.depths, steered.random)
 
     def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
         return self._arms.play(arm, scenario, changes, self._adapter(worn))
@@ -138,18 +143,23 @@ class Asking:
         how: dict,
         put: Callable[[Sequence[Question]], list[dict]],
     ) -> list[dict]:
-        keys = [digest(method, how, one.messages, one.options if method == "choose" else one.seed) for one in questions]
-        new = list({key: one for key, one in zip(keys, questions, strict=True) if key not in self._known}.items())
+        keys = [
+            digest(method, how, question.messages, question.options if method == "choose" else question.seed)
+            for question in questions
+        ]
+        new = list(
+            {key: question for key, question in zip(keys, questions, strict=True) if key not in self._known}.items()
+        )
         by_key: dict[str, list[Question]] = {}
-        for key, one in zip(keys, questions, strict=True):
-            by_key.setdefault(key, []).append(one)
+        for key, question in zip(keys, questions, strict=True):
+            by_key.setdefault(key, []).append(question)
         for key in by_key:
             if key in self._known:
                 self._tell_of(arm, key, by_key[key], self._known[key])
         for start in range(0, len(new), AT_ONCE):
             batch = new[start : start + AT_ONCE]
-            for (key, one), answer in zip(batch, put([one for _, one in batch]), strict=True):
-                _finite(one, answer)
+            for (key, question), answer in zip(batch, put([question for _, question in batch]), strict=True):
+                _finite(question, answer)
                 self._known[key] = {"key": key, "method": method, **answer}
                 self._tell_of(arm, key, by_key[key], self._known[key])
             self._tell("usage", **self._used())
@@ -157,19 +167,19 @@ class Asking:
 
     def _tell_of(self, arm: str, key: str, questions: Sequence[Question], answer: dict) -> None:
         """An event an item that the answer is of, but for those told before."""
-        for one in questions:
-            if (arm, one.item, key) not in self._told:
-                self._told.add((arm, one.item, key))
-                found = {name: answer[name] for name in ("key", "method", "nats", "tokens", "text") if name in answer}
+        for question in questions:
+            if (arm, question.item, key) not in self._stored:
+                self._stored.add((arm, question.item, key))
+                result = {name: answer[name] for name in ("key", "method", "nats", "tokens", "text") if name in answer}
                 self._tell(
                     "answer",
                     arm=arm,
-                    item=one.item,
-                    cluster=one.cluster,
-                    prompt=digest(one.messages),
-                    messages=one.messages,
-                    **({"options": one.options} if "nats" in found else {"seed": one.seed}),
-                    **found,
+                    item=question.item,
+                    cluster=question.cluster,
+                    prompt=digest(question.messages),
+                    messages=question.messages,
+                    **({"options": question.options} if "nats" in result else {"seed": question.seed}),
+                    **result,
                 )
 
 

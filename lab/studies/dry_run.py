@@ -44,7 +44,7 @@ class Counting:
         self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
     ) -> list[Choice]:
         self._count(arm, questions)
-        return [Choice((0.0,) * len(one.options), (1,) * len(one.options)) for one in questions]
+        return [Choice((0.0,) * len(question.options), (1,) * len(question.options)) for question in questions]
 
     def say(
         self,
@@ -92,13 +92,13 @@ class Counting:
         self.asked[arm] += len(questions)
         self.questions += len(questions)
 
-    def _plan(self, arm: str, made: Callable[..., Scenario | Recipe], file: str, changes: Mapping[str, object]) -> None:
+    def _plan(self, arm: str, load: Callable[..., Scenario | Recipe], file: str, changes: Mapping[str, object]) -> None:
         from lab.studies.arms import size
 
         if self._study is None:
             self.asked[arm] += 1
             return
-        what = made(self._study, file, changes)
+        what = load(self._study, file, changes)
         self.asked[arm] += size(what)
         self.planned.append(what)
 

@@ -48,7 +48,7 @@ def row(model: str, study: str, size: str, run: Path | None, why: str | None = N
     from lab.reports.finding_report import finding_of
     from lab.store.run_store import read_manifest
 
-    found = (finding_of(run) if run else None) or {
+    finding = (finding_of(run) if run else None) or {
         "verdict": FAILED,
         "why": why or (run and read_manifest(run).get("reason")),
     }
@@ -56,8 +56,8 @@ def row(model: str, study: str, size: str, run: Path | None, why: str | None = N
         "model": model,
         "study": study,
         "size": size,
-        "verdict": found["verdict"],
-        **{key: found.get(key) for key in ("statistic", "value", "low", "high", "n", "reading", "why")},
+        "verdict": finding["verdict"],
+        **{key: finding.get(key) for key in ("statistic", "value", "low", "high", "n", "reading", "why")},
         "run": str(run or ""),
     }
 

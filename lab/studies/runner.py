@@ -90,7 +90,11 @@ def _module(name: str) -> ModuleType:
 def numbers(module: ModuleType) -> type[Strict]:
     """What a size of the study is made of: the keyword arguments of its `study`, with their types and ranges."""
     hints = get_type_hints(module.study, include_extras=True)
-    names = [name for name, one in inspect.signature(module.study).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    names = [
+        name
+        for name, parameter in inspect.signature(module.study).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
     return create_model("Numbers", __base__=Strict, **{name: (hints[name], ...) for name in names})
 
 
@@ -220,15 +224,15 @@ def perform(loaded: Loaded, store: RunStore, watch: Watch, *, address: str | Non
         )
         finding = loaded.module.study(ask, loaded.stimuli, study.seed, **study.numbers())
     tell("phase", phase="reporting", detail="report.md")
-    found = told(study, finding)
+    record = finding_record(study, finding)
     answers = answers_frame(store.run_id, study.study, read_events(store.path))
     write_frame(store.path / ANSWERS, answers)
-    replace(store.path / FINDING, dumps(found, indent=2) + b"\n")
+    replace(store.path / FINDING, dumps(record, indent=2) + b"\n")
     store.update_manifest(
-        status="finished", finished=now(), verdict=found["verdict"], answers=len(answers)
+        status="finished", finished=now(), verdict=record["verdict"], answers=len(answers)
     )  # as the report is to say
     write_report(store.path)
-    return found
+    return record
 
 
 def _used(respondent) -> dict:
@@ -236,7 +240,7 @@ def _used(respondent) -> dict:
     return {name: getattr(usage, name) for name in ("tokens_new", "tokens_computed", "generated")}
 
 
-def told(study: Study, finding: Finding) -> dict:
+def finding_record(study: Study, finding: Finding) -> dict:
     """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide,
     or null; `measures`, `pictures` and `tables` hold all further figures.
     """
@@ -261,10 +265,10 @@ def told(study: Study, finding: Finding) -> dict:
             name: {"found": asdict(test.interval), "confirms": test.confirms, "refutes": test.refutes}
             for name, test in finding.tests.items()
         },
-        "measures": {name: asdict(found) for name, found in finding.measures.items()},
+        "measures": {name: asdict(figure) for name, figure in finding.measures.items()},
         "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
         "tables": {
-            title: {row: {column: asdict(found) for column, found in cells.items()} for row, cells in rows.items()}
+            title: {row: {column: asdict(figure) for column, figure in cells.items()} for row, cells in rows.items()}
             for title, rows in finding.tables.items()
         },
     }

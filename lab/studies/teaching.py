@@ -57,18 +57,18 @@ def views_of(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
         by_talk.setdefault(lesson.messages, []).append(lesson)
     closing = encode(form.after_said)[:1]
     views = []
-    for number, (talk, some) in enumerate(by_talk.items()):
+    for number, (talk, talk_lessons) in enumerate(by_talk.items()):
         ids = tuple(encode(text_of(form, talk)))
         lines = [
             Sampled(
                 0,
                 len(ids),
-                (*encode(gap(form, talk) + form.words(one.reply)), *closing),
+                (*encode(gap(form, talk) + form.words(lesson.reply)), *closing),
                 on_trunk=False,
-                text=one.reply,
-                reward=one.reward,
+                text=lesson.reply,
+                reward=lesson.reward,
             )
-            for one in some
+            for lesson in talk_lessons
         ]
         views.append(View(number, "", ids, tuple(lines)))
     return views

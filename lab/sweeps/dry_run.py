@@ -49,25 +49,31 @@ def estimate(plan: Plan, address: str | None) -> int:
         print("How long it takes is not estimated: python -m lab.run STUDY --dry-run counts what a study asks.")
         return 0
     probes = {kind: probe(plan, trials) for kind, trials in _kinds(plan).items()}
-    found = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
-    seconds, generated, computed = (sum(column) for column in zip(*found, strict=True))
+    costs = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
+    seconds, generated, computed = (sum(column) for column in zip(*costs, strict=True))
     slots, share = _room(plan, address)
     tokens = (
         "how many tokens is not known"
         if sweep.training
         else f"{generated:,.0f} tokens generated, {computed:,.0f} computed"
     )
-    most = max(probes.values(), key=lambda one: one.memory)
+    most = max(probes.values(), key=lambda cost: cost.memory)
     print(
-        f"Probed {len(probes)} of them for {sum(sum(one.seconds.values()) for one in probes.values()):.0f} s. "
+        f"Probed {len(probes)} of them for {sum(sum(cost.seconds.values()) for cost in probes.values()):.0f} s. "
         "Together they take about "
         f"{seconds / 3600:.2g} hours of one trial after the other, {seconds / 3600 / slots:.2g} hours with {slots} at "
         "once; "
         f"{tokens}; {most.memory / GIB:.2g} GiB of memory a trial"
-        + (f", {max(one.on_gpu for one in probes.values()) / GIB:.2g} GiB of a GPU" if share else "")
+        + (f", {max(cost.on_gpu for cost in probes.values()) / GIB:.2g} GiB of a GPU" if share else "")
         + "."
     )
-    _fits(max(one.memory for one in probes.values()), max(one.on_gpu for one in probes.values()), slots, share, address)
+    _fits(
+        max(cost.memory for cost in probes.values()),
+        max(cost.on_gpu for cost in probes.values()),
+        slots,
+        share,
+        address,
+    )
     return 0
 
 
@@ -82,7 +88,7 @@ def probe(plan: Plan, trials: Sequence[str]) -> Probe:
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         try:
-            told = pool.submit(
+            measured = pool.submit(
                 _play, order, files(plan), folder, plan.sweep.cpus, [plan.bases[trial] for trial in trials]
             ).result()
         except BrokenProcessPool:
@@ -91,14 +97,14 @@ def probe(plan: Plan, trials: Sequence[str]) -> Probe:
                 "is short; "
                 "expected a smaller model, shorter lines, or a machine with more memory"
             ) from None
-    return Probe(base=base, **told)
+    return Probe(base=base, **measured)
 
 
 def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, bases: Sequence[Base]) -> dict:
     from lab.store.run_store import read_manifest
 
     os.environ["LAB_THREADS"] = str(threads)
-    carry_out(order, given, Path(folder) / TRIALS / order.trial, lambda told: None)
+    carry_out(order, given, Path(folder) / TRIALS / order.trial, lambda message: None)
     manifest, on_gpu = read_manifest(Path(folder) / TRIALS / order.trial), 0
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if "cuda" in str(manifest.get("device")):
@@ -124,10 +130,11 @@ def _views(base: Base) -> tuple[int, int]:
     """
     from lab.training.evaluation import exams
 
-    found = [
-        _views_of(one) for one in ([exam.scenario for exam in exams(base)] if isinstance(base, Recipe) else [base])
+    view_bytes = [
+        _views_of(scenario)
+        for scenario in ([exam.scenario for exam in exams(base)] if isinstance(base, Recipe) else [base])
     ]
-    return max(here for here, _ in found), max(there for _, there in found)
+    return max(here for here, _ in view_bytes), max(there for _, there in view_bytes)
 
 
 def _views_of(scenario: Scenario) -> tuple[int, int]:
@@ -137,7 +144,7 @@ def _views_of(scenario: Scenario) -> tuple[int, int]:
 
     here, on_gpu, people, seats = 0.0, 0.0, cast(scenario), [scenario.seats[seat] for seat in SEATS]
     names = {wiring_seats.engine_name(spec) for spec in seats if spec.script is None and not spec.endpoint}
-    with hosting(KEPT, len(names), lambda told: None) as make:
+    with hosting(KEPT, len(names), lambda message: None) as make:
         engines = {name: make(name, scenario.dtype, scenario.device) for name in sorted(names)}
         for seat, spec in zip(SEATS, seats, strict=True):
             if tokens := capacity.longest_view(scenario, seat, engines, people):
@@ -173,10 +180,10 @@ def _taken(probe: Probe, base: Base) -> tuple[float, float, float]:
 
 def _kinds(plan: Plan) -> dict[tuple, list[str]]:
     """The trials of each kind: those with the same models, and lines as long, are alike."""
-    found: dict[tuple, list[str]] = {}
+    by_kind: dict[tuple, list[str]] = {}
     for trial in plan.trials:
-        found.setdefault(_kind(plan.bases[trial.id]), []).append(trial.id)
-    return found
+        by_kind.setdefault(_kind(plan.bases[trial.id]), []).append(trial.id)
+    return by_kind
 
 
 def _kind(base: Base) -> tuple:

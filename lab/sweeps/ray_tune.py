@@ -51,11 +51,11 @@ def on_ray(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting, ad
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
     with connected(address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
         wanted = awaited(plan, 0.0 if is_private(address) else NODE_WAIT_S, sitting.tell)
-        told = tune.with_parameters(
+        trainable = tune.with_parameters(
             play_trial, orders=orders(plan), given=files(plan), home=home
         )  # put once, fetched by reference
         tuner = tune.Tuner(
-            tune.with_resources(told, tune.PlacementGroupFactory([wanted])),
+            tune.with_resources(trainable, tune.PlacementGroupFactory([wanted])),
             param_space={"trial": tune.grid_search([trial.id for trial in todo])},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=plan.sweep.at_once,
@@ -83,7 +83,7 @@ def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[st
     until, waited = time.monotonic() + patience_s, False
     while True:
         try:
-            found = resources(plan, nodes())
+            wanted = resources(plan, nodes())
         except ValueError as error:
             if time.monotonic() >= until:
                 raise
@@ -94,7 +94,7 @@ def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[st
         else:
             if waited:
                 tell("phase", phase="playing", detail=plan.sweep.kind)
-            return found
+            return wanted
 
 
 def _scheduler(plan: Plan):
@@ -131,10 +131,10 @@ def _listener(sitting: Sitting):
             return Callback, ()
 
         def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
-            told = result.get("told") or {}
-            if "failed" in told:
-                self.why[trial.config["trial"]] = told["failed"]
-            sitting.heard(trial.config["trial"], told)
+            message = result.get("message") or {}
+            if "failed" in message:
+                self.why[trial.config["trial"]] = message["failed"]
+            sitting.heard(trial.config["trial"], message)
 
         def on_trial_recover(self, iteration, trials, trial, **info) -> None:
             sitting.ended(trial.config["trial"], "again", self.why.pop(trial.config["trial"], LOST))
@@ -184,19 +184,21 @@ def play_trial(
     )
     sent = Sent(home, order.trial, folder)
 
-    def tell(told: dict) -> None:
-        if not shared and ("numbers" in told or time.monotonic() - sent.last >= SEND_EVERY_S):
+    def tell(message: dict) -> None:
+        if not shared and ("numbers" in message or time.monotonic() - sent.last >= SEND_EVERY_S):
             sent.all(say)
-        say(told)
+        say(message)
 
-    def say(told: dict) -> None:
-        tune.report({"told": told} | ({"step": told["step"]} | told["numbers"] if "numbers" in told else {}))
+    def say(message: dict) -> None:
+        tune.report(
+            {"message": message} | ({"step": message["step"]} | message["numbers"] if "numbers" in message else {})
+        )
 
     say({"node": f"{socket.gethostname()} {ray.get_runtime_context().get_node_id()[:6]}"})
     try:
         if not shared:
             sent.back()
-        found = carry_out(order, given, folder, tell)
+        trial_outcome = carry_out(order, given, folder, tell)
     except Exception as error:  # a trial that fails becomes data
         say({"failed": str(error) if isinstance(error, ValueError) else reason(error)})
         if not shared and folder.is_dir():
@@ -204,7 +206,7 @@ def play_trial(
         raise
     if not shared:
         sent.all(say)
-    say({"outcome": found})
+    say({"outcome": trial_outcome})
     if not shared:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # other trials of this sweep, or of others, are played here too

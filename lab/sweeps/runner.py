@@ -69,10 +69,10 @@ def check(plan: Plan) -> None:
             checked(plan.bases[trial.id])
         except ValueError as error:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
-        if watched and watched.metric not in (told := numbers(plan.bases[trial.id])):
+        if watched and watched.metric not in (reported := numbers(plan.bases[trial.id])):
             raise ValueError(
                 f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
-                f"{nearest(watched.metric, told)}"
+                f"{nearest(watched.metric, reported)}"
             )
 
 
@@ -154,8 +154,8 @@ def _perform(plan: Plan, store: RunStore, course: Course, watch: Watch, address:
     )
     for trial in plan.trials:
         seen = course.trials[trial.id]
-        if not seen.done and (found := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
-            tell("trial", trial=trial.id, status="finished", **found)
+        if not seen.done and (left := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
+            tell("trial", trial=trial.id, status="finished", **left)
     todo = [trial for trial in plan.trials if not course.trials[trial.id].done]
     sitting = Sitting(store.path, tell, course, watch.show)
     if address == IN_PROCESS:
@@ -168,16 +168,16 @@ def _perform(plan: Plan, store: RunStore, course: Course, watch: Watch, address:
                 ValueError, OSError
             ):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
                 end_early(store.path / TRIALS / name, seen.reason or "")
-    found = frame(course)
-    write_frame(store.path / FILE, found)
-    counts = dict(found["status"].value_counts().sort("status").iter_rows())
+    trials = frame(course)
+    write_frame(store.path / FILE, trials)
+    counts = dict(trials["status"].value_counts().sort("status").iter_rows())
     store.update_manifest(trials=counts, status="finished", finished=now())  # which is what the report is to say
     if counts.get("failed") == len(plan.trials):
         first = course.trials[plan.trials[0].id]
         raise ValueError(f"every trial failed, {plan.trials[0]} because {first.reason}; --resume tries them again")
     tell("phase", phase="reporting", detail="report.md")
     write_report(store.path)
-    return found
+    return trials
 
 
 def _here(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
@@ -190,14 +190,14 @@ def _here(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> 
         for left in range(plan.sweep.retries, -1, -1):
             sitting.heard(trial.id, {"node": socket.gethostname()})
             try:
-                found = carry_out(
+                trial_outcome = carry_out(
                     every[trial.id],
                     {},
                     folder / TRIALS / trial.id,
-                    lambda told, trial=trial: sitting.heard(trial.id, told),
+                    lambda message, trial=trial: sitting.heard(trial.id, message),
                 )
             except ValueError as error:
                 sitting.ended(trial.id, "again" if left else "failed", str(error))
             else:
-                sitting.heard(trial.id, {"outcome": found})
+                sitting.heard(trial.id, {"outcome": trial_outcome})
                 break

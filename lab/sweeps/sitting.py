@@ -22,17 +22,17 @@ class Sitting:
     course: Course
     show: Callable[[dict], None]
 
-    def heard(self, trial: str, told: Mapping) -> None:
-        if "node" in told:
-            self.tell("trial", trial=trial, status="running", node=told["node"])
-        elif "outcome" in told:
-            self.tell("trial", trial=trial, status="finished", **told["outcome"])
-        elif "numbers" in told:
-            self.tell("reported", trial=trial, **told)
-        elif "lines" in told:  # often, and nothing that --resume wants to know
-            self.show({"event": "progress", "trial": trial, **told})
-        elif "part" in told:
-            self._keep(trial, *told["part"])
+    def heard(self, trial: str, message: Mapping) -> None:
+        if "node" in message:
+            self.tell("trial", trial=trial, status="running", node=message["node"])
+        elif "outcome" in message:
+            self.tell("trial", trial=trial, status="finished", **message["outcome"])
+        elif "numbers" in message:
+            self.tell("reported", trial=trial, **message)
+        elif "lines" in message:  # often, and nothing that --resume wants to know
+            self.show({"event": "progress", "trial": trial, **message})
+        elif "part" in message:
+            self._keep(trial, *message["part"])
 
     def ended(self, trial: str, status: str, reason: str) -> None:
         """`status`: again, failed or stopped."""

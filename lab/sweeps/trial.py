@@ -124,11 +124,11 @@ def outcome(folder: Path) -> dict:
 
     manifest = read_manifest(folder)
     if (folder / FINDING).is_file():
-        told = json.loads((folder / FINDING).read_bytes())
-        found = {"metric": "finding", "judge": None, "seat": ASSISTANT} | {
-            key: told[key] for key in ("value", "low", "high", "n")
+        finding = json.loads((folder / FINDING).read_bytes())
+        measure = {"metric": "finding", "judge": None, "seat": ASSISTANT} | {
+            key: finding[key] for key in ("value", "low", "high", "n")
         }
-        return {"counts": {}, "metrics": [found], "verdict": told["verdict"]}
+        return {"counts": {}, "metrics": [measure], "verdict": finding["verdict"]}
     if (folder / "training.parquet").is_file():
         steps = pl.read_parquet(folder / "training.parquet").height
         return {"counts": {"steps": steps}, "metrics": _examined(folder), "stopped": manifest.get("stopped") or None}
@@ -142,8 +142,10 @@ def _examined(folder: Path) -> list[dict]:
     """The rows of what was learnt, with held-out personas, in the scenario that was trained in."""
     rows = pl.read_parquet(folder / "evaluation.parquet")
     method = rows["arm"].unique(maintain_order=True).to_list()[-1] if rows.height else None
-    told = rows.filter(pl.col("held_out"), pl.col("arm") == method, pl.col("scenario") == pl.col("scenario").first())
-    return told.select("metric", "judge", "seat", "value", "low", "high", "n").to_dicts()
+    method_rows = rows.filter(
+        pl.col("held_out"), pl.col("arm") == method, pl.col("scenario") == pl.col("scenario").first()
+    )
+    return method_rows.select("metric", "judge", "seat", "value", "low", "high", "n").to_dicts()
 
 
 def end_early(folder: Path, reason: str) -> None:
@@ -198,20 +200,20 @@ def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
     return BASES[order.kind](file, _places(parse(order.yaml, order.trial).data, moved))
 
 
-def _places(told: Mapping, moved: Mapping[str, Path]) -> list[str]:
+def _places(base: Mapping, moved: Mapping[str, Path]) -> list[str]:
     """The overrides that say where the files have moved that a base names."""
 
     def place(name: str) -> str:
         return str(moved.get(name, name))
 
-    if "personas" in told:
-        found: dict[str, object] = {"personas": [place(name) for name in told["personas"]]}
-    elif "stimuli" in told:
-        found = {"stimuli": place(told["stimuli"])}
+    if "personas" in base:
+        paths: dict[str, object] = {"personas": [place(name) for name in base["personas"]]}
+    elif "stimuli" in base:
+        paths = {"stimuli": place(base["stimuli"])}
     else:
-        other = told["evaluation"]["scenario"]
-        found = {"scenario": place(told["scenario"])} | ({"evaluation.scenario": place(other)} if other else {})
-    return as_items(found)
+        other = base["evaluation"]["scenario"]
+        paths = {"scenario": place(base["scenario"])} | ({"evaluation.scenario": place(other)} if other else {})
+    return as_items(paths)
 
 
 def _same(path: Path, data: bytes) -> bool:
@@ -229,7 +231,7 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(base, Scenario):
-        shown, left = Told(tell), "line"
+        shown, left = LineCount(tell), "line"
 
         def work() -> None:
             runner.perform(base, store, shown, address=KEPT if _plain(base) else IN_PROCESS)
@@ -264,8 +266,8 @@ def _plain(scenario: Scenario) -> bool:
 
 
 @dataclass
-class Told:
-    """A monitor that passes on how many lines were said."""
+class LineCount:
+    """Monitor of a run that reports how many lines were said, at most once every `TELL_S` seconds."""
 
     tell: Tell
     state: State = field(default_factory=State)

@@ -42,12 +42,13 @@ Known = Mapping[tuple[int, int], Mapping[str, float]]  # (conversation, turn) ->
 
 @dataclass(frozen=True)
 class Corpus:
-    """`views`: numbered, in an order that the recipe's seed draws; each has a line that the method learns from. `told`:
+    """What a seat learns from offline. `views` are numbered from 0 in an order drawn from the recipe's seed, and each has at
+    least one line that the method learns from; `summary` counts them in words for display.
     for people.
     """
 
     views: list[View]
-    told: str
+    summary: str
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,12 @@ def views_of(
     `scenario`: as training plays it; `engine`: of the seat's model. ValueError: one sentence where there is nothing to
     learn from.
     """
-    found, reward = stock(recipe, scenario), recipe.reward
+    data, reward = stock(recipe, scenario), recipe.reward
     scorer = SimpleNamespace(
         judge=lambda pairs: judge_all([judge], [pair for pair in pairs if getattr(reward, pair.metric)])
     )
-    views = list(found.views[seat])
-    for source in found.sources:
+    views = list(data.views[seat])
+    for source in data.sources:
         if source.scenario is None:
             talks, known = recited(source, seat, scenario.seats[seat].instruction, engine), _labelled(source)
             weighed = reward.model_copy(update={"prompt_to_line": reward.prompt_to_line or 1.0})
@@ -88,7 +89,7 @@ def views_of(
     learnt = teaching(views, recipe.method, seat, reward)
     random.Random(derive_seed(recipe.seed, "data")).shuffle(learnt)
     return Corpus(
-        [replace(view, conversation=number) for number, view in enumerate(learnt)], _told(views, learnt, seat, found)
+        [replace(view, conversation=number) for number, view in enumerate(learnt)], _summary(views, learnt, seat, data)
     )
 
 
@@ -96,29 +97,39 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
     """Everything that can be said of the data before a model is loaded. ValueError: one sentence with path and what was
     expected.
     """
-    found = _read(recipe, scenario)
-    speakers = {view.persona for some in found.views.values() for view in some}
-    speakers |= {one.cast[seat].id for source in found.sources for one in source.transcripts for seat in found.views}
+    data = _read(recipe, scenario)
+    speakers = {view.persona for views in data.views.values() for view in views}
+    speakers |= {
+        transcript.cast[seat].id for source in data.sources for transcript in source.transcripts for seat in data.views
+    }
     out = held_out(recipe, scenario, speakers)
-    views = {seat: [view for view in some if not out & _heard_in(view)] for seat, some in found.views.items()}
+    views = {
+        seat: [view for view in seat_views if not out & _heard_in(view)] for seat, seat_views in data.views.items()
+    }
     sources = [
-        replace(source, transcripts=tuple(one for one in source.transcripts if not out & _cast(one)))
-        for source in found.sources
+        replace(
+            source, transcripts=tuple(transcript for transcript in source.transcripts if not out & _cast(transcript))
+        )
+        for source in data.sources
     ]
-    kept = Stock(views, sources, _size(found.views, found.sources) - _size(views, sources))
+    kept = Stock(views, sources, _size(data.views, data.sources) - _size(views, sources))
     if not _size(views, sources):
-        names = sorted(out & speakers.union(*(_cast(one) for source in found.sources for one in source.transcripts)))
+        names = sorted(
+            out & speakers.union(*(_cast(transcript) for source in data.sources for transcript in source.transcripts))
+        )
         raise ValueError(
             f"data holds nothing but conversations of personas that are held out ({', '.join(names)}); expected "
             "others, or "
             "other held_out.personas"
         )
     for seat in views:
-        if not views[seat] and not any(own_turns(one, seat) for source in sources for one in source.transcripts):
+        if not views[seat] and not any(
+            own_turns(transcript, seat) for source in sources for transcript in source.transcripts
+        ):
             raise ValueError(
                 f"data holds no line of the {seat} to learn from; expected some of the seat that is trained"
             )
-        if recipe.method == "dpo" and not any(len(some) > 1 for view in views[seat] for some in at_places(view)):
+        if recipe.method == "dpo" and not any(len(lines) > 1 for view in views[seat] for lines in at_places(view)):
             raise ValueError(
                 "dpo compares lines said at the same place, and data holds one at each; expected a training's folder "
                 "with "
@@ -153,13 +164,15 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
         else:
             source = read(name)
             known = (
-                source.transcripts if source.scenario else tuple(_recognised(one, people) for one in source.transcripts)
+                source.transcripts
+                if source.scenario
+                else tuple(_recognised(transcript, people) for transcript in source.transcripts)
             )
             sources.append(replace(source, transcripts=known))
     return Stock(views, sources, 0)
 
 
-def _recognised(one: Transcript, people: Sequence[Persona]) -> Transcript:
+def _recognised(transcript: Transcript, people: Sequence[Persona]) -> Transcript:
     """Who is known by a text that holds the card of one of the scenario's people is that one, as read under that
     text.
     """
@@ -167,15 +180,15 @@ def _recognised(one: Transcript, people: Sequence[Persona]) -> Transcript:
     def who(persona: Persona) -> Persona:
         return next((replace(known, card=persona.card) for known in people if known.card in persona.card), persona)
 
-    return replace(one, cast={seat: who(persona) for seat, persona in one.cast.items()})
+    return replace(transcript, cast={seat: who(persona) for seat, persona in transcript.cast.items()})
 
 
 def _heard_in(view: View) -> set[str]:
     return {view.persona, view.partner} - {""}
 
 
-def _cast(one: Transcript) -> set[str]:
-    return {persona.id for persona in one.cast.values()}
+def _cast(transcript: Transcript) -> set[str]:
+    return {persona.id for persona in transcript.cast.values()}
 
 
 def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> list[View]:
@@ -202,37 +215,37 @@ def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> l
             "0; "
             "expected some, or method=sft"
         )
-    found = [view for view in views if _teaches(view, method)]
-    if not found:
+    instructive = [view for view in views if _teaches(view, method)]
+    if not instructive:
         raise ValueError(
             f"data: {method} learns from rewards that differ, and the {len(rewards)} scored lines are worth 0, or the "
             "same as "
             "others at their places; expected some that are not"
         )
-    return found
+    return instructive
 
 
 def _teaches(view: View, method: str) -> bool:
     if method == "dpo":
-        return any(len({line.reward for line in some} - {None}) > 1 for some in at_places(view))
+        return any(len({line.reward for line in lines} - {None}) > 1 for lines in at_places(view))
     return any(
         line.reward > 0 if method == "sft" else line.reward != 0 for line in view.lines if line.reward is not None
     )
 
 
-def _told(views: Sequence[View], learnt: Sequence[View], seat: str, found: Stock) -> str:
+def _summary(views: Sequence[View], learnt: Sequence[View], seat: str, data: Stock) -> str:
     rewards = [line.reward for view in views for line in view.lines]
     scored = [reward for reward in rewards if reward is not None]
     good, bad = sum(reward > 0 for reward in scored), sum(reward < 0 for reward in scored)
-    notes = [note for source in found.sources for note in (*source.left_out, *source.notes)]
-    told = [
+    notes = [note for source in data.sources for note in (*source.left_out, *source.notes)]
+    parts = [
         f"{len(learnt)} of {len(views)} conversations teach the {seat}",
         f"lines: {len(rewards)}, of them {good} good, {bad} bad, {len(scored) - good - bad} worth 0, "
         f"{len(rewards) - len(scored)} unscored",
-        f"conversations of held-out personas, left out: {found.left_out}",
+        f"conversations of held-out personas, left out: {data.left_out}",
         *notes[:3],
     ]
-    return "; ".join(told + [f"and {len(notes) - 3} more notes"] * (len(notes) > 3))
+    return "; ".join(parts + [f"and {len(notes) - 3} more notes"] * (len(notes) > 3))
 
 
 def _size(views: Mapping[str, Sequence[View]], sources: Sequence[Source]) -> int:
@@ -244,9 +257,9 @@ def _size(views: Mapping[str, Sequence[View]], sources: Sequence[Source]) -> int
 
 def _labelled(source: Source) -> Known:
     return _parts(
-        (one.conversation, turn, against, None if label is None else float(label))
-        for one in source.transcripts
-        for (turn, against), label in one.labels.items()
+        (transcript.conversation, turn, against, None if label is None else float(label))
+        for transcript in source.transcripts
+        for (turn, against), label in transcript.labels.items()
     )
 
 
@@ -255,22 +268,25 @@ def _judged(source: Source, scenario: Scenario, judge: str) -> Known:
     if getattr(source.scenario.measure, judge, None) != getattr(scenario.measure, judge, None):
         return {}
     rows = [
-        row for (_, _, by), some in stored(read_events(source.path)).judged.items() if by == "judges" for row in some
+        row
+        for (_, _, by), judgements in stored(read_events(source.path)).judged.items()
+        if by == "judges"
+        for row in judgements
     ]
     return _parts((row.conversation, row.turn, row.against, row.p_inconsistent) for row in rows if row.judge == judge)
 
 
 def _parts(rows: Iterable[tuple[int, int, str, float | None]]) -> Known:
     """The worst of each part, 1 - 2 p, from (conversation, turn, against, p_inconsistent); rows by fact are detail."""
-    found: dict[tuple[int, int], dict[str, float]] = {}
+    parts_by_line: dict[tuple[int, int], dict[str, float]] = {}
     for conversation, turn, against, p in rows:
         if p is not None and (against == "persona" or against.isdigit()):
-            parts, name = (
-                found.setdefault((conversation, turn), {}),
+            line_parts, name = (
+                parts_by_line.setdefault((conversation, turn), {}),
                 "prompt_to_line" if against == "persona" else "line_to_line",
             )
-            parts[name] = min(parts.get(name, 1.0), 1 - 2 * p)
-    return found
+            line_parts[name] = min(line_parts.get(name, 1.0), 1 - 2 * p)
+    return parts_by_line
 
 
 # -- a training's own file
@@ -298,11 +314,11 @@ def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[s
     head = _Head(
         scenario=scenario.name,
         models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
-        views={seat: len(some) for seat, some in views.items()},
+        views={seat: len(seat_views) for seat, seat_views in views.items()},
         reward=recipe.reward,
         paraphrase=recipe.held_out.paraphrase,
     )
-    rows = [{"seat": seat, "view": asdict(view)} for seat, some in views.items() for view in some]
+    rows = [{"seat": seat, "view": asdict(view)} for seat, seat_views in views.items() for view in seat_views]
     atomic_write.replace(
         path, b"".join(atomic_write.dumps(row) + b"\n" for row in (head.model_dump(mode="json"), *rows))
     )
@@ -320,16 +336,18 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
         ) from None
     head = _checked(path, 1, lines[0] if lines else b"", _Head)
     rows = [_checked(path, number, line, _Row) for number, line in enumerate(lines[1:], start=2)]
-    found = {name: [row.view for row in rows if row.seat == name] for name in head.views}
-    if {name: len(some) for name, some in found.items()} != head.views or len(rows) != sum(head.views.values()):
+    views_by_seat = {name: [row.view for row in rows if row.seat == name] for name in head.views}
+    if {name: len(seat_views) for name, seat_views in views_by_seat.items()} != head.views or len(rows) != sum(
+        head.views.values()
+    ):
         raise ValueError(
             f"{path}, line {len(lines)}: the file ends after {len(rows)} views; expected the "
             f"{sum(head.views.values())} that "
             "its first line tells of"
         )
-    if seat not in found:
+    if seat not in views_by_seat:
         raise ValueError(
-            f"{path}, line 1: holds dialogues of the {' and the '.join(found)}; expected some of the {seat}"
+            f"{path}, line 1: holds dialogues of the {' and the '.join(views_by_seat)}; expected some of the {seat}"
         )
     if head.models[seat] != (own := _speaker(scenario.seats[seat])):
         raise ValueError(
@@ -344,7 +362,7 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
             "in this "
             "training too, or other data"
         )
-    return found[seat]
+    return views_by_seat[seat]
 
 
 def _worth(reward: Reward, paraphrase: int) -> dict[str, object]:
@@ -353,9 +371,9 @@ def _worth(reward: Reward, paraphrase: int) -> dict[str, object]:
     }
 
 
-def _set(told: Mapping[str, object], keys: Sequence[str]) -> str:
+def _set(settings: Mapping[str, object], keys: Sequence[str]) -> str:
     """As a command line sets them."""
-    return " ".join(f"{key}={told[key]}" for key in keys)
+    return " ".join(f"{key}={settings[key]}" for key in keys)
 
 
 def _speaker(spec: Seat) -> str:
@@ -370,23 +388,23 @@ def _speaker(spec: Seat) -> str:
 def _checked(path: Path, number: int, line: bytes, kind: type[BaseModel]):
     expected = "the head of a training's dialogues" if kind is _Head else "a view with its lines"
     try:
-        found = kind.model_validate_json(line)
+        record = kind.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise ValueError(
             f"{path}, line {number}: {f'{key}: ' if key else ''}{first['msg']}; expected {expected}"
         ) from None
-    if isinstance(found, _Row):
-        for one in found.view.lines:
+    if isinstance(record, _Row):
+        for sampled in record.view.lines:
             stands = (
-                found.view.ids[one.start : one.start + len(one.ids)] == one.ids
-                if one.on_trunk
-                else one.start <= len(found.view.ids)
+                record.view.ids[sampled.start : sampled.start + len(sampled.ids)] == sampled.ids
+                if sampled.on_trunk
+                else sampled.start <= len(record.view.ids)
             )
-            if not one.ids or one.start < 1 or not stands or len(one.logprobs) not in (0, len(one.ids)):
+            if not sampled.ids or sampled.start < 1 or not stands or len(sampled.logprobs) not in (0, len(sampled.ids)):
                 raise ValueError(
-                    f"{path}, line {number}: the line of turn {one.turn} is not what stands in its view; expected "
+                    f"{path}, line {number}: the line of turn {sampled.turn} is not what stands in its view; expected "
                     f"{expected}"
                 )
-    return found
+    return record

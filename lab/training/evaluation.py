@@ -71,7 +71,7 @@ class Exam:
     scenario: Scenario
     held_out: bool
     trained: bool
-    told: str  # for people
+    label: str  # arm and people, for display and file names
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def exams(recipe: Recipe) -> list[Exam]:
         raise ScenarioError(
             f"names an arm {taken.pop()!r}, which is there anyway; expected another name", ("evaluation", "arms")
         )
-    for name, told in recipe.evaluation.arms.items():
-        if strange := next((key for key in told if not key.startswith(("seats.", "graph."))), None):
+    for name, overrides in recipe.evaluation.arms.items():
+        if strange := next((key for key in overrides if not key.startswith(("seats.", "graph."))), None):
             raise ScenarioError(
                 f"sets {strange}; expected keys of seats and graph only: all else is the same in every arm",
                 ("evaluation", "arms", name),
@@ -106,45 +106,47 @@ def exams(recipe: Recipe) -> list[Exam]:
         + [(False, False)] * recipe.evaluation.as_learnt
         + [(True, True)] * (recipe.evaluation.scenario is not None)
     )
-    found = []
-    for name, told in {BASE: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
+    conditions = []
+    for name, overrides in {BASE: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
         for held_out, elsewhere in places:
             where = Path(recipe.evaluation.scenario).stem if elsewhere else "held out" if held_out else "as learnt"
-            scenario = _scenario(recipe, name, told, held_out, elsewhere)
-            found.append(Exam(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
-    return found
+            scenario = _scenario(recipe, name, overrides, held_out, elsewhere)
+            conditions.append(Exam(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
+    return conditions
 
 
-def _scenario(recipe: Recipe, arm: str, told: Mapping[str, object], held_out: bool, elsewhere: bool) -> Scenario:
-    exam, (learnt, unseen) = recipe.evaluation, split(recipe)
-    where = recipe if not elsewhere else recipe.model_copy(update={"scenario": exam.scenario, "overrides": {}})
+def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], held_out: bool, elsewhere: bool) -> Scenario:
+    evaluation, (learnt, unseen) = recipe.evaluation, split(recipe)
+    where = recipe if not elsewhere else recipe.model_copy(update={"scenario": evaluation.scenario, "overrides": {}})
     try:
-        turns = exam.turns or played(where).turns
-        found = played(
+        turns = evaluation.turns or played(where).turns
+        scenario = played(
             where,
             **{
                 "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31,  # its first name: figures stay
-                "conversations": exam.conversations,
+                "conversations": evaluation.conversations,
                 "persona_pool": unseen if held_out else learnt,
                 "measure.metrics": [*CONSISTENCIES, "tripwires"],
-                "measure.judge": exam.judge,
+                "measure.judge": evaluation.judge,
                 "measure.qa_format": ["multiple_choice", "free_text"],
                 "turns": turns,
                 "measure.qa_every": turns,  # after the first line and the last
             }
-            | told,
+            | overrides,
         )
     except ScenarioError as error:
         at = ("evaluation", "scenario") if elsewhere and arm == BASE else ("evaluation", "arms", arm)
         raise ScenarioError(f"cannot be played: {error}", at) from error
     at = ("evaluation", "scenario") if elsewhere else ("evaluation", "judge")
-    if (recipe.reward.prompt_to_line or recipe.reward.line_to_line) and recipe.reward.judge in found.measure.judges():
+    if (
+        recipe.reward.prompt_to_line or recipe.reward.line_to_line
+    ) and recipe.reward.judge in scenario.measure.judges():
         raise ScenarioError(
             f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at
         )
     if elsewhere and arm == BASE:
-        _comparable(recipe, found)
-    return found
+        _comparable(recipe, scenario)
+    return scenario
 
 
 def _comparable(recipe: Recipe, other: Scenario) -> None:
@@ -157,8 +159,8 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
         )
     for seat in recipe.seats():
         there, model = other.seats[seat], here.seats[seat].model
-        if found := other_speaker(there):
-            raise ScenarioError(f"has {found} speak for the {seat}; expected {model!r}, which is trained", at)
+        if reason := other_speaker(there):
+            raise ScenarioError(f"has {reason} speak for the {seat}; expected {model!r}, which is trained", at)
         if engine_name(there) != engine_name(here.seats[seat]):
             raise ScenarioError(f"has {there.model!r} for the {seat}; expected {model!r}, which is trained", at)
 
@@ -170,18 +172,18 @@ def examine_all(
     dialogues are kept as a run of its own under `folder`, in place of what an earlier examination left there.
     StoreError.
     """
-    found: list[Examined] = []
+    results: list[Examined] = []
     judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
     shutil.rmtree(folder, ignore_errors=True)
     for number, exam in enumerate(exams(recipe)):
-        yield exam.told, table(recipe, found)
-        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", exam.told)
+        yield exam.label, table(recipe, results)
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", exam.label)
         scenario = exam.scenario
         key = scenario.measure.model_dump_json(include=JUDGED_BY)
         if key not in judged_by:
             judged_by[key] = judges(scenario.measure, engines, scenario.device)
-        found.append(examine(recipe, exam, engines, aids, folder / f"{number}-{slug}", judged_by[key]))
-    yield "", table(recipe, found)
+        results.append(examine(recipe, exam, engines, aids, folder / f"{number}-{slug}", judged_by[key]))
+    yield "", table(recipe, results)
 
 
 def examine(
@@ -209,7 +211,7 @@ def examine(
                 "dtype": info.dtype,
             }
         )
-        store.append({"event": "phase", "phase": "playing", "detail": exam.told})
+        store.append({"event": "phase", "phase": "playing", "detail": exam.label})
         for event in setup.play.events():
             store.append(event)
         frames = store.frames()
@@ -227,8 +229,8 @@ def examine(
         )
         store.finish("finished", metrics=rows)
     sums = {
-        key: _by_person(found.by_conversation, [seats[key[2]].id for seats in setup.cast])
-        for key, found in of_run(turns, judgements, rows, window=how.window).items()
+        key: _by_person(consistency_sums.by_conversation, [seats[key[2]].id for seats in setup.cast])
+        for key, consistency_sums in of_run(turns, judgements, rows, window=how.window).items()
         if key[0] in CONSISTENCIES and key[2] in recipe.seats()
     }
     return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, store.manifest["counts"]["failed"])
@@ -242,7 +244,9 @@ def staged(
     """
     cast = people.cast(exam.scenario)
     if exam.held_out:
-        cast = [{seat: _asked_as(one, recipe.held_out.paraphrase) for seat, one in seats.items()} for seats in cast]
+        cast = [
+            {seat: _asked_as(persona, recipe.held_out.paraphrase) for seat, persona in seats.items()} for seats in cast
+        ]
     return set_up_on(
         exam.scenario,
         engines,
@@ -264,10 +268,10 @@ def _asked_as(persona: Persona, number: int) -> Persona:
 
 
 def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    by_person: dict[str, np.ndarray] = {}
     for conversation, sums in by_conversation.items():
-        found[who[conversation]] = found.get(who[conversation], 0.0) + sums
-    return found
+        by_person[who[conversation]] = by_person.get(who[conversation], 0.0) + sums
+    return by_person
 
 
 def table(
@@ -278,33 +282,35 @@ def table(
     `failed`: conversations that broke off.
     """
     how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
-    before = {(one.exam.scenario.name, one.exam.held_out): one for one in examined if one.exam.arm == BASE}
+    before = {
+        (result.exam.scenario.name, result.exam.held_out): result for result in examined if result.exam.arm == BASE
+    }
     rows = []
-    for one in examined:
-        run, exam = one.rows.filter(pl.col("level") == "run"), one.exam
+    for result in examined:
+        run, exam = result.rows.filter(pl.col("level") == "run"), result.exam
         missing = {
             (row["metric"], row["judge"], row["seat"]): row["value"]
             for row in run.filter(pl.col("metric").str.starts_with("unscored_")).iter_rows(named=True)
         }
         for row in run.filter(pl.col("metric").is_in([*CONSISTENCIES, *TRIPWIRES])).iter_rows(named=True):
             key = (row["metric"], row["judge"], row["seat"])
-            told = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
-            if own := one.sums.get(key):
-                found = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
-                told |= {"low": found.low, "high": found.high, "people": len(own)}
+            measures = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
+            if own := result.sums.get(key):
+                interval = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
+                measures |= {"low": interval.low, "high": interval.high, "people": len(own)}
             base = before[exam.scenario.name, exam.held_out]
-            if one is not base and own and key in base.sums:
+            if result is not base and own and key in base.sums:
                 gone = reduction(base.sums[key], own, **how)
-                told |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
+                measures |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
             rows.append(
                 {
                     "arm": exam.arm,
                     "scenario": exam.scenario.name,
                     "held_out": exam.held_out,
                     "rewarded": _rewarded(recipe, *key[:2]),
-                    "failed": one.failed,
+                    "failed": result.failed,
                     "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])),
-                    **told,
+                    **measures,
                 }
             )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row") if rows else pl.DataFrame(schema=SCHEMA)

@@ -53,7 +53,7 @@ def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> 
         if recipe.method in ONLINE
         else {}
     )
-    told = {
+    settings = {
         "name": spec.model,
         "tuning": recipe.tuning,
         "max_steps": updates,
@@ -64,18 +64,18 @@ def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> 
         "value_head": recipe.method == "ppo",
     }
     if recipe.workers == 1:
-        return Learner(**told)
+        return Learner(**settings)
     from lab.dialogue.cluster import shares
     from lab.training.workers import Learners
 
-    return Learners(recipe.workers, told, shares(engines, recipe.workers * len(recipe.seats()), recipe.device)[1])
+    return Learners(recipe.workers, settings, shares(engines, recipe.workers * len(recipe.seats()), recipe.device)[1])
 
 
 def method(recipe: Recipe) -> Method:
     tuning = recipe.tuning
-    told = {name: getattr(tuning, name) for name in Method.__dataclass_fields__ if hasattr(tuning, name)}
+    settings = {name: getattr(tuning, name) for name in Method.__dataclass_fields__ if hasattr(tuning, name)}
     how = Online(**{name: getattr(tuning, name) for name in Online.__dataclass_fields__})
-    return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **told)
+    return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **settings)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Played:
     """A step's dialogues: what is learnt from, and what the log tells of them."""
 
     views: list[View]
-    told: dict
+    log: dict[str, object]
     seconds: float
 
 
@@ -142,8 +142,8 @@ class Training:
         """
         self.install()
         adapters = {seat: rollouts.trained(seat) for seat in self.students}
-        told = self._played(step, self._seat(step), split(self.recipe)[0], adapters).told
-        return {key: value for key, value in told.items() if key.startswith("wire_") or key == "samples"}
+        log = self._played(step, self._seat(step), split(self.recipe)[0], adapters).log
+        return {key: value for key, value in log.items() if key.startswith("wire_") or key == "samples"}
 
     def install(self) -> None:
         """The engines speak as the students do now."""
@@ -197,7 +197,7 @@ class Training:
             "event": "step",
             "step": step,
             "seat": seat,
-            **batch.told,
+            **batch.log,
             **learnt.numbers,
             "skipped": learnt.skipped,
             "note": note,
@@ -228,10 +228,10 @@ class Training:
 
     def _last(self, most: int) -> str:
         """A clause that names the last checkpoint after at most so many steps."""
-        found = latest(self.folder, most)
+        checkpoint = latest(self.folder, most)
         return (
-            f"the last good checkpoint is {found}, after step {steps_of(found)}"
-            if found
+            f"the last good checkpoint is {checkpoint}, after step {steps_of(checkpoint)}"
+            if checkpoint
             else "there is no checkpoint from before"
         )
 
@@ -252,11 +252,9 @@ class Training:
         if recipe.data:
             stored = {}
             for seat in self.students:
-                found = dataset.views_of(
-                    recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"]
-                )
-                stored[seat] = found.views
-                yield {"event": "phase", "phase": "data", "detail": found.told}
+                data = dataset.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"])
+                stored[seat] = data.views
+                yield {"event": "phase", "phase": "data", "detail": data.summary}
         else:
             stored = yield from self._kept(learn_from)
         yield {"event": "phase", "phase": "training", "detail": recipe.method}
@@ -276,8 +274,8 @@ class Training:
         if not all(
             math.isfinite(value)
             for talk in talks
-            for one in talk.spoken
-            for sample in one.samples
+            for utterance in talk.spoken
+            for sample in utterance.samples
             for value in sample.logprobs
         ):
             spoiled = (
@@ -288,9 +286,9 @@ class Training:
                 "learning_rate; "
                 f"{self._last(step - spoiled)}"
             )
-        views, told = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
+        views, log = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
         wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
-        return Played(views, told | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
+        return Played(views, log | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
 
     def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
         """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder
@@ -298,14 +296,15 @@ class Training:
         """
         path = self.folder / dataset.COLLECTED
         if path.is_file():
-            found = {seat: dataset.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
+            views_by_seat = {seat: dataset.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
         else:
-            found = {}
+            views_by_seat = {}
             for seat in self.students:
-                found[seat] = yield from self._collected(seat, drawn)
-            dataset.write_views(path, self.recipe, self.scenario, found)
+                views_by_seat[seat] = yield from self._collected(seat, drawn)
+            dataset.write_views(path, self.recipe, self.scenario, views_by_seat)
         return {
-            seat: dataset.teaching(views, self.recipe.method, seat, self.recipe.reward) for seat, views in found.items()
+            seat: dataset.teaching(views, self.recipe.method, seat, self.recipe.reward)
+            for seat, views in views_by_seat.items()
         }
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
@@ -319,7 +318,7 @@ class Training:
                 "batch": batch,
                 "batches": batches,
                 "seat": seat,
-                **played.told,
+                **played.log,
                 "seconds_play": played.seconds,
             }
         return views
@@ -345,11 +344,11 @@ class Training:
             means = {
                 name: sum(values) / len(values)
                 for name in recent[-1]
-                if (values := [one[name] for one in recent if name in one])
+                if (values := [values_of_step[name] for values_of_step in recent if name in values_of_step])
             }
             reference = {name: own[0][name] for name in ("perplexity_nats",) if name in own[0] and online}
-            if found := fired(means, reference):
-                name, value, bound = found[0]
+            if out_of_bounds := fired(means, reference):
+                name, value, bound = out_of_bounds[0]
                 return (
                     f"{name} of the {seat} is {value:.2f} "
                     f"{f'over the last {PATIENCE} steps' * online or 'by now'}; expected {bound}"

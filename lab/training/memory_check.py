@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """A training as far as memory goes; `beside`: workers of a learner that share one memory."""
 
     recipe: Recipe
@@ -30,16 +30,17 @@ def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engin
     """ValueError where the learners' weights and what goes with them, and a view at its longest with all its side
     branches, do not fit into what memory is free beside the engines.
     """
-    plan = Plan(recipe, scenario, _beside(recipe, len(engines)))
+    plan = MemoryPlan(recipe, scenario, _beside(recipe, len(engines)))
     for seat in recipe.seats():
         info = engines[seats.engine_name(scenario.seats[seat])].info()
 
-        def wanted(one: Plan, seat: str = seat) -> float:
-            return one.beside * (_kept(one) + _passing(one, seat, engines, cast)[1])
+        def needed_bytes(plan: MemoryPlan, seat: str = seat) -> float:
+            return plan.beside * (_kept(plan) + _passing(plan, seat, engines, cast)[1])
 
-        if wanted(plan) > info.free_bytes > 0:
+        if needed_bytes(plan) > info.free_bytes > 0:
             cures = [
-                next((told for told, one in some if wanted(one) <= info.free_bytes), None) for some in _cures(plan)
+                next((override for override, lighter in steps if needed_bytes(lighter) <= info.free_bytes), None)
+                for steps in _cures(plan)
             ]
             expected = " or ".join(filter(None, cures)) or "a smaller model, or more memory"
             tokens, bytes_ = _passing(plan, seat, engines, cast)
@@ -51,11 +52,11 @@ def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engin
             )
 
 
-def _cures(plan: Plan) -> Iterator[Iterator[tuple[str, Plan]]]:
+def _cures(plan: MemoryPlan) -> Iterator[Iterator[tuple[str, MemoryPlan]]]:
     """Ways to need less, each from little to much, as a command line sets them."""
     recipe, tuning = plan.recipe, plan.recipe.tuning
 
-    def tuned(key: str, value: bool) -> Iterator[tuple[str, Plan]]:
+    def tuned(key: str, value: bool) -> Iterator[tuple[str, MemoryPlan]]:
         if getattr(tuning, key) != value:
             changed = recipe.model_copy(update={"tuning": tuning.model_copy(update={key: value})})
             yield f"tuning.{key}={str(value).lower()}", replace(plan, recipe=changed)
@@ -74,7 +75,7 @@ def _cures(plan: Plan) -> Iterator[Iterator[tuple[str, Plan]]]:
     )
 
 
-def _kept(plan: Plan) -> int:
+def _kept(plan: MemoryPlan) -> int:
     """Bytes that a worker of each seat's learner keeps whatever it reads."""
     tuning = plan.recipe.tuning
     modules = tuning.target_modules if isinstance(tuning.target_modules, str) else tuple(tuning.target_modules)
@@ -109,15 +110,20 @@ def _weights(
     if adapter and not full:  # whose own r, modules and layers count
         from peft import PeftConfig
 
-        told = PeftConfig.from_pretrained(loading.check_adapter(adapter))
-        r, modules = told.r, told.target_modules if isinstance(told.target_modules, str) else tuple(told.target_modules)
-        layers = told.layers_to_transform
+        peft_config = PeftConfig.from_pretrained(loading.check_adapter(adapter))
+        r, modules = (
+            peft_config.r,
+            peft_config.target_modules
+            if isinstance(peft_config.target_modules, str)
+            else tuple(peft_config.target_modules),
+        )
+        layers = peft_config.layers_to_transform
     return weight_bytes(
         config, _dtype(dtype, device), r, modules if isinstance(modules, str) else list(modules), full, layers
     )
 
 
-def _passing(plan: Plan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:
+def _passing(plan: MemoryPlan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:
     """Tokens of the longest view, and bytes that learning from it takes for as long as it is read."""
     recipe, scenario, spec = plan.recipe, plan.scenario, plan.scenario.seats[seat]
     alike = recipe.method == "grpo" and recipe.groups == "episodes"

@@ -46,18 +46,18 @@ class Reciter:
         return dict.fromkeys(cues, Trouble("nothing more is stored"))
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
-        bare = {c: one for c, one in said.items() if not one.token_ids}
-        written = self._seat.engine.encode([self._seat.format.words(one.text) for one in bare.values()])
+        bare = {c: utterance for c, utterance in said.items() if not utterance.token_ids}
+        written = self._seat.engine.encode([self._seat.format.words(utterance.text) for utterance in bare.values()])
         closed = {
-            c: replace(one, token_ids=(*ids, *self._closing))
-            for (c, one), ids in zip(bare.items(), written, strict=True)
+            c: replace(utterance, token_ids=(*ids, *self._closing))
+            for (c, utterance), ids in zip(bare.items(), written, strict=True)
         }
         before = {c: len(self.ids[c]) for c in said}
-        full = self._seat.recite(cues, {c: closed.get(c, one) for c, one in said.items()})
-        for c, one in full.items():
-            start = len(self.ids[c]) - len(one.token_ids)
-            if start >= before[c] and tuple(self.ids[c][start:]) == one.token_ids:  # else the view is full
-                spoken = Spoken(cues[c].turn, start, (Sample(one.token_ids, (), "recited"),), (one.text,))
+        full = self._seat.recite(cues, {c: closed.get(c, utterance) for c, utterance in said.items()})
+        for c, utterance in full.items():
+            start = len(self.ids[c]) - len(utterance.token_ids)
+            if start >= before[c] and tuple(self.ids[c][start:]) == utterance.token_ids:  # else the view is full
+                spoken = Spoken(cues[c].turn, start, (Sample(utterance.token_ids, (), "recited"),), (utterance.text,))
                 self.said.setdefault(c, []).append(spoken)
         return full
 
@@ -65,7 +65,7 @@ class Reciter:
 def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk]:
     """As the run played them. Where it was another model's run, its words are encoded anew."""
     scenario, kept = source.scenario, stored(read_events(source.path))
-    spec, wanted = scenario.seats[seat], {one.conversation for one in source.transcripts}
+    spec, wanted = scenario.seats[seat], {transcript.conversation for transcript in source.transcripts}
     same = not spec.endpoint and base_of(spec.model) == base_of(model)
     lines = {at: line if same else replace(line, token_ids=()) for at, line in kept.lines.items() if at[0] in wanted}
     judged = {
@@ -87,10 +87,15 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk
     )
     for _ in play.events():
         pass
-    talks = [_talk(one, seat, seats[seat]) for one in source.transcripts]
+    talks = [_talk(transcript, seat, seats[seat]) for transcript in source.transcripts]
     for talk in talks:
         if lost := next(
-            (one for one in seats[seat].said.get(talk.number, ()) if lines[talk.number, one.turn].seat != seat), None
+            (
+                utterance
+                for utterance in seats[seat].said.get(talk.number, ())
+                if lines[talk.number, utterance.turn].seat != seat
+            ),
+            None,
         ):
             raise ValueError(
                 f"{source.path}: conversation {talk.number} no longer goes as it was played (turn {lost.turn} would "
@@ -103,23 +108,36 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk
 def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list[Talk]:
     """As if the seat had said its lines under its persona's card and the instruction."""
     reciter = Reciter(engine)
-    reciter.open({one.conversation: system_text(one.cast[seat], instruction) for one in source.transcripts})
-    for place in range(max((len(one.lines) for one in source.transcripts), default=0)):
-        now = {one.conversation: one.lines[place] for one in source.transcripts if place < len(one.lines)}
+    reciter.open(
+        {transcript.conversation: system_text(transcript.cast[seat], instruction) for transcript in source.transcripts}
+    )
+    for place in range(max((len(transcript.lines) for transcript in source.transcripts), default=0)):
+        now = {
+            transcript.conversation: transcript.lines[place]
+            for transcript in source.transcripts
+            if place < len(transcript.lines)
+        }
         reciter.hear({c: line.text for c, line in now.items() if line.seat != seat})
         said = {c: line for c, line in now.items() if line.seat == seat}
         reciter.recite(
             {c: Cue("", 0, line.turn) for c, line in said.items()},
             {c: Utterance(line.text, 0) for c, line in said.items()},
         )
-    reciter.close([one.conversation for one in source.transcripts])
-    return [_talk(one, seat, reciter) for one in source.transcripts]
+    reciter.close([transcript.conversation for transcript in source.transcripts])
+    return [_talk(transcript, seat, reciter) for transcript in source.transcripts]
 
 
-def _talk(one: Transcript, seat: str, reciter: Reciter) -> Talk:
-    own = own_turns(one, seat)
-    spoken = [some for some in reciter.said.get(one.conversation, ()) if some.turn in own]
+def _talk(transcript: Transcript, seat: str, reciter: Reciter) -> Talk:
+    own = own_turns(transcript, seat)
+    spoken = [utterance for utterance in reciter.said.get(transcript.conversation, ()) if utterance.turn in own]
     lines = [
-        replace(line, logprob=0.0 if line.turn in own else None) for line in one.lines
+        replace(line, logprob=0.0 if line.turn in own else None) for line in transcript.lines
     ]  # known or not: rewards ask who said it
-    return Talk(one.conversation, seat, one.cast, lines, tuple(reciter.ids.get(one.conversation, ())), spoken)
+    return Talk(
+        transcript.conversation,
+        seat,
+        transcript.cast,
+        lines,
+        tuple(reciter.ids.get(transcript.conversation, ())),
+        spoken,
+    )

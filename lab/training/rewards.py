@@ -92,7 +92,7 @@ def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: Lo
     """Every tripwire's mean over the lines that the seat said of its own in these dialogues."""
     said = pl.DataFrame([asdict(line) for talk in talks for line in talk.lines], infer_schema_length=None)
     cards = {(talk.number, name): persona.card for talk in talks for name, persona in talk.cast.items()}
-    found = tripwires(
+    means = tripwires(
         said,
         cards,
         counted=said.filter(pl.col("seat") == seat, pl.col("logprob").is_not_null()),
@@ -102,7 +102,7 @@ def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: Lo
         resamples=1,
         seed=0,
     )
-    return dict(found.filter(pl.col("level") == "run", pl.col("seat") == seat).select("metric", "value").iter_rows())
+    return dict(means.filter(pl.col("level") == "run", pl.col("seat") == seat).select("metric", "value").iter_rows())
 
 
 def _trips(completion: Completion) -> bool:

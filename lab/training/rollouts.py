@@ -72,7 +72,10 @@ def talks(
                 _ask(recipe, play, seat, step, turn, scenario.turns, spoken)
             spoken = []
     view, lines = play.seats[seat], _lines(events, len(cast))
-    return [Talk(c, seat, play.cast[c], some, tuple(view.ids[c]), tuple(view.spoken[c])) for c, some in lines.items()]
+    return [
+        Talk(c, seat, play.cast[c], dialogue_lines, tuple(view.ids[c]), tuple(view.spoken[c]))
+        for c, dialogue_lines in lines.items()
+    ]
 
 
 def _lines(events: Sequence[dict], conversations: int) -> dict[int, list[Line]]:

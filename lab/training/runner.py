@@ -47,8 +47,8 @@ def check(recipe: Recipe) -> None:
     reward_entries(recipe.reward)  # those of installed packages are there and fit
     judges.check_reward_judge(recipe.reward.judge)
     judges.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
-    for one in [scenario, *(exam.scenario for exam in exams(recipe))]:
-        wiring.check(one)
+    for played_scenario in [scenario, *(exam.scenario for exam in exams(recipe))]:
+        wiring.check(played_scenario)
 
 
 def numbers(recipe: Recipe) -> list[str]:
@@ -170,7 +170,7 @@ def perform(
     scenario = played(recipe)
     rewarding = scenario.measure.model_copy(update={"judge": [recipe.reward.judge]})
     names = judges.judge_engines(rewarding).union(
-        *(wiring.engine_names(one) for one in [scenario, *(e.scenario for e in exams(recipe))])
+        *(wiring.engine_names(played_scenario) for played_scenario in [scenario, *(e.scenario for e in exams(recipe))])
     )
     tell("phase", phase="loading", detail=", ".join(sorted(names)))
     workers = recipe.workers * len(recipe.seats()) if recipe.workers > 1 else 0
@@ -194,8 +194,8 @@ def perform(
         if checkpoint := latest(store.path):
             training.restore(checkpoint)
             first = steps_of(checkpoint)
-        told = next(iter(students.values()))
-        store.update_manifest(device=str(told.device), dtype=told.dtype)
+        student = next(iter(students.values()))
+        store.update_manifest(device=str(student.device), dtype=student.dtype)
         tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
         course = Course(list(earlier))
         tell("phase", phase="training", detail=recipe.method)
@@ -209,13 +209,13 @@ def perform(
                 watch.show(kept)  # last: whoever is shown a step may end the training there
         store.update_manifest(stopped=course.stopped)
         training.save(store.path / "adapter", state=False)
-        for coming, found in examine_all(recipe, engines, aids, store.path / EXAMINED):
-            write_frame(store.path / "evaluation.parquet", found)
+        for coming, evaluation in examine_all(recipe, engines, aids, store.path / EXAMINED):
+            write_frame(store.path / "evaluation.parquet", evaluation)
             if coming:
                 tell("phase", phase="evaluating", detail=coming)
     store.update_manifest(status="finished", finished=now())  # which is what the report is to say
     write_report(store.path)
-    return found, course.stopped
+    return evaluation, course.stopped
 
 
 def before(store: RunStore) -> list[dict]:

@@ -42,21 +42,21 @@ SETTINGS = {
 class Learners:
     """What a `Learner` is to the loop, over `workers` of them. Folders are to lie where all workers can reach them.
 
-    `told`: arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over whole GPUs
+    `settings`: keyword arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over whole GPUs
     they talk by nccl, else by gloo. Every method raises ValueError for what a `Learner` would, and where a worker was
     lost; they are at an end then.
     """
 
-    def __init__(self, workers: int, told: Mapping[str, object], gpus: float = 0.0) -> None:
+    def __init__(self, workers: int, settings: Mapping[str, object], gpus: float = 0.0) -> None:
         self._workers, self._failure = workers, None
         self._folder = tempfile.TemporaryDirectory(prefix="learners-")  # Ray Train's own notes
         self._desk = ray.remote(Desk).options(num_cpus=0).remote(workers)
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        desk, told = self._desk, dict(told)
+        desk, settings = self._desk, dict(settings)
         each = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
         trainer = TorchTrainer(
-            lambda: carry_out(desk, told, gpus > 0),
+            lambda: carry_out(desk, settings, gpus > 0),
             torch_config=TorchConfig(backend="nccl" if gpus == 1 else "gloo"),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each),
             run_config=RunConfig(
@@ -119,9 +119,9 @@ class Learners:
         failures = list(getattr(failure, "worker_failures", {}).values()) or [
             getattr(failure, "controller_failure", failure)
         ]
-        for found in failures:
-            if isinstance(found, ValueError):
-                return ValueError(str(found))
+        for worker_failure in failures:
+            if isinstance(worker_failure, ValueError):
+                return ValueError(str(worker_failure))
         why = reason(failures[0]) if failures[0] else "they were stopped"
         return ValueError(
             f"the {self._workers} workers of the learner ended ({why}); expected a free core or GPU and enough memory "
@@ -130,18 +130,18 @@ class Learners:
         )
 
 
-def carry_out(desk, told: Mapping[str, object], gpu: bool) -> None:
+def carry_out(desk, settings: Mapping[str, object], gpu: bool) -> None:
     """What a worker does: makes its learner, then one order after another."""
     worker, beside = get_context().get_world_rank(), get_context().get_local_world_size()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // beside))
-    learner = Learner(**dict(told) | {"device": str(get_device()) if gpu else "cpu"})
+    learner = Learner(**dict(settings) | {"device": str(get_device()) if gpu else "cpu"})
     number, name, arguments = ray.get(desk.next.remote(0))
     while name != STOP:
-        found = None
+        answer = None
         if worker == 0 or name not in ALONE:
-            found = partial(learn, learner) if name == "learn" else getattr(learner, name)
-            if callable(found):
+            answer = partial(learn, learner) if name == "learn" else getattr(learner, name)
+            if callable(answer):
                 [sent] = arguments
-                found = found(*ray.get(sent))
-        ray.get(desk.answer.remote(worker, [ray.put(found)]))
+                answer = answer(*ray.get(sent))
+        ray.get(desk.answer.remote(worker, [ray.put(answer)]))
         number, name, arguments = ray.get(desk.next.remote(number))
