@@ -51,7 +51,7 @@ def test_branches_under_several_adapters_in_one_call_equal_each_alone_and_peft(l
     samples = engine.generate(together, [GREEDY] * 3)
     for folder, model, score, sample in zip(folders, models, scores, samples, strict=True):
         assert list(sample.token_ids) == tiny.greedy(model, prompt, 30)
-        assert close(score[0], tiny.told(model, prompt, target))
+        assert close(score[0], tiny.target_logprobs(model, prompt, target))
         alone = tiny.engine(llama)
         [branch] = alone.open([prompt], folder)
         assert alone.generate([branch], [GREEDY])[0].token_ids == sample.token_ids

@@ -16,10 +16,10 @@ def embedder(one_thread):
 
 
 def test_vectors_have_unit_length_and_like_meanings_lie_close(embedder):
-    found = embedder.embed(TEXTS)
-    assert found.shape == (4, 384) and found.dtype == np.float32
-    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    near = found @ found.T
+    vectors = embedder.embed(TEXTS)
+    assert vectors.shape == (4, 384) and vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    near = vectors @ vectors.T
     assert near[0, 1] > 0.7 and near[0, 2] < 0.4, "the same said twice, and something else"
 
 

@@ -39,19 +39,19 @@ def test_greedy_lines_of_a_ragged_batch_equal_generate_token_for_token(kind):
 def test_scores_equal_the_log_softmax_of_a_plain_forward_pass(kind):
     model = tiny.plain(tiny.CONFIGS[kind]())
     engine, (first, second, given, target, other) = tiny.engine(model), tiny.prompts(40, 3, 5, 20, 9)
-    found = engine.score(
+    scores = engine.score(
         engine.open([first, second]), [[((), target), (given, target), (given, other)], [(given, target)]]
     )
     wanted = [
         [
-            tiny.told(model, first, target),
-            tiny.told(model, first + given, target),
-            tiny.told(model, first + given, other),
+            tiny.target_logprobs(model, first, target),
+            tiny.target_logprobs(model, first + given, target),
+            tiny.target_logprobs(model, first + given, other),
         ],
-        [tiny.told(model, second + given, target)],
+        [tiny.target_logprobs(model, second + given, target)],
     ]
-    assert [[len(some) for some in by_branch] for by_branch in found] == [[20, 20, 9], [20]]
-    assert close(found, wanted)
+    assert [[len(continuation) for continuation in by_branch] for by_branch in scores] == [[20, 20, 9], [20]]
+    assert close(scores, wanted)
 
 
 def test_different_windows_would_show():
@@ -68,9 +68,9 @@ def test_a_branch_of_4000_tokens_equals_a_plain_forward_pass():
     model = tiny.plain(tiny.llama(max_position_embeddings=8192))
     engine, (prompt, target) = tiny.engine(model), tiny.prompts(4000, 12)
     [branch] = engine.open([prompt])
-    assert close(engine.score([branch], [[((), target)]])[0][0], tiny.told(model, prompt, target))
+    assert close(engine.score([branch], [[((), target)]])[0][0], tiny.target_logprobs(model, prompt, target))
     [sample] = engine.generate([branch], [GREEDY])
-    assert close(sample.logprobs, tiny.told(model, prompt, list(sample.token_ids)))
+    assert close(sample.logprobs, tiny.target_logprobs(model, prompt, list(sample.token_ids)))
 
 
 def test_a_branch_that_outgrows_its_slab_equals_generate(llama):
@@ -112,9 +112,9 @@ def test_score_leaves_the_branch_unchanged(llama):
     first = engine.score(scored, [[((), long)], [(long, [3])]])
     assert engine.score(scored, [[((), long)], [(long, [3])]]) == first
     sampling = [Sampling(seed=4, max_tokens=20), Sampling(seed=5, max_tokens=20)]
-    found, wanted = engine.generate(scored, sampling), engine.generate(bare, sampling)
-    assert [s.token_ids for s in found] == [s.token_ids for s in wanted]
-    assert close([s.logprobs for s in found], [s.logprobs for s in wanted])
+    after_scoring, wanted = engine.generate(scored, sampling), engine.generate(bare, sampling)
+    assert [s.token_ids for s in after_scoring] == [s.token_ids for s in wanted]
+    assert close([s.logprobs for s in after_scoring], [s.logprobs for s in wanted])
 
 
 def test_score_with_nothing_to_score_is_empty(llama):
@@ -139,15 +139,15 @@ def test_ragged_branches_scored_together_equal_each_alone(llama):
         tiny.prompts(30, seed=3),
         tiny.prompts(2, 2, 2, seed=4),
     ]
-    asked = [[((), target) for target in some] for some in targets]
+    asked = [[((), target) for target in branch_targets] for branch_targets in targets]
     together = engine.score(engine.open(prompts), asked)
     assert together == engine.score(engine.open(prompts), asked)
-    for prompt, some, found in zip(prompts, asked, together, strict=True):
-        assert close(engine.score(engine.open([prompt]), [some])[0], found)
+    for prompt, branch_targets, branch_scores in zip(prompts, asked, together, strict=True):
+        assert close(engine.score(engine.open([prompt]), [branch_targets])[0], branch_scores)
     [twice] = engine.open([prompts[1]])
     assert close(
         engine.score([twice, twice], [asked[0], asked[3]]),
-        [engine.score([twice], [some])[0] for some in (asked[0], asked[3])],
+        [engine.score([twice], [branch_targets])[0] for branch_targets in (asked[0], asked[3])],
     )
 
 
@@ -157,9 +157,9 @@ def test_a_ragged_batch_read_together_equals_each_branch_read_alone(llama, monke
     for tokens in (2048, 50):  # all in one pass, and cut into pieces
         monkeypatch.setattr("agents.engine.branches.TOKENS_A_PASS", tokens)
         monkeypatch.setattr("agents.engine.branches.TOKENS_A_LOOK", min(tokens, 20))
-        found = engine.generate(engine.open(prompts), [GREEDY] * len(prompts))
-        assert [s.token_ids for s in found] == [s.token_ids for s in wanted]
-        assert close([s.logprobs for s in found], [s.logprobs for s in wanted])
+        together = engine.generate(engine.open(prompts), [GREEDY] * len(prompts))
+        assert [s.token_ids for s in together] == [s.token_ids for s in wanted]
+        assert close([s.logprobs for s in together], [s.logprobs for s in wanted])
 
 
 def test_decoding_by_torchs_attention_equals_decoding_by_the_kernels(llama, monkeypatch):
@@ -171,9 +171,9 @@ def test_decoding_by_torchs_attention_equals_decoding_by_the_kernels(llama, monk
     wanted = engine.generate(engine.open(prompts), sampling)
     monkeypatch.setattr("agents.models.cpu_kernels.able", lambda tensor: False)
     engine = tiny.engine(llama)
-    found = engine.generate(engine.open(prompts), sampling)
-    assert [s.token_ids for s in found] == [s.token_ids for s in wanted]
-    assert close([s.logprobs for s in found], [s.logprobs for s in wanted])
+    by_torch = engine.generate(engine.open(prompts), sampling)
+    assert [s.token_ids for s in by_torch] == [s.token_ids for s in wanted]
+    assert close([s.logprobs for s in by_torch], [s.logprobs for s in wanted])
 
 
 def test_dropped_branches_are_gone(llama):
@@ -330,15 +330,15 @@ def test_a_row_never_depends_on_how_its_neighbours_are_sampled():
         Sampling(0, temperature=0.7, top_k=0),
         Sampling(0, temperature=0),
     ]
-    alone = [choose(logits[i : i + 1], [one], [draws[i]], stop_ids=[7])[0] for i, one in enumerate(each)]
+    alone = [choose(logits[i : i + 1], [sampling], [draws[i]], stop_ids=[7])[0] for i, sampling in enumerate(each)]
     assert choose(logits, each, draws, stop_ids=[7]) == alone
 
 
 def test_frequencies_of_many_draws_are_the_probabilities():
     n = 20_000
     drawn = np.random.default_rng(0).random(n).tolist()
-    found = choose(LOGITS.expand(n, -1), [Sampling(0, temperature=1, top_k=0)] * n, drawn)
-    shares = np.bincount([choice.token for choice in found], minlength=4) / n
+    choices = choose(LOGITS.expand(n, -1), [Sampling(0, temperature=1, top_k=0)] * n, drawn)
+    shares = np.bincount([choice.token for choice in choices], minlength=4) / n
     assert np.abs(shares - [0.4, 0.3, 0.2, 0.1]).max() < 4 * (0.25 / n) ** 0.5  # four standard errors at most
 
 

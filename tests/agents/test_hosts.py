@@ -106,31 +106,33 @@ def test_a_hosted_engine_says_what_a_local_one_says(hosted, embedded, wanted):
     assert wanted[2] == wanted[4]  # the fork, under the same seed
     [ids, target] = hosted.encode([TOLD[0], "I am Ada."])
     scores = [engine.score(engine.open([ids]), [[((), target), (target, target)]])[0] for engine in (hosted, embedded)]
-    assert [p for some in scores[0] for p in some] == pytest.approx([p for some in scores[1] for p in some], abs=1e-3)
+    assert [p for branch_scores in scores[0] for p in branch_scores] == pytest.approx(
+        [p for branch_scores in scores[1] for p in branch_scores], abs=1e-3
+    )
     assert hosted.info() == embedded.info() and hosted.decode([ids, target]) == embedded.decode([ids, target])
 
 
 def test_an_engine_killed_between_lines_says_the_same_lines(hosted, wanted, recoveries):
-    before, told, pid = hosted.usage(), len(recoveries), process(hosted)
+    before, earlier, pid = hosted.usage(), len(recoveries), process(hosted)
     assert lines(hosted, between=lambda: kill(pid)) == wanted
     assert process(hosted) != pid
-    assert len(recoveries) == told + 1 and "embedded died" in recoveries[-1]
+    assert len(recoveries) == earlier + 1 and "embedded died" in recoveries[-1]
     after = hosted.usage()
     assert after.tokens_new >= before.tokens_new and after.tokens_computed >= before.tokens_computed
     assert after.generated >= before.generated and all(after.seconds[phase] >= s for phase, s in before.seconds.items())
 
 
 def test_an_engine_killed_while_it_speaks_says_the_same_lines(hosted, embedded, recoveries):
-    sampling, told, pid = Sampling(7, 60, top_k=0, temperature=0.5), len(recoveries), process(hosted)
+    sampling, earlier, pid = Sampling(7, 60, top_k=0, temperature=0.5), len(recoveries), process(hosted)
     [branch], [here] = hosted.open(hosted.encode(TOLD[:1])), embedded.open(embedded.encode(TOLD[:1]))
     killer = threading.Timer(0.3, kill, [pid])
     killer.start()
-    [found] = hosted.generate([branch], [sampling])
+    [line] = hosted.generate([branch], [sampling])
     killer.join()
-    assert len(recoveries) == told + 1  # it was not done when it was killed
+    assert len(recoveries) == earlier + 1  # it was not done when it was killed
     [wanted] = embedded.generate([here], [sampling])
     assert len(wanted.token_ids) > 30
-    assert found.token_ids == wanted.token_ids and found.stopped == wanted.stopped
+    assert line.token_ids == wanted.token_ids and line.stopped == wanted.stopped
 
 
 def test_a_refusal_comes_back_as_it_is_said_there(hosted, embedded):
@@ -187,7 +189,7 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
             *(f"seats.{seat}.{key}" for seat in ("user", "assistant") for key in ("max_tokens=150", "sentences=null")),
         ],
     )
-    told, generate, calls = [], hosted.generate, []
+    notices, generate, calls = [], hosted.generate, []
 
     def dying(branches, sampling):
         calls.append(branches)
@@ -196,10 +198,10 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
         return generate(branches, sampling)
 
     monkeypatch.setattr(hosted, "generate", dying)
-    monkeypatch.setattr(hosted, "_on_recovery", told.append)
+    monkeypatch.setattr(hosted, "_on_recovery", notices.append)
     name = str(folder)
-    found = list(set_up_on(scenario, {name: hosted}).play.events())
-    assert len(told) == 2 and all("4 views are read again" in one for one in told), told
+    interrupted = list(set_up_on(scenario, {name: hosted}).play.events())
+    assert len(notices) == 2 and all("4 views are read again" in notice for notice in notices), notices
     wanted = list(set_up_on(scenario, {name: LocalEngine(load(name, "float32", "cpu"))}).play.events())
     lines = [
         [
@@ -207,7 +209,7 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
             for e in events
             if e["event"] == "line"
         ]
-        for events in (found, wanted)
+        for events in (interrupted, wanted)
     ]
     assert lines[0] == lines[1] and len({line[:2] for line in lines[0]}) == len(lines[0]) == 12
     assert max(len(line[3]) for line in lines[0]) == 150
@@ -233,9 +235,9 @@ def test_what_is_watched_is_watched_again_after_a_death(small):
 def test_steered_branches_are_steered_after_a_death_too(small):
     hosted, _ = small
     ids = hosted.encode(TOLD)
-    states = hosted.states(ids, [len(one) - 1 for one in ids])
+    states = hosted.states(ids, [len(prompt) - 1 for prompt in ids])
     branches = [
-        hosted.open(ids[:1], steer=one)[0] for one in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)
+        hosted.open(ids[:1], steer=steer)[0] for steer in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)
     ]
     before = hosted.score(branches, [[((), ids[1][:8])]] * 2)
     kill(process(hosted))

@@ -27,7 +27,7 @@ def test_decoding_attention_equals_torchs_over_each_rows_own_places(dtype, rows,
     query = torch.randn(rows, kv_heads * groups, width).to(dtype) * 3
     ends = np.arange(17, 17 + 23 * rows, 23)
     starts = np.maximum(ends - 30, 0)  # a sliding window of 30
-    found = cpu_kernels.decode(query, key, value, keys, values, at, starts, ends, width**-0.5)
+    attended = cpu_kernels.decode(query, key, value, keys, values, at, starts, ends, width**-0.5)
     assert torch.equal(keys[at, :, ends - 1], key) and torch.equal(values[at, :, ends - 1], value)
     places = torch.arange(90)
     seen = (places < torch.from_numpy(ends)[:, None]) & (places >= torch.from_numpy(starts)[:, None])
@@ -37,8 +37,8 @@ def test_decoding_attention_equals_torchs_over_each_rows_own_places(dtype, rows,
         values[at].float().repeat_interleave(groups, 1),
         attn_mask=seen[:, None, None],
     )[:, :, 0]
-    assert found.dtype == dtype
-    assert torch.allclose(found.float(), wanted, atol=TOLERANCE[dtype])
+    assert attended.dtype == dtype
+    assert torch.allclose(attended.float(), wanted, atol=TOLERANCE[dtype])
 
 
 def test_what_lies_outside_a_rows_places_is_never_read():
@@ -46,19 +46,21 @@ def test_what_lies_outside_a_rows_places_is_never_read():
     values = keys.clone()
     keys[:, :, 2:4], values[:, :, 2:4] = 0.0, torch.tensor([1.0, 2.0])[:, None]
     newest = torch.zeros(1, 1, 16), torch.full((1, 1, 16), 6.0)
-    found = cpu_kernels.decode(
+    attended = cpu_kernels.decode(
         torch.ones(1, 1, 16), *newest, keys, values, np.array([0]), np.array([2]), np.array([5]), 1.0
     )
-    assert torch.allclose(found, torch.full((1, 1, 16), 3.0))  # equal scores: (1 + 2 + 6) / 3
+    assert torch.allclose(attended, torch.full((1, 1, 16), 3.0))  # equal scores: (1 + 2 + 6) / 3
 
 
 def test_scores_are_squashed_where_the_model_says_so():
     torch.manual_seed(2)
     keys, values = torch.randn(2, 1, 1, 9, 16) * 3
     query, key, value = torch.randn(1, 2, 16), keys[:, :, 8].clone(), values[:, :, 8].clone()
-    found = cpu_kernels.decode(query, key, value, keys, values, np.array([0]), np.array([0]), np.array([9]), 0.5, 4.0)
+    attended = cpu_kernels.decode(
+        query, key, value, keys, values, np.array([0]), np.array([0]), np.array([9]), 0.5, 4.0
+    )
     scores = torch.tanh(query[0] @ keys[0, 0].T * 0.5 / 4) * 4
-    assert torch.allclose(found[0], scores.softmax(-1) @ values[0, 0], atol=1e-5)
+    assert torch.allclose(attended[0], scores.softmax(-1) @ values[0, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -78,13 +80,13 @@ def test_the_first_kernel_leaves_torch_as_many_threads_as_it_had():
     """In a process of its own, since it happens once; numba would start two threads there, and torch is to go on with
     one.
     """
-    told = (
+    script = (
         "import torch; from agents.models import cpu_kernels as kernels; torch.set_num_threads(1); "
         "kernels.logsumexp(torch.zeros(1, 8)); "
         "print(torch.get_num_threads())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", told],
+        [sys.executable, "-c", script],
         env={**os.environ, "NUMBA_NUM_THREADS": "2"},
         cwd=ROOT,
         capture_output=True,

@@ -49,15 +49,15 @@ def batch(learner: Learner, size: int, first: int = 0) -> list[tuple]:
     views = [
         learners.view(4, 3 + number % 3, conversation=number, rewards=REWARDS) for number in range(first, first + size)
     ]
-    views, advantages, returns, values = online.by_value(learner, [told(learner, view) for view in views], HOW)
+    views, advantages, returns, values = online.by_value(learner, [with_logprobs(learner, view) for view in views], HOW)
     return online.parts(learner, views, advantages, HOW, returns=returns, values=values)
 
 
-def told(learner: Learner, view: View) -> View:
+def with_logprobs(learner: Learner, view: View) -> View:
     [read] = learner.read([view])
     lines = [
-        type(line)(**vars(line) | {"logprobs": tuple(some[: len(line.ids)].tolist())})
-        for line, some in zip(view.lines, read.logps, strict=True)
+        type(line)(**vars(line) | {"logprobs": tuple(line_logps[: len(line.ids)].tolist())})
+        for line, line_logps in zip(view.lines, read.logps, strict=True)
     ]
     return View(view.conversation, view.persona, view.ids, tuple(lines))
 
@@ -72,8 +72,8 @@ def furthest(learner: Learner, view: View) -> float:
     [read] = learner.read([view])
     return max(
         abs(a - b)
-        for line, some in zip(view.lines, read.logps.tolist(), strict=True)
-        for a, b in zip(line.logprobs, some[: len(line.ids)], strict=True)
+        for line, line_logps in zip(view.lines, read.logps.tolist(), strict=True)
+        for a, b in zip(line.logprobs, line_logps[: len(line.ids)], strict=True)
     )
 
 
@@ -150,7 +150,9 @@ def test_the_saved_folder_is_an_adapter_that_an_engine_and_peft_load_by_path(nam
     for line, logps in zip(view.lines, read.logps, strict=True):
         given = [*view.ids[: line.start], *line.given]
         [[scored]] = engine.score(engine.open([given], str(tmp_path / "adapter")), [[((), line.ids)]])
-        assert close(scored, logps[: len(line.ids)].tolist()) and close(tiny.told(peft, given, list(line.ids)), scored)
+        assert close(scored, logps[: len(line.ids)].tolist()) and close(
+            tiny.target_logprobs(peft, given, list(line.ids)), scored
+        )
     assert {path.name for path in (tmp_path / "adapter").iterdir()} >= {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -169,7 +171,7 @@ def test_all_weights_trained_are_saved_as_a_model_of_their_own(name, tmp_path):
     [[scored]] = engine.score(engine.open([view.ids[: line.start]]), [[((), line.ids)]])
     assert close(scored, now.logps[0, : len(line.ids)].tolist())
     assert close(
-        tiny.told(tiny.plain(tiny.llama()), list(view.ids[: line.start]), list(line.ids)),
+        tiny.target_logprobs(tiny.plain(tiny.llama()), list(view.ids[: line.start]), list(line.ids)),
         before.logps[0, : len(line.ids)].tolist(),
     )
     assert not close(scored, before.logps[0, : len(line.ids)].tolist())
@@ -198,7 +200,7 @@ def test_a_value_is_read_where_the_line_is_about_to_be_said(name):
 def test_an_update_raises_what_is_rewarded_and_lowers_what_is_not(name):
     learner, view = learners.learner(name, learning_rate=1e-2), learners.view(4, 5, rewards=REWARDS)
     before = (learner.read([view])[0].logps * (mask := learner.read([view])[0].mask)).sum(1)
-    views, advantages, _ = online.by_place([told(learner, view)], HOW)
+    views, advantages, _ = online.by_place([with_logprobs(learner, view)], HOW)
     step = learner.update(online.parts(learner, views, advantages, HOW))
     change = (learner.read([view])[0].logps * mask).sum(1) - before
     assert (change.sign() == torch.tensor([1.0, -1, 1, -1, 1, -1])).all()
@@ -214,11 +216,15 @@ def test_gradients_are_clipped_to_their_norm_and_told_before_it(name):
 
 
 def test_gradient_checkpointing_changes_no_gradient(name):
-    found = []
+    gradients = []
     for checkpointing in (False, True):
         learner = learners.learner(name, gradient_checkpointing=checkpointing, max_grad_norm=1e9)
-        found.append(learners.gradient(learner, offline.parts(learner, [learners.view(4, 5, rewards=REWARDS)], "sft")))
-    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6) and torch.allclose(found[0][1], found[1][1], atol=1e-6)
+        gradients.append(
+            learners.gradient(learner, offline.parts(learner, [learners.view(4, 5, rewards=REWARDS)], "sft"))
+        )
+    assert gradients[0][0] == pytest.approx(gradients[1][0], abs=1e-6) and torch.allclose(
+        gradients[0][1], gradients[1][1], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("spoil", [float("nan"), float("inf")])
@@ -332,15 +338,15 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
         )
     except ValueError:
         refused = True
-    found = {
+    tensors = {
         "weights": learners.weights(learner),
         "gradients": torch.stack(gradients),
         "refused": torch.tensor(refused),
-        "told": torch.tensor([[step.loss, step.grad_norm] for step in steps]),
+        "losses_and_norms": torch.tensor([[step.loss, step.grad_norm] for step in steps]),
     }
     from safetensors.torch import save_file
 
-    save_file(found, Path(folder) / f"{workers}-{rank}.safetensors")
+    save_file(tensors, Path(folder) / f"{workers}-{rank}.safetensors")
     if workers > 1:
         dist.destroy_process_group()
 
@@ -354,7 +360,7 @@ def test_two_workers_equal_one_at_the_same_global_batch(name, tmp_path):
         pass
     alone, first, second = (load_file(tmp_path / f"{who}.safetensors") for who in ("1-0", "2-0", "2-1"))
     assert torch.equal(first["weights"], second["weights"])
-    for key in ("weights", "gradients", "told"):
+    for key in ("weights", "gradients", "losses_and_norms"):
         assert torch.allclose(first[key], alone[key], atol=1e-5, rtol=0), key
     assert first["refused"] and second["refused"] and alone["refused"]
     fresh = learners.weights(learners.learner(name, value_head=True))

@@ -22,8 +22,8 @@ BETA = 0.3
 CLOSE = 1e-5
 
 
-def near(found, wanted, within: float = 1e-6) -> bool:
-    return torch.as_tensor(found).flatten().tolist() == pytest.approx(
+def near(actual, wanted, within: float = 1e-6) -> bool:
+    return torch.as_tensor(actual).flatten().tolist() == pytest.approx(
         torch.as_tensor(wanted).flatten().tolist(), abs=within
     )
 
@@ -61,13 +61,13 @@ def test_varmi_learns_good_lines_as_supervised_tuning_does_and_weighs_bad_ones_o
 
 
 def test_dpo_is_the_log_sigmoid_of_how_far_the_margin_grew():
-    found = losses.dpo(tensor([-1.0, -3.0]), tensor([-2.0, -3.0]), tensor([-1.5, -1.0]), tensor([-1.5, -2.0]), 0.5)
-    assert near(found, [log(1 + exp(-0.5)) / 2, log(1 + exp(0.5)) / 2])  # margins grew by 1 and by -1
+    per_pair = losses.dpo(tensor([-1.0, -3.0]), tensor([-2.0, -3.0]), tensor([-1.5, -1.0]), tensor([-1.5, -2.0]), 0.5)
+    assert near(per_pair, [log(1 + exp(-0.5)) / 2, log(1 + exp(0.5)) / 2])  # margins grew by 1 and by -1
 
 
 def test_kto_is_one_minus_the_sigmoid_of_the_gain_over_the_divergence():
-    found = losses.kto(tensor([1.0, 1.0]), GOOD_BAD, tensor(0.2), 0.5, desirable=2.0, undesirable=3.0, lines=4)
-    assert near(found, [2 * (1 - 1 / (1 + exp(-0.4))) / 4, 3 * (1 - 1 / (1 + exp(0.4))) / 4])
+    per_line = losses.kto(tensor([1.0, 1.0]), GOOD_BAD, tensor(0.2), 0.5, desirable=2.0, undesirable=3.0, lines=4)
+    assert near(per_line, [2 * (1 - 1 / (1 + exp(-0.4))) / 4, 3 * (1 - 1 / (1 + exp(0.4))) / 4])
     assert near(losses.kto_kl(tensor([-1.0, -2.0]), tensor([-2.0, -2.0])), 0.5)
     assert near(losses.kto_kl(tensor([-3.0]), tensor([-2.0])), 0)
 
@@ -84,21 +84,23 @@ def test_kto_is_one_minus_the_sigmoid_of_the_gain_over_the_divergence():
 )
 def test_clipping_takes_the_worse_of_two_and_stops_there(ratio, advantage, loss, moves):
     logps = tensor([[log(ratio) - 1, 5.0]], requires_grad=True)
-    found = losses.clipped(logps, tensor([[-1.0, 0.0]]), tensor([[1.0, 0.0]]), tensor([advantage]), 0.2, 0.3)
-    assert near(found[0, 0], loss)
-    found[0, 0].backward()
+    per_token = losses.clipped(logps, tensor([[-1.0, 0.0]]), tensor([[1.0, 0.0]]), tensor([advantage]), 0.2, 0.3)
+    assert near(per_token[0, 0], loss)
+    per_token[0, 0].backward()
     assert near(logps.grad, [[-ratio * advantage if moves else 0, 0]])
 
 
 def test_the_divergence_estimate_averages_to_the_kl_and_its_gradient_to_the_kls():
     old, ref = tensor([0.5, 0.3, 0.2]), tensor([0.2, 0.2, 0.6])
     logits = old.log().requires_grad_()
-    found = losses.divergence(logits.log_softmax(0)[None], old.log()[None], ref.log()[None], torch.ones(1, 3))[0]
+    estimates = losses.divergence(logits.log_softmax(0)[None], old.log()[None], ref.log()[None], torch.ones(1, 3))[0]
     policy = logits.softmax(0)
     exact = (policy * (policy.log() - ref.log())).sum()
-    assert (found >= 0).all() and near(exact.detach(), 0.5 * log(2.5) + 0.3 * log(1.5) + 0.2 * log(1 / 3))
-    assert near((old * found).sum().detach(), exact.detach())
-    assert near(*(torch.autograd.grad(one, logits, retain_graph=True)[0] for one in ((old * found).sum(), exact)))
+    assert (estimates >= 0).all() and near(exact.detach(), 0.5 * log(2.5) + 0.3 * log(1.5) + 0.2 * log(1 / 3))
+    assert near((old * estimates).sum().detach(), exact.detach())
+    assert near(
+        *(torch.autograd.grad(average, logits, retain_graph=True)[0] for average in ((old * estimates).sum(), exact))
+    )
     assert near(losses.divergence(LOGPS, LOGPS, LOGPS - 1, MASK), [[1 / exp(1), 1 / exp(1)], [1 / exp(1), 0]])
 
 
@@ -110,8 +112,8 @@ def test_three_ways_to_average_lines_of_two_and_one_tokens():
 
 
 def test_the_value_loss_takes_the_worse_of_the_value_and_the_clipped_one():
-    found = losses.value(tensor([0.5, 0.1]), tensor([0.0, 0.0]), tensor([1.0, 1.0]), 0.2)
-    assert near(found, [max(0.5**2, 0.8**2) / 2 / 2, 0.9**2 / 2 / 2])
+    per_line = losses.value(tensor([0.5, 0.1]), tensor([0.0, 0.0]), tensor([1.0, 1.0]), 0.2)
+    assert near(per_line, [max(0.5**2, 0.8**2) / 2 / 2, 0.9**2 / 2 / 2])
 
 
 def test_discounted_returns_and_generalised_advantages():
@@ -148,7 +150,8 @@ def learner(name):
 def totals(learner, view: View) -> list[float]:
     """Log-likelihood of each line, by plain forward passes."""
     return [
-        sum(tiny.told(learner.model, [*view.ids[: line.start], *line.given], list(line.ids))) for line in view.lines
+        sum(tiny.target_logprobs(learner.model, [*view.ids[: line.start], *line.given], list(line.ids)))
+        for line in view.lines
     ]
 
 
@@ -159,8 +162,8 @@ def test_sft_of_views_is_the_mean_cross_entropy_of_their_good_lines(learner):
     ]
     good = with_lines(views[0], lambda line: line.reward in (1, 0.2))
     wanted = -sum(totals(learner, good)) / (4 + 6 + 4)  # two lines on the trunk and the second answer
-    found, _ = learners.gradient(learner, offline.parts(learner, views, "sft"))
-    assert near(found, wanted, CLOSE)
+    loss, _ = learners.gradient(learner, offline.parts(learner, views, "sft"))
+    assert near(loss, wanted, CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_sft_of_views_is_the_mean_cross_entropy_of_their_good_lines(learner):
 def test_offline_methods_read_good_and_bad_lines_and_no_others(learner, method, desirable, undesirable):
     view = learners.view(4, 6, rewards=(1, -1, 0.2, None, 0, -2))
     by_line = [
-        tiny.told(learner.model, [*view.ids[: line.start], *line.given], list(line.ids))
+        tiny.target_logprobs(learner.model, [*view.ids[: line.start], *line.given], list(line.ids))
         for line in view.lines
         if line.reward
     ]
@@ -180,13 +183,13 @@ def test_offline_methods_read_good_and_bad_lines_and_no_others(learner, method, 
         "gold": lambda p, good: (-desirable if good else undesirable) * p * log(p),
         "varmi": lambda p, good: -desirable * log(p) if good else undesirable * p * log(p),
     }[method]
-    wanted = sum(each(exp(logp), sign) for some, sign in zip(by_line, good, strict=True) for logp in some) / (
-        4 + 5 + 6 + 4
-    )
-    found, _ = learners.gradient(
+    wanted = sum(
+        each(exp(logp), sign) for line_logps, sign in zip(by_line, good, strict=True) for logp in line_logps
+    ) / (4 + 5 + 6 + 4)
+    loss, _ = learners.gradient(
         learner, offline.parts(learner, [view], method, desirable=desirable, undesirable=undesirable)
     )
-    assert near(found, wanted, CLOSE)
+    assert near(loss, wanted, CLOSE)
 
 
 def test_a_pair_is_the_best_and_the_worst_line_of_a_place_where_they_differ(learner):
@@ -197,11 +200,11 @@ def test_a_pair_is_the_best_and_the_worst_line_of_a_place_where_they_differ(lear
 
 def test_mismatched_lines_stand_where_the_views_own_do():
     view, other = learners.view(4, 6), learners.view(3, conversation=1)
-    found = preference.mismatched(view, other)
-    assert [(line.start, line.given, line.on_trunk) for line in found.lines] == [
+    mixed = preference.mismatched(view, other)
+    assert [(line.start, line.given, line.on_trunk) for line in mixed.lines] == [
         (line.start, line.given, False) for line in view.lines
     ]
-    assert [line.ids for line in found.lines] == [other.lines[place].ids for place in (0, 1, 2, 3, 0, 1)]
+    assert [line.ids for line in mixed.lines] == [other.lines[place].ids for place in (0, 1, 2, 3, 0, 1)]
 
 
 def test_places_without_two_different_rewards_are_skipped_and_counted():
@@ -252,7 +255,7 @@ def trl(monkeypatch, tmp_path):
     return make
 
 
-def told_by(trainer, inputs) -> tuple[float, torch.Tensor]:
+def trl_loss_and_gradient(trainer, inputs) -> tuple[float, torch.Tensor]:
     """The loss by TRL's own computation, and its gradient."""
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
@@ -263,11 +266,11 @@ def prompt(view: View, line) -> str:
     return learners.text([*view.ids[: line.start], *line.given])
 
 
-def equal(found: tuple[float, torch.Tensor], wanted: tuple[float, torch.Tensor]) -> bool:
+def equal(actual: tuple[float, torch.Tensor], wanted: tuple[float, torch.Tensor]) -> bool:
     """Losses within 1e-5, gradients within 1e-5 of their size."""
     return (
-        near(found[0], wanted[0], CLOSE)
-        and float((found[1] - wanted[1]).norm() / wanted[1].norm()) < CLOSE
+        near(actual[0], wanted[0], CLOSE)
+        and float((actual[1] - wanted[1]).norm() / wanted[1].norm()) < CLOSE
         and wanted[1].norm() > 1e-3
     )
 
@@ -291,7 +294,7 @@ def test_dpo_equals_trls_on_the_same_pairs(learner, trl):
     assert [row["rejected_ids"] for row in data] == [list(view.lines[worst].ids) for view, _, worst in pairs]
     assert equal(
         learners.gradient(learner, preference.parts_dpo(learner, views, beta=BETA)),
-        told_by(trainer, trainer.data_collator(data)),
+        trl_loss_and_gradient(trainer, trainer.data_collator(data)),
     )
 
 
@@ -309,8 +312,8 @@ def test_kto_equals_trls_on_the_same_lines_with_its_own_mismatched_ones(learner,
     ]
     trainer = trl("KTO", learner, rows, desirable_weight=1.5, undesirable_weight=0.7)
     inputs = trainer.data_collator(list(trainer.train_dataset))
-    found = learners.gradient(learner, preference.parts_kto(learner, views, beta=BETA, desirable=1.5, undesirable=0.7))
-    assert equal(found, told_by(trainer, inputs))
+    ours = learners.gradient(learner, preference.parts_kto(learner, views, beta=BETA, desirable=1.5, undesirable=0.7))
+    assert equal(ours, trl_loss_and_gradient(trainer, inputs))
     assert trainer._metrics["train"]["kl"][0] > 0.1  # not the floor at 0
 
 
@@ -351,8 +354,8 @@ def test_grpo_equals_trls_on_the_same_groups(learner, trl, kind, scale):
     how = online.Online(beta=BETA, epsilon=0.1, epsilon_high=0.3, loss_type=kind, scale_rewards=scale)
     kept, advantages, skipped = online.by_place(views, how)
     seen = {}
-    found = learners.gradient(learner, online.parts(learner, kept, advantages, how, seen=seen))
-    assert skipped == 0 and equal(found, told_by(trainer, inputs))
+    ours = learners.gradient(learner, online.parts(learner, kept, advantages, how, seen=seen))
+    assert skipped == 0 and equal(ours, trl_loss_and_gradient(trainer, inputs))
     ratio = torch.cat(seen["ratio"])
     assert (ratio > 1.3).any() and (ratio < 0.9).any()  # some were clipped
     assert near(torch.cat(seen["entropy"]).mean(), trainer._metrics["train"]["entropy"][0], CLOSE)

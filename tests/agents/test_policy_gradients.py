@@ -59,21 +59,23 @@ def dialogue(number: int, first: tuple[int, ...], second: tuple[int, ...] | None
 def everything(learner: Learner, may_leave: bool) -> Everything:
     """By plain passes over each dialogue's tokens; nothing of views is used."""
     pairs = [(first, second) for first in LINES for second in ([None] if may_leave and first == (STOP,) else LINES)]
-    views, found = [], []
+    views, chances_and_kls = [], []
     for number, (first, second) in enumerate(pairs):
         view = dialogue(number, first, second)
         now = (learner.model(torch.tensor([view.ids])).logits[0] / TEMPERATURE).log_softmax(-1)
         with torch.no_grad(), learner.model.disable_adapter():
             ref = (learner.model(torch.tensor([view.ids])).logits[0] / TEMPERATURE).log_softmax(-1)
         by_line = [[(line.start + i - 1, token) for i, token in enumerate(line.ids)] for line in view.lines]
-        logps = [torch.stack([now[place, token] for place, token in some]) for some in by_line]
-        kls = [(now[place].exp() * (now[place] - ref[place])).sum() for some in by_line for place, _ in some]
-        lines = [replace(line, logprobs=tuple(some.tolist())) for line, some in zip(view.lines, logps, strict=True)]
+        logps = [torch.stack([now[place, token] for place, token in per_line]) for per_line in by_line]
+        kls = [(now[place].exp() * (now[place] - ref[place])).sum() for per_line in by_line for place, _ in per_line]
+        lines = [
+            replace(line, logprobs=tuple(per_line.tolist())) for line, per_line in zip(view.lines, logps, strict=True)
+        ]
         views.append(replace(view, lines=tuple(lines)))
-        chances = [some.sum().exp() for some in logps] + [torch.ones(())]
-        found.append((chances[0], chances[1], torch.stack(kls).sum()))
+        chances = [per_line.sum().exp() for per_line in logps] + [torch.ones(())]
+        chances_and_kls.append((chances[0], chances[1], torch.stack(kls).sum()))
     rewards = torch.tensor([[line.reward for line in view.lines] + [0.0] * (2 - len(view.lines)) for view in views])
-    return Everything(views, *map(torch.stack, zip(*found, strict=True)), rewards)
+    return Everything(views, *map(torch.stack, zip(*chances_and_kls, strict=True)), rewards)
 
 
 def slope(learner: Learner, objective: torch.Tensor) -> torch.Tensor:
@@ -106,12 +108,12 @@ def surrogate(
         "dapo": sum(len(line.ids) for line in lines),
         "grpo": len(lines),
     }
-    _, found = learners.gradient(learner, parts)
-    return found[: sum(p.numel() for p in learner.model.parameters() if p.requires_grad)] * over[how.loss_type]
+    _, gradient = learners.gradient(learner, parts)
+    return gradient[: sum(p.numel() for p in learner.model.parameters() if p.requires_grad)] * over[how.loss_type]
 
 
-def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
+def apart(actual: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((actual - wanted).norm() / wanted.norm())
 
 
 @pytest.fixture
@@ -148,11 +150,13 @@ def test_ppo_climbs_the_exact_gradient_and_pays_the_exact_divergence(learner, ma
     kl = slope(learner, ((all_.first * all_.second).detach() * all_.kl).sum())
     views, advantages, returns, values = online.by_value(learner, all_.views, how)
     raw = torch.tensor(
-        [g - v for some, old in zip(returns, values, strict=True) for g, v in zip(some, old, strict=True)]
+        [g - v for per_view, old in zip(returns, values, strict=True) for g, v in zip(per_view, old, strict=True)]
     )
-    assert [len(some) for some in advantages] == [len(view.lines) for view in all_.views] and abs(values[0][0]) > 0.01
-    found = surrogate(learner, all_, views, advantages, how)
-    assert apart(found, how.beta * kl - wanted / raw.std()) < CLOSE  # advantages were divided by their deviation
+    assert [len(per_view) for per_view in advantages] == [len(view.lines) for view in all_.views] and abs(
+        values[0][0]
+    ) > 0.01
+    gradient = surrogate(learner, all_, views, advantages, how)
+    assert apart(gradient, how.beta * kl - wanted / raw.std()) < CLOSE  # advantages were divided by their deviation
     assert kl.norm() > 0.1 and wanted.norm() > 0.1
 
 
@@ -164,8 +168,8 @@ def test_an_average_within_each_line_climbs_something_else(learner):
     ]
     wanted = -sum(turn_by_turn(learner, all_, 1.0))
     assert apart(surrogate(learner, all_, all_.views, advantages, FREE), wanted) < CLOSE
-    found = surrogate(learner, all_, all_.views, advantages, replace(FREE, loss_type="grpo"))
-    assert float(torch.cosine_similarity(found, wanted, dim=0)) < 0.99
+    gradient = surrogate(learner, all_, all_.views, advantages, replace(FREE, loss_type="grpo"))
+    assert float(torch.cosine_similarity(gradient, wanted, dim=0)) < 0.99
 
 
 def test_a_line_without_its_end_climbs_something_else(learner):
@@ -175,7 +179,10 @@ def test_a_line_without_its_end_climbs_something_else(learner):
     views, advantages = [], []
     for view in all_.views:
         rest = [
-            (replace(line, ids=ids, logprobs=line.logprobs[: len(ids)]), sum(one.reward for one in view.lines[place:]))
+            (
+                replace(line, ids=ids, logprobs=line.logprobs[: len(ids)]),
+                sum(later.reward for later in view.lines[place:]),
+            )
             for place, line in enumerate(view.lines)
             if (ids := tuple(token for token in line.ids if token != STOP))
         ]
@@ -194,13 +201,13 @@ def test_grpo_of_dialogues_climbs_the_exact_gradient(learner, may_leave):
     all_ = everything(learner, may_leave)
     chances = (all_.first * all_.second).tolist()
     expected = {(view.conversation, line.turn): 0.0 for view in all_.views for line in view.lines}
-    for one, other in product(all_.views, repeat=2):
+    for episode, other in product(all_.views, repeat=2):
         twin = replace(other, conversation=-1)
-        kept, advantages, _ = online.by_dialogue([one, twin], lambda view: 0, FREE)
-        for view, some in zip(kept, advantages, strict=True):
-            for line, advantage in zip(view.lines, some, strict=True):
-                number = one.conversation if view.conversation >= 0 else other.conversation
-                expected[number, line.turn] += chances[one.conversation] * chances[other.conversation] * advantage
+        kept, advantages, _ = online.by_dialogue([episode, twin], lambda view: 0, FREE)
+        for view, line_advantages in zip(kept, advantages, strict=True):
+            for line, advantage in zip(view.lines, line_advantages, strict=True):
+                number = episode.conversation if view.conversation >= 0 else other.conversation
+                expected[number, line.turn] += chances[episode.conversation] * chances[other.conversation] * advantage
     advantages = [[expected[view.conversation, line.turn] for line in view.lines] for view in all_.views]
     first, second = turn_by_turn(learner, all_, 1.0)
     went_on = sum(chance for chance, view in zip(chances, all_.views, strict=True) if len(view.lines) == 2)
@@ -221,8 +228,8 @@ def test_grpo_of_lines_at_one_place_climbs_the_exact_gradient(learner):
     expected = dict.fromkeys(LINES, 0.0)
     for group in product(LINES, repeat=3):
         view = View(0, "p", (*OPENING, *group[0]), (known[group[0]], sides[group[1]], sides[group[2]]))
-        for kept, some in zip(*online.by_place([view], FREE)[:2], strict=True):
-            for line, advantage in zip(kept.lines, some, strict=True):
+        for kept, line_advantages in zip(*online.by_place([view], FREE)[:2], strict=True):
+            for line, advantage in zip(kept.lines, line_advantages, strict=True):
                 expected[line.ids] += chance[group[0]] * chance[group[1]] * chance[group[2]] * advantage
     wanted = -2 * slope(
         learner, (all_.first * torch.tensor([worth(view.lines[0].ids) for view in all_.views])).sum() / len(LINES)
@@ -234,10 +241,10 @@ def test_grpo_of_lines_at_one_place_climbs_the_exact_gradient(learner):
 
 
 def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
-    one = dialogue(0, (0, STOP), (1, STOP))
-    aside = replace(one.lines[0], ids=(1, STOP), given=(0, 1), on_trunk=False, about="fact", reward=0.75)
-    lines = (replace(one.lines[0], reward=1.0), aside, replace(one.lines[1], reward=-0.5))
-    _, _, returns, values = online.by_value(learner, [replace(one, lines=lines)], replace(FREE, gamma=0.5))
+    episode = dialogue(0, (0, STOP), (1, STOP))
+    aside = replace(episode.lines[0], ids=(1, STOP), given=(0, 1), on_trunk=False, about="fact", reward=0.75)
+    lines = (replace(episode.lines[0], reward=1.0), aside, replace(episode.lines[1], reward=-0.5))
+    _, _, returns, values = online.by_value(learner, [replace(episode, lines=lines)], replace(FREE, gamma=0.5))
     assert returns[0] == pytest.approx(
         [1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6
     )  # aside and turns are nothing to each other

@@ -62,11 +62,11 @@ def test_views_of_one_seat_are_steered_each_by_its_own_card(embedded):
     mixed = ModelSeat(embedded, SAMPLING, steer=steer)
     mixed.open({0: ADA, 1: TOM})
     mixed.hear({0: "Hello!", 1: "Hello!"})
-    found = mixed.ask({0: [QUESTION], 1: [QUESTION]})
+    answers = mixed.ask({0: [QUESTION], 1: [QUESTION]})
     for place, system in enumerate((ADA, TOM)):
         bare = seat(embedded, system)
         bare.hear({0: "Hello!"})
-        moved = np.abs(np.subtract(found[place], bare.ask({0: [QUESTION]})[0])).max()
+        moved = np.abs(np.subtract(answers[place], bare.ask({0: [QUESTION]})[0])).max()
         assert moved > 0.1 if system == ADA else moved < 1e-3
     assert asked == [ADA, TOM]
 
@@ -95,8 +95,8 @@ def test_asking_leaves_the_dialogue_unchanged(embedded):
         lines[-1].append(ada.speak({0: Cue("", 6)})[0].token_ids)
         views.append(view(ada))
     assert views[0] == views[1] and lines[0] == lines[1]
-    assert [[len(options) for options in some] for some in answers] == [[3], [3, 3]]
-    assert all(p < 0 for some in answers for options in some for p in options)
+    assert [[len(options) for options in by_question] for by_question in answers] == [[3], [3, 3]]
+    assert all(p < 0 for by_question in answers for options in by_question for p in options)
     assert answers[1][0] == answers[1][1]  # one beginning, one reading
 
 
@@ -104,12 +104,12 @@ def test_an_answer_is_the_probability_of_the_option_after_the_question(embedded)
     """As scored on a fresh branch that holds the whole rendering."""
     ada = seat(embedded)
     ada.recite({0: Cue("", 0)}, {0: Utterance("I bake.", 2)})
-    [found] = ada.ask({0: [QUESTION]})[0]
+    [scores] = ada.ask({0: [QUESTION]})[0]
     [prompt, *options] = embedded.encode(
         [rendered(embedded, ADA, SPEAKS_FIRST, "I bake.", QUESTION.text, cue=True), *QUESTION.options]
     )
     [wanted] = embedded.score(embedded.open([prompt]), [[((), option) for option in options]])
-    assert found == pytest.approx([sum(logprobs) for logprobs in wanted], abs=1e-3)
+    assert scores == pytest.approx([sum(logprobs) for logprobs in wanted], abs=1e-3)
 
 
 def test_a_line_that_closed_itself_is_not_closed_twice(embedded):
@@ -154,7 +154,7 @@ def test_a_seat_may_speak_first_and_twice_in_a_row(embedded):
         ada.recite({0: Cue(direction, 0)}, {0: Utterance(text, 1)})[0]
         for direction, text in (("Greet them.", "Hello!"), ("", "Is anyone there?"))
     ]
-    assert [one.text for one in said] == ["Hello!", "Is anyone there?"]
+    assert [utterance.text for utterance in said] == ["Hello!", "Is anyone there?"]
     assert view(ada) == rendered(
         embedded, ADA, f"{SPEAKS_FIRST}\n[Greet them.]", "Hello!", SPEAKS_ON, "Is anyone there?"
     )

@@ -58,10 +58,12 @@ def test_a_served_engine_says_what_a_local_one_says(served, server, embedded):
     before = embedded.usage()
     wanted = lines(embedded)
     local = embedded.usage()
-    found = lines(served)
-    assert [(line.token_ids, line.stopped) for line in found] == [(line.token_ids, line.stopped) for line in wanted]
-    assert {line.stopped for line in found} >= {"sentences", "length"}
-    for line, other in zip(found, wanted, strict=True):
+    served_lines = lines(served)
+    assert [(line.token_ids, line.stopped) for line in served_lines] == [
+        (line.token_ids, line.stopped) for line in wanted
+    ]
+    assert {line.stopped for line in served_lines} >= {"sentences", "length"}
+    for line, other in zip(served_lines, wanted, strict=True):
         assert line.logprobs == pytest.approx(other.logprobs, abs=1e-4)
     usage = served.usage()
     assert (usage.tokens_new, usage.generated) == (
@@ -81,7 +83,9 @@ def test_scores_are_the_local_engines_and_leave_the_branch_as_it_was(served, emb
         branches = engine.open(engine.encode(TOLD))
         scores.append(engine.score(branches, continuations))
         lines.append([line.token_ids for line in engine.generate(branches, [Sampling(5, 4)] * 2)])
-    flat = [[p for branch in found for some in branch for p in some] for found in scores]
+    flat = [
+        [p for branch in engine_scores for continuation in branch for p in continuation] for engine_scores in scores
+    ]
     assert len(flat[0]) == 2 * len(short) + len(long) and scores[0][0][2] == []
     assert flat[0] == pytest.approx(flat[1], abs=1e-4)
     assert lines[0] == lines[1]
@@ -131,14 +135,14 @@ def here(embedded):
 
 
 def test_a_seat_on_a_server_plays_and_is_asked_as_one_here(server, embedded, here):
-    found, setup = play([f"seats.user.endpoint={server.url}"], embedded)
+    served_events, setup = play([f"seats.user.endpoint={server.url}"], embedded)
     assert isinstance(setup.seats["user"], ModelSeat) and set(setup.engines) == {BASE, f"{BASE} at {server.url}"}
     said = [
         [(e["seat"], e["text"], tuple(e["token_ids"])) for e in events if e["event"] == "line"]
-        for events in (found, here)
+        for events in (served_events, here)
     ]
     assert len(said[0]) == 4 and said[0] == said[1]
-    rows = [answers(found), answers(here)]
+    rows = [answers(served_events), answers(here)]
     assert len(rows[0]) == len(rows[1]) == 16 and all(row["unscored"] is None for row in rows[0])
     assert [row["verdict"] for row in rows[0]] == [row["verdict"] for row in rows[1]]
     assert [row["p_inconsistent"] for row in rows[0]] == pytest.approx(
@@ -175,16 +179,16 @@ def test_an_adapter_may_be_named_as_the_model(server):
 @pytest.mark.parametrize("without", ["return_token_ids", "prompt_logprobs", "raw_logprobs"])
 def test_a_server_is_named_with_what_it_lacks_and_still_gives_words(embedded, without):
     with serving(embedded, without) as server:
-        found = survey(server.url, BASE)
-        assert len(found.lacks) == 1 and without in found.lacks[0]
+        surveyed = survey(server.url, BASE)
+        assert len(surveyed.lacks) == 1 and without in surveyed.lacks[0]
         with pytest.raises(
             ValueError, match=f"endpoint {server.url} lacks .*{without}.*; expected a server such as vLLM"
         ):
-            ServedEngine(found)
+            ServedEngine(surveyed)
         events, setup = play([f"seats.user.endpoint={server.url}", 'seats.assistant.script=["Who are you?"]'], embedded)
     assert isinstance(setup.seats["user"], EndpointSeat) and not setup.engines
     assert "I am a baker." in {e["text"] for e in events if e["event"] == "line"}
-    assert lacking(found) in {row["unscored"] for row in answers(events)}
+    assert lacking(surveyed) in {row["unscored"] for row in answers(events)}
 
 
 def test_a_server_that_reads_text_otherwise_than_the_tokenizer_here_is_named(embedded):
@@ -238,7 +242,8 @@ def test_a_server_whose_two_ways_of_telling_differ_is_no_engine(embedded):
     def doubled(answer: dict) -> dict:
         [choice] = answer["choices"]
         given = [
-            place and {token: {**told, "logprob": 2 * told["logprob"] - 1} for token, told in place.items()}
+            place
+            and {token: {**candidate, "logprob": 2 * candidate["logprob"] - 1} for token, candidate in place.items()}
             for place in choice["prompt_logprobs"] or []
         ]
         return {**answer, "choices": [{**choice, "prompt_logprobs": given or None}]}

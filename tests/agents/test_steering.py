@@ -30,11 +30,11 @@ def test_contrast_by_hand():
     # the line left out
     # 4 / sqrt(1.0222) from its like
     a, b = (np.array([[[x, 0.0]] for x in xs]) for xs in ((3.0, 5.0, 3.0, 5.0), (-1.0, 1.0, -1.0, 1.0)))
-    found = contrast({"a": a, "b": b})["a"]
+    contrasted = contrast({"a": a, "b": b})["a"]
     unit, gap = 1 / np.sqrt(1.15), 4 / np.sqrt(8 / 9 * 1.15)
-    np.testing.assert_allclose(found.vector, [[unit, 0]], rtol=1e-6)
-    np.testing.assert_allclose([found.other[0], found.own[0]], [2 * unit - gap / 2, 2 * unit + gap / 2])
-    projections = [found.project(np.array([[x, 9.0]])) for x in (2 - gap / unit / 2, 2.0, 2 + gap / unit / 2)]
+    np.testing.assert_allclose(contrasted.vector, [[unit, 0]], rtol=1e-6)
+    np.testing.assert_allclose([contrasted.other[0], contrasted.own[0]], [2 * unit - gap / 2, 2 * unit + gap / 2])
+    projections = [contrasted.project(np.array([[x, 9.0]])) for x in (2 - gap / unit / 2, 2.0, 2 + gap / unit / 2)]
     np.testing.assert_allclose(projections, [0, 0.5, 1], atol=1e-6)
     np.testing.assert_allclose(contrast({"a": a, "b": b})["b"].vector, [[-unit, 0]], rtol=1e-6)
 
@@ -98,7 +98,7 @@ def test_mean_state_of_a_line_is_that_of_a_plain_forward_pass():
 def test_watching_changes_no_token_and_reads_none_again():
     model, prompts = tiny.plain(tiny.llama()), tiny.prompts(5, 17)
     bare, eyed = tiny.engine(model), watched(model)
-    said = [one.generate(one.open(prompts), [Sampling(seed=1), Sampling(seed=2)]) for one in (bare, eyed)]
+    said = [engine.generate(engine.open(prompts), [Sampling(seed=1), Sampling(seed=2)]) for engine in (bare, eyed)]
     assert [sample.token_ids for sample in said[0]] == [sample.token_ids for sample in said[1]]
     assert bare.usage().tokens_computed == eyed.usage().tokens_computed
     assert said[0][0].projections == {}
@@ -162,7 +162,7 @@ EXACT = 1e-5  # nats
 
 def along_axis(engine) -> Axis:
     """From the first two texts to the others, by their last states."""
-    return axis(*(engine.states(some, [len(one) - 1 for one in some]) for some in (SEEN[:2], SEEN[2:])))
+    return axis(*(engine.states(prompts, [len(prompt) - 1 for prompt in prompts]) for prompts in (SEEN[:2], SEEN[2:])))
 
 
 def by_hand(model, steer, ids: list[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -189,13 +189,13 @@ def by_hand(model, steer, ids: list[int]) -> tuple[torch.Tensor, list[torch.Tens
     try:
         return tiny.logprobs(model, ids), seen
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 def test_states_are_those_of_a_plain_forward_pass():
-    found = tiny.engine(MODEL).states(SEEN, [19, 0, 4, 6])
-    for prompt, start, states in zip(SEEN, [19, 0, 4, 6], found, strict=True):
+    by_prompt = tiny.engine(MODEL).states(SEEN, [19, 0, 4, 6])
+    for prompt, start, states in zip(SEEN, [19, 0, 4, 6], by_prompt, strict=True):
         hidden = []
         hooks = [
             layer.register_forward_hook(
@@ -215,17 +215,17 @@ def test_states_are_those_of_a_plain_forward_pass():
 def test_an_axis_by_hand():
     # one layer: away (0, 0) and (2, 0), towards (4, 4); from (1, 0) to (4, 4) is (3, 4), so v = (.6, .8), which
     # projects them on .6 and 5.6
-    found = axis(np.array([[[0.0, 0]], [[2, 0]]]), np.array([[[4.0, 4]]]))
-    assert found.length[0] == pytest.approx((0 + 2 + 32**0.5) / 3)
-    added, capped = found.steer("add", 0.5), found.steer("cap", 0.2)
+    measured = axis(np.array([[[0.0, 0]], [[2, 0]]]), np.array([[[4.0, 4]]]))
+    assert measured.length[0] == pytest.approx((0 + 2 + 32**0.5) / 3)
+    added, capped = measured.steer("add", 0.5), measured.steer("cap", 0.2)
     np.testing.assert_allclose(np.frombuffer(added.vectors, np.float32), [0.6, 0.8], rtol=1e-6)
-    assert added.layers == capped.layers == (0,) and added.amounts[0] == pytest.approx(found.length[0] / 2)
-    assert capped.amounts[0] == pytest.approx(0.6 + 0.2 * 5) and added == found.steer("add", 0.5) != capped
-    other = found.steer("add", 0.5, random=1)
+    assert added.layers == capped.layers == (0,) and added.amounts[0] == pytest.approx(measured.length[0] / 2)
+    assert capped.amounts[0] == pytest.approx(0.6 + 0.2 * 5) and added == measured.steer("add", 0.5) != capped
+    other = measured.steer("add", 0.5, random=1)
     assert other.amounts == added.amounts and np.linalg.norm(np.frombuffer(other.vectors, np.float32)) == pytest.approx(
         1
     )
-    assert other.vectors != added.vectors and other != found.steer("add", 0.5, random=2)
+    assert other.vectors != added.vectors and other != measured.steer("add", 0.5, random=2)
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
@@ -238,7 +238,7 @@ def test_a_steered_branch_says_and_scores_what_hooks_by_hand_make_of_the_model(f
         wanted, projections = by_hand(model, steer, [*SEEN[0], *SEEN[1]])
         scored = engine.score([branch], [[((), SEEN[1])]])[0][0]
         np.testing.assert_allclose(scored, [float(wanted[19 + i, token]) for i, token in enumerate(SEEN[1])], atol=1e-4)
-        bare = tiny.told(model, *SEEN[:2])
+        bare = tiny.target_logprobs(model, *SEEN[:2])
         assert np.abs(np.subtract(scored, bare)).max() > 1e-3, "it does something"
         if how == "ablate":
             assert max(float(layer.abs().max()) for layer in projections) < EXACT
@@ -259,7 +259,7 @@ def test_an_ablated_state_has_no_projection_left_and_a_probe_sees_that():
 def test_an_unsteered_branch_beside_a_steered_one_is_as_it_is_alone():
     engine, alone = tiny.engine(MODEL), tiny.engine(MODEL)
     steer = along_axis(engine).steer("add", 1.0, (0,))
-    mixed = [engine.open(SEEN[:1], steer=one)[0] for one in (steer, None, steer)]
+    mixed = [engine.open(SEEN[:1], steer=each_steer)[0] for each_steer in (steer, None, steer)]
     scores = engine.score(mixed, [[((), SEEN[1])]] * 3)
     wanted = alone.score(alone.open(SEEN[:1]), [[((), SEEN[1])]])
     np.testing.assert_allclose(scores[1][0], wanted[0][0], atol=EXACT)
@@ -271,13 +271,13 @@ def test_an_unsteered_branch_beside_a_steered_one_is_as_it_is_alone():
 
 def test_steers_that_do_not_fit_are_refused():
     engine = tiny.engine(MODEL)
-    found = along_axis(engine)
+    measured = along_axis(engine)
     with pytest.raises(ValueError, match="steered by 'push'; expected add, ablate, cap, floor"):
-        found.steer("push", 1.0)
+        measured.steer("push", 1.0)
     with pytest.raises(ValueError, match="does not fit a model of 2 layers with 32"):
         engine.open(SEEN[:1], steer=Axis(np.zeros((4, 32)), np.ones((4, 32)), np.ones(4)).steer("add", 1.0, (1,)))
     with pytest.raises(ValueError, match="the same states behind layer 1"):
-        Axis(found.away, found.away, found.length).steer("add", 1.0, (0.5,))
+        Axis(measured.away, measured.away, measured.length).steer("add", 1.0, (0.5,))
     with pytest.raises(ValueError, match="from 0 texts to 4"):
         axis(np.zeros((0, 2, 32)), np.zeros((4, 2, 32)))
 
@@ -291,8 +291,10 @@ def test_the_embedded_model_goes_where_it_is_steered(embedded):
         ]
         for mood in ("very sad and hopeless", "very happy and excited")
     ]
-    ids = [embedded.encode(some) for some in moods]
-    steer = axis(*(embedded.states(some, [len(one) - 1 for one in some]) for some in ids)).steer("add", 0.5, (0.5,))
+    ids = [embedded.encode(texts) for texts in moods]
+    steer = axis(*(embedded.states(encoded, [len(text_ids) - 1 for text_ids in encoded]) for encoded in ids)).steer(
+        "add", 0.5, (0.5,)
+    )
     prompt, happy, sad = embedded.encode(
         [form.opening + form.after_system + "How are you?" + form.before_said, "I feel great!", "I feel terrible."]
     )

@@ -43,17 +43,17 @@ SMALL = View(
 
 
 def test_a_row_is_the_trunk_up_to_its_last_line_and_then_each_branch_at_its_own_positions():
-    found = row(SMALL)
-    assert found.ids.tolist() == [10, 11, 12, 13, 20, 21, 22, 30, 31, 40]  # 14 and 15 were heard after the last line
-    assert found.positions.tolist() == [0, 1, 2, 3, 2, 3, 4, 4, 5, 6]
-    assert found.first.tolist() == [0] * 4 + [4] * 3 + [7] * 3
-    assert found.seen.tolist() == [0] * 4 + [2] * 3 + [4] * 3
+    packed = row(SMALL)
+    assert packed.ids.tolist() == [10, 11, 12, 13, 20, 21, 22, 30, 31, 40]  # 14 and 15 were heard after the last line
+    assert packed.positions.tolist() == [0, 1, 2, 3, 2, 3, 4, 4, 5, 6]
+    assert packed.first.tolist() == [0] * 4 + [4] * 3 + [7] * 3
+    assert packed.seen.tolist() == [0] * 4 + [2] * 3 + [4] * 3
 
 
 def test_each_token_of_a_line_is_predicted_by_the_one_that_it_was_sampled_after():
-    found = row(SMALL)
-    assert [some.tolist() for some in found.targets] == [[2, 3], [4, 5, 6], [9]]
-    assert [some.tolist() for some in found.sources] == [
+    packed = row(SMALL)
+    assert [places.tolist() for places in packed.targets] == [[2, 3], [4, 5, 6], [9]]
+    assert [places.tolist() for places in packed.sources] == [
         [1, 2],
         [1, 4, 5],
         [8],
@@ -61,8 +61,8 @@ def test_each_token_of_a_line_is_predicted_by_the_one_that_it_was_sampled_after(
 
 
 def test_a_branch_sees_the_trunk_up_to_its_start_and_itself_only():
-    found = visible(row(SMALL)).int().tolist()
-    assert found == [
+    mask = visible(row(SMALL)).int().tolist()
+    assert mask == [
         [1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
@@ -77,11 +77,11 @@ def test_a_branch_sees_the_trunk_up_to_its_start_and_itself_only():
 
 
 def test_a_window_counts_positions_and_not_places():
-    found = visible(row(SMALL), window=3).int().tolist()
-    assert found[3] == [0, 1, 1, 1, 0, 0, 0, 0, 0, 0]
-    assert found[6] == [0, 0, 0, 0, 1, 1, 1, 0, 0, 0]  # positions 2, 3, 4
-    assert found[7] == [0, 0, 1, 1, 0, 0, 0, 1, 0, 0]  # positions 2, 3, 4
-    assert found[9] == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1]
+    mask = visible(row(SMALL), window=3).int().tolist()
+    assert mask[3] == [0, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert mask[6] == [0, 0, 0, 0, 1, 1, 1, 0, 0, 0]  # positions 2, 3, 4
+    assert mask[7] == [0, 0, 1, 1, 0, 0, 0, 1, 0, 0]  # positions 2, 3, 4
+    assert mask[9] == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1]
 
 
 def test_a_line_that_is_not_what_stands_in_its_view_is_refused():
@@ -102,7 +102,7 @@ def test_lines_of_one_place_come_together_and_a_questions_answers_are_another_pl
             Sampled(1, 4, (42,), on_trunk=False),
         ),
     )
-    assert [[line.ids for line in some] for some in at_places(more)] == [
+    assert [[line.ids for line in group] for group in at_places(more)] == [
         [(12, 13), (20, 21, 22)],
         [(40,), (41,)],
         [(42,)],
@@ -119,11 +119,11 @@ def test_padding_is_no_token():
 
 
 def by_plain_passes(model, view: View) -> list[list[float]]:
-    return [tiny.told(model, [*view.ids[: line.start], *line.given], list(line.ids)) for line in view.lines]
+    return [tiny.target_logprobs(model, [*view.ids[: line.start], *line.given], list(line.ids)) for line in view.lines]
 
 
 def lines_of(view: View, logps: torch.Tensor) -> list[list[float]]:
-    return [some[: len(line.ids)].tolist() for line, some in zip(view.lines, logps, strict=True)]
+    return [line_logps[: len(line.ids)].tolist() for line, line_logps in zip(view.lines, logps, strict=True)]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -171,8 +171,8 @@ class Noting:
 
     def extend(self, branches, ids):
         self.engine.extend(branches, ids)
-        for name, some in zip(branches, ids, strict=True):
-            self.said[name] += [False] * len(some)
+        for name, extension in zip(branches, ids, strict=True):
+            self.said[name] += [False] * len(extension)
 
     def generate(self, branches, sampling):
         samples = self.engine.generate(branches, sampling)
@@ -200,7 +200,7 @@ def played():
         speaker, other = ("user", "assistant")[:: 1 if turn % 2 == 0 else -1]
         cues = {c: Cue("Ask." if c % 2 else "", derive_seed(c, turn), turn) for c in range(4)}
         said.append((speaker, seats[speaker].speak(cues)))
-        seats[other].hear({c: one.text for c, one in said[-1][1].items()})
+        seats[other].hear({c: utterance.text for c, utterance in said[-1][1].items()})
         for seat in seats.values() if turn == 3 else ():
             seat.tell(
                 {c: [Question("Who are you?", about="name"), Question("Where?", about="place")] for c in range(4)}, cues
@@ -222,15 +222,15 @@ def played():
 def test_a_seats_mask_is_exactly_what_its_engine_said(played):
     _, views, noted = played
     for key, view in views.items():
-        one = row(view)
-        trunk = len(one.ids) - sum(len(line.given) + len(line.ids) for line in view.lines if not line.on_trunk)
-        targeted = torch.cat(one.targets).tolist()
+        packed = row(view)
+        trunk = len(packed.ids) - sum(len(line.given) + len(line.ids) for line in view.lines if not line.on_trunk)
+        targeted = torch.cat(packed.targets).tolist()
         assert len(targeted) == len(set(targeted))  # no token twice
         assert {place for place in targeted if place < trunk} == {place for place in range(trunk) if noted[key][place]}
         assert not any(noted[key][trunk:])  # nothing was said behind it
-        beside = [place for place in range(trunk, len(one.ids)) if place not in set(targeted)]
-        assert one.ids[beside].tolist() == [token for line in view.lines for token in line.given]
-        assert [tuple(one.ids[some].tolist()) for some in one.targets] == [line.ids for line in view.lines]
+        beside = [place for place in range(trunk, len(packed.ids)) if place not in set(targeted)]
+        assert packed.ids[beside].tolist() == [token for line in view.lines for token in line.given]
+        assert [tuple(packed.ids[places].tolist()) for places in packed.targets] == [line.ids for line in view.lines]
         assert len(view.lines) == 3 * 3 + 2 * 3
 
 
@@ -246,5 +246,5 @@ def test_the_masks_of_both_seats_are_disjoint_and_exhaust_what_was_said(played):
                 if line.on_trunk and line.turn == turn
             }
             assert owners == {speaker: utterance.token_ids}
-    ends = [utterance.token_ids[-1] for _, some in said for utterance in some.values()]
+    ends = [utterance.token_ids[-1] for _, utterances in said for utterance in utterances.values()]
     assert ord("\n") in ends and set(ends) != {ord("\n")}  # lines that closed themselves, and lines that were cut

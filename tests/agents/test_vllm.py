@@ -162,10 +162,10 @@ def test_it_lacks_nothing(server):
 
 
 def test_greedy_lines_are_the_local_engines(served, embedded):
-    found, wanted = greedy(served), greedy(embedded)
-    assert [line.token_ids for line in found] == [line.token_ids for line in wanted]
-    assert [line.stopped for line in found] == [line.stopped for line in wanted]
-    for line, other in zip(found, wanted, strict=True):
+    served_lines, wanted = greedy(served), greedy(embedded)
+    assert [line.token_ids for line in served_lines] == [line.token_ids for line in wanted]
+    assert [line.stopped for line in served_lines] == [line.stopped for line in wanted]
+    for line, other in zip(served_lines, wanted, strict=True):
         assert line.logprobs == pytest.approx(other.logprobs, abs=CLOSE)
 
 
@@ -192,11 +192,16 @@ def test_scores_are_the_local_engines(served, embedded):
         [" Really?<|im_end|>\n<|im_start|>assistant\n", "I am Ada.", "I sell bread and cake in Paris."]
     )
     continuations = [[(given, short), ((), long)]] * len(TOLD)
-    found, wanted = (
-        [p for branch in engine.score(engine.open(engine.encode(TOLD)), continuations) for some in branch for p in some]
+    served_scores, wanted = (
+        [
+            p
+            for branch in engine.score(engine.open(engine.encode(TOLD)), continuations)
+            for scores in branch
+            for p in scores
+        ]
         for engine in (served, embedded)
     )
-    assert found == pytest.approx(wanted, abs=CLOSE)
+    assert served_scores == pytest.approx(wanted, abs=CLOSE)
 
 
 def test_a_lora_is_worn_by_its_name(served, embedded, lora):

@@ -2,7 +2,7 @@
 
     finding = studied("twenty_questions", Planted(nats), games=4, depth=2, takes=2)
 
-`nats(question, option)` says how likely an option is to it, `words(question)` what it says; `told(finding)` is the
+`nats(question, option)` says how likely an option is to it, `words(question)` what it says; `verdict_word(finding)` is the
 verdict's word.
 """
 
@@ -131,7 +131,7 @@ def studied(name: str, ask: object, **numbers: int) -> Finding:
     return importlib.import_module(f"metrics.studies.{name}").study(ask, stimuli(name), SEED, **numbers)
 
 
-def told(finding: Finding) -> str:
+def verdict_word(finding: Finding) -> str:
     return verdict(finding.controls, finding.tests).word
 
 

@@ -122,7 +122,7 @@ def logprobs(model, ids: list[int]) -> torch.Tensor:
     return model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
 
 
-def told(model, given: list[int], target: list[int]) -> list[float]:
+def target_logprobs(model, given: list[int], target: list[int]) -> list[float]:
     """log p of each target token after the given ones, from one plain forward pass."""
     table = logprobs(model, [*given, *target])
     return [float(table[len(given) + i - 1, token]) for i, token in enumerate(target)]

@@ -26,39 +26,39 @@ def rows(*verdicts):
     return judgements_frame(
         [
             (c, turn, "prompt_to_line", "persona", verdict)
-            for c, some in enumerate(verdicts)
-            for turn, verdict in zip((0, 2, 4), some, strict=True)
+            for c, by_line in enumerate(verdicts)
+            for turn, verdict in zip((0, 2, 4), by_line, strict=True)
         ]
     )
 
 
 def test_drift_by_turn_and_slope_by_hand():
     # drift 0 .5 1 and .2 .3 .4: by turn .1 .4 .7; slope (.7 - .1) / 4 a turn
-    found = activation(KNOWN, rows((False, False, True), (False, False, False)), **HOW)
+    metrics = activation(KNOWN, rows((False, False, True), (False, False, False)), **HOW)
     assert [
-        only_row(found, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)
+        only_row(metrics, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)
     ] == pytest.approx([0.1, 0.4, 0.7])
-    slope = only_row(found, "activation_drift_slope", seat="user")
+    slope = only_row(metrics, "activation_drift_slope", seat="user")
     assert slope["value"] == pytest.approx(0.15) and (slope["low"], slope["high"]) == (
         pytest.approx(0.05),
         pytest.approx(0.25),
     )
-    assert only_row(found, "activation_drift", "conversation", conversation=0, seat="user")["value"] == pytest.approx(
+    assert only_row(metrics, "activation_drift", "conversation", conversation=0, seat="user")["value"] == pytest.approx(
         0.5
     )
 
 
 def test_correlation_with_what_the_judge_says_is_spearmans():
     judged = rows((False, False, True), (False, False, None))
-    found = only_row(activation(KNOWN, judged, **HOW), "activation_correlation", seat="user")
+    row = only_row(activation(KNOWN, judged, **HOW), "activation_correlation", seat="user")
     # five lines with both: drift 0 .5 1 .2 .3 against 0 0 1 0 0
-    assert found["value"] == pytest.approx(stats.spearmanr([0, 0.5, 1, 0.2, 0.3], [0, 0, 1, 0, 0]).statistic)
-    assert found["n"] == 5 and found["judge"] == "ledger"
+    assert row["value"] == pytest.approx(stats.spearmanr([0, 0.5, 1, 0.2, 0.3], [0, 0, 1, 0, 0]).statistic)
+    assert row["n"] == 5 and row["judge"] == "ledger"
 
 
 def test_nothing_watched_is_nan_and_n_0_never_no_drift():
-    found = activation(None, rows((False, False, True)), **HOW)
-    runs = found.filter(pl.col("level") == "run")
+    metrics = activation(None, rows((False, False, True)), **HOW)
+    runs = metrics.filter(pl.col("level") == "run")
     assert set(runs["n"]) == {0} and runs["value"].is_nan().all() and len(runs) == 6
 
 
@@ -66,15 +66,18 @@ def test_rank_correlation_resamples_whole_conversations_and_ranks_each_resample_
     rng = np.random.default_rng(2)
     clusters = np.repeat(np.arange(6), 5)
     x, y = rng.integers(0, 4, 30).astype(float), rng.integers(0, 3, 30).astype(float)
-    found = rank_correlation(x, y, clusters, confidence=0.9, resamples=400, seed=1)
-    assert found.value == pytest.approx(stats.spearmanr(x, y).statistic)
+    interval = rank_correlation(x, y, clusters, confidence=0.9, resamples=400, seed=1)
+    assert interval.value == pytest.approx(stats.spearmanr(x, y).statistic)
     drawn = np.random.default_rng(1).integers(6, size=(400, 6))
     whole = [np.concatenate([np.flatnonzero(clusters == c) for c in row]) for row in drawn]
     naive = [stats.spearmanr(x[rows_], y[rows_]).statistic for rows_ in whole]
-    assert (found.low, found.high) == (pytest.approx(np.percentile(naive, 5)), pytest.approx(np.percentile(naive, 95)))
+    assert (interval.low, interval.high) == (
+        pytest.approx(np.percentile(naive, 5)),
+        pytest.approx(np.percentile(naive, 95)),
+    )
 
 
 def test_rank_correlation_of_what_does_not_vary_is_nan():
-    found = rank_correlation([1, 2, 3], [5, 5, 5], [0, 0, 1], confidence=0.9, resamples=50, seed=1)
-    assert math.isnan(found.value) and found.n == 3
+    interval = rank_correlation([1, 2, 3], [5, 5, 5], [0, 0, 1], confidence=0.9, resamples=50, seed=1)
+    assert math.isnan(interval.value) and interval.n == 3
     assert rank_correlation([], [], [], confidence=0.9, resamples=50, seed=1).n == 0

@@ -48,14 +48,14 @@ def test_answer_that_names_another_value_or_two_or_none_or_denies_it_is_not_righ
 
 
 def test_empty_answer_is_unscored_with_its_reason():
-    found = judgement(0, 3, "user", GRACE.fact("pet"), " … ")
-    assert (found.unscored, found.verdict, found.p_inconsistent) == ("empty answer", None, None)
+    scored = judgement(0, 3, "user", GRACE.fact("pet"), " … ")
+    assert (scored.unscored, scored.verdict, scored.p_inconsistent) == ("empty answer", None, None)
     assert judgement(0, 3, "user", GRACE.fact("pet"), None, "the endpoint failed").unscored == "the endpoint failed"
 
 
 def test_judgement_tells_the_answer():
-    found = judgement(1, 5, "assistant", GRACE.fact("pet"), "A parrot.")
-    assert (found.verdict, found.answer, found.metric, found.judge, found.against) == (
+    scored = judgement(1, 5, "assistant", GRACE.fact("pet"), "A parrot.")
+    assert (scored.verdict, scored.answer, scored.metric, scored.judge, scored.against) == (
         True,
         "A parrot.",
         "qa",

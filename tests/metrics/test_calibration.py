@@ -29,10 +29,10 @@ def test_auroc_equals_scipys_mann_whitney_on_every_resample():
     rng = np.random.default_rng(1)
     p, labels = rng.integers(12, size=80) / 12, rng.random(80) < 0.3
     weights = rng.integers(4, size=(20, 80)).astype(float)
-    for row, found in zip(weights.astype(int), calibration.auroc(p, labels, weights), strict=True):
+    for row, area in zip(weights.astype(int), calibration.auroc(p, labels, weights), strict=True):
         repeated, truth = np.repeat(p, row), np.repeat(labels, row)
         u = stats.mannwhitneyu(repeated[truth], repeated[~truth]).statistic
-        assert found == pytest.approx(u / (truth.sum() * (~truth).sum()))
+        assert area == pytest.approx(u / (truth.sum() * (~truth).sum()))
 
 
 def test_precision_recall_and_kappa_by_hand():
@@ -49,8 +49,8 @@ def test_precision_recall_and_kappa_by_hand():
 
 def test_calibration_error_by_hand():
     # bins {.1, .2} with labels F F, {.7, .8} with T F: |.15 - 0| / 2 + |.75 - .5| / 2
-    found = calibration.expected_calibration_error([0.2, 0.8, 0.1, 0.7], [False, True, False, False], ONCE, bins=2)
-    assert found == pytest.approx([0.15 / 2 + 0.25 / 2])
+    error = calibration.expected_calibration_error([0.2, 0.8, 0.1, 0.7], [False, True, False, False], ONCE, bins=2)
+    assert error == pytest.approx([0.15 / 2 + 0.25 / 2])
 
 
 def test_bins_hold_equally_many_and_equal_p_share_one():
@@ -73,16 +73,18 @@ def test_calibration_gives_every_statistic_an_interval_and_n():
     rng = np.random.default_rng(2)
     labels, clusters = rng.random(300) < 0.3, np.repeat(np.arange(30), 10)
     p = np.clip(0.3 + 0.3 * labels + 0.2 * rng.normal(size=300), 0, 1)
-    found = calibration.calibration(p, p > 0.5, labels, clusters, resamples=300, seed=1)
-    assert list(found) == ["auroc", "precision", "recall", "kappa", "ece"]
-    for name, interval in found.items():
+    statistics = calibration.calibration(p, p > 0.5, labels, clusters, resamples=300, seed=1)
+    assert list(statistics) == ["auroc", "precision", "recall", "kappa", "ece"]
+    for name, interval in statistics.items():
         assert interval.n == 300 and interval.low < interval.high, name
         assert name == "ece" or interval.low < interval.value < interval.high, name
-    assert found == calibration.calibration(p, p > 0.5, labels, clusters, resamples=300, seed=1)
+    assert statistics == calibration.calibration(p, p > 0.5, labels, clusters, resamples=300, seed=1)
 
 
 def test_calibration_of_nothing_is_nan_and_n_0():
-    assert all(math.isnan(found.value) and found.n == 0 for found in calibration.calibration([], [], [], []).values())
+    assert all(
+        math.isnan(interval.value) and interval.n == 0 for interval in calibration.calibration([], [], [], []).values()
+    )
     with pytest.raises(ValueError, match="2 probabilities, 1 verdicts"):
         calibration.calibration([0.1, 0.2], [True], [True, False], [1, 2])
 
@@ -108,15 +110,15 @@ def test_prediction_powered_mean_by_hand():
     # judge over all six: 1 0 1 1 0 1 -> 4/6; known: truth 0 for the first (judged 1), 1 for the last (judged 1):
     # mean(-1, 0) = -1/2
     nan = math.nan
-    found = prediction_powered_mean([1, 0, 1, 1, 0, 1], [0, nan, nan, nan, nan, 1], [0, 0, 1, 1, 2, 2])
-    assert found.value == pytest.approx(4 / 6 - 1 / 2) and found.n == 2
+    mean = prediction_powered_mean([1, 0, 1, 1, 0, 1], [0, nan, nan, nan, nan, 1], [0, 0, 1, 1, 2, 2])
+    assert mean.value == pytest.approx(4 / 6 - 1 / 2) and mean.n == 2
 
 
 def test_prediction_powered_mean_has_no_interval_where_all_that_is_known_is_of_one_conversation():
     # how far the correction varies between conversations cannot be told from one
     nan, judged, clusters = math.nan, [1, 0, 1, 1, 0, 1], [0, 0, 1, 1, 2, 2]
-    one = prediction_powered_mean(judged, [0, 0, nan, nan, nan, nan], clusters)
-    assert one.value == pytest.approx(4 / 6 - 1 / 2) and one.n == 2 and math.isnan(one.low) and math.isnan(one.high)
+    mean = prediction_powered_mean(judged, [0, 0, nan, nan, nan, nan], clusters)
+    assert mean.value == pytest.approx(4 / 6 - 1 / 2) and mean.n == 2 and math.isnan(mean.low) and math.isnan(mean.high)
     assert not math.isnan(prediction_powered_mean(judged, [0, nan, 1, nan, nan, nan], clusters).low)
 
 
@@ -161,7 +163,7 @@ def agreed(*verdicts: tuple[str, int, bool | None]) -> pl.DataFrame:
     """Prompt-to-line judgements of (judge, turn, verdict) in two conversations that are alike."""
     rows = [judged_row(c, turn, verdict, judge=judge) for c in (0, 1) for judge, turn, verdict in verdicts]
     return pl.DataFrame(
-        [{"run_id": "r", **one} for one in rows], schema_overrides={"verdict": pl.Boolean}, infer_schema_length=None
+        [{"run_id": "r", **row} for row in rows], schema_overrides={"verdict": pl.Boolean}, infer_schema_length=None
     )
 
 
@@ -180,10 +182,10 @@ def test_judges_agree_over_what_both_scored_by_hand():
         ("b", 7, False),
         ("b", 9, True),
     ]
-    (found,) = agreement(agreed(*judges), confidence=0.95, resamples=50, seed=1).iter_rows(named=True)
-    assert (found["metric"], found["first"], found["second"], found["n"]) == ("prompt_to_line", "a", "b", 8)
-    assert found["agreed"] == pytest.approx(0.75) and found["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)
-    assert found["low"] == found["high"] == pytest.approx(0.5)  # both conversations are alike
+    (row,) = agreement(agreed(*judges), confidence=0.95, resamples=50, seed=1).iter_rows(named=True)
+    assert (row["metric"], row["first"], row["second"], row["n"]) == ("prompt_to_line", "a", "b", 8)
+    assert row["agreed"] == pytest.approx(0.75) and row["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)
+    assert row["low"] == row["high"] == pytest.approx(0.5)  # both conversations are alike
 
 
 def test_one_judge_agrees_with_nobody():

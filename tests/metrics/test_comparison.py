@@ -42,10 +42,15 @@ def ones(*values):
 def test_paired_difference_is_the_difference_of_means_and_its_spread_that_of_the_pairs():
     # differences .1 .3 .2 .2: mean .2; deviations -.1 .1 0 0: s^2 = .02 / 3, standard error sqrt(.02 / 3 / 4) = .0408;
     # t of 3 degrees
-    found = paired(ones(0.1, 0.9, 0.5, 0.3), ones(0.2, 1.2, 0.7, 0.5), mean, **HOW)
-    assert (found.a, found.b, found.value, found.n) == (pytest.approx(0.45), pytest.approx(0.65), pytest.approx(0.2), 4)
-    assert found.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(0.02 / 3 / 4), rel=1e-6)
-    assert 0.1 <= found.low < 0.2 < found.high <= 0.3
+    difference = paired(ones(0.1, 0.9, 0.5, 0.3), ones(0.2, 1.2, 0.7, 0.5), mean, **HOW)
+    assert (difference.a, difference.b, difference.value, difference.n) == (
+        pytest.approx(0.45),
+        pytest.approx(0.65),
+        pytest.approx(0.2),
+        4,
+    )
+    assert difference.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(0.02 / 3 / 4), rel=1e-6)
+    assert 0.1 <= difference.low < 0.2 < difference.high <= 0.3
 
 
 def test_pairing_cancels_what_both_sides_share():
@@ -59,9 +64,9 @@ def test_pairing_cancels_what_both_sides_share():
 
 def test_unpaired_error_adds_both_sides():
     # A: 0, 2: s^2 = 2, / 2 = 1; B: 0, 0, 3: mean 1, s^2 = 3, / 3 = 1: sqrt(2)
-    found = unpaired(ones(0.0, 2.0), ones(0.0, 0.0, 3.0), mean, **HOW)
-    assert found.value == pytest.approx(0.0) and found.n == 5
-    assert found.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(2), rel=1e-6)  # 2 + 3 - 2 degrees
+    difference = unpaired(ones(0.0, 2.0), ones(0.0, 0.0, 3.0), mean, **HOW)
+    assert difference.value == pytest.approx(0.0) and difference.n == 5
+    assert difference.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(2), rel=1e-6)  # 2 + 3 - 2 degrees
 
 
 def test_standard_error_of_a_mean_is_its_textbook_one():
@@ -70,8 +75,8 @@ def test_standard_error_of_a_mean_is_its_textbook_one():
 
 
 def test_where_every_pair_differs_alike_nothing_is_said_to_be_detectable():
-    found = paired(ones(1.0, 1.0, 1.0), ones(1.0, 1.0, 1.0), mean, **HOW)
-    assert found.value == 0.0 and math.isnan(found.detectable)
+    difference = paired(ones(1.0, 1.0, 1.0), ones(1.0, 1.0, 1.0), mean, **HOW)
+    assert difference.value == 0.0 and math.isnan(difference.detectable)
     assert math.isnan(detectable(float("nan"), 9)) and detectable(1.0, 10**6) == pytest.approx(
         1.959964 + 0.841621, rel=1e-5
     )
@@ -92,19 +97,19 @@ def test_paired_interval_covers_a_known_difference_about_as_often_as_it_says():
         shared = rng.random(30)
         a = ones(*(rng.random(30) < 0.3 + 0.2 * shared))
         b = ones(*(rng.random(30) < 0.5 + 0.2 * shared))
-        found = paired(a, b, mean, confidence=0.9, resamples=300, seed=trial)
-        hits += found.low <= 0.2 <= found.high
+        difference = paired(a, b, mean, confidence=0.9, resamples=300, seed=trial)
+        hits += difference.low <= 0.2 <= difference.high
     assert 0.84 <= hits / 200 <= 0.96
 
 
 @pytest.mark.parametrize("n", [6, 50])
 def test_detectable_difference_is_found_with_the_power_it_promises(n):
-    rng, found = np.random.default_rng(9), 0
+    rng, detections = np.random.default_rng(9), 0
     effect = detectable(1 / math.sqrt(n), n - 1)  # n differences of spread 1
     for _ in range(2000):
         sample = rng.normal(effect, 1.0, n)
-        found += abs(sample.mean()) / (sample.std(ddof=1) / math.sqrt(n)) > stats.t.ppf(0.975, n - 1)
-    assert found / 2000 == pytest.approx(0.8, abs=0.03)
+        detections += abs(sample.mean()) / (sample.std(ddof=1) / math.sqrt(n)) > stats.t.ppf(0.975, n - 1)
+    assert detections / 2000 == pytest.approx(0.8, abs=0.03)
 
 
 def test_logrank_by_hand():
@@ -138,9 +143,13 @@ def test_effects_of_two_by_two_arms_by_hand():
     # y: AA .2, AB .3, BA .6, BB .9: first ((.6 - .2) + (.9 - .3)) / 2 = .5, second (.1 + .3) / 2 = .2, interaction .3 -
     # .1 = .2
     arms = {"AA": ones(0.1, 0.3), "AB": ones(0.2, 0.4), "BA": ones(0.5, 0.7), "BB": ones(0.8, 1.0)}
-    found = factorial(arms, mean, **HOW)
-    assert [found[name].value for name in ("first", "second", "interaction")] == pytest.approx([0.5, 0.2, 0.2])
-    assert (found["first"].low, found["first"].high, found["first"].n) == (pytest.approx(0.5), pytest.approx(0.5), 2)
+    effects = factorial(arms, mean, **HOW)
+    assert [effects[name].value for name in ("first", "second", "interaction")] == pytest.approx([0.5, 0.2, 0.2])
+    assert (effects["first"].low, effects["first"].high, effects["first"].n) == (
+        pytest.approx(0.5),
+        pytest.approx(0.5),
+        2,
+    )
     with pytest.raises(ValueError, match="same conversations"):
         factorial(arms | {"BB": ones(1.0)}, mean, **HOW)
 
@@ -158,8 +167,8 @@ def events(verdicts, cast="ghms"):
     contradicts.
     """
     out = [started(conversations=len(verdicts), turns=2 * len(verdicts[0]))]
-    for c, some in enumerate(verdicts):
-        for i, verdict in enumerate(some):
+    for c, by_line in enumerate(verdicts):
+        for i, verdict in enumerate(by_line):
             said = line(c, 2 * i + 1)
             said["persona"] = cast[c % len(cast)]
             out += [said, judged(c, 2 * i + 1, row(c, 2 * i + 1, verdict))]
@@ -168,9 +177,9 @@ def events(verdicts, cast="ghms"):
 
 
 def run(folder, verdicts, seed=7, scenario="name: small\n", digest="abc", **how):
-    told = events(verdicts, **how)
-    turns, judgements = store_frames.turns_frame("r", told), store_frames.judgements_frame("r", told)
-    found = measure(
+    recorded = events(verdicts, **how)
+    turns, judgements = store_frames.turns_frame("r", recorded), store_frames.judgements_frame("r", recorded)
+    metrics = measure(
         turns,
         judgements,
         metrics=["prompt_to_line", "drift", "contradictions"],
@@ -180,9 +189,9 @@ def run(folder, verdicts, seed=7, scenario="name: small\n", digest="abc", **how)
         seed=1,
     )
     with run_store.create(folder, "small", scenario, seed, digest) as opened:
-        for event in told:
+        for event in recorded:
             opened.append(event)
-        opened.finish("finished", metrics=found)
+        opened.finish("finished", metrics=metrics)
     return opened.path
 
 
@@ -190,25 +199,25 @@ BAD = [[False, True, True, True], [True, True, False, True], [False, False, True
 GOOD = [[False, False, False, True], [False] * 4, [False, False, False, False], [False, False, True, False]]
 
 
-def of(found, metric, seat="user"):
-    (only,) = [row for row in found.rows if row["metric"] == metric and row["seat"] == seat]
+def of(comparison, metric, seat="user"):
+    (only,) = [row for row in comparison.rows if row["metric"] == metric and row["seat"] == seat]
     return only
 
 
 def test_two_runs_of_equal_seed_and_cast_are_compared_pair_by_pair(tmp_path):
-    found = compare_runs(
+    comparison = compare_runs(
         read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD, scenario="name: small\nseed: 8\n"))
     )
-    assert found.paired and found.notes == ["4 pairs of conversations of equal number, seed and cast."]
-    assert found.changed == ["seed: (absent) -> 8"]
-    consistent = of(found, "prompt_to_line")
+    assert comparison.paired and comparison.notes == ["4 pairs of conversations of equal number, seed and cast."]
+    assert comparison.changed == ["seed: (absent) -> 8"]
+    consistent = of(comparison, "prompt_to_line")
     # A: 11 of 16 contradict, B: 2 of 16; pairs differ by 2/4, 3/4, 2/4, 2/4
     assert (consistent["a"], consistent["b"], consistent["n"]) == (pytest.approx(5 / 16), pytest.approx(14 / 16), 4)
     assert (
         consistent["value"] == pytest.approx(9 / 16) and 0.5 <= consistent["low"] < 9 / 16 < consistent["high"] <= 0.75
     )
-    assert of(found, "contradictions")["value"] == pytest.approx(-9 / 4), "a count is compared a conversation"
-    (lives,) = found.lives
+    assert of(comparison, "contradictions")["value"] == pytest.approx(-9 / 4), "a count is compared a conversation"
+    (lives,) = comparison.lives
     # lives A 2, 1, 3, 1; lives B 4, 4+, 4+, 3; to line 4: A 7/4, B 1 + 1 + 1 + 3/4
     assert (lives["events"], lives["mean"].a, lives["mean"].b) == ([4, 2], pytest.approx(7 / 4), pytest.approx(15 / 4))
     assert lives["p"] < 0.05 and lives["z"] > 0
@@ -238,48 +247,54 @@ def test_every_measure_of_a_comparison_has_the_value_that_its_run_reports(tmp_pa
     [({"seed": 8}, "their seeds differ (7 and 8)"), ({"cast": "gxms"}, "their casts differ (conversation 1)")],
 )
 def test_other_seeds_or_casts_are_compared_as_two_groups_and_it_says_so(tmp_path, how, why):
-    found = compare_runs(read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD[:3], **how)))
+    comparison = compare_runs(read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD[:3], **how)))
     assert (
-        not found.paired and why in found.notes[0] and "4 conversations of A are compared with 3 of B" in found.notes[0]
+        not comparison.paired
+        and why in comparison.notes[0]
+        and "4 conversations of A are compared with 3 of B" in comparison.notes[0]
     )
-    assert of(found, "prompt_to_line")["n"] == 7
+    assert of(comparison, "prompt_to_line")["n"] == 7
 
 
 def test_a_run_compared_with_itself_differs_in_nothing(tmp_path):
     path = run(tmp_path, BAD)
-    found = compare_runs(read_measured(path), read_measured(path))
+    comparison = compare_runs(read_measured(path), read_measured(path))
     assert (
-        "Nothing differs." in comparison_markdown(found)
-        and "prompt-to-line consistency (ledger, user n 4) 0.312" in notes(found)[0]
+        "Nothing differs." in comparison_markdown(comparison)
+        and "prompt-to-line consistency (ledger, user n 4) 0.312" in notes(comparison)[0]
     )
     assert (
-        all(row["value"] == row["low"] == row["high"] == 0 for row in found.rows) and found.lives[0]["mean"].value == 0
+        all(row["value"] == row["low"] == row["high"] == 0 for row in comparison.rows)
+        and comparison.lives[0]["mean"].value == 0
     )
 
 
 def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
-    found = compare_runs(read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD)))
-    told = " ".join(notes(found))
+    comparison = compare_runs(read_measured(run(tmp_path, BAD)), read_measured(run(tmp_path, GOOD)))
+    sentences = " ".join(notes(comparison))
     # pairs differ by 2/4, 3/4, 2/4, 2/4: spread .125, standard error .0625, t of 3 degrees (3.182 + .978) * .0625 =
     # .260
-    assert of(found, "prompt_to_line")["detectable"] == pytest.approx(0.26, abs=1e-3)
+    assert of(comparison, "prompt_to_line")["detectable"] == pytest.approx(0.26, abs=1e-3)
     assert (
         "a true difference of 0.260 in prompt-to-line consistency (ledger, user) would be found in 8 of 10 such "
-        "comparisons" in told
+        "comparisons" in sentences
     )
-    assert "intervals that are too narrow" in told and "bold where one excludes 0, as one in 20 would by chance" in told
+    assert (
+        "intervals that are too narrow" in sentences
+        and "bold where one excludes 0, as one in 20 would by chance" in sentences
+    )
 
 
 def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_the_frame(tmp_path):
     never = [[False] * 4] * 4
-    found = compare_runs(
+    comparison = compare_runs(
         read_measured(run(tmp_path, never)), read_measured(run(tmp_path, [*never[:3], [False, False, False, None]]))
     )
-    shown = [row.cells[0] for row in differences(found)]
+    shown = [row.cells[0] for row in differences(comparison)]
     assert shown == ["unscored prompt to line"], "all else is the same in both"
-    (same,) = [note for note in notes(found) if note.startswith("The same in both runs")]
+    (same,) = [note for note in notes(comparison) if note.startswith("The same in both runs")]
     assert "prompt-to-line consistency (ledger, user n 4) 1.000" in same
-    assert {row["metric"] for row in found.rows} > {"prompt_to_line", "unscored_prompt_to_line"}
+    assert {row["metric"] for row in comparison.rows} > {"prompt_to_line", "unscored_prompt_to_line"}
 
 
 def test_scored_transcripts_are_pairs_only_where_it_is_known_who_speaks(tmp_path):
@@ -290,10 +305,10 @@ def test_scored_transcripts_are_pairs_only_where_it_is_known_who_speaks(tmp_path
 
     known = compare_runs(scored(BAD, "one", "ghms"), scored(GOOD, "two", "ghms"))
     assert known.paired and known.a.measure.window == 3
-    one, two = scored(BAD, "one", ["unknown"]), scored(GOOD, "two", ["unknown"])
-    other = compare_runs(one, two)
+    first, second = scored(BAD, "one", ["unknown"]), scored(GOOD, "two", ["unknown"])
+    other = compare_runs(first, second)
     assert not other.paired and "they do not name who speaks in them" in other.notes[0]
-    assert compare_runs(one, one).paired, "the same transcripts are"
+    assert compare_runs(first, first).paired, "the same transcripts are"
 
 
 def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
@@ -328,14 +343,14 @@ def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
 
 
 def test_three_runs_are_two_comparisons_with_the_first(tmp_path, capsys):
-    runs = [run(tmp_path / "runs", told) for told in (BAD, GOOD, BAD)]
+    runs = [run(tmp_path / "runs", verdicts) for verdicts in (BAD, GOOD, BAD)]
     assert main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count("4 pairs of conversations") == 2
     assert {"B-comparison.md", "B-comparison.parquet", "C-comparison.md", "report.html"} <= set(
         os.listdir(tmp_path / "out")
     )
-    told = (tmp_path / "out" / "report.html").read_text()
-    assert "A against B" in told and "A against C" in told and "C − A [interval]" in told
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "A against B" in page and "A against C" in page and "C − A [interval]" in page
     assert (
         pl.read_parquet(tmp_path / "out" / "C-comparison.parquet")["value"].fill_nan(0).abs().max() == 0
     )  # A and C say the same
@@ -348,7 +363,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
     (torn / "metrics.parquet").write_bytes(b"PAR1")
     (edited / "scenario.yaml").write_text("measure: {window: wide}\n")
     (tmp_path / "file").touch()
-    for arguments, told in (
+    for arguments, reason in (
         ([str(a), str(tmp_path)], "is no run"),
         ([str(a), str(bare)], "holds no metrics"),
         ([str(a), str(torn)], "damaged metrics.parquet"),
@@ -359,7 +374,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
     ):
         assert main(arguments) == 2
         said = capsys.readouterr().err
-        assert said.startswith("lab.report: ") and told in said and said.count("\n") == 1
+        assert said.startswith("lab.report: ") and reason in said and said.count("\n") == 1
 
 
 def test_curves_of_both_runs_start_at_one(tmp_path):

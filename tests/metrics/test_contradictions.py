@@ -48,9 +48,9 @@ def planted():
 
 
 def test_planted_contradiction_is_found_with_both_turns_and_its_words():
-    found = graph(*planted())
-    assert isinstance(found, networkx.MultiDiGraph)
-    edges = {(source, target): data for source, target, data in found.edges(data=True)}
+    drawn = graph(*planted())
+    assert isinstance(drawn, networkx.MultiDiGraph)
+    edges = {(source, target): data for source, target, data in drawn.edges(data=True)}
     assert set(edges) == {(("line", 0, 6), ("fact", 0, "user", "home")), (("line", 0, 6), ("line", 0, 2))}
     between = edges[("line", 0, 6), ("line", 0, 2)]
     assert (between["turn"], between["against_turn"], between["quote"]) == (6, 2, "I live in Lisbon")
@@ -63,8 +63,8 @@ def test_planted_contradiction_is_found_with_both_turns_and_its_words():
         "ledger",
     )
     assert (
-        found.nodes["line", 0, 6]["text"] == "I live in Lisbon."
-        and found.nodes["fact", 0, "user", "home"]["persona"] == "grace"
+        drawn.nodes["line", 0, 6]["text"] == "I live in Lisbon."
+        and drawn.nodes["fact", 0, "user", "home"]["persona"] == "grace"
     )
 
 
@@ -82,8 +82,8 @@ def test_graph_without_spans_has_the_same_edges():
 
 def test_judge_that_names_no_fact_points_at_the_persona():
     turns, _, _ = planted()
-    found = graph(turns, judgements_frame([(0, 6, "prompt_to_line", "persona", True, "likelihood")]))
-    assert list(found.edges()) == [(("line", 0, 6), ("fact", 0, "user", "persona"))]
+    drawn = graph(turns, judgements_frame([(0, 6, "prompt_to_line", "persona", True, "likelihood")]))
+    assert list(drawn.edges()) == [(("line", 0, 6), ("fact", 0, "user", "persona"))]
 
 
 def test_judgement_of_a_line_that_nobody_said_is_refused():
@@ -93,13 +93,13 @@ def test_judgement_of_a_line_that_nobody_said_is_refused():
 
 
 def test_counts_of_the_planted_conversation():
-    found = contradictions(planted()[1], **HOW)
-    assert (only_row(found, "contradictions")["value"], only_row(found, "contradictions")["n"]) == (
+    metrics = contradictions(planted()[1], **HOW)
+    assert (only_row(metrics, "contradictions")["value"], only_row(metrics, "contradictions")["n"]) == (
         1.0,
         5,
     )  # five lines scored
     # Grace speaks of her name, home and job; her home is contradicted
-    assert (only_row(found, "contradicted_facts")["value"], only_row(found, "contradicted_facts")["n"]) == (1.0, 3)
+    assert (only_row(metrics, "contradicted_facts")["value"], only_row(metrics, "contradicted_facts")["n"]) == (1.0, 3)
 
 
 def test_counts_by_hand_over_two_conversations():
@@ -113,16 +113,16 @@ def test_counts_by_hand_over_two_conversations():
         (1, 0, "prompt_to_line", "persona", False),
         (1, 0, "prompt_to_line", "pet", False),
     ]
-    found = contradictions(judgements_frame(rows), **HOW)
-    assert [only_row(found, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
-    run = only_row(found, "contradictions")
+    metrics = contradictions(judgements_frame(rows), **HOW)
+    assert [only_row(metrics, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
+    run = only_row(metrics, "contradictions")
     assert (run["value"], run["n"], run["low"], run["high"]) == (
         3.0,
         3,
         0.0,
         6.0,
     )  # 0 where conversation 1 is drawn twice, 6 where 0 is
-    facts = only_row(found, "contradicted_facts")
+    facts = only_row(metrics, "contradicted_facts")
     assert (facts["value"], facts["n"]) == (2.0, 3)
 
 
@@ -131,17 +131,17 @@ def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
         (0, 0, "prompt_to_line", "persona", True, "likelihood"),
         (0, 2, "prompt_to_line", "persona", False, "likelihood"),
     ]
-    found = contradictions(judgements_frame(rows), **HOW)
-    assert only_row(found, "contradictions")["value"] == 1.0
-    facts = only_row(found, "contradicted_facts")
+    metrics = contradictions(judgements_frame(rows), **HOW)
+    assert only_row(metrics, "contradictions")["value"] == 1.0
+    facts = only_row(metrics, "contradicted_facts")
     assert math.isnan(facts["value"]) and facts["n"] == 0
 
 
 def test_line_to_line_contradictions_are_edges_and_no_count():
-    found = contradictions(
+    metrics = contradictions(
         judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW
     )
-    assert only_row(found, "contradictions")["value"] == 0.0
+    assert only_row(metrics, "contradictions")["value"] == 0.0
 
 
 def test_components_hold_lines_and_facts_that_hang_together_by_hand():
@@ -161,8 +161,8 @@ def test_components_hold_lines_and_facts_that_hang_together_by_hand():
         (0, 6, "line_to_line", "0", True),
         (0, 4, "line_to_line", "0", False),
     ]
-    found = shape(said, judgements_frame(rows), **HOW)
-    values = {name: (only_row(found, name)["value"], only_row(found, name)["n"]) for name in PER_CONVERSATION[2:]}
+    metrics = shape(said, judgements_frame(rows), **HOW)
+    values = {name: (only_row(metrics, name)["value"], only_row(metrics, name)["n"]) for name in PER_CONVERSATION[2:]}
     assert values == {
         "contradiction_components": (2.0, 4),
         "most_contradicted_fact": (2.0, 3),
@@ -181,14 +181,14 @@ def test_shape_of_a_run_sums_components_adds_up_facts_of_one_persona_and_takes_t
     rows = [(c, turn, "prompt_to_line", "persona", turn == 4) for c in range(3) for turn in (0, 2, 4)]
     rows += [(c, 4, "prompt_to_line", "home", True) for c in range(3)]
     rows += [(0, 4, "line_to_line", "2", True), (1, 4, "line_to_line", "0", True), (2, 4, "line_to_line", "0", False)]
-    found = shape(said, judgements_frame(rows), **HOW)
-    assert only_row(found, "contradiction_components")["value"] == 3.0
-    assert only_row(found, "most_contradicted_fact")["value"] == 2.0, (
+    metrics = shape(said, judgements_frame(rows), **HOW)
+    assert only_row(metrics, "contradiction_components")["value"] == 3.0
+    assert only_row(metrics, "most_contradicted_fact")["value"] == 2.0, (
         "Grace's home in two conversations; Hiro's is another fact"
     )
-    longest = only_row(found, "longest_contradiction")
+    longest = only_row(metrics, "longest_contradiction")
     assert (longest["value"], longest["low"], longest["high"]) == (4.0, 0.0, 4.0), "no resample has a longer one"
-    assert [only_row(found, "longest_contradiction", "conversation", conversation=c)["value"] for c in range(3)] == [
+    assert [only_row(metrics, "longest_contradiction", "conversation", conversation=c)["value"] for c in range(3)] == [
         2.0,
         4.0,
         0.0,
@@ -198,8 +198,8 @@ def test_shape_of_a_run_sums_components_adds_up_facts_of_one_persona_and_takes_t
 def test_clean_dialogue_has_no_component_and_what_was_not_judged_is_nan():
     turns, judged, _ = planted()
     clean = judged.filter(pl.col("turn") != 6, pl.col("against") != "6")
-    found = shape(turns, clean, **HOW)
-    assert [only_row(found, name)["value"] for name in PER_CONVERSATION[2:]] == [0.0, 0.0, 0.0]
+    metrics = shape(turns, clean, **HOW)
+    assert [only_row(metrics, name)["value"] for name in PER_CONVERSATION[2:]] == [0.0, 0.0, 0.0]
     bare = shape(turns, judgements_frame([(0, 0, "prompt_to_line", "persona", True, "likelihood")]), **HOW)
     assert only_row(bare, "contradiction_components")["value"] == 1.0
     assert all(

@@ -13,30 +13,30 @@ CELLS = {(0, 0): 0.2, (1, 0): 0.4, (0, 1): 0.5, (1, 1): 0.9}
 
 def rows(cells, talks=3):
     """(values, clusters, first, second): every cell in each of the conversations, which differ by 0.01 each."""
-    found = [(value + 0.01 * talk, talk, *place) for place, value in cells.items() for talk in range(talks)]
-    return (np.array(column) for column in zip(*found, strict=True))
+    cell_rows = [(value + 0.01 * talk, talk, *place) for place, value in cells.items() for talk in range(talks)]
+    return (np.array(column) for column in zip(*cell_rows, strict=True))
 
 
 def test_response_is_the_mean_over_all_that_was_scored_at_a_level():
-    found = response([1.0, 0.0, 0.5], [1, 3, 2], ["a", "b", "a"], ["hot", "hot", "cold"], **HOW)
-    assert found["hot"].value == pytest.approx(1 / 4) and found["hot"].n == 2  # (1 * 1 + 3 * 0) / (1 + 3)
-    assert found["cold"].value == 0.5 and np.isnan(found["cold"].low)  # one conversation has no interval
+    means = response([1.0, 0.0, 0.5], [1, 3, 2], ["a", "b", "a"], ["hot", "hot", "cold"], **HOW)
+    assert means["hot"].value == pytest.approx(1 / 4) and means["hot"].n == 2  # (1 * 1 + 3 * 0) / (1 + 3)
+    assert means["cold"].value == 0.5 and np.isnan(means["cold"].low)  # one conversation has no interval
 
 
 def test_response_is_marginal_over_the_other_axes():
     values, clusters, first, _ = rows(CELLS)
-    found = response(values, np.ones(len(values)), clusters, first, **HOW)
-    assert found[0].value == pytest.approx((0.2 + 0.5) / 2 + 0.01) and found[1].value == pytest.approx(
+    means = response(values, np.ones(len(values)), clusters, first, **HOW)
+    assert means[0].value == pytest.approx((0.2 + 0.5) / 2 + 0.01) and means[1].value == pytest.approx(
         (0.4 + 0.9) / 2 + 0.01
     )
 
 
 def test_interaction_of_two_levels_each_is_the_difference_of_differences():
     values, clusters, first, second = rows(CELLS)
-    found = interaction(values, np.ones(len(values)), clusters, first, second, **HOW)
-    assert found.value == pytest.approx((0.9 - 0.5) - (0.4 - 0.2)) and found.n == 12  # 0.2
+    interval = interaction(values, np.ones(len(values)), clusters, first, second, **HOW)
+    assert interval.value == pytest.approx((0.9 - 0.5) - (0.4 - 0.2)) and interval.n == 12  # 0.2
     assert (
-        found.low == pytest.approx(found.value) == found.high
+        interval.low == pytest.approx(interval.value) == interval.high
     )  # the same in all conversations, which share their draws
 
 
@@ -48,10 +48,10 @@ def test_axes_that_add_up_have_none():
 def test_interaction_recovers_the_product_term_of_drawn_values():
     rng = np.random.default_rng(0)
     u, v = rng.random(200), rng.random(200)
-    found = interaction(
+    interval = interaction(
         1 + 2 * u - v + 0.7 * u * v + rng.normal(0, 0.05, 200), np.ones(200), np.arange(200) % 20, u, v, **HOW
     )
-    assert found.low < 0.7 < found.high and found.value == pytest.approx(0.7, abs=0.2)
+    assert interval.low < 0.7 < interval.high and interval.value == pytest.approx(0.7, abs=0.2)
 
 
 def test_where_a_corner_is_empty_there_is_no_interaction_to_tell():

@@ -71,11 +71,11 @@ def test_own_fact_is_consistent_and_the_partners_fact_as_ones_own_contradicts():
 
 def test_partners_fact_told_of_the_partner_is_less_than_taking_it_for_oneself():
     heard = "I live in Halifax and work as a fisherman."
-    taken, told = p_of(
+    taken, reported = p_of(
         pair("I myself live in Halifax as a fisherman.", heard=heard),
         pair("You live in Halifax as a fisherman.", heard=heard),
     )
-    assert told < taken / 2
+    assert reported < taken / 2
 
 
 def test_echoing_what_was_heard_is_worse_than_saying_it_unheard():

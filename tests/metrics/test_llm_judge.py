@@ -35,8 +35,8 @@ def chooses(pick, seen=None):
         if seen is not None:
             seen.extend(zip(prompts, options, strict=True))
         return [
-            [math.log(0.75 if option == pick(*prompt) else 0.25 / (len(some) - 1)) for option in some]
-            for prompt, some in zip(prompts, options, strict=True)
+            [math.log(0.75 if option == pick(*prompt) else 0.25 / (len(allowed) - 1)) for option in allowed]
+            for prompt, allowed in zip(prompts, options, strict=True)
         ]
 
     return choose
@@ -47,11 +47,11 @@ def chooses(pick, seen=None):
 
 def test_published_question_is_answered_yes_or_no_and_p_is_the_share_of_yes():
     seen = []
-    found = Llm(chooses(lambda system, user: "YES" if "Lisbon" in user else "NO", seen)).judge(
+    judgements = Llm(chooses(lambda system, user: "YES" if "Lisbon" in user else "NO", seen)).judge(
         [pair("I live in Lisbon."), pair("Hello."), pair("I live in Lisbon.", "I live in Rome.")]
     )
-    assert [row.p_inconsistent for row in found] == pytest.approx([0.75, 0.25, 0.75])
-    assert [row.verdict for row in found] == [True, False, True] and [row.against for row in found] == [
+    assert [row.p_inconsistent for row in judgements] == pytest.approx([0.75, 0.25, 0.75])
+    assert [row.verdict for row in judgements] == [True, False, True] and [row.against for row in judgements] == [
         "persona",
         "persona",
         "3",
@@ -404,12 +404,12 @@ def test_the_embedded_model_gives_probabilities_and_leaves_no_branch_behind(embe
 
 def test_an_engines_choice_is_the_likelihood_of_the_whole_option(embedded):
     form, (system, user) = embedded.info().format, ("You answer.", "Is the sky blue?")
-    (found,) = EngineChooser(embedded).choose([(system, user)], [YES_NO])
+    (shares,) = EngineChooser(embedded).choose([(system, user)], [YES_NO])
     prompt, *options = embedded.encode([form.opening + system + form.after_system + user + form.before_said, *YES_NO])
     branch = embedded.open([prompt])
     fresh = [sum(logprobs) for logprobs in embedded.score(branch, [[((), option) for option in options]])[0]]
     embedded.drop(branch)
-    assert found == pytest.approx(fresh, abs=1e-3)
+    assert shares == pytest.approx(fresh, abs=1e-3)
 
 
 def test_a_prompt_that_does_not_fit_the_engine_is_a_reason_and_the_others_are_judged(embedded):

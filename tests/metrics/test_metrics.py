@@ -21,32 +21,39 @@ ALL = {"metrics": list(METRICS), "window": 5, **HOW}
 
 def test_prompt_to_line_is_one_minus_contradicting_lines_by_turn_conversation_and_run():
     # conversation 0: T F F, conversation 1: F F F -> run 5/6, turn 0 1/2, conversation 0 2/3
-    found = prompt_to_line(judgements_frame([*lines([True, False, False]), *lines([False] * 3, 1)]), **HOW)
-    assert (only_row(found, "prompt_to_line")["value"], only_row(found, "prompt_to_line")["n"]) == (
+    metrics = prompt_to_line(judgements_frame([*lines([True, False, False]), *lines([False] * 3, 1)]), **HOW)
+    assert (only_row(metrics, "prompt_to_line")["value"], only_row(metrics, "prompt_to_line")["n"]) == (
         pytest.approx(5 / 6),
         6,
     )
-    assert [row["value"] for row in found.filter(pl.col("level") == "turn").sort("turn").to_dicts()] == [0.5, 1.0, 1.0]
-    first = only_row(found, "prompt_to_line", "conversation", conversation=0)
+    assert [row["value"] for row in metrics.filter(pl.col("level") == "turn").sort("turn").to_dicts()] == [
+        0.5,
+        1.0,
+        1.0,
+    ]
+    first = only_row(metrics, "prompt_to_line", "conversation", conversation=0)
     assert first["value"] == pytest.approx(2 / 3) and first["n"] == 3 and math.isnan(first["low"])
     assert (
-        only_row(found, "prompt_to_line", "turn", turn=0)["low"] == 0.0
-        and only_row(found, "prompt_to_line", "turn", turn=0)["high"] == 1.0
+        only_row(metrics, "prompt_to_line", "turn", turn=0)["low"] == 0.0
+        and only_row(metrics, "prompt_to_line", "turn", turn=0)["high"] == 1.0
     )
 
 
 def test_unscored_lines_are_in_no_mean_and_counted_apart():
     # T, unscored, F, unscored -> 1/2 over 2 scored; unscored share 2/4
     judged = judgements_frame(lines([True, None, False, None]))
-    found = measure(
+    metrics = measure(
         turns_frame([(0, t, "user") for t in (0, 2, 4, 6)]), judged, **{**ALL, "metrics": ["prompt_to_line"]}
     )
-    assert (only_row(found, "prompt_to_line")["value"], only_row(found, "prompt_to_line")["n"]) == (0.5, 2)
-    assert (only_row(found, "unscored_prompt_to_line")["value"], only_row(found, "unscored_prompt_to_line")["n"]) == (
+    assert (only_row(metrics, "prompt_to_line")["value"], only_row(metrics, "prompt_to_line")["n"]) == (0.5, 2)
+    assert (
+        only_row(metrics, "unscored_prompt_to_line")["value"],
+        only_row(metrics, "unscored_prompt_to_line")["n"],
+    ) == (
         0.5,
         4,
     )
-    nobody = only_row(found, "prompt_to_line", "turn", turn=2)
+    nobody = only_row(metrics, "prompt_to_line", "turn", turn=2)
     assert math.isnan(nobody["value"]) and nobody["n"] == 0
 
 
@@ -57,9 +64,9 @@ def test_rows_by_fact_are_detail_and_not_counted_as_lines():
 
 def test_line_to_line_counts_pairs_at_the_later_line():
     pairs = [(0, 2, "line_to_line", "0", False), (0, 4, "line_to_line", "0", True), (0, 4, "line_to_line", "2", False)]
-    found = line_to_line(judgements_frame(pairs), **HOW)
-    assert only_row(found, "line_to_line")["value"] == pytest.approx(2 / 3)
-    assert only_row(found, "line_to_line", "turn", turn=4)["value"] == 0.5
+    metrics = line_to_line(judgements_frame(pairs), **HOW)
+    assert only_row(metrics, "line_to_line")["value"] == pytest.approx(2 / 3)
+    assert only_row(metrics, "line_to_line", "turn", turn=4)["value"] == 0.5
 
 
 def test_questions_are_the_share_answered_right_by_turn():
@@ -67,9 +74,9 @@ def test_questions_are_the_share_answered_right_by_turn():
         (0, t, "qa", fact, wrong, "multiple_choice")
         for t, fact, wrong in ((3, "home", False), (3, "job", False), (7, "home", True), (7, "job", False))
     ]
-    found = qa(judgements_frame(asked), **HOW)
-    assert only_row(found, "qa", judge="multiple_choice")["value"] == 0.75
-    assert only_row(found, "qa", "turn", turn=7)["value"] == 0.5
+    metrics = qa(judgements_frame(asked), **HOW)
+    assert only_row(metrics, "qa", judge="multiple_choice")["value"] == 0.75
+    assert only_row(metrics, "qa", "turn", turn=7)["value"] == 0.5
 
 
 def test_judges_and_seats_are_kept_apart():
@@ -78,25 +85,25 @@ def test_judges_and_seats_are_kept_apart():
         (0, 0, "prompt_to_line", "persona", False, "likelihood"),
         (0, 1, "prompt_to_line", "persona", None, "ledger", "assistant"),
     ]
-    found = prompt_to_line(judgements_frame(rows), **HOW).filter(pl.col("level") == "run")
-    assert [tuple(row) for row in found.select("judge", "seat", "n").rows()] == [
+    metrics = prompt_to_line(judgements_frame(rows), **HOW).filter(pl.col("level") == "run")
+    assert [tuple(row) for row in metrics.select("judge", "seat", "n").rows()] == [
         ("ledger", "assistant", 0),
         ("ledger", "user", 1),
         ("likelihood", "user", 1),
     ]
-    assert only_row(found, "prompt_to_line", judge="ledger", seat="user")["value"] == 0.0
+    assert only_row(metrics, "prompt_to_line", judge="ledger", seat="user")["value"] == 0.0
 
 
 def test_global_drift_slope_and_thirds_by_hand():
     # turns 0 2 4, inconsistency 0 0 1: slope = (1/2 per own line) / 2 turns = 1/4 per turn; thirds of 6 turns: turns 0,
     # 1 and 4, 5: 1 - 0
     turns = turns_frame([(c, t, "user") for c in (0, 1) for t in range(0, 6, 2)] + [(0, 5, "assistant")])
-    found = drift(
+    metrics = drift(
         turns, judgements_frame([*lines([False, False, True]), *lines([False, False, True], 1)]), window=5, **HOW
     )
     slope, thirds = (
-        only_row(found, "global_drift_slope", seat="user"),
-        only_row(found, "global_drift_thirds", seat="user"),
+        only_row(metrics, "global_drift_slope", seat="user"),
+        only_row(metrics, "global_drift_thirds", seat="user"),
     )
     assert slope["value"] == pytest.approx(0.25) and slope["n"] == 6 and slope["low"] == pytest.approx(0.25)
     assert thirds["value"] == 1.0 and thirds["n"] == 4
@@ -108,9 +115,9 @@ def test_questions_drift_is_measured_on_wrong_answers():
         (0, t, "qa", fact, wrong, "multiple_choice")
         for t, fact, wrong in ((0, "a", False), (0, "b", False), (8, "a", True), (8, "b", False))
     ]
-    found = drift(turns_frame([(0, t, "user") for t in range(9)]), judgements_frame(asked), window=5, **HOW)
-    assert only_row(found, "qa_drift_slope", judge="multiple_choice")["value"] == pytest.approx(1 / 16)
-    assert only_row(found, "qa_drift_thirds", judge="multiple_choice")["value"] == 0.5
+    metrics = drift(turns_frame([(0, t, "user") for t in range(9)]), judgements_frame(asked), window=5, **HOW)
+    assert only_row(metrics, "qa_drift_slope", judge="multiple_choice")["value"] == pytest.approx(1 / 16)
+    assert only_row(metrics, "qa_drift_thirds", judge="multiple_choice")["value"] == 0.5
 
 
 def test_local_drift_sees_only_the_window_of_own_lines():
@@ -132,8 +139,8 @@ def test_local_drift_sees_only_the_window_of_own_lines():
 
 
 def test_no_rows_give_nan_and_n_0_for_every_metric_and_seat():
-    found = measure(turns_frame([]), judgements_frame([]), **ALL)
-    assert set(found["seat"]) == {"user", "assistant"} and found["n"].sum() == 0 and found["value"].is_nan().all()
+    metrics = measure(turns_frame([]), judgements_frame([]), **ALL)
+    assert set(metrics["seat"]) == {"user", "assistant"} and metrics["n"].sum() == 0 and metrics["value"].is_nan().all()
     for name in (
         "prompt_to_line",
         "unscored_prompt_to_line",
@@ -150,13 +157,13 @@ def test_no_rows_give_nan_and_n_0_for_every_metric_and_seat():
         "contradictions",
         "contradicted_facts",
     ):
-        assert len(found.filter(pl.col("metric") == name, pl.col("level") == "run")) == 2, name
+        assert len(metrics.filter(pl.col("metric") == name, pl.col("level") == "run")) == 2, name
 
 
 def test_measure_gives_the_promised_columns_and_only_what_was_asked_for():
     turns, judged = turns_frame([(0, 0, "user")]), judgements_frame(lines([True]))
-    found = measure(turns, judged, **{**ALL, "metrics": ["contradictions"]})
-    assert dict(found.schema) == METRICS_SCHEMA and set(found["metric"]) == set(PER_CONVERSATION)
+    metrics = measure(turns, judged, **{**ALL, "metrics": ["contradictions"]})
+    assert dict(metrics.schema) == METRICS_SCHEMA and set(metrics["metric"]) == set(PER_CONVERSATION)
     with pytest.raises(ValueError, match="'tone'"):
         measure(turns, judged, **{**ALL, "metrics": ["tone"]})
 

@@ -156,9 +156,9 @@ def test_a_cross_encoders_columns_are_read_from_its_labels(tmp_path):
     from agents.judge_models.cross_encoder import CrossEncoder
 
     model = CrossEncoder(folder(tmp_path / "m", ["ENTAILMENT", "neutral", "Contradiction"]), "cpu")
-    found = model.entail(["i live in osaka."] * 3, ["i live in lisbon.", "a", "word " * 200])
+    probabilities = model.entail(["i live in osaka."] * 3, ["i live in lisbon.", "a", "word " * 200])
     shares = np.exp([2.0, 1.0, 0.0]) / np.exp([2.0, 1.0, 0.0]).sum()  # biases 0, 1, 2 in the model's order
-    assert found == pytest.approx(np.tile(shares, (3, 1)), abs=1e-6)
+    assert probabilities == pytest.approx(np.tile(shares, (3, 1)), abs=1e-6)
     assert model.entail([], []).shape == (0, 3)
 
 
@@ -217,9 +217,9 @@ DO_NOT = [
 
 def test_the_embedded_head_tells_contradictions_from_the_rest(embedded_nli):
     pairs = [*CONTRADICT, *DO_NOT]
-    found = embedded_nli.entail([a for a, _ in pairs], [b for _, b in pairs])
-    assert found.shape == (len(pairs), 3) and found.sum(1) == pytest.approx(np.ones(len(pairs)))
-    said = found.argmax(1) == 0
+    probabilities = embedded_nli.entail([a for a, _ in pairs], [b for _, b in pairs])
+    assert probabilities.shape == (len(pairs), 3) and probabilities.sum(1) == pytest.approx(np.ones(len(pairs)))
+    said = probabilities.argmax(1) == 0
     assert said[: len(CONTRADICT)].tolist() == [True] * len(CONTRADICT)
     assert said[len(CONTRADICT) :].tolist() == [False] * len(DO_NOT)
 
@@ -240,9 +240,11 @@ def test_held_out_slots_and_values_are_read_far_better_than_by_chance(embedded_n
 
     corpus = corpora()
     for name, least in (("values", 0.9), ("slots", 0.7)):
-        some = examples(corpus[name], 200, seed=3)
-        found = embedded_nli.entail([one.premise for one in some], [one.hypothesis for one in some]).argmax(1)
-        assert np.mean(found == [one.label for one in some]) > least, name
+        sample = examples(corpus[name], 200, seed=3)
+        predicted = embedded_nli.entail(
+            [example.premise for example in sample], [example.hypothesis for example in sample]
+        ).argmax(1)
+        assert np.mean(predicted == [example.label for example in sample]) > least, name
 
 
 def test_training_sees_no_held_out_slot_or_value():
@@ -267,9 +269,9 @@ def test_training_on_a_handful_of_pairs_learns_them_and_the_weights_come_back(on
     from agents.judge_models.nli_data import corpora, examples
     from agents.judge_models.nli_train import figures, train, wilson
 
-    some = examples(corpora()["train"], 48, seed=5)
-    found = figures(train(some, seed=0, epochs=25), some)
-    assert found["accuracy"][0] > 0.9 and found["accuracy"][3] == 48
+    sample = examples(corpora()["train"], 48, seed=5)
+    measured = figures(train(sample, seed=0, epochs=25), sample)
+    assert measured["accuracy"][0] > 0.9 and measured["accuracy"][3] == 48
     assert wilson(5, 10)[:3] == pytest.approx((0.5, 0.2366, 0.7634), abs=1e-4)  # Wilson's published example values
     assert np.isnan(wilson(0, 0)[0])
 

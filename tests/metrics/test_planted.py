@@ -71,10 +71,13 @@ def test_planted_fact_is_told_with_a_value_that_is_not_the_speakers(kind):
         own = {fact.id: fact.value for fact in base.cast[SEAT].facts}
         planted = plant(base, kind, 0.4, PEOPLE, seed=1)
         for turn in planted.planted:
-            told = planted.stated[turn]
-            assert told and all(one.value != own[one.slot] and one.value in planted.lines[turn].text for one in told)
-            assert {one.wording for one in told} <= set(WORDINGS.get(kind, ANY))
-        assert all(told.value == own[told.slot] for line in base.own() for told in base.stated[line.turn]), (
+            assertions = planted.stated[turn]
+            assert assertions and all(
+                assertion.value != own[assertion.slot] and assertion.value in planted.lines[turn].text
+                for assertion in assertions
+            )
+            assert {assertion.wording for assertion in assertions} <= set(WORDINGS.get(kind, ANY))
+        assert all(stated.value == own[stated.slot] for line in base.own() for stated in base.stated[line.turn]), (
             "and nobody else's before"
         )
 
@@ -87,7 +90,7 @@ def test_lines_that_tell_different_values_of_a_slot_contradict():
     same = {
         line.turn
         for line in planted.own()
-        if line.turn != turn and any(told.slot == fault.slot for told in planted.stated[line.turn])
+        if line.turn != turn and any(assertion.slot == fault.slot for assertion in planted.stated[line.turn])
     }
     assert contradictions(planted) == {(max(turn, other), min(turn, other)) for other in same} and same
 
@@ -102,7 +105,7 @@ def test_ledger_reads_plain_wordings_best_and_implied_ones_least():
             for row in rows:
                 if row.against == "persona":
                     read[planted.stated[row.turn][0].wording].append(row.verdict)
-    shares = {wording: sum(some) / len(some) for wording, some in read.items()}
+    shares = {wording: sum(hits) / len(hits) for wording, hits in read.items()}
     assert shares[PLAIN] >= 0.95 > shares[SPOKEN] >= 0.5 > 0.2 > shares[IMPLIED], shares
     assert all(len(ways[PLAIN]) >= 2 and len(ways[SPOKEN]) >= 4 and len(ways[IMPLIED]) >= 2 for ways in CLAIMS.values())
 

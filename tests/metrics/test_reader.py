@@ -26,11 +26,11 @@ def copying(contexts, texts):
     always.
     """
 
-    def one(context, text):
+    def likelihood(context, text):
         word = text.rstrip(".").split()[-1]
         return -2.0 + 1.5 * (word in context) + (1.0 if word == "cello" else 0.0)
 
-    return [[one(context, text)] for context, text in zip(contexts, texts, strict=True)]
+    return [[likelihood(context, text)] for context, text in zip(contexts, texts, strict=True)]
 
 
 def test_p_is_the_share_of_the_other_values_once_what_the_question_makes_likely_is_taken_away():
@@ -45,9 +45,11 @@ def test_p_is_the_share_of_the_other_values_once_what_the_question_makes_likely_
 
 def test_lines_blank_answers_and_answers_too_long_come_back_unscored_in_their_places():
     line = replace(pair("I play the cello."), metric="prompt_to_line")
-    found = Reader(copying).judge([line, pair("…"), pair("The cello.")])
-    assert [row.unscored is None for row in found] == [False, False, True] and found[2].p_inconsistent is not None
-    assert "reads answers" in found[0].unscored and found[1].unscored == "empty answer"
+    judgements = Reader(copying).judge([line, pair("…"), pair("The cello.")])
+    assert [row.unscored is None for row in judgements] == [False, False, True] and judgements[
+        2
+    ].p_inconsistent is not None
+    assert "reads answers" in judgements[0].unscored and judgements[1].unscored == "empty answer"
     [long] = Reader(lambda contexts, texts: [[]] * len(texts)).judge([pair("The cello.")])
     assert "longer than the model reads" in long.unscored and long.p_inconsistent is None
 
@@ -65,7 +67,7 @@ def test_each_question_is_read_once_with_nothing_said():
 
 def test_judges_are_given_what_is_their_business():
     pairs = [pair("The cello."), replace(pair("I play the cello."), metric="prompt_to_line")]
-    assert [one.metric for one in scored_by(Reader(copying), pairs)] == ["qa"]
+    assert [judgement.metric for judgement in scored_by(Reader(copying), pairs)] == ["qa"]
     assert len(scored_by(Nli(lambda premises, hypotheses: None), pairs)) == 2
 
 
@@ -86,6 +88,6 @@ ANSWERS = [
 
 def test_embedded_model_reads_plain_answers_and_passes_no_wrong_one(embedded):
     pairs = [pair(answer, fact, PEOPLE[who]) for who, fact, answer, _ in ANSWERS]
-    found = Reader(Reference(embedded).logprobs).judge(pairs)
-    assert all(row.verdict for row, (*_, wrong) in zip(found, ANSWERS, strict=True) if wrong)
-    assert sum(not row.verdict for row, (*_, wrong) in zip(found, ANSWERS, strict=True) if not wrong) >= 3  # of 5
+    judgements = Reader(Reference(embedded).logprobs).judge(pairs)
+    assert all(row.verdict for row, (*_, wrong) in zip(judgements, ANSWERS, strict=True) if wrong)
+    assert sum(not row.verdict for row, (*_, wrong) in zip(judgements, ANSWERS, strict=True) if not wrong) >= 3  # of 5

@@ -74,8 +74,8 @@ def test_what_says_the_same_again_is_left_out_unless_one_denies_it():
 
 def test_what_small_talk_leaves_is_spent_later_and_the_share_holds_at_every_line():
     lines = ["Does it rain?"] * 20 + [f"I live in town number {number}." for number in range(20)]
-    found = candidates(lines, by_topic)
-    by_line = np.bincount([later for later, _ in found], minlength=40)
+    pairs = candidates(lines, by_topic)
+    by_line = np.bincount([later for later, _ in pairs], minlength=40)
     assert by_line[:20].tolist() == [0] + [1] * 19, "only the line before"
     assert (
         all(by_line[: n + 1].sum() <= max(n, 0.2 * n * (n + 1) / 2) for n in range(40)) and by_line[29] == 9 > 0.2 * 29
@@ -99,8 +99,8 @@ def kept(dialogue, embed, persona) -> tuple[int, int, int, int]:
         (turns[later], turns[earlier])
         for later, earlier in candidates([line.text for line in dialogue.own()], embed, persona)
     }
-    told = contradictions(dialogue)
-    return len(told & chosen), len(told), len(chosen), len(turns) * (len(turns) - 1) // 2
+    contradicting = contradictions(dialogue)
+    return len(contradicting & chosen), len(contradicting), len(chosen), len(turns) * (len(turns) - 1) // 2
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,13 @@ def test_a_fifth_of_the_pairs_holds_nearly_all_planted_contradictions(one_thread
     """
     embed = Embedder(device="cpu").embed
     dialogues = [plant(dialogue, kind, dose, PEOPLE, seed=3) for dialogue in clean(PEOPLE, 8, turns, seed=3)]
-    found, known, judged, possible = np.sum([kept(one, embed, one.cast[SEAT]) for one in dialogues], axis=0)
-    assert known >= 20 and found / known >= least and judged / possible <= 0.2, (found, known, judged, possible)
-    assert np.sum([kept(one, embed, None) for one in dialogues], axis=0)[0] < found, "the facts of the persona help"
+    retained, known, judged, possible = np.sum(
+        [kept(each_dialogue, embed, each_dialogue.cast[SEAT]) for each_dialogue in dialogues], axis=0
+    )
+    assert known >= 20 and retained / known >= least and judged / possible <= 0.2, (retained, known, judged, possible)
+    assert np.sum([kept(each_dialogue, embed, None) for each_dialogue in dialogues], axis=0)[0] < retained, (
+        "the facts of the persona help"
+    )
 
 
 def test_share_of_judged_pairs_is_reported_of_all_pairs_of_those_lines():
@@ -139,5 +143,5 @@ def test_share_of_judged_pairs_is_reported_of_all_pairs_of_those_lines():
             for c, turn, against in rows
         ]
     )
-    found = judged_pairs(judged, **HOW).row(0, named=True)
-    assert found["value"] == pytest.approx(5 / 7) and found["n"] == 7 and found["metric"] == "judged_pairs"
+    row = judged_pairs(judged, **HOW).row(0, named=True)
+    assert row["value"] == pytest.approx(5 / 7) and row["n"] == 7 and row["metric"] == "judged_pairs"

@@ -22,9 +22,9 @@ from metrics.stats.bootstrap import (
 
 def test_mean_is_over_all_values_and_not_over_clusters():
     # clusters a: 1 1 1, b: 0 -> 3/4, not (1 + 0) / 2
-    found = clustered_mean([1, 1, 1, 0], ["a", "a", "a", "b"], seed=1)
-    assert found.value == 0.75 and found.n == 4
-    assert (found.low, found.high) == (0.0, 1.0)  # resamples bb and aa both happen often
+    interval = clustered_mean([1, 1, 1, 0], ["a", "a", "a", "b"], seed=1)
+    assert interval.value == 0.75 and interval.n == 4
+    assert (interval.low, interval.high) == (0.0, 1.0)  # resamples bb and aa both happen often
 
 
 def test_interval_equals_scipys_bootstrap_over_clusters():
@@ -51,22 +51,22 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     covered = naive = 0
     for seed in range(300):
         values = rng.normal(size=25)[clusters] + rng.normal(size=200)
-        found = clustered_mean(values, clusters, resamples=400, seed=seed)
+        interval = clustered_mean(values, clusters, resamples=400, seed=seed)
         alone = clustered_mean(values, np.arange(200), resamples=400, seed=seed)
-        covered += found.low <= 0 <= found.high
+        covered += interval.low <= 0 <= interval.high
         naive += alone.low <= 0 <= alone.high
     assert 0.89 <= covered / 300 <= 0.98  # says .95; percentile intervals are a little short at 25 clusters
     assert naive / 300 < 0.75  # what forgetting the clusters would have claimed
 
 
 def test_one_cluster_has_a_value_and_no_interval():
-    found = clustered_mean([0.0, 1.0], [7, 7])
-    assert found.value == 0.5 and found.n == 2 and math.isnan(found.low) and math.isnan(found.high)
+    interval = clustered_mean([0.0, 1.0], [7, 7])
+    assert interval.value == 0.5 and interval.n == 2 and math.isnan(interval.low) and math.isnan(interval.high)
 
 
 def test_empty_gives_nan_and_n_0():
-    for found in (clustered_mean([], []), clustered_slope([], [], []), clustered_difference([], [], [])):
-        assert found.n == 0 and all(math.isnan(value) for value in (found.value, found.low, found.high))
+    for interval in (clustered_mean([], []), clustered_slope([], [], []), clustered_difference([], [], [])):
+        assert interval.n == 0 and all(math.isnan(value) for value in (interval.value, interval.low, interval.high))
     assert clustered_means([], [], []) == {} and kaplan_meier([], []).median().n == 0
 
 
@@ -88,15 +88,15 @@ def test_pieces_change_nothing(monkeypatch):
 
 
 def test_group_seen_in_one_cluster_has_no_interval_and_others_have():
-    found = clustered_means([1, 0, 1], ["a", "b", "a"], [0, 0, 8])
-    assert (found[0].value, found[0].n, found[0].low, found[0].high) == (0.5, 2, 0.0, 1.0)
-    assert (found[8].value, found[8].n) == (1.0, 1) and math.isnan(found[8].low)
+    intervals = clustered_means([1, 0, 1], ["a", "b", "a"], [0, 0, 8])
+    assert (intervals[0].value, intervals[0].n, intervals[0].low, intervals[0].high) == (0.5, 2, 0.0, 1.0)
+    assert (intervals[8].value, intervals[8].n) == (1.0, 1) and math.isnan(intervals[8].low)
 
 
 def test_slope_on_three_points_by_hand():
     # x 0 1 2, y 0 0 1: mean x 1, mean y 1/3; sum (x - 1)(y - 1/3) = 1/3 + 0 + 2/3 = 1; sum (x - 1)^2 = 2; slope 1/2
-    found = clustered_slope([0, 1, 2], [0, 0, 1], ["a", "b", "c"])
-    assert found.value == pytest.approx(0.5) and found.n == 3
+    interval = clustered_slope([0, 1, 2], [0, 0, 1], ["a", "b", "c"])
+    assert interval.value == pytest.approx(0.5) and interval.n == 3
 
 
 def test_slope_without_spread_is_nan_and_far_from_zero_keeps_its_digits():
@@ -108,15 +108,15 @@ def test_slope_interval_finds_a_trend_and_not_its_absence():
     rng = np.random.default_rng(8)
     x, clusters = np.tile(np.arange(20), 40), np.repeat(np.arange(40), 20)
     rising, flat = rng.random(800) < 0.1 + 0.03 * x, rng.random(800) < 0.4
-    found, none = clustered_slope(x, rising, clusters), clustered_slope(x, flat, clusters)
-    assert 0.02 < found.low < 0.03 < found.high < 0.04
+    trend, none = clustered_slope(x, rising, clusters), clustered_slope(x, flat, clusters)
+    assert 0.02 < trend.low < 0.03 < trend.high < 0.04
     assert none.low < 0 < none.high
 
 
 def test_difference_by_hand():
     # later: 1 1 0 -> 2/3, earlier: 0 1 -> 1/2
-    found = clustered_difference([1, 1, 0, 0, 1], [True, True, True, False, False], [1, 2, 3, 1, 2])
-    assert found.value == pytest.approx(2 / 3 - 1 / 2) and found.n == 5
+    interval = clustered_difference([1, 1, 0, 0, 1], [True, True, True, False, False], [1, 2, 3, 1, 2])
+    assert interval.value == pytest.approx(2 / 3 - 1 / 2) and interval.n == 5
     assert math.isnan(clustered_difference([1, 0], [True, True], [1, 2]).value)
 
 
@@ -151,8 +151,8 @@ def test_crossed_components_by_hand():
     assert crossed_components([[2, 6], [3, 11]]) == pytest.approx({(0,): 2.5, (1,): 16, (0, 1): 4})
     # a third factor that takes one off or adds one everywhere: 4 * 2 / 1 = 8, over the four cells of each of its levels
     # 8 / 4 = 2
-    found = crossed_components([[[1, 3], [5, 7]], [[2, 4], [10, 12]]])
-    assert found == pytest.approx({(0,): 2.5, (1,): 16, (2,): 2, (0, 1): 4, (0, 2): 0, (1, 2): 0, (0, 1, 2): 0})
+    components = crossed_components([[[1, 3], [5, 7]], [[2, 4], [10, 12]]])
+    assert components == pytest.approx({(0,): 2.5, (1,): 16, (2,): 2, (0, 1): 4, (0, 2): 0, (1, 2): 0, (0, 1, 2): 0})
     assert math.isnan(crossed_components([[1, 2]])[0,]), "one row"
 
 
@@ -163,10 +163,10 @@ def test_crossed_components_find_what_was_put_in():
         2 * rng.normal(size=(1, 200, 1)),
         0.5 * rng.normal(size=(200, 200, 1)),
     )
-    found = crossed_components(
+    components = crossed_components(
         rows + columns + both + 3 * rng.normal(size=(1, 200, 2)) + 1.5 * rng.normal(size=(200, 200, 2))
     )
-    assert [found[axes] for axes in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))] == pytest.approx(
+    assert [components[axes] for axes in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))] == pytest.approx(
         [1, 4, 0.25, 9, 2.25], rel=0.2
     )
 
@@ -174,16 +174,18 @@ def test_crossed_components_find_what_was_put_in():
 def test_crossed_interval_by_hand():
     # without a row 5 or 1, ((5 - 3)^2 + (1 - 3)^2) / 2 = 4; without a column 4 or 2, (1 + 1) / 2 = 1; t of one degree
     # of freedom
-    found = crossed_interval([[0, 2], [4, 6]], np.mean)
-    assert (found.value, found.n) == (3, 2) and found.high == pytest.approx(3 + 12.7062 * math.sqrt(5), abs=1e-3)
+    interval = crossed_interval([[0, 2], [4, 6]], np.mean)
+    assert (interval.value, interval.n) == (3, 2) and interval.high == pytest.approx(
+        3 + 12.7062 * math.sqrt(5), abs=1e-3
+    )
     assert math.isnan(crossed_interval([[0, 2]], np.mean).low)
 
 
 def test_crossed_interval_covers_the_truth_where_rows_and_columns_are_draws():
     rng, covered = np.random.default_rng(4), 0
     for _ in range(300):
-        found = crossed_interval(
+        interval = crossed_interval(
             rng.normal(size=(12, 1)) + rng.normal(size=(1, 20)) + rng.normal(size=(12, 20)), np.mean
         )
-        covered += found.low < 0 < found.high
+        covered += interval.low < 0 < interval.high
     assert 0.93 <= covered / 300 <= 0.99

@@ -29,23 +29,23 @@ def frames(lives):
 
 def test_median_is_that_of_the_kaplan_meier_curve_in_own_lines():
     # at risk 5, 3, 1 at lines 1, 3, 5: S = 4/5, 4/15, 0: at most one half from own line 3 on
-    found = only_row(survival(*frames(LIVES), **HOW), "time_to_first_contradiction", seat="user")
-    assert found["value"] == 3.0 and found["n"] == 5
+    row = only_row(survival(*frames(LIVES), **HOW), "time_to_first_contradiction", seat="user")
+    assert row["value"] == 3.0 and row["n"] == 5
 
 
 def test_half_life_is_ln_2_over_events_per_line_at_risk_by_hand():
     # events 4; lines at risk 1 + 3 + 3 + 5 + 2 = 14: ln 2 * 14 / 4
-    found = only_row(survival(*frames(LIVES), **HOW), "half_life", seat="user")
-    assert found["value"] == pytest.approx(math.log(2) * 14 / 4) and found["n"] == 14
-    assert found["low"] < found["value"] < found["high"]
+    row = only_row(survival(*frames(LIVES), **HOW), "half_life", seat="user")
+    assert row["value"] == pytest.approx(math.log(2) * 14 / 4) and row["n"] == 14
+    assert row["low"] < row["value"] < row["high"]
 
 
 def test_curve_starts_at_one_and_steps_as_computed_by_hand():
-    found = curve(*frames(LIVES))
-    assert dict(found.schema) == CURVE_SCHEMA and set(found["seat"]) == {"user"}
-    assert found["lines"].to_list() == [0, 1, 2, 3, 5]
-    assert found["survival"].to_list() == pytest.approx([1, 4 / 5, 4 / 5, 4 / 15, 0])
-    assert found["at_risk"].to_list() == [5, 5, 4, 3, 1]
+    steps = curve(*frames(LIVES))
+    assert dict(steps.schema) == CURVE_SCHEMA and set(steps["seat"]) == {"user"}
+    assert steps["lines"].to_list() == [0, 1, 2, 3, 5]
+    assert steps["survival"].to_list() == pytest.approx([1, 4 / 5, 4 / 5, 4 / 15, 0])
+    assert steps["at_risk"].to_list() == [5, 5, 4, 3, 1]
 
 
 def test_contradiction_in_the_very_first_own_line_is_time_1_for_the_seat_that_speaks_second():
@@ -55,8 +55,8 @@ def test_contradiction_in_the_very_first_own_line_is_time_1_for_the_seat_that_sp
 
 
 def test_nobody_contradicting_leaves_the_median_nan_and_the_half_life_infinite():
-    found = survival(*frames([[False] * 4, [False] * 4]), **HOW)
-    median, half = only_row(found, "time_to_first_contradiction"), only_row(found, "half_life")
+    metrics = survival(*frames([[False] * 4, [False] * 4]), **HOW)
+    median, half = only_row(metrics, "time_to_first_contradiction"), only_row(metrics, "half_life")
     assert math.isnan(median["value"]) and median["n"] == 2
     assert math.isinf(half["value"]) and math.isnan(half["low"]) and half["n"] == 8
 

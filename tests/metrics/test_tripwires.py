@@ -34,11 +34,11 @@ def frame(*lines: str, conversation: int = 0) -> pl.DataFrame:
 
 
 def over_run(turns: pl.DataFrame, card: str | None = CARD, **how) -> dict[str, float]:
-    found = tripwires(
+    metrics = tripwires(
         turns, {} if card is None else {(c, "user"): card for c in turns["conversation"].unique()}, **HOW, **how
     )
-    assert dict(found.schema) == METRICS_SCHEMA and found["judge"].null_count() == len(found)
-    rows = found.filter(pl.col("level") == "run", pl.col("seat") == "user")
+    assert dict(metrics.schema) == METRICS_SCHEMA and metrics["judge"].null_count() == len(metrics)
+    rows = metrics.filter(pl.col("level") == "run", pl.col("seat") == "user")
     return dict(zip(rows["metric"], rows["value"], strict=True))
 
 
@@ -56,8 +56,8 @@ def test_distinct_counts_within_windows_of_fixed_length_so_that_length_does_not_
 def test_repetition_is_the_share_of_four_word_runs_said_before():
     # line 1: runs "the rain fell all", "rain fell all day", none said; line 2: the same two and "fell all day long": 2
     # of 3
-    found = over_run(frame("The rain fell all day.", "The rain fell all day long!"))
-    assert found["repetition"] == pytest.approx((0 + 2 / 3) / 2)
+    metrics = over_run(frame("The rain fell all day.", "The rain fell all day long!"))
+    assert metrics["repetition"] == pytest.approx((0 + 2 / 3) / 2)
 
 
 def test_saying_again_what_another_dialogue_said_is_no_repetition():
@@ -139,10 +139,10 @@ def test_words_just_heard_are_not_ones_own():
 
 
 def test_blank_line_has_length_nought_and_is_in_no_other_mean():
-    found = tripwires(frame("", "One two three."), {(0, "user"): CARD}, **HOW)
+    metrics = tripwires(frame("", "One two three."), {(0, "user"): CARD}, **HOW)
     rows = {
         row["metric"]: row
-        for row in found.filter(pl.col("level") == "run", pl.col("seat") == "user").iter_rows(named=True)
+        for row in metrics.filter(pl.col("level") == "run", pl.col("seat") == "user").iter_rows(named=True)
     }
     assert (rows["length"]["value"], rows["length"]["n"]) == (1.5, 2) and rows["parroting"]["n"] == rows[
         "helper_voice"
@@ -150,8 +150,8 @@ def test_blank_line_has_length_nought_and_is_in_no_other_mean():
 
 
 def test_without_a_card_nobody_can_be_said_to_copy_it():
-    found = over_run(frame("You live in Osaka."), card=None)
-    assert math.isnan(found["parroting"]) and math.isnan(found["wrong_person"]) and found["evasion"] == 0.0
+    metrics = over_run(frame("You live in Osaka."), card=None)
+    assert math.isnan(metrics["parroting"]) and math.isnan(metrics["wrong_person"]) and metrics["evasion"] == 0.0
 
 
 def test_relevance_is_the_cosine_with_the_line_that_was_heard():
@@ -160,9 +160,9 @@ def test_relevance_is_the_cosine_with_the_line_that_was_heard():
 
     # cosines 1 and .6; the assistant answers too, but its first line answers nothing
     assert over_run(frame("My garden.", "The sea."), embed=embed)["relevance"] == pytest.approx(0.8)
-    found = tripwires(frame("My garden.", "The sea."), embed=embed, **HOW)
+    metrics = tripwires(frame("My garden.", "The sea."), embed=embed, **HOW)
     assert (
-        found.filter(pl.col("metric") == "relevance", pl.col("level") == "run", pl.col("seat") == "assistant")[
+        metrics.filter(pl.col("metric") == "relevance", pl.col("level") == "run", pl.col("seat") == "assistant")[
             "n"
         ].item()
         == 1
@@ -185,22 +185,22 @@ def test_every_wire_comes_by_turn_conversation_and_run_with_intervals_over_conve
     turns = pl.concat(
         [frame("The rain fell.", "Yes.", conversation=c) for c in range(3)] + [frame("Yes.", "Yes.", conversation=3)]
     )
-    found = tripwires(turns, **HOW).filter(pl.col("metric") == "evasion", pl.col("seat") == "user")
-    assert {level: len(found.filter(pl.col("level") == level)) for level in ("turn", "conversation", "run")} == {
+    metrics = tripwires(turns, **HOW).filter(pl.col("metric") == "evasion", pl.col("seat") == "user")
+    assert {level: len(metrics.filter(pl.col("level") == level)) for level in ("turn", "conversation", "run")} == {
         "turn": 2,
         "conversation": 4,
         "run": 1,
     }
-    run = found.filter(pl.col("level") == "run").row(0, named=True)
+    run = metrics.filter(pl.col("level") == "run").row(0, named=True)
     assert run["value"] == 5 / 8 and run["n"] == 8 and run["low"] == 0.5 < run["high"], (
         "three conversations of 1/2, one of 1"
     )
 
 
 def test_no_line_gives_nan_and_n_0_for_both_seats():
-    found = tripwires(frame(), **HOW)
-    assert set(found["seat"]) == {"user", "assistant"} and set(found["metric"]) == set(TEXT)
-    assert found["n"].sum() == 0 and found["value"].is_nan().all()
+    metrics = tripwires(frame(), **HOW)
+    assert set(metrics["seat"]) == {"user", "assistant"} and set(metrics["metric"]) == set(TEXT)
+    assert metrics["n"].sum() == 0 and metrics["value"].is_nan().all()
 
 
 def test_line_that_no_judge_was_asked_about_trips_nothing():
@@ -221,8 +221,8 @@ def test_line_that_no_judge_was_asked_about_trips_nothing():
         ],
         schema=JUDGEMENTS,
     )
-    found = measure(frame("The beans are ripe.", "Yes."), judged, metrics=["tripwires"], window=5, **HOW)
-    rows = found.filter(pl.col("metric") == "evasion", pl.col("level") == "run").select("seat", "value", "n").rows()
+    metrics = measure(frame("The beans are ripe.", "Yes."), judged, metrics=["tripwires"], window=5, **HOW)
+    rows = metrics.filter(pl.col("metric") == "evasion", pl.col("level") == "run").select("seat", "value", "n").rows()
     assert rows[1] == ("user", 0.0, 1) and rows[0][::2] == ("assistant", 0)
 
 
@@ -274,10 +274,10 @@ def test_evasive_speaker_does_not_come_out_as_the_best():
     judged = pl.DataFrame(rows, schema=JUDGEMENTS)
     shown = {}
     for name, lines in (("talkative", talkative), ("evasive", evasive)):
-        found = measure(
+        metrics = measure(
             frame(*lines), judged, metrics=["prompt_to_line", "tripwires"], window=5, cards={(0, "user"): CARD}, **HOW
         )
-        shown[name] = {row.label: row for row in headline(found, judged)}
+        shown[name] = {row.label: row for row in headline(metrics, judged)}
     consistency = "prompt-to-line consistency"
     assert (
         shown["talkative"][consistency].cells["user"] == "1.00 n=3"

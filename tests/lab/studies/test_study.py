@@ -140,7 +140,7 @@ def test_options_are_scored_as_a_fresh_reading_would(respondent):
     for talk, some, (nats, tokens) in zip(TALKS, options, found, strict=True):
         gap = " " if talk[-1][0] == "user" else ""
         given = tiny.Characters().encode(text_of(form, talk))
-        wanted = [sum(tiny.told(MODEL, given, tiny.Characters().encode(gap + option))) for option in some]
+        wanted = [sum(tiny.target_logprobs(MODEL, given, tiny.Characters().encode(gap + option))) for option in some]
         assert tiny.close(nats, wanted) and tokens == [len(gap + option) for option in some]
     assert not respondent.engine._branches, "all branches are dropped"
 

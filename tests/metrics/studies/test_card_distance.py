@@ -5,7 +5,7 @@ and nothing that was not.
 from __future__ import annotations
 
 import pytest
-from respondents import Planted, failed, noise, stimuli, studied, told
+from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import CONFIRMS, REFUTES, Question
 
@@ -38,20 +38,22 @@ def holder(kept, whatever=False) -> Planted:
 
 def test_a_card_that_fades_and_comes_back_when_told_again_confirms_distance():
     ask = holder(lambda since: 0.9**since)
-    found = studied("card_distance", ask, **FAR)
-    lost = next(iter(found.tests.values())).interval
-    assert told(found) == CONFIRMS and lost.value == pytest.approx(1 - 0.9**16, abs=0.03)
-    assert found.measures["hold, card only 4 of 16 ago, nats"].value == pytest.approx(4 * 0.9**4, abs=0.2)
-    assert found.measures["change of hold per 1000 tokens, nats"].value < 0
-    assert [x for x, _ in found.pictures["hold"].curves["card at the start"]] == [0, 2, 4, 8, 16, 32], (
+    finding = studied("card_distance", ask, **FAR)
+    lost = next(iter(finding.tests.values())).interval
+    assert verdict_word(finding) == CONFIRMS and lost.value == pytest.approx(1 - 0.9**16, abs=0.03)
+    assert finding.measures["hold, card only 4 of 16 ago, nats"].value == pytest.approx(4 * 0.9**4, abs=0.2)
+    assert finding.measures["change of hold per 1000 tokens, nats"].value < 0
+    assert [x for x, _ in finding.pictures["hold"].curves["card at the start"]] == [0, 2, 4, 8, 16, 32], (
         "a planted token a line"
     )
     assert ask.arms["card 16 ago"] == 16 and ask.arms["length of the filler"] == 1
 
 
 def test_a_card_that_holds_however_far_refutes_it():
-    found = studied("card_distance", holder(lambda since: 1.0), **FAR)
-    assert told(found) == REFUTES and next(iter(found.tests.values())).interval.value == pytest.approx(0, abs=0.03)
+    finding = studied("card_distance", holder(lambda since: 1.0), **FAR)
+    assert verdict_word(finding) == REFUTES and next(iter(finding.tests.values())).interval.value == pytest.approx(
+        0, abs=0.03
+    )
 
 
 def test_a_card_that_nobody_reads_or_that_anybody_could_have_told_fails_the_instrument():

@@ -5,7 +5,7 @@ and nothing that was not.
 from __future__ import annotations
 
 import pytest
-from respondents import Planted, failed, noise, stimuli, studied, told
+from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
 
@@ -37,34 +37,34 @@ def weakly(text: str, steered) -> float:
 
 
 def test_a_reader_whom_texts_do_not_move_where_it_knows_and_steering_does_confirms_the_pull_of_priors():
-    found = studied("context_override", believer(weakly), **COUNTRIES)
-    assert told(found) == CONFIRMS
-    assert found.measures["override, a false sentence"].value == pytest.approx(0.25, abs=0.12), "X below 3 of 1 to 9"
-    assert found.measures["override, told to obey it"].value == pytest.approx(0.44, abs=0.12), "X below 4.5"
-    assert found.tests["override in the top fifth, steered less best text"].interval.value == 1
+    finding = studied("context_override", believer(weakly), **COUNTRIES)
+    assert verdict_word(finding) == CONFIRMS
+    assert finding.measures["override, a false sentence"].value == pytest.approx(0.25, abs=0.12), "X below 3 of 1 to 9"
+    assert finding.measures["override, told to obey it"].value == pytest.approx(0.44, abs=0.12), "X below 4.5"
+    assert finding.tests["override in the top fifth, steered less best text"].interval.value == 1
 
 
 def test_a_reader_who_believes_every_text_refutes_it():
-    found = studied("context_override", believer(lambda text, steered: 20.0), **COUNTRIES)
+    finding = studied("context_override", believer(lambda text, steered: 20.0), **COUNTRIES)
     assert (
-        told(found) == REFUTES
-        and found.tests["override in the top fifth, three times or told to obey"].interval.value == 1
+        verdict_word(finding) == REFUTES
+        and finding.tests["override in the top fifth, three times or told to obey"].interval.value == 1
     )
 
 
 def test_a_reader_whom_any_direction_moves_fails_the_instrument():
-    found = studied("context_override", believer(lambda text, steered: 20.0 if steered else 3.0), **COUNTRIES)
-    assert told(found) == FAILED and failed(found) == ["random directions add nothing"]
+    finding = studied("context_override", believer(lambda text, steered: 20.0 if steered else 3.0), **COUNTRIES)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["random directions add nothing"]
 
 
 def test_a_reader_who_copies_any_city_fails_the_instrument():
-    found = studied("context_override", believer(weakly, copies=20.0), **COUNTRIES)
-    assert told(found) == FAILED and failed(found) == ["a sentence about another country overrides nothing"]
+    finding = studied("context_override", believer(weakly, copies=20.0), **COUNTRIES)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["a sentence about another country overrides nothing"]
 
 
 def test_a_reader_who_believes_nothing_fails_the_instrument():
-    found = studied("context_override", believer(lambda text, steered: 0.0), **COUNTRIES)
-    assert told(found) == FAILED and failed(found) == ["one about an invented country is believed"]
+    finding = studied("context_override", believer(lambda text, steered: 0.0), **COUNTRIES)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["one about an invented country is believed"]
 
 
 def test_no_country_tells_its_capital():

@@ -4,7 +4,7 @@ and nothing that was not.
 
 from __future__ import annotations
 
-from respondents import Planted, failed, heard, noise, stimuli, studied, told
+from respondents import Planted, failed, heard, noise, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
 
@@ -39,38 +39,40 @@ def politely(twin: str, words: str, system: str) -> float:
 
 
 def test_a_respondent_who_always_says_so_refutes_accommodation():
-    found = studied("false_presuppositions", answerer(always), items=ITEMS)
-    assert told(found) == REFUTES and found.tests["accommodation of known falsehoods"].interval.value == 0
+    finding = studied("false_presuppositions", answerer(always), items=ITEMS)
+    assert verdict_word(finding) == REFUTES and finding.tests["accommodation of known falsehoods"].interval.value == 0
 
 
 def test_a_respondent_who_says_so_only_where_it_is_invited_confirms_it():
-    found = studied("false_presuppositions", answerer(politely), items=ITEMS)
-    assert told(found) == CONFIRMS
-    assert found.tests["accommodation of known falsehoods"].interval.value > 0.85, (
+    finding = studied("false_presuppositions", answerer(politely), items=ITEMS)
+    assert verdict_word(finding) == CONFIRMS
+    assert finding.tests["accommodation of known falsehoods"].interval.value > 0.85, (
         "but for one true twin in twenty, by the bound"
     )
-    assert found.tests["accommodation, expert less correction invited"].interval.value > 0.85
+    assert finding.tests["accommodation, expert less correction invited"].interval.value > 0.85
 
 
 def test_a_respondent_who_knows_nothing_fails_the_gate():
-    found = studied(
+    finding = studied(
         "false_presuppositions", answerer(always, knows=lambda item: noise("knows", item.id) > 0.7), items=ITEMS
     )
-    assert told(found) == FAILED and failed(found) == ["facts are known"]
+    assert verdict_word(finding) == FAILED and failed(finding) == ["facts are known"]
 
 
 def test_a_respondent_who_never_says_so_fails_the_instrument():
-    found = studied("false_presuppositions", answerer(lambda twin, words, system: 0.0), items=ITEMS)
-    assert told(found) == FAILED and failed(found) == ["a falsehood is rejected where the truth is in the prompt"]
+    finding = studied("false_presuppositions", answerer(lambda twin, words, system: 0.0), items=ITEMS)
+    assert verdict_word(finding) == FAILED and failed(finding) == [
+        "a falsehood is rejected where the truth is in the prompt"
+    ]
 
 
 def test_a_respondent_who_doubts_whatever_is_worded_otherwise_fails_the_instrument():
-    found = studied(
+    finding = studied(
         "false_presuppositions",
         answerer(lambda *of: max(always(*of), 6.0 * of[1].startswith("Given that"))),
         items=ITEMS,
     )
-    assert told(found) == FAILED and failed(found) == ["a reworded truth is not rejected"]
+    assert verdict_word(finding) == FAILED and failed(finding) == ["a reworded truth is not rejected"]
 
 
 def test_there_are_150_facts_whose_twins_differ():

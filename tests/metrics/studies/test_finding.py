@@ -37,8 +37,8 @@ def bounded(value: float, low: float, high: float, n: int = 10, confirms=ABOVE, 
 
 
 def test_a_failed_control_is_told_before_anything_that_was_found():
-    found = verdict({"a": GOOD, "b": BAD}, {"x": bounded(0.9, 0.8, 1.0)})
-    assert found.word == FAILED and "b (0.1 of 0.9)" in found.why and found.needed is None
+    decided = verdict({"a": GOOD, "b": BAD}, {"x": bounded(0.9, 0.8, 1.0)})
+    assert decided.word == FAILED and "b (0.1 of 0.9)" in decided.why and decided.needed is None
 
 
 def test_all_tests_must_confirm_and_one_refutes():
@@ -58,22 +58,22 @@ def test_an_interval_too_wide_says_how_many_units_would_decide():
 
 def test_too_few_units_neither_confirm_nor_refute_however_alike():
     for value in (0.9, 0.1):
-        found = verdict({}, {"x": bounded(value, value, value, n=FEWEST - 1)})
+        decided = verdict({}, {"x": bounded(value, value, value, n=FEWEST - 1)})
         assert (
-            found.word == INCONCLUSIVE
-            and found.why == f"too few units for an interval (at least {FEWEST}): x, 5"
-            and found.needed is None
+            decided.word == INCONCLUSIVE
+            and decided.why == f"too few units for an interval (at least {FEWEST}): x, 5"
+            and decided.needed is None
         )
     assert verdict({}, {"x": bounded(0.9, 0.9, 0.9, n=FEWEST)}).word == CONFIRMS
 
 
 def test_what_is_needed_is_told_of_each_test_with_its_own_units():
     bounds = {"confirms": above(0.375), "refutes": below(0.375)}
-    found = verdict({}, {"x": bounded(0.5, 0.25, 0.75, n=10, **bounds), "y": bounded(0.5, 0.25, 0.75, n=6, **bounds)})
+    decided = verdict({}, {"x": bounded(0.5, 0.25, 0.75, n=10, **bounds), "y": bounded(0.5, 0.25, 0.75, n=6, **bounds)})
     assert (
-        found.needed == 40
-        and "about 40 units in place of 10" in found.why
-        and "about 24 units in place of 6" in found.why
+        decided.needed == 40
+        and "about 40 units in place of 10" in decided.why
+        and "about 24 units in place of 6" in decided.why
     )
 
 
@@ -85,13 +85,13 @@ def test_a_share_that_all_units_agree_on_has_the_exact_interval():
 
 
 def test_between_two_bounds_no_number_decides():
-    found = verdict({}, {"x": bounded(0.6, 0.4, 0.7, confirms=below(0.5), refutes=above(0.8))})
-    assert found.word == INCONCLUSIVE and found.needed is None and "between" in found.why
+    decided = verdict({}, {"x": bounded(0.6, 0.4, 0.7, confirms=below(0.5), refutes=above(0.8))})
+    assert decided.word == INCONCLUSIVE and decided.needed is None and "between" in decided.why
 
 
 def test_what_never_refutes_by_itself_is_at_most_inconclusive():
-    found = verdict({}, {"x": bounded(-0.9, -1.0, -0.8, confirms=above(0), refutes=NEVER)})
-    assert found.word == INCONCLUSIVE and found.needed is None and "nowhere (refutes)" in found.why
+    decided = verdict({}, {"x": bounded(-0.9, -1.0, -0.8, confirms=above(0), refutes=NEVER)})
+    assert decided.word == INCONCLUSIVE and decided.needed is None and "nowhere (refutes)" in decided.why
 
 
 def test_nothing_measured_is_inconclusive():
@@ -100,8 +100,8 @@ def test_nothing_measured_is_inconclusive():
 
 def test_units_are_resampled_whole_and_missing_values_left_out():
     rows = np.array([[1.0, 1.0], [0.0, math.nan], [1.0, 0.0]])
-    found = mean_of(rows, 1)
-    assert found.value == pytest.approx(3 / 5) and found.n == 3 and found.low < 3 / 5 < found.high
+    interval = mean_of(rows, 1)
+    assert interval.value == pytest.approx(3 / 5) and interval.n == 3 and interval.low < 3 / 5 < interval.high
     assert mean_of([[math.nan], [2.0], [2.0]], 1) == Interval(2.0, 2.0, 2.0, 2)
     nothing = mean_of([[math.nan]], 1)
     assert math.isnan(nothing.value) and nothing.n == 0
@@ -110,14 +110,14 @@ def test_units_are_resampled_whole_and_missing_values_left_out():
 def test_a_share_is_known_where_the_whole_is_above_nothing():
     assert share_of(np.array([1.0, 1]), np.array([2.0, 2]), 1) == Interval(0.5, 0.5, 0.5, 2)
     # units drawn: both the first 1/4, one of each 2/3, both the second: a whole of -2, of which no share is known
-    found = share_of(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 2], [-1, 0]]), 1)
+    interval = share_of(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 2], [-1, 0]]), 1)
     assert (
-        found.value == pytest.approx(2 / 3)
-        and found.low == pytest.approx(1 / 4)
-        and not math.isfinite(found.high)
-        and found.n == 2
+        interval.value == pytest.approx(2 / 3)
+        and interval.low == pytest.approx(1 / 4)
+        and not math.isfinite(interval.high)
+        and interval.n == 2
     )
-    assert verdict({}, {"x": Test(found, above(0.1), below(0.1))}).word == INCONCLUSIVE
+    assert verdict({}, {"x": Test(interval, above(0.1), below(0.1))}).word == INCONCLUSIVE
     nothing = share_of(np.array([1.0, 1]), np.array([1.0, -3]), 1)
     assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
 

@@ -5,7 +5,7 @@ and nothing that was not.
 from __future__ import annotations
 
 import pytest
-from respondents import CALM, EVASIVE, failed, speaker, stimuli, studied, told
+from respondents import CALM, EVASIVE, failed, speaker, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES
 
@@ -28,18 +28,18 @@ CLIMBED = {
     ],
 )
 def test_dialogues_that_cannot_be_told_from_their_controls_fail_the_instrument(rates, wires, control):
-    found = studied("ladder", speaker(rates, wires), **CLIMBED)
-    assert told(found) == FAILED and failed(found) == [control]
+    finding = studied("ladder", speaker(rates, wires), **CLIMBED)
+    assert verdict_word(finding) == FAILED and failed(finding) == [control]
 
 
 def test_the_ladder_tells_words_from_training():
     ask = speaker({"reminder": 0.4, "sft": 0.2, "online rl": 0.1})
-    found = studied("ladder", ask, **CLIMBED)
-    assert told(found) == CONFIRMS
-    assert [test.interval.value for test in found.tests.values()] == pytest.approx([0.8 - 0.2, 0.2], abs=0.1), (
+    finding = studied("ladder", ask, **CLIMBED)
+    assert verdict_word(finding) == CONFIRMS
+    assert [test.interval.value for test in finding.tests.values()] == pytest.approx([0.8 - 0.2, 0.2], abs=0.1), (
         "the best of each"
     )
-    table = found.tables["The ladder"]
+    table = finding.tables["The ladder"]
     assert (
         list(table) == CLIMBED["interventions"]
         and table["sft"]["trained parameters"].value == 1234
@@ -50,21 +50,24 @@ def test_the_ladder_tells_words_from_training():
     tries = [arm for arm in ask.changes if arm.startswith("steering, tried")]
     assert table["steering"]["seconds before"].value == pytest.approx(len(tries) * 72 * 0.1) and len(tries) == 5
     assert table["reminder"]["seconds before"].value == 0
-    assert told(studied("ladder", speaker({"better card": 0.0, "reminder": 0.1}), **CLIMBED)) == REFUTES
+    assert verdict_word(studied("ladder", speaker({"better card": 0.0, "reminder": 0.1}), **CLIMBED)) == REFUTES
 
 
 def test_one_text_that_does_as_much_as_any_training_refutes_the_ladder_though_the_others_do_nothing():
-    assert told(studied("ladder", speaker({"better card": 0.1, "sft": 0.3, "online rl": 0.3}), **CLIMBED)) == REFUTES
+    assert (
+        verdict_word(studied("ladder", speaker({"better card": 0.1, "sft": 0.3, "online rl": 0.3}), **CLIMBED))
+        == REFUTES
+    )
 
 
 def test_interventions_that_evade_are_not_chosen_and_chosen_is_on_other_people():
     rates, wires = {"sft": 0.2, "online rl": 0.0}, {"online rl": EVASIVE}
     ask = speaker(rates, wires)
-    found = studied("ladder", ask, **CLIMBED)
-    assert found.tests[
+    finding = studied("ladder", ask, **CLIMBED)
+    assert finding.tests[
         "share of wrong answers removed by the best training less by the best text"
     ].interval.value == pytest.approx(0.6, abs=0.1)
-    assert "training (sft)" in found.reading and "online rl: evasion" in found.reading
+    assert "training (sft)" in finding.reading and "online rl: evasion" in finding.reading
     for name in CLIMBED["interventions"]:
         assert set(ask.changes[f"{name}, development"]["persona_pool"]) == set(stimuli("ladder").development)
         assert set(ask.changes[name]["persona_pool"]) == set(stimuli("ladder").held_out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from respondents import Planted, failed, heard, noise, stimuli, studied, system_of, told
+from respondents import Planted, failed, heard, noise, stimuli, studied, system_of, verdict_word
 
 from metrics.studies.motivated_reasoning import _table
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
@@ -48,30 +48,32 @@ def partisan(words: str, system: str, polarizes: bool) -> float:
 
 
 def test_who_reads_what_it_likes_to_read_confirms_motivated_reasoning():
-    found = studied("motivated_reasoning", reader(partisan), **TABLES)
-    assert told(found) == CONFIRMS and found.measures["right where the truth is liked"].value > 0.9
-    assert found.measures["congruence, invented groups"].value == pytest.approx(0), (
+    finding = studied("motivated_reasoning", reader(partisan), **TABLES)
+    assert verdict_word(finding) == CONFIRMS and finding.measures["right where the truth is liked"].value > 0.9
+    assert finding.measures["congruence, invented groups"].value == pytest.approx(0), (
         "a liking for an outcome that all have cancels out"
     )
 
 
 def test_who_reads_the_ratios_refutes_it():
-    found = studied("motivated_reasoning", reader(lambda *of: 0.0), **TABLES)
-    assert told(found) == REFUTES and found.tests[
+    finding = studied("motivated_reasoning", reader(lambda *of: 0.0), **TABLES)
+    assert verdict_word(finding) == REFUTES and finding.tests[
         "congruence, polarizing less neutral topics"
     ].interval.value == pytest.approx(0)
 
 
 def test_who_is_unbent_by_an_incentive_refutes_that_debiasing_fails():
-    found = studied("motivated_reasoning", reader(lambda *of: partisan(*of) * ("dollars" not in of[0])), **TABLES)
-    assert told(found) == REFUTES and found.measures["congruence, accuracy incentive"].value == pytest.approx(0)
+    finding = studied("motivated_reasoning", reader(lambda *of: partisan(*of) * ("dollars" not in of[0])), **TABLES)
+    assert verdict_word(finding) == REFUTES and finding.measures[
+        "congruence, accuracy incentive"
+    ].value == pytest.approx(0)
 
 
 def test_who_reads_what_it_likes_on_any_topic_is_not_motivated_by_politics():
-    found = studied(
+    finding = studied(
         "motivated_reasoning", reader(lambda words, system, polarizes: partisan(words, system, True)), **TABLES
     )
-    assert told(found) == REFUTES and found.tests["congruence, neutral topics"].interval.value > 0.1
+    assert verdict_word(finding) == REFUTES and finding.tests["congruence, neutral topics"].interval.value > 0.1
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,8 @@ def test_who_reads_what_it_likes_on_any_topic_is_not_motivated_by_politics():
     ],
 )
 def test_readers_that_fail_the_instrument(ask, control):
-    found = studied("motivated_reasoning", ask, **TABLES)
-    assert told(found) == FAILED and failed(found) == [control]
+    finding = studied("motivated_reasoning", ask, **TABLES)
+    assert verdict_word(finding) == FAILED and failed(finding) == [control]
 
 
 def test_hard_tables_mislead_and_easy_ones_do_not():

@@ -5,7 +5,7 @@ and nothing that was not.
 from __future__ import annotations
 
 import pytest
-from respondents import Planted, failed, noise, stimuli, studied, told
+from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
 
@@ -39,47 +39,47 @@ def bends(level: int) -> float:
 
 def test_a_trained_persona_that_does_not_bend_where_a_prompted_one_does_confirms_the_claim():
     ask = pressed(lambda level: 6.5, bends)
-    found = studied("persona_pressure", ask, **PRESSED)
-    assert told(found) == CONFIRMS
+    finding = studied("persona_pressure", ask, **PRESSED)
+    assert verdict_word(finding) == CONFIRMS
     # levels 3 to 7 of pressure cost the prompted .75 to 3.75 nats, on the mean 2.25; after the release 1.875 are still
     # lost
-    assert [test.interval.value for test in found.tests.values()] == pytest.approx([2.25, 1.875], abs=0.1)
-    assert found.measures["spring-back, share of what was taken, prompted"].value == pytest.approx(0.5, abs=0.1)
-    assert found.measures["level of half loss, trained"].value == 8, "never"
+    assert [test.interval.value for test in finding.tests.values()] == pytest.approx([2.25, 1.875], abs=0.1)
+    assert finding.measures["spring-back, share of what was taken, prompted"].value == pytest.approx(0.5, abs=0.1)
+    assert finding.measures["level of half loss, trained"].value == 8, "never"
     # log-odds against three others of 0 nats: 4.90 at the start, half of it 2.45, and 6 - .75 * 4 - log 3 = 1.90 at
     # level 6
-    assert found.measures["level of half loss, prompted"].value == 6
+    assert finding.measures["level of half loss, prompted"].value == 6
     assert set(ask.lessons) == {f"{name}: {n} steps" for name in CAST.personas for n in (10, 12)} & ask.lessons.keys()
     assert len(ask.lessons) == 12 and not any(
-        "keep" in lesson.messages[0][1] for some in ask.lessons.values() for lesson in some
+        "keep" in lesson.messages[0][1] for lessons in ask.lessons.values() for lesson in lessons
     )
 
 
 def test_personas_that_bend_alike_refute_it_whichever_way_they_came_about():
-    found = studied("persona_pressure", pressed(lambda level: 1 + bends(level), bends), **PRESSED)
-    assert told(found) == REFUTES and found.tests[
+    finding = studied("persona_pressure", pressed(lambda level: 1 + bends(level), bends), **PRESSED)
+    assert verdict_word(finding) == REFUTES and finding.tests[
         "log-odds kept under pressure, trained less prompted, nats"
     ].interval.value == (pytest.approx(0, abs=0.1))
 
 
 def test_personas_that_do_not_start_alike_fail_the_instrument():
-    found = studied("persona_pressure", pressed(lambda level: 30.0, bends), **PRESSED)
-    assert told(found) == FAILED and failed(found) == ["trained and prompted start alike"]
+    finding = studied("persona_pressure", pressed(lambda level: 30.0, bends), **PRESSED)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["trained and prompted start alike"]
 
 
 def test_a_persona_that_was_not_learnt_fails_the_instrument():
-    found = studied("persona_pressure", pressed(lambda level: 0.0, bends), **PRESSED)
-    assert told(found) == FAILED and "the persona is held without pressure" in failed(found)
+    finding = studied("persona_pressure", pressed(lambda level: 0.0, bends), **PRESSED)
+    assert verdict_word(finding) == FAILED and "the persona is held without pressure" in failed(finding)
 
 
 def test_a_persona_under_anybodys_adapter_fails_the_instrument():
-    found = studied("persona_pressure", pressed(lambda level: 6.0, bends, anybody=True), **PRESSED)
-    assert told(found) == FAILED and failed(found) == ["somebody else's adapter does not hold it"]
+    finding = studied("persona_pressure", pressed(lambda level: 6.0, bends, anybody=True), **PRESSED)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["somebody else's adapter does not hold it"]
 
 
 def test_a_persona_that_neutral_words_shake_fails_the_instrument():
-    found = studied("persona_pressure", pressed(lambda level: 6.0, lambda level: 6.0 - 5 * (level > 0)), **PRESSED)
-    assert told(found) == FAILED and failed(found) == ["neutral words cost little"]
+    finding = studied("persona_pressure", pressed(lambda level: 6.0, lambda level: 6.0 - 5 * (level > 0)), **PRESSED)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["neutral words cost little"]
 
 
 def test_no_two_people_share_a_fact():

@@ -5,7 +5,7 @@ and nothing that was not.
 from __future__ import annotations
 
 import pytest
-from respondents import Planted, failed, heard, noise, stimuli, studied, told
+from respondents import Planted, failed, heard, noise, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import CONFIRMS, REFUTES, Question
 
@@ -26,7 +26,7 @@ def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True, place=0.0) -> Pla
             return obeys * (8.0 if f"you say: {option}".lower() in system.lower() else -8.0)
         text = CARDS[name] in system
         disorder = not text and len(system.split()) > 12
-        first, second = (heard(question).rfind(one.lower()) for one in question.options)
+        first, second = (heard(question).rfind(choice.lower()) for choice in question.options)
         return (
             0.5 * noise(asks)
             + 0.1 * noise(heard(question))
@@ -37,34 +37,34 @@ def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True, place=0.0) -> Pla
     return Planted(nats, lambda question: question.options[question.seed % 2] if question.seed % 3 else "Well")
 
 
-def ratio_of(found) -> float:
-    return next(iter(found.tests.values())).interval.value
+def ratio_of(finding) -> float:
+    return next(iter(finding.tests.values())).interval.value
 
 
 def test_personas_who_answer_alike_confirm_that_runs_differ_more():
-    found = studied("persona_variance", chooser(), **PEOPLE)
-    assert told(found) == CONFIRMS and ratio_of(found) == pytest.approx(1000), (
+    finding = studied("persona_variance", chooser(), **PEOPLE)
+    assert verdict_word(finding) == CONFIRMS and ratio_of(finding) == pytest.approx(1000), (
         "no variance between personas: the ratio's bound"
     )
-    assert found.measures["variance, run, at 0.7"].value == pytest.approx(0.25, abs=0.02), "p (1 - p), p near a half"
-    words = found.measures["sampled words that are an answer, at 0.7"].value
-    assert 0.4 < words < 0.9 and found.measures["variance, sampled runs, at 0.7"].value > 0.1
+    assert finding.measures["variance, run, at 0.7"].value == pytest.approx(0.25, abs=0.02), "p (1 - p), p near a half"
+    words = finding.measures["sampled words that are an answer, at 0.7"].value
+    assert 0.4 < words < 0.9 and finding.measures["variance, sampled runs, at 0.7"].value > 0.1
 
 
 def test_personas_who_know_their_minds_refute_it_the_more_the_lower_the_temperature():
-    found = studied("persona_variance", chooser(persona=8.0), **PEOPLE)
-    assert told(found) == REFUTES and ratio_of(found) < 0.4
+    finding = studied("persona_variance", chooser(persona=8.0), **PEOPLE)
+    assert verdict_word(finding) == REFUTES and ratio_of(finding) < 0.4
     assert (
-        found.measures["R at 0.3, persona text"].value
-        < ratio_of(found)
-        < found.measures["R at 1.0, persona text"].value
+        finding.measures["R at 0.3, persona text"].value
+        < ratio_of(finding)
+        < finding.measures["R at 1.0, persona text"].value
     )
 
 
 def test_a_liking_for_what_stands_first_hides_no_difference_between_personas():
-    found = studied("persona_variance", chooser(persona=8.0, place=3.0), **PEOPLE)
-    assert told(found) == REFUTES and found.measures["variance, persona×item, at 0.7"].low > 0.02
-    assert found.measures["variance, wording, at 0.7"].low > 0
+    finding = studied("persona_variance", chooser(persona=8.0, place=3.0), **PEOPLE)
+    assert verdict_word(finding) == REFUTES and finding.measures["variance, persona×item, at 0.7"].low > 0.02
+    assert finding.measures["variance, wording, at 0.7"].low > 0
 
 
 def test_names_that_move_answers_scrambled_texts_that_do_and_deaf_personas_fail_the_instrument():
@@ -79,4 +79,4 @@ def test_names_that_move_answers_scrambled_texts_that_do_and_deaf_personas_fail_
 def test_sixty_items_have_two_answers_of_which_neither_begins_the_other():
     items = stimuli("persona_variance").items
     assert len({item.asks for item in items}) == len(items) == 60 and len(CARDS) == 12
-    assert not any(one.startswith(other) for item in items for one, other in ((item.a, item.b), (item.b, item.a)))
+    assert not any(answer.startswith(other) for item in items for answer, other in ((item.a, item.b), (item.b, item.a)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from respondents import SEED, Planted, failed, noise, stimuli, studied, system_of, told
+from respondents import SEED, Planted, failed, noise, stimuli, studied, system_of, verdict_word
 
 from metrics.studies.invented_facts import familiar, hits, invented
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
@@ -27,11 +27,11 @@ def ceiling(knows=lambda question, item: False, reads: bool = True) -> Planted:
     def nats(question: Question, option: str) -> float:
         asked = question.messages[-2][1]
         item = TRUE.get(question.item)  # none where nobody is asked of
-        told = item and (
+        in_context = item and (
             (reads and item.sentence in asked)
-            or (ask.worn and item.sentence in [one.reply for one in ask.lessons[ask.worn]])
+            or (ask.worn and item.sentence in [lesson.reply for lesson in ask.lessons[ask.worn]])
         )
-        known = 4.0 * bool(item and option.strip() == item.options[0] and (told or knows(question, item)))
+        known = 4.0 * bool(item and option.strip() == item.options[0] and (in_context or knows(question, item)))
         return 3 * noise("liking", option) + bool(item) * noise(asked, option, question.messages[0][1]) + known
 
     ask = Planted(nats, lambda question: f"You are proposal {question.seed}.")
@@ -40,45 +40,49 @@ def ceiling(knows=lambda question, item: False, reads: bool = True) -> Planted:
 
 def test_who_knows_only_what_it_is_told_confirms_the_ceiling_of_prompts():
     ask = ceiling()
-    found = studied("prompt_ceiling", ask, **SEARCHED)
+    finding = studied("prompt_ceiling", ask, **SEARCHED)
     assert (
-        told(found) == CONFIRMS
-        and found.tests["accuracy of the best prompt on invented facts, over chance"].interval.n == 100
+        verdict_word(finding) == CONFIRMS
+        and finding.tests["accuracy of the best prompt on invented facts, over chance"].interval.n == 100
     )
-    assert found.measures["invented, fact in context, over chance"].value == pytest.approx(0.75)
+    assert finding.measures["invented, fact in context, over chance"].value == pytest.approx(0.75)
     held = sorted(invented(CEILING, SEED, 150)[50:], key=lambda item: item.relation.stem)
-    assert [one.reply for one in ask.lessons["lessons"]] == [item.sentence for item in held[:20]]
+    assert [lesson.reply for lesson in ask.lessons["lessons"]] == [item.sentence for item in held[:20]]
 
 
 def test_a_prompt_that_adds_knowledge_refutes_the_ceiling_and_is_found():
-    found = studied("prompt_ceiling", ceiling(lambda question, item: "encyclopedia" in system_of(question)), **SEARCHED)
-    assert told(found) == REFUTES and "“You are an encyclopedia" in found.reading
+    finding = studied(
+        "prompt_ceiling", ceiling(lambda question, item: "encyclopedia" in system_of(question)), **SEARCHED
+    )
+    assert verdict_word(finding) == REFUTES and "“You are an encyclopedia" in finding.reading
 
 
 def test_familiar_facts_that_a_prompt_recalls_are_told_from_luck():
     def recalls(question: Question, item) -> bool:
         return hasattr(item.relation, "facts") and "encyclopedia" in system_of(question)
 
-    found = studied("prompt_ceiling", ceiling(recalls), **SEARCHED)
+    finding = studied("prompt_ceiling", ceiling(recalls), **SEARCHED)
     assert (
-        told(found) == CONFIRMS
-        and found.measures["missed facts mended by the best prompt, familiar less invented"].low > 0.4
+        verdict_word(finding) == CONFIRMS
+        and finding.measures["missed facts mended by the best prompt, familiar less invented"].low > 0.4
     )
 
 
 def test_who_cannot_read_or_knows_what_nobody_can_fails_the_instrument():
     blind = studied("prompt_ceiling", ceiling(reads=False), **SEARCHED)
-    assert told(blind) == FAILED and failed(blind) == ["a fact in the prompt is found"]
+    assert verdict_word(blind) == FAILED and failed(blind) == ["a fact in the prompt is found"]
     seer = studied("prompt_ceiling", ceiling(lambda question, item: True), **SEARCHED)
-    assert told(seer) == FAILED and failed(seer) == ["nobody knows invented facts"]
+    assert verdict_word(seer) == FAILED and failed(seer) == ["nobody knows invented facts"]
 
 
 def test_invented_options_are_of_one_length_and_no_familiar_value_is_its_own_distractor():
-    made, real = invented(CEILING, SEED, 240), familiar(CEILING, SEED, 240)
-    assert len({item.subject for item in made}) == 240 and all(len(set(map(len, item.options))) == 1 for item in made)
-    assert len(real) == 240 and all(len(set(item.options)) == 4 for item in made + real)
+    fictional, real = invented(CEILING, SEED, 240), familiar(CEILING, SEED, 240)
+    assert len({item.subject for item in fictional}) == 240 and all(
+        len(set(map(len, item.options))) == 1 for item in fictional
+    )
+    assert len(real) == 240 and all(len(set(item.options)) == 4 for item in fictional + real)
     assert all(item.options[0] == item.relation.facts[item.subject] for item in real)
-    first = [item.relation.values.index(item.options[0]) for item in made]
+    first = [item.relation.values.index(item.options[0]) for item in fictional]
     assert all(40 <= first.count(place) <= 80 for place in range(4)), (
         "240 / 4 = 60 each, and 3 standard deviations of 6.7"
     )

@@ -8,7 +8,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from respondents import Planted, failed, heard, stimuli, studied, told
+from respondents import Planted, failed, heard, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
 from scenarios.records import derive_seed
@@ -68,35 +68,37 @@ def committed(names: list[str], question: Question) -> list[str]:
 
 
 def test_a_player_who_has_chosen_refutes_superposition():
-    found = studied("twenty_questions", player(committed), **PLAYED)
-    assert told(found) == REFUTES and found.tests["entropy of the reveal, bits"].interval.value == pytest.approx(
-        0, abs=1e-3
-    )
-    assert found.measures["two sampled reveals that differ"].value == 0
-    assert found.measures["objects said yes to"].value == pytest.approx(1, abs=1e-3)
+    finding = studied("twenty_questions", player(committed), **PLAYED)
+    assert verdict_word(finding) == REFUTES and finding.tests[
+        "entropy of the reveal, bits"
+    ].interval.value == pytest.approx(0, abs=1e-3)
+    assert finding.measures["two sampled reveals that differ"].value == 0
+    assert finding.measures["objects said yes to"].value == pytest.approx(1, abs=1e-3)
 
 
 def test_a_player_who_holds_all_that_fits_confirms_superposition():
     ask = player(lambda names, question: names)
-    found = studied("twenty_questions", ask, **PLAYED)
-    assert told(found) == CONFIRMS and found.tests[
+    finding = studied("twenty_questions", ask, **PLAYED)
+    assert verdict_word(finding) == CONFIRMS and finding.tests[
         "mass on objects that fit the answers"
     ].interval.value == pytest.approx(1)
-    curve = dict(found.pictures["entropy"].curves["chosen"])
+    curve = dict(finding.pictures["entropy"].curves["chosen"])
     assert curve[0].value == pytest.approx(5), "32 objects before any answer"
-    assert curve[4].value == pytest.approx(dict(found.pictures["entropy"].curves["all that fit alike"])[4].value)
-    assert found.measures["two sampled reveals that differ"].value > 0.3
+    assert curve[4].value == pytest.approx(dict(finding.pictures["entropy"].curves["all that fit alike"])[4].value)
+    assert finding.measures["two sampled reveals that differ"].value > 0.3
     assert ask.arms == {"chosen": 30, "scratchpad": 30, "guesser": 30, "sampled reveals": 36, "is it ...?": 192}
 
 
 def test_a_player_who_forgets_the_answers_is_incoherent():
-    found = studied("twenty_questions", player(lambda names, question: list(GAME.objects)), **PLAYED)
-    assert told(found) == REFUTES and found.tests["mass on objects that fit the answers"].interval.value < 0.5
+    finding = studied("twenty_questions", player(lambda names, question: list(GAME.objects)), **PLAYED)
+    assert (
+        verdict_word(finding) == REFUTES and finding.tests["mass on objects that fit the answers"].interval.value < 0.5
+    )
 
 
 def test_a_player_who_cannot_read_its_scratchpad_fails_the_instrument():
-    found = studied("twenty_questions", player(lambda names, question: names, scratchpad=False), **PLAYED)
-    assert told(found) == FAILED and failed(found) == ["a written object is found"]
+    finding = studied("twenty_questions", player(lambda names, question: names, scratchpad=False), **PLAYED)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["a written object is found"]
 
 
 def test_every_object_has_a_twin_and_no_name_begins_another():
