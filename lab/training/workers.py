@@ -8,9 +8,12 @@ them all: Ray Train stops the others, and what was wrong is raised where an answ
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from agents.learning.learner import Learner
 from agents.learning.methods import Learnt, Method, learn
 from agents.learning.views import View
+from lab.dialogue.cluster import LOOPBACK
 from lab.training.mailbox import Desk
 from scenarios.messages import reason
 
@@ -55,9 +59,13 @@ class Learners:
             os.environ.setdefault(name, value)
         desk, settings = self._desk, dict(settings)
         each = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
+        group = {"backend": "nccl" if gpus == 1 else "gloo"}
+        on_loopback = ray.util.get_node_ip_address() == LOOPBACK
         trainer = TorchTrainer(
             lambda: carry_out(desk, settings, gpus > 0),
-            torch_config=TorchConfig(backend="nccl" if gpus == 1 else "gloo"),
+            torch_config=LoopbackConfig(**group, meeting=f"{self._folder.name}/meeting")
+            if on_loopback
+            else TorchConfig(**group),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each),
             run_config=RunConfig(
                 name="learners",
@@ -128,6 +136,40 @@ class Learners:
             "for "
             "each: fewer workers"
         )
+
+
+@dataclass
+class LoopbackConfig(TorchConfig):
+    """For workers that are all on this machine. Torch's own address store listens on every interface, so the workers
+    meet in the file `meeting` instead, and none of them accepts connections from another machine.
+    """
+
+    meeting: str = ""
+
+    @property
+    def backend_cls(self) -> type:
+        return LoopbackBackend
+
+
+class LoopbackBackend(TorchConfig().backend_cls):
+    """How Ray Train makes a process group of such workers. Ending the group stays as Ray Train does it."""
+
+    def on_start(self, worker_group, backend_config: LoopbackConfig) -> None:
+        group = backend_config.backend, backend_config.meeting, len(worker_group), backend_config.timeout_s
+        ray.get([worker_group.execute_single_async(rank, join, rank, *group) for rank in range(len(worker_group))])
+
+
+def join(rank: int, backend: str, meeting: str, workers: int, timeout_s: int) -> None:
+    """Makes this process member `rank` of the group of so many workers."""
+    for library in ("GLOO", "NCCL"):
+        os.environ[f"{library}_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    torch.distributed.init_process_group(
+        backend,
+        init_method=f"file://{meeting}",
+        rank=rank,
+        world_size=workers,
+        timeout=timedelta(seconds=timeout_s),
+    )
 
 
 def carry_out(desk, settings: Mapping[str, object], gpu: bool) -> None:

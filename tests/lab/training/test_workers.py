@@ -17,6 +17,7 @@ import learners
 import pytest
 import tiny
 import torch
+from commands import listening_sockets
 from safetensors.torch import load_file, save_file
 
 from agents.learning import distributed
@@ -172,6 +173,14 @@ def both(name, make):
     """One learner, and two workers' that stand where it does."""
     alone, two = learners.learner(name, value_head=True, **vars(TUNING)), make()
     return alone, two
+
+
+def test_nothing_that_two_workers_start_listens_to_other_machines(both):
+    """The workers talk to each other besides what Ray starts."""
+    assert both[1].steps == 0
+    open_to = listening_sockets(os.getpid())
+    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert len(open_to) >= 7 and {address for _, address, _ in open_to} <= loopback, open_to
 
 
 def weights(learner, folder: Path) -> dict[str, torch.Tensor]:
