@@ -82,13 +82,13 @@ def test_every_link_leads_to_a_file_and_a_section_of_it(page):
 
 def test_every_file_of_scenarios_that_a_page_names_is_there():
     names = {name for text in PAGES.values() for name in re.findall(r"(?<![\w./])scenarios/[a-z_/]+\.yaml", text)}
-    made = {
+    created = {
         name
         for text in PAGES.values()
         for name in re.findall(r"^(?:```yaml|cp \S+) (scenarios/\S+)", text, re.MULTILINE)
     }
     assert len(names) > 10
-    assert [name for name in sorted(names - made) if not (ROOT / name).is_file()] == []
+    assert [name for name in sorted(names - created) if not (ROOT / name).is_file()] == []
 
 
 def test_every_test_that_the_page_on_faults_names_is_there():

@@ -288,10 +288,10 @@ def test_a_busy_server_is_asked_again_after_a_growing_pause_or_when_it_says():
     """Pauses: 0.5 s less up to a quarter; then the second that it asked for; then, at the third try, 2 s less up to a
     quarter.
     """
-    told = iter([{}, {"retry_after": "1"}, {}, None])
+    replies = iter([{}, {"retry_after": "1"}, {}, None])
 
     def answer(handler: Handler, asked: dict) -> None:
-        headers = next(told)
+        headers = next(replies)
         good(handler, asked) if headers is None else handler.send('{"error": {"message": "slow down"}}', 429, **headers)
 
     with serving(answer) as server:
@@ -311,9 +311,9 @@ def test_what_is_late_is_given_up_and_nobody_waits_for_it():
         return item if item % 2 else over.wait(10) or item
 
     began = time.monotonic()
-    found = in_time(ask, range(6), 2, 0.3, lambda why: why)
+    answers = in_time(ask, range(6), 2, 0.3, lambda why: why)
     assert time.monotonic() - began < 2 and sorted(begun) == list(range(6))
-    assert found == ["no answer within 0.3 s", 1, "no answer within 0.3 s", 3, "no answer within 0.3 s", 5]
+    assert answers == ["no answer within 0.3 s", 1, "no answer within 0.3 s", 3, "no answer within 0.3 s", 5]
     over.set()
     with pytest.raises(KeyError):  # what nobody foresaw is not swallowed
         in_time({}.__getitem__, [1], 2, 1.0, lambda why: why)
@@ -326,12 +326,12 @@ def test_what_is_late_is_given_up_and_nobody_waits_for_it():
 def test_a_judgement_takes_no_longer_than_it_may(fault):
     with serving(fault) as server:
         began = time.monotonic()
-        found = EndpointChooser(server.url, "m", timeout_s=0.5).choose(
+        choices = EndpointChooser(server.url, "m", timeout_s=0.5).choose(
             [("s", f"line {n}") for n in range(40)], [YES_NO] * 40
         )
         assert time.monotonic() - began < 3, "16 at once, and then the server is left alone"
-    assert found[:16] == ["the endpoint failed: no answer within 0.5 s"] * 16
-    assert all(why.startswith("not asked, since the endpoint failed") for why in found[32:])
+    assert choices[:16] == ["the endpoint failed: no answer within 0.5 s"] * 16
+    assert all(why.startswith("not asked, since the endpoint failed") for why in choices[32:])
 
 
 def test_how_long_a_judgement_may_take_is_a_key_of_the_scenario_and_does_not_decide_what_is_said(tmp_path):

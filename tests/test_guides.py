@@ -28,7 +28,7 @@ LONGEST = 90  # lines
 PATIENCE_S = 900  # half a minute, where nothing else goes on
 DRIVER = """
 import contextlib, importlib, io, json, runpy, shlex, sys, traceback
-told = {}
+outcomes = {}
 for guide, lines in json.load(open(sys.argv[1])).items():
     for number, line in enumerate(lines):
         words, out, code = shlex.split(line), io.StringIO(), 1
@@ -41,8 +41,8 @@ for guide, lines in json.load(open(sys.argv[1])).items():
                     code = 0
             except BaseException:
                 traceback.print_exc()
-        told[f"{guide} {number}"] = [code, out.getvalue()]
-json.dump(told, open(sys.argv[1], "w"))
+        outcomes[f"{guide} {number}"] = [code, out.getvalue()]
+json.dump(outcomes, open(sys.argv[1], "w"))
 """
 
 
@@ -92,7 +92,7 @@ def changed(diff: str, root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def outcomes(tmp_path_factory):
     """Guide and number of the command -> exit code and what it printed."""
     root = tmp_path_factory.mktemp("lab")
     for name in (
@@ -126,12 +126,12 @@ def told(tmp_path_factory):
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_what_a_guide_shows_happens(told, guide):
+def test_what_a_guide_shows_happens(outcomes, guide):
     number, printed, wanted = 0, "", 0
     for language, _, text in blocks(guide):
         if language == "sh":
             for line in commands(text):
-                code, out = told[f"{guide} {number}"]
+                code, out = outcomes[f"{guide} {number}"]
                 assert code == 0, f"{line}\n{out}"
                 number, printed = number + 1, printed + out
         elif language == "output":
@@ -150,9 +150,9 @@ def test_a_guide_is_a_page_of_blocks_that_run_and_names_files_that_are_there(gui
             language,
             file,
         )
-    made = {file for name in GUIDES for _, file, _ in blocks(name)}
+    created = {file for name in GUIDES for _, file, _ in blocks(name)}
     for name in re.findall(r"`((?:lab|metrics|scenarios|agents)/[\w/]+\.(?:py|yaml))`", text):
-        assert name in made or (ROOT / name).is_file() or "NAME" in name, name
+        assert name in created or (ROOT / name).is_file() or "NAME" in name, name
 
 
 def test_there_is_a_guide_for_each_thing_that_a_user_brings():

@@ -17,7 +17,7 @@ TRAINING = "scenarios/training/quick.yaml"
 COMMANDS = commands()
 
 
-def told(name: str, *arguments: object) -> str:
+def refusal(name: str, *arguments: object) -> str:
     """The one sentence with which the command refuses."""
     command = importlib.import_module(f"lab.{name}").main
 
@@ -103,7 +103,7 @@ def test_a_mistyped_command_names_the_nearest(capsys):
     ],
 )
 def test_a_mistyped_option_or_choice_names_the_nearest(name, arguments, expected):
-    assert told(name, *arguments) == f"lab.{name}: {expected}\n"
+    assert refusal(name, *arguments) == f"lab.{name}: {expected}\n"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_mistyped_option_or_choice_names_the_nearest(name, arguments, expected
     ],
 )
 def test_a_mistyped_file_names_the_nearest_of_its_kind_in_the_folder(name, arguments, expected):
-    assert expected in told(name, *arguments)
+    assert expected in refusal(name, *arguments)
 
 
 @pytest.mark.parametrize("name", ["report", "export", "attribute", "run", "train"])
@@ -149,7 +149,7 @@ def test_a_mistyped_run_names_the_nearest_in_its_folder(name, tmp_path):
         "export": [wrong, "--format", "csv"],
         "attribute": [wrong, "--turn", "3", "seats.user.temperature=1"],
     }
-    assert told(name, *arguments.get(name, ["--resume", wrong])).endswith(
+    assert refusal(name, *arguments.get(name, ["--resume", wrong])).endswith(
         f"{wrong} is no run: there is no such folder; did you mean "
         f"'{tmp_path / '20260101T120000Z-long_dialogue-1a2b'}'?\n"
     )
@@ -183,7 +183,7 @@ def test_a_mistyped_run_names_the_nearest_in_its_folder(name, tmp_path):
     ],
 )
 def test_a_mistyped_key_or_value_of_a_file_names_the_nearest(name, arguments, expected):
-    assert expected in told(name, *arguments)
+    assert expected in refusal(name, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_mistyped_key_or_value_of_a_file_names_the_nearest(name, arguments, ex
 def test_a_mistyped_judge_or_metric_of_scoring_names_the_nearest(option, expected, tmp_path):
     chats = tmp_path / "chats.jsonl"
     chats.write_text('{"messages": [{"role": "user", "content": "Hi."}]}')
-    assert expected in told("score", chats, option)
+    assert expected in refusal("score", chats, option)
 
 
 def test_the_parser_prints_epilogs_as_they_are_written():

@@ -127,8 +127,8 @@ def test_a_models_config_makes_nothing_be_imported(tmp_path):
         ("config.json", ("AutoConfig", "AutoModelForCausalLM")),
         ("tokenizer_config.json", ("AutoTokenizer",)),
     ):
-        told = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps(told | {"auto_map": dict.fromkeys(classes, "planted.Planted")}))
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(settings | {"auto_map": dict.fromkeys(classes, "planted.Planted")}))
     assert loading.load(str(folder), "float32", "cpu").info.context == 512  # by transformers' own classes
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "planted"}))
@@ -156,8 +156,8 @@ def test_a_persona_whose_id_is_a_path_is_refused(tmp_path):
     people.write_text(
         TOWNSFOLK.read_text().replace("id: grace", "id: ../../grace").replace("slots: ", f"slots: {TOWNSFOLK.parent}/")
     )
-    told = refused(inside(run.main, LONG, *NOBODY_TALKS, f"personas={people}", "--runs", tmp_path / "runs"))
-    assert "personas.0.id is '../../grace'; expected text of another form (letters, digits, '_' and '-')" in told
+    error = refused(inside(run.main, LONG, *NOBODY_TALKS, f"personas={people}", "--runs", tmp_path / "runs"))
+    assert "personas.0.id is '../../grace'; expected text of another form (letters, digits, '_' and '-')" in error
     assert files(tmp_path) == {Path("people.yaml")}
 
 
@@ -272,19 +272,19 @@ def test_a_traceback_in_the_log_holds_no_key(tmp_path, monkeypatch):
     assert done.returncode == 2
     log = (only(tmp_path) / "log.txt").read_text()
     assert "Traceback" in log and "Bearer [OPENAI_API_KEY]" in log and manifest(only(tmp_path))["status"] == "failed"
-    found = {path: path.read_bytes() for path in only(tmp_path).rglob("*") if path.is_file()} | {
+    contents = {path: path.read_bytes() for path in only(tmp_path).rglob("*") if path.is_file()} | {
         "out": done.stdout.encode(),
         "err": done.stderr.encode(),
     }
     for secret in (*SECRETS.values(), "pa55w0rd", "abc123"):
-        assert not [where for where, data in found.items() if secret.encode() in data], secret
+        assert not [where for where, data in contents.items() if secret.encode() in data], secret
 
 
 @pytest.mark.parametrize("key", ["seats.user.endpoint", "measure.llm.endpoint"])
 @pytest.mark.parametrize("url", ["http://me:pa55w0rd@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api_key=pa55w0rd"])
 def test_a_password_in_an_address_is_refused_and_not_repeated(key, url, tmp_path):
-    told = refused(inside(run.main, LONG, *NOBODY_TALKS, f"{key}={url}", "--runs", tmp_path / "runs"))
-    assert "a key belongs in OPENAI_API_KEY" in told and "pa55w0rd" not in told and files(tmp_path) == set()
+    error = refused(inside(run.main, LONG, *NOBODY_TALKS, f"{key}={url}", "--runs", tmp_path / "runs"))
+    assert "a key belongs in OPENAI_API_KEY" in error and "pa55w0rd" not in error and files(tmp_path) == set()
 
 
 def test_what_is_hidden(monkeypatch):

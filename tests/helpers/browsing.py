@@ -23,9 +23,9 @@ def chromium() -> Iterator:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield found
-    found.quit()
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
 
 
 def find(browser, css: str):
@@ -37,7 +37,7 @@ def find(browser, css: str):
 def awaited(browser, css: str, text: str = "") -> None:
     """Until something of that kind is there, with that text in it."""
     until = time.monotonic() + 20
-    while not any(text in one.text for one in find(browser, css)):
+    while not any(text in element.text for element in find(browser, css)):
         assert time.monotonic() < until, f"no {css} with {text!r}"
         time.sleep(0.05)
 

@@ -122,8 +122,8 @@ def manifest(run: Path) -> dict:
 
 
 def events(run: Path, *kinds: str) -> list[dict]:
-    found = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    return [event for event in found if event["event"] in kinds] if kinds else found
+    recorded = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [event for event in recorded if event["event"] in kinds] if kinds else recorded
 
 
 def turns(run: Path) -> pl.DataFrame:
@@ -153,11 +153,11 @@ def descendants(pid: int) -> dict[int, str]:
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:  # gone meanwhile
             continue
-    found, fresh = set(), {pid}
+    seen, fresh = set(), {pid}
     while fresh:
-        fresh = {child for child, parent in parents.items() if parent in fresh} - found
-        found |= fresh
-    return {child: _command_line(child) for child in found}
+        fresh = {child for child, parent in parents.items() if parent in fresh} - seen
+        seen |= fresh
+    return {child: _command_line(child) for child in seen}
 
 
 def _command_line(pid: int) -> str:

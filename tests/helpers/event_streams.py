@@ -171,4 +171,4 @@ def _faults_of_fields(value: dict, shape: type, where: str) -> list[str]:
     missing = [f"{where} has no {name}" for name in sorted(shape.__required_keys__ - value.keys())]
     unknown = [f"{where} has {name}, which the page does not know" for name in sorted(value.keys() - types.keys())]
     fields = [_faults(value[name], types[name], f"{where}.{name}") for name in value.keys() & types.keys()]
-    return [*missing, *unknown, *(fault for some in fields for fault in some)]
+    return [*missing, *unknown, *(fault for field_faults in fields for fault in field_faults)]

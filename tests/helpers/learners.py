@@ -24,9 +24,11 @@ QUESTION = 5  # and of the question after its last
 
 def tokenizer(vocabulary: int = tiny.VOCABULARY) -> PreTrainedTokenizerFast:
     """As `tiny.Characters`: token i is the character i. The end of the text is token 3, or the last of fewer."""
-    found = Tokenizer(models.WordLevel({chr(i): i for i in range(vocabulary)}, chr(0)))
-    found.pre_tokenizer, found.decoder = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=found, eos_token=chr(min(END, vocabulary - 1)), pad_token=chr(0))
+    word_level = Tokenizer(models.WordLevel({chr(i): i for i in range(vocabulary)}, chr(0)))
+    word_level.pre_tokenizer, word_level.decoder = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=word_level, eos_token=chr(min(END, vocabulary - 1)), pad_token=chr(0)
+    )
 
 
 def text(ids: Sequence[int]) -> str:
@@ -50,12 +52,12 @@ def learner(name: str, *, noise: float = 0.1, **keys) -> Learner:
     """
     tuned = {key: value for key, value in keys.items() if key in Tuning.model_fields}
     rest = {key: value for key, value in keys.items() if key not in tuned}
-    found = Learner(name, tuning(**tuned), dtype="float32", device="cpu", **rest)
+    built = Learner(name, tuning(**tuned), dtype="float32", device="cpu", **rest)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for parameter in found.parameters:
+        for parameter in built.parameters:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * noise)
-    return found
+    return built
 
 
 def gradient(learner: Learner, parts) -> tuple[float, torch.Tensor]:

@@ -18,7 +18,9 @@ def names_used(item: pytest.Function) -> set[str]:
     """Names of the fixtures, globals, attributes and modules that the code of the test uses, of its fixtures, and of
     their helpers in tests/. What the lab uses, below them, is left out.
     """
-    fixtures = [definition.func for found in item._fixtureinfo.name2fixturedefs.values() for definition in found]
+    fixtures = [
+        definition.func for definitions in item._fixtureinfo.name2fixturedefs.values() for definition in definitions
+    ]
     names, left, seen = set(item.fixturenames), [item.function, *fixtures], set()
     while left:
         function = inspect.unwrap(left.pop())

@@ -51,8 +51,10 @@ class Planted:
     ) -> list[Choice]:
         self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
         return [
-            Choice(tuple(float(self.nats(one, option)) for option in one.options), (1,) * len(one.options))
-            for one in questions
+            Choice(
+                tuple(float(self.nats(question, option)) for option in question.options), (1,) * len(question.options)
+            )
+            for question in questions
         ]
 
     def say(
@@ -66,7 +68,7 @@ class Planted:
         steered: Steered | None = None,
     ) -> list[str]:
         self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
-        return [self.words(one) for one in questions]
+        return [self.words(question) for question in questions]
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         self.lessons[arm] = list(lessons)
@@ -98,25 +100,25 @@ def dialogues(
     ]
     judged = [
         {
-            "conversation": one["conversation"],
-            "turn": one["turn"],
+            "conversation": turn["conversation"],
+            "turn": turn["turn"],
             "seat": "user",
             "metric": metric,
             "judge": judge,
             "against": "persona",
-            "verdict": bad(one["persona"], one["turn"] // 2, metric),
+            "verdict": bad(turn["persona"], turn["turn"] // 2, metric),
         }
-        for one in turns
+        for turn in turns
         for metric, judge in (("prompt_to_line", "ledger"), ("qa", "answer_reader"), ("qa", "answer_match"))
     ]
-    told = [
+    metrics = [
         {"metric": name, "seat": "user", "level": "run", "value": value, "n": 9}
         for name, value in (wires or {}).items()
     ]
     return Played(
         *(
             pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
-            for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (told, METRICS))
+            for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (metrics, METRICS))
         )
     )
 

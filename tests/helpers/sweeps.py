@@ -67,8 +67,8 @@ def done(*arguments: object) -> subprocess.CompletedProcess:
 
 def events(sweep: Path, **like: object) -> list[dict]:
     """The sweep's events that say this."""
-    found = map(json.loads, (sweep / "events.jsonl").read_text().splitlines())
-    return [event for event in found if like.items() <= event.items()]
+    recorded = map(json.loads, (sweep / "events.jsonl").read_text().splitlines())
+    return [event for event in recorded if like.items() <= event.items()]
 
 
 def trials(sweep: Path) -> pl.DataFrame:

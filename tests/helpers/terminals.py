@@ -115,7 +115,7 @@ def within(
             failed.append(AssertionError(f"it goes on after {TIMEOUT_S} s:\n{screen.shown()}"))
             os.kill(os.getpid(), signal.SIGINT)
 
-    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     player = threading.Thread(target=play, daemon=True)
     env = {
         key: value
@@ -134,12 +134,12 @@ def within(
             for number, handle in enumerate(kept):
                 os.dup2(handle, number)
                 os.close(handle)
-            for one, handler in handlers.items():
-                signal.signal(one, handler)
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
         player.join()
         screen.settled()
         err.seek(0)
-        told = err.read()
+        errors = err.read()
     if failed:
         raise failed[0]
-    return code, told
+    return code, errors

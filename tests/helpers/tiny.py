@@ -139,6 +139,6 @@ def flat(nested) -> list[float]:
     return [nested]
 
 
-def close(found, wanted) -> bool:
-    found, wanted = flat(found), flat(wanted)
-    return len(found) == len(wanted) > 0 and float(np.abs(np.subtract(found, wanted)).max()) < CLOSE
+def close(actual, wanted) -> bool:
+    actual, wanted = flat(actual), flat(wanted)
+    return len(actual) == len(wanted) > 0 and float(np.abs(np.subtract(actual, wanted)).max()) < CLOSE

@@ -207,7 +207,7 @@ def test_end_node_keeps_the_talk():
 
 
 @pytest.mark.parametrize(
-    ("text", "phrase", "found"),
+    ("text", "phrase", "contained"),
     [
         ("I Remember it.", "remember", True),
         ("I remembered it.", "remember", False),
@@ -219,8 +219,8 @@ def test_end_node_keeps_the_talk():
         ("", "x", False),
     ],
 )
-def test_phrase_is_found_as_whole_words(text, phrase, found):
-    assert graphs.contains(text, phrase) is found
+def test_phrase_is_found_as_whole_words(text, phrase, contained):
+    assert graphs.contains(text, phrase) is contained
 
 
 def test_speaker_is_the_nodes_else_who_did_not_speak_last():

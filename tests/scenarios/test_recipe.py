@@ -37,7 +37,7 @@ def test_held_out_personas_may_be_named():
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("tuning.train_from_depth=0.5", "target_modules as a list"),
         ("held_out.personas=[nobody]", "nobody"),
@@ -57,10 +57,10 @@ def test_held_out_personas_may_be_named():
         ("overrides={seats.user.adapter: /nowhere}", "tuning.adapter"),
     ],
 )
-def test_mistakes_are_one_sentence(override, told):
+def test_mistakes_are_one_sentence(override, message):
     with pytest.raises(ScenarioError) as caught:
         load_recipe(QUICK, [override])
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_recipe_written_out_reads_as_the_same(tmp_path):

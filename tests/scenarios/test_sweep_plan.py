@@ -27,9 +27,9 @@ def refusal(at, *overrides, **keys) -> str:
 
 
 def test_lists_and_ranges_are_crossed_in_the_files_order(tmp_path):
-    found = plan(tmp_path, axes={"seed": [3, 1], "turns": {"from": 4, "to": 8, "steps": 3}})
-    assert values(found) == [(3, 4), (3, 6), (3, 8), (1, 4), (1, 6), (1, 8)]
-    assert [base.turns for base in found.bases.values()] == [4, 6, 8, 4, 6, 8]
+    planned = plan(tmp_path, axes={"seed": [3, 1], "turns": {"from": 4, "to": 8, "steps": 3}})
+    assert values(planned) == [(3, 4), (3, 6), (3, 8), (1, 4), (1, 6), (1, 8)]
+    assert [base.turns for base in planned.bases.values()] == [4, 6, 8, 4, 6, 8]
 
 
 def test_a_range_of_fractions_has_no_rounding_in_it():
@@ -39,11 +39,11 @@ def test_a_range_of_fractions_has_no_rounding_in_it():
 def test_a_trial_is_called_by_the_digest_of_its_values(tmp_path):
     text = json.dumps({"seed": 3, "turns": 4}, sort_keys=True)
     assert trial_id({"turns": 4, "seed": 3}) == hashlib.sha256(text.encode()).hexdigest()[:10]
-    one, other = (
+    first, other = (
         plan(tmp_path, axes={"seed": [3], "turns": [4, 6]}),
         plan(tmp_path, axes={"turns": [6, 8], "seed": [3, 4]}),
     )
-    assert {trial.id for trial in one.trials} & {trial.id for trial in other.trials} == {
+    assert {trial.id for trial in first.trials} & {trial.id for trial in other.trials} == {
         trial_id({"seed": 3, "turns": 6})
     }
 
@@ -73,30 +73,30 @@ def test_loguniform_draws_are_even_on_the_logarithmic_scale():
 
 
 def test_a_draw_that_repeats_a_trial_is_no_further_trial(tmp_path):
-    found = plan(tmp_path, axes={"turns": {"choice": [4, 6]}}, samples=8)
-    assert len(found.trials) == 2 and found.repeated == 6
+    planned = plan(tmp_path, axes={"turns": {"choice": [4, 6]}}, samples=8)
+    assert len(planned.trials) == 2 and planned.repeated == 6
 
 
 def test_overrides_of_a_sweep_reach_its_axes_and_its_base(tmp_path):
-    found = plan(tmp_path, "axes.seats.user.temperature=[0.1, 0.9]", "overrides.seats.user.top_k=3", "axes.seed=[1]")
-    assert [trial.values["seats.user.temperature"] for trial in found.trials] == [0.1, 0.9] * 2
-    assert {base.seats.user.top_k for base in found.bases.values()} == {3}
+    planned = plan(tmp_path, "axes.seats.user.temperature=[0.1, 0.9]", "overrides.seats.user.top_k=3", "axes.seed=[1]")
+    assert [trial.values["seats.user.temperature"] for trial in planned.trials] == [0.1, 0.9] * 2
+    assert {base.seats.user.top_k for base in planned.bases.values()} == {3}
 
 
 def test_resolved_sweep_reads_back_as_the_same_trials(tmp_path):
-    found = plan(tmp_path, axes={"seed": [1, 2], "seats.user.temperature": {"uniform": [0.2, 0.4]}}, samples=2)
+    planned = plan(tmp_path, axes={"seed": [1, 2], "seats.user.temperature": {"uniform": [0.2, 0.4]}}, samples=2)
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "sweep.yaml").write_text(found.resolved_yaml())
+    (tmp_path / "elsewhere" / "sweep.yaml").write_text(planned.resolved_yaml())
     again = load_sweep(tmp_path / "elsewhere" / "sweep.yaml")
-    assert again.digest() == found.digest() and again.sweep == found.sweep
+    assert again.digest() == planned.digest() and again.sweep == planned.sweep
 
 
 def test_one_bad_combination_is_refused_with_its_values(tmp_path):
-    told = refusal(tmp_path, axes={"seed": [1, 2], "seats.user.temperature": [0.5, -1]})
+    sentence = refusal(tmp_path, axes={"seed": [1, 2], "seats.user.temperature": [0.5, -1]})
     assert (
-        "seed=1, seats.user.temperature=-1" in told
-        and "greater than or equal to 0" in told
-        and "line 1: axes.seats.user.temperature" in told
+        "seed=1, seats.user.temperature=-1" in sentence
+        and "greater than or equal to 0" in sentence
+        and "line 1: axes.seats.user.temperature" in sentence
     )
 
 

@@ -58,10 +58,10 @@ def test_where_not_even_one_fits_no_number_is_named():
 
 
 def test_engines_with_memories_of_their_own_are_not_added_up():
-    seats = {"seats.user.model": "one", "seats.assistant.model": "other"}
-    apart = {"one": engine(3, "a cuda:0"), "other": engine(3, "b cuda:0")}
+    seats = {"seats.user.model": "first", "seats.assistant.model": "second"}
+    apart = {"first": engine(3, "a cuda:0"), "second": engine(3, "b cuda:0")}
     check_memory(scenario(**seats), apart, {"user": 1488, "assistant": 1488})
-    together = {"one": engine(3, "a cuda:0"), "other": engine(3, "a cuda:0")}
+    together = {"first": engine(3, "a cuda:0"), "second": engine(3, "a cuda:0")}
     with pytest.raises(ValueError, match="is free on cuda:0"):
         check_memory(scenario(**seats), together, {"user": 1488, "assistant": 1488})
 
