@@ -53,8 +53,8 @@ def _run(args: argparse.Namespace) -> int:
     arms = scenarios(args.run, args.overrides)
     begun = {arm: beginning(args.run, args.turn, scenario) for arm, scenario in arms.items()}
     for scenario in arms.values():
-        wiring.check(scenario)
-    cluster.check(args.address)
+        wiring.check_scenario(scenario)
+    cluster.check_cluster(args.address)
     out = Path(args.out) if args.out else Path(args.run) / f"swap-t{args.turn}"
     folders, code = play_arms(arms, begun, out, address=args.address, display=args.display)
     if code:

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster, wiring
-    from lab.runs.chat_session import chat_scenario, resumed_chat, talk
+    from lab.runs.chat_session import chat_scenario, resumed_chat, play_chat
     from lab.runs.runner import new_store
     from lab.store.run_store import open_for_resume
 
@@ -80,10 +80,10 @@ def _run(args: argparse.Namespace) -> int:
     else:
         agent = {"persona": args.persona, "model": args.model, "adapter": args.adapter}
         scenario = chat_scenario(args.seat, args.me, agent, args.overrides, file=args.scenario, personas=args.personas)
-    wiring.check(scenario, typed=True)
-    cluster.check(args.address)
+    wiring.check_scenario(scenario, typed=True)
+    cluster.check_cluster(args.address)
     with open_for_resume(args.resume) if args.resume else new_store(args.runs, scenario) as store:
-        return talk(scenario, store, address=args.address)
+        return play_chat(scenario, store, address=args.address)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.commands import Parser, obeyed
 from lab.store.session import INTERRUPTED
-from lab.studies.matrix import STUDIES, matrix, play_study, row, write_matrix
+from lab.studies.matrix import STUDIES, matrix, play_study, finding_row, write_matrix
 
 EXAMPLES = """examples:
   python -m lab.findings embedded --size smoke
@@ -58,15 +58,15 @@ def _all(args: argparse.Namespace) -> int:
 
     from lab.dialogue.seats import check_respondent
     from lab.store.atomic_write import dumps
-    from lab.studies.runner import known, load
+    from lab.studies.runner import study_names, load_planned
     from scenarios.suggestions import nearest
 
     for name in args.studies or ():
-        if name not in known():
-            raise ValueError(f"--studies: {name!r} is no study{nearest(name, known())}")
+        if name not in study_names():
+            raise ValueError(f"--studies: {name!r} is no study{nearest(name, study_names())}")
     if Path(args.out).exists() and not Path(args.out).is_dir():
         raise ValueError(f"--out: {args.out} is no folder; expected a folder, or a path where nothing exists yet")
-    models, studies = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.studies or known()))
+    models, studies = list(dict.fromkeys(args.models)), list(dict.fromkeys(args.studies or study_names()))
     todo = [
         (model, name, [f"seats.assistant.model={model}", f"size={args.size}"]) for model in models for name in studies
     ]
@@ -74,16 +74,16 @@ def _all(args: argparse.Namespace) -> int:
     for model, name, overrides in todo:
         runs = Path(args.out) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model") / name
         try:
-            check_respondent(load(STUDIES / f"{name}.yaml", overrides).study)
+            check_respondent(load_planned(STUDIES / f"{name}.yaml", overrides).study)
             display = "none" if args.json else args.display
             code, run = play_study(STUDIES / f"{name}.yaml", overrides, runs, address=args.address, display=display)
-            rows.append(row(model, name, args.size, run))
+            rows.append(finding_row(model, name, args.size, run))
         except (
             ValueError
         ) as error:  # refused before it begins: a row of the matrix, as one that fails later; others are played
             print(f"lab.findings: {name} on {model}: {error}", file=sys.stderr)
             code = 2
-            rows.append(row(model, name, args.size, None, str(error)))
+            rows.append(finding_row(model, name, args.size, None, str(error)))
         if code == INTERRUPTED:
             return INTERRUPTED
         codes.append(code)

@@ -70,8 +70,8 @@ def _run(args: argparse.Namespace) -> int:
     from lab.store.atomic_write import dumps
 
     scenario, begun, own = forked(args.run, args.conversation, args.turn, args.samples, args.overrides)
-    wiring.check(scenario)
-    cluster.check(args.address)
+    wiring.check_scenario(scenario)
+    cluster.check_cluster(args.address)
     original = b"".join(dumps(event) + b"\n" for event in own)
     path, code = begin(args.runs, scenario, begun, {ORIGINAL: original}, address=args.address, display=args.display)
     if not code:

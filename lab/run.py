@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.runs.runner import new_store, play, print_plan, read_scenario, resumed
+from lab.runs.runner import new_store, play_run, print_run_plan, read_scenario, resumed
 
 EXAMPLES = """examples:
   python -m lab.run scenarios/long_dialogue.yaml
@@ -60,13 +60,13 @@ def _run(args: argparse.Namespace) -> int:
         return _study(args)
     named = args.scenario, args.overrides, args.limit
     scenario = resumed(args.resume, *named) if args.resume else read_scenario(*named)
-    wiring.check(scenario)
-    cluster.check(args.address)
+    wiring.check_scenario(scenario)
+    cluster.check_cluster(args.address)
     if args.dry_run:
-        print_plan(scenario)
+        print_run_plan(scenario)
         return 0
     with open_for_resume(args.resume) if args.resume else new_store(args.runs, scenario) as store:
-        return play(scenario, store, address=args.address, display=args.display, as_json=args.json)
+        return play_run(scenario, store, address=args.address, display=args.display, as_json=args.json)
 
 
 def _study(args: argparse.Namespace) -> int:
@@ -80,14 +80,14 @@ def _study(args: argparse.Namespace) -> int:
         )
     if args.resume and (args.scenario or args.overrides):
         raise ValueError("--resume continues the study as it is; expected no file and no key=value beside it")
-    loaded = runner.stored_study(args.resume) if args.resume else runner.load(args.scenario, args.overrides)
+    loaded = runner.stored_study(args.resume) if args.resume else runner.load_planned(args.scenario, args.overrides)
     runner.check_study(loaded)
-    cluster.check(args.address)
+    cluster.check_cluster(args.address)
     if args.dry_run:
-        runner.print_plan(loaded)
+        runner.print_study_plan(loaded)
         return 0
-    with runner.open_store(loaded, args.runs, args.resume) as store:
-        return runner.play(loaded, store, address=args.address, display=args.display, as_json=args.json)
+    with runner.open_study(loaded, args.runs, args.resume) as store:
+        return runner.run_study(loaded, store, address=args.address, display=args.display, as_json=args.json)
 
 
 def _of_a_study(args: argparse.Namespace) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.sweeps.runner import check, check_address, open_store, play, stored_plan
+from lab.sweeps.runner import check_sweep, check_address, open_sweep, run_sweep, stored_plan
 
 EXAMPLES = """examples:
   python -m lab.sweep scenarios/sweeps/temperature.yaml --dry-run
@@ -92,15 +92,15 @@ def _sweep(args: argparse.Namespace) -> int:
         raise ValueError(
             "--address none keeps trials in the sweep's own folder; expected no storage, or another --address"
         )
-    check(plan)
+    check_sweep(plan)
     check_address(args.address or os.environ.get("RAY_ADDRESS") or "")
-    cluster.check(args.address)
+    cluster.check_cluster(args.address)
     if args.dry_run:
         from lab.sweeps.dry_run import estimate
 
         return estimate(plan, args.address)
-    with open_store(plan, args.runs, args.resume) as store:
-        return play(plan, store, address=args.address, display=args.display, as_json=args.json)
+    with open_sweep(plan, args.runs, args.resume) as store:
+        return run_sweep(plan, store, address=args.address, display=args.display, as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from lab.commands import Parser, obeyed
-from lab.training.runner import check, open_store, stored_recipe, train
+from lab.training.runner import check_training, open_training, stored_recipe, run_training
 
 EXAMPLES = """examples:
   python -m lab.train scenarios/training/simulator_grpo.yaml
@@ -63,13 +63,13 @@ def _train(args: argparse.Namespace) -> int:
             "no training was named; expected a YAML file, such as scenarios/training/simulator_grpo.yaml, or --resume "
             "RUN"
         )
-    check(recipe)
-    cluster.check(args.address, recipe.workers)
+    check_training(recipe)
+    cluster.check_cluster(args.address, recipe.workers)
     scenario = played(recipe)
     if recipe.data:
         dataset.stock(recipe, scenario)
-    with open_store(recipe, args.runs, args.resume) as store:
-        return train(recipe, store, address=args.address, display=args.display, as_json=args.json)
+    with open_training(recipe, args.runs, args.resume) as store:
+        return run_training(recipe, store, address=args.address, display=args.display, as_json=args.json)
 
 
 if __name__ == "__main__":

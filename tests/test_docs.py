@@ -12,7 +12,7 @@ from io import StringIO
 import pytest
 from commands import ROOT
 
-from lab.studies.runner import known
+from lab.studies.runner import study_names
 from scenarios.jobs.study import study_named
 from scenarios.jobs.sweep import Scheduler, Sweep, load_sweep
 from scenarios.jobs.training import Evaluation, HeldOut, Recipe, Reward, load_recipe
@@ -133,7 +133,7 @@ def test_every_key_of_a_call_that_a_page_shows_is_one_of_its_file():
         if not (ROOT / file).is_file():
             continue
         if "/studies/" in file:
-            assert study_named(ROOT / file, known()), (page, text)
+            assert study_named(ROOT / file, study_names()), (page, text)
         else:
             read[name](ROOT / file, [word for word in words if KEY.match(word) and not PLACEHOLDER.search(word)])
             checked += 1

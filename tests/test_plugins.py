@@ -18,7 +18,7 @@ from lab.dialogue.judges import JUDGES as LAB_JUDGES
 from lab.dialogue.judges import check_judges, check_reward_judge
 from lab.reports.headline import headline
 from lab.training.reward_parts import REWARDS as LAB_REWARDS
-from lab.training.reward_parts import Talk
+from lab.training.reward_parts import Rollout
 from lab.training.rewards import rewarded
 from metrics.catalogue import METRICS as LAB_METRICS
 from metrics.judges.ledger import Ledger
@@ -150,7 +150,7 @@ def test_lines_are_rewarded_by_name():
     texts = ("Yes indeed.", "No.", "Why?")  # 2, 1 and 1 words
     samples = tuple(Sample((1, 2), (-1.0, -1.0), "stop") for _ in texts)
     said = [load_line("assistant", "Do you sing?")]
-    talk = Talk(0, "user", cast, said, tuple(range(40)), [Spoken(1, 11, samples, texts, (), "")])
+    talk = Rollout(0, "user", cast, said, tuple(range(40)), [Spoken(1, 11, samples, texts, (), "")])
     weights = load_recipe(TRAINING, ["reward.brevity=2", "reward.qa=0", "reward.penalty=0"]).reward
     assert weights.weights() == {"brevity": 2.0}
     views, log = rewarded([talk], weights, Ledger(), None)

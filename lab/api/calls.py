@@ -58,7 +58,7 @@ def play(
     """
     from lab.dialogue import cluster, wiring
     from lab.results.load import load_run
-    from lab.runs.runner import carry_out, new_store
+    from lab.runs.runner import carry_out_run, new_store
     from scenarios.jobs.study import is_study
 
     _check_progress(progress)
@@ -67,11 +67,11 @@ def play(
         if scenario.is_file() and is_study(scenario):
             return _play_study(scenario, overrides, runs, address, progress)
     checked = scenario_of(scenario, overrides)
-    wiring.check(checked)
-    cluster.check(address)
+    wiring.check_scenario(checked)
+    cluster.check_cluster(address)
     with new_store(_folder(runs), checked) as store:
         with apart(store.path / LOG) as (screen, _):
-            ended = carry_out(checked, store, _console(screen), address=address, display=progress)
+            ended = carry_out_run(checked, store, _console(screen), address=address, display=progress)
         _raise_unless_finished(*ended, store.path)
     return load_run(store.path)
 
@@ -79,14 +79,14 @@ def play(
 def _play_study(file: Path, overrides: Overrides, runs: PathLike, address: str | None, progress: str) -> Run:
     from lab.dialogue import cluster
     from lab.results.load import load_run
-    from lab.studies.runner import carry_out, check_study, load, open_store
+    from lab.studies.runner import carry_out_study, check_study, load_planned, open_study
 
-    loaded = load(file, items_of(overrides))
+    loaded = load_planned(file, items_of(overrides))
     check_study(loaded)
-    cluster.check(address)
-    with open_store(loaded, _folder(runs)) as store:
+    cluster.check_cluster(address)
+    with open_study(loaded, _folder(runs)) as store:
         with apart(store.path / LOG) as (screen, _):
-            status, reason, _ = carry_out(loaded, store, _console(screen), address=address, display=progress)
+            status, reason, _ = carry_out_study(loaded, store, _console(screen), address=address, display=progress)
         _raise_unless_finished(status, reason, store.path)
     return load_run(store.path)
 
@@ -110,7 +110,7 @@ def fit(
     from lab.dialogue import cluster
     from lab.results.load import load_run
     from lab.training import dataset
-    from lab.training.runner import carry_out, check, open_store
+    from lab.training.runner import carry_out_training, check_training, open_training
     from scenarios.jobs.training import Recipe, load_recipe, played
 
     _check_progress(progress)
@@ -119,13 +119,13 @@ def fit(
         recipe = load_recipe(file_of(recipe, ["training"], "training"), items)
     elif items:
         raise ValueError(f"override {items[0]!r} beside a loaded recipe; expected a file with it, or no override")
-    check(recipe)
-    cluster.check(address, recipe.workers)
+    check_training(recipe)
+    cluster.check_cluster(address, recipe.workers)
     if recipe.data:
         dataset.stock(recipe, played(recipe))
-    with open_store(recipe, _folder(runs)) as store:
+    with open_training(recipe, _folder(runs)) as store:
         with apart(store.path / LOG) as (screen, _):
-            status, reason, _ = carry_out(recipe, store, _console(screen), address=address, display=progress)
+            status, reason, _ = carry_out_training(recipe, store, _console(screen), address=address, display=progress)
         _raise_unless_finished(status, reason, store.path)
     return load_run(store.path)
 

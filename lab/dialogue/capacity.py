@@ -51,7 +51,7 @@ def view_bytes(tokens: int, info: EngineInfo) -> float:
     return (tokens + ASKED) * SLACK * info.token_bytes
 
 
-def check_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
+def check_dialogue_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
     """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their
     longest.
     """

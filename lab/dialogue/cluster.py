@@ -33,7 +33,7 @@ PACKAGES = ("agents", "lab", "metrics", "scenarios")  # what an actor on another
 Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
 
 
-def check(address: str | None, workers: int = 1) -> None:
+def check_cluster(address: str | None, workers: int = 1) -> None:
     """Refuse an address nobody listens at, before Ray is loaded. ValueError names the address and the forms there are.
 
     `workers`: of a learner; several need a cluster.

@@ -98,7 +98,7 @@ def judge_engines(measure: Measure) -> set[str]:
     return reference.union(*(entry.engines(measure) for entry in entries))
 
 
-def wires(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
+def tripwire_aids(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
     """What the metrics read with: `embed` and, under the embedded model, `logprobs`, as far as a metric needs them. The
     tripwires take both (for relevance and perplexity) where something else needs that model: a run without models
     stays one.

@@ -32,7 +32,7 @@ SYSTEM = (
 
 
 @dataclass
-class Dialogue:
+class OngoingDialogue:
     """One conversation under way."""
 
     number: int
@@ -89,7 +89,7 @@ class Play:
         for start in range(0, self.scenario.conversations, size):
             numbers = range(start, min(start + size, self.scenario.conversations))
             wave = [
-                Dialogue(c, self.cast[c], self._stored_node(c, 0) or self.scenario.graph.start)
+                OngoingDialogue(c, self.cast[c], self._stored_node(c, 0) or self.scenario.graph.start)
                 for c in numbers
                 if not self._is_done(c)
             ]
@@ -102,7 +102,7 @@ class Play:
 
     def line_origins(self, conversation: int, turn: int) -> list[Told]:
         """How the stored lines of that conversation before that turn came about, each at the node where it was said."""
-        dialogue, origins = Dialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
+        dialogue, origins = OngoingDialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
         for before in range(turn):
             line = self.stored.lines[conversation, before]
             dialogue.node = line.node
@@ -127,7 +127,7 @@ class Play:
         first = turn == 0 and measure.qa_first
         return "qa" in needed(measure.metrics) and (first or (turn + 1) % measure.qa_every == 0)
 
-    def _wave(self, wave: list[Dialogue]) -> Iterator[dict]:
+    def _wave(self, wave: list[OngoingDialogue]) -> Iterator[dict]:
         for name, seat in self.seats.items():
             seat.open({d.number: self._system(d, name) for d in wave})
         for turn in range(self.scenario.turns):
@@ -144,12 +144,12 @@ class Play:
         for seat in self.seats.values():
             seat.close([d.number for d in wave])
 
-    def _system(self, dialogue: Dialogue, seat: str) -> str:
+    def _system(self, dialogue: OngoingDialogue, seat: str) -> str:
         return system_text(dialogue.cast[seat], self.scenario.seats[seat].instruction)
 
     # -- saying
 
-    def _lines(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+    def _lines(self, going: list[OngoingDialogue], turn: int) -> Iterator[dict]:
         """One line of every dialogue, heard by the other seat; a dialogue whose line could not be had has failed."""
         upcoming = {d.number: self._next(d, turn) for d in going}
         for name, seat in self.seats.items():
@@ -176,7 +176,7 @@ class Play:
             if heard := {d.number: d.lines[-1].text for d in going if not d.over and upcoming[d.number].seat != name}:
                 seat.hear(heard)
 
-    def _next(self, dialogue: Dialogue, turn: int) -> Next:
+    def _next(self, dialogue: OngoingDialogue, turn: int) -> Next:
         if (dialogue.number, turn) in self.stored.told:
             return self._as_stored(dialogue, turn)
         node = self.graph.nodes[dialogue.node]["node"]
@@ -198,7 +198,7 @@ class Play:
             fact,
         )
 
-    def _as_stored(self, dialogue: Dialogue, turn: int) -> Next:
+    def _as_stored(self, dialogue: OngoingDialogue, turn: int) -> Next:
         """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there
         now.
         """
@@ -226,7 +226,13 @@ class Play:
         return derive_seed(self.scenario.seed, *own, *parts)
 
     def _said(
-        self, dialogue: Dialogue, turn: int, seat: str, said: Utterance | Trouble | Left, seconds: float, ready: bool
+        self,
+        dialogue: OngoingDialogue,
+        turn: int,
+        seat: str,
+        said: Utterance | Trouble | Left,
+        seconds: float,
+        ready: bool,
     ) -> Iterator[dict]:
         if isinstance(said, Left):
             dialogue.left = True
@@ -257,7 +263,7 @@ class Play:
 
     # -- judging
 
-    def _judge(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+    def _judge(self, going: list[OngoingDialogue], turn: int) -> Iterator[dict]:
         """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the
         first judge.
         """
@@ -277,7 +283,7 @@ class Play:
             if mine := scored_by(judge, pairs):
                 yield from judge.judge(mine)
 
-    def _pairs(self, dialogue: Dialogue) -> Iterator[Pair]:
+    def _pairs(self, dialogue: OngoingDialogue) -> Iterator[Pair]:
         line = dialogue.lines[-1]
         if line.turn in dialogue.ready:
             return
@@ -286,7 +292,7 @@ class Play:
             asked.add("prompt_to_line")
         yield from pairs(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))
 
-    def _earlier(self, dialogue: Dialogue, line: Line) -> list[Line]:
+    def _earlier(self, dialogue: OngoingDialogue, line: Line) -> list[Line]:
         """The speaker's own earlier lines to hold the line against: all, or the retrieved ones."""
         own = [
             earlier
@@ -297,7 +303,7 @@ class Play:
             return own
         return [own[place] for place in dialogue.near]
 
-    def _remember(self, dialogues: Sequence[Dialogue]) -> None:
+    def _remember(self, dialogues: Sequence[OngoingDialogue]) -> None:
         """Finds, where pairs are retrieved, what to hold the last lines against; embeds all lines that are not yet, in
         one call.
         """
@@ -313,7 +319,7 @@ class Play:
         for d in dialogues:
             d.remembered = len(d.lines)
 
-    def _questions(self, going: list[Dialogue], turn: int) -> Iterator[dict]:
+    def _questions(self, going: list[OngoingDialogue], turn: int) -> Iterator[dict]:
         """The seats asked about all their facts, on branches that the dialogue never sees."""
         fresh = [d for d in going if (d.number, turn, "qa") not in self.stored.judged]
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
@@ -357,7 +363,7 @@ class Play:
 
     # -- walking
 
-    def _walk(self, going: list[Dialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
+    def _walk(self, going: list[OngoingDialogue], turn: int, contradicted: set[int]) -> Iterator[dict]:
         for d in going:
             rng = random.Random(derive_seed(self.scenario.seed, self._draws(d.number), "walk", turn))
             node = self._stored_node(d.number, turn + 1) or graphs.next_node(

@@ -8,8 +8,16 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from agents.engine.protocol import Engine, Usage
-from lab.dialogue.capacity import check_memory, longest_view
-from lab.dialogue.judges import REFERENCE_MODEL, TRIPWIRES, check_judges, judge_engines, judges, retriever, wires
+from lab.dialogue.capacity import check_dialogue_memory, longest_view
+from lab.dialogue.judges import (
+    REFERENCE_MODEL,
+    TRIPWIRES,
+    check_judges,
+    judge_engines,
+    judges,
+    retriever,
+    tripwire_aids,
+)
 from lab.dialogue.seats import base_model, check_speaker, find_servers, make_seat, model_seats, served_engines
 from metrics.catalogue import needed
 from metrics.entry import ACTIVATIONS
@@ -84,7 +92,7 @@ class Setup:
 Words = Callable[[int, "Cue"], "str | None"]  # see agents.seats.HumanSeat
 
 
-def check(scenario: Scenario, typed: bool = False) -> None:
+def check_scenario(scenario: Scenario, typed: bool = False) -> None:
     """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected.
     `typed`: there is somebody to type.
     """
@@ -117,9 +125,11 @@ def set_up(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | 
     servers = find_servers(scenario)
     engines = {name: hosting(name, scenario.dtype, scenario.device) for name in sorted(engine_names(scenario))}
     engines |= served_engines(scenario, servers)
-    aids = wires(scenario.measure, engines, scenario.device)
+    aids = tripwire_aids(scenario.measure, engines, scenario.device)
     setup = set_up_on(scenario, engines, servers=servers, stored=stored, words=words, aids=aids)
-    check_memory(scenario, engines, {seat: longest_view(scenario, seat, engines, setup.cast) for seat in SEATS})
+    check_dialogue_memory(
+        scenario, engines, {seat: longest_view(scenario, seat, engines, setup.cast) for seat in SEATS}
+    )
     if ACTIVATIONS in needed(scenario.measure.metrics):
         _watch(scenario, engines, setup.cast)
     return setup

@@ -121,9 +121,9 @@ class Run:
 
     @property
     def evaluation(self) -> pl.DataFrame:
-        """A training's examination: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n,
+        """A training's evaluation: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n,
         people, reduction (share of the base model's inconsistency that is gone) with its bounds, unscored, failed.
-        Without a column before an arm is examined.
+        Without a column before an arm is evaluated.
         """
         return self._frame("evaluation")
 

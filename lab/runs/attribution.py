@@ -65,13 +65,13 @@ def beginning(run: str | Path, turn: int, scenario: Scenario) -> list[dict]:
     ValueError where no conversation got as far, or the turn is none of the scenario's.
     """
     recast = people.cast(scenario) != people.cast(load_scenario(Path(run) / "scenario.yaml"))
-    kept = before(read_events(run), turn, scenario, recast)
+    kept = events_before(read_events(run), turn, scenario, recast)
     if not reached(kept, turn):
         raise ValueError(f"{run} has no conversation of {turn} lines; expected a turn that it has reached")
     return kept
 
 
-def before(events: Sequence[dict], turn: int, scenario: Scenario, recast: bool) -> list[dict]:
+def events_before(events: Sequence[dict], turn: int, scenario: Scenario, recast: bool) -> list[dict]:
     """Lines before that turn, and judgements of them unless someone else sits in a seat. Raises ValueError where the
     turn is none of the scenario's.
     """

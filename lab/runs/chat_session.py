@@ -63,7 +63,7 @@ def resumed_chat(run: str | Path) -> Scenario:
     return scenario
 
 
-def talk(scenario: Scenario, store: RunStore, *, address: str | None) -> int:
+def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> int:
     """Plays the chat in the terminal. Returns the exit code: 0 ended, 2 failed (with the reason on stderr), 130
     interrupted before its report.
     """
@@ -71,7 +71,7 @@ def talk(scenario: Scenario, store: RunStore, *, address: str | None) -> int:
 
     from lab.live.chat_screen import Chat
     from lab.live.run_monitor import conclude, summary
-    from lab.runs.runner import perform
+    from lab.runs.runner import perform_run
     from lab.store.run_store import read_frames
     from scenarios import personas as people
 
@@ -79,7 +79,7 @@ def talk(scenario: Scenario, store: RunStore, *, address: str | None) -> int:
         console, seat = Console(file=screen, markup=False, highlight=False), scenario.seats.humans()[0]
         with Chat(console, seat, people.cast(scenario)[0], scenario.seats[seat].instruction, str(store.path)) as chat:
             status, reason, _ = carried_out(
-                lambda: perform(scenario, store, chat, address=address, words=chat.words), store, chat.show, "line"
+                lambda: perform_run(scenario, store, chat, address=address, words=chat.words), store, chat.show, "line"
             )
         if status != "finished":
             return unfinished("lab.chat", "line", status, reason, console, errors, store.path)

@@ -45,7 +45,7 @@ def forked(
     """The scenario of the branches, the events that they begin with, and the original conversation's own. Raises
     ValueError where there is no such line, or something would change that a fork cannot change.
     """
-    from lab.runs.attribution import before
+    from lab.runs.attribution import events_before
     from lab.store.frames import reached
     from scenarios.scenario import load_scenario
 
@@ -75,7 +75,7 @@ def forked(
     }
     scenario = load_scenario(stored, [*as_items(ours), *overrides])
     own = [event for event in events if event.get("conversation") == conversation]
-    kept = before(own, turn, scenario, people.cast(scenario)[0] != cast)
+    kept = events_before(own, turn, scenario, people.cast(scenario)[0] != cast)
     if not reached(kept, turn):
         raise ValueError(f"{run}: conversation {conversation} has no {turn} lines; expected a turn that it has reached")
     return scenario, _begun(original, scenario, kept, events, turn), own

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 
-def play(
+def play_run(
     scenario: Scenario, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
 ) -> int:
     """Plays what `store.earlier` does not hold yet, measures and reports it, and prints the summary. Returns the exit
@@ -34,7 +34,7 @@ def play(
 
     with aside(store.path / LOG) as (screen, errors):
         console, display = Console(file=screen), "none" if as_json else display
-        status, reason = carry_out(scenario, store, console, address=address, display=display)
+        status, reason = carry_out_run(scenario, store, console, address=address, display=display)
         if status != "finished":
             talking = None if display == "none" else console
             return unfinished("lab.run", "finished line", status, reason, talking, errors, store.path)
@@ -47,7 +47,7 @@ def play(
     return 0
 
 
-def carry_out(
+def carry_out_run(
     scenario: Scenario, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None]:
     """Plays what `store.earlier` does not hold yet, measures and reports it, showing it on `console` meanwhile. Returns
@@ -57,7 +57,7 @@ def carry_out(
 
     with choose(display, console, str(store.path)) as monitor:
         status, reason, _ = carried_out(
-            lambda: perform(scenario, store, monitor, address=address), store, monitor.show, "line"
+            lambda: perform_run(scenario, store, monitor, address=address), store, monitor.show, "line"
         )
     return status, reason
 
@@ -107,7 +107,7 @@ def begin(
         for name, data in (files or {}).items():
             replace(store.path / name, data)
         store.earlier = [store.append(event) for event in begun]
-        return store.path, play(scenario, store, address=address, display=display)
+        return store.path, play_run(scenario, store, address=address, display=display)
 
 
 def resumed(
@@ -145,7 +145,7 @@ def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
     monitor.show(store.append(event))
 
 
-def perform(
+def perform_run(
     scenario: Scenario, store: RunStore, monitor: Monitor, *, address: str | None, words: Words | None = None
 ) -> None:
     """Load, play, measure; every event goes to the store first and is shown then. `words`: what a person in a seat
@@ -208,7 +208,7 @@ def perform(
         raise ValueError(f"every conversation failed, #0 because {failed[0]}; --resume tries them again")
 
 
-def print_plan(scenario: Scenario) -> None:
+def print_run_plan(scenario: Scenario) -> None:
     from scenarios import personas as people
 
     print(f"{scenario.name}: {scenario.conversations} conversations of {scenario.turns} lines, seed {scenario.seed}")

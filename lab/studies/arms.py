@@ -18,11 +18,11 @@ import polars as pl
 from lab.dialogue.cluster import IN_PROCESS
 from lab.progress.run import State, apply
 from lab.progress.study import ArmProgress
-from lab.runs.runner import perform as play_out
+from lab.runs.runner import perform_run as play_out
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
 from lab.store.session import LOG, aside, carried_out
-from lab.training.runner import before
-from lab.training.runner import perform as train_out
+from lab.training.runner import steps_before_checkpoint
+from lab.training.runner import perform_training as train_out
 from metrics.studies.protocol import Played, Trained
 from scenarios.jobs.study import Study
 from scenarios.jobs.training import Recipe, load_recipe, played
@@ -42,7 +42,7 @@ class Arms:
         self._study, self._folder, self._tell = study, folder / FOLDER, tell
 
     def play(self, arm: str, file: str, changes: Mapping[str, object], adapter: str | None) -> Played:
-        scenario = scenario_of(self._study, file, changes, adapter)
+        scenario = arm_scenario(self._study, file, changes, adapter)
         models = {seat: scenario.seats[seat].model for seat in SEATS}
         folder = self._carried_out(
             arm, scenario, models, lambda store, shown: play_out(scenario, store, shown, address=IN_PROCESS)
@@ -50,13 +50,13 @@ class Arms:
         return Played(**read_frames(folder))
 
     def train(self, arm: str, file: str, changes: Mapping[str, object], data: Sequence[str]) -> Trained:
-        recipe = recipe_of(self._study, file, changes, [str(self._folder / name) for name in data])
+        recipe = arm_recipe(self._study, file, changes, [str(self._folder / name) for name in data])
         models = {seat: played(recipe).seats[seat].model for seat in recipe.seats()}
         folder = self._carried_out(
             arm,
             recipe,
             models,
-            lambda store, shown: train_out(recipe, store, shown, before(store), address=IN_PROCESS),
+            lambda store, shown: train_out(recipe, store, shown, steps_before_checkpoint(store), address=IN_PROCESS),
         )
         frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("evaluation", "training")}
         manifest = read_manifest(folder)
@@ -79,7 +79,7 @@ class Arms:
         folder = self._folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', arm).strip('-')[:40]}-{what.digest()[:12]}"
         there = (folder / MANIFEST).is_file()
         if there and read_manifest(folder)["status"] == "finished":
-            self._tell("arm", arm=arm, done=size(what), detail="is there")
+            self._tell("arm", arm=arm, done=workload(what), detail="is there")
             return folder
         if not there:
             shutil.rmtree(folder, ignore_errors=True)  # its making broke off
@@ -102,13 +102,13 @@ class Arms:
 
 class Shown:
     """The monitor of a run and the watch of a training: tells how much of it is done, in lines or in steps and
-    exams.
+    conditions.
     """
 
     def __init__(self, tell: Callable[[int, str], None], what: Scenario | Recipe, store: RunStore) -> None:
         self.state, self._tell, self._what = State(), tell, what
         if isinstance(what, Recipe):
-            self._progress = ArmProgress(len(before(store)), what.max_steps)
+            self._progress = ArmProgress(len(steps_before_checkpoint(store)), what.max_steps)
         else:
             self._progress = ArmProgress(len(store.frames()["turns"]))
 
@@ -120,7 +120,7 @@ class Shown:
             apply(self.state, event)
 
 
-def scenario_of(study: Study, file: str, changes: Mapping[str, object], adapter: str | None = None) -> Scenario:
+def arm_scenario(study: Study, file: str, changes: Mapping[str, object], adapter: str | None = None) -> Scenario:
     """The scenario as the study plays it. ScenarioError."""
     seat = study.seats.assistant
     study_settings = {
@@ -133,7 +133,7 @@ def scenario_of(study: Study, file: str, changes: Mapping[str, object], adapter:
     return load_scenario(_file(study, file), as_items({**study_settings, **changes}))
 
 
-def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Recipe:
+def arm_recipe(study: Study, file: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Recipe:
     """The training as the study does it, by one worker. ScenarioError; ValueError where the seat's model cannot be
     trained as it is.
     """
@@ -168,11 +168,15 @@ def recipe_of(study: Study, file: str, changes: Mapping[str, object], data: Sequ
     )
 
 
-def size(what: Scenario | Recipe) -> int:
-    """How much there is to do, in lines or in steps and exams."""
-    from lab.training.evaluation import exams
+def workload(what: Scenario | Recipe) -> int:
+    """How much there is to do, in lines or in steps and conditions."""
+    from lab.training.evaluation import evaluation_conditions
 
-    return what.max_steps + len(exams(what)) if isinstance(what, Recipe) else what.conversations * what.turns
+    return (
+        what.max_steps + len(evaluation_conditions(what))
+        if isinstance(what, Recipe)
+        else what.conversations * what.turns
+    )
 
 
 def parameters(adapter: Path) -> int:

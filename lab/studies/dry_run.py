@@ -68,16 +68,16 @@ class Counting:
         return "direction"
 
     def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
-        from lab.studies.arms import scenario_of
+        from lab.studies.arms import arm_scenario
 
-        self._plan(arm, scenario_of, scenario, changes)
+        self._plan(arm, arm_scenario, scenario, changes)
         return Played(*(pl.DataFrame(schema=schema) for schema in (TURNS, JUDGEMENTS, METRICS)))
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
-        from lab.studies.arms import recipe_of
+        from lab.studies.arms import arm_recipe
         from lab.training.evaluation import SCHEMA
 
-        self._plan(arm, recipe_of, recipe, changes)
+        self._plan(arm, arm_recipe, recipe, changes)
         return Trained(digest("train", arm), pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema=STEPS))
 
     def _local(self, does: str) -> None:
@@ -93,13 +93,13 @@ class Counting:
         self.questions += len(questions)
 
     def _plan(self, arm: str, load: Callable[..., Scenario | Recipe], file: str, changes: Mapping[str, object]) -> None:
-        from lab.studies.arms import size
+        from lab.studies.arms import workload
 
         if self._study is None:
             self.asked[arm] += 1
             return
         what = load(self._study, file, changes)
-        self.asked[arm] += size(what)
+        self.asked[arm] += workload(what)
         self.planned.append(what)
 
 

@@ -20,7 +20,7 @@ def play_study(
     from lab.store.run_store import read_manifest
     from lab.studies import runner
 
-    loaded = runner.load(file, overrides)
+    loaded = runner.load_planned(file, overrides)
     digest = loaded.study.digest()
 
     def there() -> list[Path]:
@@ -37,13 +37,13 @@ def play_study(
     if resume:
         loaded = runner.stored_study(resume)
     runner.check_study(loaded)
-    cluster.check(address)
-    with runner.open_store(loaded, runs, resume) as store:
-        code = runner.play(loaded, store, address=address, display=display)
+    cluster.check_cluster(address)
+    with runner.open_study(loaded, runs, resume) as store:
+        code = runner.run_study(loaded, store, address=address, display=display)
     return code, next(reversed(there()), None)
 
 
-def row(model: str, study: str, size: str, run: Path | None, why: str | None = None) -> dict:
+def finding_row(model: str, study: str, size: str, run: Path | None, why: str | None = None) -> dict:
     """A row of findings.parquet; where no finding came of it, `why`."""
     from lab.reports.finding_report import finding_of
     from lab.store.run_store import read_manifest
@@ -62,7 +62,7 @@ def row(model: str, study: str, size: str, run: Path | None, why: str | None = N
     }
 
 
-def cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
+def verdict_cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
     """The header, and a line a study: `confirms 0.62 [0.50, 0.71] 32`, a column a model; nothing where it was not
     played yet.
     """
@@ -90,7 +90,7 @@ def matrix(rows: Iterable[dict]):
     from lab.reports.finding_report import STYLES
     from scenarios.messages import clean
 
-    header, lines = cells(rows)
+    header, lines = verdict_cells(rows)
     out = Table(
         title="findings",
         title_justify="left",
@@ -120,7 +120,7 @@ def write_matrix(rows: list[dict], out: Path) -> None:
     write_frame(
         out / "findings.parquet", pl.DataFrame(rows, schema={key: kinds.get(key, pl.String) for key in rows[0]})
     )
-    header, lines = cells(rows)
+    header, lines = verdict_cells(rows)
     texts = [
         TableRow(
             [

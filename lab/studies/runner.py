@@ -19,7 +19,7 @@ from pydantic import create_model
 import metrics.studies
 from lab.store.run_store import RunStore
 from lab.store.session import LOG, aside, carried_out, unfinished
-from lab.training.runner import check
+from lab.training.runner import check_training
 from metrics.studies.protocol import Finding, verdict
 from scenarios.fields import Strict
 from scenarios.jobs.study import Study, load_stimuli, load_study, study_named
@@ -38,7 +38,7 @@ FINDING, ANSWERS = "finding.json", "answers.parquet"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and exams of
+    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and conditions of
     a training, about; `planned`: its runs and trainings; `questions`: how many there are of all arms.
     """
 
@@ -50,15 +50,15 @@ class Loaded:
     questions: int = 1
 
 
-def known() -> list[str]:
+def study_names() -> list[str]:
     """The findings that can be studied."""
     return sorted(module.name for module in pkgutil.iter_modules(metrics.studies.__path__))
 
 
-def load(path: str | Path, overrides: list[str]) -> Loaded:
+def load_planned(path: str | Path, overrides: list[str]) -> Loaded:
     """ScenarioError: file, line, key, what was found and expected."""
-    module = _module(study_named(path, known()))
-    return planned(load_study(path, overrides, numbers(module)))
+    module = _module(study_named(path, study_names()))
+    return planned(load_study(path, overrides, size_settings(module)))
 
 
 def planned(study: Study) -> Loaded:
@@ -80,14 +80,14 @@ def planned(study: Study) -> Loaded:
     return Loaded(study, module, stimuli, dict(counting.asked), counting.planned, counting.questions)
 
 
-BASES = {**PLAYED, "study": lambda path, overrides: load(path, list(overrides)).study}  # what a sweep may be of
+BASES = {**PLAYED, "study": lambda path, overrides: load_planned(path, list(overrides)).study}  # what a sweep may be of
 
 
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"metrics.studies.{name}")
 
 
-def numbers(module: ModuleType) -> type[Strict]:
+def size_settings(module: ModuleType) -> type[Strict]:
     """What a size of the study is made of: the keyword arguments of its `study`, with their types and ranges."""
     hints = get_type_hints(module.study, include_extras=True)
     names = [
@@ -102,7 +102,7 @@ def stored_study(run: str | Path) -> Loaded:
     """The study that is stored in the folder `run`. ValueError where its stimuli have changed since."""
     from lab.store.run_store import read_manifest
 
-    loaded = load(Path(run) / "scenario.yaml", [])
+    loaded = load_planned(Path(run) / "scenario.yaml", [])
     if loaded.study.digest() != read_manifest(run).get("digest"):
         raise ValueError(
             f"{run} was begun with other stimuli than {loaded.study.stimuli} holds now; expected them unchanged, or a "
@@ -120,14 +120,14 @@ def check_study(loaded: Loaded) -> None:
         checked(arm)
 
 
-def print_plan(loaded: Loaded) -> None:
+def print_study_plan(loaded: Loaded) -> None:
     unit = "lines or steps" if loaded.planned else "questions"
     print(f"{loaded.study.name}: {loaded.study.claim}")
     print("\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
     print("Everything that can be checked without loading a model is in order.")
 
 
-def open_store(loaded: Loaded, runs: str | Path, resume: str | Path | None = None) -> RunStore:
+def open_study(loaded: Loaded, runs: str | Path, resume: str | Path | None = None) -> RunStore:
     """The folder `resume`, opened again, or a new one below `runs`."""
     from lab.store.run_store import create, open_for_resume
 
@@ -138,7 +138,9 @@ def open_store(loaded: Loaded, runs: str | Path, resume: str | Path | None = Non
     return create(runs, study.name, study.resolved_yaml(), study.seed, study.digest(), models=models)
 
 
-def play(loaded: Loaded, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
+def run_study(
+    loaded: Loaded, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
+) -> int:
     """Plays what `store.earlier` does not hold of the study yet, and prints the finding. Returns the exit code: 0
     played, 2 failed (with the reason on stderr), 130 interrupted.
 
@@ -153,7 +155,7 @@ def play(loaded: Loaded, store: RunStore, *, address: str | None, display: str =
 
     with aside(store.path / LOG) as (screen, errors):
         console, display = Console(file=screen), "none" if as_json else display
-        status, reason, finding = carry_out(loaded, store, console, address=address, display=display)
+        status, reason, finding = carry_out_study(loaded, store, console, address=address, display=display)
         if status != "finished":
             talking = None if display == "none" else console
             return unfinished("lab.run", "answer", status, reason, talking, errors, store.path)
@@ -164,7 +166,7 @@ def play(loaded: Loaded, store: RunStore, *, address: str | None, display: str =
     return 0
 
 
-def carry_out(
+def carry_out_study(
     loaded: Loaded, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None, dict | None]:
     """Plays what `store.earlier` does not hold of the study yet, showing it on `console` meanwhile. Returns how it
@@ -173,10 +175,10 @@ def carry_out(
     from lab.live.study_screen import choose
 
     with choose(display, console, str(store.path), store.earlier) as watch:
-        return carried_out(lambda: perform(loaded, store, watch, address=address), store, watch.show, "answer")
+        return carried_out(lambda: perform_study(loaded, store, watch, address=address), store, watch.show, "answer")
 
 
-def perform(loaded: Loaded, store: RunStore, watch: Watch, *, address: str | None) -> dict:
+def perform_study(loaded: Loaded, store: RunStore, watch: Watch, *, address: str | None) -> dict:
     """Load, ask, conclude, report; every event is stored first and shown then. Gives what finding.json holds."""
     from lab.dialogue import seats
     from lab.dialogue.cluster import hosting
@@ -281,6 +283,6 @@ def checked(what: Scenario | Recipe | Study) -> None:
     if isinstance(what, Study):
         check_study(planned(what))
     elif isinstance(what, Recipe):
-        check(what)
+        check_training(what)
     else:
-        wiring.check(what)
+        wiring.check_scenario(what)

@@ -33,7 +33,7 @@ def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) 
         learning_rate=how.learning_rate, r=how.r, lora_alpha=2.0 * how.r, adapter=seat.adapter or worn or None
     )
     learner = Learner(base, tuning, max_steps=how.steps, dtype=study.dtype, device=study.device, seed=how.seed)
-    views = views_of(learner, lessons)
+    views = lesson_views(learner, lessons)
     order: list[View] = []
     for step in range(how.steps):
         while len(order) < min(how.batch, len(views)):
@@ -46,7 +46,7 @@ def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) 
     part.rename(folder)  # last: a folder with this name is whole
 
 
-def views_of(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
+def lesson_views(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
     """One view a talk: all that is to be learnt, or unlearnt, in answer to it. A reply ends as the model's own do."""
     form, encode = (
         learner.loaded.info.format,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.dialogue.cluster import KEPT, hosting, is_private
-from lab.sweeps.trial import TRIALS, Order, carry_out, files, order_of
+from lab.sweeps.trial import TRIALS, Order, carry_out_trial, files, order_of
 from scenarios.jobs.sweep import Base, Plan
 from scenarios.jobs.training import Recipe
 from scenarios.records import SEATS
@@ -24,7 +24,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Probe:
+class TrialCost:
     """What a little of a trial took. Seconds by phase; bytes of the process and on a GPU: at their peak, and what keys
     and values take on top where a trial of its kind is played as long and as many at once as it is to be.
     """
@@ -48,7 +48,7 @@ def estimate(plan: Plan, address: str | None) -> int:
     if sweep.study:
         print("How long it takes is not estimated: python -m lab.run STUDY --dry-run counts what a study asks.")
         return 0
-    probes = {kind: probe(plan, trials) for kind, trials in _kinds(plan).items()}
+    probes = {kind: measure_trial(plan, trials) for kind, trials in _kinds(plan).items()}
     costs = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
     seconds, generated, computed = (sum(column) for column in zip(*costs, strict=True))
     slots, share = _room(plan, address)
@@ -77,7 +77,7 @@ def estimate(plan: Plan, address: str | None) -> int:
     return 0
 
 
-def probe(plan: Plan, trials: Sequence[str]) -> Probe:
+def measure_trial(plan: Plan, trials: Sequence[str]) -> TrialCost:
     """A little of the first of these trials, which are of one kind, played in a process of its own, whose peak of
     memory is then the trial's. ValueError where it was killed.
     """
@@ -97,14 +97,14 @@ def probe(plan: Plan, trials: Sequence[str]) -> Probe:
                 "is short; "
                 "expected a smaller model, shorter lines, or a machine with more memory"
             ) from None
-    return Probe(base=base, **measured)
+    return TrialCost(base=base, **measured)
 
 
 def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, bases: Sequence[Base]) -> dict:
     from lab.store.run_store import read_manifest
 
     os.environ["LAB_THREADS"] = str(threads)
-    carry_out(order, given, Path(folder) / TRIALS / order.trial, lambda message: None)
+    carry_out_trial(order, given, Path(folder) / TRIALS / order.trial, lambda message: None)
     manifest, on_gpu = read_manifest(Path(folder) / TRIALS / order.trial), 0
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if "cuda" in str(manifest.get("device")):
@@ -128,11 +128,13 @@ def _views(base: Base) -> tuple[int, int]:
     """Bytes of keys and values in memory and on a GPU, at their most: of all dialogues that are played at once, their
     views at their longest. ValueError where a view is longer than its model reads.
     """
-    from lab.training.evaluation import exams
+    from lab.training.evaluation import evaluation_conditions
 
     view_bytes = [
         _views_of(scenario)
-        for scenario in ([exam.scenario for exam in exams(base)] if isinstance(base, Recipe) else [base])
+        for scenario in (
+            [condition.scenario for condition in evaluation_conditions(base)] if isinstance(base, Recipe) else [base]
+        )
     ]
     return max(here for here, _ in view_bytes), max(there for _, there in view_bytes)
 
@@ -162,9 +164,9 @@ def _little(base: Base) -> Base:
     return base.model_copy(update={"conversations": min(base.conversations, TALKS), "turns": min(base.turns, LINES)})
 
 
-def _taken(probe: Probe, base: Base) -> tuple[float, float, float]:
+def _taken(probe: TrialCost, base: Base) -> tuple[float, float, float]:
     """Seconds, tokens generated and tokens computed of a trial, by the probe of its kind: as many times as much as
-    there are more lines, or steps and exams, of it. The first two of a training are not counted.
+    there are more lines, or steps and conditions, of it. The first two of a training are not counted.
     """
     spent = dict(probe.seconds)
     if isinstance(base, Recipe):

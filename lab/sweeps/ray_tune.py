@@ -171,7 +171,7 @@ def play_trial(
     import ray
     from ray import tune
 
-    from lab.sweeps.trial import TRIALS, carry_out
+    from lab.sweeps.trial import TRIALS, carry_out_trial
     from scenarios.messages import reason
 
     order = orders[config["trial"]]
@@ -198,7 +198,7 @@ def play_trial(
     try:
         if not shared:
             sent.back()
-        trial_outcome = carry_out(order, given, folder, tell)
+        trial_outcome = carry_out_trial(order, given, folder, tell)
     except Exception as error:  # a trial that fails becomes data
         say({"failed": str(error) if isinstance(error, ValueError) else reason(error)})
         if not shared and folder.is_dir():

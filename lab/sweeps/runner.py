@@ -48,12 +48,12 @@ def stored_plan(folder: Path) -> Plan:
     return plan
 
 
-def check(plan: Plan) -> None:
+def check_sweep(plan: Plan) -> None:
     """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped
     or ranked by.
     """
     from lab.studies.runner import checked
-    from lab.training.runner import numbers
+    from lab.training.runner import step_columns
     from metrics.catalogue import figures
     from scenarios import plugins
     from scenarios.renames import new_value
@@ -69,7 +69,7 @@ def check(plan: Plan) -> None:
             checked(plan.bases[trial.id])
         except ValueError as error:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
-        if watched and watched.metric not in (reported := numbers(plan.bases[trial.id])):
+        if watched and watched.metric not in (reported := step_columns(plan.bases[trial.id])):
             raise ValueError(
                 f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
                 f"{nearest(watched.metric, reported)}"
@@ -88,7 +88,7 @@ def check_address(address: str) -> None:
         )
 
 
-def open_store(plan: Plan, runs: str | Path, resume: str | Path | None = None) -> RunStore:
+def open_sweep(plan: Plan, runs: str | Path, resume: str | Path | None = None) -> RunStore:
     """The folder `resume`, opened again, or a new one below `runs`."""
     from lab.store.run_store import SWEEP, create, open_for_resume
 
@@ -98,7 +98,7 @@ def open_store(plan: Plan, runs: str | Path, resume: str | Path | None = None) -
     return create(runs, sweep.name, plan.resolved_yaml(), sweep.seed, plan.digest(), file=SWEEP, kind=sweep.kind)
 
 
-def play(plan: Plan, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
+def run_sweep(plan: Plan, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
     """Plays all trials that are not done, and prints the summary. Returns the exit code: 0 all trials done, 1 some
     failed or did not end, 2 failed (with the reason on stderr), 130 interrupted.
 
@@ -182,7 +182,7 @@ def _perform(plan: Plan, store: RunStore, course: Course, watch: Watch, address:
 
 def _here(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
     """One trial after the other, in this process."""
-    from lab.sweeps.trial import TRIALS, carry_out, orders
+    from lab.sweeps.trial import TRIALS, carry_out_trial, orders
 
     every = orders(plan)
     os.environ["LAB_THREADS"] = str(plan.sweep.cpus)
@@ -190,7 +190,7 @@ def _here(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> 
         for left in range(plan.sweep.retries, -1, -1):
             sitting.heard(trial.id, {"node": socket.gethostname()})
             try:
-                trial_outcome = carry_out(
+                trial_outcome = carry_out_trial(
                     every[trial.id],
                     {},
                     folder / TRIALS / trial.id,

@@ -79,7 +79,7 @@ def files(plan: Plan) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in paths}
 
 
-def carry_out(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell) -> dict:
+def carry_out_trial(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell) -> dict:
     """Plays the trial in `folder`, from its last line, or checkpoint, where it was begun; what came of it. One that has
     finished is not played again. `tell` hears how it goes: {"lines", "of"}, and of a training's steps {"step",
     "numbers"} too.
@@ -117,7 +117,7 @@ def left_behind(folder: Path, digest: str) -> dict | None:
 
 
 def outcome(folder: Path) -> dict:
-    """What a finished trial's folder tells of it: counts, and its measures over the run, the examination of what was
+    """What a finished trial's folder tells of it: counts, and its measures over the run, the evaluation of what was
     learnt, or what a study came to.
     """
     from lab.studies.runner import FINDING
@@ -131,14 +131,14 @@ def outcome(folder: Path) -> dict:
         return {"counts": {}, "metrics": [measure], "verdict": finding["verdict"]}
     if (folder / "training.parquet").is_file():
         steps = pl.read_parquet(folder / "training.parquet").height
-        return {"counts": {"steps": steps}, "metrics": _examined(folder), "stopped": manifest.get("stopped") or None}
+        return {"counts": {"steps": steps}, "metrics": _evaluated(folder), "stopped": manifest.get("stopped") or None}
     counts = {key: manifest.get("counts", {}).get(key) or 0 for key in ("lines", "failed")}
     metrics = read_frames(folder)["metrics"]
     rows = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
     return {"counts": counts, "metrics": rows.select("metric", "judge", "seat", "value", "low", "high", "n").to_dicts()}
 
 
-def _examined(folder: Path) -> list[dict]:
+def _evaluated(folder: Path) -> list[dict]:
     """The rows of what was learnt, with held-out personas, in the scenario that was trained in."""
     rows = pl.read_parquet(folder / "evaluation.parquet")
     method = rows["arm"].unique(maintain_order=True).to_list()[-1] if rows.height else None
@@ -234,17 +234,19 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
         shown, left = LineCount(tell), "line"
 
         def work() -> None:
-            runner.perform(base, store, shown, address=KEPT if _plain(base) else IN_PROCESS)
+            runner.perform_run(base, store, shown, address=KEPT if _plain(base) else IN_PROCESS)
     elif isinstance(base, Study):
         shown, left = Answers(tell, store.earlier), "answer"
 
         def work() -> None:
-            studie_runner.perform(studie_runner.planned(base), store, shown, address=IN_PROCESS)
+            studie_runner.perform_study(studie_runner.planned(base), store, shown, address=IN_PROCESS)
     else:
         shown, left = Steps(tell, base.max_steps), "checkpoint"
 
         def work() -> None:
-            training_runner.perform(base, store, shown, training_runner.before(store), address=IN_PROCESS)
+            training_runner.perform_training(
+                base, store, shown, training_runner.steps_before_checkpoint(store), address=IN_PROCESS
+            )
 
     with session.aside(store.path / session.LOG):
         status, reason, _ = session.carried_out(work, store, shown.show, left)

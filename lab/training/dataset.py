@@ -41,7 +41,7 @@ Known = Mapping[tuple[int, int], Mapping[str, float]]  # (conversation, turn) ->
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TrainingData:
     """What a seat learns from offline. `views` are numbered from 0 in an order drawn from the recipe's seed, and each has at
     least one line that the method learns from; `summary` counts them in words for display.
     for people.
@@ -60,9 +60,9 @@ class Stock:
     left_out: int
 
 
-def views_of(
+def load_training_data(
     recipe: Recipe, scenario: Scenario, seat: str, engine: Engine, judge: Judge, embed: Embed | None
-) -> Corpus:
+) -> TrainingData:
     """What that seat learns from. A label takes the judge's place, with a weight of 1 where the recipe weighs
     prompt_to_line at 0; so does a judgement that the run stored; what is left is judged now, as far as the recipe
     weighs it. Wires cost what they cost in training.
@@ -88,7 +88,7 @@ def views_of(
         views += rewarded(talks, weighed, scorer, embed, known)[0]
     learnt = teaching(views, recipe.method, seat, reward)
     random.Random(derive_seed(recipe.seed, "data")).shuffle(learnt)
-    return Corpus(
+    return TrainingData(
         [replace(view, conversation=number) for number, view in enumerate(learnt)], _summary(views, learnt, seat, data)
     )
 
@@ -102,7 +102,7 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
     speakers |= {
         transcript.cast[seat].id for source in data.sources for transcript in source.transcripts for seat in data.views
     }
-    out = held_out(recipe, scenario, speakers)
+    out = held_out_personas(recipe, scenario, speakers)
     views = {
         seat: [view for view in seat_views if not out & _heard_in(view)] for seat, seat_views in data.views.items()
     }
@@ -138,7 +138,7 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
     return kept
 
 
-def held_out(recipe: Recipe, scenario: Scenario, speakers: Collection[str]) -> set[str]:
+def held_out_personas(recipe: Recipe, scenario: Scenario, speakers: Collection[str]) -> set[str]:
     """Ids of personas that training must not see: those that the recipe holds out of the scenario's, and where it holds
     out a share, the same share of the `speakers` who are none of the scenario's, though never all of them.
     """

@@ -1,4 +1,4 @@
-"""Examined before and after: the same personas, questions and seeds under each arm, judged by judges that gave no
+"""Evaluated before and after: the same personas, questions and seeds under each arm, judged by judges that gave no
 reward.
 
 reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base model), the share of its inconsistency that
@@ -64,7 +64,7 @@ REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wire
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvaluationCondition:
     """One arm on one set of people. `trained`: under what training has learnt."""
 
     arm: str
@@ -75,18 +75,18 @@ class Exam:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What an exam found: metric rows of the trained seats over the run, and (consistent, scored) by the seat's
+class ConditionResult:
+    """What an condition found: metric rows of the trained seats over the run, and (consistent, scored) by the seat's
     person.
     """
 
-    exam: Exam
+    condition: EvaluationCondition
     rows: pl.DataFrame
     sums: Mapping[Key, Mapping[str, np.ndarray]]
     failed: int = 0  # conversations that broke off; what was said in them counts
 
 
-def exams(recipe: Recipe) -> list[Exam]:
+def evaluation_conditions(recipe: Recipe) -> list[EvaluationCondition]:
     """The base model, the trained one and every arm of `evaluation.arms`, each with held-out personas, with the people
     of training where `evaluation.as_learnt`, and with held-out personas in the other scenario. ScenarioError where an
     arm or the other scenario cannot be played.
@@ -111,7 +111,7 @@ def exams(recipe: Recipe) -> list[Exam]:
         for held_out, elsewhere in places:
             where = Path(recipe.evaluation.scenario).stem if elsewhere else "held out" if held_out else "as learnt"
             scenario = _scenario(recipe, name, overrides, held_out, elsewhere)
-            conditions.append(Exam(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
+            conditions.append(EvaluationCondition(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
     return conditions
 
 
@@ -165,33 +165,38 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
             raise ScenarioError(f"has {there.model!r} for the {seat}; expected {model!r}, which is trained", at)
 
 
-def examine_all(
+def evaluate_all(
     recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """What is examined next, in words, and the table of all that was examined before; "" at the end. Each exam's
-    dialogues are kept as a run of its own under `folder`, in place of what an earlier examination left there.
+    """What is evaluated next, in words, and the table of all that was evaluated before; "" at the end. Each condition's
+    dialogues are kept as a run of its own under `folder`, in place of what an earlier evaluation left there.
     StoreError.
     """
-    results: list[Examined] = []
+    results: list[ConditionResult] = []
     judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
     shutil.rmtree(folder, ignore_errors=True)
-    for number, exam in enumerate(exams(recipe)):
-        yield exam.label, table(recipe, results)
-        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", exam.label)
-        scenario = exam.scenario
+    for number, condition in enumerate(evaluation_conditions(recipe)):
+        yield condition.label, evaluation_frame(recipe, results)
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", condition.label)
+        scenario = condition.scenario
         key = scenario.measure.model_dump_json(include=JUDGED_BY)
         if key not in judged_by:
             judged_by[key] = judges(scenario.measure, engines, scenario.device)
-        results.append(examine(recipe, exam, engines, aids, folder / f"{number}-{slug}", judged_by[key]))
-    yield "", table(recipe, results)
+        results.append(evaluate(recipe, condition, engines, aids, folder / f"{number}-{slug}", judged_by[key]))
+    yield "", evaluation_frame(recipe, results)
 
 
-def examine(
-    recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], aids: Mapping, folder: Path, judged_by: Sequence[Judge]
-) -> Examined:
-    """Plays the exam, keeps it as a run in `folder`, and measures it."""
-    setup = staged(recipe, exam, engines, judged_by)
-    scenario, how = exam.scenario, exam.scenario.measure
+def evaluate(
+    recipe: Recipe,
+    condition: EvaluationCondition,
+    engines: Mapping[str, Engine],
+    aids: Mapping,
+    folder: Path,
+    judged_by: Sequence[Judge],
+) -> ConditionResult:
+    """Plays the condition, keeps it as a run in `folder`, and measures it."""
+    setup = staged(recipe, condition, engines, judged_by)
+    scenario, how = condition.scenario, condition.scenario.measure
     info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
     with create(
         folder.parent,
@@ -211,7 +216,7 @@ def examine(
                 "dtype": info.dtype,
             }
         )
-        store.append({"event": "phase", "phase": "playing", "detail": exam.label})
+        store.append({"event": "phase", "phase": "playing", "detail": condition.label})
         for event in setup.play.events():
             store.append(event)
         frames = store.frames()
@@ -233,24 +238,29 @@ def examine(
         for key, consistency_sums in of_run(turns, judgements, rows, window=how.window).items()
         if key[0] in CONSISTENCIES and key[2] in recipe.seats()
     }
-    return Examined(exam, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, store.manifest["counts"]["failed"])
+    return ConditionResult(
+        condition, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, store.manifest["counts"]["failed"]
+    )
 
 
 def staged(
-    recipe: Recipe, exam: Exam, engines: Mapping[str, Engine], judged_by: Sequence[Judge] | None = None
+    recipe: Recipe,
+    condition: EvaluationCondition,
+    engines: Mapping[str, Engine],
+    judged_by: Sequence[Judge] | None = None,
 ) -> Setup:
-    """The exam's dialogues, in which held-out personas are asked in the held-out wording. `judged_by`: see
+    """The condition's dialogues, in which held-out personas are asked in the held-out wording. `judged_by`: see
     `lab.dialogue.wiring.set_up_on`.
     """
-    cast = people.cast(exam.scenario)
-    if exam.held_out:
+    cast = people.cast(condition.scenario)
+    if condition.held_out:
         cast = [
             {seat: _asked_as(persona, recipe.held_out.paraphrase) for seat, persona in seats.items()} for seats in cast
         ]
     return set_up_on(
-        exam.scenario,
+        condition.scenario,
         engines,
-        adapters={seat: trained(seat) for seat in recipe.seats() if exam.trained},
+        adapters={seat: trained(seat) for seat in recipe.seats() if condition.trained},
         cast=cast,
         judged_by=judged_by,
         asked=recipe.seats(),
@@ -274,8 +284,8 @@ def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) ->
     return by_person
 
 
-def table(
-    recipe: Recipe, examined: Sequence[Examined], *, confidence: float = 0.95, resamples: int = 1000
+def evaluation_frame(
+    recipe: Recipe, evaluated: Sequence[ConditionResult], *, confidence: float = 0.95, resamples: int = 1000
 ) -> pl.DataFrame:
     """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the base model
     arm of the same; `rewarded` where training was rewarded by just this measure; `people`: how many were resampled;
@@ -283,11 +293,13 @@ def table(
     """
     how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
     before = {
-        (result.exam.scenario.name, result.exam.held_out): result for result in examined if result.exam.arm == BASE
+        (result.condition.scenario.name, result.condition.held_out): result
+        for result in evaluated
+        if result.condition.arm == BASE
     }
     rows = []
-    for result in examined:
-        run, exam = result.rows.filter(pl.col("level") == "run"), result.exam
+    for result in evaluated:
+        run, condition = result.rows.filter(pl.col("level") == "run"), result.condition
         missing = {
             (row["metric"], row["judge"], row["seat"]): row["value"]
             for row in run.filter(pl.col("metric").str.starts_with("unscored_")).iter_rows(named=True)
@@ -298,15 +310,15 @@ def table(
             if own := result.sums.get(key):
                 interval = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
                 measures |= {"low": interval.low, "high": interval.high, "people": len(own)}
-            base = before[exam.scenario.name, exam.held_out]
+            base = before[condition.scenario.name, condition.held_out]
             if result is not base and own and key in base.sums:
                 gone = reduction(base.sums[key], own, **how)
                 measures |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
             rows.append(
                 {
-                    "arm": exam.arm,
-                    "scenario": exam.scenario.name,
-                    "held_out": exam.held_out,
+                    "arm": condition.arm,
+                    "scenario": condition.scenario.name,
+                    "held_out": condition.held_out,
                     "rewarded": _rewarded(recipe, *key[:2]),
                     "failed": result.failed,
                     "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])),

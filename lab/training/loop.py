@@ -28,7 +28,7 @@ from agents.learning.views import View
 from lab.dialogue import judges, seats
 from lab.store.atomic_write import StoreError
 from lab.training import dataset, rewards, rollouts
-from lab.training.reward_parts import Talk
+from lab.training.reward_parts import Rollout
 from metrics.judges import Judge
 from metrics.tripwires import fired
 from scenarios.jobs.training import ONLINE, Recipe, split
@@ -79,7 +79,7 @@ def method(recipe: Recipe) -> Method:
 
 
 @dataclass(frozen=True)
-class Played:
+class Batch:
     """A step's dialogues: what is learnt from, and what the log tells of them."""
 
     views: list[View]
@@ -88,7 +88,7 @@ class Played:
 
 
 @dataclass
-class Training:
+class TrainingLoop:
     """Everything that a recipe needs to be carried out."""
 
     recipe: Recipe
@@ -181,7 +181,7 @@ class Training:
         for seat, student in self.students.items():
             student.restore(folder / seat if len(self.students) > 1 else folder)
 
-    def _learn(self, step: int, batch: Played) -> dict:
+    def _learn(self, step: int, batch: Batch) -> dict:
         seat = self._seat(step)
         began = time.perf_counter()
         try:
@@ -228,7 +228,7 @@ class Training:
 
     def _last(self, most: int) -> str:
         """A clause that names the last checkpoint after at most so many steps."""
-        checkpoint = latest(self.folder, most)
+        checkpoint = latest_checkpoint(self.folder, most)
         return (
             f"the last good checkpoint is {checkpoint}, after step {steps_of(checkpoint)}"
             if checkpoint
@@ -241,7 +241,7 @@ class Training:
     def _seat(self, step: int) -> str:
         return self.recipe.seats()[step % len(self.recipe.seats())]
 
-    def _source(self) -> Generator[dict, None, Callable[[int], Played]]:
+    def _source(self) -> Generator[dict, None, Callable[[int], Batch]]:
         """Step -> what is learnt from in it. Yields what there is to tell of dialogues that are there before the first
         step.
         """
@@ -252,17 +252,19 @@ class Training:
         if recipe.data:
             stored = {}
             for seat in self.students:
-                data = dataset.views_of(recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"])
+                data = dataset.load_training_data(
+                    recipe, self.scenario, seat, self._engine(seat), self.judge, self.aids["embed"]
+                )
                 stored[seat] = data.views
                 yield {"event": "phase", "phase": "data", "detail": data.summary}
         else:
             stored = yield from self._kept(learn_from)
         yield {"event": "phase", "phase": "training", "detail": recipe.method}
-        return lambda step: Played(
+        return lambda step: Batch(
             _portion(stored[self._seat(step)], step // len(self.students), recipe.conversations), {}, 0.0
         )
 
-    def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Played:
+    def _played(self, step: int, seat: str, drawn: Sequence[str], adapters: Mapping[str, str]) -> Batch:
         began = time.perf_counter()
         talks = rollouts.talks(self.recipe, self.engines, seat, step, drawn, adapters, self._walking)
         if not talks:
@@ -287,8 +289,8 @@ class Training:
                 f"{self._last(step - spoiled)}"
             )
         views, log = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
-        wires = {f"wire_{name}": value for name, value in rewards.wires(talks, seat, **self.aids).items()}
-        return Played(views, log | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
+        wires = {f"wire_{name}": value for name, value in rewards.tripwire_means(talks, seat, **self.aids).items()}
+        return Batch(views, log | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
 
     def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
         """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder
@@ -356,7 +358,7 @@ class Training:
         return None
 
 
-def latest(folder: Path, most: float = math.inf) -> Path | None:
+def latest_checkpoint(folder: Path, most: float = math.inf) -> Path | None:
     """The last whole checkpoint of a training's folder, of those after at most so many steps."""
     return max(
         (path for path in (folder / "checkpoints").glob("step-*") if steps_of(path) <= most), key=steps_of, default=None
@@ -378,7 +380,7 @@ def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
     return [stored[(start + place) % len(stored)] for place in range(min(size, len(stored)))]
 
 
-def _samples(talks: Sequence[Talk], views: Sequence[View]) -> dict[str, dict]:
+def _samples(talks: Sequence[Rollout], views: Sequence[View]) -> dict[str, dict]:
     """The best and the worst dialogue of the step, by the mean reward of its trained seat's lines: its reward and its
     last lines.
     """

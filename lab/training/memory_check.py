@@ -26,7 +26,9 @@ class MemoryPlan:
     beside: int
 
 
-def check_memory(recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> None:
+def check_learning_memory(
+    recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]
+) -> None:
     """ValueError where the learners' weights and what goes with them, and a view at its longest with all its side
     branches, do not fit into what memory is free beside the engines.
     """

@@ -18,7 +18,7 @@ from agents.seats.model import ModelSeat
 from lab.dialogue.loop import Play, system_text
 from lab.store.event_log import read_events
 from lab.store.resume import Stored, stored
-from lab.training.reward_parts import Talk
+from lab.training.reward_parts import Rollout
 from lab.transcripts.transcript import Source, Transcript, own_turns
 from scenarios import graph as graphs
 from scenarios import personas as people
@@ -62,7 +62,7 @@ class Reciter:
         return full
 
 
-def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk]:
+def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Rollout]:
     """As the run played them. Where it was another model's run, its words are encoded anew."""
     scenario, kept = source.scenario, stored(read_events(source.path))
     spec, wanted = scenario.seats[seat], {transcript.conversation for transcript in source.transcripts}
@@ -105,7 +105,7 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Talk
     return talks
 
 
-def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list[Talk]:
+def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list[Rollout]:
     """As if the seat had said its lines under its persona's card and the instruction."""
     reciter = Reciter(engine)
     reciter.open(
@@ -127,13 +127,13 @@ def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list
     return [_talk(transcript, seat, reciter) for transcript in source.transcripts]
 
 
-def _talk(transcript: Transcript, seat: str, reciter: Reciter) -> Talk:
+def _talk(transcript: Transcript, seat: str, reciter: Reciter) -> Rollout:
     own = own_turns(transcript, seat)
     spoken = [utterance for utterance in reciter.said.get(transcript.conversation, ()) if utterance.turn in own]
     lines = [
         replace(line, logprob=0.0 if line.turn in own else None) for line in transcript.lines
     ]  # known or not: rewards ask who said it
-    return Talk(
+    return Rollout(
         transcript.conversation,
         seat,
         transcript.cast,

@@ -25,7 +25,7 @@ ROUNDING = 1e-3  # by which a score may leave -1 to 1
 
 
 @dataclass(frozen=True)
-class Talk:
+class Rollout:
     """A played conversation, and the trained seat's view of it."""
 
     number: int
@@ -42,7 +42,7 @@ class Completion:
     line of the dialogue.
     """
 
-    talk: Talk
+    talk: Rollout
     line: Sampled
     parts: dict[str, float] = field(default_factory=dict)
     penalty: float = 0.0

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from agents.learning.views import Sampled, View
-from lab.training.reward_parts import REWARDS, Completion, RewardContext, Talk, reward_entries, scores
+from lab.training.reward_parts import REWARDS, Completion, RewardContext, Rollout, reward_entries, scores
 from metrics.judges import Judge
 from metrics.judges.answer_words import is_right
 from metrics.judges.pair_retrieval import Embed
@@ -27,7 +27,7 @@ from scenarios.records import PARTNER
 MOST_FACTS = 2  # that a line may name, besides the speaker's name
 
 
-def sampled(talk: Talk) -> list[Sampled]:
+def sampled(talk: Rollout) -> list[Sampled]:
     """Every line that was sampled in it, those that the dialogue never went on with and answers to Q&A probes
     included.
     """
@@ -49,7 +49,7 @@ def sampled(talk: Talk) -> list[Sampled]:
 
 
 def rewarded(
-    talks: Sequence[Talk],
+    talks: Sequence[Rollout],
     reward: Reward,
     judge: Judge,
     embed: Embed | None,
@@ -88,7 +88,9 @@ def rewarded(
     return views, _means(completions, totals, reward)
 
 
-def wires(talks: Sequence[Talk], seat: str, *, embed: Embed | None, logprobs: LogProbs | None) -> dict[str, float]:
+def tripwire_means(
+    talks: Sequence[Rollout], seat: str, *, embed: Embed | None, logprobs: LogProbs | None
+) -> dict[str, float]:
     """Every tripwire's mean over the lines that the seat said of its own in these dialogues."""
     said = pl.DataFrame([asdict(line) for talk in talks for line in talk.lines], infer_schema_length=None)
     cards = {(talk.number, name): persona.card for talk in talks for name, persona in talk.cast.items()}

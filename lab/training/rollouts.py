@@ -13,7 +13,7 @@ from lab.dialogue.loop import Play
 from lab.dialogue.wiring import set_up_on
 from lab.store.frames import ends
 from lab.store.resume import stored
-from lab.training.reward_parts import Talk
+from lab.training.reward_parts import Rollout
 from metrics.judges import Judge
 from scenarios import personas as people
 from scenarios.jobs.training import Recipe, played
@@ -33,7 +33,7 @@ def talks(
     drawn: Sequence[str],
     adapters: Mapping[str, str | None],
     judged_by: Sequence[Judge],
-) -> list[Talk]:
+) -> list[Rollout]:
     """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left
     out. `judged_by`: the scenario's judges, whose verdicts may move the walk.
 
@@ -73,7 +73,7 @@ def talks(
             spoken = []
     view, lines = play.seats[seat], _lines(events, len(cast))
     return [
-        Talk(c, seat, play.cast[c], dialogue_lines, tuple(view.ids[c]), tuple(view.spoken[c]))
+        Rollout(c, seat, play.cast[c], dialogue_lines, tuple(view.ids[c]), tuple(view.spoken[c]))
         for c, dialogue_lines in lines.items()
     ]
 
@@ -99,7 +99,7 @@ def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int
         rng = random.Random(derive_seed(recipe.seed, step, c, "asked"))
         facts = play.cast[c][seat].facts
         for fact in rng.sample(facts, min(recipe.reward.probes, len(facts))):
-            kept = min(recipe.held_out.paraphrase, len(fact.slot.questions) - 1)  # for the examination
+            kept = min(recipe.held_out.paraphrase, len(fact.slot.questions) - 1)  # for the evaluation
             wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
             asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
     play.seats[seat].tell(asked, {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked})

@@ -31,15 +31,15 @@ TOLD = (
     "seconds_learn",
 )  # by each step
 TOLD_ONLINE = ("reward", "penalised", "lines", "unscored", "length", "kl", "entropy", "ratio", "ratio_max", "ratio_min")
-EXAMINED = "examination"  # of a training's folder: a run an exam
+EVALUATION = "evaluation"  # folder below a training's: one run per condition of its evaluation
 
 
-def check(recipe: Recipe) -> None:
-    """Refuse, before a model is loaded, a training whose models or judges are not there, or whose exams cannot be
+def check_training(recipe: Recipe) -> None:
+    """Refuse, before a model is loaded, a training whose models or judges are not there, or whose conditions cannot be
     played. ValueError.
     """
     from lab.dialogue import judges, wiring
-    from lab.training.evaluation import exams
+    from lab.training.evaluation import evaluation_conditions
     from lab.training.reward_parts import reward_entries
     from scenarios.jobs.training import played
 
@@ -47,11 +47,11 @@ def check(recipe: Recipe) -> None:
     reward_entries(recipe.reward)  # those of installed packages are there and fit
     judges.check_reward_judge(recipe.reward.judge)
     judges.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
-    for played_scenario in [scenario, *(exam.scenario for exam in exams(recipe))]:
-        wiring.check(played_scenario)
+    for played_scenario in [scenario, *(condition.scenario for condition in evaluation_conditions(recipe))]:
+        wiring.check_scenario(played_scenario)
 
 
-def numbers(recipe: Recipe) -> list[str]:
+def step_columns(recipe: Recipe) -> list[str]:
     """What each step of the training tells, as columns of training.parquet. Offline steps read dialogues that are
     there: no reward is theirs, and tripwires are heard at checkpoints only.
     """
@@ -87,7 +87,7 @@ def stored_recipe(folder: str) -> Recipe:
     return recipe
 
 
-def open_store(recipe: Recipe, runs: str | Path, resume: str | Path | None = None) -> RunStore:
+def open_training(recipe: Recipe, runs: str | Path, resume: str | Path | None = None) -> RunStore:
     """The folder `resume`, opened again, or a new one below `runs`."""
     from lab.store.run_store import create, open_for_resume
     from scenarios.jobs.training import played
@@ -99,7 +99,9 @@ def open_store(recipe: Recipe, runs: str | Path, resume: str | Path | None = Non
     return create(runs, recipe.name, recipe.resolved_yaml(), recipe.seed, recipe.digest(), models=models)
 
 
-def train(recipe: Recipe, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
+def run_training(
+    recipe: Recipe, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
+) -> int:
     """Carries the training out and prints its evaluation. Returns the exit code: 0 trained, 1 trained until a tripwire
     stopped it, 2 failed (with the reason on stderr), 130 interrupted.
 
@@ -114,7 +116,7 @@ def train(recipe: Recipe, store: RunStore, *, address: str | None, display: str 
 
     with aside(store.path / LOG) as (screen, errors):
         console, display = Console(file=screen), "none" if as_json else display
-        status, reason, result = carry_out(recipe, store, console, address=address, display=display)
+        status, reason, result = carry_out_training(recipe, store, console, address=address, display=display)
         if result is None:
             talking = None if display == "none" else console
             return unfinished("lab.train", "checkpoint", status, reason, talking, errors, store.path)
@@ -127,7 +129,7 @@ def train(recipe: Recipe, store: RunStore, *, address: str | None, display: str 
     return STOPPED if stopped else 0
 
 
-def carry_out(
+def carry_out_training(
     recipe: Recipe, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None, tuple[pl.DataFrame, str] | None]:
     """Trains and evaluates from the last checkpoint in the folder on, showing it on `console` meanwhile. Returns how it
@@ -136,18 +138,18 @@ def carry_out(
     """
     from lab.live.training_screen import choose
 
-    earlier = before(store)
+    earlier = steps_before_checkpoint(store)
     with choose(display, console, recipe, str(store.path), earlier) as watch:
         status, reason, result = carried_out(
-            lambda: perform(recipe, store, watch, earlier, address=address), store, watch.show, "checkpoint"
+            lambda: perform_training(recipe, store, watch, earlier, address=address), store, watch.show, "checkpoint"
         )
     return status, reason, result if status == "finished" else None
 
 
-def perform(
+def perform_training(
     recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict], *, address: str | None
 ) -> tuple[pl.DataFrame, str]:
-    """Load, train, examine before and after; every event is stored first and shown then. `earlier`: step events up to
+    """Load, train, evaluate before and after; every event is stored first and shown then. `earlier`: step events up to
     the checkpoint that is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for
     none).
     """
@@ -157,9 +159,9 @@ def perform(
     from lab.reports.write import write_report
     from lab.store.event_log import now
     from lab.store.run_store import write_frame
-    from lab.training.evaluation import examine_all, exams
-    from lab.training.loop import Training, latest, learner, steps_of
-    from lab.training.memory_check import check_memory
+    from lab.training.evaluation import evaluate_all, evaluation_conditions
+    from lab.training.loop import TrainingLoop, latest_checkpoint, learner, steps_of
+    from lab.training.memory_check import check_learning_memory
     from scenarios import personas as people
     from scenarios.jobs.training import played
     from scenarios.records import SEATS
@@ -170,7 +172,10 @@ def perform(
     scenario = played(recipe)
     rewarding = scenario.measure.model_copy(update={"judge": [recipe.reward.judge]})
     names = judges.judge_engines(rewarding).union(
-        *(wiring.engine_names(played_scenario) for played_scenario in [scenario, *(e.scenario for e in exams(recipe))])
+        *(
+            wiring.engine_names(played_scenario)
+            for played_scenario in [scenario, *(e.scenario for e in evaluation_conditions(recipe))]
+        )
     )
     tell("phase", phase="loading", detail=", ".join(sorted(names)))
     workers = recipe.workers * len(recipe.seats()) if recipe.workers > 1 else 0
@@ -179,19 +184,19 @@ def perform(
         contextlib.ExitStack() as running,
     ):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
-        check_memory(recipe, scenario, engines, people.cast(scenario))
-        for exam in exams(recipe):
+        check_learning_memory(recipe, scenario, engines, people.cast(scenario))
+        for condition in evaluation_conditions(recipe):
             for seat in SEATS:
-                capacity.longest_view(exam.scenario, seat, engines, people.cast(exam.scenario))
+                capacity.longest_view(condition.scenario, seat, engines, people.cast(condition.scenario))
         students = {
             seat: running.enter_context(contextlib.closing(learner(recipe, scenario, seat, len(names))))
             for seat in recipe.seats()
         }
         judge = judges.judges(rewarding, engines, recipe.device)[0]
         aids = judges.aids(engines[seats.engine_name(scenario.seats[recipe.seats()[0]])], recipe.device)
-        training = Training(recipe, scenario, engines, students, judge, aids, store.path)
+        training = TrainingLoop(recipe, scenario, engines, students, judge, aids, store.path)
         first = 0
-        if checkpoint := latest(store.path):
+        if checkpoint := latest_checkpoint(store.path):
             training.restore(checkpoint)
             first = steps_of(checkpoint)
         student = next(iter(students.values()))
@@ -209,7 +214,7 @@ def perform(
                 watch.show(kept)  # last: whoever is shown a step may end the training there
         store.update_manifest(stopped=course.stopped)
         training.save(store.path / "adapter", state=False)
-        for coming, evaluation in examine_all(recipe, engines, aids, store.path / EXAMINED):
+        for coming, evaluation in evaluate_all(recipe, engines, aids, store.path / EVALUATION):
             write_frame(store.path / "evaluation.parquet", evaluation)
             if coming:
                 tell("phase", phase="evaluating", detail=coming)
@@ -218,14 +223,14 @@ def perform(
     return evaluation, course.stopped
 
 
-def before(store: RunStore) -> list[dict]:
+def steps_before_checkpoint(store: RunStore) -> list[dict]:
     """The step events behind the last checkpoint, each step's last."""
     if not store.earlier:
         return []
     from lab.progress.training import steps_before
-    from lab.training.loop import latest, steps_of
+    from lab.training.loop import latest_checkpoint, steps_of
 
-    checkpoint = latest(store.path)
+    checkpoint = latest_checkpoint(store.path)
     done = steps_of(checkpoint) if checkpoint else 0
     return steps_before(store.earlier, done)
 

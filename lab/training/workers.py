@@ -62,7 +62,7 @@ class Learners:
         group = {"backend": "nccl" if gpus == 1 else "gloo"}
         on_loopback = ray.util.get_node_ip_address() == LOOPBACK
         trainer = TorchTrainer(
-            lambda: carry_out(desk, settings, gpus > 0),
+            lambda: serve_learner(desk, settings, gpus > 0),
             torch_config=LoopbackConfig(**group, meeting=f"{self._folder.name}/meeting")
             if on_loopback
             else TorchConfig(**group),
@@ -172,7 +172,7 @@ def join(rank: int, backend: str, meeting: str, workers: int, timeout_s: int) ->
     )
 
 
-def carry_out(desk, settings: Mapping[str, object], gpu: bool) -> None:
+def serve_learner(desk, settings: Mapping[str, object], gpu: bool) -> None:
     """What a worker does: makes its learner, then one order after another."""
     worker, beside = get_context().get_world_rank(), get_context().get_local_world_size()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // beside))

@@ -56,7 +56,7 @@ def perform(
                 _tell(store, some, rows)
                 advance(sum(len(one.lines) for one in some))
     store.append({"event": "phase", "phase": "measuring", "detail": ", ".join(measure.metrics)})
-    return wiring_judges.wires(measure, engines, device)
+    return wiring_judges.tripwire_aids(measure, engines, device)
 
 
 def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:

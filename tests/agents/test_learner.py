@@ -24,7 +24,7 @@ from agents.models.adapters import upper_layers
 from agents.models.loading import EMBEDDED, load
 from agents.seats.base import Cue, Question
 from agents.seats.model import ModelSeat
-from lab.training.rewards import Talk, sampled
+from lab.training.rewards import Rollout, sampled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
@@ -87,7 +87,10 @@ def spoken(engine: LocalEngine, adapter: str | None) -> View:
         if turn == 1:
             seat.tell({0: [Question("Where do you live?", about="town")]}, {0: Cue("", 9, 5)})
     return View(
-        0, "ada", tuple(seat.ids[0]), tuple(sampled(Talk(0, "user", {}, [], tuple(seat.ids[0]), tuple(seat.spoken[0]))))
+        0,
+        "ada",
+        tuple(seat.ids[0]),
+        tuple(sampled(Rollout(0, "user", {}, [], tuple(seat.ids[0]), tuple(seat.spoken[0])))),
     )
 
 

@@ -169,7 +169,7 @@ def test_an_adapter_is_a_name_that_the_server_lists(served, server, embedded):
     with pytest.raises(ValueError, match=refusal):
         served.open([], "other")
     with pytest.raises(ValueError, match="does not serve model 'other'"):
-        wiring.check(load_scenario(LONG, [f"seats.user.endpoint={server.url}", "seats.user.adapter=other"]))
+        wiring.check_scenario(load_scenario(LONG, [f"seats.user.endpoint={server.url}", "seats.user.adapter=other"]))
 
 
 def test_an_adapter_may_be_named_as_the_model(server):

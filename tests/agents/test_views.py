@@ -17,7 +17,7 @@ from agents.engine.protocol import Sampling
 from agents.learning.views import Sampled, View, at_places, padded, row, visible, with_lines
 from agents.seats.base import Cue, Question
 from agents.seats.model import ModelSeat
-from lab.training.rewards import Talk, sampled
+from lab.training.rewards import Rollout, sampled
 from scenarios.records import derive_seed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -210,7 +210,7 @@ def played():
             c,
             name,
             tuple(seat.ids[c]),
-            tuple(sampled(Talk(c, name, {}, [], tuple(seat.ids[c]), tuple(seat.spoken[c])))),
+            tuple(sampled(Rollout(c, name, {}, [], tuple(seat.ids[c]), tuple(seat.spoken[c])))),
         )
         for name, seat in seats.items()
         for c in range(4)

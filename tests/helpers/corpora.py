@@ -14,7 +14,7 @@ import tiny
 from agents.learning.views import View
 from lab.dialogue.wiring import set_up_on
 from lab.runs.runner import new_store
-from lab.training.dataset import views_of
+from lab.training.dataset import load_training_data
 from metrics.judges import judgement
 from metrics.judges.ledger import Ledger
 from scenarios.jobs.training import Recipe, load_recipe, played
@@ -98,7 +98,7 @@ def over(*paths: object) -> str:
 
 
 def learnt(recipe: Recipe, engine, judge=None, seat: str = "user") -> list[View]:
-    return views_of(recipe, played(recipe), seat, engine, judge or Ledger(), None).views
+    return load_training_data(recipe, played(recipe), seat, engine, judge or Ledger(), None).views
 
 
 def written(path: Path, *records: dict) -> Path:

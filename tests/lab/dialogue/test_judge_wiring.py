@@ -50,14 +50,14 @@ def test_a_judges_model_is_an_engine_unless_it_has_an_endpoint(tmp_path):
 @pytest.mark.parametrize("judge", ["llm", "cascade"])
 def test_a_judges_endpoint_that_does_not_answer_is_refused(judge):
     with pytest.raises(ValueError, match="does not answer") as error:
-        wiring.check(load_scenario(FILE, [f"measure.judge={judge}", f"measure.llm.endpoint={nobody()}"]))
+        wiring.check_scenario(load_scenario(FILE, [f"measure.judge={judge}", f"measure.llm.endpoint={nobody()}"]))
     assert "\n" not in str(error.value)
 
 
 def test_a_judges_model_that_is_not_there_is_refused(tmp_path):
     for key in ("llm", "nli"):
         with pytest.raises(ValueError, match="there is no"):
-            wiring.check(load_scenario(FILE, [f"measure.judge={key}", f"measure.{key}.model={tmp_path}/none"]))
+            wiring.check_scenario(load_scenario(FILE, [f"measure.judge={key}", f"measure.{key}.model={tmp_path}/none"]))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import tiny
 from agents.engine.steering import own_card
 from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
-from lab.dialogue.capacity import check_memory
+from lab.dialogue.capacity import check_dialogue_memory
 from lab.dialogue.seats import _steer
 from scenarios.scenario import load_scenario
 
@@ -48,26 +48,26 @@ def test_views_that_do_not_fit_are_refused_with_a_number_that_does():
         match=r"concurrency: 32 dialogues at once may need 4\.9 GiB .* 3\.6 GiB is free on cpu; "
         r"expected concurrency=23, fewer turns",
     ):
-        check_memory(scenario(), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
-    check_memory(scenario(concurrency=23), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
+        check_dialogue_memory(scenario(), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
+    check_dialogue_memory(scenario(concurrency=23), {"embedded": engine(4)}, {"user": 1488, "assistant": 1488})
 
 
 def test_where_not_even_one_fits_no_number_is_named():
     with pytest.raises(ValueError, match="expected fewer turns or a smaller max_tokens"):
-        check_memory(scenario(concurrency=1), {"embedded": engine(0.1)}, {"user": 1488, "assistant": 1488})
+        check_dialogue_memory(scenario(concurrency=1), {"embedded": engine(0.1)}, {"user": 1488, "assistant": 1488})
 
 
 def test_engines_with_memories_of_their_own_are_not_added_up():
     seats = {"seats.user.model": "first", "seats.assistant.model": "second"}
     apart = {"first": engine(3, "a cuda:0"), "second": engine(3, "b cuda:0")}
-    check_memory(scenario(**seats), apart, {"user": 1488, "assistant": 1488})
+    check_dialogue_memory(scenario(**seats), apart, {"user": 1488, "assistant": 1488})
     together = {"first": engine(3, "a cuda:0"), "second": engine(3, "a cuda:0")}
     with pytest.raises(ValueError, match="is free on cuda:0"):
-        check_memory(scenario(**seats), together, {"user": 1488, "assistant": 1488})
+        check_dialogue_memory(scenario(**seats), together, {"user": 1488, "assistant": 1488})
 
 
 def test_a_server_keeps_its_own_keys():
-    check_memory(
+    check_dialogue_memory(
         scenario(),
         {"embedded": Known(EngineInfo("m", "http://x", "served", 8192, 0, ChatFormat.plain()))},
         {"user": 1488, "assistant": 1488},

@@ -113,7 +113,7 @@ def test_a_running_run_is_opened_as_far_as_it_has_come(copy):
     ]
 
 
-def test_a_training_gives_its_log_and_examination_as_far_as_they_have_come(training):
+def test_a_training_gives_its_log_and_evaluation_as_far_as_they_have_come(training):
     found = load_run(training)
     assert (found.kind, found.plots, found.conversations) == ("training", {}, ())
     assert found.training.shape == found.evaluation.shape == (0, 0)

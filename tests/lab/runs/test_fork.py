@@ -222,9 +222,9 @@ def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted
     """A node that presses stays with the last fact: the new speaker's own of that slot."""
     scenario, begun, _ = forked(scripted, 1, 3, 1, ["seats.user.persona=tomas"])
     play = set_up_on(scenario, {}, stored=stored(begun)).play
-    from lab.dialogue.loop import Dialogue
+    from lab.dialogue.loop import OngoingDialogue
 
-    dialogue, told = Dialogue(0, play.cast[0], "greet"), play.stored.told[0, 2]
+    dialogue, told = OngoingDialogue(0, play.cast[0], "greet"), play.stored.told[0, 2]
     upcoming = play._next(dialogue, 2)
     assert (
         upcoming.fact is play.cast[0]["user"].fact(told.fact) is dialogue.fact["user"] and dialogue.asked["user"] == 1

@@ -29,8 +29,8 @@ from lab.run import main
 from lab.store.frames import ANSWERS
 from lab.studies.ask_model import Asking
 from lab.studies.dry_run import Counting
-from lab.studies.matrix import cells, matrix
-from lab.studies.runner import known, load
+from lab.studies.matrix import verdict_cells, matrix
+from lab.studies.runner import study_names, load_planned
 from lab.studies.teaching import teach
 from lab.watch import main as watch
 from metrics.studies.protocol import Lesson, Question, Steered, Teaching, verdict
@@ -55,7 +55,7 @@ def refused(*arguments: object) -> str:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_study_comes_to_an_end_on_somebody_who_finds_all_options_alike(path):
     for size in SIZES[:2]:
-        loaded = load(path, [f"size={size}"])
+        loaded = load_planned(path, [f"size={size}"])
         assert loaded.study.name == loaded.study.study == path.stem and loaded.asked and all(loaded.asked.values())
     finding = loaded.module.study(Counting(), loaded.stimuli, loaded.study.seed, **loaded.study.numbers())
     assert finding.controls and finding.tests and finding.pictures and verdict(finding.controls, finding.tests).word
@@ -67,7 +67,7 @@ def test_a_study_is_one_yaml_and_one_file_under_150_lines_together(path):
 
 
 def test_every_finding_has_its_study():
-    assert known() == [path.stem for path in STUDIES]
+    assert study_names() == [path.stem for path in STUDIES]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ sizes:
 
 def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name, tiny_engine):
     (tmp_path / "study.yaml").write_text(TEACHING)
-    study = load(tmp_path / "study.yaml", [f"seats.assistant.model={tiny_name}"]).study
+    study = load_planned(tmp_path / "study.yaml", [f"seats.assistant.model={tiny_name}"]).study
     told = []
     ask = Asking(
         Respondent(tiny_engine),
@@ -512,11 +512,11 @@ def test_the_matrix_has_a_line_a_finding_and_a_column_a_model():
         for study in ("x", "y")
     ]
     rows[-1] |= {"verdict": "failed", "n": None}
-    assert cells(rows) == (
+    assert verdict_cells(rows) == (
         ["finding", "a", "b"],
         [["x", "refutes 0.1 [0, –] 8", "refutes 0.1 [0, –] 8"], ["y", "refutes 0.1 [0, –] 8", "failed"]],
     )
-    assert cells(rows[:3])[1][1] == ["y", "refutes 0.1 [0, –] 8", ""], "not played yet"
+    assert verdict_cells(rows[:3])[1][1] == ["y", "refutes 0.1 [0, –] 8", ""], "not played yet"
     with (console := Console(width=100)).capture() as out:
         console.print(
             matrix(

@@ -261,7 +261,7 @@ def test_a_node_that_goes_while_trials_play_on_it_changes_nothing_in_the_table(
 
 
 @pytest.mark.slow
-def test_halving_stops_trainings_early_and_examines_the_others(tmp_path, recipe):
+def test_halving_stops_trainings_early_and_evaluates_the_others(tmp_path, recipe):
     """The small model with lines of up to 8, 5 and 2 tokens, one training after the other on Ray: the first has nobody
     to beat at its first step, the others say less than the median of those before them. A minute.
     """

@@ -27,7 +27,7 @@ from lab.sweeps.folder_sync import Home, Sent
 from lab.sweeps.ray_tune import awaited
 from lab.sweeps.resources import resources
 from lab.sweeps.sitting import Sitting
-from lab.sweeps.trial import carry_out, files, orders
+from lab.sweeps.trial import carry_out_trial, files, orders
 from scenarios.jobs.sweep import Best, load_sweep
 
 SMOKE = ROOT / "scenarios/sweeps/smoke.yaml"
@@ -80,26 +80,26 @@ def moved(tmp_path):
 def test_a_trial_plays_the_same_where_its_files_lie_elsewhere(moved, tmp_path):
     plan, (every, given), leave = moved
     [trial] = plan.trials
-    carry_out(every[trial.id], given, tmp_path / "there", lambda told: None)
+    carry_out_trial(every[trial.id], given, tmp_path / "there", lambda told: None)
     leave()
     heard = []
-    found = carry_out(every[trial.id], given, tmp_path / "elsewhere", heard.append)
+    found = carry_out_trial(every[trial.id], given, tmp_path / "elsewhere", heard.append)
     assert found["counts"] == {"lines": 12, "failed": 0} and {"lines", "of"} == set(heard[0])
     assert turns(tmp_path / "elsewhere").equals(turns(tmp_path / "there"))
     kept = (tmp_path / "elsewhere" / "scenario.yaml").read_text()
     assert kept == (tmp_path / "there" / "scenario.yaml").read_text() and "lab-trial-" not in kept
     assert (
-        carry_out(every[trial.id], given, tmp_path / "elsewhere", heard.append)["metrics"] == found["metrics"]
+        carry_out_trial(every[trial.id], given, tmp_path / "elsewhere", heard.append)["metrics"] == found["metrics"]
     )  # not played again
 
 
 def test_a_folder_that_holds_another_trial_is_left_alone(moved, tmp_path):
     plan, (every, given), _ = moved
     [trial] = plan.trials
-    carry_out(every[trial.id], given, tmp_path / "there", lambda told: None)
+    carry_out_trial(every[trial.id], given, tmp_path / "there", lambda told: None)
     other = load_sweep(sweeps.written(tmp_path, scenario=str(sweeps.CHITCHAT), axes={"seed": [2]}))
     with pytest.raises(ValueError, match="holds another trial"):
-        carry_out(orders(other)[other.trials[0].id], files(other), tmp_path / "there", lambda told: None)
+        carry_out_trial(orders(other)[other.trials[0].id], files(other), tmp_path / "there", lambda told: None)
 
 
 def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp_path):

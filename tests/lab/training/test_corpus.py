@@ -16,8 +16,8 @@ from corpora import KEPT, LEO, TOWNSFOLK, Parity, learnt, over, refused, run, ta
 from agents.learning.views import View
 from lab.dialogue.seats import engine_name
 from lab.training import dataset
-from lab.training.dataset import COLLECTED, held_out, read_views, stock, teaching, write_views
-from lab.training.loop import Training, learner
+from lab.training.dataset import COLLECTED, held_out_personas, read_views, stock, teaching, write_views
+from lab.training.loop import TrainingLoop, learner
 from metrics.judges.ledger import Ledger
 from scenarios.jobs.training import Recipe, Reward, played, split
 from scenarios.personas import load_personas
@@ -172,11 +172,11 @@ def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, ti
 
 def test_the_host_is_nobody_to_hold_out_and_one_stranger_alone_is_learnt_from(recipe):
     told = recipe()
-    assert held_out(told, played(told), {"radio_host", "text-1"}) == set(split(told)[1])
+    assert held_out_personas(told, played(told), {"radio_host", "text-1"}) == set(split(told)[1])
     named = recipe("held_out.personas=[grace]")
-    assert held_out(named, played(named), {"text-1", "text-2", "text-3"}) == {"grace"}
+    assert held_out_personas(named, played(named), {"text-1", "text-2", "text-3"}) == {"grace"}
     most = recipe("held_out.personas=0.9")
-    assert len(held_out(most, played(most), {"a", "b", "c"}) & {"a", "b", "c"}) == 2
+    assert len(held_out_personas(most, played(most), {"a", "b", "c"}) & {"a", "b", "c"}) == 2
 
 
 def test_someone_of_the_scenario_is_recognised_by_their_card_in_a_chat(tmp_path, recipe, tiny_engine):
@@ -300,7 +300,7 @@ def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dic
     scenario = played(recipe)
     student = learner(recipe, scenario, "user")
     aids = {"embed": None, "logprobs": None}
-    training = Training(
+    training = TrainingLoop(
         recipe, scenario, {engine_name(scenario.seats["user"]): engine}, {"user": student}, judge, aids, at
     )
     if first:
@@ -330,7 +330,7 @@ def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, ti
 def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(
     tmp_path, recipe, tiny_engine, monkeypatch
 ):
-    monkeypatch.setattr("lab.training.loop.Training._heard", lambda self, step: {})  # what is played for the wires
+    monkeypatch.setattr("lab.training.loop.TrainingLoop._heard", lambda self, step: {})  # what is played for the wires
     told = recipe(
         "max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from agents.engine.protocol import Sample
 from agents.seats.base import Spoken
-from lab.training.rewards import Talk, rewarded, wires
+from lab.training.rewards import Rollout, rewarded, tripwire_means
 from metrics.judges.ledger import Ledger
 from scenarios.jobs.training import Reward
 from scenarios.personas import load_personas
@@ -30,7 +30,7 @@ def spoken(turn, *texts, given=(), about=""):
 
 def talk(*places, lines=()):
     said = [Line(0, turn, seat, CAST[seat].id, "", text, 3, (1,), -1.0) for turn, (seat, text) in enumerate(lines)]
-    return Talk(0, "user", CAST, said, tuple(range(40)), places)
+    return Rollout(0, "user", CAST, said, tuple(range(40)), places)
 
 
 def rewards(one, reward, embed=None):
@@ -142,7 +142,9 @@ def test_tripwires_of_a_steps_dialogues_are_means_over_the_seats_own_lines():
         ("assistant", "Really?"),
         ("user", "Yes, I agree."),
     ]
-    found = wires([talk(lines=lines)], "user", embed=None, logprobs=lambda cards, texts: [[-2.0, -3.0]] * len(texts))
+    found = tripwire_means(
+        [talk(lines=lines)], "user", embed=None, logprobs=lambda cards, texts: [[-2.0, -3.0]] * len(texts)
+    )
     assert (
         found["evasion"] == 0.5
         and found["length"] == 3.5

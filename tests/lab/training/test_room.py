@@ -14,7 +14,7 @@ from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
 from agents.models.memory import learning_bytes, weight_bytes
 from lab.dialogue import capacity, seats
-from lab.training.memory_check import check_memory
+from lab.training.memory_check import check_learning_memory
 from scenarios.jobs.training import Recipe, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +47,7 @@ def recipe(recipe, monkeypatch):
 
 def check(recipe: Recipe, free: int) -> None:
     scenario = played(recipe)
-    check_memory(recipe, scenario, {seats.engine_name(scenario.seats["user"]): Free(free)}, [])
+    check_learning_memory(recipe, scenario, {seats.engine_name(scenario.seats["user"]): Free(free)}, [])
 
 
 def refused(recipe: Recipe, free: int) -> str:

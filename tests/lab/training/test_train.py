@@ -82,7 +82,7 @@ def test_events_of_a_training_and_of_the_runs_of_its_evaluation_are_as_the_page_
     run, *_ = quick
     assert {"started", "phase", "step", "checkpoint", "ended"} <= {event["event"] for event in events(run)}
     assert faults(events(run)) == []
-    assert [faults(events(log.parent)) for log in sorted(run.glob("examination/*/events.jsonl"))] == [[]] * 4
+    assert [faults(events(log.parent)) for log in sorted(run.glob("evaluation/*/events.jsonl"))] == [[]] * 4
 
 
 def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick):
@@ -99,8 +99,8 @@ def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick)
     assert {"parroting", "distinct_2", "relevance", "perplexity_nats"} <= set(found["metric"])
 
 
-def test_dialogues_of_the_examination_are_runs_that_can_be_compared(quick, capsys):
-    kept = quick[0] / "examination"
+def test_dialogues_of_the_evaluation_are_runs_that_can_be_compared(quick, capsys):
+    kept = quick[0] / "evaluation"
     names = ["0-base-held-out", "1-base-as-learnt", "2-grpo-held-out", "3-grpo-as-learnt"]
     assert sorted(path.name for path in kept.iterdir()) == names
     found = pl.read_parquet(quick[0] / "evaluation.parquet").filter(arm="grpo", held_out=True, metric="prompt_to_line")

@@ -22,8 +22,8 @@ from lab.dialogue import judges
 from lab.dialogue.seats import engine_name
 from lab.training import dataset, rewards
 from lab.training.dataset import COLLECTED, read_views
-from lab.training.loop import PATIENCE, Training, latest, learner, steps_of
-from lab.training.runner import numbers
+from lab.training.loop import PATIENCE, TrainingLoop, latest_checkpoint, learner, steps_of
+from lab.training.runner import step_columns
 from scenarios.jobs.training import Recipe, Reward, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,10 +42,10 @@ class Failing(Parity):
         return [replace(row, p_inconsistent=math.nan) if self.left == -1 else row for row in super().judge(pairs)]
 
 
-def training(recipe: Recipe, engine, at: Path, judge) -> Training:
+def training(recipe: Recipe, engine, at: Path, judge) -> TrainingLoop:
     at.mkdir(exist_ok=True)
     scenario = played(recipe)
-    return Training(
+    return TrainingLoop(
         recipe,
         scenario,
         {engine_name(scenario.seats["user"]): engine},
@@ -56,7 +56,7 @@ def training(recipe: Recipe, engine, at: Path, judge) -> Training:
     )
 
 
-def stopped(one: Training, meanwhile: Callable[[dict], None] = lambda event: None) -> tuple[int, str]:
+def stopped(one: TrainingLoop, meanwhile: Callable[[dict], None] = lambda event: None) -> tuple[int, str]:
     """After how many steps the training fails, and what it says."""
     done = 0
     with pytest.raises(ValueError) as caught:  # noqa: PT012 - any of the steps may be the one that fails
@@ -80,7 +80,7 @@ def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and
         )
     )
     again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
-    again.restore(latest(tmp_path / "out"))
+    again.restore(latest_checkpoint(tmp_path / "out"))
     weights = learners.weights(again.students["user"])
     assert (
         torch.equal(weights, learners.weights(one.students["user"]))
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole
     )
     assert [path.name for path in folder.iterdir()] == ["step-000001"]
     again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
-    again.restore(latest(tmp_path / "out"))
+    again.restore(latest_checkpoint(tmp_path / "out"))
     assert [event["event"] for event in again.steps(1)] == ["step", "checkpoint"] * 2
 
 
@@ -128,14 +128,20 @@ def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_p
 
     def note(event: dict) -> None:
         if event["event"] == "checkpoint":
-            kept.append(latest(tmp_path / "out").stat())
+            kept.append(latest_checkpoint(tmp_path / "out").stat())
 
-    assert stopped(one, note)[1].endswith("step-000001, after step 1") and kept == [latest(tmp_path / "out").stat()]
+    assert stopped(one, note)[1].endswith("step-000001, after step 1") and kept == [
+        latest_checkpoint(tmp_path / "out").stat()
+    ]
 
 
 def test_a_first_step_that_fails_leaves_no_checkpoint_and_says_so(tmp_path, recipe, tiny_engine):
     done, told = stopped(training(recipe("method=grpo", *SMALL), tiny_engine, tmp_path / "out", Failing(0)))
-    assert done == 0 and told.endswith("; there is no checkpoint from before") and latest(tmp_path / "out") is None
+    assert (
+        done == 0
+        and told.endswith("; there is no checkpoint from before")
+        and latest_checkpoint(tmp_path / "out") is None
+    )
 
 
 @pytest.mark.parametrize("spoken", [True, False])
@@ -155,7 +161,7 @@ def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_the
                 one.install()
 
     done, told = stopped(one, spoil)
-    assert done == 2 and steps_of(latest(tmp_path / "out")) == 2
+    assert done == 2 and steps_of(latest_checkpoint(tmp_path / "out")) == 2
     assert ("spoke with likelihoods that are no numbers" in told) == spoken
     # with what was spoken the weights after step 2 may be what is wrong; lines that were read to the end clear them
     assert told.endswith("step-000001, after step 1" if spoken else "step-000002, after step 2")
@@ -173,7 +179,7 @@ def test_judges_that_move_the_walk_are_made_once_for_all_steps(tmp_path, recipe,
 
 
 def test_a_wire_out_of_bounds_over_five_steps_stops_the_training_for_good(tmp_path, recipe, tiny_engine, monkeypatch):
-    monkeypatch.setattr(rewards, "wires", lambda *_, **__: {"parroting": 0.5})  # of every line
+    monkeypatch.setattr(rewards, "tripwire_means", lambda *_, **__: {"parroting": 0.5})  # of every line
     one = training(
         recipe("method=grpo", *SMALL, "max_steps=9", "tripwires=stop"), tiny_engine, tmp_path / "out", Parity()
     )
@@ -186,7 +192,7 @@ def test_a_wire_out_of_bounds_over_five_steps_stops_the_training_for_good(tmp_pa
 
 
 def test_offline_the_wires_are_heard_at_each_checkpoint_and_stop_as_well(tmp_path, recipe, tiny_engine, monkeypatch):
-    monkeypatch.setattr(rewards, "wires", lambda *_, **__: {"parroting": 0.5})
+    monkeypatch.setattr(rewards, "tripwire_means", lambda *_, **__: {"parroting": 0.5})
     one = training(
         recipe("method=kto", *SMALL, "max_steps=4", "save_steps=2", "tripwires=stop"),
         tiny_engine,
@@ -225,12 +231,12 @@ def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, re
     wires = {key for key in online if key.startswith(("wire_", "reward"))}
     assert len(wires) > 5 and all(wires <= event.keys() and event["samples"] for event in collected)
     no_models = {"wire_relevance", "wire_perplexity_nats"}  # which read with models that are not loaded here
-    assert {name for name in numbers(recipe("method=grpo", *SMALL)) if online.get(name) is None} - no_models <= {
+    assert {name for name in step_columns(recipe("method=grpo", *SMALL)) if online.get(name) is None} - no_models <= {
         "loss",
         "grad_norm",
         "learning_rate",
     }
-    assert set(numbers(recipe("method=kto", *SMALL))) <= steps[0].keys() and "reward" not in steps[0]
+    assert set(step_columns(recipe("method=kto", *SMALL))) <= steps[0].keys() and "reward" not in steps[0]
     assert collected[0]["reward"] == online["reward"]  # the same dialogues: nothing had been learnt yet
     rewards = [line.reward for view in stored for line in view.lines if line.reward is not None]
     assert statistics.mean(event["reward"] for event in collected) == pytest.approx(statistics.mean(rewards))
@@ -278,7 +284,7 @@ def test_grpo_learns_from_the_tokens_of_places_that_differ(tmp_path, recipe, tin
 @pytest.mark.parametrize(("method", "times"), [("sft", 2), ("grpo", 4)])
 def test_engines_are_given_new_weights_where_somebody_plays_with_them(tmp_path, recipe, tiny_engine, method, times):
     """At first and after each of three steps where those are played; else for the batch at the checkpoint, and for the
-    examination.
+    evaluation.
     """
     one, installed = (
         training(recipe(f"method={method}", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()),
@@ -290,7 +296,7 @@ def test_engines_are_given_new_weights_where_somebody_plays_with_them(tmp_path, 
     assert len(installed) == times and torch.equal(installed[-1], learners.weights(one.students["user"]))
     again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
     again.install = lambda: installed.append(None)
-    assert list(again.steps(3)) == [] and len(installed) == times + 1  # killed before it was examined
+    assert list(again.steps(3)) == [] and len(installed) == times + 1  # killed before it was evaluated
 
 
 def test_ppo_learns_nothing_from_rewards_that_are_all_equal_and_says_so(tmp_path, recipe, tiny_engine):
@@ -310,9 +316,9 @@ def test_ppo_learns_nothing_from_rewards_that_are_all_equal_and_says_so(tmp_path
 def test_the_last_checkpoint_is_the_one_after_most_steps_and_whole(tmp_path):
     for name in ("step-000002", "step-1000000", "step-999999", ".step-1000001.part"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert [latest(tmp_path, most).name for most in (math.inf, 999_999, 5)] == [
+    assert [latest_checkpoint(tmp_path, most).name for most in (math.inf, 999_999, 5)] == [
         "step-1000000",
         "step-999999",
         "step-000002",
     ]
-    assert latest(tmp_path, 1) is None and latest(tmp_path / "elsewhere") is None
+    assert latest_checkpoint(tmp_path, 1) is None and latest_checkpoint(tmp_path / "elsewhere") is None

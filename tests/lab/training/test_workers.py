@@ -25,7 +25,7 @@ from agents.learning.learner import STATE
 from agents.learning.methods import Learnt, Method, learn
 from agents.learning.online import Online
 from agents.learning.views import View
-from lab.dialogue.cluster import check, gpu_shares, hosting
+from lab.dialogue.cluster import check_cluster, gpu_shares, hosting
 
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
 HOW = Online(beta=0.1)
@@ -286,8 +286,8 @@ def command(pid: int) -> str:
 
 def test_several_workers_without_ray_are_refused():
     with pytest.raises(ValueError, match=r"workers: 2 .* expected workers=1 or another --address"):
-        check("none", 2)
-    check("none", 1)
+        check_cluster("none", 2)
+    check_cluster("none", 1)
 
 
 @pytest.mark.parametrize(

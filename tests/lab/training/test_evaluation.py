@@ -1,4 +1,4 @@
-"""What is examined, in which words, and how what was found becomes a table."""
+"""What is evaluated, in which words, and how what was found becomes a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
-from lab.training.evaluation import Examined, exams, reduction, staged, table
+from lab.training.evaluation import ConditionResult, evaluation_conditions, reduction, staged, evaluation_frame
 from scenarios.jobs.training import load_recipe, split
 from scenarios.personas import load_personas
 from scenarios.records import SEATS
@@ -29,10 +29,10 @@ def recipe(*more):
     return load_recipe(QUICK, [*SCRIPTED, *more])
 
 
-def test_every_arm_is_examined_with_held_out_personas_and_with_the_people_of_training():
+def test_every_arm_is_evaluated_with_held_out_personas_and_with_the_people_of_training():
     one = recipe("evaluation.arms={reminder: {seats.user.reminder: 'Remember: {card}'}}")
-    found = exams(one)
-    assert [(exam.arm, exam.held_out, exam.trained) for exam in found] == [
+    found = evaluation_conditions(one)
+    assert [(condition.arm, condition.held_out, condition.trained) for condition in found] == [
         ("base", True, False),
         ("base", False, False),
         ("grpo", True, True),
@@ -45,9 +45,14 @@ def test_every_arm_is_examined_with_held_out_personas_and_with_the_people_of_tra
         and found[0].scenario.seats["user"].reminder == ""
     )
     learnt, unseen = split(one)
-    assert [set(exam.scenario.persona_pool) for exam in found[:2]] == [set(unseen), set(learnt)]
-    assert len({exam.scenario.seed for exam in found if exam.held_out}) == 1  # the arms say the same dialogues
-    assert [exam.held_out for exam in exams(recipe("evaluation.as_learnt=false"))] == [True, True]
+    assert [set(condition.scenario.persona_pool) for condition in found[:2]] == [set(unseen), set(learnt)]
+    assert (
+        len({condition.scenario.seed for condition in found if condition.held_out}) == 1
+    )  # the arms say the same dialogues
+    assert [condition.held_out for condition in evaluation_conditions(recipe("evaluation.as_learnt=false"))] == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,12 +68,14 @@ def test_every_arm_is_examined_with_held_out_personas_and_with_the_people_of_tra
 )
 def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_played(more, told):
     with pytest.raises(ScenarioError) as caught:
-        exams(recipe(more))
+        evaluation_conditions(recipe(more))
     assert told in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_held_out_personas_are_examined_in_the_other_scenario_too():
-    assert [exam.scenario.name for exam in exams(recipe("evaluation.scenario=../chitchat.yaml"))][:3] == [
+def test_held_out_personas_are_evaluated_in_the_other_scenario_too():
+    assert [
+        condition.scenario.name for condition in evaluation_conditions(recipe("evaluation.scenario=../chitchat.yaml"))
+    ][:3] == [
         "interview",
         "interview",
         "chitchat",
@@ -90,20 +97,20 @@ def test_other_scenario_in_which_the_trained_model_does_not_speak_is_refused(tmp
     other["personas"] = str((chitchat.parent / other["personas"]).resolve())
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     with pytest.raises(ScenarioError, match=f"evaluation.scenario.*{told}"):
-        exams(recipe(f"evaluation.scenario={tmp_path / 'other.yaml'}"))
+        evaluation_conditions(recipe(f"evaluation.scenario={tmp_path / 'other.yaml'}"))
 
 
 @pytest.mark.parametrize("judge", ["ledger", "cascade"])
-def test_judge_that_gives_rewards_examines_nothing_on_its_own_or_in_a_cascade(judge):
+def test_judge_that_gives_rewards_evaluates_nothing_on_its_own_or_in_a_cascade(judge):
     with pytest.raises(ScenarioError, match=r"evaluation.judge"):
-        exams(
+        evaluation_conditions(
             recipe(
                 "reward.prompt_to_line=1.0",
                 f"evaluation.judge={judge}",
                 "overrides={turns: 4, measure.cascade.first: ledger}",
             )
         )
-    assert exams(recipe("reward.prompt_to_line=1.0", "evaluation.judge=answer_reader"))
+    assert evaluation_conditions(recipe("reward.prompt_to_line=1.0", "evaluation.judge=answer_reader"))
 
 
 def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are_resampled_whole():
@@ -113,7 +120,7 @@ def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are
         "ann": np.array([5.0, 5.0]),
         "ben": np.array([4.0, 5.0]),
         "eve": np.array([0.0, 9.0]),
-    }  # nobody examined eve before
+    }  # nobody evaluated eve before
     found = reduction(before, after, **HOW)
     assert found.value == pytest.approx(0.75) and found.n == 2
     assert found.low == pytest.approx(0.5) and found.high == pytest.approx(1.0)  # all ben, all ann
@@ -123,25 +130,25 @@ def test_held_out_personas_are_asked_in_words_that_training_never_used():
     one = recipe()
     facts = [fact for person in load_personas("scenarios/personas/townsfolk.yaml") for fact in person.facts]
     learnt, held_out = ({fact.slot.questions[number] for fact in facts} for number in (0, 1))
-    for exam in exams(one)[:2]:
-        talk = exam.scenario
+    for condition in evaluation_conditions(one)[:2]:
+        talk = condition.scenario
         silent = talk.seats.model_copy(
             update={seat: talk.seats[seat].model_copy(update={"script": ("I see.",)}) for seat in SEATS}
         )
         talk = talk.model_copy(update={"seats": silent, "measure": talk.measure.model_copy(update={"metrics": []})})
-        play = staged(one, replace(exam, scenario=talk), {}).play
+        play = staged(one, replace(condition, scenario=talk), {}).play
         off_the_record = {
             play._wording(fact) for seats in play.cast for person in seats.values() for fact in person.facts
         }
-        assert off_the_record <= (held_out if exam.held_out else learnt)
+        assert off_the_record <= (held_out if condition.held_out else learnt)
         said = [event["text"] for event in play.events() if event["event"] == "line" and event["seat"] == "assistant"]
         asked = {question for text in said for question in learnt | held_out if question in text}
-        assert asked and asked <= (held_out if exam.held_out else learnt)
+        assert asked and asked <= (held_out if condition.held_out else learnt)
 
 
 def test_table_says_what_was_rewarded_and_clusters_by_person():
     one = recipe("evaluation.as_learnt=false")
-    before, after = exams(one)
+    before, after = evaluation_conditions(one)
     key = ("qa", "answer_match", "user")
     rows = pl.DataFrame(
         [
@@ -160,7 +167,7 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
     )
     sums = {key: {"ann": np.array([9.0, 10.0]), "ben": np.array([1.0, 10.0])}}
     better = {key: {"ann": np.array([10.0, 10.0]), "ben": np.array([10.0, 10.0])}}
-    found = table(one, [Examined(before, rows, sums), Examined(after, rows, better)])
+    found = evaluation_frame(one, [ConditionResult(before, rows, sums), ConditionResult(after, rows, better)])
     by = {(row["arm"], row["judge"]): row for row in found.iter_rows(named=True)}
     assert by["grpo", "answer_match"]["rewarded"] and not by["grpo", "answer_reader"]["rewarded"]
     assert by["base", "answer_match"]["low"] == pytest.approx(0.1) and by["base", "answer_match"][
