@@ -70,7 +70,7 @@ def test_play_gives_the_run_that_the_command_writes(run, tmp_path):
     assert done.returncode == 0, done.stderr
     theirs = lab.load_run(only(tmp_path))
     for name in ("turns", "judgements", "metrics"):
-        ours, other = (getattr(one, name).drop("run_id", "seconds", strict=False) for one in (run, theirs))
+        ours, other = (getattr(played, name).drop("run_id", "seconds", strict=False) for played in (run, theirs))
         assert ours.height > 0
         assert_frame_equal(ours, other)
 

@@ -64,13 +64,13 @@ def test_rows_hold_medians_and_what_one_driver_feeds():
     """Medians 100 and 160 tokens/s give λ 100: 6.25 lines of 16 tokens a second. At 2 ms a line a driver makes 500 of
     these: 80 actors.
     """
-    found = figures(
+    measured = figures(
         {1: [(90, 0.003), (150, 0.001), (100, 0.002)], 2: [(160, 0.004)] * 3, 4: [(170, 0.002)] * 3}, 8, SIXTEEN
     )
-    assert [row["tokens_per_s"] for row in found["actors"]] == [100, 160, 170]
-    assert [row["one_driver_feeds"] for row in found["actors"]] == pytest.approx([80, 40, 80])
-    assert [row["fitted"] for row in found["actors"]] == [True, True, False]
-    assert found["actors"][2]["predicted_tokens_per_s"] == pytest.approx(400 / 1.75)
+    assert [row["tokens_per_s"] for row in measured["actors"]] == [100, 160, 170]
+    assert [row["one_driver_feeds"] for row in measured["actors"]] == pytest.approx([80, 40, 80])
+    assert [row["fitted"] for row in measured["actors"]] == [True, True, False]
+    assert measured["actors"][2]["predicted_tokens_per_s"] == pytest.approx(400 / 1.75)
 
 
 def test_every_actor_plays_all_its_dialogues_and_keeps_none():
@@ -86,7 +86,7 @@ def test_every_actor_plays_all_its_dialogues_and_keeps_none():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         (["--actors", "1", "0"], "--actors 0: that many cannot be measured; expected whole numbers from 1 to 64"),
         (["--actors", "65"], "--actors 65: that many cannot be measured; expected whole numbers from 1 to 64"),
@@ -97,9 +97,9 @@ def test_every_actor_plays_all_its_dialogues_and_keeps_none():
         ),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_sentence(arguments, told):
+def test_what_cannot_be_measured_is_refused_in_a_sentence(arguments, reason):
     done = inside(bench.main, *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"lab.bench: {told}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"lab.bench: {reason}\n")
 
 
 def test_threads_that_are_no_number_are_refused(monkeypatch):
@@ -137,7 +137,9 @@ def test_two_actors_of_a_private_ray_are_measured(tiny_name, tmp_path):
         timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(file.read_text())
-    assert [row["actors"] for row in found["actors"]] == [1, 2] and found["machine"]["device"] == "cpu"
-    assert all(len(row["each"]) == 3 and row["tokens_per_s"] > 0 < row["driver_s_per_line"] for row in found["actors"])
+    measured = json.loads(file.read_text())
+    assert [row["actors"] for row in measured["actors"]] == [1, 2] and measured["machine"]["device"] == "cpu"
+    assert all(
+        len(row["each"]) == 3 and row["tokens_per_s"] > 0 < row["driver_s_per_line"] for row in measured["actors"]
+    )
     assert "actors a driver feeds" in done.stdout

@@ -79,8 +79,8 @@ class Echo:
     def ask(self, questions):
         self.log.append((self.name, "ask", dict(questions)))
         return {
-            c: [[-float(_digest(self.views[c], q.text, option)) for option in q.options] for q in some]
-            for c, some in questions.items()
+            c: [[-float(_digest(self.views[c], q.text, option)) for option in q.options] for q in asked]
+            for c, asked in questions.items()
         }
 
     def close(self, conversations):
@@ -104,10 +104,12 @@ class Finds:
 
     def judge(self, pairs):
         self.batches.append([(pair.conversation, pair.turn, pair.metric, pair.against) for pair in pairs])
-        found = [pair.metric == "prompt_to_line" and (pair.conversation, pair.turn) in self.where for pair in pairs]
+        contradicting = [
+            pair.metric == "prompt_to_line" and (pair.conversation, pair.turn) in self.where for pair in pairs
+        ]
         return [
             judgement(pair, self.name, p_inconsistent=float(wrong), verdict=wrong)
-            for pair, wrong in zip(pairs, found, strict=True)
+            for pair, wrong in zip(pairs, contradicting, strict=True)
         ]
 
 
@@ -335,8 +337,8 @@ def test_walk_does_not_follow_the_second_judge(play):
 
 def test_walk_is_told_before_the_next_line_is_said(play):
     events = list(play(conversations=1, turns=4).events())
-    told = [(e["turn"], e["node"]) for e in events if e["event"] == "walk"]
-    assert told == [(0, "chat"), (1, "chat"), (2, "chat")], "none after the last line"
+    walks = [(e["turn"], e["node"]) for e in events if e["event"] == "walk"]
+    assert walks == [(0, "chat"), (1, "chat"), (2, "chat")], "none after the last line"
 
 
 CONTRADICTED = frozenset({(0, 1), (1, 3)})
@@ -352,8 +354,8 @@ def test_resumed_play_equals_an_uninterrupted_one_event_by_event(play, concurren
     for cut in range(len(whole) + 1):
         earlier = [event | {"seconds": 1.0} if event["event"] == "line" else event for event in whole[:cut]]
         rest = plain(play(earlier, judges=[Finds(where=CONTRADICTED)], **how).events())
-        told = [event for event in rest if event["event"] not in ("usage", "walk")]
-        assert told == [event for event in whole[cut:] if event["event"] not in ("usage", "walk")], (
+        remaining = [event for event in rest if event["event"] not in ("usage", "walk")]
+        assert remaining == [event for event in whole[cut:] if event["event"] not in ("usage", "walk")], (
             f"cut after {cut} events"
         )
         walks = [event for event in whole[cut:] if event["event"] == "walk"]
@@ -399,16 +401,16 @@ def test_retrieved_pairs_are_fewer_and_the_same_whether_resumed_or_not(play):
         judge = Finds()
         played = replace(play(conversations=1, turns=24, judges=[judge], **how), embed=embed)
         events = plain(played.events())
-        return events, [found for batch in judge.batches for found in batch if found[2] == "line_to_line"]
+        return events, [pair for batch in judge.batches for pair in batch if pair[2] == "line_to_line"]
 
-    events, found = judged_pairs()
+    events, retrieved = judged_pairs()
     # the user says 12 lines, 66 pairs; the assistant 11 of its own, 55 pairs: from the tenth line on a fifth of them
     # may be judged
-    assert all(int(against) < turn and (turn - int(against)) % 2 == 0 for _, turn, _, against in found)
-    assert 20 <= len(found) <= (66 + 55) / 5 + 2
+    assert all(int(against) < turn and (turn - int(against)) % 2 == 0 for _, turn, _, against in retrieved)
+    assert 20 <= len(retrieved) <= (66 + 55) / 5 + 2
     half = [event for event in events if event.get("turn", 0) < 12]
     _, later = judged_pairs(earlier=half)
-    assert later == [pair for pair in found if pair[1] >= 12]
+    assert later == [pair for pair in retrieved if pair[1] >= 12]
 
 
 def test_a_reminder_comes_with_every_line_of_its_seat_and_with_no_ready_one(play):
@@ -420,9 +422,11 @@ def test_a_reminder_comes_with_every_line_of_its_seat_and_with_no_ready_one(play
     )
     list(played.events())
     cast = played.cast[0]
-    told = {name: [entry for entry in seat.views[0] if entry.startswith("> ")] for name, seat in played.seats.items()}
-    assert all(cast["user"].card in entry for entry in told["user"]) and len(told["user"]) == 2
-    assert cast["assistant"].card not in told["assistant"][0] and all(
-        cast["assistant"].card in entry for entry in told["assistant"][1:]
+    reminders = {
+        name: [entry for entry in seat.views[0] if entry.startswith("> ")] for name, seat in played.seats.items()
+    }
+    assert all(cast["user"].card in entry for entry in reminders["user"]) and len(reminders["user"]) == 2
+    assert cast["assistant"].card not in reminders["assistant"][0] and all(
+        cast["assistant"].card in entry for entry in reminders["assistant"][1:]
     )
-    assert "Ask about their" in told["assistant"][1], "the node's direction stays"
+    assert "Ask about their" in reminders["assistant"][1], "the node's direction stays"

@@ -98,12 +98,12 @@ def alternatives(engine, branch) -> dict:
     first = engine.generate(fork, [Sampling(seed=0, max_tokens=1, temperature=0.0)])[0].token_ids[0]
     engine.drop(fork)
     tokens = list(dict.fromkeys([first, *(ids[0] for ids in engine.encode(["YES", "Yes", "NO", "No"]))]))
-    found = [sums[0] for sums in engine.score(branch, [[((), [token]) for token in tokens]])[0]]
+    logprobs = [sums[0] for sums in engine.score(branch, [[((), [token]) for token in tokens]])[0]]
     texts = engine.decode([[token] for token in tokens])
-    told = [{"token": text, "logprob": p, "bytes": None} for text, p in zip(texts, found, strict=True)]
+    ranked = [{"token": text, "logprob": p, "bytes": None} for text, p in zip(texts, logprobs, strict=True)]
     return {
-        "message": {"role": "assistant", "content": told[0]["token"]},
-        "logprobs": {"content": [told[0] | {"top_logprobs": told}]},
+        "message": {"role": "assistant", "content": ranked[0]["token"]},
+        "logprobs": {"content": [ranked[0] | {"top_logprobs": ranked}]},
     }
 
 
@@ -143,13 +143,15 @@ def test_alternatives_told_by_a_server_are_read_as_its_engines_first_token(embed
     embedded.drop(branch)
     with serving(embedded, tells=True) as url:
         asking = EndpointChooser(url, "embedded")
-        found, refused = asking.choose([(system, user)] * 2, [(said["token"], "NO"), ("left", "right")])
-    least = min(one["logprob"] for one in said["top_logprobs"])
-    no = [math.exp(one["logprob"]) for one in said["top_logprobs"] if one["token"] in ("NO", "No")]
+        logprobs, refused = asking.choose([(system, user)] * 2, [(said["token"], "NO"), ("left", "right")])
+    least = min(alternative["logprob"] for alternative in said["top_logprobs"])
+    no = [
+        math.exp(alternative["logprob"]) for alternative in said["top_logprobs"] if alternative["token"] in ("NO", "No")
+    ]
     assert (
         asking.way == LOGPROBS
-        and found == pytest.approx([said["logprob"], math.log(sum(no))], abs=1e-3)
-        and least < found[1]
+        and logprobs == pytest.approx([said["logprob"], math.log(sum(no))], abs=1e-3)
+        and least < logprobs[1]
     )
     assert refused == f"answered {said['token']!r}, which is none of the options"
 
@@ -302,8 +304,8 @@ def test_a_run_ends_in_time_and_counts_what_its_judge_did_not_say(answer, reason
             "nobody said that it is consistent"
         )
         assert "| unscored, prompt-to-line | llm | 4 of 4 | – |" in report and f"{JUDGED} unscored" in shown.out
-    for told in (shown.out, shown.err, (run / "log.txt").read_text()):
-        assert "Traceback" not in told
+    for output in (shown.out, shown.err, (run / "log.txt").read_text()):
+        assert "Traceback" not in output
     for file in run.rglob("*"):
         assert file.is_dir() or SECRETS["OPENAI_API_KEY"].encode() not in file.read_bytes(), file
 
@@ -313,11 +315,11 @@ def test_a_server_that_keeps_failing_is_given_up_and_tried_again_later():
     down.set()
     with answers(lambda n, request: (503, "down") if down.is_set() else GOOD) as server:
         asking = EndpointChooser(server.url, "m", timeout_s=5, retries=0, pause_s=0.5)
-        found = asking.choose([("s", f"line {n}") for n in range(200)], [YES_NO] * 200)
+        reasons = asking.choose([("s", f"line {n}") for n in range(200)], [YES_NO] * 200)
         assert server.asked < 50, "most of them did not trouble it"
-        assert sum(why.startswith("the endpoint failed: InternalServerError") for why in found) == server.asked
-        assert sum(why.startswith("not asked, since the endpoint failed") for why in found) == 200 - server.asked
-        assert all(isinstance(why, str) for why in found)
+        assert sum(why.startswith("the endpoint failed: InternalServerError") for why in reasons) == server.asked
+        assert sum(why.startswith("not asked, since the endpoint failed") for why in reasons) == 200 - server.asked
+        assert all(isinstance(why, str) for why in reasons)
         time.sleep(0.6)
         before = server.asked
         assert isinstance(asking.choose([("s", "again")] * 3, [YES_NO] * 3)[0], str) and server.asked == before + 1, (

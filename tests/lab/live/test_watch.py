@@ -90,9 +90,9 @@ def test_keys_are_told_from_what_a_terminal_sends():
 
 def watch(script, *arguments: object, width: int = 150, height: int = 45, **env: str) -> tuple[int, str, Pty]:
     with terminal(width, height) as screen:
-        code, told = within(screen, main, *arguments, script=script, **env)
+        code, errors = within(screen, main, *arguments, script=script, **env)
         assert screen.given_back() or "--display" in map(str, arguments)
-        return code, told, screen
+        return code, errors, screen
 
 
 def test_pages_and_dialogues_are_gone_through_by_keys(folder):
@@ -126,8 +126,8 @@ def test_pages_and_dialogues_are_gone_through_by_keys(folder):
         screen.wait("page 1/2")
         screen.press("q")
 
-    code, told, _ = watch(script, folder(*a_run(12)), "--speed", "max", height=40)
-    assert (code, told) == (0, "")
+    code, errors, _ = watch(script, folder(*a_run(12)), "--speed", "max", height=40)
+    assert (code, errors) == (0, "")
 
 
 def test_a_followed_dialogue_is_scrolled_and_followed_again_from_its_end_on(folder):
@@ -190,8 +190,8 @@ def test_a_replay_is_made_faster_and_slower_and_keeps_its_last_screen(folder):
         screen.wait("the run has ended")
         screen.press("x")  # and any other does
 
-    code, told, _ = watch(script, folder(*a_run()), "--speed", "0.5")
-    assert (code, told) == (0, "")
+    code, errors, _ = watch(script, folder(*a_run()), "--speed", "0.5")
+    assert (code, errors) == (0, "")
 
 
 def test_a_replay_shows_time_left_by_the_clock_of_the_log(folder):
@@ -286,11 +286,11 @@ def test_plain_lines_are_those_that_the_run_printed(scripted):
     done = inside(main, path)
     first, *rest = printed.splitlines()
     assert first == f"watch it from another terminal: python -m lab.watch {path}"
-    told = done.stdout.splitlines()
+    shown = done.stdout.splitlines()
     assert (
         (done.returncode, done.stderr) == (0, "")
-        and told == rest[: len(told)]
-        and told[-1].startswith("== finished · [12/12] lines")
+        and shown == rest[: len(shown)]
+        and shown[-1].startswith("== finished · [12/12] lines")
     )
     assert "\x1b" not in done.stdout
 
@@ -298,7 +298,7 @@ def test_plain_lines_are_those_that_the_run_printed(scripted):
 def test_nothing_of_the_run_is_touched(scripted):
     path, _ = scripted
 
-    def found() -> dict:
+    def snapshot() -> dict:
         files = [path, *path.rglob("*")]
         return {
             file: (file.stat().st_mtime_ns, file.stat().st_ino, file.is_file() and file.read_bytes()) for file in files
@@ -308,9 +308,9 @@ def test_nothing_of_the_run_is_touched(scripted):
         screen.wait("finished")
         screen.press("q")
 
-    before = found()
+    before = snapshot()
     assert watch(script, path, "--speed", "max")[0] == 0 and inside(main, path).returncode == 0
-    assert found() == before and len(before) > 5
+    assert snapshot() == before and len(before) > 5
 
 
 SHORT = [LONG, *NOBODY_TALKS, "turns=2", "measure.metrics=[prompt_to_line]"]
@@ -324,8 +324,8 @@ def test_a_run_that_shows_nothing_tells_no_command_either(tmp_path, display):
 
 def test_a_run_on_the_full_screen_tells_the_command_in_its_footer(tmp_path):
     with terminal(250) as screen:
-        code, told = within(screen, lab_run.main, *SHORT, "--runs", tmp_path, script=lambda screen: None)
-        assert (code, told) == (0, "")
+        code, errors = within(screen, lab_run.main, *SHORT, "--runs", tmp_path, script=lambda screen: None)
+        assert (code, errors) == (0, "")
         assert f"watch it from another terminal: python -m lab.watch {only(tmp_path)} " in screen.sent
 
 
@@ -457,11 +457,11 @@ def test_a_log_that_is_damaged_while_it_is_watched_is_told_after_the_terminal_wa
             {"event": "line", "time": at(20), "conversation": 0, "turn": 1, "seat": "user", "text": "Nobody."},
         )
 
-    code, told, _ = watch(script, path)
-    assert code == 2 and told.startswith(
+    code, errors, _ = watch(script, path)
+    assert code == 2 and errors.startswith(
         f"lab.watch: {path / 'events.jsonl'}, line 6: an event that cannot be shown (KeyError: 'persona')"
     )
-    assert told.count("\n") == 1
+    assert errors.count("\n") == 1
 
 
 def test_ctrl_c_in_its_own_terminal_gives_that_back(folder):

@@ -29,28 +29,28 @@ SCENARIO = "name: small\nseed: 7\npersonas: [{}]\n"
 
 
 def answered(conversation: int, turn: int, wrong: bool) -> dict:
-    told = row(conversation, turn, wrong, "job", "qa", "answer_reader", seat="user") | {
+    answer = row(conversation, turn, wrong, "job", "qa", "answer_reader", seat="user") | {
         "answer": "A <b>baker</b>." if wrong else "A nurse."
     }
-    return judged(conversation, turn, told, by="qa")
+    return judged(conversation, turn, answer, by="qa")
 
 
 def events(contradicts: bool = True) -> list[dict]:
     """Two dialogues of four lines; the user of the first contradicts its job, and then its own earlier line."""
-    found = [started(), phase("playing", 1)]
+    recorded = [started(), phase("playing", 1)]
     for c in (0, 1):
-        found += [
+        recorded += [
             line(c, 0, "Who is this?", node="greet"),
             line(c, 1, NASTY if c == 0 else "I bake bread."),
             line(c, 2, "Really?"),
             line(c, 3, "I never worked a day."),
         ]
-        found += [
+        recorded += [
             judged(c, 0, row(c, 0, False), row(c, 0, False, judge="nli")),
             judged(c, 2, row(c, 2, None), row(c, 2, False, judge="nli")),
         ]
         bad = contradicts and c == 0
-        found += [
+        recorded += [
             judged(
                 c, 1, row(c, 1, bad), row(c, 1, bad, judge="nli"), *([row(0, 1, True, "job", span=JOB)] if bad else [])
             ),
@@ -58,13 +58,13 @@ def events(contradicts: bool = True) -> list[dict]:
             answered(c, 3, bad),
             {
                 "event": "conversation",
-                "time": found[0]["time"],
+                "time": recorded[0]["time"],
                 "conversation": c,
                 "status": "finished",
                 "reason": None,
             },
         ]
-    return [*found, phase("measuring", 3)]
+    return [*recorded, phase("measuring", 3)]
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def townsfolk():
     return str((Path(__file__).parents[3] / "scenarios" / "personas" / "townsfolk.yaml").resolve())
 
 
-def a_run(folder, townsfolk, told) -> Path:
+def a_run(folder, townsfolk, recorded) -> Path:
     run = run_store.create(folder, "small", SCENARIO.format(townsfolk), 7, "digest")
     with run:
-        for event in told:
+        for event in recorded:
             run.append(event)
         run.finish("finished", metrics=pl.DataFrame(schema=frames.METRICS))
     return run.path
@@ -95,22 +95,22 @@ def other(tmp_path_factory, townsfolk):
 
 
 def test_packets_hold_every_conversation_and_the_index_says_where():
-    told = Story(
+    long_story = Story(
         talks={
             number: Talk(lines={0: {"t": 0, "s": "user", "n": "a", "x": f"line {number} " + "x" * 30_000}})
             for number in range(5)
         }
     )
-    found = packed(told.talks)
-    assert len(found.packets) > 1
-    for entry in found.index:
-        packet = json.loads(gzip.decompress(base64.b64decode(found.packets[entry["k"]])))
+    packing = packed(long_story.talks)
+    assert len(packing.packets) > 1
+    for entry in packing.index:
+        packet = json.loads(gzip.decompress(base64.b64decode(packing.packets[entry["k"]])))
         assert packet[entry["i"]]["lines"][0]["x"].startswith(f"line {entry['c']} ")
 
 
 def test_story_keeps_the_last_telling_of_a_turn_and_counts_what_nobody_could_score():
-    told = story([*events(), judged(0, 1, row(0, 1, None))])
-    assert told.talks[0].judged[1, "judges"] == {
+    folded = story([*events(), judged(0, 1, row(0, 1, None))])
+    assert folded.talks[0].judged[1, "judges"] == {
         "marks": [],
         "answers": [],
         "scored": 0,
@@ -161,9 +161,9 @@ def test_what_is_no_run_or_damaged_is_one_sentence(run, tmp_path, capsys):
     shutil.copytree(run, broken)
     (broken / "training.parquet").write_bytes(b"PAR1")
     assert report.main([str(broken)]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3 and all(
-        (text.startswith("lab.report: ") and "expected" in text) or "no such folder" in text for text in told
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3 and all(
+        (text.startswith("lab.report: ") and "expected" in text) or "no such folder" in text for text in errors
     )
 
 
@@ -200,8 +200,8 @@ def test_click_on_a_contradiction_leads_to_both_lines_and_to_the_fact(browser, r
     opened(browser, run / "report.html")
     find(browser, '[data-key="0-3"] .mark-link')[1].click()
     assert {box.get_attribute("data-key") for box in find(browser, ".lit")} == {"0-1", "0-3"}
-    told = find(browser, "#detail")[0].text
-    assert "own line t1" in told and NASTY in told and "I never worked a day." in told
+    detail = find(browser, "#detail")[0].text
+    assert "own line t1" in detail and NASTY in detail and "I never worked a day." in detail
     find(browser, '[data-key="0-1"] .mark-link')[-1].click()
     assert {box.get_attribute("data-key") for box in find(browser, ".lit")} == {"0-1"}
     assert "the fact: job = " in find(browser, "#detail")[0].text and "the card" in find(browser, "#detail")[0].text
@@ -256,19 +256,19 @@ def test_page_is_dark_or_light_as_asked_and_prints_without_its_tools(browser, ru
 
 
 def test_two_thousand_dialogues_open_without_freezing(browser, run, tmp_path):
-    one = story(events()).talks[0]
+    talk = story(events()).talks[0]
     many = Story(
         opening=events()[0],
         talks={
             number: Talk(
                 "finished",
                 None,
-                one.cast,
+                talk.cast,
                 {
-                    turn: one.lines[turn % 4] | {"t": turn, "x": f"{number} {turn} {hash((number, turn))}"}
+                    turn: talk.lines[turn % 4] | {"t": turn, "x": f"{number} {turn} {hash((number, turn))}"}
                     for turn in range(40)
                 },
-                one.judged,
+                talk.judged,
             )
             for number in range(2000)
         },

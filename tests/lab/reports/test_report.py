@@ -117,8 +117,8 @@ def test_a_long_line_is_cut_around_the_words_that_contradict():
 
 
 def test_drift_by_node_counts_scored_lines_only():
-    found = drift_by_node(frames()["turns"], frames()["judgements"])
-    assert found.rows() == [
+    by_node = drift_by_node(frames()["turns"], frames()["judgements"])
+    assert by_node.rows() == [
         ("greet", "assistant", "ledger", 0.0, 2),
         ("talk", "assistant", "ledger", 0.0, 1),  # of two lines, one unscored
         ("talk", "user", "ledger", 0.5, 4),

@@ -78,7 +78,7 @@ def run(tmp_path_factory):
 
 
 def export(*arguments):
-    return main([str(one) for one in arguments])
+    return main([str(argument) for argument in arguments])
 
 
 def rows(path):
@@ -104,12 +104,12 @@ def test_exported_chats_scored_by_the_same_judge_get_the_runs_judgements(run, tm
     assert_frame_equal(after.judgements.drop("run_id"), before.judgements.drop("run_id"))
     said = ("conversation", "turn", "seat", "text")
     assert_frame_equal(after.turns.select(said), before.turns.select(said))
-    for one, other in zip(before.conversations, after.conversations, strict=True):
+    for original, other in zip(before.conversations, after.conversations, strict=True):
         assert all(
-            (one.cast[seat].name, one.cast[seat].card) == (other.cast[seat].name, other.cast[seat].card)
-            for seat in one.cast
+            (original.cast[seat].name, original.cast[seat].card) == (other.cast[seat].name, other.cast[seat].card)
+            for seat in original.cast
         )
-        assert one.ready == other.ready
+        assert original.ready == other.ready
 
 
 def test_the_seat_that_is_asked_for_is_the_assistant_under_what_it_was_told(run, tmp_path):
@@ -122,8 +122,8 @@ def test_the_seat_that_is_asked_for_is_the_assistant_under_what_it_was_told(run,
         "content": system_text(cast["user"], "You are a caller in a radio show."),
     }
     assert plain["messages"][0]["content"] == system_text(cast["assistant"], "")
-    assert [one["role"] for one in flipped["messages"][1:]] == ["user", "assistant"] * 4
-    assert [one["role"] for one in plain["messages"][1:]] == ["assistant", "user"] * 4
+    assert [message["role"] for message in flipped["messages"][1:]] == ["user", "assistant"] * 4
+    assert [message["role"] for message in plain["messages"][1:]] == ["assistant", "user"] * 4
     assert flipped["seats"] == {
         "assistant": {"seat": "user", "persona": cast["user"].id, "name": cast["user"].name},
         "user": {"seat": "assistant", "persona": "radio_host", "name": "Stella"},
@@ -179,24 +179,24 @@ def test_trl_takes_the_rows_as_a_conversational_kto_data_set(run, tmp_path, caps
     assert export(run, "--format", "trl", "--seat", "user", "--judge", "ledger", "--out", tmp_path / "kto.jsonl") == 0
     # each caller says a sum twice, which is unscored, and speaks twice of baking
     assert capsys.readouterr().err == "4 rows, 4 lines that ledger could not score left out\n"
-    found = datasets.load_dataset(
+    data_set = datasets.load_dataset(
         "json", data_files=str(tmp_path / "kto.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
     )
-    assert found.column_names == ["prompt", "completion", "label"] and found["label"] == [False] * 4
-    assert found.features["label"].dtype == "bool" and all(is_conversational(row) for row in found)
+    assert data_set.column_names == ["prompt", "completion", "label"] and data_set["label"] == [False] * 4
+    assert data_set.features["label"].dtype == "bool" and all(is_conversational(row) for row in data_set)
     tokenizer = load_tokenizer("embedded").tokenizer
-    row = apply_chat_template(found[0], tokenizer)
+    row = apply_chat_template(data_set[0], tokenizer)
     assert row["prompt"].endswith("<|im_start|>assistant\n") and row["completion"].startswith("I am a baker.<|im_end|>")
 
 
 def test_rows_without_a_judge_have_no_label_and_leave_out_what_the_scenario_said(run, tmp_path, capsys):
     assert export(run, "--format", "trl", "--out", tmp_path / "rows.jsonl") == 0
-    found = rows(tmp_path / "rows.jsonl")
-    assert [row["completion"] for row in found] == [
+    exported = rows(tmp_path / "rows.jsonl")
+    assert [row["completion"] for row in exported] == [
         [{"role": "assistant", "content": "Who are you?"}]
     ] * 2  # of four lines each
     assert all(
-        set(row) == {"prompt", "completion"} and len(row["prompt"]) == 8 for row in found
+        set(row) == {"prompt", "completion"} and len(row["prompt"]) == 8 for row in exported
     )  # system, silence, three and three lines
 
 
@@ -230,29 +230,29 @@ def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp
 
     from lab.training.dataset import COLLECTED, write_views
 
-    told = recipe("method=dpo")
-    with create(tmp_path / "runs", "stored", told.resolved_yaml(), told.seed, told.digest()) as store:
+    trained = recipe("method=dpo")
+    with create(tmp_path / "runs", "stored", trained.resolved_yaml(), trained.seed, trained.digest()) as store:
         pass
-    write_views(store.path / COLLECTED, told, played(told), {"user": corpora.KEPT})
+    write_views(store.path / COLLECTED, trained, played(trained), {"user": corpora.KEPT})
     assert export(store.path, "--format", "trl", "--out", tmp_path / "dpo.jsonl") == 0
     # each of three views: 1 over -1; 0.3 over nothing scored: left out; 0 over -0.5, answers to a question off the
     # record
-    found = rows(tmp_path / "dpo.jsonl")
+    exported = rows(tmp_path / "dpo.jsonl")
     assert (
-        len(found) == 6
-        and all(set(row) == {"prompt", "chosen", "rejected"} for row in found)
-        and not is_conversational(found[0])
+        len(exported) == 6
+        and all(set(row) == {"prompt", "chosen", "rejected"} for row in exported)
+        and not is_conversational(exported[0])
     )
     view = corpora.KEPT[0]
     best, worst, *_, bad, good = view.lines
     end = chr(learners.END)
-    assert found[0] == {
+    assert exported[0] == {
         "prompt": learners.text(view.ids[: best.start]),
         "chosen": learners.text(best.ids).removesuffix(end),
         "rejected": learners.text(worst.ids).removesuffix(end),
     }
-    assert found[1]["prompt"] == learners.text(view.ids[: good.start] + good.given)
-    assert (found[1]["chosen"], found[1]["rejected"]) == tuple(
+    assert exported[1]["prompt"] == learners.text(view.ids[: good.start] + good.given)
+    assert (exported[1]["chosen"], exported[1]["rejected"]) == tuple(
         learners.text(line.ids).removesuffix(end) for line in (good, bad)
     )
     assert tiny.VOCABULARY == 128  # a token is a character
@@ -271,20 +271,20 @@ def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp
 
 def test_a_table_holds_every_line_with_each_judges_verdict_and_no_formula(run, tmp_path):
     assert export(run, "--format", "csv", "--out", tmp_path / "lines.csv") == 0
-    found = list(csv.DictReader(io.StringIO((tmp_path / "lines.csv").read_text())))
-    lines = [line for one in load_run(run).conversations for line in one.lines]
-    assert [(row["conversation"], row["turn"], row["seat"]) for row in found] == [
+    table = list(csv.DictReader(io.StringIO((tmp_path / "lines.csv").read_text())))
+    lines = [line for conversation in load_run(run).conversations for line in conversation.lines]
+    assert [(row["conversation"], row["turn"], row["seat"]) for row in table] == [
         (str(line.conversation), str(line.turn), line.seat) for line in lines
     ]
-    ours = [row for row in found if row["seat"] == "user"][:3]
+    ours = [row for row in table if row["seat"] == "user"][:3]
     assert [row["text"] for row in ours] == ["'=SUM(A1)", "I am a baker.", 'I am a ☕ baker, "really".']
-    told = ("ledger_contradicts", "ledger_p", "ledger_conflicts_with", "ledger_unscored")
-    assert [[row[name] for name in told] for row in ours] == [
+    columns = ("ledger_contradicts", "ledger_p", "ledger_conflicts_with", "ledger_unscored")
+    assert [[row[name] for name in columns] for row in ours] == [
         ["", "", "", "a sum"],
         ["true", "1.0", "", ""],
         ["true", "1.0", "3", ""],
     ]
-    assert found[0]["given"] == "true" and found[0]["name"] == "Stella"
+    assert table[0]["given"] == "true" and table[0]["name"] == "Stella"
     assert pl.read_csv(tmp_path / "lines.csv").height == 16
 
 
@@ -311,12 +311,12 @@ def test_stdout_gets_what_a_file_would(run, tmp_path):
 def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, capsys, monkeypatch):
     out = tmp_path / "rows.jsonl"
     out.write_text("mine")
-    told = [event for event in (run / "events.jsonl").read_text().splitlines() if '"judged"' not in event]
+    unjudged = [event for event in (run / "events.jsonl").read_text().splitlines() if '"judged"' not in event]
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("manifest.json", "scenario.yaml"):
         (bare / name).write_bytes((run / name).read_bytes())
-    (bare / "events.jsonl").write_text("\n".join(told) + "\n")
+    (bare / "events.jsonl").write_text("\n".join(unjudged) + "\n")
     assert export(bare, "--format", "trl", "--judge", "ledger", "--out", out) == 2
     assert (
         "has no line that was judged against its persona; expected prompt_to_line among its metrics"
@@ -326,7 +326,7 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         (["--format", "csv", "--judge", "ledger"], "--judge labels the rows of --format trl, not of csv"),
         (["--format", "trl", "--judge", "legder"], "--judge is 'legder', which judged no line of "),
@@ -337,10 +337,10 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(run, tmp_path, caps
         ),
     ],
 )
-def test_what_cannot_be_exported_is_one_sentence(run, capsys, arguments, told):
+def test_what_cannot_be_exported_is_one_sentence(run, capsys, arguments, reason):
     assert export(run, *arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("lab.export: ") and told in error and error.count("\n") == 1
+    assert error.startswith("lab.export: ") and reason in error and error.count("\n") == 1
 
 
 def test_a_run_in_which_nothing_was_said_is_refused(run, tmp_path, capsys):

@@ -76,47 +76,55 @@ def test_import_of_lab_loads_no_library_and_load_run_no_model():
 
 
 def test_a_run_gives_the_frames_that_it_wrote_its_manifest_and_the_figures_of_its_report(run):
-    found = load_run(run)
-    assert (found.kind, found.manifest) == ("run", manifest(run))
+    loaded = load_run(run)
+    assert (loaded.kind, loaded.manifest) == ("run", manifest(run))
     for name in ("turns", "judgements", "metrics"):
-        assert_frame_equal(getattr(found, name), pl.read_parquet(run / f"{name}.parquet"))
-    assert found.turns.height == 12 and found.activations.is_empty()
-    assert sorted(found.plots) == sorted(plot.stem for plot in (run / "plots").iterdir()) and "survival" in found.plots
-    assert all(isinstance(figure, Figure) for figure in found.plots.values())
-    assert found.plots["survival"] is found.plots["survival"], "a figure may be changed and saved"
+        assert_frame_equal(getattr(loaded, name), pl.read_parquet(run / f"{name}.parquet"))
+    assert loaded.turns.height == 12 and loaded.activations.is_empty()
+    assert (
+        sorted(loaded.plots) == sorted(plot.stem for plot in (run / "plots").iterdir()) and "survival" in loaded.plots
+    )
+    assert all(isinstance(figure, Figure) for figure in loaded.plots.values())
+    assert loaded.plots["survival"] is loaded.plots["survival"], "a figure may be changed and saved"
 
 
 def test_conversations_are_records_with_the_personas_who_spoke(run):
-    one, two = load_run(run).conversations
-    assert [(line.turn, line.seat) for line in two.lines] == [
+    first, second = load_run(run).conversations
+    assert [(line.turn, line.seat) for line in second.lines] == [
         (turn, ("assistant", "user")[turn % 2]) for turn in range(6)
     ]
-    assert one.cast["assistant"].name == "Stella" and one.cast["assistant"].fact("home").value == "Bristol"
-    assert all(line.persona == some.cast[line.seat].id for some in (one, two) for line in some.lines)
-    assert one.lines[1].text == "I am a baker." and 1 not in one.ready
-    assert one.lines[0].text == "Welcome to the show! Who am I talking to?" and 0 in one.ready
+    assert first.cast["assistant"].name == "Stella" and first.cast["assistant"].fact("home").value == "Bristol"
+    assert all(
+        line.persona == conversation.cast[line.seat].id
+        for conversation in (first, second)
+        for line in conversation.lines
+    )
+    assert first.lines[1].text == "I am a baker." and 1 not in first.ready
+    assert first.lines[0].text == "Welcome to the show! Who am I talking to?" and 0 in first.ready
 
 
 def test_a_running_run_is_opened_as_far_as_it_has_come(copy):
-    told = (copy / "events.jsonl").read_bytes().splitlines(keepends=True)
-    place = max(number for number, event in enumerate(told) if b'"event": "line"' in event)
-    (copy / "events.jsonl").write_bytes(b"".join(told[:place]) + told[place][:40])  # the last line is being written
+    recorded = (copy / "events.jsonl").read_bytes().splitlines(keepends=True)
+    place = max(number for number, event in enumerate(recorded) if b'"event": "line"' in event)
+    (copy / "events.jsonl").write_bytes(
+        b"".join(recorded[:place]) + recorded[place][:40]
+    )  # the last line is being written
     for name in ("turns", "judgements", "metrics"):
         (copy / f"{name}.parquet").unlink()
     (copy / "manifest.json").write_text(json.dumps(manifest(copy) | {"status": "running"}))
-    found = load_run(copy)
-    assert found.turns.height == 11 and [len(one.lines) for one in found.conversations] == [6, 5]
-    assert found.metrics.is_empty() and found.metrics.columns == list(METRICS)
-    assert "running, 11 lines in 2 conversations" in repr(found) and list(found.plots) == [
+    loaded = load_run(copy)
+    assert loaded.turns.height == 11 and [len(conversation.lines) for conversation in loaded.conversations] == [6, 5]
+    assert loaded.metrics.is_empty() and loaded.metrics.columns == list(METRICS)
+    assert "running, 11 lines in 2 conversations" in repr(loaded) and list(loaded.plots) == [
         "survival",
         "contradictions_by_node",
     ]
 
 
 def test_a_training_gives_its_log_and_evaluation_as_far_as_they_have_come(training):
-    found = load_run(training)
-    assert (found.kind, found.plots, found.conversations) == ("training", {}, ())
-    assert found.training.shape == found.evaluation.shape == (0, 0)
+    loaded = load_run(training)
+    assert (loaded.kind, loaded.plots, loaded.conversations) == ("training", {}, ())
+    assert loaded.training.shape == loaded.evaluation.shape == (0, 0)
     write_frame(training / "training.parquet", STEPS)
     assert list(load_run(training).plots) == ["training"]
     row = {
@@ -133,41 +141,41 @@ def test_a_training_gives_its_log_and_evaluation_as_far_as_they_have_come(traini
         "n": 40,
     }
     write_frame(training / "evaluation.parquet", pl.DataFrame([row], schema=SCHEMA))
-    found = load_run(training)
-    assert_frame_equal(found.training, STEPS)
-    assert found.evaluation["value"].to_list() == [0.8] and list(found.plots) == ["training", "evaluation"]
+    loaded = load_run(training)
+    assert_frame_equal(loaded.training, STEPS)
+    assert loaded.evaluation["value"].to_list() == [0.8] and list(loaded.plots) == ["training", "evaluation"]
 
 
 def test_scores_have_the_names_and_cards_of_the_transcripts_while_those_are_there(tmp_path, capsys):
     chats = tmp_path / "chats.jsonl"
     chats.write_text("\n".join(map(json.dumps, CHATS)))
     assert score([str(chats), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]) == 0
-    found = load_run(tmp_path / "out")
-    [one] = found.conversations
-    assert (found.kind, one.name, one.cast["user"].card) == ("scores", "a", "You are Mia.")
-    assert [line.text for line in one.lines] == ["I am Mia.", "I sail."]
-    assert found.judgements["unscored"].to_list() == ["the persona has no facts"] * 2
+    loaded = load_run(tmp_path / "out")
+    [conversation] = loaded.conversations
+    assert (loaded.kind, conversation.name, conversation.cast["user"].card) == ("scores", "a", "You are Mia.")
+    assert [line.text for line in conversation.lines] == ["I am Mia.", "I sail."]
+    assert loaded.judgements["unscored"].to_list() == ["the persona has no facts"] * 2
 
     chats.write_text(chats.read_text().replace("I sail.", "I fly."))  # another chat by now
     [other] = load_run(tmp_path / "out").conversations
-    assert (other.lines, other.name, other.cast["user"].card) == (one.lines, None, "") and other.cast[
+    assert (other.lines, other.name, other.cast["user"].card) == (conversation.lines, None, "") and other.cast[
         "user"
-    ].id == one.cast["user"].id
+    ].id == conversation.cast["user"].id
     chats.unlink()
     assert load_run(tmp_path / "out").conversations[0].cast == other.cast
 
 
 def test_a_comparison_is_its_rows_and_their_figure(run, tmp_path):
     write_comparison([run, run], tmp_path / "both")
-    found = load_run(tmp_path / "both")
-    assert (found.kind, found.manifest, list(found.plots)) == ("comparison", {}, ["differences"])
-    assert set(found.comparison["value"].drop_nans()) == {0.0}
-    assert repr(found).endswith(f"a comparison of two runs; comparison {found.comparison.height} × 10)")
+    loaded = load_run(tmp_path / "both")
+    assert (loaded.kind, loaded.manifest, list(loaded.plots)) == ("comparison", {}, ["differences"])
+    assert set(loaded.comparison["value"].drop_nans()) == {0.0}
+    assert repr(loaded).endswith(f"a comparison of two runs; comparison {loaded.comparison.height} × 10)")
 
 
 def test_what_a_folder_says_of_itself_is_text_in_a_notebook(copy):
-    told = manifest(copy) | {"status": "<script>alert(1)</script>"}
-    (copy / "manifest.json").write_text(json.dumps(told))
+    altered = manifest(copy) | {"status": "<script>alert(1)</script>"}
+    (copy / "manifest.json").write_text(json.dumps(altered))
     folder = copy.rename(copy.parent / "<b>run")
     shown = load_run(folder)._repr_html_()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown and "&lt;b&gt;run" in shown
@@ -196,9 +204,9 @@ def test_conversations_of_others_than_the_files_cast_are_refused_and_the_frames_
     yaml = (copy / "scenario.yaml").read_text()
     assert "seed: 7\n" in yaml
     (copy / "scenario.yaml").write_text(yaml.replace("seed: 7\n", "seed: 8\n"))  # which draws other callers
-    found = load_run(copy)
-    assert found.turns.height == 12
+    loaded = load_run(copy)
+    assert loaded.turns.height == 12
     with pytest.raises(
         ValueError, match=r"was played with .* as user, but its scenario and persona files now cast .*; expected them"
     ):
-        _ = found.conversations
+        _ = loaded.conversations

@@ -42,18 +42,18 @@ def test_drift_is_attributed_to_the_seat_that_was_changed(stored):
     done = swap(stored, "--turn", 4, DENIES, HOSTS, "--address", "none", "--display", "none")
     assert done.returncode == 0, done.stderr
     out = stored / "swap-t4"
-    found = json.loads((out / "attribution.json").read_text())
-    arms = {arm: out / name for arm, name in found["arms"].items()}
-    assert len(set(arms.values())) == 4 and found["turn"] == 4
+    attribution = json.loads((out / "attribution.json").read_text())
+    arms = {arm: out / name for arm, name in attribution["arms"].items()}
+    assert len(set(arms.values())) == 4 and attribution["turn"] == 4
     for arm, path in arms.items():
         said, was = turns(path).filter(pl.col("seat") == "user"), turns(stored).filter(pl.col("seat") == "user")
         assert said.filter(pl.col("turn") < 4)["text"].to_list() == was.filter(pl.col("turn") < 4)["text"].to_list()
         assert ("I live in Krakow." in said["text"].to_list()) == (arm[0] == "B")
     # from turn 4 on the user denies her home in every line of arms BA and BB, and in none of the others
-    of_user = {row["effect"]: row for row in found["rows"] if row["lines"] == "user"}
+    of_user = {row["effect"]: row for row in attribution["rows"] if row["lines"] == "user"}
     assert of_user["user"]["inconsistency"] == {"AA": 0.0, "AB": 0.0, "BA": 1.0, "BB": 1.0}
     assert [of_user[effect]["value"] for effect in ("user", "assistant", "interaction")] == [1.0, 0.0, 0.0]
-    assert found["user"]["value"] > 0 == found["assistant"]["value"] and found["user"]["n"] == 2
+    assert attribution["user"]["value"] > 0 == attribution["assistant"]["value"] and attribution["user"]["n"] == 2
     assert of_user["user"]["scored"] == dict.fromkeys(("AA", "AB", "BA", "BB"), of_user["user"]["scored"]["AA"])
     assert (
         "inconsistency added" in done.stdout
@@ -76,7 +76,7 @@ def test_lines_of_someone_else_are_judged_again(stored):
 
 def test_unscored_lines_and_lines_before_the_swap_are_in_no_effect(stored):
     def rows(verdict):
-        told = [(0, 2, True), (0, 4, verdict), (0, 6, None), (1, 4, False)]
+        lines = [(0, 2, True), (0, 4, verdict), (0, 6, None), (1, 4, False)]
         return pl.DataFrame(
             [
                 {
@@ -86,20 +86,20 @@ def test_unscored_lines_and_lines_before_the_swap_are_in_no_effect(stored):
                     "metric": "prompt_to_line",
                     "judge": "ledger",
                     "against": "persona",
-                    "verdict": found,
+                    "verdict": contradicts,
                 }
-                for c, turn, found in told
+                for c, turn, contradicts in lines
             ]
         )
 
     arms = {"AA": rows(False), "AB": rows(False), "BA": rows(True), "BB": rows(False)}
-    found = {
+    effects = {
         row["effect"]: row
         for row in attribute(stored, arms, 4, confidence=0.9, resamples=100, seed=1)
         if row["lines"] == "user"
     }
     # y: BA 1 of 2, the others 0 of 2: user (.5 + 0) / 2, assistant (0 - .5) / 2, interaction -.5 - 0
-    assert [found[effect]["value"] for effect in ("user", "assistant", "interaction")] == [0.25, -0.25, -0.5]
+    assert [effects[effect]["value"] for effect in ("user", "assistant", "interaction")] == [0.25, -0.25, -0.5]
 
 
 def test_what_cannot_be_swapped_is_refused_in_one_sentence(stored):

@@ -80,9 +80,9 @@ def test_a_chat_is_a_run_like_any_other(chatted):
     assert (
         said["seat"].to_list() == ["user", "assistant"] * 2 and said["persona"].to_list() == ["grace", "radio_host"] * 2
     )
-    found = manifest(path)
-    assert (found["status"], found["counts"]["lines"], found["counts"]["finished"]) == ("finished", 4, 1)
-    assert found["models"]["user"] == "human" and load_scenario(path / "scenario.yaml").digest() == found["digest"]
+    record = manifest(path)
+    assert (record["status"], record["counts"]["lines"], record["counts"]["finished"]) == ("finished", 4, 1)
+    assert record["models"]["user"] == "human" and load_scenario(path / "scenario.yaml").digest() == record["digest"]
     assert (path / "metrics.parquet").is_file() and "4 lines in 1 conversations" in (path / "report.md").read_text()
     assert inside(report.main, path).returncode == 0 and len(read(path).transcripts[0].lines) == 4
 
@@ -207,7 +207,7 @@ def test_an_ended_chat_can_be_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         (["--persona", "nobody"], "seats.assistant.persona is 'nobody', which is no persona"),
         (["--persona", "radio_hots"], "did you mean 'radio_host'?"),
@@ -226,13 +226,13 @@ def test_an_ended_chat_can_be_gone_on_with(tmp_path):
         (["--address", "nowhere"], "'nowhere' is no address"),
     ],
 )
-def test_what_cannot_be_chatted_with_is_refused_in_one_sentence(tmp_path, arguments, told):
+def test_what_cannot_be_chatted_with_is_refused_in_one_sentence(tmp_path, arguments, reason):
     done = talk("Hi.\n", *arguments, "--runs", tmp_path / "runs")
     assert (
         done.returncode == 2
         and done.stderr.startswith("lab.chat: ")
         and done.stderr.count("\n") == 1
-        and told in done.stderr
+        and reason in done.stderr
     )
     assert not (tmp_path / "runs").exists()
 
@@ -306,8 +306,8 @@ def terminal() -> Iterator[type]:
         return opened[-1]
 
     yield start
-    for one in opened:
-        one.close()
+    for screen in opened:
+        screen.close()
 
 
 def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_path):
@@ -419,8 +419,8 @@ def test_each_judge_tells_what_it_found_and_a_fact_speaks_for_the_whole_card():
         row("line_to_line", "0", False),
         row("prompt_to_line", "persona", None, "llm"),
     ]
-    told = [text.plain for text in findings(rows, LINE, grace, {0: {"text": "I live \x1b in Osaka."}})]
-    assert told == [
+    texts = [text.plain for text in findings(rows, LINE, grace, {0: {"text": "I live \x1b in Osaka."}})]
+    assert texts == [
         "  ✗ home, contradicts the card: Osaka (ledger)",
         "  ✗ contradicts the card (nli)",
         "  ✗ contradicts turn 0, “I live   in Osaka.” (nli)",

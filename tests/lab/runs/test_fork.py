@@ -100,9 +100,9 @@ def test_the_first_branch_of_an_unchanged_fork_says_what_the_original_said(spoke
     )
     for branch in lines.values():
         assert branch.head(3).equals(was.head(3)) and branch["node"][3] == was["node"][3]
-    found = json.loads((path / "fork.json").read_text())
-    assert found["partings"][0]["turn"] is None and "#0      never" in done.stdout
-    assert all(one["turn"] >= 3 for one in found["partings"][1:])
+    comparison = json.loads((path / "fork.json").read_text())
+    assert comparison["partings"][0]["turn"] is None and "#0      never" in done.stdout
+    assert all(parting["turn"] >= 3 for parting in comparison["partings"][1:])
     assert (
         judgements(path).filter(pl.col("conversation") == 0)["verdict"].to_list()
         == judgements(spoken).filter(pl.col("conversation") == 1)["verdict"].to_list()
@@ -203,9 +203,11 @@ def test_kept_lines_and_judgements_are_stored_under_every_branch(scripted, denie
         assert {row["conversation"] for event in kept if event["event"] == "judged" for row in event["rows"]} <= {
             branch
         }
-    told = [Told(**event["told"]) for event in events(path, "line") if event["conversation"] == 0 and "told" in event]
-    assert len(told) == 5 and told[0] == Told("", None, True), "the greeting's words are the scenario's"
-    assert told[2].ready and told[2].fact is not None, "a question about a fact"
+    received = [
+        Told(**event["told"]) for event in events(path, "line") if event["conversation"] == 0 and "told" in event
+    ]
+    assert len(received) == 5 and received[0] == Told("", None, True), "the greeting's words are the scenario's"
+    assert received[2].ready and received[2].fact is not None, "a question about a fact"
     original = [json.loads(line) for line in (path / "original.jsonl").read_text().splitlines()]
     assert original == [event for event in events(scripted) if event.get("conversation") == 1]
 
@@ -224,10 +226,11 @@ def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted
     play = set_up_on(scenario, {}, stored=stored(begun)).play
     from lab.dialogue.loop import OngoingDialogue
 
-    dialogue, told = OngoingDialogue(0, play.cast[0], "greet"), play.stored.told[0, 2]
+    dialogue, received = OngoingDialogue(0, play.cast[0], "greet"), play.stored.told[0, 2]
     upcoming = play._next(dialogue, 2)
     assert (
-        upcoming.fact is play.cast[0]["user"].fact(told.fact) is dialogue.fact["user"] and dialogue.asked["user"] == 1
+        upcoming.fact is play.cast[0]["user"].fact(received.fact) is dialogue.fact["user"]
+        and dialogue.asked["user"] == 1
     )
 
 
@@ -270,18 +273,23 @@ def test_a_fork_is_reported_and_scored_like_any_run(denied, tmp_path):
 
 def test_branches_are_compared_with_the_original_from_the_fork_on(denied):
     path, shown = denied
-    found = json.loads((path / "fork.json").read_text())
-    assert (found["conversation"], found["turn"], found["until"], found["branches"]) == (1, 5, 9, 3), (
-        "the original has 9 lines"
-    )
+    comparison = json.loads((path / "fork.json").read_text())
+    assert (comparison["conversation"], comparison["turn"], comparison["until"], comparison["branches"]) == (
+        1,
+        5,
+        9,
+        3,
+    ), "the original has 9 lines"
     # turns 5 to 8 are user, assistant, user, assistant: "I live in Krakow." and "I live | in <b>Osaka</b>.", of which
     # the first denies
-    of_user = {row["measure"]: row for row in found["rows"] if row["seat"] == "user"}
+    of_user = {row["measure"]: row for row in comparison["rows"] if row["seat"] == "user"}
     assert [of_user["lines"][key] for key in ("original", "value", "low", "high", "n")] == [2, 2, 2, 2, 3]
     assert [of_user["prompt_to_line"][key] for key in ("original", "value", "low", "high", "n")] == [0, 1, 1, 1, 3]
     assert [of_user["share_prompt_to_line"][key] for key in ("original", "original_n", "value", "n")] == [0, 2, 0.5, 6]
-    assert [one["turn"] for one in found["partings"]] == [5, 5, 5]
-    assert {(one["original"], one["says"]) for one in found["partings"]} == {("What weather!", "I live in Krakow.")}
+    assert [parting["turn"] for parting in comparison["partings"]] == [5, 5, 5]
+    assert {(parting["original"], parting["says"]) for parting in comparison["partings"]} == {
+        ("What weather!", "I live in Krakow.")
+    }
     assert "Conversation 1 of" in shown and "contradictions of the persona" in shown and "1.0 [1.0, 1.0] n=3" in shown
 
 
@@ -322,8 +330,8 @@ def said(conversation: int, turn: int, text: str, verdict: bool | None = None) -
     ]
 
 
-def frames(*told: list[dict]) -> dict[str, pl.DataFrame]:
-    flat = [event for some in told for event in some]
+def frames(*streams: list[dict]) -> dict[str, pl.DataFrame]:
+    flat = [event for stream in streams for event in stream]
     return {"turns": turns_frame("", flat), "judgements": judgements_frame("", flat)}
 
 
@@ -339,8 +347,8 @@ def test_shares_are_over_scored_lines_and_counts_over_branches():
         said(1, 3, "Ah."),
         said(1, 5, "No.", False),
     )
-    found = compare_branches(original, branches, {"run": "r", "conversation": 7, "turn": 3}, [2], **HOW)
-    rows = {row["measure"]: row for row in found.rows if row["seat"] == "user"}
+    comparison = compare_branches(original, branches, {"run": "r", "conversation": 7, "turn": 3}, [2], **HOW)
+    rows = {row["measure"]: row for row in comparison.rows if row["seat"] == "user"}
     # branch 0 contradicts twice, branch 1 never: 1 a branch; of the three scored lines (1/3 is not) two contradict
     assert (rows["prompt_to_line"]["original"], rows["prompt_to_line"]["value"], rows["prompt_to_line"]["n"]) == (
         1,
@@ -352,19 +360,21 @@ def test_shares_are_over_scored_lines_and_counts_over_branches():
     assert rows["prompt_to_line"]["low"] == 0 and rows["prompt_to_line"]["high"] == 2, (
         "resampled: both the one or both the other"
     )
-    assert [one["turn"] for one in found.partings] == [5, 3] and found.failed == [2]
+    assert [parting["turn"] for parting in comparison.partings] == [5, 3] and comparison.failed == [2]
 
 
 def test_where_the_original_ends_the_branches_stand_alone():
-    found = compare_branches(
+    comparison = compare_branches(
         frames(said(0, 0, "Hi.", False)),
         frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)),
         {"run": "r", "conversation": 0, "turn": 1},
         **HOW,
     )
-    (row,) = [row for row in found.rows if row["measure"] == "share_prompt_to_line"]
+    (row,) = [row for row in comparison.rows if row["measure"] == "share_prompt_to_line"]
     assert isnan(row["original"]) and (row["original_n"], row["value"], row["n"]) == (0, 1, 1) and isnan(row["low"])
-    assert ("share of lines inconsistent with the persona", "ledger", "user", "–", "1.00 n=1") in list(fork_rows(found))
+    assert ("share of lines inconsistent with the persona", "ledger", "user", "–", "1.00 n=1") in list(
+        fork_rows(comparison)
+    )
 
 
 def test_branches_that_all_failed_leave_a_comparison_without_values():
@@ -372,15 +382,17 @@ def test_branches_that_all_failed_leave_a_comparison_without_values():
         frames(said(0, 0, "Hi.", False), said(0, 1, "Oh.", True)),
         {"run": "r", "conversation": 0, "turn": 1},
     )
-    found = compare_branches(original, frames(), fork, [0, 1], **HOW)
-    assert (found.branches, found.partings) == (0, []) and all(row["n"] == 0 for row in asdict(found)["rows"])
+    comparison = compare_branches(original, frames(), fork, [0, 1], **HOW)
+    assert (comparison.branches, comparison.partings) == (0, []) and all(
+        row["n"] == 0 for row in asdict(comparison)["rows"]
+    )
 
 
 # -- what cannot be forked
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         (["--conversation", 9, "--turn", 4], "has no conversation 9; expected 0 to 2"),
         (["--conversation", 0, "--turn", 0], "turn 0: expected 1 or more, a line that has one before it"),
@@ -414,13 +426,13 @@ def test_branches_that_all_failed_leave_a_comparison_without_values():
         ),
     ],
 )
-def test_what_cannot_be_forked_is_refused_in_one_sentence(scripted, tmp_path, arguments, told):
+def test_what_cannot_be_forked_is_refused_in_one_sentence(scripted, tmp_path, arguments, reason):
     done = fork(scripted, *arguments, "--runs", tmp_path / "runs")
     assert (
         done.returncode == 2
         and done.stderr.startswith("lab.fork: ")
         and done.stderr.count("\n") == 1
-        and told in done.stderr
+        and reason in done.stderr
     )
     assert not (tmp_path / "runs").exists()
 
@@ -432,11 +444,11 @@ def test_what_is_no_run_or_no_longer_the_run_is_refused(scripted, tmp_path):
     copy.mkdir()
     for name in ("manifest.json", "scenario.yaml", "events.jsonl"):
         (copy / name).write_bytes((scripted / name).read_bytes())
-    told = parse((copy / "scenario.yaml").read_text(), "").data
+    scenario = parse((copy / "scenario.yaml").read_text(), "").data
     (copy / "manifest.json").write_text(json.dumps(manifest(scripted) | {"digest": "of other people"}))
     done = fork(copy, "--conversation", 0, "--turn", 2)
     assert (
         done.returncode == 2
         and "was played from other persona files" in done.stderr
-        and told["personas"][0] in done.stderr
+        and scenario["personas"][0] in done.stderr
     )

@@ -38,9 +38,9 @@ def refused(run: Path, capsys) -> str:
     terminate = signal.getsignal(signal.SIGTERM)
     code = main(["--resume", str(run), "--address", "nowhere"])  # which is refused next
     signal.signal(signal.SIGTERM, terminate)
-    told = capsys.readouterr().err
-    assert code == 2 and told.count("\n") == 1 and "Traceback" not in told
-    return told
+    error = capsys.readouterr().err
+    assert code == 2 and error.count("\n") == 1 and "Traceback" not in error
+    return error
 
 
 def test_a_training_whose_files_are_what_they_were_may_go_on(begun, capsys):
@@ -50,9 +50,9 @@ def test_a_training_whose_files_are_what_they_were_may_go_on(begun, capsys):
 def test_a_training_does_not_go_on_in_another_scenario(begun, capsys):
     run, scenario, _ = begun
     scenario.write_text(scenario.read_text().replace("Doubt it.", "Believe it."))
-    told = refused(run, capsys)
-    assert told.startswith(f"lab.train: {run} was begun with other files than {scenario}, ")
-    assert told.endswith(" are now; expected them unchanged, or a new training without --resume\n")
+    error = refused(run, capsys)
+    assert error.startswith(f"lab.train: {run} was begun with other files than {scenario}, ")
+    assert error.endswith(" are now; expected them unchanged, or a new training without --resume\n")
 
 
 @pytest.mark.parametrize("cast", [True, False])
@@ -91,10 +91,12 @@ def shown(recipe: Recipe, earlier: list[dict], *events: dict) -> str:
 
 def test_the_screen_of_a_training_that_goes_on_has_its_earlier_steps_number_and_time_left():
     recipe = load_recipe("scenarios/training/quick.yaml", ["max_steps=10"])
-    told = shown(recipe, steps(0, 6))
-    assert "step 6/10" in told and "2:00 left in training" in told  # four more of 30 s
-    told = shown(recipe, steps(0, 6), *steps(6, 8))
-    assert "step 8/10" in told and "1:00 left in training" in told and BARS in told  # eight rewards, from 0 to 0.7
+    screen = shown(recipe, steps(0, 6))
+    assert "step 6/10" in screen and "2:00 left in training" in screen  # four more of 30 s
+    screen = shown(recipe, steps(0, 6), *steps(6, 8))
+    assert (
+        "step 8/10" in screen and "1:00 left in training" in screen and BARS in screen
+    )  # eight rewards, from 0 to 0.7
 
 
 def test_a_steps_number_is_its_own_and_not_how_many_steps_are_known():
@@ -133,10 +135,10 @@ def test_batches_of_the_untouched_model_are_shown_as_they_are_played(display):
         "wire_parroting": 0.0,
         "seconds_play": 7.0,
     }
-    told = "played by the untouched user 2/3  reward 0.25"
+    progress = "played by the untouched user 2/3  reward 0.25"
     if display == "rich":
-        assert told in shown(recipe, [], event)
+        assert progress in shown(recipe, [], event)
     else:
         with (console := Console(width=140)).capture() as out:
             choose("plain", console, recipe, "runs/one").show(event)
-        assert out.get() == f"{told}  7 s\n"
+        assert out.get() == f"{progress}  7 s\n"

@@ -115,8 +115,8 @@ def troubled(tmp_path_factory):
     os.kill(engine, signal.SIGKILL)
     wait_for_lines(process, runs, 8)  # the questions that follow take a while
     os.killpg(process.pid, signal.SIGINT)
-    told, complaint = process.communicate(timeout=60)
-    return path, process.returncode, told, complaint, open_to
+    printed, complaint = process.communicate(timeout=60)
+    return path, process.returncode, printed, complaint, open_to
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +191,14 @@ def test_turns_hold_what_was_sampled(on_ray):
 
 
 def test_manifest_tells_a_finished_run(on_ray):
-    found = manifest(on_ray.path)
-    assert (found["status"], found["reason"], found["run_id"], found["seed"]) == ("finished", None, on_ray.path.name, 7)
-    assert found["counts"] == {
+    record = manifest(on_ray.path)
+    assert (record["status"], record["reason"], record["run_id"], record["seed"]) == (
+        "finished",
+        None,
+        on_ray.path.name,
+        7,
+    )
+    assert record["counts"] == {
         "conversations": 2,
         "finished": 2,
         "failed": 0,
@@ -202,7 +207,7 @@ def test_manifest_tells_a_finished_run(on_ray):
         "unscored": 0,
         "judgements": judgements(on_ray.path).height,
     }
-    assert found["models"] == {"assistant": "embedded", "user": "embedded"} and found["device"] and found["dtype"]
+    assert record["models"] == {"assistant": "embedded", "user": "embedded"} and record["device"] and record["dtype"]
 
 
 def test_every_phase_takes_its_time(on_ray):
@@ -256,10 +261,10 @@ def test_json_is_one_object_that_any_reader_takes(tmp_path):
         raise AssertionError(f"{constant} is not JSON")
 
     played = play(tmp_path, LONG, *NOBODY_TALKS, 'seats.user.script=["What weather!"]', "turns=6", "--json", run=here)
-    told = json.loads(played.stdout, parse_constant=refuse)
-    found = pl.read_parquet(played.path / "metrics.parquet")
-    assert (told["run"], played.stderr) == (str(played.path), "")
-    assert len(told["metrics"]) == found.height and found["value"].is_infinite().any()
+    printed = json.loads(played.stdout, parse_constant=refuse)
+    table = pl.read_parquet(played.path / "metrics.parquet")
+    assert (printed["run"], played.stderr) == (str(played.path), "")
+    assert len(printed["metrics"]) == table.height and table["value"].is_infinite().any()
 
 
 # -- a run that is stopped
@@ -305,16 +310,16 @@ def test_dry_run_of_a_resume_leaves_the_run_as_it_is(scripted):
 
 
 def test_run_stopped_by_ctrl_c_tells_how_to_go_on(troubled):
-    path, code, told, complaint, _ = troubled
+    path, code, printed, complaint, _ = troubled
     assert (code, complaint) == (130, "")
-    assert told.rstrip().endswith(f"python -m lab.run --resume {path}")
+    assert printed.rstrip().endswith(f"python -m lab.run --resume {path}")
     stopped = [event for event in events(path, "ended") if event["status"] == "interrupted"]
     assert len(stopped) == 1
 
 
 def test_run_survives_the_death_of_an_engine(troubled):
-    path, _, told, *_ = troubled
-    assert len(events(path, "recovered")) == 1 and "started again" in told
+    path, _, printed, *_ = troubled
+    assert len(events(path, "recovered")) == 1 and "started again" in printed
 
 
 def test_nothing_that_a_run_starts_listens_to_other_machines(troubled):
@@ -401,8 +406,8 @@ def test_contradiction_in_a_script_is_found_where_it_was_said(tmp_path):
         "none",
         run=here,
     ).path
-    found = judgements(path).filter(pl.col("verdict")).select("turn", "seat", "metric", "judge", "against")
-    assert sorted(found.rows()) == [
+    contradicting = judgements(path).filter(pl.col("verdict")).select("turn", "seat", "metric", "judge", "against")
+    assert sorted(contradicting.rows()) == [
         (3, "user", "line_to_line", "ledger", "1"),
         (3, "user", "prompt_to_line", "ledger", "home"),
         (3, "user", "prompt_to_line", "ledger", "persona"),

@@ -71,8 +71,8 @@ def refusal(*arguments: object, **how) -> str:
     ],
 )
 def test_mistake_in_the_scenario_is_refused(small, tmp_path, old, new, where, expected):
-    told = refusal(small(old, new), "--runs", tmp_path / "runs")
-    assert "small.yaml" in told and where in told and expected in told
+    error = refusal(small(old, new), "--runs", tmp_path / "runs")
+    assert "small.yaml" in error and where in error and expected in error
     assert not (tmp_path / "runs").exists(), "refused before anything is made or loaded"
 
 
@@ -110,20 +110,22 @@ def test_mistake_in_the_scenario_is_refused(small, tmp_path, old, new, where, ex
 )
 def test_what_cannot_be_had_is_refused_before_a_run_is_made(tmp_path, arguments, what, expected):
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)} if "model" in str(arguments) else {}
-    told = refusal(*arguments, "--runs", tmp_path / "runs", **offline)
-    assert what in told and expected in told
+    error = refusal(*arguments, "--runs", tmp_path / "runs", **offline)
+    assert what in error and expected in error
     assert not (tmp_path / "runs").exists()
 
 
 def test_runs_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    told = refusal(LONG, "--runs", tmp_path / "file" / "runs")
-    assert f"cannot write a new run in {tmp_path}/file/runs: Not a directory" in told
+    error = refusal(LONG, "--runs", tmp_path / "file" / "runs")
+    assert f"cannot write a new run in {tmp_path}/file/runs: Not a directory" in error
 
 
 def test_dialogue_longer_than_the_model_reads_is_refused(tmp_path):
-    told = refusal(LONG, "turns=2000", "--address", "none", "--display", "none", "--runs", tmp_path)
-    assert "2000 turns may take" in told and "reads at most 8192; expected fewer turns or a smaller max_tokens" in told
+    error = refusal(LONG, "turns=2000", "--address", "none", "--display", "none", "--runs", tmp_path)
+    assert (
+        "2000 turns may take" in error and "reads at most 8192; expected fewer turns or a smaller max_tokens" in error
+    )
     assert events(only(tmp_path), "line") == []
 
 
@@ -137,7 +139,7 @@ def test_adapter_of_another_model_is_refused(tmp_path):
         LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
     )
     get_peft_model(other, LoraConfig(r=2, target_modules=["q_proj", "v_proj"])).save_pretrained(tmp_path / "adapter")
-    told = refusal(
+    error = refusal(
         LONG,
         f"seats.user.adapter={tmp_path / 'adapter'}",
         "--address",
@@ -147,7 +149,7 @@ def test_adapter_of_another_model_is_refused(tmp_path):
         "--runs",
         tmp_path / "runs",
     )
-    assert f"adapter '{tmp_path}/adapter' does not fit 'embedded'" in told
+    assert f"adapter '{tmp_path}/adapter' does not fit 'embedded'" in error
     assert manifest(only(tmp_path / "runs"))["status"] == "failed"
 
 
@@ -162,11 +164,11 @@ def test_full_disk_keeps_every_finished_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
 
     talk = [LONG, *NOBODY_TALKS, "turns=16", "--display", "none"]
-    told = refusal(*talk, "--runs", tmp_path / "full", preexec_fn=small_disk, GIT_DIR=f"{tmp_path}/none")
+    error = refusal(*talk, "--runs", tmp_path / "full", preexec_fn=small_disk, GIT_DIR=f"{tmp_path}/none")
     path = only(tmp_path / "full")
     kept = len(events(path, "line"))
-    assert told.startswith(f"cannot write events.jsonl in {path}: File too large")
-    assert f"the {kept} finished lines are kept: make room and go on with --resume {path}" in told
+    assert error.startswith(f"cannot write events.jsonl in {path}: File too large")
+    assert f"the {kept} finished lines are kept: make room and go on with --resume {path}" in error
     assert 0 < kept < 32 and manifest(path)["status"] == "failed"
 
     assert inside(main, "--resume", path, "--display", "none").returncode == 0
@@ -188,9 +190,9 @@ def test_resume_of_what_is_no_run_is_refused(tmp_path, make, expected):
 
 @pytest.mark.parametrize("arguments", [[LONG, *NOBODY_TALKS, "turns=8"], ["turns=8"]])
 def test_resume_with_a_changed_scenario_shows_the_difference(played, arguments):
-    told = refusal("--resume", played, *arguments)
+    error = refusal("--resume", played, *arguments)
     assert (
-        told
+        error
         == f"{played} was played from another scenario (turns: 6 -> 8); expected the same one, or a new run without "
         "--resume"
     )

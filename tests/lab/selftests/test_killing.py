@@ -109,9 +109,11 @@ def training(tiny_name):
 @pytest.mark.parametrize("what", ["scenario", "training"])
 def test_killed_at_any_of_three_moments_and_resumed_it_ends_as_if_left_alone(what, request):
     file, *overrides = request.getfixturevalue(what)
-    found = list(kills(file, overrides, 3, seed=1, begin=Forked))
-    assert [kill.apart for kill in found] == [""] * 3, found
-    assert len({kill.there for kill in found}) > 1 and any(kill.after not in ("", "0 lines") for kill in found), found
+    outcomes = list(kills(file, overrides, 3, seed=1, begin=Forked))
+    assert [kill.apart for kill in outcomes] == [""] * 3, outcomes
+    assert len({kill.there for kill in outcomes}) > 1 and any(kill.after not in ("", "0 lines") for kill in outcomes), (
+        outcomes
+    )
 
 
 # -- the comparison would tell
@@ -168,9 +170,9 @@ def test_the_command_tells_each_kill_and_what_came_of_it(monkeypatch, capsys):
     monkeypatch.setattr(kill_and_resume, "kills", kills)
     terminate = signal.getsignal(signal.SIGTERM)
     assert main(["--kill", "2", "turns=4", "--seed", "3"]) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].split() == "1 killed after 1.50 s 4 lines, in playing then 2 lines same".split()
-    assert told[1].endswith("DIFFERENT: turns: DataFrames are different") and told[2].startswith(
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == "1 killed after 1.50 s 4 lines, in playing then 2 lines same".split()
+    assert printed[1].endswith("DIFFERENT: turns: DataFrames are different") and printed[2].startswith(
         "2 kills: FAILED, 1 ended otherwise"
     )
     [(file, overrides, times, seed, address)] = calls

@@ -55,18 +55,28 @@ class Backwards:
 
 
 def test_ledger_catches_plain_facts_at_once_and_raises_no_false_alarm(result):
-    found = next(row for row in result.detections if row.kind == "contradicted_fact")
-    assert found.precision.value >= 0.9 and found.by_wording["plain"].value >= 0.95 and found.lag.value <= 1
-    assert found.recall.n == 6 * 2 == sum(one.n for one in found.by_wording.values()), "of 6 later lines .4 are planted"
+    detection = next(row for row in result.detections if row.kind == "contradicted_fact")
+    assert detection.precision.value >= 0.9 and detection.by_wording["plain"].value >= 0.95 and detection.lag.value <= 1
+    assert detection.recall.n == 6 * 2 == sum(recall.n for recall in detection.by_wording.values()), (
+        "of 6 later lines .4 are planted"
+    )
     alarms = result.false_alarms["ledger"]
     assert alarms.value == 0 and alarms.n == 6 * 12
 
 
 def test_bars_fail_the_run_only_where_no_judge_that_must_meets_them_all():
     def meets(judge, recall):
-        one = Interval(1.0, 1.0, 1.0, 9)
+        perfect = Interval(1.0, 1.0, 1.0, 9)
         return Detection(
-            judge, "contradicted_fact", True, one, one, replace(one, value=recall), replace(one, value=0.0), 0, {}
+            judge,
+            "contradicted_fact",
+            True,
+            perfect,
+            perfect,
+            replace(perfect, value=recall),
+            replace(perfect, value=0.0),
+            0,
+            {},
         )
 
     def run(*detections):
@@ -134,10 +144,10 @@ def test_likelihood_judge_ranks_planted_lines_above_the_others(embedded):
     from metrics.judges.likelihood import Likelihood
 
     judge = Likelihood(Reference(embedded).logprobs, Embedder(device="cpu").embed)
-    found = selftest([judge], PEOPLE, replace(SIZES["smoke"], conversations=3), seed=7)
-    auroc = {row.kind: row.auroc.value for row in found.detections}
+    outcome = selftest([judge], PEOPLE, replace(SIZES["smoke"], conversations=3), seed=7)
+    auroc = {row.kind: row.auroc.value for row in outcome.detections}
     assert auroc["contradicted_fact"] > 0.5 and auroc["persona_swap"] > 0.7
-    means = {row.kind: row.values for row in found.responses if row.metric == "mean_p"}
+    means = {row.kind: row.values for row in outcome.responses if row.metric == "mean_p"}
     assert means["persona_swap"][-1] > means["persona_swap"][0]
 
 
@@ -145,9 +155,9 @@ def test_command_prints_tables_writes_json_and_exits_as_it_says(one_thread, tmp_
     code = main(["--size", "smoke", "--judge", "ledger", "--json", str(tmp_path / "out.json"), "--device", "cpu"])
     printed = capsys.readouterr().out
     assert "contradicted_fact" in printed and "relevance" in printed and "Retrieved pairs" in printed
-    told = json.loads((tmp_path / "out.json").read_text())
-    assert len(told["detections"]) == len(KINDS) and told["false_alarms"]["ledger"]["n"] == 72
-    assert told["failed"] is bool(code) and (("FAILED:" if code else "PASSED:") in printed)
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert len(written["detections"]) == len(KINDS) and written["false_alarms"]["ledger"]["n"] == 72
+    assert written["failed"] is bool(code) and (("FAILED:" if code else "PASSED:") in printed)
 
 
 def test_what_cannot_be_had_is_refused_in_one_sentence(tmp_path, capsys):

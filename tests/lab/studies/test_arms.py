@@ -194,15 +194,15 @@ def test_a_killed_study_plays_what_is_left_of_its_arms(climbed):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ("seats.assistant.adapter=/somewhere", "what wears an adapter does not learn here; expected a model by itself"),
         ("seats.assistant.endpoint=http://127.0.0.1:9", "http://127.0.0.1:9 does not learn here"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_anything_is_loaded(change, told):
+def test_what_cannot_be_trained_is_refused_before_anything_is_loaded(change, reason):
     done = inside(main, "scenarios/studies/simulator_rl.yaml", "size=smoke", change, "--address", "none", "--dry-run")
-    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_dry_run_tells_lines_and_steps(small):

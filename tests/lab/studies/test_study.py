@@ -71,7 +71,7 @@ def test_every_finding_has_its_study():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (
             "sizes.smoke.gamez=3",
@@ -84,8 +84,8 @@ def test_every_finding_has_its_study():
         ("stimuli=stimuli/twenty_question.yaml", "stimuli/twenty_questions.yaml'?"),
     ],
 )
-def test_a_mistake_in_an_override_is_one_sentence(change, told):
-    assert told in refused(GAMES, change, "--address", "none")
+def test_a_mistake_in_an_override_is_one_sentence(change, reason):
+    assert reason in refused(GAMES, change, "--address", "none")
 
 
 def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path):
@@ -135,13 +135,13 @@ def respondent(one_thread):
 
 def test_options_are_scored_as_a_fresh_reading_would(respondent):
     options = [["yes", "no, never"]] * 3 + [[" cat."], ["a"]]
-    found = respondent.choose(TALKS, options)
+    choices = respondent.choose(TALKS, options)
     form = respondent.engine.info().format
-    for talk, some, (nats, tokens) in zip(TALKS, options, found, strict=True):
+    for talk, allowed, (nats, tokens) in zip(TALKS, options, choices, strict=True):
         gap = " " if talk[-1][0] == "user" else ""
         given = tiny.Characters().encode(text_of(form, talk))
-        wanted = [sum(tiny.target_logprobs(MODEL, given, tiny.Characters().encode(gap + option))) for option in some]
-        assert tiny.close(nats, wanted) and tokens == [len(gap + option) for option in some]
+        wanted = [sum(tiny.target_logprobs(MODEL, given, tiny.Characters().encode(gap + option))) for option in allowed]
+        assert tiny.close(nats, wanted) and tokens == [len(gap + option) for option in allowed]
     assert not respondent.engine._branches, "all branches are dropped"
 
 
@@ -156,7 +156,9 @@ def test_an_answer_in_words_is_that_of_its_seed_alone(respondent):
     sampling = [Sampling(seed, 6, 1.0, top_k=0) for seed in (1, 2, 3, 4, 1)]
     talks = [TALKS[0], TALKS[1], TALKS[3], TALKS[4], TALKS[0]]
     together_ = respondent.say(talks, sampling)
-    assert together_ == [respondent.say([talk], [one])[0] for talk, one in zip(talks, sampling, strict=True)]
+    assert together_ == [
+        respondent.say([talk], [each_sampling])[0] for talk, each_sampling in zip(talks, sampling, strict=True)
+    ]
     assert together_[0] == together_[4] and len(set(together_)) > 1
 
 
@@ -201,11 +203,22 @@ def test_events_of_a_study_are_as_the_page_says(on_embedded):
 
 def test_a_study_leaves_its_finding_and_its_answers(on_embedded):
     run, printed = on_embedded
-    found = json.loads((run / "finding.json").read_text())
-    assert {"name", "claim", "statistic", "value", "low", "high", "n", "controls", "verdict", "reading"} <= found.keys()
-    assert found["verdict"] in printed and "value [low, high] n" in printed and str(run) in printed, "in one piece"
-    assert set(found["controls"].values()) <= {True, False}
-    assert manifest(run)["status"] == "finished" and manifest(run)["verdict"] == found["verdict"]
+    finding = json.loads((run / "finding.json").read_text())
+    assert {
+        "name",
+        "claim",
+        "statistic",
+        "value",
+        "low",
+        "high",
+        "n",
+        "controls",
+        "verdict",
+        "reading",
+    } <= finding.keys()
+    assert finding["verdict"] in printed and "value [low, high] n" in printed and str(run) in printed, "in one piece"
+    assert set(finding["controls"].values()) <= {True, False}
+    assert manifest(run)["status"] == "finished" and manifest(run)["verdict"] == finding["verdict"]
     answers = pl.read_parquet(run / "answers.parquet")
     assert answers.schema == pl.Schema(ANSWERS) and len(answers) == manifest(run)["answers"] == 2 * 17
     assert answers["nats"].list.max().max() < 0 and answers["tokens"].list.min().min() >= 1
@@ -219,9 +232,11 @@ def test_a_study_leaves_its_finding_and_its_answers(on_embedded):
 
 def test_its_report_says_the_same_and_is_written_again_by_lab_report(on_embedded):
     run, _ = on_embedded
-    found, text = json.loads((run / "finding.json").read_text()), (run / "report.md").read_text()
-    assert f"**{found['verdict']}" in text and "accommodation" in text and "plots/accommodation.png" in text
-    assert found["verdict"] in (run / "report.html").read_text() and (run / "plots/rejection.png").stat().st_size > 1000
+    finding, text = json.loads((run / "finding.json").read_text()), (run / "report.md").read_text()
+    assert f"**{finding['verdict']}" in text and "accommodation" in text and "plots/accommodation.png" in text
+    assert (
+        finding["verdict"] in (run / "report.html").read_text() and (run / "plots/rejection.png").stat().st_size > 1000
+    )
     (run / "report.md").unlink()
     assert inside(report, run).returncode == 0
     assert (run / "report.md").read_text().partition("## Run information")[0] == text.partition("## Run information")[0]
@@ -239,12 +254,12 @@ def test_it_can_be_watched(on_embedded):
 
 
 def test_the_view_shows_arms_and_the_latest_answers(on_embedded):
-    course, told = Course(), events(on_embedded[0])
-    for event in told[: len(told) // 2]:
+    course, recorded = Course(), events(on_embedded[0])
+    for event in recorded[: len(recorded) // 2]:
         course.fold(event)
     with (console := Console(width=120, height=40)).capture() as out:
         console.print(render(course, "runs/x", course.clock + 60))
-    shown, last = out.get(), [event for event in told[: len(told) // 2] if event["event"] == "answer"][-1]
+    shown, last = out.get(), [event for event in recorded[: len(recorded) // 2] if event["event"] == "answer"][-1]
     assert all(arm in shown for arm in course.header["arms"]) and "4/4" in shown and "0/4" in shown and " left" in shown
     assert f"{last['arm']} · {last['item']}" in shown
     assert progress(course).startswith(f"[{course.done}/34]")
@@ -289,10 +304,10 @@ sizes:
 def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name, tiny_engine):
     (tmp_path / "study.yaml").write_text(TEACHING)
     study = load_planned(tmp_path / "study.yaml", [f"seats.assistant.model={tiny_name}"]).study
-    told = []
+    recorded = []
     ask = Asking(
         Respondent(tiny_engine),
-        lambda kind, **rest: told.append({"event": kind, **rest}),
+        lambda kind, **rest: recorded.append({"event": kind, **rest}),
         [],
         dict,
         partial(teach, study),
@@ -305,35 +320,38 @@ def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name,
     worn = ask.teach("lessons", lessons, how)
     (after,), (aside,) = ask.choose("after", asked, worn), ask.choose("aside", asked)
     assert after.p[0] > 0.9 > before.p[0] and aside == before, "the bare model is as it was"
-    steps = [event["step"] for event in told if event["event"] == "taught"]
+    steps = [event["step"] for event in recorded if event["event"] == "taught"]
     assert steps == list(range(1, 13)) and ask.teach("again", lessons, how) == worn != ask.teach(
         "other", lessons[:1], how
     )
-    assert [event["arm"] for event in told if event["event"] == "taught"] == ["lessons"] * 12 + ["other"] * 12
+    assert [event["arm"] for event in recorded if event["event"] == "taught"] == ["lessons"] * 12 + ["other"] * 12
 
 
 def test_what_is_steered_is_answered_otherwise_and_known_by_its_steer(tmp_path, respondent):
-    told, (question, aside) = (
+    recorded, (question, aside) = (
         [],
         [Question("x", (("user", words),), ("a cat", "a dog")) for words in ("Who?", "Where are you?")],
     )
 
     def asking() -> Asking:
         return Asking(
-            respondent, lambda kind, **rest: told.append({"event": kind, **rest}), told[:], dict, None, tmp_path
+            respondent, lambda kind, **rest: recorded.append({"event": kind, **rest}), recorded[:], dict, None, tmp_path
         )
 
     ask = asking()
     steered = Steered(ask.direct([question], [aside, replace(aside, options=())]), coefficient=1.0)
-    found = [
+    choices = [
         ask.choose("bare", [question]),
         ask.choose("steered", [question], steered=steered),
         ask.choose("random", [question], steered=replace(steered, random=1)),
     ]
-    assert len({one[0].nats for one in found}) == 3 and ask.say("said", [question], max_tokens=3, steered=steered)[0]
+    assert (
+        len({choice[0].nats for choice in choices}) == 3
+        and ask.say("said", [question], max_tokens=3, steered=steered)[0]
+    )
     respondent.choose = None  # the same questions are not put again, and the direction is there
     again = asking()
-    assert again.choose("steered", [question], steered=steered) == found[1]
+    assert again.choose("steered", [question], steered=steered) == choices[1]
     assert again.direct([question], [aside, replace(aside, options=())]) == steered.direction
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -353,8 +371,8 @@ def stopped(run: Path, at: Path, answers: int) -> Path:
     (copy / "events.jsonl").write_text("".join(kept) + lines[len(kept)][:50])
     for name in ("finding.json", "answers.parquet", "report.md"):
         (copy / name).unlink()
-    told = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(told | {"status": "running"}))
+    record = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(record | {"status": "running"}))
     return copy
 
 
@@ -364,13 +382,15 @@ def test_a_killed_study_asks_only_what_is_left_and_finds_the_same(on_tiny, tmp_p
     copy = stopped(run, tmp_path, answers)
     done = inside(main, "--resume", copy, "--address", "none", "--json")
     assert done.returncode == 0, done.stderr
-    found, told = json.loads(done.stdout)["finding"], events(copy, "answer")
+    finding, asked = json.loads(done.stdout)["finding"], events(copy, "answer")
     assert (
-        len(told) == len(events(run, "answer")) == len({(event["arm"], event["item"], event["key"]) for event in told})
+        len(asked)
+        == len(events(run, "answer"))
+        == len({(event["arm"], event["item"], event["key"]) for event in asked})
     )
-    assert found["controls"] == printed["finding"]["controls"] and found["verdict"] == printed["finding"]["verdict"]
-    for name, one in found["measures"].items():
-        assert one["value"] == pytest.approx(printed["finding"]["measures"][name]["value"], abs=1e-4, nan_ok=True)
+    assert finding["controls"] == printed["finding"]["controls"] and finding["verdict"] == printed["finding"]["verdict"]
+    for name, measure in finding["measures"].items():
+        assert measure["value"] == pytest.approx(printed["finding"]["measures"][name]["value"], abs=1e-4, nan_ok=True)
 
 
 def test_another_stimuli_file_is_no_ground_to_go_on_from(on_tiny, tmp_path, tiny_name):
@@ -412,18 +432,18 @@ def test_a_server_that_knows_words_only_is_refused(tmp_path, tiny_engine):
 
 def test_a_question_is_no_more_than_its_words(tmp_path):
     """What two arms share is asked once: the digest holds neither arm nor item."""
-    told, asked = [], []
+    recorded, asked = [], []
 
     class Once:
         def choose(self, talks, options, worn=None, steer=None):
             asked.extend(talks)
-            return [([-1.0] * len(some), [1] * len(some)) for some in options]
+            return [([-1.0] * len(allowed), [1] * len(allowed)) for allowed in options]
 
-    ask = Asking(Once(), lambda kind, **rest: told.append({"event": kind, **rest}), [], dict, None, tmp_path)
-    one = (("user", "Who?"),)
-    ask.choose("a", [Question("x", one, ("I", "you")), Question("y", one, ("I", "you"))])
-    ask.choose("b", [Question("x", one, ("I", "you")), Question("x", one, ("I", "they"))])
-    answers = [(event["arm"], event["item"]) for event in told if event["event"] == "answer"]
+    ask = Asking(Once(), lambda kind, **rest: recorded.append({"event": kind, **rest}), [], dict, None, tmp_path)
+    messages = (("user", "Who?"),)
+    ask.choose("a", [Question("x", messages, ("I", "you")), Question("y", messages, ("I", "you"))])
+    ask.choose("b", [Question("x", messages, ("I", "you")), Question("x", messages, ("I", "they"))])
+    answers = [(event["arm"], event["item"]) for event in recorded if event["event"] == "answer"]
     assert len(asked) == 2 and answers == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "x")]
 
 
@@ -436,7 +456,7 @@ def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(t
     from corpora import folder
 
     other = folder(tmp_path / "other", seed=1)
-    told = [
+    arguments = [
         tiny_name,
         other,
         "--studies",
@@ -448,11 +468,11 @@ def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(t
         "--out",
         tmp_path / "out",
     ]
-    done = inside(findings, *told, "--display", "none")
+    done = inside(findings, *arguments, "--display", "none")
     assert done.returncode == 0, done.stderr
     runs = sorted((tmp_path / "out").glob("*/false_presuppositions/*/finding.json"))
     assert len(runs) == 2
-    again = inside(findings, *told, "--json")
+    again = inside(findings, *arguments, "--json")
     rows = json.loads(again.stdout)["findings"]
     assert [row["model"] for row in rows] == [tiny_name, other] and all(row["verdict"] for row in rows)
     assert sorted((tmp_path / "out").glob("*/false_presuppositions/*/finding.json")) == runs
@@ -467,7 +487,7 @@ def test_findings_of_two_models_stand_side_by_side_and_nothing_is_played_twice(t
 
 
 def test_a_study_that_fails_is_a_row_and_one_that_was_killed_is_gone_on_with(tmp_path, tiny_name):
-    told = [
+    arguments = [
         tiny_name,
         tiny_name,
         "--size",
@@ -480,14 +500,14 @@ def test_a_study_that_fails_is_a_row_and_one_that_was_killed_is_gone_on_with(tmp
         "--studies",
         "card_distance",
     ]
-    first = json.loads(inside(findings, *told).stdout)["findings"]
+    first = json.loads(inside(findings, *arguments).stdout)["findings"]
     (run,) = (tmp_path / "out").glob("*/card_distance/*")
     stopped(run, tmp_path, 5).rename(run.parent / "20200101T000000Z-killed")
     (run / "manifest.json").write_text(json.dumps(manifest(run) | {"digest": "of another size"}))
     broken = run.parents[1] / "false_presuppositions" / "begun"
     broken.mkdir(parents=True)
     (broken / "manifest.json").write_text("{}")
-    done = inside(findings, *told, "false_presuppositions", "card_distance")
+    done = inside(findings, *arguments, "false_presuppositions", "card_distance")
     rows = json.loads(done.stdout)["findings"]
     assert len(first) == 1 and [row["study"] for row in rows] == ["card_distance", "false_presuppositions"], (
         "each of them once"

@@ -48,7 +48,7 @@ def alone(tmp_path_factory):
 
 
 def test_a_sweep_leaves_its_contract_and_a_run_for_each_trial(alone):
-    sweep, told = alone
+    sweep, printed = alone
     assert {path.name for path in sweep.iterdir()} == {
         ".lock",
         "manifest.json",
@@ -61,13 +61,13 @@ def test_a_sweep_leaves_its_contract_and_a_run_for_each_trial(alone):
         "plots",
         "trials",
     }
-    found = load_run(sweep)
+    loaded = load_run(sweep)
     assert (
-        found.kind == "sweep"
-        and found.trials["status"].to_list() == ["finished"] * 4
+        loaded.kind == "sweep"
+        and loaded.trials["status"].to_list() == ["finished"] * 4
         and manifest(sweep)["trials"] == {"finished": 4}
     )
-    for row in found.trials.iter_rows(named=True):
+    for row in loaded.trials.iter_rows(named=True):
         run = load_run(sweep / row["run"])
         assert run.kind == "run" and run.path.name == row["trial"] and run.turns.height == 120 == row["lines"]
         [line] = run.metrics.filter(pl.col("level") == "run", metric="prompt_to_line", seat="user").iter_rows(
@@ -76,7 +76,7 @@ def test_a_sweep_leaves_its_contract_and_a_run_for_each_trial(alone):
         assert [row[f"prompt_to_line.ledger.user{end}"] for end in ("", ".low", ".high", ".n")] == [
             line[key] for key in ("value", "low", "high", "n")
         ]
-    assert "[4/4]" in told and "Results" in told
+    assert "[4/4]" in printed and "Results" in printed
 
 
 def test_events_of_a_sweep_and_of_its_trials_are_as_the_page_says(alone):
@@ -87,9 +87,9 @@ def test_events_of_a_sweep_and_of_its_trials_are_as_the_page_says(alone):
 
 
 def test_the_best_and_the_values_are_told_in_order(alone):
-    found = pl.read_parquet(alone[0] / "trials.parquet")
-    assert found["seats.user.script"].to_list() == [json.dumps(sweeps.BAKER)] * 2 + [json.dumps(sweeps.NURSE)] * 2
-    assert found["seed"].to_list() == [1, 2, 1, 2] and found.columns[-3:] == list(sweeps.APART)
+    trials = pl.read_parquet(alone[0] / "trials.parquet")
+    assert trials["seats.user.script"].to_list() == [json.dumps(sweeps.BAKER)] * 2 + [json.dumps(sweeps.NURSE)] * 2
+    assert trials["seed"].to_list() == [1, 2, 1, 2] and trials.columns[-3:] == list(sweeps.APART)
 
 
 def test_the_report_has_a_curve_for_each_axis_and_no_words_as_markup(alone, tmp_path):
@@ -173,8 +173,8 @@ def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
     )  # running, finished
     _whole(sweep)
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
-    told = json.loads(done.stdout)
-    assert told["sweep"] == str(sweep) and [row["status"] for row in told["trials"]] == ["finished"] * 4
+    printed = json.loads(done.stdout)
+    assert printed["sweep"] == str(sweep) and [row["status"] for row in printed["trials"]] == ["finished"] * 4
 
 
 def test_nothing_that_a_sweep_starts_listens_to_other_machines(tmp_path):
@@ -245,8 +245,8 @@ def test_a_node_that_goes_while_trials_play_on_it_changes_nothing_in_the_table(
         sweep = _until(process, tmp_path / "runs", lambda at: _at_work(at, workers, lines, already), seconds=SLOW_S)
         lost, gone = _at_work(sweep, workers, lines, already)
         cluster.remove_node(gone, allow_graceful=False)
-        told = process.communicate(timeout=SLOW_S)
-        assert process.returncode == 0, told
+        printed = process.communicate(timeout=SLOW_S)
+        assert process.returncode == 0, printed
     finally:
         cluster.shutdown()
     assert sweeps.events(sweep, status="again", reason=LOST, trial=lost)
@@ -288,9 +288,9 @@ def test_halving_stops_trainings_early_and_evaluates_the_others(tmp_path, recipe
     )
     done, sweep = swept(file, "--display", "plain", runs=tmp_path / "runs")
     assert done.returncode == 0, done.stderr
-    found = pl.read_parquet(sweep / "trials.parquet")
-    assert found["status"].to_list() == ["finished", "stopped", "stopped"] and found["steps"].to_list() == [2, 1, 1]
-    for row in found.iter_rows(named=True):
+    trials = pl.read_parquet(sweep / "trials.parquet")
+    assert trials["status"].to_list() == ["finished", "stopped", "stopped"] and trials["steps"].to_list() == [2, 1, 1]
+    for row in trials.iter_rows(named=True):
         run = load_run(sweep / row["run"])
         assert run.kind == "training" and run.training.height == row["steps"]
         assert run.manifest["status"] == ("interrupted" if row["status"] == "stopped" else "finished")
@@ -321,14 +321,14 @@ def test_a_trial_that_was_stopped_is_marked_as_such_by_a_later_sitting_too(alone
     first, second, *_ = sweeps.trials(sweep)["trial"]
     with (sweep / "events.jsonl").open("a") as log:
         for trial in (first, second):
-            told = {
+            stop_event = {
                 "event": "trial",
                 "time": "2026-01-01T00:00:00+00:00",
                 "trial": trial,
                 "status": "stopped",
                 "reason": "early",
             }
-            log.write(json.dumps(told) + "\n")
+            log.write(json.dumps(stop_event) + "\n")
     run = sweep / "trials" / first
     (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": "running"}))
     shutil.rmtree(sweep / "trials" / second)
@@ -347,8 +347,8 @@ def test_an_interrupted_sweep_says_how_to_go_on_where_somebody_reads_it(display,
     monkeypatch.setattr("lab.sweeps.runner._here", stopped)
     done, sweep = swept(sweeps.written(tmp_path), "--address", "none", *display, runs=tmp_path / "runs")
     assert done.returncode == 130 and manifest(sweep)["status"] == "interrupted"
-    told = f"Interrupted. Every finished trial is kept: python -m lab.sweep --resume {sweep}\n"
-    assert done.stdout.endswith(told) if said else done.stdout == ""
+    sentence = f"Interrupted. Every finished trial is kept: python -m lab.sweep --resume {sweep}\n"
+    assert done.stdout.endswith(sentence) if said else done.stdout == ""
 
 
 @pytest.mark.usefixtures("unreported")
@@ -463,11 +463,11 @@ def _until(process, runs: Path, reached, seconds: float = TIMEOUT_S) -> Path:
     while time.monotonic() < deadline:
         if (
             runs.is_dir()
-            and (found := list(runs.iterdir()))
-            and (found[0] / "events.jsonl").is_file()
-            and reached(found[0])
+            and (folders := list(runs.iterdir()))
+            and (folders[0] / "events.jsonl").is_file()
+            and reached(folders[0])
         ):
-            return found[0]
+            return folders[0]
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     raise TimeoutError(f"{runs} did not get so far in {seconds:.0f} s")
@@ -477,6 +477,6 @@ def test_the_smoke_sweep_plays_the_embedded_model_on_ray_in_under_two_minutes(tm
     began = time.monotonic()
     done = sweeps.done(ROOT / "scenarios/sweeps/smoke.yaml", "--display", "plain", "--runs", tmp_path)
     assert done.returncode == 0 and time.monotonic() - began < 120, done.stderr
-    found = load_run(only(tmp_path))
-    assert found.trials["status"].to_list() == ["finished"] * 4 and found.trials["lines"].sum() == 4 * 2 * 4
-    assert found.trials["prompt_to_line.ledger.user"].is_between(0, 1).all()
+    loaded = load_run(only(tmp_path))
+    assert loaded.trials["status"].to_list() == ["finished"] * 4 and loaded.trials["lines"].sum() == 4 * 2 * 4
+    assert loaded.trials["prompt_to_line.ledger.user"].is_between(0, 1).all()

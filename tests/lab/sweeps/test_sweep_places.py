@@ -80,26 +80,26 @@ def moved(tmp_path):
 def test_a_trial_plays_the_same_where_its_files_lie_elsewhere(moved, tmp_path):
     plan, (every, given), leave = moved
     [trial] = plan.trials
-    carry_out_trial(every[trial.id], given, tmp_path / "there", lambda told: None)
+    carry_out_trial(every[trial.id], given, tmp_path / "there", lambda progress: None)
     leave()
     heard = []
-    found = carry_out_trial(every[trial.id], given, tmp_path / "elsewhere", heard.append)
-    assert found["counts"] == {"lines": 12, "failed": 0} and {"lines", "of"} == set(heard[0])
+    outcome = carry_out_trial(every[trial.id], given, tmp_path / "elsewhere", heard.append)
+    assert outcome["counts"] == {"lines": 12, "failed": 0} and {"lines", "of"} == set(heard[0])
     assert turns(tmp_path / "elsewhere").equals(turns(tmp_path / "there"))
     kept = (tmp_path / "elsewhere" / "scenario.yaml").read_text()
     assert kept == (tmp_path / "there" / "scenario.yaml").read_text() and "lab-trial-" not in kept
     assert (
-        carry_out_trial(every[trial.id], given, tmp_path / "elsewhere", heard.append)["metrics"] == found["metrics"]
+        carry_out_trial(every[trial.id], given, tmp_path / "elsewhere", heard.append)["metrics"] == outcome["metrics"]
     )  # not played again
 
 
 def test_a_folder_that_holds_another_trial_is_left_alone(moved, tmp_path):
     plan, (every, given), _ = moved
     [trial] = plan.trials
-    carry_out_trial(every[trial.id], given, tmp_path / "there", lambda told: None)
+    carry_out_trial(every[trial.id], given, tmp_path / "there", lambda progress: None)
     other = load_sweep(sweeps.written(tmp_path, scenario=str(sweeps.CHITCHAT), axes={"seed": [2]}))
     with pytest.raises(ValueError, match="holds another trial"):
-        carry_out_trial(orders(other)[other.trials[0].id], files(other), tmp_path / "there", lambda told: None)
+        carry_out_trial(orders(other)[other.trials[0].id], files(other), tmp_path / "there", lambda progress: None)
 
 
 def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp_path):
@@ -108,14 +108,14 @@ def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp
     (folder / "events.jsonl").write_text("{}\n")
     (folder / "plots" / "one.png").write_bytes(b"png")
     home = Home(str(tmp_path / "sweep"), "sweep", (tmp_path / "store").as_uri(), 1)
-    Sent(home, "trial", folder).all(lambda told: None)
+    Sent(home, "trial", folder).all(lambda progress: None)
     assert (tmp_path / "store/sweep/trials/trial/plots/one.png").read_bytes() == b"png"
     Sent(home, "trial", again).back()
     assert (again / "events.jsonl").read_text() == "{}\n"
     (again / "events.jsonl").write_text("{}\n{}\n")  # further than the storage
     Sent(home, "trial", again).back()
     assert (again / "events.jsonl").read_text() == "{}\n{}\n"
-    Sent(home, "trial", again).all(lambda told: None)
+    Sent(home, "trial", again).all(lambda progress: None)
     Sent(home, "trial", folder).back()  # it was begun here, and gone on with there
     assert (folder / "events.jsonl").read_text() == "{}\n{}\n" and (folder / "plots" / "one.png").read_bytes() == b"png"
 
@@ -133,14 +133,14 @@ def growing(monkeypatch, *looks) -> list[dict]:
 
 def test_a_node_that_comes_up_later_is_waited_for_and_the_wait_is_told(monkeypatch):
     plan, course = load_sweep(SMOKE), sweeping_sweep.Course()
-    told = growing(monkeypatch, [{"CPU": 0.0}], [{"CPU": 0.0}], [{"CPU": 0.0}, {"CPU": 2.0}])
+    notices = growing(monkeypatch, [{"CPU": 0.0}], [{"CPU": 0.0}], [{"CPU": 0.0}, {"CPU": 2.0}])
 
     def tell(kind: str, **rest: object) -> None:
         course.fold({"event": kind, **rest})
-        told.append(sweep_screen.told(course, plan.sweep, {"event": kind, **rest}))
+        notices.append(sweep_screen.told(course, plan.sweep, {"event": kind, **rest}))
 
     assert awaited(plan, 60.0, tell) == {"CPU": 1}
-    assert told == [
+    assert notices == [
         "== waiting for a node: a trial wants CPU 1, and no node has as much (the most: CPU 0); expected less of it: "
         "cpus, gpus",
         "== playing",
@@ -148,10 +148,10 @@ def test_a_node_that_comes_up_later_is_waited_for_and_the_wait_is_told(monkeypat
 
 
 def test_a_node_that_does_not_come_is_waited_for_no_longer_than_that(monkeypatch):
-    plan, told = load_sweep(SMOKE), growing(monkeypatch, *[[{"CPU": 0.0}]] * 1000)
+    plan, phases = load_sweep(SMOKE), growing(monkeypatch, *[[{"CPU": 0.0}]] * 1000)
     with pytest.raises(ValueError, match="no node has as much"):
-        awaited(plan, 0.05, lambda kind, **rest: told.append(rest["phase"]))
-    assert told == ["waiting"]
+        awaited(plan, 0.05, lambda kind, **rest: phases.append(rest["phase"]))
+    assert phases == ["waiting"]
     with pytest.raises(ValueError, match="no node has as much"):  # a private one does not grow
         awaited(plan, 0.0, lambda kind, **rest: pytest.fail("nobody waits"))
 
@@ -187,8 +187,8 @@ def test_a_probe_that_is_killed_is_told_in_a_sentence(tmp_path, monkeypatch):
 def test_a_dry_run_counts_the_memory_of_dialogues_as_many_and_as_long_as_they_are_to_be(tmp_path, tiny_name):
     base = {"seats.user.script": None, "seats.user.model": tiny_name, "device": "cpu"}
     plan = load_sweep(sweeps.written(tmp_path, overrides=base, axes={"conversations": [1, 3], "turns": [6, 60]}))
-    [one, longer, three, _] = [dry_run._views(found)[0] for found in plan.bases.values()]
-    assert three == pytest.approx(3 * one) and longer > 2 * one > 0
+    [short, longer, three, _] = [dry_run._views(variant)[0] for variant in plan.bases.values()]
+    assert three == pytest.approx(3 * short) and longer > 2 * short > 0
 
 
 def test_trials_whose_lines_may_be_of_other_lengths_are_probed_apart(tmp_path, tiny_name):
@@ -264,10 +264,10 @@ def test_a_trial_that_fails_after_it_had_finished_keeps_no_measures_and_is_not_t
 
 def test_a_key_in_what_a_worker_says_is_told_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("OTHER_API_KEY", "sk-planted-4f1c9a77")
-    told = []
-    sitting = Sitting(tmp_path, lambda kind, **rest: told.append(rest), sweeping_sweep.Course(), told.append)
+    notices = []
+    sitting = Sitting(tmp_path, lambda kind, **rest: notices.append(rest), sweeping_sweep.Course(), notices.append)
     sitting.ended("a", "failed", "401 for sk-planted-4f1c9a77")
-    assert told == [{"trial": "a", "status": "failed", "reason": "401 for [OTHER_API_KEY]"}]
+    assert notices == [{"trial": "a", "status": "failed", "reason": "401 for [OTHER_API_KEY]"}]
 
 
 def test_times_that_may_be_without_end_are_in_no_curve():
@@ -279,8 +279,8 @@ def test_times_that_may_be_without_end_are_in_no_curve():
         for metric in ("prompt_to_line", "half_life", "time_to_first_contradiction")
         for seed in (1, 2)
     ]
-    found = curves(pl.DataFrame(values), sweep, 7)
-    assert {curve.measure[0] for curve in found} == {"prompt_to_line"}
+    drawn = curves(pl.DataFrame(values), sweep, 7)
+    assert {curve.measure[0] for curve in drawn} == {"prompt_to_line"}
 
 
 def test_the_screen_is_not_drawn_while_an_event_is_taken_in():

@@ -29,23 +29,23 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # -- a training's own file
 
 
-def kept(at: Path, told: Recipe, **views: list[View]) -> Path:
+def kept(at: Path, recipe: Recipe, **views: list[View]) -> Path:
     """The file as a training by that recipe leaves it in a folder."""
     at.mkdir(exist_ok=True)
-    write_views(at / COLLECTED, told, played(told), views)
+    write_views(at / COLLECTED, recipe, played(recipe), views)
     return at / COLLECTED
 
 
 def test_views_written_and_read_are_the_same_to_the_last_bit(tmp_path, recipe):
-    told = recipe()
-    path = kept(tmp_path, told, user=KEPT, assistant=KEPT[:1])
-    assert read_views(path, told, played(told), "user") == KEPT
-    assert read_views(path, told, played(told), "assistant") == KEPT[:1]
+    settings = recipe()
+    path = kept(tmp_path, settings, user=KEPT, assistant=KEPT[:1])
+    assert read_views(path, settings, played(settings), "user") == KEPT
+    assert read_views(path, settings, played(settings), "assistant") == KEPT[:1]
 
 
 def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(tmp_path, recipe, tiny_name):
-    told = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.paraphrase=2")
-    head = json.loads(kept(tmp_path, told, user=KEPT).read_bytes().splitlines()[0])
+    settings = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.paraphrase=2")
+    head = json.loads(kept(tmp_path, settings, user=KEPT).read_bytes().splitlines()[0])
     assert head == {
         "scenario": "small",
         "models": {"user": tiny_name, "assistant": "a script"},
@@ -64,7 +64,7 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
 
 
 @pytest.mark.parametrize(
-    ("own", "found", "here"),
+    ("own", "stored", "here"),
     [
         ("reward.judge=likelihood", "reward.judge=ledger", "reward.judge=likelihood"),
         ("held_out.paraphrase=2", "held_out.paraphrase=1", "held_out.paraphrase=2"),
@@ -76,15 +76,15 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
     ],
 )
 def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_would_fit(
-    tmp_path, recipe, tiny_engine, own, found, here
+    tmp_path, recipe, tiny_engine, own, stored, here
 ):
     path = kept(tmp_path, recipe(), user=KEPT)
     assert refused(recipe("method=dpo", own, over(tmp_path)), tiny_engine) == (
-        f"{path}, line 1: its lines were asked and rewarded with {found}, not with {here} as here; expected {found} "
+        f"{path}, line 1: its lines were asked and rewarded with {stored}, not with {here} as here; expected {stored} "
         "in this training "
         "too, or other data"
     )
-    assert learnt(recipe("method=dpo", over(tmp_path), own, *found.split()), tiny_engine)  # which fits
+    assert learnt(recipe("method=dpo", over(tmp_path), own, *stored.split()), tiny_engine)  # which fits
 
 
 def spoilt(view: View) -> bytes:
@@ -93,7 +93,7 @@ def spoilt(view: View) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda lines: [*lines[:2], lines[2][:-9], lines[3]], "line 3: Invalid JSON"),
         (lambda lines: lines[:-1], "line 3: the file ends after 2 views; expected the 3"),
@@ -120,22 +120,24 @@ def spoilt(view: View) -> bytes:
         ),
     ],
 )
-def test_damage_to_a_file_of_views_is_one_sentence_with_file_and_line(tmp_path, recipe, damage, told):
+def test_damage_to_a_file_of_views_is_one_sentence_with_file_and_line(tmp_path, recipe, damage, message):
     own = recipe("overrides={seats.user.model: embedded}")
     path = kept(tmp_path, own, user=KEPT)
     path.write_bytes(b"\n".join(damage(path.read_bytes().splitlines())))
     with pytest.raises(ValueError) as caught:
         read_views(path, own, played(own), "user")
-    assert str(caught.value).startswith(f"{path}, line") and told in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(caught.value).startswith(f"{path}, line") and message in str(caught.value) and "\n" not in str(caught.value)
+    )
 
 
 def test_a_trainings_views_come_with_their_rewards_and_their_siblings(tmp_path, recipe, tiny_engine):
     learn, out = split(recipe())
     views = [replace(view, persona=who) for view, who in zip(KEPT, (learn[0], out[0], learn[1]), strict=True)]
     kept(tmp_path, recipe(), user=views)
-    found = learnt(recipe("method=dpo", over(tmp_path)), tiny_engine)
-    assert sorted(view.conversation for view in found) == [0, 1]
-    assert {view.lines for view in found} == {KEPT[0].lines, KEPT[2].lines}  # the second's persona is held out
+    learnt_views = learnt(recipe("method=dpo", over(tmp_path)), tiny_engine)
+    assert sorted(view.conversation for view in learnt_views) == [0, 1]
+    assert {view.lines for view in learnt_views} == {KEPT[0].lines, KEPT[2].lines}  # the second's persona is held out
 
 
 # -- who is never seen
@@ -150,13 +152,15 @@ def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, ti
     talks = written(tmp_path / "talks.jsonl", *(talk(number, cards[number % 6]) for number in range(18)))
     seen = set()
     for seed in range(8):
-        told = recipe(f"seed={seed}", over(path, talks))
-        found = stock(told, played(told))
-        kept = [one for source in found.sources for one in source.transcripts]
-        known = {one.cast["user"].id for one in kept if one.cast["user"].facts}
-        strangers = [one for one in kept if not one.cast["user"].facts]
-        assert known == {seats["user"].id for seats in cast} & set(split(told)[0])
-        by_card = {card: [one for one in strangers if one.cast["user"].card == card] for card in cards}
+        settings = recipe(f"seed={seed}", over(path, talks))
+        stocked = stock(settings, played(settings))
+        kept = [transcript for source in stocked.sources for transcript in source.transcripts]
+        known = {transcript.cast["user"].id for transcript in kept if transcript.cast["user"].facts}
+        strangers = [transcript for transcript in kept if not transcript.cast["user"].facts]
+        assert known == {seats["user"].id for seats in cast} & set(split(settings)[0])
+        by_card = {
+            card: [transcript for transcript in strangers if transcript.cast["user"].card == card] for card in cards
+        }
         assert sorted(map(len, by_card.values())) == [
             0,
             0,
@@ -165,14 +169,14 @@ def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, ti
             3,
             3,
         ]  # half of six people, each with all their conversations
-        assert found.left_out == 4 + 18 - len(kept)
-        seen.add(tuple(bool(some) for some in by_card.values()))
+        assert stocked.left_out == 4 + 18 - len(kept)
+        seen.add(tuple(bool(of_card) for of_card in by_card.values()))
     assert len(seen) > 3
 
 
 def test_the_host_is_nobody_to_hold_out_and_one_stranger_alone_is_learnt_from(recipe):
-    told = recipe()
-    assert held_out_personas(told, played(told), {"radio_host", "text-1"}) == set(split(told)[1])
+    settings = recipe()
+    assert held_out_personas(settings, played(settings), {"radio_host", "text-1"}) == set(split(settings)[1])
     named = recipe("held_out.personas=[grace]")
     assert held_out_personas(named, played(named), {"text-1", "text-2", "text-3"}) == {"grace"}
     most = recipe("held_out.personas=0.9")
@@ -190,16 +194,16 @@ def test_someone_of_the_scenario_is_recognised_by_their_card_in_a_chat(tmp_path,
 def test_a_dialogue_with_a_held_out_partner_is_left_out_too(tmp_path, recipe, tiny_engine, tiny_name):
     path, _, cast = run(tmp_path, tiny_name, tiny_engine, Parity())
     people = list(dict.fromkeys(seats["user"].id for seats in cast))
-    told = recipe("seat=assistant", f"held_out.personas=[{people[0]}]", over(path))
-    kept = [one for source in stock(told, played(told)).sources for one in source.transcripts]
-    assert kept and people[0] not in {one.cast["user"].id for one in kept}
+    settings = recipe("seat=assistant", f"held_out.personas=[{people[0]}]", over(path))
+    kept = [transcript for source in stock(settings, played(settings)).sources for transcript in source.transcripts]
+    assert kept and people[0] not in {transcript.cast["user"].id for transcript in kept}
 
 
 # -- what is refused
 
 
 @pytest.mark.parametrize(
-    ("method", "labels", "told"),
+    ("method", "labels", "message"),
     [
         ("sft", (True, True), "none of the 2 scored ones has a reward above 0"),
         ("kto", (False, False), "kto learns from bad lines too"),
@@ -209,19 +213,19 @@ def test_a_dialogue_with_a_held_out_partner_is_left_out_too(tmp_path, recipe, ti
         ("dpo", (False, True), "dpo compares lines said at the same place"),
     ],
 )
-def test_a_method_without_the_lines_that_it_needs_is_refused(tmp_path, recipe, tiny_engine, method, labels, told):
-    assert told in refused(
+def test_a_method_without_the_lines_that_it_needs_is_refused(tmp_path, recipe, tiny_engine, method, labels, message):
+    assert message in refused(
         recipe(f"method={method}", over(written(tmp_path / "talks.jsonl", talk(0, labels=labels)))), tiny_engine
     )
 
 
 def test_lines_that_nobody_could_score_are_refused(tmp_path, recipe, tiny_engine):
-    one = talk(0, labels=(None, None))
-    one["lines"][1]["text"] = one["lines"][3]["text"] = "Well, well."
-    one["personas"]["P2"] = ""
+    chat = talk(0, labels=(None, None))
+    chat["lines"][1]["text"] = chat["lines"][3]["text"] = "Well, well."
+    chat["personas"]["P2"] = ""
     assert (
         "none of the 2 lines of the user has a label, or a reward by what the recipe weighs (judge: ledger)"
-        in refused(recipe(over(written(tmp_path / "talks.jsonl", one))), tiny_engine)
+        in refused(recipe(over(written(tmp_path / "talks.jsonl", chat))), tiny_engine)
     )
 
 
@@ -231,8 +235,8 @@ def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_ques
     data = over(written(tmp_path / "talks.jsonl", talk(0, labels=(None, None))))
     default = recipe(data, "reward={}", "evaluation.judge=answer_reader")
     assert default.reward == Reward()
-    told = refused(default, tiny_engine)
-    assert told.endswith(
+    error = refused(default, tiny_engine)
+    assert error.endswith(
         "expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: "
         "reward.judge=likelihood"
     )
@@ -240,7 +244,7 @@ def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_ques
         "(judge: ledger); expected labelled lines, or another reward.judge"
     )
     cure = recipe(
-        data, "reward={}", "evaluation.judge=answer_reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", told)
+        data, "reward={}", "evaluation.judge=answer_reader", "method=sft", *re.findall(r"[a-z_.]+=[\w.]+", error)
     )
     assert learnt(cure, tiny_engine, Parity())
 
@@ -249,9 +253,9 @@ def test_data_of_held_out_personas_only_is_refused(tmp_path, recipe, tiny_engine
     people = [persona.id for persona in load_personas(TOWNSFOLK)][:3]
     views = [replace(view, persona=who) for view, who in zip(KEPT, people, strict=True)]
     kept(tmp_path, recipe(), user=views)
-    told = refused(recipe(f"held_out.personas={json.dumps(people)}", over(tmp_path)), tiny_engine)
-    assert told.startswith("data holds nothing but conversations of personas that are held out") and all(
-        who in told for who in people
+    error = refused(recipe(f"held_out.personas={json.dumps(people)}", over(tmp_path)), tiny_engine)
+    assert error.startswith("data holds nothing but conversations of personas that are held out") and all(
+        who in error for who in people
     )
 
 
@@ -311,12 +315,12 @@ def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dic
 
 
 def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, tiny_engine):
-    told = recipe(
+    settings = recipe(
         "max_steps=2",
         "conversations=2",
         over(written(tmp_path / "talks.jsonl", *(talk(number, LEO) for number in range(3)))),
     )
-    events = trained(told, tiny_engine, tmp_path / "out", Ledger())
+    events = trained(settings, tiny_engine, tmp_path / "out", Ledger())
     [data, back, *steps] = [event for event in events if event["event"] != "checkpoint"]
     assert (data["phase"], back["phase"]) == ("data", "training")
     assert data["detail"].startswith(
@@ -331,13 +335,13 @@ def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_o
     tmp_path, recipe, tiny_engine, monkeypatch
 ):
     monkeypatch.setattr("lab.training.loop.TrainingLoop._heard", lambda self, step: {})  # what is played for the wires
-    told = recipe(
+    settings = recipe(
         "max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4"
     )
-    whole = trained(told, tiny_engine, tmp_path / "out", Parity())
+    whole = trained(settings, tiny_engine, tmp_path / "out", Parity())
     assert [event["event"] for event in whole] == ["collected"] * 2 + ["phase"] + ["step", "checkpoint"] * 2
     kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), tiny_engine.usage().generated, Parity()
-    assert trained(told, tiny_engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
+    assert trained(settings, tiny_engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
     assert (
         tiny_engine.usage().generated == before
         and not judge.asked

@@ -30,9 +30,9 @@ def recipe(*more):
 
 
 def test_every_arm_is_evaluated_with_held_out_personas_and_with_the_people_of_training():
-    one = recipe("evaluation.arms={reminder: {seats.user.reminder: 'Remember: {card}'}}")
-    found = evaluation_conditions(one)
-    assert [(condition.arm, condition.held_out, condition.trained) for condition in found] == [
+    settings = recipe("evaluation.arms={reminder: {seats.user.reminder: 'Remember: {card}'}}")
+    planned = evaluation_conditions(settings)
+    assert [(condition.arm, condition.held_out, condition.trained) for condition in planned] == [
         ("base", True, False),
         ("base", False, False),
         ("grpo", True, True),
@@ -41,13 +41,13 @@ def test_every_arm_is_evaluated_with_held_out_personas_and_with_the_people_of_tr
         ("reminder", False, False),
     ]
     assert (
-        found[-1].scenario.seats["user"].reminder == "Remember: {card}"
-        and found[0].scenario.seats["user"].reminder == ""
+        planned[-1].scenario.seats["user"].reminder == "Remember: {card}"
+        and planned[0].scenario.seats["user"].reminder == ""
     )
-    learnt, unseen = split(one)
-    assert [set(condition.scenario.persona_pool) for condition in found[:2]] == [set(unseen), set(learnt)]
+    learnt, unseen = split(settings)
+    assert [set(condition.scenario.persona_pool) for condition in planned[:2]] == [set(unseen), set(learnt)]
     assert (
-        len({condition.scenario.seed for condition in found if condition.held_out}) == 1
+        len({condition.scenario.seed for condition in planned if condition.held_out}) == 1
     )  # the arms say the same dialogues
     assert [condition.held_out for condition in evaluation_conditions(recipe("evaluation.as_learnt=false"))] == [
         True,
@@ -56,7 +56,7 @@ def test_every_arm_is_evaluated_with_held_out_personas_and_with_the_people_of_tr
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ("evaluation.arms={base: {}}", "'base'"),
         ("evaluation.arms={grpo: {}}", "'grpo'"),
@@ -66,10 +66,10 @@ def test_every_arm_is_evaluated_with_held_out_personas_and_with_the_people_of_tr
         ("evaluation.scenario=interview.yaml", "another name"),
     ],
 )
-def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_played(more, told):
+def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_played(more, message):
     with pytest.raises(ScenarioError) as caught:
         evaluation_conditions(recipe(more))
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_held_out_personas_are_evaluated_in_the_other_scenario_too():
@@ -83,20 +83,20 @@ def test_held_out_personas_are_evaluated_in_the_other_scenario_too():
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [
         ({"model": "some/model"}, "some/model"),
         ({"script": ["Well."]}, "a script"),
         ({"adapter": "/some/where"}, "an adapter"),
     ],
 )
-def test_other_scenario_in_which_the_trained_model_does_not_speak_is_refused(tmp_path, spec, told):
+def test_other_scenario_in_which_the_trained_model_does_not_speak_is_refused(tmp_path, spec, message):
     chitchat = Path("scenarios/chitchat.yaml")
     other = yaml.safe_load(chitchat.read_text())
     other["seats"]["user"] |= spec
     other["personas"] = str((chitchat.parent / other["personas"]).resolve())
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
-    with pytest.raises(ScenarioError, match=f"evaluation.scenario.*{told}"):
+    with pytest.raises(ScenarioError, match=f"evaluation.scenario.*{message}"):
         evaluation_conditions(recipe(f"evaluation.scenario={tmp_path / 'other.yaml'}"))
 
 
@@ -121,22 +121,22 @@ def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are
         "ben": np.array([4.0, 5.0]),
         "eve": np.array([0.0, 9.0]),
     }  # nobody evaluated eve before
-    found = reduction(before, after, **HOW)
-    assert found.value == pytest.approx(0.75) and found.n == 2
-    assert found.low == pytest.approx(0.5) and found.high == pytest.approx(1.0)  # all ben, all ann
+    share = reduction(before, after, **HOW)
+    assert share.value == pytest.approx(0.75) and share.n == 2
+    assert share.low == pytest.approx(0.5) and share.high == pytest.approx(1.0)  # all ben, all ann
 
 
 def test_held_out_personas_are_asked_in_words_that_training_never_used():
-    one = recipe()
+    settings = recipe()
     facts = [fact for person in load_personas("scenarios/personas/townsfolk.yaml") for fact in person.facts]
     learnt, held_out = ({fact.slot.questions[number] for fact in facts} for number in (0, 1))
-    for condition in evaluation_conditions(one)[:2]:
+    for condition in evaluation_conditions(settings)[:2]:
         talk = condition.scenario
         silent = talk.seats.model_copy(
             update={seat: talk.seats[seat].model_copy(update={"script": ("I see.",)}) for seat in SEATS}
         )
         talk = talk.model_copy(update={"seats": silent, "measure": talk.measure.model_copy(update={"metrics": []})})
-        play = staged(one, replace(condition, scenario=talk), {}).play
+        play = staged(settings, replace(condition, scenario=talk), {}).play
         off_the_record = {
             play._wording(fact) for seats in play.cast for person in seats.values() for fact in person.facts
         }
@@ -147,8 +147,8 @@ def test_held_out_personas_are_asked_in_words_that_training_never_used():
 
 
 def test_table_says_what_was_rewarded_and_clusters_by_person():
-    one = recipe("evaluation.as_learnt=false")
-    before, after = evaluation_conditions(one)
+    settings = recipe("evaluation.as_learnt=false")
+    before, after = evaluation_conditions(settings)
     key = ("qa", "answer_match", "user")
     rows = pl.DataFrame(
         [
@@ -167,8 +167,8 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
     )
     sums = {key: {"ann": np.array([9.0, 10.0]), "ben": np.array([1.0, 10.0])}}
     better = {key: {"ann": np.array([10.0, 10.0]), "ben": np.array([10.0, 10.0])}}
-    found = evaluation_frame(one, [ConditionResult(before, rows, sums), ConditionResult(after, rows, better)])
-    by = {(row["arm"], row["judge"]): row for row in found.iter_rows(named=True)}
+    frame = evaluation_frame(settings, [ConditionResult(before, rows, sums), ConditionResult(after, rows, better)])
+    by = {(row["arm"], row["judge"]): row for row in frame.iter_rows(named=True)}
     assert by["grpo", "answer_match"]["rewarded"] and not by["grpo", "answer_reader"]["rewarded"]
     assert by["base", "answer_match"]["low"] == pytest.approx(0.1) and by["base", "answer_match"][
         "high"
@@ -180,15 +180,15 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
 def test_training_never_asks_in_the_held_out_wording():
     from lab.training.rollouts import _ask
 
-    one, asked = recipe("reward.probes=3"), []
+    settings, asked = recipe("reward.probes=3"), []
     people = load_personas("scenarios/personas/townsfolk.yaml")
     seat = SimpleNamespace(
-        tell=lambda questions, cues: asked.extend(question for some in questions.values() for question in some)
+        tell=lambda questions, cues: asked.extend(question for probes in questions.values() for question in probes)
     )
     play = SimpleNamespace(cast=[{"user": person} for person in people], seats={"user": seat})
     for step in range(6):
         for turn in range(1, 5):
-            _ask(one, play, "user", step, turn, 4, range(len(people)))
+            _ask(settings, play, "user", step, turn, 4, range(len(people)))
     words = {fact.id: fact.slot.questions for person in people for fact in person.facts}
     used = {words[question.about].index(question.text) for question in asked}
     assert len(asked) == 6 * 3 * len(people) and used == set(range(max(map(len, words.values())))) - {1}

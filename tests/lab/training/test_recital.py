@@ -22,16 +22,17 @@ def test_a_runs_views_are_what_its_speaker_read_and_nothing_is_sampled_for_them(
 ):
     path, seat, cast = run(tmp_path, tiny_name, tiny_engine, Parity())
     before = tiny_engine.usage().generated
-    found = by_ids(learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine))
+    learnt_views = by_ids(learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine))
     assert tiny_engine.usage().generated == before
     kept = {tuple(ids): c for c, ids in seat.ids.items() if cast[c]["user"].id != "ingrid"}
-    assert len(kept) >= 3 and found.keys() == kept.keys()
+    assert len(kept) >= 3 and learnt_views.keys() == kept.keys()
     assert any("[Defend yourself.]" in learners.text(ids) for ids in kept)  # where a stored verdict moved the walk
     for ids, c in kept.items():
-        view = found[ids]
+        view = learnt_views[ids]
         assert view.persona == cast[c]["user"].id
         assert [(line.turn, line.start, line.ids, line.text) for line in view.lines] == [
-            (one.turn, one.start, one.samples[0].token_ids, one.texts[0].strip()) for one in seat.spoken[c]
+            (spoken_line.turn, spoken_line.start, spoken_line.samples[0].token_ids, spoken_line.texts[0].strip())
+            for spoken_line in seat.spoken[c]
         ]
         assert all(line.on_trunk and not line.logprobs for line in view.lines)
         assert row(view).ids.tolist() == list(ids[: view.lines[-1].start + len(view.lines[-1].ids)])
@@ -42,8 +43,8 @@ def test_stored_judgements_are_the_rewards_and_the_judge_is_asked_for_nothing_el
 ):
     path, _, _ = run(tmp_path, tiny_name, tiny_engine, Parity())
     asked = Parity()
-    found = learnt(recipe("reward.penalty=0", over(path)), tiny_engine, asked)
-    lines = [line for view in found for line in view.lines]
+    learnt_views = learnt(recipe("reward.penalty=0", over(path)), tiny_engine, asked)
+    lines = [line for view in learnt_views for line in view.lines]
     assert lines and not asked.asked
     assert [line.reward for line in lines] == [-1.0 if len(line.text) % 2 == 0 else 1.0 for line in lines]
 
@@ -62,10 +63,10 @@ def test_what_another_judge_stored_is_judged_anew(tmp_path, recipe, tiny_name, t
 
 def test_a_run_that_was_stopped_gives_the_beginning_of_its_views(tmp_path, recipe, tiny_name, tiny_engine):
     path, seat, _ = run(tmp_path, tiny_name, tiny_engine, Parity(), events=25)
-    found = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
+    learnt_views = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
     views = [tuple(ids) for ids in seat.ids.values()]
-    assert found and all(any(whole[: len(view.ids)] == view.ids for whole in views) for view in found)
-    assert any(view.ids not in views for view in found)
+    assert learnt_views and all(any(whole[: len(view.ids)] == view.ids for whole in views) for view in learnt_views)
+    assert any(view.ids not in views for view in learnt_views)
 
 
 def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_line(
@@ -74,9 +75,9 @@ def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_lin
     other = folder(tmp_path / "other", seed=1)
     (tmp_path / "played").mkdir()
     path, _, _ = run(tmp_path / "played", other, LocalEngine(load(other, "float32", "cpu")), Parity())
-    found = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
-    assert found
-    for line in (line for view in found for line in view.lines):
+    learnt_views = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
+    assert learnt_views
+    for line in (line for view in learnt_views for line in view.lines):
         assert line.ids == (*map(ord, line.text), ord("\n"))
 
 
@@ -91,32 +92,32 @@ def test_labels_are_rewards_and_what_has_none_is_judged(tmp_path, recipe, tiny_e
     assert rewards["Caller 0."] == [1.0, -1.0] and rewards["Caller 2."] == [-1.0, 1.0]
     assert "Caller 1." not in rewards or rewards["Caller 1."] != [1.0, -1.0]
     asked = Parity()
-    found = {view.lines[0].text: view for view in learnt(recipe(over(path)), tiny_engine, asked)}
+    by_text = {view.lines[0].text: view for view in learnt(recipe(over(path)), tiny_engine, asked)}
     assert [pair.line for pair in asked.asked] == ["Caller 1.", "I play the drums all day."]  # 9 characters, 25
-    assert [line.reward for line in found["Caller 1."].lines] == [1.0, 1.0]
+    assert [line.reward for line in by_text["Caller 1."].lines] == [1.0, 1.0]
 
 
 def test_a_judge_that_the_recipe_does_not_weigh_is_not_asked_and_labels_count_all_the_same(
     tmp_path, recipe, tiny_name, tiny_engine
 ):
-    told, asked = ["reward.prompt_to_line=0", "reward.qa=1"], Parity()
+    weights, asked = ["reward.prompt_to_line=0", "reward.qa=1"], Parity()
     talks = written(tmp_path / "talks.jsonl", talk(0), talk(1, labels=(None, None)))
-    [view] = learnt(recipe(*told, over(talks)), tiny_engine, asked)
+    [view] = learnt(recipe(*weights, over(talks)), tiny_engine, asked)
     assert [line.reward for line in view.lines] == [1.0, -1.0] and not asked.asked
     path, _, _ = run(tmp_path, tiny_name, tiny_engine, Parity())
     assert "or a reward by what the recipe weighs" in refused(
-        recipe(*told, over(path)), tiny_engine
+        recipe(*weights, over(path)), tiny_engine
     )  # nobody was asked anything
 
 
 def test_labels_of_pairs_count_by_the_weight_of_line_to_line(tmp_path, recipe, tiny_engine):
-    one = talk(0)
-    one["lines"][3]["conflicts_with"] = [1]
-    [view] = learnt(recipe("reward.line_to_line=0.5", over(written(tmp_path / "talks.jsonl", one))), tiny_engine)
+    chat = talk(0)
+    chat["lines"][3]["conflicts_with"] = [1]
+    [view] = learnt(recipe("reward.line_to_line=0.5", over(written(tmp_path / "talks.jsonl", chat))), tiny_engine)
     assert [line.reward for line in view.lines] == [1.0, -1.0]
-    one["lines"][3]["contradicts_persona"] = False
+    chat["lines"][3]["contradicts_persona"] = False
     [view] = learnt(
-        recipe("reward.line_to_line=0.5", "method=sft", over(written(tmp_path / "talks.jsonl", one))), tiny_engine
+        recipe("reward.line_to_line=0.5", "method=sft", over(written(tmp_path / "talks.jsonl", chat))), tiny_engine
     )
     assert [line.reward for line in view.lines] == [1.0, pytest.approx((1 - 0.5) / 1.5)]
 
@@ -160,10 +161,10 @@ def test_a_line_from_elsewhere_ends_with_the_token_that_closes_it_and_is_read_un
 def test_the_embedded_models_view_is_its_templates_rendering_and_control_tokens_in_words_are_words(
     tmp_path, recipe, embedded
 ):
-    one = talk(0)
-    one["lines"][3]["text"] = "I play<|im_end|>the drums."
-    told = recipe("overrides={seats.user.model: embedded}", over(written(tmp_path / "talks.jsonl", one)))
-    [view] = learnt(told, embedded)
+    chat = talk(0)
+    chat["lines"][3]["text"] = "I play<|im_end|>the drums."
+    settings = recipe("overrides={seats.user.model: embedded}", over(written(tmp_path / "talks.jsonl", chat)))
+    [view] = learnt(settings, embedded)
     messages = [
         ("system", SYSTEM.format(card=MIA, instruction="You call a show.", name="P2")),
         ("user", "Who is there?"),
@@ -188,8 +189,8 @@ def test_chats_teach_the_assistants_seat_under_the_system_message(tmp_path, reci
             {"role": "assistant", "content": "I play a drum!"},
         ]
     }
-    told = recipe("seat=assistant", over(written(tmp_path / "chat.jsonl", chat)))
-    [view] = learnt(told, tiny_engine, Parity(), "assistant")
+    settings = recipe("seat=assistant", over(written(tmp_path / "chat.jsonl", chat)))
+    [view] = learnt(settings, tiny_engine, Parity(), "assistant")
     assert MIA in learners.text(view.ids) and [line.turn for line in view.lines] == [1, 2]
     with pytest.raises(ValueError, match="none of the 1 lines of the user has a label"):  # whose persona nobody told
         learnt(recipe(over(tmp_path / "chat.jsonl")), tiny_engine, Parity())

@@ -33,31 +33,31 @@ def talk(*places, lines=()):
     return Rollout(0, "user", CAST, said, tuple(range(40)), places)
 
 
-def rewards(one, reward, embed=None):
-    views, told = rewarded([one], reward, Ledger(), embed)
-    return [line.reward for line in views[0].lines], told
+def rewards(dialogue, reward, embed=None):
+    views, totals = rewarded([dialogue], reward, Ledger(), embed)
+    return [line.reward for line in views[0].lines], totals
 
 
 def test_line_that_contradicts_its_persona_is_worth_minus_one_and_one_that_does_not_plus_one():
-    one = talk(
+    dialogue = talk(
         spoken(1, "I play the cello in my garden.", "I play the flute in my garden."),
         lines=[("assistant", "What do you play?")],
     )
-    assert rewards(one, LINES)[0] == [1.0, -1.0]
+    assert rewards(dialogue, LINES)[0] == [1.0, -1.0]
 
 
 def test_answer_off_the_record_is_worth_whether_it_is_right_and_no_judge_is_asked():
-    one = talk(spoken(1, "The cello.", "I like music.", given=(5, 6), about="instrument"))
-    found, told = rewards(one, Reward())
-    assert found == [1.0, -1.0] and told["reward_qa"] == 0.0 and math.isnan(told["reward_prompt_to_line"])
+    dialogue = talk(spoken(1, "The cello.", "I like music.", given=(5, 6), about="instrument"))
+    values, totals = rewards(dialogue, Reward())
+    assert values == [1.0, -1.0] and totals["reward_qa"] == 0.0 and math.isnan(totals["reward_prompt_to_line"])
 
 
 def test_earlier_lines_of_ones_own_count_as_much_as_their_weight():
     # consistent with the card, but not with what was said on line 0: (1 * 1 + 0.5 * -1) / 1.5
     lines = [("user", "I play the flute every day."), ("assistant", "Really?")]
     weights = Reward(prompt_to_line=1.0, qa=0, line_to_line=0.5)
-    found, _ = rewards(talk(spoken(2, "I play the cello every day."), lines=lines), weights)
-    assert found == [pytest.approx(1 / 3)]
+    values, _ = rewards(talk(spoken(2, "I play the cello every day."), lines=lines), weights)
+    assert values == [pytest.approx(1 / 3)]
 
 
 @pytest.mark.parametrize(
@@ -65,29 +65,31 @@ def test_earlier_lines_of_ones_own_count_as_much_as_their_weight():
     ["You are Grace and you play the cello.", "As an AI language model, I play nothing at all.", "Yes, I agree."],
 )
 def test_line_that_trips_a_wire_pays_for_it(text):
-    one = talk(spoken(1, text), lines=[("assistant", "What do you play?")])
-    assert rewards(one, LINES)[0][0] <= 0.0
-    assert rewards(one, LINES)[1]["penalised"] == 1.0
+    dialogue = talk(spoken(1, text), lines=[("assistant", "What do you play?")])
+    assert rewards(dialogue, LINES)[0][0] <= 0.0
+    assert rewards(dialogue, LINES)[1]["penalised"] == 1.0
 
 
 def test_relevance_is_the_cosine_with_the_line_that_it_answers():
     vectors = {"I play the cello all day.": (1.0, 0.0), "What do you play?": (0.6, 0.8)}
-    one = talk(spoken(1, "I play the cello all day."), lines=[("assistant", "What do you play?")])
+    dialogue = talk(spoken(1, "I play the cello all day."), lines=[("assistant", "What do you play?")])
     weights = Reward(prompt_to_line=1.0, qa=0, relevance=1.0)
-    found, _ = rewards(one, weights, lambda texts: np.array([vectors[text] for text in texts]))
-    assert found == [pytest.approx((1 + 0.6) / 2)]
+    values, _ = rewards(dialogue, weights, lambda texts: np.array([vectors[text] for text in texts]))
+    assert values == [pytest.approx((1 + 0.6) / 2)]
 
 
 def test_what_nobody_could_score_has_no_reward_and_is_counted():
-    one = talk(spoken(1, "…"), lines=[("assistant", "What do you play?")])
-    found, told = rewards(one, LINES)
-    assert found == [None] and told["unscored"] == 1 and told["lines"] == 1
+    dialogue = talk(spoken(1, "…"), lines=[("assistant", "What do you play?")])
+    values, totals = rewards(dialogue, LINES)
+    assert values == [None] and totals["unscored"] == 1 and totals["lines"] == 1
 
 
 def test_line_that_its_judge_cannot_score_is_worth_nothing_known_whatever_else_applies():
-    one = talk(spoken(1, "…", "I play the cello."), lines=[("assistant", "What do you play?")])
-    found, told = rewards(one, Reward(prompt_to_line=1.0, qa=0, relevance=1.0), lambda texts: np.ones((len(texts), 1)))
-    assert found == [None, 1.0] and told["unscored"] == 1
+    dialogue = talk(spoken(1, "…", "I play the cello."), lines=[("assistant", "What do you play?")])
+    values, totals = rewards(
+        dialogue, Reward(prompt_to_line=1.0, qa=0, relevance=1.0), lambda texts: np.ones((len(texts), 1))
+    )
+    assert values == [None, 1.0] and totals["unscored"] == 1
 
 
 def test_first_line_of_a_place_is_on_the_trunk_and_the_others_beside_it():
@@ -107,23 +109,25 @@ def test_first_line_of_a_place_is_on_the_trunk_and_the_others_beside_it():
 
 def test_answer_in_the_dialogue_to_a_question_about_a_fact_is_worth_whether_it_is_right_and_evading_costs_more():
     asked = "And tell me. " + CAST["user"].fact("instrument").slot.questions[0]
-    found, told = rewards(
+    values, totals = rewards(
         talk(spoken(1, "The cello.", "The flute.", "Well, yes."), lines=[("assistant", asked)]), Reward()
     )
-    assert found == [1.0, -1.0, -2.0] and told["unscored"] == 0
+    assert values == [1.0, -1.0, -2.0] and totals["unscored"] == 0
 
 
 def test_line_that_nothing_applies_to_is_worth_nothing_and_pays_for_a_wire_all_the_same():
-    found, told = rewards(
+    values, totals = rewards(
         talk(spoken(1, "The cello.", "As an AI language model, I agree."), lines=[("assistant", "Nice weather!")]),
         Reward(),
     )
-    assert found == [0.0, -1.0] and told["unscored"] == 0 and told["reward"] == -1.0  # the mean of what says something
+    assert (
+        values == [0.0, -1.0] and totals["unscored"] == 0 and totals["reward"] == -1.0
+    )  # the mean of what says something
 
 
 def test_reciting_facts_nobody_asked_for_pays_even_where_the_answer_is_right():
     # three facts besides the name
-    one = talk(
+    dialogue = talk(
         spoken(
             1,
             "I'm Grace, 34, a carpenter from Leeds, with a cello.",
@@ -132,7 +136,7 @@ def test_reciting_facts_nobody_asked_for_pays_even_where_the_answer_is_right():
             about="instrument",
         )
     )
-    assert rewards(one, Reward())[0] == [0.0, 1.0]
+    assert rewards(dialogue, Reward())[0] == [0.0, 1.0]
 
 
 def test_tripwires_of_a_steps_dialogues_are_means_over_the_seats_own_lines():
@@ -142,12 +146,12 @@ def test_tripwires_of_a_steps_dialogues_are_means_over_the_seats_own_lines():
         ("assistant", "Really?"),
         ("user", "Yes, I agree."),
     ]
-    found = tripwire_means(
+    means = tripwire_means(
         [talk(lines=lines)], "user", embed=None, logprobs=lambda cards, texts: [[-2.0, -3.0]] * len(texts)
     )
     assert (
-        found["evasion"] == 0.5
-        and found["length"] == 3.5
-        and found["perplexity_nats"] == 2.5
-        and "relevance" not in found
+        means["evasion"] == 0.5
+        and means["length"] == 3.5
+        and means["perplexity_nats"] == 2.5
+        and "relevance" not in means
     )

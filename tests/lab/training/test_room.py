@@ -83,7 +83,7 @@ def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(tiny_na
 
 
 @pytest.mark.parametrize(
-    ("told", "tokens", "said"),
+    ("overrides", "tokens", "said"),
     [
         ([], 160 + 3 * 3 * 8, 3 * 4 * 8),  # four lines at each of three places, one of them on the trunk
         (["method=ppo"], 160, 3 * 8),
@@ -98,10 +98,10 @@ def test_weights_gradients_and_moments_are_counted_as_a_learner_has_them(tiny_na
         (["method=grpo", "groups=episodes", "reward.qa=1"], 160, 24),
     ],
 )
-def test_a_view_is_counted_as_it_is_played_to_the_last_byte(recipe, told, tokens, said):
+def test_a_view_is_counted_as_it_is_played_to_the_last_byte(recipe, overrides, tokens, said):
     needed = 4 * WEIGHTS + 16 * ADAPTER + passing(tokens, said)
-    check(recipe(*told), needed)
-    assert f"of up to {tokens} tokens" in refused(recipe(*told), needed - 1)
+    check(recipe(*overrides), needed)
+    assert f"of up to {tokens} tokens" in refused(recipe(*overrides), needed - 1)
 
 
 def test_all_weights_trained_and_workers_beside_each_other_take_more(recipe):
@@ -110,30 +110,30 @@ def test_all_weights_trained_and_workers_beside_each_other_take_more(recipe):
     assert "expected tuning.full=false or " in refused(recipe("tuning.full=true"), 20 * WEIGHTS + view - 1)
     three = recipe("workers=3")
     check(three, 3 * (4 * WEIGHTS + 16 * ADAPTER + view))
-    told = refused(three, 3 * (4 * WEIGHTS + 16 * ADAPTER + view) - 1)
-    assert told.startswith("each of 3 workers takes about ") and "expected workers=2 or " in told
+    error = refused(three, 3 * (4 * WEIGHTS + 16 * ADAPTER + view) - 1)
+    assert error.startswith("each of 3 workers takes about ") and "expected workers=2 or " in error
 
 
 def test_both_seats_learners_are_there_at_once(recipe):
-    told = recipe("seat=both", "overrides={seats.assistant.persona: sample}")
-    scenario = played(told)
+    settings = recipe("seat=both", "overrides={seats.assistant.persona: sample}")
+    scenario = played(settings)
     needed = 2 * (4 * WEIGHTS + 16 * ADAPTER) + passing(232, 96)  # one of them learns at a time
     assert scenario.seats["assistant"].max_tokens < scenario.seats["user"].max_tokens
-    check(told, needed)
-    assert "a view of the user" in refused(told, needed - 1)
+    check(settings, needed)
+    assert "a view of the user" in refused(settings, needed - 1)
 
 
 def test_every_setting_that_a_refusal_names_would_fit_and_one_more_would_not(recipe):
     free = 4 * WEIGHTS + 16 * ADAPTER + passing(180, 40)
     named = re.findall(r"[a-z_.]+=\w+", refused(recipe(), free).partition("; expected ")[2])
-    assert [one.partition("=")[0] for one in named] == [
+    assert [setting.partition("=")[0] for setting in named] == [
         "tuning.gradient_checkpointing",
         "num_generations",
         "overrides.turns",
     ]
-    for one in named:
-        check(recipe(one), free)
-        key, _, value = one.partition("=")
+    for setting in named:
+        check(recipe(setting), free)
+        key, _, value = setting.partition("=")
         if value.isdigit():
             refused(recipe(f"{key}={int(value) + 1}"), free)
 

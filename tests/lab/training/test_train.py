@@ -59,7 +59,7 @@ def quick(tmp_path_factory):
 
 
 def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
-    run, told, seconds = quick
+    run, printed, seconds = quick
     steps = pl.read_parquet(run / "training.parquet")
     assert steps["step"].to_list() == [0, 1, 2] and steps["grad_norm"].is_not_null().any()
     assert {"reward", "reward_qa", "kl", "ratio", "entropy", "length", "wire_parroting"} <= set(steps.columns)
@@ -67,7 +67,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(
         0, abs=1e-6
     )  # nothing had been learnt yet
-    assert "step 3/3" in told and "relative reduction" in told
+    assert "step 3/3" in printed and "relative reduction" in printed
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
     report = (run / "report.html").read_text()
     assert (
@@ -86,26 +86,31 @@ def test_events_of_a_training_and_of_the_runs_of_its_evaluation_are_as_the_page_
 
 
 def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick):
-    found = pl.read_parquet(quick[0] / "evaluation.parquet")
+    evaluation = pl.read_parquet(quick[0] / "evaluation.parquet")
     assert (
-        set(found.columns) >= FRAME
-        and set(found["arm"]) == {"base", "grpo"}
-        and set(found["held_out"]) == {True, False}
+        set(evaluation.columns) >= FRAME
+        and set(evaluation["arm"]) == {"base", "grpo"}
+        and set(evaluation["held_out"]) == {True, False}
     )
-    asked = found.filter(pl.col("metric") == "qa")
+    asked = evaluation.filter(pl.col("metric") == "qa")
     assert set(asked["judge"]) == {"answer_match", "multiple_choice", "answer_reader"} and (asked["n"] > 0).all()
     assert (asked["low"] <= asked["value"]).all() and (asked["value"] <= asked["high"]).all()
     assert asked.filter(pl.col("arm") == "base")["reduction"].is_null().all()
-    assert {"parroting", "distinct_2", "relevance", "perplexity_nats"} <= set(found["metric"])
+    assert {"parroting", "distinct_2", "relevance", "perplexity_nats"} <= set(evaluation["metric"])
 
 
 def test_dialogues_of_the_evaluation_are_runs_that_can_be_compared(quick, capsys):
     kept = quick[0] / "evaluation"
     names = ["0-base-held-out", "1-base-as-learnt", "2-grpo-held-out", "3-grpo-as-learnt"]
     assert sorted(path.name for path in kept.iterdir()) == names
-    found = pl.read_parquet(quick[0] / "evaluation.parquet").filter(arm="grpo", held_out=True, metric="prompt_to_line")
+    evaluation = pl.read_parquet(quick[0] / "evaluation.parquet").filter(
+        arm="grpo", held_out=True, metric="prompt_to_line"
+    )
     own = pl.read_parquet(kept / names[2] / "metrics.parquet").filter(level="run", seat="user", metric="prompt_to_line")
-    assert found["value"].to_list() == own["value"].to_list() and found["n"].to_list() == own["n"].to_list() != []
+    assert (
+        evaluation["value"].to_list() == own["value"].to_list()
+        and evaluation["n"].to_list() == own["n"].to_list() != []
+    )
     assert lab_report.main([str(kept / names[0]), str(kept / names[2])]) == 0
     assert "pairs of conversations of equal number, seed and cast" in capsys.readouterr().out
 
@@ -163,17 +168,17 @@ def adapter(run: Path) -> dict:
     return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
-def apart(one: dict, other: dict) -> float:
+def apart(ours: dict, other: dict) -> float:
     """The largest difference of any weight."""
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+    assert ours.keys() == other.keys()
+    return max(float((ours[name] - other[name]).abs().max()) for name in ours)
 
 
 @pytest.fixture(scope="module")
 def unbroken(small, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    code, told_us = here(*small, "max_steps=4", "--runs", runs)
-    assert code == 0, told_us
+    code, errors = here(*small, "max_steps=4", "--runs", runs)
+    assert code == 0, errors
     return only(runs)
 
 
@@ -194,8 +199,8 @@ def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_kill
     process.wait()
     run = only(tmp_path)
     assert not (run / "adapter").exists()
-    code, told_us = here("--resume", run, "--address", "none", "--display", "none")
-    assert code == 0, told_us
+    code, errors = here("--resume", run, "--address", "none", "--display", "none")
+    assert code == 0, errors
     assert apart(adapter(run), adapter(unbroken)) < 1e-6  # sums over memory that lies elsewhere may round differently
     assert pl.read_parquet(run / "training.parquet")["step"].to_list() == [0, 1, 2, 3]
     rewards = [pl.read_parquet(folder / "training.parquet")["reward"].to_list() for folder in (run, unbroken)]
@@ -223,9 +228,9 @@ def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_
     for name in ("step-000003", "step-000004"):
         shutil.rmtree(run / "checkpoints" / name)
     choose = training_screen.choose
-    monkeypatch.setattr(training_screen, "choose", lambda *told: shown.append(told) or choose(*told))
-    code, told_us = here("--resume", run, "--address", "none")
-    assert code == 0, told_us
+    monkeypatch.setattr(training_screen, "choose", lambda *arguments: shown.append(arguments) or choose(*arguments))
+    code, errors = here("--resume", run, "--address", "none")
+    assert code == 0, errors
     [(*_, earlier)] = shown
     assert [step["step"] for step in earlier] == [0, 1]  # what came after the checkpoint is done again
     assert [step["step"] for step in events(run, "step")] == [0, 1, 2, 3, 2, 3]
@@ -240,8 +245,8 @@ def test_both_seats_learn_in_turn(small, tmp_path):
         f"overrides={{turns: 2, seats.user.model: {name}, seats.user.max_tokens: 8, seats.assistant.model: {name}, "
         "seats.assistant.persona: sample, graph.nodes.greet.says: null}"
     )
-    code, told_us = here(*small[:1], *small[2:], both, "seat=both", "max_steps=2", "--runs", tmp_path)
-    assert code == 0, told_us
+    code, errors = here(*small[:1], *small[2:], both, "seat=both", "max_steps=2", "--runs", tmp_path)
+    assert code == 0, errors
     run = only(tmp_path)
     assert [event["seat"] for event in events(run, "step")] == ["user", "assistant"]
     assert {path.name for path in (run / "adapter").iterdir()} == {"user", "assistant"}
@@ -249,8 +254,8 @@ def test_both_seats_learn_in_turn(small, tmp_path):
 
 
 def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbroken, tmp_path):
-    code, told_us = here(*small, "max_steps=4", "save_steps=4", "async_rollouts=true", "--runs", tmp_path)
-    assert code == 0, told_us
+    code, errors = here(*small, "max_steps=4", "save_steps=4", "async_rollouts=true", "--runs", tmp_path)
+    assert code == 0, errors
     own, other = (pl.read_parquet(folder / "training.parquet") for folder in (only(tmp_path), unbroken))
     assert own["reward"][0] == other["reward"][0] and own["ratio_max"][0] == pytest.approx(1, abs=1e-3)
     assert own["ratio_max"][2] > 1 + 1e-3  # said by weights that were a step old
@@ -259,16 +264,16 @@ def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbr
 @pytest.mark.parametrize("method", ["ppo", "sft", "dpo", "kto"])
 def test_other_methods_go_through_the_same_command(small, method, tmp_path):
     rewards = [] if method in ("ppo", "dpo") else ["reward={qa: 1.0, relevance: 0.0, probes: 1}"]
-    code, told_us = here(*small, f"method={method}", "max_steps=2", *rewards, "--runs", tmp_path)
+    code, errors = here(*small, f"method={method}", "max_steps=2", *rewards, "--runs", tmp_path)
     if method == "sft":  # nothing that random words say is right
-        assert code == 2 and "lab.train: data: sft learns from good lines" in told_us, told_us
+        assert code == 2 and "lab.train: data: sft learns from good lines" in errors, errors
         return
-    assert code == 0, told_us
+    assert code == 0, errors
     assert set(pl.read_parquet(only(tmp_path) / "evaluation.parquet")["arm"]) == {"base", method}
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "expected"),
     [
         ("reward={qa: 1.0, probes: 1, penalty: 0.0}", "equal"),
         ("held_out.personas=1.0", "some of both"),
@@ -280,19 +285,17 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path):
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_2_and_equal_rewards_are_told(
-    small, override, told, tmp_path
+    small, override, expected, tmp_path
 ):
-    code, told_us = here(*small, override, "max_steps=3", "--runs", tmp_path)
-    sentence = told_us.strip() if code else (only(tmp_path) / "events.jsonl").read_text()
-    assert told in sentence and "Traceback" not in told_us
-    assert code == (0 if told == "equal" else 2)
+    code, errors = here(*small, override, "max_steps=3", "--runs", tmp_path)
+    sentence = errors.strip() if code else (only(tmp_path) / "events.jsonl").read_text()
+    assert expected in sentence and "Traceback" not in errors
+    assert code == (0 if expected == "equal" else 2)
 
 
 def test_all_weights_may_be_trained_and_are_saved_as_a_model(small, tmp_path):
-    code, told_us = here(
-        *small, "tuning={full: true, learning_rate: 0.003}", "max_steps=2", "--runs", tmp_path / "runs"
-    )
-    assert code == 0, told_us
+    code, errors = here(*small, "tuning={full: true, learning_rate: 0.003}", "max_steps=2", "--runs", tmp_path / "runs")
+    assert code == 0, errors
     run = only(tmp_path / "runs")
     step = pl.read_parquet(run / "training.parquet")
     assert (
@@ -319,8 +322,8 @@ def test_all_weights_may_be_trained_and_are_saved_as_a_model(small, tmp_path):
 
 def test_training_may_go_on_from_an_adapter_but_not_from_one_of_another_base(small, unbroken, tmp_path):
     start = f"tuning={{learning_rate: 0.01, adapter: {unbroken / 'adapter'}}}"
-    code, told_us = here(*small, start, "max_steps=1", "--runs", tmp_path / "runs")
-    assert code == 0, told_us
+    code, errors = here(*small, start, "max_steps=1", "--runs", tmp_path / "runs")
+    assert code == 0, errors
     assert (
         pl.read_parquet(only(tmp_path / "runs") / "training.parquet")["kl"][0] > 1e-6
     )  # it starts away from the untouched model
@@ -329,5 +332,5 @@ def test_training_may_go_on_from_an_adapter_but_not_from_one_of_another_base(sma
         argument.replace(str(Path(small[1].partition("seats.user.model: ")[2].partition(",")[0])), other)
         for argument in small
     ]
-    code, told_us = here(*at, f"tuning={{adapter: {unbroken / 'adapter'}}}", "--runs", tmp_path / "refused")
-    assert code == 2 and "does not fit" in told_us and "Traceback" not in told_us
+    code, errors = here(*at, f"tuning={{adapter: {unbroken / 'adapter'}}}", "--runs", tmp_path / "refused")
+    assert code == 2 and "does not fit" in errors and "Traceback" not in errors

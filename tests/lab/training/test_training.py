@@ -56,11 +56,11 @@ def training(recipe: Recipe, engine, at: Path, judge) -> TrainingLoop:
     )
 
 
-def stopped(one: TrainingLoop, meanwhile: Callable[[dict], None] = lambda event: None) -> tuple[int, str]:
+def stopped(loop: TrainingLoop, meanwhile: Callable[[dict], None] = lambda event: None) -> tuple[int, str]:
     """After how many steps the training fails, and what it says."""
     done = 0
     with pytest.raises(ValueError) as caught:  # noqa: PT012 - any of the steps may be the one that fails
-        for event in one.steps():
+        for event in loop.steps():
             done += event["event"] == "step"
             meanwhile(event)
     assert "\n" not in str(caught.value)
@@ -70,20 +70,20 @@ def stopped(one: TrainingLoop, meanwhile: Callable[[dict], None] = lambda event:
 def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and_says_where(
     tmp_path, recipe, tiny_engine
 ):
-    one = training(recipe("method=grpo", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Failing(2))
-    done, told = stopped(one)
+    loop = training(recipe("method=grpo", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Failing(2))
+    done, error = stopped(loop)
     assert (
         done == 2
-        and told.startswith("step 3: the loss is nan")
-        and told.endswith(
+        and error.startswith("step 3: the loss is nan")
+        and error.endswith(
             f"; the last good checkpoint is {tmp_path / 'out' / 'checkpoints' / 'step-000002'}, after step 2"
         )
     )
-    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
+    again = training(loop.recipe, tiny_engine, tmp_path / "out", Parity())
     again.restore(latest_checkpoint(tmp_path / "out"))
     weights = learners.weights(again.students["user"])
     assert (
-        torch.equal(weights, learners.weights(one.students["user"]))
+        torch.equal(weights, learners.weights(loop.students["user"]))
         and weights.isfinite().all()
         and again.students["user"].steps > 0
     )
@@ -92,7 +92,7 @@ def test_a_loss_that_is_no_number_leaves_the_state_before_it_as_a_checkpoint_and
 
 def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole(tmp_path, recipe, tiny_engine):
     """A limit on the size of a file stands in for a full disk."""
-    one = training(
+    loop = training(
         recipe("method=grpo", *SMALL, "max_steps=3", "save_steps=1"), tiny_engine, tmp_path / "out", Parity()
     )
     before, room = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -102,24 +102,24 @@ def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, room[1]))
 
     try:
-        done, told = stopped(one, note)
+        done, error = stopped(loop, note)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
         signal.signal(signal.SIGXFSZ, before)
     folder = tmp_path / "out" / "checkpoints"
-    assert done == 2 and told.startswith(f"cannot write step-000002 in {folder} (") and "File too large" in told
-    assert told.endswith(
+    assert done == 2 and error.startswith(f"cannot write step-000002 in {folder} (") and "File too large" in error
+    assert error.endswith(
         f"the last good checkpoint is {folder / 'step-000001'}, after step 1: make room and go on with --resume "
         f"{tmp_path / 'out'}"
     )
     assert [path.name for path in folder.iterdir()] == ["step-000001"]
-    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
+    again = training(loop.recipe, tiny_engine, tmp_path / "out", Parity())
     again.restore(latest_checkpoint(tmp_path / "out"))
     assert [event["event"] for event in again.steps(1)] == ["step", "checkpoint"] * 2
 
 
 def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_path, recipe, tiny_engine):
-    one, kept = (
+    loop, kept = (
         training(
             recipe("method=grpo", *SMALL, "max_steps=2", "save_steps=1"), tiny_engine, tmp_path / "out", Failing(1)
         ),
@@ -130,16 +130,16 @@ def test_a_checkpoint_that_is_there_already_is_named_and_not_written_again(tmp_p
         if event["event"] == "checkpoint":
             kept.append(latest_checkpoint(tmp_path / "out").stat())
 
-    assert stopped(one, note)[1].endswith("step-000001, after step 1") and kept == [
+    assert stopped(loop, note)[1].endswith("step-000001, after step 1") and kept == [
         latest_checkpoint(tmp_path / "out").stat()
     ]
 
 
 def test_a_first_step_that_fails_leaves_no_checkpoint_and_says_so(tmp_path, recipe, tiny_engine):
-    done, told = stopped(training(recipe("method=grpo", *SMALL), tiny_engine, tmp_path / "out", Failing(0)))
+    done, error = stopped(training(recipe("method=grpo", *SMALL), tiny_engine, tmp_path / "out", Failing(0)))
     assert (
         done == 0
-        and told.endswith("; there is no checkpoint from before")
+        and error.endswith("; there is no checkpoint from before")
         and latest_checkpoint(tmp_path / "out") is None
     )
 
@@ -149,30 +149,30 @@ def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_the
     tmp_path, recipe, tiny_engine, spoken
 ):
     """Spoilt after step 2 is saved. `spoken`: the engine speaks with them, else only the learner reads with them."""
-    one = training(
+    loop = training(
         recipe("method=grpo", *SMALL, "max_steps=4", "save_steps=1"), tiny_engine, tmp_path / "out", Parity()
     )
 
     def spoil(event: dict) -> None:
         if event == {"event": "checkpoint", "step": 2}:
             with torch.no_grad():
-                one.students["user"].parameters[0].fill_(math.nan)
+                loop.students["user"].parameters[0].fill_(math.nan)
             if spoken:
-                one.install()
+                loop.install()
 
-    done, told = stopped(one, spoil)
+    done, error = stopped(loop, spoil)
     assert done == 2 and steps_of(latest_checkpoint(tmp_path / "out")) == 2
-    assert ("spoke with likelihoods that are no numbers" in told) == spoken
+    assert ("spoke with likelihoods that are no numbers" in error) == spoken
     # with what was spoken the weights after step 2 may be what is wrong; lines that were read to the end clear them
-    assert told.endswith("step-000001, after step 1" if spoken else "step-000002, after step 2")
+    assert error.endswith("step-000001, after step 1" if spoken else "step-000002, after step 2")
 
 
 def test_judges_that_move_the_walk_are_made_once_for_all_steps(tmp_path, recipe, tiny_engine, monkeypatch):
     """Each of them keeps what it has read open in its engine."""
-    made = []
-    monkeypatch.setattr(judges, "judges", lambda *_: made.append(Parity()) or made[-1:])
+    built = []
+    monkeypatch.setattr(judges, "judges", lambda *_: built.append(Parity()) or built[-1:])
     list(training(recipe("method=grpo", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()).steps())
-    assert len(made) == 1
+    assert len(built) == 1
 
 
 # -- tripwires
@@ -180,26 +180,26 @@ def test_judges_that_move_the_walk_are_made_once_for_all_steps(tmp_path, recipe,
 
 def test_a_wire_out_of_bounds_over_five_steps_stops_the_training_for_good(tmp_path, recipe, tiny_engine, monkeypatch):
     monkeypatch.setattr(rewards, "tripwire_means", lambda *_, **__: {"parroting": 0.5})  # of every line
-    one = training(
+    loop = training(
         recipe("method=grpo", *SMALL, "max_steps=9", "tripwires=stop"), tiny_engine, tmp_path / "out", Parity()
     )
-    events = list(one.steps())
+    events = list(loop.steps())
     steps = [event for event in events if event["event"] == "step"]
     assert len(steps) == PATIENCE + 1 and [event["event"] for event in events[-2:]] == ["checkpoint", "stopped"]
     assert "parroting of the user is 0.50 over the last 5 steps" in events[-1]["reason"]
-    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
+    again = training(loop.recipe, tiny_engine, tmp_path / "out", Parity())
     assert [event["event"] for event in again.steps(len(steps), steps)] == ["stopped"]
 
 
 def test_offline_the_wires_are_heard_at_each_checkpoint_and_stop_as_well(tmp_path, recipe, tiny_engine, monkeypatch):
     monkeypatch.setattr(rewards, "tripwire_means", lambda *_, **__: {"parroting": 0.5})
-    one = training(
+    loop = training(
         recipe("method=kto", *SMALL, "max_steps=4", "save_steps=2", "tripwires=stop"),
         tiny_engine,
         tmp_path / "out",
         Parity(),
     )
-    events = [event for event in one.steps() if event["event"] in ("step", "stopped")]
+    events = [event for event in loop.steps() if event["event"] in ("step", "stopped")]
     assert [event["event"] for event in events] == ["step", "step", "stopped"]
     assert "wire_parroting" not in events[0] and events[1]["wire_parroting"] == 0.5 and events[1]["samples"]
 
@@ -207,11 +207,11 @@ def test_offline_the_wires_are_heard_at_each_checkpoint_and_stop_as_well(tmp_pat
 # -- what the steps tell
 
 
-def told(recipe: Recipe, engine, at: Path) -> tuple[list[dict], list[dict], list[View]]:
+def training_records(recipe: Recipe, engine, at: Path) -> tuple[list[dict], list[dict], list[View]]:
     """The collected batches, the steps, and what was collected, of a training that reads all of it in each step."""
-    one = training(recipe, engine, at, Parity())
-    events = list(one.steps())
-    stored = read_views(at / COLLECTED, recipe, one.scenario, "user")
+    loop = training(recipe, engine, at, Parity())
+    events = list(loop.steps())
+    stored = read_views(at / COLLECTED, recipe, loop.scenario, "user")
     return *([event for event in events if event["event"] == kind] for kind in ("collected", "step")), stored
 
 
@@ -220,7 +220,9 @@ def tokens(lines: Iterable[Sampled]) -> int:
 
 
 def test_batches_of_the_untouched_model_tell_what_online_steps_tell(tmp_path, recipe, tiny_engine):
-    collected, steps, stored = told(recipe("method=kto", *SMALL, "max_steps=2"), tiny_engine, tmp_path / "kto")
+    collected, steps, stored = training_records(
+        recipe("method=kto", *SMALL, "max_steps=2"), tiny_engine, tmp_path / "kto"
+    )
     online, *_ = training(
         recipe("method=grpo", *SMALL, "max_steps=1"), tiny_engine, tmp_path / "grpo", Parity()
     ).steps()
@@ -247,15 +249,15 @@ def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, r
     """Of rewards 1 and -1: sft learns the good lines, kto all, dpo the last good and the first bad one of each place
     that has both.
     """
-    _, [step], views = told(
+    _, [step], views = training_records(
         recipe(f"method={method}", *SMALL, "num_generations=3", "max_steps=1"), tiny_engine, tmp_path / "out"
     )
     read = dataset.teaching(views, method, "user", Reward())
     lines = [line for view in read for line in view.lines]
     by_worth = [
-        ([line for line in some if line.reward < 0], [line for line in some if line.reward > 0])
+        ([line for line in group if line.reward < 0], [line for line in group if line.reward > 0])
         for view in read
-        for some in at_places(view)
+        for group in at_places(view)
     ]
     pairs = [line for bad, good in by_worth if bad and good for line in (bad[0], good[-1])]
     wanted = {"sft": [line for line in lines if line.reward > 0], "kto": lines, "dpo": pairs}[method]
@@ -264,18 +266,18 @@ def test_steps_tell_the_tokens_they_read_and_those_that_carried_loss(tmp_path, r
 
 
 def test_grpo_learns_from_the_tokens_of_places_that_differ(tmp_path, recipe, tiny_engine):
-    one = training(
+    loop = training(
         recipe("method=grpo", *SMALL, "max_steps=1", "tuning.num_iterations=2"), tiny_engine, tmp_path / "out", Parity()
     )
-    batches, played = [], one._played
-    one._played = lambda *asked: batches.append(played(*asked)) or batches[-1]
-    step = next(one.steps())
+    batches, played = [], loop._played
+    loop._played = lambda *asked: batches.append(played(*asked)) or batches[-1]
+    step = next(loop.steps())
     differ = [
         line
         for view in batches[0].views
-        for some in at_places(view)
-        if len({line.reward for line in some}) == 2
-        for line in some
+        for group in at_places(view)
+        if len({line.reward for line in group}) == 2
+        for line in group
     ]
     assert step["tokens_learnt"] == tokens(differ) > 0  # once, though two updates read them
     assert step["tokens"] == tokens(line for view in batches[0].views for line in view.lines) and step["skipped"] > 0
@@ -286,15 +288,15 @@ def test_engines_are_given_new_weights_where_somebody_plays_with_them(tmp_path, 
     """At first and after each of three steps where those are played; else for the batch at the checkpoint, and for the
     evaluation.
     """
-    one, installed = (
+    loop, installed = (
         training(recipe(f"method={method}", *SMALL, "max_steps=3"), tiny_engine, tmp_path / "out", Parity()),
         [],
     )
-    install = one.install
-    one.install = lambda: installed.append(learners.weights(one.students["user"])) or install()
-    list(one.steps())
-    assert len(installed) == times and torch.equal(installed[-1], learners.weights(one.students["user"]))
-    again = training(one.recipe, tiny_engine, tmp_path / "out", Parity())
+    install = loop.install
+    loop.install = lambda: installed.append(learners.weights(loop.students["user"])) or install()
+    list(loop.steps())
+    assert len(installed) == times and torch.equal(installed[-1], learners.weights(loop.students["user"]))
+    again = training(loop.recipe, tiny_engine, tmp_path / "out", Parity())
     again.install = lambda: installed.append(None)
     assert list(again.steps(3)) == [] and len(installed) == times + 1  # killed before it was evaluated
 
@@ -304,13 +306,13 @@ def test_ppo_learns_nothing_from_rewards_that_are_all_equal_and_says_so(tmp_path
         def judge(self, pairs):
             return [replace(row, p_inconsistent=0.0) for row in super().judge(pairs)]
 
-    told = recipe("method=ppo", *SMALL, "overrides.turns=4", "max_steps=1")
-    one = training(told, tiny_engine, tmp_path / "out", Content())
-    before = learners.weights(one.students["user"])
-    step = next(one.steps())
+    settings = recipe("method=ppo", *SMALL, "overrides.turns=4", "max_steps=1")
+    loop = training(settings, tiny_engine, tmp_path / "out", Content())
+    before = learners.weights(loop.students["user"])
+    step = next(loop.steps())
     assert step["note"] == "all rewards that could be compared are equal: nothing was learnt" and step["reward"] == 1
     assert step["loss"] is None and step["tokens_learnt"] == 0 < step["tokens"]
-    assert torch.equal(before, learners.weights(one.students["user"])) and one.students["user"].steps == 0
+    assert torch.equal(before, learners.weights(loop.students["user"])) and loop.students["user"].steps == 0
 
 
 def test_the_last_checkpoint_is_the_one_after_most_steps_and_whole(tmp_path):

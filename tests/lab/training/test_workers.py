@@ -48,14 +48,14 @@ def name(tmp_path_factory):
 
 def batches(method: Method) -> list[list[View]]:
     """Views of unlike length, their lines said by something near a model that finds all 128 tokens equally likely."""
-    found = []
+    dealt = []
     for first, size in zip((0, 4), UNEVEN, strict=True):
         size = max(size, 2) if method.groups == "episodes" else size  # that begin alike
         views = [
             learners.view(4, 3 + number % 3, conversation=number, rewards=[reward + number / 10 for reward in REWARDS])
             for number in range(first, first + size)
         ]
-        found.append(
+        dealt.append(
             [
                 replace(
                     view, lines=tuple(replace(line, logprobs=(-math.log(128),) * len(line.ids)) for line in view.lines)
@@ -63,7 +63,7 @@ def batches(method: Method) -> list[list[View]]:
                 for view in views
             ]
         )
-    return found
+    return dealt
 
 
 def numbers(learnt: Learnt) -> torch.Tensor:
@@ -91,16 +91,16 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
         dist.init_process_group(
             "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers, timeout=timedelta(seconds=90)
         )
-    found = {}
+    tensors = {}
     for place, method in enumerate(METHODS):
         learner = learners.learner(name, value_head=method.name == "ppo", **vars(TUNING))
-        found |= {
+        tensors |= {
             f"{place}.{number}": numbers(learn(learner, views, method)) for number, views in enumerate(batches(method))
         }
-        found[f"{place}.weights"] = learners.weights(learner)
+        tensors[f"{place}.weights"] = learners.weights(learner)
         nothing = learn(learner, [learners.view(4, rewards=[None] * 4)], method)
         assert nothing.step is None and not nothing.numbers and learner.steps == 2 * method.num_iterations
-    save_file(found, Path(folder) / f"{workers}-{rank}.safetensors")
+    save_file(tensors, Path(folder) / f"{workers}-{rank}.safetensors")
     if workers > 1:
         dist.destroy_process_group()
 
@@ -141,7 +141,7 @@ def test_the_longest_views_are_dealt_out_back_and_forth(monkeypatch):
             SimpleNamespace(is_initialized=lambda: True, get_rank=lambda rank=rank: rank, get_world_size=lambda: 2),
         )
         shares.append(distributed.share(views))
-    assert [[len(views[place].ids) for place in some] for some in shares] == [[3, 2, 6], [1, 5, 4]]
+    assert [[len(views[place].ids) for place in share] for share in shares] == [[3, 2, 6], [1, 5, 4]]
     monkeypatch.undo()
     assert distributed.share(views) == [0, 1, 2, 3, 4, 5]
 
@@ -155,17 +155,17 @@ def make(name):
     from lab.training.workers import Learners
 
     with hosting("local", 1, lambda detail: None, workers=2):
-        made: list[Learners] = []
+        started: list[Learners] = []
 
         def make() -> Learners:
-            made.append(
+            started.append(
                 Learners(2, {"name": name, "tuning": TUNING, "dtype": "float32", "seed": 0, "value_head": True})
             )
-            return made[-1]
+            return started[-1]
 
         yield make
-        for one in made:
-            one.close()
+        for group in started:
+            group.close()
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +203,9 @@ def test_two_workers_under_ray_equal_one_at_the_same_global_batch(both, tmp_path
             assert torch.allclose(
                 numbers(two.learn(views, method)), numbers(learn(alone, views, method)), atol=1e-5, rtol=1e-5
             )
-        wanted, found = weights(alone, tmp_path / "alone"), weights(two, tmp_path / "two")
-        assert two.steps == alone.steps == 2 * method.num_iterations and wanted.keys() == found.keys()
-        assert all(torch.allclose(found[key], wanted[key], atol=1e-5, rtol=0) for key in wanted)
+        wanted, parallel = weights(alone, tmp_path / "alone"), weights(two, tmp_path / "two")
+        assert two.steps == alone.steps == 2 * method.num_iterations and wanted.keys() == parallel.keys()
+        assert all(torch.allclose(parallel[key], wanted[key], atol=1e-5, rtol=0) for key in wanted)
         begun = load_file(tmp_path / "0" / STATE)
         assert (
             max(float((wanted[key] - begun[key]).abs().max()) for key in wanted if key.startswith("parameter")) > 1e-3
@@ -221,13 +221,13 @@ def test_two_workers_go_back_to_where_they_were_saved_or_where_one_was(both, tmp
     first, second = batches(METHODS[0])
     two.save(tmp_path / "two")
     alone.restore(tmp_path / "two")
-    told = two.learn(first, METHODS[0])
+    figures = two.learn(first, METHODS[0])
     two.learn(second, METHODS[0])
     two.restore(tmp_path / "two")
     assert (
-        two.steps == alone.steps and two.learn(first, METHODS[0]) == told
+        two.steps == alone.steps and two.learn(first, METHODS[0]) == figures
     )  # on both workers: each has views of its own
-    assert torch.allclose(numbers(learn(alone, first, METHODS[0])), numbers(told), atol=1e-5, rtol=1e-5)
+    assert torch.allclose(numbers(learn(alone, first, METHODS[0])), numbers(figures), atol=1e-5, rtol=1e-5)
     assert (tmp_path / "two" / "adapter_model.safetensors").is_file()
 
 
@@ -238,9 +238,9 @@ def test_a_loss_that_is_not_finite_reaches_the_loop_in_the_learners_words(both):
     with pytest.raises(ValueError) as wanted:
         learn(alone, views, METHODS[0])
     for _ in range(2):  # and whoever asks again is told again
-        with pytest.raises(ValueError) as found:
+        with pytest.raises(ValueError) as raised:
             two.learn(views, METHODS[0])
-        assert str(found.value) == str(wanted.value) and "expected finite numbers" in str(found.value)
+        assert str(raised.value) == str(wanted.value) and "expected finite numbers" in str(raised.value)
 
 
 @pytest.mark.slow
@@ -271,10 +271,10 @@ def test_a_worker_that_dies_is_told_in_one_sentence(make):
 
 def below(pid: int) -> list[int]:
     """Processes that this one has started, and those that they have."""
-    found = [
+    children = [
         int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     ]
-    return found + [one for child in found for one in below(child)]
+    return children + [descendant for child in children for descendant in below(child)]
 
 
 def command(pid: int) -> str:

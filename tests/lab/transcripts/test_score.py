@@ -94,7 +94,7 @@ def spotter(monkeypatch):
 
 
 def score(*arguments):
-    return main([str(one) for one in arguments])
+    return main([str(argument) for argument in arguments])
 
 
 def test_run_scored_again_by_the_same_judge_gets_the_same_judgements_and_stays_as_it_is(run, tmp_path, capsys):
@@ -115,8 +115,8 @@ def test_run_scored_again_by_the_same_judge_gets_the_same_judgements_and_stays_a
 
 def test_ledger_is_the_default_for_personas_with_facts_and_limit_takes_the_first(run, tmp_path):
     assert score(run, "--limit", 1, "--runs", tmp_path) == 0
-    found = judgements(only(tmp_path))
-    assert set(found["judge"]) == {"ledger"} and set(found["conversation"]) == {0}
+    scored = judgements(only(tmp_path))
+    assert set(scored["judge"]) == {"ledger"} and set(scored["conversation"]) == {0}
     assert (
         only(tmp_path).name.split("-", 1)[1].startswith("score-") and manifest(only(tmp_path))["status"] == "finished"
     )
@@ -150,26 +150,32 @@ def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_l
         "cpu",
     ]
     assert score(talks, *asked) == 0
-    told = json.loads(figures.read_text())
-    assert list(told) == ["likelihood"] and list(told["likelihood"]) == ["prompt_to_line", "line_to_line"]
-    found = told["likelihood"]["prompt_to_line"]
-    assert {"auroc", "low", "high", "kappa", "ece", "precision", "recall", "n", "unscored"} <= set(found)
-    assert (found["n"], found["unscored"], found["unlabelled"], found["contradicting"], found["conversations"]) == (
+    written = json.loads(figures.read_text())
+    assert list(written) == ["likelihood"] and list(written["likelihood"]) == ["prompt_to_line", "line_to_line"]
+    measured = written["likelihood"]["prompt_to_line"]
+    assert {"auroc", "low", "high", "kappa", "ece", "precision", "recall", "n", "unscored"} <= set(measured)
+    assert (
+        measured["n"],
+        measured["unscored"],
+        measured["unlabelled"],
+        measured["contradicting"],
+        measured["conversations"],
+    ) == (
         16,
         0,
         0,
         2,
         4,
     )
-    assert 0.5 < found["auroc"] <= 1 and found["low"] <= found["auroc"] <= found["high"]
-    lines = told["likelihood"][
+    assert 0.5 < measured["auroc"] <= 1 and measured["low"] <= measured["auroc"] <= measured["high"]
+    lines = written["likelihood"][
         "line_to_line"
     ]  # two seats with one pair each in four conversations: this judge does not read pairs
     assert (lines["n"], lines["unscored"], lines["auroc"]) == (0, 8, None)
     assert plot.read_bytes().startswith(b"\x89PNG")
-    shown, told = capfd.readouterr()
+    shown, errors = capfd.readouterr()
     assert "AUROC" in shown and "P1 in the assistant's seat" in shown and f"reliability plot: {plot}" in shown
-    assert told.splitlines()[-1].startswith("16 of 16 lines judged in ")
+    assert errors.splitlines()[-1].startswith("16 of 16 lines judged in ")
     assert {name: pl.read_parquet(out / f"{name}.parquet").height for name in ("turns", "judgements")} == {
         "turns": 16,
         "judgements": 24,
@@ -189,14 +195,14 @@ def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeyp
     from lab.transcripts.reading import read
 
     monkeypatch.setattr(judging, "LINES_AT_ONCE", 6)  # talks of four lines: two at a time
-    some = list(judging._portions(read(talks).transcripts))
-    assert [[one.conversation for one in portion] for portion in some] == [[0, 1], [2, 3]]
+    portions = list(judging._portions(read(talks).transcripts))
+    assert [[transcript.conversation for transcript in portion] for portion in portions] == [[0, 1], [2, 3]]
     monkeypatch.setattr(judging, "TOLD_EVERY_S", 0.0)
-    told = StringIO()
-    with judging._progress(told, 16) as advance:
+    stream = StringIO()
+    with judging._progress(stream, 16) as advance:
         advance(8)
         advance(8)
-    assert [line.split(" in ")[0] for line in told.getvalue().splitlines()] == [
+    assert [line.split(" in ")[0] for line in stream.getvalue().splitlines()] == [
         "8 of 16 lines judged",
         "16 of 16 lines judged",
     ]
@@ -226,15 +232,15 @@ def test_people_s_labels_correct_the_consistency(talks, tmp_path, spotter):
         )
         == 0
     )
-    found = json.loads(figures.read_text())["ledger"]["prompt_to_line"]
+    measured = json.loads(figures.read_text())["ledger"]["prompt_to_line"]
     # two of eight lines speak of a nurse: 6/8; labels: contradicts, contradicts, not: 1/3; both: 6/8 + mean(0 - 1, 0 -
     # 0, 1 - 1)
-    powered = found["prediction_powered"]["assistant"]
+    powered = measured["prediction_powered"]["assistant"]
     assert (powered["judge"]["value"], powered["judge"]["n"]) == (0.75, 8) and powered["labels"][
         "value"
     ] == pytest.approx(1 / 3)
     assert powered["both"]["value"] == pytest.approx(0.75 - 1 / 3) and powered["both"]["n"] == 3
-    assert (found["n"], found["unlabelled"], found["contradicting"]) == (3, 13, 2)
+    assert (measured["n"], measured["unlabelled"], measured["contradicting"]) == (3, 13, 2)
 
 
 def test_gain_is_the_part_of_the_labels_interval_that_the_judge_saves():
@@ -244,7 +250,7 @@ def test_gain_is_the_part_of_the_labels_interval_that_the_judge_saves():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("conversation,turn\n0,1\n", "line 2: has no contradicts"),
         ("conversation,turn,contradicts\n9,1,1\n", "line 2: conversation is '9'"),
@@ -259,20 +265,20 @@ def test_gain_is_the_part_of_the_labels_interval_that_the_judge_saves():
         ),
     ],
 )
-def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, told):
+def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, message):
     (tmp_path / "labels").write_text(text)
     assert score(talks, "--labels", tmp_path / "labels", "--runs", tmp_path / "runs") == 2
     error = capsys.readouterr().err
     assert (
         error.startswith("lab.score: ")
-        and told in error
+        and message in error
         and error.count("\n") == 1
         and not (tmp_path / "runs").exists()
     )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--judge", "oracle"], "is 'oracle'; expected 'ledger'"),
         (["--metrics", "qa"], "only a speaker can be asked for"),
@@ -285,10 +291,10 @@ def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, told
         (["measure.llm.modl=x"], "did you mean 'model'"),
     ],
 )
-def test_mistakes_are_refused_before_work_begins(talks, tmp_path, capsys, arguments, told):
+def test_mistakes_are_refused_before_work_begins(talks, tmp_path, capsys, arguments, message):
     assert score(talks, *arguments, "--runs", tmp_path / "runs") == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1 and not (tmp_path / "runs").exists()
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "runs").exists()
 
 
 def test_transcripts_without_labels_cannot_be_compared(tmp_path, capsys):
@@ -309,8 +315,8 @@ def test_lines_of_nobody_are_unscored_and_never_consistent(tmp_path, spotter):
         )
     )
     assert score(path, "--judge", "ledger", "--metrics", "prompt_to_line", "--out", tmp_path / "out") == 0
-    found = judgements(tmp_path / "out").select("seat", "verdict", "unscored").rows()
-    assert found == [("user", None, "nobody told who the speaker is"), ("assistant", False, None)]
+    rows = judgements(tmp_path / "out").select("seat", "verdict", "unscored").rows()
+    assert rows == [("user", None, "nobody told who the speaker is"), ("assistant", False, None)]
 
 
 def test_conversations_of_several_transcripts_are_numbered_on(talks, tmp_path):
@@ -334,8 +340,8 @@ def test_ledger_leaves_personas_without_facts_unscored(talks, tmp_path, capsys):
         )
         == 0
     )
-    found = json.loads((tmp_path / "figures.json").read_text())["ledger"]["prompt_to_line"]
-    assert (found["n"], found["unscored"], found["auroc"]) == (0, 16, None)
+    measured = json.loads((tmp_path / "figures.json").read_text())["ledger"]["prompt_to_line"]
+    assert (measured["n"], measured["unscored"], measured["auroc"]) == (0, 16, None)
     assert set(judgements(tmp_path / "out")["unscored"]) == {"the persona has no facts"}
     assert "No reliability plot" in capsys.readouterr().out
 
@@ -347,12 +353,14 @@ def test_conversation_that_a_judge_refuses_is_unscored_and_the_others_are_not(ta
     class Strict:
         name = "strict"
 
-        def judge(self, some):
-            if any(pair.conversation == 2 for pair in some):
+        def judge(self, batch):
+            if any(pair.conversation == 2 for pair in batch):
                 raise ValueError("too long")
-            return [judgement(pair, self.name, p_inconsistent=0.0, verdict=False) for pair in some]
+            return [judgement(pair, self.name, p_inconsistent=0.0, verdict=False) for pair in batch]
 
-    rows = judge_all([Strict()], [pair for one in read(talks).transcripts for pair in pairs(one, {"prompt_to_line"})])
+    rows = judge_all(
+        [Strict()], [pair for transcript in read(talks).transcripts for pair in pairs(transcript, {"prompt_to_line"})]
+    )
     assert len(rows) == 16 and {row.conversation: row.unscored for row in rows} == {
         0: None,
         1: None,

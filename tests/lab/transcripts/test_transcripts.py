@@ -50,7 +50,7 @@ PUBLISHED = {
 
 def written(tmp_path, *records, name="chats.jsonl", compress=False):
     path = tmp_path / name
-    data = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in records).encode()
+    data = "\n".join(record if isinstance(record, str) else json.dumps(record) for record in records).encode()
     path.write_bytes(gzip.compress(data, mtime=0) if compress else data)
     return path
 
@@ -76,13 +76,17 @@ def test_personas_that_are_given_go_before_the_system_message(tmp_path):
 
 
 def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
-    (one,) = read(written(tmp_path, LABELLED)).transcripts
-    assert [line.seat for line in one.lines] == ["assistant", "user", "assistant", "user"] and one.lines[
+    (transcript,) = read(written(tmp_path, LABELLED)).transcripts
+    assert [line.seat for line in transcript.lines] == ["assistant", "user", "assistant", "user"] and transcript.lines[
         1
     ].text == "Hi."
-    assert one.name == "x#1" and one.cast["user"].name == "Student" and one.cast["assistant"].card == ""
+    assert (
+        transcript.name == "x#1"
+        and transcript.cast["user"].name == "Student"
+        and transcript.cast["assistant"].card == ""
+    )
     # turn 3 is said to conflict with 1, its own, and with 2, which is the teacher's: a stray
-    assert one.labels == {
+    assert transcript.labels == {
         (0, "persona"): None,
         (1, "persona"): False,
         (2, "persona"): None,
@@ -90,14 +94,14 @@ def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
         (3, "persona"): True,
         (3, "1"): True,
     }
-    assert one.strays == 1
+    assert transcript.strays == 1
 
 
 def test_published_json_is_read_with_the_judges_words_as_labels(tmp_path):
     source = read(written(tmp_path, json.dumps([PUBLISHED, PUBLISHED], indent=1), name="raw.json.gz", compress=True))
-    one, two = source.transcripts
-    assert one.cast["assistant"].card == 'Ann, called "A".\nA nurse.' and one.cast["user"].card == "Bob is a cook."
-    assert one.labels == {
+    first, second = source.transcripts
+    assert first.cast["assistant"].card == 'Ann, called "A".\nA nurse.' and first.cast["user"].card == "Bob is a cook."
+    assert first.labels == {
         (0, "persona"): False,
         (1, "persona"): False,
         (2, "persona"): True,
@@ -105,13 +109,13 @@ def test_published_json_is_read_with_the_judges_words_as_labels(tmp_path):
         (2, "0"): False,
         (3, "1"): True,
     }
-    assert [line.text for line in one.lines] == [
+    assert [line.text for line in first.lines] == [
         "Ann: Hello.",
         "Bob: I cook.",
         "Ann: I cook too.",
         "Bob: I never cook.",
     ]
-    assert (two.conversation, {line.conversation for line in two.lines}) == (1, {1})
+    assert (second.conversation, {line.conversation for line in second.lines}) == (1, {1})
 
 
 def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_path):
@@ -120,9 +124,13 @@ def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_pa
         "conversation": ["Teacher: Hi.", "Student: I LOVE crowds!"],
         "eval_prompt_consistency": [[1, "YES"]],
     }
-    (one, two) = read(written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})).transcripts
-    assert one.labels == {(0, "persona"): None, (1, "persona"): True}
-    assert (one.cast["assistant"].card, one.cast["user"].card, two.cast["assistant"].card) == ("", "I am shy.", "")
+    (first, second) = read(written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})).transcripts
+    assert first.labels == {(0, "persona"): None, (1, "persona"): True}
+    assert (first.cast["assistant"].card, first.cast["user"].card, second.cast["assistant"].card) == (
+        "",
+        "I am shy.",
+        "",
+    )
 
 
 def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path):
@@ -145,7 +153,7 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
         CHAT,
     )
     source = read(path)
-    assert [one.conversation for one in source.transcripts] == [0, 1] and len(source.left_out) == 5
+    assert [transcript.conversation for transcript in source.transcripts] == [0, 1] and len(source.left_out) == 5
     expected = [
         ("line 2", "is no JSON"),
         ("line 3", "messages.0.content: Input should be a valid string"),
@@ -158,7 +166,7 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"conversation,turn\n0,1\n", "line 1: is no JSON"),
         (b"", "line 1: there is no conversation; expected `messages`"),
@@ -170,12 +178,12 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
         (json.dumps(LABELLED | {"lines": [LABELLED["lines"][1]]}).encode(), "lines.0.i: is 1; expected 0"),
     ],
 )
-def test_file_that_is_none_of_the_forms_is_refused_with_one_sentence(tmp_path, content, told):
+def test_file_that_is_none_of_the_forms_is_refused_with_one_sentence(tmp_path, content, message):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(ValueError) as refused:
         read(path)
-    assert str(refused.value).startswith(str(path)) and told in str(refused.value) and "\n" not in str(refused.value)
+    assert str(refused.value).startswith(str(path)) and message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_file_that_is_not_there_and_folder_that_is_no_run_are_refused(tmp_path):
@@ -186,9 +194,9 @@ def test_file_that_is_not_there_and_folder_that_is_no_run_are_refused(tmp_path):
 
 
 def test_pairs_know_the_partner_and_what_was_heard_and_come_in_a_runs_order(tmp_path):
-    (one,) = read(written(tmp_path, LABELLED)).transcripts
-    found = list(pairs(one, {"prompt_to_line", "line_to_line"}))
-    assert [(pair.turn, pair.metric, pair.against, pair.heard) for pair in found] == [
+    (transcript,) = read(written(tmp_path, LABELLED)).transcripts
+    listed = list(pairs(transcript, {"prompt_to_line", "line_to_line"}))
+    assert [(pair.turn, pair.metric, pair.against, pair.heard) for pair in listed] == [
         (0, "prompt_to_line", "persona", ""),
         (1, "prompt_to_line", "persona", "Welcome."),
         (2, "prompt_to_line", "persona", "Hi."),
@@ -197,20 +205,22 @@ def test_pairs_know_the_partner_and_what_was_heard_and_come_in_a_runs_order(tmp_
         (3, "line_to_line", "1", "Sit down."),
     ]
     assert (
-        found[1].persona is one.cast["user"] and found[1].partner is one.cast["assistant"] and found[-1].other == "Hi."
+        listed[1].persona is transcript.cast["user"]
+        and listed[1].partner is transcript.cast["assistant"]
+        and listed[-1].other == "Hi."
     )
-    assert [pair.metric for pair in pairs(one, {"line_to_line"})] == ["line_to_line"] * 2
+    assert [pair.metric for pair in pairs(transcript, {"line_to_line"})] == ["line_to_line"] * 2
 
 
 def test_retrieved_pairs_are_a_part_of_all_pairs(tmp_path):
     talk = {"messages": [{"role": "user", "content": f"I have {number} cats."} for number in range(11)]}
-    (one,) = read(written(tmp_path, talk)).transcripts
+    (transcript,) = read(written(tmp_path, talk)).transcripts
 
     def embed(texts):
         return np.eye(11)[[int(text.split()[2]) for text in texts]]
 
-    every, some = (list(pairs(one, {"line_to_line"}, how)) for how in (None, embed))
-    assert len(every) == 55 and 10 <= len(some) < 20 and all(pair in every for pair in some)
+    every, retrieved = (list(pairs(transcript, {"line_to_line"}, how)) for how in (None, embed))
+    assert len(every) == 55 and 10 <= len(retrieved) < 20 and all(pair in every for pair in retrieved)
 
 
 def test_the_same_text_is_the_same_persona_and_lone_surrogates_are_replaced():
