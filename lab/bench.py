@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.benchmark.engine import measure, plot, print_figures
+from lab.benchmark.engine import measure_engine, plot, print_figures
 from lab.benchmark.work import SIZES, WAYS
 from lab.commands import Parser, obeyed
 
@@ -70,10 +70,10 @@ def _bench(args: argparse.Namespace) -> int:
                 "--actors measures engine actors and nothing else; expected no "
                 f"{'--endpoint' if args.endpoint else '--plot'}"
             )
-        figures = actors.measure(args.actors, *weights, quick=args.quick)
-        tell = actors.tell
+        figures = actors.measure_actors(args.actors, *weights, quick=args.quick)
+        tell = actors.print_actor_figures
     else:
-        figures = measure(*weights, quick=args.quick, endpoint=args.endpoint, endpoint_model=args.endpoint_model)
+        figures = measure_engine(*weights, quick=args.quick, endpoint=args.endpoint, endpoint_model=args.endpoint_model)
         tell = print_figures
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
@@ -88,7 +88,7 @@ def _work(args: argparse.Namespace) -> int:
 
     sizes = SIZES["quick" if args.quick else "full"]
     served = {"endpoint": args.endpoint, "endpoint_model": args.endpoint_model}
-    figures = work.measure(args.worker, sizes, args.model, args.dtype, args.device, **served)
+    figures = work.measure_way(args.worker, sizes, args.model, args.dtype, args.device, **served)
     Path(args.json).write_text(json.dumps(figures))
     return 0
 

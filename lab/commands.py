@@ -95,19 +95,21 @@ def commands() -> dict[str, str]:
     """The description of each command's parser, by the command's name. It is read from the sources; nothing is
     imported.
     """
-    found = {}
+    descriptions = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         source = path.read_text(encoding="utf-8")
         if f'prog="{PROG}{path.stem}"' in source:
-            found[path.stem] = _description(ast.parse(source), PROG + path.stem)
-    return found
+            descriptions[path.stem] = _description(ast.parse(source), PROG + path.stem)
+    return descriptions
 
 
 def _description(tree: ast.Module, prog: str) -> str:
     """The description of the parser with that `prog`; "" where it is not a plain string."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            told = {one.arg: one.value.value for one in node.keywords if isinstance(one.value, ast.Constant)}
-            if told.get("prog") == prog:
-                return told.get("description", "")
+            constants = {
+                keyword.arg: keyword.value.value for keyword in node.keywords if isinstance(keyword.value, ast.Constant)
+            }
+            if constants.get("prog") == prog:
+                return constants.get("description", "")
     return ""

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.results.formats import FORMATS, completions, csv_lines, json_lines, messages, preferences, table, with_cards
+from lab.results.formats import FORMATS, as_rows, completions, csv_lines, json_lines, messages, preferences, with_cards
 from scenarios.records import SEATS
 
 EXAMPLES = """examples:
@@ -82,7 +82,7 @@ def _export(args: argparse.Namespace) -> int:
             )
         parts = json_lines(preferences(run.path, args.seat), counts)
     elif args.format == "csv":
-        parts = csv_lines(table(run, args.seat), counts)
+        parts = csv_lines(as_rows(run, args.seat), counts)
     else:
         seat = args.seat or "assistant"
         rows = (

@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     return code
 
 
-def _tell(found: ForkComparison, path: Path) -> None:
+def _tell(comparison: ForkComparison, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -91,17 +91,18 @@ def _tell(found: ForkComparison, path: Path) -> None:
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    console.print(fork_comparison.heading(found))
+    console.print(fork_comparison.heading(comparison))
     for header, rows in (
-        (fork_comparison.HEADER, fork_comparison.fork_rows(found)),
-        (fork_comparison.PARTINGS, fork_comparison.partings(found)),
+        (fork_comparison.HEADER, fork_comparison.fork_rows(comparison)),
+        (fork_comparison.PARTINGS, fork_comparison.partings(comparison)),
     ):
         shown = Table(*header, box=None, header_style="dim", pad_edge=False)
         for row in rows:
             shown.add_row(*(Text(_cut(clean(cell))) for cell in row))
         console.print(shown, "")
     console.print(
-        fork_comparison.NOTE + (f" {TOO_FEW.replace('conversations', 'branches')}" if found.branches < FEW else ""),
+        fork_comparison.NOTE
+        + (f" {TOO_FEW.replace('conversations', 'branches')}" if comparison.branches < FEW else ""),
         style="dim",
     )
     console.print(str(path / fork_comparison.RESULT), soft_wrap=True)

@@ -56,9 +56,9 @@ def _report(args: argparse.Namespace) -> int:
     from lab.reports.comparison_tables import print_comparison
     from lab.reports.write import write_comparison
 
-    found, path = write_comparison(args.runs, args.out)
-    for one in found:
-        print_comparison(one)
+    comparisons, path = write_comparison(args.runs, args.out)
+    for comparison in comparisons:
+        print_comparison(comparison)
     print(path)
     return 0
 

@@ -82,29 +82,29 @@ def _score(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lab.dialogue import judges
-    from lab.live.run_monitor import conclude, summary
-    from lab.transcripts.reading import read
+    from lab.live.run_monitor import conclude, run_summary
+    from lab.transcripts.reading import read_transcripts
 
-    paths = [one for one in args.transcripts if "=" not in one or os.path.exists(one)]
+    paths = [argument for argument in args.transcripts if "=" not in argument or os.path.exists(argument)]
     if not paths:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
     scoring.check_outputs(args.json, args.plot, bool(args.against))
     task = scoring.read_task(
-        [read(path) for path in paths],
+        [read_transcripts(path) for path in paths],
         judge=args.judge,
         metrics=args.metrics,
-        overrides=[one for one in args.transcripts if one not in paths],
+        overrides=[argument for argument in args.transcripts if argument not in paths],
         labels=args.labels,
         limit=args.limit,
         against_labels=bool(args.against),
     )
     judges.check_judges(task.measure)
     console = Console(width=None if sys.stdout.isatty() else scoring.PIPED)
-    for told in scoring.sources_read(task):
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
-    with scoring.open_store(task, args.runs, args.out) as store:
+    for sentence in scoring.sources_read(task):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    with scoring.open_scores(task, args.runs, args.out) as store:
         frames = scoring.judge_into(task, store, device=args.device, dtype=args.dtype)
-    conclude(console, summary(frames), store.path)
+    conclude(console, run_summary(frames), store.path)
     plot = Path(args.plot or store.path / "plots" / "reliability.png") if args.against else None
     figures = scoring.compare_with_labels(task, frames, console, plot)
     if args.json:

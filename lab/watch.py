@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lab.commands import Parser, obeyed
 from lab.live.replay import AT_ONCE, Playback
-from lab.live.run_screen import able
+from lab.live.run_screen import can_draw
 from lab.live.terminal import KEYBOARD, Terminal
 from lab.live.watcher import SPEED, Watching, follow_as_lines
 from lab.store.event_log import EVENTS
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _watch(args: argparse.Namespace) -> int:
     speed, folder = _speed(args.speed), _folder(args.run)
     console, log = Console(), Log(folder / EVENTS)
-    full = args.display != "plain" and able(console) and os.isatty(KEYBOARD)
+    full = args.display != "plain" and can_draw(console) and os.isatty(KEYBOARD)
     playback = Playback(log, speed or (SPEED if full and ended(log.path) else AT_ONCE))
     if not full:
         return follow_as_lines(folder, playback, console)

@@ -156,7 +156,7 @@ def judge(
     """
     from lab.dialogue import judges
     from lab.results.load import load_run
-    from lab.transcripts.scoring import judge_into, open_store, read_task
+    from lab.transcripts.scoring import judge_into, open_scores, read_task
 
     _check_progress(progress)
     sources, records = sources_of(transcripts)
@@ -165,7 +165,7 @@ def judge(
         sources, **names, overrides=items_of(overrides), labels=None if labels is None else os.fspath(labels)
     )
     judges.check_judges(task.measure)
-    with open_store(task, _folder(runs), records=records) as store:
+    with open_scores(task, _folder(runs), records=records) as store:
         judge_into(task, store, device=device, dtype=dtype, apart=apart, progress=progress)
     return load_run(store.path)
 

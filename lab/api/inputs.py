@@ -74,7 +74,7 @@ def sources_of(
     Returns the sources, and the conversations as JSON lines where they came from memory. ValueError, one sentence,
     where there are none or they cannot be read.
     """
-    from lab.transcripts.reading import read, read_records
+    from lab.transcripts.reading import read_records, read_transcripts
 
     single = isinstance(transcripts, str | os.PathLike | Mapping)
     given: list[Any] = [transcripts] if single else list(transcripts)
@@ -84,7 +84,7 @@ def sources_of(
         raise ValueError("there are no transcripts; expected paths of files or run folders, or lists of messages")
     paths = [Path(item).expanduser() for item in given if isinstance(item, str | os.PathLike)]
     if len(paths) == len(given):
-        return [read(path) for path in paths], None
+        return [read_transcripts(path) for path in paths], None
     if paths:
         raise ValueError(f"{paths[0]} stands among lists of messages; expected paths alone, or messages alone")
     records = [item if isinstance(item, Mapping) else {"messages": item} for item in given]

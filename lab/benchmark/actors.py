@@ -33,7 +33,7 @@ from pathlib import Path
 
 from agents.engine.protocol import Engine
 from agents.models.info import EngineInfo
-from lab.benchmark.work import CARD, SIZES, Sizes, talk, words
+from lab.benchmark.work import CARD, SIZES, Sizes, play_lines, random_words
 
 ACTORS = (1, 2, 4)  # where no number is named
 MOST = 64  # actors; each holds the model
@@ -56,7 +56,7 @@ def fitted_on(counts: Sequence[int], room: int) -> list[int]:
     return sorted(n for n in counts if n <= room)[:2] or [min(counts)]
 
 
-def fit(measured: Mapping[int, float], room: int) -> Law:
+def fit_law(measured: Mapping[int, float], room: int) -> Law:
     """The law through the tokens/s of `fitted_on`. n/T = 1/λ + (n - 1) σ/λ is a straight line in n. Where it would have
     σ below 0 or above 1, σ is that bound and λ the mean of those that fit it. One measurement says nothing of σ, which
     is 0 then.
@@ -73,7 +73,7 @@ def fit(measured: Mapping[int, float], room: int) -> Law:
     return Law(statistics.mean(t / n for n, t in points), 0.0, room)
 
 
-def measure(
+def measure_actors(
     counts: Sequence[int], model: str, dtype: str = "auto", device: str = "auto", *, quick: bool = False
 ) -> dict:
     """`{machine, work, law, actors}`, of each number of actors in `counts` (none: `ACTORS`). Sets LAB_THREADS, which
@@ -103,22 +103,22 @@ def measure(
             print(f"measuring: {_so_many(n)} ...", file=shown, flush=True)
             runs[n] = _runs(engines[:n], sizes, pool)
     room = len({info.place for info in infos}) if infos[0].device.startswith("cuda") else max(1, cores // threads)
-    return figures(runs, room, sizes) | {"machine": _machine(infos[0], threads, cores)}
+    return actor_figures(runs, room, sizes) | {"machine": _machine(infos[0], threads, cores)}
 
 
-def figures(runs: Mapping[int, Sequence[tuple[float, float]]], room: int, sizes: Sizes) -> dict:
+def actor_figures(runs: Mapping[int, Sequence[tuple[float, float]]], room: int, sizes: Sizes) -> dict:
     """`{work, law, actors: a row for each number of them}`, from (tokens/s, driver's CPU seconds a line) of each
     repeat: medians.
     """
-    measured = {n: statistics.median(rate for rate, _ in some) for n, some in runs.items()}
-    law, rows = fit(measured, room), []
-    for n, some in runs.items():
-        driver = statistics.median(seconds for _, seconds in some)
+    measured = {n: statistics.median(rate for rate, _ in samples) for n, samples in runs.items()}
+    law, rows = fit_law(measured, room), []
+    for n, samples in runs.items():
+        driver = statistics.median(seconds for _, seconds in samples)
         rows.append(
             {
                 "actors": n,
                 "tokens_per_s": measured[n],
-                "each": [rate for rate, _ in some],
+                "each": [rate for rate, _ in samples],
                 "fitted": n in fitted_on(list(runs), room),
                 "predicted_tokens_per_s": law.tokens_per_s(n),
                 "driver_s_per_line": driver,
@@ -172,7 +172,7 @@ def _timed(engines: Sequence[Engine], sizes: Sizes, pool: ThreadPoolExecutor) ->
     opened = list(pool.map(lambda engine: _opened(engine, sizes), engines))
     before = sum(engine.usage().generated for engine in engines)
     start, cpu = time.perf_counter(), time.process_time()
-    list(pool.map(lambda engine, seats: talk(engine, seats, sizes), engines, opened))
+    list(pool.map(lambda engine, seats: play_lines(engine, seats, sizes), engines, opened))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     generated = sum(engine.usage().generated for engine in engines) - before
     for engine, seats in zip(engines, opened, strict=True):
@@ -183,12 +183,12 @@ def _timed(engines: Sequence[Engine], sizes: Sizes, pool: ThreadPoolExecutor) ->
 def _opened(engine: Engine, sizes: Sizes) -> list[list[int]]:
     """Both seats' views of every dialogue, each under a card of its own."""
     rng = random.Random(0)
-    cards = engine.encode([words(rng, CARD) for _ in range(2 * sizes.dialogues)])
+    cards = engine.encode([random_words(rng, CARD) for _ in range(2 * sizes.dialogues)])
     views = engine.open([card[:CARD] for card in cards])
     return [views[: sizes.dialogues], views[sizes.dialogues :]]
 
 
-def tell(figures: dict) -> None:
+def print_actor_figures(figures: dict) -> None:
     from rich import box
     from rich.console import Console
     from rich.markup import escape

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def measure(
+def measure_engine(
     model: str,
     dtype: str = "auto",
     device: str = "auto",
@@ -150,9 +150,11 @@ def print_figures(figures: dict) -> None:
             f"{row['ceiling_share']:.0%}",
         )
     for kind, name in (("questions", "questions, seconds"), ("scoring", "scoring lines, seconds")):
-        some = figures[kind]
-        table.add_row(name, f"{some['generate_s']:.1f}", f"{some['engine_s']:.1f}", f"{some['ratio']:.1f}×", "")
-        table.add_row("  tokens computed / new", "", f"{some['computed_over_new']:.2f}", "", "")
+        timings = figures[kind]
+        table.add_row(
+            name, f"{timings['generate_s']:.1f}", f"{timings['engine_s']:.1f}", f"{timings['ratio']:.1f}×", ""
+        )
+        table.add_row("  tokens computed / new", "", f"{timings['computed_over_new']:.2f}", "", "")
     console.print(table)
     ceilings = figures["ceilings"]
     console.print(

@@ -53,7 +53,7 @@ CARD, QUESTION, CLAIM, OPTION = (
 WORDS = ("river", "stone", "window", "music", "garden", "letter", "winter", "bread")  # where words are asked for
 
 
-def measure(
+def measure_way(
     way: str, sizes: Sizes, model: str, dtype: str, device: str, *, endpoint: str = "", endpoint_model: str = ""
 ) -> dict:
     """The figures of one of `WAYS` in this process, by kind of work."""
@@ -66,11 +66,11 @@ def measure(
     return {"ceilings": _ceilings, "generate": _notebook, "engine": _engine}[way](loaded, sizes)
 
 
-def ids(rng: random.Random, n: int, vocabulary: int) -> list[int]:
+def random_ids(rng: random.Random, n: int, vocabulary: int) -> list[int]:
     return [rng.randrange(min(LOWEST_ID, vocabulary // 2), min(HIGHEST_ID, vocabulary)) for _ in range(n)]
 
 
-def words(rng: random.Random, n: int) -> str:
+def random_words(rng: random.Random, n: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(n))
 
 
@@ -153,7 +153,7 @@ def _engine(loaded, sizes: Sizes) -> dict:
 
 def _warm_up(engine, loaded) -> None:
     """What is compiled is compiled before anything is timed; it is kept on disk and costs seconds once."""
-    engine.generate(engine.open([ids(random.Random(0), 8, loaded.model.config.vocab_size)]), [_sampling(0, 2)])
+    engine.generate(engine.open([random_ids(random.Random(0), 8, loaded.model.config.vocab_size)]), [_sampling(0, 2)])
 
 
 def _sampling(seed: int, tokens: int):
@@ -164,9 +164,9 @@ def _sampling(seed: int, tokens: int):
 
 def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(0), loaded.model.config.vocab_size
-    seats = [engine.open([ids(rng, CARD, vocabulary) for _ in range(sizes.dialogues)]) for _ in range(2)]
+    seats = [engine.open([random_ids(rng, CARD, vocabulary) for _ in range(sizes.dialogues)]) for _ in range(2)]
     start = _clock(loaded)
-    talk(engine, seats, sizes)
+    play_lines(engine, seats, sizes)
     seconds = _clock(loaded) - start
     usage = engine.usage()
     return {
@@ -176,7 +176,7 @@ def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
     }
 
 
-def talk(engine, seats: list[list[int]], sizes: Sizes) -> None:
+def play_lines(engine, seats: list[list[int]], sizes: Sizes) -> None:
     """The lines of dialogues whose views are open in both seats: one says a line, the other reads it."""
     for line in range(sizes.lines):
         speaker, listener = seats[line % 2], seats[1 - line % 2]
@@ -186,7 +186,7 @@ def talk(engine, seats: list[list[int]], sizes: Sizes) -> None:
 
 def _engine_decode(engine, loaded, sizes: Sizes, batch: int, context: int) -> dict:
     rng, vocabulary = random.Random(0), loaded.model.config.vocab_size
-    branches = engine.open([ids(rng, context, vocabulary) for _ in range(batch)])
+    branches = engine.open([random_ids(rng, context, vocabulary) for _ in range(batch)])
     engine.generate(branches, [_sampling(i, 2) for i in range(batch)])
     start = _clock(loaded)
     engine.generate(branches, [_sampling(i, sizes.steps) for i in range(batch)])
@@ -198,17 +198,17 @@ def _engine_decode(engine, loaded, sizes: Sizes, batch: int, context: int) -> di
 def _probes(rng: random.Random, sizes: Sizes, vocabulary: int) -> list[tuple[list[int], list[int]]]:
     out = []
     for _ in range(sizes.facts):
-        question, claim = ids(rng, QUESTION, vocabulary), ids(rng, CLAIM, vocabulary)
-        out += [(question, claim + ids(rng, OPTION, vocabulary)) for _ in range(sizes.options)]
+        question, claim = random_ids(rng, QUESTION, vocabulary), random_ids(rng, CLAIM, vocabulary)
+        out += [(question, claim + random_ids(rng, OPTION, vocabulary)) for _ in range(sizes.options)]
     return out
 
 
 def _engine_questions(engine, loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(1), loaded.model.config.vocab_size
-    branches = engine.open([ids(rng, CARD, vocabulary) for _ in range(2)])
+    branches = engine.open([random_ids(rng, CARD, vocabulary) for _ in range(2)])
     seconds, check = 0.0, []
     for _ in range(sizes.rounds):
-        engine.extend(branches, [ids(rng, 4 * sizes.tokens, vocabulary) for _ in branches])
+        engine.extend(branches, [random_ids(rng, 4 * sizes.tokens, vocabulary) for _ in branches])
         probes = [_probes(rng, sizes, vocabulary) for _ in branches]
         start = _clock(loaded)
         scores = engine.score(branches, probes)
@@ -219,8 +219,8 @@ def _engine_questions(engine, loaded, sizes: Sizes) -> dict:
 
 
 def _lines(rng: random.Random, sizes: Sizes, vocabulary: int) -> tuple[list[list[int]], list[list[int]]]:
-    return [ids(rng, CARD, vocabulary) for _ in range(4)], [
-        ids(rng, sizes.tokens, vocabulary) for _ in range(sizes.scored)
+    return [random_ids(rng, CARD, vocabulary) for _ in range(4)], [
+        random_ids(rng, sizes.tokens, vocabulary) for _ in range(sizes.scored)
     ]
 
 
@@ -242,11 +242,11 @@ def _engine_scoring(engine, loaded, sizes: Sizes) -> dict:
 
 def _engine_long(engine, loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(3), loaded.model.config.vocab_size
-    [branch] = engine.open([ids(rng, CARD, vocabulary)])
+    [branch] = engine.open([random_ids(rng, CARD, vocabulary)])
     seconds = []
     for line in range(sizes.long):
         start = _clock(loaded)
-        engine.extend([branch], [ids(rng, sizes.tokens // 2, vocabulary)])
+        engine.extend([branch], [random_ids(rng, sizes.tokens // 2, vocabulary)])
         engine.generate([branch], [_sampling(line, sizes.tokens // 2)])
         seconds.append(_clock(loaded) - start)
     middle = statistics.median(seconds[5:15])
@@ -292,7 +292,7 @@ def _continue(loaded, prompts: list[list[int]], tokens: int, **rest) -> list[lis
 
 def _notebook_dialogue(loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(0), loaded.model.config.vocab_size
-    views = [[ids(rng, CARD, vocabulary) for _ in range(sizes.dialogues)] for _ in range(2)]
+    views = [[random_ids(rng, CARD, vocabulary) for _ in range(sizes.dialogues)] for _ in range(2)]
     computed, new = 0, 2 * CARD * sizes.dialogues
     start = _clock(loaded)
     for line in range(sizes.lines):
@@ -301,8 +301,8 @@ def _notebook_dialogue(loaded, sizes: Sizes) -> dict:
         computed += sum(len(view) + sizes.tokens - 1 for view in speaker)
         new += 2 * sizes.tokens * sizes.dialogues
         for view in views:
-            for one, words in zip(view, said, strict=True):
-                one.extend(words)
+            for tokens, words in zip(view, said, strict=True):
+                tokens.extend(words)
     seconds = _clock(loaded) - start
     return {
         "tokens_per_s": sizes.dialogues * sizes.lines * sizes.tokens / seconds,
@@ -321,7 +321,9 @@ def _notebook_decode(loaded, sizes: Sizes, batch: int, context: int) -> dict:
         times.append(_clock(loaded))
         return torch.zeros(len(sequences), dtype=torch.bool, device=sequences.device)
 
-    _continue(loaded, [ids(rng, context, vocabulary) for _ in range(batch)], 1 + sizes.steps, stopping_criteria=[stamp])
+    _continue(
+        loaded, [random_ids(rng, context, vocabulary) for _ in range(batch)], 1 + sizes.steps, stopping_criteria=[stamp]
+    )
     return {"batch": batch, "context": context, "tokens_per_s": batch * sizes.steps / (times[-1] - times[0])}
 
 
@@ -329,7 +331,7 @@ def _notebook_long(loaded, sizes: Sizes) -> dict:
     """Some lines of the long dialogue, each with all that came before read again."""
     rng, vocabulary, seconds = random.Random(3), loaded.model.config.vocab_size, []
     for line in sizes.reread:
-        prompt = ids(rng, CARD + (line - 1) * sizes.tokens + sizes.tokens // 2, vocabulary)
+        prompt = random_ids(rng, CARD + (line - 1) * sizes.tokens + sizes.tokens // 2, vocabulary)
         start = _clock(loaded)
         _continue(loaded, [prompt], sizes.tokens // 2)
         seconds.append(_clock(loaded) - start)
@@ -347,17 +349,17 @@ def _logprob(loaded, given: list[int], target: list[int]) -> float:
 
 def _notebook_questions(loaded, sizes: Sizes) -> dict:
     rng, vocabulary = random.Random(1), loaded.model.config.vocab_size
-    views = [ids(rng, CARD, vocabulary) for _ in range(2)]
+    views = [random_ids(rng, CARD, vocabulary) for _ in range(2)]
     seconds, check = 0.0, []
     for _ in range(sizes.rounds):
-        heard = [ids(rng, 4 * sizes.tokens, vocabulary) for _ in views]
-        views = [view + some for view, some in zip(views, heard, strict=True)]
+        heard = [random_ids(rng, 4 * sizes.tokens, vocabulary) for _ in views]
+        views = [view + given_tokens for view, given_tokens in zip(views, heard, strict=True)]
         probes = [_probes(rng, sizes, vocabulary) for _ in views]
         start = _clock(loaded)
         check += [
             _logprob(loaded, view + given, target)
-            for view, some in zip(views, probes, strict=True)
-            for given, target in some
+            for view, view_probes in zip(views, probes, strict=True)
+            for given, target in view_probes
         ]
         seconds += _clock(loaded) - start
     return {"seconds": seconds, "check": check}
@@ -384,13 +386,15 @@ def _endpoint_dialogue(endpoint: str, model: str, sizes: Sizes) -> dict:
     rng = random.Random(0)
     seats = [EndpointSeat(endpoint, model, Sampling(seed=0, max_tokens=sizes.tokens)) for _ in range(2)]
     for seat in seats:
-        seat.open({c: words(rng, CARD) for c in range(sizes.dialogues)})
+        seat.open({c: random_words(rng, CARD) for c in range(sizes.dialogues)})
     generated, start = 0, time.perf_counter()
     for line in range(sizes.lines):
         said = seats[line % 2].speak({c: Cue("", line * 1000 + c) for c in range(sizes.dialogues)})
-        spoken = {c: one for c, one in said.items() if isinstance(one, Utterance)}
+        spoken = {c: utterance for c, utterance in said.items() if isinstance(utterance, Utterance)}
         if len(spoken) < len(said):
-            raise ValueError(next(one.reason for one in said.values() if not isinstance(one, Utterance)))
-        generated += sum(one.tokens for one in spoken.values())
-        seats[1 - line % 2].hear({c: one.text for c, one in spoken.items()})
+            raise ValueError(
+                next(utterance.reason for utterance in said.values() if not isinstance(utterance, Utterance))
+            )
+        generated += sum(utterance.tokens for utterance in spoken.values())
+        seats[1 - line % 2].hear({c: utterance.text for c, utterance in spoken.items()})
     return {"tokens_per_s": generated / (time.perf_counter() - start)}

@@ -15,7 +15,7 @@ import networkx as nx
 
 from agents.engine.protocol import Usage
 from agents.seats.base import Cue, Left, Question, Seat, Trouble, Utterance
-from lab.store.resume import Stored, Told
+from lab.store.resume import LineOrigin, Stored
 from metrics.catalogue import needed
 from metrics.judges import Judge, Pair, answer_choice, pair_retrieval, scored_by
 from metrics.judges import answer_words as answered
@@ -100,14 +100,16 @@ class Play:
                 if c not in over:
                     yield {"event": "conversation", "conversation": c, "status": "finished", "reason": None}
 
-    def line_origins(self, conversation: int, turn: int) -> list[Told]:
+    def line_origins(self, conversation: int, turn: int) -> list[LineOrigin]:
         """How the stored lines of that conversation before that turn came about, each at the node where it was said."""
         dialogue, origins = OngoingDialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
         for before in range(turn):
             line = self.stored.lines[conversation, before]
             dialogue.node = line.node
             upcoming = self._next(dialogue, before)
-            origins.append(Told(upcoming.cue.direction, upcoming.fact and upcoming.fact.id, upcoming.words is not None))
+            origins.append(
+                LineOrigin(upcoming.cue.direction, upcoming.fact and upcoming.fact.id, upcoming.words is not None)
+            )
             dialogue.lines.append(line)
         return origins
 
@@ -177,7 +179,7 @@ class Play:
                 seat.hear(heard)
 
     def _next(self, dialogue: OngoingDialogue, turn: int) -> Next:
-        if (dialogue.number, turn) in self.stored.told:
+        if (dialogue.number, turn) in self.stored.origins:
             return self._as_stored(dialogue, turn)
         node = self.graph.nodes[dialogue.node]["node"]
         seat = graphs.speaker(node, dialogue.lines[-1].seat if dialogue.lines else None)
@@ -202,7 +204,7 @@ class Play:
         """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there
         now.
         """
-        line, origin = self.stored.lines[dialogue.number, turn], self.stored.told[dialogue.number, turn]
+        line, origin = self.stored.lines[dialogue.number, turn], self.stored.origins[dialogue.number, turn]
         other, fact = PARTNER[line.seat], None
         if origin.fact is not None:
             fact = next((candidate for candidate in dialogue.cast[other].facts if candidate.id == origin.fact), None)
@@ -214,7 +216,7 @@ class Play:
 
     def _stored_node(self, conversation: int, turn: int) -> str | None:
         """The node where a line of another run was said."""
-        return self.stored.lines[conversation, turn].node if (conversation, turn) in self.stored.told else None
+        return self.stored.lines[conversation, turn].node if (conversation, turn) in self.stored.origins else None
 
     def _draws(self, conversation: int) -> int:
         """What the walk, the facts and the ready words of a conversation derive from."""

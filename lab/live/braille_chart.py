@@ -20,7 +20,7 @@ class Curve:
     mark: str  # one letter that names the curve at its right end, for screens without colour
 
 
-def draw(curves: Sequence[Curve], x_max: float, width: int, height: int) -> Text:
+def draw_chart(curves: Sequence[Curve], x_max: float, width: int, height: int) -> Text:
     """`height` lines of `width` characters: y from 0 to 1, x from 0 to `x_max`, the x axis in the last line."""
     columns, rows = width - AXIS - len(curves) - 1, height - 1
     if columns < 2 or rows < 1:

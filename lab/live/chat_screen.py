@@ -138,8 +138,8 @@ class Chat:
         elif kind == "judged" and event["by"] == "judges":
             self._said(self.state.dialogues[event["conversation"]].lines[event["turn"]], event["rows"])
         elif kind == "judged":
-            for told in answers(event["rows"], self._cast):
-                self._print(told, "dim")
+            for text in qa_answer_texts(event["rows"], self._cast):
+                self._print(text, "dim")
         elif kind == "conversation" and event["status"] == "failed":
             self._print(event["reason"], "red")
 
@@ -149,20 +149,22 @@ class Chat:
             f"You talk with {self._other.name} ({self._other.id}, {model}). {HELP.format(name=self._other.name)}",
             "bold",
         )
-        if told := " ".join(filter(None, (self._cast[self._seat].card, self._instruction))):
-            self._print(f"Your own card: {told}", "italic")
+        if card := " ".join(filter(None, (self._cast[self._seat].card, self._instruction))):
+            self._print(f"Your own card: {card}", "italic")
         if event["resumed"] and 0 in self.state.dialogues:
             for _, line in sorted(self.state.dialogues[0].lines.items()):
-                self._console.print(spoken(line, (), self._name(line["seat"])), soft_wrap=True)
+                self._console.print(spoken_line(line, (), self._name(line["seat"])), soft_wrap=True)
 
     def _said(self, line: dict, rows: Sequence[dict]) -> None:
         """The line, unless its writer has just typed it here, and what was found in it."""
         if line["seat"] != self._seat or not self._typed:
-            self._console.print(spoken(line, rows, self._name(line["seat"])), soft_wrap=True)
+            self._console.print(spoken_line(line, rows, self._name(line["seat"])), soft_wrap=True)
         self._typed = False
-        found = list(findings(rows, line, self._cast[line["seat"]], self.state.dialogues[line["conversation"]].lines))
-        for told in found:
-            self._console.print(told, soft_wrap=True)
+        texts = list(
+            judgement_texts(rows, line, self._cast[line["seat"]], self.state.dialogues[line["conversation"]].lines)
+        )
+        for text in texts:
+            self._console.print(text, soft_wrap=True)
         for reason in dict.fromkeys(
             f"not scored by {row['judge']}: {row['unscored']}" for row in rows if row["unscored"]
         ):
@@ -170,7 +172,7 @@ class Chat:
                 self._excused.add((line["seat"], reason))
                 self._print(f"  {reason}", "yellow")
         if scored := so_far(self.state, line["seat"]):
-            self._print(f"  {'' if found else 'claims nothing · '}{scored}", "dim")
+            self._print(f"  {'' if texts else 'claims nothing · '}{scored}", "dim")
 
     def _name(self, seat: str) -> str:
         return "you" if seat == self._seat else self._cast[seat].name
@@ -179,7 +181,7 @@ class Chat:
         self._console.print(Text(clean(text), style), soft_wrap=True)
 
 
-def spoken(line: dict, rows: Sequence[dict], name: str) -> Text:
+def spoken_line(line: dict, rows: Sequence[dict], name: str) -> Text:
     """The line behind its speaker's name, words that claim something underlined, those that contradict marked."""
     text = Text.assemble((clean(name), f"bold {COLOURS[line['seat']]}"), "> ")
     start = len(text)
@@ -190,7 +192,7 @@ def spoken(line: dict, rows: Sequence[dict], name: str) -> Text:
     return text
 
 
-def findings(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[int, dict]) -> Iterator[Text]:
+def judgement_texts(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[int, dict]) -> Iterator[Text]:
     """What judges found in a line: each claim about a fact beside the card, and what else it contradicts, with the
     words in question.
     """
@@ -210,9 +212,9 @@ def findings(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[
             yield Text(f"  {BAD}{words} contradicts the card{judge}", "red")
         else:
             value = clean(persona.fact(row["against"]).value)
-            told = f"contradicts the card: {value}" if row["verdict"] else "as on the card"
+            comparison = f"contradicts the card: {value}" if row["verdict"] else "as on the card"
             yield Text(
-                f"  {BAD if row['verdict'] else FINE} {row['against']}{words}, {told}{judge}",
+                f"  {BAD if row['verdict'] else FINE} {row['against']}{words}, {comparison}{judge}",
                 "red" if row["verdict"] else "green",
             )
 
@@ -226,7 +228,7 @@ def so_far(state: State, seat: str) -> str:
     return f"so far consistent {', '.join(parts)}" if parts else ""
 
 
-def answers(rows: Sequence[dict], cast: Mapping[str, Persona]) -> Iterator[str]:
+def qa_answer_texts(rows: Sequence[dict], cast: Mapping[str, Persona]) -> Iterator[str]:
     """A line for each speaker and judge that was scored: how many facts it answered right in Q&A probes."""
     scored = [row for row in rows if row["verdict"] is not None]
     for seat, judge in dict.fromkeys((row["seat"], row["judge"]) for row in scored):

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lab.progress.run import (
     Contradiction,
-    Dialogue,
+    DialogueState,
     State,
 )
 from scenarios.messages import clean
@@ -37,12 +37,16 @@ def rows(state: State, number: int, width: int) -> list[Text]:
     for turn in sorted(dialogue.lines):
         texts.append(
             Text.assemble(
-                (f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), spoken(dialogue, turn)
+                (f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), line_text(dialogue, turn)
             )
         )
         texts += [
-            Text.assemble(("      contradicts ", "red"), against(state, found), (f" ({clean(found.judge)})", "dim"))
-            for found in dialogue.marks.get(turn, ())
+            Text.assemble(
+                ("      contradicts ", "red"),
+                against(state, contradiction),
+                (f" ({clean(contradiction.judge)})", "dim"),
+            )
+            for contradiction in dialogue.marks.get(turn, ())
         ]
     if dialogue.reason:
         texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
@@ -76,7 +80,7 @@ class Tail:
         yield from lines
 
 
-def spoken(dialogue: Dialogue, turn: int) -> Text:
+def line_text(dialogue: DialogueState, turn: int) -> Text:
     """A line with its speaker's name, the words that contradict marked; ✗ stands before a line that does."""
     line = dialogue.lines[turn]
     marks = dialogue.marks.get(turn, ())
@@ -94,30 +98,32 @@ def spoken(dialogue: Dialogue, turn: int) -> Text:
 
 def dialogue_panel(state: State, number: int, width: int, height: int) -> Panel:
     dialogue = state.dialogues[number]
-    texts = [spoken(dialogue, turn) for turn in sorted(dialogue.lines)[-height:]]
+    texts = [line_text(dialogue, turn) for turn in sorted(dialogue.lines)[-height:]]
     if dialogue.reason:
         texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
     return framed(Tail(texts, height - 2), dialogue, number, about_dialogue(state, dialogue), width, height)
 
 
-def title_of(dialogue: Dialogue, number: int) -> Text:
+def title_of(dialogue: DialogueState, number: int) -> Text:
     title = Text(f"#{number} ", style="bold")
     for index, seat in enumerate(seat for seat in SEATS if seat in dialogue.cast):
         title.append(" ⇄ " if index else "").append(clean(dialogue.cast[seat]), style=COLOURS[seat])
     return title
 
 
-def about_dialogue(state: State, dialogue: Dialogue) -> Text:
+def about_dialogue(state: State, dialogue: DialogueState) -> Text:
     """Where the dialogue stands, how far it is, and how many contradictions were found in it."""
-    found = sum(len(marks) for marks in dialogue.marks.values())
+    contradictions = sum(len(marks) for marks in dialogue.marks.values())
     about = Text.assemble(
         (dialogue.status if dialogue.over else clean(dialogue.node), "italic"),
         f" · {len(dialogue.lines)}/{state.turns}",
     )
-    return about.append(f" · ✗ {found}", style="bold red") if found else about
+    return about.append(f" · ✗ {contradictions}", style="bold red") if contradictions else about
 
 
-def framed(content: RenderableType, dialogue: Dialogue, number: int, about: Text, width: int, height: int) -> Panel:
+def framed(
+    content: RenderableType, dialogue: DialogueState, number: int, about: Text, width: int, height: int
+) -> Panel:
     border = {"failed": "red", "finished": "green"}.get(dialogue.status, "bright_black")
     return Panel(
         content,
@@ -132,22 +138,26 @@ def framed(content: RenderableType, dialogue: Dialogue, number: int, about: Text
     )
 
 
-def against(state: State, found: Contradiction) -> Text:
+def against(state: State, contradiction: Contradiction) -> Text:
     """What the line contradicts: a fact's id, the persona, or the earlier line with its words."""
-    if found.metric != "line_to_line":
-        return Text("persona" if found.against == "persona" else f"fact {clean(found.against)}")
-    earlier = state.dialogues[found.conversation].lines.get(int(found.against)) if found.against.isdigit() else None
-    return Text(f"t{clean(found.against)}" + (f" “{clean(earlier['text'])}”" if earlier else ""))
+    if contradiction.metric != "line_to_line":
+        return Text("persona" if contradiction.against == "persona" else f"fact {clean(contradiction.against)}")
+    earlier = (
+        state.dialogues[contradiction.conversation].lines.get(int(contradiction.against))
+        if contradiction.against.isdigit()
+        else None
+    )
+    return Text(f"t{clean(contradiction.against)}" + (f" “{clean(earlier['text'])}”" if earlier else ""))
 
 
-def words(state: State, found: Contradiction, width: int) -> Text:
+def marked_words(state: State, contradiction: Contradiction, width: int) -> Text:
     """The contradicting line, cut to `width` characters around the words that contradict, these marked."""
-    line = state.dialogues[found.conversation].lines.get(found.turn)
+    line = state.dialogues[contradiction.conversation].lines.get(contradiction.turn)
     if line is None:
         return Text("")
     text = Text(clean(line["text"]))
-    if found.span:
-        start, end = found.span
+    if contradiction.span:
+        start, end = contradiction.span
         text.stylize(MARK, start, end)
         first = max(0, start - max(0, width - (end - start)) // 2) if end > width - 1 else 0
         if first:
@@ -162,18 +172,23 @@ def contradictions_panel(state: State, width: int, height: int) -> Panel:
     sides = (room * 2 // 5, room - room * 2 // 5)
     for wide in (10, 20, *sides):
         table.add_column(width=wide, no_wrap=True, overflow="ellipsis")
-    for found in latest:
-        dialogue = state.dialogues[found.conversation]
-        who = Text(f"{found.seat} {clean(dialogue.cast.get(found.seat, ''))}", style=COLOURS.get(found.seat, ""))
-        judge = "" if found.judge == state.judges.get(found.metric) else f"{clean(found.judge)}: "
+    for contradiction in latest:
+        dialogue = state.dialogues[contradiction.conversation]
+        who = Text(
+            f"{contradiction.seat} {clean(dialogue.cast.get(contradiction.seat, ''))}",
+            style=COLOURS.get(contradiction.seat, ""),
+        )
+        judge = (
+            "" if contradiction.judge == state.judges.get(contradiction.metric) else f"{clean(contradiction.judge)}: "
+        )
         table.add_row(
-            Text(f"#{found.conversation} t{found.turn}", style="bold"),
+            Text(f"#{contradiction.conversation} t{contradiction.turn}", style="bold"),
             who,
-            Text.assemble(("≠ ", "red"), judge, against(state, found)),
-            words(state, found, sides[1]),
+            Text.assemble(("≠ ", "red"), judge, against(state, contradiction)),
+            marked_words(state, contradiction, sides[1]),
         )
     content = table if latest else Text("none so far", style="dim")
-    title = Text.assemble(("latest contradictions", "bold"), f" · {state.found} so far")
+    title = Text.assemble(("latest contradictions", "bold"), f" · {state.contradiction_count} so far")
     return Panel(
         content,
         title=title,

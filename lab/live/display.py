@@ -15,11 +15,11 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from lab.live.run_screen import able, elsewhere
+from lab.live.run_screen import can_draw, elsewhere
 from scenarios.messages import clean
 
 Fold = Callable[[dict], None]  # takes in an event
-Told = Callable[[dict], str]  # an event that was taken in, as a line of text; "" where it is none for people
+Describe = Callable[[dict], str]  # an event that was taken in, as a line of text; "" where it is none for people
 View = Callable[
     [str], RenderableType
 ]  # the screen; it is given the folder, or how to watch it, as far as there is room
@@ -35,29 +35,29 @@ class Watch(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def choose(display: str, console: Console, path: str, fold: Fold, told: Told, view: View) -> Watch:
+def choose_display(display: str, console: Console, path: str, fold: Fold, describe: Describe, view: View) -> Watch:
     """The full screen where the console is a terminal that can draw it, else lines, or nothing. `display`: auto, rich,
     plain or none.
     """
     if display == "none":
-        return Lines(None, fold, told)
+        return Lines(None, fold, describe)
     return (
         Screen(console, path, fold, view)
-        if able(console) and display != "plain"
-        else Lines(console, fold, told, *elsewhere(path)[:1])
+        if can_draw(console) and display != "plain"
+        else Lines(console, fold, describe, *elsewhere(path)[:1])
     )
 
 
 class Lines:
     """`hint`: a line that comes first. Without a console nothing is printed."""
 
-    def __init__(self, console: Console | None, fold: Fold, told: Told, hint: str = "") -> None:
-        self._console, self._fold, self._told, self._hint = console, fold, told, hint
+    def __init__(self, console: Console | None, fold: Fold, describe: Describe, hint: str = "") -> None:
+        self._console, self._fold, self._describe, self._hint = console, fold, describe, hint
 
     def show(self, event: dict) -> None:
         self._fold(event)
         if self._console is not None:
-            self._print(self._told(event))
+            self._print(self._describe(event))
 
     def _print(self, text: str) -> None:
         if text and self._console is not None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.live.dialogue_panels import COLOURS, against
-from lab.live.run_screen import able, duration, elsewhere, render
+from lab.live.run_screen import can_draw, duration, elsewhere, render
 from lab.progress.run import Contradiction, State, apply, expected_lines, seconds_left, tokens_per_second
 from lab.reports.headline import headline
 from metrics.catalogue import MISSING
@@ -42,7 +42,7 @@ class Monitor(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def choose(display: str = "auto", console: Console | None = None, path: str = "") -> Monitor:
+def choose_monitor(display: str = "auto", console: Console | None = None, path: str = "") -> Monitor:
     """The monitor for `--display`: the full screen only where the console is a terminal that can draw it, else plain
     lines.
 
@@ -53,7 +53,7 @@ def choose(display: str = "auto", console: Console | None = None, path: str = ""
     console = console or Console()
     if display == "none":
         return SilentMonitor(path)
-    if able(console) and display != "plain":
+    if can_draw(console) and display != "plain":
         return LiveMonitor(console, path)
     return PlainMonitor(console, path, *elsewhere(path)[:1])
 
@@ -114,23 +114,23 @@ class PlainMonitor:
         self.state = State(path=str(path))
         self._console, self._hint = console, hint
         self._styled = console.is_terminal and not console.no_color
-        self._told = 0.0
+        self._printed_at = 0.0
 
     def show(self, event: dict) -> None:
-        found_before = self.state.found
+        count_before = self.state.contradiction_count
         apply(self.state, event)
         kind = event["event"]
         if kind == "started":
-            self._told = self.state.clock
+            self._printed_at = self.state.clock
         if kind == "judged":
-            if event["by"] != "qa" and self.state.found > found_before:
-                for found in self.state.dialogues[event["conversation"]].marks[event["turn"]]:
-                    self._print(contradiction(self.state, found), "red")
+            if event["by"] != "qa" and self.state.contradiction_count > count_before:
+                for mark in self.state.dialogues[event["conversation"]].marks[event["turn"]]:
+                    self._print(contradiction_text(self.state, mark), "red")
         elif kind in TELL and (text := TELL[kind](self.state, event)):
             self._print(text, "bold" if kind in ("started", "phase", "ended") else "")
-        if kind == "usage" and self.state.clock - self._told >= PROGRESS_EVERY_S:
-            self._told = self.state.clock
-            self._print(progress(self.state), "")
+        if kind == "usage" and self.state.clock - self._printed_at >= PROGRESS_EVERY_S:
+            self._printed_at = self.state.clock
+            self._print(run_progress_text(self.state), "")
 
     def __enter__(self) -> Self:
         if self._hint:
@@ -146,23 +146,23 @@ class PlainMonitor:
         self._console.print(Text(text, style=style if self._styled else ""), soft_wrap=True)
 
 
-def contradiction(state: State, found: Contradiction) -> str:
+def contradiction_text(state: State, mark: Contradiction) -> str:
     """`  ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`, the words alone where the span is
     known.
     """
-    line = state.dialogues[found.conversation].lines.get(found.turn)
-    said = "" if line is None else line["text"][slice(*found.span)] if found.span else line["text"]
-    who = state.dialogues[found.conversation].cast.get(found.seat, "")
-    what = f"{against(state, found).plain} ({found.judge})"
-    return f"  ✗ #{found.conversation} t{found.turn} {found.seat} {who} contradicts {what}: “{_cut(said)}”"
+    line = state.dialogues[mark.conversation].lines.get(mark.turn)
+    said = "" if line is None else line["text"][slice(*mark.span)] if mark.span else line["text"]
+    who = state.dialogues[mark.conversation].cast.get(mark.seat, "")
+    what = f"{against(state, mark).plain} ({mark.judge})"
+    return f"  ✗ #{mark.conversation} t{mark.turn} {mark.seat} {who} contradicts {what}: “{_cut(said)}”"
 
 
-def progress(state: State) -> str:
+def run_progress_text(state: State) -> str:
     """`[12/320] 48 generated tokens/s, 4:12 left`"""
     rate, left = tokens_per_second(state), seconds_left(state)
-    told = [f"{rate:,.0f} generated tokens/s"] if rate is not None else []
-    told += [f"{duration(left)} left"] if left is not None else []
-    return f"{_count(state)} {', '.join(told) or state.phase}"
+    parts = [f"{rate:,.0f} generated tokens/s"] if rate is not None else []
+    parts += [f"{duration(left)} left"] if left is not None else []
+    return f"{_count(state)} {', '.join(parts) or state.phase}"
 
 
 def conclude(console: Console, table: RenderableType, path: object) -> None:
@@ -171,7 +171,7 @@ def conclude(console: Console, table: RenderableType, path: object) -> None:
     console.print(Text(clean(str(path)), style="bold"), soft_wrap=True)
 
 
-def summary(frames: Mapping[str, pl.DataFrame]) -> Table:
+def run_summary(frames: Mapping[str, pl.DataFrame]) -> Table:
     """The table at the end of a run, from its frames (metrics, judgements): metric × seat, `value [low, high] n=…`.
 
     A drift whose interval lies above 0 is red, its cell ends with ▲.
@@ -231,9 +231,7 @@ def _recovered(state: State, event: dict) -> str:
 
 def _ended(state: State, event: dict) -> str:
     reason = f": {state.reason}" if state.reason else ""
-    return (
-        f"== {state.status}{reason} · {_count(state)} lines · {state.found} contradictions · {state.unscored} unscored"
-    )
+    return f"== {state.status}{reason} · {_count(state)} lines · {state.contradiction_count} contradictions · {state.unscored} unscored"
 
 
 TELL = {

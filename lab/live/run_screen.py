@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lab.live.braille_chart import Curve, draw
+from lab.live.braille_chart import Curve, draw_chart
 from lab.live.dialogue_panels import (
     COLOURS,
     ENDED,
@@ -27,13 +27,13 @@ from lab.live.dialogue_panels import (
     cut,
     dialogue_panel,
     framed,
+    line_text,
     rows,
-    spoken,
     title_of,
 )
 from lab.progress.run import (
     State,
-    curve,
+    consistency_by_turn,
     expected_lines,
     overall,
     seconds_left,
@@ -50,7 +50,7 @@ PAGE_S = 8.0  # a page of dialogues stays this long
 SMALLEST = (56, 14)  # below this width or height there is one column of text
 
 
-def able(console: Console) -> bool:
+def can_draw(console: Console) -> bool:
     """Whether the console is a terminal that can draw a full screen."""
     return console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
 
@@ -195,9 +195,9 @@ def _head(state: State, now: float) -> Text:
         " · ",
         (clean(phase), f"bold {style}"),
     )
-    told = state.detail if state.status == "running" else state.reason
-    if told:
-        head.append(f" · {clean(told)}", style="dim")
+    detail = state.detail if state.status == "running" else state.reason
+    if detail:
+        head.append(f" · {clean(detail)}", style="dim")
     return head
 
 
@@ -222,7 +222,9 @@ def _figures(state: State, width: int) -> Text:
         figures.append(f" · {short(computed)} tokens through the model / {short(new)} read{ratio}")
     if state.unscored:
         figures.append(f" · {state.unscored} unscored", style="yellow")
-    figures.append(" · ").append(f"{state.found} contradictions", style="red" if state.found else "")
+    figures.append(" · ").append(
+        f"{state.contradiction_count} contradictions", style="red" if state.contradiction_count else ""
+    )
     if state.recovered:
         figures.append(f" · recovered {state.recovered}×: {clean(state.note)}", style="yellow")
     return figures
@@ -260,11 +262,13 @@ def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), wher
     standing = {"running": "ctrl-c stops, lines are kept", "finished": "the report is beside it"}
     hints = hints or (standing.get(state.status, "python -m lab.run --resume goes on"),)
     joined = (f"{note} · {hint}" if note else hint for hint in hints)
-    told = next((hint for hint in joined if len(hint) < width - 20), note or hints[-1])
-    place = next((one for one in where if len(one) + len(told) + 4 <= width), state.path or state.run_id)
+    hint_shown = next((hint for hint in joined if len(hint) < width - 20), note or hints[-1])
+    place = next(
+        (candidate for candidate in where if len(candidate) + len(hint_shown) + 4 <= width), state.path or state.run_id
+    )
     place = Text(" " + clean(place), no_wrap=True)
-    place.truncate(max(1, width - len(told) - 3), overflow="ellipsis", pad=True)
-    return cut(Text.assemble((place.plain, "bold"), " ", (told, "dim")), width)
+    place.truncate(max(1, width - len(hint_shown) - 3), overflow="ellipsis", pad=True)
+    return cut(Text.assemble((place.plain, "bold"), " ", (hint_shown, "dim")), width)
 
 
 def _grid(cells: Sequence[RenderableType], widths: Sequence[int]) -> Table:
@@ -289,7 +293,7 @@ def _curves(state: State, width: int, height: int) -> RenderableType:
 
 def _chart(state: State, metric: str, width: int, height: int) -> Panel:
     smooth = SMOOTH[metric]
-    curves = [Curve(curve(state, metric, seat, smooth), COLOURS[seat], seat[0]) for seat in SEATS]
+    curves = [Curve(consistency_by_turn(state, metric, seat, smooth), COLOURS[seat], seat[0]) for seat in SEATS]
     legend = Text()
     for seat in SEATS:
         value, n = overall(state, metric, seat)
@@ -299,7 +303,7 @@ def _chart(state: State, metric: str, width: int, height: int) -> Panel:
     judge = state.judges.get(metric)
     title = Text.assemble((TITLES[metric], "bold"), (f" · {clean(judge)}" if judge and width > 34 else "", "dim"))
     return Panel(
-        draw(curves, max(1, state.turns - 1), width - 2, height - 2),
+        draw_chart(curves, max(1, state.turns - 1), width - 2, height - 2),
         title=title,
         subtitle=legend,
         width=width,
@@ -336,7 +340,8 @@ def _dialogues(state: State, shown: Sequence[int], shape: tuple[int, int], width
     lines = []
     for row, high in enumerate(_split(height, rows)):
         cells: list[RenderableType] = [
-            dialogue_panel(state, one, wide, high) for one, wide in zip(shown[row * columns :], widths, strict=False)
+            dialogue_panel(state, number, wide, high)
+            for number, wide in zip(shown[row * columns :], widths, strict=False)
         ]
         lines.append(_grid(cells + [""] * (columns - len(cells)), widths))
     return Group(*lines)
@@ -365,7 +370,7 @@ def _small(state: State, width: int, height: int, now: float) -> RenderableType:
         for turn, line in dialogue.lines.items()
     )
     texts = [
-        Text.assemble((f"#{number} ", "dim"), spoken(state.dialogues[number], turn))
+        Text.assemble((f"#{number} ", "dim"), line_text(state.dialogues[number], turn))
         for _, number, turn in sorted(heapq.nlargest(height, said))
     ]
     if height > 3:

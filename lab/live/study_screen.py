@@ -13,54 +13,53 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lab.live.display import Watch
-from lab.live.display import choose as choose_display
+from lab.live.display import Watch, choose_display
 from lab.live.run_screen import duration
-from lab.progress.study import Course
-from lab.store.frames import heard
+from lab.progress.study import StudyProgress
+from lab.store.frames import question_text
 from metrics.studies.protocol import Choice
 from scenarios.messages import clean
 
 EVERY_S = 10.0  # between two lines of the plain display
 
 
-def choose(display: str, console: Console, path: str, earlier: Iterable[dict] = ()) -> Watch:
+def study_display(display: str, console: Console, path: str, earlier: Iterable[dict] = ()) -> Watch:
     """`earlier`: events of a study that goes on."""
-    course = Course()
+    progress = StudyProgress()
     for event in earlier:
-        course.fold(event)
+        progress.fold(event)
     return choose_display(
         display,
         console,
         path,
-        course.fold,
-        lambda event: told(course, event),
-        lambda where: render(course, where, time.time()),
+        progress.fold,
+        lambda event: study_event_text(progress, event),
+        lambda where: render(progress, where, time.time()),
     )
 
 
-def told(course: Course, event: Mapping) -> str:
-    """The event, which the course has taken in, as a line of text; "" where it is none for people, or comes soon after
+def study_event_text(progress: StudyProgress, event: Mapping) -> str:
+    """The event, which the progress has taken in, as a line of text; "" where it is none for people, or comes soon after
     another.
     """
     if event["event"] == "started":
-        return f"{course.header['name']} on {', '.join(course.header['models'].values())}, size {course.header['size']}"
+        return f"{progress.header['name']} on {', '.join(progress.header['models'].values())}, size {progress.header['size']}"
     if event["event"] in ("phase", "recovered", "ended") or (
         event["event"] == "taught" and event["step"] == event["steps"]
     ):
-        return f"== {course.phase}"
-    if event["event"] in ("answer", "arm") and course.clock - course.told >= EVERY_S:
-        course.told = course.clock
-        return f"{progress(course)}  {answer(event)}"
+        return f"== {progress.phase}"
+    if event["event"] in ("answer", "arm") and progress.clock - progress.printed_at >= EVERY_S:
+        progress.printed_at = progress.clock
+        return f"{study_progress_text(progress)}  {answer(event)}"
     return ""
 
 
-def render(course: Course, where: str, now: float) -> RenderableType:
+def render(progress: StudyProgress, where: str, now: float) -> RenderableType:
     """The screen at `now`, in seconds since 1970. `where`: the run's folder, or how to watch it."""
-    header, left = course.header, course.seconds_left()
-    spent = f"  {duration(max(0.0, max(now, course.clock) - course.began))}" if course.began else ""
+    header, left = progress.header, progress.seconds_left()
+    spent = f"  {duration(max(0.0, max(now, progress.clock) - progress.began))}" if progress.began else ""
     who = ", ".join((header.get("models") or {}).values())
-    about = "  ".join(str(part) for part in (who, header.get("size"), header.get("device"), course.phase) if part)
+    about = "  ".join(str(part) for part in (who, header.get("size"), header.get("device"), progress.phase) if part)
     head = Text.assemble(
         (clean(str(header.get("name") or "a study")), "bold"),
         f"  {clean(about)}{spent}",
@@ -71,16 +70,16 @@ def render(course: Course, where: str, now: float) -> RenderableType:
     arms = Table(box=None, padding=(0, 2), expand=True)
     for title, ratio in (("arm", 2), ("done", 1), ("", 3)):
         arms.add_column(title, ratio=ratio, no_wrap=True)
-    for arm, (done, total) in course.arms().items():
+    for arm, (done, total) in progress.arms().items():
         arms.add_row(Text(clean(arm)), f"{done}/{total}", ProgressBar(total=max(total, 1), completed=done))
-    latest = [Text(answer(event), no_wrap=True, overflow="ellipsis") for event in reversed(course.latest)]
+    latest = [Text(answer(event), no_wrap=True, overflow="ellipsis") for event in reversed(progress.latest)]
     return Group(Panel(head), Panel(arms, title="by arm"), Panel(Group(*latest), title="the latest"))
 
 
-def progress(course: Course) -> str:
+def study_progress_text(progress: StudyProgress) -> str:
     """`[12/320] 4:12 left`"""
-    arms, left = course.arms(), course.seconds_left()
-    return f"[{course.done}/{sum(total for _, total in arms.values())}]" + (
+    arms, left = progress.arms(), progress.seconds_left()
+    return f"[{progress.done}/{sum(total for _, total in arms.values())}]" + (
         f" {duration(left)} left" if left is not None else ""
     )
 
@@ -93,7 +92,7 @@ def answer(event: Mapping) -> str:
         return clean(f"{event['arm']} · {event['detail']}")
     if "nats" in event:
         p = Choice(tuple(event["nats"]), tuple(event["tokens"])).p
-        found = f"“{event['options'][int(p.argmax())]}” {p.max():.0%}"
+        answer_text = f"“{event['options'][int(p.argmax())]}” {p.max():.0%}"
     else:
-        found = f"“{event['text']}”"
-    return clean(f"{event['arm']} · {event['item']} · “{heard(event)}” → {found}")
+        answer_text = f"“{event['text']}”"
+    return clean(f"{event['arm']} · {event['item']} · “{question_text(event)}” → {answer_text}")

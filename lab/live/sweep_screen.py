@@ -14,10 +14,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lab.live.display import Watch
-from lab.live.display import choose as choose_display
+from lab.live.display import Watch, choose_display
 from lab.live.run_screen import duration
-from lab.progress.sweep import DONE, RUNNING, WAITING, Course, Seen
+from lab.progress.sweep import DONE, RUNNING, WAITING, SweepProgress, TrialProgress
 from scenarios.jobs.sweep import Best, Sweep
 from scenarios.messages import clean
 from scenarios.records import SEATS
@@ -28,29 +27,29 @@ SHOWN = 12  # trials on the screen, beside those that run
 FAILURES = 4
 
 
-def choose(display: str, console: Console, sweep: Sweep, path: str, course: Course) -> Watch:
-    """`course`: of what the sweep's events have told so far, and of all that are shown from now on."""
+def sweep_display(display: str, console: Console, sweep: Sweep, path: str, progress: SweepProgress) -> Watch:
+    """`progress`: of what the sweep's events have told so far, and of all that are shown from now on."""
     return choose_display(
         display,
         console,
         path,
-        course.fold,
-        lambda event: told(course, sweep, event),
-        lambda where: render(course, sweep, where, time.time()),
+        progress.fold,
+        lambda event: sweep_event_text(progress, sweep, event),
+        lambda where: render(progress, sweep, where, time.time()),
     )
 
 
-def told(course: Course, sweep: Sweep, event: dict) -> str:
+def sweep_event_text(progress: SweepProgress, sweep: Sweep, event: dict) -> str:
     """The event as a line of text; "" where it is none for people."""
     kind = event["event"]
     if kind == "sweep":
-        left = course.count(WAITING, "again", "failed")
-        return f"{course.name}: {len(course.trials)} trials" + (
-            f", {left} of them left" if left < len(course.trials) else ""
+        left = progress.count(WAITING, "again", "failed")
+        return f"{progress.name}: {len(progress.trials)} trials" + (
+            f", {left} of them left" if left < len(progress.trials) else ""
         )
     if kind == "trial":
-        seen = course.trials[event["trial"]]
-        done = f"[{course.count(*DONE, 'failed')}/{len(course.trials)}]"
+        seen = progress.trials[event["trial"]]
+        done = f"[{progress.count(*DONE, 'failed')}/{len(progress.trials)}]"
         where = f" on {seen.node}" if seen.status == RUNNING and seen.node else ""
         came = f" {_value(seen, sweep)}" if seen.status == "finished" else ""
         took = f" {duration(seen.seconds)}" if seen.seconds and seen.status == "finished" else ""
@@ -58,41 +57,39 @@ def told(course: Course, sweep: Sweep, event: dict) -> str:
             f": {seen.reason}" if seen.reason else ""
         )
     if kind == "nodes":
-        return f"nodes: {course.nodes}, {course.cores:g} cores" if "time" in event else ""
+        return f"nodes: {progress.nodes}, {progress.cores:g} cores" if "time" in event else ""
     if kind in ("phase", "ended"):
-        return f"== {course.phase}"
+        return f"== {progress.phase}"
     return ""
 
 
-def render(course: Course, sweep: Sweep, path: str, now: float) -> RenderableType:
+def render(progress: SweepProgress, sweep: Sweep, path: str, now: float) -> RenderableType:
     """The screen: pure, of what is known. `path`: the sweep's folder, or how to watch it."""
-    total, over = len(course.trials), course.count(*DONE, "failed")
-    left = course.count(WAITING, "again")
-    took = [seen.seconds for seen in course.trials.values() if seen.seconds]
-    slots = max(1, course.count(RUNNING))
+    total, over = len(progress.trials), progress.count(*DONE, "failed")
+    left = progress.count(WAITING, "again")
+    took = [seen.seconds for seen in progress.trials.values() if seen.seconds]
+    slots = max(1, progress.count(RUNNING))
     time_left = (
         f"  about {duration(sum(took) / len(took) * (total - over) / slots)} left" if took and over < total else ""
     )
     head = Text.assemble(
-        (f"{course.name} ", "bold"),
-        f"{over}/{total} trials  {course.count(RUNNING)} running  {left} in the queue  ",
-        (f"{course.count('failed')} failed  " if course.count("failed") else "", "red"),
-        clean(course.phase),
-        f"  {duration(max(0.0, now - course.began))}{time_left}\n",
-        f"{course.nodes} nodes, {course.cores - course.free:g} of {course.cores:g} cores at work\n"
-        if course.nodes
+        (f"{progress.name} ", "bold"),
+        f"{over}/{total} trials  {progress.count(RUNNING)} running  {left} in the queue  ",
+        (f"{progress.count('failed')} failed  " if progress.count("failed") else "", "red"),
+        clean(progress.phase),
+        f"  {duration(max(0.0, now - progress.began))}{time_left}\n",
+        f"{progress.nodes} nodes, {progress.cores - progress.free:g} of {progress.cores:g} cores at work\n"
+        if progress.nodes
         else "",
         (clean(path), "dim"),
     )
-    parts: list[RenderableType] = [Panel(head), _trials(course, sweep, now)]
-    if found := course.best(sweep.best):
+    parts: list[RenderableType] = [Panel(head), _trials(progress, sweep, now)]
+    if best := progress.best(sweep.best):
         parts.append(
-            Panel(
-                Text(f"{found[0]}: {_cell(found[1])}"), title=f"best so far: {sweep.best.mode} {_measure(sweep.best)}"
-            )
+            Panel(Text(f"{best[0]}: {_cell(best[1])}"), title=f"best so far: {sweep.best.mode} {_measure(sweep.best)}")
         )
     failures = [
-        f"{seen}: {clean(seen.reason or '')}" for seen in course.trials.values() if seen.status in ("failed", "again")
+        f"{seen}: {clean(seen.reason or '')}" for seen in progress.trials.values() if seen.status in ("failed", "again")
     ]
     if failures:
         more = [f"and {len(failures) - FAILURES} more"] if len(failures) > FAILURES else []
@@ -100,12 +97,12 @@ def render(course: Course, sweep: Sweep, path: str, now: float) -> RenderableTyp
     return Group(*parts)
 
 
-def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
+def _trials(progress: SweepProgress, sweep: Sweep, now: float) -> Panel:
     table = Table(box=None, padding=(0, 2))
     for title in ("trial", *sweep.axes, "status", "node", "time", _measure(sweep.best)):
         table.add_column(Text(clean(title.rpartition(".")[2])), no_wrap=True)
-    ranked = sorted(course.trials.items(), key=lambda item: (ORDER.index(item[1].status), -item[1].began))
-    for trial, seen in ranked[: max(SHOWN, course.count(RUNNING))]:
+    ranked = sorted(progress.trials.items(), key=lambda item: (ORDER.index(item[1].status), -item[1].began))
+    for trial, seen in ranked[: max(SHOWN, progress.count(RUNNING))]:
         spent = seen.seconds if seen.seconds is not None else now - seen.began if seen.status == RUNNING else None
         status = f"{seen.lines}/{seen.of}" if seen.status == RUNNING and seen.of else _status(seen.status)
         table.add_row(
@@ -120,12 +117,12 @@ def _trials(course: Course, sweep: Sweep, now: float) -> Panel:
     return Panel(table, title="trials", subtitle=f"and {hidden} more" if hidden > 0 else None)
 
 
-def summary(course: Course, sweep: Sweep) -> RenderableType:
+def sweep_summary(progress: SweepProgress, sweep: Sweep) -> RenderableType:
     """What came out, a row a trial: its values, how it ended, and for both seats what trials are compared by."""
     table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD)
     for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):
         table.add_column(title)
-    for trial, seen in course.trials.items():
+    for trial, seen in progress.trials.items():
         cells = [
             next((_cell(row) for row in seen.metrics if (row["metric"], row["seat"]) == (sweep.best.metric, seat)), "")
             for seat in SEATS
@@ -139,7 +136,7 @@ def _measure(best: Best) -> str:
     return f"{best.metric.replace('_', ' ')}, {best.seat}"
 
 
-def _value(seen: Seen, sweep: Sweep) -> str:
+def _value(seen: TrialProgress, sweep: Sweep) -> str:
     """The number that trials are ranked by; of a training that goes on, what its scheduler looks at."""
     rows = [row for row in seen.metrics if row["metric"] == sweep.best.metric and row["seat"] == sweep.best.seat]
     if rows:

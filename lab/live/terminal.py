@@ -49,9 +49,9 @@ def named(typed: str) -> Iterator[str]:
     out.
     """
     while typed:
-        found = SEQUENCE.match(typed)
-        key = found[0].replace("\x1bO", "\x1b[") if found else typed[0]
-        typed = typed[len(found[0]) if found else 1 :]
+        match = SEQUENCE.match(typed)
+        key = match[0].replace("\x1bO", "\x1b[") if match else typed[0]
+        typed = typed[len(match[0]) if match else 1 :]
         if key in NAMES:
             yield NAMES[key]
         elif key.isprintable():
@@ -72,7 +72,7 @@ class Terminal:
         self._handlers: dict = {}
 
     def __enter__(self) -> Self:
-        self._handlers = {one: signal.signal(one, self._stop) for one in STOPS}
+        self._handlers = {number: signal.signal(number, self._stop) for number in STOPS}
         try:
             self._take()
         except BaseException:
@@ -84,8 +84,8 @@ class Terminal:
         try:
             self._give_back()
         finally:
-            for one, handler in self._handlers.items():
-                signal.signal(one, handler)
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
 
     def draw(self, view: RenderableType) -> None:
         self._live.update(view, refresh=True)

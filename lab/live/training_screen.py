@@ -12,10 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.live.dialogue_panels import COLOURS
-from lab.live.display import Watch
-from lab.live.display import choose as choose_display
+from lab.live.display import Watch, choose_display
 from lab.live.run_screen import duration
-from lab.progress.training import SHOWN, Course, collected_text, is_number, numbers_text, short_number
+from lab.progress.training import SHOWN, TrainingProgress, collected_text, is_number, numbers_text, short_number
 from lab.reports.comparison_tables import FEW
 from lab.reports.evaluation_table import evaluation_tables, held_out_groups, tripped
 from scenarios.jobs.training import Recipe
@@ -24,20 +23,22 @@ from scenarios.messages import clean
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def choose(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
+def training_display(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
     """`earlier`: step events of a training that goes on, which only the screen shows again."""
-    course, began = Course(list(earlier)), time.time()
+    progress, began = TrainingProgress(list(earlier)), time.time()
     return choose_display(
         display,
         console,
         path,
-        course.fold,
-        lambda event: told(recipe, event),
-        lambda where: render(recipe, where, list(course.steps), course.phase, time.time() - began, course.stopped),
+        progress.fold,
+        lambda event: training_event_text(recipe, event),
+        lambda where: render(
+            recipe, where, list(progress.steps), progress.phase, time.time() - began, progress.stopped
+        ),
     )
 
 
-def told(recipe: Recipe, event: Mapping) -> str:
+def training_event_text(recipe: Recipe, event: Mapping) -> str:
     """The event as a line of text; "" where it is none for people."""
     if event["event"] == "step":
         return (
@@ -105,17 +106,17 @@ def sparkline(values: list[float], width: int) -> str:
     return "".join(BARS[int((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for value in means)
 
 
-def summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
+def training_summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
     """What was found with people and wordings held out, a table a scenario and seat, then tripped wires. `stopped`:
     what ended the training early.
     """
     shown = []
-    for found in evaluation_tables(table):
-        if found.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
-            out = Table(title=found.title, title_justify="left", box=None, padding=(0, 2))
-            for title in found.header:
+    for evaluated in evaluation_tables(table):
+        if evaluated.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
+            out = Table(title=evaluated.title, title_justify="left", box=None, padding=(0, 2))
+            for title in evaluated.header:
                 out.add_column(title)
-            for row in found.rows:
+            for row in evaluated.rows:
                 out.add_row(*(text for text, _ in row))
             shown.append(out)
     shown += [line for _, _, part in held_out_groups(table) for line in _tripped(part)]

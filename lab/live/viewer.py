@@ -16,9 +16,10 @@ from rich.text import Text
 from lab.live import study_screen, sweep_screen, training_screen
 from lab.live.dialogue_panels import rows
 from lab.live.run_screen import page_at, pages, render, render_one, rows_in_sight
-from lab.progress import study, training
-from lab.progress import sweep as sweeping_sweep
 from lab.progress.run import State, apply
+from lab.progress.study import StudyProgress
+from lab.progress.sweep import SweepProgress
+from lab.progress.training import TrainingProgress
 from lab.store.run_store import SCENARIO, SWEEP
 from scenarios.jobs.study import is_study
 from scenarios.jobs.sweep import Sweep
@@ -67,16 +68,16 @@ class RunViewer:
     state: State
     keys: Sequence[tuple[str, str]] = KEYS
     page: int | None = None  # None: they turn by themselves
-    one: int | None = None  # the dialogue that is followed
+    followed: int | None = None  # the dialogue that is followed
     top: int | None = None  # its first row in sight; None: its end is
     typed: str = ""
-    told: str = ""  # what was wrong with that
+    problem: str = ""  # what was wrong with that
 
     def fold(self, event: dict) -> None:
         apply(self.state, event)
 
     def press(self, key: str, window: Window) -> bool:
-        self.told = ""
+        self.problem = ""
         if key.isdecimal() and key.isascii():
             self.typed = (self.typed + key)[:NUMBER_LENGTH]
             return True
@@ -85,10 +86,10 @@ class RunViewer:
             return True
         self.typed = ""
         if key == "escape":
-            self.one = self.top = self.page = None
+            self.followed = self.top = self.page = None
         elif key in ("n", "right", "p", "left"):
             self._turn(1 if key in ("n", "right") else -1, window)
-        elif self.one is not None and key in ("up", "down", "page up", "page down", "home", "end"):
+        elif self.followed is not None and key in ("up", "down", "page up", "page down", "home", "end"):
             self._scroll(key, window)
         elif key in ("up", "down", "page up", "page down"):
             self._turn(1 if key.endswith("down") else -1, window)
@@ -100,10 +101,10 @@ class RunViewer:
         width, height, now = window.width, window.height, window.now
         if self.typed:
             hints = [f"dialogue {self.typed}▏ Enter shows it, Esc does not"]
-        elif self.told:
-            hints = [self.told]
-        if self.one is not None:
-            return render_one(self.state, self.one, width, height, now, self.top, hints)
+        elif self.problem:
+            hints = [self.problem]
+        if self.followed is not None:
+            return render_one(self.state, self.followed, width, height, now, self.top, hints)
         return render(self.state, width, height, now, self.page, hints)
 
     def _finish(self, key: str) -> None:
@@ -111,24 +112,24 @@ class RunViewer:
         number, self.typed = self.typed, self.typed[:-1] if key == "backspace" else ""
         if key == "enter":
             if int(number) in self.state.dialogues:
-                self.one, self.top = int(number), None
+                self.followed, self.top = int(number), None
             else:
                 last = max(self.state.dialogues, default=None)
-                self.told = f"there is no dialogue {int(number)}" + (
+                self.problem = f"there is no dialogue {int(number)}" + (
                     f", they go to {last}" if last is not None else " yet"
                 )
 
     def _turn(self, by: int, window: Window) -> None:
-        if self.one is not None:
+        if self.followed is not None:
             numbers = sorted(self.state.dialogues)
-            self.one, self.top = numbers[(numbers.index(self.one) + by) % len(numbers)], None
+            self.followed, self.top = numbers[(numbers.index(self.followed) + by) % len(numbers)], None
         else:
             here = page_at(self.state, max(window.now, self.state.clock)) if self.page is None else self.page
             self.page = (here + by) % pages(self.state, window.width, window.height)
 
     def _scroll(self, key: str, window: Window) -> None:
         room = rows_in_sight(window.width, window.height)
-        lowest = max(0, len(rows(self.state, self.one, window.width)) - room)
+        lowest = max(0, len(rows(self.state, self.followed, window.width)) - room)
         here = lowest if self.top is None else min(self.top, lowest)
         to = {
             "up": here - 1,
@@ -142,7 +143,7 @@ class RunViewer:
 
 
 @dataclass
-class CourseViewer:
+class ProgressViewer:
     """The screen of a training, a study or a sweep, and a footer below it. `view`: draws it at some time, in seconds
     since 1970.
     """
@@ -171,16 +172,16 @@ def viewer(folder: Path) -> Viewer:
     """Of what the folder holds. ScenarioError as from `recipe_in` and `sweep_in`."""
     path = str(folder)
     if sweep := sweep_in(folder):
-        swept = sweeping_sweep.Course()
-        return CourseViewer(swept.fold, lambda now: sweep_screen.render(swept, sweep, path, max(now, swept.clock)))
+        swept = SweepProgress()
+        return ProgressViewer(swept.fold, lambda now: sweep_screen.render(swept, sweep, path, max(now, swept.clock)))
     if study_in(folder):
-        asked = study.Course()
-        return CourseViewer(asked.fold, lambda now: study_screen.render(asked, path, now))
+        asked = StudyProgress()
+        return ProgressViewer(asked.fold, lambda now: study_screen.render(asked, path, now))
     recipe = recipe_in(folder)
     if recipe is None:
         return RunViewer(State(path=path))
-    taught = training.Course()
-    return CourseViewer(
+    taught = TrainingProgress()
+    return ProgressViewer(
         taught.fold,
         lambda now: training_screen.render(
             recipe,

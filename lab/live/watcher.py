@@ -19,8 +19,8 @@ from lab.live.run_monitor import REFRESH_PER_S, Monitor, PlainMonitor
 from lab.live.run_screen import duration, render_keys
 from lab.live.terminal import Terminal
 from lab.live.viewer import Viewer, Window, over_footer, recipe_in, study_in, sweep_in, viewer
-from lab.progress import study
-from lab.progress import sweep as sweeping_sweep
+from lab.progress.study import StudyProgress
+from lab.progress.sweep import SweepProgress
 from lab.store.tail import Log
 from scenarios.messages import clean
 
@@ -62,15 +62,15 @@ def follow_as_lines(folder: Path, playback: Playback, console: Console) -> int:
 
 def _plain(folder: Path, console: Console) -> Monitor | Watch:
     if sweep := sweep_in(folder):
-        course = sweeping_sweep.Course()
-        return Lines(console, course.fold, lambda event: sweep_screen.told(course, sweep, event))
+        progress = SweepProgress()
+        return Lines(console, progress.fold, lambda event: sweep_screen.sweep_event_text(progress, sweep, event))
     if study_in(folder):
-        asked = study.Course()
-        return Lines(console, asked.fold, lambda event: study_screen.told(asked, event))
+        asked = StudyProgress()
+        return Lines(console, asked.fold, lambda event: study_screen.study_event_text(asked, event))
     recipe = recipe_in(folder)
     if recipe is None:
         return PlainMonitor(console, str(folder))
-    return Lines(console, lambda event: None, lambda event: training_screen.told(recipe, event))
+    return Lines(console, lambda event: None, lambda event: training_screen.training_event_text(recipe, event))
 
 
 @contextlib.contextmanager

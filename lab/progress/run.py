@@ -29,7 +29,7 @@ class Contradiction:
 
 
 @dataclass
-class Dialogue:
+class DialogueState:
     """One conversation: what was said, at which node it stands, and what was judged of it."""
 
     cast: dict[str, str] = field(default_factory=dict)  # seat -> persona id
@@ -65,11 +65,11 @@ class State:
     began: float | None = None  # this sitting's `started`
     playing: float | None = None  # when this sitting began to play
     played_before: int = 0  # lines there were already at that moment
-    dialogues: dict[int, Dialogue] = field(default_factory=dict)
+    dialogues: dict[int, DialogueState] = field(default_factory=dict)
     judges: dict[str, str] = field(default_factory=dict)  # metric -> the first judge heard, whose curve is shown
     tallies: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)  # metric, seat, turn -> sum, n
     contradictions: deque[Contradiction] = field(default_factory=lambda: deque(maxlen=CONTRADICTIONS_KEPT))
-    found: int = 0  # contradictions so far
+    contradiction_count: int = 0  # contradictions so far
     unscored: int = 0  # judgements nobody could make
     tokens: dict[str, int] = field(default_factory=dict)
     usage: deque[tuple[float, int]] = field(default_factory=deque)  # (time, generated) of the last seconds
@@ -127,7 +127,7 @@ def tokens_per_second(state: State) -> float | None:
     return (after - before) / (last - first) if last > first and after >= before else None
 
 
-def curve(state: State, metric: str, seat: str, smooth: int = 1) -> list[tuple[int, float]]:
+def consistency_by_turn(state: State, metric: str, seat: str, smooth: int = 1) -> list[tuple[int, float]]:
     """(turn, consistency in [0, 1]) where anything was scored, each point pooled with the smooth-1 points before it."""
     points = sorted(
         (turn, *tally)
@@ -190,24 +190,24 @@ def _judged(state: State, event: dict) -> None:
     dialogue = _dialogue(state, event["conversation"])
     key = event["turn"], event["by"]
     _add(state, dialogue.judged.pop(key, {}), -1)
-    found = list(_contradictions(event["rows"]))
-    added = _tally(state, event["rows"]) | {"found": len(found)}
+    contradictions = list(_contradictions(event["rows"]))
+    added = _tally(state, event["rows"]) | {"contradictions": len(contradictions)}
     dialogue.judged[key] = added
     _add(state, added, 1)
     if event["by"] != "qa":
         for old in dialogue.marks.get(event["turn"], ()):
             if old in state.contradictions:
                 state.contradictions.remove(old)
-        dialogue.marks[event["turn"]] = found
-        state.contradictions.extend(found)
+        dialogue.marks[event["turn"]] = contradictions
+        state.contradictions.extend(contradictions)
 
 
 def _add(state: State, added: dict, sign: int) -> None:
     for key, amount in added.items():
         if key == "unscored":
             state.unscored += sign * amount
-        elif key == "found":
-            state.found += sign * amount
+        elif key == "contradictions":
+            state.contradiction_count += sign * amount
         else:
             tally = state.tallies.setdefault(key, [0.0, 0.0])
             tally[0] += sign * amount[0]
@@ -276,8 +276,8 @@ def _ended(state: State, event: dict) -> None:
     state.status, state.reason = event["status"], event.get("reason")
 
 
-def _dialogue(state: State, conversation: int) -> Dialogue:
-    return state.dialogues.setdefault(conversation, Dialogue())
+def _dialogue(state: State, conversation: int) -> DialogueState:
+    return state.dialogues.setdefault(conversation, DialogueState())
 
 
 HANDLERS = {

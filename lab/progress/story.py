@@ -10,7 +10,7 @@ from scenarios.records import SEATS
 
 
 @dataclass
-class Talk:
+class ConversationStory:
     """One conversation as its events told it; the last telling of a turn counts."""
 
     status: str = "unfinished"
@@ -25,7 +25,7 @@ class Story:
     """What a run's events told: how it began, its conversations by number, and of a training its steps."""
 
     opening: dict = field(default_factory=dict)  # the last `started` event
-    talks: dict[int, Talk] = field(default_factory=dict)
+    talks: dict[int, ConversationStory] = field(default_factory=dict)
     steps: dict[int, dict] = field(default_factory=dict)
 
     def spans(self) -> dict[tuple[int, int, str, str, str], tuple[int, int]]:
@@ -41,15 +41,15 @@ class Story:
 
 def story(events: Iterable[dict]) -> Story:
     """Of judgements that found nothing only their number is kept, so that long runs fit into memory."""
-    found = Story()
+    run_story = Story()
     for event in events:
         kind = event["event"]
         if kind == "started":
-            found.opening = event
+            run_story.opening = event
             for cast in event.get("cast", ()):
-                _talk(found, cast["conversation"]).cast = {seat: cast[seat] for seat in SEATS if seat in cast}
+                _talk(run_story, cast["conversation"]).cast = {seat: cast[seat] for seat in SEATS if seat in cast}
         elif kind == "line":
-            talk = _talk(found, event["conversation"])
+            talk = _talk(run_story, event["conversation"])
             talk.cast.setdefault(event["seat"], event.get("persona", ""))
             talk.lines[event["turn"]] = {
                 "t": event["turn"],
@@ -58,17 +58,17 @@ def story(events: Iterable[dict]) -> Story:
                 "x": event["text"],
             }
         elif kind == "judged":
-            _talk(found, event["conversation"]).judged[event["turn"], event["by"]] = _kept(event["rows"])
+            _talk(run_story, event["conversation"]).judged[event["turn"], event["by"]] = _kept(event["rows"])
         elif kind == "conversation":
-            talk = _talk(found, event["conversation"])
+            talk = _talk(run_story, event["conversation"])
             talk.status, talk.reason = event["status"], event.get("reason")
         elif kind == "step":
-            found.steps[event["step"]] = event
-    return found
+            run_story.steps[event["step"]] = event
+    return run_story
 
 
-def _talk(found: Story, conversation: int) -> Talk:
-    return found.talks.setdefault(conversation, Talk())
+def _talk(run_story: Story, conversation: int) -> ConversationStory:
+    return run_story.talks.setdefault(conversation, ConversationStory())
 
 
 def _kept(rows: Sequence[Mapping]) -> dict:

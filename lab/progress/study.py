@@ -13,9 +13,9 @@ ENOUGH = 8  # answers before a pace is told: the first come together
 
 
 @dataclass
-class Course:
+class StudyProgress:
     """What a study's events have told so far. `clock`: the time of the last one, `began`: when this sitting began to
-    ask, in seconds since 1970; `before`: what was answered by then; `told`: when lines last said how far it is.
+    ask, in seconds since 1970; `before`: what was answered by then; `printed_at`: when the plain display last printed how far it is.
     """
 
     header: dict = field(default_factory=dict)  # the `started` event
@@ -25,7 +25,7 @@ class Course:
     began: float | None = None
     before: int = 0
     clock: float = 0.0
-    told: float = 0.0
+    printed_at: float = 0.0
 
     def fold(self, event: dict) -> None:
         self.clock, kind = max(self.clock, moment(event)), event["event"]

@@ -14,7 +14,7 @@ WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")
 
 
 @dataclass
-class Seen:
+class TrialProgress:
     """What is known of a trial. `began`, `ended`: in seconds since 1970."""
 
     values: Mapping[str, Any]
@@ -50,10 +50,10 @@ class Seen:
 
 
 @dataclass
-class Course:
+class SweepProgress:
     """What a sweep's events have told so far."""
 
-    trials: dict[str, Seen] = field(default_factory=dict)
+    trials: dict[str, TrialProgress] = field(default_factory=dict)
     name: str = ""
     phase: str = ""
     began: float = 0.0
@@ -68,7 +68,7 @@ class Course:
         if kind == "sweep":
             self.name, self.began = event["name"], self.clock
             for trial, values in event["trials"].items():
-                seen = self.trials.setdefault(trial, Seen(values))
+                seen = self.trials.setdefault(trial, TrialProgress(values))
                 if seen.status == RUNNING:  # when nobody was there any more
                     seen.status = WAITING
         elif kind == "trial":
@@ -84,7 +84,7 @@ class Course:
         elif kind == "ended":
             self.phase = event["status"] + (f": {event['reason']}" if event.get("reason") else "")
 
-    def _trial(self, seen: Seen, event: dict) -> None:
+    def _trial(self, seen: TrialProgress, event: dict) -> None:
         seen.status, seen.reason = event["status"], event.get("reason")
         if seen.status == RUNNING:
             seen.attempts, seen.node, seen.began = seen.attempts + 1, event["node"], self.clock
@@ -99,9 +99,9 @@ class Course:
     def count(self, *statuses: str) -> int:
         return sum(seen.status in statuses for seen in self.trials.values())
 
-    def best(self, by: Best) -> tuple[Seen, Mapping] | None:
+    def best(self, by: Best) -> tuple[TrialProgress, Mapping] | None:
         """The finished trial that is best, and its row."""
-        found = [
+        candidates = [
             (row["value"], place, seen, row)
             for place, seen in enumerate(self.trials.values())
             for row in seen.metrics
@@ -110,9 +110,9 @@ class Course:
             and row["value"] is not None
             and row["value"] == row["value"]
         ]
-        if not found:
+        if not candidates:
             return None
         *_, seen, row = (max if by.mode == "max" else min)(
-            found, key=lambda one: (one[0], -one[1] if by.mode == "max" else one[1])
+            candidates, key=lambda candidate: (candidate[0], -candidate[1] if by.mode == "max" else candidate[1])
         )
         return seen, row

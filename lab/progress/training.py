@@ -25,7 +25,7 @@ SHOWN = {
 
 
 @dataclass
-class Course:
+class TrainingProgress:
     """What a training's events have told so far. `clock`: the time of the last one, `began`: when this sitting did, in
     seconds since 1970.
     """
@@ -64,10 +64,10 @@ class Course:
 
 def steps_before(events: Iterable[dict], done: int) -> list[dict]:
     """The `step` events of the first `done` steps, of each the last."""
-    course = Course()
+    progress = TrainingProgress()
     for event in events:
-        course.fold(event)
-    return [step for step in course.steps if step["step"] < done]
+        progress.fold(event)
+    return [step for step in progress.steps if step["step"] < done]
 
 
 def numbers_text(event: Mapping) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 if TYPE_CHECKING:
-    from lab.progress.sweep import Course
+    from lab.progress.sweep import SweepProgress
 
 
 FILE = "trials.parquet"
@@ -20,14 +20,14 @@ FIRST = ("status", "reason", "run", "lines", "failed_conversations", "steps")
 LAST = ("attempts", "seconds", "node")  # which differ from one sweep of a file to the next
 
 
-def frame(course: Course) -> pl.DataFrame:
+def trials_frame(progress: SweepProgress) -> pl.DataFrame:
     """A row a trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON),
     status (finished, stopped, failed, running, waiting, again: to be tried again), reason, run (its folder, relative to
     the sweep's), lines, failed_conversations, steps (of a training); METRIC.JUDGE.SEAT with .low, .high and .n; of
     studies finding.assistant and the verdict; attempts, seconds and node, which differ from one sweep of a file to the
     next.
     """
-    trials = course.trials
+    trials = progress.trials
     axes = list(next(iter(trials.values())).values) if trials else []
     names = dict.fromkeys(_name(row) for seen in trials.values() for row in seen.metrics)
     columns: dict[str, pl.Series] = {"trial": pl.Series(list(trials), dtype=pl.String)}
@@ -53,18 +53,18 @@ def frame(course: Course) -> pl.DataFrame:
         "attempts": pl.Int64,
         "seconds": pl.Float64,
     }
-    told = {key: pl.Series([row[key] for row in rows], dtype=kinds.get(key, pl.String)) for key in (*FIRST, *LAST)}
+    fixed = {key: pl.Series([row[key] for row in rows], dtype=kinds.get(key, pl.String)) for key in (*FIRST, *LAST)}
     measured = [{_name(row): row for row in seen.metrics} for seen in trials.values()]
-    found = {
+    measures = {
         f"{name}{end}": pl.Series(
-            [one.get(name, {}).get(end.removeprefix(".") or "value") for one in measured], dtype=kind
+            [by_name.get(name, {}).get(end.removeprefix(".") or "value") for by_name in measured], dtype=kind
         )
         for name in names
         for end, kind in ENDS.items()
     }
     if any(seen.verdict for seen in trials.values()):
-        found["verdict"] = pl.Series([seen.verdict for seen in trials.values()], dtype=pl.String)
-    return pl.DataFrame(columns | {key: told[key] for key in FIRST} | found | {key: told[key] for key in LAST})
+        measures["verdict"] = pl.Series([seen.verdict for seen in trials.values()], dtype=pl.String)
+    return pl.DataFrame(columns | {key: fixed[key] for key in FIRST} | measures | {key: fixed[key] for key in LAST})
 
 
 def measures(table: pl.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.progress.story import Talk
+from lab.progress.story import ConversationStory
 from scenarios.records import SEATS, Persona
 
 PACKET = 60_000  # characters of JSON, about, before they are packed
@@ -26,7 +26,7 @@ class Packed:
     packets: list[str]
 
 
-def packed(talks: Mapping[int, Talk]) -> Packed:
+def packed(talks: Mapping[int, ConversationStory]) -> Packed:
     """Conversations in order of their numbers, several a packet."""
     index, packets, waiting, size = [], [], [], 0
     for number in sorted(talks):
@@ -46,7 +46,7 @@ def _packet(texts: Sequence[str]) -> str:
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
-def _entry(number: int, talk: Talk) -> dict:
+def _entry(number: int, talk: ConversationStory) -> dict:
     """c: number; who; st: status; n: lines; bad: contradictions by seat; un: unscored judgements; wrong: wrong answers
     by seat.
     """
@@ -71,7 +71,7 @@ def _entry(number: int, talk: Talk) -> dict:
     }
 
 
-def _content(talk: Talk) -> dict:
+def _content(talk: ConversationStory) -> dict:
     lines = []
     for turn in sorted(talk.lines):
         judged = talk.judged.get((turn, "judges"), {})

@@ -28,20 +28,20 @@ COLUMNS = ("conversation", "turn", "seat", "persona", "name", "node", "given", "
 # -- rows
 
 
-def messages(one: Transcript, seat: str, system: str) -> dict:
+def messages(transcript: Transcript, seat: str, system: str) -> dict:
     """A conversation as chat messages, `seat` in the role of assistant under that system message ("" for none)."""
     roles = _roles(seat)
-    said = [{"role": roles[line.seat], "content": line.text} for line in one.lines]
-    people = {roles[name]: (name, persona) for name, persona in one.cast.items()}
+    said = [{"role": roles[line.seat], "content": line.text} for line in transcript.lines]
+    people = {roles[name]: (name, persona) for name, persona in transcript.cast.items()}
     return {
-        "id": one.conversation if one.name is None else one.name,
+        "id": transcript.conversation if transcript.name is None else transcript.name,
         "messages": _opened(system) + said,
         "seats": {
             role: {"seat": name, "persona": persona.id, "name": persona.name}
             for role, (name, persona) in people.items()
         },
         "personas": {role: persona.card for role, (_, persona) in people.items()},
-        "given": sorted(one.ready),
+        "given": sorted(transcript.ready),
     }
 
 
@@ -52,32 +52,32 @@ def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]
     from lab.transcripts.transcript import own_turns
 
     verdicts = _verdicts(run, judge) if judge else {}
-    for one, system in with_cards(run, seat):
-        own = own_turns(one, seat)
-        for place, line in enumerate(one.lines):
+    for transcript, system in with_cards(run, seat):
+        own = own_turns(transcript, seat)
+        for place, line in enumerate(transcript.lines):
             if line.turn in own:
                 said = [{"role": "assistant", "content": line.text}]
-                row = {"prompt": _opened(system) + heard(one.lines[:place], seat), "completion": said}
+                row = {"prompt": _opened(system) + heard_messages(transcript.lines[:place], seat), "completion": said}
                 verdict = verdicts.get((line.conversation, line.turn))
                 yield None if judge and verdict is None else row | ({"label": not verdict} if judge else {})
 
 
-def heard(before: Sequence[Line], seat: str) -> list[dict]:
+def heard_messages(before: Sequence[Line], seat: str) -> list[dict]:
     """The lines as the seat's model read them when its turn came: a user's message between any two of its own."""
     from agents.seats.base import SPEAKS_FIRST, SPEAKS_ON
 
-    found: list[dict] = []
+    said: list[dict] = []
     for line in before:
         role = _roles(seat)[line.seat]
-        if role == "assistant" and (not found or found[-1]["role"] == role):
-            found.append({"role": "user", "content": SPEAKS_ON if found else SPEAKS_FIRST})
-        if role == "user" and found and found[-1]["role"] == role:
-            found[-1]["content"] += "\n" + line.text
+        if role == "assistant" and (not said or said[-1]["role"] == role):
+            said.append({"role": "user", "content": SPEAKS_ON if said else SPEAKS_FIRST})
+        if role == "user" and said and said[-1]["role"] == role:
+            said[-1]["content"] += "\n" + line.text
         else:
-            found.append({"role": role, "content": line.text})
-    if not found or found[-1]["role"] == "assistant":
-        found.append({"role": "user", "content": SPEAKS_ON if found else SPEAKS_FIRST})
-    return found
+            said.append({"role": role, "content": line.text})
+    if not said or said[-1]["role"] == "assistant":
+        said.append({"role": "user", "content": SPEAKS_ON if said else SPEAKS_FIRST})
+    return said
 
 
 def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
@@ -100,14 +100,14 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
     scenario, seat = played(recipe), seat or recipe.seats()[0]
     views, reading = read_views(path, recipe, scenario, seat), load_tokenizer(scenario.seats[seat].model).tokenizer
     for view in views:
-        for some in at_places(view):
-            best, worst = _extremes(some)
+        for sampled in at_places(view):
+            best, worst = _extremes(sampled)
             if best.reward > worst.reward:
-                told = reading.decode(view.ids[: best.start] + best.given)
-                yield {"prompt": told, "chosen": _words(reading, best), "rejected": _words(reading, worst)}
+                prompt = reading.decode(view.ids[: best.start] + best.given)
+                yield {"prompt": prompt, "chosen": _words(reading, best), "rejected": _words(reading, worst)}
 
 
-def table(run: Run, seat: str | None) -> Iterator[dict]:
+def as_rows(run: Run, seat: str | None) -> Iterator[dict]:
     """A row a line (of that seat, if one is named) under COLUMNS, then four columns a judge of lines."""
     import polars as pl
 
@@ -115,16 +115,16 @@ def table(run: Run, seat: str | None) -> Iterator[dict]:
 
     rows = run.judgements.filter(pl.col("metric").is_in(LINES))
     judges = sorted(rows["judge"].unique())
-    told = {judge: _of_judge(rows.filter(pl.col("judge") == judge)) for judge in judges}
-    for one in run.conversations:
-        for line in one.lines:
+    by_judge = {judge: _of_judge(rows.filter(pl.col("judge") == judge)) for judge in judges}
+    for transcript in run.conversations:
+        for line in transcript.lines:
             if seat in (None, line.seat):
-                given = {"name": one.cast[line.seat].name, "given": line.turn in one.ready}
+                given = {"name": transcript.cast[line.seat].name, "given": line.turn in transcript.ready}
                 row = {name: given[name] if name in given else getattr(line, name) for name in COLUMNS}
                 for judge in judges:
-                    found = told[judge].get((line.conversation, line.turn), {})
+                    labels = by_judge[judge].get((line.conversation, line.turn), {})
                     row |= {
-                        f"{judge}_{name}": found.get(name)
+                        f"{judge}_{name}": labels.get(name)
                         for name in ("contradicts", "p", "conflicts_with", "unscored")
                     }
                 yield row
@@ -137,10 +137,12 @@ def with_cards(run: Run, seat: str) -> Iterator[tuple[Transcript, str]]:
     from lab.transcripts.reading import seated
 
     if run.kind != RUN:
-        yield from ((one, one.cast[seat].card) for one in run.conversations)
+        yield from ((transcript, transcript.cast[seat].card) for transcript in run.conversations)
         return
-    scenario, found = seated(run.path, run.turns)
-    yield from ((one, system_text(one.cast[seat], scenario.seats[seat].instruction)) for one in found)
+    scenario, transcripts = seated(run.path, run.turns)
+    yield from (
+        (transcript, system_text(transcript.cast[seat], scenario.seats[seat].instruction)) for transcript in transcripts
+    )
 
 
 def _roles(seat: str) -> dict[str, str]:
@@ -178,24 +180,24 @@ def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
     """By conversation and turn, what one judge says of the line."""
     import polars as pl
 
-    found: dict[tuple[int, int], dict] = {}
+    by_turn: dict[tuple[int, int], dict] = {}
     whole = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")
     whole = whole.select("conversation", "turn", contradicts="verdict", p="p_inconsistent", unscored="unscored")
     for row in whole.iter_rows(named=True):
-        found[row.pop("conversation"), row.pop("turn")] = row
+        by_turn[row.pop("conversation"), row.pop("turn")] = row
     pairs = rows.filter(pl.col("metric") == "line_to_line", pl.col("verdict"))
     for conversation, turn, against in (
         pairs.select("conversation", "turn", pl.col("against").cast(pl.Int64)).sort("against").iter_rows()
     ):
-        row = found.setdefault((conversation, turn), {})
+        row = by_turn.setdefault((conversation, turn), {})
         row["conflicts_with"] = f"{row['conflicts_with']} {against}" if row.get("conflicts_with") else str(against)
-    return found
+    return by_turn
 
 
-def _extremes(some: Sequence[Sampled]) -> tuple[Sampled, Sampled]:
+def _extremes(sampled: Sequence[Sampled]) -> tuple[Sampled, Sampled]:
     """The best and the worst of the lines that have a reward; the same one twice where fewer than two have."""
-    ranked = sorted((line for line in some if line.reward is not None), key=lambda line: line.reward)
-    return (ranked[-1], ranked[0]) if ranked else (some[0], some[0])
+    ranked = sorted((line for line in sampled if line.reward is not None), key=lambda line: line.reward)
+    return (ranked[-1], ranked[0]) if ranked else (sampled[0], sampled[0])
 
 
 def _words(reading, line: Sampled) -> str:

@@ -59,13 +59,15 @@ def load_run(path: str | Path) -> Run:
     manifest = read_manifest(path)
     if (path / SWEEP).is_file():
         return Run(path, SWEPT, manifest, {"trials": _parquet(path, "trials", {})})
-    told = read_yaml(path / SCENARIO).data
-    if "method" in told:  # a training file, and no scenario
+    settings = read_yaml(path / SCENARIO).data
+    if "method" in settings:  # a training file, and no scenario
         frames = {TRAINING: _parquet(path, TRAINING, {}), "evaluation": _parquet(path, "evaluation", {})}
         return Run(path, TRAINING, manifest, frames)
-    if KEY in told:
-        return Run(path, STUDY, manifest, {"answers": answers_frame(manifest["run_id"], told[KEY], read_events(path))})
-    return Run(path, SCORES if "scored" in told else RUN, manifest, _of_events(path, manifest["run_id"]))
+    if KEY in settings:
+        return Run(
+            path, STUDY, manifest, {"answers": answers_frame(manifest["run_id"], settings[KEY], read_events(path))}
+        )
+    return Run(path, SCORES if "scored" in settings else RUN, manifest, _of_events(path, manifest["run_id"]))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -202,7 +204,7 @@ class Run:
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {frame.height} × {frame.width}" for name, frame in self.frames.items())
-        return f"Run({str(self.path)!r}: {self._told()}; {shapes})"
+        return f"Run({str(self.path)!r}: {self._summary()}; {shapes})"
 
     def _repr_html_(self) -> str:
         """As repr, for notebooks; whatever the folder says of itself is escaped."""
@@ -212,19 +214,19 @@ class Run:
             for name, frame in self.frames.items()
         )
         return (
-            f"<div><b>{html.escape(self._told())}</b><br><code>{html.escape(str(self.path))}</code><table><thead><tr><th>frame</th>"
+            f"<div><b>{html.escape(self._summary())}</b><br><code>{html.escape(str(self.path))}</code><table><thead><tr><th>frame</th>"
             f"<th>rows</th><th>columns</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
 
-    def _told(self) -> str:
+    def _summary(self) -> str:
         """Kind, name, status and counts, in words."""
-        told = [
+        parts = [
             KINDS[self.kind],
             *(str(self.manifest[key]) for key in ("scenario", "status") if self.manifest.get(key)),
         ]
         if "turns" in self.frames:
-            told.append(f"{self.turns.height} lines in {self.turns['conversation'].n_unique()} conversations")
-        return ", ".join(told)
+            parts.append(f"{self.turns.height} lines in {self.turns['conversation'].n_unique()} conversations")
+        return ", ".join(parts)
 
     def _frame(self, name: str) -> pl.DataFrame:
         if name not in self.frames:
@@ -267,16 +269,23 @@ def _parquet(path: Path, name: str, missing: dict | None = None) -> pl.DataFrame
 
 def _rescored(turns: pl.DataFrame, manifest: dict) -> Iterator[Transcript]:
     """The conversations of a folder of scores: as their transcripts tell them, if those still say the same."""
-    from lab.transcripts.reading import read
+    from lab.transcripts.reading import read_transcripts
     from lab.transcripts.transcript import Transcript, lines_of, numbered
 
     try:
-        known = {one.conversation: one for one in numbered([read(path) for path in manifest["scored"]["transcripts"]])}
+        known = {
+            transcript.conversation: transcript
+            for transcript in numbered([read_transcripts(path) for path in manifest["scored"]["transcripts"]])
+        }
     except ValueError:
         known = {}
     for number, lines in lines_of(turns):
-        one = known.get(number)
-        yield one if one and _said(one.lines) == _said(lines) else Transcript(number, None, _strangers(lines), lines)
+        transcript = known.get(number)
+        yield (
+            transcript
+            if transcript and _said(transcript.lines) == _said(lines)
+            else Transcript(number, None, _strangers(lines), lines)
+        )
 
 
 def _said(lines: Sequence[Line]) -> list[tuple]:

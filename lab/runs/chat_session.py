@@ -70,7 +70,7 @@ def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> in
     from rich.console import Console
 
     from lab.live.chat_screen import Chat
-    from lab.live.run_monitor import conclude, summary
+    from lab.live.run_monitor import conclude, run_summary
     from lab.runs.runner import perform_run
     from lab.store.run_store import read_frames
     from scenarios import personas as people
@@ -83,5 +83,5 @@ def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> in
             )
         if status != "finished":
             return unfinished("lab.chat", "line", status, reason, console, errors, store.path)
-        conclude(console, summary(read_frames(store.path)), store.path)
+        conclude(console, run_summary(read_frames(store.path)), store.path)
     return 0

@@ -28,7 +28,7 @@ def play_run(
     """
     from rich.console import Console
 
-    from lab.live.run_monitor import conclude, summary
+    from lab.live.run_monitor import conclude, run_summary
     from lab.store.atomic_write import dumps
     from lab.store.run_store import read_frames
 
@@ -43,7 +43,7 @@ def play_run(
             metrics = frames["metrics"].fill_nan(None).to_dicts()
             print(dumps({"run": str(store.path), "metrics": metrics}).decode(), file=screen)
         elif display != "none":
-            conclude(console, summary(frames), store.path)
+            conclude(console, run_summary(frames), store.path)
     return 0
 
 
@@ -53,9 +53,9 @@ def carry_out_run(
     """Plays what `store.earlier` does not hold yet, measures and reports it, showing it on `console` meanwhile. Returns
     how it ended (finished, failed or interrupted) and the reason where it did not finish.
     """
-    from lab.live.run_monitor import choose
+    from lab.live.run_monitor import choose_monitor
 
-    with choose(display, console, str(store.path)) as monitor:
+    with choose_monitor(display, console, str(store.path)) as monitor:
         status, reason, _ = carried_out(
             lambda: perform_run(scenario, store, monitor, address=address), store, monitor.show, "line"
         )

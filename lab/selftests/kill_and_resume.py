@@ -76,7 +76,7 @@ def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: 
         overrides, file = [*SMALL, *filter(None, (file,)), *overrides], FILE
     apart = 0
     for number, kill in enumerate(kills(file, overrides, times, seed, address), start=1):
-        print(told(number, kill), flush=True)
+        print(kill_text(number, kill), flush=True)
         apart += bool(kill.apart)
     ended = f"FAILED, {apart} ended otherwise than the one left alone" if apart else "nothing lost, nothing done twice"
     print(f"{times} kills: {ended}")
@@ -120,18 +120,18 @@ def kills(
                     moment, "nothing yet", "", "" if not (run / "events.jsonl").exists() else "events, but no manifest"
                 )
                 continue
-            there, before = _found(run), _told(run)
+            there, before = _state_text(run), _counts_by_kind(run)
             _finished(
                 begin(command, ["--resume", str(run), *how]),
                 f"killed after {moment:.2f} s ({there}), it could not be gone on with",
             )
-            after = {name: count - before.get(name, 0) for name, count in _told(run).items()}
+            after = {name: count - before.get(name, 0) for name, count in _counts_by_kind(run).items()}
             yield Kill(
                 moment, there, ", ".join(f"{count} {name}" for name, count in after.items()), _apart(run, undisturbed)
             )
 
 
-def told(number: int, kill: Kill) -> str:
+def kill_text(number: int, kill: Kill) -> str:
     """A line for people."""
     return (
         f"{number:3}  killed after {kill.moment:6.2f} s   {kill.there:<40} "
@@ -162,7 +162,7 @@ def _killed(process: Process, runs: Path, moment: float) -> Path:
 
 
 def _appears(process: Process, runs: Path) -> Path:
-    while not (found := list(runs.glob("*"))):
+    while not (folders := list(runs.glob("*"))):
         if process.poll() is not None:
             raise ValueError(
                 f"it ended with exit code {process.poll()} and left no folder; expected one that can be carried out: "
@@ -170,7 +170,7 @@ def _appears(process: Process, runs: Path) -> Path:
                 "without --kill"
             )
         time.sleep(POLL_S)
-    return found[0]
+    return folders[0]
 
 
 def _finished(process: Process, otherwise: str) -> None:
@@ -178,15 +178,15 @@ def _finished(process: Process, otherwise: str) -> None:
         raise ValueError(f"{otherwise}: exit code {code}; expected 0")
 
 
-def _found(run: Path) -> str:
+def _state_text(run: Path) -> str:
     """What a run's folder holds: lines or steps, checkpoints, and the phase that it was in."""
     phases = [event["phase"] for event in read_events(run) if event["event"] == "phase"]
-    counts = [f"{count} {name}" for name, count in _told(run).items()]
+    counts = [f"{count} {name}" for name, count in _counts_by_kind(run).items()]
     ended = any(event["event"] == "ended" for event in read_events(run))
     return ", ".join([*counts, "ended" if ended else f"in {phases[-1]}" if phases else "before loading"])
 
 
-def _told(run: Path) -> dict[str, int]:
+def _counts_by_kind(run: Path) -> dict[str, int]:
     """How many lines, or steps and checkpoints, there are."""
     kinds = Counter(event["event"] for event in stream_events(run))
     if (run / "checkpoints").is_dir() or kinds["step"]:
@@ -205,8 +205,8 @@ def _apart(run: Path, other: Path) -> str:
         return f"{twice[0][0]} of conversation {twice[0][1]}, turn {twice[0][2]} was told {once[twice[0]]} times"
     sides = [_frames(folder) for folder in (run, other)]
     for name, frame in sides[1].items():
-        if found := _unequal(sides[0].get(name), frame):
-            return f"{name}: {found}"
+        if difference := _unequal(sides[0].get(name), frame):
+            return f"{name}: {difference}"
     return _weights_apart(run / "adapter", other / "adapter")
 
 
@@ -219,13 +219,13 @@ def _frames(run: Path) -> dict[str, pl.DataFrame]:
     return trained or read_frames(run)
 
 
-def _unequal(found: pl.DataFrame | None, wanted: pl.DataFrame) -> str:
+def _unequal(actual: pl.DataFrame | None, wanted: pl.DataFrame) -> str:
     from polars.testing import assert_frame_equal
 
-    if found is None:
+    if actual is None:
         return "is not there"
     try:
-        assert_frame_equal(found.drop(OWN, strict=False), wanted.drop(OWN, strict=False), abs_tol=CLOSE)
+        assert_frame_equal(actual.drop(OWN, strict=False), wanted.drop(OWN, strict=False), abs_tol=CLOSE)
     except AssertionError as error:
         return " ".join(str(error).split())[:200]
     return ""
@@ -238,10 +238,10 @@ def _weights_apart(folder: Path, other: Path) -> str:
         mine = folder / path.relative_to(other)
         if not mine.is_file():
             return f"{path.name} is not there"
-        found, wanted = load_file(mine), load_file(path)
-        if found.keys() != wanted.keys():
+        actual, wanted = load_file(mine), load_file(path)
+        if actual.keys() != wanted.keys():
             return f"{path.name} holds other weights"
-        furthest = max(float(abs(found[name] - wanted[name]).max()) for name in wanted)
+        furthest = max(float(abs(actual[name] - wanted[name]).max()) for name in wanted)
         if not furthest <= CLOSE_WEIGHTS:
             return f"{path.name}: weights differ by up to {furthest:.1e}"
     return ""

@@ -104,7 +104,7 @@ class Response:
     kind: str
     metric: str
     values: tuple[float, ...]
-    verdict: str
+    response_verdict: str
 
     @property
     def failed(self) -> bool:
@@ -152,7 +152,9 @@ def selftest(
     from metrics.validation.planted import DOSES, KINDS, clean, plant
 
     base = clean(personas, size.conversations, size.turns, seed)
-    planted = {kind: [[plant(one, kind, dose, personas, seed) for one in base] for dose in DOSES] for kind in KINDS}
+    planted = {
+        kind: [[plant(dialogue, kind, dose, personas, seed) for dialogue in base] for dose in DOSES] for kind in KINDS
+    }
     how = {"confidence": 0.95, "resamples": size.resamples, "seed": seed}
     detections, false_alarms = [], {}
     responses = [row for kind, doses in planted.items() for row in _wires(kind, doses, embed, how)]
@@ -177,9 +179,11 @@ def _judged(
 
     window = None if judge.name == "ledger" else NEAR
     every = [base, *(dialogues for doses in planted.values() for dialogues in doses)]
-    asked = {_key(pair): pair for dialogues in every for one in dialogues for pair in pairs(one, window)}
+    asked = {_key(pair): pair for dialogues in every for dialogue in dialogues for pair in pairs(dialogue, window)}
     answered = dict(zip(asked, _by_pair(judge.judge(list(asked.values())), len(asked), judge.name), strict=True))
-    return lambda dialogues: [row for one in dialogues for pair in pairs(one, window) for row in answered[_key(pair)]]
+    return lambda dialogues: [
+        row for dialogue in dialogues for pair in pairs(dialogue, window) for row in answered[_key(pair)]
+    ]
 
 
 def _key(pair: Pair) -> tuple:
@@ -188,14 +192,14 @@ def _key(pair: Pair) -> tuple:
 
 def _by_pair(rows: Sequence[Judgement], expected: int, judge: str) -> list[list[Judgement]]:
     """Rows of each pair: rows by fact follow the row of the whole. ValueError where they are not as many pairs."""
-    found: list[list[Judgement]] = []
+    groups: list[list[Judgement]] = []
     for row in rows:
         if row.metric == "line_to_line" or row.against == "persona":
-            found.append([])
-        found[-1].append(row)
-    if len(found) != expected:
-        raise ValueError(f"judge {judge} gave judgements of {len(found)} pairs: expected {expected}")
-    return found
+            groups.append([])
+        groups[-1].append(row)
+    if len(groups) != expected:
+        raise ValueError(f"judge {judge} gave judgements of {len(groups)} pairs: expected {expected}")
+    return groups
 
 
 def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
@@ -211,9 +215,9 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
     from metrics.validation.calibration import calibration
     from metrics.validation.planted import WORDINGS
 
-    planted = {one.number: one for one in doses[-1]}
-    told = [row for row in judged(doses[-1]) if row.against == "persona"]
-    rows = [row for row in told if row.verdict is not None]
+    planted = {dialogue.number: dialogue for dialogue in doses[-1]}
+    whole = [row for row in judged(doses[-1]) if row.against == "persona"]
+    rows = [row for row in whole if row.verdict is not None]
     labels = [row.turn in planted[row.conversation].planted for row in rows]
     quality = calibration(
         [row.p_inconsistent for row in rows],
@@ -222,7 +226,12 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
         [row.conversation for row in rows],
         **how,
     )
-    lags = [(one.number, _lag(one, judged([one]))) for dialogues in doses for one in dialogues if one.planted]
+    lags = [
+        (dialogue.number, _lag(dialogue, judged([dialogue])))
+        for dialogues in doses
+        for dialogue in dialogues
+        if dialogue.planted
+    ]
     caught = [(number, lag) for number, lag in lags if lag is not None]
     lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
     by_wording = (
@@ -232,7 +241,7 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
     )
     precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
     aimed = [
-        row for row in told if row.turn in planted[row.conversation].planted
+        row for row in whole if row.turn in planted[row.conversation].planted
     ]  # what could not be scored was not found
     recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
     return Detection(
@@ -256,8 +265,8 @@ def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dic
     for row in rows:
         by_wording.setdefault(planted[row.conversation].stated[row.turn][0].wording, []).append(row)
     return {
-        wording: clustered_mean([float(row.verdict) for row in some], [row.conversation for row in some], **how)
-        for wording, some in sorted(by_wording.items())
+        wording: clustered_mean([float(row.verdict) for row in group], [row.conversation for row in group], **how)
+        for wording, group in sorted(by_wording.items())
     }
 
 
@@ -277,21 +286,21 @@ def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict)
     from metrics.stats.bootstrap import clustered_mean, clustered_statistic
     from metrics.validation.planted import SEAT, contradictions
 
-    found, known, sizes = [], [], []
-    for one in dialogues:
-        turns = [line.turn for line in one.own()]
+    kept, known, sizes = [], [], []
+    for dialogue in dialogues:
+        turns = [line.turn for line in dialogue.own()]
         chosen = {
             (turns[later], turns[earlier])
-            for later, earlier in candidates([line.text for line in one.own()], embed, one.cast[SEAT])
+            for later, earlier in candidates([line.text for line in dialogue.own()], embed, dialogue.cast[SEAT])
         }
-        told = sorted(contradictions(one))
-        found += [float(pair in chosen) for pair in told]
-        known += [one.number] * len(told)
+        labelled = sorted(contradictions(dialogue))
+        kept += [float(pair in chosen) for pair in labelled]
+        known += [dialogue.number] * len(labelled)
         sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
     pairs = clustered_statistic(
         sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how
     )
-    return Retrieval(kind, pairs, clustered_mean(found, known, **how))
+    return Retrieval(kind, pairs, clustered_mean(kept, known, **how))
 
 
 # -- responses by dose
@@ -313,14 +322,14 @@ def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callab
             "rows": [asdict(row) for row in judged(dialogues)],
         }
         rows = judgements_frame("selftest", [told_of])
-        found = measure(
+        measured = measure(
             turns_frame(dialogues),
             rows,
             metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"),
             window=NEAR,
             **how,
         )
-        values.append(_over_run(found) | {"mean_p": _mean_p(rows)})
+        values.append(_over_run(measured) | {"mean_p": _mean_p(rows)})
     claimed = MOVES if kind in judge_entry(judge).finds else {}
     return [
         _response(judge, kind, metric, [by_dose.get(metric, nan) for by_dose in values], claimed.get(metric))
@@ -335,7 +344,9 @@ def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: 
 
     values = []
     for dialogues in doses:
-        cards = {(one.number, seat): persona.card for one in dialogues for seat, persona in one.cast.items()}
+        cards = {
+            (dialogue.number, seat): persona.card for dialogue in dialogues for seat, persona in dialogue.cast.items()
+        }
         values.append(_over_run(tripwires(turns_frame(dialogues), cards, embed=embed, **how | {"resamples": 0})))
     return [
         _response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric))
@@ -356,17 +367,17 @@ def _over_run(metrics: pl.DataFrame) -> dict[str, float]:
 def _mean_p(rows: pl.DataFrame) -> float:
     import polars as pl
 
-    found = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")["p_inconsistent"].mean()
-    return nan if found is None else found
+    mean = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")["p_inconsistent"].mean()
+    return nan if mean is None else mean
 
 
 def _response(judge: str, kind: str, metric: str, values: Sequence[float], direction: int | None) -> Response:
     if metric == "time_to_first_contradiction":
         values = [inf if isnan(value) else value for value in values]  # not reached
-    return Response(judge, kind, metric, tuple(values), verdict(values, direction))
+    return Response(judge, kind, metric, tuple(values), response_verdict(values, direction))
 
 
-def verdict(values: Sequence[float], direction: int | None) -> str:
+def response_verdict(values: Sequence[float], direction: int | None) -> str:
     """What values by rising dose say of a measure that claims to move in that direction (None: claims nothing)."""
     if direction is None:
         return BLIND if not all(isnan(value) for value in values) else UNMEASURED

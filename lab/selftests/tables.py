@@ -28,10 +28,12 @@ def text(result: Result) -> str:
         ("Measures by dose, where the judge claims to see the drift", _responses(result, of_judges=True)),
         ("Tripwires by dose, of the drift that they are for", _responses(result, of_judges=False)),
     ]
-    return "\n\n".join([*(f"{title}\n{columns(rows)}" for title, rows in parts if len(rows) > 1), verdict(result)])
+    return "\n\n".join(
+        [*(f"{title}\n{columns(rows)}" for title, rows in parts if len(rows) > 1), selftest_verdict(result)]
+    )
 
 
-def verdict(result: Result) -> str:
+def selftest_verdict(result: Result) -> str:
     broken = [
         f"{row.judge} on {row.kind}: does not rank planted lines above the others"
         for row in result.detections
@@ -52,7 +54,7 @@ def verdict(result: Result) -> str:
     )
 
 
-def told(interval: Interval) -> str:
+def interval_cell(interval: Interval) -> str:
     """`value [low, high] n`"""
     if isnan(interval.value):
         return f"– n={interval.n}"
@@ -76,12 +78,12 @@ def _judges(result: Result) -> list[Sequence[str]]:
                 row.judge,
                 row.kind,
                 "yes" if row.claims else "no",
-                told(row.auroc),
-                told(row.precision),
-                told(row.recall),
-                told(row.lag),
+                interval_cell(row.auroc),
+                interval_cell(row.precision),
+                interval_cell(row.recall),
+                interval_cell(row.lag),
                 str(row.missed),
-                told(result.false_alarms[row.judge]),
+                interval_cell(result.false_alarms[row.judge]),
             ]
             for row in result.detections
         ),
@@ -91,7 +93,11 @@ def _judges(result: Result) -> list[Sequence[str]]:
 def _wordings(result: Result) -> list[Sequence[str]]:
     return [
         ("judge", "wording", "recall"),
-        *((row.judge, wording, told(found)) for row in result.detections for wording, found in row.by_wording.items()),
+        *(
+            (row.judge, wording, interval_cell(recall))
+            for row in result.detections
+            for wording, recall in row.by_wording.items()
+        ),
     ]
 
 
@@ -114,7 +120,7 @@ def _passed(result: Result) -> list[Sequence[str]]:
 def _retrieved(result: Result) -> list[Sequence[str]]:
     return [
         ("drift", "share of pairs", "recall"),
-        *((row.kind, told(row.pairs), told(row.recall)) for row in result.retrievals),
+        *((row.kind, interval_cell(row.pairs), interval_cell(row.recall)) for row in result.retrievals),
     ]
 
 

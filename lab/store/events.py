@@ -51,7 +51,7 @@ class Ended(Event):
     reason: NotRequired[str | None]  # None where it finished
 
 
-class Usage(Event):
+class UsageEvent(Event):
     """The work of all engines since this sitting began: counters that start again from zero with each sitting. Written
     by `lab.dialogue.loop` after each turn of the dialogues under way, and by `lab.studies.ask_model` after each batch.
     """
@@ -101,7 +101,7 @@ class HowSaid(TypedDict):
     ready: bool  # the scenario gave its words
 
 
-class Line(Event):
+class LineEvent(Event):
     """One line was said (`scenarios.records.Line`). Where a turn is told twice, the last telling counts. Written by
     `lab.dialogue.loop`, `lab.transcripts.judging` and, for kept lines, `lab.runs.fork`; read by `lab.store.resume`,
     `lab.store.frames` and `lab.progress.story`.
@@ -182,7 +182,7 @@ class TrainingStarted(Event):
     first: NotRequired[int]  # the step that this sitting begins with: later ones of before are done again
 
 
-class Sample(TypedDict):
+class SampledDialogue(TypedDict):
     """A dialogue of a step."""
 
     reward: float  # mean over its trained seat's lines
@@ -194,7 +194,7 @@ class Rewarded(Event):
     is stored as null, where none was scored. Offline methods have wires and samples at checkpoints only.
     """
 
-    samples: NotRequired[dict[str, Sample]]  # best and worst
+    samples: NotRequired[dict[str, SampledDialogue]]  # best and worst
     reward: NotRequired[float | None]
     reward_prompt_to_line: NotRequired[float | None]  # its parts; one of an installed package is reward_NAME
     reward_line_to_line: NotRequired[float | None]
@@ -227,7 +227,7 @@ class Collected(Rewarded):
     seconds_play: float
 
 
-class Step(Rewarded):
+class StepEvent(Rewarded):
     """One update. A step that is done again after a checkpoint counts the last time. Written by `lab.training.loop`;
     read by `lab.training.runner` (training.parquet), `lab.sweeps.trial` and `lab.progress.story`.
     """
@@ -329,7 +329,7 @@ class SweepStarted(Event):
     resumed: NotRequired[bool]
 
 
-class Trial(Event):
+class TrialEvent(Event):
     """A trial begins, ends or is to be tried again. Written by `lab.sweeps.runner` and `lab.sweeps.sitting`."""
 
     trial: str
@@ -374,21 +374,21 @@ KINDS = {
     "phase": Phase,
     "recovered": Recovered,
     "ended": Ended,
-    "usage": Usage,
+    "usage": UsageEvent,
     "started": RunStarted | TrainingStarted | StudyStarted,
-    "line": Line,
+    "line": LineEvent,
     "judged": Judged,
     "walk": Walk,
     "conversation": Conversation,
     "collected": Collected,
-    "step": Step,
+    "step": StepEvent,
     "checkpoint": Checkpoint,
     "stopped": Stopped,
     "answer": Answer,
     "taught": Taught,
     "arm": Arm,
     "sweep": SweepStarted,
-    "trial": Trial,
+    "trial": TrialEvent,
     "progress": Progress,
     "reported": Reported,
     "nodes": Nodes,

@@ -84,7 +84,7 @@ def fold(kept: dict[tuple, dict], event: dict) -> None:
         kept[event["conversation"], event["turn"], event["by"]] = event
 
 
-def latest(events: Iterable[dict], kind: str) -> list[dict]:
+def latest_events(events: Iterable[dict], kind: str) -> list[dict]:
     """The events of that kind (`line` or `judged`) that count, by conversation and turn."""
     kept: dict[tuple, dict] = {}
     for event in events:
@@ -114,7 +114,7 @@ def judges_naming_a_fact(rows: Iterable[Mapping]) -> set[str]:
     }
 
 
-def answers(events: Iterable[dict]) -> list[dict]:
+def answer_events(events: Iterable[dict]) -> list[dict]:
     """The `answer` events, in the order in which they were answered."""
     return [event for event in events if event["event"] == "answer"]
 
@@ -130,14 +130,14 @@ def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
 
 def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
     """One row a line said, by conversation and turn, with the columns of TURNS."""
-    return _frame(run_id, latest(events, "line"), TURNS)
+    return _frame(run_id, latest_events(events, "line"), TURNS)
 
 
 def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
     """One row a line whose speaker's model was watched, `value` its projection (see scenarios.records.Line)."""
     rows = [
         event | {"value": event["activation"]}
-        for event in latest(events, "line")
+        for event in latest_events(events, "line")
         if event.get("activation") is not None
     ]
     return _frame(run_id, rows, ACTIVATIONS)
@@ -145,7 +145,7 @@ def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
 
 def judgements_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
     """One row a judgement, by conversation, turn and judge, with the columns of JUDGEMENTS."""
-    return _frame(run_id, [row for event in latest(events, "judged") for row in event["rows"]], JUDGEMENTS)
+    return _frame(run_id, [row for event in latest_events(events, "judged") for row in event["rows"]], JUDGEMENTS)
 
 
 def conform(name: str, frame: pl.DataFrame, schema: dict, run_id: str) -> pl.DataFrame:
@@ -209,8 +209,8 @@ class Totals:
     def settle(self, conversation: int) -> None:
         """Keeps of a conversation that is whole its numbers alone."""
         self._said.pop(conversation)
-        told = self._judged.pop(conversation, {}).values()
-        rows, unscored = (sum(counts) for counts in zip(self._settled, *told, strict=True))
+        numbers = self._judged.pop(conversation, {}).values()
+        rows, unscored = (sum(counts) for counts in zip(self._settled, *numbers, strict=True))
         self._settled = rows, unscored
 
     def tokens(self) -> dict[str, int]:
@@ -220,7 +220,7 @@ class Totals:
     def as_fields(self) -> dict:
         """The manifest's fields that events tell."""
         statuses = list(self.conversations.values())
-        judged = [self._settled, *(numbers for told in self._judged.values() for numbers in told.values())]
+        judged = [self._settled, *(numbers for by_turn in self._judged.values() for numbers in by_turn.values())]
         counts = {
             "conversations": self.header.get("conversations"),
             "finished": statuses.count("finished"),
@@ -230,9 +230,9 @@ class Totals:
             "judgements": sum(rows for rows, _ in judged),
             "unscored": sum(unscored for _, unscored in judged),
         }
-        told = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
+        models = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
-        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **told}
+        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **models}
 
     def _use(self, used: dict[str, int]) -> None:
         if any(used[name] < self._used.get(name, 0) for name in COUNTERS):
@@ -272,13 +272,14 @@ def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFra
     last words heard.
     """
     rows = [
-        {name: event.get(name) for name in ANSWERS} | {"run_id": run_id, "study": study, "question": heard(event)}
-        for event in answers(events)
+        {name: event.get(name) for name in ANSWERS}
+        | {"run_id": run_id, "study": study, "question": question_text(event)}
+        for event in answer_events(events)
     ]
     return pl.DataFrame([_storable(row) for row in rows], schema=ANSWERS)
 
 
-def heard(event: dict) -> str:
+def question_text(event: dict) -> str:
     """What an answer answers: the last words of the user."""
     return next((words for role, words in reversed(event["messages"]) if role == "user"), "")
 

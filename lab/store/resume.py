@@ -11,7 +11,7 @@ from scenarios.records import Judgement, Line
 
 
 @dataclass(frozen=True)
-class Told:
+class LineOrigin:
     """How a line came about that a run began with and did not play: it stands as it was said, whatever the scenario
     says now.
     """
@@ -31,21 +31,21 @@ class Stored:
     lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
     judged: Mapping[tuple[int, int, str], list[Judgement]] = field(default_factory=dict)
     finished: frozenset[int] = frozenset()
-    told: Mapping[tuple[int, int], Told] = field(default_factory=dict)
+    origins: Mapping[tuple[int, int], LineOrigin] = field(default_factory=dict)
 
 
 def stored(events: Sequence[dict]) -> Stored:
-    lines, judged, told = {}, {}, {}
+    lines, judged, origins = {}, {}, {}
     for event in events:
         if event["event"] == "line":
             lines[event["conversation"], event["turn"]] = line_of(event)
             if "told" in event:
-                told[event["conversation"], event["turn"]] = Told(**event["told"])
+                origins[event["conversation"], event["turn"]] = LineOrigin(**event["told"])
         elif event["event"] == "judged":
             rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
             judged[event["conversation"], event["turn"], event["by"]] = rows
     finished = frozenset(c for c, end in ends(events).items() if end["status"] == "finished")
-    return Stored(lines, judged, finished, told)
+    return Stored(lines, judged, finished, origins)
 
 
 def line_of(event: dict) -> Line:

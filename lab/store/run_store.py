@@ -133,8 +133,8 @@ def read_manifest(run_dir: str | Path) -> dict:
     path = Path(run_dir)
     if not path.is_dir():
         raise ValueError(f"{path} is no run: there is no such folder{nearest_path(path)}")
-    told = SWEEP if (path / SWEEP).is_file() else SCENARIO
-    missing = [name for name in (MANIFEST, told, EVENTS) if not (path / name).is_file()]
+    settings = SWEEP if (path / SWEEP).is_file() else SCENARIO
+    missing = [name for name in (MANIFEST, settings, EVENTS) if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} is no run: it has no {', no '.join(missing)}")
     try:
@@ -235,11 +235,13 @@ class RunStore:
         """turns and judgements of every event so far, those of earlier sittings included; activations where there are
         any.
         """
-        under_way = frames_of(self.run_id, [event for told in self._open.values() for event in told.values()])
+        under_way = frames_of(self.run_id, [event for by_turn in self._open.values() for event in by_turn.values()])
         if self._settled:
-            self._settled = [{name: pl.concat([one[name] for one in self._settled]) for name in under_way}]
+            self._settled = [{name: pl.concat([settled[name] for settled in self._settled]) for name in under_way}]
         frames = {
-            name: pl.concat([*(one[name] for one in self._settled), frame]).sort("conversation", maintain_order=True)
+            name: pl.concat([*(settled[name] for settled in self._settled), frame]).sort(
+                "conversation", maintain_order=True
+            )
             for name, frame in under_way.items()
         }
         if frames["activations"].is_empty():

@@ -54,17 +54,17 @@ def carried_out(
     """Does the work, and stores and shows how it ended: status, the reason where it is not finished, and what came of
     it. `left`: what --resume goes on from. Work whose end could not be stored has not finished.
     """
-    status, reason, found = "finished", None, None
+    status, reason, outcome = "finished", None, None
     try:
-        found = work()
+        outcome = work()
     except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
         status, reason = "interrupted", f"stopped by hand; --resume goes on from the last {left}"
     except ValueError as error:
         status, reason = "failed", hidden(str(error))
     except Exception as error:  # the one place where what nobody foresaw becomes data
         print(hidden(traceback.format_exc()), file=sys.stderr, end="")  # to the log
-        told = (hidden(str(error)).strip() or "no message").splitlines()[-1][:300]
-        status, reason = "failed", f"{type(error).__name__}: {told} (the traceback is in {store.path / LOG})"
+        message = (hidden(str(error)).strip() or "no message").splitlines()[-1][:300]
+        status, reason = "failed", f"{type(error).__name__}: {message} (the traceback is in {store.path / LOG})"
     try:
         show(store.append({"event": "ended", "status": status, "reason": reason}))
         store.finish(status, reason)
@@ -75,7 +75,7 @@ def carried_out(
             ValueError
         ):  # the manifest is small, and may be stored where events and frames may not
             store.update_manifest(status=status, reason=reason)
-    return status, reason, found
+    return status, reason, outcome
 
 
 def apart(log: Path) -> contextlib.AbstractContextManager[tuple[TextIO, TextIO]]:

@@ -48,10 +48,10 @@ class Log:
         self._lines.clear()
         try:
             with self.path.open("rb") as file:
-                found = os.fstat(file.fileno())
-                if self._taken and (found.st_size < self._taken or found.st_ino != self._file):
+                status = os.fstat(file.fileno())
+                if self._taken and (status.st_size < self._taken or status.st_ino != self._file):
                     self._taken, self.line, self.begun_again = 0, 0, self.begun_again + 1
-                self._file = found.st_ino
+                self._file = status.st_ino
                 file.seek(self._taken)
                 data = file.read(CHUNK)
                 while b"\n" not in data and (more := file.read(CHUNK)):

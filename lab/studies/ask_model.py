@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from agents.engine.protocol import Sampling, Steer
 from agents.seats.respondent import Respondent
-from lab.store.frames import answers
+from lab.store.frames import answer_events
 from lab.studies.dry_run import digest
 from metrics.studies.protocol import Choice, Lesson, Played, Question, Steered, Teaching, Trained
 
@@ -48,7 +48,7 @@ class Asking:
     ) -> None:
         self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
         self._arms = arms
-        answered = answers(earlier)
+        answered = answer_events(earlier)
         self._known = {event["key"]: event for event in answered}
         self._stored = {(event["arm"], event["item"], event["key"]) for event in answered}
 

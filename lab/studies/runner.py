@@ -172,9 +172,9 @@ def carry_out_study(
     """Plays what `store.earlier` does not hold of the study yet, showing it on `console` meanwhile. Returns how it
     ended (finished, failed or interrupted), the reason where it did not finish, and finding.json where it did.
     """
-    from lab.live.study_screen import choose
+    from lab.live.study_screen import study_display
 
-    with choose(display, console, str(store.path), store.earlier) as watch:
+    with study_display(display, console, str(store.path), store.earlier) as watch:
         return carried_out(lambda: perform_study(loaded, store, watch, address=address), store, watch.show, "answer")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lab.live.display import Watch
-    from lab.progress.sweep import Course
+    from lab.progress.sweep import SweepProgress
     from lab.store.run_store import RunStore
     from scenarios.jobs.sweep import Plan, Trial
 
@@ -108,16 +108,16 @@ def run_sweep(plan: Plan, store: RunStore, *, address: str | None, display: str 
     from rich.console import Console
 
     from lab.live.run_monitor import conclude
-    from lab.live.sweep_screen import choose, summary
-    from lab.progress.sweep import DONE, Course
+    from lab.live.sweep_screen import sweep_display, sweep_summary
+    from lab.progress.sweep import DONE, SweepProgress
     from lab.store.atomic_write import dumps
 
-    course = Course()
+    course = SweepProgress()
     for event in store.earlier:
         course.fold(event)
     with aside(store.path / LOG) as (screen, errors):
         console, display = Console(file=screen), "none" if as_json else display
-        with choose(display, console, plan.sweep, str(store.path), course) as watch:
+        with sweep_display(display, console, plan.sweep, str(store.path), course) as watch:
             status, reason, frame = carried_out(
                 lambda: _perform(plan, store, course, watch, address), store, watch.show, "trial"
             )
@@ -127,14 +127,14 @@ def run_sweep(plan: Plan, store: RunStore, *, address: str | None, display: str 
         if as_json:
             print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
         elif display != "none":
-            conclude(console, summary(course, plan.sweep), store.path)
+            conclude(console, sweep_summary(course, plan.sweep), store.path)
     return 0 if frame["status"].is_in(DONE).all() else FAILED
 
 
-def _perform(plan: Plan, store: RunStore, course: Course, watch: Watch, address: str | None) -> pl.DataFrame:
+def _perform(plan: Plan, store: RunStore, course: SweepProgress, watch: Watch, address: str | None) -> pl.DataFrame:
     """All trials that are not done; every event is stored first and shown then. Gives trials.parquet's frame."""
     from lab.dialogue.cluster import IN_PROCESS
-    from lab.progress.trials_table import FILE, frame
+    from lab.progress.trials_table import FILE, trials_frame
     from lab.reports.write import write_report
     from lab.store.event_log import now
     from lab.store.run_store import write_frame
@@ -143,7 +143,7 @@ def _perform(plan: Plan, store: RunStore, course: Course, watch: Watch, address:
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
         if kind == "trial" and rest["status"] != "running":
-            write_frame(store.path / FILE, frame(course))
+            write_frame(store.path / FILE, trials_frame(course))
 
     tell("phase", phase="playing", detail=plan.sweep.kind)
     tell(
@@ -168,7 +168,7 @@ def _perform(plan: Plan, store: RunStore, course: Course, watch: Watch, address:
                 ValueError, OSError
             ):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
                 end_early(store.path / TRIALS / name, seen.reason or "")
-    trials = frame(course)
+    trials = trials_frame(course)
     write_frame(store.path / FILE, trials)
     counts = dict(trials["status"].value_counts().sort("status").iter_rows())
     store.update_manifest(trials=counts, status="finished", finished=now())  # which is what the report is to say

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from scenarios.messages import hidden
 
 if TYPE_CHECKING:
-    from lab.progress.sweep import Course
+    from lab.progress.sweep import SweepProgress
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Sitting:
 
     folder: Path
     tell: Callable[..., None]
-    course: Course
+    course: SweepProgress
     show: Callable[[dict], None]
 
     def heard(self, trial: str, message: Mapping) -> None:

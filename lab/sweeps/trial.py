@@ -20,7 +20,7 @@ import polars as pl
 
 from lab.dialogue.cluster import IN_PROCESS, KEPT  # engines live in the trial's own process
 from lab.progress.run import State, apply, expected_lines
-from lab.progress.study import Course
+from lab.progress.study import StudyProgress
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
 from metrics.catalogue import needed
 from metrics.entry import ACTIVATIONS
@@ -288,7 +288,7 @@ class Answers:
     """
 
     def __init__(self, tell: Tell, earlier: Iterable[dict]) -> None:
-        self._tell, self._course, self._last = tell, Course(), 0.0
+        self._tell, self._course, self._last = tell, StudyProgress(), 0.0
         for event in earlier:
             self._course.fold(event)
 

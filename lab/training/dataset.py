@@ -24,7 +24,7 @@ from lab.store.resume import stored
 from lab.training.replay import base_of, recited, replayed
 from lab.training.rewards import rewarded
 from lab.transcripts.judging import judge_all
-from lab.transcripts.reading import read
+from lab.transcripts.reading import read_transcripts
 from lab.transcripts.transcript import Source, Transcript, own_turns
 from metrics.judges import Judge
 from metrics.judges.pair_retrieval import Embed
@@ -162,7 +162,7 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
         elif (Path(name) / "checkpoints").is_dir() or (Path(name) / "adapter").is_dir():
             raise ValueError(f"data: {name} is a training that kept no dialogues; expected one that has a {COLLECTED}")
         else:
-            source = read(name)
+            source = read_transcripts(name)
             known = (
                 source.transcripts
                 if source.scenario

@@ -83,7 +83,7 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Roll
         seats,
         [silent],
         Usage,
-        Stored(lines, judged, told=kept.told),
+        Stored(lines, judged, origins=kept.origins),
     )
     for _ in play.events():
         pass

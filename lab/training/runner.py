@@ -111,7 +111,7 @@ def run_training(
     from rich.console import Console
 
     from lab.live.run_monitor import conclude
-    from lab.live.training_screen import summary
+    from lab.live.training_screen import training_summary
     from lab.store.atomic_write import dumps
 
     with aside(store.path / LOG) as (screen, errors):
@@ -125,7 +125,7 @@ def run_training(
             rows = table.fill_nan(None).to_dicts()
             print(dumps({"run": str(store.path), "stopped": stopped, "evaluation": rows}).decode(), file=screen)
         elif display != "none":
-            conclude(console, summary(table, stopped), store.path)
+            conclude(console, training_summary(table, stopped), store.path)
     return STOPPED if stopped else 0
 
 
@@ -136,10 +136,10 @@ def carry_out_training(
     ended (finished, failed or interrupted), the reason where it did not finish, and what `perform` returns where it
     did.
     """
-    from lab.live.training_screen import choose
+    from lab.live.training_screen import training_display
 
     earlier = steps_before_checkpoint(store)
-    with choose(display, console, recipe, str(store.path), earlier) as watch:
+    with training_display(display, console, recipe, str(store.path), earlier) as watch:
         status, reason, result = carried_out(
             lambda: perform_training(recipe, store, watch, earlier, address=address), store, watch.show, "checkpoint"
         )
@@ -155,7 +155,7 @@ def perform_training(
     """
     from lab.dialogue import capacity, judges, seats, wiring
     from lab.dialogue.cluster import hosting
-    from lab.progress.training import Course
+    from lab.progress.training import TrainingProgress
     from lab.reports.write import write_report
     from lab.store.event_log import now
     from lab.store.run_store import write_frame
@@ -202,7 +202,7 @@ def perform_training(
         student = next(iter(students.values()))
         store.update_manifest(device=str(student.device), dtype=student.dtype)
         tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
-        course = Course(list(earlier))
+        course = TrainingProgress(list(earlier))
         tell("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
             for event in training.steps(first, earlier):

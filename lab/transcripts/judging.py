@@ -17,7 +17,7 @@ from agents.engine.protocol import Engine
 from lab.dialogue import judges as wiring_judges
 from lab.dialogue.cluster import IN_PROCESS, hosting
 from lab.store.run_store import RunStore
-from lab.transcripts.transcript import Transcript, pairs
+from lab.transcripts.transcript import Transcript, transcript_pairs
 from metrics.catalogue import needed
 from metrics.judges import Judge, Pair, judgement
 from scenarios.records import Judgement
@@ -28,7 +28,7 @@ TOLD_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 UNKNOWN = "nobody told who the speaker is"
 
 
-def perform(
+def judge_transcripts(
     store: RunStore,
     transcripts: Sequence[Transcript],
     measure: Measure,
@@ -50,25 +50,27 @@ def perform(
         store.append(_opening(store, transcripts, engines))
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
         wanted = needed(measure.metrics)
-        with _progress(errors, sum(len(one.lines) for one in transcripts), progress) as advance:
-            for some in _portions(transcripts):
-                rows = judge_all(judges, [pair for one in some for pair in pairs(one, wanted, embed)])
-                _tell(store, some, rows)
-                advance(sum(len(one.lines) for one in some))
+        with _progress(errors, sum(len(transcript.lines) for transcript in transcripts), progress) as advance:
+            for portion in _portions(transcripts):
+                rows = judge_all(
+                    judges, [pair for transcript in portion for pair in transcript_pairs(transcript, wanted, embed)]
+                )
+                _tell(store, portion, rows)
+                advance(sum(len(transcript.lines) for transcript in portion))
     store.append({"event": "phase", "phase": "measuring", "detail": ", ".join(measure.metrics)})
     return wiring_judges.tripwire_aids(measure, engines, device)
 
 
 def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
     """The conversations in order, a few at a time: those that begin within the same `LINES_AT_ONCE` lines."""
-    some: list[Transcript] = []
-    for one in transcripts:
-        some.append(one)
-        if sum(len(each.lines) for each in some) >= LINES_AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
+    portion: list[Transcript] = []
+    for transcript in transcripts:
+        portion.append(transcript)
+        if sum(len(each.lines) for each in portion) >= LINES_AT_ONCE:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
 
 
 def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]:
@@ -94,22 +96,23 @@ def _judge(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
             by_conversation.setdefault(pair.conversation, []).append(pair)
         if len(by_conversation) == 1:
             return [judgement(pair, judge.name, unscored=str(error)) for pair in pairs]
-        return [row for some in by_conversation.values() for row in _judge(judge, some)]
+        return [row for own in by_conversation.values() for row in _judge(judge, own)]
 
 
 def _opening(store: RunStore, transcripts: Sequence[Transcript], engines: Mapping[str, Engine]) -> dict:
     infos = [engine.info() for engine in engines.values()]
     device, dtype = (", ".join(sorted({getattr(info, key) for info in infos})) for key in ("device", "dtype"))
     cast = [
-        {"conversation": one.conversation, "name": one.name} | {seat: persona.id for seat, persona in one.cast.items()}
-        for one in transcripts
+        {"conversation": transcript.conversation, "name": transcript.name}
+        | {seat: persona.id for seat, persona in transcript.cast.items()}
+        for transcript in transcripts
     ]
     return {
         "event": "started",
         "run_id": store.run_id,
         "name": store.manifest["scenario"],
         "conversations": len(transcripts),
-        "turns": max(len(one.lines) for one in transcripts),
+        "turns": max(len(transcript.lines) for transcript in transcripts),
         "cast": cast,
         "nodes": [],
         "edges": [],
@@ -125,8 +128,8 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
     by_turn: dict[tuple[int, int], list[dict]] = {}
     for row in rows:
         by_turn.setdefault((row.conversation, row.turn), []).append(asdict(row))
-    for one in transcripts:
-        for line in one.lines:
+    for transcript in transcripts:
+        for line in transcript.lines:
             store.append({"event": "line", **asdict(line)})
             store.append(
                 {
@@ -137,7 +140,9 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
                     "rows": by_turn.get((line.conversation, line.turn), []),
                 }
             )
-        store.append({"event": "conversation", "conversation": one.conversation, "status": "finished", "reason": None})
+        store.append(
+            {"event": "conversation", "conversation": transcript.conversation, "status": "finished", "reason": None}
+        )
 
 
 @contextlib.contextmanager
@@ -155,15 +160,15 @@ def _progress(errors: TextIO, lines: int, progress: str) -> Iterator[Callable[[i
         transient=True,
         disable=not live,
     )
-    task, told = bar.add_task("judging", total=lines), began
+    task, last_shown = bar.add_task("judging", total=lines), began
 
     def advance(more: int) -> None:
-        nonlocal done, told
+        nonlocal done, last_shown
         done += more
         bar.advance(task, more)
         now = time.monotonic()
-        if done == lines or (not live and now - told >= TOLD_EVERY_S):
-            told = now
+        if done == lines or (not live and now - last_shown >= TOLD_EVERY_S):
+            last_shown = now
             console.print(f"{done} of {lines} lines judged in {now - began:.0f} s", highlight=False)
 
     with bar:

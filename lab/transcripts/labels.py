@@ -13,7 +13,7 @@ import polars as pl
 from rich import box
 from rich.table import Table
 
-from lab.transcripts.reading import text_of
+from lab.transcripts.reading import read_text
 from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.catalogue import MISSING
@@ -106,10 +106,12 @@ def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
     a name that the transcripts give; an empty `contradicts` means that the person could not tell. ValueError names
     file, line and what was expected.
     """
-    names = [one.name for one in transcripts if one.name is not None]
-    places = {str(one.conversation): place for place, one in enumerate(transcripts)}
+    names = [transcript.name for transcript in transcripts if transcript.name is not None]
+    places = {str(transcript.conversation): place for place, transcript in enumerate(transcripts)}
     named = {
-        one.name: place for place, one in enumerate(transcripts) if one.name is not None and names.count(one.name) == 1
+        transcript.name: place
+        for place, transcript in enumerate(transcripts)
+        if transcript.name is not None and names.count(transcript.name) == 1
     }
     if clash := next((name for name, place in named.items() if places.get(name, place) != place), None):
         raise ValueError(
@@ -118,23 +120,26 @@ def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
             "numbers"
         )
     places |= named
-    found: list[dict] = [{} for _ in transcripts]
+    by_transcript: list[dict] = [{} for _ in transcripts]
     for where, row in _rows(path):
         problem = _problem(row, transcripts, places)
         if not problem:
             place, key = places[str(row["conversation"]).strip()], (int(row["turn"]), "persona")
-            if key in found[place]:
+            if key in by_transcript[place]:
                 problem = "labels a line that an earlier one labels; expected each line once"
-            found[place][key] = WORDS[_word(row["contradicts"])]
+            by_transcript[place][key] = WORDS[_word(row["contradicts"])]
         if problem:
             raise ValueError(f"{path}, {where}: {problem}")
-    if not any(found):
+    if not any(by_transcript):
         raise ValueError(f"{path}, line 1: there is no label; expected {EXPECTED}")
-    return [replace(one, labels=labels, strays=0) for one, labels in zip(transcripts, found, strict=True)]
+    return [
+        replace(transcript, labels=labels, strays=0)
+        for transcript, labels in zip(transcripts, by_transcript, strict=True)
+    ]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    text = text_of(path, EXPECTED)
+    text = read_text(path, EXPECTED)
     if text.lstrip().startswith("{"):
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
@@ -194,18 +199,20 @@ def calibrated(
 ) -> dict[str, dict[str, Calibrated]]:
     """By judge and metric."""
     labels = label_frame(transcripts)
-    found: dict[str, dict[str, Calibrated]] = {}
+    by_judge: dict[str, dict[str, Calibrated]] = {}
     for (judge,), rows in sorted(judgements.partition_by("judge", as_dict=True).items()):
         for metric in metrics:
             seeded = {**how, "seed": derive_seed(how["seed"], judge, metric)}
-            found.setdefault(judge, {})[metric] = _calibrated(of_metric(rows, metric), _of(labels, metric), seeded)
-    return found
+            by_judge.setdefault(judge, {})[metric] = _calibrated(of_metric(rows, metric), _of(labels, metric), seeded)
+    return by_judge
 
 
 def label_frame(transcripts: Sequence[Transcript]) -> pl.DataFrame:
     """conversation, turn, against, label (null where the labels do not tell)."""
     rows = [
-        (one.conversation, turn, against, label) for one in transcripts for (turn, against), label in one.labels.items()
+        (transcript.conversation, turn, against, label)
+        for transcript in transcripts
+        for (turn, against), label in transcript.labels.items()
     ]
     schema = {"conversation": pl.Int64, "turn": pl.Int64, "against": pl.String, "label": pl.Boolean}
     return pl.DataFrame(rows, schema=schema, orient="row")
@@ -239,7 +246,7 @@ def powered(
     judgements: pl.DataFrame, transcripts: Sequence[Transcript], how: Resampling
 ) -> dict[str, dict[str, Powered]]:
     """Prompt-to-line consistency by judge and seat; lines that the judge could not score are in none of the three."""
-    labels, found = label_frame(transcripts), {judge: {} for judge in sorted(judgements["judge"].unique())}
+    labels, by_judge = label_frame(transcripts), {judge: {} for judge in sorted(judgements["judge"].unique())}
     for judge, seat, rows in groups(of_metric(judgements, "prompt_to_line")):
         if judge is None:
             continue
@@ -252,47 +259,52 @@ def powered(
             ~rows["label"].is_null().to_numpy(),
             {**how, "seed": derive_seed(how["seed"], "powered", judge, seat)},
         )
-        found[judge][seat] = Powered(
+        by_judge[judge][seat] = Powered(
             clustered_mean(judged, clusters, **seeded),
             clustered_mean(truth[known], clusters[known], **seeded),
             prediction_powered_mean(judged, truth, clusters, **seeded),
         )
-    return found
+    return by_judge
 
 
 # -- tables
 
 
-def calibration_tables(found: Mapping[str, Mapping[str, Calibrated]]) -> Iterator[Table]:
+def calibration_tables(calibrated_judges: Mapping[str, Mapping[str, Calibrated]]) -> Iterator[Table]:
     """A table for each metric that anything is labelled for, a column a judge."""
-    for metric in next(iter(found.values()), {}):
-        if not any(one[metric].n + one[metric].unscored + one[metric].unjudged for one in found.values()):
+    for metric in next(iter(calibrated_judges.values()), {}):
+        if not any(
+            calibration[metric].n + calibration[metric].unscored + calibration[metric].unjudged
+            for calibration in calibrated_judges.values()
+        ):
             continue
         table = Table(
             title=f"{metric.replace('_', '-')}, against labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
         )
         table.add_column("")
-        for judge in found:
+        for judge in calibrated_judges:
             table.add_column(judge)
-        by_judge = [by_metric[metric] for by_metric in found.values()]
-        for name, told in NAMES.items():
-            table.add_row(told, *(cell(one.statistics[name]) for one in by_judge))
+        by_judge = [by_metric[metric] for by_metric in calibrated_judges.values()]
+        for name, title in NAMES.items():
+            table.add_row(title, *(cell(calibration.statistics[name]) for calibration in by_judge))
         for name in ("n", "contradicting", "conversations", "unscored", "unlabelled", "unjudged"):
-            table.add_row(name, *(str(getattr(one, name)) for one in by_judge))
+            table.add_row(name, *(str(getattr(calibration, name)) for calibration in by_judge))
         yield table
 
 
-def powered_table(found: Mapping[str, Mapping[str, Powered]]) -> Table:
+def powered_table(powered_judges: Mapping[str, Mapping[str, Powered]]) -> Table:
     table = Table(
         title="prompt-to-line consistency with labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for column in ("judge, seat", "judge alone", "labels alone", "both (prediction-powered)", "narrower by"):
         table.add_column(column)
-    for judge, by_seat in found.items():
-        for seat, one in by_seat.items():
-            gain = MISSING if one.gain != one.gain else f"{one.gain:+z.0%}"
+    for judge, by_seat in powered_judges.items():
+        for seat, estimate in by_seat.items():
+            gain = MISSING if estimate.gain != estimate.gain else f"{estimate.gain:+z.0%}"
             table.add_row(
-                f"{judge}, {seat}", *(f"{cell(part)} n={part.n}" for part in (one.judge, one.labels, one.both)), gain
+                f"{judge}, {seat}",
+                *(f"{cell(part)} n={part.n}" for part in (estimate.judge, estimate.labels, estimate.both)),
+                gain,
             )
     return table
 

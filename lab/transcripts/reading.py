@@ -34,7 +34,7 @@ GZIP = b"\x1f\x8b"
 EXPECTED = f"{FORMS}, or a run's folder"
 
 
-def read(path: str | Path) -> Source:
+def read_transcripts(path: str | Path) -> Source:
     """The conversations of a file or a run folder, numbered as there, else from 0. ValueError: one sentence with file,
     line and what was expected, where nothing of it can be read.
     """
@@ -49,29 +49,33 @@ def read_records(path: str | Path, data: bytes) -> Source:
     ValueError: one sentence with path, line and what was expected, where nothing of it can be read.
     """
     path = Path(path)
-    found: list[tuple[str, Transcript]] = []
+    transcripts: list[tuple[str, Transcript]] = []
     left_out: list[str] = []
     for where, record in _records(path, data):
         try:
             if isinstance(record, ValueError):
                 raise record
-            told, transcript = transcript_of(record, len(found))
+            form, transcript = transcript_of(record, len(transcripts))
         except ValueError as error:
             left_out.append(f"{path}, {where}: {error}")
         else:
-            found.append((told, transcript))
-    if not found:
+            transcripts.append((form, transcript))
+    if not transcripts:
         raise ValueError(left_out[0] if left_out else f"{path}, line 1: there is no conversation; expected {FORMS}")
-    told = "; ".join(dict.fromkeys(told for told, _ in found))
+    form = "; ".join(dict.fromkeys(form for form, _ in transcripts))
     return Source(
-        str(path), told, tuple(transcript for _, transcript in found), hashlib.sha256(data).hexdigest(), tuple(left_out)
+        str(path),
+        form,
+        tuple(transcript for _, transcript in transcripts),
+        hashlib.sha256(data).hexdigest(),
+        tuple(left_out),
     )
 
 
 # -- files
 
 
-def text_of(path: Path, expected: str = EXPECTED, data: bytes | None = None) -> str:
+def read_text(path: Path, expected: str = EXPECTED, data: bytes | None = None) -> str:
     """The file's text, gzipped or not. ValueError where there is no such file or it is no UTF-8; `expected`: what else
     it says.
     """
@@ -97,7 +101,7 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     """(where, record) of a JSON list, of JSON lines, or of one JSON object; a ValueError stands for a line that is no
     JSON.
     """
-    text = text_of(path, data=data)
+    text = read_text(path, data=data)
     if text.lstrip().startswith("["):
         listed = parse_json(text)
         if isinstance(listed, ValueError):
@@ -156,10 +160,10 @@ def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript,
                 f"cast {now}; expected them as they were"
             )
     given = {name for name, node in scenario.graph.nodes.items() if node.says}
-    told = stored(read_events(path)).told if scenario.fork else {}  # how its kept lines came about
+    origins = stored(read_events(path)).origins if scenario.fork else {}  # how its kept lines came about
 
     def ready(line: Line) -> bool:
-        here = told.get((line.conversation, line.turn))
+        here = origins.get((line.conversation, line.turn))
         return here.ready if here else line.node in given
 
     return scenario, tuple(

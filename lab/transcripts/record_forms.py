@@ -102,12 +102,12 @@ def transcript_of(record: object, number: int) -> tuple[str, Transcript]:
     try:
         if "messages" in keys:
             chat = _Chat.model_validate(record)
-            told = (
+            roles = (
                 "they say which seat a role is"
                 if chat.seats
                 else "roles are seats, the system message is the assistant's persona"
             )
-            return f"chat messages ({told})", _chat(chat, number)
+            return f"chat messages ({roles})", _chat(chat, number)
         if "lines" in keys and "personas" in keys:
             return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(
                 _Labelled.model_validate(record), number
@@ -165,7 +165,7 @@ def _as_labelled(record: _Published) -> _Labelled:
     """
     verdicts = {turn: _yes_or_no(said) for turn, said in record.eval_prompt_consistency or ()}
     conflicts = {turn: _last_list(said) for turn, said in record.eval_index_consistency or ()}
-    said = [(place, one) if isinstance(one, str) else one for place, one in enumerate(record.conversation)]
+    said = [(place, words) if isinstance(words, str) else words for place, words in enumerate(record.conversation)]
     lines = [
         {
             "i": turn,

@@ -70,7 +70,9 @@ def read_task(
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is {limit}; expected 1 or more")
     transcripts = everyone[:limit]
-    if against_labels and not any(label is not None for one in transcripts for label in one.labels.values()):
+    if against_labels and not any(
+        label is not None for transcript in transcripts for label in transcript.labels.values()
+    ):
         paths = ", ".join(source.path for source in sources)
         raise ValueError(f"{paths}: no line is labelled; expected labelled transcripts, or --labels FILE")
     scenario = next((source.scenario for source in sources if source.scenario), None)
@@ -109,7 +111,7 @@ def _measure(
         model_config = ConfigDict(extra="forbid")
         measure: Measure
 
-    facts = all(persona.facts for one in everyone for persona in one.cast.values())
+    facts = all(persona.facts for transcript in everyone for persona in transcript.cast.values())
     judge = judge or ("ledger" if facts else "likelihood")
     start = scenario.measure if scenario else Measure()
     document = parse(dump({"measure": start.model_dump(mode="json")}), "measure")
@@ -123,9 +125,9 @@ def _measure(
 def sources_read(task: Task) -> Iterator[str]:
     """What was read, for people."""
     for source in task.sources:
-        lines = sum(len(one.lines) for one in source.transcripts)
-        strays = sum(one.strays for one in source.transcripts)
-        yield f"{source.path}: {len(source.transcripts)} conversations, {lines} lines; {source.told}"
+        lines = sum(len(transcript.lines) for transcript in source.transcripts)
+        strays = sum(transcript.strays for transcript in source.transcripts)
+        yield f"{source.path}: {len(source.transcripts)} conversations, {lines} lines; {source.form}"
         if strays:
             yield (
                 f"  {strays} conflicts that its labels name are with no earlier line of the same speaker, and are "
@@ -140,7 +142,7 @@ def sources_read(task: Task) -> Iterator[str]:
 # -- judging
 
 
-def open_store(task: Task, runs: str | Path, out: str | Path | None = None, records: bytes | None = None) -> RunStore:
+def open_scores(task: Task, runs: str | Path, out: str | Path | None = None, records: bytes | None = None) -> RunStore:
     """A new folder for the results: `out`, or one below `runs`. `records`: the transcripts, as JSON lines, that are no
     file yet; they are kept in the folder.
     """
@@ -187,12 +189,12 @@ def judge_into(
     libraries out of the progress (see `lab.store.session.aside`). `progress`: auto, rich, plain or none.
     """
     from lab.store.run_store import read_frames
-    from lab.transcripts.judging import perform
+    from lab.transcripts.judging import judge_transcripts
 
     status, reason = "failed", None
     try:
         with apart(store.path / LOG) as (_, errors):
-            wires = perform(store, task.transcripts, task.measure, device, dtype, errors, progress)
+            wires = judge_transcripts(store, task.transcripts, task.measure, device, dtype, errors, progress)
         store.write_frames(metrics=_measured(task, store.frames(), wires))
         status = "finished"
     except KeyboardInterrupt:
@@ -211,7 +213,11 @@ def judge_into(
 def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str, Callable]) -> pl.DataFrame:
     from metrics.measure import measure
 
-    cards = {(one.conversation, seat): persona.card for one in task.transcripts for seat, persona in one.cast.items()}
+    cards = {
+        (transcript.conversation, seat): persona.card
+        for transcript in task.transcripts
+        for seat, persona in transcript.cast.items()
+    }
     return measure(
         frames["turns"],
         frames["judgements"],
@@ -233,7 +239,7 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
     from lab.transcripts import labels
 
     judgements, pairwise = frames["judgements"], [name for name in METRICS.split(",") if name in task.measure.metrics]
-    found = {
+    figures = {
         judge: {metric: {"consistency": seats} for metric, seats in by_metric.items()}
         for judge, by_metric in consistencies(frames, pairwise).items()
     }
@@ -243,17 +249,19 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
             console.print(table)
         console.print(labels.NOTE, markup=False, highlight=False)
         for judge, by_metric in compared.items():
-            for metric, one in by_metric.items():
-                found[judge][metric] = one.plain() | found[judge][metric]
-        told = _plot(plot, compared)
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+            for metric, calibration in by_metric.items():
+                figures[judge][metric] = calibration.plain() | figures[judge][metric]
+        where = _plot(plot, compared)
+        console.print(where, markup=False, highlight=False, soft_wrap=True)
     if task.labels and "prompt_to_line" in pairwise:
         powered = labels.powered(judgements, task.transcripts, task.how())
         console.print(labels.powered_table(powered))
         console.print(labels.POWERED_NOTE, markup=False, highlight=False)
         for judge, by_seat in powered.items():
-            found[judge]["prompt_to_line"]["prediction_powered"] = {seat: one.plain() for seat, one in by_seat.items()}
-    return found
+            figures[judge]["prompt_to_line"]["prediction_powered"] = {
+                seat: estimate.plain() for seat, estimate in by_seat.items()
+            }
+    return figures
 
 
 def consistencies(frames: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> dict[str, dict[str, dict[str, dict]]]:
@@ -265,15 +273,15 @@ def consistencies(frames: Mapping[str, pl.DataFrame], metrics: Sequence[str]) ->
         for row in frames["metrics"].rows(named=True)
         if row["level"] == "run"
     }
-    found: dict[str, dict[str, dict[str, dict]]] = {
+    by_judge: dict[str, dict[str, dict[str, dict]]] = {
         judge: {metric: {} for metric in metrics} for judge in sorted(frames["judgements"]["judge"].unique())
     }
     for metric in metrics:
         for judge, seat, rows in groups(of_metric(frames["judgements"], metric)):
             if judge is not None:
                 kept = {key: values[judge, metric, seat][key] for key in ("value", "low", "high", "n")}
-                found[judge][metric][seat] = kept | {"unscored": int(rows["verdict"].is_null().sum())}
-    return found
+                by_judge[judge][metric][seat] = kept | {"unscored": int(rows["verdict"].is_null().sum())}
+    return by_judge
 
 
 def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
@@ -285,9 +293,9 @@ def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
 
     figure = plot_reliability(
         {
-            f"{judge}, {metric.replace('_', '-')}": one.bins
+            f"{judge}, {metric.replace('_', '-')}": calibration.bins
             for judge, by_metric in compared.items()
-            for metric, one in by_metric.items()
+            for metric, calibration in by_metric.items()
         }
     )
     if figure is None:

@@ -42,7 +42,7 @@ class Source:
     """What one path held."""
 
     path: str
-    told: str  # what it is and who sits where, for people
+    form: str  # what it is and who sits where, for people
     transcripts: tuple[Transcript, ...]
     digest: str  # SHA-256 of what was read, in hex
     left_out: tuple[str, ...] = ()  # a sentence for each conversation that could not be read
@@ -50,23 +50,27 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def own_turns(one: Transcript, seat: str) -> set[int]:
+def own_turns(transcript: Transcript, seat: str) -> set[int]:
     """Turns at which the seat spoke in words of its own."""
     return {
-        line.turn for line in one.lines if line.seat == seat and line.turn not in one.ready and not is_blank(line.text)
+        line.turn
+        for line in transcript.lines
+        if line.seat == seat and line.turn not in transcript.ready and not is_blank(line.text)
     }
 
 
 def numbered(sources: Sequence[Source]) -> list[Transcript]:
     """All conversations, numbered on where a source before took the numbers."""
-    found: list[Transcript] = []
+    transcripts: list[Transcript] = []
     for source in sources:
-        first = 1 + max((one.conversation for one in found), default=-1)
-        found += [one.numbered(first + one.conversation) for one in source.transcripts]
-    return found
+        first = 1 + max((transcript.conversation for transcript in transcripts), default=-1)
+        transcripts += [transcript.numbered(first + transcript.conversation) for transcript in source.transcripts]
+    return transcripts
 
 
-def pairs(transcript: Transcript, wanted: Collection[str], embed: pair_retrieval.Embed | None = None) -> Iterator[Pair]:
+def transcript_pairs(
+    transcript: Transcript, wanted: Collection[str], embed: pair_retrieval.Embed | None = None
+) -> Iterator[Pair]:
     """Every line with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat
     (`line_to_line`), as far as wanted, in the order in which a run judges them. `embed`: only the earlier lines that it
     retrieves; None: all.
@@ -78,13 +82,15 @@ def pairs(transcript: Transcript, wanted: Collection[str], embed: pair_retrieval
         persona = transcript.cast[line.seat]
         company = {
             "partner": transcript.cast[PARTNER[line.seat]],
-            "heard": next((one.text for one in reversed(said) if one.turn < line.turn and one.seat != line.seat), ""),
+            "heard": next(
+                (other.text for other in reversed(said) if other.turn < line.turn and other.seat != line.seat), ""
+            ),
         }
         where = (line.conversation, line.turn, line.seat)
         if "prompt_to_line" in wanted:
             yield Pair(*where, "prompt_to_line", line.text, "persona", persona, **company)
-        for one in earlier.get(line.turn, ()):
-            yield Pair(*where, "line_to_line", line.text, str(one.turn), persona, one.text, **company)
+        for other in earlier.get(line.turn, ()):
+            yield Pair(*where, "line_to_line", line.text, str(other.turn), persona, other.text, **company)
 
 
 def _earlier(
@@ -93,18 +99,19 @@ def _earlier(
     """The earlier lines of the same seat to hold each line against, by its turn."""
     if embed is None:
         return {
-            line.turn: [one for one in spoken[:place] if one.seat == line.seat] for place, line in enumerate(spoken)
+            line.turn: [other for other in spoken[:place] if other.seat == line.seat]
+            for place, line in enumerate(spoken)
         }
-    found: dict[int, list[Line]] = {}
+    by_turn: dict[int, list[Line]] = {}
     for seat in SEATS:
         own = [line for line in spoken if line.seat == seat]
         for later, before in pair_retrieval.candidates([line.text for line in own], embed, transcript.cast[seat]):
-            found.setdefault(own[later].turn, []).append(own[before])
-    return found
+            by_turn.setdefault(own[later].turn, []).append(own[before])
+    return by_turn
 
 
 def lines_of(turns: pl.DataFrame) -> Iterator[tuple[int, tuple[Line, ...]]]:
     """A turns frame's lines by conversation, in turn order."""
     rows = turns.drop("run_id").sort("conversation", "turn").iter_rows(named=True)
-    for number, some in groupby(rows, key=lambda row: row["conversation"]):
-        yield number, tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in some)
+    for number, group in groupby(rows, key=lambda row: row["conversation"]):
+        yield number, tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in group)

@@ -15,7 +15,7 @@ import tiny
 from commands import ROOT, TIMEOUT_S, environment, inside
 
 from lab import bench
-from lab.benchmark.actors import Law, _timed, figures, fit, fitted_on
+from lab.benchmark.actors import Law, _timed, actor_figures, fit_law, fitted_on
 from lab.benchmark.work import SIZES
 
 SIXTEEN = replace(SIZES["quick"], tokens=16)
@@ -23,19 +23,19 @@ SIXTEEN = replace(SIZES["quick"], tokens=16)
 
 def test_the_law_goes_through_both_measurements_and_foretells_the_third():
     """1/100 = 1/λ and 2/160 = (1 + σ)/λ: λ 100, σ .25. Four: 400 / (1 + 3 * .25) = 228.6."""
-    law = fit({1: 100, 2: 160, 4: 999}, room=8)
+    law = fit_law({1: 100, 2: 160, 4: 999}, room=8)
     assert (law.rate, law.sigma) == (pytest.approx(100), pytest.approx(0.25))
     assert [law.tokens_per_s(n) for n in (1, 2, 4)] == pytest.approx([100, 160, 400 / 1.75])
 
 
 def test_one_actor_need_not_be_among_the_measured():
     """2/160 = .0125 and 4/228.57 = .0175: a slope of .0025 each, so 1/λ = .01 and σ = .0025 / .01."""
-    law = fit({2: 160, 4: 400 / 1.75}, room=4)
+    law = fit_law({2: 160, 4: 400 / 1.75}, room=4)
     assert (law.rate, law.sigma) == (pytest.approx(100), pytest.approx(0.25))
 
 
 def test_actors_beyond_the_room_gain_nothing_and_are_not_fitted_to():
-    law = fit({1: 100, 2: 160, 4: 150}, room=2)
+    law = fit_law({1: 100, 2: 160, 4: 150}, room=2)
     assert law.tokens_per_s(4) == law.tokens_per_s(2) == pytest.approx(160)
     assert (
         fitted_on([4, 1, 2], room=2) == [1, 2]
@@ -46,25 +46,25 @@ def test_actors_beyond_the_room_gain_nothing_and_are_not_fitted_to():
 
 def test_more_than_twice_as_much_by_two_is_no_gain_of_sharing():
     """σ would be 2 * 100 / 210 - 1 < 0: λ is the mean of 100 / 1 and 210 / 2."""
-    assert fit({1: 100, 2: 210}, room=2) == Law(102.5, 0.0, 2)
+    assert fit_law({1: 100, 2: 210}, room=2) == Law(102.5, 0.0, 2)
 
 
 def test_less_by_two_than_by_one_is_all_shared():
     """σ would be 2 * 100 / 90 - 1 > 1: any number then makes the mean of 100 and 90."""
-    law = fit({1: 100, 2: 90}, room=4)
+    law = fit_law({1: 100, 2: 90}, room=4)
     assert law == Law(95, 1.0, 4) and law.tokens_per_s(3) == pytest.approx(95)
 
 
 def test_one_measurement_says_nothing_of_what_is_shared():
     """Four on the cores of two made 80: 40 each."""
-    assert fit({4: 80}, room=2) == Law(40, 0.0, 2)
+    assert fit_law({4: 80}, room=2) == Law(40, 0.0, 2)
 
 
 def test_rows_hold_medians_and_what_one_driver_feeds():
     """Medians 100 and 160 tokens/s give λ 100: 6.25 lines of 16 tokens a second. At 2 ms a line a driver makes 500 of
     these: 80 actors.
     """
-    measured = figures(
+    measured = actor_figures(
         {1: [(90, 0.003), (150, 0.001), (100, 0.002)], 2: [(160, 0.004)] * 3, 4: [(170, 0.002)] * 3}, 8, SIXTEEN
     )
     assert [row["tokens_per_s"] for row in measured["actors"]] == [100, 160, 170]

@@ -11,10 +11,18 @@ import pytest
 from event_streams import START, judged, line, phase, row, started, usage
 from rich.console import Console
 
-from lab.live.braille_chart import Curve, draw
-from lab.live.run_monitor import LiveMonitor, PlainMonitor, SilentMonitor, choose, conclude, summary
+from lab.live.braille_chart import Curve, draw_chart
+from lab.live.run_monitor import LiveMonitor, PlainMonitor, SilentMonitor, choose_monitor, conclude, run_summary
 from lab.live.run_screen import elsewhere, render
-from lab.progress.run import apply, curve, expected_lines, overall, replay, seconds_left, tokens_per_second
+from lab.progress.run import (
+    apply,
+    consistency_by_turn,
+    expected_lines,
+    overall,
+    replay,
+    seconds_left,
+    tokens_per_second,
+)
 from lab.store.frames import JUDGEMENTS, METRICS
 
 NOW = START.timestamp()
@@ -139,9 +147,9 @@ def test_curves_are_means_by_turn_of_each_seat():
         judged(0, 0, row(0, 0, True)),
     ]
     state = replay([started(), *events])
-    assert curve(state, "prompt_to_line", "user") == [(1, 0.5), (3, 1.0)]
-    assert curve(state, "prompt_to_line", "user", smooth=2) == [(1, 0.5), (3, 2 / 3)]  # pooled: 2 of 3
-    assert curve(state, "prompt_to_line", "assistant") == [(0, 0.0)]
+    assert consistency_by_turn(state, "prompt_to_line", "user") == [(1, 0.5), (3, 1.0)]
+    assert consistency_by_turn(state, "prompt_to_line", "user", smooth=2) == [(1, 0.5), (3, 2 / 3)]  # pooled: 2 of 3
+    assert consistency_by_turn(state, "prompt_to_line", "assistant") == [(0, 0.0)]
     assert overall(state, "prompt_to_line", "user") == (2 / 3, 3)
     assert state.unscored == 1
 
@@ -150,16 +158,16 @@ def test_only_the_first_judge_s_whole_line_rows_make_the_curve():
     state = replay(
         [started(), judged(0, 1, row(0, 1, False), row(0, 1, True, "job"), row(0, 1, True, judge="likelihood"))]
     )
-    assert curve(state, "prompt_to_line", "user") == [(1, 1.0)]
-    assert state.found == 2
+    assert consistency_by_turn(state, "prompt_to_line", "user") == [(1, 1.0)]
+    assert state.contradiction_count == 2
 
 
 def test_a_turn_judged_again_replaces_what_was_judged_before():
     state = replay([started(), line(0, 1), judged(0, 1, row(0, 1, True, span=(0, 2)), row(0, 1, None, "job"))])
-    assert (state.found, state.unscored) == (1, 1)
+    assert (state.contradiction_count, state.unscored) == (1, 1)
     apply(state, line(0, 1))
     apply(state, judged(0, 1, row(0, 1, False)))
-    assert (state.found, state.unscored, list(state.contradictions), state.lines) == (0, 0, [], 1)
+    assert (state.contradiction_count, state.unscored, list(state.contradictions), state.lines) == (0, 0, [], 1)
     assert overall(state, "prompt_to_line", "user") == (1.0, 1)
 
 
@@ -176,14 +184,14 @@ def test_a_wrong_answer_moves_its_curve_but_contradicts_no_line():
             ),
         ]
     )
-    assert curve(state, "qa", "assistant") == [(3, 0.5)]
-    assert state.found == 0 and not state.contradictions
+    assert consistency_by_turn(state, "qa", "assistant") == [(3, 0.5)]
+    assert state.contradiction_count == 0 and not state.contradictions
 
 
 def test_questions_asked_after_a_turn_leave_its_contradictions_marked():
     state = replay(a_run())
     apply(state, judged(0, 1, row(0, 1, False, "job", "qa", "multiple_choice"), by="qa"))
-    assert state.found == 1 and len(state.contradictions) == 1 and "✗ grace" in shown(state)
+    assert state.contradiction_count == 1 and len(state.contradictions) == 1 and "✗ grace" in shown(state)
 
 
 def test_nothing_scored_is_nan_and_draws_nothing():
@@ -191,11 +199,11 @@ def test_nothing_scored_is_nan_and_draws_nothing():
     value, n = overall(state, "prompt_to_line", "user")
     assert math.isnan(value) and n == 0
     assert "user –" in shown(state) and "1 unscored" in shown(state)
-    assert draw([Curve([(0, float("nan"))], "red", "u")], 10, 20, 6).plain.count("u") == 1  # the u of "turn"
+    assert draw_chart([Curve([(0, float("nan"))], "red", "u")], 10, 20, 6).plain.count("u") == 1  # the u of "turn"
 
 
 def test_a_curve_at_one_is_at_the_top_and_a_curve_at_zero_at_the_bottom():
-    rows = draw(
+    rows = draw_chart(
         [Curve([(0, 1.0), (9, 1.0)], "cyan", "u"), Curve([(0, 0.0), (9, 0.0)], "red", "a")], 9, 27, 5
     ).plain.split("\n")
     assert rows[0].startswith("1.0┤⠉") and rows[0].endswith("u ")  # the top row of dots
@@ -204,8 +212,8 @@ def test_a_curve_at_one_is_at_the_top_and_a_curve_at_zero_at_the_bottom():
 
 
 def test_a_gap_in_a_curve_is_not_bridged():
-    whole = draw([Curve([(0, 1.0), (5, 1.0), (9, 1.0)], "", "u")], 9, 26, 3).plain
-    gap = draw([Curve([(0, 1.0), (5, float("nan")), (9, 1.0)], "", "u")], 9, 26, 3).plain
+    whole = draw_chart([Curve([(0, 1.0), (5, 1.0), (9, 1.0)], "", "u")], 9, 26, 3).plain
+    gap = draw_chart([Curve([(0, 1.0), (5, float("nan")), (9, 1.0)], "", "u")], 9, 26, 3).plain
     assert whole.count("⠉") == 20 and gap.count("⠉") == 0 and "⠁" in gap and "⠈" in gap
 
 
@@ -331,23 +339,24 @@ def test_plain_lines_begin_with_how_to_watch_the_run_from_elsewhere():
         ("", "== loading"),
     ):
         console = Console(file=io.StringIO(), width=60)
-        with choose("plain", console, path) as monitor:
+        with choose_monitor("plain", console, path) as monitor:
             monitor.show(phase("loading", 0))
         assert console.file.getvalue().splitlines()[0] == first
 
 
 def test_the_full_screen_is_for_terminals_that_can_draw_it():
     terminal = {"force_terminal": True, "_environ": {"TERM": "xterm-256color"}}
-    assert isinstance(choose("auto", Console(file=io.StringIO(), **terminal)), LiveMonitor)
-    assert isinstance(choose("rich", Console(file=io.StringIO())), PlainMonitor)
-    assert isinstance(choose("auto", Console(file=io.StringIO())), PlainMonitor)
+    assert isinstance(choose_monitor("auto", Console(file=io.StringIO(), **terminal)), LiveMonitor)
+    assert isinstance(choose_monitor("rich", Console(file=io.StringIO())), PlainMonitor)
+    assert isinstance(choose_monitor("auto", Console(file=io.StringIO())), PlainMonitor)
     assert isinstance(
-        choose("auto", Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})), PlainMonitor
+        choose_monitor("auto", Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})),
+        PlainMonitor,
     )
-    assert isinstance(choose("plain", Console(file=io.StringIO(), **terminal)), PlainMonitor)
-    assert isinstance(choose("none"), SilentMonitor)
+    assert isinstance(choose_monitor("plain", Console(file=io.StringIO(), **terminal)), PlainMonitor)
+    assert isinstance(choose_monitor("none"), SilentMonitor)
     with pytest.raises(ValueError, match="'html': expected one of auto, rich, plain, none"):
-        choose("html")
+        choose_monitor("html")
 
 
 def test_the_full_screen_gives_the_terminal_back_even_after_an_error():
@@ -414,7 +423,7 @@ def test_the_summary_holds_every_number_with_its_interval_and_what_was_not_score
         schema=JUDGEMENTS,
     )
     console = Console(record=True, width=120, file=io.StringIO())
-    conclude(console, summary({"metrics": metrics, "judgements": judgements}), "runs/[x]")
+    conclude(console, run_summary({"metrics": metrics, "judgements": judgements}), "runs/[x]")
     table = console.export_text()
     assert "0.75 [0.60, 0.90] n=20" in table and table.count("▲") == 1, "only a drift is worse for being above 0"
     assert "– n=0" in table
@@ -427,5 +436,5 @@ def test_the_summary_holds_every_number_with_its_interval_and_what_was_not_score
 
 def test_a_run_that_measured_nothing_says_so():
     console = Console(record=True, width=80, file=io.StringIO())
-    console.print(summary({"metrics": pl.DataFrame(schema=METRICS), "judgements": pl.DataFrame(schema=JUDGEMENTS)}))
+    console.print(run_summary({"metrics": pl.DataFrame(schema=METRICS), "judgements": pl.DataFrame(schema=JUDGEMENTS)}))
     assert "nothing was measured" in console.export_text()

@@ -16,7 +16,7 @@ from browsing import awaited, find, opened
 from event_streams import judged, line, phase, row, started
 
 from lab import report
-from lab.progress.story import Story, Talk, story
+from lab.progress.story import ConversationStory, Story, story
 from lab.reports import sides, write
 from lab.reports.run_page import runs_page
 from lab.reports.sides import Side
@@ -97,7 +97,7 @@ def other(tmp_path_factory, townsfolk):
 def test_packets_hold_every_conversation_and_the_index_says_where():
     long_story = Story(
         talks={
-            number: Talk(lines={0: {"t": 0, "s": "user", "n": "a", "x": f"line {number} " + "x" * 30_000}})
+            number: ConversationStory(lines={0: {"t": 0, "s": "user", "n": "a", "x": f"line {number} " + "x" * 30_000}})
             for number in range(5)
         }
     )
@@ -260,7 +260,7 @@ def test_two_thousand_dialogues_open_without_freezing(browser, run, tmp_path):
     many = Story(
         opening=events()[0],
         talks={
-            number: Talk(
+            number: ConversationStory(
                 "finished",
                 None,
                 talk.cast,

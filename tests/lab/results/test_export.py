@@ -20,11 +20,11 @@ from lab import run as lab_run
 from lab.dialogue import judges
 from lab.dialogue.loop import system_text
 from lab.export import main
-from lab.results.formats import defused, heard
+from lab.results.formats import defused, heard_messages
 from lab.results.load import load_run
 from lab.score import main as score
 from lab.store.run_store import create
-from lab.transcripts.reading import read
+from lab.transcripts.reading import read_transcripts
 from metrics.judges import judgement
 from metrics.judges.entry import JudgeEntry
 from scenarios.jobs.training import played
@@ -140,7 +140,7 @@ def test_one_seat_for_both_roles_is_refused(run, tmp_path):
     row["seats"]["assistant"]["seat"] = "user"
     (tmp_path / "wrong.jsonl").write_text(json.dumps(row))
     with pytest.raises(ValueError, match="line 1: seats: gives both roles the seat of the user; expected one each"):
-        read(tmp_path / "wrong.jsonl")
+        read_transcripts(tmp_path / "wrong.jsonl")
 
 
 def test_scores_of_chats_are_exported_under_their_cards(tmp_path, capsys):
@@ -208,7 +208,7 @@ def test_a_prompt_is_what_the_seats_model_read_with_a_users_message_between_its_
         )
     ]
     first, on = "(The conversation begins. You speak first.)", "(They say nothing. Go on.)"
-    assert heard(said, "user") == [
+    assert heard_messages(said, "user") == [
         {"role": "user", "content": first},
         {"role": "assistant", "content": "Hi."},
         {"role": "user", "content": on},
@@ -217,12 +217,12 @@ def test_a_prompt_is_what_the_seats_model_read_with_a_users_message_between_its_
         {"role": "assistant", "content": "Yes."},
         {"role": "user", "content": on},
     ]
-    assert heard(said, "assistant") == [
+    assert heard_messages(said, "assistant") == [
         {"role": "user", "content": "Hi.\nIt is me."},
         {"role": "assistant", "content": "Oh."},
         {"role": "user", "content": "Yes."},
     ]
-    assert heard([], "user") == [{"role": "user", "content": first}]
+    assert heard_messages([], "user") == [{"role": "user", "content": first}]
 
 
 def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp_path, capsys):

@@ -23,10 +23,10 @@ from agents.seats.base import Cue, Left, Trouble
 from agents.seats.scripted import HumanSeat
 from lab import chat as command
 from lab import report, run
-from lab.live.chat_screen import LONGEST, answers, findings, so_far, spoken
+from lab.live.chat_screen import LONGEST, qa_answer_texts, judgement_texts, so_far, spoken_line
 from lab.live.dialogue_panels import MARK
 from lab.progress.run import State
-from lab.transcripts.reading import read
+from lab.transcripts.reading import read_transcripts
 from scenarios.personas import STRANGER, find_persona
 from scenarios.scenario import load_scenario
 
@@ -84,7 +84,7 @@ def test_a_chat_is_a_run_like_any_other(chatted):
     assert (record["status"], record["counts"]["lines"], record["counts"]["finished"]) == ("finished", 4, 1)
     assert record["models"]["user"] == "human" and load_scenario(path / "scenario.yaml").digest() == record["digest"]
     assert (path / "metrics.parquet").is_file() and "4 lines in 1 conversations" in (path / "report.md").read_text()
-    assert inside(report.main, path).returncode == 0 and len(read(path).transcripts[0].lines) == 4
+    assert inside(report.main, path).returncode == 0 and len(read_transcripts(path).transcripts[0].lines) == 4
 
 
 def test_what_the_ledger_finds_stands_below_each_line(chatted):
@@ -400,7 +400,7 @@ LINE = {"seat": "user", "turn": 2, "text": "I live in \x1b[31mOslo."}
 
 
 def test_words_that_contradict_are_marked_and_those_that_claim_are_underlined():
-    text = spoken(
+    text = spoken_line(
         LINE,
         [row("prompt_to_line", "home", True, span=(0, 19)), row("prompt_to_line", "job", False, span=(0, 1))],
         "you",
@@ -419,13 +419,13 @@ def test_each_judge_tells_what_it_found_and_a_fact_speaks_for_the_whole_card():
         row("line_to_line", "0", False),
         row("prompt_to_line", "persona", None, "llm"),
     ]
-    texts = [text.plain for text in findings(rows, LINE, grace, {0: {"text": "I live \x1b in Osaka."}})]
+    texts = [text.plain for text in judgement_texts(rows, LINE, grace, {0: {"text": "I live \x1b in Osaka."}})]
     assert texts == [
         "  ✗ home, contradicts the card: Osaka (ledger)",
         "  ✗ contradicts the card (nli)",
         "  ✗ contradicts turn 0, “I live   in Osaka.” (nli)",
     ]
-    assert so_far(State(), "user") == "" and list(findings([], LINE, STRANGER, {})) == []
+    assert so_far(State(), "user") == "" and list(judgement_texts([], LINE, STRANGER, {})) == []
 
 
 def test_answers_off_the_record_are_counted_by_speaker():
@@ -434,6 +434,6 @@ def test_answers_off_the_record_are_counted_by_speaker():
         row("qa", "job", True, "multiple_choice"),
         row("qa", "pet", None, "multiple_choice"),
     ]
-    assert list(answers(rows, {"user": find_persona("grace", [TOWN])})) == [
+    assert list(qa_answer_texts(rows, {"user": find_persona("grace", [TOWN])})) == [
         "  Q&A probe: Grace answers 1 of 2 facts right (multiple_choice)"
     ]

@@ -22,8 +22,8 @@ from lab.runs import runner
 from lab.runs.fork import forked
 from lab.store.event_log import read_events
 from lab.store.frames import judgements_frame, turns_frame
-from lab.store.resume import Told, stored
-from lab.transcripts.reading import read
+from lab.store.resume import LineOrigin, stored
+from lab.transcripts.reading import read_transcripts
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.schema import Fork
 from scenarios.yaml_files import parse
@@ -204,9 +204,9 @@ def test_kept_lines_and_judgements_are_stored_under_every_branch(scripted, denie
             branch
         }
     received = [
-        Told(**event["told"]) for event in events(path, "line") if event["conversation"] == 0 and "told" in event
+        LineOrigin(**event["told"]) for event in events(path, "line") if event["conversation"] == 0 and "told" in event
     ]
-    assert len(received) == 5 and received[0] == Told("", None, True), "the greeting's words are the scenario's"
+    assert len(received) == 5 and received[0] == LineOrigin("", None, True), "the greeting's words are the scenario's"
     assert received[2].ready and received[2].fact is not None, "a question about a fact"
     original = [json.loads(line) for line in (path / "original.jsonl").read_text().splitlines()]
     assert original == [event for event in events(scripted) if event.get("conversation") == 1]
@@ -226,7 +226,7 @@ def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted
     play = set_up_on(scenario, {}, stored=stored(begun)).play
     from lab.dialogue.loop import OngoingDialogue
 
-    dialogue, received = OngoingDialogue(0, play.cast[0], "greet"), play.stored.told[0, 2]
+    dialogue, received = OngoingDialogue(0, play.cast[0], "greet"), play.stored.origins[0, 2]
     upcoming = play._next(dialogue, 2)
     assert (
         upcoming.fact is play.cast[0]["user"].fact(received.fact) is dialogue.fact["user"]
@@ -263,7 +263,7 @@ def test_a_fork_is_reported_and_scored_like_any_run(denied, tmp_path):
         and (path / "report.md").read_text().startswith(before)
     )
     assert manifest(path)["status"] == "finished" and manifest(path)["counts"]["lines"] == 3 * 11
-    assert read(path).transcripts[2].ready == read(path).transcripts[0].ready >= {0, 2, 4}
+    assert read_transcripts(path).transcripts[2].ready == read_transcripts(path).transcripts[0].ready >= {0, 2, 4}
     done = inside(score.main, path, "--out", tmp_path / "scored")
     assert done.returncode == 0 and "33 lines; a run of the lab" in done.stdout
 

@@ -13,7 +13,7 @@ from corpora import TOWNSFOLK, recipes
 from rich.console import Console
 
 from lab.live.display import Screen
-from lab.live.training_screen import BARS, choose, render
+from lab.live.training_screen import BARS, training_display, render
 from lab.store.run_store import create
 from lab.train import main
 from scenarios import personas
@@ -80,7 +80,7 @@ def steps(first: int, last: int) -> list[dict]:
 
 def shown(recipe: Recipe, earlier: list[dict], *events: dict) -> str:
     console = Console(force_terminal=True, width=140, height=40, legacy_windows=False)
-    screen = choose("rich", console, recipe, "runs/one", earlier)
+    screen = training_display("rich", console, recipe, "runs/one", earlier)
     assert isinstance(screen, Screen)
     for event in events:
         screen.show(event)
@@ -115,10 +115,10 @@ def test_a_training_tells_how_to_watch_it_from_elsewhere(display):
     if display == "rich":
         assert hint in shown(recipe, [])
     else:
-        with (console := Console(width=140)).capture() as out, choose("plain", console, recipe, "runs/one"):
+        with (console := Console(width=140)).capture() as out, training_display("plain", console, recipe, "runs/one"):
             pass
         assert out.get() == f"{hint}\n"
-        with (console := Console(width=140)).capture() as out, choose("none", console, recipe, "runs/one"):
+        with (console := Console(width=140)).capture() as out, training_display("none", console, recipe, "runs/one"):
             pass
         assert out.get() == ""
 
@@ -140,5 +140,5 @@ def test_batches_of_the_untouched_model_are_shown_as_they_are_played(display):
         assert progress in shown(recipe, [], event)
     else:
         with (console := Console(width=140)).capture() as out:
-            choose("plain", console, recipe, "runs/one").show(event)
+            training_display("plain", console, recipe, "runs/one").show(event)
         assert out.get() == f"{progress}  7 s\n"

@@ -22,8 +22,8 @@ from lab.selftests.planted_drift import (
     WRONG,
     Detection,
     Result,
+    response_verdict,
     selftest,
-    verdict,
 )
 from lab.selftests.tables import text
 from metrics.judges.ledger import Ledger
@@ -126,15 +126,18 @@ def test_judge_that_is_wrong_way_round_fails(result):
 
 
 def test_verdict_reads_sign_then_steps():
-    assert verdict([0, 1, 2, 3], 1) == verdict([3, 2, 2, 0], -1) == AS_IT_SHOULD
-    assert verdict([0, 2, 1, 3], 1) == UNEVEN and verdict([0, 1.05, 1, 3], 1) == AS_IT_SHOULD, (
+    assert response_verdict([0, 1, 2, 3], 1) == response_verdict([3, 2, 2, 0], -1) == AS_IT_SHOULD
+    assert response_verdict([0, 2, 1, 3], 1) == UNEVEN and response_verdict([0, 1.05, 1, 3], 1) == AS_IT_SHOULD, (
         "a step back of .05 of 3 is slack"
     )
-    assert verdict([0, 1, 2, -1], 1) == verdict([1, nan, 2, nan], 1) == WRONG and verdict([0, 0, 0, 0], 1) == STILL
     assert (
-        verdict([inf, 9, 5, 3], -1) == AS_IT_SHOULD
-        and verdict([nan] * 4, 1) == UNMEASURED
-        and verdict([0, 5, 1, 2], None) == BLIND
+        response_verdict([0, 1, 2, -1], 1) == response_verdict([1, nan, 2, nan], 1) == WRONG
+        and response_verdict([0, 0, 0, 0], 1) == STILL
+    )
+    assert (
+        response_verdict([inf, 9, 5, 3], -1) == AS_IT_SHOULD
+        and response_verdict([nan] * 4, 1) == UNMEASURED
+        and response_verdict([0, 5, 1, 2], None) == BLIND
     )
 
 

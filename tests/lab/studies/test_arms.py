@@ -15,8 +15,8 @@ from commands import events, inside, manifest, only
 from event_streams import faults
 from polars.testing import assert_frame_equal
 
-from lab.live.study_screen import progress
-from lab.progress.study import Course
+from lab.live.study_screen import study_progress_text
+from lab.progress.study import StudyProgress
 from lab.report import main as report
 from lab.run import main
 from lab.studies.arms import FOLDER, parameters
@@ -150,10 +150,13 @@ def test_the_table_tells_what_each_intervention_cost(climbed):
 
 
 def test_the_view_counts_lines_steps_and_exams(climbed):
-    course = Course()
+    course = StudyProgress()
     for event in events(climbed[0]):
         course.fold(event)
-    assert course.arms() == {arm: (count, count) for arm, count in ARMS.items()} and progress(course) == "[68/68]"
+    assert (
+        course.arms() == {arm: (count, count) for arm, count in ARMS.items()}
+        and study_progress_text(course) == "[68/68]"
+    )
     assert {
         event["detail"].split()[0] for event in events(climbed[0], "arm") if event["arm"] == "online rl, training"
     } == {"step", "evaluating:"}

@@ -21,8 +21,8 @@ from rich.console import Console
 from agents.engine.protocol import Sampling
 from agents.seats.respondent import LEAST, Respondent, text_of, together
 from lab.findings import main as findings
-from lab.live.study_screen import progress, render
-from lab.progress.study import Course
+from lab.live.study_screen import study_progress_text, render
+from lab.progress.study import StudyProgress
 from lab.report import main as report
 from lab.results.load import load_run
 from lab.run import main
@@ -254,7 +254,7 @@ def test_it_can_be_watched(on_embedded):
 
 
 def test_the_view_shows_arms_and_the_latest_answers(on_embedded):
-    course, recorded = Course(), events(on_embedded[0])
+    course, recorded = StudyProgress(), events(on_embedded[0])
     for event in recorded[: len(recorded) // 2]:
         course.fold(event)
     with (console := Console(width=120, height=40)).capture() as out:
@@ -262,11 +262,11 @@ def test_the_view_shows_arms_and_the_latest_answers(on_embedded):
     shown, last = out.get(), [event for event in recorded[: len(recorded) // 2] if event["event"] == "answer"][-1]
     assert all(arm in shown for arm in course.header["arms"]) and "4/4" in shown and "0/4" in shown and " left" in shown
     assert f"{last['arm']} · {last['item']}" in shown
-    assert progress(course).startswith(f"[{course.done}/34]")
+    assert study_progress_text(course).startswith(f"[{course.done}/34]")
 
 
 def test_words_of_a_model_cannot_draw_on_the_view():
-    course = Course()
+    course = StudyProgress()
     course.fold(
         {"event": "answer", "arm": "[red]a", "item": "x", "messages": [["user", "\x1b[2Jhm"]], "text": "[bold]\x07y"}
     )

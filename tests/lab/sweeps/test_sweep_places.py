@@ -19,7 +19,7 @@ from rich.console import Console
 from lab.live import sweep_screen
 from lab.live.display import Screen
 from lab.progress import sweep as sweeping_sweep
-from lab.progress.trials_table import frame
+from lab.progress.trials_table import trials_frame
 from lab.reports.sweep_curves import AXIS, SCHEMA, curves
 from lab.sweep import main
 from lab.sweeps import dry_run
@@ -132,12 +132,12 @@ def growing(monkeypatch, *looks) -> list[dict]:
 
 
 def test_a_node_that_comes_up_later_is_waited_for_and_the_wait_is_told(monkeypatch):
-    plan, course = load_sweep(SMOKE), sweeping_sweep.Course()
+    plan, course = load_sweep(SMOKE), sweeping_sweep.SweepProgress()
     notices = growing(monkeypatch, [{"CPU": 0.0}], [{"CPU": 0.0}], [{"CPU": 0.0}, {"CPU": 2.0}])
 
     def tell(kind: str, **rest: object) -> None:
         course.fold({"event": kind, **rest})
-        notices.append(sweep_screen.told(course, plan.sweep, {"event": kind, **rest}))
+        notices.append(sweep_screen.sweep_event_text(course, plan.sweep, {"event": kind, **rest}))
 
     assert awaited(plan, 60.0, tell) == {"CPU": 1}
     assert notices == [
@@ -199,7 +199,7 @@ def test_trials_whose_lines_may_be_of_other_lengths_are_probed_apart(tmp_path, t
 
 def shown(*events: dict, width: int = 120) -> str:
     plan = load_sweep(SMOKE)
-    course = sweeping_sweep.Course()
+    course = sweeping_sweep.SweepProgress()
     course.fold({"event": "sweep", "name": "smoke", "trials": {trial.id: dict(trial.values) for trial in plan.trials}})
     for event in events:
         names = {name: trial.id for name, trial in zip("abcd", plan.trials, strict=True)}
@@ -241,7 +241,7 @@ def test_the_screen_shows_trials_nodes_queue_best_and_failures():
 
 
 def test_a_trial_that_fails_after_it_had_finished_keeps_no_measures_and_is_not_the_best():
-    course = sweeping_sweep.Course()
+    course = sweeping_sweep.SweepProgress()
     course.fold({"event": "sweep", "name": "x", "trials": {"a": {"seed": 1}, "b": {"seed": 2}}})
     for trial, value in (("a", 0.9), ("b", 0.5)):
         course.fold(
@@ -258,14 +258,14 @@ def test_a_trial_that_fails_after_it_had_finished_keeps_no_measures_and_is_not_t
     assert course.best(Best())[1]["value"] == 0.5  # it is being played again
     course.fold({"event": "trial", "trial": "a", "status": "failed", "reason": "no server"})
     assert (
-        frame(course)["prompt_to_line.ledger.user"].to_list() == [None, 0.5] and course.best(Best())[1]["value"] == 0.5
+        trials_frame(course)["prompt_to_line.ledger.user"].to_list() == [None, 0.5] and course.best(Best())[1]["value"] == 0.5
     )
 
 
 def test_a_key_in_what_a_worker_says_is_told_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("OTHER_API_KEY", "sk-planted-4f1c9a77")
     notices = []
-    sitting = Sitting(tmp_path, lambda kind, **rest: notices.append(rest), sweeping_sweep.Course(), notices.append)
+    sitting = Sitting(tmp_path, lambda kind, **rest: notices.append(rest), sweeping_sweep.SweepProgress(), notices.append)
     sitting.ended("a", "failed", "401 for sk-planted-4f1c9a77")
     assert notices == [{"trial": "a", "status": "failed", "reason": "401 for [OTHER_API_KEY]"}]
 
@@ -300,7 +300,7 @@ def test_the_screen_is_not_drawn_while_an_event_is_taken_in():
 
 
 def test_a_trial_that_ran_when_the_sweep_ended_waits_again():
-    course = sweeping_sweep.Course()
+    course = sweeping_sweep.SweepProgress()
     begun = {"event": "sweep", "name": "x", "trials": {"a": {"seed": 1}}}
     for event in (begun, {"event": "trial", "trial": "a", "status": "running", "node": "n"}, begun):
         course.fold(event)

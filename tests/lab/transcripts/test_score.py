@@ -192,10 +192,10 @@ def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeyp
     from io import StringIO
 
     from lab.transcripts import judging
-    from lab.transcripts.reading import read
+    from lab.transcripts.reading import read_transcripts
 
     monkeypatch.setattr(judging, "LINES_AT_ONCE", 6)  # talks of four lines: two at a time
-    portions = list(judging._portions(read(talks).transcripts))
+    portions = list(judging._portions(read_transcripts(talks).transcripts))
     assert [[transcript.conversation for transcript in portion] for portion in portions] == [[0, 1], [2, 3]]
     monkeypatch.setattr(judging, "TOLD_EVERY_S", 0.0)
     stream = StringIO()
@@ -347,8 +347,8 @@ def test_ledger_leaves_personas_without_facts_unscored(talks, tmp_path, capsys):
 
 
 def test_conversation_that_a_judge_refuses_is_unscored_and_the_others_are_not(talks):
-    from lab.transcripts.reading import read
-    from lab.transcripts.transcript import pairs
+    from lab.transcripts.reading import read_transcripts
+    from lab.transcripts.transcript import transcript_pairs
 
     class Strict:
         name = "strict"
@@ -359,7 +359,7 @@ def test_conversation_that_a_judge_refuses_is_unscored_and_the_others_are_not(ta
             return [judgement(pair, self.name, p_inconsistent=0.0, verdict=False) for pair in batch]
 
     rows = judge_all(
-        [Strict()], [pair for transcript in read(talks).transcripts for pair in pairs(transcript, {"prompt_to_line"})]
+        [Strict()], [pair for transcript in read_transcripts(talks).transcripts for pair in transcript_pairs(transcript, {"prompt_to_line"})]
     )
     assert len(rows) == 16 and {row.conversation: row.unscored for row in rows} == {
         0: None,

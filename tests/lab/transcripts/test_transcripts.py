@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from lab.transcripts.reading import read
+from lab.transcripts.reading import read_transcripts
 from lab.transcripts.record_forms import persona
-from lab.transcripts.transcript import pairs
+from lab.transcripts.transcript import transcript_pairs
 
 CHAT = {
     "messages": [
@@ -56,7 +56,7 @@ def written(tmp_path, *records, name="chats.jsonl", compress=False):
 
 
 def test_roles_are_seats_and_the_system_message_is_the_assistants_card(tmp_path):
-    (chat,) = read(written(tmp_path, CHAT)).transcripts
+    (chat,) = read_transcripts(written(tmp_path, CHAT)).transcripts
     assert [(line.turn, line.seat, line.text) for line in chat.lines] == [
         (0, "user", "Who are you?"),
         (1, "assistant", "I am Mia."),
@@ -69,14 +69,14 @@ def test_roles_are_seats_and_the_system_message_is_the_assistants_card(tmp_path)
 
 
 def test_personas_that_are_given_go_before_the_system_message(tmp_path):
-    (chat,) = read(
+    (chat,) = read_transcripts(
         written(tmp_path, CHAT | {"personas": {"user": "You are Leo.", "assistant": "You are Zoe."}})
     ).transcripts
     assert (chat.cast["user"].card, chat.cast["assistant"].card) == ("You are Leo.", "You are Zoe.")
 
 
 def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
-    (transcript,) = read(written(tmp_path, LABELLED)).transcripts
+    (transcript,) = read_transcripts(written(tmp_path, LABELLED)).transcripts
     assert [line.seat for line in transcript.lines] == ["assistant", "user", "assistant", "user"] and transcript.lines[
         1
     ].text == "Hi."
@@ -98,7 +98,7 @@ def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
 
 
 def test_published_json_is_read_with_the_judges_words_as_labels(tmp_path):
-    source = read(written(tmp_path, json.dumps([PUBLISHED, PUBLISHED], indent=1), name="raw.json.gz", compress=True))
+    source = read_transcripts(written(tmp_path, json.dumps([PUBLISHED, PUBLISHED], indent=1), name="raw.json.gz", compress=True))
     first, second = source.transcripts
     assert first.cast["assistant"].card == 'Ann, called "A".\nA nurse.' and first.cast["user"].card == "Bob is a cook."
     assert first.labels == {
@@ -124,7 +124,7 @@ def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_pa
         "conversation": ["Teacher: Hi.", "Student: I LOVE crowds!"],
         "eval_prompt_consistency": [[1, "YES"]],
     }
-    (first, second) = read(written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})).transcripts
+    (first, second) = read_transcripts(written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})).transcripts
     assert first.labels == {(0, "persona"): None, (1, "persona"): True}
     assert (first.cast["assistant"].card, first.cast["user"].card, second.cast["assistant"].card) == (
         "",
@@ -135,7 +135,7 @@ def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_pa
 
 def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path):
     plain, packed = written(tmp_path, CHAT), written(tmp_path, CHAT, name="packed.jsonl", compress=True)
-    assert read(plain).transcripts == read(packed).transcripts and read(plain).digest == read(packed).digest
+    assert read_transcripts(plain).transcripts == read_transcripts(packed).transcripts and read_transcripts(plain).digest == read_transcripts(packed).digest
 
 
 def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path):
@@ -152,7 +152,7 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
         {"messages": [{"role": "system", "content": "x"}]},
         CHAT,
     )
-    source = read(path)
+    source = read_transcripts(path)
     assert [transcript.conversation for transcript in source.transcripts] == [0, 1] and len(source.left_out) == 5
     expected = [
         ("line 2", "is no JSON"),
@@ -182,20 +182,20 @@ def test_file_that_is_none_of_the_forms_is_refused_with_one_sentence(tmp_path, c
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(ValueError) as refused:
-        read(path)
+        read_transcripts(path)
     assert str(refused.value).startswith(str(path)) and message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_file_that_is_not_there_and_folder_that_is_no_run_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be read .No such file"):
-        read(tmp_path / "none.jsonl")
+        read_transcripts(tmp_path / "none.jsonl")
     with pytest.raises(ValueError, match="is no run"):
-        read(tmp_path)
+        read_transcripts(tmp_path)
 
 
 def test_pairs_know_the_partner_and_what_was_heard_and_come_in_a_runs_order(tmp_path):
-    (transcript,) = read(written(tmp_path, LABELLED)).transcripts
-    listed = list(pairs(transcript, {"prompt_to_line", "line_to_line"}))
+    (transcript,) = read_transcripts(written(tmp_path, LABELLED)).transcripts
+    listed = list(transcript_pairs(transcript, {"prompt_to_line", "line_to_line"}))
     assert [(pair.turn, pair.metric, pair.against, pair.heard) for pair in listed] == [
         (0, "prompt_to_line", "persona", ""),
         (1, "prompt_to_line", "persona", "Welcome."),
@@ -209,17 +209,17 @@ def test_pairs_know_the_partner_and_what_was_heard_and_come_in_a_runs_order(tmp_
         and listed[1].partner is transcript.cast["assistant"]
         and listed[-1].other == "Hi."
     )
-    assert [pair.metric for pair in pairs(transcript, {"line_to_line"})] == ["line_to_line"] * 2
+    assert [pair.metric for pair in transcript_pairs(transcript, {"line_to_line"})] == ["line_to_line"] * 2
 
 
 def test_retrieved_pairs_are_a_part_of_all_pairs(tmp_path):
     talk = {"messages": [{"role": "user", "content": f"I have {number} cats."} for number in range(11)]}
-    (transcript,) = read(written(tmp_path, talk)).transcripts
+    (transcript,) = read_transcripts(written(tmp_path, talk)).transcripts
 
     def embed(texts):
         return np.eye(11)[[int(text.split()[2]) for text in texts]]
 
-    every, retrieved = (list(pairs(transcript, {"line_to_line"}, how)) for how in (None, embed))
+    every, retrieved = (list(transcript_pairs(transcript, {"line_to_line"}, how)) for how in (None, embed))
     assert len(every) == 55 and 10 <= len(retrieved) < 20 and all(pair in every for pair in retrieved)
 
 
