@@ -25,7 +25,7 @@ METRICS_SCHEMA: dict[str, type[pl.DataType]] = {
 NAN = float("nan")
 
 
-def row(
+def metric_row(
     metric: str, judge: str | None, seat: str, level: str, value: float, n: int, **rest: float | int | None
 ) -> dict:
     """One row of the metrics frame as a dict; `rest` may hold low, high (default NaN), conversation, turn (default
@@ -43,11 +43,11 @@ def row(
     }
 
 
-def frame(rows: Iterable[dict]) -> pl.DataFrame:
+def metrics_frame(rows: Iterable[dict]) -> pl.DataFrame:
     """A metrics frame of such rows; no rows give an empty frame with the same columns."""
     return pl.DataFrame(list(rows), schema=METRICS_SCHEMA)
 
 
 def stacked(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Metrics frames one under the other, columns in the schema's order."""
-    return pl.concat([frame([]), *(part.select(list(METRICS_SCHEMA)) for part in frames)])
+    return pl.concat([metrics_frame([]), *(part.select(list(METRICS_SCHEMA)) for part in frames)])

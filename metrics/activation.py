@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from metrics import frame, stacked
+from metrics import metrics_frame, stacked
 from metrics.reductions import Resampling, by_level, for_group, interval_row, of_metric
 from metrics.stats.bootstrap import Interval, clustered_rows, clustered_slope, ratio
 from scenarios.records import SEATS
@@ -22,7 +22,7 @@ DRIFT, SLOPE, CORRELATION = "activation_drift", "activation_drift_slope", "activ
 COLUMNS = {"conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "value": pl.Float64}
 
 
-def activation(
+def activation_rows(
     activations: pl.DataFrame | None, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
     """All rows, for each seat (and judge). `activations`: conversation, turn, seat, value (the projection); None for no
@@ -37,12 +37,15 @@ def activation(
         part = known.filter(pl.col("seat") == seat)
         x, y, clusters = (part[column].to_numpy() for column in ("turn", "y", "conversation"))
         slope = clustered_slope(x, y, clusters, **for_group(how, SLOPE, seat))
-        parts += [by_level(part, DRIFT, None, seat, **how), frame([interval_row(slope, SLOPE, None, seat, "run")])]
+        parts += [
+            by_level(part, DRIFT, None, seat, **how),
+            metrics_frame([interval_row(slope, SLOPE, None, seat, "run")]),
+        ]
         for judge in sorted(set(judged["judge"])):
             both = part.join(judged.filter(pl.col("judge") == judge), on=["conversation", "turn", "seat"])
             x, y, clusters = (both[column].to_numpy() for column in ("y", "p_inconsistent", "conversation"))
             correlation = rank_correlation(x, y, clusters, **for_group(how, CORRELATION, judge, seat))
-            parts.append(frame([interval_row(correlation, CORRELATION, judge, seat, "run")]))
+            parts.append(metrics_frame([interval_row(correlation, CORRELATION, judge, seat, "run")]))
     return stacked(parts)
 
 

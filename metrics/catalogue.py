@@ -14,12 +14,12 @@ from metrics.entry import (
     Figure,
     MetricContext,
     MetricEntry,
-    change,
-    count,
-    exponential,
-    lines,
-    share,
-    slope,
+    change_format,
+    count_format,
+    exponential_format,
+    lines_format,
+    share_format,
+    slope_format,
 )
 from scenarios import plugins
 
@@ -53,9 +53,9 @@ def _qa(context: MetricContext) -> pl.DataFrame:
 
 def _with_unscored(name: str, rows: pl.DataFrame, context: MetricContext) -> pl.DataFrame:
     from metrics import stacked
-    from metrics.reductions import unscored
+    from metrics.reductions import unscored_metric_rows
 
-    return stacked([rows, unscored(context.judgements, name, **context.how)])
+    return stacked([rows, unscored_metric_rows(context.judgements, name, **context.how)])
 
 
 def _judged_pairs(context: MetricContext) -> pl.DataFrame:
@@ -65,22 +65,22 @@ def _judged_pairs(context: MetricContext) -> pl.DataFrame:
 
 
 def _drift(context: MetricContext) -> pl.DataFrame:
-    from metrics.drift import drift
+    from metrics.drift import drift_rows
 
-    return drift(context.turns, context.judgements, window=context.window, **context.how)
+    return drift_rows(context.turns, context.judgements, window=context.window, **context.how)
 
 
 def _survival(context: MetricContext) -> pl.DataFrame:
-    from metrics.survival import survival
+    from metrics.survival import survival_rows
 
-    return survival(context.turns, context.judgements, **context.how)
+    return survival_rows(context.turns, context.judgements, **context.how)
 
 
 def _contradictions(context: MetricContext) -> pl.DataFrame:
     from metrics import stacked
-    from metrics.contradictions import contradictions, shape
+    from metrics.contradictions import contradiction_rows, shape
 
-    counts = contradictions(context.judgements, **context.how)
+    counts = contradiction_rows(context.judgements, **context.how)
     return stacked([counts, shape(context.turns, context.judgements, **context.how)])
 
 
@@ -100,41 +100,41 @@ def _tripwires(context: MetricContext) -> pl.DataFrame:
 
 
 def _activation(context: MetricContext) -> pl.DataFrame:
-    from metrics.activation import activation
+    from metrics.activation import activation_rows
 
-    return activation(context.activations, context.judgements, **context.how)
+    return activation_rows(context.activations, context.judgements, **context.how)
 
 
 ENTRIES = (  # in the order of their rows in metrics.parquet
     MetricEntry(
         "prompt_to_line",
         _prompt_to_line,
-        {"prompt_to_line": Figure("consistency", "prompt-to-line consistency", share)},
+        {"prompt_to_line": Figure("consistency", "prompt-to-line consistency", share_format)},
         needs=("prompt_to_line",),
     ),
     MetricEntry(
         "line_to_line",
         _line_to_line,
-        {"line_to_line": Figure("consistency", "line-to-line consistency", share)},
+        {"line_to_line": Figure("consistency", "line-to-line consistency", share_format)},
         needs=("line_to_line",),
     ),
-    MetricEntry("qa", _qa, {"qa": Figure("consistency", "Q&A: answers right", share)}, needs=("qa",)),
+    MetricEntry("qa", _qa, {"qa": Figure("consistency", "Q&A: answers right", share_format)}, needs=("qa",)),
     MetricEntry(
         "judged_pairs",
         _judged_pairs,
-        {"judged_pairs": Figure("consistency", "pairs of lines judged", share)},
+        {"judged_pairs": Figure("consistency", "pairs of lines judged", share_format)},
         part_of="line_to_line",
     ),
     MetricEntry(
         "drift",
         _drift,
         {
-            "local_drift": Figure("drift", "local drift (near pairs)", share),
-            "local_drift_slope": Figure("drift", "local drift per turn", slope, drifts=True),
-            "global_drift_slope": Figure("drift", "global drift per turn", slope, drifts=True),
-            "global_drift_thirds": Figure("drift", "global drift, last − first third", change, drifts=True),
-            "qa_drift_slope": Figure("drift", "Q&A drift per turn", slope, drifts=True),
-            "qa_drift_thirds": Figure("drift", "Q&A drift, last − first third", change, drifts=True),
+            "local_drift": Figure("drift", "local drift (near pairs)", share_format),
+            "local_drift_slope": Figure("drift", "local drift per turn", slope_format, drifts=True),
+            "global_drift_slope": Figure("drift", "global drift per turn", slope_format, drifts=True),
+            "global_drift_thirds": Figure("drift", "global drift, last − first third", change_format, drifts=True),
+            "qa_drift_slope": Figure("drift", "Q&A drift per turn", slope_format, drifts=True),
+            "qa_drift_thirds": Figure("drift", "Q&A drift, last − first third", change_format, drifts=True),
         },
         needs=("prompt_to_line", "line_to_line"),
     ),
@@ -142,8 +142,8 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
         "survival",
         _survival,
         {
-            "time_to_first_contradiction": Figure("survival", "median line of the first contradiction", lines),
-            "half_life": Figure("survival", "half-life in lines", lines),
+            "time_to_first_contradiction": Figure("survival", "median line of the first contradiction", lines_format),
+            "half_life": Figure("survival", "half-life in lines", lines_format),
         },
         part_of="drift",
     ),
@@ -151,11 +151,13 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
         "contradictions",
         _contradictions,
         {
-            "contradictions": Figure("contradictions", "contradictions", count),
-            "contradicted_facts": Figure("contradictions", "facts contradicted", count),
-            "contradiction_components": Figure("contradictions", "groups of contradictions", count),
-            "most_contradicted_fact": Figure("contradictions", "contradictions of the most contradicted fact", count),
-            "longest_contradiction": Figure("contradictions", "longest-lived contradiction, turns", count),
+            "contradictions": Figure("contradictions", "contradictions", count_format),
+            "contradicted_facts": Figure("contradictions", "facts contradicted", count_format),
+            "contradiction_components": Figure("contradictions", "groups of contradictions", count_format),
+            "most_contradicted_fact": Figure(
+                "contradictions", "contradictions of the most contradicted fact", count_format
+            ),
+            "longest_contradiction": Figure("contradictions", "longest-lived contradiction, turns", count_format),
         },
         needs=("prompt_to_line", "line_to_line"),
     ),
@@ -163,25 +165,27 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
         "tripwires",
         _tripwires,
         {
-            "distinct_1": Figure("tripwires", "distinct-1", share),
-            "distinct_2": Figure("tripwires", "distinct-2", share),
-            "repetition": Figure("tripwires", "repetition", share),
-            "parroting": Figure("tripwires", "card overlap", share),
-            "wrong_person": Figure("tripwires", "person error", share),
-            "helper_voice": Figure("tripwires", "assistant-style lines", share),
-            "evasion": Figure("tripwires", "non-informative lines", share),
-            "length": Figure("tripwires", "words per line", lines),
-            "relevance": Figure("tripwires", "relevance", share),
-            "perplexity_nats": Figure("tripwires", "perplexity", exponential),
+            "distinct_1": Figure("tripwires", "distinct-1", share_format),
+            "distinct_2": Figure("tripwires", "distinct-2", share_format),
+            "repetition": Figure("tripwires", "repetition", share_format),
+            "parroting": Figure("tripwires", "card overlap", share_format),
+            "wrong_person": Figure("tripwires", "person error", share_format),
+            "helper_voice": Figure("tripwires", "assistant-style lines", share_format),
+            "evasion": Figure("tripwires", "non-informative lines", share_format),
+            "length": Figure("tripwires", "words per line", lines_format),
+            "relevance": Figure("tripwires", "relevance", share_format),
+            "perplexity_nats": Figure("tripwires", "perplexity", exponential_format),
         },
     ),
     MetricEntry(
         "activation",
         _activation,
         {
-            "activation_drift": Figure("activation", "activation drift", change),
-            "activation_drift_slope": Figure("activation", "activation drift per turn", slope, drifts=True),
-            "activation_correlation": Figure("activation", "activation drift with inconsistency, Spearman", change),
+            "activation_drift": Figure("activation", "activation drift", change_format),
+            "activation_drift_slope": Figure("activation", "activation drift per turn", slope_format, drifts=True),
+            "activation_correlation": Figure(
+                "activation", "activation drift with inconsistency, Spearman", change_format
+            ),
         },
         needs=(ACTIVATIONS,),
     ),
@@ -199,7 +203,7 @@ MEASURES: Mapping[str, Figure] = MappingProxyType(
 
 def metric_entry(name: str) -> MetricEntry:
     """The lab's entry of that name, or an installed package's. ValueError where that cannot be used."""
-    return METRICS.get(name) or plugins.load(plugins.METRICS, name, MetricEntry)
+    return METRICS.get(name) or plugins.load_entry(plugins.METRICS, name, MetricEntry)
 
 
 def needed(metrics: Iterable[str]) -> set[str]:
@@ -207,7 +211,7 @@ def needed(metrics: Iterable[str]) -> set[str]:
     return {need for name in metrics for need in metric_entry(name).needs}
 
 
-def figures(shown: Iterable[str]) -> Mapping[str, Figure]:
+def metric_figures(shown: Iterable[str]) -> Mapping[str, Figure]:
     """The figures for tables that show these metrics, in the order of tables: MEASURES, behind them those of installed
     packages where a metric is none of the lab's. A package that cannot be used brings none.
     """

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from metrics import frame
-from metrics.reductions import Resampling, consistency, for_group, groups, interval_row, of_metric
+from metrics import metrics_frame
+from metrics.reductions import Resampling, consistency_rows, for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import clustered_statistic
 
 LINE_TO_LINE = "line_to_line"
@@ -26,17 +26,17 @@ LINE_TO_LINE = "line_to_line"
 
 def prompt_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Rows by turn, conversation and run for each judge and seat; intervals cluster by conversation."""
-    return consistency(judgements, "prompt_to_line", confidence=confidence, resamples=resamples, seed=seed)
+    return consistency_rows(judgements, "prompt_to_line", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def line_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Rows by turn, conversation and run for each judge and seat; intervals cluster by conversation."""
-    return consistency(judgements, LINE_TO_LINE, confidence=confidence, resamples=resamples, seed=seed)
+    return consistency_rows(judgements, LINE_TO_LINE, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def qa(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Rows by turn (after which it was asked), conversation and run for each judge and seat; clustered intervals."""
-    return consistency(judgements, "qa", confidence=confidence, resamples=resamples, seed=seed)
+    return consistency_rows(judgements, "qa", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
@@ -65,4 +65,4 @@ def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int,
             **for_group(how, "judged_pairs", judge, seat),
         )
         rows.append(interval_row(share, "judged_pairs", judge, seat, "run"))
-    return frame(rows)
+    return metrics_frame(rows)

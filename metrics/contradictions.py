@@ -25,7 +25,7 @@ import networkx
 import numpy as np
 import polars as pl
 
-from metrics import NAN, frame, stacked
+from metrics import NAN, metrics_frame, stacked
 from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
 from metrics.stats.bootstrap import clustered_statistic
 
@@ -91,7 +91,7 @@ def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
     return rows.filter((pl.col("metric") == "line_to_line") | named | ~detailed)
 
 
-def contradictions(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Rows of both counts by conversation and run, for each judge and seat."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
@@ -191,7 +191,10 @@ def _largest(
 
     over_run = clustered_statistic(sums, largest, n=int(each["n"].sum()), **for_group(how, name, judge, seat))
     return stacked(
-        [labelled(each, name, judge, seat, "conversation"), frame([interval_row(over_run, name, judge, seat, "run")])]
+        [
+            labelled(each, name, judge, seat, "conversation"),
+            metrics_frame([interval_row(over_run, name, judge, seat, "run")]),
+        ]
     )
 
 
@@ -208,7 +211,10 @@ def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: 
         **for_group(how, name, judge, seat),
     )
     return stacked(
-        [labelled(counts, name, judge, seat, "conversation"), frame([interval_row(total, name, judge, seat, "run")])]
+        [
+            labelled(counts, name, judge, seat, "conversation"),
+            metrics_frame([interval_row(total, name, judge, seat, "run")]),
+        ]
     )
 
 

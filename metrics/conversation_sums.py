@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from metrics.contradictions import PER_CONVERSATION
-from metrics.drift import within
+from metrics.drift import near_pairs
 from metrics.reductions import groups, of_metric
-from metrics.stats.bootstrap import difference, difference_sums, ratio, slope, slope_sums
+from metrics.stats.bootstrap import difference_statistic, difference_sums, ratio, slope_statistic, slope_sums
 from metrics.stats.differences import Statistic
 from scenarios.records import SEATS
 
@@ -48,7 +48,7 @@ def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame,
     measured, sums = set(metrics["metric"]), dict(_means(metrics))
     length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)
     lines, asked = of_metric(judgements, "prompt_to_line"), of_metric(judgements, "qa")
-    near = within(turns, judgements, window) if "local_drift_slope" in measured else lines.clear()
+    near = near_pairs(turns, judgements, window) if "local_drift_slope" in measured else lines.clear()
     for name, rows in (("local_drift_slope", near), ("global_drift_slope", lines), ("qa_drift_slope", asked)):
         if name in measured:
             sums |= dict(_trends(name, rows, None))
@@ -92,7 +92,10 @@ def _trends(name: str, rows: pl.DataFrame, length: int | None) -> Iterator[tuple
         names, sums = slope_sums(x, y, clusters) if length is None else difference_sums(y, x, clusters)
         yield (
             (name, judge, seat),
-            Sums(dict(zip(names.tolist(), sums, strict=True)), slope if length is None else difference),
+            Sums(
+                dict(zip(names.tolist(), sums, strict=True)),
+                slope_statistic if length is None else difference_statistic,
+            ),
         )
 
 

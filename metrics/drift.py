@@ -13,17 +13,17 @@ from typing import Unpack
 
 import polars as pl
 
-from metrics import frame, stacked
+from metrics import metrics_frame, stacked
 from metrics.reductions import Resampling, by_level, for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import clustered_difference, clustered_slope
 
 
-def drift(
+def drift_rows(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, window: int, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
     """All drift rows. `window` counts own previous lines and is at least 1 (ValueError)."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    near, asked = within(turns, judgements, window), of_metric(judgements, "qa")
+    near, asked = near_pairs(turns, judgements, window), of_metric(judgements, "qa")
     lines = of_metric(judgements, "prompt_to_line")
     length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)
     return stacked(
@@ -47,7 +47,7 @@ def own_lines(turns: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def within(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl.DataFrame:
+def near_pairs(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl.DataFrame:
     """The line_to_line rows whose earlier line is at most `window` own lines back."""
     if window < 1:
         raise ValueError(f"window {window}: expected at least 1 previous line")
@@ -76,7 +76,7 @@ def slopes(rows: pl.DataFrame, name: str, **how: Unpack[Resampling]) -> pl.DataF
         x, y, clusters = (part[column].to_numpy() for column in ("turn", "inconsistent", "conversation"))
         slope = clustered_slope(x, y, clusters, **for_group(how, name, judge, seat))
         slope_rows.append(interval_row(slope, name, judge, seat, "run"))
-    return frame(slope_rows)
+    return metrics_frame(slope_rows)
 
 
 def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]) -> pl.DataFrame:
@@ -88,4 +88,4 @@ def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]
         y, after, clusters = (part[column].to_numpy() for column in ("inconsistent", "late", "conversation"))
         difference = clustered_difference(y, after, clusters, **for_group(how, name, judge, seat))
         difference_rows.append(interval_row(difference, name, judge, seat, "run"))
-    return frame(difference_rows)
+    return metrics_frame(difference_rows)

@@ -56,25 +56,25 @@ class MetricEntry:
     part_of: str | None = None  # the metric that brings it; a scenario cannot name it then
 
 
-def share(value: float) -> str:
+def share_format(value: float) -> str:
     return f"{value:.2f}"
 
 
-def change(value: float) -> str:
+def change_format(value: float) -> str:
     return f"{value:+.2f}"
 
 
-def slope(value: float) -> str:
+def slope_format(value: float) -> str:
     return f"{value:+.4f}"
 
 
-def lines(value: float) -> str:
+def lines_format(value: float) -> str:
     return "∞" if value == inf else f"{value:.1f}"
 
 
-def count(value: float) -> str:
+def count_format(value: float) -> str:
     return f"{value:.0f}"
 
 
-def exponential(value: float) -> str:
+def exponential_format(value: float) -> str:
     return f"{exp(value):.1f}"

@@ -19,7 +19,7 @@ from scenarios import plugins
 from scenarios.suggestions import nearest
 
 
-def measure(
+def measure_run(
     turns: pl.DataFrame,
     judgements: pl.DataFrame,
     *,

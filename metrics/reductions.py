@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 
 import polars as pl
 
-from metrics import METRICS_SCHEMA, NAN, frame, row, stacked
+from metrics import METRICS_SCHEMA, NAN, metric_row, metrics_frame, stacked
 from metrics.stats.bootstrap import Interval, clustered_mean, clustered_means
 from scenarios.records import SEATS, derive_seed
 
@@ -44,7 +44,7 @@ def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
     return rows.filter(pl.col("against") == "persona") if metric == "prompt_to_line" else rows
 
 
-def consistency(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
+def consistency_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Consistency by turn, conversation and run for each judge and seat; clustered intervals by turn and over the
     run.
     """
@@ -75,32 +75,36 @@ def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **ho
     )
     return stacked(
         [
-            frame(turns),
+            metrics_frame(turns),
             labelled(conversations, metric, judge, seat, "conversation"),
-            frame([interval_row(over_run, metric, judge, seat, "run")]),
+            metrics_frame([interval_row(over_run, metric, judge, seat, "run")]),
         ]
     )
 
 
-def unscored(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
+def unscored_metric_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Share of a metric's rows that could not be scored, 0 to 1, over the run; n counts all rows, scored or not."""
     name, rows = f"unscored_{metric}", []
     for judge, seat, part in groups(of_metric(judgements, metric)):
         missing = part["inconsistent"].is_null().cast(pl.Float64).to_numpy()
         share = clustered_mean(missing, part["conversation"].to_numpy(), **for_group(how, name, judge, seat))
         rows.append(interval_row(share, name, judge, seat, "run"))
-    return frame(rows)
+    return metrics_frame(rows)
 
 
 def interval_row(interval: Interval, metric: str, judge: str | None, seat: str, level: str, **rest) -> dict:
     """A metrics row of an interval."""
-    return row(metric, judge, seat, level, interval.value, interval.n, low=interval.low, high=interval.high, **rest)
+    return metric_row(
+        metric, judge, seat, level, interval.value, interval.n, low=interval.low, high=interval.high, **rest
+    )
 
 
 def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, level: str) -> pl.DataFrame:
     """A metrics frame from a frame that holds value, n and perhaps conversation, turn, low, high."""
     missing = {
-        name: value for name, value in row(metric, judge, seat, level, NAN, 0).items() if name not in values.columns
+        name: value
+        for name, value in metric_row(metric, judge, seat, level, NAN, 0).items()
+        if name not in values.columns
     }
     values = values.with_columns(
         pl.lit(value, dtype=METRICS_SCHEMA[name]).alias(name) for name, value in missing.items()

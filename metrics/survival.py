@@ -18,7 +18,7 @@ from typing import Unpack
 import numpy as np
 import polars as pl
 
-from metrics import NAN, frame
+from metrics import NAN, metrics_frame
 from metrics.drift import own_lines
 from metrics.reductions import Resampling, for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import Interval, clustered_statistic, kaplan_meier
@@ -34,7 +34,7 @@ CURVE_SCHEMA = {
 }
 
 
-def survival(
+def survival_rows(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
     """time_to_first_contradiction and half_life over the run, for each judge and seat."""
@@ -47,7 +47,7 @@ def survival(
         rows.append(
             interval_row(half_life(lives, **for_group(how, "half_life", judge, seat)), "half_life", judge, seat, "run")
         )
-    return frame(rows)
+    return metrics_frame(rows)
 
 
 def subjects(turns: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -76,7 +76,7 @@ def half_life(lives: pl.DataFrame, **how: Unpack[Resampling]) -> Interval:
     return Interval(value, low, high, hazard.n)
 
 
-def curve(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float = 0.95) -> pl.DataFrame:
+def survival_curves(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float = 0.95) -> pl.DataFrame:
     """Kaplan-Meier curves to plot: one row a time and (seat, judge), from lines = 0, survival = 1.
 
     `survival` is the share of subjects that contradicted in none of their first `lines` own lines.

@@ -150,7 +150,7 @@ def fired(values: Mapping[str, float], reference: Mapping[str, float] | None = N
 
 
 @lru_cache(maxsize=1 << 12)
-def words(text: str) -> tuple[str, ...]:
+def folded_words(text: str) -> tuple[str, ...]:
     """Words in lower case, apostrophes straight."""
     return tuple(_WORD.findall(text.lower().replace("’", "'")))
 
@@ -206,8 +206,8 @@ class _Speaker:
 
     def line(self, text: str, heard: str) -> Values:
         """(wire, value) pairs of the next line; a wire that says nothing of it is left out."""
-        said = words(text)
-        yield "evasion", float(evades(said, words(heard)))
+        said = folded_words(text)
+        yield "evasion", float(evades(said, folded_words(heard)))
         yield "length", float(len(said))
         if not said:
             return
@@ -228,9 +228,9 @@ class _Speaker:
 
 class _Card:
     def __init__(self, text: str) -> None:
-        self._runs = set(_runs(_one_person(words(text)), COPIED))
+        self._runs = set(_runs(_one_person(folded_words(text)), COPIED))
         name = _NAME.search(text)
-        sentences = [" ".join(words(sentence)) for sentence in _sentences(text)]
+        sentences = [" ".join(folded_words(sentence)) for sentence in _sentences(text)]
         self._told = {sentence for sentence in sentences if re.match(r"your?\b", sentence)}
         self._name = of_oneself(name[1]) if name else None
 
@@ -246,7 +246,7 @@ class _Card:
             return True
         spoken = " ".join(said)
         return any(sentence in spoken for sentence in self._told) and any(
-            " ".join(words(sentence)) in self._told for sentence in _sentences(text)
+            " ".join(folded_words(sentence)) in self._told for sentence in _sentences(text)
         )
 
 
@@ -282,7 +282,7 @@ def _relevance(lines: pl.DataFrame, embed: Callable[[Sequence[str]], np.ndarray]
     rows = [
         (row, text, heard)
         for row, (_, _, _, text, heard) in enumerate(lines.iter_rows())
-        if heard and words(heard) and words(text)
+        if heard and folded_words(heard) and folded_words(text)
     ]
     texts = list(dict.fromkeys(text for _, *both in rows for text in both))
     place = {text: number for number, text in enumerate(texts)}
@@ -295,7 +295,7 @@ def _perplexity(lines: pl.DataFrame, cards: Mapping[Key, str], logprobs: Callabl
     rows = [
         (row, cards[conversation, seat], text)
         for row, (conversation, _, seat, text, _) in enumerate(lines.iter_rows())
-        if (conversation, seat) in cards and words(text)
+        if (conversation, seat) in cards and folded_words(text)
     ]
     scored = logprobs([card for _, card, _ in rows], [text for _, _, text in rows]) if rows else []
     means = [-float(np.mean(tokens)) if len(tokens) and np.isfinite(tokens).all() else None for tokens in scored]

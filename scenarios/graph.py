@@ -118,7 +118,7 @@ def speaker(node: Node, last_seat: str | None) -> str:
 
 def ready_line(node: Node, me: Persona, partner: Persona, fact: Fact | None, rng: random.Random) -> str | None:
     """One of the node's ready lines, drawn; None where a model is to speak."""
-    return render(rng.choice(node.says), me, partner, fact) if node.says else None
+    return fill_placeholders(rng.choice(node.says), me, partner, fact) if node.says else None
 
 
 def direction(node: Node, seat: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
@@ -127,10 +127,10 @@ def direction(node: Node, seat: str, me: Persona, partner: Persona, fact: Fact |
     `fact`: one of the partner's, as `fact_for` gives it; a placeholder that needs one raises ValueError without it.
     """
     template = _direction_template(node, seat)
-    return render(template, me, partner, fact) if template else ""
+    return fill_placeholders(template, me, partner, fact) if template else ""
 
 
-def render(text: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
+def fill_placeholders(text: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
     """The text with its placeholders filled in, once: what is filled in is not looked at again."""
 
     def fill(match: re.Match[str]) -> str:

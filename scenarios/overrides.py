@@ -51,10 +51,10 @@ def as_items(values: Mapping[str, Any]) -> list[str]:
     for key, value in values.items():
         if not _is_plain(value):
             raise ScenarioError(f"is {shown(value)}; expected {PLAIN}", (key,))
-    return [f"{key}={written(value)}" for key, value in values.items()]
+    return [f"{key}={override_text(value)}" for key, value in values.items()]
 
 
-def written(value: Any) -> str:
+def override_text(value: Any) -> str:
     """A plain value as an override writes it: JSON, which is YAML too."""
     return json.dumps(value, ensure_ascii=False)
 

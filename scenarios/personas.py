@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from scenarios.fields import Strict
 from scenarios.records import SEATS, Fact, Persona, Slot, derive_seed
 from scenarios.suggestions import nearest
-from scenarios.yaml_files import Document, ScenarioError, read, validate
+from scenarios.yaml_files import Document, ScenarioError, read_yaml, validate
 
 if TYPE_CHECKING:
     from scenarios.schema import ScenarioFile
@@ -108,7 +108,7 @@ class PersonasFile(Strict):
 
 def load_slots(path: str | Path) -> dict[str, SlotSpec]:
     """The slots of a file by id, in its order. Raises ScenarioError."""
-    return validate(read(path), SlotsFile).slots
+    return validate(read_yaml(path), SlotsFile).slots
 
 
 def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ...]:
@@ -226,7 +226,7 @@ def _contents(file: Path) -> bytes | None:
 
 @lru_cache(FILES_KEPT)
 def _document(path: Path, contents: bytes | None) -> Document:
-    return read(path)
+    return read_yaml(path)
 
 
 @lru_cache(FILES_KEPT)

@@ -77,7 +77,7 @@ def added(group: str) -> list[str]:
     return names(group)[len(OWN[group]) :]
 
 
-def load(group: str, name: str, kind: type[Entry]) -> Entry:
+def load_entry(group: str, name: str, kind: type[Entry]) -> Entry:
     """The entry of that name that an installed package brings.
 
     Raises ValueError, with the package and the reason, where there is none, where its code cannot be imported, or where
@@ -90,7 +90,7 @@ def load(group: str, name: str, kind: type[Entry]) -> Entry:
 
 
 def load_plugin(plugin: Plugin, kind: type[Entry]) -> Entry:
-    """As `load`, of an entry point that `plugins` gave."""
+    """As `load_entry`, of an entry point that `plugins` gave."""
     problem, point = plugin.problem, plugin.point
     if point is not None and not problem:
         entry = _imported(point)

@@ -15,7 +15,7 @@ KEYS = {
         "asked": "qa_format",
         "wording": "paraphrase",
     },
-    "Cascade": {"cheap": "first", "dear": "second"},
+    "CascadeConfig": {"cheap": "first", "dear": "second"},
     "Recipe": {"overlap": "async_rollouts"},
     "Reward": {"questions": "qa", "asked": "probes"},
     "HeldOut": {"wording": "paraphrase"},

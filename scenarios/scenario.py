@@ -13,9 +13,9 @@ from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.fields import absolute, model_anywhere
 from scenarios.overrides import override
-from scenarios.schema import Measure, ScenarioFile, Seat, Seats
+from scenarios.schema import Measure, ScenarioFile, SeatConfig, Seats
 from scenarios.suggestions import nearest_path
-from scenarios.yaml_files import Document, ScenarioError, parse, read, validate
+from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_yaml, validate
 
 
 class Scenario(ScenarioFile):
@@ -40,7 +40,7 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
 
     Raises ScenarioError: one sentence with the file and line (or the override), the key, what was found and expected.
     """
-    document = override(read(path), overrides, Scenario)
+    document = override(read_yaml(path), overrides, Scenario)
     scenario = validate(document, Scenario)
     scenario = scenario.model_copy(
         update={
@@ -57,9 +57,9 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     return scenario
 
 
-def difference(old: str, new: str) -> list[str]:
+def scenario_differences(old: str, new: str) -> list[str]:
     """What differs between two YAML texts, a line a value: `seats.user.temperature: 0.8 -> 0.9`."""
-    before, after = _flat(parse(old, "old").data), _flat(parse(new, "new").data)
+    before, after = _flat(parse_yaml(old, "old").data), _flat(parse_yaml(new, "new").data)
     keys = dict.fromkeys([*before, *after])
     return [
         f"{k}: {_value_text(before, k)} -> {_value_text(after, k)}"
@@ -88,7 +88,7 @@ def _seats_anywhere(seats: Seats) -> Seats:
     node.
     """
 
-    def anywhere(seat: Seat) -> Seat:
+    def anywhere(seat: SeatConfig) -> SeatConfig:
         model = seat.model if seat.endpoint else model_anywhere(seat.model)
         return seat.model_copy(
             update={

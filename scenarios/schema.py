@@ -27,7 +27,7 @@ JudgeName = Annotated[str, name_in(plugins.JUDGES)]
 SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "llm"))]
 
 
-class Steer(Strict):
+class SteerConfig(Strict):
     """How the states of a seat's model are moved along a direction while it reads and speaks."""
 
     direction: Literal["own_card"] = Field(
@@ -47,7 +47,7 @@ class Steer(Strict):
     )
 
 
-class Seat(Strict):
+class SeatConfig(Strict):
     """Who speaks in a seat and how their lines are sampled."""
 
     model: Text = Field(
@@ -60,7 +60,7 @@ class Seat(Strict):
     adapter: Text | None = Field(
         default=None, description="path of a trained adapter, or with an endpoint its name there"
     )
-    steer: Steer | None = Field(default=None, description="how its model's states are moved; null for not at all")
+    steer: SteerConfig | None = Field(default=None, description="how its model's states are moved; null for not at all")
     endpoint: Endpoint = None
     timeout_s: Finite = Field(
         default=120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together"
@@ -77,7 +77,7 @@ class Seat(Strict):
     script: list[Words] | None = Field(default=None, min_length=1, description="lines said in turn, over and over")
 
     @model_validator(mode="after")
-    def _steerable(self) -> Seat:
+    def _steerable(self) -> SeatConfig:
         if self.steer and (self.endpoint or self.script or self.model == HUMAN):
             raise ValueError(
                 "expected no steer where a server, a script or a person speaks: their states are not ours to move"
@@ -86,8 +86,8 @@ class Seat(Strict):
 
 
 class Seats(Strict):
-    assistant: Seat
-    user: Seat
+    assistant: SeatConfig
+    user: SeatConfig
 
     def humans(self) -> list[str]:
         """Seats of people who type."""
@@ -97,7 +97,7 @@ class Seats(Strict):
             if self[seat].model == HUMAN and self[seat].script is None and not self[seat].endpoint
         ]
 
-    def __getitem__(self, seat: str) -> Seat:
+    def __getitem__(self, seat: str) -> SeatConfig:
         return self.assistant if seat == ASSISTANT else self.user
 
 
@@ -132,14 +132,14 @@ class Graph(Strict):
     edges: list[Edge] = []
 
 
-class Nli(Strict):
+class NliConfig(Strict):
     model: Text = Field(
         default="embedded",
         description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'",
     )
 
 
-class Llm(Strict):
+class LlmConfig(Strict):
     model: Text = Field(
         default="embedded", description="embedded, a hub id, a path, or with an endpoint its name there"
     )
@@ -152,7 +152,7 @@ class Llm(Strict):
     )
 
 
-class Cascade(Strict):
+class CascadeConfig(Strict):
     """The first judge speaks but where its p_inconsistent lies between low and high: there the second one does."""
 
     first: SingleJudge = "nli"
@@ -161,7 +161,7 @@ class Cascade(Strict):
     high: Finite = Field(default=0.9, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Cascade:
+    def _makes_sense(self) -> CascadeConfig:
         if self.first == self.second or self.low > self.high:
             raise ValueError("expected two different judges, and low <= high")
         return self
@@ -174,9 +174,9 @@ class Measure(Strict):
     judge: Annotated[list[JudgeName], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         default=["ledger"], min_length=1, description="one name or a list"
     )
-    nli: Nli = Field(default_factory=Nli)
-    llm: Llm = Field(default_factory=Llm)
-    cascade: Cascade = Field(default_factory=Cascade)
+    nli: NliConfig = Field(default_factory=NliConfig)
+    llm: LlmConfig = Field(default_factory=LlmConfig)
+    cascade: CascadeConfig = Field(default_factory=CascadeConfig)
     pairs: Literal["all", "retrieved"] = Field(
         default="all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
     )

@@ -91,7 +91,7 @@ class Document:
         return ScenarioError(problem, key, self.where(key))
 
 
-def read(path: str | Path) -> Document:
+def read_yaml(path: str | Path) -> Document:
     """The file's document. Raises ScenarioError where it cannot be read, is empty, or is not YAML."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -103,10 +103,10 @@ def read(path: str | Path) -> Document:
         raise ScenarioError(f"is not UTF-8 text at byte {error.start}", where=str(path)) from None
     except OSError as error:
         raise ScenarioError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return parse(text, str(path))
+    return parse_yaml(text, str(path))
 
 
-def parse(text: str, name: str) -> Document:
+def parse_yaml(text: str, name: str) -> Document:
     """A document from text. Raises ScenarioError on bad syntax, a key written twice, and a top level without keys."""
     try:
         loader = Loader(text)
@@ -128,7 +128,7 @@ def parse(text: str, name: str) -> Document:
 
 
 def dump(data: Any) -> str:
-    """The data as YAML, keys in their order, which `parse` reads back as equal data."""
+    """The data as YAML, keys in their order, which `parse_yaml` reads back as equal data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -18,7 +18,7 @@ from scenarios.jobs.sweep import Scheduler, Sweep, load_sweep
 from scenarios.jobs.training import Evaluation, HeldOut, Recipe, Reward, load_recipe
 from scenarios.renames import KEYS, VALUES
 from scenarios.scenario import load_scenario
-from scenarios.schema import Cascade, Edge, Llm, Measure, Node, ScenarioFile, Seat
+from scenarios.schema import CascadeConfig, Edge, LlmConfig, Measure, Node, ScenarioFile, SeatConfig
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
@@ -141,7 +141,7 @@ def test_every_key_of_a_call_that_a_page_shows_is_one_of_its_file():
 
 
 def test_the_page_on_scenarios_names_every_key_of_a_scenario():
-    models = (ScenarioFile, Seat, Node, Edge, Measure, Llm, Cascade)
+    models = (ScenarioFile, SeatConfig, Node, Edge, Measure, LlmConfig, CascadeConfig)
     keys = {field.alias or name for model in models for name, field in model.model_fields.items()}
     page = PAGES["docs/scenarios.md"]
     assert (

@@ -22,7 +22,7 @@ from lab.training.reward_parts import Rollout
 from lab.training.rewards import rewarded
 from metrics.catalogue import METRICS as LAB_METRICS
 from metrics.judges.ledger import Ledger
-from metrics.measure import measure
+from metrics.measure import measure_run
 from scenarios.jobs.training import Reward, load_recipe
 from scenarios.personas import load_personas
 from scenarios.plugins import JUDGES, METRICS, OWN, REWARDS
@@ -196,9 +196,9 @@ def test_what_does_not_fit_is_refused_in_one_sentence():
     frames = pl.DataFrame({"conversation": [0], "turn": [0], "seat": ["user"], "text": ["Oh!"]}), pl.DataFrame()
     how = {"window": 5, "confidence": 0.95, "resamples": 10, "seed": 1}
     with pytest.raises(ValueError, match="'twice' gave rows of 'prompt_to_line', which is the lab's"):
-        measure(*frames, metrics=["twice"], **how)
+        measure_run(*frames, metrics=["twice"], **how)
     with pytest.raises(ValueError, match=r"wrong of lab-stranger 1.2 .* cannot be used: stranger:REWARD is"):
-        measure(*frames, metrics=["wrong"], **how)
+        measure_run(*frames, metrics=["wrong"], **how)
     with pytest.raises(ValueError, match="'answers_only', which scores no lines"):
         check_reward_judge("answers_only")
     cascade = ["measure.judge=cascade", "measure.cascade.first=ledger", "measure.cascade.second=answers_only"]

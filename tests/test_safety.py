@@ -308,7 +308,7 @@ READERS = {
     "first_sentences": lambda text: first_sentences(text, 2),
     "ends_sentence": ends_sentence,
     "spoken": lambda text: spoken(text, ("YES", "NO")),
-    "sentences": assertion.sentences,
+    "sentences": assertion.sentence_spans,
     "quotations": assertion.quotations,
     "claims": lambda text: claims(text, SLOTS),
     "is_right": lambda text: is_right(text, PERSON.facts[0]),

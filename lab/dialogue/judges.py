@@ -58,7 +58,7 @@ class JudgeModels:
 
 def judge_entry(name: str) -> JudgeEntry:
     """The lab's entry of that name, or an installed package's. ValueError where that cannot be used."""
-    return JUDGES.get(name) or plugins.load(plugins.JUDGES, name, JudgeEntry)
+    return JUDGES.get(name) or plugins.load_entry(plugins.JUDGES, name, JudgeEntry)
 
 
 def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list[Judge]:

@@ -19,7 +19,7 @@ from lab.store.resume import LineOrigin, Stored
 from metrics.catalogue import needed
 from metrics.judges import Judge, Pair, answer_choice, pair_retrieval, scored_by
 from metrics.judges import answer_words as answered
-from metrics.judges.pairs import pairs
+from metrics.judges.pairs import pairs_of_line
 from scenarios import graph as graphs
 from scenarios.records import PARTNER, SEATS, Fact, Judgement, Line, Persona, derive_seed
 from scenarios.scenario import Scenario
@@ -292,7 +292,7 @@ class Play:
         asked = needed(self.scenario.measure.metrics)
         if any(edge.when for edge in self.scenario.graph.edges):
             asked.add("prompt_to_line")
-        yield from pairs(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))
+        yield from pairs_of_line(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))
 
     def _earlier(self, dialogue: OngoingDialogue, line: Line) -> list[Line]:
         """The speaker's own earlier lines to hold the line against: all, or the retrieved ones."""
@@ -333,12 +333,12 @@ class Play:
             }
             if "multiple_choice" in self.scenario.measure.qa_format:
                 for c, likelihoods in seat.ask(questions).items():
-                    rows[c] += _answered(answer_choice.judgement, (c, turn, name), facts[c], likelihoods)
+                    rows[c] += _answered(answer_choice.choice_judgement, (c, turn, name), facts[c], likelihoods)
             if "free_text" in self.scenario.measure.qa_format:
                 cues = {c: Cue("", self._seed(c, name, turn, "asked"), turn) for c in facts}
                 replies = seat.tell(questions, cues)
                 for c, reply in replies.items():
-                    rows[c] += _answered(answered.judgement, (c, turn, name), facts[c], reply)
+                    rows[c] += _answered(answered.match_judgement, (c, turn, name), facts[c], reply)
                 asked = [
                     Pair(
                         d.number,

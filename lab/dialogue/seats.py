@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agents.engine.protocol import Engine, Sampling, Steer
 from scenarios.records import SEATS
 from scenarios.scenario import Scenario
-from scenarios.schema import Seat as SeatSpec
+from scenarios.schema import SeatConfig as SeatSpec
 
 if TYPE_CHECKING:
     from agents.seats.respondent import Respondent

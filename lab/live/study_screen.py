@@ -17,7 +17,7 @@ from lab.live.display import Watch, choose_display
 from lab.live.run_screen import duration
 from lab.progress.study import StudyProgress
 from lab.store.frames import question_text
-from metrics.studies.protocol import Choice
+from metrics.studies.protocol import OptionScores
 from scenarios.messages import clean
 
 EVERY_S = 10.0  # between two lines of the plain display
@@ -91,7 +91,7 @@ def answer(event: Mapping) -> str:
     if event["event"] == "arm":
         return clean(f"{event['arm']} · {event['detail']}")
     if "nats" in event:
-        p = Choice(tuple(event["nats"]), tuple(event["tokens"])).p
+        p = OptionScores(tuple(event["nats"]), tuple(event["tokens"])).p
         answer_text = f"“{event['options'][int(p.argmax())]}” {p.max():.0%}"
     else:
         answer_text = f"“{event['text']}”"

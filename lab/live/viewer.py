@@ -24,7 +24,7 @@ from lab.store.run_store import SCENARIO, SWEEP
 from scenarios.jobs.study import is_study
 from scenarios.jobs.sweep import Sweep
 from scenarios.jobs.training import Recipe
-from scenarios.yaml_files import read, validate
+from scenarios.yaml_files import read_yaml, validate
 
 NUMBER_LENGTH = 9  # digits of a dialogue's number that can be typed
 KEYS = (
@@ -199,7 +199,7 @@ def recipe_in(folder: Path) -> Recipe | None:
     damaged.
     """
     path = folder / SCENARIO
-    document = read(path) if path.is_file() else None
+    document = read_yaml(path) if path.is_file() else None
     return validate(document, Recipe) if document and "method" in document.data else None
 
 
@@ -213,4 +213,4 @@ def sweep_in(folder: Path) -> Sweep | None:
     is damaged.
     """
     path = folder / SWEEP
-    return validate(read(path), Sweep) if path.is_file() else None
+    return validate(read_yaml(path), Sweep) if path.is_file() else None

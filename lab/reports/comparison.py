@@ -14,11 +14,11 @@ import polars as pl
 from pydantic import ValidationError
 
 from lab.reports.sides import read_run
-from metrics.catalogue import figures
+from metrics.catalogue import metric_figures
 from scenarios.records import SEATS, derive_seed
-from scenarios.scenario import difference
+from scenarios.scenario import scenario_differences
 from scenarios.schema import Measure
-from scenarios.yaml_files import parse
+from scenarios.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from lab.reports.sides import Side
@@ -70,7 +70,7 @@ def read_measured(path: str | Path, known_side: Side | None = None) -> MeasuredR
             f"{path} holds no metrics (it is {manifest.get('status')}); expected a run that was played and measured"
         )
     scenario = (path / "scenario.yaml").read_text(encoding="utf-8")
-    settings = parse(scenario, str(path / "scenario.yaml")).data
+    settings = parse_yaml(scenario, str(path / "scenario.yaml")).data
     failed = {c for c, talk in story.talks.items() if talk.status == "failed"}
     seats = frames["turns"].select("conversation", "seat", "persona").unique().sort("conversation", "seat")
     cast = {
@@ -110,7 +110,7 @@ def compare_runs(a: MeasuredRun, b: MeasuredRun) -> Comparison:
             f"{a.path} and {b.path} have no measure of the same judge and seat in common; expected runs of one scenario"
         )
     lives = _lives(a, b, paired, sides)
-    return Comparison(a, b, paired, notes, difference(a.scenario, b.scenario), rows, lives, sides)
+    return Comparison(a, b, paired, notes, scenario_differences(a.scenario, b.scenario), rows, lives, sides)
 
 
 def pairing(a: MeasuredRun, b: MeasuredRun) -> tuple[bool, list[str], tuple[list[int], list[int]]]:
@@ -149,7 +149,10 @@ def _rows(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], 
         of_run(*(run.frames[name] for name in ("turns", "judgements", "metrics")), window=run.measure.window)
         for run in (a, b)
     )
-    order, rows = {name: place for place, name in enumerate(figures(name for name, *_ in set(ours) & set(theirs)))}, []
+    order, rows = (
+        {name: place for place, name in enumerate(metric_figures(name for name, *_ in set(ours) & set(theirs)))},
+        [],
+    )
     for key in sorted(
         set(ours) & set(theirs),
         key=lambda key: (order.get(key[0], len(order)), key[0], key[1] or "", SEATS.index(key[2])),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.reports.markdown import escape, table
-from metrics.catalogue import MISSING, figures
+from metrics.catalogue import MISSING, metric_figures
 
 if TYPE_CHECKING:
     from lab.reports.comparison import Comparison
@@ -153,7 +153,7 @@ def _same(row: dict) -> bool:
 def _label(row: dict) -> str:
     from metrics.contradictions import PER_CONVERSATION
 
-    figure = figures([row["metric"]]).get(row["metric"])
+    figure = metric_figures([row["metric"]]).get(row["metric"])
     label = figure.label if figure else row["metric"].replace("_", " ")
     return label + (", a conversation" if row["metric"] in PER_CONVERSATION else "")
 

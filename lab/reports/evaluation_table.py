@@ -9,7 +9,7 @@ import polars as pl
 
 from lab.reports.headline import bound, interval_text
 from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES
-from metrics.entry import share
+from metrics.entry import share_format
 
 # -- what an examination came to
 
@@ -35,7 +35,7 @@ def evaluation_tables(evaluation: pl.DataFrame) -> list[EvaluationTable]:
                 (TITLES[row["metric"]], False),
                 (row["judge"], False),
                 (row["arm"], False),
-                (interval_text(row, share), False),
+                (interval_text(row, share_format), False),
                 (relative_reduction(row), False),
             ]
             for row in rows.sort("metric", "judge", maintain_order=True).iter_rows(named=True)

@@ -15,7 +15,7 @@ from lab.store.event_log import read_events
 from lab.store.frames import ends, judgements_frame, turns_frame
 from lab.store.run_store import read_frames
 from scenarios.records import SEATS, derive_seed
-from scenarios.yaml_files import parse
+from scenarios.yaml_files import parse_yaml
 
 ORIGINAL, RESULT = "original.jsonl", "fork.json"
 HOW = ("confidence", "resamples")  # of how a run was measured
@@ -64,7 +64,7 @@ def store_comparison(path: Path) -> ForkComparison | None:
     if not (path / ORIGINAL).is_file():
         return None
     events, frames = read_events(path), read_frames(path)
-    scenario = parse((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
+    scenario = parse_yaml((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
     try:
         original = [json.loads(line) for line in (path / ORIGINAL).read_bytes().splitlines()]
     except ValueError:

@@ -10,7 +10,7 @@ from math import isfinite, isnan
 
 import polars as pl
 
-from metrics.catalogue import CONSISTENCIES, MISSING, figures
+from metrics.catalogue import CONSISTENCIES, MISSING, metric_figures
 from metrics.entry import Figure
 from scenarios.records import SEATS
 
@@ -40,7 +40,7 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRo
     rows: dict[tuple[str, str], dict[str, dict]] = {}
     for row in run.iter_rows(named=True):
         rows.setdefault((row["metric"], row["judge"] or MISSING), {})[row["seat"]] = row
-    known = figures(name for name, _ in rows)
+    known = metric_figures(name for name, _ in rows)
     order = {name: index for index, name in enumerate(known)}
     keys = sorted(rows, key=lambda key: (order.get(key[0], len(order)), *key))
     tripped = trips(

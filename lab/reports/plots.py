@@ -72,9 +72,9 @@ def plot_activation(metrics: pl.DataFrame):
 
 def plot_survival(turns: pl.DataFrame, judgements: pl.DataFrame):
     """Kaplan-Meier curves of lines to the first contradiction; None where no line was scored."""
-    from metrics.survival import curve
+    from metrics.survival import survival_curves
 
-    rows = curve(turns, judgements)
+    rows = survival_curves(turns, judgements)
     if rows.is_empty():
         return None
     figure, (axis,) = empty_figure(1)
@@ -164,9 +164,9 @@ def _differences(rows: Sequence[Mapping]):
 
 def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     """Kaplan-Meier curves of each run, a plot a seat that was scored; None where nothing was scored in any."""
-    from metrics.survival import curve
+    from metrics.survival import survival_curves
 
-    curves = {name: curve(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
+    curves = {name: survival_curves(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
     if all(rows.is_empty() for rows in curves.values()):
         return None
     seats = [seat for seat in SEATS if any((rows["seat"] == seat).any() for rows in curves.values())]

@@ -15,7 +15,7 @@ from lab.store.event_log import stream_events
 from lab.store.run_store import read_frames, read_manifest
 from scenarios.messages import first_line
 from scenarios.records import Persona
-from scenarios.yaml_files import parse
+from scenarios.yaml_files import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def side(path: Path, mark: str = "") -> Side:
             "they were "
             "written"
         ) from None
-    scenario = parse((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
+    scenario = parse_yaml((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
     how = {"confidence": 0.95, "resamples": 1000} | {
         key: value for key, value in _measure(scenario).items() if key in ("confidence", "resamples")
     }

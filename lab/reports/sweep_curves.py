@@ -15,13 +15,13 @@ import polars as pl
 from lab.progress.trials_table import FILE, axes_of, measures
 from lab.store.frames import METRICS
 from lab.store.run_store import SWEEP, read_manifest
-from metrics.catalogue import figures
+from metrics.catalogue import metric_figures
 from metrics.contradictions import PER_CONVERSATION
 from metrics.stats.bootstrap import Interval
 from metrics.stats.effects import coded, interaction, response
-from scenarios.jobs.sweep import Axis, Sweep
+from scenarios.jobs.sweep import Sweep, SweepAxis
 from scenarios.records import derive_seed
-from scenarios.yaml_files import read, validate
+from scenarios.yaml_files import read_yaml, validate
 
 HOW = {"confidence": 0.95, "resamples": 1000}
 LEFT_OUT = (
@@ -66,7 +66,7 @@ class Results:
 
 def read_results(path: Path) -> Results:
     manifest = read_manifest(path)
-    sweep = validate(read(path / SWEEP), Sweep)
+    sweep = validate(read_yaml(path / SWEEP), Sweep)
     if not (path / FILE).is_file():
         raise ValueError(f"{path} has no {FILE} yet; expected a sweep of which one trial has ended at least")
     trials = pl.read_parquet(path / FILE)
@@ -127,7 +127,7 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
         pl.col("n") > 0,
         pl.col("value").is_finite(),
     )
-    rows = rows.filter(pl.col("metric").is_in(list(figures(rows["metric"].unique()))))
+    rows = rows.filter(pl.col("metric").is_in(list(metric_figures(rows["metric"].unique()))))
     seed = read_manifest(run).get("seed")
     weight = pl.when(pl.col("metric").is_in(list(PER_CONVERSATION))).then(1.0).otherwise(pl.col("n").cast(pl.Float64))
     values = rows.select(
@@ -181,7 +181,7 @@ def axis_interactions(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[AxisI
 
 def _measured(rows: pl.DataFrame):
     """Measures in the order of the headline, with their rows."""
-    order = {name: place for place, name in enumerate(figures(rows["metric"].unique() if rows.height else ()))}
+    order = {name: place for place, name in enumerate(metric_figures(rows["metric"].unique() if rows.height else ()))}
     parts = rows.partition_by("metric", "judge", "seat", as_dict=True, maintain_order=True) if rows.height else {}
     return sorted(
         ((key, part) for key, part in parts.items() if key[0] in order and key[0] not in LEFT_OUT),
@@ -189,7 +189,7 @@ def _measured(rows: pl.DataFrame):
     )
 
 
-def _levels(values: Sequence[Any], spec: Axis) -> tuple[list[str], list[float] | None, list[int]]:
+def _levels(values: Sequence[Any], spec: SweepAxis) -> tuple[list[str], list[float] | None, list[int]]:
     """Levels as they are shown, their places on a scale, and which one each value is of: its own, or one of BINS of
     about as many rows.
     """

@@ -9,7 +9,7 @@ from lab.progress.trials_table import axes_of
 from lab.reports.plot_kit import COLOURS, STYLES, empty_figure, plain
 from lab.reports.sweep_curves import AxisInteraction, ResponseCurve, Results, by_axis, read_results
 from lab.store.atomic_write import replace
-from metrics.catalogue import CONSISTENCIES, MISSING, TITLES, figures
+from metrics.catalogue import CONSISTENCIES, MISSING, TITLES, metric_figures
 from metrics.stats.bootstrap import Interval
 
 NOTE = (
@@ -62,7 +62,7 @@ def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[
     rows = []
     for curve in measured:
         metric, judge, seat = curve.measure
-        figure = figures([metric])[metric]
+        figure = metric_figures([metric])[metric]
         by_level = dict(
             zip(curve.levels, (estimate_text(interval, figure.number) for interval in curve.estimates), strict=True)
         )
@@ -78,7 +78,7 @@ def pair_rows(interactions: Sequence[AxisInteraction]) -> tuple[list[str], list[
         rows.append(
             [
                 " × ".join(pair.axes),
-                figures([metric])[metric].label,
+                metric_figures([metric])[metric].label,
                 judge or MISSING,
                 seat,
                 estimate_text(pair.effect, lambda value: f"{value:+.3f}") + " ▲" * clear,

@@ -28,7 +28,7 @@ from lab.store.run_store import MANIFEST, SCENARIO, SWEEP, read_manifest
 from scenarios.jobs.study import KEY
 from scenarios.messages import first_line
 from scenarios.records import SEATS, Line, Persona
-from scenarios.yaml_files import read as read_yaml
+from scenarios.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -117,13 +117,13 @@ def resumed(
     must give the same scenario. ValueError where they do not, or the persona files have changed since.
     """
     from lab.store.run_store import read_manifest
-    from scenarios.scenario import difference, load_scenario
+    from scenarios.scenario import load_scenario, scenario_differences
 
     digest = read_manifest(run).get("digest")
     kept = Path(run) / "scenario.yaml"
     if path or overrides or limit is not None:
         scenario = read_scenario(path or kept, overrides, limit)
-        changed = difference(kept.read_text(), scenario.resolved_yaml())
+        changed = scenario_differences(kept.read_text(), scenario.resolved_yaml())
         changed = [line for line in changed if not line.startswith("personas")]
         if scenario.digest() != digest:
             differences = "; ".join(changed) or "what the persona files say of the cast"
@@ -157,7 +157,7 @@ def perform_run(
     from lab.reports.write import write_report
     from lab.store.event_log import now
     from lab.store.resume import stored
-    from metrics.measure import measure
+    from metrics.measure import measure_run
 
     def tell(kind: str, **rest: object) -> None:
         _show(store, monitor, {"event": kind, **rest})
@@ -184,7 +184,7 @@ def perform_run(
             store.maybe_flush()
         tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
         frames, how = store.frames(), scenario.measure
-        metrics = measure(
+        metrics = measure_run(
             frames["turns"],
             frames["judgements"],
             metrics=how.metrics,

@@ -28,7 +28,7 @@ import polars as pl
 from lab.store.event_log import read_events, stream_events
 from lab.store.run_store import read_frames
 from scenarios.records import derive_seed
-from scenarios.yaml_files import read
+from scenarios.yaml_files import read_yaml
 
 FILE = "scenarios/long_dialogue.yaml"
 SMALL = (
@@ -99,7 +99,7 @@ def kills(
     """One of that many at a time. ValueError where the file cannot be carried out, or what was killed cannot be gone on
     with.
     """
-    told_by = read(file).data
+    told_by = read_yaml(file).data
     if other := next((key for key in ("study", "axes") if key in told_by), None):
         raise ValueError(
             f"{file} holds {other!r}; expected a scenario or a training, whose lines and steps can be compared"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from metrics.judges import Judge, Pair
     from metrics.stats.bootstrap import Interval
-    from metrics.validation.planted import Dialogue
+    from metrics.validation.planted import PlantedDialogue
     from scenarios.records import Judgement, Persona
 
 
@@ -149,9 +149,9 @@ def selftest(
     """Every judge and measure on every kind of drift. `embed` is for the relevance wire and retrieval, which are left
     out without it.
     """
-    from metrics.validation.planted import DOSES, KINDS, clean, plant
+    from metrics.validation.planted import DOSES, KINDS, clean_dialogues, plant
 
-    base = clean(personas, size.conversations, size.turns, seed)
+    base = clean_dialogues(personas, size.conversations, size.turns, seed)
     planted = {
         kind: [[plant(dialogue, kind, dose, personas, seed) for dialogue in base] for dose in DOSES] for kind in KINDS
     }
@@ -172,17 +172,19 @@ def selftest(
 
 
 def _judged(
-    judge: Judge, base: list[Dialogue], planted: Mapping[str, list[list[Dialogue]]]
-) -> Callable[[list[Dialogue]], list[Judgement]]:
+    judge: Judge, base: list[PlantedDialogue], planted: Mapping[str, list[list[PlantedDialogue]]]
+) -> Callable[[list[PlantedDialogue]], list[Judgement]]:
     """Judgements of any of these dialogues; pairs that they share are judged once, all in one call."""
-    from metrics.validation.planted import pairs
+    from metrics.validation.planted import planted_pairs
 
     window = None if judge.name == "ledger" else NEAR
     every = [base, *(dialogues for doses in planted.values() for dialogues in doses)]
-    asked = {_key(pair): pair for dialogues in every for dialogue in dialogues for pair in pairs(dialogue, window)}
+    asked = {
+        _key(pair): pair for dialogues in every for dialogue in dialogues for pair in planted_pairs(dialogue, window)
+    }
     answered = dict(zip(asked, _by_pair(judge.judge(list(asked.values())), len(asked), judge.name), strict=True))
     return lambda dialogues: [
-        row for dialogue in dialogues for pair in pairs(dialogue, window) for row in answered[_key(pair)]
+        row for dialogue in dialogues for pair in planted_pairs(dialogue, window) for row in answered[_key(pair)]
     ]
 
 
@@ -210,7 +212,7 @@ def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
     return clustered_mean([float(row.verdict) for row in scored], [row.conversation for row in scored], **how)
 
 
-def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> Detection:
+def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> Detection:
     from metrics.stats.bootstrap import clustered_mean
     from metrics.validation.calibration import calibration
     from metrics.validation.planted import WORDINGS
@@ -257,7 +259,7 @@ def _detection(judge: str, kind: str, doses: list[list[Dialogue]], judged: Calla
     )
 
 
-def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dict) -> dict[str, Interval]:
+def _by_wording(rows: list[Judgement], planted: Mapping[int, PlantedDialogue], how: dict) -> dict[str, Interval]:
     """Share of planted facts that got a verdict, by how they are worded."""
     from metrics.stats.bootstrap import clustered_mean
 
@@ -270,7 +272,7 @@ def _by_wording(rows: list[Judgement], planted: Mapping[int, Dialogue], how: dic
     }
 
 
-def _lag(dialogue: Dialogue, rows: list[Judgement]) -> float | None:
+def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
     onset = min(dialogue.planted)
     caught = [
         row.turn - onset for row in rows if row.against == "persona" and row.verdict and row.turn in dialogue.planted
@@ -278,13 +280,13 @@ def _lag(dialogue: Dialogue, rows: list[Judgement]) -> float | None:
     return float(min(caught)) if caught else None
 
 
-def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict) -> Retrieval:
+def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how: dict) -> Retrieval:
     """Of the lines that tell different values of a slot, the pairs that are kept; what a judge makes of them plays no
     part.
     """
     from metrics.judges.pair_retrieval import candidates
     from metrics.stats.bootstrap import clustered_mean, clustered_statistic
-    from metrics.validation.planted import SEAT, contradictions
+    from metrics.validation.planted import SEAT, planted_contradictions
 
     kept, known, sizes = [], [], []
     for dialogue in dialogues:
@@ -293,7 +295,7 @@ def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict)
             (turns[later], turns[earlier])
             for later, earlier in candidates([line.text for line in dialogue.own()], embed, dialogue.cast[SEAT])
         }
-        labelled = sorted(contradictions(dialogue))
+        labelled = sorted(planted_contradictions(dialogue))
         kept += [float(pair in chosen) for pair in labelled]
         known += [dialogue.number] * len(labelled)
         sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
@@ -306,11 +308,11 @@ def _retrieval(kind: str, dialogues: list[Dialogue], embed: Callable, how: dict)
 # -- responses by dose
 
 
-def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callable, how: dict) -> list[Response]:
+def _measures(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> list[Response]:
     """Each measure that judgements give, at each dose, over the run of the drifting seat."""
     from lab.store.frames import judgements_frame
-    from metrics.measure import measure
-    from metrics.validation.planted import turns_frame
+    from metrics.measure import measure_run
+    from metrics.validation.planted import planted_turns
 
     values = []
     for dialogues in doses:
@@ -322,8 +324,8 @@ def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callab
             "rows": [asdict(row) for row in judged(dialogues)],
         }
         rows = judgements_frame("selftest", [told_of])
-        measured = measure(
-            turns_frame(dialogues),
+        measured = measure_run(
+            planted_turns(dialogues),
             rows,
             metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"),
             window=NEAR,
@@ -338,16 +340,16 @@ def _measures(judge: str, kind: str, doses: list[list[Dialogue]], judged: Callab
     ]
 
 
-def _wires(kind: str, doses: list[list[Dialogue]], embed: Callable | None, how: dict) -> list[Response]:
+def _wires(kind: str, doses: list[list[PlantedDialogue]], embed: Callable | None, how: dict) -> list[Response]:
     from metrics.tripwires import tripwires
-    from metrics.validation.planted import turns_frame
+    from metrics.validation.planted import planted_turns
 
     values = []
     for dialogues in doses:
         cards = {
             (dialogue.number, seat): persona.card for dialogue in dialogues for seat, persona in dialogue.cast.items()
         }
-        values.append(_over_run(tripwires(turns_frame(dialogues), cards, embed=embed, **how | {"resamples": 0})))
+        values.append(_over_run(tripwires(planted_turns(dialogues), cards, embed=embed, **how | {"resamples": 0})))
     return [
         _response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric))
         for metric in values[0]

@@ -21,9 +21,9 @@ from lab.progress.study import ArmProgress
 from lab.runs.runner import perform_run as play_out
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
 from lab.store.session import LOG, aside, carried_out
-from lab.training.runner import steps_before_checkpoint
 from lab.training.runner import perform_training as train_out
-from metrics.studies.protocol import Played, Trained
+from lab.training.runner import steps_before_checkpoint
+from metrics.studies.protocol import PlayedRun, Trained
 from scenarios.jobs.study import Study
 from scenarios.jobs.training import Recipe, load_recipe, played
 from scenarios.overrides import as_items
@@ -41,13 +41,13 @@ class Arms:
     def __init__(self, study: Study, folder: Path, tell: Callable[..., None]) -> None:
         self._study, self._folder, self._tell = study, folder / FOLDER, tell
 
-    def play(self, arm: str, file: str, changes: Mapping[str, object], adapter: str | None) -> Played:
+    def play(self, arm: str, file: str, changes: Mapping[str, object], adapter: str | None) -> PlayedRun:
         scenario = arm_scenario(self._study, file, changes, adapter)
         models = {seat: scenario.seats[seat].model for seat in SEATS}
         folder = self._carried_out(
             arm, scenario, models, lambda store, shown: play_out(scenario, store, shown, address=IN_PROCESS)
         )
-        return Played(**read_frames(folder))
+        return PlayedRun(**read_frames(folder))
 
     def train(self, arm: str, file: str, changes: Mapping[str, object], data: Sequence[str]) -> Trained:
         recipe = arm_recipe(self._study, file, changes, [str(self._folder / name) for name in data])

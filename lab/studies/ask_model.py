@@ -20,7 +20,7 @@ from agents.engine.protocol import Sampling, Steer
 from agents.seats.respondent import Respondent
 from lab.store.frames import answer_events
 from lab.studies.dry_run import digest
-from metrics.studies.protocol import Choice, Lesson, Played, Question, Steered, Teaching, Trained
+from metrics.studies.protocol import Lesson, OptionScores, PlayedRun, Steered, StudyQuestion, Teaching, Trained
 
 if TYPE_CHECKING:
     from lab.studies.arms import Arms
@@ -53,22 +53,22 @@ class Asking:
         self._stored = {(event["arm"], event["item"], event["key"]) for event in answered}
 
     def choose(
-        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
-    ) -> list[Choice]:
+        self, arm: str, questions: Sequence[StudyQuestion], worn: str | None = None, steered: Steered | None = None
+    ) -> list[OptionScores]:
         under = self._adapter(worn), self._steer(steered)
 
-        def put(batch: Sequence[Question]) -> list[dict]:
+        def put(batch: Sequence[StudyQuestion]) -> list[dict]:
             messages, options = [question.messages for question in batch], [question.options for question in batch]
             likelihoods = self._respondent.choose(messages, options, *under)
             return [{"nats": nats, "tokens": tokens} for nats, tokens in likelihoods]
 
         chosen = self._answers("choose", arm, questions, _how(worn, steered), put)
-        return [Choice(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in chosen]
+        return [OptionScores(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in chosen]
 
     def say(
         self,
         arm: str,
-        questions: Sequence[Question],
+        questions: Sequence[StudyQuestion],
         *,
         max_tokens: int,
         temperature: float = 1.0,
@@ -77,7 +77,7 @@ class Asking:
     ) -> list[str]:
         under = self._adapter(worn), self._steer(steered)
 
-        def put(batch: Sequence[Question]) -> list[dict]:
+        def put(batch: Sequence[StudyQuestion]) -> list[dict]:
             sampling = [Sampling(question.seed, max_tokens, temperature, top_k=0) for question in batch]
             replies = self._respondent.say([question.messages for question in batch], sampling, *under)
             return [{"text": text} for text in replies]
@@ -92,7 +92,7 @@ class Asking:
                 self._tell("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
         return name
 
-    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+    def direct(self, away: Sequence[StudyQuestion], towards: Sequence[StudyQuestion]) -> str:
         from agents.engine.steering import axis
 
         name = digest(
@@ -100,7 +100,7 @@ class Asking:
         )
         if not (file := self._direction(name)).is_file():
 
-            def states(side: Sequence[Question]) -> np.ndarray:
+            def states(side: Sequence[StudyQuestion]) -> np.ndarray:
                 return self._respondent.states(
                     [question.messages for question in side],
                     [question.options[0] if question.options else "" for question in side],
@@ -123,7 +123,7 @@ class Asking:
         direction_axis = Axis(**load_file(self._direction(steered.direction)))
         return direction_axis.steer(steered.how, steered.coefficient, steered.depths, steered.random)
 
-    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> PlayedRun:
         return self._arms.play(arm, scenario, changes, self._adapter(worn))
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
@@ -139,9 +139,9 @@ class Asking:
         self,
         method: str,
         arm: str,
-        questions: Sequence[Question],
+        questions: Sequence[StudyQuestion],
         how: dict,
-        put: Callable[[Sequence[Question]], list[dict]],
+        put: Callable[[Sequence[StudyQuestion]], list[dict]],
     ) -> list[dict]:
         keys = [
             digest(method, how, question.messages, question.options if method == "choose" else question.seed)
@@ -150,7 +150,7 @@ class Asking:
         new = list(
             {key: question for key, question in zip(keys, questions, strict=True) if key not in self._known}.items()
         )
-        by_key: dict[str, list[Question]] = {}
+        by_key: dict[str, list[StudyQuestion]] = {}
         for key, question in zip(keys, questions, strict=True):
             by_key.setdefault(key, []).append(question)
         for key in by_key:
@@ -165,7 +165,7 @@ class Asking:
             self._tell("usage", **self._used())
         return [self._known[key] for key in keys]
 
-    def _tell_of(self, arm: str, key: str, questions: Sequence[Question], answer: dict) -> None:
+    def _tell_of(self, arm: str, key: str, questions: Sequence[StudyQuestion], answer: dict) -> None:
         """An event an item that the answer is of, but for those told before."""
         for question in questions:
             if (arm, question.item, key) not in self._stored:
@@ -187,7 +187,7 @@ def _how(worn: str | None, steered: Steered | None) -> dict:
     return {"worn": worn} if steered is None else {"worn": worn, "steered": asdict(steered)}
 
 
-def _finite(question: Question, answer: dict) -> None:
+def _finite(question: StudyQuestion, answer: dict) -> None:
     if not all(map(math.isfinite, answer.get("nats", ()))):
         raise ValueError(
             f"{question.item}: the model gives no finite log-probability for one of "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lab.store.frames import JUDGEMENTS, METRICS, TURNS
-from metrics.studies.protocol import Choice, Lesson, Played, Question, Steered, Teaching, Trained
+from metrics.studies.protocol import Lesson, OptionScores, PlayedRun, Steered, StudyQuestion, Teaching, Trained
 
 if TYPE_CHECKING:
     from scenarios.jobs.study import Study
@@ -41,15 +41,15 @@ class Counting:
         self._study = study
 
     def choose(
-        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
-    ) -> list[Choice]:
+        self, arm: str, questions: Sequence[StudyQuestion], worn: str | None = None, steered: Steered | None = None
+    ) -> list[OptionScores]:
         self._count(arm, questions)
-        return [Choice((0.0,) * len(question.options), (1,) * len(question.options)) for question in questions]
+        return [OptionScores((0.0,) * len(question.options), (1,) * len(question.options)) for question in questions]
 
     def say(
         self,
         arm: str,
-        questions: Sequence[Question],
+        questions: Sequence[StudyQuestion],
         *,
         max_tokens: int,
         temperature: float = 1.0,
@@ -63,15 +63,15 @@ class Counting:
         self._local("teaches")
         return digest("teach", arm)
 
-    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+    def direct(self, away: Sequence[StudyQuestion], towards: Sequence[StudyQuestion]) -> str:
         self._local("steers")
         return "direction"
 
-    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> PlayedRun:
         from lab.studies.arms import arm_scenario
 
         self._plan(arm, arm_scenario, scenario, changes)
-        return Played(*(pl.DataFrame(schema=schema) for schema in (TURNS, JUDGEMENTS, METRICS)))
+        return PlayedRun(*(pl.DataFrame(schema=schema) for schema in (TURNS, JUDGEMENTS, METRICS)))
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
         from lab.studies.arms import arm_recipe
@@ -88,7 +88,7 @@ class Counting:
                 "model here"
             )
 
-    def _count(self, arm: str, questions: Sequence[Question]) -> None:
+    def _count(self, arm: str, questions: Sequence[StudyQuestion]) -> None:
         self.asked[arm] += len(questions)
         self.questions += len(questions)
 

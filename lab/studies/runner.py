@@ -20,7 +20,7 @@ import metrics.studies
 from lab.store.run_store import RunStore
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.training.runner import check_training
-from metrics.studies.protocol import Finding, verdict
+from metrics.studies.protocol import Finding, study_verdict
 from scenarios.fields import Strict
 from scenarios.jobs.study import Study, load_stimuli, load_study, study_named
 from scenarios.jobs.sweep import BASES as PLAYED
@@ -246,7 +246,7 @@ def finding_record(study: Study, finding: Finding) -> dict:
     """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide,
     or null; `measures`, `pictures` and `tables` hold all further figures.
     """
-    decided = verdict(finding.controls, finding.tests)
+    decided = study_verdict(finding.controls, finding.tests)
     statistic, test = next(iter(finding.tests.items()))
     return {
         "name": study.study,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.dialogue.cluster import KEPT, hosting, is_private
 from lab.sweeps.trial import TRIALS, Order, carry_out_trial, files, order_of
-from scenarios.jobs.sweep import Base, Plan
+from scenarios.jobs.sweep import Base, SweepPlan
 from scenarios.jobs.training import Recipe
 from scenarios.records import SEATS
 from scenarios.scenario import Scenario
@@ -38,7 +38,7 @@ class TrialCost:
     on_gpu: int
 
 
-def estimate(plan: Plan, address: str | None) -> int:
+def estimate(plan: SweepPlan, address: str | None) -> int:
     """Tells what there is to tell. ValueError where it does not fit; else 0."""
     sweep = plan.sweep
     again = f" ({plan.repeated} more draws gave one of them again)" if plan.repeated else ""
@@ -77,7 +77,7 @@ def estimate(plan: Plan, address: str | None) -> int:
     return 0
 
 
-def measure_trial(plan: Plan, trials: Sequence[str]) -> TrialCost:
+def measure_trial(plan: SweepPlan, trials: Sequence[str]) -> TrialCost:
     """A little of the first of these trials, which are of one kind, played in a process of its own, whose peak of
     memory is then the trial's. ValueError where it was killed.
     """
@@ -180,7 +180,7 @@ def _taken(probe: TrialCost, base: Base) -> tuple[float, float, float]:
     return spent.pop("playing", 0.0) * more + sum(spent.values()), probe.generated * more, probe.computed * more
 
 
-def _kinds(plan: Plan) -> dict[tuple, list[str]]:
+def _kinds(plan: SweepPlan) -> dict[tuple, list[str]]:
     """The trials of each kind: those with the same models, and lines as long, are alike."""
     by_kind: dict[tuple, list[str]] = {}
     for trial in plan.trials:
@@ -215,7 +215,7 @@ def _kind(base: Base) -> tuple:
     )
 
 
-def _room(plan: Plan, address: str | None) -> tuple[int, float]:
+def _room(plan: SweepPlan, address: str | None) -> tuple[int, float]:
     """How many trials there is room for at once by cores and GPUs, and the share of a GPU that each gets."""
     from lab.dialogue.cluster import IN_PROCESS, connected
     from lab.sweeps.resources import nodes, resources

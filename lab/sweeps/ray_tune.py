@@ -18,7 +18,7 @@ from lab.sweeps.sitting import Sitting
 
 if TYPE_CHECKING:
     from lab.sweeps.trial import Order
-    from scenarios.jobs.sweep import Plan, Scheduler, Trial
+    from scenarios.jobs.sweep import Scheduler, SweepPlan, Trial
 
 
 LOST = "its worker was lost: the process, or its node, ended"
@@ -35,7 +35,7 @@ SETTINGS = {
 }  # errors are told as reasons, without keys; Tune would print them with all they hold
 
 
-def on_ray(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting, address: str | None) -> None:
+def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting, address: str | None) -> None:
     """Plays the trials `todo` on the Ray cluster at `address` (None: RAY_ADDRESS, else a private one); the sweep's
     folder and `sitting` hear how each goes and ends.
     """
@@ -74,7 +74,7 @@ def on_ray(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting, ad
         tuner.fit()
 
 
-def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
+def awaited(plan: SweepPlan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
     """`resources` on the cluster as it is, or as it has become by the time that a node fits, of those that come up
     later. ValueError where none has by then.
     """
@@ -97,7 +97,7 @@ def awaited(plan: Plan, patience_s: float, tell: Callable[..., None]) -> dict[st
             return wanted
 
 
-def _scheduler(plan: Plan):
+def _scheduler(plan: SweepPlan):
     from ray.tune.schedulers import ASHAScheduler
 
     how: Scheduler | None = plan.sweep.scheduler

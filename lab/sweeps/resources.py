@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scenarios.jobs.sweep import Plan
+    from scenarios.jobs.sweep import SweepPlan
 
 
 NODES_EVERY_S = 2.0
@@ -19,7 +19,7 @@ def nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def resources(plan: Plan, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def resources(plan: SweepPlan, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Cores, and a share of a GPU, of a trial, on such nodes. ValueError where none has as much.
 
     All engines of a trial live in one process and so share what it gets. Where `at_once` trials are to share the GPUs,

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from lab.live.display import Watch
     from lab.progress.sweep import SweepProgress
     from lab.store.run_store import RunStore
-    from scenarios.jobs.sweep import Plan, Trial
+    from scenarios.jobs.sweep import SweepPlan, Trial
 
 
 FAILED = 1
 CLIENT = "ray://"
 
 
-def stored_plan(folder: Path) -> Plan:
+def stored_plan(folder: Path) -> SweepPlan:
     """The stored plan; the files that it names must be what they were."""
     from lab.store.run_store import SWEEP, read_manifest
     from lab.studies.runner import BASES
@@ -48,19 +48,19 @@ def stored_plan(folder: Path) -> Plan:
     return plan
 
 
-def check_sweep(plan: Plan) -> None:
+def check_sweep(plan: SweepPlan) -> None:
     """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped
     or ranked by.
     """
     from lab.studies.runner import checked
     from lab.training.runner import step_columns
-    from metrics.catalogue import figures
+    from metrics.catalogue import metric_figures
     from scenarios import plugins
     from scenarios.renames import new_value
     from scenarios.suggestions import nearest
 
     watched, best = plan.sweep.scheduler, plan.sweep.best.metric
-    if best not in (known := [*figures([best]), *plugins.names(plugins.METRICS)]):
+    if best not in (known := [*metric_figures([best]), *plugins.names(plugins.METRICS)]):
         raise ValueError(
             f"best.metric is {best!r}, which nothing is measured by{new_value('metrics', best) or nearest(best, known)}"
         )
@@ -88,7 +88,7 @@ def check_address(address: str) -> None:
         )
 
 
-def open_sweep(plan: Plan, runs: str | Path, resume: str | Path | None = None) -> RunStore:
+def open_sweep(plan: SweepPlan, runs: str | Path, resume: str | Path | None = None) -> RunStore:
     """The folder `resume`, opened again, or a new one below `runs`."""
     from lab.store.run_store import SWEEP, create, open_for_resume
 
@@ -98,7 +98,9 @@ def open_sweep(plan: Plan, runs: str | Path, resume: str | Path | None = None) -
     return create(runs, sweep.name, plan.resolved_yaml(), sweep.seed, plan.digest(), file=SWEEP, kind=sweep.kind)
 
 
-def run_sweep(plan: Plan, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False) -> int:
+def run_sweep(
+    plan: SweepPlan, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
+) -> int:
     """Plays all trials that are not done, and prints the summary. Returns the exit code: 0 all trials done, 1 some
     failed or did not end, 2 failed (with the reason on stderr), 130 interrupted.
 
@@ -131,7 +133,9 @@ def run_sweep(plan: Plan, store: RunStore, *, address: str | None, display: str 
     return 0 if frame["status"].is_in(DONE).all() else FAILED
 
 
-def _perform(plan: Plan, store: RunStore, course: SweepProgress, watch: Watch, address: str | None) -> pl.DataFrame:
+def _perform(
+    plan: SweepPlan, store: RunStore, course: SweepProgress, watch: Watch, address: str | None
+) -> pl.DataFrame:
     """All trials that are not done; every event is stored first and shown then. Gives trials.parquet's frame."""
     from lab.dialogue.cluster import IN_PROCESS
     from lab.progress.trials_table import FILE, trials_frame
@@ -180,7 +184,7 @@ def _perform(plan: Plan, store: RunStore, course: SweepProgress, watch: Watch, a
     return trials
 
 
-def _here(plan: Plan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
+def _here(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
     """One trial after the other, in this process."""
     from lab.sweeps.trial import TRIALS, carry_out_trial, orders
 

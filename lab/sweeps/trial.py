@@ -25,12 +25,12 @@ from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, rea
 from metrics.catalogue import needed
 from metrics.entry import ACTIVATIONS
 from scenarios.jobs.study import Study
-from scenarios.jobs.sweep import Base, Plan, files_of
+from scenarios.jobs.sweep import Base, SweepPlan, files_of
 from scenarios.jobs.training import Recipe
 from scenarios.overrides import as_items
 from scenarios.records import ASSISTANT, SEATS
 from scenarios.scenario import Scenario
-from scenarios.yaml_files import parse
+from scenarios.yaml_files import parse_yaml
 
 TRIALS = "trials"  # of a sweep's folder: a run's folder a trial
 HELD = "is being written by another process"  # what the store says
@@ -52,12 +52,12 @@ class Order:
     models: Mapping[str, str]
 
 
-def orders(plan: Plan) -> dict[str, Order]:
+def orders(plan: SweepPlan) -> dict[str, Order]:
     """By trial."""
     return {trial.id: order_of(plan, trial.id, plan.bases[trial.id]) for trial in plan.trials}
 
 
-def order_of(plan: Plan, trial: str, base: Base) -> Order:
+def order_of(plan: SweepPlan, trial: str, base: Base) -> Order:
     from scenarios.jobs.training import played
 
     scenario = played(base) if isinstance(base, Recipe) else base
@@ -73,7 +73,7 @@ def order_of(plan: Plan, trial: str, base: Base) -> Order:
     )
 
 
-def files(plan: Plan) -> dict[str, bytes]:
+def files(plan: SweepPlan) -> dict[str, bytes]:
     """What the bases are made of beside what an order tells, by absolute path."""
     paths = dict.fromkeys(path for base in plan.bases.values() for path in files_of(base))
     return {str(path): path.read_bytes() for path in paths}
@@ -197,7 +197,7 @@ def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
 
     file = scratch / f"{order.kind}.yaml"
     file.write_text(order.yaml, encoding="utf-8")
-    return BASES[order.kind](file, _places(parse(order.yaml, order.trial).data, moved))
+    return BASES[order.kind](file, _places(parse_yaml(order.yaml, order.trial).data, moved))
 
 
 def _places(base: Mapping, moved: Mapping[str, Path]) -> list[str]:

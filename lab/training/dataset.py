@@ -33,7 +33,7 @@ from scenarios.jobs.training import Recipe, Reward, split
 from scenarios.personas import load_personas
 from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.scenario import Scenario
-from scenarios.schema import Seat
+from scenarios.schema import SeatConfig
 
 COLLECTED = "collected.jsonl"  # in a training's folder: what the untouched model played, to learn from offline
 NEED_BAD = ("unlikelihood", "gold", "varmi", "kto")
@@ -376,7 +376,7 @@ def _set(settings: Mapping[str, object], keys: Sequence[str]) -> str:
     return " ".join(f"{key}={settings[key]}" for key in keys)
 
 
-def _speaker(spec: Seat) -> str:
+def _speaker(spec: SeatConfig) -> str:
     if spec.script is not None:
         return "a script"
     if spec.endpoint:

@@ -30,7 +30,7 @@ from lab.training.rollouts import trained
 from metrics.catalogue import CONSISTENCIES
 from metrics.conversation_sums import Key, mean, of_run
 from metrics.judges import Judge, answer_words
-from metrics.measure import measure
+from metrics.measure import measure_run
 from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
 from metrics.tripwires import TRIPWIRES
 from scenarios import personas as people
@@ -221,7 +221,7 @@ def evaluate(
             store.append(event)
         frames = store.frames()
         turns, judgements = frames["turns"], frames["judgements"]
-        rows = measure(
+        rows = measure_run(
             turns,
             judgements,
             metrics=how.metrics,

@@ -12,7 +12,7 @@ import numpy as np
 from metrics.judges import LINES, Judge, Pair
 from metrics.judges.answer_words import is_right
 from metrics.judges.pair_retrieval import Embed
-from metrics.judges.pairs import pairs
+from metrics.judges.pairs import pairs_of_line
 from scenarios import plugins
 from scenarios.jobs.training import Reward
 from scenarios.records import Fact, Line, Persona
@@ -119,7 +119,7 @@ def reward_entries(reward: Reward) -> list[RewardEntry]:
 
     Raises ValueError where one of those cannot be used.
     """
-    return [REWARDS.get(name) or plugins.load(plugins.REWARDS, name, RewardEntry) for name in reward.weights()]
+    return [REWARDS.get(name) or plugins.load_entry(plugins.REWARDS, name, RewardEntry) for name in reward.weights()]
 
 
 def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Judge) -> dict[str, list[float | None]]:
@@ -135,7 +135,9 @@ def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Ju
             len(completion.line.ids),
         )
         own = [said for said in completion.before if said.seat == completion.talk.seat and said.logprob is not None]
-        asked.append(list(pairs(line, completion.before, completion.talk.cast, wanted - completion.parts.keys(), own)))
+        asked.append(
+            list(pairs_of_line(line, completion.before, completion.talk.cast, wanted - completion.parts.keys(), own))
+        )
     values: dict[tuple[int, str], list[float]] = {}
     for row in judge.judge([pair for of_line in asked for pair in of_line]):
         if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):

@@ -19,7 +19,7 @@ from metrics import NAN
 from metrics.catalogue import MISSING
 from metrics.reductions import Resampling, groups, of_metric
 from metrics.stats.bootstrap import Interval, clustered_mean, prediction_powered_mean
-from metrics.validation.calibration import calibration, reliability
+from metrics.validation.calibration import calibration, reliability_bins
 from scenarios.records import derive_seed
 
 COLUMNS = ("conversation", "turn", "contradicts")
@@ -232,7 +232,7 @@ def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Ca
     )
     return Calibrated(
         calibration(p, verdict, label, conversation, **how),
-        reliability(p, label, conversation, **how),
+        reliability_bins(p, label, conversation, **how),
         n=scored.height,
         unscored=known.height - scored.height,
         unlabelled=joined.height - known.height,

@@ -105,7 +105,7 @@ def _measure(
     from metrics.entry import ACTIVATIONS
     from scenarios.overrides import override
     from scenarios.schema import Measure
-    from scenarios.yaml_files import dump, parse, validate
+    from scenarios.yaml_files import dump, parse_yaml, validate
 
     class Asked(BaseModel):
         model_config = ConfigDict(extra="forbid")
@@ -114,7 +114,7 @@ def _measure(
     facts = all(persona.facts for transcript in everyone for persona in transcript.cast.values())
     judge = judge or ("ledger" if facts else "likelihood")
     start = scenario.measure if scenario else Measure()
-    document = parse(dump({"measure": start.model_dump(mode="json")}), "measure")
+    document = parse_yaml(dump({"measure": start.model_dump(mode="json")}), "measure")
     asked = [f"measure.judge=[{judge}]", f"measure.metrics=[{metrics}]", *overrides]
     measure = validate(override(document, asked, Asked), Asked).measure
     if missing := [name for name in measure.metrics if needed([name]) & {"qa", ACTIVATIONS}]:
@@ -211,14 +211,14 @@ def judge_into(
 
 
 def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str, Callable]) -> pl.DataFrame:
-    from metrics.measure import measure
+    from metrics.measure import measure_run
 
     cards = {
         (transcript.conversation, seat): persona.card
         for transcript in task.transcripts
         for seat, persona in transcript.cast.items()
     }
-    return measure(
+    return measure_run(
         frames["turns"],
         frames["judgements"],
         metrics=task.measure.metrics,

@@ -15,7 +15,7 @@ from scenarios.records import Fact, Judgement
 NAME = "multiple_choice"
 
 
-def judgement(
+def choice_judgement(
     conversation: int, turn: int, seat: str, fact: Fact, logprobs: Sequence[float] | None, unscored: str | None = None
 ) -> Judgement:
     """The answer to a fact's question after `turn`: p_inconsistent = 1 - p_right, verdict True where another claim

@@ -18,7 +18,7 @@ from scenarios.records import Fact, Judgement, Slot
 NAME = "answer_match"
 
 
-def judgement(
+def match_judgement(
     conversation: int, turn: int, seat: str, fact: Fact, answer: str | None, unscored: str | None = None
 ) -> Judgement:
     """Verdict True where the answer is not right; unscored where there is none, with the reason."""

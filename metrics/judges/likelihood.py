@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics.judges import Pair, is_blank, judgement
-from metrics.judges.text.assertion import sentences
+from metrics.judges.text.assertion import sentence_spans
 from metrics.judges.text.ownership import asks_of_partner, borrowed, engages, untagged
 from metrics.judges.text.statements import names_of
 from scenarios.records import Judgement
@@ -101,7 +101,7 @@ class Likelihood:
         """Cosine of each line and the nearest sentence of its card, -1 to 1; empty without `embed`."""
         if not asked or self.embed is None:
             return {}
-        parts = {card: [card[start:end] for start, end in sentences(card)] for card, _ in asked}
+        parts = {card: [card[start:end] for start, end in sentence_spans(card)] for card, _ in asked}
         texts = list(
             dict.fromkeys(
                 [line for _, line in asked]

@@ -8,7 +8,7 @@ from metrics.judges import Pair
 from scenarios.records import PARTNER, Line, Persona
 
 
-def pairs(
+def pairs_of_line(
     line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]
 ) -> Iterator[Pair]:
     """What a line may contradict: its speaker's persona, and the `earlier` lines of its own among all those `before`

@@ -79,7 +79,7 @@ def clustered_slope(x, y, clusters, *, confidence: float = 0.95, resamples: int 
     NaN where x does not vary; resamples in which it does not vary are left out.
     """
     _, sums = slope_sums(x, y, clusters)
-    return clustered_statistic(sums, slope, n=len(y), confidence=confidence, resamples=resamples, seed=seed)
+    return clustered_statistic(sums, slope_statistic, n=len(y), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def clustered_difference(
@@ -87,7 +87,9 @@ def clustered_difference(
 ) -> Interval:
     """Mean of the values where `later` is true minus the mean where it is false; NaN where either side is empty."""
     _, sums = difference_sums(values, later, clusters)
-    return clustered_statistic(sums, difference, n=len(values), confidence=confidence, resamples=resamples, seed=seed)
+    return clustered_statistic(
+        sums, difference_statistic, n=len(values), confidence=confidence, resamples=resamples, seed=seed
+    )
 
 
 def clustered_statistic(
@@ -119,14 +121,14 @@ def clustered_statistic(
 
 
 def slope_sums(x, y, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,) and what `slope` needs of each, (C, 5): n, Sx, Sy, Sxy, Sxx, x less its mean."""
+    """The clusters (C,) and what `slope_statistic` needs of each, (C, 5): n, Sx, Sy, Sxy, Sxx, x less its mean."""
     y, codes, names = _checked(y, clusters)
     x = np.asarray(x, float)
     x = x - (x.mean() if len(x) else 0.0)  # the slope is the same, the sums keep their digits
     return names, _by_cluster(codes, np.ones_like(y), x, y, x * y, x * x)
 
 
-def slope(sums: np.ndarray) -> np.ndarray:
+def slope_statistic(sums: np.ndarray) -> np.ndarray:
     """Least squares slope of such sums, (R, 5) -> (R, 1)."""
     n, sx, sy, sxy, sxx = sums.T
     spread = n * sxx - sx * sx
@@ -134,7 +136,7 @@ def slope(sums: np.ndarray) -> np.ndarray:
 
 
 def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,) and what `difference` needs of each, (C, 4): sum and count of the later values, then of the
+    """The clusters (C,) and what `difference_statistic` needs of each, (C, 4): sum and count of the later values, then of the
     others.
     """
     y, codes, names = _checked(values, clusters)
@@ -142,7 +144,7 @@ def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
     return names, _by_cluster(codes, y * after, after, y * (1 - after), 1 - after)
 
 
-def difference(sums: np.ndarray) -> np.ndarray:
+def difference_statistic(sums: np.ndarray) -> np.ndarray:
     """Mean of the later values minus mean of the others, of such sums, (R, 4) -> (R, 1)."""
     return (ratio(sums[:, 0], sums[:, 1]) - ratio(sums[:, 2], sums[:, 3]))[:, None]
 

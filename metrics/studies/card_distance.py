@@ -18,7 +18,18 @@ import numpy as np
 from pydantic import Field
 
 from metrics.stats.bootstrap import clustered_slope
-from metrics.studies.protocol import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of, share_of
+from metrics.studies.protocol import (
+    Ask,
+    Control,
+    Finding,
+    Picture,
+    StudyQuestion,
+    Test,
+    above,
+    below,
+    mean_of,
+    share_of,
+)
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
@@ -30,7 +41,7 @@ ROTATIONS = 4  # places in the filler where talks begin
 OTHERS = 3  # values beside the true one
 
 
-class Slot(Strict):
+class CardSlot(Strict):
     card: Text
     asks: Text
     says: Text
@@ -38,7 +49,7 @@ class Slot(Strict):
 
 
 class Stimuli(Strict):
-    slots: dict[str, Slot]
+    slots: dict[str, CardSlot]
     filler: Some[Annotated[list[Text], Field(min_length=2, max_length=2)]]
 
 
@@ -142,7 +153,7 @@ def _odds(
         ]
         for name in [list(stimuli.slots)[(n + k) % len(stimuli.slots)] for k in range(slots)]:
             asked.append(
-                Question(
+                StudyQuestion(
                     f"person {n}, {name}",
                     (*before, ("user", stimuli.slots[name].asks)),
                     tuple(stimuli.slots[name].says.format(value) for value in values[name]),
@@ -168,5 +179,5 @@ def _card(stimuli: Stimuli, values: dict[str, list[str]], whose: str) -> str:
 def _tokens(ask: Ask, stimuli: Stimuli) -> np.ndarray:
     """Of each pair of the filler, by the model's own tokenizer."""
     lines = tuple(line for pair in stimuli.filler for line in pair)
-    (lengths,) = ask.choose("length of the filler", [Question("filler", (("user", "Hello."),), lines)])
+    (lengths,) = ask.choose("length of the filler", [StudyQuestion("filler", (("user", "Hello."),), lines)])
     return np.reshape(lengths.tokens, (-1, len(SPEAKERS))).sum(1)

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import expit
 
 from metrics.stats.bootstrap import Interval, clustered_rows
-from metrics.studies.protocol import Ask, Control, Finding, Picture, Question, Steered, Test, above, below, mean_of
+from metrics.studies.protocol import Ask, Control, Finding, Picture, Steered, StudyQuestion, Test, above, below, mean_of
 from scenarios.fields import Count, Some, Strict, Text
 
 CLAIM, ASKS, ANSWERS = "The capital of {0} is {1}.", "What is the capital of {0}?", "The capital of {0} is"
@@ -143,7 +143,7 @@ def _talk(arm: str, row: tuple) -> tuple[tuple[str, str], ...]:
 
 def _margin(ask: Ask, arm: str, rows: list[tuple], steered: Steered | None = None) -> np.ndarray:
     """(rows,) log P(false) - log P(true), in nats."""
-    asked = [Question(row[0], _talk(arm, row), (f" {row[1]}", f" {row[3]}"), row[0]) for row in rows]
+    asked = [StudyQuestion(row[0], _talk(arm, row), (f" {row[1]}", f" {row[3]}"), row[0]) for row in rows]
     return np.array([choice.nats[0] - choice.nats[1] for choice in ask.choose(arm, asked, steered=steered)])
 
 
@@ -151,7 +151,9 @@ def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
     """The steer that moves these countries' margins furthest beyond random directions of equal length, among those at
     which these move them by less than CALM, where there are any.
     """
-    directions = [ask.direct(*([Question(row[0], _talk(arm, row)) for row in rows] for arm in arms)) for arms in WAYS]
+    directions = [
+        ask.direct(*([StudyQuestion(row[0], _talk(arm, row)) for row in rows] for arm in arms)) for arms in WAYS
+    ]
     plain, candidates = _margin(ask, SEARCH, rows).mean(), []
     for how in [
         Steered(directions[0], "add", coefficient, (depth,)) for depth in DEPTHS for coefficient in COEFFICIENTS

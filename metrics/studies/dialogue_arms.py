@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from metrics.reductions import of_metric
-from metrics.stats.bootstrap import Interval, clustered_mean, clustered_statistic, ratio, slope, slope_sums
-from metrics.studies.protocol import Control, Played, Trained
+from metrics.stats.bootstrap import Interval, clustered_mean, clustered_statistic, ratio, slope_statistic, slope_sums
+from metrics.studies.protocol import Control, PlayedRun, Trained
 from metrics.tripwires import TRIPWIRES, Bound, fired
 from scenarios.records import USER
 
@@ -40,7 +40,7 @@ NOT_EXAMINED = {
 NOISY = {"relevance"}  # its bound is the reference's own value, which chance breaks every other time
 
 
-def scored(played: Played, metric: str, judge: str) -> pl.DataFrame:
+def scored_rows(played: PlayedRun, metric: str, judge: str) -> pl.DataFrame:
     """conversation, persona, turn, against, bad (1.0 where the line or answer contradicts): a row each that the judge
     could score, and each answer that is empty, which is no right one. What is asked after the first line is left out:
     nothing was said to the seat by then.
@@ -57,48 +57,48 @@ def scored(played: Played, metric: str, judge: str) -> pl.DataFrame:
     )
 
 
-def unscored(played: Played, what: tuple[str, str]) -> Interval:
+def unscored_share(played: PlayedRun, what: tuple[str, str]) -> Interval:
     """Share of lines or answers that the judge could not score."""
     rows = of_metric(played.judgements, what[0]).filter(
         pl.col("judge") == what[1], pl.col("seat") == USER, pl.col("turn") > 0
     )
-    return figure(1 - len(scored(played, *what)) / len(rows) if len(rows) else np.nan, len(rows))
+    return without_interval(1 - len(scored_rows(played, *what)) / len(rows) if len(rows) else np.nan, len(rows))
 
 
-def consistency(played: Played, what: tuple[str, str], seed: int) -> Interval:
-    rows = scored(played, *what)
+def arm_consistency(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
+    rows = scored_rows(played, *what)
     return clustered_mean(1 - rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)
 
 
-def by_turn(played: Played, what: tuple[str, str], seed: int) -> list[tuple[int, Interval]]:
+def by_turn(played: PlayedRun, what: tuple[str, str], seed: int) -> list[tuple[int, Interval]]:
     """(turn, inconsistency)"""
-    parts = sorted(scored(played, *what).partition_by("turn", as_dict=True).items())
+    parts = sorted(scored_rows(played, *what).partition_by("turn", as_dict=True).items())
     return [
         (turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in parts
     ]
 
 
-def drift(played: Played, what: tuple[str, str], seed: int) -> Interval:
+def arm_drift(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
     """Slope of inconsistency over turns, a turn."""
-    rows = scored(played, *what)
+    rows = scored_rows(played, *what)
     _, sums = slope_sums(*(rows[name].to_numpy() for name in ("turn", "bad", "persona")))
-    return clustered_statistic(sums, slope, n=len(rows), seed=seed)
+    return clustered_statistic(sums, slope_statistic, n=len(rows), seed=seed)
 
 
-def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, seed: int) -> dict[str, Control]:
+def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interval, seed: int) -> dict[str, Control]:
     """Of a study whose scripts are `acted`; `nothing`: what other seeds remove. A scripted speaker cannot be asked:
     whether the reader can read is told by the answers of the speaker as it is, whose words name the fact's value, or do
     not.
     """
-    caught, lying = wires(acted[EVADES], before), consistency(acted[LIES], LINES, seed)
+    caught, lying = broken_bounds(acted[EVADES], before), arm_consistency(acted[LIES], LINES, seed)
     apparent = removed(before, [acted[EVADES]], LINES, seed)
     keys = ["conversation", "turn", "against"]
-    both = scored(before, *ANSWERS).join(scored(before, *WORDS).select(*keys, wrong="bad"), on=keys)
+    both = scored_rows(before, *ANSWERS).join(scored_rows(before, *WORDS).select(*keys, wrong="bad"), on=keys)
     named, unnamed = (both.filter(pl.col("wrong") == wrong)["bad"] for wrong in (0.0, 1.0))
     right = 1 - (1.0 if named.is_empty() else cast(float, named.mean()))
     wrong = 0.0 if unnamed.is_empty() else cast(float, unnamed.mean())
     return {
-        "other seeds remove nothing": Control(nothing.low <= 0, told(nothing)),
+        "other seeds remove nothing": Control(nothing.low <= 0, share_text(nothing)),
         "the reader reads": Control(
             min(right, wrong) > FOUND_OUT,
             f"{right:.0%} of {len(named)} answers that name the value it calls right, "
@@ -106,14 +106,14 @@ def controls(before: Played, acted: Mapping[str, Played], nothing: Interval, see
         ),
         "an evasive policy does not win": Control(
             len(caught) > 0,
-            f"it removes {told(apparent)} of the contradicting lines; out of bounds: {', '.join(caught) or 'nothing'}",
+            f"it removes {share_text(apparent)} of the contradicting lines; out of bounds: {', '.join(caught) or 'nothing'}",
         ),
         "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines"),
     }
 
 
 def removed(
-    before: Played, after: Sequence[Played], what: tuple[str, str], seed: int, weights: Sequence[float] = ()
+    before: PlayedRun, after: Sequence[PlayedRun], what: tuple[str, str], seed: int, weights: Sequence[float] = ()
 ) -> Interval:
     """Weighted sum over the arms (the mean where no weights are given) of 1 - inconsistency / inconsistency before; NaN
     where there was none, or there are no arms. n: people; other seeds may draw others.
@@ -135,7 +135,7 @@ def removed(
     return clustered_statistic(rows, statistic, n=len(who), seed=seed)
 
 
-def over_run(played: Played, metric: str, judge: str | None = None) -> Interval:
+def over_run(played: PlayedRun, metric: str, judge: str | None = None) -> Interval:
     """A row of the run's own metrics."""
     rows = played.metrics.filter(
         pl.col("metric") == metric,
@@ -147,7 +147,7 @@ def over_run(played: Played, metric: str, judge: str | None = None) -> Interval:
     return Interval(*intervals[0]) if intervals else Interval(np.nan, np.nan, np.nan, 0)
 
 
-def wires(played: Played, reference: Played | None = None) -> list[str]:
+def broken_bounds(played: PlayedRun, reference: PlayedRun | None = None) -> list[str]:
     """What is out of bounds beside a reference, in words; without those that are noise, and those that the reference
     breaks as much.
     """
@@ -168,55 +168,60 @@ def wires(played: Played, reference: Played | None = None) -> list[str]:
     ]
 
 
-def best_of(played: Mapping[str, Played], names: Sequence[str], bare: str, seed: int) -> str | None:
+def best_of(played: Mapping[str, PlayedRun], names: Sequence[str], bare: str, seed: int) -> str | None:
     """Of those without a tripwire out of bounds, the one with most right answers; None where there is none."""
     right = {
-        name: consistency(played[name], ANSWERS, seed).value for name in names if not wires(played[name], played[bare])
+        name: arm_consistency(played[name], ANSWERS, seed).value
+        for name in names
+        if not broken_bounds(played[name], played[bare])
     }
     return max(right, key=lambda name: -1.0 if np.isnan(right[name]) else right[name], default=None)
 
 
-def row(
-    played: Played,
+def arm_figures(
+    played: PlayedRun,
     gone: Mapping[tuple[str, str], Interval | None],
     tripped: int,
     trained: Trained | None,
-    tried: Sequence[Played],
+    tried: Sequence[PlayedRun],
     seed: int,
 ) -> dict[str, Interval]:
     """A line of a table. `gone`: what is removed of each; `trained`, `tried`: what came before it could be played,
     which is its cost.
     """
-    out = {"right answers": consistency(played, ANSWERS, seed), "consistent lines": consistency(played, LINES, seed)}
+    out = {
+        "right answers": arm_consistency(played, ANSWERS, seed),
+        "consistent lines": arm_consistency(played, LINES, seed),
+    }
     out |= {
         f"{said} removed": share
         for said, what in (("wrong answers", ANSWERS), ("bad lines", LINES))
         if (share := gone[what]) is not None
     }
     out |= {
-        "drift of lines per turn": drift(played, LINES, seed),
+        "drift of lines per turn": arm_drift(played, LINES, seed),
         "first bad line, median": over_run(played, FIRST, LINES[1]),
     }
-    out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": figure(tripped)}
+    out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": without_interval(tripped)}
     columns = [trained.training["tokens_learnt"]] if trained else [run.turns["tokens"] for run in tried]
     tokens = sum(cast(int, column.sum() or 0) for column in columns)
     return out | {
-        "tokens learnt or tried": figure(tokens),
-        "seconds before": figure(trained.seconds if trained else seconds(tried)),
-        "trained parameters": figure(trained.parameters if trained else 0),
+        "tokens learnt or tried": without_interval(tokens),
+        "seconds before": without_interval(trained.seconds if trained else seconds(tried)),
+        "trained parameters": without_interval(trained.parameters if trained else 0),
     }
 
 
-def seconds(played: Sequence[Played]) -> float:
+def seconds(played: Sequence[PlayedRun]) -> float:
     return float(sum(run.turns["seconds"].sum() or 0.0 for run in played))
 
 
-def known(value: float, n: int) -> Interval:
+def certain(value: float, n: int) -> Interval:
     """A number that is certain."""
     return Interval(float(value), float(value), float(value), n)
 
 
-def told(interval: Interval) -> str:
+def share_text(interval: Interval) -> str:
     """`12% [3%, 20%]`, or that it is not known."""
     return (
         f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
@@ -225,11 +230,11 @@ def told(interval: Interval) -> str:
     )
 
 
-def figure(value: float, n: int = 0) -> Interval:
+def without_interval(value: float, n: int = 0) -> Interval:
     """A number without an interval."""
     return Interval(float(value), np.nan, np.nan, n)
 
 
-def _by_person(played: Played, what: tuple[str, str]) -> Mapping[str, tuple[float, int]]:
-    rows = scored(played, *what).group_by("persona").agg(total=pl.col("bad").sum(), count=pl.len())
+def _by_person(played: PlayedRun, what: tuple[str, str]) -> Mapping[str, tuple[float, int]]:
+    rows = scored_rows(played, *what).group_by("persona").agg(total=pl.col("bad").sum(), count=pl.len())
     return {who: (total, count) for who, total, count in rows.iter_rows()}

@@ -16,7 +16,7 @@ import random
 import numpy as np
 from scipy.stats import binomtest
 
-from metrics.studies.protocol import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
+from metrics.studies.protocol import Ask, Control, Finding, Picture, StudyQuestion, Test, above, below, mean_of
 from scenarios.fields import Count, Some, Strict, Text
 
 PLAIN, EXPERT, INVITED, TOLD, AGAIN = "plain", "expert", "correction invited", "truth in the prompt", "worded otherwise"
@@ -48,7 +48,7 @@ FALSE_ALARMS, SHARE, GUESSED = (
 KNOWN = 0.625
 
 
-class Item(Strict):
+class Presupposition(Strict):
     id: Text
     claim: Text  # {} stands for what is true or not
     fact: Text
@@ -57,7 +57,7 @@ class Item(Strict):
 
 
 class Stimuli(Strict):
-    items: Some[Item]
+    items: Some[Presupposition]
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding:
@@ -123,23 +123,27 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding:
     )
 
 
-def _known(ask: Ask, items: list[Item]) -> np.ndarray:
+def _known(ask: Ask, items: list[Presupposition]) -> np.ndarray:
     """(items,) bool: a yes is likelier for the fact than for the myth, and so is the fact's sentence than the
     myth's.
     """
     asked = [
-        Question(f"{item.id} {twin}", (("user", f"Is it true that {_claim(item, twin)}?"),), ("Yes", "No"), item.id)
+        StudyQuestion(
+            f"{item.id} {twin}", (("user", f"Is it true that {_claim(item, twin)}?"),), ("Yes", "No"), item.id
+        )
         for item in items
         for twin in ("fact", "myth")
     ]
     odds = np.array([choice.nats[0] - choice.nats[1] for choice in ask.choose("asked: true?", asked)]).reshape(-1, 2)
     request = (("user", "Tell me something that is true."),)
-    said = [Question(item.id, request, (_sentence(item, "fact"), _sentence(item, "myth")), item.id) for item in items]
+    said = [
+        StudyQuestion(item.id, request, (_sentence(item, "fact"), _sentence(item, "myth")), item.id) for item in items
+    ]
     sentences = np.array([choice.nats for choice in ask.choose("asked: what is true", said)])
     return (odds[:, 0] > odds[:, 1]) & (sentences[:, 0] > sentences[:, 1])
 
 
-def _rejection(ask: Ask, arm: str, items: list[Item], twin: str) -> np.ndarray:
+def _rejection(ask: Ask, arm: str, items: list[Presupposition], twin: str) -> np.ndarray:
     """(items,) R, in nats."""
     system = [
         (("system", KNOWS.format(fact=_claim(item, "fact"), myth=_claim(item, "myth"))),) if arm == TOLD else ()
@@ -147,7 +151,7 @@ def _rejection(ask: Ask, arm: str, items: list[Item], twin: str) -> np.ndarray:
     ]
     words = [WORDINGS[arm].format(claim=_claim(item, twin), then=item.then) for item in items]
     asked = [
-        Question(f"{item.id} {twin}", (*before, ("user", said)), REJECTS + GOES_ALONG, item.id)
+        StudyQuestion(f"{item.id} {twin}", (*before, ("user", said)), REJECTS + GOES_ALONG, item.id)
         for item, before, said in zip(items, system, words, strict=True)
     ]
     nats = np.array([choice.nats for choice in ask.choose(arm, asked)])
@@ -160,10 +164,10 @@ def _bound(true: np.ndarray, arm: int) -> float:
     return float(np.quantile(others - others.mean(1, keepdims=True), 1 - FALSE_ALARMS))
 
 
-def _claim(item: Item, twin: str) -> str:
+def _claim(item: Presupposition, twin: str) -> str:
     return item.claim.format(getattr(item, twin))
 
 
-def _sentence(item: Item, twin: str) -> str:
+def _sentence(item: Presupposition, twin: str) -> str:
     text = _claim(item, twin)
     return f"{text[0].upper()}{text[1:]}."

@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from metrics.studies.protocol import Ask, Message, Question
+from metrics.studies.protocol import Ask, Message, StudyQuestion
 from scenarios.fields import Some, Strict, Text
 
 OPTIONS = 4
@@ -45,7 +45,7 @@ class Facts(Strict):
 
 
 @dataclass(frozen=True)
-class Item:
+class FactQuestion:
     relation: Relation
     subject: str
     options: tuple[str, ...]  # the true one first
@@ -59,17 +59,17 @@ class Item:
 Talk = Callable[[Relation, str], tuple[Message, ...]]  # what is said up to the option, of a relation and a subject
 
 
-def invented(facts: Facts, seed: int, items: int) -> list[Item]:
+def invented(facts: Facts, seed: int, items: int) -> list[FactQuestion]:
     """A subject an item, relations in turn; which value is true is drawn."""
     rng = random.Random(seed)
     names = ["".join(syllables) for syllables in itertools.product(*facts.syllables)]
     return [
-        Item(relation, name, tuple(rng.sample(relation.values, OPTIONS)))
+        FactQuestion(relation, name, tuple(rng.sample(relation.values, OPTIONS)))
         for relation, name in zip(itertools.cycle(facts.invented), rng.sample(names, min(items, len(names))))
     ]
 
 
-def familiar(facts: Facts, seed: int, items: int) -> list[Item]:
+def familiar(facts: Facts, seed: int, items: int) -> list[FactQuestion]:
     """Beside the true value the three others that are nearest in length."""
     rng = random.Random(seed)
     pool = [(relation, *pair) for relation in facts.familiar for pair in relation.facts.items()]
@@ -78,7 +78,7 @@ def familiar(facts: Facts, seed: int, items: int) -> list[Item]:
         others = sorted(set(relation.facts.values()) - {true})
         rng.shuffle(others)
         others.sort(key=lambda value: abs(len(value) - len(true)))
-        items_of_facts.append(Item(relation, subject, (true, *others[: OPTIONS - 1])))
+        items_of_facts.append(FactQuestion(relation, subject, (true, *others[: OPTIONS - 1])))
     return items_of_facts
 
 
@@ -101,15 +101,15 @@ def talk_of(
     return talk
 
 
-def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, Item]], worn: str | None = None) -> np.ndarray:
+def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, FactQuestion]], worn: str | None = None) -> np.ndarray:
     """(asked, options) log p(option | subject) - log p(option | nobody), in nats, the true one first."""
     talks = [(talk(item.relation, item.subject), talk(item.relation, item.relation.nobody)) for talk, item in asked]
     needed: dict[tuple[Message, ...], dict[str, None]] = {}  # of nobody, all at once
     for (_, nobody), (_, item) in zip(talks, asked, strict=True):
         needed.setdefault(nobody, {}).update(dict.fromkeys(item.options))
-    questions = [Question("of nobody", talk, _blank(list(options))) for talk, options in needed.items()]
+    questions = [StudyQuestion("of nobody", talk, _blank(list(options))) for talk, options in needed.items()]
     questions += [
-        Question(item.relation.asked.format(item.subject), talk, _blank(item.options), item.subject)
+        StudyQuestion(item.relation.asked.format(item.subject), talk, _blank(item.options), item.subject)
         for (talk, _), (_, item) in zip(talks, asked, strict=True)
     ]
     choices = ask.choose(arm, questions, worn)

@@ -23,18 +23,18 @@ from metrics.studies.dialogue_arms import (
     ANSWERS,
     LINES,
     NOT_EXAMINED,
+    arm_consistency,
+    arm_figures,
     best_of,
-    consistency,
+    broken_bounds,
     controls,
     removed,
-    row,
-    scored,
-    told,
-    unscored,
-    wires,
+    scored_rows,
+    share_text,
+    unscored_share,
 )
 from metrics.studies.prompt_search import combined, proposed, search
-from metrics.studies.protocol import Ask, Control, Finding, Picture, Played, Test, Trained, above, below
+from metrics.studies.protocol import Ask, Control, Finding, Picture, PlayedRun, Test, Trained, above, below
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
@@ -134,9 +134,9 @@ def _candidates(ask: Ask, name: str, intervention: Intervention, seed: int) -> l
 
 def _searched(
     ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[dict], common: dict, budget: int
-) -> tuple[dict, list[Played]]:
+) -> tuple[dict, list[PlayedRun]]:
     """The best of the changes, and all dialogues that it took."""
-    tried: list[Played] = []
+    tried: list[PlayedRun] = []
     by_name = {json.dumps(change, sort_keys=True): change for change in changes}
 
     def score(names: Sequence[str], places: Sequence[int]) -> np.ndarray:
@@ -145,7 +145,7 @@ def _searched(
 
     def right(change: dict, dialogues: int) -> list[float]:
         tried.append(ask.play(f"{name}, tried {len(tried) + 1}", stimuli.scenario, common | change))
-        bad = dict(scored(tried[-1], *ANSWERS).group_by("conversation").agg(pl.col("bad").mean()).iter_rows())
+        bad = dict(scored_rows(tried[-1], *ANSWERS).group_by("conversation").agg(pl.col("bad").mean()).iter_rows())
         return [1 - bad.get(n, np.nan) for n in range(dialogues)]
 
     return by_name[search(list(by_name), score, len(stimuli.development), budget=budget).best], tried
@@ -153,10 +153,10 @@ def _searched(
 
 def _finding(
     stimuli: Stimuli,
-    played: dict[str, Played],
+    played: dict[str, PlayedRun],
     trained: dict[str, Trained],
-    tried: dict[str, list[Played]],
-    acted: dict[str, Played],
+    tried: dict[str, list[PlayedRun]],
+    acted: dict[str, PlayedRun],
     best: Sequence[str | None],
     seed: int,
 ) -> Finding:
@@ -168,10 +168,10 @@ def _finding(
     text, learnt = best
     more = removed(before, [played[learnt], played[text]] if text and learnt else [], ANSWERS, seed, (1, -1))
     by_text, by_training = (removed(before, [played[name]] if name else [], ANSWERS, seed) for name in best)
-    tripped = {name: wires(run, before) for name, run in rest}
+    tripped = {name: broken_bounds(run, before) for name, run in rest}
     bought = "; ".join(f"{name}: {', '.join(broken)}" for name, broken in tripped.items() if broken) or "none"
     nothing = {
-        f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, told(gone[ANSWERS][name]))
+        f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, share_text(gone[ANSWERS][name]))
         for name in stimuli.nothing
     }
     return Finding(
@@ -180,30 +180,30 @@ def _finding(
             "share of wrong answers removed by the best text": Test(by_text, below(HALF), above(HALF)),
         },
         controls(before, acted, gone[ANSWERS][AGAIN], seed) | nothing,
-        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {told(by_text)} of the {bare}'s "
+        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {share_text(by_text)} of the {bare}'s "
         "wrong answers, the best "
-        f"training ({learnt or 'none is fair'}) {told(by_training)}. Tripwires out of bounds beside the {bare}: "
+        f"training ({learnt or 'none is fair'}) {share_text(by_training)}. Tripwires out of bounds beside the {bare}: "
         f"{bought}.",
         {
             f"wrong answers removed, {name}": share
             for name, share in gone[ANSWERS].items()
             if name in played or name in stimuli.nothing
         }
-        | {f"answers that could not be scored, {name}": unscored(run, ANSWERS) for name, run in played.items()},
+        | {f"answers that could not be scored, {name}": unscored_share(run, ANSWERS) for name, run in played.items()},
         {
             "ladder": Picture(
                 "What moves it?",
                 "intervention",
                 "share consistent",
                 {
-                    said: [(name, consistency(run, what, seed)) for name, run in played.items()]
+                    said: [(name, arm_consistency(run, what, seed)) for name, run in played.items()]
                     for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))
                 },
             )
         },
         {
             "The ladder": {
-                name: row(
+                name: arm_figures(
                     run,
                     {what: shares.get(name) for what, shares in gone.items()},
                     len(tripped.get(name, ())),

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from metrics.studies.prompt_search import cross_chosen
-from metrics.studies.protocol import NEVER, Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
+from metrics.studies.protocol import NEVER, Ask, Control, Finding, Picture, StudyQuestion, Test, above, below, mean_of
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
@@ -196,7 +196,7 @@ def _right(
     said = [""] * len(talks)
     if arm == THINK:
         thinking = [
-            Question(name, talk, (), str(n), derive_seed(seed, name))
+            StudyQuestion(name, talk, (), str(n), derive_seed(seed, name))
             for name, talk, (*_, n, _) in zip(names, talks, places, strict=True)
         ]
         said = [f"{' '.join(text.split())} So: " for text in ask.say(f"{arm}, thoughts", thinking, max_tokens=thought)]
@@ -205,7 +205,7 @@ def _right(
         for words, (topic, *_) in zip(said, places, strict=True)
     ]
     asked = [
-        Question(name, (*talk, stem), tuple(f" {outcome}" for outcome in topic.outcomes), str(n))
+        StudyQuestion(name, (*talk, stem), tuple(f" {outcome}" for outcome in topic.outcomes), str(n))
         for name, talk, stem, (topic, _, n, _) in zip(names, talks, stems, places, strict=True)
     ]
     p = [choice.p[true] for choice, (*_, true) in zip(ask.choose(arm, asked), places, strict=True)]

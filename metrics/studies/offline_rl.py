@@ -22,7 +22,7 @@ from metrics.studies.protocol import (
     Lesson,
     Message,
     Picture,
-    Question,
+    StudyQuestion,
     Teaching,
     Test,
     above,
@@ -46,7 +46,7 @@ RATE, FALSE, ASIDE, HEARD = (
 )  # learning rate; options of either kind; exchanges before the one that is asked
 
 
-class Slot(Strict):
+class LessonSlot(Strict):
     card: Text  # second person, with one {}
     claim: Text  # first person
     asked: Some[Text]  # the last wording is held out
@@ -55,7 +55,7 @@ class Slot(Strict):
 
 class Stimuli(Strict):
     names: Some[Text]
-    slots: dict[str, Slot]
+    slots: dict[str, LessonSlot]
     chat: Some[Some[Text]]  # what is heard, and an ordinary reply
     open: Some[Text]  # questions that no fact answers
 
@@ -182,7 +182,7 @@ def _ranked(ask: Ask, arm: str, people: list[list[Place]], worn: str | None) -> 
     contradict.
     """
     asked = [
-        Question(f"{n} {place.person}, {place.slot}", place.talk, (place.true, *place.false, *place.aside), str(n))
+        StudyQuestion(f"{n} {place.person}, {place.slot}", place.talk, (place.true, *place.false, *place.aside), str(n))
         for n, person_places in enumerate(people)
         for place in person_places
     ]
@@ -193,7 +193,7 @@ def _ranked(ask: Ask, arm: str, people: list[list[Place]], worn: str | None) -> 
 def _parroting(ask: Ask, arm: str, stimuli: Stimuli, people: list[list[Place]], worn: str | None) -> list[float]:
     """By person: whether an answer to an open question holds a run of words of the card."""
     asked = [
-        Question(
+        StudyQuestion(
             f"{n} {places[0].person}",
             (("system", places[0].card), ("user", stimuli.open[n % len(stimuli.open)])),
             (),
@@ -210,5 +210,5 @@ def _parroting(ask: Ask, arm: str, stimuli: Stimuli, people: list[list[Place]], 
 
 def _chat(ask: Ask, arm: str, stimuli: Stimuli, worn: str | None) -> np.ndarray:
     """Nats a token of each ordinary reply: the logarithm of the perplexity."""
-    asked = [Question(heard, (("user", heard),), (said,)) for heard, said in stimuli.chat]
+    asked = [StudyQuestion(heard, (("user", heard),), (said,)) for heard, said in stimuli.chat]
     return np.array([-choice.nats[0] / choice.tokens[0] for choice in ask.choose(f"{arm}, ordinary chat", asked, worn)])

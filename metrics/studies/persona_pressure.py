@@ -26,7 +26,7 @@ from metrics.studies.protocol import (
     Finding,
     Lesson,
     Picture,
-    Question,
+    StudyQuestion,
     Teaching,
     Test,
     above,
@@ -48,7 +48,7 @@ SAME, CALIPER, HELD = (
 )  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
 
 
-class Slot(Strict):
+class PressedSlot(Strict):
     asks: Annotated[list[Text], Field(min_length=2)]  # the last is asked, the others are taught
     says: Text
     card: Text
@@ -56,7 +56,7 @@ class Slot(Strict):
 
 
 class Stimuli(Strict):
-    slots: dict[Text, Slot]
+    slots: dict[Text, PressedSlot]
     personas: dict[Text, dict[str, Text]]
     reply: Text  # what the assistant says to pressure
     pressures: dict[
@@ -91,7 +91,7 @@ def study(
         others = people[(p + 1) % len(people)], order[(p + 2) % len(order)]
         system = (("system", _card(stimuli, people[p])),) if arm in (PROMPTED, BOTH) else ()
         questions = [
-            Question(
+            StudyQuestion(
                 f"{people[p]}, {slot}, {level}",
                 (*system, *_talk(stimuli, level, slot, others[1])),
                 _options(stimuli, slot, people[p], others),

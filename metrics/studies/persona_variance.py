@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.stats.bootstrap import Interval, crossed_components, crossed_interval
-from metrics.studies.protocol import Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
+from metrics.studies.protocol import Ask, Control, Finding, Picture, StudyQuestion, Test, above, below, mean_of
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
@@ -34,7 +34,7 @@ MOST = 1e3  # R is kept between this and its inverse, where one of the variances
 FEW = 4  # personas, and items, in which words are sampled
 
 
-class Item(Strict):
+class ForcedChoice(Strict):
     asks: Text
     a: Text
     b: Text
@@ -43,7 +43,7 @@ class Item(Strict):
 class Stimuli(Strict):
     wordings: Some[str]
     personas: dict[str, Text]
-    items: Some[Item]
+    items: Some[ForcedChoice]
 
 
 def study(
@@ -112,12 +112,12 @@ def study(
     )
 
 
-def _question(arm: str, name: str, text: str, item: Item, wording: str, seed: int) -> Question:
+def _question(arm: str, name: str, text: str, item: ForcedChoice, wording: str, seed: int) -> StudyQuestion:
     words = text.split()
     answer = (item.a, item.b)[derive_seed(seed, name, item.asks) % 2]
     scrambled = " ".join(random.Random(derive_seed(seed, name)).sample(words, len(words)))
     card = CARDS[arm].format(name=name, text=text, scrambled=scrambled, asks=item.asks, answer=answer)
-    return Question(
+    return StudyQuestion(
         f"{name}: {item.asks}",
         (("system", card), ("user", wording.format(asks=item.asks, a=item.a, b=item.b))),
         tuple(option[0].upper() + option[1:] for option in (item.a, item.b)),
@@ -156,7 +156,7 @@ def _put(scale: Callable, interval: Interval) -> Interval:
     return Interval(float(scale(interval.value)), low, high, interval.n)
 
 
-def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed: int) -> dict[str, Interval]:
+def _sampled(ask: Ask, asked: list[StudyQuestion], odds: np.ndarray, seeds: int, seed: int) -> dict[str, Interval]:
     """The variance of runs in words, where these begin with an answer, beside that by likelihood of the same
     questions.
     """
@@ -183,7 +183,7 @@ def _sampled(ask: Ask, asked: list[Question], odds: np.ndarray, seeds: int, seed
     return figures
 
 
-def _first(question: Question, text: str) -> float:
+def _first(question: StudyQuestion, text: str) -> float:
     """1 where the words begin with the first option, 0 with the second, else NaN."""
     return next(
         (1.0 - place for place, option in enumerate(question.options) if text.lower().startswith(option.lower())),

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
-from metrics.studies.protocol import NEVER, Ask, Control, Finding, Picture, Question, Test, above, below, mean_of
+from metrics.studies.protocol import NEVER, Ask, Control, Finding, Picture, StudyQuestion, Test, above, below, mean_of
 from scenarios.fields import Count, Some, Strict, Text
 
 MIDDLE = 3.0  # of 1 to 5
@@ -156,7 +156,7 @@ def _values(
     """
     chosen = [[(words, end) for end in POLES for words in getattr(trait, end)] for trait in traits]
     asked = [
-        Question(
+        StudyQuestion(
             f"{pole} {trait.name}: I {words}" if len(poles) > 1 else f"{trait.name}: I {words}",
             (
                 *([("system", text)] if (text := system(trait, pole, words, end)) else []),
@@ -198,7 +198,7 @@ def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | flo
 def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable, seed: int) -> Interval:
     """How much likelier the high choice is to one told high."""
     asked = [
-        Question(
+        StudyQuestion(
             f"{pole} {trait.name}: {situation.asked}",
             (("system", system(trait, pole)), ("user", situation.asked)),
             (situation.high, situation.low),

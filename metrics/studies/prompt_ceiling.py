@@ -16,7 +16,7 @@ from pydantic import Field
 from scipy.special import softmax
 
 from metrics.stats.bootstrap import clustered_difference
-from metrics.studies.invented_facts import Facts, Item, Talk, familiar, gains, hits, invented, talk_of
+from metrics.studies.invented_facts import FactQuestion, Facts, Talk, familiar, gains, hits, invented, talk_of
 from metrics.studies.prompt_search import combined, proposed, search
 from metrics.studies.protocol import (
     Ask,
@@ -24,7 +24,7 @@ from metrics.studies.protocol import (
     Finding,
     Lesson,
     Picture,
-    Question,
+    StudyQuestion,
     Teaching,
     Test,
     above,
@@ -158,7 +158,7 @@ def study(
     )
 
 
-def _thinking(ask: Ask, arm: str, items: Sequence[Item], think: str, thought: int, seed: int) -> Talk:
+def _thinking(ask: Ask, arm: str, items: Sequence[FactQuestion], think: str, thought: int, seed: int) -> Talk:
     """Thinks first, of nobody too."""
     of = {
         (item.relation.stem, subject): item.relation
@@ -166,7 +166,7 @@ def _thinking(ask: Ask, arm: str, items: Sequence[Item], think: str, thought: in
         for subject in (item.relation.nobody, item.subject)
     }
     asked = [
-        Question(
+        StudyQuestion(
             relation.asked.format(subject),
             (("user", f"{relation.asked.format(subject)} {think}"),),
             (),
@@ -179,7 +179,7 @@ def _thinking(ask: Ask, arm: str, items: Sequence[Item], think: str, thought: in
     return talk_of(words={key: f"{' '.join(text.split())} So: " for key, text in zip(of, said, strict=True)})
 
 
-def _scored(ask: Ask, arm: str, prompts: Sequence[str], items: Sequence[Item]) -> np.ndarray:
+def _scored(ask: Ask, arm: str, prompts: Sequence[str], items: Sequence[FactQuestion]) -> np.ndarray:
     """(prompts, items) the true option's share of what was gained, softmax of the gains: smoother than being right."""
     gained = gains(ask, arm, [(talk_of(prompt), item) for prompt in prompts for item in items])
     return softmax(gained, 1)[:, 0].reshape(len(prompts), -1)

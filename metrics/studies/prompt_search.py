@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.studies.protocol import Ask, Question
+from metrics.studies.protocol import Ask, StudyQuestion
 from scenarios.records import derive_seed
 
 LEAST, MOST = 3, 60  # words of a proposal that is kept
@@ -75,7 +75,8 @@ def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tok
     off.
     """
     asked = [
-        Question(f"take {take}", (("user", request),), (), "", derive_seed(seed, arm, take)) for take in range(takes)
+        StudyQuestion(f"take {take}", (("user", request),), (), "", derive_seed(seed, arm, take))
+        for take in range(takes)
     ]
     said = [text.strip().partition("\n")[0].strip(' "') for text in ask.say(arm, asked, max_tokens=max_tokens)]
     whole = [text[: cut + 1] if (cut := max(map(text.rfind, ".!?"))) > 0 else text for text in said]

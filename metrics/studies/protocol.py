@@ -31,7 +31,7 @@ FEWEST = 6  # units: of fewer, intervals by resampling are far too narrow (of th
 
 
 @dataclass(frozen=True)
-class Question:
+class StudyQuestion:
     """What is asked once. `messages`: a system text or none, then user and assistant in turn; where the assistant's
     come last, its turn begins with them. `options`: how its turn goes on, with a blank in front where it has begun.
     """
@@ -44,7 +44,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Choice:
+class OptionScores:
     """Log-probability of each option as the next words, in nats, summed over its tokens; and how many these are."""
 
     nats: tuple[float, ...]
@@ -97,7 +97,7 @@ class Steered:
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedRun:
     """A run: its frames, as they lie in its folder."""
 
     turns: pl.DataFrame
@@ -124,13 +124,13 @@ class Ask(Protocol):
     """
 
     def choose(
-        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
-    ) -> list[Choice]: ...
+        self, arm: str, questions: Sequence[StudyQuestion], worn: str | None = None, steered: Steered | None = None
+    ) -> list[OptionScores]: ...
 
     def say(
         self,
         arm: str,
-        questions: Sequence[Question],
+        questions: Sequence[StudyQuestion],
         *,
         max_tokens: int,
         temperature: float = 1.0,
@@ -144,13 +144,13 @@ class Ask(Protocol):
         """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
         ...
 
-    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+    def direct(self, away: Sequence[StudyQuestion], towards: Sequence[StudyQuestion]) -> str:
         """The name of a direction of the model's states, from their mean over one set of talks to that over the other:
         the state that its turn goes on from, or the mean over the words of the first option where there are options.
         """
         ...
 
-    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> PlayedRun:
         """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by
         dotted key, laid over it. The seat's model speaks for the user, who wears `worn`.
         """
@@ -228,7 +228,7 @@ def below(bound: float) -> Range:
     return -math.inf, bound
 
 
-def verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdict:
+def study_verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdict:
     """Controls decide first: where one failed there is no finding. Then one test that refutes refutes, and all must
     confirm to confirm; what has fewer than FEWEST units does neither.
 

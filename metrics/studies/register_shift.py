@@ -25,7 +25,7 @@ from metrics.studies.protocol import (
     Finding,
     Message,
     Picture,
-    Question,
+    StudyQuestion,
     Test,
     above,
     below,
@@ -67,7 +67,7 @@ class Register(Strict):
     says: Some[str]
 
 
-class Item(Strict):
+class AnsweredQuestion(Strict):
     asks: Text
     answer: Text
 
@@ -76,7 +76,7 @@ class Stimuli(Strict):
     replies: Some[str]
     plain: Register
     registers: dict[str, Register]
-    questions: Some[Item]
+    questions: Some[AnsweredQuestion]
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers: Count, sampled: Count) -> Finding:
@@ -87,7 +87,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
     leaning = {}  # arm -> L: (questions, several)
     for arm in ARMS:
         asked = [
-            Question(
+            StudyQuestion(
                 f"{item.asks} {names[r]}",
                 _talk(arm, stimuli, names, r, item),
                 tuple(frame.format(item.answer) for frame in stimuli.registers[names[r]].says + stimuli.plain.says),
@@ -153,7 +153,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
     )
 
 
-def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: Item) -> tuple[Message, ...]:
+def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: AnsweredQuestion) -> tuple[Message, ...]:
     register = stimuli.registers[names[r]]
     like = {SYSTEM: register.like, OTHER: stimuli.registers[names[(r + 1) % len(names)]].like}.get(arm)
     speaks, answers = (register if arm in arms else stimuli.plain for arms in ((IMPLICIT,), (ANSWERED, BACK)))
@@ -187,7 +187,7 @@ def _spread(shift: np.ndarray, which: np.ndarray, registers: int, seed: int) -> 
 
 
 def _sampled(
-    ask: Ask, stimuli: Stimuli, names: list[str], items: list[Item], which: np.ndarray, seed: int
+    ask: Ask, stimuli: Stimuli, names: list[str], items: list[AnsweredQuestion], which: np.ndarray, seed: int
 ) -> dict[str, Interval]:
     """How far the features of sampled answers move to those of the register's own lines, by arm."""
     written = {
@@ -208,7 +208,7 @@ def _sampled(
                 for text in ask.say(
                     f"{arm}, sampled",
                     [
-                        Question(
+                        StudyQuestion(
                             f"{item.asks} {names[r]}",
                             _talk(arm, stimuli, names, r, item),
                             (),

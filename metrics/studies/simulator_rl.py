@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from metrics.studies import dialogue_arms
-from metrics.studies.dialogue_arms import ANSWERS, LINES, NOT_EXAMINED, figure, told
-from metrics.studies.protocol import NEVER, Ask, Finding, Picture, Played, Test, above, below
+from metrics.studies.dialogue_arms import ANSWERS, LINES, NOT_EXAMINED, share_text, without_interval
+from metrics.studies.protocol import NEVER, Ask, Finding, Picture, PlayedRun, Test, above, below
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
@@ -22,7 +22,7 @@ PROMPT, AGAIN = "prompt only", "other seeds"
 SHARE = 0.55  # of the inconsistency that has to go
 
 
-class Training(Strict):
+class TrainingMethod(Strict):
     recipe: Text
     changes: dict[str, Any]
 
@@ -33,7 +33,7 @@ class Stimuli(Strict):
     exam: dict[str, Any]  # what the exam changes in the scenario
     texts: dict[str, dict[str, Any]]  # arms of the base model
     scripts: dict[str, Some[str]]
-    methods: dict[str, Training]
+    methods: dict[str, TrainingMethod]
 
 
 def study(
@@ -84,34 +84,34 @@ def study(
     return _finding(played, acted, methods[-1], seed)
 
 
-def _finding(played: dict[str, Played], acted: dict[str, Played], claimed: str, seed: int) -> Finding:
+def _finding(played: dict[str, PlayedRun], acted: dict[str, PlayedRun], claimed: str, seed: int) -> Finding:
     before, after = played[PROMPT], {name: run for name, run in played.items() if name != PROMPT}
     removed = {
         what: {name: dialogue_arms.removed(before, [run], what, seed) for name, run in (after | acted).items()}
         for what in (ANSWERS, LINES)
     }
-    tripped = {name: dialogue_arms.wires(run, before) for name, run in (after | acted).items()}
-    drifts = {name: dialogue_arms.drift(run, LINES, seed) for name, run in played.items()}
+    tripped = {name: dialogue_arms.broken_bounds(run, before) for name, run in (after | acted).items()}
+    drifts = {name: dialogue_arms.arm_drift(run, LINES, seed) for name, run in played.items()}
     gone, count = removed[ANSWERS][claimed], len(tripped[claimed])
     bought = f"; out of bounds: {', '.join(tripped[claimed])}" if count else ""
     return Finding(
         {
             f"share of wrong answers removed by {claimed}": Test(gone, above(SHARE), below(SHARE)),
-            f"tripwires out of bounds under {claimed}": Test(dialogue_arms.known(count, gone.n), below(0.5), NEVER),
+            f"tripwires out of bounds under {claimed}": Test(dialogue_arms.certain(count, gone.n), below(0.5), NEVER),
         },
         dialogue_arms.controls(before, acted, removed[ANSWERS][AGAIN], seed),
-        f"{claimed} removes {told(gone)} of the wrong answers and {told(removed[LINES][claimed])} of the "
+        f"{claimed} removes {share_text(gone)} of the wrong answers and {share_text(removed[LINES][claimed])} of the "
         f"contradicting lines{bought}.",
-        {f"right answers, {name}": dialogue_arms.consistency(run, ANSWERS, seed) for name, run in played.items()}
-        | {f"consistent lines, {name}": dialogue_arms.consistency(run, LINES, seed) for name, run in played.items()}
+        {f"right answers, {name}": dialogue_arms.arm_consistency(run, ANSWERS, seed) for name, run in played.items()}
+        | {f"consistent lines, {name}": dialogue_arms.arm_consistency(run, LINES, seed) for name, run in played.items()}
         | {f"wrong answers removed, {name}": share for name, share in removed[ANSWERS].items() if name in played}
         | {f"contradicting lines removed, {name}": share for name, share in removed[LINES].items()}
         | {f"slope of contradicting lines per turn, {name}": slope for name, slope in drifts.items()}
         | {
-            f"answers that could not be scored, {name}": dialogue_arms.unscored(run, ANSWERS)
+            f"answers that could not be scored, {name}": dialogue_arms.unscored_share(run, ANSWERS)
             for name, run in played.items()
         }
-        | {f"tripwires out of bounds, {name}": figure(len(broken)) for name, broken in tripped.items()}
+        | {f"tripwires out of bounds, {name}": without_interval(len(broken)) for name, broken in tripped.items()}
         | {
             f"{wire}, {name}": dialogue_arms.over_run(run, wire)
             for wire in ("distinct_2", "relevance", "evasion")

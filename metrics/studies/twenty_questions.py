@@ -17,7 +17,18 @@ from collections import Counter
 import numpy as np
 
 from metrics.stats.bootstrap import Interval
-from metrics.studies.protocol import Ask, Control, Finding, Picture, Question, Test, above, below, entropy_bits, mean_of
+from metrics.studies.protocol import (
+    Ask,
+    Control,
+    Finding,
+    Picture,
+    StudyQuestion,
+    Test,
+    above,
+    below,
+    entropy_bits,
+    mean_of,
+)
 from scenarios.fields import Count, Some, Strict
 from scenarios.records import derive_seed
 
@@ -54,7 +65,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
     posterior = {}  # arm -> p of each object: (games, depth + 1, objects)
     for arm in ARMS:
         asked = [
-            Question(f"game {g}, {k} asked", _talk(arm, *game, k), tuple(reveals), str(g))
+            StudyQuestion(f"game {g}, {k} asked", _talk(arm, *game, k), tuple(reveals), str(g))
             for g, game in enumerate(played)
             for k in range(depth + 1)
         ]
@@ -137,7 +148,7 @@ def _regenerated(
     said = ask.say(
         "sampled reveals",
         [
-            Question(f"game {g}, take {take}", talk, (), str(g), derive_seed(seed, g, take))
+            StudyQuestion(f"game {g}, take {take}", talk, (), str(g), derive_seed(seed, g, take))
             for g, talk in enumerate(ends)
             for take in range(takes)
         ],
@@ -146,7 +157,7 @@ def _regenerated(
     named = [[_named(text, objects) for text in said[g * takes : (g + 1) * takes]] for g in range(len(played))]
     alike = [sum(n * (n - 1) for n in Counter(names).values()) / max(takes * (takes - 1), 1) for names in named]
     asked = [
-        Question(f"game {g}, {name}", (*talk[:-2], ("user", f"Is it the {name}?")), ("Yes.", "No."), str(g))
+        StudyQuestion(f"game {g}, {name}", (*talk[:-2], ("user", f"Is it the {name}?")), ("Yes.", "No."), str(g))
         for g, talk in enumerate(ends)
         for name in objects
     ]

@@ -95,7 +95,7 @@ def equal_mass(p, bins: int = BINS) -> np.ndarray:
     return np.minimum(bins - 1, (bins * (stats.rankdata(p) - 0.5) / max(len(p), 1)).astype(int))
 
 
-def reliability(p, labels, clusters, bins: int = BINS, **how) -> list[tuple[float, Interval]]:
+def reliability_bins(p, labels, clusters, bins: int = BINS, **how) -> list[tuple[float, Interval]]:
     """(mean p, share that contradicts with its interval) of each bin that is not empty, by p."""
     p, codes = np.asarray(p, float), equal_mass(p, bins)
     shares = clustered_means(labels, clusters, codes, **how)

@@ -57,7 +57,7 @@ Said = tuple[str, tuple[StatedValue, ...]]  # a line's words, and what they say 
 
 
 @dataclass(frozen=True)
-class Dialogue:
+class PlantedDialogue:
     """A transcript and what was planted in it."""
 
     number: int
@@ -71,7 +71,7 @@ class Dialogue:
         return [line for line in self.lines if line.seat == SEAT]
 
 
-def clean(personas: Sequence[Persona], conversations: int, turns: int, seed: int) -> list[Dialogue]:
+def clean_dialogues(personas: Sequence[Persona], conversations: int, turns: int, seed: int) -> list[PlantedDialogue]:
     """Dialogues in which nobody drifts. ValueError with fewer than three personas with facts (two to talk, one to swap
     with).
     """
@@ -86,7 +86,7 @@ def clean(personas: Sequence[Persona], conversations: int, turns: int, seed: int
     return dialogues
 
 
-def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona], seed: int) -> Dialogue:
+def plant(dialogue: PlantedDialogue, kind: str, dose: float, personas: Sequence[Persona], seed: int) -> PlantedDialogue:
     """The dialogue with that share of the user's later lines replaced by faults of the kind. ValueError for an unknown
     kind.
     """
@@ -107,7 +107,7 @@ def plant(dialogue: Dialogue, kind: str, dose: float, personas: Sequence[Persona
     return replace(dialogue, lines=lines, stated=stated, planted=frozenset(turns))
 
 
-def contradictions(dialogue: Dialogue) -> set[tuple[int, int]]:
+def planted_contradictions(dialogue: PlantedDialogue) -> set[tuple[int, int]]:
     """(later turn, earlier turn) of the drifting seat's lines that tell different values of a slot, whatever a judge
     makes of them.
     """
@@ -122,13 +122,13 @@ def contradictions(dialogue: Dialogue) -> set[tuple[int, int]]:
     }
 
 
-def turns_frame(dialogues: Sequence[Dialogue]) -> pl.DataFrame:
+def planted_turns(dialogues: Sequence[PlantedDialogue]) -> pl.DataFrame:
     """The lines as a frame of turns."""
     rows = [{name: getattr(line, name) for name in TURNS} for dialogue in dialogues for line in dialogue.lines]
     return pl.DataFrame(rows, schema=TURNS)
 
 
-def pairs(dialogue: Dialogue, window: int | None = None) -> Iterator[Pair]:
+def planted_pairs(dialogue: PlantedDialogue, window: int | None = None) -> Iterator[Pair]:
     """What judges are asked about the drifting seat: each line against the persona, and against at most `window` own
     lines before.
     """
@@ -155,7 +155,7 @@ def _said(line: Line, text: str) -> Line:
     return replace(line, text=text, tokens=len(text.split()))
 
 
-def _dialogue(number: int, cast: dict[str, Persona], turns: int, rng: random.Random) -> Dialogue:
+def _dialogue(number: int, cast: dict[str, Persona], turns: int, rng: random.Random) -> PlantedDialogue:
     decks = {seat: _Deck(persona, rng) for seat, persona in cast.items()}
     lines, topics, stated, asked = [], [], [], ""
     for turn in range(turns):
@@ -169,7 +169,7 @@ def _dialogue(number: int, cast: dict[str, Persona], turns: int, rng: random.Ran
             asked = rng.choice(partner.facts).id if rng.random() < PERSONAL else rng.choice(SMALL_TALK)[0]
             text += f" {_question(asked, partner)}"
         lines.append(Line(number, turn, seat, persona.id, "talk", text, len(text.split())))
-    return Dialogue(number, cast, tuple(lines), tuple(topics), tuple(stated))
+    return PlantedDialogue(number, cast, tuple(lines), tuple(topics), tuple(stated))
 
 
 class _Deck:
@@ -207,7 +207,7 @@ def _question(topic: str, partner: Persona) -> str:
     return next((fact.question for fact in partner.facts if fact.id == topic), topic)
 
 
-def _fault(dialogue: Dialogue, line: Line, kind: str, other: Persona, seed: int) -> Said:
+def _fault(dialogue: PlantedDialogue, line: Line, kind: str, other: Persona, seed: int) -> Said:
     """What the speaker says in place of the line."""
     rng = random.Random(derive_seed(seed, kind, dialogue.number, line.turn))
     if kind == "role_flip":
@@ -246,7 +246,7 @@ def _recital(card: str, rng: random.Random) -> str:
     return "".join(sentences[start : start + 3]).strip()
 
 
-def _stranger(dialogue: Dialogue, personas: Sequence[Persona], rng: random.Random) -> Persona:
+def _stranger(dialogue: PlantedDialogue, personas: Sequence[Persona], rng: random.Random) -> Persona:
     """Someone not in the dialogue who shares the fewest values with the drifting speaker."""
     mine = {(fact.id, fact.value) for fact in dialogue.cast[SEAT].facts}
     present = {persona.id for persona in dialogue.cast.values()}

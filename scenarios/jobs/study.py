@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, create_model
 from scenarios.fields import Endpoint, Strict, Text, absolute, model_anywhere
 from scenarios.overrides import override
 from scenarios.suggestions import nearest, nearest_path
-from scenarios.yaml_files import Document, dump, read, validate
+from scenarios.yaml_files import Document, dump, read_yaml, validate
 
 Size = Literal["smoke", "default", "full"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -25,7 +25,7 @@ KEY = "study"  # by which a study's file is told from a scenario's
 Stimuli = TypeVar("Stimuli", bound=Strict)
 
 
-class Respondent(Strict):
+class RespondentConfig(Strict):
     """Who is asked."""
 
     model: Text = Field(
@@ -37,8 +37,8 @@ class Respondent(Strict):
     endpoint: Endpoint = None
 
 
-class Seats(Strict):
-    assistant: Respondent = Field(default_factory=Respondent)
+class StudySeats(Strict):
+    assistant: RespondentConfig = Field(default_factory=RespondentConfig)
 
 
 class Study(Strict):
@@ -54,7 +54,7 @@ class Study(Strict):
     size: Size = Field(
         default="default", description="smoke: seconds, default: minutes on two cores, full: the protocol's own"
     )
-    seats: Seats = Field(default_factory=Seats)
+    seats: StudySeats = Field(default_factory=StudySeats)
     stimuli: Text = Field(description="path of the stimuli file, relative to this file")
     sizes: Any
 
@@ -77,12 +77,12 @@ class Study(Strict):
 
 def is_study(path: str | Path) -> bool:
     """Whether the file is a study's. ScenarioError where it cannot be read."""
-    return KEY in read(path).data
+    return KEY in read_yaml(path).data
 
 
 def study_named(path: str | Path, known: Sequence[str]) -> str:
     """What the file says it is a study of. ScenarioError where that is none of those known."""
-    document = read(path)
+    document = read_yaml(path)
     name = document.data.get(KEY)
     if name not in known:
         raise document.error(f"is {name!r}{nearest(name, known)}", (KEY,))
@@ -95,7 +95,7 @@ def load_study(path: str | Path, overrides: Sequence[str], numbers: type[BaseMod
     """
     sizes = create_model("Sizes", __base__=Strict, **dict.fromkeys(SIZES, (numbers, ...)))
     model = create_model("Study", __base__=Study, sizes=(sizes, Field(description="what each size is made of")))
-    document = override(read(path), overrides, model)
+    document = override(read_yaml(path), overrides, model)
     study = validate(document, model)
     seat = study.seats.assistant
     if not seat.endpoint:
@@ -103,13 +103,13 @@ def load_study(path: str | Path, overrides: Sequence[str], numbers: type[BaseMod
             update={"model": model_anywhere(seat.model), "adapter": seat.adapter and absolute(seat.adapter)}
         )
     return study.model_copy(
-        update={"seats": Seats(assistant=seat), "stimuli": _file(document, study.stimuli, Path(path).parent)}
+        update={"seats": StudySeats(assistant=seat), "stimuli": _file(document, study.stimuli, Path(path).parent)}
     )
 
 
 def load_stimuli(study: Study, kind: type[Stimuli]) -> Stimuli:
     """What the stimuli file holds. ScenarioError as from `load_study`."""
-    return validate(read(study.stimuli), kind)
+    return validate(read_yaml(study.stimuli), kind)
 
 
 def _file(document: Document, name: str, folder: Path) -> str:

@@ -22,12 +22,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from scenarios.fields import Strict
 from scenarios.jobs.study import Study
 from scenarios.jobs.training import Recipe, load_recipe, played
-from scenarios.overrides import Plain, as_items, override, written
+from scenarios.overrides import Plain, as_items, override, override_text
 from scenarios.personas import PersonasFile
 from scenarios.records import derive_seed
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.suggestions import nearest_path
-from scenarios.yaml_files import Document, ScenarioError, dump, read, validate
+from scenarios.yaml_files import Document, ScenarioError, dump, read_yaml, validate
 
 Base = Scenario | Recipe | Study
 KINDS = ("scenario", "training", "study")  # the keys that name a base's file
@@ -44,7 +44,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Bounds = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
-class Axis(Strict):
+class SweepAxis(Strict):
     """The values of one key: all of a list, evenly spaced ones, or ones that are drawn."""
 
     values: list[Plain] | None = Field(
@@ -61,7 +61,7 @@ class Axis(Strict):
     choice: list[Plain] | None = Field(default=None, min_length=1, description="one of them")
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Axis:
+    def _makes_sense(self) -> SweepAxis:
         ways = [key for key in ("values", *DRAWN) if getattr(self, key) is not None]
         spaced = [value is not None for value in (self.first, self.to, self.steps)]
         if len(ways) + any(spaced) != 1 or (any(spaced) and not all(spaced)):
@@ -160,7 +160,7 @@ class Sweep(Strict):
     overrides: dict[str, Plain] = Field(
         default={}, description="dotted keys of the base and their values in every trial, unless an axis has them"
     )
-    axes: dict[str, Annotated[Axis, BeforeValidator(_listed)]] = Field(
+    axes: dict[str, Annotated[SweepAxis, BeforeValidator(_listed)]] = Field(
         min_length=1, description="dotted keys of the base and their values"
     )
     samples: int = Field(
@@ -198,11 +198,11 @@ class Trial:
     values: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return ", ".join(f"{key}={written(value)}" for key, value in self.values.items())
+        return ", ".join(f"{key}={override_text(value)}" for key, value in self.values.items())
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep with all its trials, each with the base as it is played there. `repeated`: draws that gave a trial that
     there was already.
     """
@@ -224,14 +224,14 @@ class Plan:
         ).hexdigest()
 
 
-def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[str, Reader] = BASES) -> Plan:
+def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[str, Reader] = BASES) -> SweepPlan:
     """The sweep of a file with `key=value` overrides, and its trials, each of which was checked as its base would be.
     `bases`: what reads a base, by its kind.
 
     Raises ScenarioError: file, line, key, what was found and expected; of a combination of values that does not go, its
     values.
     """
-    document = override(read(path), overrides, Sweep, WHOLE)
+    document = override(read_yaml(path), overrides, Sweep, WHOLE)
     sweep = validate(document, Sweep)
     _makes_sense(sweep, document)
     name, folder = getattr(sweep, sweep.kind), Path(path).parent
@@ -242,7 +242,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[s
     sweep = sweep.model_copy(update={sweep.kind: str(file.resolve())})
     drawn = list(_trials(sweep))
     trials = tuple({trial.id: trial for trial in drawn}.values())
-    return Plan(
+    return SweepPlan(
         sweep,
         trials,
         {trial.id: _base(sweep, trial, document, bases[sweep.kind]) for trial in trials},
@@ -321,6 +321,6 @@ def files_of(base: Base) -> list[Path]:
     for folder in dict.fromkeys(Path(name).parent for name in people):  # in which a persona may be looked up
         files += sorted(folder.glob("*.yaml"))
     for path in map(Path, people):
-        slots = validate(read(path), PersonasFile).slots
+        slots = validate(read_yaml(path), PersonasFile).slots
         files += [path, *([(path.parent / slots).resolve()] if slots else [])]
     return list(dict.fromkeys(files))

@@ -20,9 +20,9 @@ from scenarios.overrides import Plain, as_items, override
 from scenarios.personas import SAMPLE, load_personas
 from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
 from scenarios.scenario import Scenario, load_scenario
-from scenarios.schema import JudgeName, Seat, SingleJudge
+from scenarios.schema import JudgeName, SeatConfig, SingleJudge
 from scenarios.suggestions import nearest_path
-from scenarios.yaml_files import ScenarioError, dump, read, validate
+from scenarios.yaml_files import ScenarioError, dump, read_yaml, validate
 
 Offline = Literal["sft", "unlikelihood", "gold", "varmi"]
 Preference = Literal["dpo", "kto"]
@@ -230,7 +230,7 @@ def _content(path: Path) -> str:
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a file with `key=value` overrides. ScenarioError: file, line, key, what was found and expected."""
-    document = override(read(path), overrides, Recipe, ("overrides",))
+    document = override(read_yaml(path), overrides, Recipe, ("overrides",))
     recipe = validate(document, Recipe)
     folder = Path(path).parent
     places = {"scenario": recipe.scenario, "evaluation": recipe.evaluation.scenario}
@@ -305,7 +305,7 @@ def _trainable(recipe: Recipe) -> None:
             )
 
 
-def other_speaker(spec: Seat) -> str:
+def other_speaker(spec: SeatConfig) -> str:
     """Who speaks in a seat instead of a model of ours as it is; "" where nobody does."""
     return (
         "a script"

@@ -15,9 +15,19 @@ from pathlib import Path
 import polars as pl
 
 from lab.store.frames import JUDGEMENTS, METRICS, TURNS
-from metrics.studies.protocol import Choice, Finding, Lesson, Played, Question, Steered, Teaching, Trained, verdict
+from metrics.studies.protocol import (
+    Finding,
+    Lesson,
+    OptionScores,
+    PlayedRun,
+    Steered,
+    StudyQuestion,
+    Teaching,
+    Trained,
+    study_verdict,
+)
 from scenarios.records import derive_seed
-from scenarios.yaml_files import read, validate
+from scenarios.yaml_files import read_yaml, validate
 
 ROOT = Path(__file__).parents[2]
 SEED = 7
@@ -31,9 +41,9 @@ class Planted:
 
     def __init__(
         self,
-        nats: Callable[[Question, str], float] = lambda question, option: 0.0,
-        words: Callable[[Question], str] = lambda question: "",
-        plays: Callable[[str], Played] | None = None,
+        nats: Callable[[StudyQuestion, str], float] = lambda question, option: 0.0,
+        words: Callable[[StudyQuestion], str] = lambda question: "",
+        plays: Callable[[str], PlayedRun] | None = None,
     ) -> None:
         self.nats, self.words, self.plays, self.arms, self.worn, self.lessons, self.changes = (
             nats,
@@ -47,11 +57,11 @@ class Planted:
         self.steered, self.directions = None, []
 
     def choose(
-        self, arm: str, questions: Sequence[Question], worn: str | None = None, steered: Steered | None = None
-    ) -> list[Choice]:
+        self, arm: str, questions: Sequence[StudyQuestion], worn: str | None = None, steered: Steered | None = None
+    ) -> list[OptionScores]:
         self.arms[arm], self.worn, self.steered = self.arms.get(arm, 0) + len(questions), worn, steered
         return [
-            Choice(
+            OptionScores(
                 tuple(float(self.nats(question, option)) for option in question.options), (1,) * len(question.options)
             )
             for question in questions
@@ -60,7 +70,7 @@ class Planted:
     def say(
         self,
         arm: str,
-        questions: Sequence[Question],
+        questions: Sequence[StudyQuestion],
         *,
         max_tokens: int,
         temperature: float = 1.0,
@@ -74,11 +84,11 @@ class Planted:
         self.lessons[arm] = list(lessons)
         return arm
 
-    def direct(self, away: Sequence[Question], towards: Sequence[Question]) -> str:
+    def direct(self, away: Sequence[StudyQuestion], towards: Sequence[StudyQuestion]) -> str:
         self.directions.append(list(towards))
         return str(len(self.directions) - 1)
 
-    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> Played:
+    def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> PlayedRun:
         self.changes[arm] = {**changes, "worn": worn}
         return self.plays(arm)
 
@@ -89,7 +99,7 @@ class Planted:
 
 def dialogues(
     people: int, lines: int, bad: Callable[[str, int, str], bool], wires: Mapping[str, float] | None = None
-) -> Played:
+) -> PlayedRun:
     """Made frames of a run in which the user says `lines` lines to each of so many callers and is asked something after
     each; `bad(person, line, metric)`: what contradicts; `wires`: its tripwires.
     """
@@ -115,7 +125,7 @@ def dialogues(
         {"metric": name, "seat": "user", "level": "run", "value": value, "n": 9}
         for name, value in (wires or {}).items()
     ]
-    return Played(
+    return PlayedRun(
         *(
             pl.DataFrame([{key: row.get(key) for key in schema} for row in rows], schema=schema)
             for rows, schema in ((turns, TURNS), (judged, JUDGEMENTS), (metrics, METRICS))
@@ -125,7 +135,7 @@ def dialogues(
 
 def stimuli(name: str):
     module = importlib.import_module(f"metrics.studies.{name}")
-    return validate(read(ROOT / f"scenarios/studies/stimuli/{name}.yaml"), module.Stimuli)
+    return validate(read_yaml(ROOT / f"scenarios/studies/stimuli/{name}.yaml"), module.Stimuli)
 
 
 def studied(name: str, ask: object, **numbers: int) -> Finding:
@@ -134,7 +144,7 @@ def studied(name: str, ask: object, **numbers: int) -> Finding:
 
 
 def verdict_word(finding: Finding) -> str:
-    return verdict(finding.controls, finding.tests).word
+    return study_verdict(finding.controls, finding.tests).word
 
 
 def failed(finding: Finding) -> list[str]:
@@ -147,12 +157,12 @@ def noise(*parts: object) -> float:
     return derive_seed(*parts) / 2**62 - 1
 
 
-def heard(question: Question) -> str:
+def heard(question: StudyQuestion) -> str:
     """The last words of the user."""
     return next(words for role, words in reversed(question.messages) if role == "user")
 
 
-def system_of(question: Question) -> str:
+def system_of(question: StudyQuestion) -> str:
     return question.messages[0][1] if question.messages[0][0] == "system" else ""
 
 

@@ -10,7 +10,7 @@ import pytest
 from metric_frames import HOW, judgements_frame, only_row
 from scipy import stats
 
-from metrics.activation import COLUMNS, activation, rank_correlation
+from metrics.activation import COLUMNS, activation_rows, rank_correlation
 
 KNOWN = pl.DataFrame(
     [
@@ -34,7 +34,7 @@ def rows(*verdicts):
 
 def test_drift_by_turn_and_slope_by_hand():
     # drift 0 .5 1 and .2 .3 .4: by turn .1 .4 .7; slope (.7 - .1) / 4 a turn
-    metrics = activation(KNOWN, rows((False, False, True), (False, False, False)), **HOW)
+    metrics = activation_rows(KNOWN, rows((False, False, True), (False, False, False)), **HOW)
     assert [
         only_row(metrics, "activation_drift", "turn", turn=t, seat="user")["value"] for t in (0, 2, 4)
     ] == pytest.approx([0.1, 0.4, 0.7])
@@ -50,14 +50,14 @@ def test_drift_by_turn_and_slope_by_hand():
 
 def test_correlation_with_what_the_judge_says_is_spearmans():
     judged = rows((False, False, True), (False, False, None))
-    row = only_row(activation(KNOWN, judged, **HOW), "activation_correlation", seat="user")
+    row = only_row(activation_rows(KNOWN, judged, **HOW), "activation_correlation", seat="user")
     # five lines with both: drift 0 .5 1 .2 .3 against 0 0 1 0 0
     assert row["value"] == pytest.approx(stats.spearmanr([0, 0.5, 1, 0.2, 0.3], [0, 0, 1, 0, 0]).statistic)
     assert row["n"] == 5 and row["judge"] == "ledger"
 
 
 def test_nothing_watched_is_nan_and_n_0_never_no_drift():
-    metrics = activation(None, rows((False, False, True)), **HOW)
+    metrics = activation_rows(None, rows((False, False, True)), **HOW)
     runs = metrics.filter(pl.col("level") == "run")
     assert set(runs["n"]) == {0} and runs["value"].is_nan().all() and len(runs) == 6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metrics.judges.answer_words import is_right, judgement
+from metrics.judges.answer_words import is_right, match_judgement
 from scenarios.personas import load_personas
 
 GRACE = next(persona for persona in load_personas("scenarios/personas/townsfolk.yaml") if persona.id == "grace")
@@ -48,13 +48,15 @@ def test_answer_that_names_another_value_or_two_or_none_or_denies_it_is_not_righ
 
 
 def test_empty_answer_is_unscored_with_its_reason():
-    scored = judgement(0, 3, "user", GRACE.fact("pet"), " … ")
+    scored = match_judgement(0, 3, "user", GRACE.fact("pet"), " … ")
     assert (scored.unscored, scored.verdict, scored.p_inconsistent) == ("empty answer", None, None)
-    assert judgement(0, 3, "user", GRACE.fact("pet"), None, "the endpoint failed").unscored == "the endpoint failed"
+    assert (
+        match_judgement(0, 3, "user", GRACE.fact("pet"), None, "the endpoint failed").unscored == "the endpoint failed"
+    )
 
 
 def test_judgement_tells_the_answer():
-    scored = judgement(1, 5, "assistant", GRACE.fact("pet"), "A parrot.")
+    scored = match_judgement(1, 5, "assistant", GRACE.fact("pet"), "A parrot.")
     assert (scored.verdict, scored.answer, scored.metric, scored.judge, scored.against) == (
         True,
         "A parrot.",

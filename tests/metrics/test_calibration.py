@@ -63,7 +63,7 @@ def test_bins_hold_equally_many_and_equal_p_share_one():
 
 
 def test_reliability_gives_mean_p_and_share_by_bin():
-    (low, no), (high, yes) = calibration.reliability(
+    (low, no), (high, yes) = calibration.reliability_bins(
         [0.1, 0.2, 0.7, 0.9], [False, False, True, False], [1, 2, 1, 2], bins=2
     )
     assert (low, high) == pytest.approx((0.15, 0.8)) and (no.value, yes.value) == (0.0, 0.5) and yes.n == 2

@@ -17,7 +17,7 @@ from lab.reports.comparison_tables import comparison_markdown, differences, note
 from lab.store import frames as store_frames
 from lab.store import run_store
 from metrics.conversation_sums import mean, of_run
-from metrics.measure import measure
+from metrics.measure import measure_run
 from metrics.stats.differences import (
     detectable,
     factorial,
@@ -29,7 +29,7 @@ from metrics.stats.differences import (
     standard_error,
     unpaired,
 )
-from metrics.survival import curve
+from metrics.survival import survival_curves
 
 HOW = {"confidence": 0.95, "resamples": 2000, "seed": 3}
 
@@ -179,7 +179,7 @@ def events(verdicts, cast="ghms"):
 def run(folder, verdicts, seed=7, scenario="name: small\n", digest="abc", **how):
     recorded = events(verdicts, **how)
     turns, judgements = store_frames.turns_frame("r", recorded), store_frames.judgements_frame("r", recorded)
-    metrics = measure(
+    metrics = measure_run(
         turns,
         judgements,
         metrics=["prompt_to_line", "drift", "contradictions"],
@@ -379,4 +379,6 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
 
 def test_curves_of_both_runs_start_at_one(tmp_path):
     frames = run_store.read_frames(run(tmp_path, BAD))
-    assert curve(frames["turns"], frames["judgements"]).filter(pl.col("lines") == 0)["survival"].to_list() == [1.0]
+    assert survival_curves(frames["turns"], frames["judgements"]).filter(pl.col("lines") == 0)[
+        "survival"
+    ].to_list() == [1.0]

@@ -10,7 +10,7 @@ import pytest
 from metric_frames import HOW, JUDGED, judgements_frame, only_row
 from test_ledger import GRACE
 
-from metrics.contradictions import PER_CONVERSATION, contradictions, graph, shape
+from metrics.contradictions import PER_CONVERSATION, contradiction_rows, graph, shape
 from metrics.judges import Pair
 from metrics.judges.ledger import Ledger
 
@@ -93,7 +93,7 @@ def test_judgement_of_a_line_that_nobody_said_is_refused():
 
 
 def test_counts_of_the_planted_conversation():
-    metrics = contradictions(planted()[1], **HOW)
+    metrics = contradiction_rows(planted()[1], **HOW)
     assert (only_row(metrics, "contradictions")["value"], only_row(metrics, "contradictions")["n"]) == (
         1.0,
         5,
@@ -113,7 +113,7 @@ def test_counts_by_hand_over_two_conversations():
         (1, 0, "prompt_to_line", "persona", False),
         (1, 0, "prompt_to_line", "pet", False),
     ]
-    metrics = contradictions(judgements_frame(rows), **HOW)
+    metrics = contradiction_rows(judgements_frame(rows), **HOW)
     assert [only_row(metrics, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
     run = only_row(metrics, "contradictions")
     assert (run["value"], run["n"], run["low"], run["high"]) == (
@@ -131,14 +131,14 @@ def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
         (0, 0, "prompt_to_line", "persona", True, "likelihood"),
         (0, 2, "prompt_to_line", "persona", False, "likelihood"),
     ]
-    metrics = contradictions(judgements_frame(rows), **HOW)
+    metrics = contradiction_rows(judgements_frame(rows), **HOW)
     assert only_row(metrics, "contradictions")["value"] == 1.0
     facts = only_row(metrics, "contradicted_facts")
     assert math.isnan(facts["value"]) and facts["n"] == 0
 
 
 def test_line_to_line_contradictions_are_edges_and_no_count():
-    metrics = contradictions(
+    metrics = contradiction_rows(
         judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW
     )
     assert only_row(metrics, "contradictions")["value"] == 0.0

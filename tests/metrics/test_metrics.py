@@ -13,8 +13,8 @@ from metric_frames import HOW, JUDGED, judgements_frame, lines, only_row, turns_
 from metrics import METRICS_SCHEMA
 from metrics.consistency import line_to_line, prompt_to_line, qa
 from metrics.contradictions import PER_CONVERSATION
-from metrics.drift import drift
-from metrics.measure import METRICS, measure
+from metrics.drift import drift_rows
+from metrics.measure import METRICS, measure_run
 
 ALL = {"metrics": list(METRICS), "window": 5, **HOW}
 
@@ -42,7 +42,7 @@ def test_prompt_to_line_is_one_minus_contradicting_lines_by_turn_conversation_an
 def test_unscored_lines_are_in_no_mean_and_counted_apart():
     # T, unscored, F, unscored -> 1/2 over 2 scored; unscored share 2/4
     judged = judgements_frame(lines([True, None, False, None]))
-    metrics = measure(
+    metrics = measure_run(
         turns_frame([(0, t, "user") for t in (0, 2, 4, 6)]), judged, **{**ALL, "metrics": ["prompt_to_line"]}
     )
     assert (only_row(metrics, "prompt_to_line")["value"], only_row(metrics, "prompt_to_line")["n"]) == (0.5, 2)
@@ -98,7 +98,7 @@ def test_global_drift_slope_and_thirds_by_hand():
     # turns 0 2 4, inconsistency 0 0 1: slope = (1/2 per own line) / 2 turns = 1/4 per turn; thirds of 6 turns: turns 0,
     # 1 and 4, 5: 1 - 0
     turns = turns_frame([(c, t, "user") for c in (0, 1) for t in range(0, 6, 2)] + [(0, 5, "assistant")])
-    metrics = drift(
+    metrics = drift_rows(
         turns, judgements_frame([*lines([False, False, True]), *lines([False, False, True], 1)]), window=5, **HOW
     )
     slope, thirds = (
@@ -115,7 +115,7 @@ def test_questions_drift_is_measured_on_wrong_answers():
         (0, t, "qa", fact, wrong, "multiple_choice")
         for t, fact, wrong in ((0, "a", False), (0, "b", False), (8, "a", True), (8, "b", False))
     ]
-    metrics = drift(turns_frame([(0, t, "user") for t in range(9)]), judgements_frame(asked), window=5, **HOW)
+    metrics = drift_rows(turns_frame([(0, t, "user") for t in range(9)]), judgements_frame(asked), window=5, **HOW)
     assert only_row(metrics, "qa_drift_slope", judge="multiple_choice")["value"] == pytest.approx(1 / 16)
     assert only_row(metrics, "qa_drift_thirds", judge="multiple_choice")["value"] == 0.5
 
@@ -129,17 +129,17 @@ def test_local_drift_sees_only_the_window_of_own_lines():
         for earlier in range(0, later, 2)
     ]
     judged = judgements_frame(pairs)
-    near, far = drift(turns, judged, window=2, **HOW), drift(turns, judged, window=3, **HOW)
+    near, far = drift_rows(turns, judged, window=2, **HOW), drift_rows(turns, judged, window=3, **HOW)
     assert (only_row(near, "local_drift")["value"], only_row(near, "local_drift")["n"]) == (0.0, 5)
     assert (only_row(far, "local_drift")["value"], only_row(far, "local_drift")["n"]) == (pytest.approx(1 / 6), 6)
     assert only_row(far, "local_drift", "turn", turn=6)["value"] == pytest.approx(1 / 3)
     assert only_row(far, "local_drift_slope")["value"] > 0 == only_row(near, "local_drift_slope")["value"]
     with pytest.raises(ValueError, match="window 0"):
-        drift(turns, judged, window=0, **HOW)
+        drift_rows(turns, judged, window=0, **HOW)
 
 
 def test_no_rows_give_nan_and_n_0_for_every_metric_and_seat():
-    metrics = measure(turns_frame([]), judgements_frame([]), **ALL)
+    metrics = measure_run(turns_frame([]), judgements_frame([]), **ALL)
     assert set(metrics["seat"]) == {"user", "assistant"} and metrics["n"].sum() == 0 and metrics["value"].is_nan().all()
     for name in (
         "prompt_to_line",
@@ -162,10 +162,10 @@ def test_no_rows_give_nan_and_n_0_for_every_metric_and_seat():
 
 def test_measure_gives_the_promised_columns_and_only_what_was_asked_for():
     turns, judged = turns_frame([(0, 0, "user")]), judgements_frame(lines([True]))
-    metrics = measure(turns, judged, **{**ALL, "metrics": ["contradictions"]})
+    metrics = measure_run(turns, judged, **{**ALL, "metrics": ["contradictions"]})
     assert dict(metrics.schema) == METRICS_SCHEMA and set(metrics["metric"]) == set(PER_CONVERSATION)
     with pytest.raises(ValueError, match="'tone'"):
-        measure(turns, judged, **{**ALL, "metrics": ["tone"]})
+        measure_run(turns, judged, **{**ALL, "metrics": ["tone"]})
 
 
 def many(conversations, length, seed=0):
@@ -201,18 +201,18 @@ def many(conversations, length, seed=0):
 
 def test_same_seed_gives_the_same_rows_in_any_order_of_the_input():
     turns, judged = many(6, 20)
-    first = measure(turns, judged, **ALL)
-    again = measure(
+    first = measure_run(turns, judged, **ALL)
+    again = measure_run(
         turns.sample(fraction=1, shuffle=True, seed=1), judged.sample(fraction=1, shuffle=True, seed=2), **ALL
     )
     numbers = ["value", "low", "high"]
     assert first.drop(numbers).equals(again.drop(numbers))
     assert np.allclose(first.select(numbers), again.select(numbers), equal_nan=True)
-    assert not measure(turns, judged, **{**ALL, "seed": 8}).equals(first)
+    assert not measure_run(turns, judged, **{**ALL, "seed": 8}).equals(first)
 
 
 def test_usual_run_is_measured_within_three_seconds():
     turns, judged = many(8, 40)
     start = time.perf_counter()
-    measure(turns, judged, **{**ALL, "resamples": 1000})
+    measure_run(turns, judged, **{**ALL, "resamples": 1000})
     assert time.perf_counter() - start < 3

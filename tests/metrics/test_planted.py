@@ -14,17 +14,17 @@ from metrics.validation.planted import (
     KINDS,
     SEAT,
     WORDINGS,
-    clean,
-    contradictions,
-    pairs,
+    clean_dialogues,
     plant,
-    turns_frame,
+    planted_contradictions,
+    planted_pairs,
+    planted_turns,
 )
 from metrics.validation.planted_words import CLAIMS, IMPLIED, PLAIN, SPOKEN
 from scenarios.personas import load_personas
 
 PEOPLE = load_personas(Path(__file__).parents[2] / "scenarios/personas/townsfolk.yaml")
-BASE = clean(PEOPLE, 6, 40, seed=1)
+BASE = clean_dialogues(PEOPLE, 6, 40, seed=1)
 GRACE = next(persona for persona in PEOPLE if persona.id == "grace")
 
 
@@ -33,7 +33,7 @@ def changed(dialogue, base) -> set[int]:
 
 
 def test_clean_dialogue_contradicts_nothing_in_either_form():
-    rows = Ledger().judge([pair for dialogue in BASE for pair in pairs(dialogue)])
+    rows = Ledger().judge([pair for dialogue in BASE for pair in planted_pairs(dialogue)])
     assert len(rows) > 1000 and not any(row.verdict for row in rows)
     assert sum(row.against not in ("persona", *map(str, range(40))) for row in rows) > 30, "though much is claimed"
 
@@ -60,7 +60,7 @@ def test_every_kind_is_planted_at_the_same_turns():
 
 def test_same_seed_plants_the_same_and_another_something_else():
     def once(seed):
-        return [plant(dialogue, "persona_swap", 0.4, PEOPLE, seed) for dialogue in clean(PEOPLE, 3, 40, seed)]
+        return [plant(dialogue, "persona_swap", 0.4, PEOPLE, seed) for dialogue in clean_dialogues(PEOPLE, 3, 40, seed)]
 
     assert once(5) == once(5) != once(6)
 
@@ -83,7 +83,7 @@ def test_planted_fact_is_told_with_a_value_that_is_not_the_speakers(kind):
 
 
 def test_lines_that_tell_different_values_of_a_slot_contradict():
-    assert all(contradictions(base) == set() for base in BASE)
+    assert all(planted_contradictions(base) == set() for base in BASE)
     planted = plant(BASE[0], "contradicted_fact", 0.1, PEOPLE, seed=1)
     (turn,) = planted.planted
     (fault,) = planted.stated[turn]
@@ -92,16 +92,16 @@ def test_lines_that_tell_different_values_of_a_slot_contradict():
         for line in planted.own()
         if line.turn != turn and any(assertion.slot == fault.slot for assertion in planted.stated[line.turn])
     }
-    assert contradictions(planted) == {(max(turn, other), min(turn, other)) for other in same} and same
+    assert planted_contradictions(planted) == {(max(turn, other), min(turn, other)) for other in same} and same
 
 
 def test_ledger_reads_plain_wordings_best_and_implied_ones_least():
     """Implied ones name a value without saying what it is to the speaker."""
     read = {wording: [] for wording in ANY}
     for kind in WORDINGS:
-        for base in clean(PEOPLE, 24, 40, seed=2):
+        for base in clean_dialogues(PEOPLE, 24, 40, seed=2):
             planted = plant(base, kind, 0.4, PEOPLE, seed=2)
-            rows = Ledger().judge([pair for pair in pairs(planted, 0) if pair.turn in planted.planted])
+            rows = Ledger().judge([pair for pair in planted_pairs(planted, 0) if pair.turn in planted.planted])
             for row in rows:
                 if row.against == "persona":
                     read[planted.stated[row.turn][0].wording].append(row.verdict)
@@ -116,20 +116,20 @@ def test_parroting_is_the_card_word_for_word():
 
 
 def test_frame_holds_every_line():
-    assert len(turns_frame(BASE)) == 6 * 40 and turns_frame([]).is_empty()
+    assert len(planted_turns(BASE)) == 6 * 40 and planted_turns([]).is_empty()
 
 
 def test_pairs_within_a_window_are_the_nearest():
-    near = [pair for pair in pairs(BASE[0], window=2) if pair.metric == "line_to_line"]
+    near = [pair for pair in planted_pairs(BASE[0], window=2) if pair.metric == "line_to_line"]
     assert len(near) == 1 + 2 * 18 and all(pair.turn - int(pair.against) <= 4 for pair in near)
-    assert next(pairs(BASE[0])).heard == BASE[0].lines[0].text
+    assert next(planted_pairs(BASE[0])).heard == BASE[0].lines[0].text
 
 
 def test_unknown_drift_and_too_few_people_are_refused():
     with pytest.raises(ValueError, match="'boredom'"):
         plant(BASE[0], "boredom", 0.1, PEOPLE, seed=1)
     with pytest.raises(ValueError, match="at least 3"):
-        clean(PEOPLE[:2], 1, 4, seed=1)
+        clean_dialogues(PEOPLE[:2], 1, 4, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from agents.judge_models.embedder import Embedder
 from metrics.consistency import judged_pairs
 from metrics.judges.pair_retrieval import candidates
-from metrics.validation.planted import SEAT, clean, contradictions, plant
+from metrics.validation.planted import SEAT, clean_dialogues, plant, planted_contradictions
 from scenarios.personas import load_personas
 
 PEOPLE = load_personas(Path(__file__).parents[2] / "scenarios/personas/townsfolk.yaml")
@@ -99,7 +99,7 @@ def kept(dialogue, embed, persona) -> tuple[int, int, int, int]:
         (turns[later], turns[earlier])
         for later, earlier in candidates([line.text for line in dialogue.own()], embed, persona)
     }
-    contradicting = contradictions(dialogue)
+    contradicting = planted_contradictions(dialogue)
     return len(contradicting & chosen), len(contradicting), len(chosen), len(turns) * (len(turns) - 1) // 2
 
 
@@ -117,7 +117,7 @@ def test_a_fifth_of_the_pairs_holds_nearly_all_planted_contradictions(one_thread
     The lines of a persona swap tell two values each.
     """
     embed = Embedder(device="cpu").embed
-    dialogues = [plant(dialogue, kind, dose, PEOPLE, seed=3) for dialogue in clean(PEOPLE, 8, turns, seed=3)]
+    dialogues = [plant(dialogue, kind, dose, PEOPLE, seed=3) for dialogue in clean_dialogues(PEOPLE, 8, turns, seed=3)]
     retained, known, judged, possible = np.sum(
         [kept(each_dialogue, embed, each_dialogue.cast[SEAT]) for each_dialogue in dialogues], axis=0
     )

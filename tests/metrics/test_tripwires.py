@@ -12,8 +12,8 @@ import pytest
 from lab.reports.headline import headline
 from lab.store.frames import JUDGEMENTS
 from metrics import METRICS_SCHEMA
-from metrics.measure import measure
-from metrics.tripwires import BOUNDS, TEXT, TRIPWIRES, WINDOW, evades, fired, tripwires, words
+from metrics.measure import measure_run
+from metrics.tripwires import BOUNDS, TEXT, TRIPWIRES, WINDOW, evades, fired, folded_words, tripwires
 
 HOW = {"confidence": 0.95, "resamples": 100, "seed": 7}
 CARD = (
@@ -133,8 +133,8 @@ def test_evasion_is_a_line_without_a_word_of_its_own(line, evasive):
 
 
 def test_words_just_heard_are_not_ones_own():
-    assert evades(words("Beekeeping, yes"), words("I love beekeeping")) and not evades(
-        words("Beekeeping, yes"), words("Hello")
+    assert evades(folded_words("Beekeeping, yes"), folded_words("I love beekeeping")) and not evades(
+        folded_words("Beekeeping, yes"), folded_words("Hello")
     )
 
 
@@ -221,7 +221,7 @@ def test_line_that_no_judge_was_asked_about_trips_nothing():
         ],
         schema=JUDGEMENTS,
     )
-    metrics = measure(frame("The beans are ripe.", "Yes."), judged, metrics=["tripwires"], window=5, **HOW)
+    metrics = measure_run(frame("The beans are ripe.", "Yes."), judged, metrics=["tripwires"], window=5, **HOW)
     rows = metrics.filter(pl.col("metric") == "evasion", pl.col("level") == "run").select("seat", "value", "n").rows()
     assert rows[1] == ("user", 0.0, 1) and rows[0][::2] == ("assistant", 0)
 
@@ -274,7 +274,7 @@ def test_evasive_speaker_does_not_come_out_as_the_best():
     judged = pl.DataFrame(rows, schema=JUDGEMENTS)
     shown = {}
     for name, lines in (("talkative", talkative), ("evasive", evasive)):
-        metrics = measure(
+        metrics = measure_run(
             frame(*lines), judged, metrics=["prompt_to_line", "tripwires"], window=5, cards={(0, "user"): CARD}, **HOW
         )
         shown[name] = {row.label: row for row in headline(metrics, judged)}

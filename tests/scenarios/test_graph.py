@@ -247,23 +247,23 @@ def test_pressure_has_seven_levels_from_nothing_up():
     assert graphs.PRESSURE[0] == ""
     assert len(set(graphs.PRESSURE)) == 7
     for sentence in graphs.PRESSURE:
-        graphs.render(sentence, TOMAS, GRACE, GRACE.facts[0])
+        graphs.fill_placeholders(sentence, TOMAS, GRACE, GRACE.facts[0])
 
 
 def test_rendering_reads_no_attributes_and_looks_once():
     with pytest.raises(ValueError, match="no placeholder"):
-        graphs.render("{fact.slot.__class__}", TOMAS, GRACE, GRACE.facts[0])
+        graphs.fill_placeholders("{fact.slot.__class__}", TOMAS, GRACE, GRACE.facts[0])
     odd = Persona("odd", "{self.name}", "", GRACE.facts)
-    assert graphs.render("Hi {partner.name}, {", TOMAS, odd, None) == "Hi {self.name}, {"
+    assert graphs.fill_placeholders("Hi {partner.name}, {", TOMAS, odd, None) == "Hi {self.name}, {"
 
 
 def test_rendering_a_fact_without_one_is_refused():
     with pytest.raises(ValueError, match=r"\{fact.slot\} in 'Ask \{fact.slot\}' needs a fact of 'grace'"):
-        graphs.render("Ask {fact.slot}", TOMAS, GRACE, None)
+        graphs.fill_placeholders("Ask {fact.slot}", TOMAS, GRACE, None)
 
 
 def test_slot_id_is_rendered_with_blanks():
-    assert graphs.render("{fact.slot}", TOMAS, GRACE, GRACE.fact("pet_kind")) == "pet kind"
+    assert graphs.fill_placeholders("{fact.slot}", TOMAS, GRACE, GRACE.fact("pet_kind")) == "pet kind"
 
 
 def test_ready_line_is_one_of_the_nodes():

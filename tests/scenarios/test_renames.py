@@ -20,7 +20,7 @@ PLACES = {  # class -> where it stands in a file
     "Node": ("graph", "nodes", "chat"),
     "Edge": ("graph", "edges", 0),
     "Measure": ("measure",),
-    "Cascade": ("measure", "cascade"),
+    "CascadeConfig": ("measure", "cascade"),
     "Recipe": (),
     "Reward": ("reward",),
     "HeldOut": ("held_out",),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scenarios.scenario import difference, load_scenario
-from scenarios.yaml_files import ScenarioError, parse, read
+from scenarios.scenario import load_scenario, scenario_differences
+from scenarios.yaml_files import ScenarioError, parse_yaml, read_yaml
 
 BUNDLED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 PEOPLE = Path(__file__).parents[2] / "scenarios" / "personas" / "townsfolk.yaml"
@@ -372,17 +372,17 @@ def test_digest_changes_with_what_a_persona_file_says_of_the_cast(small, tmp_pat
 def test_difference_has_a_line_for_each_value_that_differs(small):
     old = load_scenario(small()).resolved_yaml()
     new = load_scenario(small(), ["seats.user.temperature=0.9", "graph.edges.0.after=2", "seats.user.sentences=null"])
-    assert difference(old, new.resolved_yaml()) == [
+    assert scenario_differences(old, new.resolved_yaml()) == [
         "seats.user.temperature: 0.8 -> 0.9",
         "seats.user.sentences: 2 -> null",
         "graph.edges.0.after: (absent) -> 2",
     ]
-    assert difference(old, old) == []
+    assert scenario_differences(old, old) == []
 
 
 def test_resolved_yaml_keeps_text_that_looks_like_a_number(small):
     scenario = load_scenario(small("name: small", "name: '1e5'"))
-    assert parse(scenario.resolved_yaml(), "copy").data["name"] == "1e5"
+    assert parse_yaml(scenario.resolved_yaml(), "copy").data["name"] == "1e5"
     assert yaml.safe_load(scenario.resolved_yaml())["seats"]["user"]["temperature"] == 0.8
 
 
@@ -393,7 +393,7 @@ def test_exponent_without_a_point_is_a_number(small):
 def test_error_line_follows_aliases_and_merges(tmp_path):
     path = tmp_path / "merge.yaml"
     path.write_text("a: &base {x: 1}\nb:\n  <<: *base\n  y: 2\n")
-    document = read(path)
+    document = read_yaml(path)
     assert document.data["b"] == {"x": 1, "y": 2}
     assert document.where(("b", "y")) == f"{path}, line 4"
     assert document.where(("b", "x")) == f"{path}, line 1"

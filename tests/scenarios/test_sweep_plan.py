@@ -8,7 +8,7 @@ import json
 import pytest
 import sweeps
 
-from scenarios.jobs.sweep import Axis, load_sweep, trial_id
+from scenarios.jobs.sweep import SweepAxis, load_sweep, trial_id
 
 
 def plan(at, *overrides, **keys):
@@ -33,7 +33,7 @@ def test_lists_and_ranges_are_crossed_in_the_files_order(tmp_path):
 
 
 def test_a_range_of_fractions_has_no_rounding_in_it():
-    assert Axis(**{"from": 0.0, "to": 0.3, "steps": 4}).all() == [0.0, 0.1, 0.2, 0.3]
+    assert SweepAxis(**{"from": 0.0, "to": 0.3, "steps": 4}).all() == [0.0, 0.1, 0.2, 0.3]
 
 
 def test_a_trial_is_called_by_the_digest_of_its_values(tmp_path):
@@ -66,7 +66,7 @@ def test_draws_are_the_same_each_time_in_their_bounds_and_meet_every_combination
 
 
 def test_loguniform_draws_are_even_on_the_logarithmic_scale():
-    drawn = [Axis(loguniform=[1e-4, 1e-2]).draw(seed) for seed in range(400)]
+    drawn = [SweepAxis(loguniform=[1e-4, 1e-2]).draw(seed) for seed in range(400)]
     assert (
         all(1e-4 <= value <= 1e-2 for value in drawn) and 160 < sum(value < 1e-3 for value in drawn) < 240
     )  # half: 200 ± 4 sd of 10

@@ -86,7 +86,7 @@ def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
     return None if _REPORTED.search(before) and not _OWN_REPORT.search(before) else False
 
 
-def sentences(text: str) -> list[tuple[int, int]]:
+def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Spans of the sentences, closing punctuation included."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text) if match["goes_on"] is None]
     if not ends or ends[-1] < len(text):

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metrics.judges.text.assertion import LOOK, quotations, sentences, stance
+from metrics.judges.text.assertion import LOOK, quotations, sentence_spans, stance
 from metrics.judges.text.wording import (
     AGE,
     AGE_PATTERNS,
@@ -74,7 +74,7 @@ def _claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
     hits: list[_Hit] = []
     for reader in _readers(slots):
         if not reader.triggers.isdisjoint(words) or (reader.slot.id == AGE and any(word.isdigit() for word in words)):
-            for start, end in sentences(text):
+            for start, end in sentence_spans(text):
                 for hit in reader.read(text, start, end, words):
                     before = bisect_left(starts, hit.value[0])
                     if not before or hit.value[0] >= quoted[before - 1][1]:

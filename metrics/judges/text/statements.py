@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from metrics.judges import is_blank
-from metrics.judges.text.assertion import sentences
+from metrics.judges.text.assertion import sentence_spans
 from scenarios.records import Persona
 
 _FIRST = re.compile(r"\b(?:I|me|my|mine|I['’]\w+)\b")
@@ -60,7 +60,7 @@ def said(line: str) -> list[tuple[int, int]]:
     """Spans of the line's sentences that may claim something: all but questions without an "I"; where none is left,
     all.
     """
-    spans = [_stripped(line, *span) for span in sentences(line)]
+    spans = [_stripped(line, *span) for span in sentence_spans(line)]
     spans = [(start, end) for start, end in spans if not is_blank(line[start:end])]
     claiming = [
         (start, end)
@@ -89,7 +89,7 @@ def names_of(persona_name: str, card: str) -> tuple[str, ...]:
     """
     opening = _NAME_FIRST.match(card)
     words = re.findall(r"[^\W\d_][\w-]*", f"{persona_name} {opening[1] if opening else ''}")
-    opens = (re.match(r"\W*([A-Z][^\W\d_]+)\b", card[start:end]) for start, end in sentences(card))
+    opens = (re.match(r"\W*([A-Z][^\W\d_]+)\b", card[start:end]) for start, end in sentence_spans(card))
     counts = Counter(match[1] for match in opens if match)
     words += [name for name, times in counts.most_common() if times > 1 and name not in _NO_NAMES][:1]
     return tuple(
@@ -108,7 +108,7 @@ def names_of(persona_name: str, card: str) -> tuple[str, ...]:
 def _of_card(card: str, name: str) -> tuple[str, ...]:
     card = card.replace("\\n", "\n").replace('\\"', '"').strip().strip('"“”').strip()  # some files escape twice
     text = first_person(card, names_of(name, card))
-    pieces = [text[slice(*_stripped(text, *span))] for span in sentences(text)]
+    pieces = [text[slice(*_stripped(text, *span))] for span in sentence_spans(text)]
     return tuple(dict.fromkeys(piece for piece in pieces if not is_blank(piece)))
 
 
@@ -147,7 +147,7 @@ def _with_verb(match: re.Match) -> str:
 def _capitals(text: str) -> str:
     """A capital at the head of every sentence."""
     parts, here = [], 0
-    for start, end in sentences(text):
+    for start, end in sentence_spans(text):
         start, _ = _stripped(text, start, end)
         if start >= here:  # behind a blank sentence the next one's head is seen twice
             parts += [text[here:start], text[start : start + 1].upper()]

@@ -17,7 +17,7 @@ from lab.store import run_store
 from lab.store.frames import JUDGEMENTS, METRICS, judgements_frame, turns_frame
 from metrics.by_node import coverage, drift_by_node
 from metrics.measure import METRICS as ALL
-from metrics.measure import measure
+from metrics.measure import measure_run
 
 ROOT = Path(__file__).parents[3]
 EVENTS = [
@@ -60,7 +60,7 @@ MANIFEST = {
 
 def frames() -> dict[str, pl.DataFrame]:
     turns, judgements = turns_frame("run-1", EVENTS), judgements_frame("run-1", EVENTS)
-    metrics = measure(turns, judgements, metrics=ALL, window=5, confidence=0.95, resamples=50, seed=1)
+    metrics = measure_run(turns, judgements, metrics=ALL, window=5, confidence=0.95, resamples=50, seed=1)
     return {"turns": turns, "judgements": judgements, "metrics": metrics}
 
 

@@ -26,7 +26,7 @@ from lab.store.resume import LineOrigin, stored
 from lab.transcripts.reading import read_transcripts
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.schema import Fork
-from scenarios.yaml_files import parse
+from scenarios.yaml_files import parse_yaml
 
 EXACT = [
     "dtype=float32",
@@ -444,7 +444,7 @@ def test_what_is_no_run_or_no_longer_the_run_is_refused(scripted, tmp_path):
     copy.mkdir()
     for name in ("manifest.json", "scenario.yaml", "events.jsonl"):
         (copy / name).write_bytes((scripted / name).read_bytes())
-    scenario = parse((copy / "scenario.yaml").read_text(), "").data
+    scenario = parse_yaml((copy / "scenario.yaml").read_text(), "").data
     (copy / "manifest.json").write_text(json.dumps(manifest(scripted) | {"digest": "of other people"}))
     done = fork(copy, "--conversation", 0, "--turn", 2)
     assert (

@@ -29,11 +29,11 @@ from lab.run import main
 from lab.store.frames import ANSWERS
 from lab.studies.ask_model import Asking
 from lab.studies.dry_run import Counting
-from lab.studies.matrix import verdict_cells, matrix
-from lab.studies.runner import study_names, load_planned
+from lab.studies.matrix import matrix, verdict_cells
+from lab.studies.runner import load_planned, study_names
 from lab.studies.teaching import teach
 from lab.watch import main as watch
-from metrics.studies.protocol import Lesson, Question, Steered, Teaching, verdict
+from metrics.studies.protocol import Lesson, Steered, StudyQuestion, Teaching, study_verdict
 from scenarios.jobs.study import SIZES
 
 STUDIES = sorted((ROOT / "scenarios" / "studies").glob("*.yaml"))
@@ -58,7 +58,9 @@ def test_a_study_comes_to_an_end_on_somebody_who_finds_all_options_alike(path):
         loaded = load_planned(path, [f"size={size}"])
         assert loaded.study.name == loaded.study.study == path.stem and loaded.asked and all(loaded.asked.values())
     finding = loaded.module.study(Counting(), loaded.stimuli, loaded.study.seed, **loaded.study.numbers())
-    assert finding.controls and finding.tests and finding.pictures and verdict(finding.controls, finding.tests).word
+    assert (
+        finding.controls and finding.tests and finding.pictures and study_verdict(finding.controls, finding.tests).word
+    )
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -315,7 +317,7 @@ def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name,
     )
     talk, how = (("user", "Who are you?"),), Teaching(steps=12, batch=2, learning_rate=0.02, r=4)
     lessons = [Lesson(talk, "a cat"), Lesson((("user", "What?"),), "a cat")]
-    asked = [Question("x", talk, ("a cat", "a dog"))]
+    asked = [StudyQuestion("x", talk, ("a cat", "a dog"))]
     (before,) = ask.choose("before", asked)
     worn = ask.teach("lessons", lessons, how)
     (after,), (aside,) = ask.choose("after", asked, worn), ask.choose("aside", asked)
@@ -330,7 +332,7 @@ def test_what_was_taught_is_known_when_worn_and_taught_once(tmp_path, tiny_name,
 def test_what_is_steered_is_answered_otherwise_and_known_by_its_steer(tmp_path, respondent):
     recorded, (question, aside) = (
         [],
-        [Question("x", (("user", words),), ("a cat", "a dog")) for words in ("Who?", "Where are you?")],
+        [StudyQuestion("x", (("user", words),), ("a cat", "a dog")) for words in ("Who?", "Where are you?")],
     )
 
     def asking() -> Asking:
@@ -441,8 +443,8 @@ def test_a_question_is_no_more_than_its_words(tmp_path):
 
     ask = Asking(Once(), lambda kind, **rest: recorded.append({"event": kind, **rest}), [], dict, None, tmp_path)
     messages = (("user", "Who?"),)
-    ask.choose("a", [Question("x", messages, ("I", "you")), Question("y", messages, ("I", "you"))])
-    ask.choose("b", [Question("x", messages, ("I", "you")), Question("x", messages, ("I", "they"))])
+    ask.choose("a", [StudyQuestion("x", messages, ("I", "you")), StudyQuestion("y", messages, ("I", "you"))])
+    ask.choose("b", [StudyQuestion("x", messages, ("I", "you")), StudyQuestion("x", messages, ("I", "they"))])
     answers = [(event["arm"], event["item"]) for event in recorded if event["event"] == "answer"]
     assert len(asked) == 2 and answers == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "x")]
 

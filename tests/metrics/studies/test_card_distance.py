@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, REFUTES, StudyQuestion
 
 TALK = stimuli("card_distance")
 FAR = {"personas": 8, "slots": 2, "exchanges": 16}
@@ -18,7 +18,7 @@ def holder(kept, whatever=False) -> Planted:
     right one.
     """
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         slot = TALK.slots[question.item.split(", ")[1]] if ", " in question.item else None
         heard_of = [
             place

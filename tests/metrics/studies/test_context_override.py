@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 
 CAPITALS = stimuli("context_override").capitals
 COUNTRIES = {"items": 60, "searched": 3}
@@ -18,7 +18,7 @@ def believer(believes, copies: float = 0.0) -> Planted:
     that stands in a text of something else it copies by so much.
     """
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         country, city = question.messages[-1][1].removeprefix("The capital of ").removesuffix(" is"), option.strip()
         text = " ".join(words for role, words in question.messages if role != "assistant")
         says = f"capital of {country} is {city}" in text

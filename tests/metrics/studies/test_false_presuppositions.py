@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from respondents import Planted, failed, heard, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 
 FACTS = stimuli("false_presuppositions").items
 ITEMS = 60
@@ -15,7 +15,7 @@ ITEMS = 60
 def answerer(rejects, knows=lambda item: True) -> Planted:
     """Rejects a claim by `rejects(twin, words, system text)` nats more than it goes along with it; noisily."""
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         words, (name, *twin) = heard(question), question.item.split()
         item = next(item for item in FACTS if item.id == name)
         if option in ("Yes", "No"):

@@ -10,7 +10,7 @@ import pytest
 from respondents import Planted, failed, heard, noise, stimuli, studied, system_of, verdict_word
 
 from metrics.studies.motivated_reasoning import _table
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 
 EVIDENCE = stimuli("motivated_reasoning")
 TABLES = {"tables": 8, "thought": 1}
@@ -21,7 +21,7 @@ def reader(bend, skill: float = 2.0, obeys: bool = True) -> Planted:
     polarizes)`.
     """
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         system, words = system_of(question), heard(question)
         topic = next(topic for topic in EVIDENCE.polarizing + EVIDENCE.neutral if topic.asked in words)
         (first, a), (_, b), (_, c), (_, d) = re.findall(rf"({'|'.join(topic.outcomes)}) in (\d+)", words)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 
 RANKED = {"taught": 6, "asked": 20, "steps": 4, "batch": 2}
 PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)
@@ -16,7 +16,7 @@ PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)
 def ranker(rates: dict[str | None, float]) -> Planted:
     """Puts a line that contradicts first in such a share of places, by what it wears."""
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         wrong = (noise(question.messages) + 1) / 2 < rates.get(ask.worn, 0.5)
         return -float(option != question.options[wrong * (len(question.options) > 1)])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 
 CAST = stimuli("persona_pressure")
 PRESSED = {"personas": 6, "facts": 2, "steps": 10, "doses": 2}
@@ -20,7 +20,7 @@ def pressed(trained, prompted, anybody: bool = False) -> Planted:
     """
     levels = ["no pressure", *CAST.pressures, "release"]
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         name, slot, level = question.item.split(", ")
         system = question.messages[0][1] if question.messages[0][0] == "system" else ""
         own = option == CAST.slots[slot].says.format(CAST.personas[name][slot])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, heard, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, REFUTES, StudyQuestion
 
 CARDS = stimuli("persona_variance").personas
 PEOPLE = {"personas": 10, "items": 12, "wordings": 2, "seeds": 3}
@@ -18,7 +18,7 @@ def chooser(persona=0.0, names=0.0, scrambled=0.0, obeys=True, place=0.0) -> Pla
     disorder, and by whether it stands first.
     """
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         (name, asks), system = question.item.split(": ", 1), question.messages[0][1]
         if option != question.options[0]:
             return 0.0

@@ -9,7 +9,7 @@ import math
 import pytest
 from respondents import Planted, failed, heard, noise, stimuli, studied, system_of, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, INCONCLUSIVE, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, INCONCLUSIVE, REFUTES, StudyQuestion
 
 TRAITS = stimuli("personality_conditioning").traits
 KEYED = {f"I {words}": (trait, end) for trait in TRAITS for end in ("high", "low") for words in getattr(trait, end)}
@@ -31,7 +31,7 @@ def actor(described: float, role: float, reads: bool = True, bicycle: float = 0.
                 return default + (role if getattr(trait.role, end) in system else described) * (extreme - default)
         return default + bicycle * (5 - default) * ("bicycle" in system)
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         system, words = system_of(question), heard(question)
         if option.strip() not in LIKERT:
             trait = next(trait for trait in TRAITS if any(situation.asked == words for situation in trait.situations))

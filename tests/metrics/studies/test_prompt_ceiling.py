@@ -9,7 +9,7 @@ import pytest
 from respondents import SEED, Planted, failed, noise, stimuli, studied, system_of, verdict_word
 
 from metrics.studies.invented_facts import familiar, hits, invented
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 
 CEILING = stimuli("prompt_ceiling")
 SEARCHED = {"facts": 150, "takes": 2, "budget": 120, "taught": 20, "steps": 1, "thought": 1}
@@ -24,7 +24,7 @@ def ceiling(knows=lambda question, item: False, reads: bool = True) -> Planted:
     `knows(question, item)`.
     """
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         asked = question.messages[-2][1]
         item = TRUE.get(question.item)  # none where nobody is asked of
         in_context = item and (
@@ -58,7 +58,7 @@ def test_a_prompt_that_adds_knowledge_refutes_the_ceiling_and_is_found():
 
 
 def test_familiar_facts_that_a_prompt_recalls_are_told_from_luck():
-    def recalls(question: Question, item) -> bool:
+    def recalls(question: StudyQuestion, item) -> bool:
         return hasattr(item.relation, "facts") and "encyclopedia" in system_of(question)
 
     finding = studied("prompt_ceiling", ceiling(recalls), **SEARCHED)

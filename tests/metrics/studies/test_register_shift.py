@@ -9,7 +9,7 @@ import math
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 from metrics.studies.register_shift import features
 
 VOICES = stimuli("register_shift")
@@ -22,7 +22,7 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
     wherever asked to.
     """
 
-    def asked_for(question: Question) -> dict[str, float]:
+    def asked_for(question: StudyQuestion) -> dict[str, float]:
         said = [words for role, words in question.messages if role == "user"]
         leans = {}
         for name, register in VOICES.registers.items():
@@ -35,11 +35,11 @@ def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=
             )
         return leans
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         name = next((name for frame, name in IN_REGISTER.items() if frame and option.startswith(frame)), None)
         return 0.2 * noise(question.item, option) + (asked_for(question)[name] if name else 0.0)
 
-    def words(question: Question) -> str:
+    def words(question: StudyQuestion) -> str:
         name = max(asked_for(question).items(), key=lambda pair: pair[1])
         return (
             VOICES.registers[name[0]].answered.format("it is so")

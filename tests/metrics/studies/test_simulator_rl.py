@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from respondents import CALM, EVASIVE, failed, speaker, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Played
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, PlayedRun
 
 TRAINED = {"methods": ["sft", "kto", "grpo"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
 
@@ -54,9 +54,9 @@ def test_a_reader_that_calls_all_answers_wrong_fails_the_instrument():
     ask = speaker({"grpo": 0.1})
     plays = ask.plays
 
-    def all_wrong(arm: str) -> Played:
+    def all_wrong(arm: str) -> PlayedRun:
         played, at = plays(arm), pl.col("judge") == "answer_reader"
-        return Played(
+        return PlayedRun(
             played.turns,
             played.judgements.with_columns(verdict=pl.when(at).then(True).otherwise("verdict")),
             played.metrics,

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from respondents import Planted, failed, heard, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, Question
+from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
 from scenarios.records import derive_seed
 
 GAME = stimuli("twenty_questions")
@@ -18,14 +18,14 @@ WORDED = {words: attribute for attribute, wordings in GAME.attributes.items() fo
 PLAYED = {"games": 6, "depth": 4, "takes": 6}
 
 
-def fitting(question: Question) -> list[str]:
+def fitting(question: StudyQuestion) -> list[str]:
     """Objects that fit all that was answered so far."""
     pairs = pairwise(question.messages)
     answers = [(WORDED[words], reply.startswith("Yes")) for (_, words), (_, reply) in pairs if words in WORDED]
     return [name for name, has in GAME.objects.items() if all((attribute in has) == yes for attribute, yes in answers)]
 
 
-def written(question: Question) -> str | None:
+def written(question: StudyQuestion) -> str | None:
     return next(
         (
             words.removeprefix("It is the ").rstrip(".")
@@ -41,13 +41,13 @@ def player(choice, scratchpad: bool = True) -> Planted:
     not.
     """
 
-    def held(question: Question) -> list[str]:
+    def held(question: StudyQuestion) -> list[str]:
         if scratchpad and written(question):
             return [written(question)]
         guessing = "You ask questions" in question.messages[0][1]
         return fitting(question) if guessing else choice(fitting(question), question)
 
-    def nats(question: Question, option: str) -> float:
+    def nats(question: StudyQuestion, option: str) -> float:
         names = held(question)
         if option in ("Yes.", "No."):
             asked = heard(question).removeprefix("Is it the ").rstrip("?")
@@ -55,14 +55,14 @@ def player(choice, scratchpad: bool = True) -> Planted:
             return math.log(max(share if option == "Yes." else 1 - share, 1e-9))
         return 0.0 if option.strip(" .") in names else -30.0
 
-    def words(question: Question) -> str:
+    def words(question: StudyQuestion) -> str:
         names = held(question)
         return names[question.seed % len(names)]
 
     return Planted(nats, words)
 
 
-def committed(names: list[str], question: Question) -> list[str]:
+def committed(names: list[str], question: StudyQuestion) -> list[str]:
     """One that fits, by the order of the game's list alone: the same after the same answers."""
     return [min(names, key=lambda name: derive_seed(question.messages[0][1], name))]
 
