@@ -87,7 +87,7 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
     from agents.learning.views import at_places
     from agents.models.loading import load_tokenizer
     from lab.store.run_store import SCENARIO
-    from lab.training.dataset import COLLECTED, read_views
+    from lab.training.collected import COLLECTED, read_views
     from scenarios.jobs.training import load_recipe, played
 
     path, recipe = folder / COLLECTED, load_recipe(folder / SCENARIO)

@@ -1,50 +1,44 @@
-"""What `data` of a training names: stored runs, chats, labelled lines and other trainings' dialogues, as views whose
-lines have rewards.
+"""The data of an offline training (`data` of a recipe): stored runs, chats, labelled lines and the dialogues of other
+trainings, as views whose lines have rewards.
 
-Conversations are kept or left out as a whole: no one who is held out speaks in any that comes back, on neither seat.
-Log-probabilities of lines are known where a training sampled them, and nowhere else.
+A conversation is used or left out as a whole: it is left out where a held-out persona speaks in either seat. Lines have
+log-probabilities (nats) only where a training sampled them.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
 
-from pydantic import BaseModel, ValidationError
 
 from agents.engine.protocol import Engine
 from agents.learning.views import View, at_places
-from lab.store import atomic_write
 from lab.store.event_log import read_events
 from lab.store.resume import stored
-from lab.training.replay import base_of, recited, replayed
+from lab.training.collected import COLLECTED, read_views
+from lab.training.replay import recited, replayed
 from lab.training.rewards import rewarded
 from lab.transcripts.judging import judge_all
 from lab.transcripts.reading import read_transcripts
 from lab.transcripts.transcript import Source, Transcript, own_turns
 from metrics.judges import Judge
 from metrics.judges.pair_retrieval import Embed
-from scenarios.fields import Strict
 from scenarios.jobs.training import Recipe, Reward, split
 from scenarios.personas import load_personas
 from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.scenario import Scenario
-from scenarios.schema import SeatConfig
 
-COLLECTED = "collected.jsonl"  # in a training's folder: what the untouched model played, to learn from offline
 NEED_BAD = ("unlikelihood", "gold", "varmi", "kto")
 Known = Mapping[tuple[int, int], Mapping[str, float]]  # (conversation, turn) -> parts of the reward
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a seat learns from offline. `views` are numbered from 0 in an order drawn from the recipe's seed, and each has at
-    least one line that the method learns from; `summary` counts them in words for display.
-    for people.
+    """What a seat learns from offline. `views` are numbered from 0 in an order drawn from the recipe's seed, and each
+    has at least one line that the method learns from; `summary` counts them in words for display.
     """
 
     views: list[View]
@@ -53,7 +47,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Stock:
-    """What `data` holds, without conversations in which a held-out persona speaks: `left_out` of them."""
+    """The conversations that `data` holds, without the `left_out` conversations in which a held-out persona speaks."""
 
     views: Mapping[str, list[View]]  # by seat, of trainings' folders
     sources: list[Source]
@@ -63,12 +57,14 @@ class Stock:
 def load_training_data(
     recipe: Recipe, scenario: Scenario, seat: str, engine: Engine, judge: Judge, embed: Embed | None
 ) -> TrainingData:
-    """What that seat learns from. A label takes the judge's place, with a weight of 1 where the recipe weighs
-    prompt_to_line at 0; so does a judgement that the run stored; what is left is judged now, as far as the recipe
-    weighs it. Wires cost what they cost in training.
+    """Returns the views that a seat learns from, each line with its reward (range: that of `rewards.rewarded`).
 
-    `scenario`: as training plays it; `engine`: of the seat's model. ValueError: one sentence where there is nothing to
-    learn from.
+    The parts of a reward come from labels where there are any (prompt_to_line then weighs 1 if the recipe weighs it at
+    0), else from judgements that the run stored, else from `judge`, asked now for the parts that the recipe weighs.
+    Tripwires cost the same penalty as in an online training.
+
+    `scenario`: as the training plays it; `engine`: of the seat's model. Raises ValueError, one sentence, where there is
+    nothing to learn from.
     """
     data, reward = stock(recipe, scenario), recipe.reward
     scorer = SimpleNamespace(
@@ -94,8 +90,8 @@ def load_training_data(
 
 
 def stock(recipe: Recipe, scenario: Scenario) -> Stock:
-    """Everything that can be said of the data before a model is loaded. ValueError: one sentence with path and what was
-    expected.
+    """Reads the data and checks what can be checked before a model is loaded. Raises ValueError, one sentence with the
+    path and what was expected, where no conversation, or no line of a trained seat, is left to learn from.
     """
     data = _read(recipe, scenario)
     speakers = {view.persona for views in data.views.values() for view in views}
@@ -139,8 +135,9 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
 
 
 def held_out_personas(recipe: Recipe, scenario: Scenario, speakers: Collection[str]) -> set[str]:
-    """Ids of personas that training must not see: those that the recipe holds out of the scenario's, and where it holds
-    out a share, the same share of the `speakers` who are none of the scenario's, though never all of them.
+    """Returns the ids of the personas that training must not see: those of the scenario that the recipe holds out and,
+    where it holds out a share, the same share of the `speakers` that are not in the scenario (at least one of them
+    stays in training). The draw depends on the recipe's seed.
     """
     kept, out = split(recipe)
     share = recipe.held_out.personas
@@ -152,7 +149,7 @@ def held_out_personas(recipe: Recipe, scenario: Scenario, speakers: Collection[s
 
 
 def _read(recipe: Recipe, scenario: Scenario) -> Stock:
-    """Everything, nobody left out yet."""
+    """All conversations of `data`, those of held-out personas included."""
     views: dict[str, list[View]] = {seat: [] for seat in recipe.seats()}
     sources, people = [], load_personas(scenario.personas)
     for name in recipe.data:
@@ -173,8 +170,8 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
 
 
 def _recognised(transcript: Transcript, people: Sequence[Persona]) -> Transcript:
-    """Who is known by a text that holds the card of one of the scenario's people is that one, as read under that
-    text.
+    """The transcript, in which a speaker whose system text contains the card of one of `people` is that persona, with
+    the system text as card.
     """
 
     def who(persona: Persona) -> Persona:
@@ -192,7 +189,7 @@ def _cast(transcript: Transcript) -> set[str]:
 
 
 def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> list[View]:
-    """The views that hold what the method learns from. ValueError: one sentence where none does."""
+    """Returns the views that hold lines the method can learn from. Raises ValueError, one sentence, where none does."""
     rewards = [line.reward for view in views for line in view.lines if line.reward is not None]
     lines = sum(len(view.lines) for view in views)
     if not any(rewards):
@@ -264,7 +261,9 @@ def _labelled(source: Source) -> Known:
 
 
 def _judged(source: Source, scenario: Scenario, judge: str) -> Known:
-    """Of the run's own judge, where it is the one that gives rewards, with the same settings."""
+    """Reward parts from the judgements that the run stored, where its judge has the name and settings of the one that
+    gives rewards; else empty.
+    """
     if getattr(source.scenario.measure, judge, None) != getattr(scenario.measure, judge, None):
         return {}
     rows = [
@@ -277,7 +276,9 @@ def _judged(source: Source, scenario: Scenario, judge: str) -> Known:
 
 
 def _parts(rows: Iterable[tuple[int, int, str, float | None]]) -> Known:
-    """The worst of each part, 1 - 2 p, from (conversation, turn, against, p_inconsistent); rows by fact are detail."""
+    """Returns, by (conversation, turn), each reward part as 1 - 2 p for the largest p_inconsistent among its rows, in
+    [-1, 1]. `rows`: (conversation, turn, against, p_inconsistent or None); rows against a single fact are ignored.
+    """
     parts_by_line: dict[tuple[int, int], dict[str, float]] = {}
     for conversation, turn, against, p in rows:
         if p is not None and (against == "persona" or against.isdigit()):
@@ -287,124 +288,3 @@ def _parts(rows: Iterable[tuple[int, int, str, float | None]]) -> Known:
             )
             line_parts[name] = min(line_parts.get(name, 1.0), 1 - 2 * p)
     return parts_by_line
-
-
-# -- a training's own file
-
-
-class _Head(Strict):
-    """How the lines came about, and what they are worth by."""
-
-    scenario: str  # its name
-    models: dict[Literal[SEATS], str]  # who spoke
-    views: dict[Literal[SEATS], int]
-    reward: Reward
-    paraphrase: int  # of questions, which was held out
-
-
-class _Row(Strict):
-    seat: Literal[SEATS]
-    view: View
-
-
-def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[str, Sequence[View]]) -> None:
-    """A line that tells who spoke, what the lines are worth by and how many views follow, by seat, then a line a view;
-    whole or not at all. StoreError.
-    """
-    head = _Head(
-        scenario=scenario.name,
-        models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
-        views={seat: len(seat_views) for seat, seat_views in views.items()},
-        reward=recipe.reward,
-        paraphrase=recipe.held_out.paraphrase,
-    )
-    rows = [{"seat": seat, "view": asdict(view)} for seat, seat_views in views.items() for view in seat_views]
-    atomic_write.replace(
-        path, b"".join(atomic_write.dumps(row) + b"\n" for row in (head.model_dump(mode="json"), *rows))
-    )
-
-
-def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> list[View]:
-    """The views of that seat. ValueError: one sentence with file and line where it is damaged, another model or seat
-    spoke, or its lines have other rewards than the recipe gives.
-    """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read ({error.strerror or error}); expected the dialogues of a training"
-        ) from None
-    head = _checked(path, 1, lines[0] if lines else b"", _Head)
-    rows = [_checked(path, number, line, _Row) for number, line in enumerate(lines[1:], start=2)]
-    views_by_seat = {name: [row.view for row in rows if row.seat == name] for name in head.views}
-    if {name: len(seat_views) for name, seat_views in views_by_seat.items()} != head.views or len(rows) != sum(
-        head.views.values()
-    ):
-        raise ValueError(
-            f"{path}, line {len(lines)}: the file ends after {len(rows)} views; expected the "
-            f"{sum(head.views.values())} that "
-            "its first line tells of"
-        )
-    if seat not in views_by_seat:
-        raise ValueError(
-            f"{path}, line 1: holds dialogues of the {' and the '.join(views_by_seat)}; expected some of the {seat}"
-        )
-    if head.models[seat] != (own := _speaker(scenario.seats[seat])):
-        raise ValueError(
-            f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {own}, which is trained here: "
-            "other models have other tokens"
-        )
-    kept, wanted = _worth(head.reward, head.paraphrase), _worth(recipe.reward, recipe.held_out.paraphrase)
-    if other := [key for key in kept if kept[key] != wanted[key]]:
-        was, here = _set(kept, other), _set(wanted, other)
-        raise ValueError(
-            f"{path}, line 1: its lines were asked and rewarded with {was}, not with {here} as here; expected {was} "
-            "in this "
-            "training too, or other data"
-        )
-    return views_by_seat[seat]
-
-
-def _worth(reward: Reward, paraphrase: int) -> dict[str, object]:
-    return {f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()} | {
-        "held_out.paraphrase": paraphrase
-    }
-
-
-def _set(settings: Mapping[str, object], keys: Sequence[str]) -> str:
-    """As a command line sets them."""
-    return " ".join(f"{key}={settings[key]}" for key in keys)
-
-
-def _speaker(spec: SeatConfig) -> str:
-    if spec.script is not None:
-        return "a script"
-    if spec.endpoint:
-        return f"{spec.adapter or spec.model} at {spec.endpoint}"
-    worn = spec.adapter or spec.model.partition(":")[2]
-    return base_of(spec.model) + (f" with {worn}" if worn else "")
-
-
-def _checked(path: Path, number: int, line: bytes, kind: type[BaseModel]):
-    expected = "the head of a training's dialogues" if kind is _Head else "a view with its lines"
-    try:
-        record = kind.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ValueError(
-            f"{path}, line {number}: {f'{key}: ' if key else ''}{first['msg']}; expected {expected}"
-        ) from None
-    if isinstance(record, _Row):
-        for sampled in record.view.lines:
-            stands = (
-                record.view.ids[sampled.start : sampled.start + len(sampled.ids)] == sampled.ids
-                if sampled.on_trunk
-                else sampled.start <= len(record.view.ids)
-            )
-            if not sampled.ids or sampled.start < 1 or not stands or len(sampled.logprobs) not in (0, len(sampled.ids)):
-                raise ValueError(
-                    f"{path}, line {number}: the line of turn {sampled.turn} is not what stands in its view; expected "
-                    f"{expected}"
-                )
-    return record

@@ -1,13 +1,13 @@
-"""Evaluated before and after: the same personas, questions and seeds under each arm, judged by judges that gave no
-reward.
+"""The evaluation of a training: the base model, the trained model and further arms play dialogues with the same
+personas, questions and seeds, scored by judges that gave no reward.
 
 reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base model), the share of its inconsistency that
 is gone; both sides are resampled together. Below 0 the arm is worse; NaN where the base model contradicted nothing.
 Intervals of consistencies and reductions resample people, each with all the dialogues it is in; those of tripwires
 resample conversations.
 
-Held out are people, and the wording of questions: in the dialogues and in Q&A probes they are asked in words that
-training never used.
+Two things are held out: personas, and a wording of the questions. In the dialogues and in Q&A probes held-out personas
+are asked in words that training never used.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wire
 
 @dataclass(frozen=True)
 class EvaluationCondition:
-    """One arm on one set of people. `trained`: under what training has learnt."""
+    """One arm in one scenario with one set of personas. `trained`: the trained adapter is used."""
 
     arm: str
     scenario: Scenario
@@ -76,8 +76,8 @@ class EvaluationCondition:
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """What an condition found: metric rows of the trained seats over the run, and (consistent, scored) by the seat's
-    person.
+    """Results of one condition: `rows` of metrics of the trained seats over the run, and `sums`, an array of shape
+    (2,), (consistent, scored), for each metric key and persona id.
     """
 
     condition: EvaluationCondition
@@ -87,9 +87,9 @@ class ConditionResult:
 
 
 def evaluation_conditions(recipe: Recipe) -> list[EvaluationCondition]:
-    """The base model, the trained one and every arm of `evaluation.arms`, each with held-out personas, with the people
-    of training where `evaluation.as_learnt`, and with held-out personas in the other scenario. ScenarioError where an
-    arm or the other scenario cannot be played.
+    """Returns the conditions to evaluate: the base model, the trained model and every arm of `evaluation.arms`, each
+    with held-out personas, with the personas of training if `evaluation.as_learnt`, and with held-out personas in the
+    other scenario if there is one. Raises ScenarioError where an arm or the other scenario cannot be played.
     """
     if taken := {BASE, recipe.method} & recipe.evaluation.arms.keys():
         raise ScenarioError(
@@ -168,9 +168,9 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
 def evaluate_all(
     recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """What is evaluated next, in words, and the table of all that was evaluated before; "" at the end. Each condition's
-    dialogues are kept as a run of its own under `folder`, in place of what an earlier evaluation left there.
-    StoreError.
+    """Evaluates all conditions in turn. Yields, before each, its label and the table (`evaluation_frame`) of those that
+    are done, and at the end "" and the whole table. The dialogues of each are stored as a run below `folder`, which is
+    emptied first. Raises StoreError where the disk refuses them.
     """
     results: list[ConditionResult] = []
     judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
@@ -194,7 +194,7 @@ def evaluate(
     folder: Path,
     judged_by: Sequence[Judge],
 ) -> ConditionResult:
-    """Plays the condition, keeps it as a run in `folder`, and measures it."""
+    """Plays the dialogues of a condition, stores them as a run in `folder`, and measures them."""
     setup = staged(recipe, condition, engines, judged_by)
     scenario, how = condition.scenario, condition.scenario.measure
     info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
@@ -249,8 +249,8 @@ def staged(
     engines: Mapping[str, Engine],
     judged_by: Sequence[Judge] | None = None,
 ) -> Setup:
-    """The condition's dialogues, in which held-out personas are asked in the held-out wording. `judged_by`: see
-    `lab.dialogue.wiring.set_up_on`.
+    """Returns the condition's scenario ready to be played; held-out personas are asked in the held-out wording.
+    `judged_by`: judges in place of the scenario's, see `lab.dialogue.wiring.set_up_on`.
     """
     cast = people.cast(condition.scenario)
     if condition.held_out:
@@ -268,7 +268,7 @@ def staged(
 
 
 def _asked_as(persona: Persona, number: int) -> Persona:
-    """The person, whose questions come in that wording first."""
+    """The persona with wording `number` of each question moved to the first place (the last one if there are fewer)."""
     facts = []
     for fact in persona.facts:
         words = list(fact.slot.questions)
@@ -287,9 +287,9 @@ def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) ->
 def evaluation_frame(
     recipe: Recipe, evaluated: Sequence[ConditionResult], *, confidence: float = 0.95, resamples: int = 1000
 ) -> pl.DataFrame:
-    """evaluation.parquet: a row an arm, scenario, metric, judge, seat and `held_out`; `reduction` beside the base model
-    arm of the same; `rewarded` where training was rewarded by just this measure; `people`: how many were resampled;
-    `failed`: conversations that broke off.
+    """Returns evaluation.parquet: one row for each arm, scenario, metric, judge, seat and `held_out`. `reduction`
+    compares with the base model under the same conditions; `rewarded`: training was rewarded by just this measure;
+    `people`: how many personas were resampled for the interval; `failed`: how many conversations broke off.
     """
     how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
     before = {
@@ -340,13 +340,15 @@ def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
 def reduction(
     before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int
 ) -> Interval:
-    """With its interval, over the people that both sides have scored."""
+    """Returns the relative reduction of inconsistency, at most 1, with its interval over the personas that both sides
+    have scored. `before`, `after`: (consistent, scored) by persona id.
+    """
     both = sorted(before.keys() & after.keys())
     sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice
     return clustered_statistic(sums, _removed, n=len(both), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def _removed(sums: np.ndarray) -> np.ndarray:
-    """(R, 4) -> (R, 1)."""
+    """Relative reduction of each resample; (R, 4) -> (R, 1)."""
     was, now = (1 - ratio(sums[:, at : at + 1], sums[:, at + 1 : at + 2]) for at in (0, 2))
     return 1 - ratio(now, np.where(was > 0, was, np.nan))

@@ -27,7 +27,7 @@ from agents.learning.online import Online
 from agents.learning.views import View
 from lab.dialogue import judges, seats
 from lab.store.atomic_write import StoreError
-from lab.training import dataset, rewards, rollouts
+from lab.training import collected, dataset, rewards, rollouts
 from lab.training.reward_parts import Rollout
 from metrics.judges import Judge
 from metrics.tripwires import fired
@@ -48,16 +48,12 @@ def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> 
     """
     updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
     spec = scenario.seats[seat]
-    sampled = (
-        {"temperature": spec.temperature, "top_k": spec.top_k, "min_tokens": MIN_TOKENS}
-        if recipe.method in ONLINE
-        else {}
-    )
+    sampled = {"temperature": spec.temperature, "top_k": spec.top_k, "min_tokens": MIN_TOKENS}
     settings = {
         "name": spec.model,
         "tuning": recipe.tuning,
         "max_steps": updates,
-        **sampled,
+        **(sampled if recipe.method in ONLINE else {}),
         "dtype": recipe.dtype,
         "device": recipe.device,
         "seed": recipe.seed,
@@ -80,7 +76,9 @@ def method(recipe: Recipe) -> Method:
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's dialogues: what is learnt from, and what the log tells of them."""
+    """The dialogues of one step: the views to learn from, the fields that they add to the `step` event, and the seconds
+    it took to play and score them.
+    """
 
     views: list[View]
     log: dict[str, object]
@@ -89,7 +87,7 @@ class Batch:
 
 @dataclass
 class TrainingLoop:
-    """Everything that a recipe needs to be carried out."""
+    """The training loop of a recipe, with the engines, learners and judge that it uses."""
 
     recipe: Recipe
     scenario: Scenario  # as it is played
@@ -137,16 +135,14 @@ class TrainingLoop:
             self.install()
 
     def _heard(self, step: int) -> dict:
-        """What a step of an offline method tells of how the student speaks by now: wires and samples of a batch played
-        for nothing else.
-        """
+        """Tripwire means and sample lines of a batch that is played only to monitor the student of an offline method."""
         self.install()
         adapters = {seat: rollouts.trained(seat) for seat in self.students}
         log = self._played(step, self._seat(step), split(self.recipe)[0], adapters).log
         return {key: value for key, value in log.items() if key.startswith("wire_") or key == "samples"}
 
     def install(self) -> None:
-        """The engines speak as the students do now."""
+        """Copies the adapters of the students, as they are now, into the engines."""
         for seat, student in self.students.items():
             self._engine(seat).install(rollouts.trained(seat), *student.adapter())
 
@@ -211,8 +207,8 @@ class TrainingLoop:
         }
 
     def _rescued(self, step: int, views: Sequence[View]) -> str:
-        """Where what was learnt before a step that failed is: in a checkpoint made now, if the student still reads the
-        lines in numbers (several workers are at an end), else in the last one that did, as far as is known.
+        """A clause that names the checkpoint to go on from after a step that failed: one written now, if the student
+        still gives finite log-probabilities (a learner of several workers has ended), else the last one known to do so.
         """
         recipe, now = self.recipe, self._checkpoint(step)
         reads = (
@@ -242,8 +238,8 @@ class TrainingLoop:
         return self.recipe.seats()[step % len(self.recipe.seats())]
 
     def _source(self) -> Generator[dict, None, Callable[[int], Batch]]:
-        """Step -> what is learnt from in it. Yields what there is to tell of dialogues that are there before the first
-        step.
+        """Returns a function from a step's number to its batch. Yields the events of reading or collecting the
+        dialogues of an offline method, before the first step.
         """
         recipe, learn_from = self.recipe, split(self.recipe)[0]
         if recipe.method in ONLINE:
@@ -280,9 +276,7 @@ class TrainingLoop:
             for sample in utterance.samples
             for value in sample.logprobs
         ):
-            spoiled = (
-                len(self.recipe.seats()) + self.recipe.async_rollouts
-            )  # steps since which the seat may have been so
+            spoiled = len(self.recipe.seats()) + self.recipe.async_rollouts  # steps for which this may have been so
             raise ValueError(
                 f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller "
                 "learning_rate; "
@@ -296,14 +290,16 @@ class TrainingLoop:
         """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder
         where a training is taken up again.
         """
-        path = self.folder / dataset.COLLECTED
+        path = self.folder / collected.COLLECTED
         if path.is_file():
-            views_by_seat = {seat: dataset.read_views(path, self.recipe, self.scenario, seat) for seat in self.students}
+            views_by_seat = {
+                seat: collected.read_views(path, self.recipe, self.scenario, seat) for seat in self.students
+            }
         else:
             views_by_seat = {}
             for seat in self.students:
                 views_by_seat[seat] = yield from self._collected(seat, drawn)
-            dataset.write_views(path, self.recipe, self.scenario, views_by_seat)
+            collected.write_views(path, self.recipe, self.scenario, views_by_seat)
         return {
             seat: dataset.teaching(views, self.recipe.method, seat, self.recipe.reward)
             for seat, views in views_by_seat.items()
@@ -366,7 +362,7 @@ def latest_checkpoint(folder: Path, most: float = math.inf) -> Path | None:
 
 
 def steps_of(checkpoint: Path) -> int:
-    """How many steps had been done."""
+    """How many steps had been done at that checkpoint."""
     return int(checkpoint.name.removeprefix("step-"))
 
 

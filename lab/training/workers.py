@@ -46,9 +46,9 @@ SETTINGS = {
 class Learners:
     """What a `Learner` is to the loop, over `workers` of them. Folders are to lie where all workers can reach them.
 
-    `settings`: keyword arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over whole GPUs
-    they talk by nccl, else by gloo. Every method raises ValueError for what a `Learner` would, and where a worker was
-    lost; they are at an end then.
+    `settings`: keyword arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over
+    whole GPUs they talk by nccl, else by gloo. Every method raises ValueError for what a `Learner` would, and where a
+    worker was lost; they are at an end then.
     """
 
     def __init__(self, workers: int, settings: Mapping[str, object], gpus: float = 0.0) -> None:

@@ -228,7 +228,7 @@ def test_a_prompt_is_what_the_seats_model_read_with_a_users_message_between_its_
 def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp_path, capsys):
     from trl.data_utils import is_conversational
 
-    from lab.training.dataset import COLLECTED, write_views
+    from lab.training.collected import COLLECTED, write_views
 
     trained = recipe("method=dpo")
     with create(tmp_path / "runs", "stored", trained.resolved_yaml(), trained.seed, trained.digest()) as store:

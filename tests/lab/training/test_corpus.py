@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import learners
@@ -16,7 +16,8 @@ from corpora import KEPT, LEO, TOWNSFOLK, Parity, learnt, over, refused, run, ta
 from agents.learning.views import View
 from lab.dialogue.seats import engine_name
 from lab.training import dataset
-from lab.training.dataset import COLLECTED, held_out_personas, read_views, stock, teaching, write_views
+from lab.training.collected import COLLECTED, read_views, write_views
+from lab.training.dataset import held_out_personas, stock, teaching
 from lab.training.loop import TrainingLoop, learner
 from metrics.judges.ledger import Ledger
 from scenarios.jobs.training import Recipe, Reward, played, split
@@ -89,7 +90,7 @@ def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_wo
 
 def spoilt(view: View) -> bytes:
     """A row whose first line is not what stands on the trunk."""
-    return json.dumps({"seat": "user", "view": dataset.asdict(replace(view, ids=(0,) * len(view.ids)))}).encode()
+    return json.dumps({"seat": "user", "view": asdict(replace(view, ids=(0,) * len(view.ids)))}).encode()
 
 
 @pytest.mark.parametrize(

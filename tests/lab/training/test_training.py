@@ -21,7 +21,7 @@ from agents.learning.views import Sampled, View, at_places
 from lab.dialogue import judges
 from lab.dialogue.seats import engine_name
 from lab.training import dataset, rewards
-from lab.training.dataset import COLLECTED, read_views
+from lab.training.collected import COLLECTED, read_views
 from lab.training.loop import PATIENCE, TrainingLoop, latest_checkpoint, learner, steps_of
 from lab.training.runner import step_columns
 from scenarios.jobs.training import Recipe, Reward, played

@@ -1,0 +1,144 @@
+"""The file of dialogues that a training collects from the untouched model before it learns from them offline.
+
+`collected.jsonl` in the training's folder: line 1 says which models spoke, how many views follow for each seat and by
+which reward their lines are scored; every further line is one view with its sampled lines, log-probabilities (nats) and
+rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from agents.learning.views import View
+from lab.store import atomic_write
+from lab.training.replay import base_of
+from scenarios.fields import Strict
+from scenarios.jobs.training import Recipe, Reward
+from scenarios.records import SEATS
+from scenarios.scenario import Scenario
+from scenarios.schema import SeatConfig
+
+COLLECTED = "collected.jsonl"
+
+
+class _Head(Strict):
+    """The first line of the file: which models spoke, and the reward by which the lines are scored."""
+
+    scenario: str  # name of the scenario
+    models: dict[Literal[SEATS], str]  # what spoke in each seat, in words
+    views: dict[Literal[SEATS], int]  # how many views follow for each seat
+    reward: Reward
+    paraphrase: int  # index of the held-out wording of the questions
+
+
+class _Row(Strict):
+    seat: Literal[SEATS]
+    view: View
+
+
+def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[str, Sequence[View]]) -> None:
+    """Writes the views of each seat, atomically: the file is complete or absent. Raises StoreError where the disk
+    refuses it.
+    """
+    head = _Head(
+        scenario=scenario.name,
+        models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
+        views={seat: len(seat_views) for seat, seat_views in views.items()},
+        reward=recipe.reward,
+        paraphrase=recipe.held_out.paraphrase,
+    )
+    rows = [{"seat": seat, "view": asdict(view)} for seat, seat_views in views.items() for view in seat_views]
+    atomic_write.replace(
+        path, b"".join(atomic_write.dumps(row) + b"\n" for row in (head.model_dump(mode="json"), *rows))
+    )
+
+
+def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> list[View]:
+    """Returns the views of one seat, in the order of the file. Raises ValueError, one sentence with file and line,
+    where the file is damaged, another model or seat spoke, or its lines were rewarded otherwise than the recipe does.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror or error}); expected the dialogues of a training"
+        ) from None
+    head = _checked(path, 1, lines[0] if lines else b"", _Head)
+    rows = [_checked(path, number, line, _Row) for number, line in enumerate(lines[1:], start=2)]
+    views_by_seat = {name: [row.view for row in rows if row.seat == name] for name in head.views}
+    if {name: len(seat_views) for name, seat_views in views_by_seat.items()} != head.views or len(rows) != sum(
+        head.views.values()
+    ):
+        raise ValueError(
+            f"{path}, line {len(lines)}: the file ends after {len(rows)} views; expected the "
+            f"{sum(head.views.values())} that "
+            "its first line tells of"
+        )
+    if seat not in views_by_seat:
+        raise ValueError(
+            f"{path}, line 1: holds dialogues of the {' and the '.join(views_by_seat)}; expected some of the {seat}"
+        )
+    if head.models[seat] != (own := _speaker(scenario.seats[seat])):
+        raise ValueError(
+            f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {own}, which is trained here: "
+            "other models have other tokens"
+        )
+    kept, wanted = _worth(head.reward, head.paraphrase), _worth(recipe.reward, recipe.held_out.paraphrase)
+    if other := [key for key in kept if kept[key] != wanted[key]]:
+        was, here = _set(kept, other), _set(wanted, other)
+        raise ValueError(
+            f"{path}, line 1: its lines were asked and rewarded with {was}, not with {here} as here; expected {was} "
+            "in this "
+            "training too, or other data"
+        )
+    return views_by_seat[seat]
+
+
+def _worth(reward: Reward, paraphrase: int) -> dict[str, object]:
+    return {f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()} | {
+        "held_out.paraphrase": paraphrase
+    }
+
+
+def _set(settings: Mapping[str, object], keys: Sequence[str]) -> str:
+    """The settings as overrides on a command line, `key=value` separated by spaces."""
+    return " ".join(f"{key}={settings[key]}" for key in keys)
+
+
+def _speaker(spec: SeatConfig) -> str:
+    if spec.script is not None:
+        return "a script"
+    if spec.endpoint:
+        return f"{spec.adapter or spec.model} at {spec.endpoint}"
+    worn = spec.adapter or spec.model.partition(":")[2]
+    return base_of(spec.model) + (f" with {worn}" if worn else "")
+
+
+def _checked(path: Path, number: int, line: bytes, kind: type[BaseModel]):
+    expected = "the head of a training's dialogues" if kind is _Head else "a view with its lines"
+    try:
+        record = kind.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"{path}, line {number}: {f'{key}: ' if key else ''}{first['msg']}; expected {expected}"
+        ) from None
+    if isinstance(record, _Row):
+        for sampled in record.view.lines:
+            stands = (
+                record.view.ids[sampled.start : sampled.start + len(sampled.ids)] == sampled.ids
+                if sampled.on_trunk
+                else sampled.start <= len(record.view.ids)
+            )
+            if not sampled.ids or sampled.start < 1 or not stands or len(sampled.logprobs) not in (0, len(sampled.ids)):
+                raise ValueError(
+                    f"{path}, line {number}: the line of turn {sampled.turn} is not what stands in its view; expected "
+                    f"{expected}"
+                )
+    return record
