@@ -15,7 +15,6 @@ from corpora import KEPT, LEO, TOWNSFOLK, Parity, learnt, over, refused, run, ta
 
 from agents.learning.views import View
 from lab.dialogue.seats import engine_name
-from lab.training import dataset
 from lab.training.collected import COLLECTED, read_views, write_views
 from lab.training.dataset import held_out_personas, stock, teaching
 from lab.training.loop import TrainingLoop, learner
