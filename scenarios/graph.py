@@ -205,7 +205,7 @@ def _check_node(name: str, node: Node) -> None:
                 known = nearest(placeholder, PLACEHOLDERS)
                 raise ScenarioError(f"holds {{{placeholder}}}, which is no placeholder{known}", (*key, *within))
     if node.pressure and not (node.instruct or node.says):
-        problem = f"is {node.pressure}, but nobody is told to press; expected 'instruct' or 'says' beside it"
+        problem = f"is {node.pressure}, but no seat is instructed to press; expected 'instruct' or 'says' beside it"
         raise ScenarioError(problem, (*key, "pressure"))
 
 
@@ -247,7 +247,7 @@ def _check_walks(graph: nx.MultiDiGraph, turns: int) -> None:
             raise ScenarioError("is true, but edges lead on from here; expected none", (*key, "end"))
         if not leads_on and not node.end and arrivals[name] < turns - 1:
             problem = (
-                f"is a dead end: turn {arrivals[name]} can be said here and {shown(turns)} turns are asked for; "
+                f"is a dead end: turn {arrivals[name]} can be said here and {shown(turns)} turns are required; "
                 "expected an edge out, or 'end: true' to stay here"
             )
             raise ScenarioError(problem, key)

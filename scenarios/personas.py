@@ -49,7 +49,7 @@ def _persona_id(text: str) -> str:
     if text in (SAMPLE, UNKNOWN):
         raise ValueError(
             f"expected another id: {text!r} in a scenario means "
-            f"{'draw one' if text == SAMPLE else 'nobody we know of'!r}"
+            f"{'draw one' if text == SAMPLE else 'a person without known facts'!r}"
         )
     return text
 
@@ -73,7 +73,7 @@ class SlotSpec(Strict):
     claim: Template = Field(description="first person, one {value}: 'I live in {value}.'")
     card: Template = Field(description="second person, one {value}: 'You live in {value}.'")
     questions: list[Text] = Field(min_length=1, description="wordings of one question, the default first")
-    patterns: list[Template] = Field(min_length=1, description="ways of claiming it, one {value} each")
+    patterns: list[Template] = Field(min_length=1, description="claims of it, each with one {value}")
     values: list[Value] = Field(default=[], description="known values beside those of the personas")
 
 
@@ -89,7 +89,7 @@ class FactSpec(Strict):
         default=None, min_length=1, description="wordings of one question, the default first"
     )
     patterns: list[Template] | None = Field(
-        default=None, min_length=1, description="ways of claiming it, one {value} each"
+        default=None, min_length=1, description="claims of it, each with one {value}"
     )
     distractors: list[Value] | None = Field(default=None, min_length=1, description="wrong values to ask among")
 
@@ -119,7 +119,9 @@ def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ..
     for path in paths:
         for persona in _load_file(Path(path)):
             if persona.id in people:
-                problem = f"holds persona {persona.id!r}, which {people[persona.id][1]} holds too; expected one of them"
+                problem = (
+                    f"holds persona {persona.id!r}, which {people[persona.id][1]} holds too; expected each persona once"
+                )
                 raise ScenarioError(problem, where=str(path))
             people[persona.id] = persona, str(path)
     return tuple(persona for persona, _ in people.values())
@@ -276,7 +278,7 @@ def _fact_specs(document: Document, place: int, person: PersonaSpec, slots: dict
     for slot, fact in facts.items():
         missing = [word for word in (*WORDS, "distractors") if getattr(fact, word) is None]
         if slot not in slots and missing:
-            alone = f"is no slot of the slots file and has no {', '.join(missing)} of its own"
+            alone = f"is no slot of the slots file and does not bring {', '.join(missing)}"
             raise document.error(alone + nearest(slot, slots), ("personas", place, "facts", slot))
     order = [slot for slot in slots if slot in facts] + [slot for slot in facts if slot not in slots]
     return {slot: facts[slot] for slot in order}

@@ -31,13 +31,15 @@ class SteerConfig(Strict):
     """How the states of a seat's model are moved along a direction while it reads and speaks."""
 
     direction: Literal["own_card"] = Field(
-        default="own_card", description="own_card: from nobody's card to the persona's, with the instruction"
+        default="own_card",
+        description="own_card: from the card of an unknown person to the persona's card, with the instruction",
     )
     how: Literal["add", "ablate", "cap", "floor"] = Field(
         default="add", description="added, projected out, kept from going beyond, or short of it"
     )
     coefficient: Finite = Field(
-        default=0.1, description="of add in lengths of a state; of cap and floor 0 nobody's card, 1 the persona's"
+        default=0.1,
+        description="of add in lengths of a state; of cap and floor 0 for an unknown person's card, 1 for the persona's",
     )
     depths: list[Annotated[Finite, Field(ge=0, le=1)]] = Field(
         default=[0.5], min_length=1, description="which layers, as shares of them"
@@ -55,7 +57,7 @@ class SeatConfig(Strict):
         description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)",
     )
     persona: Text = Field(
-        description="a persona's id, 'sample' to draw one for each conversation, or 'unknown' for nobody we know of"
+        description="a persona's id, 'sample' to draw one per conversation, or 'unknown' for a person without facts"
     )
     adapter: Text | None = Field(
         default=None, description="path of a trained adapter, or with an endpoint its name there"
@@ -63,18 +65,21 @@ class SeatConfig(Strict):
     steer: SteerConfig | None = Field(default=None, description="how its model's states are moved; null for not at all")
     endpoint: Endpoint = None
     timeout_s: Finite = Field(
-        default=120.0, gt=0, description="seconds that a line may take on an endpoint, all tries together"
+        default=120.0, gt=0, description="time limit of a line on an endpoint, in seconds, including retries"
     )
     temperature: Finite = Field(default=0.8, ge=0, description="0 takes the likeliest token")
     top_k: int = Field(default=50, ge=0, description="tokens to sample among; 0 for all")
     top_p: Finite = Field(default=1.0, gt=0, le=1, description="probability mass to sample among")
-    max_tokens: int = Field(default=48, ge=1, description="tokens a line")
-    sentences: int | None = Field(default=2, ge=1, description="sentences after which a line stops; null for no limit")
+    max_tokens: int = Field(default=48, ge=1, description="most tokens per line")
+    sentences: int | None = Field(default=2, ge=1, description="most sentences per line; null for no limit")
     instruction: str = Field(default="", description="added to the persona's card")
     reminder: str = Field(
-        default="", description="told to the seat before each of its lines; {card} stands for its persona's card"
+        default="",
+        description="text shown to the seat before each of its lines; {card} is replaced by its persona's card",
     )
-    script: list[Words] | None = Field(default=None, min_length=1, description="lines said in turn, over and over")
+    script: list[Words] | None = Field(
+        default=None, min_length=1, description="scripted lines, said in this order and then from the beginning again"
+    )
 
     @model_validator(mode="after")
     def _steerable(self) -> SeatConfig:
@@ -105,8 +110,10 @@ class Node(Strict):
     """A place in the talk: who speaks there, and what they say or are told."""
 
     speaker: SeatName | None = Field(default=None, description="null: whoever did not speak last")
-    says: list[Words] | None = Field(default=None, min_length=1, description="ready lines, said in place of a model's")
-    instruct: dict[SeatName, Words] = Field(default={}, description="what a seat is told before its line")
+    says: list[Words] | None = Field(
+        default=None, min_length=1, description="scripted lines; one is drawn in place of a model's line"
+    )
+    instruct: dict[SeatName, Words] = Field(default={}, description="instruction to a seat before its line")
     pressure: int = Field(
         default=0, ge=0, le=6, description="how hard the directed seat presses, 0 not at all to 6 insisting"
     )
@@ -121,7 +128,7 @@ class Edge(Strict):
     after: int | None = Field(default=None, ge=1, description="lines said at the node in this visit")
     weight: Finite | None = Field(default=None, ge=0, description="share of the draw; 1 where left out")
     contains: Annotated[list[Words], BeforeValidator(as_list)] | None = Field(
-        default=None, min_length=1, description="words or phrases, one of which was said in the last line"
+        default=None, min_length=1, description="words or phrases; the last line contains one of them"
     )
     when: Literal["contradiction"] | None = Field(default=None, description="a judge's verdict on the last line")
 
@@ -145,7 +152,7 @@ class LlmConfig(Strict):
     )
     endpoint: Endpoint = None
     timeout_s: Finite = Field(
-        default=120.0, gt=0, description="seconds that a judgement may take on an endpoint, all tries together"
+        default=120.0, gt=0, description="time limit of a judgement on an endpoint, in seconds, including retries"
     )
     protocol: Literal["published", "strict"] = Field(
         default="published", description="the published question, or ours, which asks for the claim"
@@ -192,7 +199,9 @@ class Measure(Strict):
     paraphrase: int = Field(
         default=0, ge=0, description="which of a fact's question wordings is asked; the last where it has fewer"
     )
-    window: int = Field(default=5, ge=1, description="own previous lines that local drift compares with")
+    window: int = Field(
+        default=5, ge=1, description="number of the seat's previous lines that local drift compares with"
+    )
     confidence: Finite = Field(default=0.95, gt=0, lt=1, description="of intervals")
     resamples: int = Field(default=1000, ge=1, description="of the bootstrap")
 
@@ -202,12 +211,12 @@ class Measure(Strict):
 
 
 class Fork(Strict):
-    """The line of a stored conversation from which all conversations of a run go on: branches of it.
+    """The line of a stored conversation from which all conversations of a run continue, as branches of it.
 
-    Every branch draws its walk, facts and ready words as that conversation did, and so does the first one its samples.
+    Every branch draws its nodes, facts and scripted lines as that conversation did; the first also its samples.
     """
 
-    run: Text = Field(description="id of the run that was gone on with")
+    run: Text = Field(description="id of the original run")
     conversation: int = Field(ge=0, description="its conversation")
     turn: int = Field(ge=1, description="the first line that is played anew")
     of: Fork | None = Field(default=None, description="what that run was a fork of itself")
@@ -231,8 +240,8 @@ class ScenarioFile(Strict):
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     device: Text = Field(default="auto", description="auto, cpu, cuda, ...")
     conversations: int = Field(ge=1, description="dialogues to play")
-    concurrency: int = Field(default=32, ge=1, description="most dialogues played at once")
-    turns: int = Field(ge=1, description="lines a dialogue, both seats counted")
+    concurrency: int = Field(default=32, ge=1, description="most dialogues played in parallel")
+    turns: int = Field(ge=1, description="lines per dialogue, both seats counted")
     personas: Annotated[list[Text], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         min_length=1, description="paths of persona files, relative to the scenario file"
     )
@@ -242,7 +251,7 @@ class ScenarioFile(Strict):
     seats: Seats
     graph: Graph
     measure: Measure = Field(default_factory=Measure)
-    fork: Fork | None = Field(default=None, description="the stored line that lab.fork went on from")
+    fork: Fork | None = Field(default=None, description="the stored line from which lab.fork continued")
 
     def resolved(self) -> dict[str, Any]:
         """The content as plain data: defaults written out, but for those of nodes and edges, and no fork or steer where

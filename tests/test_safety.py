@@ -221,7 +221,7 @@ def test_a_run_that_holds_a_link_is_not_written_to(name, played, tmp_path):
         else [(run.main, "--resume", sent), (report.main, sent)]
     )
     for main, *arguments in commands:
-        assert f"{link} is a link to {ours}; expected files of the run's own" in refused(inside(main, *arguments))
+        assert f"{link} is a link to {ours}; expected files in the run's folder" in refused(inside(main, *arguments))
     assert ours.read_bytes() == kept and {path.name for path in tmp_path.iterdir()} == {"sent", "ours"}
 
 

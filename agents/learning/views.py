@@ -67,9 +67,7 @@ def row(view: View) -> Row:
     for line in view.lines:
         at, length = (line.start if line.on_trunk else len(ids)), len(line.ids)
         if line.on_trunk and tuple(ids[at : at + length]) != line.ids:
-            raise ValueError(
-                f"the line of turn {line.turn} in conversation {view.conversation} is not what stands in its view"
-            )
+            raise ValueError(f"the line of turn {line.turn} in conversation {view.conversation} differs from its view")
         said = at + len(line.given)
         before = said - 1 if line.on_trunk or line.given else line.start - 1
         targets.append(torch.arange(said, said + length))

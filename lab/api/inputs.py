@@ -86,7 +86,7 @@ def sources_of(
     if len(paths) == len(given):
         return [read_transcripts(path) for path in paths], None
     if paths:
-        raise ValueError(f"{paths[0]} stands among lists of messages; expected paths alone, or messages alone")
+        raise ValueError(f"{paths[0]} is mixed with lists of messages; expected only paths, or only lists of messages")
     records = [item if isinstance(item, Mapping) else {"messages": item} for item in given]
     try:
         data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8", "replace")

@@ -202,7 +202,7 @@ def print_actor_figures(figures: dict) -> None:
         ),
         box=box.SIMPLE_HEAD,
     )
-    for column in ("actors", "tokens/s", "predicted", "driver, ms a line", "actors a driver feeds"):
+    for column in ("actors", "tokens/s", "predicted", "driver, ms per line", "actors a driver feeds"):
         table.add_column(column, justify="right")
     for row in figures["actors"]:
         predicted = "fitted" if row["fitted"] else f"{row['predicted_tokens_per_s']:.1f}"

@@ -129,7 +129,7 @@ def print_figures(figures: dict) -> None:
             "",
         )
     table.add_row(
-        "  tokens computed / new",
+        "  tokens through the model / read",
         f"{dialogue['generate_computed_over_new']:.2f}",
         f"{dialogue['engine_computed_over_new']:.2f}",
         "",
@@ -154,7 +154,7 @@ def print_figures(figures: dict) -> None:
         table.add_row(
             name, f"{timings['generate_s']:.1f}", f"{timings['engine_s']:.1f}", f"{timings['ratio']:.1f}×", ""
         )
-        table.add_row("  tokens computed / new", "", f"{timings['computed_over_new']:.2f}", "", "")
+        table.add_row("  tokens through the model / read", "", f"{timings['computed_over_new']:.2f}", "", "")
     console.print(table)
     ceilings = figures["ceilings"]
     console.print(
@@ -181,7 +181,7 @@ def plot(figures: dict, file: Path) -> None:
     axes.plot(
         figures["long"]["reread"]["lines"], figures["long"]["reread"]["seconds"], "x--", label="history read again"
     )
-    axes.set(xlabel="line", ylabel="seconds a line", ylim=(0, None), title="Cost of a line against its index")
+    axes.set(xlabel="line", ylabel="seconds per line", ylim=(0, None), title="Cost per line against the line's index")
     axes.legend()
     figure.tight_layout()
     figure.savefig(file, dpi=120)

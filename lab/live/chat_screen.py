@@ -71,7 +71,7 @@ class Chat:
             if said == QUIT:
                 return None
             if said == CARD:
-                self._print(self._other.card or "There is no card.", "italic")
+                self._print(self._other.card or "This persona has no card.", "italic")
             elif said.startswith("/"):
                 self._print(HELP.format(name=self._other.name), "dim")
             elif len(said) > LONGEST:
@@ -172,7 +172,7 @@ class Chat:
                 self._excused.add((line["seat"], reason))
                 self._print(f"  {reason}", "yellow")
         if scored := so_far(self.state, line["seat"]):
-            self._print(f"  {'' if texts else 'claims nothing · '}{scored}", "dim")
+            self._print(f"  {'' if texts else 'no claims · '}{scored}", "dim")
 
     def _name(self, seat: str) -> str:
         return "you" if seat == self._seat else self._cast[seat].name

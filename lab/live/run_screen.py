@@ -259,8 +259,8 @@ def _header(state: State, width: int, now: float) -> RenderableType:
 
 
 def _footer(state: State, width: int, note: str, hints: Sequence[str] = (), where: Sequence[str] = ()) -> Text:
-    standing = {"running": "ctrl-c stops, lines are kept", "finished": "the report is beside it"}
-    hints = hints or (standing.get(state.status, "python -m lab.run --resume goes on"),)
+    standing = {"running": "ctrl-c stops and keeps all lines", "finished": "report.html is in the run's folder"}
+    hints = hints or (standing.get(state.status, "resume it with python -m lab.run --resume"),)
     joined = (f"{note} · {hint}" if note else hint for hint in hints)
     hint_shown = next((hint for hint in joined if len(hint) < width - 20), note or hints[-1])
     place = next(

@@ -29,13 +29,13 @@ from scenarios.yaml_files import read_yaml, validate
 NUMBER_LENGTH = 9  # digits of a dialogue's number that can be typed
 KEYS = (
     ("n  →  ↓", "next page of dialogues"),
-    ("p  ←  ↑", "page before"),
-    ("12 Enter", "all of dialogue 12"),
-    ("Esc", "pages turn by themselves again"),
+    ("p  ←  ↑", "previous page"),
+    ("12 Enter", "show dialogue 12 in full"),
+    ("Esc", "turn pages automatically again"),
     ("", ""),
-    ("↑ ↓  PgUp PgDn", "in a dialogue: move in it; from its end on it is followed again"),
-    ("Home End", "its beginning, its end"),
-    ("n p  → ←", "the next dialogue, the one before"),
+    ("↑ ↓  PgUp PgDn", "in a dialogue: scroll; at the end, follow new lines"),
+    ("Home End", "in a dialogue: beginning, end"),
+    ("n p  → ←", "in a dialogue: next, previous dialogue"),
     ("Esc", "back to all dialogues"),
     ("", ""),
 )

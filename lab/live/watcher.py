@@ -29,13 +29,13 @@ LEAST, MOST = 1 / 64, 4096.0  # speeds that keys lead to
 POLL_S = 0.1  # keyboard and log are looked at this often
 SLICE_S = 0.05  # and after events were taken for so long
 SILENT_S = 60.0  # after this long without an event, it is said
-WAITING = "{} has no events yet; they are shown as they come"
+WAITING = "{} has no events yet; waiting for the first"
 KEYS = (
-    ("space", "pause, and go on: what happened meanwhile comes then"),
-    ("+ -", "a replay: faster, slower"),
-    ("e", "a replay: to its end at once"),
-    ("?", "these keys"),
-    ("q  Ctrl-C", "leave; the run goes on"),
+    ("space", "pause or resume the display; it then catches up"),
+    ("+ -", "replay faster, slower"),
+    ("e", "skip to the end of the replay"),
+    ("?", "show these keys"),
+    ("q  Ctrl-C", "leave; the run is not stopped"),
 )
 
 
@@ -153,7 +153,8 @@ class Watching:
         if self._helping:
             keys = (*(self._viewer.keys if self._viewer else ()), *KEYS)
             return over_footer(
-                render_keys(keys, window.width, max(1, window.height - 1)), Text("any key goes back", style="dim")
+                render_keys(keys, window.width, max(1, window.height - 1)),
+                Text("any key closes this list", style="dim"),
             )
         if self._viewer is None:
             return over_footer(Text(WAITING.format(clean(str(self._folder)))), Text(hints[-1], style="dim"))
@@ -163,14 +164,14 @@ class Watching:
         """For the footer, the longest first."""
         playback, silent = self._playback, time.monotonic() - self._heard
         if self._paused_at is not None:
-            standing = "paused, space goes on"
+            standing = "paused, space resumes"
         elif playback.over:
             standing = "the run has ended"
         elif not playback.caught_up:
             standing = f"replay ×{playback.speed:g}, + - speed" if playback.speed != AT_ONCE else "catching up"
         else:
             standing = f"nothing new for {duration(silent)}" if silent >= SILENT_S else "following"
-        leave = "? keys · q leaves"
+        leave = "? keys · q quits"
         pause = [] if self._paused_at is not None or playback.over else ["space pauses"]
         pages = ["n p page", "number Enter: one dialogue"] if self._viewer and self._viewer.keys else []
         return [

@@ -127,9 +127,9 @@ def pairing(a: MeasuredRun, b: MeasuredRun) -> tuple[bool, list[str], tuple[list
     elif recast:
         why = f"their casts differ (conversation {recast[0]}{f' and {len(recast) - 1} more' if recast[1:] else ''})"
     elif strangers:
-        why = f"they are other transcripts, and they do not name who speaks in them (conversation {strangers[0]})"
+        why = f"their transcripts differ, and the speakers' personas are unknown (conversation {strangers[0]})"
     elif not common:
-        why = "they have no conversation of one number in common"
+        why = "they have no conversation number in common"
     else:
         left = len(set(a.cast) | set(b.cast)) - len(common)
         sentence = f"{len(common)} pair{'s' * (len(common) > 1)} of conversations of equal number, seed and cast"

@@ -32,29 +32,23 @@ LIVES_HEADER = (
 PIPED_WIDTH = 160  # characters of the table where no terminal tells
 FEW = 20  # conversations, below which a bootstrap's intervals are clearly too narrow
 NOTE = (
-    "`n` counts {n}. Intervals ({confidence:.0%}) resample conversations; bold where one excludes 0, as one in "
-    "{chance} would by "
-    "chance alone. `detectable` is the smallest true difference that as many conversations, spread as these are, "
-    "would show with "
-    "80 % power at p < .05."
+    "`n` counts {n}. Intervals ({confidence:.0%}) resample conversations. A difference is bold where its interval "
+    "excludes 0; by chance alone, one in {chance} would. `detectable` is the smallest true difference that a "
+    "comparison with as many conversations and the same spread would detect with 80 % power at p < .05."
 )
 TOO_FEW = (
-    "So few conversations give intervals that are too narrow: one of 95 % holds the true value some 80 times in 100 "
-    "with 4 of them, "
-    "90 with 10, 93 with 20."
+    "With so few conversations the intervals are too narrow: a 95 % interval covers the true value in about 80 % of "
+    "cases with 4 conversations, 90 % with 10, 93 % with 20."
 )
 POWER = (
-    "In plain words: a true difference of {detectable} in {what} would be found in 8 of 10 such comparisons; a "
-    "smaller one would "
-    "mostly be missed, so that finding none is no sign that there is none."
+    "In plain words: 8 of 10 such comparisons would detect a true difference of {detectable} in {what}. Most would "
+    "miss a smaller difference, so a result without a difference does not show that there is none."
 )
-SAME, UNKNOWN = "The same in both runs, conversation by conversation", "Without a value in one of the runs"
+SAME, UNKNOWN = "Equal in both runs in every conversation", "Without a value in one of the runs"
 LIVES_NOTE = (
-    "The event is a seat's first contradiction of its persona, counted in its own lines; a dialogue without one is "
-    "censored. "
-    "`mean lines` is the area under the curve as far as both runs' curves are known. The log-rank test takes the runs "
-    "as "
-    "independent, so with paired seeds its p is too large rather than too small."
+    "The event is a seat's first contradiction of its persona, with time counted in that seat's lines; a dialogue "
+    "without a contradiction is censored. `mean lines` is the area under the curve up to the last line that both "
+    "runs' curves cover. The log-rank test assumes independent runs, so its p is too large with paired seeds."
 )
 
 
@@ -69,7 +63,7 @@ class ComparisonRow:
 def comparison_markdown(comparison: Comparison, plots: Sequence[str] = ()) -> str:
     """The comparison as Markdown."""
     head = f"# {escape(comparison.a.run_id)} (A) and {escape(comparison.b.run_id)} (B)"
-    changed = "\n".join(f"- {escape(line)}" for line in comparison.changed) or "- nothing: the scenarios are the same"
+    changed = "\n".join(f"- {escape(line)}" for line in comparison.changed) or "- nothing: the scenarios are equal"
     parts = [
         head,
         " ".join(comparison.notes),

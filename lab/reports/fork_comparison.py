@@ -19,13 +19,13 @@ from scenarios.yaml_files import parse_yaml
 
 ORIGINAL, RESULT = "original.jsonl", "fork.json"
 HOW = ("confidence", "resamples")  # of how a run was measured
-HEADER = ("from there on", "judge", "seat", "original", "branches")
+HEADER = ("measure", "judge", "seat", "original", "branches")
 PARTINGS = ("branch", "diverges at turn", "original", "branch says")
 NEVER, MISSING = "never", "–"
 NOTE = (
-    "Cells are value [interval over branches] n; n counts what is behind the value: branches for lines and "
-    "contradictions, lines or "
-    "pairs scored for shares, questions for answers. A single original has no interval."
+    "Cells are value [interval over branches] n, from the forked turn on. n counts branches for lines and "
+    "contradictions, scored lines or pairs for shares, and questions for answers. The original is a single dialogue "
+    "and has no interval."
 )
 LABELS = {
     "lines": "lines",
@@ -68,7 +68,7 @@ def store_comparison(path: Path) -> ForkComparison | None:
     try:
         original = [json.loads(line) for line in (path / ORIGINAL).read_bytes().splitlines()]
     except ValueError:
-        raise ValueError(f"{path / ORIGINAL} is damaged; expected one event a line, as it was written") from None
+        raise ValueError(f"{path / ORIGINAL} is damaged; expected one event per line, as it was written") from None
     failed = sorted(event["conversation"] for event in ends(events).values() if event["status"] == "failed")
     sides = [
         {"turns": turns_frame("", original), "judgements": judgements_frame("", original)},

@@ -65,7 +65,11 @@ def plot_activation(metrics: pl.DataFrame):
             draw_curve(axis, line, "turn", "value", seat, "hidden states", STYLES[0])
     axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
     axis.axhline(1, color="grey", linewidth=0.6, linestyle=":")
-    axis.set(title="activation drift: 0 as its own card, 1 as others'", xlabel="turn", ylabel="1 − projection")
+    axis.set(
+        title="activation drift: 0 as with its own card, 1 as with the cards of others",
+        xlabel="turn",
+        ylabel="1 − projection",
+    )
     axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -222,7 +226,9 @@ def _log(steps: pl.DataFrame):
                     color=f"C{index}",
                 )
         axis.set(
-            title={"kl": "KL, nats a token", "length": "tokens a line", "entropy": "entropy"}.get(names[0], "reward"),
+            title={"kl": "KL, nats per token", "length": "tokens per line", "entropy": "entropy"}.get(
+                names[0], "reward"
+            ),
             xlabel="step",
         )
         if names == rewards:
@@ -356,8 +362,8 @@ def plot_reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
         )
     axis.set(
         title="reliability",
-        xlabel="p that the line contradicts, says the judge",
-        ylabel="share that contradicts, say the labels",
+        xlabel="p of a contradiction, by the judge",
+        ylabel="share of contradictions, by the labels",
         xlim=(-0.03, 1.03),
         ylim=(-0.03, 1.03),
     )

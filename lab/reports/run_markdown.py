@@ -17,12 +17,11 @@ from metrics.catalogue import MISSING
 from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradictions quoted
-KEPT = "All other figures of this report count the kept lines of every branch too."
+KEPT = "All other figures of this report also count the lines that every branch kept from the original."
 NOTE = (
     "Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above "
-    "0, or a tripwire "
-    "past its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the "
-    "same, or its card."
+    "0, or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because the "
+    "speaker says little, repeats itself or recites its card."
 )
 
 
@@ -63,13 +62,13 @@ def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequen
         )
         for evaluated_table in evaluation_tables(evaluation)
     ]
-    shown = tables or ["It has not been evaluated."]
+    shown = tables or ["There is no evaluation yet."]
     images = "\n\n".join(f"![{Path(plot).stem}](plots/{plot})" for plot in plots)
     stopped = [f"**{escape(manifest['stopped'])}**"] if manifest.get("stopped") else []
     return (
         "\n\n".join(
             part
-            for part in (title(manifest, *stopped), "## What it was worth", *shown, images, run_information(manifest))
+            for part in (title(manifest, *stopped), "## Results", *shown, images, run_information(manifest))
             if part
         )
         + "\n"
@@ -105,7 +104,7 @@ def _fork(fork: fork_comparison.ForkComparison | None) -> str:
 def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
     rows = headline(frames["metrics"], frames["judgements"])
     if not rows:
-        return "## Results\n\nNothing was measured."
+        return "## Results\n\nNo metrics were computed."
     cells = [
         [
             escape(row.label),
@@ -127,7 +126,7 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
 
     conflict_graph = graph(turns, judgements, spans)
     if not conflict_graph.number_of_edges():
-        return "## Contradictions\n\nNo line was found to contradict anything."
+        return "## Contradictions\n\nThe judges report no contradiction."
     edges = sorted(conflict_graph.edges(data=True), key=lambda edge: (edge[1][0] != "fact", edge[0], str(edge[1])))
     facts = Counter(
         (
@@ -152,7 +151,7 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
     if lived:
         span, (_, conversation, turn) = max(lived, key=lambda life: (life[0], [-number for number in life[1][1:]]))
         items.append(
-            f"- longest-lived: \\#{conversation} t{turn} contradicts what the same speaker said {span} turns before"
+            f"- longest-lived: \\#{conversation} t{turn} contradicts the same speaker's line of {span} turns before"
         )
     rows = [
         [
@@ -164,7 +163,11 @@ def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mappin
         ]
         for source, target, edge in edges[:EXAMPLES]
     ]
-    shown = f"{EXAMPLES} of {len(edges)}, facts first:" if len(edges) > EXAMPLES else "All of them:"
+    shown = (
+        f"The first {EXAMPLES} of {len(edges)}, contradicted facts before contradicted lines:"
+        if len(edges) > EXAMPLES
+        else "All of them:"
+    )
     return "\n\n".join(
         [
             "## Contradictions",
@@ -221,5 +224,5 @@ def run_information(manifest: Mapping) -> str:
     ]
     playing, generated = seconds.get("playing", 0.0), tokens.get("generated", 0)
     if playing > 0 and generated:
-        rows.append(["generated tokens a second while playing", f"{generated / playing:.0f}"])
-    return "## Run information\n\n" + table(["what", "value"], [[escape(key), escape(value)] for key, value in rows])
+        rows.append(["generated tokens per second of playing", f"{generated / playing:.0f}"])
+    return "## Run information\n\n" + table(["item", "value"], [[escape(key), escape(value)] for key, value in rows])

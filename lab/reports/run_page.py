@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 CELLS = (
     "Each cell is value [low, high] n; intervals resample conversations. ▲ marks a drift whose interval lies above 0, "
-    "or a tripwire past "
-    "its bound; ⚠ a consistency whose speaker trips a wire, and so may have bought it by saying little, or the same, "
-    "or its card."
+    "or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because the "
+    "speaker says little, repeats itself or recites its card."
 )
 LISTED = 50  # contradictions in the table
 QUOTED = 140  # characters of a line there
@@ -97,7 +96,7 @@ def _figures(drawn: Mapping[str, object]) -> list[dict[str, str]]:
     return [{"svg": svg(figure), "caption": caption} for caption, figure in drawn.items() if figure is not None]
 
 
-# -- what came out
+# -- the results
 
 
 def _results(sides: Sequence[Side]) -> Section | None:
@@ -118,7 +117,7 @@ def _results(sides: Sequence[Side]) -> Section | None:
         "results",
         "Results",
         [Table(header, rows)] if rows else [],
-        texts=[] if rows else ["Nothing was measured."],
+        texts=[] if rows else ["No metrics were computed."],
         notes=[CELLS] if rows else [],
     )
 
@@ -136,7 +135,7 @@ def _fork(comparison: fork_comparison.ForkComparison | None) -> Section | None:
         Table(header, [_row(*row) for row in rows], title)
         for title, header, rows in (
             ("", fork_comparison.HEADER, fork_comparison.fork_rows(comparison)),
-            ("Where the texts part", fork_comparison.PARTINGS, fork_comparison.partings(comparison)),
+            ("Where the texts diverge", fork_comparison.PARTINGS, fork_comparison.partings(comparison)),
         )
     ]
     return Section("fork", "Fork", tables, texts=[fork_comparison.heading(comparison)], notes=[fork_comparison.NOTE])
@@ -221,7 +220,11 @@ def _contradictions(side: Side) -> Section | None:
                 line["x"][:QUOTED] + "…" * (len(line["x"]) > QUOTED),
             )
         )
-    heading = f"{LISTED} of {len(marks)}, facts first" if len(marks) > LISTED else f"all {len(marks)}"
+    heading = (
+        f"the first {LISTED} of {len(marks)}, contradicted facts before contradicted lines"
+        if len(marks) > LISTED
+        else f"all {len(marks)}"
+    )
     tables = [Table(["line", "speaker", "contradicts", "judge", "words"], rows, heading, folded=True)] if rows else []
     figures = _figures(
         {
@@ -234,7 +237,7 @@ def _contradictions(side: Side) -> Section | None:
         **_named(side, "Contradictions"),
         tables=tables,
         figures=figures,
-        texts=[] if rows else ["No line was found to contradict anything."],
+        texts=[] if rows else ["The judges report no contradiction."],
     )
 
 
@@ -281,10 +284,10 @@ def _agreement(side: Side) -> Section | None:
         )
         for row in agreement(side.frames["judgements"], **how).iter_rows(named=True)
     ]
-    note = "κ: Cohen's, 1 where they always agree, 0 where no more than by chance, – where one verdict is all there is."
+    note = "κ is Cohen's: 1 for full agreement, 0 for agreement by chance, – where all verdicts are equal."
     header = ["measure", "judges", "same verdict", "κ [interval]", "n"]
     return (
-        Section(**_named(side, "Judges: do they agree"), tables=[Table(header, rows)], notes=[note]) if rows else None
+        Section(**_named(side, "Agreement of the judges"), tables=[Table(header, rows)], notes=[note]) if rows else None
     )
 
 
@@ -323,7 +326,7 @@ def _training(side: Side) -> Section | None:
         **_named(side, "Training"),
         tables=tables + talks,
         figures=_figures({Path(name).stem: figure for name, figure in drawn.items()}),
-        texts=[] if len(evaluation) else ["It has not been evaluated."],
+        texts=[] if len(evaluation) else ["There is no evaluation yet."],
     )
 
 
@@ -343,7 +346,7 @@ def _finding(side: Side) -> Section | None:
     )
 
 
-# -- how it was made, and the transcripts
+# -- run information, and the transcripts
 
 
 def _run_information(side: Side) -> Section:
@@ -368,8 +371,8 @@ def _run_information(side: Side) -> Section:
     times = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in spent.items())
     return Section(
         **_named(side, "Run information"),
-        tables=[Table(["what", "value"], [_row(*row) for row in rows])],
-        figures=_figures({f"phases of time: {times}": plot_phases(spent)}),
+        tables=[Table(["item", "value"], [_row(*row) for row in rows])],
+        figures=_figures({f"time by phase: {times}": plot_phases(spent)}),
     )
 
 

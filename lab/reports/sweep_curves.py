@@ -68,7 +68,7 @@ def read_results(path: Path) -> Results:
     manifest = read_manifest(path)
     sweep = validate(read_yaml(path / SWEEP), Sweep)
     if not (path / FILE).is_file():
-        raise ValueError(f"{path} has no {FILE} yet; expected a sweep of which one trial has ended at least")
+        raise ValueError(f"{path} has no {FILE} yet; expected a sweep with at least one finished trial")
     trials = pl.read_parquet(path / FILE)
     rows = measured_rows(trials, place_of(sweep, path))
     seed = manifest.get("seed") or 0

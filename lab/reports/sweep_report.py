@@ -13,22 +13,16 @@ from metrics.catalogue import CONSISTENCIES, MISSING, TITLES, metric_figures
 from metrics.stats.bootstrap import Interval
 
 NOTE = (
-    "Each cell is value [low, high] n: the mean at that value of the axis over all trials that have it, whatever "
-    "their other values; "
-    "intervals resample conversations, by number and seed, each with all trials that hold it. n counts values, one a "
-    "conversation of "
-    "a trial (or a trial, where a measure has no value by conversation): the same conversation counts once for each "
-    "trial that holds it, "
-    "so that fewer are independent. The time to the first contradiction and the half-life are left out, since they "
-    "have no finite value "
-    "where nobody contradicted anything; trials.parquet has them."
+    "Each cell is value [low, high] n: the mean over all trials with that value of the axis. Intervals resample "
+    "conversations, identified by number and seed; a conversation is drawn with all trials that hold it. n counts one "
+    "value per conversation and trial (or per trial, where a measure has no value by conversation), so fewer than n "
+    "are independent. The table omits the time to the first contradiction and the half-life, which are infinite "
+    "without a contradiction; trials.parquet has them."
 )
 INTERACTIONS = (
-    "What both axes' far ends add together that neither adds alone, b3 of y = b0 + b1 u + b2 v + b3 u v with both "
-    "axes coded "
-    "from 0 to 1, in units of the measure; 0: the axes add up. Of words, the first and the last are the ends. An "
-    "interval "
-    "that leaves out 0 is marked ▲; of many, one in twenty does so by chance."
+    "The interaction is b3 of y = b0 + b1 u + b2 v + b3 u v, with both axes coded from 0 to 1 (an axis of words from "
+    "its first to its last value), in units of the measure; 0 means that the effects of the axes add up. ▲ marks an "
+    "interval that excludes 0; by chance alone, one in twenty would."
 )
 
 
@@ -124,7 +118,7 @@ def sweep_markdown(results: Results, plots: Sequence[str] = ()) -> str:
     if results.pairs:
         parts += ["## Interactions", shown(*pair_rows(results.pairs)), INTERACTIONS]
     return (
-        "\n\n".join([*parts, "## Run information", shown(["what", "value"], _run_information(results.manifest))]) + "\n"
+        "\n\n".join([*parts, "## Run information", shown(["item", "value"], _run_information(results.manifest))]) + "\n"
     )
 
 
@@ -165,7 +159,7 @@ def sweep_page(results: Results) -> str:
         Section(
             "made",
             "Run information",
-            [Table(["what", "value"], [row(*values) for values in _run_information(results.manifest)])],
+            [Table(["item", "value"], [row(*values) for values in _run_information(results.manifest)])],
         )
     )
     run = {

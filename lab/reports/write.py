@@ -32,7 +32,7 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
 
     paths = [Path(run) for run in runs]
     if len(paths) > len(LETTERS):
-        raise ValueError(f"{len(paths)} runs are too many to stand side by side; expected at most {len(LETTERS)}")
+        raise ValueError(f"{len(paths)} runs are too many for one comparison; expected at most {len(LETTERS)}")
     sides = [side(path, mark) for path, mark in zip(paths, LETTERS, strict=False)]
     comparisons = []
     if not any("steps" in shown_side.frames for shown_side in sides):

@@ -247,4 +247,4 @@ def defused(cell: object) -> object:
 def _refuse_nothing(counts: Counter) -> None:
     if not counts["rows"]:
         why = f", and {counts['left out']} could not be scored" if counts["left out"] else ""
-        raise ValueError(f"there is no line to write{why}; expected some that were said, of that seat")
+        raise ValueError(f"there is no line to write{why}; expected a run with lines of that seat")

@@ -76,9 +76,7 @@ def events_before(events: Sequence[dict], turn: int, scenario: Scenario, recast:
     turn is none of the scenario's.
     """
     if not 1 <= turn < scenario.turns:
-        raise ValueError(
-            f"turn {turn}: expected 1 to {scenario.turns - 1}, a line of the scenario that has one before it"
-        )
+        raise ValueError(f"turn {turn}: expected 1 to {scenario.turns - 1}, a turn of the scenario after its first")
     kinds = ("line",) if recast else ("line", "judged")
     return [event for event in events if event["event"] in kinds and event["turn"] < turn]
 

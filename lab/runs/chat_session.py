@@ -45,7 +45,7 @@ def chat_scenario(
     keys |= {key: value for key, value in chosen.items() if value is not None}
     scenario = load_scenario(file or SCENARIO, [*as_items(keys), *overrides])
     if scenario.conversations != 1:
-        raise ValueError(f"conversations is {scenario.conversations}; expected 1, the one that you talk in")
+        raise ValueError(f"conversations is {scenario.conversations}; expected 1, since a chat is one conversation")
     if scenario.seats.humans() != [seat]:
         raise ValueError(
             f"seats.{seat}.model is {scenario.seats[seat].model!r}; expected {HUMAN!r}, for you, there and nowhere else"
@@ -59,7 +59,7 @@ def resumed_chat(run: str | Path) -> Scenario:
 
     scenario = resumed(run)
     if len(scenario.seats.humans()) != 1:
-        raise ValueError(f"{run} is no chat: nobody types in it; expected a run of lab.chat")
+        raise ValueError(f"{run} is no chat, since none of its seats is typed; expected a run of lab.chat")
     return scenario
 
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 FIXED = {  # keys that a fork may not change, and why
-    "personas": "the kept lines are of people in the files as they were",
+    "personas": "the kept lines belong to the personas of the original's files",
     "persona_pool": "the cast is the conversation's; name another persona by seats.SEAT.persona",
     "seed": "the kept lines were drawn by it; --samples gives other lines",
     "conversations": "--samples says how many branches there are",
     "fork": "the command writes it",
-    "measure": "the original was measured so; lab.score asks other judges",
+    "measure": "a fork is measured as its original was; lab.score runs other judges",
 }
 
 
@@ -59,7 +59,7 @@ def forked(
     if samples < 1:
         raise ValueError(f"--samples is {samples}; expected 1 or more")
     if turn < 1:
-        raise ValueError(f"turn {turn}: expected 1 or more, a line that has one before it")
+        raise ValueError(f"turn {turn}: expected 1 or more, a turn after the first")
     if not 0 <= conversation < original.conversations:
         raise ValueError(f"{run} has no conversation {conversation}; expected 0 to {original.conversations - 1}")
     _refuse_fixed(overrides)
@@ -110,9 +110,8 @@ def _begun(
         (event for event in kept if event["event"] == "line" and event["node"] not in scenario.graph.nodes), None
     ):
         raise ValueError(
-            f"graph.nodes: turn {lost['turn']} was said at {lost['node']!r}, which is no node any more; expected the "
-            "nodes of "
-            "the kept lines"
+            f"graph.nodes: turn {lost['turn']} was said at {lost['node']!r}, which the graph no longer has; "
+            "expected a graph with the nodes of all kept lines"
         )
     foreign = {seat for seat in SEATS if engine_name(original.seats[seat]) != engine_name(scenario.seats[seat])}
 

@@ -214,4 +214,4 @@ def print_run_plan(scenario: Scenario) -> None:
     print(f"{scenario.name}: {scenario.conversations} conversations of {scenario.turns} lines, seed {scenario.seed}")
     for number, seats in enumerate(people.cast(scenario)):
         print(f"  #{number} assistant {seats['assistant'].id}, user {seats['user'].id}")
-    print("Everything that can be checked without loading a model is in order.")
+    print("The configuration is valid. No model was loaded.")

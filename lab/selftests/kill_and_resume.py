@@ -69,7 +69,7 @@ class Kill:
 
 
 def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: int, address: str) -> int:
-    """Prints a line a kill. Exit code: 0 nothing lost and nothing done twice, 1 something. ValueError: see `kills`."""
+    """Prints one line per kill. Exit code: 0 where nothing was lost or done twice, else 1. ValueError: see `kills`."""
     if times < 1:
         raise ValueError(f"--kill is {times}; expected 1 or more")
     if file is None or "=" in file:
@@ -78,7 +78,9 @@ def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: 
     for number, kill in enumerate(kills(file, overrides, times, seed, address), start=1):
         print(kill_text(number, kill), flush=True)
         apart += bool(kill.apart)
-    ended = f"FAILED, {apart} ended otherwise than the one left alone" if apart else "nothing lost, nothing done twice"
+    ended = (
+        f"FAILED, {apart} gave other results than the uninterrupted run" if apart else "nothing is lost or done twice"
+    )
     print(f"{times} kills: {ended}")
     return int(apart > 0)
 
@@ -123,7 +125,7 @@ def kills(
             there, before = _state_text(run), _counts_by_kind(run)
             _finished(
                 begin(command, ["--resume", str(run), *how]),
-                f"killed after {moment:.2f} s ({there}), it could not be gone on with",
+                f"killed after {moment:.2f} s ({there}), it could not be resumed",
             )
             after = {name: count - before.get(name, 0) for name, count in _counts_by_kind(run).items()}
             yield Kill(
@@ -145,7 +147,7 @@ def _left_alone(begin: Start, command: str, arguments: Sequence[str], runs: Path
     process = begin(command, [*arguments, "--runs", str(runs)])
     path = _appears(process, runs)
     began = time.monotonic()
-    _finished(process, "it could not be carried out even when left alone")
+    _finished(process, "the uninterrupted run failed")
     return path, time.monotonic() - began
 
 
@@ -165,9 +167,8 @@ def _appears(process: Process, runs: Path) -> Path:
     while not (folders := list(runs.glob("*"))):
         if process.poll() is not None:
             raise ValueError(
-                f"it ended with exit code {process.poll()} and left no folder; expected one that can be carried out: "
-                "try it "
-                "without --kill"
+                f"it ended with exit code {process.poll()} and left no folder; expected a file that runs to its end: "
+                "try it without --kill"
             )
         time.sleep(POLL_S)
     return folders[0]
@@ -202,7 +203,7 @@ def _apart(run: Path, other: Path) -> str:
         if event["event"] in ("line", "judged")
     )
     if twice := [key for key, count in once.items() if count > 1]:
-        return f"{twice[0][0]} of conversation {twice[0][1]}, turn {twice[0][2]} was told {once[twice[0]]} times"
+        return f"{twice[0][0]} of conversation {twice[0][1]}, turn {twice[0][2]} is in the log {once[twice[0]]} times"
     sides = [_frames(folder) for folder in (run, other)]
     for name, frame in sides[1].items():
         if difference := _unequal(sides[0].get(name), frame):
@@ -223,7 +224,7 @@ def _unequal(actual: pl.DataFrame | None, wanted: pl.DataFrame) -> str:
     from polars.testing import assert_frame_equal
 
     if actual is None:
-        return "is not there"
+        return "is missing"
     try:
         assert_frame_equal(actual.drop(OWN, strict=False), wanted.drop(OWN, strict=False), abs_tol=CLOSE)
     except AssertionError as error:
@@ -237,7 +238,7 @@ def _weights_apart(folder: Path, other: Path) -> str:
     for path in sorted(other.rglob("*.safetensors")):
         mine = folder / path.relative_to(other)
         if not mine.is_file():
-            return f"{path.name} is not there"
+            return f"{path.name} is missing"
         actual, wanted = load_file(mine), load_file(path)
         if actual.keys() != wanted.keys():
             return f"{path.name} holds other weights"

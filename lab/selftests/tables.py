@@ -1,4 +1,4 @@
-"""What the self-test found, as text."""
+"""The self-test's results as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.selftests.planted_drift import BARS, BLIND, FACTS, MUST_PASS, UNMEASURE
 from metrics.stats.bootstrap import Interval
 from metrics.validation.planted import DOSES
 
-HEAD = ("judge", "drift", "claims it", "AUROC", "precision", "recall", "lag, turns", "missed", "false alarms")
+HEAD = ("judge", "drift", "claimed", "AUROC", "precision", "recall", "lag, turns", "missed", "false alarms")
 
 
 def text(result: Result) -> str:
@@ -18,15 +18,15 @@ def text(result: Result) -> str:
     """
     parts = [
         (
-            "Judges: planted lines at the largest dose against the rest; lag from the first planted line, over all "
-            "doses",
+            "Judges: planted lines at the largest dose against all other lines; lag after the first planted line, over "
+            "all doses",
             _judges(result),
         ),
-        ("Recall of planted facts by how they are worded", _wordings(result)),
-        (f"Bars on {FACTS}: {_bars()}", _passed(result)),
-        ("Retrieved pairs of lines, and the planted contradictions among them", _retrieved(result)),
-        ("Measures by dose, where the judge claims to see the drift", _responses(result, of_judges=True)),
-        ("Tripwires by dose, of the drift that they are for", _responses(result, of_judges=False)),
+        ("Recall of planted facts by their wording", _wordings(result)),
+        (f"Required on {FACTS}: {_bars()}", _passed(result)),
+        ("Share of pairs of lines that retrieval keeps, and of planted contradictions among them", _retrieved(result)),
+        ("Measures by dose, for judges that claim to detect the drift", _responses(result, of_judges=True)),
+        ("Tripwires by dose, for the drift that they should detect", _responses(result, of_judges=False)),
     ]
     return "\n\n".join(
         [*(f"{title}\n{columns(rows)}" for title, rows in parts if len(rows) > 1), selftest_verdict(result)]
@@ -35,7 +35,7 @@ def text(result: Result) -> str:
 
 def selftest_verdict(result: Result) -> str:
     broken = [
-        f"{row.judge} on {row.kind}: does not rank planted lines above the others"
+        f"{row.judge} on {row.kind}: does not rank planted lines above the other lines"
         for row in result.detections
         if row.failed
     ]
@@ -45,10 +45,10 @@ def selftest_verdict(result: Result) -> str:
         if row.failed
     ]
     broken += [
-        f"bars on {FACTS}: none of {', '.join(sorted(MUST_PASS & result.below().keys()))} meets all"
+        f"{FACTS}: none of {', '.join(sorted(MUST_PASS & result.below().keys()))} meets all requirements"
     ] * result.barred
     return (
-        "PASSED: everything does what it claims."
+        "PASSED: all judges, measures and tripwires detect the drift that they claim to detect."
         if not broken
         else "\n".join(["FAILED:", *(f"  {line}" for line in broken)])
     )
@@ -127,7 +127,7 @@ def _retrieved(result: Result) -> list[Sequence[str]]:
 def _responses(result: Result, of_judges: bool) -> list[Sequence[str]]:
     rows = [row for row in result.responses if bool(row.judge) == of_judges and row.verdict not in (BLIND, UNMEASURED)]
     return [
-        (*(["judge"] if of_judges else []), "drift", "measure", *(f"dose {dose:g}" for dose in DOSES), "says"),
+        (*(["judge"] if of_judges else []), "drift", "measure", *(f"dose {dose:g}" for dose in DOSES), "verdict"),
         *(
             (
                 *([row.judge] if of_judges else []),

@@ -117,7 +117,7 @@ def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:
         kept = f"no line was finished yet: {cure} and start again"
     else:
         done = "what was done is" if lines is None else f"the {lines} finished lines are"
-        kept = f"{done} kept: {cure} and go on with --resume {path.parent}"
+        kept = f"{done} kept: {cure} and continue with --resume {path.parent}"
     return StoreError(
         f"cannot write {path.name} in {path.parent}: {error.strerror or error} ({free / 1e6:,.1f} MB free); {kept}"
     )

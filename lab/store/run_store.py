@@ -154,7 +154,7 @@ def refuse_links(run_dir: str | Path) -> None:
         if entry.is_symlink():
             raise ValueError(
                 f"{entry} is a link to {os.readlink(entry)}; "
-                "expected files of the run's own, which alone are written to"
+                "expected files in the run's folder, since nothing else is written to"
             )
 
 

@@ -58,7 +58,7 @@ def carried_out(
     try:
         outcome = work()
     except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # the last two: whoever read our output has gone
-        status, reason = "interrupted", f"stopped by hand; --resume goes on from the last {left}"
+        status, reason = "interrupted", f"interrupted; --resume continues from the last {left}"
     except ValueError as error:
         status, reason = "failed", hidden(str(error))
     except Exception as error:  # the one place where what nobody foresaw becomes data

@@ -1,4 +1,4 @@
-"""What a study would ask, counted without a model."""
+"""Counts the questions of a study without loading a model."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Counting:
         """ValueError where the model is on a server, which knows neither states nor gradients."""
         if self._study and (server := self._study.seats.assistant.endpoint):
             raise ValueError(
-                f"{self._study.study} {does} the model that it asks, and {server} lets nobody do that; expected a "
+                f"{self._study.study} {does} the model that it asks, and {server} does not allow that; expected a "
                 "model here"
             )
 

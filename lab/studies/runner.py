@@ -124,7 +124,7 @@ def print_study_plan(loaded: Loaded) -> None:
     unit = "lines or steps" if loaded.planned else "questions"
     print(f"{loaded.study.name}: {loaded.study.claim}")
     print("\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
-    print("Everything that can be checked without loading a model is in order.")
+    print("The configuration is valid. No model was loaded.")
 
 
 def open_study(loaded: Loaded, runs: str | Path, resume: str | Path | None = None) -> RunStore:

@@ -1,4 +1,4 @@
-"""What a sweep will take, from a little of it that is played for real: trials, tokens, hours, memory."""
+"""Estimates a sweep's time, tokens and memory from short probes of its trials."""
 
 from __future__ import annotations
 
@@ -39,31 +39,32 @@ class TrialCost:
 
 
 def estimate(plan: SweepPlan, address: str | None) -> int:
-    """Tells what there is to tell. ValueError where it does not fit; else 0."""
+    """Prints the trials and the estimate of their time, tokens and memory. Exit code 0; ValueError where the trials do
+    not fit.
+    """
     sweep = plan.sweep
-    again = f" ({plan.repeated} more draws gave one of them again)" if plan.repeated else ""
+    again = f" ({plan.repeated} further draws repeated a trial and are left out)" if plan.repeated else ""
     print(f"{sweep.name}: {len(plan.trials)} trials of {Path(getattr(sweep, sweep.kind)).name}{again}")
     for trial in plan.trials:
         print(f"  {trial.id}  {trial}")
     if sweep.study:
-        print("How long it takes is not estimated: python -m lab.run STUDY --dry-run counts what a study asks.")
+        print("The time that a study takes is not estimated; python -m lab.run STUDY --dry-run counts its questions.")
         return 0
     probes = {kind: measure_trial(plan, trials) for kind, trials in _kinds(plan).items()}
     costs = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
     seconds, generated, computed = (sum(column) for column in zip(*costs, strict=True))
     slots, share = _room(plan, address)
     tokens = (
-        "how many tokens is not known"
+        "the number of tokens is unknown"
         if sweep.training
-        else f"{generated:,.0f} tokens generated, {computed:,.0f} computed"
+        else f"{generated:,.0f} generated tokens, {computed:,.0f} tokens through the model"
     )
     most = max(probes.values(), key=lambda cost: cost.memory)
     print(
         f"Probed {len(probes)} of them for {sum(sum(cost.seconds.values()) for cost in probes.values()):.0f} s. "
-        "Together they take about "
-        f"{seconds / 3600:.2g} hours of one trial after the other, {seconds / 3600 / slots:.2g} hours with {slots} at "
-        "once; "
-        f"{tokens}; {most.memory / GIB:.2g} GiB of memory a trial"
+        f"All trials together take about {seconds / 3600:.2g} hours one after the other, or "
+        f"{seconds / 3600 / slots:.2g} hours with {slots} in parallel; "
+        f"{tokens}; {most.memory / GIB:.2g} GiB of memory per trial"
         + (f", {max(cost.on_gpu for cost in probes.values()) / GIB:.2g} GiB of a GPU" if share else "")
         + "."
     )
@@ -93,8 +94,7 @@ def measure_trial(plan: SweepPlan, trials: Sequence[str]) -> TrialCost:
             ).result()
         except BrokenProcessPool:
             raise ValueError(
-                f"the process that played a little of trial {trials[0]} was killed, as the system does where memory "
-                "is short; "
+                f"the process that probed trial {trials[0]} was killed, probably because memory ran out; "
                 "expected a smaller model, shorter lines, or a machine with more memory"
             ) from None
     return TrialCost(base=base, **measured)
@@ -245,7 +245,7 @@ def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | Non
     free = free_bytes(torch.device("cpu"))
     if is_private(address) and memory * slots > free:
         raise ValueError(
-            f"{slots} trials at once take about {memory * slots / GIB:.2g} GiB, and {free / GIB:.2g} GiB is free "
+            f"{slots} trials in parallel take about {memory * slots / GIB:.2g} GiB, and {free / GIB:.2g} GiB is free "
             "here; expected "
             f"at_once={max(1, int(free // memory))}, a smaller model, or a cluster (--address)"
         )

@@ -71,7 +71,7 @@ def check_sweep(plan: SweepPlan) -> None:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
         if watched and watched.metric not in (reported := step_columns(plan.bases[trial.id])):
             raise ValueError(
-                f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} tells"
+                f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} reports"
                 f"{nearest(watched.metric, reported)}"
             )
 

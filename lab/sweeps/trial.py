@@ -100,9 +100,7 @@ def is_done(folder: Path, digest: str) -> bool:
     """
     manifest = read_manifest(folder)
     if manifest.get("digest") != digest:
-        raise ValueError(
-            f"{folder} holds another trial than is to be played there; expected its own, or no such folder"
-        )
+        raise ValueError(f"{folder} holds another trial; expected the folder of this trial, or none")
     return manifest.get("status") == "finished" and not manifest.get("counts", {}).get("failed")
 
 

@@ -123,7 +123,7 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
             own_turns(transcript, seat) for source in sources for transcript in source.transcripts
         ):
             raise ValueError(
-                f"data holds no line of the {seat} to learn from; expected some of the seat that is trained"
+                f"data holds no line of the {seat} to learn from; expected lines of the seat that is trained"
             )
         if recipe.method == "dpo" and not any(len(lines) > 1 for view in views[seat] for lines in at_places(view)):
             raise ValueError(
@@ -210,14 +210,13 @@ def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> l
         raise ValueError(
             f"data: {method} learns from bad lines too, and none of the {len(rewards)} scored ones has a reward below "
             "0; "
-            "expected some, or method=sft"
+            "expected a reward below 0, or method=sft"
         )
     instructive = [view for view in views if _teaches(view, method)]
     if not instructive:
         raise ValueError(
             f"data: {method} learns from rewards that differ, and the {len(rewards)} scored lines are worth 0, or the "
-            "same as "
-            "others at their places; expected some that are not"
+            "same as others at their places; expected rewards that differ at one place"
         )
     return instructive
 

@@ -154,7 +154,7 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
     here, at = played(recipe), ("evaluation", "scenario")
     if other.name == here.name:
         raise ScenarioError(
-            f"is named {other.name!r} as the one that is trained in; expected another name, by which their rows differ",
+            f"is named {other.name!r} like the scenario of the training; expected another name, to tell rows apart",
             at,
         )
     for seat in recipe.seats():

@@ -169,8 +169,7 @@ class TrainingLoop:
             shutil.rmtree(part, ignore_errors=True)
             raise StoreError(
                 f"cannot write {folder.name} in {folder.parent} ({reason(error)}); {self._last(math.inf)}: make room "
-                "and go "
-                f"on with --resume {self.folder}"
+                f"and continue with --resume {self.folder}"
             ) from error
 
     def restore(self, folder: Path) -> None:
@@ -267,7 +266,8 @@ class TrainingLoop:
             raise ValueError(f"step {step + 1}: every dialogue failed; expected fewer turns or shorter lines")
         if not any(talk.spoken for talk in talks):
             raise ValueError(
-                f"step {step + 1}: the {seat} said nothing of its own; expected a scenario whose nodes let it speak"
+                f"step {step + 1}: the {seat} said no line that its model wrote; expected a scenario whose nodes let "
+                "it speak"
             )
         if not all(
             math.isfinite(value)

@@ -25,7 +25,7 @@ from scenarios.schema import Measure
 
 LINES_AT_ONCE = 80  # about as many are judged before their judgements are stored
 TOLD_EVERY_S = 10.0  # where there is no terminal to draw a bar on
-UNKNOWN = "nobody told who the speaker is"
+UNKNOWN = "the speaker's persona is unknown"
 
 
 def judge_transcripts(

@@ -47,12 +47,12 @@ class Study(Strict):
     study: Text = Field(description="a file of metrics/studies/")
     name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
     claim: Text = Field(description="the finding, in a sentence")
-    source: Text = Field(description="where it comes from")
+    source: Text = Field(description="source of the claim")
     seed: int = Field(description="every random choice derives from it")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     device: Text = Field(default="auto", description="auto, cpu, cuda, ...")
     size: Size = Field(
-        default="default", description="smoke: seconds, default: minutes on two cores, full: the protocol's own"
+        default="default", description="smoke: seconds, default: minutes on two cores, full: as in the protocol"
     )
     seats: StudySeats = Field(default_factory=StudySeats)
     stimuli: Text = Field(description="path of the stimuli file, relative to this file")
@@ -94,7 +94,7 @@ def load_study(path: str | Path, overrides: Sequence[str], numbers: type[BaseMod
     file, line, key, what was found and expected.
     """
     sizes = create_model("Sizes", __base__=Strict, **dict.fromkeys(SIZES, (numbers, ...)))
-    model = create_model("Study", __base__=Study, sizes=(sizes, Field(description="what each size is made of")))
+    model = create_model("Study", __base__=Study, sizes=(sizes, Field(description="the settings of each size")))
     document = override(read_yaml(path), overrides, model)
     study = validate(document, model)
     seat = study.seats.assistant

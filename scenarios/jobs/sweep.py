@@ -107,12 +107,12 @@ class Scheduler(Strict):
 
     kind: Literal["asha"] = "asha"
     metric: str = Field(
-        default="reward", description="a number that every step of a training tells, such as reward, kl or length"
+        default="reward", description="a number that every step of a training reports, such as reward, kl or length"
     )
     mode: Literal["max", "min"] = Field(default="max", description="whether much or little of it is good")
     grace_period: int = Field(default=1, ge=1, description="steps that every training gets")
     reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
-        default=2.0, description="one training of so many goes on at a rung"
+        default=2.0, description="one of this many trainings continues at each rung"
     )
 
 
@@ -149,7 +149,7 @@ class Sweep(Strict):
 
     name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
     description: str = ""
-    seed: int = Field(description="every draw of an axis derives from it; the dialogues' own seed is a key of the base")
+    seed: int = Field(description="seed of every draw of an axis; the seed of the dialogues is a key of the base")
     scenario: str | None = Field(
         default=None, description="path of the scenario that trials play, relative to this file"
     )

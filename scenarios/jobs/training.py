@@ -50,7 +50,7 @@ class Reward(Strict):
     relevance: Weight = Field(default=0.0, description="near in meaning to the line that it answers")
     penalty: Weight = Field(
         default=1.0,
-        description="taken off a line that trips a tripwire: card overlap, person error or a non-informative line",
+        description="subtracted for a line that trips a tripwire: card overlap, person error or a non-informative line",
     )
     judge: SingleJudge = "ledger"
     probes: int = Field(default=2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
@@ -77,7 +77,7 @@ class HeldOut(Strict):
     paraphrase: int = Field(
         default=1,
         ge=1,
-        description="number of the question wording that only the evaluation uses; 0 is the dialogues' own",
+        description="number of the question wording that only the evaluation uses; 0 is the wording of the dialogues",
     )
 
 
@@ -103,7 +103,7 @@ class Tuning(Strict):
 
     full: bool = Field(default=False, description="train all weights instead of an adapter")
     adapter: str | None = Field(
-        default=None, description="a PEFT folder to go on from, with its own r and target_modules"
+        default=None, description="PEFT folder to continue from, with the r and target_modules that it names"
     )
     r: int = Field(default=8, ge=1)
     lora_alpha: Positive = 16.0
@@ -126,7 +126,7 @@ class Tuning(Strict):
     epsilon_high: Positive = 0.2
     loss_type: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
     scale_rewards: bool = True
-    gamma: Share = Field(default=0.5, description="discount a turn of the trained seat")
+    gamma: Share = Field(default=0.5, description="discount per turn of the trained seat")
     lam: Share = 0.95
     vf_coef: Weight = 0.1
     cliprange_value: Positive = 0.2
@@ -170,12 +170,12 @@ class Recipe(Strict):
     )
     async_rollouts: bool = Field(
         default=False,
-        description="play the next step's dialogues while this one's are learnt from, with weights a step older",
+        description="play the next step's dialogues with weights one step old, while the learner uses this step's",
     )
     workers: int = Field(
         default=1,
         ge=1,
-        description="processes of a Ray cluster that share the dialogues of an update; the result is that of one",
+        description="Ray processes that share the dialogues of an update; the result equals that of one process",
     )
     save_steps: int = Field(default=10, ge=1, description="steps between two checkpoints")
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
@@ -351,7 +351,7 @@ def split(recipe: Recipe) -> tuple[list[str], list[str]]:
     kept = [name for name in known if name not in out]
     if not kept or not out:
         raise ScenarioError(
-            f"leaves {len(kept)} personas to learn with and {len(out)} to evaluate with; expected some of both",
+            f"leaves {len(kept)} personas to learn with and {len(out)} to evaluate with; expected at least one of each",
             ("held_out", "personas"),
         )
     return kept, out

@@ -276,13 +276,10 @@ def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
     # .260
     assert of(comparison, "prompt_to_line")["detectable"] == pytest.approx(0.26, abs=1e-3)
     assert (
-        "a true difference of 0.260 in prompt-to-line consistency (ledger, user) would be found in 8 of 10 such "
-        "comparisons" in sentences
+        "8 of 10 such comparisons would detect a true difference of 0.260 in prompt-to-line consistency (ledger, user)"
+        in sentences
     )
-    assert (
-        "intervals that are too narrow" in sentences
-        and "bold where one excludes 0, as one in 20 would by chance" in sentences
-    )
+    assert "the intervals are too narrow" in sentences and "by chance alone, one in 20 would" in sentences
 
 
 def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_the_frame(tmp_path):
@@ -292,7 +289,7 @@ def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_t
     )
     shown = [row.cells[0] for row in differences(comparison)]
     assert shown == ["unscored prompt to line"], "all else is the same in both"
-    (same,) = [note for note in notes(comparison) if note.startswith("The same in both runs")]
+    (same,) = [note for note in notes(comparison) if note.startswith("Equal in both runs")]
     assert "prompt-to-line consistency (ledger, user n 4) 1.000" in same
     assert {row["metric"] for row in comparison.rows} > {"prompt_to_line", "unscored_prompt_to_line"}
 
@@ -307,7 +304,7 @@ def test_scored_transcripts_are_pairs_only_where_it_is_known_who_speaks(tmp_path
     assert known.paired and known.a.measure.window == 3
     first, second = scored(BAD, "one", ["unknown"]), scored(GOOD, "two", ["unknown"])
     other = compare_runs(first, second)
-    assert not other.paired and "they do not name who speaks in them" in other.notes[0]
+    assert not other.paired and "the speakers' personas are unknown" in other.notes[0]
     assert compare_runs(first, first).paired, "the same transcripts are"
 
 

@@ -94,7 +94,7 @@ def test_dead_end_is_refused_when_a_walk_can_reach_it_before_the_last_turn():
     build({"a": {}, "b": {}}, edges, turns=4)
     key, problem = refusal({"a": {}, "b": {}}, edges, turns=5)
     assert key == "graph.nodes.b"
-    assert problem.startswith("is a dead end: turn 3 can be said here and 5 turns are asked for")
+    assert problem.startswith("is a dead end: turn 3 can be said here and 5 turns are required")
 
 
 def test_dead_end_counts_the_shortest_way():

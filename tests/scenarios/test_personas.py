@@ -133,8 +133,8 @@ def test_fact_may_replace_some_words_of_its_slot(people):
         (
             "home: Rome",
             "hme: Rome",
-            "line 6: personas.0.facts.hme is no slot of the slots file and has no claim, card, questions, patterns, "
-            "distractors of its own; did you mean 'home'?",
+            "line 6: personas.0.facts.hme is no slot of the slots file and does not bring claim, card, questions, "
+            "patterns, distractors; did you mean 'home'?",
         ),
         ("home: Rome", "home: no", "line 6: personas.0.facts.home.value is false; expected text (in quotes"),
         ("home: Rome", "Home: Rome", "line 6: personas.0.facts.Home is 'Home'; expected text of another form"),

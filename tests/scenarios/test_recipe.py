@@ -41,8 +41,8 @@ def test_held_out_personas_may_be_named():
     [
         ("tuning.train_from_depth=0.5", "target_modules as a list"),
         ("held_out.personas=[nobody]", "nobody"),
-        ("held_out.personas=0.0", "some of both"),
-        ("held_out.personas=1.0", "some of both"),
+        ("held_out.personas=0.0", "at least one of each"),
+        ("held_out.personas=1.0", "at least one of each"),
         ("num_generations=1", "GRPO compares"),
         ("method=magic", "grpo"),
         ("scenario=nowhere.yaml", "nowhere.yaml"),

@@ -148,7 +148,7 @@ def test_key_written_twice_is_refused_with_both_lines(small):
         (
             "turns: 6",
             "turns: six",
-            "line 4: turns is 'six'; expected a whole number (lines a dialogue, both seats counted)",
+            "line 4: turns is 'six'; expected a whole number (lines per dialogue, both seats counted)",
         ),
         ("turns: 6", "turns: '6'", "line 4: turns is '6'; expected a whole number"),
         ("turns: 6", "turns: true", "line 4: turns is true; expected a whole number"),

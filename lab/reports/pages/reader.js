@@ -1,5 +1,5 @@
 "use strict";
-// Everything that anybody said goes in as text nodes, never as markup.
+// All text of the transcripts is inserted as text nodes, never as markup.
 const contents = JSON.parse(document.getElementById("index").textContent);
 const at = id => document.getElementById(id);
 const [list, pane, detail, panes] = [at("list"), at("talk"), at("detail"), at("panes")];
@@ -136,7 +136,7 @@ function text(line) {
 
 function asked(seat, judge, answers) {
   const right = answers.filter(answer => answer.v === false).length, missing = answers.filter(answer => answer.v === null).length;
-  const head = make("summary", "", make("span", seat, seat), ` asked off the record: ${right} of ${answers.length - missing} right (${judge})`
+  const head = make("summary", "", make("span", seat, seat), ` Q&A probe: ${right} of ${answers.length - missing} right (${judge})`
     + (missing ? `, ${missing} unscored` : ""));
   return make("details", "", head, make("ul", "", ...answers.map(answer => make("li", answer.v === false ? "good" : answer.v ? "bad" : "dim",
     `${answer.v === false ? "✓" : answer.v ? "✗" : "–"} ${answer.f.replaceAll("_", " ")}${answer.a ? `: ${answer.a}` : ""}${answer.u ? `: ${answer.u}` : ""}`))));
@@ -150,7 +150,7 @@ function tell(side, who, line, mark, all) {
   const jump = turn => { const link = make("a", "", `t${turn}`); link.href = `#c${open}t${turn}${contents.runs[side].mark}`; return link; };
   const parts = [close_, make("h3", "", `${who} contradicts ${name(mark)}`), make("p", "dim", `${mark.j}, p ${mark.p === null ? "–" : mark.p.toFixed(2)}`),
     make("p", "", "says at ", jump(line.t)), make("blockquote", "", text({ x: line.x, k: [mark] }))];
-  if (mark.c) parts.push(make("p", "", "which is at odds with"), make("blockquote", "", mark.c));
+  if (mark.c) parts.push(make("p", "", "which contradicts"), make("blockquote", "", mark.c));
   if (earlier) parts.push(make("p", "", "said at ", jump(earlier.t)), make("blockquote", "", earlier.x));
   if (fact) parts.push(make("p", "", `the fact: ${name(mark)} = ${fact.value}`), make("blockquote", "", fact.claim));
   if (persona && !earlier) parts.push(make("p", "", "the card"), make("blockquote", "", persona.card));

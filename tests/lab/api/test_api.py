@@ -92,7 +92,7 @@ def test_scenarios_are_files_built_in_names_and_loaded_ones_with_overrides():
         (lambda: lab.play("long_dialogue", progress="rch"), "progress is 'rch'; did you mean 'rich'?"),
         (lambda: lab.fit("quik"), "'quik' is no file and no training that comes with the lab; did you mean 'quick'?"),
         (lambda: lab.judge([]), "there are no transcripts; expected paths of files or run folders, or lists of"),
-        (lambda: lab.judge([CHAT, "chats.jsonl"]), "chats.jsonl stands among lists of messages; expected paths alone"),
+        (lambda: lab.judge([CHAT, "chats.jsonl"]), "chats.jsonl is mixed with lists of messages; expected only paths"),
         (lambda: lab.judge(CHAT, judge="oracle"), "is 'oracle'; expected"),
         (lambda: lab.judge([{"role": "usr", "content": "Hi."}]), "messages, line 1: messages.0.role"),
         (lambda: lab.compare("nowhere", "nowhere"), "nowhere is no run: there is no such folder"),
@@ -122,7 +122,7 @@ def test_a_stopped_run_is_an_interrupt_and_the_callers_streams_are_back(tmp_path
 
     monkeypatch.setattr("lab.reports.write.write_report", stop)
     streams = sys.stdout, sys.stderr
-    with pytest.raises(KeyboardInterrupt, match="stopped by hand"):
+    with pytest.raises(KeyboardInterrupt, match="interrupted"):
         lab.play("long_dialogue", SCRIPTED, runs=tmp_path, progress="none")
     assert (sys.stdout, sys.stderr) == streams
     assert lab.load_run(only(tmp_path)).manifest["status"] == "interrupted"

@@ -121,7 +121,7 @@ def test_pages_and_dialogues_are_gone_through_by_keys(folder):
         screen.press("123\x7f\r")
         screen.wait("there is no dialogue 12, they go to 11")
         screen.press("?")
-        screen.wait("next page of dialogues", "faster, slower", "leave; the run goes on")
+        screen.wait("next page of dialogues", "faster, slower", "leave; the run is not stopped")
         screen.press("?")
         screen.wait("page 1/2")
         screen.press("q")
@@ -164,7 +164,7 @@ def test_a_pause_holds_the_view_and_not_the_run(folder):
     def script(screen: Pty) -> None:
         screen.wait("3/8 lines", "following")
         screen.press(" ")
-        held = re.sub("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "", screen.wait("paused, space goes on"))
+        held = re.sub("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "", screen.wait("paused, space resumes"))
         append(path / "events.jsonl", line(0, 3, "Meanwhile."), line(1, 0, "Later."))
         time.sleep(0.6)
         assert re.sub("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", "", screen.shown()) == held
@@ -430,7 +430,7 @@ def test_a_trainings_plain_lines_are_a_line_a_step(training):
         "loading",
         "training kto",
         "played by the untouched user 1/1  reward 0.1  7 s",
-        "step 1/10  reward 0  KL, nats a token 0.01  30 s",
+        "step 1/10  reward 0  KL, nats per token 0.01  30 s",
     ]
     assert done.stdout.splitlines()[-1] == "finished"
 

@@ -142,7 +142,7 @@ def test_page_needs_no_network_and_holds_nobodys_markup(run):
         "Results",
         "Contradictions",
         "Graph: drift by node",
-        "Judges: do they agree",
+        "Agreement of the judges",
         "Run information",
         "Transcripts",
     ):

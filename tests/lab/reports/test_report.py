@@ -93,7 +93,7 @@ def test_the_report_holds_results_graph_nodes_coverage_and_how_it_was_made():
         "| playing, seconds | 20.0 |",
         "| model, user | base:my\\_adapter |",
         "| tokens, generated | 1,000 |",
-        "| generated tokens a second while playing | 50 |",
+        "| generated tokens per second of playing | 50 |",
     ):
         assert part in text, part
 
@@ -138,7 +138,7 @@ def test_a_run_without_a_line_still_has_a_report():
         "metrics": pl.DataFrame(schema=METRICS),
     }
     text = run_markdown(empty, {"run_id": "r", "status": "failed", "reason": "no *space*"})
-    assert "Nothing was measured." in text and "no \\*space\\*" in text
+    assert "No metrics were computed." in text and "no \\*space\\*" in text
 
 
 @pytest.fixture

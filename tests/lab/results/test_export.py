@@ -258,7 +258,7 @@ def test_lines_sampled_at_one_place_of_a_training_become_preferences(recipe, tmp
     assert tiny.VOCABULARY == 128  # a token is a character
 
     assert export(store.path, "--format", "trl", "--seat", "assistant") == 2
-    assert "holds dialogues of the user; expected some of the assistant" in capsys.readouterr().err
+    assert "holds dialogues of the user; expected dialogues of the assistant" in capsys.readouterr().err
     (store.path / COLLECTED).unlink()
     assert export(store.path, "--format", "trl") == 2
     assert "is a training that kept no dialogues; expected one that has a collected.jsonl" in capsys.readouterr().err
@@ -347,4 +347,4 @@ def test_a_run_in_which_nothing_was_said_is_refused(run, tmp_path, capsys):
     with create(tmp_path, "empty", (run / "scenario.yaml").read_text(), 7, "abc") as store:
         pass
     assert export(store.path, "--format", "messages") == 2
-    assert "there is no line to write; expected some that were said" in capsys.readouterr().err
+    assert "there is no line to write; expected a run with lines" in capsys.readouterr().err

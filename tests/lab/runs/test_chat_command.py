@@ -106,7 +106,7 @@ def test_what_the_ledger_finds_stands_below_each_line(chatted):
             "Stella> I live in Bristol.",
         )
     }
-    assert below["you> Hello there!"][0] == "  claims nothing · so far consistent with the card 1.00 (n=1)"
+    assert below["you> Hello there!"][0] == "  no claims · so far consistent with the card 1.00 (n=1)"
     assert below["Stella> I live in Paris."][0] == "  ✗ home “I live in Paris”, contradicts the card: Bristol"
     assert below["you> I live in Oslo."][0] == "  ✗ home “I live in Oslo”, contradicts the card: Osaka"
     # of Stella's lines one of two contradicts her card, and the one pair of them contradicts itself

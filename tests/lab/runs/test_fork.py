@@ -395,7 +395,7 @@ def test_branches_that_all_failed_leave_a_comparison_without_values():
     ("arguments", "reason"),
     [
         (["--conversation", 9, "--turn", 4], "has no conversation 9; expected 0 to 2"),
-        (["--conversation", 0, "--turn", 0], "turn 0: expected 1 or more, a line that has one before it"),
+        (["--conversation", 0, "--turn", 0], "turn 0: expected 1 or more, a turn after the first"),
         (["--conversation", 0, "--turn", 9], "turn 9: expected 1 to 8"),
         (
             ["--conversation", 0, "--turn", 10, "turns=12"],
@@ -410,7 +410,7 @@ def test_branches_that_all_failed_leave_a_comparison_without_values():
         (["--conversation", 0, "--turn", 4, "personas=x.yaml"], "cannot change personas"),
         (
             ["--conversation", 0, "--turn", 4, "measure.judge=nli"],
-            "cannot change measure.judge: the original was measured so",
+            "cannot change measure.judge: a fork is measured as its original was",
         ),
         (["--conversation", 0, "--turn", 4, "conversations=2"], "cannot change conversations: --samples"),
         (

@@ -168,7 +168,7 @@ def test_full_disk_keeps_every_finished_line(tmp_path):
     path = only(tmp_path / "full")
     kept = len(events(path, "line"))
     assert error.startswith(f"cannot write events.jsonl in {path}: File too large")
-    assert f"the {kept} finished lines are kept: make room and go on with --resume {path}" in error
+    assert f"the {kept} finished lines are kept: make room and continue with --resume {path}" in error
     assert 0 < kept < 32 and manifest(path)["status"] == "failed"
 
     assert inside(main, "--resume", path, "--display", "none").returncode == 0

@@ -187,7 +187,7 @@ def test_the_command_tells_each_kill_and_what_came_of_it(monkeypatch, capsys):
 
 def test_what_cannot_be_carried_out_is_told_in_one_sentence(tmp_path):
     with pytest.raises(
-        ValueError, match="ended with exit code 2 and left no folder; expected one that can be carried out"
+        ValueError, match="ended with exit code 2 and left no folder; expected a file that runs to its end"
     ):
         list(kills(LONG, [*NOBODY_TALKS, "turns=0"], 1, seed=1, begin=Forked))
     (tmp_path / "x.yaml").write_text(json.dumps({"name": "x"}))

@@ -87,7 +87,7 @@ def test_bars_fail_the_run_only_where_no_judge_that_must_meets_them_all():
         not run(meets("ledger", 0.79), meets("nli", 0.9)).failed and run(meets("ledger", 0.1), meets("nli", nan)).failed
     )
     assert not run(meets("likelihood", 0.0)).failed, "shown, and held against nobody"
-    assert "none of ledger meets all" in text(run(meets("ledger", 0.5)))
+    assert "none of ledger meets all requirements" in text(run(meets("ledger", 0.5)))
 
 
 def test_every_measure_and_wire_moves_as_it_claims(result):
@@ -122,7 +122,7 @@ def test_judge_that_is_wrong_way_round_fails(result):
         "prompt_to_line",
         "global_drift_thirds",
     }
-    assert "does not rank planted lines above the others" in text(wrong)
+    assert "does not rank planted lines above the other lines" in text(wrong)
 
 
 def test_verdict_reads_sign_then_steps():
@@ -157,7 +157,7 @@ def test_likelihood_judge_ranks_planted_lines_above_the_others(embedded):
 def test_command_prints_tables_writes_json_and_exits_as_it_says(one_thread, tmp_path, capsys):
     code = main(["--size", "smoke", "--judge", "ledger", "--json", str(tmp_path / "out.json"), "--device", "cpu"])
     printed = capsys.readouterr().out
-    assert "contradicted_fact" in printed and "relevance" in printed and "Retrieved pairs" in printed
+    assert "contradicted_fact" in printed and "relevance" in printed and "retrieval keeps" in printed
     written = json.loads((tmp_path / "out.json").read_text())
     assert len(written["detections"]) == len(KINDS) and written["false_alarms"]["ledger"]["n"] == 72
     assert written["failed"] is bool(code) and (("FAILED:" if code else "PASSED:") in printed)

@@ -382,7 +382,7 @@ def test_a_full_disk_tells_a_sweep_or_a_training_that_what_was_done_is_kept_and_
         opened.append({"event": "trial", "trial": "a"} if file == run_store.SWEEP else {"event": "step", "step": 0})
         monkeypatch.setattr(run_store, "write_all", full)
         with pytest.raises(
-            StoreError, match=f"what was done is kept: make room and go on with --resume {opened.path}$"
+            StoreError, match=f"what was done is kept: make room and continue with --resume {opened.path}$"
         ):
             opened.append({"event": "phase", "phase": "reporting"})
 

@@ -564,5 +564,5 @@ def test_a_study_that_teaches_or_steers_refuses_a_server_before_anything_is_aske
     assert done.returncode == 2 and not (tmp_path / "runs").exists()
     assert (
         done.stderr
-        == f"lab.run: {name} {does} the model that it asks, and {url} lets nobody do that; expected a model here\n"
+        == f"lab.run: {name} {does} the model that it asks, and {url} does not allow that; expected a model here\n"
     )

@@ -398,7 +398,7 @@ def test_two_processes_do_not_go_on_with_one_sweep(alone):
         (["scenarios/sweeps/learning_rate.yaml", "--address", "none"], "expected a sweep without a scheduler"),
         (
             ["scenarios/sweeps/learning_rate.yaml", "samples=1", "scheduler.metric=lenght"],
-            "no step of grpo tells; did you mean 'length'?",
+            "no step of grpo reports; did you mean 'length'?",
         ),
         (
             ["scenarios/sweeps/learning_rate.yaml", "samples=1", "overrides.method=sft"],

@@ -104,7 +104,7 @@ def spoilt(view: View) -> bytes:
             lambda lines: [*lines[:3], lines[3].replace(b'"turn": 0', b'"turn": "0"')],
             "line 4: view.lines.0.turn: Input should be",
         ),
-        (lambda lines: [*lines[:3], spoilt(KEPT[2])], "line 4: the line of turn 0 is not what stands in its view"),
+        (lambda lines: [*lines[:3], spoilt(KEPT[2])], "line 4: the line of turn 0 differs from its view"),
         (
             lambda lines: [lines[0].replace(b"embedded", b"other/model"), *lines[1:]],
             "was played by other/model; expected embedded",
@@ -116,7 +116,7 @@ def spoilt(view: View) -> bytes:
                 )
                 for line in lines
             ],
-            "dialogues of the assistant; expected some of the user",
+            "dialogues of the assistant; expected dialogues of the user",
         ),
     ],
 )

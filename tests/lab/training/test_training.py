@@ -109,7 +109,7 @@ def test_a_checkpoint_that_finds_no_room_is_told_and_leaves_the_one_before_whole
     folder = tmp_path / "out" / "checkpoints"
     assert done == 2 and error.startswith(f"cannot write step-000002 in {folder} (") and "File too large" in error
     assert error.endswith(
-        f"the last good checkpoint is {folder / 'step-000001'}, after step 1: make room and go on with --resume "
+        f"the last good checkpoint is {folder / 'step-000001'}, after step 1: make room and continue with --resume "
         f"{tmp_path / 'out'}"
     )
     assert [path.name for path in folder.iterdir()] == ["step-000001"]

@@ -250,7 +250,7 @@ def test_a_view_that_one_worker_cannot_read_ends_both(make):
     broken = next(line for line in views[0].lines if line.on_trunk)
     views[0] = replace(views[0], lines=(replace(broken, ids=tuple(token + 1 for token in broken.ids)),))
     began = time.monotonic()
-    with pytest.raises(ValueError, match="is not what stands in its view"):
+    with pytest.raises(ValueError, match="differs from its view"):
         two.learn(views, METHODS[5])
     assert time.monotonic() - began < 60
     two.close()

@@ -316,7 +316,7 @@ def test_lines_of_nobody_are_unscored_and_never_consistent(tmp_path, spotter):
     )
     assert score(path, "--judge", "ledger", "--metrics", "prompt_to_line", "--out", tmp_path / "out") == 0
     rows = judgements(tmp_path / "out").select("seat", "verdict", "unscored").rows()
-    assert rows == [("user", None, "nobody told who the speaker is"), ("assistant", False, None)]
+    assert rows == [("user", None, "the speaker's persona is unknown"), ("assistant", False, None)]
 
 
 def test_conversations_of_several_transcripts_are_numbered_on(talks, tmp_path):
@@ -359,7 +359,12 @@ def test_conversation_that_a_judge_refuses_is_unscored_and_the_others_are_not(ta
             return [judgement(pair, self.name, p_inconsistent=0.0, verdict=False) for pair in batch]
 
     rows = judge_all(
-        [Strict()], [pair for transcript in read_transcripts(talks).transcripts for pair in transcript_pairs(transcript, {"prompt_to_line"})]
+        [Strict()],
+        [
+            pair
+            for transcript in read_transcripts(talks).transcripts
+            for pair in transcript_pairs(transcript, {"prompt_to_line"})
+        ],
     )
     assert len(rows) == 16 and {row.conversation: row.unscored for row in rows} == {
         0: None,
