@@ -1,6 +1,6 @@
-"""The terminal of a chat: what is said and what the judges find in it, and the person who types.
+"""The terminal of a chat: the lines, the judgements of them, and the input of the person who types.
 
-What was typed or generated is text and nothing else: control characters are blanks, and nothing of it is markup.
+Typed or generated text is never interpreted: control characters become blanks, and no markup in it takes effect.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Chat:
                 self._console.print(spoken_line(line, (), self._name(line["seat"])), soft_wrap=True)
 
     def _said(self, line: dict, rows: Sequence[dict]) -> None:
-        """The line, unless its writer has just typed it here, and what was found in it."""
+        """Prints the line, unless its writer has just typed it here, and the judgements of it."""
         if line["seat"] != self._seat or not self._typed:
             self._console.print(spoken_line(line, rows, self._name(line["seat"])), soft_wrap=True)
         self._typed = False
@@ -193,8 +193,8 @@ def spoken_line(line: dict, rows: Sequence[dict], name: str) -> Text:
 
 
 def judgement_texts(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[int, dict]) -> Iterator[Text]:
-    """What judges found in a line: each claim about a fact beside the card, and what else it contradicts, with the
-    words in question.
+    """One text per judgement of a line: each claim about a fact beside the card's value, and whatever else the line
+    contradicts, with the words in question.
     """
     judges = {row["judge"] for row in rows}
     by_fact = judges_naming_a_fact(rows)
@@ -220,7 +220,7 @@ def judgement_texts(rows: Sequence[dict], line: dict, persona: Persona, lines: M
 
 
 def so_far(state: State, seat: str) -> str:
-    """The seat's running consistency, of what the first judge scored; "" where that is nothing."""
+    """The seat's consistency so far, by the first judge; "" if that judge has scored nothing."""
     parts = []
     for name, metric in (("with the card", "prompt_to_line"), ("with earlier lines", "line_to_line")):
         value, n = overall(state, metric, seat)

@@ -112,7 +112,7 @@ def title_of(dialogue: DialogueState, number: int) -> Text:
 
 
 def about_dialogue(state: State, dialogue: DialogueState) -> Text:
-    """Where the dialogue stands, how far it is, and how many contradictions were found in it."""
+    """The current node, the number of lines and the number of contradictions of the dialogue."""
     contradictions = sum(len(marks) for marks in dialogue.marks.values())
     about = Text.assemble(
         (dialogue.status if dialogue.over else clean(dialogue.node), "italic"),

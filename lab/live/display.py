@@ -1,8 +1,7 @@
-"""How a training, a study or a sweep is shown while it goes on: the whole terminal, a line where there is a word for
-it, or nothing.
+"""Shows a training, a study or a sweep while it runs: on the full screen, as lines of text, or not at all.
 
-What is known is folded from events, and drawn by pure functions: see watching.py, study_screen.py and sweeping.py. Runs
-have monitors of their own, in monitor.py.
+The state is folded from events (`lab.progress`) and drawn by pure functions; see training_screen.py, study_screen.py
+and sweep_screen.py. Runs are shown by run_monitor.py.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class Watch(Protocol):
 
 
 def choose_display(display: str, console: Console, path: str, fold: Fold, describe: Describe, view: View) -> Watch:
-    """The full screen where the console is a terminal that can draw it, else lines, or nothing. `display`: auto, rich,
-    plain or none.
+    """The full screen if the console is a terminal that can draw it, else lines of text, or nothing. `display`: auto,
+    rich, plain or none; `fold` takes in an event; `describe` turns it into a line of text; `view` draws the screen.
     """
     if display == "none":
         return Lines(None, fold, describe)

@@ -24,7 +24,7 @@ class Playback:
 
     @property
     def over(self) -> bool:
-        """The run has ended, and all of it was given, as far as is known."""
+        """Whether the run has ended and all of its events were returned, as far as is known."""
         return self._ended and self.caught_up
 
     def advance(self, seconds: float) -> None:
@@ -33,7 +33,9 @@ class Playback:
             self.clock += seconds * self.speed
 
     def next(self) -> dict | None:
-        """The next event that is due, or None. ValueError as from `Log.next`, or for an event whose time is none."""
+        """The next event that is due, or None. Raises ValueError as `Log.next` does, and for an event with an invalid
+        time.
+        """
         if self._coming is None:
             self._coming = self.log.next()
         event = self._coming

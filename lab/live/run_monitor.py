@@ -1,5 +1,5 @@
-"""Showing a run while it goes: full screen in a terminal, plain lines elsewhere, or nothing. Events are all it is
-told.
+"""Shows a run while it plays: on the full screen of a terminal, as plain lines, or not at all. Its only input is
+events.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ class PlainMonitor:
 
 
 def contradiction_text(state: State, mark: Contradiction) -> str:
-    """`  ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`, the words alone where the span is
-    known.
+    """`  ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`: with the contradicting words alone if
+    their span is known, else with the whole line, cut.
     """
     line = state.dialogues[mark.conversation].lines.get(mark.turn)
     said = "" if line is None else line["text"][slice(*mark.span)] if mark.span else line["text"]

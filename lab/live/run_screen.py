@@ -56,8 +56,8 @@ def can_draw(console: Console) -> bool:
 
 
 def elsewhere(path: str) -> tuple[str, ...]:
-    """How to watch the run in that folder from another terminal: a sentence, and its command alone; nothing where it
-    has no folder.
+    """How to watch the run in that folder from another terminal: a sentence with the command, and the command alone; ()
+    if the run has no folder.
     """
     command = f"python -m lab.watch {shlex.quote(path)}"
     return (f"watch it from another terminal: {command}", command) if path else ()
@@ -101,8 +101,8 @@ def render_one(
     top: int | None = None,
     hints: Sequence[str] = (),
 ) -> RenderableType:
-    """One dialogue, all that was said in it and what it contradicts, from row `top` (of `rows`) on; its end where `top`
-    is None.
+    """One dialogue in full, with what its lines contradict, from row `top` (of `rows`) on; its last rows if `top` is
+    None.
     """
     now = max(state.clock, now if now is not None else state.clock)
     every, room = rows(state, number, width), rows_in_sight(width, height)
@@ -358,7 +358,7 @@ def _order(state: State) -> list[int]:
 
 
 def _small(state: State, width: int, height: int, now: float) -> RenderableType:
-    """For windows that hold no panels: what is going on, and the last lines said."""
+    """The view of windows too small for panels: the state of the run, and the last lines said."""
     parts = [cut(Text(_pace(state, now)), width)]
     if height > 1:
         parts.insert(0, cut(_head(state, now), width))

@@ -1,5 +1,5 @@
-"""What a study shows while it goes on: progress by arm, the latest answers, time left. Folded from events, drawn by a
-pure function.
+"""The screen of a running study: progress by arm, the latest answers, and the time left. The state is folded from
+events and drawn by a pure function.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVERY_S = 10.0  # between two lines of the plain display
 
 
 def study_display(display: str, console: Console, path: str, earlier: Iterable[dict] = ()) -> Watch:
-    """`earlier`: events of a study that goes on."""
+    """The display of a study. `earlier`: the stored events of a study that is resumed."""
     progress = StudyProgress()
     for event in earlier:
         progress.fold(event)
@@ -39,8 +39,8 @@ def study_display(display: str, console: Console, path: str, earlier: Iterable[d
 
 
 def study_event_text(progress: StudyProgress, event: Mapping) -> str:
-    """The event, which the progress has taken in, as a line of text; "" where it is none for people, or comes soon after
-    another.
+    """An event that `progress` has already folded, as a line of text; "" if it is not worth a line, or follows the last
+    one too soon.
     """
     if event["event"] == "started":
         return f"{progress.header['name']} on {', '.join(progress.header['models'].values())}, size {progress.header['size']}"

@@ -1,5 +1,5 @@
-"""What a sweep shows while it goes on: its trials, the nodes, the queue, the best so far and what failed. Folded from
-its events alone.
+"""The screen of a running sweep: its trials, the nodes, the queue, the best trial so far and the failures. The state is
+folded from the sweep's events alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ FAILURES = 4
 
 
 def sweep_display(display: str, console: Console, sweep: Sweep, path: str, progress: SweepProgress) -> Watch:
-    """`progress`: of what the sweep's events have told so far, and of all that are shown from now on."""
+    """The display of a sweep. `progress`: the state after the sweep's events so far; it folds every event shown from
+    now on.
+    """
     return choose_display(
         display,
         console,
@@ -40,7 +42,7 @@ def sweep_display(display: str, console: Console, sweep: Sweep, path: str, progr
 
 
 def sweep_event_text(progress: SweepProgress, sweep: Sweep, event: dict) -> str:
-    """The event as a line of text; "" where it is none for people."""
+    """The event as a line of text; "" if it is not worth a line."""
     kind = event["event"]
     if kind == "sweep":
         left = progress.count(WAITING, "again", "failed")
@@ -64,7 +66,7 @@ def sweep_event_text(progress: SweepProgress, sweep: Sweep, event: dict) -> str:
 
 
 def render(progress: SweepProgress, sweep: Sweep, path: str, now: float) -> RenderableType:
-    """The screen: pure, of what is known. `path`: the sweep's folder, or how to watch it."""
+    """The screen at `now`, in seconds since 1970; a pure function. `path`: the sweep's folder, or how to watch it."""
     total, over = len(progress.trials), progress.count(*DONE, "failed")
     left = progress.count(WAITING, "again")
     took = [seen.seconds for seen in progress.trials.values() if seen.seconds]
@@ -118,7 +120,9 @@ def _trials(progress: SweepProgress, sweep: Sweep, now: float) -> Panel:
 
 
 def sweep_summary(progress: SweepProgress, sweep: Sweep) -> RenderableType:
-    """What came out, a row a trial: its values, how it ended, and for both seats what trials are compared by."""
+    """The result of the sweep, one row per trial: its values, how it ended, and for both seats the measures that trials
+    are compared by.
+    """
     table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD)
     for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):
         table.add_column(title)
@@ -137,7 +141,9 @@ def _measure(best: Best) -> str:
 
 
 def _value(seen: TrialProgress, sweep: Sweep) -> str:
-    """The number that trials are ranked by; of a training that goes on, what its scheduler looks at."""
+    """The number that trials are ranked by; of a training that is still running, the number that its scheduler
+    compares.
+    """
     rows = [row for row in seen.metrics if row["metric"] == sweep.best.metric and row["seat"] == sweep.best.seat]
     if rows:
         return _cell(rows[0])

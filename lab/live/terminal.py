@@ -1,5 +1,5 @@
-"""A terminal of our own for a while: keys one by one, the whole screen to draw on, and all given back as it was
-found.
+"""Control of the terminal for a while: keys one by one, the whole screen to draw on, and everything restored at the
+end.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def named(typed: str) -> Iterator[str]:
 
 
 class Terminal:
-    """The full screen, drawn by `draw` and read by `keys`. `stopped`: whether a signal asked to end, which is told here
-    and nowhere else until the terminal is given back.
+    """The full screen, drawn by `draw` and read by `keys`. `stopped`: whether a signal asked to end; until the terminal
+    is restored, nothing else reports that signal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -100,7 +100,7 @@ class Terminal:
         return list(named(typed))
 
     def suspend(self) -> None:
-        """Gives the terminal back to whoever started this process, until that lets it go on."""
+        """Restores the terminal and stops this process, as Ctrl-Z does, until its parent continues it."""
         self._give_back()
         os.kill(0, signal.SIGTSTP)
         self._take()

@@ -1,4 +1,4 @@
-"""What a training shows while it goes on: rewards, divergence, lengths, the best and the worst line, time left."""
+"""The screen of a running training: rewards, divergence, lengths, the best and the worst line, and the time left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def training_display(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
-    """`earlier`: step events of a training that goes on, which only the screen shows again."""
+    """The display of a training. `earlier`: `step` events of a training that is resumed; only the full screen shows
+    them again.
+    """
     progress, began = TrainingProgress(list(earlier)), time.time()
     return choose_display(
         display,
@@ -39,7 +41,7 @@ def training_display(display: str, console: Console, recipe: Recipe, path: str, 
 
 
 def training_event_text(recipe: Recipe, event: Mapping) -> str:
-    """The event as a line of text; "" where it is none for people."""
+    """The event as a line of text; "" if it is not worth a line."""
     if event["event"] == "step":
         return (
             f"step {event['step'] + 1}/{recipe.max_steps}  {numbers_text(event)}  "
@@ -56,7 +58,7 @@ def training_event_text(recipe: Recipe, event: Mapping) -> str:
 def render(
     recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = ""
 ) -> RenderableType:
-    """The screen: pure, of what is known. `path`: the run's folder, or how to watch it."""
+    """The screen after `seconds` of training; a pure function. `path`: the run's folder, or how to watch it."""
     left, done = "", steps[-1]["step"] + 1 if steps else 0
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
@@ -107,8 +109,8 @@ def sparkline(values: list[float], width: int) -> str:
 
 
 def training_summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
-    """What was found with people and wordings held out, a table a scenario and seat, then tripped wires. `stopped`:
-    what ended the training early.
+    """The evaluation with people and wordings held out: one table per scenario and seat, then the tripwires that
+    tripped. `stopped`: why the training ended early, "" if it did not.
     """
     shown = []
     for evaluated in evaluation_tables(table):

@@ -169,7 +169,7 @@ def over_footer(view: RenderableType, footer: Text) -> Layout:
 
 
 def viewer(folder: Path) -> Viewer:
-    """Of what the folder holds. ScenarioError as from `recipe_in` and `sweep_in`."""
+    """The viewer of whatever the folder holds. Raises ScenarioError as `recipe_in` and `sweep_in` do."""
     path = str(folder)
     if sweep := sweep_in(folder):
         swept = SweepProgress()

@@ -87,7 +87,7 @@ def _understood(log: Log) -> Iterator[None]:
 
 
 class Watching:
-    """The full screen: the run as far as it was given, and what the keys made of the view."""
+    """The full screen: the run as far as its events were given, and the view that the keys have chosen."""
 
     def __init__(self, folder: Path, playback: Playback, terminal: Terminal) -> None:
         self._folder, self._playback, self._terminal = folder, playback, terminal
@@ -115,7 +115,7 @@ class Watching:
                 drawn, self._fresh = now, False
 
     def _take(self) -> bool:
-        """Folds what is due, for SLICE_S at most; whether there is more."""
+        """Folds the events that are due, for at most SLICE_S; returns whether there are more."""
         until = time.monotonic() + SLICE_S
         while time.monotonic() < until:
             event = self._playback.next()

@@ -231,8 +231,8 @@ def _tally(state: State, rows: Iterable[dict]) -> dict:
 
 
 def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
-    """Those of lines: a wrong answer aside is none, and a fact's row speaks for its judge's row on the whole
-    persona.
+    """The contradictions among the rows. A wrong Q&A answer is not one, and a row about a fact replaces its judge's row
+    about the whole persona.
     """
     rows = [row for row in rows if row.get("verdict") and row["metric"] != "qa"]
     named = judges_naming_a_fact(rows)

@@ -1,4 +1,6 @@
-"""What a run said and what was found in it, as a pure fold of its events that a report and its reader are made of."""
+"""The content of a run (lines, verdicts, training steps) as a pure fold of its events; reports and their transcript
+reader are made from it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from scenarios.records import SEATS
 
 @dataclass
 class ConversationStory:
-    """One conversation as its events told it; the last telling of a turn counts."""
+    """One conversation, folded from its events; if a turn was written twice, the last event counts."""
 
     status: str = "unfinished"
     reason: str | None = None
@@ -22,7 +24,7 @@ class ConversationStory:
 
 @dataclass
 class Story:
-    """What a run's events told: how it began, its conversations by number, and of a training its steps."""
+    """What a run's events contain: how it began, its conversations by number, and the steps of a training."""
 
     opening: dict = field(default_factory=dict)  # the last `started` event
     talks: dict[int, ConversationStory] = field(default_factory=dict)
@@ -40,7 +42,7 @@ class Story:
 
 
 def story(events: Iterable[dict]) -> Story:
-    """Of judgements that found nothing only their number is kept, so that long runs fit into memory."""
+    """The story of these events. Rows that report no contradiction are only counted, so that long runs fit into memory."""
     run_story = Story()
     for event in events:
         kind = event["event"]

@@ -14,8 +14,9 @@ ENOUGH = 8  # answers before a pace is told: the first come together
 
 @dataclass
 class StudyProgress:
-    """What a study's events have told so far. `clock`: the time of the last one, `began`: when this sitting began to
-    ask, in seconds since 1970; `before`: what was answered by then; `printed_at`: when the plain display last printed how far it is.
+    """The state of a study after its events so far. `clock`: the time of the last event, and `began`: when this session
+    began to ask, both in seconds since 1970; `before`: the number of answers by then; `printed_at`: when the plain
+    display last printed the progress.
     """
 
     header: dict = field(default_factory=dict)  # the `started` event
@@ -55,13 +56,15 @@ class StudyProgress:
         return sum(self.answered.values())
 
     def arms(self) -> dict[str, tuple[int, int]]:
-        """Answers and what they will come to, by arm; more than was planned where answers made for more questions."""
+        """(answers so far, answers expected) by arm; more are expected than planned if answers led to further
+        questions.
+        """
         planned: Mapping[str, int] = self.header.get("arms") or {}
         done = {arm: self.answered.get(arm, 0) for arm in {**planned, **self.answered}}
         return {arm: (count, max(planned.get(arm, 0), count)) for arm, count in done.items()}
 
     def seconds_left(self) -> float | None:
-        """At this sitting's average pace; None before its first answers."""
+        """Seconds left at this session's average pace; None before its first answers."""
         left = sum(total - done for done, total in self.arms().values())
         if self.began is None or self.done - self.before < ENOUGH or not self.phase.startswith("asking"):
             return None

@@ -15,7 +15,7 @@ WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")
 
 @dataclass
 class TrialProgress:
-    """What is known of a trial. `began`, `ended`: in seconds since 1970."""
+    """What is known of a trial. `began`: in seconds since 1970; `seconds`: how long it took."""
 
     values: Mapping[str, Any]
     status: str = WAITING  # or running, finished, stopped (by the scheduler), failed, again (it will be tried again)
@@ -34,13 +34,13 @@ class TrialProgress:
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it is left to be played: one whose dialogues failed, as servers do, is taken up again with
-        the sweep.
+        """Whether nothing of the trial is left to play. A trial with failed dialogues is not done: it is played again
+        when the sweep is resumed.
         """
         return self.status in DONE and not self.counts.get("failed")
 
     def __str__(self) -> str:
-        """The values, each under as much of its key as tells it from the others."""
+        """`key=value` pairs, each key shortened to its last part unless two keys share that part."""
         short = [key.rpartition(".")[2] for key in self.values]
         names = [name if short.count(name) == 1 else key for key, name in zip(self.values, short, strict=True)]
         return " ".join(
@@ -51,7 +51,9 @@ class TrialProgress:
 
 @dataclass
 class SweepProgress:
-    """What a sweep's events have told so far."""
+    """The state of a sweep after its events so far. `clock` and `began`: in seconds since 1970; `cores`: CPU cores of
+    all nodes, `free`: those not in use.
+    """
 
     trials: dict[str, TrialProgress] = field(default_factory=dict)
     name: str = ""
@@ -100,7 +102,9 @@ class SweepProgress:
         return sum(seen.status in statuses for seen in self.trials.values())
 
     def best(self, by: Best) -> tuple[TrialProgress, Mapping] | None:
-        """The finished trial that is best, and its row."""
+        """The best finished trial by that metric and seat, and the row of its metrics; None if no finished trial has a
+        value.
+        """
         candidates = [
             (row["value"], place, seen, row)
             for place, seen in enumerate(self.trials.values())

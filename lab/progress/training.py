@@ -26,8 +26,8 @@ SHOWN = {
 
 @dataclass
 class TrainingProgress:
-    """What a training's events have told so far. `clock`: the time of the last one, `began`: when this sitting did, in
-    seconds since 1970.
+    """The state of a training after its events so far. `clock`: the time of the last event, and `began`: when this
+    session began, both in seconds since 1970.
     """
 
     steps: list[dict] = field(default_factory=list)
@@ -37,8 +37,8 @@ class TrainingProgress:
     clock: float = 0.0
 
     def fold(self, event: dict) -> None:
-        """A step that is done again, after a checkpoint that a resumed training went on from, takes the place of what
-        was done since.
+        """Takes in an event. A step that is repeated after a resume from a checkpoint replaces the earlier step of that
+        number and all steps after it.
         """
         self.clock = max(self.clock, moment(event))
         if event["event"] == "started":
@@ -63,7 +63,7 @@ class TrainingProgress:
 
 
 def steps_before(events: Iterable[dict], done: int) -> list[dict]:
-    """The `step` events of the first `done` steps, of each the last."""
+    """The `step` events of the first `done` steps, the last event of each step."""
     progress = TrainingProgress()
     for event in events:
         progress.fold(event)

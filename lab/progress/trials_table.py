@@ -21,11 +21,11 @@ LAST = ("attempts", "seconds", "node")  # which differ from one sweep of a file 
 
 
 def trials_frame(progress: SweepProgress) -> pl.DataFrame:
-    """A row a trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON),
-    status (finished, stopped, failed, running, waiting, again: to be tried again), reason, run (its folder, relative to
-    the sweep's), lines, failed_conversations, steps (of a training); METRIC.JUDGE.SEAT with .low, .high and .n; of
-    studies finding.assistant and the verdict; attempts, seconds and node, which differ from one sweep of a file to the
-    next.
+    """One row per trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON),
+    status (finished, stopped, failed, running, waiting, or again: to be tried again), reason, run (its folder, relative
+    to the sweep's), lines, failed_conversations, steps (of a training); METRIC.JUDGE.SEAT with .low, .high and .n; of
+    studies finding.assistant and the verdict; attempts, seconds and node, which differ between two sweeps of the same
+    file.
     """
     trials = progress.trials
     axes = list(next(iter(trials.values())).values) if trials else []

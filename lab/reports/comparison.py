@@ -102,7 +102,9 @@ def _measure(stored: object, path: Path) -> Measure:
 
 
 def compare_runs(a: MeasuredRun, b: MeasuredRun) -> Comparison:
-    """Every measure that both runs have for a judge and seat. Raises ValueError where there is none."""
+    """The differences between two runs in every measure that both have for a judge and seat. Raises ValueError if they
+    share no measure.
+    """
     paired, notes, sides = pairing(a, b)
     rows = _rows(a, b, paired, sides)
     if not rows:
@@ -114,8 +116,8 @@ def compare_runs(a: MeasuredRun, b: MeasuredRun) -> Comparison:
 
 
 def pairing(a: MeasuredRun, b: MeasuredRun) -> tuple[bool, list[str], tuple[list[int], list[int]]]:
-    """Whether conversations are pairs, what to tell of it, and the conversations of both sides (the same ones if
-    paired).
+    """Whether the conversations of both runs can be paired, the sentences that say why, and the conversation numbers of
+    both sides (the same numbers if paired).
     """
     common = sorted(set(a.finished) & set(b.finished))
     recast = [c for c in common if a.cast[c] != b.cast[c]]

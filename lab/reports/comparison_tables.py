@@ -118,7 +118,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def differences(comparison: Comparison) -> list[ComparisonRow]:
-    """Rows under HEADER of what differs in some conversation; `notes` tells of the others."""
+    """Rows under HEADER for the measures that differ in at least one conversation; `notes` lists the other measures."""
     rows = []
     for row in (row for row in comparison.rows if _differs(row)):
         digits = _digits(row)
@@ -176,7 +176,9 @@ def lives(comparison: Comparison) -> list[ComparisonRow]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What n is, what could have been found, and what is not in the table."""
+    """Sentences that say what n counts, which difference could have been detected, and which measures are not in the
+    table.
+    """
     shown, confidence, sentences = (
         [row for row in comparison.rows if _differs(row)],
         comparison.b.measure.confidence,

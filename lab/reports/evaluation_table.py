@@ -95,7 +95,7 @@ def tripped(part: pl.DataFrame) -> dict[str, list]:
 
 
 def relative_reduction(row: dict) -> str:
-    """`77% [72%, 81%]`: the share of the base model's inconsistency that is gone; "" where there is none to tell."""
+    """`77% [72%, 81%]`: the share of the base model's inconsistency that is gone; "" if that share is not defined."""
 
     def percent(value: float | None) -> str:
         return MISSING if value is None or isnan(value) else f"{value:.0%}"

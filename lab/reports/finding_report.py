@@ -1,5 +1,5 @@
-"""What a study came to, for people: in the terminal, in report.md and report.html, as pictures. Made of finding.json
-alone.
+"""The result of a study, for people: in the terminal, in report.md and report.html, and as pictures. Its only source is
+finding.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FindingTable:
 
 
 def finding_of(folder: Path) -> dict | None:
-    """finding.json; None where there is none (yet). ValueError where it is damaged."""
+    """The contents of finding.json, or None if the folder has none (yet). Raises ValueError if the file is damaged."""
     file = folder / FINDING
     if not file.is_file():
         return None
@@ -81,7 +81,9 @@ def finding_tables(finding: Mapping) -> list[FindingTable]:
 
 
 def _grid(title: str, rows: Mapping) -> FindingTable:
-    """A table of the study's own, turned over: a line a column, since there are more of these than rows as a rule."""
+    """A table that the study itself defines, transposed: it usually has more columns than rows, so each column becomes
+    a row.
+    """
     columns = dict.fromkeys(column for cells in rows.values() for column in cells)
     lines = [
         (column, *(finding_interval(cells[column]) if column in cells else MISSING for cells in rows.values()))
@@ -143,8 +145,8 @@ def finding_plots(finding: Mapping) -> dict[str, object]:
 
 
 def plot_picture(picture: Mapping):
-    """Curves with a band for the interval where x is a number; points with bars where it is a name. None where there is
-    no point.
+    """The figure of one picture: curves with a band for the interval if x is a number, points with error bars if x is a
+    name; None if there are no points.
     """
     from lab.reports.plot_kit import STYLES as DASHES
     from lab.reports.plot_kit import empty_figure, plain

@@ -1,4 +1,4 @@
-"""A fork beside the run that it went on from: figures from that turn on, and where each pair of dialogues diverges."""
+"""A fork compared with the run that it continues: figures from that turn on, and where each pair of dialogues diverges."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ LABELS = {
 
 @dataclass(frozen=True)
 class ForkComparison:
-    """`rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN where nothing was
-    scored. `partings`: branch, turn (None where it says the same to the end), original, branch (what each says there;
-    None for nothing).
+    """`rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN if nothing was
+    scored. `partings`: branch, turn (None if the branch says the same to the end), original and branch (what each says
+    at that turn; None if it says nothing).
     """
 
     run: str  # id of the original
@@ -180,7 +180,7 @@ def _parting(original: pl.DataFrame, branches: pl.DataFrame, branch: int) -> dic
 
 
 def heading(comparison: ForkComparison) -> str:
-    """What is compared, in a sentence or two."""
+    """What is compared, in one or two sentences."""
     failed = (
         f" Left out, since they failed: {', '.join(f'#{c}' for c in comparison.failed)}." if comparison.failed else ""
     )

@@ -1,7 +1,6 @@
-"""Drawings of what hangs together: the scenario graph with drift and coverage on it, which line contradicts which, and
-what a sweep's axes do.
+"""Drawings of graphs: the scenario graph with drift and coverage, and the graph of which line contradicts which.
 
-matplotlib is imported when one is drawn.
+matplotlib is imported only when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -152,9 +151,9 @@ def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, time
 
 
 def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
-    """Who contradicted what, when: a row a conversation, of those with most contradictions; arcs join lines that
-    contradict each other, a cross stands at a line that contradicts its persona, each fact's name at the first; None
-    where nothing contradicts.
+    """A figure of who contradicted what, and when: one row per conversation, for those with most contradictions. Arcs
+    join lines that contradict each other; a cross marks a line that contradicts its persona, and the first cross of
+    each fact carries its name. None if nothing contradicts.
     """
     rows = contradicting(judgements).select("conversation", "turn", "seat", "metric", "against").unique()
     if rows.is_empty():

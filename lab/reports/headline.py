@@ -62,7 +62,7 @@ def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
 
 
 def interval_text(row: dict, number: Callable[[float], str]) -> str:
-    """`value [low, high] n=…`; the interval is left out where there is none, `–` stands for a value there is not."""
+    """`value [low, high] n=…`; without the brackets if there is no interval, with `–` in place of a missing value."""
     value = row["value"]
     if value is None or isnan(value):
         return (
@@ -74,7 +74,9 @@ def interval_text(row: dict, number: Callable[[float], str]) -> str:
 
 
 def unscored_rows(judgements: pl.DataFrame) -> list[HeadlineRow]:
-    """Judgements nobody could make, `k of n` by metric, judge and seat, where there are any."""
+    """Rows that count the judgements that could not be made, `k of n` by metric, judge and seat; only those with k
+    above 0.
+    """
     whole = judgements.filter((pl.col("metric") != "prompt_to_line") | (pl.col("against") == "persona"))
     counts = whole.group_by("metric", "judge", "seat").agg(missing=pl.col("unscored").is_not_null().sum(), n=pl.len())
     rows: dict[tuple[str, str], dict[str, dict]] = {}

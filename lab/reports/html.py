@@ -43,8 +43,8 @@ class Section:
 
 
 def sheet(title: str, sections: Sequence[Section], runs: Sequence[Mapping] = (), reader: Mapping | None = None) -> str:
-    """A page of these sections. `runs`: mark, id, status, and what else is told of each; `answer_reader`: the
-    transcripts, if any.
+    """A page of these sections, as HTML. `runs`: one mapping per run with `mark`, `id`, `status` and `summary` (a list
+    of phrases); `reader`: the data of the transcript reader, if the page has one.
     """
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup

@@ -21,7 +21,7 @@ def _inline(text: str) -> str:
 
 
 def title(manifest: Mapping, *sentences: str) -> str:
-    """The heading, and a sentence on how it ended; `told`: what else to say there."""
+    """The heading, and a sentence that says how the run ended. `sentences`: further sentences to add there."""
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
     parts = [
         f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",

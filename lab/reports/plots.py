@@ -24,7 +24,7 @@ def write_plots(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
 
 
 def run_plots(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
-    """The pictures of a run, by file name; None where there is nothing to draw."""
+    """The figures of a run, by file name; None for those with nothing to draw."""
     return {
         "consistency.png": plot_consistency(frames["metrics"]),
         "survival.png": plot_survival(frames["turns"], frames["judgements"]),
@@ -115,7 +115,7 @@ def comparison_plots(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, p
 
 
 def plot_drift_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
-    """Each run's consistency by turn, a panel a measure and seat; None where none was measured by turn."""
+    """Each run's consistency by turn, one panel per measure and seat; None if nothing was measured by turn."""
     rows = {
         name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()
     }
@@ -167,7 +167,7 @@ def _differences(rows: Sequence[Mapping]):
 
 
 def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
-    """Kaplan-Meier curves of each run, a plot a seat that was scored; None where nothing was scored in any."""
+    """Kaplan-Meier curves of each run, one panel per seat that was scored; None if no run was scored."""
     from metrics.survival import survival_curves
 
     curves = {name: survival_curves(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
@@ -237,7 +237,7 @@ def _log(steps: pl.DataFrame):
 
 
 def _arms(evaluation: pl.DataFrame):
-    """Each arm's consistency on held-out personas, a panel a measure and judge; None where nobody was examined."""
+    """Each arm's consistency on held-out personas, one panel per measure and judge; None if nothing was evaluated."""
     if evaluation.is_empty():
         return None
     rows = evaluation.filter(
@@ -264,7 +264,7 @@ def _arms(evaluation: pl.DataFrame):
 
 
 def wire_plots(steps: pl.DataFrame) -> dict[str, object]:
-    """Tripwires by step of a training, each with its bound where it has one of its own."""
+    """Tripwires by training step, by file name; a tripwire with a fixed bound shows that bound."""
     from metrics.tripwires import BOUNDS
 
     shown = [
@@ -292,7 +292,7 @@ def wire_plots(steps: pl.DataFrame) -> dict[str, object]:
 
 
 def plot_phases(seconds: Mapping[str, float]):
-    """One bar of a run's time by phase, in seconds; None where it took none."""
+    """One bar of a run's time by phase, in seconds; None if the phases took no time."""
     spent = {name: value for name, value in seconds.items() if value > 0}
     if not spent:
         return None
@@ -330,10 +330,10 @@ def plot_by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
 
 
 def plot_reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
-    """What judges say beside what labels say: a curve a name, through (mean p, share that contradicts) of its bins;
-    None without any.
+    """A reliability diagram: one curve per name, through (mean p, share that contradicts) of its bins; None if there
+    are no bins.
 
-    On the diagonal p can be taken at its word; below it the judge accuses too much.
+    On the diagonal p is calibrated; below it the judge reports too many contradictions.
     """
     bins = {name: points for name, points in bins.items() if points}
     if not bins:

@@ -53,7 +53,9 @@ def run_markdown(
 
 
 def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequence[str] = ()) -> str:
-    """The report of a training. `evaluation`: evaluation.parquet, without columns where there is none yet."""
+    """The report of a training, as Markdown. `evaluation`: evaluation.parquet, or a frame without columns if nothing
+    has been evaluated yet.
+    """
     tables = [
         f"### {escape(evaluated_table.title)}\n\n"
         + table(

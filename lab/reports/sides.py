@@ -20,7 +20,7 @@ from scenarios.yaml_files import parse_yaml
 
 @dataclass(frozen=True)
 class Side:
-    """One run of a page. `mark`: the letter that it goes by there, "" where it is alone; `people`: see
+    """One run of a page. `mark`: its letter on a page with several runs, "" if it is alone; `people`: see
     `lab.reports.transcript_reader.people`.
     """
 
@@ -34,7 +34,9 @@ class Side:
 
 
 def side(path: Path, mark: str = "") -> Side:
-    """A run, or a training, as a page shows it. Raises ValueError where it is none, or is damaged."""
+    """A run or a training, with everything that a page shows of it. Raises ValueError if the folder is neither, or is
+    damaged.
+    """
     from lab.reports.finding_report import finding_of
     from lab.reports.sides import Side
 
@@ -68,14 +70,14 @@ def side(path: Path, mark: str = "") -> Side:
 
 
 def _measure(scenario: object) -> Mapping:
-    """What a stored scenario, or what lab.score stored, says of measuring; nothing where it says nothing."""
+    """The `measure` settings of a stored scenario or of what lab.score stored; {} if there are none."""
     stored = scenario.get("scored", scenario) if isinstance(scenario, dict) else {}
     measure = stored.get("measure") if isinstance(stored, dict) else None
     return measure if isinstance(measure, dict) else {}
 
 
 def _cast(scenario: object, events: Story) -> list[Persona]:
-    """Who spoke, as far as the persona files that the scenario names still tell."""
+    """The personas of the speakers, for those that the scenario's persona files still contain."""
     from scenarios.personas import find_persona
     from scenarios.yaml_files import ScenarioError
 
@@ -90,7 +92,9 @@ def _cast(scenario: object, events: Story) -> list[Persona]:
 
 
 def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
-    """A run's manifest, what its events told, and its frames. Raises ValueError where it is none, or is damaged."""
+    """A run's manifest, the story folded from its events, and its frames by name. Raises ValueError if the folder is no
+    run, or is damaged.
+    """
     manifest, events = read_manifest(path), story(stream_events(path))
     try:
         return manifest, events, read_frames(path)

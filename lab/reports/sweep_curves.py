@@ -35,8 +35,8 @@ MOST_LEVELS = 8
 
 @dataclass(frozen=True)
 class ResponseCurve:
-    """One measure along one axis: levels as they are shown, where they lie on a scale (None: words), and what was found
-    at each.
+    """One measure along one axis: the labels of its levels, their places on a numeric scale (None if the values are
+    words), and the estimate at each level.
     """
 
     axis: str
@@ -48,6 +48,8 @@ class ResponseCurve:
 
 @dataclass(frozen=True)
 class AxisInteraction:
+    """The interaction of two axes in one measure, with its interval."""
+
     axes: tuple[str, str]
     measure: tuple[str, str | None, str]
     effect: Interval
@@ -61,7 +63,7 @@ class Results:
     sweep: Sweep
     trials: pl.DataFrame
     curves: Sequence[ResponseCurve]
-    axis_interactions: Sequence[AxisInteraction]
+    interactions: Sequence[AxisInteraction]
 
 
 def read_results(path: Path) -> Results:
@@ -76,7 +78,9 @@ def read_results(path: Path) -> Results:
 
 
 def place_of(sweep: Sweep, path: Path) -> Path:
-    """The folder that trials' folders are relative to; one that is not there where the storage is no path."""
+    """The folder that the trials' folders are relative to. If the sweep's storage is not a local path, the folder does
+    not exist here.
+    """
     if not sweep.storage:
         return path
     parts = urlsplit(sweep.storage)
@@ -84,8 +88,8 @@ def place_of(sweep: Sweep, path: Path) -> Path:
 
 
 def measured_rows(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
-    """A row a measure and conversation of each trial that finished: the axes (behind AXIS), metric, judge, seat,
-    cluster, value, weight. Of measures that have no value by conversation, a row a trial.
+    """One row per measure and conversation of each finished trial: the axes (prefixed by AXIS), metric, judge, seat,
+    cluster, value, weight. A measure without values by conversation has one row per trial.
     """
     parts, axes = [], axes_of(trials)
     for row in trials.filter(pl.col("status") == "finished").iter_rows(named=True):
@@ -142,7 +146,7 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
 
 
 def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[ResponseCurve]:
-    """Every measure along every axis."""
+    """One response curve per axis and measure. `seed`: of the bootstrap."""
     along = []
     for axis, spec in sweep.axes.items():
         for measure, part in _measured(rows):

@@ -1,4 +1,4 @@
-"""A sweep for people: report.html, report.md and plots/*.png, made of trials.parquet and of the trials' own folders."""
+"""The report of a sweep: report.html, report.md and plots/*.png, from trials.parquet and the trials' own folders."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def estimate_text(estimate: Interval, number) -> str:
 
 
 def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[str]]]:
-    """A table of one axis: a row a measure and seat, a column a level."""
+    """The header and rows of one axis' table: one row per measure and seat, one column per level."""
     levels = max((curve.levels for curve in measured), key=len)
     rows = []
     for curve in measured:
@@ -65,6 +65,7 @@ def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[
 
 
 def pair_rows(interactions: Sequence[AxisInteraction]) -> tuple[list[str], list[list[str]]]:
+    """The header and rows of the table of interactions: one row per pair of axes, measure and seat."""
     rows = []
     for pair in interactions:
         metric, judge, seat = pair.measure
@@ -99,6 +100,7 @@ def trial_rows(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def trial_counts(results: Results) -> str:
+    """`12 trials: 10 finished, 2 failed`: how many trials there are, and how many by status."""
     counts = dict(results.trials["status"].value_counts().sort("status").iter_rows())
     return f"{results.trials.height} trials: " + ", ".join(f"{count} {status}" for status, count in counts.items())
 
@@ -115,8 +117,8 @@ def sweep_markdown(results: Results, plots: Sequence[str] = ()) -> str:
         picture = [f"![{_slug(axis)}](plots/{_slug(axis)}.png)"] if f"{_slug(axis)}.png" in plots else []
         parts += [f"## Along {escape(axis)}", *picture, shown(*curve_rows(along))]
     parts += [NOTE] if results.curves else []
-    if results.pairs:
-        parts += ["## Interactions", shown(*pair_rows(results.pairs)), INTERACTIONS]
+    if results.interactions:
+        parts += ["## Interactions", shown(*pair_rows(results.interactions)), INTERACTIONS]
     return (
         "\n\n".join([*parts, "## Run information", shown(["item", "value"], _run_information(results.manifest))]) + "\n"
     )
@@ -150,8 +152,8 @@ def sweep_page(results: Results) -> str:
         table = Table(head, [row(*line) for line in lines], "all measures", folded=bool(figure))
         figures = [{"svg": svg(figure), "caption": f"consistency along {axis}"}] if figure else []
         sections.append(Section(f"axis-{number}", f"Along {axis}", [table], figures=figures, notes=[NOTE]))
-    if results.pairs:
-        head, lines = pair_rows(results.pairs)
+    if results.interactions:
+        head, lines = pair_rows(results.interactions)
         sections.append(
             Section("interactions", "Interactions", [Table(head, [row(*line) for line in lines])], notes=[INTERACTIONS])
         )
@@ -188,8 +190,8 @@ def _slug(axis: str) -> str:
 
 
 def plot_responses(axis: str, curves: Sequence[ResponseCurve]):
-    """The three consistencies along an axis of a sweep, a panel each, a curve a seat and judge, with bars for
-    intervals; None without any.
+    """The three consistencies along an axis of a sweep: one panel per measure, one curve per seat and judge, error bars
+    for intervals; None if there is none of them.
     """
     shown = [metric for metric in CONSISTENCIES if any(curve.measure[0] == metric for curve in curves)]
     if not shown:

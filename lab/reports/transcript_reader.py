@@ -1,7 +1,8 @@
-"""What the reader of a report shows: every conversation with its verdicts, packed so that a page opens at once.
+"""The data of a report's transcript reader: every conversation with its verdicts, packed so that a page opens quickly.
 
-The index tells of each conversation what filters ask for and stands in the page as it is. The conversations themselves
-stand there in packets (gzipped JSON in base64), which the page unpacks when one of theirs is opened.
+The index holds what the filters need of each conversation and is part of the page as plain JSON. The conversations
+themselves are stored in packets (gzipped JSON in base64); the page unpacks a packet when one of its conversations is
+opened.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
 
 
 def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
-    """comparison.md, comparison.parquet and plots/; where there are several, the names begin with the second run's
-    letter.
+    """Writes comparison.md, comparison.parquet and plots/. With several comparisons each file name begins with the
+    letter of the second run.
     """
     from lab.reports.plots import comparison_plots as draw
 

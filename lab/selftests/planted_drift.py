@@ -104,7 +104,7 @@ class Response:
     kind: str
     metric: str
     values: tuple[float, ...]
-    response_verdict: str
+    verdict: str
 
     @property
     def failed(self) -> bool:
