@@ -101,7 +101,9 @@ class Play:
                     yield {"event": "conversation", "conversation": c, "status": "finished", "reason": None}
 
     def line_origins(self, conversation: int, turn: int) -> list[LineOrigin]:
-        """How the stored lines of that conversation before that turn came about, each at the node where it was said."""
+        """Returns, for each stored line of the conversation before `turn`, its direction, fact and whether its words
+        were given.
+        """
         dialogue, origins = OngoingDialogue(conversation, self.cast[conversation], self.scenario.graph.start), []
         for before in range(turn):
             line = self.stored.lines[conversation, before]
@@ -201,8 +203,8 @@ class Play:
         )
 
     def _as_stored(self, dialogue: OngoingDialogue, turn: int) -> Next:
-        """A line of another run, with the cue that its speaker had there; what was asked counts, of whoever sits there
-        now.
+        """A line of another run with the cue that its speaker had there. The fact it is about counts as asked of the
+        partner who sits there now.
         """
         line, origin = self.stored.lines[dialogue.number, turn], self.stored.origins[dialogue.number, turn]
         other, fact = PARTNER[line.seat], None
@@ -219,7 +221,7 @@ class Play:
         return self.stored.lines[conversation, turn].node if (conversation, turn) in self.stored.origins else None
 
     def _draws(self, conversation: int) -> int:
-        """What the walk, the facts and the ready words of a conversation derive from."""
+        """Number from which the seeds of the walk, the facts and the ready words of a conversation derive."""
         return self.scenario.fork.draws() if self.scenario.fork else conversation // self.alike
 
     def _seed(self, conversation: int, *parts: object) -> int:
@@ -322,7 +324,7 @@ class Play:
             d.remembered = len(d.lines)
 
     def _questions(self, going: list[OngoingDialogue], turn: int) -> Iterator[dict]:
-        """The seats asked about all their facts, on branches that the dialogue never sees."""
+        """Q&A probes of all facts of the seats, on branches that the dialogue never sees, as `judged` events."""
         fresh = [d for d in going if (d.number, turn, "qa") not in self.stored.judged]
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
         for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
@@ -378,12 +380,12 @@ class Play:
 
 
 def system_text(persona: Persona, instruction: str) -> str:
-    """What a seat is told before the first line."""
+    """The system text of a seat: card, name and instruction."""
     return SYSTEM.format(card=persona.card, instruction=instruction, name=persona.name).replace("\n\n", "\n")
 
 
 def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], answers: Sequence | Trouble) -> list[Judgement]:
-    """A judgement a fact, unscored where there was trouble."""
+    """One judgement per fact; all are unscored, with the reason, where the seat had trouble answering."""
     trouble = answers.reason if isinstance(answers, Trouble) else None
     return [judged(*where, fact, None if trouble else answers[place], trouble) for place, fact in enumerate(facts)]
 

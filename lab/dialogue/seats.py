@@ -31,7 +31,7 @@ def base_model(model: str) -> str:
 
 
 def engine_name(spec: SeatSpec) -> str:
-    """What the engine of a seat goes by: seats that share a model share its engine."""
+    """Key of the engine of a seat; seats with the same model and endpoint share an engine."""
     return f"{spec.model} at {spec.endpoint}" if spec.endpoint else base_model(spec.model)
 
 

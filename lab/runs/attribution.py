@@ -72,8 +72,8 @@ def beginning(run: str | Path, turn: int, scenario: Scenario) -> list[dict]:
 
 
 def events_before(events: Sequence[dict], turn: int, scenario: Scenario, recast: bool) -> list[dict]:
-    """Lines before that turn, and judgements of them unless someone else sits in a seat. Raises ValueError where the
-    turn is none of the scenario's.
+    """Returns the events of lines before that turn, and of their judgements unless a seat has another persona
+    (`recast`). Raises ValueError where the scenario has no such turn.
     """
     if not 1 <= turn < scenario.turns:
         raise ValueError(f"turn {turn}: expected 1 to {scenario.turns - 1}, a turn of the scenario after its first")

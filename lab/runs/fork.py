@@ -1,4 +1,4 @@
-"""A stored conversation gone on with from one of its lines in several branches, and how they compare with how it went.
+"""Forks of a stored conversation: several branches that continue it from one of its lines.
 
 The lines before stand as they were said: at their nodes, on the cues that their speakers had. A new model, adapter,
 reminder or direction counts from the first line that is played anew; a new persona or instruction is what a seat is
@@ -42,8 +42,8 @@ def forked(
     samples: int,
     overrides: Sequence[str],
 ) -> tuple[Scenario, list[dict], list[dict]]:
-    """The scenario of the branches, the events that they begin with, and the original conversation's own. Raises
-    ValueError where there is no such line, or something would change that a fork cannot change.
+    """Returns the scenario of the branches, the events that they begin with, and the events of the original
+    conversation. Raises ValueError where there is no such line, or an override changes what a fork cannot change.
     """
     from lab.runs.attribution import events_before
     from lab.store.frames import reached
@@ -93,8 +93,8 @@ def _refuse_fixed(overrides: Sequence[str]) -> None:
 def _begun(
     original: Scenario, scenario: Scenario, kept: Sequence[dict], events: Sequence[dict], turn: int
 ) -> list[dict]:
-    """What every branch begins with: the kept events under its number, lines with how they came about, and without the
-    token ids of a model that no longer speaks in that seat.
+    """Returns the events that the branches begin with: the kept events under each branch's number. Lines carry how they
+    came about (`told`), and no token ids where another model now speaks in their seat.
     """
     from agents.engine.protocol import Usage
     from lab.dialogue.loop import Play

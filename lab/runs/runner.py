@@ -128,7 +128,8 @@ def resumed(
         if scenario.digest() != digest:
             differences = "; ".join(changed) or "what the persona files say of the cast"
             raise ValueError(
-                f"{run} was played from another scenario ({differences}); expected the same one, or a new run without --resume"
+                f"{run} was played from another scenario ({differences}); expected the same one, or a new run "
+                "without --resume"
             )
     else:
         scenario = load_scenario(kept)

@@ -2,7 +2,7 @@
 study's.
 
 A folder is named by its arm and by a digest of all that decides how it goes: what is finished there is taken as it is,
-what broke off is gone on with. Engines live in this process, as learners do, and each arm has its own.
+what was interrupted is resumed. Engines live in this process, as learners do, and each arm has its own.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ class Arms:
         )
 
     def adapter(self, worn: str) -> Path:
-        """Where what that training has learnt lies."""
+        """Folder of the adapter that the training `worn` has learnt."""
         return self._folder / worn / "adapter"
 
     def _carried_out(
         self, arm: str, what: Scenario | Recipe, models: Mapping[str, str], work: Callable[[RunStore, Shown], object]
     ) -> Path:
-        """The folder of what is finished by then. ValueError where it fails."""
+        """Returns the folder of the finished run or training. Raises ValueError where it fails."""
         folder = self._folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', arm).strip('-')[:40]}-{what.digest()[:12]}"
         there = (folder / MANIFEST).is_file()
         if there and read_manifest(folder)["status"] == "finished":
@@ -169,7 +169,7 @@ def arm_recipe(study: Study, file: str, changes: Mapping[str, object], data: Seq
 
 
 def workload(what: Scenario | Recipe) -> int:
-    """How much there is to do, in lines or in steps and conditions."""
+    """Returns the work that a run takes in lines, or a training in steps and evaluation conditions."""
     from lab.training.evaluation import evaluation_conditions
 
     return (

@@ -1,8 +1,7 @@
-"""How a study's questions reach a model: `Asking` stores every answer as an event, and asks nothing that was answered
-before.
+"""How a study's questions reach a model: `Asking` stores every answer as an event, and never asks a question twice.
 
 An answer is known by a digest of all that it depends on in a study: the method and its settings, adapter and steer, the
-talk, the options and the seed. A question that two arms share is put once and told in both.
+talk, the options and the seed. A question that two arms share is asked once and stored in both.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ AT_ONCE = 32  # questions put together
 
 class Asking:
     """`metrics.studies.protocol.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`:
-    events of a run that is gone on with; `used`: what the engine has done so far, told after each batch; `school`:
+    events of the run that is resumed; `used`: token counts of the engine so far, stored after each batch; `school`:
     makes an adapter of lessons, as `lab.studies.teaching.teach` does of a study's; `folder`: where adapters and
     directions are kept; `arms`: carries out dialogues and trainings.
     """
@@ -166,7 +165,7 @@ class Asking:
         return [self._known[key] for key in keys]
 
     def _tell_of(self, arm: str, key: str, questions: Sequence[StudyQuestion], answer: dict) -> None:
-        """An event an item that the answer is of, but for those told before."""
+        """Stores one `answer` event for each item that the answer belongs to, unless it is stored already."""
         for question in questions:
             if (arm, question.item, key) not in self._stored:
                 self._stored.add((arm, question.item, key))

@@ -13,8 +13,8 @@ FAILED = "failed"  # of a study that could not be played
 def play_study(
     file: Path, overrides: list[str], runs: Path, *, address: str | None, display: str
 ) -> tuple[int, Path | None]:
-    """The exit code of the study and its folder; one that is finished there, of just this study, is taken as it is, and
-    one that is not is gone on with.
+    """Plays a study below `runs` and returns its exit code and folder (None where it was refused). A folder there of
+    the same study is used as it is if finished, and resumed if not.
     """
     from lab.dialogue import cluster
     from lab.store.run_store import read_manifest
@@ -44,7 +44,7 @@ def play_study(
 
 
 def finding_row(model: str, study: str, size: str, run: Path | None, why: str | None = None) -> dict:
-    """A row of findings.parquet; where no finding came of it, `why`."""
+    """Returns a row of findings.parquet; where the study has no finding, `why` holds the reason."""
     from lab.reports.finding_report import finding_of
     from lab.store.run_store import read_manifest
 
@@ -63,8 +63,8 @@ def finding_row(model: str, study: str, size: str, run: Path | None, why: str | 
 
 
 def verdict_cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
-    """The header, and a line a study: `confirms 0.62 [0.50, 0.71] 32`, a column a model; nothing where it was not
-    played yet.
+    """Returns the header and one row per study, with a column per model: `confirms 0.62 [0.50, 0.71] 32` (verdict,
+    value, interval, n), or "" where the study was not played yet.
     """
     from lab.reports.finding_report import finding_interval
 
@@ -108,7 +108,7 @@ def matrix(rows: Iterable[dict]):
 
 
 def write_matrix(rows: list[dict], out: Path) -> None:
-    """findings.parquet and findings.html, with the rows there are."""
+    """Writes findings.parquet and findings.html into `out`. Raises StoreError where the disk refuses them."""
     import polars as pl
 
     from lab.reports.html import Cell, Section, Table, TableRow, sheet

@@ -38,8 +38,8 @@ FINDING, ANSWERS = "finding.json", "answers.parquet"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and conditions of
-    a training, about; `planned`: its runs and trainings; `questions`: how many there are of all arms.
+    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and
+    conditions of a training, about; `planned`: its runs and trainings; `questions`: how many there are of all arms.
     """
 
     study: Study

@@ -13,11 +13,6 @@ SEND_EVERY_S = 30.0
 PART = 64 * 2**20  # bytes of a file that travel at once
 
 
-# -- on Ray
-#
-#
-
-
 @dataclass(frozen=True)
 class Home:
     """The sweep's folder as a trial on any machine needs to know it."""
@@ -47,7 +42,9 @@ class Sent:
         self.last = time.monotonic()
 
     def all(self, say: Callable[[dict], None]) -> None:
-        """What has changed since the last time."""
+        """Sends the files that have changed since the last call: to the storage, else by `say` in parts of `PART`
+        bytes.
+        """
         import ray
         from pyarrow import fs
 
@@ -72,8 +69,8 @@ class Sent:
                     data, first = file.read(PART), False
 
     def back(self) -> None:
-        """What the storage holds of the trial, where that is more than is here: another machine may have gone on with
-        it meanwhile.
+        """Replaces the local folder by the storage's where that has the longer event log: another machine may have
+        resumed the trial meanwhile.
         """
         from pyarrow import fs
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sitting:
-    """What trials tell, as events of the sweep."""
+    """Turns the messages of trials into events of the sweep, which are stored (`tell`) or only shown (`show`)."""
 
     folder: Path
     tell: Callable[..., None]

@@ -1,7 +1,6 @@
-"""One trial of a sweep: a run, or a training, in a folder of its own, begun or gone on with, in the process that it is
-asked of.
+"""One trial of a sweep: a run, a training or a study in a folder of its own, started or resumed in this process.
 
-Whatever plays it, an actor of a cluster or the sweep itself, is told how it goes by plain dicts.
+Its progress is reported as plain dicts to whatever plays it, an actor of a cluster or the sweep itself.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Order:
 
 
 def orders(plan: SweepPlan) -> dict[str, Order]:
-    """By trial."""
+    """Returns what each trial needs to be played elsewhere, by trial id."""
     return {trial.id: order_of(plan, trial.id, plan.bases[trial.id]) for trial in plan.trials}
 
 
@@ -74,7 +73,7 @@ def order_of(plan: SweepPlan, trial: str, base: Base) -> Order:
 
 
 def files(plan: SweepPlan) -> dict[str, bytes]:
-    """What the bases are made of beside what an order tells, by absolute path."""
+    """Returns the files that the bases name (personas, stimuli, scenarios), content by absolute path."""
     paths = dict.fromkeys(path for base in plan.bases.values() for path in files_of(base))
     return {str(path): path.read_bytes() for path in paths}
 
@@ -105,8 +104,8 @@ def is_done(folder: Path, digest: str) -> bool:
 
 
 def left_behind(folder: Path, digest: str) -> dict | None:
-    """The outcome of a trial that had finished when nobody was there to hear of it; None where there is none. `seconds`
-    are not known.
+    """Returns the outcome of a trial that finished after its sweep had ended, with `seconds` None; None where the
+    folder holds no finished trial.
     """
     with contextlib.suppress(
         ValueError, OSError, KeyError, pl.exceptions.PolarsError
@@ -137,7 +136,7 @@ def outcome(folder: Path) -> dict:
 
 
 def _evaluated(folder: Path) -> list[dict]:
-    """The rows of what was learnt, with held-out personas, in the scenario that was trained in."""
+    """Rows of the trained model with held-out personas, in the scenario that was trained in."""
     rows = pl.read_parquet(folder / "evaluation.parquet")
     method = rows["arm"].unique(maintain_order=True).to_list()[-1] if rows.height else None
     method_rows = rows.filter(
@@ -199,7 +198,7 @@ def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
 
 
 def _places(base: Mapping, moved: Mapping[str, Path]) -> list[str]:
-    """The overrides that say where the files have moved that a base names."""
+    """Overrides that give the new paths of those files of a base that have moved."""
 
     def place(name: str) -> str:
         return str(moved.get(name, name))
@@ -255,7 +254,7 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
 
 
 def _plain(scenario: Scenario) -> bool:
-    """Whether its models are afterwards what they were: nothing was put on them or into them."""
+    """Whether the run leaves its engines unchanged: no adapters are loaded and no activations are watched."""
     seats = [scenario.seats[seat] for seat in SEATS]
     models = [seat.model for seat in seats] + [scenario.measure.llm.model]
     return (
@@ -299,9 +298,7 @@ class Answers:
 
 @dataclass
 class Steps:
-    """A watch that passes on what each step of a training tells, but for the last, after which there is nothing to
-    stop.
-    """
+    """Watch of a training that reports the numbers of each step but the last, after which there is nothing to stop."""
 
     tell: Tell
     steps: int

@@ -135,7 +135,7 @@ class TrainingLoop:
             self.install()
 
     def _heard(self, step: int) -> dict:
-        """Tripwire means and sample lines of a batch that is played only to monitor the student of an offline method."""
+        """Tripwire means and sample lines of a batch played only to monitor the student of an offline method."""
         self.install()
         adapters = {seat: rollouts.trained(seat) for seat in self.students}
         log = self._played(step, self._seat(step), split(self.recipe)[0], adapters).log

@@ -52,8 +52,8 @@ def check_training(recipe: Recipe) -> None:
 
 
 def step_columns(recipe: Recipe) -> list[str]:
-    """What each step of the training tells, as columns of training.parquet. Offline steps read dialogues that are
-    there: no reward is theirs, and tripwires are heard at checkpoints only.
+    """Returns the columns of training.parquet that every step of the training fills. Steps of offline methods have no
+    rewards, and tripwires at checkpoints only.
     """
     from metrics.catalogue import MEASURES
     from scenarios.jobs.training import ONLINE
@@ -70,7 +70,7 @@ def step_columns(recipe: Recipe) -> list[str]:
 
 
 def stored_recipe(folder: str) -> Recipe:
-    """The stored recipe; the files that it names must be what they were."""
+    """Returns the recipe stored in a training's folder. Raises ValueError where files that it names have changed."""
     from lab.store.run_store import read_manifest
     from scenarios.jobs.training import load_recipe, played
 
@@ -224,7 +224,7 @@ def perform_training(
 
 
 def steps_before_checkpoint(store: RunStore) -> list[dict]:
-    """The step events behind the last checkpoint, each step's last."""
+    """Returns the `step` events up to the last checkpoint, the last event of each step."""
     if not store.earlier:
         return []
     from lab.progress.training import steps_before
