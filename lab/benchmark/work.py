@@ -56,7 +56,7 @@ WORDS = ("river", "stone", "window", "music", "garden", "letter", "winter", "bre
 def measure_way(
     way: str, sizes: Sizes, model: str, dtype: str, device: str, *, endpoint: str = "", endpoint_model: str = ""
 ) -> dict:
-    """The figures of one of `WAYS` in this process, by kind of work."""
+    """The seconds and tokens/s of one way of doing the work, as plain figures by task."""
     if way == "endpoint":
         return {"dialogue": _endpoint_dialogue(endpoint, endpoint_model, sizes)}
     from agents.models.loading import load, use_all_cores
@@ -152,7 +152,7 @@ def _engine(loaded, sizes: Sizes) -> dict:
 
 
 def _warm_up(engine, loaded) -> None:
-    """What is compiled is compiled before anything is timed; it is kept on disk and costs seconds once."""
+    """Runs everything once, so that compilation is done before anything is timed; compiled code is cached on disk."""
     engine.generate(engine.open([random_ids(random.Random(0), 8, loaded.model.config.vocab_size)]), [_sampling(0, 2)])
 
 
@@ -328,7 +328,7 @@ def _notebook_decode(loaded, sizes: Sizes, batch: int, context: int) -> dict:
 
 
 def _notebook_long(loaded, sizes: Sizes) -> dict:
-    """Some lines of the long dialogue, each with all that came before read again."""
+    """Times some lines of the long dialogue, each of which reads the whole history again."""
     rng, vocabulary, seconds = random.Random(3), loaded.model.config.vocab_size, []
     for line in sizes.reread:
         prompt = random_ids(rng, CARD + (line - 1) * sizes.tokens + sizes.tokens // 2, vocabulary)

@@ -46,7 +46,7 @@ class Chat:
         self._terminal = os.isatty(0) and console.is_terminal
         self._piped = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - not ours to close
         self._listening = self._leaving = self._typed = False
-        self._excused: set[tuple] = set()  # why a judge does not score a seat, once it was told
+        self._excused: set[tuple] = set()  # reasons for unscored seats that were printed already
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._interrupted)

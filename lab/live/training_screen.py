@@ -114,7 +114,7 @@ def training_summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
     """
     shown = []
     for evaluated in evaluation_tables(table):
-        if evaluated.header[0] == "measure":  # wires are told in a sentence, where they are out of bounds
+        if evaluated.header[0] == "measure":  # tripwires out of bounds are named in a sentence below
             out = Table(title=evaluated.title, title_justify="left", box=None, padding=(0, 2))
             for title in evaluated.header:
                 out.add_column(title)

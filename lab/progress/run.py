@@ -10,7 +10,7 @@ from lab.store.event_log import moment
 from lab.store.frames import COUNTERS, judges_naming_a_fact
 from scenarios.records import SEATS
 
-RATE_WINDOW_S = 30.0  # generated tokens a second are told over about this long
+RATE_WINDOW_S = 30.0  # the window over which generated tokens per second are averaged
 CONTRADICTIONS_KEPT = 200
 SHOWN = ("time", "conversation", "turn", "seat", "persona", "node", "text")  # of a line
 
@@ -70,7 +70,7 @@ class State:
     tallies: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)  # metric, seat, turn -> sum, n
     contradictions: deque[Contradiction] = field(default_factory=lambda: deque(maxlen=CONTRADICTIONS_KEPT))
     contradiction_count: int = 0  # contradictions so far
-    unscored: int = 0  # judgements nobody could make
+    unscored: int = 0  # judgements that could not be made
     tokens: dict[str, int] = field(default_factory=dict)
     usage: deque[tuple[float, int]] = field(default_factory=deque)  # (time, generated) of the last seconds
     lines: int = 0

@@ -95,7 +95,7 @@ def _kept(rows: Sequence[Mapping]) -> dict:
             scored += 1
             whole = (
                 row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named
-            )  # told fact by fact
+            )  # this judge names the facts
             if row["verdict"] and not whole:
                 marks.append(
                     {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lab.store.event_log import moment
 
 LATEST = 5  # answers shown
-ENOUGH = 8  # answers before a pace is told: the first come together
+ENOUGH = 8  # answers before a pace is estimated: the first ones arrive together
 
 
 @dataclass

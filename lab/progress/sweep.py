@@ -71,7 +71,7 @@ class SweepProgress:
             self.name, self.began = event["name"], self.clock
             for trial, values in event["trials"].items():
                 seen = self.trials.setdefault(trial, TrialProgress(values))
-                if seen.status == RUNNING:  # when nobody was there any more
+                if seen.status == RUNNING:  # the earlier session ended while it ran
                     seen.status = WAITING
         elif kind == "trial":
             self._trial(self.trials[event["trial"]], event)
@@ -95,7 +95,7 @@ class SweepProgress:
             seen.reason, seen.verdict = event.get("stopped"), event.get("verdict")
         elif (
             seen.status == "failed"
-        ):  # one that had finished before, but for some dialogues: what it told then is no more its outcome
+        ):  # it had finished before except for failed dialogues; those results no longer hold
             seen.metrics, seen.counts, seen.seconds, seen.verdict = (), {}, None, None
 
     def count(self, *statuses: str) -> int:

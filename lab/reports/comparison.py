@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 NEEDED = ("window", "confidence", "resamples")  # of how a run was measured
-STRANGER = "unknown"  # the persona of whom a transcript does not tell
+STRANGER = "unknown"  # the persona of a speaker whom a transcript does not name
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ LIVES_HEADER = (
     CHANGE,
     "log-rank p",
 )
-PIPED_WIDTH = 160  # characters of the table where no terminal tells
+PIPED_WIDTH = 160  # characters of the table if the output is no terminal
 FEW = 20  # conversations, below which a bootstrap's intervals are clearly too narrow
 NOTE = (
     "`n` counts {n}. Intervals ({confidence:.0%}) resample conversations. A difference is bold where its interval "

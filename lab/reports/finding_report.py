@@ -30,7 +30,7 @@ NOTE = "Figures are `value [low, high] n`; intervals are 95% and resample what n
 
 @dataclass(frozen=True)
 class FindingTable:
-    """A table of plain text."""
+    """A table of the report of a study: its title, its header, and its rows of cells as text."""
 
     title: str
     header: tuple[str, ...]

@@ -22,7 +22,7 @@ UNSCORED = "#b8b8b8"
 EVER, NEVER = (
     0.11,
     0.05,
-)  # radius of the node with most lines, and of one that nobody reached, of a circle of nodes of radius 1
+)  # radii of the node with most lines and of a node never reached; the circle of nodes has radius 1
 SHOWN = 12  # conversations in the drawing of contradictions
 
 

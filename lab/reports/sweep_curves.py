@@ -57,7 +57,7 @@ class AxisInteraction:
 
 @dataclass(frozen=True)
 class Results:
-    """What a sweep's folder holds."""
+    """The contents of a sweep's folder, with the response curves and interactions computed from its trials."""
 
     manifest: Mapping
     sweep: Sweep
@@ -67,6 +67,7 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
+    """The results of a sweep. Raises ValueError if the folder holds no sweep, or no trial has ended yet."""
     manifest = read_manifest(path)
     sweep = validate(read_yaml(path / SWEEP), Sweep)
     if not (path / FILE).is_file():

@@ -46,8 +46,8 @@ def messages(transcript: Transcript, seat: str, system: str) -> dict:
 
 
 def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]:
-    """A row a line that the seat said in words of its own, with the judge's label if one is named; None for one without
-    a verdict.
+    """One row per line that the seat said in its own words, with the judge's label if a judge is named; None in place
+    of a line without a verdict.
     """
     from lab.transcripts.transcript import own_turns
 
@@ -63,7 +63,9 @@ def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]
 
 
 def heard_messages(before: Sequence[Line], seat: str) -> list[dict]:
-    """The lines as the seat's model read them when its turn came: a user's message between any two of its own."""
+    """The lines as chat messages, as the seat's model read them when its turn came: there is a user message between any
+    two of its own lines.
+    """
     from agents.seats.base import SPEAKS_FIRST, SPEAKS_ON
 
     said: list[dict] = []
@@ -81,8 +83,8 @@ def heard_messages(before: Sequence[Line], seat: str) -> list[dict]:
 
 
 def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
-    """A row a place of a training's stored dialogues where several lines were sampled and their rewards differ: the
-    best and the worst. ValueError: one sentence where it kept none, or none of that seat.
+    """One row per place in a training's stored dialogues at which several lines were sampled with different rewards:
+    the best and the worst line. Raises ValueError if the training kept no such dialogues, or none of that seat.
     """
     from agents.learning.views import at_places
     from agents.models.loading import load_tokenizer
@@ -108,7 +110,7 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
 
 
 def as_rows(run: Run, seat: str | None) -> Iterator[dict]:
-    """A row a line (of that seat, if one is named) under COLUMNS, then four columns a judge of lines."""
+    """One row per line (of that seat, if one is named): the columns COLUMNS, then four columns per judge of lines."""
     import polars as pl
 
     from metrics.judges import LINES
@@ -131,7 +133,9 @@ def as_rows(run: Run, seat: str | None) -> Iterator[dict]:
 
 
 def with_cards(run: Run, seat: str) -> Iterator[tuple[Transcript, str]]:
-    """Each conversation, and what the seat was told before its first line: of chats from elsewhere, its card."""
+    """Each conversation with the system prompt of the seat before its first line; for imported chats that is the seat's
+    card.
+    """
     from lab.dialogue.loop import system_text
     from lab.results.load import RUN
     from lab.transcripts.reading import seated
@@ -155,8 +159,8 @@ def _opened(system: str) -> list[dict]:
 
 
 def _verdicts(run: Run, judge: str) -> dict[tuple[int, int], bool | None]:
-    """Whether the line of that conversation and turn contradicts its persona, says the judge. ValueError where it
-    judged none.
+    """By (conversation, turn), whether the judge says that the line contradicts its persona. Raises ValueError if it
+    judged no line.
     """
     import polars as pl
 
@@ -177,7 +181,7 @@ def _verdicts(run: Run, judge: str) -> dict[tuple[int, int], bool | None]:
 
 
 def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
-    """By conversation and turn, what one judge says of the line."""
+    """By (conversation, turn), what one judge says of the line."""
     import polars as pl
 
     by_turn: dict[tuple[int, int], dict] = {}

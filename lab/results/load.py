@@ -237,9 +237,9 @@ class Run:
 
 
 def _of_events(path: Path, run_id: str) -> dict[str, pl.DataFrame]:
-    """A run's frames as its events tell them, its metrics as written."""
+    """A run's frames by name, built from its events, and its metrics as written."""
     collecting = gc.isenabled()
-    gc.disable()  # millions of objects and no cycle among them: looking for some takes a fifth of the time
+    gc.disable()  # millions of objects and no cycle among them: looking for cycles takes a fifth of the time
     try:
         events = read_events(path)
         frames = {
@@ -268,7 +268,9 @@ def _parquet(path: Path, name: str, missing: dict | None = None) -> pl.DataFrame
 
 
 def _rescored(turns: pl.DataFrame, manifest: dict) -> Iterator[Transcript]:
-    """The conversations of a folder of scores: as their transcripts tell them, if those still say the same."""
+    """The conversations of a folder of scores: read from their transcripts again if those still hold the same lines,
+    else from the stored lines.
+    """
     from lab.transcripts.reading import read_transcripts
     from lab.transcripts.transcript import Transcript, lines_of, numbered
 

@@ -1,10 +1,10 @@
-"""Is anything lost, or done twice, where a run or a training is killed? `python -m lab.selftest --kill N [FILE]
-[key=value ...]`.
+"""Is anything lost or done twice when a run or a training is killed? `python -m lab.selftest --kill N [FILE] [key=value
+...]`.
 
-It is carried out once and left alone. Then again and again, each time killed (SIGKILL, with everything that it started)
-at a moment drawn between its folder's appearance and its end, gone on with by --resume, and held against the one left
-alone: every frame, of a training the adapter too, and every event of a line told once. All of it in float32, in
-processes of their own.
+The run is played once without interruption. It is then played N times more: each time it is killed (SIGKILL, with every
+process that it started) at a moment drawn between the appearance of its folder and its end, resumed with --resume, and
+compared with the undisturbed run: every frame, the adapter of a training, and that every line has one event. Everything
+runs in float32, in separate processes.
 """
 
 from __future__ import annotations
@@ -63,13 +63,15 @@ Start = Callable[[str, Sequence[str]], Process]  # command, arguments
 @dataclass(frozen=True)
 class Kill:
     moment: float  # seconds after the folder appeared
-    there: str  # what was found in it
+    there: str  # what its folder held when it was killed
     after: str  # what the resumed one added
     apart: str  # the first difference from the one left alone; "" for none
 
 
 def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: int, address: str) -> int:
-    """Prints one line per kill. Exit code: 0 where nothing was lost or done twice, else 1. ValueError: see `kills`."""
+    """Prints one line per kill. Returns the exit code: 0 if nothing was lost or done twice, else 1. Raises ValueError
+    as `kills` does.
+    """
     if times < 1:
         raise ValueError(f"--kill is {times}; expected 1 or more")
     if file is None or "=" in file:
@@ -134,7 +136,7 @@ def kills(
 
 
 def kill_text(number: int, kill: Kill) -> str:
-    """A line for people."""
+    """One kill as a line of text."""
     return (
         f"{number:3}  killed after {kill.moment:6.2f} s   {kill.there:<40} "
         f"{'then ' + kill.after if kill.after else '':<24} "
@@ -143,7 +145,7 @@ def kill_text(number: int, kill: Kill) -> str:
 
 
 def _left_alone(begin: Start, command: str, arguments: Sequence[str], runs: Path) -> tuple[Path, float]:
-    """Its folder, and the seconds from its appearance to the end."""
+    """Plays the undisturbed run; returns its folder, and the seconds from the folder's appearance to the end."""
     process = begin(command, [*arguments, "--runs", str(runs)])
     path = _appears(process, runs)
     began = time.monotonic()
@@ -152,7 +154,7 @@ def _left_alone(begin: Start, command: str, arguments: Sequence[str], runs: Path
 
 
 def _killed(process: Process, runs: Path, moment: float) -> Path:
-    """The folder of what was killed at that moment, or had ended by then."""
+    """The folder of a run that was killed `moment` seconds after its folder appeared, or had ended by then."""
     path = _appears(process, runs)
     until = time.monotonic() + moment
     while time.monotonic() < until and process.poll() is None:
@@ -180,7 +182,7 @@ def _finished(process: Process, otherwise: str) -> None:
 
 
 def _state_text(run: Path) -> str:
-    """What a run's folder holds: lines or steps, checkpoints, and the phase that it was in."""
+    """What a run's folder holds: the number of lines or steps, of checkpoints, and the phase that it was in."""
     phases = [event["phase"] for event in read_events(run) if event["event"] == "phase"]
     counts = [f"{count} {name}" for name, count in _counts_by_kind(run).items()]
     ended = any(event["event"] == "ended" for event in read_events(run))
@@ -188,7 +190,7 @@ def _state_text(run: Path) -> str:
 
 
 def _counts_by_kind(run: Path) -> dict[str, int]:
-    """How many lines, or steps and checkpoints, there are."""
+    """The number of lines, or of steps and checkpoints."""
     kinds = Counter(event["event"] for event in stream_events(run))
     if (run / "checkpoints").is_dir() or kinds["step"]:
         return {"steps": kinds["step"], "checkpoints": len(list((run / "checkpoints").glob("step-*")))}

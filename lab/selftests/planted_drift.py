@@ -1,4 +1,6 @@
-"""Do the judges and measures see drift that was put in? Planted faults of known sizes, and what is found of them."""
+"""Do the judges and measures detect drift that was planted? Faults of known sizes are put into dialogues, and the
+detections are counted.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 PERSONAS = Path(__file__).parents[2] / "scenarios" / "personas" / "townsfolk.yaml"
 TELLING = frozenset({*CONTRADICTING, "implied_fact"})  # of a persona's facts
-ASKED = ("ledger", "likelihood", "nli")  # where nobody names a judge: those that need no server and take seconds
+ASKED = ("ledger", "likelihood", "nli")  # the default judges: they need no server and take seconds
 MOVES = {  # +1: more of the drift that a judge sees makes it larger
     "mean_p": 1,
     "prompt_to_line": -1,
@@ -242,9 +244,8 @@ def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged
         else {}
     )
     precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
-    aimed = [
-        row for row in whole if row.turn in planted[row.conversation].planted
-    ]  # what could not be scored was not found
+    # An unscored planted line counts as missed.
+    aimed = [row for row in whole if row.turn in planted[row.conversation].planted]
     recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
     return Detection(
         judge,
@@ -380,7 +381,9 @@ def _response(judge: str, kind: str, metric: str, values: Sequence[float], direc
 
 
 def response_verdict(values: Sequence[float], direction: int | None) -> str:
-    """What values by rising dose say of a measure that claims to move in that direction (None: claims nothing)."""
+    """The verdict on a measure's values by rising dose, for a measure that is expected to move in that direction (1 up,
+    -1 down, None: no expectation).
+    """
     if direction is None:
         return BLIND if not all(isnan(value) for value in values) else UNMEASURED
     if all(isnan(value) for value in values):

@@ -1,4 +1,4 @@
-"""The self-test's results as text."""
+"""The results of the self-test, as text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ HEAD = ("judge", "drift", "claimed", "AUROC", "precision", "recall", "lag, turns
 
 
 def text(result: Result) -> str:
-    """Judges, recall of facts by wording, bars, retrieval, measures and tripwires by dose, and what is not as
-    claimed.
+    """The tables (judges, recall of facts by wording, required bars, retrieval, measures and tripwires by dose), then
+    the verdict.
     """
     parts = [
         (
@@ -34,6 +34,7 @@ def text(result: Result) -> str:
 
 
 def selftest_verdict(result: Result) -> str:
+    """The sentences that say whether the self-test passed, and what broke if it did not."""
     broken = [
         f"{row.judge} on {row.kind}: does not rank planted lines above the other lines"
         for row in result.detections

@@ -1,5 +1,5 @@
-"""Writing that never damages what is there: whole files are replaced, devices and pipes written into, and every failure
-says what is kept.
+"""Writes that never damage what is there: whole files are replaced, devices and pipes are written into, and every
+failure says what is kept.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _is_no_file(path: Path) -> bool:
     """
     try:
         mode = path.stat().st_mode
-    except OSError:  # nothing is there, or what it is cannot be told: writing says why
+    except OSError:  # nothing is there, or it cannot be inspected: the write reports why
         return False
     folder = os.path.realpath(path.parent)
     return not stat.S_ISREG(mode) or (path.is_symlink() and (folder == "/dev" or folder.startswith("/proc/")))

@@ -59,7 +59,7 @@ class UsageEvent(Event):
     tokens_new: NotRequired[int]  # that no branch had read before at their place
     tokens_computed: NotRequired[int]  # that went through a model
     generated: NotRequired[int]  # tokens
-    seconds: NotRequired[dict[str, float]]  # by what engines do: read, generate, score; a study does not tell
+    seconds: NotRequired[dict[str, float]]  # by engine activity: read, generate, score; absent in a study
 
 
 # -- of a run: dialogues that are played, or transcripts that are scored
@@ -90,19 +90,19 @@ class RunStarted(Event):
     models: NotRequired[dict[str, str]]  # by seat; "script" where the scenario gives the lines
     device: NotRequired[str]
     dtype: NotRequired[str]
-    resumed: NotRequired[bool]  # whether there were events before; an evaluation's runs do not tell
+    resumed: NotRequired[bool]  # whether there were events before; absent in an evaluation's runs
 
 
 class HowSaid(TypedDict):
     """How a line of another run, which a fork or an attribution begins with, came about."""
 
-    direction: str  # what its speaker was told, "" for nothing
+    direction: str  # the instruction that its speaker had, "" for none
     fact: str | None  # id of the partner's fact that it was about
     ready: bool  # the scenario gave its words
 
 
 class LineEvent(Event):
-    """One line was said (`scenarios.records.Line`). Where a turn is told twice, the last telling counts. Written by
+    """One line was said (`scenarios.records.Line`). If a turn is written twice, the last event counts. Written by
     `lab.dialogue.loop`, `lab.transcripts.judging` and, for kept lines, `lab.runs.fork`; read by `lab.store.resume`,
     `lab.store.frames` and `lab.progress.story`.
     """
@@ -114,7 +114,7 @@ class LineEvent(Event):
     persona: NotRequired[str]  # id of the speaker's
     node: NotRequired[str]  # of the scenario's graph, "" where there is none
     tokens: NotRequired[int]  # generated; words, where the scenario gave the text
-    token_ids: NotRequired[list[int]]  # as sampled, with the stop token; [] where the model does not tell
+    token_ids: NotRequired[list[int]]  # as sampled, with the stop token; [] if the server does not return them
     logprob: NotRequired[float | None]  # nats, summed over token_ids at temperature 1; None where nothing was sampled
     seconds: NotRequired[float]  # this line's share of its batch
     activation: NotRequired[float | None]  # projection on the persona's direction; None where it is not watched
@@ -183,7 +183,7 @@ class TrainingStarted(Event):
 
 
 class SampledDialogue(TypedDict):
-    """A dialogue of a step."""
+    """One dialogue of a training step, as an example."""
 
     reward: float  # mean over its trained seat's lines
     lines: list[list[str]]  # [seat, text] of its last lines
@@ -340,7 +340,7 @@ class TrialEvent(Event):
         dict[str, int]
     ]  # lines and failed conversations, or steps; this and the rest of `finished` only
     metrics: NotRequired[list[dict[str, str | float | None]]]  # its rows of metrics.parquet at the level of the run
-    seconds: NotRequired[float | None]  # None where nobody was there to measure it
+    seconds: NotRequired[float | None]  # None if no process was there to measure it
     stopped: NotRequired[str | None]  # which tripwire ended the training
     verdict: NotRequired[str]  # of a study
 

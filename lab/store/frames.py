@@ -98,14 +98,14 @@ def ends(events: Iterable[dict]) -> dict[int, dict]:
 
 
 def reached(events: Iterable[dict], turn: int) -> set[int]:
-    """Conversations with every line before that turn."""
+    """The conversations that have every line before that turn."""
     said = {(event["conversation"], event["turn"]) for event in events if event["event"] == "line"}
     return {c for c, _ in said if all((c, earlier) in said for earlier in range(turn))}
 
 
 def judges_naming_a_fact(rows: Iterable[Mapping]) -> set[str]:
-    """Of the rows of one turn, the judges that say which fact of its persona a line contradicts: what they say of the
-    whole persona is no contradiction beside it.
+    """Among the rows of one turn, the judges that name the fact which the line contradicts. What such a judge says of
+    the whole persona is not counted as a further contradiction.
     """
     return {
         row["judge"]
@@ -201,7 +201,7 @@ class Totals:
             self.recovered += 1
 
     def is_whole(self, conversation: int) -> bool:
-        """Told to the end: it finished, with all its lines. Nothing more is told of it."""
+        """Whether the conversation finished with all its lines, so that no further event of it will follow."""
         return self.conversations.get(conversation) == "finished" and len(
             self._said.get(conversation, ())
         ) == self.header.get("turns")
@@ -268,8 +268,8 @@ def _frame(run_id: str, rows: list[dict], schema: dict) -> pl.DataFrame:
 
 
 def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFrame:
-    """One row an answered item, with the columns of ANSWERS, in the order in which they were answered. `question`: the
-    last words heard.
+    """One row per answered item, with the columns of ANSWERS, in the order of the answers. `question`: the last words
+    of the user.
     """
     rows = [
         {name: event.get(name) for name in ANSWERS}
@@ -280,7 +280,7 @@ def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFra
 
 
 def question_text(event: dict) -> str:
-    """What an answer answers: the last words of the user."""
+    """The question that an `answer` event answers: the last words of the user in `messages`; "" if there are none."""
     return next((words for role, words in reversed(event["messages"]) if role == "user"), "")
 
 

@@ -12,20 +12,20 @@ from scenarios.records import Judgement, Line
 
 @dataclass(frozen=True)
 class LineOrigin:
-    """How a line came about that a run began with and did not play: it stands as it was said, whatever the scenario
-    says now.
+    """How a line came about that was kept from another run: the line stays as it was said, whatever the scenario says
+    now.
     """
 
-    direction: str  # what its speaker was told, "" for nothing
+    direction: str  # the instruction that its speaker had, "" for none
     fact: str | None  # id of the partner's fact that it was about
     ready: bool  # the scenario gave its words
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What earlier sittings left: lines by (conversation, turn), judgements by (conversation, turn, "judges" or
-    "qa"), the conversations that they saw to the end, and how the lines came about that were said in another
-    run.
+    """What earlier sessions of a run stored: lines by (conversation, turn); judgements by (conversation, turn, "judges"
+    or "qa"); the numbers of the finished conversations; and `origins`, by (conversation, turn), of the lines kept from
+    another run.
     """
 
     lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
@@ -35,6 +35,7 @@ class Stored:
 
 
 def stored(events: Sequence[dict]) -> Stored:
+    """What the events of earlier sessions contain. If a turn was written twice, the last event counts."""
     lines, judged, origins = {}, {}, {}
     for event in events:
         if event["event"] == "line":
@@ -49,7 +50,7 @@ def stored(events: Sequence[dict]) -> Stored:
 
 
 def line_of(event: dict) -> Line:
-    """The line that a `line` event tells of."""
+    """The line of a `line` event."""
     fields: dict[str, Any] = {name: event[name] for name in Line.__dataclass_fields__ if name in event}
     fields["token_ids"] = tuple(event["token_ids"])
     return Line(**fields)

@@ -170,7 +170,7 @@ def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
     )
     metrics = pl.read_parquet(stored["metrics"]) if stored["metrics"].is_file() else pl.DataFrame(schema=METRICS)
     if manifest.get("status") == "finished" and stored["turns"].is_file() and stored["judgements"].is_file():
-        with contextlib.suppress(pl.exceptions.PolarsError):  # damaged: the events tell the same
+        with contextlib.suppress(pl.exceptions.PolarsError):  # if damaged, it is rebuilt from the events
             return {name: pl.read_parquet(stored[name]) for name in ("turns", "judgements")} | {"metrics": metrics}
     run_id, events = manifest["run_id"], read_events(path)
     return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events), "metrics": metrics}
@@ -184,7 +184,7 @@ def write_frame(path: str | Path, frame: pl.DataFrame) -> None:
 
 
 class RunStore:
-    """An open run: `path`, `run_id`, `manifest`, and `earlier`, the events found when it was opened again."""
+    """An open run: `path`, `run_id`, `manifest`, and `earlier`, the events of earlier sessions if it was reopened."""
 
     def __init__(self, path: Path, manifest: dict, lock: int, earlier: Iterable[dict] = ()):
         self.path, self.run_id, self.manifest = path, manifest["run_id"], manifest
@@ -194,7 +194,9 @@ class RunStore:
         self._open: dict[
             int, dict[tuple, dict]
         ] = {}  # of each conversation, the last `line` and `judged` event of each turn
-        self._settled: list[dict[str, pl.DataFrame]] = []  # of those told to the end, as frames, which are far smaller
+        self._settled: list[
+            dict[str, pl.DataFrame]
+        ] = []  # frames of the finished conversations, far smaller than events
         self._totals, self._begun = Totals(), False
         self._synced = self._flushed = time.monotonic()
         self._flush_took = 0.0
@@ -232,8 +234,8 @@ class RunStore:
         return event
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """turns and judgements of every event so far, those of earlier sittings included; activations where there are
-        any.
+        """The frames `turns` and `judgements` of every event so far, earlier sessions included, and `activations` if
+        there are any.
         """
         under_way = frames_of(self.run_id, [event for by_turn in self._open.values() for event in by_turn.values()])
         if self._settled:
@@ -277,7 +279,7 @@ class RunStore:
         return True
 
     def update_manifest(self, **fields: object) -> None:
-        """Replaces manifest.json: `fields` set, counts, tokens and seconds by phase as the events tell them."""
+        """Replaces manifest.json: sets `fields`, and the counts, tokens and seconds by phase that the events give."""
         self.manifest |= self._totals.as_fields() | fields
         replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._lines)
 
@@ -308,7 +310,7 @@ class RunStore:
 
     @property
     def _lines(self) -> int | None:
-        """How many were finished; None of a sweep, a study or a training, once something is told of it."""
+        """The number of finished lines; None for a sweep, a study or a training."""
         return (
             self._totals.lines
             if self._totals.lines or self._totals.header.get("conversations") or not self._begun
@@ -322,7 +324,7 @@ class RunStore:
         self._begun = True
 
     def _settle(self, conversation: int) -> None:
-        """Keeps a conversation that is told to the end as frames."""
+        """Keeps a finished conversation as frames in place of its events."""
         if self._totals.is_whole(conversation):
             self._settled.append(frames_of(self.run_id, self._open.pop(conversation).values()))
             self._totals.settle(conversation)

@@ -61,7 +61,7 @@ def carried_out(
         status, reason = "interrupted", f"interrupted; --resume continues from the last {left}"
     except ValueError as error:
         status, reason = "failed", hidden(str(error))
-    except Exception as error:  # the one place where what nobody foresaw becomes data
+    except Exception as error:  # the only place where an unforeseen error becomes data
         print(hidden(traceback.format_exc()), file=sys.stderr, end="")  # to the log
         message = (hidden(str(error)).strip() or "no message").splitlines()[-1][:300]
         status, reason = "failed", f"{type(error).__name__}: {message} (the traceback is in {store.path / LOG})"

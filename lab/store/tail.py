@@ -13,11 +13,10 @@ END = 2**16  # bytes of a log among which its last event is looked for
 
 
 class Log:
-    """The whole events of a log, each once. `line`: number of the last one taken; `begun_again`: how often the file
-    turned out to be shorter than what was read of it, or another one, and is read from its start.
+    """The whole events of a log, each returned once. `line`: number of the last one returned; `begun_again`: how often
+    the file was shorter than what had been read of it, or was another file, and is therefore read from its start.
 
-    A last line without its end, or that is no event, is left where it is: it is being written, or will be cut away by a
-    resume.
+    A last line that is incomplete or no event is not returned: it is still being written, or a resume will cut it off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +43,7 @@ class Log:
         return event
 
     def _read(self) -> None:
-        """The lines behind what was taken, one at least where there is one, and some of those that follow."""
+        """Reads the lines after those already returned: at least one if there is one, and some of those that follow."""
         self._lines.clear()
         try:
             with self.path.open("rb") as file:
@@ -72,7 +71,7 @@ def ended(path: Path) -> bool:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - END))
             whole = file.read().split(b"\n")[:-1]
-    except OSError:  # not there yet, or told of where it is read
+    except OSError:  # not there yet, or reported when it is read
         return False
     last = event_of(whole[-1]) if whole else None
     return last is not None and last["event"] == "ended"

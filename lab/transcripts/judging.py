@@ -1,6 +1,4 @@
-"""Judges at work on conversations that are there already; what they say is told to a run folder as events, as a run
-tells it.
-"""
+"""Judges existing conversations; the judgements are stored in a run folder as events, as those of a run are."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from scenarios.records import Judgement
 from scenarios.schema import Measure
 
 LINES_AT_ONCE = 80  # about as many are judged before their judgements are stored
-TOLD_EVERY_S = 10.0  # where there is no terminal to draw a bar on
+REPORT_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 UNKNOWN = "the speaker's persona is unknown"
 
 
@@ -37,9 +35,9 @@ def judge_transcripts(
     errors: TextIO,
     progress: str = "auto",
 ) -> dict[str, Callable]:
-    """Has every line judged, by the judges and for the metrics of `measure`; what is done reaches the store a few
-    conversations at a time. How far it is goes to `errors`, as `progress` (auto, rich, plain, none) says. What the
-    tripwires read with comes back.
+    """Has every line judged, by the judges and for the metrics of `measure`, and stores the judgements a few
+    conversations at a time. `progress` (auto, rich, plain, none) says how the progress is shown on `errors`. Returns
+    what the tripwires embed and tokenise with.
     """
     needs = wiring_judges.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
@@ -74,7 +72,7 @@ def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
 
 
 def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]:
-    """Every judge's judgements of every pair. A line with the persona of someone nobody told us is unscored by all."""
+    """Every judge's judgements of every pair. A pair whose speaker's persona is unknown is unscored by all judges."""
     nobody = [pair for pair in pairs if pair.metric == "prompt_to_line" and not pair.persona.card]
     known = [pair for pair in pairs if pair.metric != "prompt_to_line" or pair.persona.card]
     return [
@@ -85,8 +83,8 @@ def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]
 
 
 def _judge(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
-    """What the judge says; where it refuses (a persona longer than its model reads), that conversation alone is
-    unscored.
+    """The judge's judgements. If it refuses the pairs (a persona is longer than its model reads), each conversation is
+    judged by itself, and those that it refuses are unscored.
     """
     try:
         return judge.judge(pairs)
@@ -147,7 +145,9 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
 
 @contextlib.contextmanager
 def _progress(errors: TextIO, lines: int, progress: str) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, elsewhere a sentence now and then; yields what is told how many more lines are judged."""
+    """A progress bar on a terminal, elsewhere a sentence now and then. Yields a function that takes how many more lines
+    are judged.
+    """
     console = Console(file=errors, force_jupyter=False, quiet=progress == "none")
     live = console.is_terminal and progress != "plain"
     began, done = time.monotonic(), 0
@@ -167,7 +167,7 @@ def _progress(errors: TextIO, lines: int, progress: str) -> Iterator[Callable[[i
         done += more
         bar.advance(task, more)
         now = time.monotonic()
-        if done == lines or (not live and now - last_shown >= TOLD_EVERY_S):
+        if done == lines or (not live and now - last_shown >= REPORT_EVERY_S):
             last_shown = now
             console.print(f"{done} of {lines} lines judged in {now - began:.0f} s", highlight=False)
 

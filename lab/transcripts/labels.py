@@ -61,8 +61,8 @@ class Calibrated:
     statistics: Mapping[str, Interval]
     bins: Sequence[tuple[float, Interval]]
     n: int  # labelled and scored
-    unscored: int  # labelled, and the judge could not tell
-    unlabelled: int  # judged, and the label is missing or could not tell
+    unscored: int  # labelled, but the judge gave no verdict
+    unlabelled: int  # judged, but the label is missing or undecided
     unjudged: int  # labelled, and no judge was asked (pairs that were not retrieved)
     contradicting: int  # of n, say the labels
     conversations: int  # behind n
@@ -155,13 +155,13 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
             yield (
                 f"line {reader.line_num}",
                 {} if None in row.values() else row,
-            )  # a row that is too short tells nothing
+            )  # a row that is too short has no label
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}; expected {EXPECTED}") from None
 
 
 def _problem(row: dict, transcripts: Sequence[Transcript], places: Mapping[str, int]) -> str | None:
-    """What is wrong with a row of a label file."""
+    """What is wrong with a row of a label file, as a phrase."""
     missing = [column for column in COLUMNS if column not in row]
     if missing:
         return f"has no {', no '.join(missing)}; expected {EXPECTED}"
@@ -208,7 +208,7 @@ def calibrated(
 
 
 def label_frame(transcripts: Sequence[Transcript]) -> pl.DataFrame:
-    """conversation, turn, against, label (null where the labels do not tell)."""
+    """A frame with conversation, turn, against and label (null if the person could not tell)."""
     rows = [
         (transcript.conversation, turn, against, label)
         for transcript in transcripts
@@ -271,7 +271,7 @@ def powered(
 
 
 def calibration_tables(calibrated_judges: Mapping[str, Mapping[str, Calibrated]]) -> Iterator[Table]:
-    """A table for each metric that anything is labelled for, a column a judge."""
+    """One table per metric that has labels, with one column per judge."""
     for metric in next(iter(calibrated_judges.values()), {}):
         if not any(
             calibration[metric].n + calibration[metric].unscored + calibration[metric].unjudged
@@ -310,7 +310,7 @@ def powered_table(powered_judges: Mapping[str, Mapping[str, Powered]]) -> Table:
 
 
 def cell(interval: Interval) -> str:
-    """`value [low, high]`; the interval is left out where there is none, `–` stands for a value there is not."""
+    """`value [low, high]`; without the brackets if there is no interval, with `–` in place of a missing value."""
     if interval.value != interval.value:
         return MISSING
     return f"{interval.value:z.2f}" + (

@@ -1,9 +1,9 @@
-"""Conversations that are there already, whoever played them: read, seated, and cut into pairs for judges.
+"""Existing conversations, whoever wrote them: read, assigned to seats, and cut into pairs for judges.
 
-What is read: chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON that "Consistently Simulating
+The forms are chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON that "Consistently Simulating
 Human Personas" (Abdulhai et al., arXiv 2511.00222) publishes (`conversation`, `P1`, `P2`, the judge's words beside
-them), and run folders. Files may be gzipped. Each record is recognised by its keys. One that cannot be read is left out
-and told with file and line; a file of which nothing can be read is refused.
+them), and run folders. Files may be gzipped. Each record is recognised by its keys. A record that cannot be read is
+left out and reported with file and line; a file without any readable record is refused.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def read_records(path: str | Path, data: bytes) -> Source:
 
 
 def read_text(path: Path, expected: str = EXPECTED, data: bytes | None = None) -> str:
-    """The file's text, gzipped or not. ValueError where there is no such file or it is no UTF-8; `expected`: what else
-    it says.
+    """The file's text, gzipped or not. Raises ValueError if there is no such file or it is not UTF-8; `expected` ends
+    that sentence.
     """
     try:
         return (_bytes(path, expected) if data is None else data).decode("utf-8-sig")

@@ -40,7 +40,7 @@ def parse_json(text: str) -> object:
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)  # other keys are nobody's business
+    model_config = ConfigDict(strict=True, frozen=True)  # other keys are ignored
 
 
 class _Part(_Record):

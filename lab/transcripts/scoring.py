@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TRANSCRIPTS = "transcripts.jsonl"  # of results: conversations that were no file
 METRICS = "prompt_to_line,line_to_line"
-SHOWN = 5  # conversations that could not be read and are told one by one
+SHOWN = 5  # unreadable conversations that are reported one by one
 PIPED = 120  # columns where the output is no terminal
 
 

@@ -26,7 +26,7 @@ class Transcript:
 
     conversation: int
     name: str | None  # what its file calls it
-    cast: Mapping[str, Persona]  # by seat; a persona without a card is one that nobody told us
+    cast: Mapping[str, Persona]  # by seat; a persona without a card is unknown
     lines: tuple[Line, ...]
     ready: frozenset[int] = frozenset()  # turns whose words the scenario gave: not judged
     labels: Labels = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Source:
 
 
 def own_turns(transcript: Transcript, seat: str) -> set[int]:
-    """Turns at which the seat spoke in words of its own."""
+    """The turns at which the seat spoke in its own words."""
     return {
         line.turn
         for line in transcript.lines
@@ -60,7 +60,7 @@ def own_turns(transcript: Transcript, seat: str) -> set[int]:
 
 
 def numbered(sources: Sequence[Source]) -> list[Transcript]:
-    """All conversations, numbered on where a source before took the numbers."""
+    """All conversations, renumbered so that each source continues after the one before it."""
     transcripts: list[Transcript] = []
     for source in sources:
         first = 1 + max((transcript.conversation for transcript in transcripts), default=-1)
@@ -71,9 +71,9 @@ def numbered(sources: Sequence[Source]) -> list[Transcript]:
 def transcript_pairs(
     transcript: Transcript, wanted: Collection[str], embed: pair_retrieval.Embed | None = None
 ) -> Iterator[Pair]:
-    """Every line with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat
-    (`line_to_line`), as far as wanted, in the order in which a run judges them. `embed`: only the earlier lines that it
-    retrieves; None: all.
+    """Every line paired with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat
+    (`line_to_line`), for the metrics in `wanted`, in the order in which a run judges them. `embed`: pairs a line only
+    with the earlier lines that retrieval by embedding selects; None: with all.
     """
     said = transcript.lines
     spoken = [line for line in said if line.turn not in transcript.ready]

@@ -197,7 +197,7 @@ def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeyp
     monkeypatch.setattr(judging, "LINES_AT_ONCE", 6)  # talks of four lines: two at a time
     portions = list(judging._portions(read_transcripts(talks).transcripts))
     assert [[transcript.conversation for transcript in portion] for portion in portions] == [[0, 1], [2, 3]]
-    monkeypatch.setattr(judging, "TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr(judging, "REPORT_EVERY_S", 0.0)
     stream = StringIO()
     with judging._progress(stream, 16) as advance:
         advance(8)
