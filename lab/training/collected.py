@@ -77,11 +77,11 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
         raise ValueError(
             f"{path}, line {len(lines)}: the file ends after {len(rows)} views; expected the "
             f"{sum(head.views.values())} that "
-            "its first line tells of"
+            "its first line announces"
         )
     if seat not in views_by_seat:
         raise ValueError(
-            f"{path}, line 1: holds dialogues of the {' and the '.join(views_by_seat)}; expected some of the {seat}"
+            f"{path}, line 1: holds dialogues of the {' and the '.join(views_by_seat)}; expected dialogues of the {seat}"
         )
     if head.models[seat] != (own := _speaker(scenario.seats[seat])):
         raise ValueError(
@@ -138,7 +138,6 @@ def _checked(path: Path, number: int, line: bytes, kind: type[BaseModel]):
             )
             if not sampled.ids or sampled.start < 1 or not stands or len(sampled.logprobs) not in (0, len(sampled.ids)):
                 raise ValueError(
-                    f"{path}, line {number}: the line of turn {sampled.turn} is not what stands in its view; expected "
-                    f"{expected}"
+                    f"{path}, line {number}: the line of turn {sampled.turn} differs from its view; expected {expected}"
                 )
     return record

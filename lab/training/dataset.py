@@ -204,7 +204,7 @@ def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> l
         raise ValueError(
             f"data: sft learns from good lines, and none of the {len(rewards)} scored ones has a reward above 0; "
             "expected "
-            "some, or a method that learns from bad ones"
+            "a reward above 0, or a method that learns from bad lines"
         )
     if method in NEED_BAD and min(rewards) >= 0:
         raise ValueError(
