@@ -17,7 +17,7 @@ from agents.engine.steering import OPENERS, axis
 
 ray = pytest.importorskip("ray")
 
-TOLD = (
+PROMPTS = (
     "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n",
 )
@@ -85,7 +85,7 @@ def kill(pid: int) -> None:
 
 def lines(engine, between=lambda: None) -> list[tuple[int, ...]]:
     """Two lines of two dialogues, one of them forked, with something happening between the lines."""
-    branches = engine.open(engine.encode(TOLD))
+    branches = engine.open(engine.encode(PROMPTS))
     first = engine.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
     [twin] = engine.fork(branches[:1])
     between()
@@ -104,7 +104,7 @@ def wanted(embedded):
 def test_a_hosted_engine_says_what_a_local_one_says(hosted, embedded, wanted):
     assert lines(hosted) == wanted
     assert wanted[2] == wanted[4]  # the fork, under the same seed
-    [ids, target] = hosted.encode([TOLD[0], "I am Ada."])
+    [ids, target] = hosted.encode([PROMPTS[0], "I am Ada."])
     scores = [engine.score(engine.open([ids]), [[((), target), (target, target)]])[0] for engine in (hosted, embedded)]
     assert [p for branch_scores in scores[0] for p in branch_scores] == pytest.approx(
         [p for branch_scores in scores[1] for p in branch_scores], abs=1e-3
@@ -124,7 +124,7 @@ def test_an_engine_killed_between_lines_says_the_same_lines(hosted, wanted, reco
 
 def test_an_engine_killed_while_it_speaks_says_the_same_lines(hosted, embedded, recoveries):
     sampling, earlier, pid = Sampling(7, 60, top_k=0, temperature=0.5), len(recoveries), process(hosted)
-    [branch], [here] = hosted.open(hosted.encode(TOLD[:1])), embedded.open(embedded.encode(TOLD[:1]))
+    [branch], [here] = hosted.open(hosted.encode(PROMPTS[:1])), embedded.open(embedded.encode(PROMPTS[:1]))
     killer = threading.Timer(0.3, kill, [pid])
     killer.start()
     [line] = hosted.generate([branch], [sampling])
@@ -219,7 +219,7 @@ def test_what_is_watched_is_watched_again_after_a_death(small):
     hosted, _ = small
 
     def said():
-        branches = hosted.open(hosted.encode(TOLD))
+        branches = hosted.open(hosted.encode(PROMPTS))
         samples = hosted.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
         hosted.drop(branches)
         return [sample.projections for sample in samples]
@@ -234,7 +234,7 @@ def test_what_is_watched_is_watched_again_after_a_death(small):
 
 def test_steered_branches_are_steered_after_a_death_too(small):
     hosted, _ = small
-    ids = hosted.encode(TOLD)
+    ids = hosted.encode(PROMPTS)
     states = hosted.states(ids, [len(prompt) - 1 for prompt in ids])
     branches = [
         hosted.open(ids[:1], steer=steer)[0] for steer in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)

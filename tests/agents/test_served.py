@@ -23,7 +23,7 @@ from scenarios.scenario import load_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 LONG = SCENARIOS / "long_dialogue.yaml"
-TOLD = (
+PROMPTS = (
     "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>user\nSing!<|im_end|>\n<|im_start|>assistant\n",
 )
@@ -43,7 +43,7 @@ def served(server):
 
 def lines(engine) -> list:
     """Lines of two dialogues, one of them forked: by sampling until a sentence ends, to the end, and greedily."""
-    branches = engine.open(engine.encode(TOLD))
+    branches = engine.open(engine.encode(PROMPTS))
     first = engine.generate(branches, [Sampling(seed, 16, sentences=1) for seed in (1, 2**62)])
     [twin] = engine.fork(branches[:1])
     engine.extend([*branches, twin], [engine.encode([NEXT])[0]] * 3)
@@ -80,7 +80,7 @@ def test_scores_are_the_local_engines_and_leave_the_branch_as_it_was(served, emb
     continuations = [[(given, short), ((), long), (given, ())], [((), short)]]
     scores, lines = [], []
     for engine in (served, embedded):
-        branches = engine.open(engine.encode(TOLD))
+        branches = engine.open(engine.encode(PROMPTS))
         scores.append(engine.score(branches, continuations))
         lines.append([line.token_ids for line in engine.generate(branches, [Sampling(5, 4)] * 2)])
     flat = [

@@ -51,7 +51,7 @@ LIGHT = {
 START_TIMEOUT_S = 400
 CLOSE = 1e-3  # nats
 TUNED = ["q_proj", "v_proj"]
-TOLD = [
+PROMPTS = [
     f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
     for words in (
         "Who are you?",
@@ -153,8 +153,8 @@ def served(server):
 
 
 def greedy(engine, adapter: str | None = None) -> list:
-    branches = engine.open(engine.encode(TOLD), adapter)
-    return engine.generate(branches, [Sampling(0, 32, temperature=0.0, sentences=2)] * len(TOLD))
+    branches = engine.open(engine.encode(PROMPTS), adapter)
+    return engine.generate(branches, [Sampling(0, 32, temperature=0.0, sentences=2)] * len(PROMPTS))
 
 
 def test_it_lacks_nothing(server):
@@ -171,17 +171,17 @@ def test_greedy_lines_are_the_local_engines(served, embedded):
 
 def test_sampled_log_probabilities_are_at_temperature_1_over_the_whole_vocabulary(served, embedded):
     """Of what was sampled cold and among few, read again by the local engine."""
-    branches = served.open(served.encode(TOLD))
+    branches = served.open(served.encode(PROMPTS))
     lines = served.generate(
-        branches, [Sampling(seed, 12, temperature=0.5, top_k=5, top_p=0.9) for seed in range(len(TOLD))]
+        branches, [Sampling(seed, 12, temperature=0.5, top_k=5, top_p=0.9) for seed in range(len(PROMPTS))]
     )
-    again = embedded.score(embedded.open(embedded.encode(TOLD)), [[((), line.token_ids)] for line in lines])
+    again = embedded.score(embedded.open(embedded.encode(PROMPTS)), [[((), line.token_ids)] for line in lines])
     for line, [known] in zip(lines, again, strict=True):
         assert line.logprobs == pytest.approx(known, abs=CLOSE)
 
 
 def test_the_same_seed_gives_the_same_line_and_another_another(served):
-    [branch] = served.open(served.encode(TOLD[:1]))
+    [branch] = served.open(served.encode(PROMPTS[:1]))
     lines = served.generate(served.fork([branch] * 4), [Sampling(seed, 16) for seed in (2**62, 2**62, 8, 9)])
     assert lines[0].token_ids == lines[1].token_ids
     assert len({line.token_ids for line in lines}) > 1
@@ -191,11 +191,11 @@ def test_scores_are_the_local_engines(served, embedded):
     [given, short, long] = served.encode(
         [" Really?<|im_end|>\n<|im_start|>assistant\n", "I am Ada.", "I sell bread and cake in Paris."]
     )
-    continuations = [[(given, short), ((), long)]] * len(TOLD)
+    continuations = [[(given, short), ((), long)]] * len(PROMPTS)
     served_scores, wanted = (
         [
             p
-            for branch in engine.score(engine.open(engine.encode(TOLD)), continuations)
+            for branch in engine.score(engine.open(engine.encode(PROMPTS)), continuations)
             for scores in branch
             for p in scores
         ]

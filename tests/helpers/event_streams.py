@@ -74,7 +74,7 @@ def row(
     span: tuple[int, int] | None = None,
     seat: str | None = None,
 ) -> dict:
-    """A judgement; verdict None is one that nobody could make."""
+    """A judgement; verdict None means unscored."""
     return {
         "conversation": conversation,
         "turn": turn,

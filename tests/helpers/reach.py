@@ -1,4 +1,4 @@
-"""What a test uses, by its code: the names in it, in its fixtures, and in whatever of tests/ those call."""
+"""The names that a test uses: those in its code, in its fixtures, and in the functions of tests/ that these call."""
 
 from __future__ import annotations
 

@@ -100,8 +100,9 @@ class Planted:
 def dialogues(
     people: int, lines: int, bad: Callable[[str, int, str], bool], wires: Mapping[str, float] | None = None
 ) -> PlayedRun:
-    """Made frames of a run in which the user says `lines` lines to each of so many callers and is asked something after
-    each; `bad(person, line, metric)`: what contradicts; `wires`: its tripwires.
+    """Constructed frames of a run in which the user says `lines` lines to each of `people` callers and is asked a
+    question after each line. `bad(person, line, metric)`: whether that line contradicts. `wires`: the values of the
+    tripwires by name.
     """
     turns = [
         {"conversation": c, "persona": f"p{c}", "turn": 2 * n + 1, "seat": "user", "tokens": 5, "seconds": 0.1}

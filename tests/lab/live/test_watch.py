@@ -370,8 +370,8 @@ def a_step(number: int, reward: float, seconds: float) -> dict:
 
 @pytest.fixture
 def training(tmp_path):
-    """Killed after its fifth step and gone on with from the checkpoint after the third; the files that its recipe names
-    are gone.
+    """A training that was killed after its fifth step and resumed from the checkpoint after the third. The files that
+    its recipe names no longer exist.
     """
     recipe = load_recipe("scenarios/training/quick.yaml", ["max_steps=10", "method=kto"])
     gone = recipe.model_copy(update={"scenario": str(tmp_path / "gone.yaml"), "data": [str(tmp_path / "gone")]})

@@ -1,6 +1,4 @@
-"""Trainings that are gone on with: the files they name must be what they were, and what is shown begins where they
-did.
-"""
+"""Resumed trainings: the files they name must be unchanged, and the screen shows the steps from the first on."""
 
 from __future__ import annotations
 

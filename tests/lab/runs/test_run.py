@@ -85,7 +85,7 @@ def undisturbed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def killed_and_resumed(undisturbed, tmp_path_factory):
     """The undisturbed run's saved scenario, stopped and killed after 5 of 12 lines, its last event torn, and resumed;
-    with what a second resume was told meanwhile.
+    with the refusal that a second resume got meanwhile.
     """
     runs = tmp_path_factory.mktemp("killed")
     process = start(undisturbed / "scenario.yaml", "--address", "none", "--runs", runs)
@@ -104,7 +104,7 @@ def killed_and_resumed(undisturbed, tmp_path_factory):
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory):
     """A run on Ray whose engine is killed after 5 of 12 lines, and which Ctrl-C stops three lines later at the
-    earliest: its folder, exit code, what it told, and where its processes listened. Ctrl-C reaches every process of the
+    earliest: its folder, exit code, what it printed, and where its processes listened. Ctrl-C reaches every process of the
     terminal's group.
     """
     runs = tmp_path_factory.mktemp("troubled")

@@ -101,11 +101,11 @@ for turn in range(10**9):
     said = [writer.stdout.readline() for _ in range(50)]
     writer.send_signal(signal.SIGKILL)
     said += writer.communicate()[0].splitlines()
-    last_told = int([word for word in said if word.strip()][-1])
+    last_printed = int([word for word in said if word.strip()][-1])
     (path,) = tmp_path.iterdir()
     with run_store.open_for_resume(path) as again:
         turns = [event["turn"] for event in again.earlier]
-        assert turns == list(range(len(turns))) and len(turns) > last_told
+        assert turns == list(range(len(turns))) and len(turns) > last_printed
         assert again.append(line(0, len(turns)))["turn"] == len(turns)
     assert [event["turn"] for event in event_log.read_events(path)] == list(range(len(turns) + 1))
 

@@ -1,5 +1,5 @@
 """Runs and trainings as arms of a study: the ladder on a small random model, from the command line to its table, killed
-and gone on with.
+and resumed.
 """
 
 from __future__ import annotations

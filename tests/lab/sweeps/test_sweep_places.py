@@ -124,7 +124,7 @@ def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp
 
 
 def growing(monkeypatch, *looks) -> list[dict]:
-    """What a cluster has each time somebody looks; gives what is told meanwhile."""
+    """Makes each look at the cluster return the next of `looks`. Returns an empty list for the notices."""
     coming = iter(looks)
     monkeypatch.setattr("lab.sweeps.resources.nodes", lambda: next(coming))
     monkeypatch.setattr("lab.sweeps.resources.NODES_EVERY_S", 0.01)
@@ -258,14 +258,17 @@ def test_a_trial_that_fails_after_it_had_finished_keeps_no_measures_and_is_not_t
     assert course.best(Best())[1]["value"] == 0.5  # it is being played again
     course.fold({"event": "trial", "trial": "a", "status": "failed", "reason": "no server"})
     assert (
-        trials_frame(course)["prompt_to_line.ledger.user"].to_list() == [None, 0.5] and course.best(Best())[1]["value"] == 0.5
+        trials_frame(course)["prompt_to_line.ledger.user"].to_list() == [None, 0.5]
+        and course.best(Best())[1]["value"] == 0.5
     )
 
 
 def test_a_key_in_what_a_worker_says_is_told_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("OTHER_API_KEY", "sk-planted-4f1c9a77")
     notices = []
-    sitting = Sitting(tmp_path, lambda kind, **rest: notices.append(rest), sweeping_sweep.SweepProgress(), notices.append)
+    sitting = Sitting(
+        tmp_path, lambda kind, **rest: notices.append(rest), sweeping_sweep.SweepProgress(), notices.append
+    )
     sitting.ended("a", "failed", "401 for sk-planted-4f1c9a77")
     assert notices == [{"trial": "a", "status": "failed", "reason": "401 for [OTHER_API_KEY]"}]
 

@@ -299,7 +299,7 @@ def test_online_methods_take_no_data(recipe, method):
 
 
 def trained(recipe: Recipe, engine, at: Path, judge, first: int = 0) -> list[dict]:
-    """The events of a training in that folder, without what a clock told."""
+    """The events of a training in that folder, without the times."""
     at.mkdir(exist_ok=True)
     scenario = played(recipe)
     student = learner(recipe, scenario, "user")

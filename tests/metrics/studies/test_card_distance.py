@@ -14,8 +14,8 @@ FAR = {"personas": 8, "slots": 2, "exchanges": 16}
 
 
 def holder(kept, whatever=False) -> Planted:
-    """Leans to the value that it was told by 4 nats times `kept(exchanges since)`; or, `whatever` it was told, to the
-    right one.
+    """Leans to the value of its card by 4 nats times `kept(exchanges since the card)`. With `whatever` it leans to the
+    right value by 4 nats as soon as there is any card.
     """
 
     def nats(question: StudyQuestion, option: str) -> float:
@@ -26,10 +26,10 @@ def holder(kept, whatever=False) -> Planted:
             if slot
             and any(slot.card.format(value) in words for value in slot.values if slot.says.format(value) == option)
         ]
-        told_any = len(question.messages[0][1]) > 60
+        has_card = len(question.messages[0][1]) > 60
         since = (len(question.messages) - 2 - heard_of[-1]) // 2 if heard_of else None
         lean = (
-            4.0 * (told_any and option == question.options[0]) if whatever else 4.0 * kept(since) if heard_of else 0.0
+            4.0 * (has_card and option == question.options[0]) if whatever else 4.0 * kept(since) if heard_of else 0.0
         )
         return noise(question.item, option) + 0.1 * noise(len(question.messages), option) + lean
 

@@ -20,13 +20,13 @@ TRUE = {
 
 
 def ceiling(knows=lambda question, item: False, reads: bool = True) -> Planted:
-    """Prefers some options to others whatever is asked; knows what it reads or has been taught, and what
-    `knows(question, item)`.
+    """Has preferences among the options that do not depend on the question. Knows the facts in its context, those it
+    was taught, and those for which `knows(question, item)` is true.
     """
 
     def nats(question: StudyQuestion, option: str) -> float:
         asked = question.messages[-2][1]
-        item = TRUE.get(question.item)  # none where nobody is asked of
+        item = TRUE.get(question.item)  # None where the question is about no subject
         in_context = item and (
             (reads and item.sentence in asked)
             or (ask.worn and item.sentence in [lesson.reply for lesson in ask.lessons[ask.worn]])

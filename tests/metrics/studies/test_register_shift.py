@@ -18,8 +18,8 @@ SPOKEN = {"questions": 12, "registers": 4, "sampled": 1}
 
 
 def voice(system=4.0, request=0.0, mirrored=0.0, after_going_back=0.0, anything=0.0) -> Planted:
-    """Leans by so many nats to the register that a system text, a request or the user's own talk is in; `anything`:
-    wherever asked to.
+    """Leans to the register of a system text, of a request or of the user's own talk, each by the nats given;
+    `anything`: nats for a request of another kind.
     """
 
     def asked_for(question: StudyQuestion) -> dict[str, float]:
