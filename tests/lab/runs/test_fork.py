@@ -237,7 +237,6 @@ def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted
 # -- a run like any other
 
 
-@pytest.mark.usefixtures("unreported")
 def test_a_fork_that_was_killed_goes_on_as_though_it_had_not_been(denied, tmp_path):
     path, _ = denied
     for share in (0.55, 0.8):
