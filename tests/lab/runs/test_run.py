@@ -104,8 +104,8 @@ def killed_and_resumed(undisturbed, tmp_path_factory):
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory):
     """A run on Ray whose engine is killed after 5 of 12 lines, and which Ctrl-C stops three lines later at the
-    earliest: its folder, exit code, what it printed, and where its processes listened. Ctrl-C reaches every process of the
-    terminal's group.
+    earliest: its folder, exit code, what it printed, and where its processes listened. Ctrl-C reaches every process of
+    the terminal's group.
     """
     runs = tmp_path_factory.mktemp("troubled")
     process = start(LONG, *EXACT, "--display", "plain", "--runs", runs)
