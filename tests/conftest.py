@@ -27,7 +27,7 @@ TAKES_LONG = {  # names: of fixtures, of modules, and of what a test calls; `get
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks a test as fast that reaches no model with real weights, no other process, no browser and no whole command."""
+    """Marks a test as fast that uses no model with real weights, no other process, browser or whole command."""
     for item in (item for item in items if isinstance(item, pytest.Function)):
         if not any(map(item.get_closest_marker, ("slow", "vllm", "gpu"))) and not names_used(item) & TAKES_LONG:
             item.add_marker("fast")

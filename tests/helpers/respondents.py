@@ -1,9 +1,9 @@
-"""Respondents who are planted with a known answer: what a measure must find in them is known beforehand.
+"""Respondents with planted behaviour, so that the result of each study on them is known beforehand.
 
     finding = studied("twenty_questions", Planted(nats), games=4, depth=2, takes=2)
 
-`nats(question, option)` says how likely an option is to it, `words(question)` what it says; `verdict_word(finding)` is the
-verdict's word.
+`nats(question, option)` is the log-likelihood of an option to the respondent, in nats; `words(question)` is what it says;
+`verdict_word(finding)` is the verdict's word.
 """
 
 from __future__ import annotations

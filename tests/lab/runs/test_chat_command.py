@@ -23,7 +23,7 @@ from agents.seats.base import Cue, Left, Trouble
 from agents.seats.scripted import HumanSeat
 from lab import chat as command
 from lab import report, run
-from lab.live.chat_screen import LONGEST, qa_answer_texts, judgement_texts, so_far, spoken_line
+from lab.live.chat_screen import LONGEST, judgement_texts, qa_answer_texts, so_far, spoken_line
 from lab.live.dialogue_panels import MARK
 from lab.progress.run import State
 from lab.transcripts.reading import read_transcripts

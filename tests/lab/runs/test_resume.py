@@ -11,7 +11,7 @@ from corpora import TOWNSFOLK, recipes
 from rich.console import Console
 
 from lab.live.display import Screen
-from lab.live.training_screen import BARS, training_display, render
+from lab.live.training_screen import BARS, render, training_display
 from lab.store.run_store import create
 from lab.train import main
 from scenarios import personas

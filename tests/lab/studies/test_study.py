@@ -21,7 +21,7 @@ from rich.console import Console
 from agents.engine.protocol import Sampling
 from agents.seats.respondent import LEAST, Respondent, text_of, together
 from lab.findings import main as findings
-from lab.live.study_screen import study_progress_text, render
+from lab.live.study_screen import render, study_progress_text
 from lab.progress.study import StudyProgress
 from lab.report import main as report
 from lab.results.load import load_run

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 
-from lab.training.evaluation import ConditionResult, evaluation_conditions, reduction, staged, evaluation_frame
+from lab.training.evaluation import ConditionResult, evaluation_conditions, evaluation_frame, reduction, staged
 from scenarios.jobs.training import load_recipe, split
 from scenarios.personas import load_personas
 from scenarios.records import SEATS

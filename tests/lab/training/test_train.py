@@ -228,7 +228,9 @@ def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_
     for name in ("step-000003", "step-000004"):
         shutil.rmtree(run / "checkpoints" / name)
     choose = training_screen.training_display
-    monkeypatch.setattr(training_screen, "training_display", lambda *arguments: shown.append(arguments) or choose(*arguments))
+    monkeypatch.setattr(
+        training_screen, "training_display", lambda *arguments: shown.append(arguments) or choose(*arguments)
+    )
     code, errors = here("--resume", run, "--address", "none")
     assert code == 0, errors
     [(*_, earlier)] = shown

@@ -98,7 +98,9 @@ def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
 
 
 def test_published_json_is_read_with_the_judges_words_as_labels(tmp_path):
-    source = read_transcripts(written(tmp_path, json.dumps([PUBLISHED, PUBLISHED], indent=1), name="raw.json.gz", compress=True))
+    source = read_transcripts(
+        written(tmp_path, json.dumps([PUBLISHED, PUBLISHED], indent=1), name="raw.json.gz", compress=True)
+    )
     first, second = source.transcripts
     assert first.cast["assistant"].card == 'Ann, called "A".\nA nurse.' and first.cast["user"].card == "Bob is a cook."
     assert first.labels == {
@@ -124,7 +126,9 @@ def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_pa
         "conversation": ["Teacher: Hi.", "Student: I LOVE crowds!"],
         "eval_prompt_consistency": [[1, "YES"]],
     }
-    (first, second) = read_transcripts(written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})).transcripts
+    (first, second) = read_transcripts(
+        written(tmp_path, lesson, {"P1": None, "P2": "x", "conversation": [[0, "A"]]})
+    ).transcripts
     assert first.labels == {(0, "persona"): None, (1, "persona"): True}
     assert (first.cast["assistant"].card, first.cast["user"].card, second.cast["assistant"].card) == (
         "",
@@ -135,7 +139,10 @@ def test_published_json_may_lack_a_persona_the_turns_and_the_judges_words(tmp_pa
 
 def test_gzip_is_known_by_its_content_and_not_by_its_name(tmp_path):
     plain, packed = written(tmp_path, CHAT), written(tmp_path, CHAT, name="packed.jsonl", compress=True)
-    assert read_transcripts(plain).transcripts == read_transcripts(packed).transcripts and read_transcripts(plain).digest == read_transcripts(packed).digest
+    assert (
+        read_transcripts(plain).transcripts == read_transcripts(packed).transcripts
+        and read_transcripts(plain).digest == read_transcripts(packed).digest
+    )
 
 
 def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path):
