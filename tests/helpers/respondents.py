@@ -2,7 +2,7 @@
 
     finding = studied("twenty_questions", Planted(nats), games=4, depth=2, takes=2)
 
-`nats(question, option)` is the log-likelihood of an option to the respondent, in nats; `words(question)` is what it says;
+`nats(question, option)` is the log-likelihood of an option to the respondent, in nats; `words(question)` is its reply;
 `verdict_word(finding)` is the verdict's word.
 """
 
