@@ -231,7 +231,10 @@ def _recovered(state: State, event: dict) -> str:
 
 def _ended(state: State, event: dict) -> str:
     reason = f": {state.reason}" if state.reason else ""
-    return f"== {state.status}{reason} · {_count(state)} lines · {state.contradiction_count} contradictions · {state.unscored} unscored"
+    return (
+        f"== {state.status}{reason} · {_count(state)} lines · {state.contradiction_count} contradictions · "
+        f"{state.unscored} unscored"
+    )
 
 
 TELL = {

@@ -43,7 +43,8 @@ def study_event_text(progress: StudyProgress, event: Mapping) -> str:
     one too soon.
     """
     if event["event"] == "started":
-        return f"{progress.header['name']} on {', '.join(progress.header['models'].values())}, size {progress.header['size']}"
+        header = progress.header
+        return f"{header['name']} on {', '.join(header['models'].values())}, size {header['size']}"
     if event["event"] in ("phase", "recovered", "ended") or (
         event["event"] == "taught" and event["step"] == event["steps"]
     ):

@@ -42,7 +42,7 @@ class Story:
 
 
 def story(events: Iterable[dict]) -> Story:
-    """The story of these events. Rows that report no contradiction are only counted, so that long runs fit into memory."""
+    """The story of these events. Rows without a contradiction are only counted, to save memory."""
     run_story = Story()
     for event in events:
         kind = event["event"]

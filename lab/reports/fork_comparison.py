@@ -1,4 +1,4 @@
-"""A fork compared with the run that it continues: figures from that turn on, and where each pair of dialogues diverges."""
+"""A fork compared with the run that it continues: figures from its first turn on, and where the dialogues diverge."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ def heading(comparison: ForkComparison) -> str:
         f" Left out, since they failed: {', '.join(f'#{c}' for c in comparison.failed)}." if comparison.failed else ""
     )
     return (
-        f"Conversation {comparison.conversation} of {comparison.run}, from turn {comparison.turn} on: {comparison.branches} "
-        f"branch{'es' * (comparison.branches != 1)}, turns {comparison.turn} to {comparison.until - 1}.{failed}"
+        f"Conversation {comparison.conversation} of {comparison.run}, from turn {comparison.turn} on: "
+        f"{comparison.branches} branch{'es' * (comparison.branches != 1)}, turns {comparison.turn} to {comparison.until - 1}.{failed}"
     )
 
 
