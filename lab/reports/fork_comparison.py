@@ -184,9 +184,10 @@ def heading(comparison: ForkComparison) -> str:
     failed = (
         f" Left out, since they failed: {', '.join(f'#{c}' for c in comparison.failed)}." if comparison.failed else ""
     )
+    turns = f"turns {comparison.turn} to {comparison.until - 1}"
     return (
         f"Conversation {comparison.conversation} of {comparison.run}, from turn {comparison.turn} on: "
-        f"{comparison.branches} branch{'es' * (comparison.branches != 1)}, turns {comparison.turn} to {comparison.until - 1}.{failed}"
+        f"{comparison.branches} branch{'es' * (comparison.branches != 1)}, {turns}.{failed}"
     )
 
 
