@@ -1,11 +1,14 @@
-"""Does the speaker leave its persona inside the model, and does that show in what it says?
+"""Does the speaker leave its persona in the model's hidden states, and does that agree with the judges?
 
-activation_drift: 1 - projection of a line's mean hidden state on its persona's direction (`agents.engine.steering`), by
-turn, conversation and run: 0 as fresh lines under the persona's card, 1 as lines under other cards; it may lie outside,
-more is further away. activation_drift_slope: its least squares slope per turn, positive = the speaker drifts; over the
-run, clustered by conversation. activation_correlation: Spearman's rank correlation, -1 to 1, of activation drift with
-the judge's p_inconsistent of the same line against its persona; over the run, n = lines with both. NaN where either
-does not vary. Nobody's lines but a watched model's have a projection.
+- `activation_drift`: 1 - projection of a line's mean hidden state on the direction of its persona
+  (`agents.engine.steering`), by turn, by conversation and over the run. 0 is typical of fresh lines under the persona's
+  card, 1 of lines under other cards. Values outside 0 to 1 occur; more is further from the persona.
+- `activation_drift_slope`: its least squares slope per turn over the run; positive means that the speaker drifts. Its
+  interval resamples conversations.
+- `activation_correlation`: Spearman's rank correlation, -1 to 1, of activation drift with the judge's p_inconsistent of
+  the same line against its persona, over the run. n = lines that have both; NaN where either is constant.
+
+Only lines of a model whose hidden states are recorded have a projection.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ COLUMNS = {"conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "value
 def activation_rows(
     activations: pl.DataFrame | None, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
-    """All rows, for each seat (and judge). `activations`: conversation, turn, seat, value (the projection); None for no
-    line.
+    """Rows of all three measures, for each seat (and judge).
+
+    `activations` has the columns conversation, turn, seat and value (the projection); None counts as no line.
     """
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
@@ -50,8 +54,9 @@ def activation_rows(
 
 
 def rank_correlation(x, y, clusters, *, confidence: float, resamples: int, seed: int) -> Interval:
-    """Spearman's correlation with a percentile interval over resampled clusters; every resample is ranked anew, ties by
-    their middle.
+    """Spearman's correlation with a percentile interval over resampled clusters.
+
+    Ranks are computed anew in every resample; ties have their middle rank.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     return clustered_rows(
@@ -70,8 +75,8 @@ def _weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Middle ranks, but for a constant: how many lie below, and half of those that are equal; (N,), (R, N) -> (R,
-    N).
+    """Middle ranks up to a constant: the number of smaller values plus half the number of equal ones; (N,), (R, N) ->
+    (R, N).
     """
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     equal = np.add.reduceat(weights[:, np.argsort(place, kind="stable")], np.cumsum(counts) - counts, axis=1)

@@ -1,16 +1,17 @@
-"""How consistent a speaker is: with who it is supposed to be, with its own earlier lines, and when it is asked.
+"""Consistency of a speaker: with its persona, with its own earlier lines, and in its answers to questions.
 
-Each is 1 - contradicting / scored, in [0, 1], 1 = nothing contradicts (Abdulhai et al., arXiv 2511.00222, section 3):
+Each measure is 1 - contradicting / scored, in [0, 1]; 1 means that nothing contradicts (Abdulhai et al., arXiv
+2511.00222, section 3):
 
-- `prompt_to_line`: lines that contradict the persona / scored lines. One row a line and judge (against "persona"); rows
-  by fact are detail and not counted here.
+- `prompt_to_line`: lines that contradict the persona / scored lines. There is one row per line and judge (against
+  "persona"); rows for single facts are detail and are not counted here.
 - `line_to_line`: contradicting pairs / scored pairs of lines of one speaker. A pair counts at the turn of its later
   line.
-- `qa`: facts answered right / facts scored, asked after turn t on a branch that the dialogue never sees; right
-  means that the persona's own claim is the most likely one among the options. Chance is 1 / options, not 0. In the
-  paper a judge answers with the persona in its prompt; here the speaker itself answers.
-- `judged_pairs` = pairs with a row / all pairs of the lines that are in any, in [0, 1]; below 1 where pairs were
-  retrieved (`metrics.judges.pair_retrieval`). A pair without a row is in no other figure.
+- `qa`: facts answered correctly / facts scored, asked after turn t on a branch that the dialogue never sees. In
+  multiple choice an answer is correct where the persona's own claim is the most probable option; chance is 1 / options,
+  not 0. In the paper a judge answers with the persona in its prompt; here the speaker itself answers.
+- `judged_pairs`: pairs with a row / all pairs of the lines that occur in any row, in [0, 1]. It is below 1 where pairs
+  were retrieved (`metrics.judges.pair_retrieval`). A pair without a row is in no other measure.
 """
 
 from __future__ import annotations
@@ -25,22 +26,25 @@ LINE_TO_LINE = "line_to_line"
 
 
 def prompt_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn, conversation and run for each judge and seat; intervals cluster by conversation."""
+    """Rows by turn, by conversation and over the run, for each judge and seat; intervals resample conversations."""
     return consistency_rows(judgements, "prompt_to_line", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def line_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn, conversation and run for each judge and seat; intervals cluster by conversation."""
+    """Rows by turn, by conversation and over the run, for each judge and seat; intervals resample conversations."""
     return consistency_rows(judgements, LINE_TO_LINE, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def qa(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn (after which it was asked), conversation and run for each judge and seat; clustered intervals."""
+    """Rows by turn (after which was asked), by conversation and over the run, for each judge and seat.
+
+    Intervals resample conversations.
+    """
     return consistency_rows(judgements, "qa", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Share of pairs that were judged, over the run for each judge and seat; n counts all pairs."""
+    """Share of pairs that were judged, 0 to 1, over the run, for each judge and seat; n counts all pairs."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     rows = []
     for judge, seat, part in groups(of_metric(judgements, LINE_TO_LINE)):

@@ -1,19 +1,21 @@
-"""Which line contradicts what: a graph for people and plots, and its counts.
+"""Which line contradicts what: a graph for readers and plots, and counts of it.
 
-contradictions: (line, fact) pairs in which the line contradicts the persona's fact; a judge that names no fact counts
-one a contradicting line. Per conversation and run, n = lines scored. contradicted_facts: distinct facts of
-(conversation, seat) that some line contradicts, n = distinct facts that some line speaks of (NaN where none: the judge
-cannot tell, or nobody spoke of any). Both are counts, 0 upwards, fewer is better; run intervals resample conversations.
-Line-to-line contradictions are edges of the graph and are not counted here: one odd line contradicts as many lines as
-came before it.
+All measures are at least 0, and fewer is better. They are given by conversation and over the run; intervals over the
+run resample conversations. Line-to-line contradictions are edges of the graph and are not counted in the first two
+measures, since one odd line contradicts all lines before it.
 
-Of the graph, per conversation and run, fewer is better, 0 where nothing contradicts: contradiction_components: groups
-of lines and facts that hang together by contradictions (weakly connected components); over the run their sum, n = lines
-scored. Many contradictions in few components are one thing denied again and again. most_contradicted_fact:
-contradictions of the fact that has most of them; over the run all conversations of one persona count together; n =
-distinct facts spoken of, as above. longest_contradiction: turns between the two lines of the contradiction that spans
-most; over the run the largest; n = pairs of lines scored (NaN where none). A largest value has an interval that never
-reaches beyond it: read its low end only.
+- `contradictions`: pairs (line, fact) in which the line contradicts the persona's fact. Where a judge names no fact, a
+  contradicting line counts once. n = scored lines.
+- `contradicted_facts`: distinct facts of (conversation, seat) that some line contradicts. n = distinct facts that some
+  line mentions (NaN where there are none: no line mentions a fact, or the judge names none).
+- `contradiction_components`: groups of lines and facts that contradictions connect (weakly connected components of the
+  graph); over the run, their sum. n = scored lines. Many contradictions in few components repeat one contradiction.
+- `most_contradicted_fact`: number of contradictions of the fact that has the most; over the run, all conversations of a
+  persona count together. n = distinct facts that some line mentions, as above.
+- `longest_contradiction`: turns between the two lines of the longest contradiction; over the run, the maximum. n =
+  scored pairs of lines (NaN where there are none).
+
+The bootstrap interval of a maximum never reaches above the maximum itself: only its lower end is informative.
 """
 
 from __future__ import annotations
@@ -43,12 +45,13 @@ PER_CONVERSATION = (
 def graph(
     turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mapping[Key, tuple[int, int]] | None = None
 ) -> networkx.MultiDiGraph:
-    """Contradictions as edges from the line that contradicts to the fact or the earlier line that it contradicts.
+    """A directed graph with one edge per contradiction, from the line that contradicts to the fact or line
+    contradicted.
 
-    Nodes ("line", conversation, turn) carry seat, persona, node, text; ("fact", conversation, seat, id) carry seat,
-    persona. A judge that names no fact points at the fact "persona". Edges carry metric, judge, p, verdict (True),
-    turn, against_turn (None for a fact), span and quote (None where no span is known). Only what is part of a
-    contradiction is in the graph.
+    Nodes are ("line", conversation, turn) with seat, persona, node and text, and ("fact", conversation, seat, id) with
+    seat and persona. Where a judge names no fact, the edge ends at the fact "persona". Edges carry metric, judge, p,
+    verdict (True), turn, against_turn (None for a fact), span and quote (None where no span is known). Lines and facts
+    that are part of no contradiction are not in the graph.
     """
     network, spans = networkx.MultiDiGraph(), spans or {}
     rows = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
@@ -82,8 +85,9 @@ def graph(
 
 
 def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
-    """Rows of lines (not of questions) that contradict, each contradiction once: against "persona" only where no fact
-    is named.
+    """The rows of lines (not of answers) with verdict True, each contradiction once.
+
+    A row against "persona" is kept only where the judge names no fact for that line.
     """
     rows = judgements.filter(pl.col("verdict"), pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
     named = (pl.col("metric") == "prompt_to_line") & (pl.col("against") != "persona")
@@ -92,7 +96,7 @@ def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
 
 
 def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows of both counts by conversation and run, for each judge and seat."""
+    """Rows of `contradictions` and `contradicted_facts` by conversation and over the run, for each judge and seat."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
     rows = judgements.filter(pl.col("metric") == "prompt_to_line")
@@ -124,7 +128,7 @@ def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples
 def shape(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
-    """Rows of the three measures of the graph by conversation and run, for each judge and seat."""
+    """Rows of the three measures of the graph by conversation and over the run, for each judge and seat."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
     rows = judgements.filter(pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
@@ -143,7 +147,7 @@ def shape(
 
 
 def _components(network: networkx.MultiDiGraph, lines: pl.DataFrame) -> pl.DataFrame:
-    """conversation, value (components: no edge leaves a conversation), n (lines scored)."""
+    """Columns conversation, value (components, none of which spans two conversations) and n (scored lines)."""
     counted = Counter(next(iter(part))[1] for part in networkx.weakly_connected_components(network))
     sizes = lines.group_by("conversation").agg(n=pl.len().cast(pl.Int64))
     return sizes.with_columns(value=pl.Series([counted[c] for c in sizes["conversation"]], dtype=pl.Float64))
@@ -152,7 +156,7 @@ def _components(network: networkx.MultiDiGraph, lines: pl.DataFrame) -> pl.DataF
 def _by_fact(
     network: networkx.MultiDiGraph, facts: pl.DataFrame, turns: pl.DataFrame
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    """conversation, value, n; and times contradicted, a row a conversation and a column a fact of a persona."""
+    """Columns conversation, value, n; and the contradictions of each fact, (conversations, facts of the personas)."""
     times = Counter((target[1], target[3]) for _, target in network.edges() if target[0] == "fact")
     spoken = facts.join(turns.select("conversation", "turn", "persona"), on=["conversation", "turn"])
     spoken = spoken.select("conversation", "persona", "against").unique().sort("conversation", "persona", "against")
@@ -167,7 +171,9 @@ def _by_fact(
 
 
 def _by_span(pairs: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
-    """conversation, value, n; and which of the values in `np.unique` a conversation's is, one-hot."""
+    """Columns conversation, value, n; and a one-hot matrix (conversations, different values) of each conversation's
+    value.
+    """
     span = pl.when(pl.col("verdict")).then(pl.col("turn") - pl.col("against").cast(pl.Int64)).otherwise(0)
     each = _most(pairs.with_columns(value=span.cast(pl.Float64)))
     values = each["value"].to_numpy()
@@ -183,7 +189,7 @@ def _most(parts: pl.DataFrame) -> pl.DataFrame:
 def _largest(
     each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None, seat: str, how: Resampling
 ) -> pl.DataFrame:
-    """Rows of `each`, and of the largest over the run: of summed columns, or for LONGEST of the values that occur."""
+    """The rows of `each` and the maximum over the run: of the column sums, or for LONGEST of the values that occur."""
     values = np.unique(each["value"].to_numpy())
 
     def largest(totals: np.ndarray) -> np.ndarray:  # (R, columns) -> (R, 1)
@@ -199,8 +205,8 @@ def _largest(
 
 
 def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: Resampling) -> pl.DataFrame:
-    """Rows of a frame (conversation, value, n) and of its sum over the run; conversations with n = 0 add nothing to the
-    sum.
+    """The rows of a frame (conversation, value, n) and of the sum over the run; conversations with n = 0 add
+    nothing.
     """
     counts = counts.sort("conversation")
     known = counts.filter(pl.col("n") > 0)

@@ -1,10 +1,12 @@
-"""Does inconsistency grow as the dialogue goes on?
+"""Does inconsistency grow in the course of a dialogue? Positive slopes and differences mean that the speaker drifts.
 
-local drift: contradicting pairs / scored pairs over pairs (line t, one of the same seat's previous `window` lines), 0
-to 1, by turn, conversation and run; its slope over turns. global drift: slope over turns of prompt-to-line
-inconsistency and of wrong answers to questions (least squares over all scored rows, inconsistency per turn), and last
-third minus first third of the turns (-1 to 1). Positive = the speaker drifts. Slopes and differences are over the run,
-intervals cluster by conversation.
+- Local drift: contradicting pairs / scored pairs, 0 to 1, over pairs of a line and one of the previous `window` lines
+  of the same seat; by turn, by conversation and over the run. Also its slope over turns.
+- Global drift: the least squares slope over turns of prompt-to-line inconsistency and of wrong answers, over all scored
+  rows, in inconsistency per turn; and the inconsistency in the last third of the turns minus that in the first third,
+  -1 to 1.
+
+Slopes and differences are over the run; their intervals resample conversations.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from metrics.stats.bootstrap import clustered_difference, clustered_slope
 def drift_rows(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, window: int, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
-    """All drift rows. `window` counts own previous lines and is at least 1 (ValueError)."""
+    """The rows of local and global drift, for each judge and seat.
+
+    `window` counts a seat's own previous lines; ValueError where it is below 1.
+    """
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     near, asked = near_pairs(turns, judgements, window), of_metric(judgements, "qa")
     lines = of_metric(judgements, "prompt_to_line")
@@ -39,7 +44,9 @@ def drift_rows(
 
 
 def own_lines(turns: pl.DataFrame) -> pl.DataFrame:
-    """conversation, seat, turn, `own`: the line's number among its seat's lines in its conversation, from 1."""
+    """Columns conversation, seat, turn and `own`: the line's number among its seat's lines in the conversation, from
+    1.
+    """
     return (
         turns.select("conversation", "seat", "turn")
         .sort("conversation", "turn")
@@ -48,7 +55,7 @@ def own_lines(turns: pl.DataFrame) -> pl.DataFrame:
 
 
 def near_pairs(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl.DataFrame:
-    """The line_to_line rows whose earlier line is at most `window` own lines back."""
+    """The line_to_line rows whose earlier line is among the previous `window` lines of the same seat."""
     if window < 1:
         raise ValueError(f"window {window}: expected at least 1 previous line")
     own = own_lines(turns)
@@ -61,7 +68,7 @@ def near_pairs(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl
 
 
 def local(near: pl.DataFrame, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """local_drift by turn, conversation and run."""
+    """Rows of local_drift by turn, by conversation and over the run."""
     return stacked(
         by_level(rows.with_columns(y=pl.col("inconsistent")), "local_drift", judge, seat, **how)
         for judge, seat, rows in groups(near)
@@ -69,7 +76,7 @@ def local(near: pl.DataFrame, **how: Unpack[Resampling]) -> pl.DataFrame:
 
 
 def slopes(rows: pl.DataFrame, name: str, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Least squares slope of inconsistency on turn, per turn."""
+    """Rows of the least squares slope of inconsistency on the turn, in inconsistency per turn, over the run."""
     slope_rows = []
     for judge, seat, part in groups(rows):
         part = part.filter(pl.col("inconsistent").is_not_null())
@@ -80,7 +87,9 @@ def slopes(rows: pl.DataFrame, name: str, **how: Unpack[Resampling]) -> pl.DataF
 
 
 def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Inconsistency in the last third of `length` turns minus that in the first; n counts the rows in both."""
+    """Rows of the inconsistency in the last third of `length` turns minus that in the first third; n counts the rows in
+    both.
+    """
     difference_rows = []
     for judge, seat, part in groups(rows):
         early, late = 3 * pl.col("turn") < length, 3 * pl.col("turn") >= 2 * length

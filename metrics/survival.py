@@ -1,13 +1,12 @@
-"""How many lines does a speaker last before its first contradiction of its persona?
+"""How many lines does a speaker last before it first contradicts its persona?
 
-One subject is one seat of one conversation; time is counted in the seat's own lines, 1 = contradicted in its very first
-line. A seat that never contradicts is censored at its last scored line. A line that nobody could score passes without
-an event.
+A subject is one seat of one conversation. Time is counted in the seat's own lines: 1 means that its very first line
+contradicts. A seat that never contradicts is censored at its last scored line. An unscored line is no event.
 
-time_to_first_contradiction: median of the Kaplan-Meier curve, in lines; NaN where fewer than half have contradicted;
-low and high where the curve's interval crosses one half (NaN: never); n = subjects. half_life: ln 2 / (events / lines
-at risk), in lines: the median if every line carried one risk; infinite (no interval) where nothing happened; its
-interval resamples conversations; n = lines at risk.
+- `time_to_first_contradiction`: median of the Kaplan-Meier curve, in lines; NaN where fewer than half contradict. `low`
+  and `high` are where the curve's interval crosses one half (NaN where it never does). n = subjects.
+- `half_life`: ln 2 / (events / lines at risk), in lines: the median if every line had the same risk. It is infinite,
+  without an interval, where no seat contradicts. Its interval resamples conversations. n = lines at risk.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ CURVE_SCHEMA = {
 def survival_rows(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
 ) -> pl.DataFrame:
-    """time_to_first_contradiction and half_life over the run, for each judge and seat."""
+    """Rows of time_to_first_contradiction and half_life over the run, for each judge and seat."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     rows = []
     for judge, seat, part in groups(of_metric(judgements, "prompt_to_line")):
@@ -51,8 +50,10 @@ def survival_rows(
 
 
 def subjects(turns: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """conversation, lines (own line of the first contradiction, or of the last scored line), censored, at_risk (scored
-    lines up to there), from one judge's rows of one seat. Conversations without a scored line are left out.
+    """The subjects among one judge's rows of one seat; conversations without a scored line are left out.
+
+    Columns: conversation; lines (the seat's own line number of the first contradiction, or else of the last scored
+    line); censored; at_risk (scored lines up to there).
     """
     scored = rows.filter(pl.col("verdict").is_not_null()).join(own_lines(turns), on=["conversation", "seat", "turn"])
     first = pl.col("own").filter(pl.col("verdict")).min()
@@ -65,7 +66,7 @@ def subjects(turns: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def half_life(lives: pl.DataFrame, **how: Unpack[Resampling]) -> Interval:
-    """ln 2 / hazard, in lines; the interval is that of the hazard, turned over."""
+    """ln 2 / hazard, in lines, with the inverted interval of the hazard."""
     events, lines = (~lives["censored"]).cast(pl.Float64).to_numpy(), lives["at_risk"].cast(pl.Float64).to_numpy()
     hazard = clustered_statistic(
         np.stack([events, lines], axis=1), lambda sums: sums[:, :1] / sums[:, 1:], n=int(lines.sum()), **how
@@ -77,9 +78,9 @@ def half_life(lives: pl.DataFrame, **how: Unpack[Resampling]) -> Interval:
 
 
 def survival_curves(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float = 0.95) -> pl.DataFrame:
-    """Kaplan-Meier curves to plot: one row a time and (seat, judge), from lines = 0, survival = 1.
+    """Kaplan-Meier curves for plots: one row per time and (seat, judge), starting at lines = 0 with survival = 1.
 
-    `survival` is the share of subjects that contradicted in none of their first `lines` own lines.
+    `survival` is the share of subjects that contradict in none of their first `lines` own lines.
     """
     parts = [pl.DataFrame(schema=CURVE_SCHEMA)]
     for judge, seat, part in groups(of_metric(judgements, "prompt_to_line")):

@@ -1,27 +1,25 @@
-"""What a speaker might buy its consistency with: falling silent, agreeing, repeating itself, reciting its card.
+"""Tripwires: cheap measures of what a speaker may trade for consistency (silence, agreement, repetition, recitation).
 
-Each wire is the mean of a number a line (a window for distinct), by turn, conversation and run for each seat; no judge
-is asked.
+Each tripwire is a mean over lines (over windows of words for distinct-1 and distinct-2), by turn, by conversation and
+over the run, for each seat. No judge is involved.
 
-distinct_1, distinct_2: different words (pairs of neighbouring words) / all, in windows of `WINDOW` words of what a seat
-says in a
-    conversation, so that length does not matter; a window counts at the line it ends in, a shorter rest is left out. 0
-    to 1. Li et al., arXiv 1510.03055, there over whole texts.
-repetition: share of a line's runs of `RUN` words that the seat has said before in the conversation. 0 to 1. parroting:
-share of a line's words inside a run of at least `COPIED` words that stands in the speaker's card; I and you count as
-one, so
-    that reciting in either person is copying, and a fact told in one short sentence is not. 0 to 1.
-wrong_person: share of lines that speak to or of the speaker as someone else: "You are Grace", "Grace is ...", a
-sentence of the card
-    in the second person. 0 to 1.
-helper_voice: share of lines in the voice of a helper program: "As an AI language model", "How can I help you". 0 to 1.
-evasion: share of lines with no word of their own: nothing but function words, agreement and courtesy, and words just
-heard. 0 to 1. length: words a line. relevance (needs `embed`): cosine of a line with the partner's line that it
-answers. -1 to 1. perplexity_nats (needs `logprobs`): mean negative log-likelihood a token, nats, under a reference
-model with the speaker's card: the
-    natural logarithm of the perplexity.
+- `distinct_1`, `distinct_2`: different words (pairs of neighbouring words) / all, 0 to 1, in windows of `WINDOW` words
+  of a seat's lines in one conversation, so that the length of lines does not matter. A window counts at the line in
+  which it ends; an incomplete last window is left out. Li et al., arXiv 1510.03055, use whole texts instead of windows.
+- `repetition`: share, 0 to 1, of a line's n-grams of `RUN` words that the seat has said before in the conversation.
+- `parroting`: share, 0 to 1, of a line's words that lie in a run of at least `COPIED` words of the speaker's card. "I"
+  and "you" count as the same word, so that copying in either person is found; a fact stated in one short sentence does
+  not count.
+- `wrong_person`: share, 0 to 1, of lines that speak to or of the speaker as someone else: "You are Grace", "Grace is
+  ...", a sentence of the card in the second person.
+- `helper_voice`: share, 0 to 1, of lines in the style of an assistant: "As an AI language model", "How can I help you".
+- `evasion`: share, 0 to 1, of lines that hold only function words, agreement, courtesy, and words of the line before.
+- `length`: words per line.
+- `relevance` (needs `embed`): cosine of a line with the partner's line that it answers, -1 to 1.
+- `perplexity_nats` (needs `logprobs`): mean negative log-likelihood per token, in nats, under a reference model that
+  reads the speaker's card: the natural logarithm of the perplexity.
 
-Blank lines are in none of them but evasion (they evade) and length (0).
+Blank lines count in `evasion` (as evading) and in `length` (as 0), and in no other tripwire.
 """
 
 from __future__ import annotations
@@ -63,8 +61,9 @@ LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]  # contex
 
 @dataclass(frozen=True)
 class Bound:
-    """What a run's value may be: `least` to `most`; beside a reference's value r, a least of `share` r or a most of r +
-    `over`.
+    """The range allowed for the value of a tripwire over a run: `least` to `most`.
+
+    Where a reference was measured with value r, the range is relative: at least `share` * r, or at most r + `over`.
     """
 
     least: float = -np.inf
@@ -73,8 +72,8 @@ class Bound:
     over: float | None = None
 
     def beside(self, reference: float | None) -> Bound:
-        """The bound that holds where a reference was measured; this one where it was not, or the wire has no relative
-        bound.
+        """The bound relative to a reference's value; this bound where there is none, or where it has no relative
+        part.
         """
         if reference is None or not isfinite(reference):
             return self
@@ -83,7 +82,7 @@ class Bound:
         return Bound(most=reference + self.over) if self.over is not None else self
 
     def broken(self, value: float | None) -> bool:
-        """Whether the value is outside; what was not measured breaks nothing."""
+        """Whether the value lies outside the bound; False for None and for a value that is not finite."""
         return value is not None and isfinite(value) and not self.least <= value <= self.most
 
     def __str__(self) -> str:
@@ -114,10 +113,11 @@ def tripwires(
     resamples: int,
     seed: int,
 ) -> pl.DataFrame:
-    """Metric rows of every wire that what was given allows, judge null.
+    """Rows (`metrics.METRICS_SCHEMA`) of every tripwire that can be computed from the arguments; their judge is null.
 
-    `cards` by (conversation, seat); a speaker without one is in no mean that needs it. `counted` (conversation, turn)
-    names the lines that are a speaker's own, all where it is None. Empty input: NaN, n = 0.
+    `cards` maps (conversation, seat) to a persona's card; a speaker without a card is left out of each mean that needs
+    it. `counted` (columns conversation and turn) names the lines that the speakers wrote themselves; None counts all
+    lines. Without `embed` there is no relevance, without `logprobs` no perplexity. Empty input gives NaN with n = 0.
     """
     lines = _heard(turns)
     if counted is not None:
@@ -142,8 +142,9 @@ def tripwires(
 
 
 def fired(values: Mapping[str, float], reference: Mapping[str, float] | None = None) -> list[tuple[str, float, Bound]]:
-    """(wire, value, bound) of every wire whose value over a run breaks its bound, beside a reference's values where
-    given.
+    """(tripwire, value, bound) for every tripwire whose value over a run breaks its bound.
+
+    With `reference` (values by tripwire), the bounds are relative to it where they have a relative part.
     """
     bounds = {name: bound.beside((reference or {}).get(name)) for name, bound in BOUNDS.items() if name in values}
     return [(name, values[name], bound) for name, bound in bounds.items() if bound.broken(values[name])]
@@ -151,17 +152,21 @@ def fired(values: Mapping[str, float], reference: Mapping[str, float] | None = N
 
 @lru_cache(maxsize=1 << 12)
 def folded_words(text: str) -> tuple[str, ...]:
-    """Words in lower case, apostrophes straight."""
+    """The words of a text in lower case, with straight apostrophes."""
     return tuple(_WORD.findall(text.lower().replace("’", "'")))
 
 
 def evades(said: Iterable[str], heard: Iterable[str]) -> bool:
-    """Whether a line of such words has none of its own."""
+    """Whether a line adds nothing: all its words are function words, agreement, courtesy, or words of the line
+    before.
+    """
     return not (set(said) - EMPTY_WORDS - set(heard))
 
 
 def line_wires(text: str, card: str, heard: str = "") -> dict[str, float]:
-    """The wires that one line alone can trip, by name; those that say nothing of it are left out."""
+    """Values, by tripwire, of the tripwires that can be computed from one line; those that do not apply are left
+    out.
+    """
     return dict(_Speaker(card).line(text, heard))
 
 
@@ -197,7 +202,7 @@ def _of_text(lines: pl.DataFrame, cards: Mapping[Key, str]) -> pl.DataFrame:
 
 
 class _Speaker:
-    """What one seat has said so far in one conversation, beside its card."""
+    """The lines of one seat so far in one conversation, with its card."""
 
     def __init__(self, card: str | None) -> None:
         self._said: set[int] = set()  # hashes of runs: plain numbers cost the garbage collector nothing
@@ -205,7 +210,7 @@ class _Speaker:
         self._card = _Card(card) if card and card.strip() else None
 
     def line(self, text: str, heard: str) -> Values:
-        """(wire, value) pairs of the next line; a wire that says nothing of it is left out."""
+        """(tripwire, value) pairs of the next line; tripwires that do not apply to it are left out."""
         said = folded_words(text)
         yield "evasion", float(evades(said, folded_words(heard)))
         yield "length", float(len(said))

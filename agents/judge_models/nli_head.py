@@ -1,13 +1,19 @@
-"""The embedded NLI: does one sentence contradict another? A small head over MiniLM's token states, no download.
+"""The embedded NLI model: does one sentence contradict another? A small head over MiniLM's token states, no download.
 
-Each text is read once by the frozen encoder; a pair costs only the head. Decomposable attention (Parikh et al., arXiv
-1606.01933): tokens a_i of the premise and b_j of the hypothesis, projected; each attends over the other text; compared
-as [a, ã, |a - ã|, a * ã]; mean and maximum over tokens, both ways; then three logits. It differs from the paper in
-reading contextual states of two layers, and in the maximum, which a single word that does not match is seen by.
+The frozen encoder reads each text once; a pair costs only the head. The head is a decomposable attention model (Parikh
+et al., arXiv 1606.01933):
 
-Taught by `python -m agents.judge_models.nli_train` on sentences made from slots. It knows slots, denials, numbers and
-who is spoken of; it knows little of the world, and paraphrases beyond the wordings it was taught are read by luck of
-the encoder.
+- tokens a_i of the premise and b_j of the hypothesis are projected;
+- each attends over the other text, which gives ã_i and b̃_j;
+- each is compared as [a, ã, |a - ã|, a * ã];
+- the mean and the maximum over tokens, in both directions, give three logits.
+
+It differs from the paper in reading contextual states of two layers, and in the maximum, which makes a single word that
+does not match visible.
+
+`python -m agents.judge_models.nli_train` trains it on sentences generated from slots. It handles slots, denials,
+numbers and who is spoken of. It knows little of the world, and of paraphrases outside its training data only what the
+encoder provides.
 """
 
 from __future__ import annotations

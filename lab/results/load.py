@@ -1,12 +1,12 @@
-"""What a folder holds, for notebooks and scripts: `from lab import load_run`.
+"""Runs, trainings and sweeps as Python objects, for notebooks and scripts: `from lab import load_run`.
 
-    run = load_run("runs/20260101T120000Z-long_dialogue-1a2b") run.turns.group_by("seat", "node").len()              #
-    polars run.conversations[0].lines[1].text                    # records, with run.conversations[0].cast["user"].card
-    run.plots["consistency"]                              # a matplotlib figure; %matplotlib inline shows it as a
-    picture
+    run = load_run("runs/20260101T120000Z-long_dialogue-1a2b")
+    run.turns.group_by("seat", "node").len()      # polars
+    run.conversations[0].lines[1].text            # records, with run.conversations[0].cast["user"].card
+    run.plots["consistency"]                      # a matplotlib figure; %matplotlib inline shows it as a picture
 
-Nothing is written, and a run that is still going on may be opened again and again: each time as far as its events tell
-by then.
+Nothing is written. A run that has not finished can be loaded again and again: each time it holds what its events say at
+that moment.
 """
 
 from __future__ import annotations

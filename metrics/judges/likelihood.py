@@ -1,29 +1,26 @@
-"""Is this line the speaker's own? Asked of a language model that reads it after the speaker's card, and of the line's
-own words.
+"""Is a line its speaker's own? Computed from a language model's log-likelihood under the card, and from the wording.
 
     p_inconsistent = 1 / (1 + exp(-(INTERCEPT + BORROWED borrowed + UNLIKELY strange + UNMET unmet)))
 
-strange   TYPICAL minus the mean log-likelihood of the line a token under the speaker's own card, in nats and within -1
-and 1: beyond
-          that a line is only odd, whoever says it;
-borrowed  share of the line's words that the own card lacks, more so where the partner's card or last line holds them,
-as far as the
-          line is about its speaker (`ownership.borrowed`, 0 to 2.5): most slips of identity speak of oneself in the
-          partner's words;
-unmet     where the card demands to ask of the partner: 1 - `ownership.engages` - NEAR times the cosine of the line and
-its nearest
-          sentence of the card; else 0. A student who lectures has taken the teacher's place.
+- `strange`: TYPICAL minus the mean log-likelihood per token of the line under the speaker's own card, in nats, clipped
+  to -1 to 1. Beyond that range a line is only unusual, whoever says it.
+- `borrowed`: share of the line's words that the speaker's card lacks, weighted up where the partner's card or last line
+  has them, times how far the line is about its speaker (`ownership.borrowed`, 0 to 2.5). Most confusions of identity
+  describe the speaker in the partner's words.
+- `unmet`: where the card demands that the speaker ask the partner: 1 - `ownership.engages` - NEAR times the cosine of
+  the line and the nearest sentence of its card; otherwise 0. A student who lectures has taken the teacher's place.
 
-No weight was fitted to labelled dialogues, but which ideas stayed (which words count as a demand to ask, among them)
-was decided in view of the dialogues that its figures are of: expect a little less on others. NAMED, SHRINK and
-UNDECIDED of `ownership`, the bounds of `strange` and the size of BORROWED come from lines of the townsfolk with facts
-swapped for the partner's or a stranger's, against true lines and thanks for what the partner told: a logistic fit with
-one line in six at fault gives 11 for `borrowed` and an intercept of -3. Real lines hold more words of their own than
-such short ones, so 8 and -4 are taken. UNLIKELY is one logit a nat; UNMET lets a plain lecture come out near one half.
+No weight was fitted to labelled dialogues. Which features stayed (among them the words that count as a demand to ask)
+was decided on the dialogues that the published figures come from, so expect slightly lower figures on others. NAMED,
+SHRINK and UNDECIDED of `ownership`, the bounds of `strange` and the size of BORROWED come from lines of the townsfolk
+in which facts were replaced by the partner's or by those of someone who is absent, against true lines and lines that
+thank the partner. A logistic fit with one faulty line in six gives 11 for BORROWED and -3 for INTERCEPT; since real
+lines hold more new words than those short ones, 8 and -4 are used. UNLIKELY is one logit per nat. UNMET puts a plain
+lecture near one half.
 
-Blind to what takes understanding: "I am no fisherman", a pastime that does not fit the age, another word for the same
-thing ("educator" against "teacher" counts as borrowed), a short line that claims one fact of nobody present (the ledger
-finds those), a slip of a speaker who has to ask into the facts of nobody present, and all languages but English.
+It cannot see what takes understanding: "I am no fisherman"; a pastime that does not fit the age; a synonym ("educator"
+against "teacher" counts as borrowed); a short line that claims one fact of a person who is absent (the ledger finds
+those); the same from a speaker whose card demands questions; and any language but English.
 """
 
 from __future__ import annotations
@@ -49,12 +46,12 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Scores lines against personas; pairs of lines come back unscored, and so do speakers without a card.
+    """A judge of lines against personas; pairs of lines and speakers without a card come back unscored.
 
-    `logprobs(cards, texts)` gives the natural-log probabilities of each text's tokens, said by a speaker whose system
-    prompt is the card of the same place; `embed(texts)` rows of unit length whose dot product is the texts' likeness.
-    Both are called at most once for all pairs. Without `embed` the likeness in `unmet` is 0; without a partner's card
-    or a heard line nothing counts as borrowed from them.
+    `logprobs(cards, texts)` gives, for each text, the log-probabilities of its tokens in nats, as said by a speaker
+    whose system prompt is the card at the same index. `embed(texts)` gives rows of unit length whose dot product is the
+    similarity of the texts. Each is called at most once for all pairs. Without `embed` the cosine in `unmet` is 0;
+    without a partner's card or a previous line nothing counts as borrowed from them.
     """
 
     logprobs: LogProbs
@@ -62,7 +59,7 @@ class Likelihood:
     name: str = "likelihood"
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """One row a pair, against what the pair is against; verdict is p_inconsistent > 0.5."""
+        """One judgement per pair, against what the pair is against; the verdict is p_inconsistent > 0.5."""
         reasons = [_reason(pair) for pair in pairs]
         lines = [untagged(pair.line)[0] for pair in pairs]
         keys = [(pair.persona.card, line) for pair, line in zip(pairs, lines, strict=True)]
@@ -89,7 +86,9 @@ class Likelihood:
         return judgement(pair, self.name, p_inconsistent=p, verdict=p > 0.5)
 
     def _means(self, asked: list[tuple[str, str]]) -> list[float | None]:
-        """Mean log-likelihood a token of each (card, line); None where there is no token or a token is impossible."""
+        """Mean log-likelihood per token (nats) of each (card, line); None where there is no token or a token is
+        impossible.
+        """
         if not asked:
             return []
         scored = self.logprobs([card for card, _ in asked], [line for _, line in asked])
@@ -98,7 +97,7 @@ class Likelihood:
         return [float(np.mean(tokens)) if len(tokens) and np.isfinite(tokens).all() else None for tokens in scored]
 
     def _near(self, asked: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
-        """Cosine of each line and the nearest sentence of its card, -1 to 1; empty without `embed`."""
+        """Cosine (-1 to 1) of each line and the nearest sentence of its card; empty without `embed`."""
         if not asked or self.embed is None:
             return {}
         parts = {card: [card[start:end] for start, end in sentence_spans(card)] for card, _ in asked}
@@ -113,7 +112,7 @@ class Likelihood:
 
 
 def p_inconsistent(own: float, borrowed: float = 0.0, unmet: float = 0.0) -> float:
-    """The logistic above, 0 to 1; `own` in nats a token."""
+    """The logistic function of the module's docstring, 0 to 1; `own` is a mean log-likelihood in nats per token."""
     strange = np.clip(TYPICAL - own, -1, 1)
     score = INTERCEPT + BORROWED * borrowed + UNLIKELY * strange + UNMET * unmet
     return float(1 / (1 + np.exp(-score)))

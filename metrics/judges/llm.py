@@ -1,19 +1,20 @@
-"""Does a line contradict, to a language model that is asked?
+"""Does a line contradict, according to an instructed language model?
 
-published  the question of Abdulhai et al., arXiv 2511.00222, section 3, in our words: does the line contradict the
-persona (or the
-           earlier line)? YES or NO. p_inconsistent = P(YES) / (P(YES) + P(NO)).
-strict     the persona's statements (or the earlier line's sentences) are numbered; which of them could not be true of a
-person who
-           means what the line says? A number or NONE, so that an accusation has to name what it accuses of.
-           p_inconsistent = 1 - P(NONE) / sum over the options; the most of that over portions of `PORTION` statements.
+There are two protocols:
 
-Both know three pairs: a line and the persona, a line and an earlier line, and an answer in the speaker's own words and
-the persona (metric "qa": `line` is the answer, `other` the question, `against` the fact).
+- "published": the question of Abdulhai et al., arXiv 2511.00222, section 3, reworded: does the line contradict the
+  persona (or the earlier line)? YES or NO. p_inconsistent = P(YES) / (P(YES) + P(NO)).
+- "strict": the statements of the persona (or the sentences of the earlier line) are numbered, and the model is asked
+  which of them cannot be true of a person who means what the line says. It answers with a number or NONE, so that it
+  has to name what is contradicted. p_inconsistent = 1 - P(NONE) / (sum over all options), and the maximum of that over
+  portions of `PORTION` statements.
 
-What was said reaches the model between marks that occur in nothing that was said, and the model is told that nothing
-there speaks to it. A model may still be talked into something; a judge that does not answer is unscored, never
-"consistent".
+Both protocols score three kinds of pair: a line and the persona, a line and an earlier line, and an answer in the
+speaker's own words and the persona (metric "qa": `line` is the answer, `other` the question, `against` the fact).
+
+Dialogue text is placed between marks that occur nowhere in it, and the system prompt says that nothing between the
+marks is an instruction. This lowers the risk of prompt injection but does not exclude it. A pair for which the model
+gives no usable answer is unscored, never "consistent".
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ Choose = Callable[[Sequence[Prompt], Sequence[tuple[str, ...]]], list[list[float
 
 @dataclass(frozen=True)
 class _Request:
-    """One prompt of a pair: its options, and what each of them but the last says is contradicted."""
+    """One prompt for a pair, its options, and the statement that each option accuses (None where it names no
+    statement).
+    """
 
     prompt: Prompt
     options: tuple[str, ...]
@@ -78,10 +81,10 @@ class _Request:
 
 @dataclass(frozen=True)
 class Llm:
-    """Judges all three kinds of pair, one row each; verdict is p_inconsistent > 0.5.
+    """A judge of all three kinds of pair, one judgement each; the verdict is p_inconsistent > 0.5.
 
-    `choose(prompts, options)` gives, for each prompt, a log-probability in nats of each of its options (-inf allowed,
-    any common offset), or the reason why there is none; it is called once for all pairs.
+    `choose(prompts, options)` gives, for each prompt, either one log-probability per option (nats, up to a common
+    offset, -inf allowed) or the reason why there is none. It is called once for all pairs.
     """
 
     choose: Choose
@@ -90,7 +93,10 @@ class Llm:
     metrics: tuple[str, ...] = ("prompt_to_line", "line_to_line", "qa")
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """One row a pair; under "strict" a contradicting row carries the statement as claim."""
+        """One judgement per pair; under "strict", a contradicting one carries the contradicted statement in `claim`.
+
+        Raises ValueError where `choose` does not give one answer per prompt.
+        """
         requests = [[] if _unscorable(pair) else self._requests(pair) for pair in pairs]
         asked = list(dict.fromkeys(request for own in requests for request in own))
         answers = (
@@ -133,8 +139,10 @@ class Llm:
 
 
 def fenced(text: str, *near: str) -> str:
-    """The text between two marks that occur neither in it nor in the texts near it; the same for the same text, but for
-    texts that hold its mark.
+    """The text between two marks that occur neither in it nor in the texts of `near`.
+
+    The marks derive from a digest of the text: the same text has the same marks, unless one of these texts contains
+    them.
     """
     text, times = text.strip(), 0
     while any(
@@ -147,7 +155,7 @@ def fenced(text: str, *near: str) -> str:
 
 
 def softmax(logprobs: Sequence[float]) -> list[float] | str:
-    """Shares that sum to 1, or why there are none."""
+    """Probabilities that sum to 1, or the reason why there are none."""
     highest = max(logprobs, default=-math.inf)
     if not math.isfinite(highest) or any(math.isnan(value) for value in logprobs):
         return "no option has a finite log-probability"
@@ -164,7 +172,7 @@ def _which(claims: Sequence[str], pair: Pair) -> _Request:
 
 
 def _ask(words: str, pair: Pair, against: str) -> str:
-    """The question to the model, with what it is about between marks."""
+    """The user message: the question, with the dialogue text that it is about between marks."""
     question, line = fenced(pair.other or "", pair.line, against), fenced(pair.line, pair.other or "", against)
     return words.format(line=line, question=question, kind="answer" if pair.metric == ANSWER else "line")
 

@@ -1,17 +1,17 @@
-"""Does a line contradict its speaker's persona, sentence by sentence, to a natural language inference model?
+"""Does a line contradict its speaker's persona, according to a model of natural language inference?
 
-A persona is a list of statements (`metrics.judges.text.statements`), a line its sentences. For statement c and sentence
-s
+A persona becomes a list of statements (`metrics.judges.text.statements`), a line a list of sentences. For statement c
+and sentence s:
 
-    p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2        p_inconsistent = max over c and s of p(c,
-    s)
+    p(c, s) = (P(contradiction | c, s) + P(contradiction | s, c)) / 2
+    p_inconsistent = max over c and s of p(c, s)
 
-since contradiction has no direction but models see one. Line to line: the earlier line's sentences stand in for the
-statements. An answer to a question is read like a line. Where a persona makes more than `top` statements and `embed` is
-given, only the `top` nearest the line by cosine are asked about.
+The mean over both orders is taken because contradiction is symmetric and models are not. Line to line, the sentences of
+the earlier line take the place of the statements. An answer to a question is scored like a line. Where a persona has
+more than `top` statements and `embed` is given, only the `top` statements nearest to the line by cosine are scored.
 
-The maximum grows with the number of statements: what p a contradiction starts at depends on the model, and has to be
-read off labels.
+The maximum grows with the number of statements. The threshold for a contradiction depends on the model and has to be
+calibrated on labelled lines.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class _Question:
-    """A pair taken apart."""
+    """The statements and sentences of one pair, with the fact of each statement (None where it has none)."""
 
     facts: tuple[str | None, ...]  # beside each statement
     statements: tuple[str, ...]
@@ -44,10 +44,10 @@ class _Question:
 
 @dataclass(frozen=True)
 class Nli:
-    """Judges both kinds of pair; verdict is p_inconsistent > 0.5.
+    """A judge of lines against personas and earlier lines, and of answers; the verdict is p_inconsistent > 0.5.
 
-    `entail(premises, hypotheses)` gives (n, 3) probabilities of contradiction, neutral, entailment; it is called once
-    for all pairs. `embed(texts)` gives (n, d) rows of unit length.
+    `entail(premises, hypotheses)` gives probabilities of shape (n, 3): contradiction, neutral, entailment. It is called
+    once for all pairs. `embed(texts)` gives rows of unit length, shape (n, d).
     """
 
     entail: Entail
@@ -57,9 +57,11 @@ class Nli:
     metrics: tuple[str, ...] = METRICS
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """Prompt to line: a row against "persona", then one for each fact that the line speaks of (neutral is not the
-        likeliest of the three). Line to line: one row. Contradicting rows carry the sentence as span and the statement
-        as claim.
+        """The judgements of all pairs, in the order of the pairs.
+
+        Prompt to line: one judgement against "persona", then one for each fact that the line is about (for which
+        neutral is not the most probable class). Line to line: one judgement. A contradicting judgement carries the
+        sentence as `span` and the statement as `claim`.
         """
         questions = [None if _unscorable(pair) else _question(pair) for pair in pairs]
         questions = self._nearest(questions)
@@ -68,7 +70,7 @@ class Nli:
         return [row for pair, q in zip(pairs, questions, strict=True) for row in self._rows(pair, q, probabilities)]
 
     def _probabilities(self, asked: list[tuple[str, str]]) -> np.ndarray:
-        """(n, 3), the mean of both directions."""
+        """Probabilities (n, 3): the mean over both orders of each pair of texts."""
         if not asked:
             return np.zeros((0, 3))
         premises, hypotheses = [premise for premise, _ in asked], [hypothesis for _, hypothesis in asked]
@@ -133,7 +135,7 @@ def _question(pair: Pair) -> _Question:
 
 
 def _said(line: str) -> list[tuple[int, int]]:
-    """Spans of what a line says, without the speaker's name before it."""
+    """Spans of the sentences of a line that may claim something, without a speaker's name before them."""
     begin = tagged_until(line)
     return [(begin + start, begin + end) for start, end in said(line[begin:])]
 
