@@ -217,7 +217,7 @@ def test_an_ended_chat_can_be_gone_on_with(tmp_path):
             ["--scenario", "scenarios/long_dialogue.yaml"],
             "speak of facts of the user, of whom nothing is known; expected a persona",
         ),
-        (["conversations=2"], "conversations is 2; expected 1, the one that you talk in"),
+        (["conversations=2"], "conversations is 2; expected 1, since a chat is one conversation"),
         (["seats.user.model=embedded"], "seats.user.model is 'embedded'; expected 'human'"),
         (["seats.assistant.model=human"], "expected 'human', for you, there and nowhere else"),
         (["--model", "./no/such/model"], "no/such/model"),
