@@ -199,7 +199,7 @@ def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeyp
     assert [[transcript.conversation for transcript in portion] for portion in portions] == [[0, 1], [2, 3]]
     monkeypatch.setattr(judging, "REPORT_EVERY_S", 0.0)
     stream = StringIO()
-    with judging._progress(stream, 16) as advance:
+    with judging._progress(stream, 16, "auto") as advance:
         advance(8)
         advance(8)
     assert [line.split(" in ")[0] for line in stream.getvalue().splitlines()] == [
