@@ -1,3 +1,4 @@
-"""One file a finding: `Stimuli`, the form of its stimuli file, and `study`, which asks and says what came of it (see
-`metrics.studies.protocol`).
+"""One file per study: `Stimuli`, the schema of its stimuli file, and `study`, which asks and returns a finding.
+
+See `metrics.studies.protocol`.
 """

@@ -1,11 +1,13 @@
-"""Card distance: does a persona's card lose its hold the further back it stands?
+"""Card distance: does a persona's card lose its effect with distance?
 
-A question about a fact of the card comes after so many exchanges about other things. Odds: log p of the answer with the
-fact's value - log Σ p of three other values, in nats. Hold: the odds with a card less those in the same talk without
-one, so that a liking for a value does not count. The card stands at the start; or there and once more, nearer to the
-question (a reminder); or only there, so that distance is told from length. Controls: right after the card its hold is
-above 0, and another's card has none for this one's values. Distances are in tokens of the words between, as the model
-cuts them. After the attention decay of Li et al., arXiv 2402.10962.
+A question about a fact of the card follows a number of exchanges about other subjects. Odds: log p of the answer with
+the fact's value - log Σ p of three other values, in nats. Hold: the odds with a card minus the odds in the same
+dialogue without one, which cancels a preference for a value. The card stands at the start; or at the start and again
+nearer to the question (a reminder); or only nearer to the question, which separates distance from length.
+
+Controls: immediately after the card its hold is above 0, and the card of another persona has almost none. Distances are
+counted in tokens of the intervening text, by the model's tokenizer. After the attention decay of Li et al., arXiv
+2402.10962.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ OTHERS = 3  # values beside the true one
 
 
 class CardSlot(Strict):
+    """A slot with its sentence on the card, its question, the frame of an answer, and its values."""
+
     card: Text
     asks: Text
     says: Text
@@ -49,13 +53,19 @@ class CardSlot(Strict):
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file; `filler` holds exchanges about other subjects, a user and an assistant line
+    each.
+    """
+
     slots: dict[str, CardSlot]
     filler: Some[Annotated[list[Text], Field(min_length=2, max_length=2)]]
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Count, exchanges: Count) -> Finding:
-    """`exchanges`: pairs of lines between the card and the farthest question; `slots`: of which each persona is asked,
-    in turn.
+    """The finding on the share of the card's hold that is lost at the greatest distance.
+
+    `exchanges` is the number of exchanges between the card and the farthest question; `slots` is the number of slots
+    that each persona is asked about, in rotation.
     """
     far = min(exchanges, len(stimuli.filler))
     people = [_person(stimuli, derive_seed(seed, "person", n)) for n in range(personas)]
@@ -139,8 +149,10 @@ def _odds(
     card: str = "",
     again: int | None = None,
 ) -> np.ndarray:
-    """(personas, slots) after `at` exchanges. `card`: whose is told first, or nobody's; one's own is told `again` so
-    many exchanges ago.
+    """(personas, slots) odds in nats after `at` exchanges.
+
+    `card` says whose card stands at the start (OWN, ANOTHERS, or "" for a card without facts). With `again`, the
+    persona's own card is repeated that many exchanges before the question.
     """
     asked = []
     for n, values in enumerate(people):
@@ -165,19 +177,19 @@ def _odds(
 
 
 def _person(stimuli: Stimuli, seed: int) -> dict[str, list[str]]:
-    """By slot, the value that is true of it, then others."""
+    """The values of one persona by slot: the true one first, then others."""
     rng = random.Random(seed)
     return {name: rng.sample(slot.values, 1 + OTHERS) for name, slot in stimuli.slots.items()}
 
 
 def _card(stimuli: Stimuli, values: dict[str, list[str]], whose: str) -> str:
-    """Another's has a value of the others in each slot; nobody's has none."""
+    """The text of a card: the persona's own, another persona's (another value in every slot), or one without facts."""
     facts = [slot.card.format(values[name][whose == ANOTHERS]) for name, slot in stimuli.slots.items()] if whose else []
     return " ".join([SOMEBODY, *facts])
 
 
 def _tokens(ask: Ask, stimuli: Stimuli) -> np.ndarray:
-    """Of each pair of the filler, by the model's own tokenizer."""
+    """(exchanges,) number of tokens of each exchange of the filler, by the model's tokenizer."""
     lines = tuple(line for pair in stimuli.filler for line in pair)
     (lengths,) = ask.choose("length of the filler", [StudyQuestion("filler", (("user", "Hello."),), lines)])
     return np.reshape(lengths.tokens, (-1, len(SPEAKERS))).sum(1)

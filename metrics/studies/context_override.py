@@ -1,14 +1,16 @@
-"""Context against knowledge: when does a false sentence about a capital win over the true one, and do steered states
-win where texts lose?
+"""Context against knowledge: when does a false sentence about a capital override the true one, and does steering
+override where text does not?
 
-X = log P(true) - log P(false) without a text, in nats: how firmly a capital is known, where X is above 0. A text
-overrides where the false city is likelier with it. Arms: the sentence, three times, with an order to obey it, from a
-persona who holds it, and the sentence read with the states steered. The direction leads from answering by knowledge to
-answering by the text; which one, how deep and how far is searched on countries of their own, by how much more it does
-than random directions of equal length, where these do little: any push that is hard enough makes a model forget. Fifths
-are of X among what is known. Controls: a sentence about another country must not override, one about an invented
-country must, other random directions must add nothing. After REMEDI, arXiv 2304.00740, Yu et al., 2310.15910, and
-Minder et al., 2411.07404.
+X = log P(true) - log P(false) without a text, in nats: how firmly a capital is known; it counts as known where X > 0. A
+text overrides where the false city is more probable with it. Arms: the sentence; the sentence three times; with an
+order to obey it; from a persona who believes it; and the sentence with steered states. The steering direction leads
+from answering by knowledge to answering by the text. Direction, depth and strength are searched on separate countries,
+by how much more they do than random directions of equal length, among settings at which random directions do little:
+any strong enough push makes a model forget. Results are given by fifths of X among the known capitals.
+
+Controls: a sentence about another country must not override; a sentence about an invented country must; other random
+directions must add nothing. After REMEDI, arXiv 2304.00740; Yu et al., arXiv 2310.15910; Minder et al., arXiv
+2411.07404.
 """
 
 from __future__ import annotations
@@ -58,12 +60,18 @@ REACHED, NEVER, ALWAYS, PRIOR = (
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file: capitals by country, and the names of invented countries."""
+
     capitals: dict[Text, Text]
     invented: Some[Text]
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Count) -> Finding:
-    """`searched`: further countries, on which the steer is searched."""
+    """The finding on how the share of overridden capitals falls with X.
+
+    `items` is the number of countries tested; `searched` is the number of further countries on which the steering is
+    searched.
+    """
     names = random.Random(seed).sample(list(stimuli.capitals), min(items + searched, len(stimuli.capitals)))
     true = [stimuli.capitals[name] for name in names]
     # country, a false capital, another country whose capital that is not either, its own
@@ -148,8 +156,9 @@ def _margin(ask: Ask, arm: str, rows: list[tuple], steered: Steered | None = Non
 
 
 def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
-    """The steer that moves these countries' margins furthest beyond random directions of equal length, among those at
-    which these move them by less than CALM, where there are any.
+    """The steering that moves the margins of these countries furthest beyond random directions of equal length.
+
+    It is chosen among the settings at which random directions move the margins by less than CALM, where there are any.
     """
     directions = [
         ask.direct(*([StudyQuestion(row[0], _talk(arm, row)) for row in rows] for arm in arms)) for arms in WAYS
@@ -165,8 +174,9 @@ def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
 
 
 def _slope(x: np.ndarray, y: np.ndarray, seed: int) -> Interval:
-    """Of a logistic regression of y (0, 1) on x, with a normal prior that keeps it finite where x tells y apart
-    wholly.
+    """The slope of a logistic regression of y (0 or 1) on x, in log odds per unit of x.
+
+    A normal prior keeps it finite where x separates the two values of y.
     """
     spread = max(x.std(), 1e-9) if len(x) else 1.0
     z = (x - x.mean()) / spread if len(x) else x

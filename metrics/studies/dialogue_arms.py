@@ -1,7 +1,7 @@
-"""What several ways to play the same people come to, side by side: consistency, the share of inconsistency that is
-gone, slope over turns.
+"""Figures of several arms that play the same personas: consistency, relative reduction of inconsistency, slope over
+turns.
 
-Everything is of the user's seat, and intervals resample people, each with all that it said, under all arms together.
+All figures are of the user's seat. Intervals resample personas, each with all its lines, in all arms together.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ NOISY = {"relevance"}  # its bound is the reference's own value, which chance br
 
 
 def scored_rows(played: PlayedRun, metric: str, judge: str) -> pl.DataFrame:
-    """conversation, persona, turn, against, bad (1.0 where the line or answer contradicts): a row each that the judge
-    could score, and each answer that is empty, which is no right one. What is asked after the first line is left out:
-    nothing was said to the seat by then.
+    """One row per scored line or answer: conversation, persona, turn, against, and bad (1.0 where it contradicts, else
+    0.0).
+
+    An empty answer counts as wrong. Answers after the first line are left out, since nothing was said to the seat by
+    then.
     """
     rows = of_metric(played.judgements, metric).filter(
         pl.col("judge") == judge, pl.col("seat") == USER, pl.col("turn") > 0
@@ -58,7 +60,7 @@ def scored_rows(played: PlayedRun, metric: str, judge: str) -> pl.DataFrame:
 
 
 def unscored_share(played: PlayedRun, what: tuple[str, str]) -> Interval:
-    """Share of lines or answers that the judge could not score."""
+    """Share of lines or answers, 0 to 1, that the judge could not score."""
     rows = of_metric(played.judgements, what[0]).filter(
         pl.col("judge") == what[1], pl.col("seat") == USER, pl.col("turn") > 0
     )
@@ -66,12 +68,13 @@ def unscored_share(played: PlayedRun, what: tuple[str, str]) -> Interval:
 
 
 def arm_consistency(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
+    """Consistency of an arm, 0 to 1: the share of scored lines or answers that do not contradict."""
     rows = scored_rows(played, *what)
     return clustered_mean(1 - rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)
 
 
 def by_turn(played: PlayedRun, what: tuple[str, str], seed: int) -> list[tuple[int, Interval]]:
-    """(turn, inconsistency)"""
+    """(turn, inconsistency) for each turn, in order."""
     parts = sorted(scored_rows(played, *what).partition_by("turn", as_dict=True).items())
     return [
         (turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in parts
@@ -79,16 +82,17 @@ def by_turn(played: PlayedRun, what: tuple[str, str], seed: int) -> list[tuple[i
 
 
 def arm_drift(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
-    """Slope of inconsistency over turns, a turn."""
+    """Slope of inconsistency over turns, per turn."""
     rows = scored_rows(played, *what)
     _, sums = slope_sums(*(rows[name].to_numpy() for name in ("turn", "bad", "persona")))
     return clustered_statistic(sums, slope_statistic, n=len(rows), seed=seed)
 
 
 def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interval, seed: int) -> dict[str, Control]:
-    """Of a study whose scripts are `acted`; `nothing`: what other seeds remove. A scripted speaker cannot be asked:
-    whether the reader can read is told by the answers of the speaker as it is, whose words name the fact's value, or do
-    not.
+    """The controls of a study that plays the scripts `acted`; `nothing` is the relative reduction under other seeds.
+
+    A scripted speaker cannot be asked. Whether the answer reader works is therefore decided on the answers of the
+    untrained speaker, whose words either name the fact's value or do not.
     """
     caught, lying = broken_bounds(acted[EVADES], before), arm_consistency(acted[LIES], LINES, seed)
     apparent = removed(before, [acted[EVADES]], LINES, seed)
@@ -115,8 +119,11 @@ def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interva
 def removed(
     before: PlayedRun, after: Sequence[PlayedRun], what: tuple[str, str], seed: int, weights: Sequence[float] = ()
 ) -> Interval:
-    """Weighted sum over the arms (the mean where no weights are given) of 1 - inconsistency / inconsistency before; NaN
-    where there was none, or there are no arms. n: people; other seeds may draw others.
+    """The relative reduction: 1 - inconsistency / inconsistency before, summed over arms with `weights` (without: the
+    mean).
+
+    NaN where there was no inconsistency before, or there are no arms. n counts personas; runs with other seeds may draw
+    others.
     """
     if not after:
         return Interval(np.nan, np.nan, np.nan, 0)
@@ -136,7 +143,7 @@ def removed(
 
 
 def over_run(played: PlayedRun, metric: str, judge: str | None = None) -> Interval:
-    """A row of the run's own metrics."""
+    """The row of the run's own metrics, for the user's seat over the run."""
     rows = played.metrics.filter(
         pl.col("metric") == metric,
         pl.col("seat") == USER,
@@ -148,8 +155,9 @@ def over_run(played: PlayedRun, metric: str, judge: str | None = None) -> Interv
 
 
 def broken_bounds(played: PlayedRun, reference: PlayedRun | None = None) -> list[str]:
-    """What is out of bounds beside a reference, in words; without those that are noise, and those that the reference
-    breaks as much.
+    """The tripwires out of bounds relative to a reference, in words.
+
+    Left out are those that are within noise, and those that the reference breaks as much.
     """
     values = [
         {name: interval.value for name in TRIPWIRES if (interval := over_run(run, name)).n}
@@ -169,7 +177,7 @@ def broken_bounds(played: PlayedRun, reference: PlayedRun | None = None) -> list
 
 
 def best_of(played: Mapping[str, PlayedRun], names: Sequence[str], bare: str, seed: int) -> str | None:
-    """Of those without a tripwire out of bounds, the one with most right answers; None where there is none."""
+    """The arm with most correct answers among those without a tripwire out of bounds; None where there is none."""
     right = {
         name: arm_consistency(played[name], ANSWERS, seed).value
         for name in names
@@ -186,8 +194,10 @@ def arm_figures(
     tried: Sequence[PlayedRun],
     seed: int,
 ) -> dict[str, Interval]:
-    """A line of a table. `gone`: what is removed of each; `trained`, `tried`: what came before it could be played,
-    which is its cost.
+    """The figures of one arm, by column of the table.
+
+    `gone` holds the relative reductions; `trained` and `tried` are the training, or the runs of a search, that came
+    before it: its cost.
     """
     out = {
         "right answers": arm_consistency(played, ANSWERS, seed),
@@ -213,16 +223,17 @@ def arm_figures(
 
 
 def seconds(played: Sequence[PlayedRun]) -> float:
+    """Seconds that the lines of these runs took, summed."""
     return float(sum(run.turns["seconds"].sum() or 0.0 for run in played))
 
 
 def certain(value: float, n: int) -> Interval:
-    """A number that is certain."""
+    """An interval of width 0 at the value."""
     return Interval(float(value), float(value), float(value), n)
 
 
 def share_text(interval: Interval) -> str:
-    """`12% [3%, 20%]`, or that it is not known."""
+    """`12% [3%, 20%]`, or "an unknown share" where the value is not finite."""
     return (
         f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
         if np.isfinite(interval.value)
@@ -231,7 +242,7 @@ def share_text(interval: Interval) -> str:
 
 
 def without_interval(value: float, n: int = 0) -> Interval:
-    """A number without an interval."""
+    """A value whose interval is not known (NaN)."""
     return Interval(float(value), np.nan, np.nan, n)
 
 

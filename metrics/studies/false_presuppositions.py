@@ -1,12 +1,13 @@
-"""False presuppositions: does a model that knows better, asked directly, go along with a question that takes the false
-for granted?
+"""False presuppositions: does a model that knows a fact when asked directly accept a question that presupposes its
+negation?
 
-Gate: a fact is known where the truth is preferred in two direct wordings. Then a loaded question is asked with the fact
-and with its false twin: R = log Σ p of stems that reject - log Σ p of stems that go along, in nats. The false twin is
-rejected where R rises above its true twin's by more than 95% of true twins rise when they are merely worded otherwise
-(the bound); all else is accommodation. Face: who asks is varied. Controls: most of what counts as known is no lucky
-guess, a reworded truth is not rejected, and a false twin whose truth stands in the prompt is. After Lachenmaier, Sieker
-and Zarrieß, arXiv 2506.08952.
+Gate: a fact counts as known where the model prefers it to its false version in two direct wordings. Then a loaded
+question is asked with the fact and with the false version (its twin): R = log Σ p of stems that reject - log Σ p of
+stems that accept, in nats. The false twin counts as rejected where R exceeds that of its true twin by more than 95% of
+true twins do when only their wording changes (the bound); otherwise it counts as accepted. Who asks is varied.
+
+Controls: most of what counts as known is more than a lucky guess; a reworded true fact is not rejected; a false twin
+whose correction stands in the prompt is rejected. After Lachenmaier, Sieker and Zarrieß, arXiv 2506.08952.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ KNOWN = 0.625
 
 
 class Presupposition(Strict):
+    """A fact, the myth that contradicts it, and a question that presupposes either."""
+
     id: Text
     claim: Text  # {} stands for what is true or not
     fact: Text
@@ -57,10 +60,15 @@ class Presupposition(Strict):
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     items: Some[Presupposition]
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding:
+    """The finding on the share of known myths that are accepted when they are presupposed; `items` is the number of
+    myths.
+    """
     chosen = random.Random(seed).sample(stimuli.items, min(items, len(stimuli.items)))
     known = _known(ask, chosen)  # (items,)
     true, false = (
@@ -124,9 +132,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding:
 
 
 def _known(ask: Ask, items: list[Presupposition]) -> np.ndarray:
-    """(items,) bool: a yes is likelier for the fact than for the myth, and so is the fact's sentence than the
-    myth's.
-    """
+    """(items,) bool: both "yes" and the full sentence are more probable for the fact than for the myth."""
     asked = [
         StudyQuestion(
             f"{item.id} {twin}", (("user", f"Is it true that {_claim(item, twin)}?"),), ("Yes", "No"), item.id
@@ -144,7 +150,7 @@ def _known(ask: Ask, items: list[Presupposition]) -> np.ndarray:
 
 
 def _rejection(ask: Ask, arm: str, items: list[Presupposition], twin: str) -> np.ndarray:
-    """(items,) R, in nats."""
+    """(items,) R of the module's docstring, in nats."""
     system = [
         (("system", KNOWS.format(fact=_claim(item, "fact"), myth=_claim(item, "myth"))),) if arm == TOLD else ()
         for item in items
@@ -159,7 +165,9 @@ def _rejection(ask: Ask, arm: str, items: list[Presupposition], twin: str) -> np
 
 
 def _bound(true: np.ndarray, arm: int) -> float:
-    """What the difference between two wordings of a true twin (arms, items), less its mean, exceeds in 5% of items."""
+    """The 95th percentile of the difference in R between two wordings of the true twins (arms, items), less its mean,
+    in nats.
+    """
     others = true[arm] - np.delete(true, arm, 0)
     return float(np.quantile(others - others.mean(1, keepdims=True), 1 - FALSE_ALARMS))
 

@@ -1,8 +1,8 @@
-"""Facts by forced choice: some of the world, and some that nobody can know since a seed made them up.
+"""Facts in multiple choice: real ones, and invented ones that a seed generates and no model can know.
 
-An option counts for how much likelier the subject makes it than it is of nobody in particular, log p(option | subject)
-- log p(option | nobody), under the same prompt (PMI, as in Holtzman et al., arXiv 2104.08315): what is likely anyway
-gains nothing. An item is right where the true option gains most.
+An option's score is log p(option | subject) - log p(option | a neutral subject), in nats, under the same prompt (PMI,
+as in Holtzman et al., arXiv 2104.08315), so that generally probable options gain nothing. An item is correct where the
+true option has the highest score.
 """
 
 from __future__ import annotations
@@ -23,21 +23,27 @@ OPTIONS = 4
 
 
 class Relation(Strict):
+    """The question and answer stem of a kind of fact; `nobody` is the neutral subject."""
+
     asked: Text  # {} stands for the subject, here and in the stem
     stem: Text  # how the answer begins
     nobody: Text  # in place of a subject
 
 
 class Invented(Relation):
+    """A relation with four values, one of which is drawn for each invented subject."""
+
     values: Annotated[list[Text], Field(min_length=OPTIONS, max_length=OPTIONS)]
 
 
 class Familiar(Relation):
+    """A relation with real subjects and their values."""
+
     facts: Annotated[dict[str, str], Field(min_length=OPTIONS)]  # subject -> value
 
 
 class Facts(Strict):
-    """`syllables`: one of each makes the name of an invented subject."""
+    """The facts of a stimuli file; the name of an invented subject takes one of each list of `syllables`."""
 
     syllables: Some[Some[Text]]
     invented: Some[Invented]
@@ -46,6 +52,8 @@ class Facts(Strict):
 
 @dataclass(frozen=True)
 class FactQuestion:
+    """A multiple-choice question about one subject."""
+
     relation: Relation
     subject: str
     options: tuple[str, ...]  # the true one first
@@ -60,7 +68,7 @@ Talk = Callable[[Relation, str], tuple[Message, ...]]  # what is said up to the 
 
 
 def invented(facts: Facts, seed: int, items: int) -> list[FactQuestion]:
-    """A subject an item, relations in turn; which value is true is drawn."""
+    """One question per invented subject, with the relations in rotation and the true value drawn by the seed."""
     rng = random.Random(seed)
     names = ["".join(syllables) for syllables in itertools.product(*facts.syllables)]
     return [
@@ -70,7 +78,9 @@ def invented(facts: Facts, seed: int, items: int) -> list[FactQuestion]:
 
 
 def familiar(facts: Facts, seed: int, items: int) -> list[FactQuestion]:
-    """Beside the true value the three others that are nearest in length."""
+    """Questions about real facts; the distractors are the three other values that are nearest in length to the true
+    one.
+    """
     rng = random.Random(seed)
     pool = [(relation, *pair) for relation in facts.familiar for pair in relation.facts.items()]
     items_of_facts = []
@@ -85,8 +95,10 @@ def familiar(facts: Facts, seed: int, items: int) -> list[FactQuestion]:
 def talk_of(
     system: str = "", shots: Sequence[Message] = (), notes: Mapping[str, str] = {}, words: Mapping[Message, str] = {}
 ) -> Talk:
-    """`notes`: what stands before the question, by subject; `words`: what the answer begins with before its stem, by
-    stem and subject.
+    """A function that makes the messages of a relation and a subject.
+
+    `notes` maps a subject to a text before its question; `words` maps (stem, subject) to the beginning of the answer,
+    before the stem.
     """
 
     def talk(relation: Relation, subject: str) -> tuple[Message, ...]:
@@ -102,7 +114,7 @@ def talk_of(
 
 
 def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, FactQuestion]], worn: str | None = None) -> np.ndarray:
-    """(asked, options) log p(option | subject) - log p(option | nobody), in nats, the true one first."""
+    """(asked, options) log p(option | subject) - log p(option | neutral subject), in nats; the true option is first."""
     talks = [(talk(item.relation, item.subject), talk(item.relation, item.relation.nobody)) for talk, item in asked]
     needed: dict[tuple[Message, ...], dict[str, None]] = {}  # of nobody, all at once
     for (_, nobody), (_, item) in zip(talks, asked, strict=True):
@@ -126,7 +138,7 @@ def gains(ask: Ask, arm: str, asked: Sequence[tuple[Talk, FactQuestion]], worn: 
 
 
 def hits(gained: np.ndarray) -> np.ndarray:
-    """(items,) 1 where the true option gains most, a share of it where others gain as much."""
+    """(items,) 1 where the true option has the highest score, 1 / k where k options share it, else 0."""
     most = gained >= gained.max(1, keepdims=True) - 1e-9
     return most[:, 0] / most.sum(1)
 

@@ -1,13 +1,14 @@
-"""The ladder: which intervention moves a persona-holding speaker, from the bare card over better words and steering to
-training.
+"""The ladder of interventions: which one makes a speaker keep its persona, from the bare card to prompts, steering and
+training?
 
-Under every intervention the same held-out people are in the same dialogues, by the same seeds, asked in words that no
-training used. A intervention of words changes the scenario, one that searches picks its change by successive halving on
-people of a development split, one that trains wears what it learnt. On the development people, too, the best
-intervention of words and the best that trains are chosen, out of those under which no tripwire is out of bounds. The
-statistic: how much more of the bare card's wrong answers the latter removes, by a judge that gave no reward. Controls:
-other seeds, and steering at random, remove nothing; a policy that evades is caught by the wires, one that lies is found
-out, and the judge of answers can read.
+All interventions play the same dialogues with the same held-out personas and seeds, and are asked in paraphrases that
+no training used. A prompt changes the scenario. A search chooses its change by successive halving on personas of a
+development split. A training contributes its adapter. On the development personas, the best prompt and the best
+training are chosen among those without a tripwire out of bounds. The statistic is how much more of the bare card's
+wrong answers the training removes than the prompt does, according to a judge that gave no reward.
+
+Controls: other seeds and random steering remove nothing; the tripwires catch a policy that evades; a policy that lies
+is detected; and the judge can read the answers.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ INSTRUCTION, TAKES = "seats.user.instruction", 2  # what is searched for, and ho
 
 
 class Intervention(Strict):
-    """One of: nothing, `play`, `search` or `rules`, and `train`."""
+    """One of: no change, `play`, `search` or `rules`, and `train`."""
 
     way: Literal["words", "states"] = "words"  # by which it moves the model, where it does not train
     play: dict[str, Any] = {}  # what it changes in the scenario
@@ -57,6 +58,8 @@ class Intervention(Strict):
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     scenario: Text
     held_out: Some[str]
     development: Some[str]
@@ -79,9 +82,14 @@ def study(
     examined: Count,
     turns: Count,
 ) -> Finding:
-    """`interventions`: of the stimuli's, in this order; `dialogues`: of a step of training; `searched`: dialogues in
-    all that a intervention searches by; `developed`, `examined`: of a intervention, with people of the development
-    split and held out; `turns`: of all of these.
+    """The finding on how much more of the wrong answers the best training removes than the best prompt.
+
+    - `interventions`: names from the stimuli file, in this order; the first is the reference.
+    - `steps`, `dialogues`: steps of a training, and dialogues per step.
+    - `searched`: dialogues that a search may play in all.
+    - `developed`, `examined`: dialogues per intervention with personas of the development split, and with held-out
+      ones.
+    - `turns`: turns of each dialogue.
     """
     common = {
         **stimuli.exam,
@@ -126,7 +134,7 @@ def study(
 
 
 def _candidates(ask: Ask, name: str, intervention: Intervention, seed: int) -> list[dict[str, Any]]:
-    """What a intervention searches among; nothing where it does not."""
+    """The changes among which an intervention searches; none where it does not search."""
     texts = combined(*intervention.rules) if intervention.rules else []
     texts += proposed(ask, f"{name}, proposed", intervention.request, TAKES, seed) if intervention.request else []
     return [*intervention.search, *({INSTRUCTION: text} for text in texts)]
@@ -135,7 +143,7 @@ def _candidates(ask: Ask, name: str, intervention: Intervention, seed: int) -> l
 def _searched(
     ask: Ask, stimuli: Stimuli, name: str, changes: Sequence[dict], common: dict, budget: int
 ) -> tuple[dict, list[PlayedRun]]:
-    """The best of the changes, and all dialogues that it took."""
+    """The best of the changes, and all runs that the search played."""
     tried: list[PlayedRun] = []
     by_name = {json.dumps(change, sort_keys=True): change for change in changes}
 

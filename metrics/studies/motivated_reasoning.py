@@ -1,10 +1,11 @@
-"""Motivated reasoning: whether the same table is read otherwise by somebody who would like it to say so.
+"""Motivated reasoning: does a persona read the same table differently where one result suits it?
 
-Tables of 2 x 2 counts in which the larger count misleads and only ratios are right, drawn by the seed, each with its
-outcomes named both ways round. Congruence = p(right | the truth is liked) - p(right | it is not), over two opposed
-personas: what both do alike cancels out, a liking for an outcome or a place included. Controls: nobody in particular
-reads easy tables above chance, two invented groups differ in nothing, and who is told what to conclude does. After Dash
-et al., arXiv 2506.20020, with tables as those of Kahan et al.
+Tables of 2 x 2 counts, drawn by the seed, in which the largest count misleads and only ratios are right. Each table is
+used with its outcomes named both ways. Congruence = p(right | the true outcome suits the persona) - p(right | it does
+not), over two opposed personas: what both do alike cancels, including a preference for an outcome or a position.
+
+Controls: a neutral speaker reads easy tables above chance; two invented groups show no difference; a persona that is
+instructed what to conclude does. After Dash et al., arXiv 2506.20020, with tables like those of Kahan et al.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ Counts = tuple[int, int, int, int]
 
 
 class Topic(Strict):
+    """A question with its two groups and its two outcomes."""
+
     asked: Text
     treated: Text
     control: Text
@@ -37,6 +40,8 @@ class Topic(Strict):
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     identities: Pair
     nonsense: Pair
     convinced: Text
@@ -53,7 +58,10 @@ Cards = Callable[[Topic], Sequence[str]]  # of a topic's two personas, or nobody
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Count) -> Finding:
-    """`tables`: so many hard and so many easy ones; `thought`: tokens of a chain of thought."""
+    """The finding on congruence.
+
+    `tables` is the number of hard tables, and of easy tables; `thought` is the number of tokens of a chain of thought.
+    """
     hard, easy = ([_table(derive_seed(seed, "table", n), simple) for n in range(tables)] for simple in (False, True))
     right = partial(_right, ask, stimuli, thought, seed)
 
@@ -133,16 +141,19 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
 
 
 def _congruence(p: np.ndarray) -> np.ndarray:
-    """(tables,) of p(right) (personas, tables, outcomes): the first persona likes the first outcome, the second the
-    second.
+    """(tables,) congruence from p(right), (personas, tables, outcomes).
+
+    The first outcome suits the first persona, the second outcome the second.
     """
     return (p[0, :, 0] + p[1, :, 1] - p[0, :, 1] - p[1, :, 0]) / 2
 
 
 def _table(seed: int, easy: bool) -> Counts:
-    """Counts of one and another outcome, treated and not. Easy: the first is likelier for the treated, as any count
-    says. Hard: its count is the largest and still it is the second that is likelier, for there are two to three times
-    as many treated.
+    """Counts of two outcomes among the treated and the untreated.
+
+    In an easy table treatment makes the first outcome more frequent, by counts and by ratios. In a hard table the count
+    of the first outcome among the treated is the largest, but by ratios treatment makes the second outcome more
+    frequent, since two to three times as many are treated.
     """
     rng = random.Random(seed)
     few = rng.randint(80, 150)
@@ -153,8 +164,9 @@ def _table(seed: int, easy: bool) -> Counts:
 
 
 def _asked(template: str, topic: Topic, table: Counts, number: int, true: int, added: str) -> str:
-    """The table with its outcomes so named that `true` is the likelier of the treated; in which order they stand goes
-    round with number.
+    """The question with its table, whose outcomes are named such that treatment makes the outcome `true` more frequent.
+
+    The order in the table rotates with `number`.
     """
     a, b, c, d = table
     first, second = topic.outcomes if (a / (a + b) > c / (c + d)) == (true == 0) else topic.outcomes[::-1]
@@ -176,7 +188,7 @@ def _right(
     topics: Sequence[Topic],
     tables: Sequence[Counts],
 ) -> np.ndarray:
-    """(personas, tables, outcomes) p(right) where the first, and where the second outcome is true."""
+    """(personas, tables, outcomes) p(right), once with the first and once with the second outcome true."""
     added = {THINK: f"{stimuli.think} ", INCENTIVE: f"{stimuli.incentive} ", ASIDE: f"{stimuli.aside} "}.get(arm, "")
     of = [topics[n // 4 % len(topics)] for n in range(len(tables))]  # all orders of one, then of the next
     places = [

@@ -1,11 +1,14 @@
-"""Does learning from good lines alone stop a persona's contradictions, or must the bad ones be punished?
+"""Offline reinforcement learning: does training on good lines alone stop contradictions of a persona, or must bad lines
+be penalised?
 
-People are made up: a card of several facts. A talk asks for one after the other, every second time with a false claim
-in the question, and the next line is ranked by mean log-likelihood a token among the true one, some that contradict the
-card and some of other facts. contradict@1: share of places where one that contradicts comes first. The same true and
-false lines are taught by each method at equal steps, of other people and in other words. Controls: the untaught model
-contradicts at all, shuffled labels teach nothing, and who was taught the very talks that are asked contradicts less.
-After Shea and Yu, arXiv 2310.10735.
+Personas are generated: a card of several facts. A dialogue asks for one fact after the other, every second time with a
+false claim in the question. The next line is chosen by mean log-likelihood per token among the true one, some that
+contradict the card, and some about other facts. contradict@1: share of places at which a contradicting line ranks
+first. Each method trains on the same true and false lines for the same number of steps, with other personas and other
+wordings.
+
+Controls: the untrained model contradicts at all; shuffled labels teach nothing; training on the tested dialogues
+themselves lowers contradict@1. After Shea and Yu, arXiv 2310.10735.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ RATE, FALSE, ASIDE, HEARD = (
 
 
 class LessonSlot(Strict):
+    """A slot with its sentence on the card, its claim, its questions and its values."""
+
     card: Text  # second person, with one {}
     claim: Text  # first person
     asked: Some[Text]  # the last wording is held out
@@ -54,6 +59,8 @@ class LessonSlot(Strict):
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     names: Some[Text]
     slots: dict[str, LessonSlot]
     chat: Some[Some[Text]]  # what is heard, and an ordinary reply
@@ -62,7 +69,10 @@ class Stimuli(Strict):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a line about a slot is to come; `false`: the first was claimed in the question, where one was."""
+    """A point of a dialogue at which a line about a slot is due.
+
+    `false` holds contradicting lines; the first is the one that the question claims, where it claims one.
+    """
 
     person: str
     slot: str
@@ -74,7 +84,10 @@ class Place:
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count, steps: Count, batch: Count) -> Finding:
-    """`taught`, `asked`: people; `steps` of `batch` talks each."""
+    """The finding on the change of contradict@1.
+
+    `taught` and `asked` are numbers of personas; training takes `steps` steps of `batch` dialogues.
+    """
     names = random.Random(seed).sample(stimuli.names, len(stimuli.names))
     people = [
         _places(stimuli, names[n % len(names)], derive_seed(seed, "person", n), held_out=n >= taught)
@@ -148,7 +161,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
 
 
 def _places(stimuli: Stimuli, name: str, seed: int, held_out: bool) -> list[Place]:
-    """One a slot, in some order; learnt with: the first wordings."""
+    """One place per slot, in a drawn order; training uses the first wordings, the last one is held out."""
     rng, places, said = random.Random(seed), [], []
     has = {key: rng.sample(slot.values, min(1 + FALSE, len(slot.values))) for key, slot in stimuli.slots.items()}
     card = CARD.format(name=name, facts=" ".join(slot.card.format(has[key][0]) for key, slot in stimuli.slots.items()))
@@ -178,8 +191,8 @@ def _lessons(place: Place) -> list[Lesson]:
 
 
 def _ranked(ask: Ask, arm: str, people: list[list[Place]], worn: str | None) -> np.ndarray:
-    """(people, places): the option of the highest mean log-likelihood; 0 is the true one, then come those that
-    contradict.
+    """(people, places) index of the option with the highest mean log-likelihood: 0 is the true line, then the
+    contradicting ones.
     """
     asked = [
         StudyQuestion(f"{n} {place.person}, {place.slot}", place.talk, (place.true, *place.false, *place.aside), str(n))
@@ -191,7 +204,7 @@ def _ranked(ask: Ask, arm: str, people: list[list[Place]], worn: str | None) -> 
 
 
 def _parroting(ask: Ask, arm: str, stimuli: Stimuli, people: list[list[Place]], worn: str | None) -> list[float]:
-    """By person: whether an answer to an open question holds a run of words of the card."""
+    """For each persona, whether an answer to an open question contains a run of words of the card (1.0 or 0.0)."""
     asked = [
         StudyQuestion(
             f"{n} {places[0].person}",
@@ -209,6 +222,6 @@ def _parroting(ask: Ask, arm: str, stimuli: Stimuli, people: list[list[Place]], 
 
 
 def _chat(ask: Ask, arm: str, stimuli: Stimuli, worn: str | None) -> np.ndarray:
-    """Nats a token of each ordinary reply: the logarithm of the perplexity."""
+    """Mean negative log-likelihood of each ordinary reply, in nats per token: the logarithm of the perplexity."""
     asked = [StudyQuestion(heard, (("user", heard),), (said,)) for heard, said in stimuli.chat]
     return np.array([-choice.nats[0] / choice.tokens[0] for choice in ask.choose(f"{arm}, ordinary chat", asked, worn)])

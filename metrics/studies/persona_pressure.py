@@ -1,15 +1,17 @@
-"""Pressure to drop a persona: does one that was trained in outlast one that is prompted, and does it come back when it
-is released?
+"""Pressure to drop a persona: does a trained persona outlast a prompted one, and does it return after a release?
 
-A persona's facts are asked for in words that were never taught, after one to five turns of pressure, and once more
-after a release. In nats: log-odds of the persona's own answer against another person's, the counter-persona's and
-nobody's. Arms: trained (an adapter under no card), prompted (the card), both, neither, and shuffled: the adapter of
-another persona. An adapter is taught in several doses, each some steps longer than the one before, and the dose is worn
-whose log-odds without pressure are nearest to the prompted ones; then only facts count that both arms hold about alike
-without pressure (the caliper). A curve is what is left of an arm's own start, less what as many neutral turns leave.
-After a release it is what is kept that decides, and not the share that comes back (told beside it), of which who lost
-nothing has none. Controls: trained and prompted hold the persona, alike; somebody else's adapter does not; neutral
-words cost little. After Chalmers (2025), against arXiv 2601.10387.
+A persona's facts are asked for, in wordings that training never used, after one to five turns of pressure, and again
+after a release. Measured are log-odds, in nats, of the persona's own answer against those of another persona, of the
+counter-persona and of no persona. Arms: trained (an adapter, no card), prompted (the card), both, neither, and shuffled
+(another persona's adapter).
+
+Each adapter is trained in several doses of increasing length. The dose is used whose log-odds without pressure are
+nearest to the prompted ones; then only facts count on which both arms are about equal without pressure (the caliper). A
+curve is the share of an arm's start that is left, minus the loss under as many neutral turns. After a release, the
+amount kept decides and not the share that returns (also reported), which is undefined for an arm that lost nothing.
+
+Controls: trained and prompted arms hold the persona, about equally; another persona's adapter does not; neutral turns
+cost little. After Chalmers (2025), against arXiv 2601.10387.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ SAME, CALIPER, HELD = (
 
 
 class PressedSlot(Strict):
+    """A slot with its questions, the frame of an answer, its sentence on the card, and an answer of no persona."""
+
     asks: Annotated[list[Text], Field(min_length=2)]  # the last is asked, the others are taught
     says: Text
     card: Text
@@ -56,6 +60,8 @@ class PressedSlot(Strict):
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     slots: dict[Text, PressedSlot]
     personas: dict[Text, dict[str, Text]]
     reply: Text  # what the assistant says to pressure
@@ -75,7 +81,11 @@ def study(
     steps: Count,
     doses: Count,
 ) -> Finding:
-    """`facts`: asked of each persona; `steps`: of the smallest dose."""
+    """The finding on how a trained and a prompted persona lose hold under pressure.
+
+    `facts` is the number of facts asked of each persona; `steps` is the number of training steps of the smallest of
+    `doses` doses.
+    """
     order = random.Random(seed).sample(list(stimuli.personas), len(stimuli.personas))
     people, slots, levels = order[:personas], list(stimuli.slots)[:facts], [NONE, *stimuli.pressures, RELEASED]
     taught = [
@@ -191,8 +201,9 @@ def study(
 
 
 def _half(curve: np.ndarray) -> float:
-    """The first level at which half of the start is lost; one more than the greatest where none is, NaN where there was
-    nothing to lose.
+    """The first level at which half of the start is lost.
+
+    One more than the highest level where half is never lost; NaN where there was nothing to lose.
     """
     lost = curve[1:-1] < curve[0] / 2
     return float("nan") if curve[0] <= 0 else float(lost.argmax() + 1 if lost.any() else len(lost) + 1)

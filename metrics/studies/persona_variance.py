@@ -1,12 +1,13 @@
 """Persona variance: do two runs of one persona differ as much as two personas do?
 
-Each persona answers each item, a forced choice of two, in several wordings. A run draws one of the two whole answers at
-temperature T: p of the first is softmax(nats / T), and the variance over runs exactly p (1 - p), so that no seeds are
-needed. Words that are sampled token by token, each at T, are the same draw at T = 1 only; those that are sampled beside
-it tell how far they go with it. Of personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
-Controls: personas who are told what to answer differ by more than runs do; names alone move answers by less than half
-of what texts do, and texts with their words scrambled by no more than these, or else by less than runs do. Interval:
-jackknife over personas and items of log R.
+Each persona answers each item, a forced choice of two, in several wordings. A run draws one of the two complete answers
+at temperature T: p of the first is softmax(nats / T), and the variance over runs is exactly p (1 - p), so that no seeds
+are needed. Sampling token by token at T is the same draw only for T = 1; answers sampled in that way are compared with
+it. For personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
+
+Controls: personas that are instructed what to answer differ by more than runs do; names alone move answers by less than
+half of what texts do; texts with scrambled words move them no more than names, or else by less than runs do. The
+interval is a jackknife over personas and items of log R.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ FEW = 4  # personas, and items, in which words are sampled
 
 
 class ForcedChoice(Strict):
+    """A question with two answers."""
+
     asks: Text
     a: Text
     b: Text
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     wordings: Some[str]
     personas: dict[str, Text]
     items: Some[ForcedChoice]
@@ -49,7 +54,10 @@ class Stimuli(Strict):
 def study(
     ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, items: Count, wordings: Count, seeds: Count
 ) -> Finding:
-    """Controls are asked half of the items. `seeds`: answers in words to each question that words are sampled of."""
+    """The finding on R; controls use half of the items.
+
+    `seeds` is the number of sampled answers to each question for which answers are sampled.
+    """
     rng = random.Random(seed)
     names = rng.sample(list(stimuli.personas), min(personas, len(stimuli.personas)))
     chosen = rng.sample(stimuli.items, min(items, len(stimuli.items)))
@@ -126,23 +134,23 @@ def _question(arm: str, name: str, text: str, item: ForcedChoice, wording: str, 
 
 
 def _p(odds: np.ndarray, temperature: float) -> np.ndarray:
-    """Of the first option, by its log odds in nats."""
+    """Probability of the first answer at a temperature, from its log odds in nats."""
     return 1 / (1 + np.exp(-np.clip(odds / temperature, -500, 500)))
 
 
 def _run(p: np.ndarray) -> float:
-    """σ²run."""
+    """σ²run of p, the variance over runs."""
     return float((p * (1 - p)).mean())
 
 
 def _moved(p: np.ndarray) -> float:
-    """σ²persona + σ²persona×item of p (personas, items, wordings); unbiased, and so perhaps below 0."""
+    """σ²persona + σ²persona×item of p (personas, items, wordings); unbiased, and therefore possibly below 0."""
     components = crossed_components(p)
     return components[0,] + components[0, 1]
 
 
 def _interval(p: np.ndarray) -> Interval:
-    """R."""
+    """R of p (personas, items, wordings), with its jackknife interval."""
 
     def log_ratio(values: np.ndarray) -> float:
         run, moved = _run(values), _moved(values)
@@ -157,7 +165,7 @@ def _put(scale: Callable, interval: Interval) -> Interval:
 
 
 def _sampled(ask: Ask, asked: list[StudyQuestion], odds: np.ndarray, seeds: int, seed: int) -> dict[str, Interval]:
-    """The variance of runs in words, where these begin with an answer, beside that by likelihood of the same
+    """The variance of runs in sampled answers that begin with an option, and the variance by likelihood for the same
     questions.
     """
     cells = np.arange(odds.size).reshape(odds.shape)[:FEW, :FEW].ravel()
@@ -184,7 +192,7 @@ def _sampled(ask: Ask, asked: list[StudyQuestion], odds: np.ndarray, seeds: int,
 
 
 def _first(question: StudyQuestion, text: str) -> float:
-    """1 where the words begin with the first option, 0 with the second, else NaN."""
+    """1 where the text begins with the first option, 0 where it begins with the second, otherwise NaN."""
     return next(
         (1.0 - place for place, option in enumerate(question.options) if text.lower().startswith(option.lower())),
         np.nan,

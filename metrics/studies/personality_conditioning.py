@@ -1,12 +1,12 @@
-"""Personality by conditioning: how far towards a target a model moves that is told to have it, of the way that there is
-to go.
+"""Personality by conditioning: how far does a model move towards a personality that the prompt assigns to it?
 
-A statement's value is what five words from never (1) to always (5), listed in either order, come to by their
-probabilities, turned round where it speaks against the trait; a trait's is the mean of those for and those against it,
-so that a liking for a word says nothing. Flexibility = (conditioned - default) / (extreme - default), the extreme being
-5 or 1, at the median of ten targets: 1 has the personality, 0 is unmoved. Controls: where each answer stands in the
-prompt it must move, and for a bicycle it must not. After La Cava and Tagarelli, arXiv 2401.07115, with public-domain
-items in place of their test.
+The value of a statement is the mean of five words from "never" (1) to "always" (5), listed in either order, weighted by
+their probabilities, and reversed for statements against the trait. The value of a trait is the mean over statements for
+and against it, which cancels a preference for a word. Flexibility = (conditioned - default) / (extreme - default), with
+5 or 1 as the extreme, at the median of ten targets: 1 has the personality, 0 is unmoved.
+
+Controls: with every answer in the prompt the value must move; with a prompt about a bicycle it must not. After La Cava
+and Tagarelli, arXiv 2401.07115, with public-domain items in place of their test.
 """
 
 from __future__ import annotations
@@ -35,15 +35,21 @@ TOLD, ROLE, DENIED, IRRELEVANT, ANSWERED = (
 
 
 class Ends(Strict):
+    """A text for the high end of a trait and a text for its low end."""
+
     high: Text
     low: Text
 
 
 class Situation(Ends):
+    """A question with the choice that fits the high end and the choice that fits the low end."""
+
     asked: Text
 
 
 class Trait(Strict):
+    """A personality trait with its statements, descriptions and situations."""
+
     name: Text
     high: Some[Text]  # statements, with "I" in front
     low: Some[Text]
@@ -53,6 +59,8 @@ class Trait(Strict):
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     traits: Some[Trait]
     targets: Some[Text]
     role: Text
@@ -66,7 +74,7 @@ class Stimuli(Strict):
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: Count) -> Finding:
-    """`traits`: 5 at most; `paraphrases`: of a target, 5 at most."""
+    """The finding on flexibility, from at most 5 `traits` and at most 5 `paraphrases` of each target."""
     chosen, targets = stimuli.traits[:traits], stimuli.targets[:paraphrases]
     value = partial(_values, ask, stimuli, chosen)
 
@@ -151,8 +159,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
 def _values(
     ask: Ask, stimuli: Stimuli, traits: Sequence[Trait], arm: str, poles: Sequence[str], system: Callable
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(traits, poles, items) 1 to 5, 5 at the trait's high end, under the system text of (trait, pole, statement, its
-    end); and weights.
+    """(traits, poles, items) values from 1 to 5, where 5 is the trait's high end, and the items' weights.
+
+    `system` makes the system text from (trait, pole, statement, end of the statement).
     """
     chosen = [[(words, end) for end in POLES for words in getattr(trait, end)] for trait in traits]
     asked = [
@@ -181,8 +190,9 @@ def _values(
 
 
 def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | float = 0.0) -> Interval:
-    """Median over targets of Σ way / Σ goal, of weighted values (traits, poles, items), less that of `less`, by
-    resampling statements.
+    """The median over targets of Σ way / Σ goal, of weighted values (traits, poles, items), with its interval.
+
+    Subtracted is the median of `less`. The interval resamples statements.
     """
     parts = np.stack([goal, way, np.broadcast_to(less, goal.shape)])
     sums = np.einsum("ktpi,ts->tiksp", parts, np.eye(len(goal))).reshape(goal.shape[0] * goal.shape[2], -1)
@@ -196,7 +206,7 @@ def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | flo
 
 
 def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable, seed: int) -> Interval:
-    """How much likelier the high choice is to one told high."""
+    """How much more probable the high choice is with the high target than with the low one."""
     asked = [
         StudyQuestion(
             f"{pole} {trait.name}: {situation.asked}",

@@ -1,9 +1,12 @@
-"""The ceiling of prompts: the best of many, found on a development split, against facts that no weights hold.
+"""The ceiling of prompts: how many unknown facts does the best of many prompts recover?
 
-Invented facts are drawn by the seed, so that whoever was not told is right in a quarter of them, and a prompt that adds
-knowledge would be right in more. Controls: without help nobody is; the same facts in the prompt, and taught to an
-adapter, are found. Of familiar facts those missed at first are asked again, of which luck alone mends some: invented
-ones missed at first say how many. The claim is a commonplace of surveys (arXiv 2502.10708).
+The facts are invented by the seed, so that a model without help is correct in a quarter of them; a prompt that added
+knowledge would be correct in more. The best prompt is chosen on a development split. Familiar facts that the model
+misses at first are asked again; since chance alone corrects some of them, the invented facts missed at first give the
+rate of such corrections.
+
+Controls: without help the model is at chance; the same facts in the prompt, and in a trained adapter, are answered
+correctly. The claim is common in surveys (arXiv 2502.10708).
 """
 
 from __future__ import annotations
@@ -46,6 +49,8 @@ CURVES = {INVENTED: INVENTED, FAMILIAR: "familiar, missed at first"}
 
 
 class Stimuli(Facts):
+    """The schema of the stimuli file."""
+
     role: Text
     think: Text
     shots: Some[Annotated[list[Text], Field(min_length=2, max_length=2)]]  # a question and its answer
@@ -65,9 +70,14 @@ def study(
     steps: Count,
     thought: Count,
 ) -> Finding:
-    """`facts` of each kind, a third of them to search prompts on, by so many scores (`budget`); of three times as many
-    familiar ones those missed are taken. `takes`: prompts asked of the model; `taught`: facts for the adapter, in so
-    many `steps`; `thought`: tokens of a chain of thought.
+    """The finding on what the best prompt gains on invented facts.
+
+    - `facts`: facts of each kind, a third of them for the search of prompts; familiar ones are those missed among three
+      times as many.
+    - `takes`: prompts that the model proposes.
+    - `budget`: scores that the search may use.
+    - `taught`, `steps`: facts that the adapter is trained on, and training steps.
+    - `thought`: tokens of a chain of thought.
     """
     prompts = combined(*stimuli.rules) + proposed(ask, "prompts proposed", stimuli.request, takes, seed)
     shots = [turn for asked, reply in stimuli.shots for turn in (("user", asked), ("assistant", reply))]
@@ -159,7 +169,7 @@ def study(
 
 
 def _thinking(ask: Ask, arm: str, items: Sequence[FactQuestion], think: str, thought: int, seed: int) -> Talk:
-    """Thinks first, of nobody too."""
+    """Messages with a sampled chain of thought before the answer, for the neutral subject as well."""
     of = {
         (item.relation.stem, subject): item.relation
         for item in items
@@ -180,6 +190,6 @@ def _thinking(ask: Ask, arm: str, items: Sequence[FactQuestion], think: str, tho
 
 
 def _scored(ask: Ask, arm: str, prompts: Sequence[str], items: Sequence[FactQuestion]) -> np.ndarray:
-    """(prompts, items) the true option's share of what was gained, softmax of the gains: smoother than being right."""
+    """(prompts, items) softmax of the options' gains at the true option: smoother than correct or not."""
     gained = gains(ask, arm, [(talk_of(prompt), item) for prompt in prompts for item in items])
     return softmax(gained, 1)[:, 0].reshape(len(prompts), -1)

@@ -1,9 +1,8 @@
-"""The best of many prompts, found on a development split and nowhere else: candidates by rules and by a model,
-successive halving.
+"""The best of many prompts on a development split: candidates by rules and from a model, and successive halving.
 
-Halving differs from the textbook's (Karnin, Koren and Somekh, ICML 2013) in one way: a candidate keeps what it scored
-in earlier rounds, so that all survivors are compared on the same, growing set of items. What was found says nothing of
-how good it is: that is for held-out items, once.
+Halving differs from the textbook (Karnin, Koren and Somekh, ICML 2013) in one way: a candidate keeps its scores of
+earlier rounds, so that all survivors are compared on the same, growing set of items. The score of the winner on these
+items is biased upwards; its quality has to be measured once, on held-out items.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ LEAST, MOST = 3, 60  # words of a proposal that is kept
 
 @dataclass(frozen=True)
 class Round:
-    """`places`: who was left, in the order of the candidates; `means`: over the first `items` items; `items`: how many
-    each has seen.
+    """A round of the search: the indices of the candidates left, their mean scores, and the number of items behind each
+    mean.
     """
 
     places: tuple[int, ...]
@@ -34,6 +33,8 @@ class Round:
 
 @dataclass(frozen=True)
 class Searched:
+    """The best candidate, and the rounds of the search."""
+
     best: str
     rounds: tuple[Round, ...]
 
@@ -41,10 +42,12 @@ class Searched:
 def search(
     candidates: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], np.ndarray], items: int, *, budget: int
 ) -> Searched:
-    """`score(candidates, places of items)`: (candidates, items), higher is better; NaN counts as worst. `budget`:
-    scores in all, spread evenly over ceil(log2 candidates) rounds; after each the better half goes on, the earlier of
-    two that are alike. At least one item a round is scored while there are any. ValueError for no candidates or no
-    items.
+    """The best candidate by successive halving.
+
+    `score(candidates, indices of items)` returns (candidates, items), higher is better; NaN counts as worst. `budget`
+    is the number of scores in all, spread evenly over ceil(log2 candidates) rounds. After each round the better half
+    remains; of equals, the earlier candidate. Each round scores at least one more item while any is left. Raises
+    ValueError without candidates or items.
     """
     if not candidates or items < 1:
         raise ValueError(f"{len(candidates)} candidates and {items} items: expected at least one of each")
@@ -66,12 +69,12 @@ def search(
 
 
 def combined(*parts: Sequence[str]) -> list[str]:
-    """Every choice of one text of each part, in order, joined by blanks; an empty text leaves its part out."""
+    """Every combination of one text of each part, in order, joined by blanks; an empty text leaves its part out."""
     return [" ".join(filter(None, texts)) for texts in itertools.product(*parts)]
 
 
 def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tokens: int = 40) -> list[str]:
-    """What the model itself proposes, each once: the first line of what it says, without a last sentence that was cut
+    """The different prompts that the model proposes: the first line of each sample, without a last sentence that is cut
     off.
     """
     asked = [
@@ -84,9 +87,10 @@ def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tok
 
 
 def cross_chosen(left: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    """Of several prompts the one that leaves least, by `left` (items,), and what is left by item under the one that
-    leaves least on the other half of the items (even and odd ones): the least of several on the same items would be low
-    by chance.
+    """The prompt that leaves least by `left` (items,), and an estimate by item of what the best prompt leaves.
+
+    For each item, the estimate takes the prompt that leaves least on the other half of the items (even and odd ones):
+    the minimum over prompts on the same items would be too low by chance.
     """
     count = len(next(iter(left.values())))
     half = np.arange(count) % 2

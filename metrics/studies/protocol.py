@@ -1,14 +1,14 @@
-"""What a study asks, by a small protocol, and what it comes to: controls first, then tests, then one word.
+"""The protocol between a study and the model that it examines, and how a finding is decided: controls, then tests.
 
 A file of `metrics/studies/` holds
 
-    class Stimuli(Strict): ...                                                  # the form of its stimuli file
+    class Stimuli(Strict): ...                                                  # the schema of its stimuli file
     def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding
 
-and knows nobody who answers: `ask` is a model in a run, and in tests a respondent who is planted with a known answer. A
-study is a function of the answers alone: the same ones give the same finding, so that a killed study resumes by asking
-what is left. It must come to an end whatever is answered, nothing sensible included: before anybody is asked, it is
-played on somebody who finds all options alike, which tells how much there is to ask.
+and does not know who answers: `ask` is a model in a run, and in tests a respondent with known answers. A study is a
+function of the answers alone: equal answers give an equal finding, so that an interrupted study resumes by asking what
+is missing. A study must end whatever the answers are: before a model is asked, the study is executed on a respondent
+that finds all options equally probable, which gives the number of questions.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ FEWEST = 6  # units: of fewer, intervals by resampling are far too narrow (of th
 
 @dataclass(frozen=True)
 class StudyQuestion:
-    """What is asked once. `messages`: a system text or none, then user and assistant in turn; where the assistant's
-    come last, its turn begins with them. `options`: how its turn goes on, with a blank in front where it has begun.
+    """One question to the model.
+
+    `messages` are an optional system text, then user and assistant in turn. Where the last message is the assistant's,
+    its answer continues that text. `options` are the possible continuations, which start with a blank where a text is
+    continued.
     """
 
     item: str  # what the answer is of, for tables and the live view
@@ -45,22 +48,23 @@ class StudyQuestion:
 
 @dataclass(frozen=True)
 class OptionScores:
-    """Log-probability of each option as the next words, in nats, summed over its tokens; and how many these are."""
+    """The log-probability of each option as a continuation (nats, summed over its tokens), and its number of tokens."""
 
     nats: tuple[float, ...]
     tokens: tuple[int, ...]
 
     @property
     def p(self) -> np.ndarray:
-        """(options,) as though one of the options had to come: softmax of nats."""
+        """(options,) probabilities given that one of the options is the answer: softmax of `nats`."""
         weights = np.exp(np.array(self.nats) - max(self.nats))
         return weights / weights.sum()
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the assistant says in answer to a talk; with a `reward` below 0 what it is not to say, in methods that hear
-    of it.
+    """A reply of the assistant to train on.
+
+    A `reward` below 0 marks a reply to avoid, for the methods that use negative examples.
     """
 
     messages: tuple[Message, ...]
@@ -70,7 +74,10 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Teaching:
-    """How an adapter learns; `method`: sft, unlikelihood, gold, varmi, dpo or kto. `batch`: talks a step."""
+    """How an adapter is trained.
+
+    `method` is sft, unlikelihood, gold, varmi, dpo or kto; `batch` is the number of lessons per step.
+    """
 
     steps: int
     batch: int = 8
@@ -83,7 +90,7 @@ class Teaching:
 
 @dataclass(frozen=True)
 class Steered:
-    """What is done meanwhile to the model's states along a direction; `how`: add, ablate, cap or floor, as in
+    """How the model's hidden states are moved along a direction; `how` (add, ablate, cap or floor) is that of
     `agents.engine.protocol.Steer`.
     """
 
@@ -98,7 +105,7 @@ class Steered:
 
 @dataclass(frozen=True)
 class PlayedRun:
-    """A run: its frames, as they lie in its folder."""
+    """The frames of a run, with the columns of the files in its folder."""
 
     turns: pl.DataFrame
     judgements: pl.DataFrame
@@ -107,7 +114,7 @@ class PlayedRun:
 
 @dataclass(frozen=True)
 class Trained:
-    """A training: its frames, as they lie in its folder."""
+    """The frames and figures of a training, with the columns of the files in its folder."""
 
     worn: str  # the name of what was learnt
     evaluation: pl.DataFrame
@@ -118,9 +125,10 @@ class Trained:
 
 
 class Ask(Protocol):
-    """Batches in, batches out. `arm`: what the live view, the log and answers.parquet count them under. `worn`: the
-    name of what the model was taught and wears meanwhile, in place of the seat's own adapter; `steered`: what is done
-    to its states.
+    """The model under study, in batches.
+
+    `arm` is the name under which the live view, the log and answers.parquet count the questions. `worn` is the name of
+    an adapter that the model uses instead of its seat's own. `steered` says how its states are moved.
     """
 
     def choose(
@@ -137,36 +145,44 @@ class Ask(Protocol):
         worn: str | None = None,
         steered: Steered | None = None,
     ) -> list[str]:
-        """An answer to each in words, sampled from the whole vocabulary; temperature 0 takes the likeliest."""
+        """A sampled answer to each question, without top-k or top-p; temperature 0 takes the most probable token."""
         ...
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
-        """The name of what was learnt, to be `worn`: the same for the same lessons, which are taught once."""
+        """The name of an adapter trained on the lessons, for `worn`. Equal lessons are trained once and give the same
+        name.
+        """
         ...
 
     def direct(self, away: Sequence[StudyQuestion], towards: Sequence[StudyQuestion]) -> str:
-        """The name of a direction of the model's states, from their mean over one set of talks to that over the other:
-        the state that its turn goes on from, or the mean over the words of the first option where there are options.
+        """The name of the direction from the mean state over `away` to the mean state over `towards`.
+
+        The state is the one before the answer, or the mean over the tokens of the first option where a question has
+        options.
         """
         ...
 
     def play(self, arm: str, scenario: str, changes: Mapping[str, object], worn: str | None = None) -> PlayedRun:
-        """An ordinary run, which is played once. `scenario`: its file, relative to the stimuli's; `changes`: values by
-        dotted key, laid over it. The seat's model speaks for the user, who wears `worn`.
+        """A run of a scenario; equal arguments play one run only.
+
+        `scenario` is a file, relative to the stimuli file. `changes` maps dotted keys to values that override the file.
+        The model under study speaks in the user's seat and uses the adapter `worn`.
         """
         ...
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
-        """An ordinary training of the seat's model, likewise; keys below "overrides." are the scenario's. `data`: names
-        of trainings whose dialogues it learns from.
+        """A training of the model under study; equal arguments train once.
+
+        `recipe` is a file, relative to the stimuli file. `changes` maps dotted keys to values that override the file;
+        keys under "overrides." are those of the scenario. `data` names trainings from whose dialogues it learns.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Control:
-    """Whether the measure finds what is known to be there, or nothing where nothing is; `evidence`: the figures
-    that say so.
+    """Whether the measure finds an effect that is known to exist, or none where none exists; `evidence` gives the
+    figures.
     """
 
     passed: bool
@@ -175,8 +191,9 @@ class Control:
 
 @dataclass(frozen=True)
 class Test:
-    """An interval, and the ranges that it must lie in as a whole to confirm or to refute. `interval.n`: units that were
-    resampled.
+    """An interval with the ranges that confirm or refute the claim where they contain all of it.
+
+    `interval.n` is the number of units that were resampled.
     """
 
     __test__ = False  # pytest's word for its own
@@ -188,7 +205,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Picture:
-    """Curves of (x, interval); x is a number or a name. `marks`: horizontal lines by their name."""
+    """A plot: curves of (x, interval), x a number or a name, and `marks`, horizontal lines by label."""
 
     title: str
     x: str
@@ -199,8 +216,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a study came to. The first of the `tests` is the statistic; all must confirm for the finding to be
-    confirmed.
+    """The result of a study. The first of the `tests` is its statistic; a finding is confirmed where all tests
+    confirm.
     """
 
     tests: Mapping[str, Test]  # by what was measured, in words, with its unit
@@ -215,25 +232,32 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
+    """The verdict on a study's claim, with its reason."""
+
     word: str  # CONFIRMS, REFUTES, INCONCLUSIVE or FAILED
     why: str
     needed: int | None = None  # units that would probably decide, where it is inconclusive and any number would
 
 
 def above(bound: float) -> Range:
+    """The open range above the bound, for a `Test`."""
     return bound, math.inf
 
 
 def below(bound: float) -> Range:
+    """The open range below the bound, for a `Test`."""
     return -math.inf, bound
 
 
 def study_verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdict:
-    """Controls decide first: where one failed there is no finding. Then one test that refutes refutes, and all must
-    confirm to confirm; what has fewer than FEWEST units does neither.
+    """The verdict of a study from its controls and tests.
 
-    Inconclusive: an interval's width shrinks with the root of n, so that n (half width / distance to the bound)² units
-    would bring it to that side of the bound that its value is on.
+    Where a control failed there is no verdict on the claim. Otherwise one test that refutes is enough to refute, and
+    all tests must confirm to confirm. An interval from fewer than FEWEST units does neither.
+
+    For an inconclusive result, `needed` is n * (half width / distance to the bound)^2 units: the width of an interval
+    shrinks with the square root of n, so that many units would bring all of it to the side of the bound on which its
+    value lies.
     """
     if failed := [f"{name} ({control.evidence})" for name, control in controls.items() if not control.passed]:
         return Verdict(FAILED, f"control failed: {'; '.join(failed)}")
@@ -266,7 +290,7 @@ def _enough(interval: Interval) -> bool:
 
 
 def _within(interval: Interval, wanted: Range) -> bool:
-    """False where the interval is not known, or comes of too few units."""
+    """Whether all of the interval lies in the range; False where it is not known or comes from too few units."""
     return _enough(interval) and wanted[0] < interval.low <= interval.high < wanted[1]
 
 
@@ -288,12 +312,12 @@ def _range_text(wanted: Range) -> str:
 
 
 def mean_of(values: object, seed: int, *, proportion: bool = False) -> Interval:
-    """Mean of all `values` (units, ...), NaN left out, with its 95% interval by resampling units, which n counts where
-    any value is known.
+    """The mean of all `values` (units, ...), without NaN, with its 95% interval by resampling units.
 
-    A row a unit: a game with its turns, an item with its wordings. Of paired differences give the differences. No
-    values: NaN, n = 0. `proportion`: of yes and no; where all units say the same, in which resampling finds no width,
-    the interval is the exact binomial one (Clopper and Pearson, 1934).
+    A unit is one row: a game with all its turns, an item with all its wordings. For paired differences, give the
+    differences. n counts units with any value; without values the mean is NaN and n = 0. With `proportion` (values 0
+    and 1), the interval is the exact binomial one (Clopper and Pearson, 1934) where all units agree, since resampling
+    has no width there.
     """
     rows = np.asarray(values, float)
     rows = rows.reshape(len(rows), -1)
@@ -306,8 +330,9 @@ def mean_of(values: object, seed: int, *, proportion: bool = False) -> Interval:
 
 
 def share_of(part: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
-    """Σ some / Σ whole, both (units, ...), with its 95% interval by resampling units: NaN where the whole is not above
-    0, and open above where it is not in too many resamples.
+    """Σ part / Σ whole, both (units, ...), with its 95% interval by resampling units.
+
+    NaN where the whole is not above 0. The interval is unbounded above where too many resamples have no whole above 0.
     """
     sums = np.stack([np.reshape(values, (len(values), -1)).sum(1) for values in (part, whole)], 1)
     with np.errstate(invalid="ignore"):

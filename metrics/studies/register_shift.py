@@ -1,13 +1,15 @@
-"""Register: does a model talk otherwise to those who talk otherwise, or only when it is told to?
+"""Register: does a model change its register with that of the user, or only when instructed to?
 
-An answer is told in frames of a register and in plain ones, which differ in nothing else: L = log Σ p of the register's
-- log Σ p of the plain ones, in nats. An arm's shift is its L less that of a talk of the same form in which nobody asks
-for a register; four scripted turns, answered plainly, stand before the question. Implicit: the user talks in the
-register in these and the question. Go back: the assistant was asked for the register, answered in it, and is asked to
-talk as before; the share that is left is hysteresis. Beside it, sampled answers: their contractions, sentence length,
-hedges and exclamations, projected on what the register's own lines have of these (1: as written). Controls: a system
-prompt shifts the register, another register's by less than half as much, and a request of another kind does not. After
-Sterken and Kirkpatrick, arXiv 2505.22907.
+An answer is given in frames of a register and in plain frames that are otherwise equal: L = log Σ p of the register's
+frames - log Σ p of the plain ones, in nats. The shift of an arm is its L minus that of a dialogue of the same form in
+which no one asks for a register. Four scripted turns with plain answers precede the question. Implicit: the user speaks
+in the register, in these turns and in the question. Back: the assistant was asked for the register, answered in it, and
+is asked to speak as before; the share of the shift that remains is the hysteresis. In addition, answers are sampled:
+their contractions, sentence length, hedges and exclamation marks are projected on those of the register's own lines (1:
+as written).
+
+Controls: a system prompt shifts the register, a prompt for another register by less than half as much, and a request of
+another kind not at all. After Sterken and Kirkpatrick, arXiv 2505.22907.
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ WORDS = 40  # tokens of a sampled answer
 
 
 class Register(Strict):
+    """A register: how to name it, lines in it, and frames of questions and answers."""
+
     like: Text
     talk: Some[str]
     asks: Text  # {} stands for the question
@@ -68,11 +72,15 @@ class Register(Strict):
 
 
 class AnsweredQuestion(Strict):
+    """A question with its answer."""
+
     asks: Text
     answer: Text
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     replies: Some[str]
     plain: Register
     registers: dict[str, Register]
@@ -80,7 +88,10 @@ class Stimuli(Strict):
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers: Count, sampled: Count) -> Finding:
-    """Each question in so many `registers`, taken in turn, and words sampled in the first `sampled` of these."""
+    """The finding on implicit shifts of register.
+
+    Each question is asked in `registers` registers, in rotation; answers are sampled in the first `sampled` of these.
+    """
     items = random.Random(seed).sample(stimuli.questions, min(questions, len(stimuli.questions)))
     names, several = list(stimuli.registers), min(registers, len(stimuli.registers))
     which = (np.arange(len(items))[:, None] * several + np.arange(several)) % len(names)  # (questions, several)
@@ -178,7 +189,9 @@ def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: AnsweredQu
 
 
 def _spread(shift: np.ndarray, which: np.ndarray, registers: int, seed: int) -> Interval:
-    """Standard deviation of the registers' mean shifts, of those that were asked about; questions are resampled."""
+    """Standard deviation of the mean shifts of the registers that were asked about; its interval resamples
+    questions.
+    """
     mine = which[:, :, None] == np.arange(registers)
     sums = np.hstack([(shift[:, :, None] * mine).sum(1), mine.sum(1)])
     return clustered_statistic(
@@ -189,7 +202,9 @@ def _spread(shift: np.ndarray, which: np.ndarray, registers: int, seed: int) -> 
 def _sampled(
     ask: Ask, stimuli: Stimuli, names: list[str], items: list[AnsweredQuestion], which: np.ndarray, seed: int
 ) -> dict[str, Interval]:
-    """How far the features of sampled answers move to those of the register's own lines, by arm."""
+    """By arm, how far the features of sampled answers move towards those of the register's own lines (1: all the
+    way).
+    """
     written = {
         name: np.mean(
             [features(line.format(items[0].answer)) for line in (*register.talk, register.answered, *register.says)],
@@ -233,7 +248,9 @@ def _sampled(
 
 
 def features(text: str) -> np.ndarray:
-    """(4,) contractions a word, words a sentence, hedges a word, exclamation marks a sentence; NaN of no words."""
+    """(4,) contractions per word, words per sentence, hedges per word, exclamation marks per sentence; NaN without
+    words.
+    """
     words, ends = (
         len(re.findall(r"[\w'’]+", text)),
         max(sum(bool(re.search(r"\w", part)) for part in re.split(r"[.!?]", text)), 1),

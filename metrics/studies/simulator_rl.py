@@ -1,11 +1,13 @@
-"""Is a user simulator that was trained on consistency less inconsistent with held-out personas, by a judge that gave no
+"""Is a user simulator that was trained for consistency less inconsistent on held-out personas, by a judge that gave no
 reward?
 
-Every arm plays the same dialogues with the same held-out people, asked in words that no training used. The statistic:
-the share of the prompt's wrong answers to questions about oneself that is gone under the online method, by a judge that
-reads the answers (rewards come from words that are looked for). It counts only where no tripwire is out of bounds.
-Controls: other seeds remove nothing, a policy that evades is caught by the wires however consistent it is, and one that
-lies is found out. After Abdulhai et al., arXiv 2511.00222.
+All arms play the same dialogues with the same held-out personas, and are asked in paraphrases that no training used.
+The statistic is the share of the prompted arm's wrong answers to questions about its persona that disappears under the
+online method, according to a judge that reads the answers (the rewards come from a judge that looks for words). It
+counts only where no tripwire is out of bounds.
+
+Controls: other seeds remove nothing; the tripwires catch a policy that evades, however consistent it is; a policy that
+lies is detected. After Abdulhai et al., arXiv 2511.00222.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ SHARE = 0.55  # of the inconsistency that has to go
 
 
 class TrainingMethod(Strict):
+    """A training file and its changes for one method."""
+
     recipe: Text
     changes: dict[str, Any]
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     scenario: Text
     held_out: Some[str]
     exam: dict[str, Any]  # what the exam changes in the scenario
@@ -47,8 +53,10 @@ def study(
     examined: Count,
     turns: Count,
 ) -> Finding:
-    """`methods`: of the stimuli's, of which the last is the one that the claim is about; `dialogues`: a step's;
-    `turns`: of a dialogue in training and exam.
+    """The finding on the share of wrong answers that training removes.
+
+    `methods` are names from the stimuli file; the claim is about the last one. `dialogues` is the number of dialogues
+    per training step, `examined` that of the evaluation; `turns` is the number of turns of a dialogue in both.
     """
     exam = {
         **stimuli.exam,

@@ -1,10 +1,11 @@
-"""Twenty questions without an object: what an agent that "has chosen" could still turn out to have chosen, by exact
-likelihood.
+"""Twenty questions without an object: which objects could a model that "has chosen" one still turn out to have chosen?
 
-After k scripted answers the reveal is scored for every object of the list, which gives a posterior over them.
-Committed: its entropy is near 0. A superposition: it is spread, over objects that fit the answers. Spread over others
-too: incoherence, which is neither. The list is permuted anew for each game, against a liking for places and names.
-Controls: where the object stands in a scratchpad the entropy must be near 0, and one who guesses somebody else's object
+After k scripted answers the reveal is scored for every object of the list, by exact likelihood, which gives a posterior
+over objects. Committed: its entropy is near 0. Superposition: it is spread over objects that fit the answers.
+Incoherent: it is spread over others too. The list is permuted for each game, against preferences for positions and
+names.
+
+Controls: with the object in a scratchpad the entropy must be near 0, and a player who guesses another player's object
 must be undecided. After Shanahan et al., arXiv 2305.16367.
 """
 
@@ -52,12 +53,18 @@ CHOSEN, SCRATCHPAD, GUESSER = ARMS = "chosen", "scratchpad", "guesser"
 
 
 class Stimuli(Strict):
+    """The schema of the stimuli file."""
+
     attributes: dict[str, Some[str]]  # wordings of its question
     objects: dict[str, list[str]]  # the attributes that it has
 
 
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, takes: Count) -> Finding:
-    """`depth`: most questions before the reveal; `takes`: reveals that are sampled from one branch."""
+    """The finding on the entropy of the posterior before the reveal.
+
+    `depth` is the greatest number of questions before the reveal; `takes` is the number of reveals sampled from one
+    branch.
+    """
     objects = list(stimuli.objects)
     targets = random.Random(seed).sample(objects, len(objects))
     played = [_game(stimuli, derive_seed(seed, "game", g), targets[g % len(targets)], depth) for g in range(games)]
@@ -134,15 +141,17 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
 
 
 def _curves(by_arm: dict[str, np.ndarray], seed: int) -> dict[str, list]:
-    """By answers so far, of values (games, depth + 1)."""
+    """By arm, the points of a curve over the number of answers, of values (games, depth + 1)."""
     return {arm: [(k, mean_of(values[:, k], seed)) for k in range(values.shape[1])] for arm, values in by_arm.items()}
 
 
 def _regenerated(
     ask: Ask, played: list, objects: list[str], seed: int, takes: int, p: np.ndarray, fits: np.ndarray
 ) -> dict[str, Interval]:
-    """The last reveal sampled again and again from one branch, beside its likelihood p (games, objects); and how many
-    objects a yes is said to, asked about each: a player who has chosen says it to one.
+    """Figures of reveals sampled repeatedly from one branch, beside their likelihood p (games, objects).
+
+    Also the number of objects to which the model says yes when asked about each: a player who has chosen says it to
+    one.
     """
     ends = [_talk(CHOSEN, names, asked, target, len(asked)) for names, asked, target in played]
     said = ask.say(
@@ -174,14 +183,16 @@ def _regenerated(
 
 
 def _named(text: str, objects: list[str]) -> str:
-    """The object that is named first; the words themselves where none is."""
+    """The object that the text names first; the text itself where it names none."""
     places = {name: match.start() for name in objects if (match := re.search(rf"\b{name}\b", text, re.IGNORECASE))}
     return min(places, key=lambda name: places[name], default=text.lower())
 
 
 def _game(stimuli: Stimuli, seed: int, target: str, depth: int) -> tuple[list[str], list[tuple[str, str, bool]], str]:
-    """The list in some order; questions (attribute, words, whether yes), all attributes once before any is asked about
-    again; the object that the answers are true of.
+    """The list in a drawn order; the questions (attribute, words, whether yes); the object for which the answers are
+    true.
+
+    All attributes are asked once before any is asked again.
     """
     rng = random.Random(seed)
     names = rng.sample(list(stimuli.objects), len(stimuli.objects))
@@ -192,7 +203,9 @@ def _game(stimuli: Stimuli, seed: int, target: str, depth: int) -> tuple[list[st
 
 
 def _talk(arm: str, names: list[str], asked: list, target: str, k: int) -> tuple[tuple[str, str], ...]:
-    """Up to the last words before the name. A guesser asks, and hears the answers; the others are asked."""
+    """The messages up to the name of the object. A guesser asks and hears the answers; in the other arms the model is
+    asked.
+    """
     listed = ", ".join(names)
     answers = ["Yes." if yes else "No." for _, _, yes in asked[:k]]
     if arm == GUESSER:
