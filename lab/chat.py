@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster, wiring
-    from lab.runs.chat_session import chat_scenario, resumed_chat, play_chat
+    from lab.runs.chat_session import chat_scenario, play_chat, resumed_chat
     from lab.runs.runner import new_store
     from lab.store.run_store import open_for_resume
 

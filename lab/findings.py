@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.commands import Parser, obeyed
 from lab.store.session import INTERRUPTED
-from lab.studies.matrix import STUDIES, matrix, play_study, finding_row, write_matrix
+from lab.studies.matrix import STUDIES, finding_row, matrix, play_study, write_matrix
 
 EXAMPLES = """examples:
   python -m lab.findings embedded --size smoke
@@ -58,7 +58,7 @@ def _all(args: argparse.Namespace) -> int:
 
     from lab.dialogue.seats import check_respondent
     from lab.store.atomic_write import dumps
-    from lab.studies.runner import study_names, load_planned
+    from lab.studies.runner import load_planned, study_names
     from scenarios.suggestions import nearest
 
     for name in args.studies or ():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.sweeps.runner import check_sweep, check_address, open_sweep, run_sweep, stored_plan
+from lab.sweeps.runner import check_address, check_sweep, open_sweep, run_sweep, stored_plan
 
 EXAMPLES = """examples:
   python -m lab.sweep scenarios/sweeps/temperature.yaml --dry-run

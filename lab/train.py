@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from lab.commands import Parser, obeyed
-from lab.training.runner import check_training, open_training, stored_recipe, run_training
+from lab.training.runner import check_training, open_training, run_training, stored_recipe
 
 EXAMPLES = """examples:
   python -m lab.train scenarios/training/simulator_grpo.yaml

@@ -21,7 +21,7 @@ from scenarios.personas import load_slots
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)
 LABELS = ("contradiction", "neutral", "entailment")
 FOLDER = Path(__file__).parent
-SLOTS = FOLDER.parent / "scenarios" / "personas" / "slots.yaml"
+SLOTS = FOLDER.parents[1] / "scenarios" / "personas" / "slots.yaml"
 HELD_VALUES = 5  # every fifth value of a slot is kept from training
 KINDS = (
     (CONTRADICTION, "value", 5),

@@ -223,7 +223,7 @@ def _same(path: Path, data: bytes) -> bool:
 def _play(base: Base, store: RunStore, tell: Tell) -> None:
     from lab.runs import runner
     from lab.store import session
-    from lab.studies import runner as studie_runner
+    from lab.studies import runner as study_runner
     from lab.training import runner as training_runner
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -236,7 +236,7 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
         shown, left = Answers(tell, store.earlier), "answer"
 
         def work() -> None:
-            studie_runner.perform_study(studie_runner.planned(base), store, shown, address=IN_PROCESS)
+            study_runner.perform_study(study_runner.planned(base), store, shown, address=IN_PROCESS)
     else:
         shown, left = Steps(tell, base.max_steps), "checkpoint"
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-
 from agents.engine.protocol import Engine
 from agents.learning.views import View, at_places
 from lab.store.event_log import read_events

@@ -178,8 +178,7 @@ def test_a_probe_that_is_killed_is_told_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("lab.sweeps.dry_run._play", killed)
     done = inside(main, sweeps.written(tmp_path), "--dry-run", "--runs", tmp_path / "runs")
     assert (
-        done.returncode == 2
-        and "was killed, probably because memory ran out; expected a smaller model" in done.stderr
+        done.returncode == 2 and "was killed, probably because memory ran out; expected a smaller model" in done.stderr
     )
     assert done.stderr.count("\n") == 1
 
