@@ -126,8 +126,8 @@ def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp
 def growing(monkeypatch, *looks) -> list[dict]:
     """Makes each look at the cluster return the next of `looks`. Returns an empty list for the notices."""
     coming = iter(looks)
-    monkeypatch.setattr("lab.sweeps.resources.nodes", lambda: next(coming))
-    monkeypatch.setattr("lab.sweeps.resources.NODES_EVERY_S", 0.01)
+    monkeypatch.setattr("lab.sweeps.ray_tune.nodes", lambda: next(coming))
+    monkeypatch.setattr("lab.sweeps.ray_tune.NODES_EVERY_S", 0.01)
     return []
 
 
