@@ -39,7 +39,8 @@ class SteerConfig(Strict):
     )
     coefficient: Finite = Field(
         default=0.1,
-        description="of add in lengths of a state; of cap and floor 0 for an unknown person's card, 1 for the persona's",
+        description="of add in lengths of a state; of cap and floor 0 for an unknown person's card, 1 for the "
+        "persona's",
     )
     depths: list[Annotated[Finite, Field(ge=0, le=1)]] = Field(
         default=[0.5], min_length=1, description="which layers, as shares of them"

@@ -81,7 +81,8 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
         )
     if seat not in views_by_seat:
         raise ValueError(
-            f"{path}, line 1: holds dialogues of the {' and the '.join(views_by_seat)}; expected dialogues of the {seat}"
+            f"{path}, line 1: holds dialogues of the {' and the '.join(views_by_seat)}; expected dialogues of the "
+            f"{seat}"
         )
     if head.models[seat] != (own := _speaker(scenario.seats[seat])):
         raise ValueError(

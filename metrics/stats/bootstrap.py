@@ -136,8 +136,8 @@ def slope_statistic(sums: np.ndarray) -> np.ndarray:
 
 
 def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,) and what `difference_statistic` needs of each, (C, 4): sum and count of the later values, then of the
-    others.
+    """The clusters (C,) and what `difference_statistic` needs of each, (C, 4): sum and count of the later values, then
+    of the others.
     """
     y, codes, names = _checked(values, clusters)
     after = np.asarray(later, bool).astype(float)

@@ -110,7 +110,8 @@ def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interva
         ),
         "an evasive policy does not win": Control(
             len(caught) > 0,
-            f"it removes {share_text(apparent)} of the contradicting lines; out of bounds: {', '.join(caught) or 'nothing'}",
+            f"it removes {share_text(apparent)} of the contradicting lines; out of bounds: "
+            f"{', '.join(caught) or 'nothing'}",
         ),
         "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines"),
     }

@@ -188,7 +188,8 @@ def _finding(
             "share of wrong answers removed by the best text": Test(by_text, below(HALF), above(HALF)),
         },
         controls(before, acted, gone[ANSWERS][AGAIN], seed) | nothing,
-        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {share_text(by_text)} of the {bare}'s "
+        f"Chosen on other people, the best text ({text or 'none is fair'}) removes {share_text(by_text)} of the "
+        f"{bare}'s "
         "wrong answers, the best "
         f"training ({learnt or 'none is fair'}) {share_text(by_training)}. Tripwires out of bounds beside the {bare}: "
         f"{bought}.",

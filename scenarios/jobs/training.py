@@ -42,7 +42,8 @@ class Reward(Strict):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[AddedReward, Weight] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride] - narrower
+    # pyright: ignore[reportIncompatibleVariableOverride] - narrower
+    __pydantic_extra__: dict[AddedReward, Weight] = Field(init=False)
 
     prompt_to_line: Weight = Field(default=0.0, description="contradicts nothing of its persona, says the judge")
     line_to_line: Weight = Field(default=0.0, description="contradicts none of the speaker's earlier lines")
