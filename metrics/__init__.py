@@ -1,7 +1,7 @@
-"""What is measured: judges give judgements, pure functions of frames reduce them to rows with intervals.
+"""What is measured: judges return judgements, and pure functions of frames reduce them to rows with intervals.
 
-A metric is pairs x judge x reduction. Judges (`metrics.judges`) score pairs; every other module here turns the stored
-judgements into rows of `METRICS_SCHEMA`. A row that could not be scored is left out of every mean and counted apart.
+A metric is pairs × judge × reduction. Judges (`metrics.judges`) score pairs; the other modules turn stored judgements
+into rows of `METRICS_SCHEMA`. An unscored row is left out of every mean and counted separately.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NAN = float("nan")
 def metric_row(
     metric: str, judge: str | None, seat: str, level: str, value: float, n: int, **rest: float | int | None
 ) -> dict:
-    """One row of the metrics frame as a dict; `rest` may hold low, high (default NaN), conversation, turn (default
-    null).
+    """One row of the metrics frame as a dict; `rest` may hold low and high (default NaN), conversation and turn
+    (default None).
     """
     filled = {"low": NAN, "high": NAN, "conversation": None, "turn": None, **rest}
     return {
@@ -44,10 +44,10 @@ def metric_row(
 
 
 def metrics_frame(rows: Iterable[dict]) -> pl.DataFrame:
-    """A metrics frame of such rows; no rows give an empty frame with the same columns."""
+    """A metrics frame (`METRICS_SCHEMA`) of the rows; without rows, an empty frame with the same columns."""
     return pl.DataFrame(list(rows), schema=METRICS_SCHEMA)
 
 
 def stacked(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Metrics frames one under the other, columns in the schema's order."""
+    """The rows of all metrics frames in one frame, with the columns in the order of the schema."""
     return pl.concat([metrics_frame([]), *(part.select(list(METRICS_SCHEMA)) for part in frames)])

@@ -1,4 +1,4 @@
-"""Drift and coverage by node of the scenario graph."""
+"""Inconsistency and coverage by node of the scenario graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import polars as pl
 
 
 def drift_by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
-    """node, seat, judge, inconsistency (share of scored lines there that contradict the persona), n; by node, seat."""
+    """Columns node, seat, judge, inconsistency (share of scored lines at the node that contradict the persona, 0 to 1),
+    n; sorted by node and seat.
+    """
     rows = judgements.filter(
         pl.col("metric") == "prompt_to_line", pl.col("against") == "persona", pl.col("verdict").is_not_null()
     )
@@ -25,7 +27,9 @@ def drift_by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame
 def coverage(
     turns: pl.DataFrame, nodes: Iterable[str], edges: Iterable[Sequence[str]]
 ) -> tuple[Counter[str], Counter[tuple[str, str]]]:
-    """Lines said at each declared node, and how often each declared edge was taken; 0 where never."""
+    """The number of lines at each declared node, and how often each declared edge was taken; 0 for those never
+    reached.
+    """
     visits = Counter(turns["node"].to_list())
     walks = turns.sort("conversation", "turn").group_by("conversation", maintain_order=True).agg("node")["node"]
     steps = Counter(step for walk in walks.to_list() for step in pairwise(walk))

@@ -1,6 +1,6 @@
-"""Every metric of the lab, one entry each, and the figures that tables show of them.
+"""Every metric of the lab as an entry, and the figures of metrics for tables.
 
-The functions behind the entries are imported when they are called: tables need the labels alone.
+The functions behind the entries are imported when they are called, since tables need only the labels.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _contradictions(context: MetricContext) -> pl.DataFrame:
 
 
 def _tripwires(context: MetricContext) -> pl.DataFrame:
-    """Lines that no judge was asked about (the scenario gave their words) trip no wire."""
+    """The tripwires of the lines that a judge was asked about: lines given by the scenario do not count."""
     from metrics.tripwires import tripwires
 
     asked = context.judgements.filter(metric="prompt_to_line")
@@ -202,18 +202,22 @@ MEASURES: Mapping[str, Figure] = MappingProxyType(
 
 
 def metric_entry(name: str) -> MetricEntry:
-    """The lab's entry of that name, or an installed package's. ValueError where that cannot be used."""
+    """The entry of that name, from the lab or an installed package.
+
+    Raises ValueError where a package's entry cannot be used.
+    """
     return METRICS.get(name) or plugins.load_entry(plugins.METRICS, name, MetricEntry)
 
 
 def needed(metrics: Iterable[str]) -> set[str]:
-    """What these metrics need: kinds of judgements, ACTIVATIONS and models (see `MetricEntry.needs`)."""
+    """What these metrics need together: kinds of judgements, ACTIVATIONS, and models (see `MetricEntry.needs`)."""
     return {need for name in metrics for need in metric_entry(name).needs}
 
 
 def metric_figures(shown: Iterable[str]) -> Mapping[str, Figure]:
-    """The figures for tables that show these metrics, in the order of tables: MEASURES, behind them those of installed
-    packages where a metric is none of the lab's. A package that cannot be used brings none.
+    """The figures for tables that show these metrics, in the order of tables: first MEASURES, then those of packages.
+
+    Packages are loaded only where a metric is not the lab's; one that cannot be used contributes nothing.
     """
     if all(name in MEASURES or name.startswith(UNSCORED) for name in shown):
         return MEASURES

@@ -1,8 +1,8 @@
-"""What every measure of a run is made of, conversation by conversation, so that two runs can be resampled together.
+"""Sums by conversation behind every measure of a run, so that two runs can be resampled together.
 
-A measure with a row a conversation is its mean over what was scored, value * n summed and n summed, which is the run's
-own value. Counts and largest values (`PER_CONVERSATION`) are compared as means over conversations, since runs may have
-different numbers of them. Slopes and differences of thirds come from the judgements.
+A measure with a row per conversation is the mean over its scored rows: the sum of value * n over the sum of n, which
+equals the run's own value. Counts and maxima (`PER_CONVERSATION`) are compared as means over conversations, since runs
+may have different numbers of conversations. Slopes and differences of thirds are computed from the judgements.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ JUDGED = ("prompt_to_line", "line_to_line", "qa")
 
 @dataclass(frozen=True)
 class Sums:
-    """One measure of one run: conversation -> its sums (K,), and the statistic of their total."""
+    """One measure of one run: the sums (K,) of each conversation, and the statistic of their total."""
 
     by_conversation: dict[int, np.ndarray]
     statistic: Statistic
 
     def rows(self, conversations: list[int]) -> np.ndarray:
-        """(C, K); a KeyError where a conversation has none."""
+        """(C, K) sums of the conversations. Raises KeyError for a conversation without sums."""
         return np.stack([self.by_conversation[c] for c in conversations]) if conversations else np.empty((0, 0))
 
 
 def mean(sums: np.ndarray) -> np.ndarray:
-    """Sum over count, (R, 2) -> (R, 1); NaN where nothing was counted."""
+    """Sum over count, (R, 2) -> (R, 1); NaN where the count is 0."""
     return ratio(sums[:, :1], sums[:, 1:])
 
 
 def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame, *, window: int) -> dict[Key, Sums]:
-    """Every measure that the run's metrics hold and that sums can make; conversations with nothing scored are left
-    out.
+    """The sums of every measure of the run that can be computed from sums; conversations without scored rows are
+    left out.
     """
     measured, sums = set(metrics["metric"]), dict(_means(metrics))
     length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)
@@ -80,7 +80,7 @@ def _means(metrics: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:
 
 
 def _trends(name: str, rows: pl.DataFrame, length: int | None) -> Iterator[tuple[Key, Sums]]:
-    """Slopes where `length` is None, else last third of `length` turns minus first third."""
+    """Slopes where `length` is None; otherwise the last third of `length` turns minus the first third."""
     for judge, seat, part in groups(rows):
         part = part.filter(pl.col("inconsistent").is_not_null())
         if length is not None:

@@ -1,4 +1,4 @@
-"""What makes a metric a choice in every scenario: its name, its function, what it needs, how its figures are shown."""
+"""What makes a metric available to every scenario: its name, its function, what it needs, how its figures are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACTIVATIONS = "activations"  # what a metric may need beside judgements, EMBEDDE
 
 @dataclass(frozen=True)
 class Figure:
-    """How tables show a number: under which group and label, and in which format."""
+    """How tables show a figure: its group, its label and its number format."""
 
     group: str
     label: str
@@ -27,7 +27,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class MetricContext:
-    """What a metric is computed from. Frames have the columns of turns.parquet and judgements.parquet."""
+    """The inputs of a metric. Frames have the columns of turns.parquet and judgements.parquet."""
 
     turns: pl.DataFrame
     judgements: pl.DataFrame
@@ -41,12 +41,12 @@ class MetricContext:
 
 @dataclass(frozen=True)
 class MetricEntry:
-    """A metric that a scenario can name. A package brings its own by an entry point of `dialogue_lab.metrics`.
+    """A metric that a scenario can name. A package adds one by an entry point of the group `dialogue_lab.metrics`.
 
-    `rows` gives a frame with the columns of `metrics.METRICS_SCHEMA`. `figures` says how tables show each metric that
-    stands in it; one without a figure is listed last, under its own name. `needs` names the judgements that are made
-    for it ("prompt_to_line", "line_to_line", "qa"), ACTIVATIONS, and models (EMBEDDER gives the context's `embed`,
-    REFERENCE both `embed` and `logprobs`).
+    `rows` returns a frame with the columns of `metrics.METRICS_SCHEMA`. `figures` says how tables show each metric name
+    in that frame; a metric without a figure is listed last, under its own name. `needs` names the judgements that the
+    metric uses ("prompt_to_line", "line_to_line", "qa"), ACTIVATIONS, and models (EMBEDDER provides the context's
+    `embed`, REFERENCE both `embed` and `logprobs`).
     """
 
     name: str
@@ -57,24 +57,30 @@ class MetricEntry:
 
 
 def share_format(value: float) -> str:
+    """A share with two decimals: 0.25."""
     return f"{value:.2f}"
 
 
 def change_format(value: float) -> str:
+    """A change with its sign and two decimals: +0.25."""
     return f"{value:+.2f}"
 
 
 def slope_format(value: float) -> str:
+    """A slope with its sign and four decimals: +0.0025."""
     return f"{value:+.4f}"
 
 
 def lines_format(value: float) -> str:
+    """A number of lines with one decimal; "∞" for infinity."""
     return "∞" if value == inf else f"{value:.1f}"
 
 
 def count_format(value: float) -> str:
+    """A count without decimals."""
     return f"{value:.0f}"
 
 
 def exponential_format(value: float) -> str:
+    """e to the power of the value, with one decimal: the perplexity of a mean in nats."""
     return f"{exp(value):.1f}"

@@ -1,8 +1,7 @@
-"""All metric rows of a run from its frames, by the entries of the metrics that are asked for (`metrics.catalogue`).
+"""All metric rows of a run from its frames, by the entries of the metrics asked for (`metrics.catalogue`).
 
-"line_to_line" brings the share of pairs that were judged, "drift" the survival rows (time to first contradiction is
-drift seen as survival). For prompt_to_line, line_to_line and qa there is one more row a judge and seat,
-"unscored_<metric>": the share of rows that could not be scored.
+"line_to_line" includes the share of pairs that were judged, "drift" the survival rows. For prompt_to_line, line_to_line
+and qa there is one more row per judge and seat, "unscored_<metric>": the share of rows that could not be scored.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ def measure_run(
     logprobs: Callable | None = None,
     activations: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Metric rows (`metrics.METRICS_SCHEMA`) in the order of `metrics.catalogue.ENTRIES`, then those of installed
-    packages in the order of `metrics`; the same input and seed give the same rows.
+    """The metric rows (`metrics.METRICS_SCHEMA`): the lab's in the order of `metrics.catalogue.ENTRIES`, then those of
+    installed packages in the order of `metrics`. Equal input and seed give equal rows.
 
-    `activations` (conversation, turn, seat, value) are for "activation"; `cards` by (conversation, seat), `embed` and
-    `logprobs` for the tripwires; those that lack what they need are left out or NaN. Raises ValueError for a metric
-    that does not exist, and for a package's metric whose rows are none.
+    `activations` (conversation, turn, seat, value) are used by "activation"; `cards` (by conversation and seat),
+    `embed` and `logprobs` by the tripwires. Rows whose input is missing are left out or NaN. Raises ValueError for an
+    unknown metric, and for a package's metric that does not return metric rows.
     """
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     context = MetricContext(turns, judgements, window, how, cards, embed, logprobs, activations)

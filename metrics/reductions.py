@@ -1,7 +1,7 @@
-"""From judgement rows to metric rows at the three levels: by turn, by conversation, over the run.
+"""From judgements to metric rows at three levels: by turn, by conversation, over the run.
 
-Every consistency is the same reduction of another metric's rows: 1 - share of scored rows whose verdict is True, in [0,
-1], 1 = nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones.
+Every consistency is the same reduction of the rows of another metric: 1 - share of scored rows whose verdict is True,
+in [0, 1]; 1 means that nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scenarios.records import SEATS, derive_seed
 
 
 class Resampling(TypedDict):
-    """How intervals are made; passed on as keywords."""
+    """How intervals are computed, as keyword arguments."""
 
     confidence: float  # 0 to 1
     resamples: int
@@ -25,9 +25,9 @@ class Resampling(TypedDict):
 
 
 def groups(rows: pl.DataFrame) -> Iterator[tuple[str | None, str, pl.DataFrame]]:
-    """(judge, seat, their rows with `inconsistent` 1.0/0.0, null where unscored), sorted.
+    """(judge, seat, rows) in sorted order; column `inconsistent` of the rows is 1.0 or 0.0, null where unscored.
 
-    Without any row: (None, seat, empty) for both seats, so that what was asked for shows up as NaN, n = 0.
+    Without any row it gives (None, seat, empty frame) for both seats, so that the metric appears as NaN with n = 0.
     """
     rows = rows.with_columns(inconsistent=pl.col("verdict").cast(pl.Float64))
     for (judge, seat), part in sorted(rows.partition_by("judge", "seat", as_dict=True).items()):
@@ -37,16 +37,15 @@ def groups(rows: pl.DataFrame) -> Iterator[tuple[str | None, str, pl.DataFrame]]
 
 
 def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """The rows a metric is counted over: one a line for prompt_to_line (its rows by fact are detail), all for the
-    others.
-    """
+    """The rows over which a metric is counted: for prompt_to_line one per line (without its rows by fact), else all."""
     rows = judgements.filter(pl.col("metric") == metric)
     return rows.filter(pl.col("against") == "persona") if metric == "prompt_to_line" else rows
 
 
 def consistency_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Consistency by turn, conversation and run for each judge and seat; clustered intervals by turn and over the
-    run.
+    """Consistency by turn, by conversation and over the run, for each judge and seat.
+
+    Rows by turn and over the run have intervals that resample conversations.
     """
     parts = []
     for judge, seat, rows in groups(of_metric(judgements, metric)):
@@ -56,9 +55,9 @@ def consistency_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resamp
 
 
 def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Mean of column y (null = unscored) by turn, by conversation, over the run.
+    """The mean of column y (null where unscored) by turn, by conversation and over the run.
 
-    A conversation is one cluster, so its rows carry no interval (NaN).
+    Rows by conversation have no interval (NaN), since a conversation is one cluster.
     """
     how = for_group(how, metric, judge, seat)
     scored = rows.filter(pl.col("y").is_not_null())
@@ -83,7 +82,7 @@ def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **ho
 
 
 def unscored_metric_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Share of a metric's rows that could not be scored, 0 to 1, over the run; n counts all rows, scored or not."""
+    """The share of a metric's rows that could not be scored, 0 to 1, over the run; n counts all rows."""
     name, rows = f"unscored_{metric}", []
     for judge, seat, part in groups(of_metric(judgements, metric)):
         missing = part["inconsistent"].is_null().cast(pl.Float64).to_numpy()
@@ -93,14 +92,14 @@ def unscored_metric_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Re
 
 
 def interval_row(interval: Interval, metric: str, judge: str | None, seat: str, level: str, **rest) -> dict:
-    """A metrics row of an interval."""
+    """A row of the metrics frame from an interval."""
     return metric_row(
         metric, judge, seat, level, interval.value, interval.n, low=interval.low, high=interval.high, **rest
     )
 
 
 def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, level: str) -> pl.DataFrame:
-    """A metrics frame from a frame that holds value, n and perhaps conversation, turn, low, high."""
+    """A metrics frame from a frame with the columns value and n and, optionally, conversation, turn, low and high."""
     missing = {
         name: value
         for name, value in metric_row(metric, judge, seat, level, NAN, 0).items()
@@ -113,5 +112,5 @@ def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, le
 
 
 def for_group(how: Resampling, *names: object) -> Resampling:
-    """The same resampling with a seed of its own for this metric, judge and seat."""
+    """The resampling with a seed derived from its own seed and the names: one seed for each metric, judge and seat."""
     return {**how, "seed": derive_seed(how["seed"], "bootstrap", *names)}

@@ -1,6 +1,4 @@
-"""What every judge is given and gives back. Concrete judges live beside this file and are chosen by whoever wires
-them.
-"""
+"""The interface of judges: pairs in, judgements out. Each judge is a module of this package."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ LINES = ("prompt_to_line", "line_to_line")
 
 @dataclass(frozen=True)
 class Pair:
-    """A line and the thing it may contradict."""
+    """A line and what it may contradict."""
 
     conversation: int
     turn: int  # of the line
@@ -32,8 +30,8 @@ class Pair:
 class Judge(Protocol):
     """Scores pairs in batches.
 
-    One or more judgements a pair, in the pairs' order; what it cannot score comes back unscored with the reason, never
-    as consistent and never as an exception.
+    There are one or more judgements per pair, in the order of the pairs. A pair that cannot be scored gives an unscored
+    judgement with the reason, never a consistent one and never an exception.
     """
 
     name: str
@@ -42,18 +40,18 @@ class Judge(Protocol):
 
 
 def scored_by(judge: Judge, pairs: Sequence[Pair]) -> list[Pair]:
-    """Those of the pairs whose metric is the judge's business; one that does not say what is (`metrics`) scores lines
-    and no answers.
+    """The pairs whose metric the judge scores (its `metrics`); a judge without `metrics` scores lines and no
+    answers.
     """
     wanted = getattr(judge, "metrics", LINES)
     return [pair for pair in pairs if pair.metric in wanted]
 
 
 def judgement(pair: Pair, judge: str, **rest) -> Judgement:
-    """A judgement of that pair; `rest` gives the outcome and may replace `against`."""
+    """A judgement of the pair; `rest` gives its outcome and may replace `against`."""
     return Judgement(pair.conversation, pair.turn, pair.seat, pair.metric, judge, **{"against": pair.against, **rest})
 
 
 def is_blank(text: str) -> bool:
-    """Whether a line says nothing: no letter and no digit in it."""
+    """Whether the text has neither a letter nor a digit."""
     return not any(character.isalnum() for character in text)

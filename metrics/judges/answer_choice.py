@@ -1,8 +1,8 @@
-"""Q&A by forced choice: does a speaker, asked about one of its facts, find the true claim the likeliest?
+"""Q&A by multiple choice: is the true claim the most probable one when a speaker is asked about a fact?
 
-p_right = exp(l_0) / Σ exp(l_i) over the options' log-probabilities (nats, summed over their tokens, the right claim
-first). The options share the claim's frame and differ in the value only, so sums compare like with like; a value that
-is likely in any mouth (a common name) still has a head start, which the before-and-after of a run does not share.
+p_right = exp(l_0) / Σ exp(l_i) over the options' log-probabilities (nats, summed over their tokens; the true claim is
+first). The options share the frame of the claim and differ only in the value, so that sums are comparable. A value that
+is probable in general (a common name) has an advantage, which cancels in a comparison of a run before and after.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ NAME = "multiple_choice"
 def choice_judgement(
     conversation: int, turn: int, seat: str, fact: Fact, logprobs: Sequence[float] | None, unscored: str | None = None
 ) -> Judgement:
-    """The answer to a fact's question after `turn`: p_inconsistent = 1 - p_right, verdict True where another claim
-    wins.
+    """The judgement of a fact's question after `turn`: p_inconsistent = 1 - p_right; the verdict is True where another
+    claim is the most probable.
 
-    `logprobs`: one per `fact.options`, or None with the reason in `unscored`.
+    `logprobs` has one value per option of the fact, or is None with the reason in `unscored`.
     """
     where = (conversation, turn, seat, "qa", NAME, fact.id)
     if logprobs is None or not all(map(math.isfinite, logprobs)):

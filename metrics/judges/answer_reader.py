@@ -1,14 +1,13 @@
-"""What does an answer in words say, to a language model that reads it? Scores answers to questions about facts, and
-nothing else.
+"""Q&A in free text, read by a language model: which value of a fact does an answer express? Scores answers only.
 
-For the fact's slot with its known values v, of which the persona's is v*, c(v) the claim in the first person, q the
-question, a the answer:
+For a slot with known values v, of which the persona's is v*, with c(v) the claim in the first person, q the question
+and a the answer:
 
     s(v) = log P(c(v) | q, a) - log P(c(v) | q, "Hm.")        p_inconsistent = 1 - exp s(v*) / sum over v of exp s(v)
 
-The second term takes away what the question alone makes likely. An answer that says nothing of the slot leaves all s
-near 0, so p near 1 - 1 / values: not right. Knows no words to look for, so it errs elsewhere than
-`metrics.judges.answer_words`. The persona's values are read among at most `VALUES` of the slot.
+The second term removes what the question alone makes probable. An answer that says nothing about the slot leaves all s
+near 0, hence p near 1 - 1 / values: wrong. Since the judge looks for no words, its errors differ from those of
+`metrics.judges.answer_words`. The persona's value is compared with others among at most `VALUES` of the slot.
 """
 
 from __future__ import annotations
@@ -29,14 +28,18 @@ LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]
 
 @dataclass(frozen=True)
 class Reader:
-    """`logprobs(contexts, texts)`: nats of each text's tokens, none where the two are too long together."""
+    """A judge of answers about facts.
+
+    `logprobs(contexts, texts)` returns the log-probabilities of each text's tokens in nats, an empty list where context
+    and text together are too long.
+    """
 
     logprobs: LogProbs
     name: str = "answer_reader"
     metrics: tuple[str, ...] = ("qa",)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """One row a pair: `line` the answer, `other` the question, `against` the fact's id."""
+        """One judgement per pair; `line` is the answer, `other` the question, `against` the fact's id."""
         asked, texts = [], []
         for pair in pairs:
             for answer in (pair.line, NOTHING) if _unscorable(pair) is None else ():
@@ -47,7 +50,7 @@ class Reader:
         return [self._row(pair, scores) for pair in pairs]
 
     def _once(self, contexts: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
-        """As `logprobs`, each different pair read once."""
+        """The result of `logprobs`, computed once for each different pair."""
         different = list(dict.fromkeys(zip(contexts, texts, strict=True)))
         nats = (
             self.logprobs([context for context, _ in different], [text for _, text in different]) if different else []
@@ -69,7 +72,7 @@ class Reader:
 
 
 def _options(fact: Fact) -> list[str]:
-    """Claims of the slot's values, the persona's first."""
+    """Claims of the slot's values; the persona's is first."""
     others = [value for value in (*fact.distractors, *fact.slot.values) if value != fact.value]
     return [fact.slot.claim.format(value=value) for value in dict.fromkeys((fact.value, *others))][:VALUES]
 

@@ -1,8 +1,8 @@
-"""Q&A in the speaker's own words: does the answer to a question about a fact name the persona's value, and no other?
+"""Q&A in free text, matched by words: does the answer name the persona's value of the fact and no other?
 
-The values that the slot lists are looked for anywhere in the answer ("The organ." is one), negations counted; an answer
-that names none, or evades, is not right. Exact for listed values; blind to a value in other words than the persona
-file's.
+Values that the slot lists are searched for anywhere in the answer ("The organ." is an answer), with regard to negation.
+An answer that names none of them, or evades, is wrong. The judge is exact for listed values and cannot recognise a
+value in words that the persona file does not list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ NAME = "answer_match"
 def match_judgement(
     conversation: int, turn: int, seat: str, fact: Fact, answer: str | None, unscored: str | None = None
 ) -> Judgement:
-    """Verdict True where the answer is not right; unscored where there is none, with the reason."""
+    """The judgement of an answer: verdict True where it is wrong; unscored, with the reason, where there is no
+    answer.
+    """
     where = (conversation, turn, seat, "qa", NAME, fact.id)
     if answer is None or is_blank(answer):
         return Judgement(*where, unscored=unscored or "empty answer")
@@ -30,7 +32,7 @@ def match_judgement(
 
 
 def is_right(answer: str, fact: Fact) -> bool:
-    """Whether the answer affirms the fact's value and no other that its slot lists."""
+    """Whether the answer affirms the fact's value and no other value that its slot lists."""
     named = [claim for claim in claims(answer, (_anywhere(fact.slot),)) if claim.value in _listed(fact.slot)]
     affirmed = {canonical(fact.slot.id, claim.value) for claim in named if not claim.negated}
     return bool(affirmed) and all(same_value(fact.slot.id, value, fact.value) for value in affirmed)
@@ -38,7 +40,7 @@ def is_right(answer: str, fact: Fact) -> bool:
 
 @lru_cache(maxsize=1024)
 def _anywhere(slot: Slot) -> Slot:
-    """The slot, claimed by naming a value."""
+    """The slot with one more pattern, which matches a value anywhere."""
     return replace(slot, patterns=(*slot.patterns, "{value}"))
 
 

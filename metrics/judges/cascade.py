@@ -1,7 +1,8 @@
-"""A first judge for all pairs, a second one for those that the first one is not sure of.
+"""A cascade: a first judge for all pairs, and a second judge for those about which the first is uncertain.
 
-A pair goes on where the first judge's p_inconsistent lies strictly between `low` and `high`, or where it is unscored.
-low = 0 and high = 1 send on all that is not certain; low = high sends on what is unscored only.
+A pair goes to the second judge where the first judge's p_inconsistent lies strictly between `low` and `high`, or where
+the first judge left it unscored. low = 0 and high = 1 forward every pair that is not certain; low = high forwards only
+unscored pairs.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from scenarios.records import Judgement
 
 @dataclass(frozen=True)
 class Cascade:
-    """One row a pair under the cascade's name, the judge that spoke in `by`. What the second judge cannot score is
-    unscored, even where the first one had a doubtful answer.
+    """A judge of two judges; `by` of a judgement names the one that decided.
+
+    What the second judge cannot score is unscored, even where the first judge had an uncertain score.
     """
 
     first: Judge
@@ -31,9 +33,11 @@ class Cascade:
 
     @property
     def metrics(self) -> tuple[str, ...]:
+        """The metrics whose pairs can be scored: those of the second judge, which gets what the first cannot score."""
         return getattr(self.second, "metrics", LINES)  # what the first one does not score is asked of the second one
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
+        """One judgement per pair, in the order of the pairs, under the cascade's name."""
         rows = first_rows(pairs, self.first.judge(pairs))
         doubtful = [
             place
@@ -50,7 +54,7 @@ class Cascade:
 
 
 def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgement]:
-    """The row of each pair, its rows by fact left out. ValueError where a judge lost a pair."""
+    """The first judgement of each pair, without judgements by fact. Raises ValueError where a pair has none."""
     firsts: list[Judgement] = []
     for row in rows:
         if len(firsts) < len(pairs) and _answers(row, pairs[len(firsts)]):
@@ -61,7 +65,7 @@ def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgeme
 
 
 def sent_on(rows: Iterable[Judgement], cascade: Cascade) -> tuple[int, int]:
-    """(pairs that went to the second judge, pairs) among a cascade's rows."""
+    """(pairs that the second judge scored, all pairs) among the judgements of a cascade."""
     mine = [row for row in rows if row.judge == cascade.name]
     return sum(row.by == cascade.second.name for row in mine), len(mine)
 

@@ -1,4 +1,4 @@
-"""What makes a judge a choice in every scenario: its name, how it is made, what it needs and what it can see."""
+"""What makes a judge available to every scenario: its name, its constructor, what it needs and what it can detect."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ EMBEDDER, REFERENCE = "embedder", "reference"  # what a judge may need
 
 
 class Models(Protocol):
-    """What a judge is made from."""
+    """The models from which a judge is made."""
 
     measure: Measure
     engines: Any  # the lab's engines by the name of their base model
     device: str  # of models that are no engines
 
     def embed(self) -> Embed:
-        """The embedder: texts -> unit vectors (texts, width). Only for judges whose `needs` name it."""
+        """The embedder, texts -> unit vectors (texts, width), for judges whose `needs` name EMBEDDER."""
         ...
 
     def logprobs(self) -> Callable:
-        """What the embedded model gives texts, in nats (see `metrics.judges.likelihood`); `needs` has REFERENCE."""
+        """The log-probabilities of texts in nats (see `metrics.judges.likelihood`), for judges whose `needs` name
+        REFERENCE.
+        """
         ...
 
     def judge(self, name: str) -> Judge:
-        """Another judge, made from the same."""
+        """Another judge, made from the same models."""
         ...
 
 
@@ -39,12 +41,12 @@ def _nothing(measure: Measure) -> Collection[str]:
 
 @dataclass(frozen=True)
 class JudgeEntry:
-    """A judge that a scenario can name. A package brings its own by an entry point of `dialogue_lab.judges`.
+    """A judge that a scenario can name. A package adds one by an entry point of the group `dialogue_lab.judges`.
 
-    `make` gives the judge, whose `name` is the entry's. `scores` are the metrics whose pairs it can score, and the
-    judge's own `metrics` are among them. `engines` gives the base models that it needs an engine of, for a scenario's
-    measure; `check` raises ValueError where something else that it needs is not there, before a model is loaded.
-    `finds` are the kinds of planted drift that `python -m lab.selftest` requires it to find.
+    `make` returns the judge, whose `name` is the entry's. `scores` are the metrics whose pairs it can score; the
+    judge's own `metrics` are among them. `engines` returns the base models of which it needs an engine, for a
+    scenario's measure. `check` raises ValueError where something else that it needs is missing, before any model is
+    loaded. `finds` are the kinds of planted drift that `python -m lab.selftest` requires it to detect.
     """
 
     name: str
@@ -56,5 +58,5 @@ class JudgeEntry:
     finds: tuple[str, ...] = ()
 
     def scores_lines(self) -> bool:
-        """Whether it can reward a training or be part of a cascade."""
+        """Whether the judge scores lines, so that it can reward a training and take part in a cascade."""
         return bool(set(LINES) & set(self.scores))

@@ -1,12 +1,12 @@
-"""A ledger of what each speaker claimed about itself, held against its persona and against its own earlier lines.
+"""A ledger of each speaker's claims about itself, compared with its persona and with its own earlier lines.
 
-Prompt to line: a claim contradicts where it affirms another value than the persona's or denies the persona's own;
-affirming the own or denying another is consistent. Line to line: two lines contradict where the later affirms a value
-that the earlier, affirming another, did not, or where one affirms what the other denies. A line that claims nothing
-contradicts nothing.
+Prompt to line: a claim contradicts where it affirms another value than the persona's or denies the persona's own value;
+it is consistent where it affirms the own value or denies another. Line to line: two lines contradict where the later
+one affirms a value that the earlier one, affirming another, did not, or where one affirms what the other denies. A line
+without claims contradicts nothing.
 
-Exact, free, blind to everything that `metrics.judges.text.claims` says it cannot see: a lower bound on contradictions.
-It knows people by their facts: who is known by a text alone is unscored.
+The judge is exact and needs no model, but misses what `metrics.judges.text.claims` cannot see: its count is a lower
+bound on contradictions. It knows personas by their facts only; a persona that is only a text is unscored.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ EMPTY = "empty line"
 
 @dataclass(frozen=True)
 class Ledger:
-    """Judges both kinds of pair; p_inconsistent is 1.0 or 0.0."""
+    """A judge of lines against personas and earlier lines; p_inconsistent is 1.0 or 0.0."""
 
     name: str = "ledger"
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """Prompt to line: a row against "persona", then one for each fact that the line claims something about, with
-        spans. Line to line: one row, its span in the later line. Blank lines, personas without facts and other metrics
-        come back unscored.
+        """The judgements of all pairs, in the order of the pairs.
+
+        Prompt to line: one against "persona", then one for each fact that the line makes a claim about, with its span.
+        Line to line: one, whose span is in the later line. Blank lines, personas without facts and other metrics are
+        unscored.
         """
         return [row for pair in pairs for row in self._rows(pair)]
 
@@ -62,17 +64,17 @@ class Ledger:
 
 
 def slots_of(persona: Persona) -> tuple:
-    """The slots that the persona has a value for."""
+    """The slots of the persona's facts."""
     return tuple(fact.slot for fact in persona.facts)
 
 
 def contradicts_fact(claim: Claim, fact: Fact) -> bool:
-    """Affirms another value, or denies this one."""
+    """Whether the claim affirms another value than the fact's, or denies the fact's value."""
     return same_value(fact.slot.id, claim.value, fact.value) == claim.negated
 
 
 def disagreement(earlier: Iterable[Claim], later: Iterable[Claim]) -> Claim | None:
-    """The first claim of the later line that the earlier line's claims rule out; None where they agree.
+    """The first claim of the later line that the claims of the earlier line exclude; None where they agree.
 
     A line that affirms two values at once ("a baker and a nurse") agrees with a later line that affirms either.
     """

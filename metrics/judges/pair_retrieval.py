@@ -1,24 +1,26 @@
-"""Which earlier lines of a speaker are worth holding against a new one: the nearest in meaning, instead of all of them.
+"""Retrieval of pairs: which earlier lines of a speaker to judge a new line against, the nearest in meaning instead of
+all.
 
-A line is taken apart into its sentences in the first person, or where it has none into all its sentences; questions are
-left out, and a line of questions alone is held against the line before. Two pieces are as near as
+A line is split into its sentences in the first person, or into all its sentences where none is in the first person.
+Questions are left out; a line of questions alone is paired with the line before. The nearness of two such pieces is
 
     COSINE cos(u, v) + sum over topics of t(u) t(v)        (where the persona has no facts: cos(u, v))
 
-u and v the vectors with names and numbers blanked out, so that it is what they speak of that counts and not which value
-they give it; the topics are the facts of the speaker's persona, if it has any, and t(u) the softmax of SHARPNESS times
-the cosine of u, not blanked, with the nearest of a fact's question and claims (its own value and the distractors),
-beside NO_TOPIC for none of them. Pieces that give the same names and numbers, or that use the same words altogether,
-agree (unless one denies it) and are left out. Two lines are as near as their nearest pieces; the nearest lines are
-chosen, none below `NEAR`.
+- u and v are embeddings with names and numbers blanked out, so that the subject counts and not the value.
+- The topics are the facts of the speaker's persona. t(u) is the softmax, with NO_TOPIC for "none of them", of SHARPNESS
+  times the cosine of the unblanked embedding with the nearest of a fact's question and claims (its own value and the
+  distractors).
+- Pieces with the same names and numbers, or with exactly the same words, agree (unless one denies) and are left out.
 
-Every line is held against one earlier line at least: the nearest, or where none is near the line before. What a line
-leaves of its share is kept for later ones: never more than `share` of all pairs so far, but for the one a line. A fifth
-is kept to from ten lines of a seat on.
+The nearness of two lines is that of their nearest pieces. The nearest lines are chosen, none below `NEAR`.
+
+Every line is judged against at least one earlier line: the nearest, or the line before where none is near. The share
+that a line does not use remains for later ones: there are never more than `share` of all pairs so far, except for that
+one per line. A share of a fifth is kept from ten lines of a seat on.
 
 A pair that is not chosen is not judged: it has no row, counts neither as consistent nor as unscored, and is missing
 from every mean over pairs. Since the chosen pairs are those most likely to contradict, such a mean is no estimate of
-that over all pairs.
+the mean over all pairs.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ _VALUE = re.compile(r"\d+|(?<=[\w,;:] )(?!I\b)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*
 
 @dataclass(frozen=True)
 class Pieces:
-    """What of a line may contradict something."""
+    """The pieces of a line that may contradict something, or be contradicted."""
 
     texts: tuple[str, ...]  # folded
     values: tuple[frozenset[str], ...]  # names and numbers of each, with "not" where it denies them
@@ -58,7 +60,7 @@ class Pieces:
 
 @dataclass
 class Memory:
-    """One speaker's lines so far, and which pairs of them were chosen."""
+    """The lines of one speaker so far, and the number of pairs chosen among them."""
 
     share: float = SHARE
 
@@ -69,7 +71,9 @@ class Memory:
         self.chosen = 0
 
     def add(self, line: Pieces) -> list[int]:
-        """Places of the earlier lines to hold the new one against, ascending; at least one where there is any."""
+        """Indices of the earlier lines to judge the new line against, ascending; at least one where there is an earlier
+        line.
+        """
         count = len(self.lines)
         most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen)
         places = self._choose(line, most) if count else set()
@@ -86,7 +90,7 @@ class Memory:
         return near or {len(self.lines) - 1}
 
     def _nearness(self, line: Pieces) -> np.ndarray:
-        """(earlier lines,): nearness of the nearest two pieces."""
+        """(earlier lines,) nearness of the nearest two pieces."""
         return np.array(
             [
                 (line.vectors @ other.vectors.T + AGREES * _agreement(line, other)).max() if other.states else -np.inf
@@ -98,8 +102,9 @@ class Memory:
 def candidates(
     lines: Sequence[str], embed: Embed, persona: Persona | None = None, share: float = SHARE
 ) -> list[tuple[int, int]]:
-    """(later, earlier) places of one seat's lines that are worth judging, in that order. ValueError unless 0 < share <=
-    1.
+    """(later, earlier) indices of the lines of one seat that are to be judged, in that order.
+
+    Raises ValueError unless 0 < share <= 1.
     """
     memory = Memory(share)
     return [
@@ -110,7 +115,7 @@ def candidates(
 
 
 def pieces(lines: Sequence[str], embed: Embed, personas: Sequence[Persona | None] | None = None) -> list[Pieces]:
-    """Each line's pieces, `personas` those of the speakers; all are embedded in one call."""
+    """The pieces of each line; `personas` are the speakers of the lines. All texts are embedded in one call."""
     stated = [_statements(line) for line in lines]
     sentences = [statements or [line.strip() or "-"] for statements, line in zip(stated, lines, strict=True)]
     topics = [_topics(persona) if persona else () for persona in personas or [None] * len(lines)]
@@ -140,7 +145,7 @@ def _topics(persona: Persona) -> Topics:
 
 
 def _vectors(texts: Sequence[str], topics: Topics, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(texts, d + topics)"""
+    """(texts, d + topics): rows whose dot product is the nearness of two texts."""
     blanked = np.stack([vectors[_blank(text)] for text in texts])
     if not topics:
         return blanked
@@ -165,7 +170,7 @@ def _blank(text: str) -> str:
 
 
 def _agreement(line: Pieces, other: Pieces) -> np.ndarray:
-    """(pieces, pieces): whether two are the same words, or give the same names and numbers."""
+    """(pieces, pieces): whether two pieces have the same words, or the same names and numbers."""
     return np.array(
         [
             [

@@ -1,4 +1,4 @@
-"""Which pairs (line, thing it may contradict) a new line brings."""
+"""The pairs (line, what it may contradict) of a new line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from scenarios.records import PARTNER, Line, Persona
 def pairs_of_line(
     line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]
 ) -> Iterator[Pair]:
-    """What a line may contradict: its speaker's persona, and the `earlier` lines of its own among all those `before`
-    it.
+    """The pairs of a line for these metrics: against its speaker's persona, and against the speaker's `earlier` lines.
+
+    `before` are all lines before it, of both seats.
     """
     persona = cast[line.seat]
     company = {

@@ -1,1 +1,1 @@
-"""Text patterns that the rule-based judges and tripwires share."""
+"""Text patterns that rule-based judges and tripwires share."""

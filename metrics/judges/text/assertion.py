@@ -1,9 +1,12 @@
 """Which parts of a text assert something in the speaker's own voice, by rules over sentences.
 
-A sentence does not assert when it asks (unless the question is a tail: "I live in Oslo, and you?"), supposes (after if,
-unless, imagine, pretend, suppose: until a semicolon or "but"), wishes (after wish, would, dream, maybe: until the
-clause ends), reports someone else ("you said I live in ..."), or quotes (double quotes, unless the whole text is in
-them).
+A sentence does not assert where it
+
+- asks (unless the question is a tag: "I live in Oslo, and you?");
+- supposes (after if, unless, imagine, pretend, suppose: until a semicolon or "but");
+- wishes (after wish, would, dream, maybe: until the end of the clause);
+- reports another speaker ("you said I live in ...");
+- quotes (in double quotes, unless the whole text is in them).
 """
 
 from __future__ import annotations
@@ -67,8 +70,8 @@ _WHOLLY_QUOTED = re.compile(r"\s*(?:\w+:\s*)?(?:\"[^\"]*\"?|“[^”“]*”?)\s
 
 
 def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
-    """None where the sentence does not assert the match; else whether it denies it from outside ("I don't think
-    ...").
+    """None where the sentence does not assert the match; otherwise whether a phrase outside it denies it ("I don't
+    think ...").
     """
     before, opening = (
         _IDIOMS.sub(" ", text[max(start, match.start() - LOOK) : match.start()]),
@@ -87,7 +90,7 @@ def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Spans of the sentences, closing punctuation included."""
+    """Spans of the sentences, with their closing punctuation."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text) if match["goes_on"] is None]
     if not ends or ends[-1] < len(text):
         ends.append(len(text))
@@ -95,7 +98,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def quotations(text: str) -> list[tuple[int, int]]:
-    """Spans in double quotes; a text that is one quotation as a whole quotes nobody."""
+    """Spans in double quotes; none where the whole text is a single quotation."""
     if _WHOLLY_QUOTED.fullmatch(text):
         return []
     closed = text.rfind("”") + 1  # what opens behind it never closes, and each would be sought to the end

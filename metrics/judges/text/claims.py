@@ -1,17 +1,16 @@
-"""What a text claims about its speaker: rules over the words that a persona file lists for each slot.
+"""What a text claims about its speaker, by rules over the words that a persona file lists for each slot.
 
-A slot's patterns ("I live in {value}") are searched for in the text as written (`metrics.judges.text.wording`), so that
-spans are spans of the original; a negation inside a match, or right before it, turns the claim round.
+The patterns of a slot ("I live in {value}") are searched for in the original text (`metrics.judges.text.wording`), so
+that spans refer to it. A negation inside a match, or immediately before it, negates the claim.
 
-Only what a sentence asserts counts: no questions (but "I live in Oslo, and you?" asserts), nothing after if, wish,
-imagine, pretend, suppose or would, nothing put in someone else's mouth ("you said I live in ..."), nothing inside
-double quotes.
+Only assertions count: no questions (but "I live in Oslo, and you?" asserts), nothing after if, wish, imagine, pretend,
+suppose or would, nothing attributed to another speaker ("you said I live in ..."), nothing in double quotes.
 
-What this cannot see: values that the slot does not list, wordings that it has no pattern for, pronouns ("I love it
-there"), sentences without a subject ("Born in Oslo"), the past ("I used to live in" is no claim about now), irony,
-typing errors, anything that follows only by inference ("I have never left Norway"), slots for which two values can both
-be true, quotations in single quotes, and what stands behind the first `READ` characters of a text. It errs towards
-silence: what it calls a claim nearly always is one.
+The rules cannot see values that the slot does not list; wordings without a pattern; pronouns ("I love it there");
+sentences without a subject ("Born in Oslo"); the past ("I used to live in" is no claim about the present); irony;
+typing errors; inferences ("I have never left Norway"); slots in which two values can both be true; quotations in single
+quotes; and anything after the first `READ` characters of a text. Precision is high and recall is lower: what they call
+a claim nearly always is one.
 """
 
 from __future__ import annotations
@@ -54,12 +53,12 @@ class Claim:
 
 
 def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
-    """Claims that the text makes about its speaker, in the order of the text. Blank text makes none."""
+    """The claims that the text makes about its speaker, in the order of the text; none for a blank text."""
     return _claims(text if len(text) <= READ else text[: text.rfind(" ", 0, READ) + 1], slots)
 
 
 def same_value(slot_id: str, value: str, other: str) -> bool:
-    """Whether two values of a slot say the same: without case and article; a name also equals its shorter form."""
+    """Whether two values of a slot are the same, ignoring case and article; a name also equals its shorter form."""
     value, other = canonical(slot_id, value), canonical(slot_id, other)
     if slot_id == NAME:
         shorter, longer = sorted((value.split(), other.split()), key=len)
@@ -91,8 +90,9 @@ class _Hit:
 
 
 def _without_shadows(hits: list[_Hit]) -> Iterator[_Hit]:
-    """One claim a slot and value, the longest; a value inside a longer one ("bakery" in "bakery owner" of another slot)
-    is none.
+    """The longest claim for each slot and value.
+
+    A value inside a longer one is left out, also where that is another slot's ("bakery" in "bakery owner").
     """
     kept: dict[tuple[str, tuple[int, int]], _Hit] = {}
     for hit in hits:
@@ -109,7 +109,7 @@ def _without_shadows(hits: list[_Hit]) -> Iterator[_Hit]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """A slot's patterns, compiled."""
+    """The compiled patterns of a slot."""
 
     slot: Slot
     triggers: frozenset[str]  # one of these words is in every text that claims anything
@@ -118,14 +118,14 @@ class _Reader:
     known: dict[str, str]  # canonical form -> as listed
 
     def read(self, text: str, start: int, end: int, words: frozenset[str]) -> Iterator[_Hit]:
-        """Claims in one sentence of the text; `words` are all the text's, folded."""
+        """The claims in one sentence of the text; `words` are the folded words of the whole text."""
         for pattern in self.patterns:
             if pattern.needs <= words:
                 for match in pattern.expression.finditer(text, start, end):
                     yield from self._claimed(text, start, end, match, pattern.negative)
 
     def _claimed(self, text: str, start: int, end: int, match: re.Match, negative: bool) -> Iterator[_Hit]:
-        """What one match claims: nothing where the sentence does not assert it, several values where it lists them."""
+        """The claims of one match: none where the sentence does not assert it, several where it lists values."""
         value, aside = self._value(match["value"]), match.groupdict().get("aside")
         if value is None or self._calls_someone_else(text, start, match):
             return
@@ -150,7 +150,7 @@ class _Reader:
         )
 
     def _listed_after(self, text: str, start: int, here: int, end: int, negated: bool) -> Iterator[_Hit]:
-        """ "... and a baker", "..., not a baker", "not a baker but a nurse": the same claim of another value."""
+        """Further values of the same claim: "... and a baker", "..., not a baker", "not a baker but a nurse"."""
         for _ in range(LISTED if self.further else 0):
             if not (self.further and (match := self.further.match(text, here, end))):
                 return
@@ -162,7 +162,7 @@ class _Reader:
             yield _Hit(match.span("value"), Claim(self.slot.id, value, negated, (start, here)))
 
     def _value(self, said: str) -> str | None:
-        """The value as the slot lists it; None where it is no value at all."""
+        """The value as the slot lists it; None where the words are no value."""
         plain = canonical(self.slot.id, said)
         if self.slot.id == AGE:
             return plain if plain.isdigit() and 0 < int(plain) <= OLDEST else None

@@ -1,14 +1,12 @@
-"""Whose words a line is made of, and whether its speaker behaves as the card demands. Wording alone, no model.
+"""Whose words a line consists of, and whether its speaker behaves as the card demands; from wording alone, English
+only.
 
-Three measures, all from text:
-- `borrowed`: words that the speaker's own card does not hold, the more so where the partner's card or last line does,
-  as far as the line is about its speaker. "As a retired miner, I ..." out of a nurse's mouth, after a miner spoke, is
-  made of the miner's words.
-- `asks_of_partner`: whether a card demands of its speaker to ask ("I ask for examples", "You ask one short question at
-  a time").
-- `engages`: how far a line asks or speaks in the first person, which such a card demands and a lecture does not do.
-
-English only.
+- `borrowed`: words that the speaker's own card lacks, weighted up where the partner's card or last line has them, as
+  far as the line is about its speaker. "As a retired miner, I ..." from a nurse, after a miner spoke, uses the miner's
+  words.
+- `asks_of_partner`: whether a card demands that its speaker ask ("I ask for examples", "You ask one short question at a
+  time").
+- `engages`: how far a line asks or speaks in the first person, as such a card demands and a lecture does not.
 """
 
 from __future__ import annotations
@@ -37,28 +35,25 @@ _OF_ASKING = re.compile(
 
 
 def untagged(line: str) -> tuple[str, str]:
-    """A line without the speaker's name that transcripts put before it ("Ann: I"), and that name, "" where there is
-    none.
-    """
+    """(line without a speaker's name before it as in transcripts ("Ann: I"), that name); "" where there is no name."""
     tag = _TAG.match(line)
     return (line[tag.end() :].strip(), tag[1]) if tag else (line.strip(), "")
 
 
 def tagged_until(line: str) -> int:
-    """Where the words begin, behind such a name; 0 where there is none."""
+    """The index at which the words begin, after a speaker's name; 0 where there is no name."""
     tag = _TAG.match(line)
     return tag.end() if tag else 0
 
 
 def borrowed(line: str, card: str, partner: str = "", heard: str = "", names: Collection[str] = ()) -> float:
-    """Share of a line's different content words that are somebody else's, times the share of the line that is about its
-    speaker.
+    """The weighted share of a line's different content words that are not the speaker's, times `about_self`; 0 to 2.5.
 
-    sum(ELSEWHERE or NAMED, + PARTNERS [in the partner's card] + HEARD [in the heard line]) over the words that the own
-    card lacks / (words + SHRINK), times `about_self`. 0 to 2.5, 0 where every word is the card's. Words are compared by
-    stem. `names`, by which people address each other, count for nobody, unless the speaker takes one ("I am Ann"). Who
-    has to ask of the partner talks of a subject, whose words no card holds: of such a speaker's words only those in the
-    partner's card count.
+    The share is the sum of (ELSEWHERE or NAMED, + PARTNERS where the partner's card has the word, + HEARD where the
+    heard line has it) over the words that the speaker's card lacks, divided by (words + SHRINK). It is 0 where the card
+    has every word. Words are compared by stem. `names`, with which speakers address each other, do not count unless the
+    speaker claims one ("I am Ann"). Where the card demands questions, the speaker talks about a subject whose words are
+    on no card: then only words of the partner's card count.
     """
     called = {name.lower() for name in names} - {match[1].lower() for match in _NAMING.finditer(line)}
     said = _stems(line) - {_stem(name) for name in called}
@@ -71,8 +66,8 @@ def borrowed(line: str, card: str, partner: str = "", heard: str = "", names: Co
 
 
 def about_self(line: str) -> float:
-    """(first person + UNDECIDED) / (first + second person + 2 UNDECIDED), words counted: above 1/2 it speaks of
-    oneself.
+    """(first person + UNDECIDED) / (first + second person + 2 UNDECIDED), in words; above 1/2 a line is about its
+    speaker.
     """
     first, second = len(_FIRST.findall(line)), len(_SECOND.findall(line))
     return (first + UNDECIDED) / (first + second + 2 * UNDECIDED)
@@ -80,7 +75,7 @@ def about_self(line: str) -> float:
 
 @lru_cache(maxsize=4096)
 def asks_of_partner(card: str) -> bool:
-    """Whether some sentence of the card in first or second person speaks of asking, proposing or challenging."""
+    """Whether a sentence of the card in the first or second person is about asking, proposing or challenging."""
     return any(_OF_ASKING.search(sentence) and _I_OR_YOU.search(sentence) for sentence in re.split(r"[.!?\n]", card))
 
 

@@ -1,8 +1,8 @@
-"""A persona as a list of statements in the first person, and a line as the sentences that may go against them.
+"""A persona as a list of statements in the first person, and a line as the sentences that may contradict them.
 
-A persona with facts is its facts' claims. Any other is the sentences of its card, turned to the first person: "You live
-in Oslo", "Grace lives in Oslo" and "She lives in Oslo" all become "I live in Oslo", by rules over words. The rules take
-every "he" or "she" of a card for its persona (a card speaks of little else) and leave a second verb as it stands ("I
+The statements of a persona with facts are the claims of its facts. Those of any other persona are the sentences of its
+card in the first person: "You live in Oslo", "Grace lives in Oslo" and "She lives in Oslo" all become "I live in Oslo",
+by rules over words. The rules take every "he" or "she" of a card for its persona, and leave a second verb unchanged ("I
 live alone and works").
 """
 
@@ -50,15 +50,17 @@ _VERBS = {"is": "am", "has": "have", "does": "do", "goes": "go", "was": "was", "
 
 
 def statements(persona: Persona) -> tuple[tuple[str | None, str], ...]:
-    """(fact id, or None where it is a sentence of the card; statement in the first person), in the persona's order."""
+    """(fact id, statement in the first person), in the order of the persona; the id is None for a sentence of the
+    card.
+    """
     if persona.facts:
         return tuple((fact.id, fact.claim) for fact in persona.facts)
     return tuple((None, text) for text in _of_card(persona.card, persona.name))
 
 
 def said(line: str) -> list[tuple[int, int]]:
-    """Spans of the line's sentences that may claim something: all but questions without an "I"; where none is left,
-    all.
+    """Spans of the sentences of a line that may claim something: all but questions without an "I", or all where none is
+    left.
     """
     spans = [_stripped(line, *span) for span in sentence_spans(line)]
     spans = [(start, end) for start, end in spans if not is_blank(line[start:end])]
@@ -71,7 +73,7 @@ def said(line: str) -> list[tuple[int, int]]:
 
 
 def first_person(text: str, names: Sequence[str] = ()) -> str:
-    """A card in the first person; one that mostly says "I" comes back as it is."""
+    """The card in the first person; a card that mostly says "I" is returned unchanged."""
     counts = [len(pattern.findall(text)) for pattern in (_FIRST, _SECOND, _THIRD)]
     counts[2] += sum(len(re.findall(rf"\b{re.escape(name)}\b", text)) for name in names)
     if counts[0] >= max(counts[1:]):
@@ -84,8 +86,10 @@ def first_person(text: str, names: Sequence[str] = ()) -> str:
 
 
 def names_of(persona_name: str, card: str) -> tuple[str, ...]:
-    """What a card calls its persona: the words of the persona's name, those of the name that the card opens with ("Meet
-    Ann Lee, a"), and the capitalised word that opens most sentences; those that stand in the card.
+    """The words by which a card names its persona, as far as they occur in the card.
+
+    They are the words of the persona's name, those of the name with which the card opens ("Meet Ann Lee, a"), and the
+    capitalised word that opens most sentences.
     """
     opening = _NAME_FIRST.match(card)
     words = re.findall(r"[^\W\d_][\w-]*", f"{persona_name} {opening[1] if opening else ''}")
@@ -145,7 +149,7 @@ def _with_verb(match: re.Match) -> str:
 
 
 def _capitals(text: str) -> str:
-    """A capital at the head of every sentence."""
+    """The text with a capital letter at the start of every sentence."""
     parts, here = [], 0
     for start, end in sentence_spans(text):
         start, _ = _stripped(text, start, end)
@@ -156,6 +160,6 @@ def _capitals(text: str) -> str:
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span without the blanks around it."""
+    """The span without surrounding blanks."""
     piece = text[start:end]
     return start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))

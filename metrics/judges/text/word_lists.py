@@ -48,8 +48,9 @@ HELPER = re.compile(
 
 
 def of_oneself(name: str) -> re.Pattern:
-    """What finds "you are NAME", "your name is NAME" and "NAME is", "NAME lives", but not "my name is NAME" or "NAME
-    here".
+    """A pattern that matches "you are NAME", "your name is NAME", "NAME is" and "NAME lives".
+
+    It does not match "my name is NAME" or "NAME here".
     """
     name = re.escape(name)
     verbs = (

@@ -1,10 +1,10 @@
-"""From the words that a persona file lists for a slot to expressions that find them in a text as written.
+"""Regular expressions, from the words that a persona file lists for a slot, that match them in the original text.
 
-Between two words of a pattern up to three fillers may stand ("I still live in") and a negation ("I don't live in");
-contractions read as the words they stand for. Where a pattern begins with "I am", a name and a description may come
-between ("I'm Grace, a nurse from Leeds"). {value} is a value listed for the slot (longest first, whole words, article
-and plain adjectives optional); for "age" a number in digits or words; for "name" a listed name with a capital letter,
-or, where the pattern itself speaks of naming ("my name is"), any capitalised word.
+Between two words of a pattern, up to three fillers ("I still live in") and a negation ("I don't live in") may stand.
+Contractions match the words for which they stand. In a pattern that begins with "I am", a name and a description may
+follow ("I'm Grace, a nurse from Leeds"). {value} matches a value listed for the slot (longest first, whole words,
+article and plain adjectives optional); for "age", a number in digits or words; for "name", a listed name with a capital
+letter, or any capitalised word where the pattern itself is about naming ("my name is").
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ _LINK = (
 
 @dataclass(frozen=True)
 class Pattern:
-    """One way of claiming a slot."""
+    """One wording of a claim about a slot."""
 
     source: str  # of the expression, with the group `value`
     needs: frozenset[str]  # words that stand in every text it matches: looked up first, because searching is slow
@@ -108,12 +108,12 @@ class Pattern:
 
     @cached_property
     def expression(self) -> re.Pattern:
-        """Compiled when it is first searched for, since most never are."""
+        """The regular expression, compiled at the first use, since most are never used."""
         return re.compile(self.source, re.IGNORECASE)
 
 
 def compiled(slot: Slot, known: dict[str, str], pattern: str) -> Pattern:
-    """A pattern of the slot, ready to be searched for. Raises ValueError where it has not exactly one {value}."""
+    """A pattern of the slot, ready for search. Raises ValueError where it does not have exactly one {value}."""
     if pattern.count("{value}") != 1:
         raise ValueError(f"pattern {pattern!r} of slot {slot.id!r}: expected exactly one {{value}}")
     before, after = (_words(part) for part in pattern.strip().rstrip(".!").split("{value}"))
@@ -132,8 +132,9 @@ def compiled(slot: Slot, known: dict[str, str], pattern: str) -> Pattern:
 
 
 def further(slot_id: str, known: dict[str, str]) -> re.Pattern | None:
-    """An expression of one more value after a claim, groups `link` ("and", "not", ...) and `value`; None where values
-    are numbers.
+    """An expression of one more value after a claim, with groups `link` ("and", "not", ...) and `value`.
+
+    None for a slot whose values are numbers.
     """
     if not known or slot_id == AGE:
         return None
@@ -141,8 +142,9 @@ def further(slot_id: str, known: dict[str, str]) -> re.Pattern | None:
 
 
 def triggers(slot_id: str, known: dict[str, str]) -> frozenset[str]:
-    """Words of which one must be in a text that claims anything about the slot; a number in digits counts for an age
-    beside them.
+    """Words of which a text must contain at least one in order to claim anything about the slot.
+
+    For an age, a number in digits counts as well.
     """
     first = {re.findall(r"\w+", value)[0] for value in known if re.search(r"\w", value)}
     naming = _NAMING if slot_id == NAME else set()
@@ -150,7 +152,7 @@ def triggers(slot_id: str, known: dict[str, str]) -> frozenset[str]:
 
 
 def canonical(slot_id: str, value: str) -> str:
-    """A value without case, leading article, and difference of apostrophes, hyphens and spaces; an age as digits."""
+    """A value without case, leading article, and variants of apostrophes, hyphens and blanks; an age as digits."""
     plain = re.sub(r"[\s-]+", " ", value.strip().rstrip(".").replace("’", "'")).casefold()
     plain = re.sub(r"^(?:a|an|the) ", "", plain)
     if slot_id != AGE:
