@@ -1,13 +1,14 @@
-"""Intervals that know lines of one conversation belong together, and survival with censoring.
+"""Intervals by resampling whole conversations, and survival curves with censoring.
 
-The bootstrap resamples whole conversations, never lines (a line resembles its neighbours). It differs from the textbook
-in one way: it never builds a resample. Every statistic here is a function of sums over rows, so a conversation is
-reduced to its sums once and a resample is a row of multiplicities W: statistic(W @ sums). That equals
-`scipy.stats.bootstrap(..., paired=True, method="percentile")` over conversations, and gives all turns of a run in one
-product.
+The bootstrap resamples conversations, never lines, since a line resembles its neighbours. It differs from the textbook
+in one way: it never builds a resample. Every statistic here is a function of sums over rows, so that a conversation is
+reduced to its sums once, and a resample is a row of multiplicities W: statistic(W @ sums). This equals
+`scipy.stats.bootstrap(..., paired=True, method="percentile")` over conversations, and handles all turns of a run in one
+matrix product.
 
-Percentile intervals: where all conversations agree (none contradicts anything) low = high = value, which is the
-bootstrap's blindness at a boundary and no certainty. Fewer than two conversations: low and high are NaN.
+Intervals are percentile intervals. Where all conversations agree (for example, none contradicts anything), low = high =
+value: this is the known failure of the bootstrap at a boundary and no certainty. With fewer than two conversations, low
+and high are NaN.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COLUMNS = 1 << 11  # most groups bootstrapped at once
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its percentile interval; n is the number of rows behind it. Nothing to go by: NaN, n = 0."""
+    """A value with its percentile interval and the number of rows behind it; without rows, NaN and n = 0."""
 
     value: float
     low: float
@@ -36,10 +37,10 @@ class Interval:
 
 
 def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Mean over all values (not over clusters), its interval by resampling clusters.
+    """The mean over all values (not over clusters), with its interval by resampling clusters.
 
-    `values` and `clusters` have one length (ValueError otherwise); NaN among the values is refused: leave out the
-    unscored.
+    Raises ValueError where `values` and `clusters` differ in length, and where a value is NaN: unscored rows are to be
+    left out.
     """
     means = clustered_means(
         values, clusters, np.zeros(len(values), int), confidence=confidence, resamples=resamples, seed=seed
@@ -50,7 +51,7 @@ def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int
 def clustered_means(
     values, clusters, groups, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> dict[int, Interval]:
-    """Mean within each group (a turn, say), by group; all groups share their resamples of clusters."""
+    """The mean within each group (for example, a turn), by group; all groups share the same resamples of clusters."""
     y, codes, _ = _checked(values, clusters)
     keys, columns = np.unique(np.asarray(groups), return_inverse=True)
     wide = 1 + codes.max(initial=-1)
@@ -74,9 +75,9 @@ def clustered_means(
 
 
 def clustered_slope(x, y, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Ordinary least squares slope of y on x over all rows: (n Sxy - Sx Sy) / (n Sxx - Sx Sx), in y per unit of x.
+    """The ordinary least squares slope of y on x over all rows, (n Sxy - Sx Sy) / (n Sxx - Sx Sx), in y per unit of x.
 
-    NaN where x does not vary; resamples in which it does not vary are left out.
+    NaN where x is constant; resamples in which x is constant are left out.
     """
     _, sums = slope_sums(x, y, clusters)
     return clustered_statistic(sums, slope_statistic, n=len(y), confidence=confidence, resamples=resamples, seed=seed)
@@ -85,7 +86,7 @@ def clustered_slope(x, y, clusters, *, confidence: float = 0.95, resamples: int 
 def clustered_difference(
     values, later, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Mean of the values where `later` is true minus the mean where it is false; NaN where either side is empty."""
+    """The mean of the values where `later` is true minus the mean where it is false; NaN where either side is empty."""
     _, sums = difference_sums(values, later, clusters)
     return clustered_statistic(
         sums, difference_statistic, n=len(values), confidence=confidence, resamples=resamples, seed=seed
@@ -101,10 +102,10 @@ def clustered_statistic(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Interval of any statistic of summed columns.
+    """The interval of any statistic of summed columns.
 
-    `sums` (clusters, K) holds one row of sums a cluster; `statistic` maps (R, K) summed over clusters to (R, 1), NaN
-    where it is not defined. `n` is reported as given.
+    `sums` (clusters, K) has one row of sums per cluster. `statistic` maps totals over clusters (R, K) to (R, 1), NaN
+    where it is undefined. `n` is reported unchanged.
     """
     sums = np.asarray(sums, float)
     if not len(sums):
@@ -121,7 +122,9 @@ def clustered_statistic(
 
 
 def slope_sums(x, y, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,) and what `slope_statistic` needs of each, (C, 5): n, Sx, Sy, Sxy, Sxx, x less its mean."""
+    """The clusters (C,), and their sums for `slope_statistic`, (C, 5): n, Sx, Sy, Sxy, Sxx, with x centred at its
+    mean.
+    """
     y, codes, names = _checked(y, clusters)
     x = np.asarray(x, float)
     x = x - (x.mean() if len(x) else 0.0)  # the slope is the same, the sums keep their digits
@@ -129,15 +132,16 @@ def slope_sums(x, y, clusters) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slope_statistic(sums: np.ndarray) -> np.ndarray:
-    """Least squares slope of such sums, (R, 5) -> (R, 1)."""
+    """The least squares slope from sums of `slope_sums`, (R, 5) -> (R, 1)."""
     n, sx, sy, sxy, sxx = sums.T
     spread = n * sxx - sx * sx
     return ratio(n * sxy - sx * sy, np.where(spread > 1e-9 * np.maximum(1.0, n * sxx), spread, 0.0))[:, None]
 
 
 def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,) and what `difference_statistic` needs of each, (C, 4): sum and count of the later values, then
-    of the others.
+    """The clusters (C,), and their sums for `difference_statistic`, (C, 4).
+
+    The columns are the sum and count of the later values, then of the others.
     """
     y, codes, names = _checked(values, clusters)
     after = np.asarray(later, bool).astype(float)
@@ -145,7 +149,7 @@ def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
 
 
 def difference_statistic(sums: np.ndarray) -> np.ndarray:
-    """Mean of the later values minus mean of the others, of such sums, (R, 4) -> (R, 1)."""
+    """The mean of the later values minus the mean of the others, from sums of `difference_sums`, (R, 4) -> (R, 1)."""
     return (ratio(sums[:, 0], sums[:, 1]) - ratio(sums[:, 2], sums[:, 3]))[:, None]
 
 
@@ -157,10 +161,10 @@ def clustered_rows(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Interval of any statistic of weighted rows, for those that are no function of sums (ranks).
+    """The interval of any statistic of weighted rows, for statistics that are no function of sums (ranks).
 
-    `clusters` (N,) holds each row's; `statistic` maps (R, N), how often each row is in each of R resamples, to (R,),
-    NaN where it is not defined. Its value is that of every row once.
+    `clusters` (N,) holds the cluster of each row. `statistic` maps weights (R, N), the number of times that each row is
+    in each of R resamples, to (R,), NaN where it is undefined. The value itself uses every row once.
     """
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
     if not len(codes):
@@ -180,14 +184,13 @@ def clustered_rows(
 def prediction_powered_mean(
     judged, truth, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Mean of what a judge says of every row, put right by the rows whose truth is known: mean(judged) + mean(truth -
-    judged).
+    """The mean of a judge's values, corrected by the rows whose truth is known: mean(judged) + mean(truth - judged).
 
-    `judged` (N,); `truth` (N,), NaN where it is not known. n counts the rows whose truth is known; none: NaN; all in
-    one cluster: no interval. Right on average however wrong the judge, if the known rows are a random draw; narrow
-    where the judge is mostly right. The sum may leave the range of its parts. Angelopoulos et al., "Prediction-powered
-    inference", Science 382, 2023, for the mean; here both means are resampled together by cluster, which gives the
-    variance of both and of what they share.
+    `judged` is (N,); `truth` is (N,), NaN where it is not known. n counts the rows with known truth. Without any, the
+    value is NaN; where all are in one cluster, there is no interval. The estimate is unbiased for any judge where the
+    known rows are a random sample, and narrow where the judge is mostly right. It may lie outside the range of its
+    parts. Source: Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean. Here both means
+    are resampled together by cluster, which includes their covariance.
     """
     judged, codes, _ = _checked(judged, clusters)
     truth = np.asarray(truth, float)
@@ -209,12 +212,12 @@ def prediction_powered_mean(
 
 
 def crossed_components(values) -> dict[tuple[int, ...], float]:
-    """Variance components of a fully crossed design, an axis a factor and one value a cell, by axes: of (A, B) values
-    (0,) is what rows differ in, (1,) what columns differ in, (0, 1) what both together differ in beside, with whatever
-    is within a cell.
+    """The variance components of a fully crossed design, by axes; each axis is a factor, and each cell has one value.
 
-    All factors are taken for draws. By the mean squares of an analysis of variance: a component is unbiased, and so may
-    come out below 0. NaN where a factor has one level only.
+    For values (A, B), component (0,) is the variance between rows, (1,) that between columns, and (0, 1) the
+    interaction together with the variance within a cell. All factors count as random. The components are computed from
+    the mean squares of an analysis of variance: they are unbiased, and may therefore be below 0. NaN where a factor has
+    only one level.
     """
     y = np.asarray(values, float)
     axes = range(y.ndim)
@@ -238,12 +241,11 @@ def crossed_components(values) -> dict[tuple[int, ...], float]:
 
 
 def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confidence: float = 0.95) -> Interval:
-    """A statistic of (A, B, ...) values with its interval by leaving out one row, then one column, at a time; n counts
-    the rows.
+    """A statistic of values (A, B, ...), with a jackknife interval over rows and columns; n counts the rows.
 
-    Both are taken for draws, so that their jackknife variances add up; Student's t with the degrees of freedom of the
-    fewer. A little wide where rows and columns act together, whose share is counted twice. NaN where the statistic is
-    not known without one of them.
+    Rows and columns count as random, so that their jackknife variances add up. The interval uses Student's t with the
+    degrees of freedom of the smaller number. It is slightly too wide where rows and columns interact, since that part
+    is counted twice. NaN where the statistic is undefined without one row or column.
     """
     y = np.asarray(values, float)
     value, variance = statistic(y), 0.0
@@ -260,7 +262,7 @@ def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confid
 
 @dataclass(frozen=True)
 class Survival:
-    """A Kaplan-Meier curve: at `times` (T,) the share still surviving, its interval, and how many were at risk."""
+    """A Kaplan-Meier curve: at `times` (T,), the share that survives, its interval, and the number at risk."""
 
     times: np.ndarray
     survival: np.ndarray
@@ -270,10 +272,10 @@ class Survival:
     n: int
 
     def median(self) -> Interval:
-        """First time at which survival is at most one half; low and high where the curve's own interval crosses one
+        """The first time at which survival is at most one half; low and high are where the interval's curves cross one
         half.
 
-        NaN where a curve never gets there (Brookmeyer and Crowley 1982).
+        NaN where a curve never reaches one half (Brookmeyer and Crowley 1982).
         """
         half = self.survival <= 0.5
         low, high = self._first(half | (self.low <= 0.5)), self._first(self.high <= 0.5)
@@ -284,7 +286,7 @@ class Survival:
 
 
 def kaplan_meier(times, censored, *, confidence: float = 0.95) -> Survival:
-    """Survival curve of subjects that either met the event at `times` or were last seen then (`censored`), by scipy.
+    """The survival curve of subjects with the event at `times`, or last observed then where `censored`; by scipy.
 
     The interval is Greenwood's on the log(-log) scale, which stays in [0, 1].
     """
@@ -303,7 +305,7 @@ def kaplan_meier(times, censored, *, confidence: float = 0.95) -> Survival:
 
 
 def _checked(values, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values as floats, clusters as codes 0..C-1, and the clusters themselves."""
+    """The values as floats, the clusters as codes 0..C-1, and the different clusters."""
     y, clusters = np.asarray(values, float), np.asarray(clusters)
     if len(y) != len(clusters):
         raise ValueError(f"{len(y)} values but {len(clusters)} clusters: expected one cluster a value")
@@ -324,7 +326,7 @@ def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 
 
 def multiplicities(clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each cluster is drawn in each resample, (r, C) a piece."""
+    """The number of times that each cluster is drawn in each resample, in blocks of (r, C)."""
     rng = np.random.default_rng(seed)
     step = max(1, CELLS // clusters)
     for start in range(0, resamples, step):
@@ -339,7 +341,7 @@ def resampled(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], r
 
 
 def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> list[Interval]:
-    """One interval for each of the statistic's M columns; `members` (M,) clusters behind each."""
+    """One interval for each of the statistic's M columns; `members` (M,) is the number of clusters behind each."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence}: expected a number between 0 and 1")
     value = statistic(sums.sum(0, keepdims=True))[0]
@@ -357,7 +359,7 @@ def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> l
 
 
 def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
-    """Percentiles of each column of (R, M), NaN left out, by linear interpolation: sorting puts NaN last."""
+    """Percentiles of each column of (R, M), without NaN, by linear interpolation; sorting puts NaN last."""
     drawn = np.sort(drawn, axis=0)
     last = (~np.isnan(drawn)).sum(0) - 1
     bounds = []

@@ -1,6 +1,6 @@
-"""Two sets of conversations compared: a difference with its interval, what could have been seen at all, and log-rank.
+"""Comparison of two sets of conversations: differences with intervals, detectable differences, and the log-rank test.
 
-A side is a matrix of sums, one row a conversation (`metrics.conversation_sums`), and a statistic is a function of
+A side is a matrix of sums with one row per conversation (`metrics.conversation_sums`), and a statistic is a function of
 summed rows, so that every measure is compared in the same way. Differences are B - A.
 """
 
@@ -22,6 +22,8 @@ SAME = 1e-12  # a standard error below it, beside the values, is rounding
 
 @dataclass(frozen=True)
 class Difference:
+    """The values of both sides, and their difference B - A with its interval."""
+
     a: float
     b: float
     value: float  # b - a
@@ -34,9 +36,10 @@ class Difference:
 def paired(
     a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
 ) -> Difference:
-    """Row c of `a` and of `b` (P, K) are one pair; a resample draws pairs, so what both sides share cancels.
+    """The difference of paired sides: row c of `a` and of `b`, both (P, K), are one pair.
 
-    Raises ValueError where the sides have different shapes.
+    A resample draws pairs, so that what both sides share cancels. Raises ValueError where the sides have different
+    shapes.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.shape != b.shape:
@@ -64,7 +67,9 @@ def paired(
 def unpaired(
     a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
 ) -> Difference:
-    """Each side is resampled for itself. Fewer than two conversations on a side: no interval (NaN)."""
+    """The difference of independent sides, each resampled by itself; no interval (NaN) where one has fewer than two
+    rows.
+    """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if not (len(a) and len(b)):
         return _nothing()
@@ -87,11 +92,11 @@ def unpaired(
 def factorial(
     arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidence: float, resamples: int, seed: int
 ) -> dict[str, Interval]:
-    """Main effects of two factors that both have settings A and B, and their interaction, with paired intervals.
+    """The main effects of two factors with settings A and B, and their interaction, with paired intervals.
 
-    `arms`: "AA", "AB", "BA", "BB" (first factor, then second) -> (C, K), row c the same conversation in all. With y the
-    statistic: first = ((yBA - yAA) + (yBB - yAB)) / 2, second = ((yAB - yAA) + (yBB - yBA)) / 2, interaction = (yBB -
-    yBA) - (yAB - yAA).
+    `arms` maps "AA", "AB", "BA", "BB" (first factor, then second) to (C, K); row c is the same conversation in all
+    arms. With y the statistic: first = ((yBA - yAA) + (yBB - yAB)) / 2, second = ((yAB - yAA) + (yBB - yBA)) / 2,
+    interaction = (yBB - yBA) - (yAB - yAA).
     """
     sides = [np.asarray(arms[name], float) for name in ("AA", "AB", "BA", "BB")]
     if len({side.shape for side in sides}) > 1:
@@ -115,11 +120,10 @@ def factorial(
 
 
 def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
-    """Jackknife over conversations: sqrt((n - 1) / n * sum((leave-one-out - their mean)^2)); of a mean it is s /
-    sqrt(n).
+    """The jackknife standard error over conversations: sqrt((n - 1) / n * sum((leave-one-out - their mean)^2)).
 
-    NaN for fewer than two conversations, or where leaving one out leaves nothing. Efron and Tibshirani 1993, section
-    11.3.
+    For a mean it equals s / sqrt(n). NaN for fewer than two conversations, or where the statistic is undefined without
+    one of them. Efron and Tibshirani 1993, section 11.3.
     """
     n = len(sums)
     if n < 2:
@@ -129,12 +133,12 @@ def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
 
 
 def detectable(error: float, df: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The smallest true difference that a two-sided t test would find with that power: (t[1 - alpha/2] + t[power]) *
-    error.
+    """The smallest true difference that a two-sided t test detects: (t[1 - alpha/2] + t[power]) * error.
 
-    `error` is the difference's standard error, `df` its degrees of freedom; of pairs s / sqrt(n), with s the spread (n
-    - 1 in its denominator) of the n differences, and n - 1; of two groups sqrt(sA^2/nA + sB^2/nB), and nA + nB - 2. NaN
-    where every difference is the same, since that tells no spread. Cohen 1988, section 2.4.
+    `error` is the standard error of the difference and `df` its degrees of freedom. For pairs: s / sqrt(n), with s the
+    standard deviation of the n differences (n - 1 in its denominator), and n - 1. For two groups: sqrt(sA^2/nA +
+    sB^2/nB), and nA + nB - 2. NaN where all differences are equal, since their spread is then unknown. Cohen 1988,
+    section 2.4.
     """
     if not error > SAME:
         return float("nan")
@@ -142,10 +146,10 @@ def detectable(error: float, df: int, *, alpha: float = ALPHA, power: float = PO
 
 
 def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
-    """(z, two-sided p) of Mantel's log-rank test; each side is (times, censored). z > 0: events come sooner in `a`.
+    """(z, two-sided p) of Mantel's log-rank test; each side is (times, censored). z > 0: events occur earlier in `a`.
 
-    The sides are taken as independent, which for paired seeds makes p too large rather than too small. NaN where a side
-    is empty or nothing happened on either.
+    The sides count as independent; for paired seeds this makes p too large rather than too small. NaN where a side is
+    empty or there is no event on either side.
     """
     sides = [(np.asarray(times, float), np.asarray(censored, bool)) for times, censored in (a, b)]
     if not all(len(times) for times, _ in sides) or all(censored.all() for _, censored in sides):
@@ -157,8 +161,9 @@ def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) 
 
 
 def horizon(*sides: tuple[np.ndarray, np.ndarray]) -> int:
-    """The last line up to which every side's curve is known: its longest life, or any line where that ended in an
-    event.
+    """The last line up to which the curve of every side is known.
+
+    For one side this is its longest time, or any later line where that time ended in an event.
     """
     longest = [(int(times.max()), bool(censored[times == times.max()].any())) for times, censored in sides]
     open_ended = [lines for lines, seen_last in longest if seen_last]
@@ -166,8 +171,10 @@ def horizon(*sides: tuple[np.ndarray, np.ndarray]) -> int:
 
 
 def life_sums(lines: np.ndarray, censored: np.ndarray, horizon: int) -> np.ndarray:
-    """What `restricted_mean` needs of each life, (C, 2 * horizon): whether it ended at line t, whether it was at risk
-    at t, t = 1...
+    """The sums of each subject for `restricted_mean`, (C, 2 * horizon).
+
+    The first half of the columns is 1 where the event occurred at line t = 1, 2, ..., the second half 1 where the
+    subject was at risk at line t.
     """
     lines, at = np.asarray(lines)[:, None], np.arange(1, horizon + 1)[None]
     ended = (lines == at) & ~np.asarray(censored, bool)[:, None]
@@ -175,11 +182,11 @@ def life_sums(lines: np.ndarray, censored: np.ndarray, horizon: int) -> np.ndarr
 
 
 def restricted_mean(sums: np.ndarray) -> np.ndarray:
-    """Area under the Kaplan-Meier curve up to the horizon, in lines: 1 + S(1) + ... + S(horizon - 1), (R, 2T) -> (R,
-    1).
+    """The area under the Kaplan-Meier curve up to the horizon, in lines: 1 + S(1) + ... + S(horizon - 1), (R, 2T) ->
+    (R, 1).
 
-    The mean line of the first contradiction, those later than the horizon counted as the horizon: more is better. Where
-    nobody is at risk any more the curve stays as it was. Royston and Parmar 2013.
+    This is the mean line of the first contradiction, where later ones count as the horizon; more is better. Where no
+    subject is at risk any more, the curve stays constant. Royston and Parmar 2013.
     """
     ended, at_risk = np.hsplit(sums, 2)
     hazard = np.nan_to_num(ratio(ended, at_risk), nan=0.0)

@@ -1,9 +1,9 @@
-"""What a measure does along the axes of a sweep: its mean at each level of one, and how two axes act together.
+"""Effects of the axes of a sweep on a measure: its mean at each level of an axis, and the interaction of two axes.
 
-A row is one conversation's value (or one trial's, where a measure has none by conversation), its weight the number of
-things that were scored in it, so that a weighted mean of rows is the run's own value. Rows with the same cluster are
-drawn together: the same conversation, by number and seed, of all trials; it meets the same people in the same order of
-draws, whatever an axis changes.
+A row is the value of one conversation (or of one trial, where a measure has none by conversation). Its weight is the
+number of items scored in it, so that a weighted mean of rows equals the run's own value. Rows with the same cluster are
+resampled together: the same conversation, by number and seed, in all trials. It has the same personas in the same order
+of draws, whatever an axis changes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ LEAST_DETERMINANT = 1e-9  # of moments of codes in [0, 1]; 1/256 where four corn
 
 
 def response(values, weights, clusters, levels, **how) -> dict[object, Interval]:
-    """The weighted mean at each level, sum(w y) / sum(w), marginal: over whatever the other axes are. n counts rows.
-    `how`: confidence, resamples, seed.
+    """The weighted mean at each level, sum(w y) / sum(w), marginal over all other axes; n counts rows.
+
+    `how` holds confidence, resamples and seed.
     """
     values, weights, levels = np.asarray(values, float), np.asarray(weights, float), np.asarray(levels)
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
@@ -38,12 +39,13 @@ def response(values, weights, clusters, levels, **how) -> dict[object, Interval]
 
 
 def interaction(values, weights, clusters, first, second, **how) -> Interval:
-    """b3 of the weighted least squares fit y = b0 + b1 u + b2 v + b3 u v, in units of the measure.
+    """The coefficient b3 of the weighted least squares fit y = b0 + b1 u + b2 v + b3 u v, in units of the measure.
 
-    `first` and `second` code two axes from 0, one end, to 1, the other. b3 is what both ends together add that neither
-    adds alone; with two levels an axis it equals the difference of differences (y11 - y01) - (y10 - y00) of a 2 x 2
-    factorial. 0: the axes add up. NaN where the fit has no one answer. Montgomery, Design and Analysis of Experiments,
-    section 6.2; Cox, "Interaction", 1984.
+    `first` and `second` are the codes u and v of two axes, from 0 (one end) to 1 (the other). b3 is the effect of both
+    ends together beyond the sum of their separate effects. With two levels per axis it equals the difference of
+    differences (y11
+    - y01) - (y10 - y00) of a 2 x 2 factorial design; 0 means that the axes are additive. NaN where the fit is not
+      unique. Montgomery, Design and Analysis of Experiments, section 6.2; Cox, "Interaction", 1984.
     """
     y, w = np.asarray(values, float), np.asarray(weights, float)
     u, v = np.asarray(first, float), np.asarray(second, float)
@@ -55,8 +57,10 @@ def interaction(values, weights, clusters, first, second, **how) -> Interval:
 
 
 def coded(values: Sequence[object], logarithmic: bool = False) -> list[float | None]:
-    """The values as codes from 0 to 1: numbers by how far they lie between the least and the greatest (`logarithmic`:
-    by their logarithms); of others the first is 0, the last is 1, and those between are None.
+    """The values as codes from 0 to 1, by their position between the smallest and the largest number.
+
+    With `logarithmic`, positions are those of the logarithms. Of values that are no numbers, the first is 0, the last
+    is 1, and the others are None.
     """
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == len(values):
@@ -69,7 +73,7 @@ def coded(values: Sequence[object], logarithmic: bool = False) -> list[float | N
 
 
 def _product_term(sums: np.ndarray) -> np.ndarray:
-    """b3 of such sums, (R, 20) -> (R, 1)."""
+    """b3 from sums (R, 20) -> (R, 1)."""
     total = np.where(sums[:, :1] > 0, sums[:, :1], 1.0)
     moments, right = (sums[:, :16] / total).reshape(-1, 4, 4), sums[:, 16:] / total
     solvable = np.linalg.det(moments) > LEAST_DETERMINANT

@@ -1,1 +1,1 @@
-"""How far judges can be trusted: planted faults, calibration, agreement with labels."""
+"""How reliable judges are: planted faults, calibration, agreement with labels."""

@@ -1,4 +1,4 @@
-"""How far judges of one run agree with each other, pair by pair, over what both of them scored."""
+"""Agreement of the judges of one run, over what two judges both scored."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ WHERE = ["conversation", "turn", "seat", "against"]
 
 
 def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """A row a metric and pair of judges (first, second by name) that scored the same things, n of them, both seats
-    together.
+    """One row per metric and pair of judges (first and second, by name) with n items that both scored, of both seats.
 
-    agreed: share of verdicts that are the same, 0 to 1. kappa, low, high: Cohen's kappa (see
-    `metrics.validation.calibration`), its interval by resampling conversations. No rows where no two judges scored
-    anything in common.
+    `agreed` is the share of equal verdicts, 0 to 1. `kappa`, `low` and `high` are Cohen's kappa (see
+    `metrics.validation.calibration`) with its interval by resampling conversations. Without common items there are no
+    rows.
     """
     kappas = []
     for metric in METRICS:

@@ -1,9 +1,9 @@
-"""How far a judge can be trusted: its judgements beside labels.
+"""How reliable a judge is: its judgements compared with labels.
 
-`p` (N,) is the judge's p_inconsistent, `verdict` (N,) and `labels` (N,) whether the line contradicts, said the judge
-and said the label. Rows without a label or a judgement are left out by whoever calls. The statistics take weights (R,
-N), how often each row is in each of R resamples, and give (R,), NaN where they are not defined; `calibration` gives
-each with its interval by resampling conversations.
+`p` (N,) is the judge's p_inconsistent; `verdict` (N,) and `labels` (N,) say whether the line contradicts, according to
+the judge and to the label. The caller leaves out rows without a label or a judgement. The statistics take weights (R,
+N), the number of times that each row is in each of R resamples, and return (R,), NaN where they are undefined.
+`calibration` returns each with its interval by resampling conversations.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ BINS = 10
 
 
 def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
-    """auroc, precision, recall, kappa and ece, each with n = all rows (precision is over those called contradicting,
-    recall over those so labelled). `how`: see `metrics.stats.bootstrap`.
+    """auroc, precision, recall, kappa and ece with their intervals.
+
+    n counts all rows, although precision uses only those called contradicting and recall only those labelled so. `how`
+    is that of `metrics.stats.bootstrap`.
     """
     p, verdict, labels = np.asarray(p, float), np.asarray(verdict, bool), np.asarray(labels, bool)
     if not len(p) == len(verdict) == len(labels) == len(clusters):
@@ -37,10 +39,9 @@ def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
 
 
 def auroc(p, labels, weights) -> np.ndarray:
-    """Chance that a contradicting line is given a higher p than one that is not, ties half: Mann-Whitney U / (positives
-    x negatives).
+    """The probability that a contradicting line has a higher p than another line, where ties count half.
 
-    0 to 1, .5 = no better than chance; NaN where all labels are alike.
+    Mann-Whitney U / (positives × negatives): 0 to 1, 0.5 means no better than chance; NaN where all labels are equal.
     """
     ranks = stats.rankdata(p, method="dense")
     order = np.argsort(ranks, kind="stable")
@@ -53,14 +54,18 @@ def auroc(p, labels, weights) -> np.ndarray:
 
 
 def precision(said, true, weights) -> np.ndarray:
-    """Share of the rows said that are true, 0 to 1; with the two exchanged it is recall. NaN where nothing was said."""
+    """The share of the rows called positive that are positive, 0 to 1; NaN where none is called so.
+
+    With the two arguments exchanged it is recall.
+    """
     said, true = np.asarray(said, bool), np.asarray(true, bool)
     return ratio(weights @ (said & true).astype(float), weights @ said.astype(float))
 
 
 def kappa(verdict, labels, weights) -> np.ndarray:
-    """Cohen's kappa, (agreement - chance) / (1 - chance): 1 = always agree, 0 = no more than by chance; NaN where both
-    always say one thing.
+    """Cohen's kappa, (agreement - chance) / (1 - chance): 1 is perfect agreement, 0 is chance level.
+
+    NaN where both always give the same single answer.
     """
     verdict, labels = np.asarray(verdict, bool), np.asarray(labels, bool)
     return beyond_chance(
@@ -69,18 +74,17 @@ def kappa(verdict, labels, weights) -> np.ndarray:
 
 
 def beyond_chance(sums: np.ndarray) -> np.ndarray:
-    """Cohen's kappa (R,) of counts (R, 4): both said the same, the first said yes, the second did, all."""
+    """Cohen's kappa (R,) from counts (R, 4): both agree; the first says yes; the second says yes; all."""
     agreed, said, true = (ratio(sums[:, place], sums[:, 3]) for place in range(3))
     chance = said * true + (1 - said) * (1 - true)
     return ratio(agreed - chance, 1 - chance)
 
 
 def expected_calibration_error(p, labels, weights, bins: int = BINS) -> np.ndarray:
-    """Sum over equal-mass bins of (rows / all rows) |mean p - share that contradicts|; 0 = p can be taken at its word,
-    at most 1.
+    """The sum over equal-mass bins of (rows / all rows) |mean p - share that contradicts|, 0 to 1; 0 is calibrated.
 
-    Resampled bins keep their members. The error of a sample lies above that of all lines, and a resample's above the
-    sample's: read the interval as an upper one. Naeini et al., AAAI 2015, with bins of equal mass.
+    Resampled bins keep their members. The error is biased upwards, in a sample and again in a resample: read the
+    interval as an upper bound. Naeini et al., AAAI 2015, with bins of equal mass.
     """
     gaps = np.asarray(p, float) - np.asarray(labels, float)
     member = equal_mass(p, bins)[:, None] == np.arange(bins)  # (N, bins)
@@ -88,15 +92,16 @@ def expected_calibration_error(p, labels, weights, bins: int = BINS) -> np.ndarr
 
 
 def equal_mass(p, bins: int = BINS) -> np.ndarray:
-    """The bin, 0 to bins - 1, of each row: by rank, as many rows a bin as ties allow; equal p share one, so bins may be
-    empty.
+    """The bin of each row, 0 to bins - 1, by rank: equally many rows per bin as far as ties allow.
+
+    Rows with equal p share a bin, so that bins may be empty.
     """
     p = np.asarray(p, float)
     return np.minimum(bins - 1, (bins * (stats.rankdata(p) - 0.5) / max(len(p), 1)).astype(int))
 
 
 def reliability_bins(p, labels, clusters, bins: int = BINS, **how) -> list[tuple[float, Interval]]:
-    """(mean p, share that contradicts with its interval) of each bin that is not empty, by p."""
+    """(mean p, share that contradicts with its interval) of each bin that is not empty, in the order of p."""
     p, codes = np.asarray(p, float), equal_mass(p, bins)
     shares = clustered_means(labels, clusters, codes, **how)
     return [(float(p[codes == code].mean()), share) for code, share in sorted(shares.items())]

@@ -1,14 +1,15 @@
-"""Drift planted on purpose: clean dialogues by template, with known faults put into known lines of one seat.
+"""Planted drift: clean dialogues from templates, with known faults in known lines of one seat.
 
-A clean dialogue is question and answer: each line states a fact of its speaker or talks small, and most end with a
-question. A fault takes the place of some of the user's later lines (those of the second half). A dose is the share of
-them that is replaced; a smaller dose's lines are among a larger one's, so that doses differ in nothing but how much was
-planted.
+A clean dialogue consists of questions and answers: each line states a fact of its speaker or is small talk, and most
+lines end with a question. Faults replace a share of the user's lines in the second half: the dose. The lines replaced
+at a smaller dose are among those replaced at a larger one, so that doses differ only in the amount planted.
 
-contradicted_fact: claims another value of a fact, plainly or as people talk; implied_fact: says what goes with another
-value only ("There were 50 candles on my last birthday cake"); persona_swap: states facts of the partner (odd dialogues)
-or of nobody present (even ones), in any words; role_flip: speaks as a helper program; style_decay: one bland sentence,
-always the same; parroting: sentences of the card.
+- contradicted_fact: claims another value of a fact, in a plain or a colloquial wording.
+- implied_fact: says what fits only another value ("There were 50 candles on my last birthday cake").
+- persona_swap: states facts of the partner (odd dialogues) or of a person who is absent (even ones), in any wording.
+- role_flip: speaks as an assistant program.
+- style_decay: one bland sentence, always the same.
+- parroting: sentences of the card.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ TURNS = {
 
 
 class StatedValue(NamedTuple):
-    """What a line says of its speaker: the value of a slot, and how it is worded."""
+    """A statement about the speaker: a slot, its value, and the kind of wording."""
 
     slot: str
     value: str
@@ -58,7 +59,7 @@ Said = tuple[str, tuple[StatedValue, ...]]  # a line's words, and what they say 
 
 @dataclass(frozen=True)
 class PlantedDialogue:
-    """A transcript and what was planted in it."""
+    """A transcript, with what each line states and the turns with planted faults."""
 
     number: int
     cast: dict[str, Persona]
@@ -68,12 +69,14 @@ class PlantedDialogue:
     planted: frozenset[int] = frozenset()  # turns
 
     def own(self) -> list[Line]:
+        """The lines of the seat in which faults are planted."""
         return [line for line in self.lines if line.seat == SEAT]
 
 
 def clean_dialogues(personas: Sequence[Persona], conversations: int, turns: int, seed: int) -> list[PlantedDialogue]:
-    """Dialogues in which nobody drifts. ValueError with fewer than three personas with facts (two to talk, one to swap
-    with).
+    """Dialogues without faults.
+
+    Raises ValueError with fewer than three personas with facts (two speakers, one for persona_swap).
     """
     known = [persona for persona in personas if persona.facts]
     if len(known) < 3:
@@ -87,8 +90,9 @@ def clean_dialogues(personas: Sequence[Persona], conversations: int, turns: int,
 
 
 def plant(dialogue: PlantedDialogue, kind: str, dose: float, personas: Sequence[Persona], seed: int) -> PlantedDialogue:
-    """The dialogue with that share of the user's later lines replaced by faults of the kind. ValueError for an unknown
-    kind.
+    """The dialogue with a share `dose` of the user's later lines replaced by faults of the kind.
+
+    Raises ValueError for an unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"drift {kind!r}: expected one of {', '.join(KINDS)}")
@@ -108,8 +112,8 @@ def plant(dialogue: PlantedDialogue, kind: str, dose: float, personas: Sequence[
 
 
 def planted_contradictions(dialogue: PlantedDialogue) -> set[tuple[int, int]]:
-    """(later turn, earlier turn) of the drifting seat's lines that tell different values of a slot, whatever a judge
-    makes of them.
+    """(later turn, earlier turn) of lines of the drifting seat that state different values of a slot, independent of
+    judges.
     """
     said = [
         (line.turn, {(statement.slot, statement.value) for statement in dialogue.stated[line.turn]})
@@ -123,14 +127,16 @@ def planted_contradictions(dialogue: PlantedDialogue) -> set[tuple[int, int]]:
 
 
 def planted_turns(dialogues: Sequence[PlantedDialogue]) -> pl.DataFrame:
-    """The lines as a frame of turns."""
+    """The lines of all dialogues as a frame with the columns of TURNS."""
     rows = [{name: getattr(line, name) for name in TURNS} for dialogue in dialogues for line in dialogue.lines]
     return pl.DataFrame(rows, schema=TURNS)
 
 
 def planted_pairs(dialogue: PlantedDialogue, window: int | None = None) -> Iterator[Pair]:
-    """What judges are asked about the drifting seat: each line against the persona, and against at most `window` own
-    lines before.
+    """The pairs that judges score for the drifting seat: each line against the persona, and against its earlier own
+    lines.
+
+    With `window`, only the last `window` earlier lines are used.
     """
     partner = dialogue.cast[ASSISTANT if SEAT == USER else USER]
     persona, own = dialogue.cast[SEAT], dialogue.own()
@@ -173,7 +179,7 @@ def _dialogue(number: int, cast: dict[str, Persona], turns: int, rng: random.Ran
 
 
 class _Deck:
-    """What a speaker can still say of each topic, shuffled, none twice before all were said."""
+    """The statements that a speaker can still make on each topic, shuffled; none is repeated before all were used."""
 
     def __init__(self, persona: Persona, rng: random.Random) -> None:
         self._rng, self._left = rng, {}
@@ -192,13 +198,13 @@ class _Deck:
 
 
 def _opened(opener: str, text: str) -> str:
-    """The text behind an opener, its capital gone where the sentence goes on."""
+    """The text after an opener, in lower case where it continues the opener's sentence."""
     goes_on = opener.endswith((", ", ": ")) and not re.match(r"I\b", text)
     return opener + (text[0].lower() + text[1:] if goes_on else text)
 
 
 def _claims(fact: Fact, value: str, wording: str) -> list[Said]:
-    """Ways of telling that value; the slot's own claim where the wording has none."""
+    """The statements of that value; the slot's own claim where the wording has none."""
     ways = CLAIMS.get(fact.id, {}).get(wording, (fact.slot.claim,))
     return [(way.replace("{value}", value), (StatedValue(fact.id, value, wording),)) for way in ways]
 
@@ -208,7 +214,7 @@ def _question(topic: str, partner: Persona) -> str:
 
 
 def _fault(dialogue: PlantedDialogue, line: Line, kind: str, other: Persona, seed: int) -> Said:
-    """What the speaker says in place of the line."""
+    """The faulty statement that replaces the line."""
     rng = random.Random(derive_seed(seed, kind, dialogue.number, line.turn))
     if kind == "role_flip":
         return rng.choice(ROLE_FLIPS), ()
@@ -228,7 +234,7 @@ def _fault(dialogue: PlantedDialogue, line: Line, kind: str, other: Persona, see
 
 
 def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) -> Said:
-    """One or two facts of the other's that the persona does not share, first the one that was asked about."""
+    """One or two facts of `other` that the persona does not share; the one asked about comes first."""
     theirs = [
         fact for fact in other.facts if (fact.id, fact.value) not in {(mine.id, mine.value) for mine in persona.facts}
     ]
@@ -240,14 +246,14 @@ def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) 
 
 
 def _recital(card: str, rng: random.Random) -> str:
-    """Three sentences of the card as they stand."""
+    """Three consecutive sentences of the card."""
     sentences = re.findall(r"(?<![^.!?])[^.!?]++[.!?]", card) or [card]
     start = rng.randrange(max(1, len(sentences) - 2))
     return "".join(sentences[start : start + 3]).strip()
 
 
 def _stranger(dialogue: PlantedDialogue, personas: Sequence[Persona], rng: random.Random) -> Persona:
-    """Someone not in the dialogue who shares the fewest values with the drifting speaker."""
+    """The absent persona that shares the fewest values with the drifting speaker."""
     mine = {(fact.id, fact.value) for fact in dialogue.cast[SEAT].facts}
     present = {persona.id for persona in dialogue.cast.values()}
     others = [persona for persona in personas if persona.facts and persona.id not in present]

@@ -1,8 +1,7 @@
-"""Words of the planted transcripts: small talk that says nothing about anyone, and ways of telling a fact of a
-townsperson.
+"""Texts of the planted transcripts: small talk that says nothing about its speaker, and statements of facts.
 
-The spoken ways are what people commonly answer, whether or not a judge has a pattern for them: how many it reads is
-measured.
+The colloquial statements are common answers of people, whether or not a judge has a pattern for them; the share that a
+judge recognises is measured.
 """
 
 from __future__ import annotations
