@@ -1,4 +1,4 @@
-"""Types of values that several kinds of file have: what they accept, and in what words they refuse the rest."""
+"""Types of values that several kinds of file share: what they accept, and the messages for what they refuse."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
-    """A part of a file: no keys but those it names, no value bent into another type, nothing changed once it is
-    read.
+    """A part of a file: unknown keys are refused, values are not converted to another type, and instances are
+    frozen.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -21,10 +21,12 @@ HUMAN = "human"  # the model of a seat whose words somebody types
 
 
 def as_list(value: Any) -> Any:
+    """The value, as a list of one where it is a text."""
     return [value] if isinstance(value, str) else value
 
 
 def no_repeats(values: list) -> list:
+    """The values. Raises ValueError where one occurs twice."""
     if len(set(values)) < len(values):
         raise ValueError("expected each entry once")
     return values
@@ -56,11 +58,13 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def model_anywhere(model: str) -> str:
+    """The name of a model with absolute paths for a local folder and adapter."""
     base, colon, adapter = model.partition(":")
     return f"{base if base in ('embedded', HUMAN) else absolute(base)}{colon}{absolute(adapter)}"
 
 
 def absolute(path: str) -> str:
+    """The absolute path where a file or folder exists there; otherwise the text unchanged."""
     return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
 
 

@@ -1,8 +1,8 @@
-"""The scenario graph: from YAML to a validated networkx graph, and the walk along it, line by line.
+"""The scenario graph: from YAML to a checked networkx graph, and the walk along it, line by line.
 
-A node says who speaks and what they are told to do; an edge says when the talk moves on. After every line the edges out
-of the node are looked at: conditional ones (`after`, `contains`, `when`) in file order, then the rest by weight. A node
-none of whose edges apply keeps the talk where it is.
+A node says who speaks and with which instruction; an edge says when the dialogue moves on. After every line the edges
+out of the node are tried: conditional ones (`after`, `contains`, `when`) in the order of the file, then the others by
+weight. Where no edge applies, the dialogue stays at the node.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def build(scenario: ScenarioFile) -> nx.MultiDiGraph:
-    """The graph: `nodes[id]["node"]` is the schema's Node; edge keys are places in the file, data["edge"] the Edge.
+    """The graph: `nodes[id]["node"]` is the schema's Node; an edge's key is its index in the file, data["edge"] its
+    Edge.
 
-    Raises ScenarioError, with the key at fault, for a start or an edge that names no node, a node that no walk can
-    reach, a dead end that a walk may reach before the last turn, weights that sum to nothing, unknown placeholders, and
-    words about the facts of someone who has none.
+    Raises ScenarioError, with the key, for a start or an edge that names no node, an unreachable node, a dead end that
+    a walk may reach before the last turn, weights that sum to 0, unknown placeholders, and texts about the facts of a
+    persona that has none.
     """
     spec = scenario.graph
     graph = nx.MultiDiGraph(start=spec.start)
@@ -74,23 +75,24 @@ def build(scenario: ScenarioFile) -> nx.MultiDiGraph:
 
 
 def edges_out(graph: nx.MultiDiGraph, node: str) -> list[Edge]:
-    """The edges out of a node in file order."""
+    """The edges out of a node, in the order of the file."""
     out_edges = graph.out_edges(node, keys=True, data="edge")
     return [edge for _, _, _, edge in sorted(out_edges, key=lambda out: out[2])]
 
 
 def is_conditional(edge: Edge) -> bool:
+    """Whether the edge has a condition (`after`, `contains` or `when`)."""
     return edge.after is not None or edge.contains is not None or edge.when is not None
 
 
 def next_node(
     graph: nx.MultiDiGraph, node: str, lines_at_node: int, last_text: str, contradiction: bool, rng: random.Random
 ) -> str:
-    """Where the next line is said, after `lines_at_node` lines (>= 1) at `node` in this visit.
+    """The node of the next line, after `lines_at_node` lines (at least 1) at `node` in this visit.
 
-    The first conditional edge that holds wins; where it has a weight, it is drawn against the other weighted ones that
-    hold. Without any, an unconditional edge is drawn by weight (1 where none is given). Without any of those, the talk
-    stays. `contradiction`: whether a judge found one in the last line. An edge back to its own node continues the
+    The first conditional edge that holds is taken; where it has a weight, the draw is among all weighted conditional
+    edges that hold. Otherwise an unconditional edge is drawn by weight (default 1). Where there is none, the dialogue
+    stays. `contradiction` says whether a judge found one in the last line. An edge back to the same node continues the
     visit.
     """
     out = edges_out(graph, node)
@@ -104,34 +106,34 @@ def next_node(
 
 
 def contains(text: str, phrase: str) -> bool:
-    """Whether the phrase is in the text as whole words, whatever the case, the spacing and the kind of apostrophe."""
+    """Whether the text contains the phrase as whole words, ignoring case, spacing and the kind of apostrophe."""
     words = r"\s+".join(re.escape(word) for word in _plain(phrase).split())
     return re.search(rf"(?<!\w){words}(?!\w)", _plain(text)) is not None
 
 
 def speaker(node: Node, last_seat: str | None) -> str:
-    """The node's speaker, else the seat that did not speak last; the assistant opens where nothing else is said."""
+    """The node's speaker, or else the seat that did not speak last; the assistant opens the dialogue by default."""
     if node.speaker is not None:
         return node.speaker
     return USER if last_seat == ASSISTANT else ASSISTANT
 
 
 def ready_line(node: Node, me: Persona, partner: Persona, fact: Fact | None, rng: random.Random) -> str | None:
-    """One of the node's ready lines, drawn; None where a model is to speak."""
+    """A drawn line among those that the node gives; None where a model is to speak."""
     return fill_placeholders(rng.choice(node.says), me, partner, fact) if node.says else None
 
 
 def direction(node: Node, seat: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
-    """What the speaker in `seat` is told before its line, the node's pressure included; "" where it is told nothing.
+    """The instruction to the speaker in `seat` before its line, including the node's pressure; "" where there is none.
 
-    `fact`: one of the partner's, as `fact_for` gives it; a placeholder that needs one raises ValueError without it.
+    `fact` is a fact of the partner, as from `fact_for`. Raises ValueError where a placeholder needs it and it is None.
     """
     template = _direction_template(node, seat)
     return fill_placeholders(template, me, partner, fact) if template else ""
 
 
 def fill_placeholders(text: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
-    """The text with its placeholders filled in, once: what is filled in is not looked at again."""
+    """The text with its placeholders replaced once: inserted texts are not searched for placeholders."""
 
     def fill(match: re.Match[str]) -> str:
         name = match[1]
@@ -147,9 +149,9 @@ def fill_placeholders(text: str, me: Persona, partner: Persona, fact: Fact | Non
 
 
 def pick_fact(persona: Persona, asked: int, *seed_parts: object) -> Fact:
-    """The fact to ask about after `asked` earlier ones: all facts in a seeded order, then round again in the same.
+    """The fact to ask about after `asked` earlier ones: all facts in a seeded order, which then repeats.
 
-    `seed_parts`: the run seed and the conversation's number. Raises ValueError where the persona has no facts.
+    `seed_parts` are the run seed and the number of the conversation. Raises ValueError where the persona has no facts.
     """
     if not persona.facts:
         raise ValueError(f"persona {persona.id!r} has no facts to ask about, expected at least 1")
@@ -161,9 +163,10 @@ def pick_fact(persona: Persona, asked: int, *seed_parts: object) -> Fact:
 def fact_for(
     node: Node, seat: str, partner: Persona, asked: int, last: Fact | None, *seed_parts: object
 ) -> Fact | None:
-    """The partner's fact that a line of `seat` at this node is about, None where its words name none.
+    """The partner's fact that a line of `seat` at this node is about; None where the node's texts need none.
 
-    A node that presses stays with `last`, the fact this partner was asked about before; any other takes the next one.
+    A node with pressure keeps `last`, the fact about which this partner was asked before; other nodes take the next
+    fact.
     """
     words = " ".join([_direction_template(node, seat), *(node.says or ())])
     if not any(name.startswith("fact.") for name in _PLACEHOLDER.findall(words)):
@@ -210,7 +213,7 @@ def _check_node(name: str, node: Node) -> None:
 
 
 def _check_strangers(name: str, node: Node, scenario: ScenarioFile) -> None:
-    """Nobody can speak of the facts of someone who has none."""
+    """Raises ScenarioError where a text needs facts of a persona that has none."""
     for seat, other in ((USER, ASSISTANT), (ASSISTANT, USER)):
         if scenario.seats[other].persona != UNKNOWN:
             continue
@@ -254,10 +257,10 @@ def _check_walks(graph: nx.MultiDiGraph, turns: int) -> None:
 
 
 def earliest_arrivals(graph: nx.MultiDiGraph) -> dict[str, int]:
-    """The first turn (0-based) each reachable node can be spoken at: `after: n` costs n lines, every other edge 1.
+    """The first turn (0-based) at which each reachable node can be spoken: `after: n` costs n lines, other edges 1.
 
-    Edges that no walk takes are left out: those of weight 0, and `after` two lines or more where an edge without a
-    condition has always left the node after the first.
+    Left out are edges that no walk takes: those of weight 0, and `after` with two lines or more where an unconditional
+    edge always leaves the node after the first line.
     """
     shortest = nx.DiGraph()
     shortest.add_nodes_from(graph)

@@ -1,4 +1,4 @@
-"""What is said of errors: one sentence, with no keys or passwords in it and no terminal control characters."""
+"""Texts of errors: one sentence, without keys, passwords or terminal control characters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ READ = 10_000  # characters of an error's text that are looked at: a server may 
 
 
 def hidden(text: str) -> str:
-    """The text with every secret of the environment replaced by its variable's name in brackets, and by "…" what a URL
-    logs in with.
+    """The text without secrets.
+
+    Every secret of the environment is replaced by its variable's name in brackets, and the login of a URL by "…".
     """
     for name, value in os.environ.items():
         if NAMED.search(name) and len(value) >= SHORTEST:
@@ -28,7 +29,7 @@ def hidden(text: str) -> str:
 
 
 def _without_values(text: str) -> str:
-    """The text with the value of every parameter of a URL that is named like a secret as "…"."""
+    """The text with "…" in place of the values of those URL parameters whose name indicates a secret."""
     parts, kept, here = [], 0, 0
     while name := _PARAMETER.search(text, here):
         here = name.end()
@@ -40,17 +41,19 @@ def _without_values(text: str) -> str:
 
 
 def first_line(error: Exception, most: int = 200) -> str:
-    """The first line of its text, at most that many characters, no key in it; "no message" where it has none."""
+    """The first line of the error's text, without secrets, cut at `most` characters; "no message" where there is
+    none.
+    """
     return (hidden(str(error)[:READ]).strip() or "no message").splitlines()[0][:most]
 
 
 def reason(error: Exception, most: int = 200) -> str:
-    """Its kind, and the first line of its text."""
+    """The type of the error and the first line of its text."""
     return f"{type(error).__name__}: {first_line(error, most)}"
 
 
 def clean(text: str) -> str:
-    """The text with control, format and line-breaking characters and lone surrogates as spaces, one for one."""
+    """The text with a space for each control, format or line-breaking character and for each lone surrogate."""
     return "".join(
         " " if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char != "\u200d" else char
         for char in text

@@ -1,4 +1,4 @@
-"""`key=value` from a command line, laid over the data of a YAML file."""
+"""`key=value` overrides from a command line, laid over the data of a YAML file."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PLAIN = "text (a date in quotes), a finite number, true, false, null, or lists a
 
 
 def override(document: Document, items: Sequence[str], model: type[BaseModel], whole: Sequence[str] = ()) -> Document:
-    """The document with dotted `key=value` items laid over it; values are YAML, digits index lists. `whole`: sections
-    whose own keys are dotted.
+    """The document with dotted `key=value` items laid over it; values are YAML, and digits are indices of lists.
 
-    Raises ScenarioError where an item has no `=`, or its key is none of the model's.
+    `whole` names sections whose own keys contain dots. Raises ScenarioError where an item has no `=`, or where the
+    model does not have its key.
     """
     data = copy.deepcopy(document.data)
     paths = []
@@ -47,7 +47,7 @@ def override(document: Document, items: Sequence[str], model: type[BaseModel], w
 
 
 def as_items(values: Mapping[str, Any]) -> list[str]:
-    """The values by dotted key, as `override` takes them. ScenarioError for one that is no `Plain`."""
+    """The values by dotted key, as items for `override`. Raises ScenarioError for a value that is no `Plain`."""
     for key, value in values.items():
         if not _is_plain(value):
             raise ScenarioError(f"is {shown(value)}; expected {PLAIN}", (key,))
@@ -55,12 +55,12 @@ def as_items(values: Mapping[str, Any]) -> list[str]:
 
 
 def override_text(value: Any) -> str:
-    """A plain value as an override writes it: JSON, which is YAML too."""
+    """A plain value as an override writes it: JSON, which is also YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON gives it back as it is, unlike a date, bytes, a set, a number that is not finite or a key that is no
+    """Whether JSON preserves the value, unlike a date, bytes, a set, a number that is not finite, or a key that is no
     text.
     """
     try:

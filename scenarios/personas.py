@@ -1,7 +1,7 @@
-"""Persona files: who people are, as facts with the words to claim, ask and recognise each.
+"""Persona files: facts of personas, with the wordings to claim, ask and recognise each.
 
-A persona file gives values; the slots file it names gives the words. A fact may bring its own words and so needs no
-slot. What comes out are the frozen records that judges, seats and questions work with.
+A persona file gives values; the slots file that it names gives the wordings. A fact may bring its own wordings and then
+needs no slot. The result are the frozen records that judges, seats and questions use.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ PersonaId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), AfterV
 
 
 class SlotSpec(Strict):
+    """A slot of a slots file."""
+
     claim: Template = Field(description="first person, one {value}: 'I live in {value}.'")
     card: Template = Field(description="second person, one {value}: 'You live in {value}.'")
     questions: list[Text] = Field(min_length=1, description="wordings of one question, the default first")
@@ -78,10 +80,14 @@ class SlotSpec(Strict):
 
 
 class SlotsFile(Strict):
+    """The keys of a slots file."""
+
     slots: dict[FactId, SlotSpec] = Field(min_length=1)
 
 
 class FactSpec(Strict):
+    """A fact of a persona file: its value, and wordings that replace those of its slot."""
+
     value: Value
     claim: Template | None = Field(default=None, description="first person, one {value}: 'I live in {value}.'")
     card: Template | None = Field(default=None, description="second person, one {value}: 'You live in {value}.'")
@@ -95,6 +101,8 @@ class FactSpec(Strict):
 
 
 class PersonaSpec(Strict):
+    """A persona of a persona file."""
+
     id: PersonaId = Field(description="letters, digits, '_' and '-'")
     name: Text
     about: str = Field(default="", description="sentences on manner and role, second person: 'You are a teacher.'")
@@ -102,6 +110,8 @@ class PersonaSpec(Strict):
 
 
 class PersonasFile(Strict):
+    """The keys of a persona file."""
+
     slots: str | None = Field(default=None, description="path of the slots file, relative to this one")
     personas: list[PersonaSpec] = Field(min_length=1)
 
@@ -112,7 +122,7 @@ def load_slots(path: str | Path) -> dict[str, SlotSpec]:
 
 
 def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ...]:
-    """The personas of the files, in their order. Raises ScenarioError; an id in two files is refused too."""
+    """The personas of the files, in their order. Raises ScenarioError, also for an id that two files use."""
     if isinstance(paths, str | Path):
         paths = [paths]
     people: dict[str, tuple[Persona, str]] = {}
@@ -128,10 +138,9 @@ def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ..
 
 
 def find_persona(persona_id: str, paths: Sequence[str | Path]) -> Persona:
-    """The persona of that id in the files, else in the other persona files of their folders; somebody without card and
-    facts for 'unknown'.
+    """The persona with that id in the files, or else in the other persona files of their folders.
 
-    Raises ScenarioError with the nearest id where nobody has it.
+    'unknown' gives a persona without card and facts. Raises ScenarioError, with the nearest id, where no file has it.
     """
     if persona_id == UNKNOWN:
         return STRANGER
@@ -145,11 +154,12 @@ def find_persona(persona_id: str, paths: Sequence[str | Path]) -> Persona:
 
 
 def cast(scenario: ScenarioFile) -> list[dict[str, Persona]]:
-    """Who sits where, by seat, for each conversation.
+    """The personas of each conversation, by seat.
 
-    `sample` draws from the scenario's persona files without replacement, all seats and conversations from one deck
-    that is shuffled again when it runs out, never the persona that sits opposite. The first conversations stay the
-    same when more are asked for. Raises ScenarioError for an unknown persona, or where a draw leaves no choice.
+    `sample` draws from the scenario's persona files without replacement. All seats and conversations share one deck,
+    which is shuffled again when it is used up; a draw never gives the persona of the opposite seat. With more
+    conversations, the first ones stay the same. Raises ScenarioError for an unknown persona, or where a draw has no
+    choice left.
     """
     named: dict[str, Persona] = {}
     for seat in SEATS:
@@ -186,7 +196,7 @@ def cast(scenario: ScenarioFile) -> list[dict[str, Persona]]:
 
 
 def _draw(deck: list[Persona], pool: Sequence[Persona], seated: set[str], rng: random.Random) -> Persona:
-    """Takes the deck's first persona that is not seated yet, adding a freshly shuffled pool where there is none."""
+    """Removes and returns the deck's first persona without a seat; adds a freshly shuffled pool where there is none."""
     if all(persona.id in seated for persona in deck):
         deck += rng.sample(pool, len(pool))
     place = next(place for place, persona in enumerate(deck) if persona.id not in seated)
@@ -207,16 +217,14 @@ def _holds_personas(file: Path) -> bool:
 
 
 def _load_file(path: Path) -> tuple[Persona, ...]:
-    """The file's personas. A file is parsed and checked once for each content that it, and its slots file, had: a run
-    asks for its cast many times.
-    """
+    """The personas of a file, parsed and checked once for each content of the file and its slots file."""
     contents = _contents(path)
     slots = _spec(path, contents).slots
     return _personas(path, contents, None if slots is None else _contents(path.parent / slots))
 
 
 def _contents(file: Path) -> bytes | None:
-    """None where it cannot be read, which whoever reads it for good says."""
+    """The content of the file; None where it cannot be read, which the actual reader reports."""
     try:
         return file.read_bytes()
     except OSError:
@@ -266,7 +274,9 @@ def _refuse_same_ids(document: Document, spec: PersonasFile) -> None:
 
 
 def _fact_specs(document: Document, place: int, person: PersonaSpec, slots: dict[str, SlotSpec]) -> dict[str, FactSpec]:
-    """The persona's facts by slot id: its name where there is a slot for it, then in the slots' order, then its own."""
+    """The persona's facts by slot id: its name where there is a slot for it, then in the order of the slots, then
+    its own.
+    """
     facts = dict(person.facts)
     if NAME_SLOT in slots:
         own = facts.setdefault(NAME_SLOT, FactSpec(value=person.name))
@@ -306,7 +316,9 @@ def _persona(
 
 
 def _slot(slot_id: str, fact: FactSpec, shared: SlotSpec | None, pool: Sequence[str]) -> Slot:
-    """The slot's words, the fact's own before the shared ones; the personas' values, then the other known ones."""
+    """The slot with the fact's own wordings before the shared ones, and the personas' values before the other known
+    ones.
+    """
     words = {word: getattr(fact, word) or getattr(shared, word) for word in WORDS}
     values: dict[str, str] = {}
     for value in (*pool, *(fact.distractors or ()), *(shared.values if shared else ())):
@@ -322,7 +334,7 @@ def _slot(slot_id: str, fact: FactSpec, shared: SlotSpec | None, pool: Sequence[
 
 
 def _distractors(persona_id: str, fact: FactSpec, slot: Slot, of_personas: int) -> tuple[str, ...]:
-    """The fact's own, else three other personas' values, filled up from the known ones where there are fewer."""
+    """The fact's own distractors; otherwise three other personas' values, completed from the known values."""
     if fact.distractors is not None:
         return tuple(v for v in dict.fromkeys(fact.distractors) if v.casefold() != fact.value.casefold())
     near = [value for value in slot.values[:of_personas] if value.casefold() != fact.value.casefold()]
@@ -333,7 +345,7 @@ def _distractors(persona_id: str, fact: FactSpec, slot: Slot, of_personas: int) 
 
 
 def _card(person: PersonaSpec, facts: Sequence[Fact]) -> str:
-    """Second person: the name, what `about` says, then a sentence a fact."""
+    """The card in the second person: the name, the text of `about`, then one sentence per fact."""
     sentences = {fact.id: fact.slot.card.replace("{value}", fact.value) for fact in facts}
     opening = sentences.pop(NAME_SLOT, f"Your name is {person.name}.")
     return " ".join(part for part in (opening, person.about.strip(), *sentences.values()) if part)

@@ -29,7 +29,7 @@ NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 class Named(Protocol):
-    """What an entry point names has a name of its own."""
+    """An object with a name, as every entry has."""
 
     @property
     def name(self) -> str: ...
@@ -40,7 +40,7 @@ Entry = TypeVar("Entry", bound=Named)
 
 @dataclass(frozen=True)
 class Plugin:
-    """An entry point of an installed package; `problem` says why it cannot be used, "" where its metadata are right."""
+    """An entry point of an installed package; `problem` says why it cannot be used, "" where its metadata are valid."""
 
     group: str
     name: str
@@ -54,7 +54,7 @@ class Plugin:
 
 
 def plugins(group: str) -> list[Plugin]:
-    """The entry points of that group in all installed packages, by name; those with a problem are among them."""
+    """The entry points of the group in all installed packages, by name, including those with a problem."""
     return list(_plugins(group, tuple(sys.path)))
 
 
@@ -68,20 +68,20 @@ def _plugins(group: str, path: tuple[str, ...]) -> tuple[Plugin, ...]:
 
 
 def names(group: str) -> list[str]:
-    """Names that a scenario may use: the lab's own, then those of installed packages."""
+    """The names that a scenario may use: the lab's, then those of installed packages."""
     return [*OWN[group], *(plugin.name for plugin in plugins(group) if not plugin.problem)]
 
 
 def added(group: str) -> list[str]:
-    """Names that installed packages bring to those of the lab."""
+    """The names that installed packages add to the lab's."""
     return names(group)[len(OWN[group]) :]
 
 
 def load_entry(group: str, name: str, kind: type[Entry]) -> Entry:
-    """The entry of that name that an installed package brings.
+    """The entry of that name from an installed package.
 
     Raises ValueError, with the package and the reason, where there is none, where its code cannot be imported, or where
-    what it names is no `kind` of that name.
+    the object is no `kind` with that name.
     """
     plugin = next((plugin for plugin in plugins(group) if plugin.name == name), None)
     if plugin is None:
@@ -90,7 +90,7 @@ def load_entry(group: str, name: str, kind: type[Entry]) -> Entry:
 
 
 def load_plugin(plugin: Plugin, kind: type[Entry]) -> Entry:
-    """As `load_entry`, of an entry point that `plugins` gave."""
+    """The entry of an entry point that `plugins` returned. Raises ValueError like `load_entry`."""
     problem, point = plugin.problem, plugin.point
     if point is not None and not problem:
         entry = _imported(point)
@@ -105,9 +105,7 @@ def load_plugin(plugin: Plugin, kind: type[Entry]) -> Entry:
 
 
 def name_in(group: str, own: Sequence[str] | None = None) -> PlainValidator:
-    """What checks a name of that group: one of `own` (by default all that the lab has) or of an installed
-    package's.
-    """
+    """A validator of names of the group: one of `own` (by default all names of the lab) or of an installed package."""
     accepted = OWN[group] if own is None else own
 
     def check(value: Any) -> str:
@@ -120,7 +118,7 @@ def name_in(group: str, own: Sequence[str] | None = None) -> PlainValidator:
 
 
 def added_key(group: str) -> AfterValidator:
-    """What checks a key that a file may have beside those of its own: a name that an installed package brings."""
+    """A validator of keys beyond a file's own: names from installed packages."""
 
     def check(value: str) -> str:
         if value not in added(group):
@@ -131,14 +129,12 @@ def added_key(group: str) -> AfterValidator:
 
 
 class _Failure(str):
-    """Why the code behind an entry point could not be imported or called."""
+    """The reason why the code of an entry point could not be imported or called."""
 
 
 @cache
 def _imported(point: EntryPoint) -> object:
-    """What the entry point names; where that is a function (or a class), what it returns; a `_Failure` where it
-    fails.
-    """
+    """The object of the entry point; for a function or class, its return value; a `_Failure` where that fails."""
     try:
         named = point.load()
         return named() if callable(named) else named
@@ -147,7 +143,7 @@ def _imported(point: EntryPoint) -> object:
 
 
 def _entry_points(group: str) -> Iterator[Plugin]:
-    """Of two installed copies of a package, the first on the path counts."""
+    """The entry points of the group; of two installed copies of a package, those of the first on the path."""
     seen: set[str] = set()
     for distribution in distributions():
         if group in _entry_points_text(distribution):

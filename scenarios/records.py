@@ -1,7 +1,7 @@
-"""The nouns everything else speaks: slots, facts, personas, lines, judgements.
+"""The records that all parts share: slots, facts, personas, lines, judgements.
 
-All are frozen: a record says what was, and nothing downstream may change it. Text that a model wrote is kept with the
-token ids it was sampled as, so that no one ever has to tokenise it again.
+All are frozen: a record states what happened, and no later step changes it. The text of a model is kept with its
+sampled token ids, so that it never has to be tokenised again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ PARTNER = {ASSISTANT: USER, USER: ASSISTANT}
 
 @dataclass(frozen=True)
 class Slot:
-    """One thing every persona has a value for (a home, a job), with the words people use to speak of it."""
+    """An attribute for which every persona has a value (a home, a job), with the wordings in which people speak of
+    it.
+    """
 
     id: str  # "home"
     claim: str  # "I live in {value}.", first person, one {value}
@@ -36,31 +38,36 @@ class Fact:
 
     @property
     def id(self) -> str:
+        """The slot's id."""
         return self.slot.id
 
     @property
     def claim(self) -> str:
+        """The slot's claim with the value, in the first person."""
         return self.slot.claim.format(value=self.value)
 
     @property
     def question(self) -> str:
+        """The slot's default question."""
         return self.slot.questions[0]
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Claims to choose among when the question is asked; the right one is first."""
+        """The claims among which a multiple-choice question asks to choose; the true one is first."""
         return tuple(self.slot.claim.format(value=value) for value in (self.value, *self.distractors))
 
 
 @dataclass(frozen=True)
 class Persona:
+    """A persona: its id, its name, its card and its facts."""
+
     id: str  # "grace", unique in its file
     name: str  # "Grace"
     card: str  # the persona as prompt text, second person
     facts: tuple[Fact, ...]
 
     def fact(self, fact_id: str) -> Fact:
-        """The fact of that id. Raises KeyError where the persona has none."""
+        """The fact with that id. Raises KeyError where the persona has none."""
         for fact in self.facts:
             if fact.id == fact_id:
                 return fact
@@ -88,9 +95,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of one line against one thing it may contradict.
+    """A judge's result for one line and one thing that it may contradict.
 
-    Exactly one of `unscored` and (`p_inconsistent`, `verdict`) is None.
+    Exactly one of `unscored` and the pair (`p_inconsistent`, `verdict`) is None.
     """
 
     conversation: int
@@ -128,9 +135,10 @@ SEEDED_AS = {  # names that were changed -> the first ones, from which seeds go 
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed in [0, 2**63) from (run seed, conversation, seat, turn, ...): the same parts give the same seed anywhere.
+    """A seed in [0, 2**63) derived from the parts (run seed, conversation, seat, turn, ...).
 
-    BLAKE2b over the parts' text, so that neighbouring parts give unrelated seeds.
+    Equal parts give equal seeds on every machine. The seed is a BLAKE2b digest of the parts' text, so that similar
+    parts give unrelated seeds.
     """
     text = "\x1f".join(SEEDED_AS.get(str(part), str(part)) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,6 +1,7 @@
-"""Keys and values of files that have a new name: an old file is answered with the new one.
+"""Renamed keys and values of files: an old name is answered with the new one.
 
-A key's place is the part of a file that it stands in, named as the class that checks it. A value's place is its key.
+The place of a key is the part of a file in which it stands, by the name of the class that checks it. The place of a
+value is its key.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ VALUES = {
 
 
 def new_key(place: object, key: object) -> str:
-    """ "; it is now called 'qa_every'" where the class `place`, or one that it extends, had the key before, else ""."""
+    """ "; it is now called 'qa_every'" where the class `place`, or a class that it extends, had the key before; else
+    "".
+    """
     names = [parent.__name__ for parent in getattr(place, "__mro__", ())]
     return next((_called(KEYS[name][key]) for name in names if isinstance(key, str) and key in KEYS.get(name, ())), "")
 
 
 def new_value(key: object, value: object) -> str:
-    """ "; it is now called 'qa'" where the key took the value under another name before, else ""."""
+    """ "; it is now called 'qa'" where the key accepted the value under another name before; else ""."""
     known = VALUES.get(key, {}) if isinstance(key, str) else {}
     return _called(known[value]) if isinstance(value, str) and value in known else ""
 

@@ -1,4 +1,4 @@
-"""A scenario file read, checked against its graph and personas, and its digest."""
+"""A scenario file, read and checked against its graph and personas, and its digest."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_yaml,
 
 
 class Scenario(ScenarioFile):
-    """A checked scenario; `personas` are absolute paths once `load_scenario` read it."""
+    """A checked scenario. After `load_scenario`, `personas` are absolute paths."""
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides how the dialogues go: the content, and who is cast as their files tell.
+        """SHA-256, in hex, of everything that decides the dialogues: the content, and the cast by the content of its
+        files.
 
-        Where the persona files lie does not matter, what they say of the cast does; nor does how many are played at
-        once, or how long servers are waited for.
+        The location of persona files does not count, nor the concurrency, nor the time limits of servers.
         """
         content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "concurrency": None}
         for waits in (*content["seats"].values(), content["measure"]["llm"]):
@@ -36,9 +36,10 @@ class Scenario(ScenarioFile):
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
-    """The scenario of a file with `key=value` overrides laid over it, its graph and its personas checked as well.
+    """The scenario of a file with `key=value` overrides, with its graph and personas checked.
 
-    Raises ScenarioError: one sentence with the file and line (or the override), the key, what was found and expected.
+    Raises ScenarioError: one sentence with the file and line (or the override), the key, what is there and what was
+    expected.
     """
     document = override(read_yaml(path), overrides, Scenario)
     scenario = validate(document, Scenario)
@@ -58,7 +59,7 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
 
 
 def scenario_differences(old: str, new: str) -> list[str]:
-    """What differs between two YAML texts, a line a value: `seats.user.temperature: 0.8 -> 0.9`."""
+    """The differences between two YAML texts, one string per value: `seats.user.temperature: 0.8 -> 0.9`."""
     before, after = _flat(parse_yaml(old, "old").data), _flat(parse_yaml(new, "new").data)
     keys = dict.fromkeys([*before, *after])
     return [
@@ -69,7 +70,7 @@ def scenario_differences(old: str, new: str) -> list[str]:
 
 
 def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list[str]:
-    """Absolute paths; one that an override gives may also be relative to the working folder."""
+    """Absolute paths; a path in an override may also be relative to the working directory."""
     paths = []
     for place, name in enumerate(scenario.personas):
         key = ("personas", place) if isinstance(document.data["personas"], list) else ("personas",)
@@ -84,9 +85,7 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
 
 
 def _seats_anywhere(seats: Seats) -> Seats:
-    """The seats with local models and adapters by absolute path, so that they mean the same from any folder and on any
-    node.
-    """
+    """The seats with absolute paths of local models and adapters, valid from any folder and on any node."""
 
     def anywhere(seat: SeatConfig) -> SeatConfig:
         model = seat.model if seat.endpoint else model_anywhere(seat.model)
@@ -101,7 +100,7 @@ def _seats_anywhere(seats: Seats) -> Seats:
 
 
 def _measure_anywhere(measure: Measure) -> Measure:
-    """The judges' local models by absolute path."""
+    """The measure with absolute paths of the judges' local models."""
     nli = measure.nli.model_copy(update={"model": model_anywhere(measure.nli.model)})
     llm = (
         measure.llm
@@ -112,7 +111,7 @@ def _measure_anywhere(measure: Measure) -> Measure:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Values by dotted key; an empty mapping or list is a value."""
+    """The values by dotted key; an empty mapping or list is a value."""
     if not isinstance(value, dict | list) or not value:
         return {key: value}
     pairs = value.items() if isinstance(value, dict) else enumerate(value)

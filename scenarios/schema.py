@@ -1,4 +1,4 @@
-"""The scenario file: its keys, their ranges and units, and how a file with overrides becomes a checked Scenario."""
+"""The scenario file: its keys with their ranges and units."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "n
 
 
 class SteerConfig(Strict):
-    """How the states of a seat's model are moved along a direction while it reads and speaks."""
+    """How the hidden states of a seat's model are moved along a direction while it reads and speaks."""
 
     direction: Literal["own_card"] = Field(
         default="own_card",
@@ -51,7 +51,7 @@ class SteerConfig(Strict):
 
 
 class SeatConfig(Strict):
-    """Who speaks in a seat and how their lines are sampled."""
+    """Who speaks in a seat, and how the lines are sampled."""
 
     model: Text = Field(
         default="embedded",
@@ -92,11 +92,13 @@ class SeatConfig(Strict):
 
 
 class Seats(Strict):
+    """The two seats of a dialogue."""
+
     assistant: SeatConfig
     user: SeatConfig
 
     def humans(self) -> list[str]:
-        """Seats of people who type."""
+        """The seats in which a person types."""
         return [
             seat
             for seat in SEATS
@@ -108,7 +110,7 @@ class Seats(Strict):
 
 
 class Node(Strict):
-    """A place in the talk: who speaks there, and what they say or are told."""
+    """A node of the scenario graph: who speaks there, with which instruction or which given lines."""
 
     speaker: SeatName | None = Field(default=None, description="null: whoever did not speak last")
     says: list[Words] | None = Field(
@@ -122,7 +124,7 @@ class Node(Strict):
 
 
 class Edge(Strict):
-    """A way from one node to another; all its conditions must hold."""
+    """A transition between two nodes; all of its conditions must hold."""
 
     source: Text = Field(alias="from", description="a node's id")
     target: Text = Field(alias="to", description="a node's id")
@@ -135,12 +137,16 @@ class Edge(Strict):
 
 
 class Graph(Strict):
+    """The scenario graph."""
+
     start: Text = Field(description="the first line's node")
     nodes: dict[Text, Node] = Field(min_length=1)
     edges: list[Edge] = []
 
 
 class NliConfig(Strict):
+    """The model of the judge `nli`."""
+
     model: Text = Field(
         default="embedded",
         description="embedded, or a hub id or folder of a sequence classifier with a label 'contradiction'",
@@ -148,6 +154,8 @@ class NliConfig(Strict):
 
 
 class LlmConfig(Strict):
+    """The model and the protocol of the judge `llm`."""
+
     model: Text = Field(
         default="embedded", description="embedded, a hub id, a path, or with an endpoint its name there"
     )
@@ -161,7 +169,9 @@ class LlmConfig(Strict):
 
 
 class CascadeConfig(Strict):
-    """The first judge speaks but where its p_inconsistent lies between low and high: there the second one does."""
+    """The two judges of a cascade; the second decides where the first one's p_inconsistent lies between low and
+    high.
+    """
 
     first: SingleJudge = "nli"
     second: SingleJudge = "llm"
@@ -176,7 +186,7 @@ class CascadeConfig(Strict):
 
 
 class Measure(Strict):
-    """What is measured, by which judges."""
+    """What is measured, and by which judges."""
 
     metrics: Annotated[list[Metric], AfterValidator(no_repeats)] = Field(default=list(METRICS))
     judge: Annotated[list[JudgeName], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
@@ -207,14 +217,15 @@ class Measure(Strict):
     resamples: int = Field(default=1000, ge=1, description="of the bootstrap")
 
     def judges(self) -> set[str]:
-        """Names of all judges that are needed, those of a cascade among them."""
+        """The names of all judges that are needed, including those of a cascade."""
         return set(self.judge) | ({self.cascade.first, self.cascade.second} if "cascade" in self.judge else set())
 
 
 class Fork(Strict):
-    """The line of a stored conversation from which all conversations of a run continue, as branches of it.
+    """The line of a stored conversation from which all conversations of a run branch off.
 
-    Every branch draws its nodes, facts and scripted lines as that conversation did; the first also its samples.
+    Every branch draws its nodes, facts and scripted lines as that conversation did; the first branch also samples as it
+    did.
     """
 
     run: Text = Field(description="id of the original run")
@@ -223,11 +234,11 @@ class Fork(Strict):
     of: Fork | None = Field(default=None, description="what that run was a fork of itself")
 
     def draws(self) -> int:
-        """The number that walk, facts and ready words derive from."""
+        """The conversation number from which the walk, the facts and the scripted lines are derived."""
         return self.of.draws() if self.of else self.conversation
 
     def samples(self, branch: int) -> tuple[object, ...]:
-        """What the seeds of a branch's samples derive from."""
+        """The parts from which the seeds of a branch's samples are derived."""
         own = self.of.samples(self.conversation) if self.of else (self.conversation,)
         return (*own, "branch", branch) if branch else own
 
@@ -255,8 +266,9 @@ class ScenarioFile(Strict):
     fork: Fork | None = Field(default=None, description="the stored line from which lab.fork continued")
 
     def resolved(self) -> dict[str, Any]:
-        """The content as plain data: defaults written out, but for those of nodes and edges, and no fork or steer where
-        there is none.
+        """The content as plain data with defaults written out.
+
+        Defaults of nodes and edges are left out, and so are `fork` and `steer` where they are not set.
         """
         content = self.model_dump(mode="json", by_alias=True, exclude=None if self.fork else {"fork"})
         if self.fork:
@@ -269,5 +281,5 @@ class ScenarioFile(Strict):
         return content
 
     def resolved_yaml(self) -> str:
-        """A YAML text that `load_scenario` reads as an equal scenario, from whatever folder it is saved in."""
+        """A YAML text that `load_scenario` reads as an equal scenario, whatever folder it is saved in."""
         return dump(self.resolved())

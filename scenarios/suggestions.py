@@ -1,4 +1,4 @@
-"""The nearest known name or path to a mistyped one."""
+"""The known name or path that is nearest to a mistyped one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 
 
 def nearest(word: object, known: Iterable[object]) -> str:
-    """ "; did you mean 'home'?" or, where nothing is near, "; expected one of home, job"."""
+    """ "; did you mean 'home'?", or, where no known name is near, "; expected one of home, job"."""
     names = [str(name) for name in known]
     return did_you_mean(closest(word, names)) or (f"; expected one of {', '.join(names)}" if names else "")
 
 
 def nearest_path(path: str | Path) -> str:
-    """ "; did you mean 'scenarios/long_dialogue.yaml'?", the path with what is not there replaced by what is named
-    nearly so in its folder; "" where nothing is.
+    """ "; did you mean 'scenarios/long_dialogue.yaml'?", or "" where no path is near.
+
+    Missing parts of the path are replaced by the nearest name in their folder.
     """
     reached = Path()
     for part in Path(path).parts:
@@ -38,9 +39,10 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def closest(word: object, names: Sequence[str]) -> str:
-    """The name most like the word; "" where none is much like it."""
+    """The name most similar to the word; "" where none is similar."""
     return next(iter(difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)), "")
 
 
 def did_you_mean(name: str) -> str:
+    """ "; did you mean 'NAME'?"."""
     return f"; did you mean {name!r}?" if name else ""

@@ -1,7 +1,7 @@
-"""YAML files read so that every mistake can be named by file, line and key, in one sentence.
+"""YAML files, read such that every error names the file, line and key in one sentence.
 
-A `Document` keeps the composed YAML nodes beside the plain data, because pydantic tells where a mistake is by key and
-only the nodes know by line. Overrides from a command line are laid over the data and are named in place of a line.
+A `Document` keeps the composed YAML nodes with the plain data, because pydantic locates an error by key, and only the
+nodes know lines. Overrides from the command line are laid over the data and are named in place of a line.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own
 
 
 class ScenarioError(ValueError):
-    """A mistake in a file or an override; `key` is where in the data, `where` the file and line, once known."""
+    """An error in a file or an override; `key` is its place in the data, `where` the file and line, once known."""
 
     def __init__(self, problem: str, key: Key = (), where: str = ""):
         self.problem, self.key, self.where = problem, key, where
@@ -56,11 +56,11 @@ else:
 
 
 class Loader(_SafeLoader):
-    """YAML 1.1 as yaml.safe_load reads it, but `1e-5` is a number and not text."""
+    """YAML 1.1 as in yaml.safe_load, except that `1e-5` is a number and not a text."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back as the same: the text "1e-5" in quotes."""
+    """A dumper whose output `Loader` reads back as equal data: the text "1e-5" is quoted."""
 
 
 for _kind in (Loader, _Dumper):
@@ -73,7 +73,7 @@ for _kind in (Loader, _Dumper):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file as plain data, with what it takes to say where a key of it was written."""
+    """A YAML file as plain data, with the positions of its keys."""
 
     name: str  # the path as it was given, for messages
     data: Any
@@ -81,18 +81,19 @@ class Document:
     overrides: tuple[tuple[Key, str], ...] = ()
 
     def where(self, key: Key) -> str:
-        """'FILE, line N' of the key or of its nearest ancestor that is written, or "override 'KEY=VALUE'"."""
+        """ "FILE, line N" of the key or its nearest ancestor in the file, or "override 'KEY=VALUE'"."""
         for path, text in reversed(self.overrides):
             if key[: len(path)] == path:
                 return f"override {text!r}"
         return f"{self.name}, line {_line(self.node, key)}"
 
     def error(self, problem: str, key: Key = ()) -> ScenarioError:
+        """An error at the key, with its file and line."""
         return ScenarioError(problem, key, self.where(key))
 
 
 def read_yaml(path: str | Path) -> Document:
-    """The file's document. Raises ScenarioError where it cannot be read, is empty, or is not YAML."""
+    """The file as a document. Raises ScenarioError where it cannot be read, is empty, or is not YAML."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -107,7 +108,9 @@ def read_yaml(path: str | Path) -> Document:
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """A document from text. Raises ScenarioError on bad syntax, a key written twice, and a top level without keys."""
+    """A text as a document. Raises ScenarioError for invalid syntax, a repeated key, and a top level that is no
+    mapping.
+    """
     try:
         loader = Loader(text)
         node = loader.get_single_node()
@@ -128,12 +131,14 @@ def parse_yaml(text: str, name: str) -> Document:
 
 
 def dump(data: Any) -> str:
-    """The data as YAML, keys in their order, which `parse_yaml` reads back as equal data."""
+    """The data as YAML, with keys in their order; `parse_yaml` reads it back as equal data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def validate(document: Document, model: type[Model]) -> Model:
-    """The data as the model. Raises ScenarioError for the first mistake, unknown keys before all others."""
+    """The data as an instance of the model. Raises ScenarioError for the first error, unknown keys before all
+    others.
+    """
     try:
         return model.model_validate(document.data)
     except ValidationError as errors:
@@ -191,6 +196,7 @@ def _line(node: yaml.Node, key: Key) -> int:
 
 
 def annotation_at(model: type[BaseModel], path: Key) -> Any:
+    """The type of the value at the path in the model; None where the model has no such place."""
     annotation: Any = model
     for part in path:
         fields = fields_of(annotation)
@@ -213,17 +219,18 @@ def _bare(annotation: Any) -> Any:
 
 
 def unknown_key(key: object, holder: Any) -> str:
-    """What is said of a key that the class `holder` does not have: its new name, or the nearest known one."""
+    """The message about a key that the class `holder` does not have, with its new name or the nearest known one."""
     known = [*(fields_of(holder) or ()), *added_keys(holder)]
     return f"is no key of the file{new_key(holder, key) or nearest(key, known)}"
 
 
 def added_keys(holder: Any) -> list[str]:
-    """Keys that installed packages add to the part of a file that the class checks."""
+    """The keys that installed packages add to the part of a file that the class checks."""
     return holder.added_keys() if hasattr(holder, "added_keys") else []
 
 
 def fields_of(annotation: Any) -> dict[str, FieldInfo] | None:
+    """The fields of a pydantic model by their name in files; None for any other type."""
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return None
     return {field.alias or name: field for name, field in annotation.model_fields.items()}

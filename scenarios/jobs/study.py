@@ -1,7 +1,7 @@
-"""The keys of a study's file: which finding is tested on which model, at which size, with which stimuli.
+"""The keys of a study file: which claim is tested on which model, at which size, with which stimuli.
 
-What a size is made of differs by study: the keyword arguments of its `study` function in `metrics/studies/`, of which
-the caller makes a model for `load_study`. So is the form of its stimuli.
+The numbers of a size differ by study: they are the keyword arguments of its `study` function in `metrics/studies/`, for
+which the caller passes a pydantic model to `load_study`. The schema of the stimuli file differs likewise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Stimuli = TypeVar("Stimuli", bound=Strict)
 
 
 class RespondentConfig(Strict):
-    """Who is asked."""
+    """The model under study."""
 
     model: Text = Field(
         default="embedded", description="embedded, a hub id, a path, or with an endpoint its name there"
@@ -38,11 +38,13 @@ class RespondentConfig(Strict):
 
 
 class StudySeats(Strict):
+    """The seats of a study: the respondent alone."""
+
     assistant: RespondentConfig = Field(default_factory=RespondentConfig)
 
 
 class Study(Strict):
-    """A checked study; `stimuli` and a local model are absolute paths once `load_study` read it."""
+    """A checked study. After `load_study`, `stimuli` and a local model are absolute paths."""
 
     study: Text = Field(description="a file of metrics/studies/")
     name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
@@ -59,16 +61,16 @@ class Study(Strict):
     sizes: Any
 
     def numbers(self) -> dict[str, Any]:
-        """What the chosen size is made of: keyword arguments of the study."""
+        """The numbers of the chosen size: keyword arguments of the study."""
         return getattr(self.sizes, self.size).model_dump()
 
     def resolved_yaml(self) -> str:
-        """A YAML text that `load_study` reads as an equal study, from whatever folder it is saved in."""
+        """A YAML text that `load_study` reads as an equal study, whatever folder it is saved in."""
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides what is asked: the numbers of the chosen size, and what the stimuli file
-        holds.
+        """SHA-256, in hex, of everything that decides what is asked: the numbers of the chosen size and the stimuli
+        file.
         """
         stimuli = hashlib.sha256(Path(self.stimuli).read_bytes()).hexdigest()
         content = self.model_dump(mode="json") | {"sizes": self.numbers(), "stimuli": stimuli}
@@ -76,12 +78,12 @@ class Study(Strict):
 
 
 def is_study(path: str | Path) -> bool:
-    """Whether the file is a study's. ScenarioError where it cannot be read."""
+    """Whether the file is a study file. Raises ScenarioError where it cannot be read."""
     return KEY in read_yaml(path).data
 
 
 def study_named(path: str | Path, known: Sequence[str]) -> str:
-    """What the file says it is a study of. ScenarioError where that is none of those known."""
+    """The name of the study in the file. Raises ScenarioError where it is none of the known names."""
     document = read_yaml(path)
     name = document.data.get(KEY)
     if name not in known:
@@ -90,8 +92,9 @@ def study_named(path: str | Path, known: Sequence[str]) -> str:
 
 
 def load_study(path: str | Path, overrides: Sequence[str], numbers: type[BaseModel]) -> Study:
-    """The study of a file with `key=value` overrides. `numbers`: a model of what a size is made of. ScenarioError:
-    file, line, key, what was found and expected.
+    """The study of a file with `key=value` overrides; `numbers` is the model of the numbers of a size.
+
+    Raises ScenarioError with the file, line and key, what is there and what was expected.
     """
     sizes = create_model("Sizes", __base__=Strict, **dict.fromkeys(SIZES, (numbers, ...)))
     model = create_model("Study", __base__=Study, sizes=(sizes, Field(description="the settings of each size")))
@@ -108,12 +111,12 @@ def load_study(path: str | Path, overrides: Sequence[str], numbers: type[BaseMod
 
 
 def load_stimuli(study: Study, kind: type[Stimuli]) -> Stimuli:
-    """What the stimuli file holds. ScenarioError as from `load_study`."""
+    """The content of the stimuli file. Raises ScenarioError like `load_study`."""
     return validate(read_yaml(study.stimuli), kind)
 
 
 def _file(document: Document, name: str, folder: Path) -> str:
-    """The stimuli's absolute path; one that an override gives may also be relative to the working folder."""
+    """The absolute path of the stimuli file; a path in an override may also be relative to the working directory."""
     overridden = document.where(("stimuli",)).startswith("override ")
     file = next((file for file in [folder / name, Path(name)][: 1 + overridden] if file.is_file()), None)
     if file is None:

@@ -1,7 +1,7 @@
-"""The keys of a sweep's file: what is played again and again, along which axes, and how axes become trials.
+"""The keys of a sweep file: what is repeated, along which axes, and how the axes give trials.
 
-A trial is one value for each axis. Its id is a digest of those values, and every draw has a seed of its own, derived
-from the sweep's: the same file gives the same trials, whoever plays them in whatever order.
+A trial has one value for each axis. Its id is a digest of these values, and every draw has a seed derived from that of
+the sweep: the same file gives the same trials, in whatever order and on whatever machine they run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Bounds = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
 class SweepAxis(Strict):
-    """The values of one key: all of a list, evenly spaced ones, or ones that are drawn."""
+    """The values of one key: a list, evenly spaced values, or a distribution to draw from."""
 
     values: list[Plain] | None = Field(
         default=None, min_length=1, description="each of them; a plain list means the same"
@@ -75,10 +75,13 @@ class SweepAxis(Strict):
 
     @property
     def drawn(self) -> bool:
+        """Whether the values are drawn from a distribution."""
         return any(getattr(self, key) is not None for key in DRAWN)
 
     def all(self) -> list[Any]:
-        """Every value of an axis that is not drawn; evenly spaced ones are whole numbers where all of them are."""
+        """All values of an axis that is not drawn; evenly spaced values are integers where all of them are whole
+        numbers.
+        """
         if self.values is not None:
             return list(self.values)
         first, to, steps = self.first, self.to, self.steps
@@ -103,7 +106,7 @@ class SweepAxis(Strict):
 
 
 class Scheduler(Strict):
-    """Which trainings are stopped early: asynchronous successive halving, arXiv 1810.05934, as Ray Tune does it."""
+    """Early stopping of trainings: asynchronous successive halving, arXiv 1810.05934, by Ray Tune."""
 
     kind: Literal["asha"] = "asha"
     metric: str = Field(
@@ -129,7 +132,7 @@ def _storage(text: str) -> str:
 
 
 class Best(Strict):
-    """What the trial that is shown as the best so far is best in."""
+    """The measure by which the best trial so far is chosen for display."""
 
     metric: str = "prompt_to_line"
     seat: Literal["user", "assistant"] = "user"
@@ -145,7 +148,7 @@ def _named(value: Any) -> Any:
 
 
 class Sweep(Strict):
-    """A checked sweep; the base's path is absolute once `load_sweep` read it."""
+    """A checked sweep. After `load_sweep`, the path of its base is absolute."""
 
     name: str = Field(pattern=r"^\w[\w .-]*$", description="letters, digits, blanks, '_', '.' and '-'")
     description: str = ""
@@ -192,7 +195,7 @@ class Sweep(Strict):
 
 @dataclass(frozen=True)
 class Trial:
-    """`values` by axis, in the file's order."""
+    """A trial; `values` are by axis, in the order of the file."""
 
     id: str
     values: Mapping[str, Any]
@@ -203,9 +206,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep with all its trials, each with the base as it is played there. `repeated`: draws that gave a trial that
-    there was already.
-    """
+    """A sweep with all its trials, each with its base; `repeated` counts draws that repeated an earlier trial."""
 
     sweep: Sweep
     trials: tuple[Trial, ...]
@@ -213,11 +214,13 @@ class SweepPlan:
     repeated: int = 0
 
     def resolved_yaml(self) -> str:
-        """A YAML text that `load_sweep` reads as an equal sweep, from whatever folder it is saved in."""
+        """A YAML text that `load_sweep` reads as an equal sweep, whatever folder it is saved in."""
         return dump(self.sweep.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides what comes out: every trial's values and the digest of what it plays."""
+        """SHA-256, in hex, of everything that decides the results: the values of every trial and the digest of its
+        base.
+        """
         content = [[trial.values, self.bases[trial.id].digest()] for trial in self.trials]
         return hashlib.sha256(
             json.dumps([content, self.sweep.cpus], sort_keys=True, ensure_ascii=False).encode()
@@ -225,11 +228,10 @@ class SweepPlan:
 
 
 def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[str, Reader] = BASES) -> SweepPlan:
-    """The sweep of a file with `key=value` overrides, and its trials, each of which was checked as its base would be.
-    `bases`: what reads a base, by its kind.
+    """The sweep of a file with `key=value` overrides, and its trials, each checked like a file of its kind.
 
-    Raises ScenarioError: file, line, key, what was found and expected; of a combination of values that does not go, its
-    values.
+    `bases` maps the kind of a base to the function that reads it. Raises ScenarioError with the file, line and key,
+    what is there and what was expected; for an invalid combination of values, with these values.
     """
     document = override(read_yaml(path), overrides, Sweep, WHOLE)
     sweep = validate(document, Sweep)
@@ -251,7 +253,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[s
 
 
 def _makes_sense(sweep: Sweep, document: Document) -> None:
-    """ScenarioError where keys do not go together."""
+    """Raises ScenarioError where keys exclude each other."""
     named = [key for key in KINDS if getattr(sweep, key) is not None]
     if len(named) != 1:
         problem = f"is there beside {named[0]}" if named else "is missing"
@@ -268,11 +270,12 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
 
 
 def trial_id(values: Mapping[str, Any]) -> str:
+    """The id of a trial: the first hex digits of the SHA-256 of its values."""
     return hashlib.sha256(json.dumps(dict(values), sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:ID_DIGITS]
 
 
 def _trials(sweep: Sweep) -> Iterator[Trial]:
-    """Draw by draw, all combinations of the axes that are not drawn, the last axis fastest."""
+    """For each sample, all combinations of the axes that are not drawn; the last axis varies fastest."""
     for sample in range(sweep.samples):
         columns = [
             [axis.draw(derive_seed(sweep.seed, "axis", key, sample))] if axis.drawn else axis.all()
@@ -284,7 +287,7 @@ def _trials(sweep: Sweep) -> Iterator[Trial]:
 
 
 def _base(sweep: Sweep, trial: Trial, document: Document, read_base: Reader) -> Base:
-    """What the trial plays. ScenarioError names its values."""
+    """The base of a trial. Raises ScenarioError with the trial's values."""
     values = {**sweep.overrides, **trial.values}
     try:
         base = read_base(getattr(sweep, sweep.kind), as_items(values))
@@ -306,8 +309,9 @@ def _base(sweep: Sweep, trial: Trial, document: Document, read_base: Reader) -> 
 
 
 def files_of(base: Base) -> list[Path]:
-    """The files that a base is made of beside its own content: persona files and their slots, and a training's
-    scenarios; of a study its stimuli alone, and not what these name in turn.
+    """The files that a base consists of besides its own: persona and slots files, and a training's scenarios.
+
+    Of a study it is the stimuli file alone, without the files that it names.
     """
     if isinstance(base, Study):
         return [Path(base.stimuli)]

@@ -1,5 +1,5 @@
-"""The keys of a training file: which seat learns what, from which dialogues, how it is rewarded and how it is evaluated
-afterwards.
+"""The keys of a training file: which seat is trained, on which dialogues, with which rewards, and how it is
+evaluated.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Reward(Strict):
-    """What a line is rewarded for, each part from -1 to 1, weighted and divided by the weights that apply.
+    """The weights of the parts of a line's reward.
 
-    Further keys are the weights of parts that installed packages bring.
+    Each part is from -1 to 1; their weighted sum is divided by the sum of the weights that apply. Further keys are the
+    weights of parts from installed packages.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -58,11 +59,11 @@ class Reward(Strict):
 
     @classmethod
     def added_keys(cls) -> list[str]:
-        """Names of the parts that installed packages bring."""
+        """Names of the parts from installed packages."""
         return plugins.added(plugins.REWARDS)
 
     def weights(self) -> dict[str, float]:
-        """The parts' weights above 0: the lab's in their order, then those of installed packages by name."""
+        """The weights above 0: those of the lab's parts in their order, then those of installed packages by name."""
         own = {name: getattr(self, name) for name in plugins.OWN[plugins.REWARDS]}
         return {
             name: weight for name, weight in (own | dict(sorted((self.model_extra or {}).items()))).items() if weight
@@ -70,7 +71,7 @@ class Reward(Strict):
 
 
 class HeldOut(Strict):
-    """What training never sees."""
+    """What training never uses."""
 
     personas: Share | list[str] = Field(
         default=0.5, description="a share of the personas that can be drawn, or their ids"
@@ -83,6 +84,8 @@ class HeldOut(Strict):
 
 
 class Evaluation(Strict):
+    """The evaluation after a training."""
+
     judge: Annotated[list[JudgeName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = (
         Field(default=["ledger", "answer_reader"], min_length=1)
     )
@@ -98,8 +101,8 @@ class Evaluation(Strict):
 
 
 class Tuning(Strict):
-    """Names as in transformers' TrainingArguments, PEFT's LoraConfig and TRL's GRPOConfig, PPOConfig, DPOConfig and
-    KTOConfig.
+    """Settings of the optimisation, named as in transformers' TrainingArguments, PEFT's LoraConfig and TRL's
+    GRPOConfig, PPOConfig, DPOConfig and KTOConfig.
     """
 
     full: bool = Field(default=False, description="train all weights instead of an adapter")
@@ -140,7 +143,7 @@ class Tuning(Strict):
 
 
 class Recipe(Strict):
-    """A checked training file; `scenario` and `data` are absolute paths once `load_recipe` read it."""
+    """A checked training file. After `load_recipe`, `scenario` and `data` are absolute paths."""
 
     name: str = Field(pattern=r"^\w[\w .-]*$")
     description: str = ""
@@ -184,7 +187,7 @@ class Recipe(Strict):
     device: str = "auto"
 
     def seats(self) -> tuple[str, ...]:
-        """The seats that learn, in their turns."""
+        """The seats that are trained, in their order."""
         return (USER, ASSISTANT) if self.seat == "both" else (self.seat,)
 
     @model_validator(mode="after")
@@ -207,11 +210,14 @@ class Recipe(Strict):
         return self
 
     def resolved_yaml(self) -> str:
+        """A YAML text that `load_recipe` reads as an equal training, whatever folder it is saved in."""
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that decides how the training goes: the recipe, the scenarios as it plays them,
-        everyone who may be drawn for it as their files tell, and what `data` and `tuning.adapter` hold.
+        """SHA-256, in hex, of everything that decides the course of the training.
+
+        That is the recipe, the scenarios as it plays them, all personas that may be drawn (by the content of their
+        files), and the content of `data` and `tuning.adapter`.
         """
         scenario, other = played(self), self.evaluation.scenario
         people = [asdict(persona) for persona in load_personas(scenario.personas)]
@@ -222,15 +228,18 @@ class Recipe(Strict):
 
 
 def _content(path: Path) -> str:
-    """SHA-256, in hex, of a file, or of the files in a run's, a training's or an adapter's folder that say what is
-    learnt from it.
+    """SHA-256, in hex, of a file, or of those files of a run, training or adapter folder from which a training
+    learns.
     """
     files = [path] if path.is_file() else [path / name for name in CONTENT if (path / name).is_file()]
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of a file with `key=value` overrides. ScenarioError: file, line, key, what was found and expected."""
+    """The training of a file with `key=value` overrides.
+
+    Raises ScenarioError with the file, line and key, what is there and what was expected.
+    """
     document = override(read_yaml(path), overrides, Recipe, ("overrides",))
     recipe = validate(document, Recipe)
     folder = Path(path).parent
@@ -266,7 +275,7 @@ def _absolute(name: str) -> str:
 
 
 def _worded(recipe: Recipe) -> None:
-    """ScenarioError where a fact has no wording that could be held out."""
+    """Raises ScenarioError where a fact has no paraphrase that can be held out."""
     people = load_personas(played(recipe).personas)
     least = min(
         (fact for person in people for fact in person.facts), key=lambda fact: len(fact.slot.questions), default=None
@@ -280,8 +289,8 @@ def _worded(recipe: Recipe) -> None:
 
 
 def _trainable(recipe: Recipe) -> None:
-    """ScenarioError where somebody else than a model of ours speaks in a seat that is to learn, or always the same
-    person.
+    """Raises ScenarioError where a seat to be trained is not spoken by a local model, or always has the same
+    persona.
     """
     scenario = played(recipe)
     for seat in recipe.seats():
@@ -307,7 +316,7 @@ def _trainable(recipe: Recipe) -> None:
 
 
 def other_speaker(spec: SeatConfig) -> str:
-    """Who speaks in a seat instead of a model of ours as it is; "" where nobody does."""
+    """Who speaks in a seat in place of an unchanged local model; "" where such a model speaks."""
     return (
         "a script"
         if spec.script
@@ -320,7 +329,7 @@ def other_speaker(spec: SeatConfig) -> str:
 
 
 def played(recipe: Recipe, **values: object) -> Scenario:
-    """The scenario as training plays it, `values` by dotted key laid over it."""
+    """The scenario as the training plays it; `values` by dotted key override it."""
     values_by_key = (
         recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.paraphrase": 0} | values
     )
@@ -328,8 +337,9 @@ def played(recipe: Recipe, **values: object) -> Scenario:
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:
-    """Ids of the personas to learn with and of those held out. ScenarioError where one side would be empty or an id is
-    unknown.
+    """The ids of the personas for training and of the held-out ones.
+
+    Raises ScenarioError where one side is empty or an id is unknown.
     """
     scenario = played(recipe)
     named = {scenario.seats[seat].persona for seat in SEATS}
