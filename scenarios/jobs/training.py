@@ -32,6 +32,7 @@ CONTENT = ("collected.jsonl", "events.jsonl", "adapter_config.json", "adapter_mo
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AddedReward = Annotated[str, plugins.added_key(plugins.REWARDS)]
+AddedWeights = dict[AddedReward, Weight]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -43,8 +44,8 @@ class Reward(Strict):
     """
 
     model_config = ConfigDict(extra="allow")
-    # pyright: ignore[reportIncompatibleVariableOverride] - narrower
-    __pydantic_extra__: dict[AddedReward, Weight] = Field(init=False)
+    # narrower than pydantic's own
+    __pydantic_extra__: AddedWeights = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     prompt_to_line: Weight = Field(default=0.0, description="contradicts nothing of its persona, says the judge")
     line_to_line: Weight = Field(default=0.0, description="contradicts none of the speaker's earlier lines")
