@@ -1,1 +1,1 @@
-"""Who speaks: models, engines, seats, and the Ray actors that host them."""
+"""Who speaks: models, engines, seats, learners, and the Ray actors that host engines."""

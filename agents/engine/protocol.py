@@ -1,4 +1,4 @@
-"""What an engine is asked and what it answers. Plain data, so that a Ray actor or a server can stand in for it."""
+"""The requests and answers of an engine: plain data, so that a Ray actor or a server can take its place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_TOKENS = 1  # of a line: an empty one is none
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one branch is continued. The same seed on the same branch gives the same tokens (exactly so in float32)."""
+    """How one branch is continued. Equal seeds on equal branches give equal tokens (exactly in float32)."""
 
     seed: int
     max_tokens: int = 48
@@ -28,8 +28,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was sampled. `logprobs` are natural logs at temperature 1 over the whole vocabulary, one a token; `drawn`
-    those of the probabilities that the tokens were drawn with, () where a server does not say.
+    """A sampled line.
+
+    `logprobs` are in nats at temperature 1 over the whole vocabulary, one per token. `drawn` are those of the
+    distribution from which the tokens were drawn, () where a server does not give them.
     """
 
     token_ids: tuple[int, ...]  # the stop token included, where one was sampled
@@ -42,10 +44,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Steer:
-    """What is done to the state h of every token of a branch behind some decoder layers, along a vector v of length 1
-    each:
+    """A change of the hidden state h of every token of a branch, after some decoder layers, along a unit vector v.
 
-    add: h + amount v. ablate: h - (h·v) v. cap: h·v made the amount where it is more; floor: where it is less.
+    - add: h + amount v.
+    - ablate: h - (h·v) v.
+    - cap: where h·v exceeds the amount, it becomes the amount.
+    - floor: where h·v is below the amount, it becomes the amount.
     """
 
     how: str
@@ -56,7 +60,7 @@ class Steer:
 
 @dataclass
 class Usage:
-    """Work done so far. `tokens_computed / tokens_new` is 1 where no token was ever read twice."""
+    """Work so far. `tokens_computed / tokens_new` is 1 where no token was read twice."""
 
     tokens_new: int = 0  # tokens that no branch had read before at their place
     tokens_computed: int = 0  # tokens that went through the model
@@ -69,10 +73,10 @@ class Usage:
 
 
 class Engine(Protocol):
-    """A model that remembers: branches of token ids, each read once.
+    """A model with a cache: branches of token ids, each token read once.
 
-    A branch is named by an int. `fork` copies one, `score` reads continuations of one without changing it, `drop` frees
-    it.
+    A branch has an int as its name. `fork` copies a branch, `score` reads continuations without changing it, and `drop`
+    frees it.
     """
 
     def info(self) -> EngineInfo: ...
@@ -86,13 +90,14 @@ class Engine(Protocol):
     def open(
         self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None
     ) -> list[int]:
-        """A branch per prompt, under an adapter folder or the bare model, steered or not, and so are its forks. No
-        prompts: the adapter is loaded, nothing else.
+        """A branch per prompt, with an adapter folder or the bare model, optionally steered; forks inherit both.
+
+        Without prompts, only the adapter is loaded.
         """
 
     def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
-        """An adapter by this name, of PEFT's config and tensors; one that is there gets these. Open branches keep what
-        they read.
+        """Loads an adapter under this name from PEFT's config and tensors, or replaces its weights; open branches keep
+        their cache.
         """
 
     def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None: ...
@@ -111,11 +116,11 @@ class Engine(Protocol):
     def drop(self, branches: Sequence[int]) -> None: ...
 
     def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
-        """From now on every sample tells its projection on the direction of each card; see `agents.engine.steering`."""
+        """From now on every sample has its projection on the direction of each card; see `agents.engine.steering`."""
 
     def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None) -> np.ndarray:
-        """(prompts, layers, width) float32: behind each decoder layer the mean state of each prompt's tokens from its
-        start on.
+        """The mean hidden state of each prompt's tokens from its start on, after each decoder layer: (prompts, layers,
+        width) float32.
         """
 
     def usage(self) -> Usage: ...

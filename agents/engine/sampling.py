@@ -1,6 +1,4 @@
-"""From logits to one token a branch. A row never depends on its neighbours: each has a seed and a draw a step of its
-own.
-"""
+"""From logits to one token per branch. A row never depends on other rows: it has its own seed and one draw per step."""
 
 from __future__ import annotations
 
@@ -17,15 +15,13 @@ LOGITS_AT_ONCE = 512  # most rows that are made float32 at once
 
 
 def draws(sampling: Sampling) -> np.ndarray:
-    """(max_tokens,) numbers in [0, 1), the same for the same seed. More tokens begin with the same draws."""
+    """(max_tokens,) numbers in [0, 1) from the seed; a larger max_tokens only adds draws at the end."""
     return np.random.Generator(np.random.Philox(key=sampling.seed)).random(sampling.max_tokens)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One token; natural logs of its probability at temperature 1 over the whole vocabulary, and of that which it was
-    drawn with.
-    """
+    """A token, with two log-probabilities in nats: at temperature 1 over the whole vocabulary, and as it was drawn."""
 
     token: int
     logprob: float
@@ -39,8 +35,10 @@ def choose(
     stop_ids: Collection[int] = (),
     step: int = 0,
 ) -> list[Choice]:
-    """One token a row of logits (B, V), by inverse transform of its draw. The top k are taken first, then the fewest of
-    them whose probability reaches top_p. No stop token is taken by a row that has not had its min_tokens at this step.
+    """One token per row of logits (B, V), by the inverse transform of its draw.
+
+    The top k are kept first, then the fewest of them whose probability reaches top_p. Before a row has its min_tokens,
+    no stop token is chosen.
     """
     stops = torch.tensor(sorted(stop_ids), dtype=torch.long)
     norm, choices = log_norms(logits).tolist(), {}

@@ -1,1 +1,1 @@
-"""Models that judges read with: the embedder, entailment heads, likelihoods under a card, a choice among answers."""
+"""Models that judges use: an embedder, entailment heads, likelihoods under a card, and a choice among answers."""

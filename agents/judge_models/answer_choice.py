@@ -1,9 +1,8 @@
-"""Something that is asked to choose one of a few answers: an engine, by likelihood, or a server, by whatever it lets us
-see.
+"""A choice among a few answers: by an engine's likelihoods, or by a server with whatever it reveals.
 
-`choose(prompts, options)`: prompts are (system text, user text); per prompt one log-probability in nats for each
-option, up to a common offset, or the reason why there is none. Nothing is guessed: an answer that is none of the
-options is reported, not searched.
+`choose(prompts, options)` takes prompts (system text, user text) and returns, for each prompt, one log-probability in
+nats per option, up to a common offset, or the reason why there is none. An answer that is none of the options is
+reported as such.
 """
 
 from __future__ import annotations
@@ -34,14 +33,13 @@ _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 
 
 class EngineChooser:
-    """Log-probability of each option as the whole of the next words. A system text is read once for all prompts that
-    share it.
-    """
+    """The log-probability of each option as the complete answer; a system text is read once for all its prompts."""
 
     def __init__(self, engine: Engine, adapter: str | None = None) -> None:
         self.engine, self.adapter = engine, adapter
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[float] | str]:
+        """For each prompt, one log-probability in nats per option, or the reason why there is none."""
         info = self.engine.info()
         form, place_of = (
             info.format,
@@ -93,13 +91,15 @@ class EngineChooser:
 
 
 class EndpointChooser:
-    """Asks an OpenAI-compatible server: by the first token's alternatives where it tells them, else constrained to the
-    options where it knows how (vLLM), else in words, read strictly. What the server refuses is tried the next way, and
-    what works remembered.
+    """The choice of an OpenAI-compatible server.
 
-    Timeouts, 429 and 5xx are tried again by the client, `timeout_s` in all; what fails in the end is a reason, and the
-    rest goes on. A server that fails `GIVE_UP` times in a row is not asked for `pause_s` seconds; one question then
-    tries it, once.
+    It uses the alternatives of the first token where the server returns them; else an answer constrained to the options
+    (vLLM); else a free answer, which has to be one of the options. Where the server refuses one way, the next is tried,
+    and the way that works is kept.
+
+    The client retries timeouts, 429 and 5xx for up to `timeout_s` seconds in all. A request that fails gives a reason,
+    and the others continue. After `GIVE_UP` failures in a row the server is not asked for `pause_s` seconds; then one
+    question tests it once.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class EndpointChooser:
         self._lock, self._failures, self._again, self._why = threading.Lock(), 0, 0.0, ""
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[float] | str]:
+        """For each prompt, one log-probability in nats per option, or the reason why there is none."""
         return in_time(self._choose, list(zip(prompts, options, strict=True)), AT_ONCE, self.timeout_s, self._failed)
 
     def _choose(self, asked: tuple[Prompt, Sequence[str]]) -> list[float] | str:
@@ -166,11 +167,11 @@ class EndpointChooser:
 
 
 def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
-    """Log-probability of each option from the alternatives of the answer's first token; None where the server tells
-    none.
+    """The log-probability of each option from the alternatives of the answer's first token; None without alternatives.
 
-    A token counts for the one option that it is, or begins, in any case. An option that no alternative speaks for gets
-    the least told log-probability, a bound from above. A reason where the options hold less than `ENOUGH`.
+    A token counts for the one option that it equals or begins, ignoring case. An option without a matching alternative
+    gets the smallest log-probability listed, an upper bound. Where the options hold less than `ENOUGH` probability, the
+    reason is returned.
     """
     content = choice.logprobs.content if choice.logprobs else None
     alternatives = content[0].top_logprobs if content else None
@@ -188,8 +189,9 @@ def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
 
 
 def spoken(text: str, options: Sequence[str]) -> list[float] | str:
-    """0 for the option that the whole answer is, -inf for the others; a reason where it is none of them. Case,
-    punctuation and blanks around it do not matter, nor what a model thought aloud before it.
+    """0 for the option that the whole answer equals and -inf for the others; a reason where it equals none of them.
+
+    Case, surrounding punctuation and blanks, and a model's reasoning before the answer are ignored.
     """
     answer = _THOUGHT.sub("", text)
     first, last = _LETTER.search(answer), _LETTER.search(answer[::-1])

@@ -13,15 +13,16 @@ AT_ONCE = 32  # cards read together: as long as one of them stays open, so does 
 
 
 class Reference:
-    """`logprobs` for judges that read lines under cards; each card is read once and kept open."""
+    """`logprobs` for judges that score lines under cards; each card is read once and its branch is cached."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._open: OrderedDict[str, tuple[int, int]] = OrderedDict()  # card -> its branch and tokens
 
     def logprobs(self, cards: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
-        """Per pair: natural-log probability of every token of the text, said under the card; none where both are longer
-        than the model reads.
+        """For each (card, text), the log-probability of every token of the text in nats, as said under the card.
+
+        The list is empty where both together exceed the model's context.
         """
         ids, prompts, by_pair = self.engine.encode(texts), self._prompts(set(cards)), [[] for _ in texts]
         longest = self.engine.info().context
@@ -54,6 +55,6 @@ class Reference:
         return [self._open[card][0] for card in cards]
 
     def _forget(self) -> None:
-        """Drops the cards that were asked about longest ago."""
+        """Drops the branches of the least recently used cards."""
         while sum(tokens for _, tokens in self._open.values()) > KEPT:
             self.engine.drop([self._open.popitem(last=False)[1][0]])

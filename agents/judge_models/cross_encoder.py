@@ -1,7 +1,7 @@
-"""Any sequence classification model of the hub or a folder that was trained on natural language inference, as an NLI
-judge's `entail`.
+"""`entail` for NLI judges, by any sequence classification model for natural language inference from the hub or a
+folder.
 
-Which output is which is read from the config's `id2label`, whose order differs from model to model.
+The meaning of each output comes from the config's `id2label`, since its order differs between models.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ BATCH = 32
 
 
 def check(name: str) -> list[int]:
-    """The column of each of the model's outputs. Nothing heavy is loaded. ValueError where the model cannot be had or
-    has no label "contradiction".
+    """The column of each output of the model, without loading its weights.
+
+    Raises ValueError where the model is not available or has no label "contradiction".
     """
     from agents.models.loading import local_folder
 
@@ -39,10 +40,10 @@ def check(name: str) -> list[int]:
 
 
 class CrossEncoder:
-    """`entail` over a model on its device, in float32."""
+    """`entail` with a model on its device, in float32."""
 
     def __init__(self, name: str, device: str = "auto") -> None:
-        """ValueError as `check`, and where the files are damaged or incomplete."""
+        """Raises ValueError like `check`, and where the files are damaged or incomplete."""
         from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

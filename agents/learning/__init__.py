@@ -1,3 +1,1 @@
-"""Learners: views of dialogues in, better adapters out. Losses are pure functions; what plays and judges is wired in by
-the lab.
-"""
+"""Learners: views of dialogues in, trained adapters out. Losses are pure functions; the lab plays and judges."""

@@ -1,8 +1,7 @@
-"""What the workers of one learner do together, over torch.distributed where that is initialised; without it a worker is
-alone.
+"""Communication of a learner's workers, over torch.distributed where that is initialised.
 
-Each is given the whole batch, and so counts over the whole, but reads its share only; what all must know of it goes
-round as small values.
+Every worker gets the whole batch and counts over it, but reads only its share; small values that all need are
+exchanged.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ T = TypeVar("T")
 
 
 def share(views: Sequence[View]) -> list[int]:
-    """Places of the views that this worker reads. The longest are dealt out first, back and forth, so that shares are
-    of like length.
+    """Indices of the views that this worker reads; views are assigned by length, so that shares are about equally
+    long.
     """
     if not dist.is_initialized():
         return list(range(len(views)))
@@ -30,7 +29,7 @@ def share(views: Sequence[View]) -> list[int]:
 
 
 def across(views: Sequence[View], work: Callable[[list[View]], Sequence[T]]) -> list[T]:
-    """What `work` makes of each view: every worker does its share and is told the rest."""
+    """The result of `work` for each view: every worker computes its share and receives the rest."""
     mine = share(views)
     results = dict(zip(mine, work([views[place] for place in mine]), strict=True))
     every = {place: value for by_worker in gathered(results) for place, value in by_worker.items()}
@@ -38,7 +37,7 @@ def across(views: Sequence[View], work: Callable[[list[View]], Sequence[T]]) -> 
 
 
 def gathered(own: T) -> list[T]:
-    """What each worker brings, in their order."""
+    """The values of all workers, in their order."""
     if not dist.is_initialized():
         return [own]
     by_worker: list = [None] * dist.get_world_size()
@@ -47,7 +46,7 @@ def gathered(own: T) -> list[T]:
 
 
 def summed(number: float, device: torch.device) -> float:
-    """Over all workers; `device`: one that they can send tensors from."""
+    """The sum over all workers; `device` is one from which they can send tensors."""
     if not dist.is_initialized():
         return number
     total = torch.tensor(number, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)

@@ -1,8 +1,9 @@
-"""The model that learns: views in, gradients, steps, an adapter out.
+"""The trained model: from views to gradients, steps and an adapter.
 
-One view is one forward and backward pass, all its lines together (`agents.learning.views`); gradients add up over the
-batch before the optimiser steps. Differs from the textbook: losses come already divided by the whole batch's counts, so
-that views can lie on several workers (torch.distributed), whose gradients are summed and not averaged.
+One view is one forward and backward pass, with all its lines together (`agents.learning.views`); gradients accumulate
+over the batch before the optimiser steps. It differs from the textbook in one way: losses are already divided by the
+counts of the whole batch, so that views can be spread over workers (torch.distributed), whose gradients are summed and
+not averaged.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ Loss = Callable[["Read"], Tensor]  # what one view costs: a scalar, or (N,) a li
 
 @dataclass(frozen=True)
 class Read:
-    """What the model makes of a view's lines, by the learner's temperature and top_k: tensors padded to (N, T)."""
+    """The model's outputs for the lines of a view, with the learner's temperature and top_k; tensors padded to (N,
+    T).
+    """
 
     logps: Tensor  # of each token, in nats
     mask: Tensor
@@ -40,7 +43,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Step:
-    """What an update did."""
+    """The figures of an update."""
 
     loss: float
     grad_norm: float  # before clipping
@@ -48,6 +51,8 @@ class Step:
 
 
 class Learner:
+    """A model with its optimiser."""
+
     def __init__(
         self,
         name: str,
@@ -62,9 +67,10 @@ class Learner:
         seed: int = 0,
         value_head: bool = False,
     ) -> None:
-        """`max_steps`: updates, by which the rate falls. `temperature`, `top_k` (0: all tokens) and `min_tokens` (so
-        many are no stop token): how lines were sampled; likelihoods, entropy and divergence are of just that
-        distribution. ValueError where the model is not there, or its adapter does not fit.
+        """`max_steps` is the number of updates over which the learning rate falls. `temperature`, `top_k` (0: all
+        tokens) and `min_tokens` (tokens before a stop token is allowed) describe how lines were sampled; likelihoods,
+        entropy and divergence are of that distribution. Raises ValueError where the model is not available or its
+        adapter does not fit.
         """
         from agents.models import loading
 
@@ -103,7 +109,9 @@ class Learner:
 
     @torch.no_grad()
     def read(self, views: Sequence[View], untouched: bool = False) -> list[Read]:
-        """Without a gradient, in the model's present state or as it was before any training; dropout off."""
+        """The outputs for each view without gradients and dropout, of the current model or (`untouched`) of the one
+        before training.
+        """
         self.model.eval()
         try:
             with self._untouched() if untouched else nullcontext():
@@ -115,8 +123,9 @@ class Learner:
             self.model.train()
 
     def update(self, parts: Sequence[tuple[View, Loss]]) -> Step:
-        """One step on the sum of the parts' losses, over all workers. ValueError for a loss or gradient that is not
-        finite: nothing has changed then.
+        """One step on the sum of the parts' losses over all workers.
+
+        Raises ValueError for a loss or gradient that is not finite; the model is then unchanged.
         """
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
@@ -145,7 +154,7 @@ class Learner:
     # -- what leaves it
 
     def adapter(self) -> tuple[dict, dict[str, Tensor]]:
-        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names; of a full training {} and
+        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names; of a full training, {} and
         all weights.
         """
         from peft import get_peft_model_state_dict
@@ -157,8 +166,9 @@ class Learner:
         return self.model.peft_config["default"].to_dict(), weights
 
     def save(self, folder: Path, state: bool = True) -> None:
-        """An ordinary PEFT folder (or transformers', where all weights are trained); with `state` what going on needs,
-        as safetensors.
+        """Writes a PEFT folder (a transformers folder where all weights are trained).
+
+        With `state`, it also holds what a resumed training needs, as safetensors.
         """
         from safetensors.torch import save_file
 
@@ -173,8 +183,9 @@ class Learner:
             (folder / f"{STATE}.part").replace(folder / STATE)  # last and whole: a folder with it can be gone on from
 
     def restore(self, folder: Path) -> None:
-        """To where `save` was called, forwards or back. ValueError, and nothing changed, where the folder holds
-        something else.
+        """Restores the state at which `save` was called, earlier or later.
+
+        Raises ValueError where the folder holds something else; nothing is changed then.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -204,15 +215,16 @@ class Learner:
         self.scheduler.step()
 
     def close(self) -> None:
-        """Nothing: it ends with its process, which `lab.training.workers` has several of."""
+        """Does nothing: the learner ends with its process (`lab.training.workers` has several)."""
 
     @property
     def steps(self) -> int:
+        """The number of updates so far."""
         return self.scheduler.last_epoch
 
     @property
     def dtype(self) -> str:
-        """What the model computes in, by torch's name."""
+        """The name of the torch dtype in which the model computes."""
         return str(self.loaded.model.dtype).removeprefix("torch.")
 
     def _state(self) -> dict[str, Tensor]:

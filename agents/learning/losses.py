@@ -36,14 +36,14 @@ def unlikelihood(logps: Tensor, mask: Tensor, good: Tensor, tokens: float, alpha
 
 
 def gold(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
-    """Offline policy gradient, each token's weight its own probability (as constant): rare tokens of logged lines count
+    """Offline policy gradient, in which each token has its own probability as a constant weight: rare tokens count
     little.
     """
     return -(reward[:, None] * logps.detach().exp() * logps * mask).sum(1) / tokens
 
 
 def varmi(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
-    """As `gold`, but good lines are learnt as in supervised tuning (weight 1) and only bad ones weighted by their
+    """Like `gold`, but good lines have weight 1 as in supervised tuning, and only bad ones are weighted by
     probability.
     """
     weight = torch.where(reward[:, None] > 0, torch.ones_like(logps), logps.detach().exp())
@@ -76,9 +76,7 @@ def kto(
 
 
 def kto_kl(logps: Tensor, ref: Tensor) -> Tensor:
-    """Divergence from the untouched model: mean log ratio of lines behind dialogues that they do not belong to, at
-    least 0.
-    """
+    """Divergence from the reference model: the mean log ratio of lines after dialogues of other lines, at least 0."""
     return (logps - ref).mean().detach().clamp(min=0)
 
 
@@ -119,7 +117,7 @@ def value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
 
 
 def discounted(rewards: Sequence[float], gamma: float) -> list[float]:
-    """What each turn is worth: its reward and gamma times what follows is."""
+    """The return of each turn: its reward plus gamma times the return of the next turn."""
     worth, backwards = 0.0, []
     for reward in reversed(rewards):
         worth = reward + gamma * worth
@@ -128,7 +126,7 @@ def discounted(rewards: Sequence[float], gamma: float) -> list[float]:
 
 
 def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float, lam: float) -> list[float]:
-    """Generalised advantage of each turn; nothing follows the last."""
+    """The generalised advantage of each turn; the value after the last turn is 0."""
     advantage, backwards = 0.0, []
     for turn in reversed(range(len(rewards))):
         following = values[turn + 1] if turn + 1 < len(values) else 0.0
@@ -138,8 +136,8 @@ def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float,
 
 
 def relative(rewards: Tensor, scale: bool) -> Tensor | None:
-    """A group's rewards (G,) minus their mean, over their standard deviation where `scale`. None where all are equal:
-    nothing is learnt.
+    """The rewards (G,) of a group minus their mean, divided by their standard deviation where `scale`; None where all
+    are equal.
     """
     if (rewards - rewards[0]).abs().max() < TINY:
         return None

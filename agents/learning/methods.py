@@ -1,4 +1,4 @@
-"""One step of any method: views with their rewards in, updates out."""
+"""One training step of any method: from views with rewards to updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.learning.views import View
 
 @dataclass(frozen=True)
 class Method:
-    """Which method, and its numbers; names as in `scenarios.jobs.training`."""
+    """The method and its settings, named as in `scenarios.jobs.training`."""
 
     name: str
     groups: str = "turns"  # what GRPO compares: lines at one "turns", or whole "episodes"
@@ -30,6 +30,8 @@ class Method:
 
 @dataclass(frozen=True)
 class Learnt:
+    """The figures of one training step."""
+
     step: Step | None  # of the last update; None where there was nothing to learn from
     numbers: Mapping[str, float]  # means over tokens: kl, entropy, ratio; and how far the ratio went
     skipped: int = 0  # groups whose rewards were all equal
@@ -37,10 +39,9 @@ class Learnt:
 
 
 def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
-    """Carries out `num_iterations` updates. ValueError for a loss that is not finite.
+    """Makes `num_iterations` updates and returns their figures. Raises ValueError for a loss that is not finite.
 
-    Where there are several workers each is called with all views, and each comes back with what is true of the whole
-    batch.
+    With several workers, each is called with all views and returns the figures of the whole batch.
     """
     seen: dict[str, list[torch.Tensor]] = {}
     how, skipped, more, advantages = method.online, 0, {}, []

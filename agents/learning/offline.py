@@ -1,7 +1,6 @@
-"""Supervised tuning and offline policy gradients: lines that were said before, each good or bad by its reward's sign.
+"""Supervised tuning and offline policy gradients on logged lines, good or bad by the sign of their reward.
 
-`sft` learns the good ones and never hears of the bad; the others are punished for them, each in its way
-(`agents.learning.losses`).
+`sft` trains on the good lines only; the other methods also penalise the bad ones (`agents.learning.losses`).
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ def parts(
     desirable: float = 1.0,
     undesirable: float = 1.0,
 ) -> list[tuple[View, Loss]]:
-    """Views of this worker's share and what each costs in the whole batch. Lines of reward 0 or None teach nothing.
+    """The views of this worker's share, with their parts of the loss of the batch; lines with reward 0 or None have no
+    loss.
 
-    `method`: sft, unlikelihood, gold or varmi. `alpha`: of unlikelihood; `desirable`, `undesirable`: what a good and a
-    bad line count in gold and varmi.
+    `method` is sft, unlikelihood, gold or varmi; `alpha` is unlikelihood's; `desirable` and `undesirable` are the
+    weights of good and bad lines in gold and varmi.
     """
     wanted = (lambda reward: reward > 0) if method == "sft" else (lambda reward: reward != 0)
     views = [with_lines(view, lambda line: line.reward is not None and wanted(line.reward)) for view in batch]

@@ -1,12 +1,12 @@
-"""Policy gradients on lines that the present model (or one a few updates older) said: GRPO and PPO.
+"""Policy gradients on lines sampled from the current model (or one a few updates older): GRPO and PPO.
 
-Credit is by turn. GRPO's baseline is a group: the lines sampled at the same place of the same dialogue (`places`), or
-those of whole dialogues that began alike, turn by turn, with discounted returns (`dialogues`). PPO's is a value head,
-read before each line, and generalised advantages over the turns. Only sampled tokens carry loss: the view's other words
-are read and nothing more.
+Credit is assigned by turn. GRPO's baseline is a group: the lines sampled at the same place of the same dialogue
+(`turns`), or those of whole dialogues with the same beginning, turn by turn, with discounted returns (`episodes`).
+PPO's baseline is a value head, read before each line, with generalised advantages over the turns. Only sampled tokens
+have a loss; the other tokens of a view are only read.
 
-Differs from the textbook: a "sequence" of GRPO is a line, not a dialogue; the divergence from the untouched model is a
-term of the loss in PPO too, not of the reward.
+It differs from the textbook in two ways: a "sequence" of GRPO is a line and not a dialogue, and the divergence from the
+reference model is a term of the loss in PPO as well, and not of the reward.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Advantages = list[list[float]]  # by view and line
 
 @dataclass(frozen=True)
 class Online:
-    """Names as in TRL's GRPOConfig and PPOConfig."""
+    """Settings, named as in TRL's GRPOConfig and PPOConfig."""
 
     beta: float = 0.02  # weight of the divergence from the untouched model
     epsilon: float = 0.2
@@ -41,7 +41,7 @@ class Online:
 
 
 def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, int]:
-    """Lines of each place against one another; also how many places were skipped since all their rewards were equal."""
+    """The advantages of lines within each place, and the number of places skipped since all their rewards are equal."""
     views, advantages, skipped = [], [], 0
     for view in batch:
         kept: dict[Sampled, float] = {}
@@ -61,8 +61,9 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
 
 
 def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online) -> tuple[list[View], Advantages, int]:
-    """Returns of each turn against those of the same turn in the dialogues of its group. A turn without a reward adds
-    nothing to them.
+    """The advantages of each turn's return within the same turn of the dialogues of its group.
+
+    A turn without a reward adds 0 to the returns.
     """
     views = [with_lines(view, lambda line: line.on_trunk) for view in batch]
     returns = [losses.discounted([line.reward or 0.0 for line in view.lines], how.gamma) for view in views]
@@ -95,11 +96,11 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
 def by_value(
     learner: Learner, batch: Sequence[View], how: Online
 ) -> tuple[list[View], Advantages, Advantages, Advantages]:
-    """Views with the generalised advantage, the return and the old value of each line; advantages: mean 0, deviation 1.
-    None where all rewards are equal.
+    """Views with the generalised advantage, the return and the old value of each line; None where all rewards are
+    equal.
 
-    Lines on the trunk are the turns of one episode, to which one without a reward adds nothing, nor is it learnt from;
-    what was said in a Q&A probe is an episode of its own.
+    Advantages have mean 0 and standard deviation 1. The lines on the trunk are the turns of one episode; a line without
+    a reward adds 0 to it and has no loss. An answer to a Q&A probe is an episode of its own.
     """
     whole = [with_lines(view, lambda line: line.on_trunk or bool(line.given)) for view in batch]
     whole = [view for view in whole if any(map(_scored, view.lines))]
@@ -145,9 +146,9 @@ def parts(
     values: Advantages | None = None,
     seen: dict[str, list[Tensor]] | None = None,
 ) -> list[tuple[View, Loss]]:
-    """Views of this worker's share and what each costs in the whole batch.
+    """The views of this worker's share, with their parts of the loss of the whole batch.
 
-    `seen` collects by name what is worth a look: ratio, kl, entropy (each token's).
+    `seen` collects diagnostics by name: ratio, kl and entropy of each token.
     """
     lines, tokens = sum(len(view.lines) for view in views), sum(len(line.ids) for view in views for line in view.lines)
     longest = max((len(line.ids) for view in views for line in view.lines), default=1)

@@ -1,8 +1,8 @@
-"""Preference tuning: DPO on pairs of lines said at the same place, KTO on single lines, good or bad.
+"""Preference tuning: DPO on pairs of lines from the same place, KTO on single lines, good or bad.
 
-Differs from the textbook in nothing but where the data comes from: a pair is the best and the worst of the lines
-sampled at one place of a dialogue, where their rewards differ; KTO's estimate of the divergence reads, as TRL does,
-each view's lines behind another view.
+It differs from the textbook only in its data: a pair is the best and the worst of the lines sampled at one place of a
+dialogue, where their rewards differ. As in TRL, KTO's estimate of the divergence reads each view's lines after another
+view.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from agents.learning.views import View, at_places, with_lines
 
 
 def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[tuple[View, Loss]]:
-    """One pair a place, chosen before rejected; places where all rewards are equal teach nothing. Views of this
-    worker's share.
+    """The views of this worker's share with their losses: one pair per place, chosen before rejected.
+
+    Places with equal rewards have no loss.
     """
     paired = []
     for view in batch:
@@ -49,7 +50,9 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
 def parts_kto(
     learner: Learner, batch: Sequence[View], *, beta: float, desirable: float, undesirable: float
 ) -> list[tuple[View, Loss]]:
-    """Single lines, good where their reward is above 0, bad below. Views of this worker's share."""
+    """The views of this worker's share with their losses: single lines, good with a reward above 0, bad with one
+    below.
+    """
     views = [with_lines(view, lambda line: line.reward is not None and line.reward != 0) for view in batch]
     views = [view for view in views if view.lines]
     lines = sum(len(view.lines) for view in views)
@@ -78,7 +81,7 @@ def parts_kto(
 
 
 def mismatched(view: View, other: View) -> View:
-    """The view with lines said in another one, at its own places."""
+    """The view with the lines of another view, at its own places."""
     lines = [
         replace(other.lines[place % len(other.lines)], start=line.start, given=line.given, on_trunk=False)
         for place, line in enumerate(view.lines)

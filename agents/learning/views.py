@@ -1,8 +1,8 @@
-"""A dialogue as one speaker saw it, with the lines that were sampled in it: what a learner reads.
+"""A dialogue as one speaker saw it, with the lines sampled in it: the input of a learner.
 
-A view is a trunk of token ids, read once, and lines: some lie on the trunk, others are side branches that were sampled
-at the same place and not gone on with. All of them are read in one pass: a side branch sees the trunk up to where it
-starts, and itself.
+A view is a trunk of token ids, read once, and lines. Some lines lie on the trunk; others are side branches, sampled at
+the same place and not continued. All are read in one pass, in which a side branch sees itself and the trunk up to its
+start.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampled:
-    """One line of the trained speaker. `start`: tokens of the trunk that it was said after; it is on the trunk where
-    those go on so.
+    """A line of the trained speaker. `start` is the number of trunk tokens before it.
+
+    The line is on the trunk where the trunk continues with its tokens.
     """
 
     turn: int
@@ -32,13 +33,13 @@ class Sampled:
 
     @property
     def place(self) -> tuple[int, tuple[int, ...]]:
-        """Lines of one view with the same place were said in answer to the same."""
+        """The place of the line: lines of one view with equal places answer the same text."""
         return self.start, self.given
 
 
 @dataclass(frozen=True)
 class View:
-    """One speaker's side of one conversation. `ids` and lines as above."""
+    """One speaker's side of one conversation: the trunk `ids` and the lines."""
 
     conversation: int
     persona: str
@@ -60,7 +61,7 @@ class Row:
 
 
 def row(view: View) -> Row:
-    """The trunk is cut behind its last line: what is heard after it teaches nothing."""
+    """The view as a model input; the trunk ends with its last line, since later text has no effect on the loss."""
     end = max((line.start + len(line.ids) * line.on_trunk for line in view.lines), default=len(view.ids))
     ids, positions, first, seen = list(view.ids[:end]), list(range(end)), [0] * end, [0] * end
     targets, sources = [], []
@@ -88,7 +89,7 @@ def row(view: View) -> Row:
 
 
 def visible(packed: Row, window: int | None = None) -> Tensor:
-    """(T, T) bool: whether token i attends to token j; within `window` positions where a layer looks no further."""
+    """(T, T) bool: whether token i attends to token j, within `window` positions in layers with a sliding window."""
     place = torch.arange(len(packed.ids))
     own = (place[None] <= place[:, None]) & (place[None] >= packed.first[:, None])
     allowed = own | (place[None] < packed.seen[:, None])
@@ -96,18 +97,18 @@ def visible(packed: Row, window: int | None = None) -> Tensor:
 
 
 def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Lines of unequal length as (N, T), zeros behind their ends, and the mask of their tokens."""
+    """Rows of unequal length as (N, T), with zeros after their ends, and the mask of their tokens."""
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(part)) for part in parts], batch_first=True)
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True), mask.to(parts[0].device)
 
 
 def with_lines(view: View, wanted: Callable[[Sampled], bool]) -> View:
-    """The view with those of its lines."""
+    """The view with only those lines for which `wanted` is true."""
     return replace(view, lines=tuple(line for line in view.lines if wanted(line)))
 
 
 def at_places(view: View) -> list[list[Sampled]]:
-    """Its lines, those of one place together."""
+    """The lines of the view, grouped by place."""
     by_place: dict[tuple, list[Sampled]] = {}
     for line in view.lines:
         by_place.setdefault(line.place, []).append(line)

@@ -1,6 +1,4 @@
-"""What every seat is given and gives back: cues, utterances, questions, and the reasons why a line could not be
-said.
-"""
+"""The interface of seats: cues, utterances, questions, and the reasons why there is no line."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ DIRECTION = "\n[{direction}]"  # the card says what brackets mean
 
 @dataclass(frozen=True)
 class Cue:
-    """The word is yours: under this direction ("" for none), with this seed."""
+    """A request for a line, with its instruction ("" for none) and its seed."""
 
     direction: str
     seed: int
@@ -26,6 +24,8 @@ class Cue:
 
 @dataclass(frozen=True)
 class Utterance:
+    """A line of a seat, with its tokens and log-probability where they are known."""
+
     text: str
     tokens: int
     token_ids: tuple[int, ...] = ()
@@ -42,7 +42,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Left:
-    """The speaker has left: the conversation is over, with the lines that it has."""
+    """The speaker has left: the conversation ends with the lines so far."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What was sampled at one place of a view: `samples[0]` went on in the dialogue (or none did, where something was
-    `given`).
-    """
+    """The samples at one place of a view. `samples[0]` continued the dialogue, or none where a line was `given`."""
 
     turn: int
     start: int  # tokens of the view before it
@@ -69,24 +67,26 @@ class Spoken:
 
 
 class Seat(Protocol):
+    """A speaker of many conversations at once."""
+
     def open(self, systems: Mapping[int, str]) -> None:
-        """Start a view for each conversation, under its system text."""
+        """Starts a view for each conversation, with its system text."""
 
     def hear(self, heard: Mapping[int, str]) -> None: ...
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]: ...
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
-        """As though it had said these words on these cues; where they carry no token ids, what comes back does if it
-        can.
+        """Adds given lines to the views as the seat's own; the utterances come back with token ids where the seat can
+        add them.
         """
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
-        """log p of every option, in nats, on a branch that the dialogue never sees."""
+        """The log-probability of every option in nats, on a branch that the dialogue never sees."""
 
     def tell(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
-        """An answer to every question in words, each on a branch of its own that the dialogue never sees."""
+        """A free-text answer to every question, each on its own branch that the dialogue never sees."""
 
     def close(self, conversations: Sequence[int]) -> None: ...

@@ -1,8 +1,7 @@
-"""A seat on an OpenAI-compatible server that knows words only (llama.cpp, `transformers serve`, hosted APIs); for one
-that knows token ids too, see `agents.servers.engine`.
+"""A seat on an OpenAI-compatible server that knows text only (llama.cpp, `transformers serve`, hosted APIs).
 
-Chat completions carry words, not token ids, and no log-probabilities of words that were not sampled: so lines come back
-without ids, and a seat here cannot be asked by forced choice. What it cannot do is unscored, never guessed.
+For a server that knows token ids as well, see `agents.servers.engine`. Chat completions carry no token ids and no
+log-probabilities of given text, so that lines come back without ids, and multiple-choice questions are unscored.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ CHARACTERS = 100  # of a token, at most: an answer with more of them is no answe
 
 
 class EndpointSeat:
-    """A seat whose words come from a server. `unasked`: why it cannot be asked questions; `timeout_s`: for a line in
-    all, after which there is none.
+    """A seat whose lines come from a server.
+
+    `unasked` is the reason why it cannot be asked questions; `timeout_s` is the time limit of a line in seconds,
+    including retries.
     """
 
     def __init__(
@@ -121,14 +122,14 @@ class EndpointSeat:
 
 
 def _with(messages: list[dict[str, str]], role: str, text: str) -> list[dict[str, str]]:
-    """The messages and one more; many servers insist that roles alternate."""
+    """The messages with one more; equal roles in a row are merged, since many servers require alternating roles."""
     if messages[-1]["role"] == role:
         return [*messages[:-1], {"role": role, "content": f"{messages[-1]['content']}\n{text}"}]
     return [*messages, {"role": role, "content": text}]
 
 
 def _with_cue(messages: list[dict[str, str]], cue: Cue) -> list[dict[str, str]]:
-    """The messages, ending with what is heard, the direction at its end."""
+    """The messages, ending with what was heard and then the instruction."""
     silence = {"system": SPEAKS_FIRST, "assistant": SPEAKS_ON}.get(messages[-1]["role"])
     direction = DIRECTION.format(direction=cue.direction) if cue.direction else ""
     if silence:

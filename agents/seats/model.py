@@ -1,8 +1,7 @@
-"""The seats of a dialogue. One transcript, two views: each seat sees its own card and what the other said.
+"""Seats of models. One transcript, two views: each seat sees its own card and what the other seat said.
 
-A seat serves many dialogues side by side and keeps one view for each, named by the conversation's number. Everything it
-is asked comes as a dict by conversation, and so do its answers; a conversation that goes wrong is answered with a
-`Trouble` and leaves the others alone.
+A seat serves many dialogues at once and keeps one view per conversation number. Requests and answers are dicts by
+conversation. A conversation that fails gets a `Trouble` and does not affect the others.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ from scenarios.records import derive_seed
 
 
 class ModelSeat:
-    """A seat whose words come from an engine. What it has read stays read: a line costs its own tokens only."""
+    """A seat whose lines come from an engine. Views stay in the engine's cache, so that a line costs only its own
+    tokens.
+    """
 
     def __init__(
         self,
@@ -27,8 +28,8 @@ class ModelSeat:
         keep: bool = False,
         steer: Callable[[str], Steer | None] = lambda system: None,
     ) -> None:
-        """`generations`: lines sampled wherever one is said, of which the first goes on. `keep`: views stay known once
-        they are closed. `steer`: how a view is steered, by its system text.
+        """`generations` is the number of lines sampled at each place; the first continues the dialogue. With `keep`,
+        views remain available after they are closed. `steer` gives the steering of a view from its system text.
         """
         self.engine, self.sampling, self.adapter, self.generations, self.keep = (
             engine,
@@ -160,7 +161,7 @@ class ModelSeat:
             self.ids.pop(c, None), self.spoken.pop(c, None)
 
     def _sample(self, branches: Mapping[int, int], cues: Mapping[int, Cue]) -> tuple[list[Sample], list[str]]:
-        """One line for each branch; where there are to be more, the others are sampled on forks and only noted."""
+        """One line per branch. With more `generations`, the others are sampled on forks and only recorded."""
         takes = [(c, take) for take in range(1, self.generations) for c in branches]
         forks = self.engine.fork([branches[c] for c, _ in takes])
         seeds = [cues[c].seed for c in branches] + [derive_seed(cues[c].seed, "generation", take) for c, take in takes]
@@ -175,7 +176,7 @@ class ModelSeat:
         return samples[: len(branches)], texts[: len(branches)]
 
     def _turn_to_them(self, conversation: int, between: str = "\n") -> str:
-        """What has to stand between the view's end and further words of the other."""
+        """The text between the end of the view and further text of the other seat."""
         return {"said": self.format.after_said, "heard": between, "opening": ""}[self._last[conversation]]
 
     def _take_the_word(self, cues: Mapping[int, Cue]) -> None:
@@ -198,7 +199,7 @@ class ModelSeat:
         self._add({c: self._after_stop(c, new_ids) for c, new_ids in zip(texts, ids, strict=True)})
 
     def _add(self, ids: Mapping[int, Sequence[int]]) -> None:
-        """Into the views, but for those that would outgrow the model: they are full from then on."""
+        """Appends to the views. A view that would exceed the model's context is marked as full."""
         self._full.update(
             c for c, new_ids in ids.items() if len(self.ids[c]) + len(new_ids) > self.engine.info().context
         )
@@ -215,6 +216,6 @@ class ModelSeat:
         )
 
     def _after_stop(self, conversation: int, ids: Sequence[int]) -> Sequence[int]:
-        """A line that closed itself must not be closed twice."""
+        """The tokens without the closing ones that the line already has."""
         closed = self._last[conversation] == "said" and self._stopped[conversation]
         return ids[1:] if closed and ids and ids[0] == self._closing_first else ids

@@ -1,8 +1,7 @@
-"""Somebody who is asked one thing after another, each in a talk of its own: how likely given answers are, or an answer
-in words.
+"""A respondent to independent questions: the likelihood of given answers, or an answer in free text.
 
-What prompts begin with in common is read once: they are sorted, a branch is opened for each run of prompts with a
-common beginning, and forked for the rest of each.
+A common beginning of prompts is read once: the prompts are sorted, a branch is opened for each run of prompts with a
+common beginning, and it is forked for the rest of each.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Talk = Sequence[tuple[str, str]]  # role ("system", "user", "assistant") and wor
 
 
 class Respondent:
-    """`adapter`: worn where no other one is asked for."""
+    """A model that answers questions; `adapter` is used where a call names no other."""
 
     def __init__(self, engine: Engine, adapter: str | None = None) -> None:
         self.engine, self.adapter = engine, adapter
@@ -34,8 +33,8 @@ class Respondent:
         worn: str | None = None,
         steer: Steer | None = None,
     ) -> list[tuple[list[float], list[int]]]:
-        """For each talk: log p of each option as the next words, in nats, summed over its tokens; and how many these
-        are.
+        """For each talk, the log-probability of each option in nats (summed over its tokens), and its number of
+        tokens.
         """
         form = self.engine.info().format
         gaps = [gap(form, talk) for talk in talks]
@@ -54,7 +53,7 @@ class Respondent:
     def say(
         self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None, steer: Steer | None = None
     ) -> list[str]:
-        """How the assistant's turn goes on in each. ValueError where a server gave no answer."""
+        """The continuation of the assistant's turn in each talk. Raises ValueError where a server gave no answer."""
         replies: list = [None] * len(talks)
         with self._branches(talks, worn, steer) as (places, branches):
             samples = self.engine.generate(branches, [sampling[place] for place in places])
@@ -65,8 +64,9 @@ class Respondent:
         return replies
 
     def states(self, talks: Sequence[Talk], replies: Sequence[str]) -> np.ndarray:
-        """(talks, layers, width): behind every layer the mean state of each reply's tokens, or of an empty one the
-        state before it. ValueError where a server does not show them.
+        """The mean hidden state of each reply's tokens after every layer, (talks, layers, width).
+
+        For an empty reply it is the state before it. Raises ValueError where a server does not provide states.
         """
         form = self.engine.info().format
         prompts = self.engine.encode([text_of(form, talk) for talk in talks])
@@ -82,7 +82,9 @@ class Respondent:
     def _branches(
         self, talks: Sequence[Talk], worn: str | None, steer: Steer | None
     ) -> Iterator[tuple[list[int], list[int]]]:
-        """The places of the talks, in some order, and a branch for each, which is dropped afterwards."""
+        """The indices of the talks, grouped by common beginnings, and a branch for each; the branches are dropped
+        afterwards.
+        """
         form, adapter = self.engine.info().format, worn or self.adapter
         prompts = self.engine.encode([text_of(form, talk) for talk in talks])
         groups = together(prompts)
@@ -101,9 +103,7 @@ class Respondent:
 
 
 def text_of(form: ChatFormat, talk: Talk) -> str:
-    """The talk as the assistant reads it, up to where its turn goes on. ValueError for speakers that are not in
-    turn.
-    """
+    """The talk as the assistant reads it, up to its answer. Raises ValueError where the speakers do not alternate."""
     system, said = (talk[0][1], talk[1:]) if talk and talk[0][0] == "system" else (NOBODY, talk)
     if not said or any(role != ("user", "assistant")[place % 2] for place, (role, _) in enumerate(said)):
         raise ValueError(
@@ -119,7 +119,7 @@ def text_of(form: ChatFormat, talk: Talk) -> str:
 
 
 def gap(form: ChatFormat, talk: Talk) -> str:
-    """What has to stand before the words that the assistant's turn goes on with."""
+    """The text between the prompt and the continuation of the assistant's turn."""
     return _blank(form) if talk[-1][0] == "user" else ""
 
 
@@ -128,8 +128,9 @@ def _blank(form: ChatFormat) -> str:
 
 
 def together(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
-    """Prompts that begin alike: how many tokens they share, and their places. One that shares little is alone, with all
-    of its tokens.
+    """Groups of prompts with a common beginning: (number of shared tokens, indices).
+
+    A prompt that shares little is a group of its own, with all of its tokens.
     """
     groups: list[tuple[int, list[int]]] = []
     for place in sorted(range(len(prompts)), key=lambda place: prompts[place]):

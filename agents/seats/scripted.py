@@ -1,4 +1,4 @@
-"""Seats that say given lines: a script's, or what a person types."""
+"""Seats with given lines: from a script, or typed by a person."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agents.seats.base import Cue, Left, Question, Trouble, Utterance
 
 
 class ScriptedSeat:
-    """Says the given lines in turn, from the top again after the last. For controlled experiments."""
+    """A seat that says the given lines in order, and starts again after the last; for controlled experiments."""
 
     def __init__(self, script: Sequence[str]) -> None:
         self.script = tuple(script)
@@ -18,7 +18,7 @@ class ScriptedSeat:
         self._spoken.update(dict.fromkeys(systems, 0))
 
     def hear(self, heard: Mapping[int, str]) -> None:
-        """A script does not listen."""
+        """Does nothing: a script does not depend on the partner's lines."""
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
         texts = {c: self.script[self._spoken[c] % len(self.script)] for c in cues}
@@ -45,18 +45,16 @@ class ScriptedSeat:
 
 
 class HumanSeat:
-    """A person, whose words come from a callable: given the conversation and the cue, what they say, or None where they
-    leave.
-    """
+    """The seat of a person. A callable gives their words for a conversation and a cue, or None where they leave."""
 
     def __init__(self, words: Callable[[int, Cue], str | None]) -> None:
         self.words = words
 
     def open(self, systems: Mapping[int, str]) -> None:
-        """A person keeps no view of ours."""
+        """Does nothing: a person has no view."""
 
     def hear(self, heard: Mapping[int, str]) -> None:
-        """Nor do they hear by it: whoever asks for the words shows the lines."""
+        """Does nothing: the caller that asks for the words shows the lines."""
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Left]:
         texts = {c: self.words(c, cue) for c, cue in cues.items()}
@@ -74,4 +72,4 @@ class HumanSeat:
         return dict.fromkeys(questions, Trouble("a person is not asked in Q&A probes"))
 
     def close(self, conversations: Sequence[int]) -> None:
-        """Nothing was opened."""
+        """Does nothing."""
