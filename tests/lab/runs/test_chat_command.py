@@ -319,7 +319,7 @@ def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_pa
         "seats.assistant.max_tokens=8",
         "turns=12",
         "dtype=float32",
-        "measure.metrics=[prompt_to_line,line_to_line,questions]",
+        "measure.metrics=[prompt_to_line,line_to_line,qa]",
         "--runs",
         tmp_path,
     )

@@ -41,7 +41,7 @@ EXACT = [
     "seats.assistant.max_tokens=8",
     "seats.user.max_tokens=8",
     "measure.qa_every=4",
-    "measure.metrics=[prompt_to_line,line_to_line,questions]",
+    "measure.metrics=[prompt_to_line,line_to_line,qa]",
 ]
 
 
