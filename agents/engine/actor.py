@@ -1,7 +1,7 @@
 """Ray actors around engines. A `HostedEngine` is an engine whose model lives in another process, or on another node.
 
-It remembers the token ids of every branch (not their keys and values), so that when the actor dies a new one is started
-and the branches are opened again: the dialogue goes on from its last line.
+It keeps the token ids of every branch (not their keys and values). When the actor dies, a new one is started and the
+branches are opened again: the dialogue continues from its last line.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DEATHS = 4  # in one call, after which the engine is given up
 
 
 class EngineHost:
-    """The actor: a `LocalEngine` and nothing else. A mistake in what was asked comes back as a value, since Ray wraps
-    what is raised in its own traceback.
+    """The actor: a `LocalEngine`. An error in a request comes back as a value, since Ray wraps exceptions in its
+    traceback.
     """
 
     def __init__(self, model: str, dtype: str, device: str) -> None:
@@ -38,6 +38,7 @@ class EngineHost:
             self.refused = error
 
     def call(self, method: str, *arguments) -> object:
+        """The result of the engine's method, or the ValueError that it raised."""
         if self.refused:
             return self.refused
         try:
@@ -46,11 +47,12 @@ class EngineHost:
             return error
 
     def pid(self) -> int:
+        """The process id of the actor."""
         return os.getpid()
 
 
 class HostedEngine:
-    """`agents.engine.protocol.Engine` over an actor."""
+    """An `agents.engine.protocol.Engine` whose work is done by an actor."""
 
     def __init__(
         self,
@@ -173,7 +175,7 @@ class HostedEngine:
         return answer
 
     def _reopen(self) -> None:
-        """Every branch again, in a new actor, which learns first what it is to watch."""
+        """Opens every branch again in a new actor, after it was given the directions to measure."""
         if self._watched:
             ray.get(self.actor.call.remote("watch", *self._watched))
         for adapter, made_of in self._installed.items():

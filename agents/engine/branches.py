@@ -1,4 +1,4 @@
-"""Which tokens of which branches travel together in one forward pass."""
+"""Which tokens of which branches are read together in one forward pass."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ SMALLEST_SLAB = 128
 
 @dataclass
 class Branch:
+    """A branch: its tokens, and the row of a slab that holds their keys and values."""
+
     slab: Slab
     row: int
     ids: list[int]
@@ -25,7 +27,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens `start` to `end` of a branch, which have yet to be read."""
+    """Tokens `start` to `end` of a branch that have not been read yet."""
 
     branch: Branch
     start: int
@@ -33,12 +35,12 @@ class Piece:
 
 
 def capacity(length: int) -> int:
-    """Room for `length` tokens and a quarter more, in steps of the smallest slab."""
+    """The capacity of a row for `length` tokens and a quarter more, rounded up to multiples of the smallest slab."""
     return SMALLEST_SLAB * -(-length * 5 // (4 * SMALLEST_SLAB))
 
 
 def passes(branches: Iterable[Branch]) -> Iterator[list[Piece]]:
-    """All that is unread but for each branch's last token, in order, at most TOKENS_A_PASS tokens a pass."""
+    """All unread tokens except each branch's last one, in order, with at most TOKENS_A_PASS tokens per pass."""
     pieces = (
         Piece(branch, start, min(start + TOKENS_A_LOOK, len(branch.ids) - 1))
         for branch in branches
@@ -48,12 +50,12 @@ def passes(branches: Iterable[Branch]) -> Iterator[list[Piece]]:
 
 
 def portions(continuations: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Iterator[list]:
-    """Continuations in lots of at most TOKENS_A_PASS tokens, so that a tree's logits fit in memory."""
+    """The continuations in portions of at most TOKENS_A_PASS tokens, so that the logits of a tree fit in memory."""
     return _lots(continuations, lambda pair: len(pair[0]) + len(pair[1]))
 
 
 def runs(ordered: Iterable[Branch], gaps: bool = False) -> Iterator[list[Branch]]:
-    """Branches that lie side by side in one slab, so that their keys are one view and no copy; with `gaps`, all of one
+    """Branches in neighbouring rows of one slab, so that their keys are a view and not a copy; with `gaps`, all of one
     slab.
     """
     run: list[Branch] = []
@@ -67,12 +69,16 @@ def runs(ordered: Iterable[Branch], gaps: bool = False) -> Iterator[list[Branch]
 
 
 def lots_of_trees(trees: Iterable[tuple], branch) -> Iterator[list[tuple]]:
-    """(anything, tree) in lots for one pass each, no two of one branch in a lot: `branch` tells an item's."""
+    """(item, tree) in portions for one pass each, none with two trees of the same branch; `branch` gives an item's
+    branch.
+    """
     return _lots(trees, lambda item: len(item[1].ids), branch)
 
 
 def _lots(items: Iterable, size, key=None) -> Iterator[list]:
-    """Items in order, at most TOKENS_A_PASS tokens a lot (or one larger item), none with the same key twice."""
+    """Items in order, in portions of at most TOKENS_A_PASS tokens (or one larger item), none with the same key
+    twice.
+    """
     lot, tokens, keys = [], 0, set()
     for item in items:
         if lot and (tokens + size(item) > TOKENS_A_PASS or (key and key(item) in keys)):

@@ -1,12 +1,11 @@
-"""An engine that remembers: branches of token ids over one causal LM, each token read once.
+"""An engine with a cache: branches of token ids over one causal LM, each token read once.
 
-Differs from `generate`: a branch's keys and values live as long as its dialogue and are written in place; tokens of all
-branches travel packed in one row, so ragged lengths cost nothing; a finished branch does no more work; the top k are
-taken before the softmax; continuations are scored as a tree behind the branch, with shared prefixes read once, and
-leave it unchanged.
+It differs from transformers' `generate` in five ways. The keys and values of a branch live as long as its dialogue and
+are written in place. The tokens of all branches are packed in one row, so that unequal lengths need no padding. A
+finished branch does no more work. The top k are taken before the softmax. Continuations are scored as a tree after the
+branch, with common prefixes read once, and leave the branch unchanged.
 
-A branch's last token is always left unread until something follows it: its logits are what comes next, whether that is
-a sampled token or a scored one.
+The last token of a branch is left unread until something follows it: its logits give the next token, sampled or scored.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from agents.models.loading import LoadedModel
 
 
 class LocalEngine:
-    """`agents.engine.protocol.Engine` over a transformers model in this process."""
+    """An `agents.engine.protocol.Engine` over a transformers model in this process."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
@@ -89,7 +88,7 @@ class LocalEngine:
             self._usage.tokens_new += len(new)
 
     def fork(self, branches: Sequence[int]) -> list[int]:
-        """Copies share nothing afterwards. Costs one copy of the keys and values, and no reading."""
+        """Independent copies of the branches. A fork copies keys and values, and reads nothing."""
         sources = self._get(branches)
         if not sources:
             return []
@@ -191,7 +190,7 @@ class LocalEngine:
     def _read(
         self, names: Sequence[int], looking: Callable[[list[Piece]], object] = lambda batch: nullcontext()
     ) -> None:
-        """Bring every branch up to its last token but one, each pass within what `looking` gives."""
+        """Reads every branch up to its last token but one; `looking` gives a context for each pass."""
         with self._timed("read"):
             for batch in passes(self._get(names)):
                 for piece in batch:
@@ -207,7 +206,7 @@ class LocalEngine:
                     piece.branch.read = piece.end
 
     def _score_trees(self, trees: list[tuple[Branch, Tree]]) -> list[list[list[float]]]:
-        """log p of each target, by tree and continuation, in one pass."""
+        """The log-probability of each target token in nats, by tree and continuation, in one pass."""
         for branch, tree in trees:
             self._room(branch, branch.read + len(tree.ids))
         starts = np.cumsum([0, *(len(tree.ids) for _, tree in trees)])
@@ -277,7 +276,7 @@ class LocalEngine:
         ]
 
     def _step(self, branches: list[Branch]) -> torch.Tensor:
-        """Read the last token of each branch; logits of what follows: (B, V)."""
+        """Reads the last token of each branch and returns the logits of the next one, (B, V)."""
         order = sorted(range(len(branches)), key=lambda i: (id(branches[i].slab), branches[i].row))
         ordered = [branches[i] for i in order]
         for branch in ordered:
@@ -303,7 +302,7 @@ class LocalEngine:
     # -- one pass
 
     def _forward(self, ids: list[int], positions: list[int], plan: Pass, wanted: torch.Tensor) -> torch.Tensor:
-        """Logits (len(wanted), V) at the wanted places of the pass."""
+        """The logits (len(wanted), V) at the wanted positions of the pass."""
         device = self.model.device
         self._usage.tokens_computed += len(ids)
         out = self.model(
@@ -320,7 +319,7 @@ class LocalEngine:
             branch.slab.grow(capacity(length))
 
     def _fits(self, lengths: Iterable[tuple[int, int]]) -> None:
-        """Refuse, before anything has changed, what would make a branch longer than the model reads."""
+        """Raises ValueError, before anything has changed, where a branch would exceed the model's context."""
         for length, more in lengths:
             if length + more > self.loaded.info.context:
                 raise ValueError(
@@ -333,7 +332,7 @@ class LocalEngine:
 
     @contextmanager
     def _timed(self, phase: str):
-        """Counts the seconds. ValueError where the device's memory ran out meanwhile."""
+        """A context that counts the seconds of a phase. Raises ValueError where the device runs out of memory in it."""
         start = time.perf_counter()
         try:
             yield
@@ -346,9 +345,7 @@ class LocalEngine:
         self._usage.seconds[phase] += time.perf_counter() - start
 
     def _alike(self, names: Sequence[int]) -> Iterable[tuple[list[int], object]]:
-        """Indices into `names` that share adapter and steer, each with a context in which the model wears the one and
-        is steered by the other.
-        """
+        """Indices into `names` with the same adapter and steering, each with a context in which the model has both."""
         groups: dict[tuple[str | None, Steer | None], list[int]] = {}
         for i, branch in enumerate(self._get(names)):
             groups.setdefault((branch.adapter, branch.steer), []).append(i)

@@ -15,7 +15,10 @@ PADDED = 2  # most places of a padded block for each token in it
 
 
 def reading(pieces: Sequence[Piece], device: torch.device) -> Pass:
-    """Each token sees its branch up to itself. Pieces of neighbouring rows look together, padded to the longest."""
+    """The plan to read pieces: each token attends to its branch up to itself.
+
+    Pieces of neighbouring rows share a look, padded to the longest.
+    """
     writes, looks, first = [], [], 0
     for block in _blocks(pieces):
         starts = torch.tensor([piece.start for piece in block])
@@ -52,8 +55,9 @@ def reading(pieces: Sequence[Piece], device: torch.device) -> Pass:
 
 
 def decoding(branches: Sequence[Branch], gaps: bool) -> Pass:
-    """The last token of each branch sees all of it. `branches` are sorted by slab and row; `gaps`: whether rows that
-    look together may have others between them.
+    """The plan to read the last token of each branch, which attends to its whole branch.
+
+    `branches` are sorted by slab and row; `gaps` says whether rows of a look may have other rows between them.
     """
     looks, first = [], 0
     for run in runs(branches, gaps):
@@ -70,8 +74,9 @@ def decoding(branches: Sequence[Branch], gaps: bool) -> Pass:
 
 
 def scoring(trees: Sequence[tuple[Branch, Tree]], device: torch.device) -> Pass:
-    """Each node sees its branch's prefix and its own ancestors; trees are written behind their branches, which are
-    different.
+    """The plan to read trees: each node attends to its branch's prefix and its own ancestors.
+
+    The trees are written after the prefixes of their branches, of which no two are the same.
     """
     writes, looks, first = [], [], 0
     for branch, tree in trees:
@@ -95,9 +100,7 @@ def scoring(trees: Sequence[tuple[Branch, Tree]], device: torch.device) -> Pass:
 
 
 def _blocks(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Pieces in order, those of neighbouring rows of a slab together, unless the padding would be more than the
-    tokens.
-    """
+    """Pieces in order; those of neighbouring rows of a slab are together unless padding would exceed the tokens."""
     block: list[Piece] = []
     for piece in pieces:
         if block:

@@ -1,4 +1,4 @@
-"""Several continuations of one branch as one tree of tokens, so that what they share is read once."""
+"""Several continuations of one branch as a tree of tokens, so that common prefixes are read once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tree:
-    """Node 0 is the branch's last token; a parent always comes before its children."""
+    """A tree of tokens; node 0 is the branch's last token, and a parent always comes before its children."""
 
     ids: list[int]
     parents: list[int]  # the root's is itself
@@ -21,7 +21,7 @@ class Tree:
 
 
 def grow(root: int, continuations: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Tree:
-    """The trie of all (given ids, target ids). Continuations with equal beginnings share their nodes."""
+    """The trie of all (given ids, target ids), in which equal beginnings share their nodes."""
     ids, parents, depths, scored, paths = [root], [0], [0], [False], []
     children: dict[tuple[int, int], int] = {}
     for given, target in continuations:
@@ -47,7 +47,9 @@ def grow(root: int, continuations: Sequence[tuple[Sequence[int], Sequence[int]]]
 
 
 def size(continuations: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
-    """Nodes of the tree of these continuations but its root: tokens that are new to the branch."""
+    """The number of nodes of the tree of these continuations without its root: the tokens that are new to the
+    branch.
+    """
     children: dict[tuple[int, int], int] = {}
     for given, target in continuations:
         node = 0

@@ -1,4 +1,4 @@
-"""Where a sentence ends, in a token and in a text."""
+"""The ends of sentences, in tokens and in texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ _IN_TEXT = re.compile(rf"(?<![{MARKS}])[{MARKS}]++[{CLOSING}]*+(?=\s|$)\n*|\n+")
 
 
 def ends_sentence(token: str) -> bool:
-    """Whether a token's text ends a sentence: with a mark, closing quotes after it or not, or a newline. A point within
-    a number is taken for an end where it is a token of its own: what follows is not known yet.
+    """Whether a token's text ends a sentence: with a mark, optionally before closing quotes, or a newline.
+
+    A point within a number counts as an end where it is a token of its own, since the next token is not known yet.
     """
     return _LAST_IN_TOKEN.search(token) is not None
 
 
 def first_sentences(text: str, most: int | None) -> str:
-    """The text up to the end of its sentence number `most`."""
+    """The text up to the end of sentence number `most`; all of it for None."""
     ends = [match.end() for match in _IN_TEXT.finditer(text)]
     return text[: ends[most - 1]].rstrip() if most is not None and len(ends) >= most else text

@@ -1,20 +1,20 @@
-"""What a persona looks like inside a model: how near a line is to it, read while the line is generated, and how to push
-it there.
+"""Personas in a model's hidden states: how near a line is to its persona, read during generation, and steering towards
+it.
 
-A persona's direction is the mean hidden state over lines that the model says under the persona's card minus that over
-its lines under other cards, in answer to the same words (Chen et al., Persona Vectors, arXiv 2507.21509, section 2).
-Forward hooks on a few decoder layers keep the state that each new token is sampled from, so watching costs no forward
-pass; a projection is linear, so a line's mean state gives its mean projection.
+The direction of a persona is the mean hidden state over lines that the model says under the persona's card minus the
+mean over its lines under other cards, in answer to the same texts (Chen et al., Persona Vectors, arXiv 2507.21509,
+section 2). Forward hooks on a few decoder layers record the state from which each new token is sampled, so that the
+measurement costs no forward pass. Since a projection is linear, the mean state of a line gives its mean projection.
 
-Differs from the paper: the contrast is with other people's cards rather than with an instruction to be otherwise; the
-difference is divided by the covariance within cards (Fisher's discriminant, shrunken), since a few lines differ more in
-what they are about than in whose they are; and a projection is given on the scale of the contrast: 0 as lines under
-other cards project, 1 as lines under the persona's own do, both of lines that the direction was not made of. The
-directions are the bare model's, also where a seat wears an adapter: its shift is what is looked for.
+It differs from the paper in three ways. The contrast is with other personas' cards rather than with an instruction to
+be otherwise. The difference is divided by the shrunken covariance within cards (Fisher's discriminant), since lines
+differ more by subject than by persona. Projections are on the scale of the contrast: 0 for the projection of lines
+under other cards, 1 for lines under the persona's own, both held out from the estimate of the direction. Directions are
+those of the bare model, also where a seat uses an adapter, since the shift by the adapter is what is measured.
 
-An `Axis` is the plain difference of two means behind every layer; a branch is steered along it while it is read and
-generated: added, projected out, or held within bounds (Lu et al., The Assistant Axis, arXiv 2601.10387), by hooks that
-are there for its passes only.
+An `Axis` is the difference of two means after every layer. A branch is steered along it while it is read and generated:
+by addition, by projecting it out, or by bounds (Lu et al., The Assistant Axis, arXiv 2601.10387), with hooks that exist
+only during the passes of that branch.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ HOWS = ("add", "ablate", "cap", "floor")
 
 @dataclass(frozen=True)
 class Direction:
-    """A persona's direction at the watched layers."""
+    """The direction of a persona at the recorded layers."""
 
     vector: np.ndarray  # (layers, width) float32, in standard deviations of lines under one card
     other: np.ndarray  # (layers,) mean projection of lines under other cards
     own: np.ndarray  # (layers,) of lines under the persona's own
 
     def project(self, state: np.ndarray) -> float:
-        """A mean state (layers, width) on the scale 0 = other, 1 = own, all layers together; NaN where own lines cannot
-        be told apart.
+        """The projection of a mean state (layers, width), over all layers together: 0 = other cards, 1 = own card.
+
+        NaN where the persona's lines cannot be distinguished from others.
         """
         spread = float((self.own - self.other).sum())
         return float(((self.vector * state).sum(-1) - self.other).sum() / spread) if spread > 0 else float("nan")
 
 
 def contrast(states: Mapping[str, np.ndarray]) -> dict[str, Direction]:
-    """Directions of each card's lines against those of all others, cards counted alike. `states`: card -> (lines,
-    layers, width).
+    """The direction of each card's lines against those of all other cards, with equal weights for cards.
 
-    Line number i of every card answers the same words. The scale is that of lines left out, a quarter at a time.
-    ValueError for fewer than two cards or four lines.
+    `states` maps a card to states (lines, layers, width); line i of every card answers the same text. The scale comes
+    from held-out lines, a quarter at a time. Raises ValueError for fewer than two cards or four lines.
     """
     if len(states) < 2 or any(len(lines) < FOLDS for lines in states.values()):
         raise ValueError(
@@ -95,13 +95,14 @@ def contrast(states: Mapping[str, np.ndarray]) -> dict[str, Direction]:
 
 
 def _means(states: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean state of the card's lines, and of the other cards' means: each (layers, width)."""
+    """The mean state of the card's lines, and the mean of the other cards' means: each (layers, width)."""
     return states[name].mean(0), np.mean([lines.mean(0) for other, lines in states.items() if other != name], axis=0)
 
 
 def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each card's discriminant (layers, width): the difference of means over the shrunken covariance within cards, in
-    its standard deviations, so that layers count by how well they tell.
+    """Each card's discriminant (layers, width): the difference of means over the shrunken covariance within cards.
+
+    It is in units of the standard deviation within cards, so that layers are weighted by how well they discriminate.
     """
     within = (
         np.concatenate([lines - lines.mean(0) for lines in states.values()]).astype(float).swapaxes(0, 1)
@@ -119,8 +120,8 @@ def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
-    """The stack of decoder layers: of all module lists that with most parameters, since lists of experts lie inside of
-    it.
+    """The model's list of decoder layers: the module list with the most parameters, since lists of experts lie inside
+    of it.
     """
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module)]
     if not lists:
@@ -129,9 +130,9 @@ def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
 
 
 class Probe:
-    """Mean hidden states of lines while an engine generates them, and how they project on `directions`.
+    """The mean hidden states of lines while an engine generates them, and their projections on `directions`.
 
-    The engine says with `reading` which branch each token of a pass belongs to; passes outside of it are not looked at.
+    The engine marks with `reading` the branch of each token of a pass; other passes are not recorded.
     """
 
     def __init__(self, model: torch.nn.Module, layers: Sequence[int] | None = None) -> None:
@@ -145,8 +146,8 @@ class Probe:
 
     @contextmanager
     def reading(self, row: Sequence[int | None]) -> Iterator[None]:
-        """One forward pass whose tokens belong to the branches `row`, each token a new one of its branch's line; None:
-        of no line.
+        """Records one forward pass, in which token i is a new token of the line of branch `row[i]`, or of no line
+        (None).
         """
         self._reading, self._states = True, []
         try:
@@ -161,8 +162,8 @@ class Probe:
             self._sums[branch] = total + state, count + 1
 
     def finish(self, branch: int) -> dict[str, float]:
-        """The branch's line is said: its projection on each direction that can be told; {} where nothing was read of
-        it.
+        """The projections of the branch's finished line on each direction that is defined; {} where nothing was
+        recorded.
         """
         if branch not in self._sums:
             return {}
@@ -173,6 +174,7 @@ class Probe:
         return {name: value for name, value in projections.items() if isfinite(value)}
 
     def close(self) -> None:
+        """Removes the hooks from the model."""
         for hook in self._hooks:
             hook.remove()
 
@@ -182,10 +184,10 @@ class Probe:
 
 
 def watch(engine, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> Probe:
-    """A probe on the engine's model that knows the direction of each card, by name. `heard`: what the contrasted lines
+    """A probe on the engine's model with the direction of each card, by name; `heard` are the texts that the lines
     answer.
 
-    Takes 2 * (cards + 1) * len(heard) short lines. ValueError for fewer than two things heard.
+    It generates 2 * (cards + 1) * len(heard) short lines. Raises ValueError for fewer than two texts.
     """
     probe = engine.probe = Probe(engine.model)
     states = {}
@@ -199,7 +201,7 @@ def watch(engine, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> 
 
 
 def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
-    """A line in answer to each thing heard, under the card, which is read once."""
+    """Generates an answer to each text under the card, which is read once."""
     form = engine.info().format
     texts = [
         form.opening + form.words(card) + form.after_system,
@@ -223,17 +225,19 @@ def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
 
 @dataclass(frozen=True)
 class Axis:
-    """From one set of texts to another, behind every decoder layer."""
+    """The direction from one set of texts to another, after every decoder layer."""
 
     away: np.ndarray  # (layers, width) mean state of the one
     towards: np.ndarray  # of the other
     length: np.ndarray  # (layers,) mean length of a state
 
     def steer(self, how: str, coefficient: float, depths: Sequence[float] = DEPTHS, random: int | None = None) -> Steer:
-        """`coefficient`: of add in lengths of a state; of cap and floor from 0, where states project that it leads away
-        from, to 1, where those do that it leads to. `depths`: shares of the layers, 0 the first and 1 the last.
-        `random`: seed of a direction that stands for none, in place of this one. ValueError for a direction without
-        length.
+        """A steering along the axis.
+
+        `coefficient` is, for add, in lengths of a state; for cap and floor, a position from 0 (the mean projection of
+        the texts it leads away from) to 1 (that of the texts it leads to). `depths` are relative depths of layers, from
+        0 (the first) to 1 (the last). `random` seeds a random direction in place of this one. Raises ValueError for a
+        direction of length 0.
         """
         if how not in HOWS:
             raise ValueError(f"states are to be steered by {how!r}; expected {', '.join(HOWS)}")
@@ -255,14 +259,16 @@ class Axis:
 
 
 def axis(away: np.ndarray, towards: np.ndarray) -> Axis:
-    """Of states (texts, layers, width), of one set of texts and of the other. ValueError where one of them is empty."""
+    """The axis from states (texts, layers, width) of one set of texts to those of another. Raises ValueError for an
+    empty set.
+    """
     if not len(away) or not len(towards):
         raise ValueError(f"a direction from {len(away)} texts to {len(towards)}; expected one or more on either side")
     return Axis(away.mean(0), towards.mean(0), np.linalg.norm(np.concatenate([away, towards]), axis=-1).mean(0))
 
 
 def own_card(engine, system: str) -> Axis:
-    """From nobody's card to this system text: by the states that an answer to each of OPENERS would go on from."""
+    """The axis from a neutral card to this system text, by the states before the answers to each of OPENERS."""
     form = engine.info().format
 
     def states(card: str) -> np.ndarray:
@@ -274,12 +280,12 @@ def own_card(engine, system: str) -> Axis:
 
 
 def width(model: torch.nn.Module) -> int:
-    """Numbers in a state."""
+    """The width of the model's hidden states."""
     return model.config.get_text_config().hidden_size
 
 
 def check(model: torch.nn.Module, steer: Steer) -> None:
-    """ValueError where a steer was not made for such a model."""
+    """Raises ValueError where a steering does not fit the model."""
     layers, wide, given_width = len(decoder_layers(model)), width(model), len(steer.vectors) // 4 // len(steer.layers)
     if max(steer.layers) >= layers or given_width != wide:
         raise ValueError(
@@ -291,7 +297,7 @@ def check(model: torch.nn.Module, steer: Steer) -> None:
 
 @contextmanager
 def steered(model: torch.nn.Module, steer: Steer | None) -> Iterator[None]:
-    """What the model reads meanwhile is steered; a probe sees what became of it."""
+    """A context in which the model's states are steered; a probe records the steered states."""
     hooks = []
     if steer is not None:
         stack = decoder_layers(model)
@@ -324,5 +330,5 @@ def _turn(
 
 
 def _hidden(output: object) -> torch.Tensor:
-    """(1, T, width) of what a decoder layer gives."""
+    """The hidden states (1, T, width) in the output of a decoder layer."""
     return output[0] if isinstance(output, tuple) else output

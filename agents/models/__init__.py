@@ -1,1 +1,1 @@
-"""Models loaded and described: weights, chat templates, adapters, attention and CPU kernels."""
+"""Models: loading and description, chat templates, adapters, attention and CPU kernels."""

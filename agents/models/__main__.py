@@ -1,4 +1,4 @@
-"""Gets the embedded model ready: `python -m agents.models`, which the set-up calls once."""
+"""Prepares the embedded model: `python -m agents.models`, which the set-up calls once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PEFT folders on one model. Several may be loaded; the model wears one at a time, or none."""
+"""PEFT adapters on one model. Several may be loaded; the model uses one at a time, or none."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ SHARED = ("embed_tokens", "lm_head")  # PEFT sometimes saves a copy of the base'
 
 
 class Adapters:
+    """The adapters of one model."""
+
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self._names: dict[str, str] = {}  # folder -> name inside the model
@@ -28,13 +30,17 @@ class Adapters:
         ] = {}  # all weights of models that were trained whole, and under None the own
 
     def load(self, folder: str) -> None:
-        """Once a folder. ValueError, and a model as it was, where a file is missing or it was made for another base."""
+        """Loads the adapter of a folder once.
+
+        Raises ValueError, with the model unchanged, where a file is missing or the adapter is for another base model.
+        """
         if folder not in self._names:
             self._put_on(folder, *read(self.loaded.model, folder, self.loaded.info.model))
 
     def install(self, folder: str, config: Mapping[str, object], weights: Mapping[str, torch.Tensor]) -> None:
-        """An adapter that lies in no folder, by PEFT's config and names; from now on with these weights where it is
-        there already. With an empty config all of the model's weights, by its own names.
+        """Adds an adapter from PEFT's config and tensors, without a folder, or replaces the weights of a loaded one.
+
+        With an empty config, `weights` are all weights of the model, by its own names.
         """
         from peft import LoraConfig, set_peft_model_state_dict
 
@@ -64,6 +70,7 @@ class Adapters:
 
     @contextmanager
     def wearing(self, folder: str | None) -> Iterator[None]:
+        """A context in which the model uses the adapter of that folder, or none."""
         name = self._names[folder] if folder is not None else None
         if name != self._worn:
             if {name, self._worn} & (self._whole.keys() - {None}):
@@ -73,7 +80,7 @@ class Adapters:
         yield
 
     def _switch(self, name: str | None) -> None:
-        """PEFT's adapters: that one or none."""
+        """Activates that PEFT adapter, or none."""
         if self._names.keys() <= self._whole.keys():
             return
         if name is None:
@@ -83,7 +90,7 @@ class Adapters:
             self.loaded.model.set_adapter(name)
 
     def _fill(self, name: str | None) -> None:
-        """The weights of the model trained whole under that name, or the model's own."""
+        """Loads the weights of the fully trained model of that name, or the model's own."""
         weights = self._whole.get(name, self._whole[None])
         with torch.no_grad():
             for key, value in self._plain():
@@ -91,23 +98,22 @@ class Adapters:
         repack(self.loaded.model)
 
     def _plain(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The model's own weights by the names they have without adapters."""
+        """The model's own weights by their names without adapters."""
         for key, value in self.loaded.model.named_parameters():
             if "lora_" not in key:
                 yield key.replace(".base_layer", ""), value
 
 
 def upper_layers(config, share: float) -> list[int] | None:
-    """PEFT's `layers_to_transform` of a model with such a config: without that share of the layers, from below; None
-    for all.
-    """
+    """PEFT's `layers_to_transform`: all layers but the lowest `share` of them; None for all layers."""
     count = config.get_text_config().num_hidden_layers
     return list(range(round(share * count), count)) if share else None
 
 
 def read(model, folder: str, name: str) -> tuple:
-    """The folder's PEFT config and tensors. ValueError where a file is missing, damaged, or made for another base than
-    `model`.
+    """The PEFT config and tensors of a folder.
+
+    Raises ValueError where a file is missing or damaged, or the adapter is for another base model than `model`.
     """
     from peft import PeftConfig
     from safetensors.torch import load_file
@@ -131,9 +137,9 @@ def read(model, folder: str, name: str) -> tuple:
 
 
 def _misfit(model, config, folder: str) -> str:
-    """Why the folder's tensors are not those that its config would put on this model; "" where they are.
+    """The reason why the folder's tensors are not those of its config on this model; "" where they are.
 
-    Tried on a shadow of the model that has shapes and no weights, so that nothing is left on the model itself.
+    This is tested on a copy of the model with shapes and without weights, so that the model is unchanged.
     """
     from peft import get_peft_model_state_dict, inject_adapter_in_model
 

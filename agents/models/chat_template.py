@@ -1,9 +1,9 @@
-"""A model's chat template, taken apart once into the few strings that a growing dialogue needs.
+"""A model's chat template, cut once into the few strings that a growing dialogue needs.
 
-Rendering the whole history again for every line would re-tokenise what a model said and re-read what it knows. Instead
-the template is rendered once with placeholders, and cut at them; a branch then only ever grows at its end. Templates
-that know no system role get the system text at the head of the first heard message; models without a template get a
-plain transcript.
+Rendering the whole history again for every line would tokenise the model's own lines again and read known tokens again.
+Instead, the template is rendered once with placeholders and cut at them; a branch then only grows at its end. For
+templates without a system role, the system text precedes the first user message; models without a template get a plain
+transcript.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The view of one seat: `opening + system + after_system`, then per exchange `heard + before_said`, what it says,
-    `after_said`.
+    """The strings of a seat's view: `opening + system + after_system`, then per exchange `heard + before_said`, the
+    line, and `after_said`.
     """
 
     opening: str  # before the system text
@@ -27,22 +27,20 @@ class ChatFormat:
     specials: tuple[str, ...] = ()  # the model's control tokens, which nobody's words may hold
 
     def words(self, text: str) -> str:
-        """Text from outside (another speaker, a file) without control tokens, so that it cannot pass for a turn of its
-        own.
-        """
+        """Text from outside (another speaker, a file) without control tokens, so that it cannot imitate a turn."""
         for special in self.specials:
             text = text.replace(special, " ")
         return text
 
     @staticmethod
     def plain() -> ChatFormat:
-        """For base models: a transcript in which the other is "Them" and oneself is "Me"."""
+        """The format of base models: a transcript in which the partner is "Them" and the speaker "Me"."""
         return ChatFormat("", "\n\nThem: ", "\nMe:", "\nThem: ")
 
 
 def from_tokenizer(tokenizer) -> ChatFormat:
-    """Cut the tokenizer's template at placeholders. ValueError where it does not render user/assistant turns in
-    order.
+    """The format of a tokenizer's template. Raises ValueError where it does not render alternating user/assistant
+    turns.
     """
     if not getattr(tokenizer, "chat_template", None):
         return replace(ChatFormat.plain(), opening=_beginning(tokenizer), specials=_specials(tokenizer))
@@ -64,19 +62,21 @@ def from_tokenizer(tokenizer) -> ChatFormat:
 
 
 def _in_order(text: str | None) -> bool:
-    """Whether every placeholder stands in the text once, as it was written, one after the other."""
+    """Whether the text contains every placeholder once, unchanged and in order."""
     places = [text.find(mark) for mark in MARKS] if text else [-1]
     return -1 not in places and places == sorted(places) and all(text.count(mark) == 1 for mark in MARKS)
 
 
 def _last_cue(tokenizer, in_history: str) -> str:
-    """What cues a reply now: some templates put more there (an empty thinking block) than they keep in the history."""
+    """The text before a reply; some templates put more there (an empty thinking block) than they keep in the
+    history.
+    """
     text = _render(tokenizer, [("user", MARKS[1])], cue=True)
     return text.split(MARKS[1])[1] if text and MARKS[1] in text else in_history
 
 
 def _specials(tokenizer) -> tuple[str, ...]:
-    """Longest first, so that one that holds another goes as a whole."""
+    """The special tokens, longest first, so that one that contains another is removed as a whole."""
     added = [token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special]
     return tuple(
         sorted({*added, *getattr(tokenizer, "all_special_tokens", ())}, key=lambda token: (-len(token), token))
@@ -84,7 +84,7 @@ def _specials(tokenizer) -> tuple[str, ...]:
 
 
 def _beginning(tokenizer) -> str:
-    """The token that the tokenizer puts at the head of every text, where it does."""
+    """The token that the tokenizer puts at the beginning of every text, "" where there is none."""
     begins = tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
     return tokenizer.bos_token if begins else ""
 

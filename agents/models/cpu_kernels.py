@@ -1,11 +1,11 @@
-"""Attention of decoding on the CPU: one token a branch, over all the keys and values that its branch holds.
+"""Attention for decoding on the CPU: one token per branch, over all keys and values of its branch.
 
-Torch's fused attention splits this into a small matrix product a head, whose set-up costs more than the product. Here
-each key is read once, for all query heads that share it, and widened to float32 as it is read; the softmax is exact.
-Compiled by numba for a model's number of grouped heads and head width, and kept on disk.
+Torch's fused attention splits this into a small matrix product per head, whose set-up costs more than the product. Here
+each key is read once for all query heads that share it and is widened to float32 as it is read; the softmax is exact.
+The kernel is compiled by numba for a model's number of grouped heads and head width, and cached on disk.
 
-Differs from the textbook: exp is 2**x by the exponent's bits and a polynomial of degree 6 (relative error below 1e-6
-for arguments above -20), so that it vectorises.
+It differs from the textbook in one way: exp is 2**x, by the exponent's bits and a polynomial of degree 6 (relative
+error below 1e-6 for arguments above -20), so that it vectorises.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ImportError:  # torch's own attention then does it
 
 
 def able(tensor: torch.Tensor) -> bool:
-    """Whether the kernels here take a tensor like this."""
+    """Whether the kernels support a tensor of this dtype and device."""
     return numba is not None and tensor.device.type == "cpu" and tensor.dtype in (torch.bfloat16, torch.float32)
 
 
@@ -43,11 +43,11 @@ def decode(
     scale: float,
     softcap: float | None = None,
 ) -> torch.Tensor:
-    """Writes key and value (R, Hkv, D) at place ends[r] - 1 of row rows[r] of keys and values (all rows, Hkv, capacity,
-    D); gives softmax(scale q K^T) V over its places starts[r] to ends[r], the scores squashed to ±softcap where there
-    is one.
+    """The attention output of one new token per row: (R, H, D), in the query's dtype.
 
-    query (R, H, D), heads of a group side by side -> (R, H, D) in the query's dtype.
+    It writes `key` and `value` (R, Hkv, D) at position ends[r] - 1 of row rows[r] of `keys` and `values` (all rows,
+    Hkv, capacity, D), and returns softmax(scale q K^T) V over positions starts[r] to ends[r]. With `softcap`, scores
+    are limited to ±softcap. `query` is (R, H, D), with the heads of a group next to each other.
     """
     asked, heads, width = query.shape
     kv_heads = keys.shape[1]
@@ -70,7 +70,7 @@ def decode(
 
 
 def logsumexp(logits: torch.Tensor) -> torch.Tensor:
-    """log sum exp of each row (B, V) -> (B,) float32, the exponentials summed in float32."""
+    """log sum exp of each row, (B, V) -> (B,) float32; the exponentials are summed in float32."""
     _as_many_threads_as_torch()
     out = torch.empty(len(logits))
     _norms(logits.dtype == torch.bfloat16)(_array(logits.contiguous()), out.numpy())
@@ -87,7 +87,7 @@ def _as_many_threads_as_torch() -> None:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    """The same memory; bfloat16, which numpy does not know, as its bits."""
+    """A numpy array of the same memory; bfloat16, which numpy does not support, as its bits."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 

@@ -1,4 +1,4 @@
-"""What an engine says of the model that it runs: its name, sizes, device, memory and chat template."""
+"""An engine's description of its model: name, sizes, device, memory and chat template."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from agents.models.chat_template import ChatFormat
 
 @dataclass(frozen=True)
 class EngineInfo:
+    """The description of an engine's model."""
+
     model: str
     device: str  # "cpu", "cuda:0", ..., or a server's address
     dtype: str  # "bfloat16", "float32", "float16", or "served"

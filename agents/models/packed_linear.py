@@ -1,9 +1,9 @@
-"""Linear layers whose weights lie the way the CPU's matrix kernels read them.
+"""Linear layers whose weights are stored in the layout of the CPU's matrix kernels.
 
-oneDNN reads bfloat16 weights in blocks and, asked to multiply by a plain matrix, puts it into blocks every time: with
-few tokens a step that costs more than the product. Packed once, a step of 8 to 32 tokens costs about half; the products
-are the same numbers. Layers that read the same input (query, key and value; gate and up) are packed as one, since a
-small product costs mostly its start. The plain weights stay beside the packed ones, for training and adapters.
+oneDNN reads bfloat16 weights in blocks. Given a plain matrix, it converts it every time, which costs more than the
+product for few tokens per step. With weights packed once, a step of 8 to 32 tokens costs about half, with the same
+numbers. Layers with the same input (query, key and value; gate and up) are packed as one, since a small product costs
+mostly its start. The plain weights are kept for training and adapters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # childre
 
 
 class Together:
-    """The product of one input with the weights of several layers; each layer takes its part."""
+    """The product of one input with the weights of several layers, of which each layer takes its part."""
 
     def __init__(self, layers: list[torch.nn.Linear]) -> None:
         self.packed = _packed(torch.cat([layer.weight.detach() for layer in layers]))
@@ -24,6 +24,7 @@ class Together:
         self._input, self._parts = None, {}
 
     def part(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        """The output of layer `number` for the input."""
         if self._input is not x or number not in self._parts:
             self._input = x
             self._parts = dict(enumerate(_product(x, self.packed, self.bias).split(self.sizes, -1)))
@@ -34,7 +35,7 @@ class Together:
 
 
 class PackedLinear(torch.nn.Linear):
-    """A Linear that multiplies by its packed weights wherever no gradient is asked for."""
+    """A Linear that uses its packed weights where no gradient is needed."""
 
     together: Together
     number: int  # among the layers packed together
@@ -46,9 +47,7 @@ class PackedLinear(torch.nn.Linear):
 
 
 def pack(model: torch.nn.Module) -> int:
-    """Pack every bfloat16 Linear on the CPU, in place; how many there were. Elsewhere, or without oneDNN, nothing
-    happens.
-    """
+    """Packs every bfloat16 Linear on the CPU in place, and returns their number; 0 elsewhere or without oneDNN."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return 0
     plain = {
@@ -74,7 +73,7 @@ def pack(model: torch.nn.Module) -> int:
 
 
 def repack(model: torch.nn.Module) -> None:
-    """Pack anew what is packed, after the weights have changed."""
+    """Packs the packed layers again, after their weights have changed."""
     groups: dict[Together, dict[int, PackedLinear]] = {}
     for module in model.modules():
         if isinstance(module, PackedLinear):

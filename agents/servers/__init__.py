@@ -1,1 +1,1 @@
-"""Models behind OpenAI-compatible servers: the client, and an engine made of what a server can do."""
+"""Models behind OpenAI-compatible servers: the client, and an engine on a server."""

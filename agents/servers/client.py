@@ -1,4 +1,4 @@
-"""Requests to OpenAI-compatible servers: within a time limit, tried again where that can help, several at once."""
+"""Requests to OpenAI-compatible servers: with a time limit, retries where they can help, and several at once."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Item, Answer = TypeVar("Item"), TypeVar("Answer")
 
 @dataclass
 class Asked:
-    """Something that is asked of a server: when it is given up, and what the server refused it with last."""
+    """A request in progress: its deadline, and the last refusal of the server."""
 
     until: float  # by time.monotonic()
     refused: str = ""
 
 
 def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
-    """An openai client for a base URL. The key is OPENAI_API_KEY; a server that wants none ignores it."""
+    """An openai client for a base URL; the key is OPENAI_API_KEY, which a server without keys ignores."""
     from openai import DefaultHttpxClient, OpenAI
 
     url = None if endpoint == OPENAI else endpoint
@@ -52,7 +52,7 @@ def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
 
 
 def _hurry(request) -> None:
-    """A try takes no longer than is left for the answer; TimeoutError, and nothing is sent, where nothing is left."""
+    """Limits a try to the time left. Raises TimeoutError, and sends nothing, where no time is left."""
     if asked := getattr(_here, "asked", None):
         left = asked.until - time.monotonic()
         if left <= 0:
@@ -71,9 +71,9 @@ def _note(response) -> None:
 def in_time(
     ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]
 ) -> list[Answer]:
-    """What each item is answered, so many asked at once; `late(why)` where that took longer than the limit.
+    """The answer to each item, with `at_once` requests at a time; `late(why)` where the time limit passed.
 
-    Nobody waits for what is late: its thread is left to itself, since a server may send an answer a byte at a time for
+    Late requests are not awaited: their threads are left alone, since a server may send an answer byte by byte for
     ever.
     """
     done: SimpleQueue = SimpleQueue()
@@ -105,7 +105,7 @@ def in_time(
 
 
 def check(endpoint: str, model: str) -> None:
-    """Refuse a server that does not answer, does not let us in, or does not have the model. ValueError says which."""
+    """Raises ValueError where a server does not answer, refuses access, or does not have the model."""
     from openai import APIStatusError, OpenAIError
 
     try:

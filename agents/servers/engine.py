@@ -1,9 +1,9 @@
 """An engine on a server: branches of token ids on this side, the model behind an OpenAI-compatible /v1/completions.
 
-That takes more than the protocol's standard: prompts of token ids, and sampled ids and the log-probabilities of given
-tokens in the answer. vLLM does all of it; what another server lacks is found by one request and named. The server's
-prefix cache stands in for branches that stay read. vLLM passes it over where log-probabilities of given tokens are
-wanted, so that each scored continuation reads its branch again.
+It needs more than the standard protocol: prompts of token ids, and answers with sampled ids and with log-probabilities
+of given tokens. vLLM provides all of it; one request finds out what another server lacks. The server's prefix cache
+replaces the cache of branches. vLLM does not use it for log-probabilities of given tokens, so that each scored
+continuation reads its branch again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROBE_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Server:
-    """What a server was found to be, for one of its models."""
+    """What a server supports for one of its models."""
 
     endpoint: str
     model: str
@@ -46,7 +46,7 @@ class Server:
 
 
 def survey(endpoint: str, model: str) -> Server:
-    """What a probing request shows. ValueError where the server does not answer at all."""
+    """What a server supports, by one request. Raises ValueError where it does not answer at all."""
     from openai import APIConnectionError, OpenAIError
 
     asked = client(endpoint, PROBE_TIMEOUT_S, 1)
@@ -96,8 +96,9 @@ def survey(endpoint: str, model: str) -> Server:
 
 
 def _probed(choice) -> dict[str, bool]:
-    """What the answer to the probe should hold, and whether it does. The likeliest token alone has log p = 0 among the
-    top 1, and less over the whole vocabulary.
+    """Each property that the answer to the probe should have, and whether it has it.
+
+    The most probable token has log p = 0 where only the top 1 counts, and less over the whole vocabulary.
     """
     logprobs = (choice.logprobs and choice.logprobs.token_logprobs) or [0.0]
     given = getattr(choice, "prompt_logprobs", None) or []
@@ -113,7 +114,7 @@ def _probed(choice) -> dict[str, bool]:
 
 
 def _agrees(asked, model: str, choice) -> bool:
-    """Whether the sampled tokens, given back, are told the same log-probabilities."""
+    """Whether the sampled tokens have the same log-probabilities when they are given."""
     again = asked.completions.create(
         model=model,
         prompt=[*choice.prompt_token_ids, *choice.token_ids],
@@ -126,8 +127,8 @@ def _agrees(asked, model: str, choice) -> bool:
 
 
 def _reading(names: Iterable[str | None], probe_ids: Sequence[int]) -> tuple[Reading | None, str]:
-    """The tokenizer of the first name that has one here and reads the probe as the server does; where there is none,
-    why.
+    """The tokenizer of the first name that is available here and reads the probe as the server does; or the reason why
+    none.
     """
     problem = ""
     for name in dict.fromkeys(name for name in names if name):
@@ -143,10 +144,12 @@ def _reading(names: Iterable[str | None], probe_ids: Sequence[int]) -> tuple[Rea
 
 
 class ServedEngine:
-    """`agents.engine.protocol.Engine` over a server that lacks nothing. An adapter is the name of a LoRA there.
+    """An `agents.engine.protocol.Engine` over a server that lacks nothing. An adapter is the name of a LoRA on the
+    server.
 
-    Sampled words are a function of the seed where the server keeps to it. One token of the context is kept free, since
-    a server that scores has to sample too. `timeout_s`: for each answer in all.
+    Sampled tokens depend on the seed alone where the server supports seeds. One token of the context is kept free,
+    since a server samples a token even when it scores. `timeout_s` is the time limit of each answer in seconds,
+    including retries.
     """
 
     def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
@@ -296,8 +299,10 @@ class ServedEngine:
         }
 
     def _ask(self, phase: str, requests: Sequence[tuple[dict, Callable]]) -> list:
-        """What each request's reader makes of its answer's choice; a ValueError in its place where there is none, the
-        client's own retries spent.
+        """For each request, the value that its reader takes from the answer; a ValueError as value where there is no
+        answer.
+
+        The client's retries are used up by then.
         """
         from openai import OpenAIError
 
@@ -327,7 +332,7 @@ class ServedEngine:
         )
 
     def _cut(self, sample: Sample, sentences: int | None) -> Sample:
-        """The sample up to the token that ends so many sentences: a server counts tokens only."""
+        """The sample up to the token that ends sentence number `sentences`, since a server counts tokens only."""
         ended = 0
         for place, token in enumerate(sample.token_ids if sentences is not None else (), start=1):
             ended += ends_sentence(self.tokenizer.decode([token]))
@@ -351,11 +356,12 @@ class ServedEngine:
 
 
 def lacking(server: Server) -> str:
+    """The error message for a server that lacks something."""
     return f"endpoint {server.endpoint} lacks {', and '.join(server.lacks)}; expected a server such as vLLM"
 
 
 def _sampled(choice) -> Sample:
-    """What was sampled. A TypeError or ValueError where the answer does not say it whole."""
+    """The sample of an answer. Raises TypeError or ValueError where the answer is incomplete."""
     pairs = list(zip(choice.token_ids, choice.logprobs.token_logprobs, strict=True))
     return Sample(
         tuple(token for token, _ in pairs),
@@ -365,7 +371,7 @@ def _sampled(choice) -> Sample:
 
 
 def _of(target: Sequence[int], choice) -> list[float]:
-    """log p of a prompt's last tokens: each place holds {token id: {logprob, ...}} of the token that stands there."""
+    """log p of the last tokens of a prompt; each position holds {token id: {logprob, ...}} of its token."""
     return [
         float(place[str(token)]["logprob"])
         for place, token in zip(choice.prompt_logprobs[-len(target) :], target, strict=True)
@@ -373,8 +379,10 @@ def _of(target: Sequence[int], choice) -> list[float]:
 
 
 def _computed(usage) -> int:
-    """Tokens that went through the model: the prompt's but for cached ones, where the server tells of those (vLLM:
-    --enable-prompt-tokens-details), and all sampled ones but the last."""
+    """The tokens that went through the model: the prompt's without cached ones, and all sampled ones but the last.
+
+    Cached ones are known where the server reports them (vLLM: --enable-prompt-tokens-details).
+    """
     cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
     return usage.prompt_tokens - (cached or 0) + usage.completion_tokens - 1
 
