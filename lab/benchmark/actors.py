@@ -1,23 +1,25 @@
-"""Throughput against the number of engine actors, measured and modelled: `python -m lab.bench --actors 1 2 4`.
+"""Throughput by number of engine actors, measured and modelled: `python -m lab.bench --actors 1 2 4`.
 
-n actors of a private Ray (`agents.engine.actor`), each with the same threads and the same number of dialogues, are
-driven side by side by this one process, a thread each. A law is fitted to the two smallest n that have cores of their
-own, and foretells the others:
+n actors of a private Ray (`agents.engine.actor`), each with the same number of threads and of dialogues, are driven
+concurrently by this process, with one thread each. A law is fitted to the two smallest n that have cores of their own,
+and predicts the others:
 
     T(n) = n λ / (1 + σ (n - 1)) tokens/s; with room for r actors, no more than T(r)
 
-λ: the rate of one actor alone. σ, 0 to 1: the share of its time that an actor needs what all of them share. r: the
-cores by an actor's threads, or the GPUs; further actors only divide these. On one machine σ holds memory, caches and
-the driver. On a cluster each actor brings its own machine: λ stays, and what is left of σ is the driver. Its CPU
-seconds are therefore measured by themselves: with s of them a line, and k tokens a line, one driver feeds k / (λ s)
-actors. The work of all its threads counts in s, so that this is on the low side; but s is what it costs to ask engines,
-and the walks, judges and store of a run come on top.
+- λ is the rate of a single actor.
+- σ, 0 to 1, is the share of its time in which an actor needs a resource that all share.
+- r is the number of cores divided by an actor's threads, or the number of GPUs; more actors only divide these.
+
+On one machine σ includes memory, caches and the driver. On a cluster each actor has its own machine: λ is the same, and
+σ is the driver's part alone. The driver's CPU seconds are therefore measured separately: with s seconds per line and k
+tokens per line, one driver feeds k / (λ s) actors. s includes the work of all threads, so that this number is low; but
+s covers only the requests to engines, and a run adds its walks, judges and store.
 
 This is Gunther's universal scalability law, C(N) = N / (1 + α (N - 1) + β N (N - 1)) (Guerrilla Capacity Planning,
-2007; arXiv 0808.1431), with λ kept where he divides by it, and without β, which is for parts that wait for each other
-pairwise, as actors never do: T cannot fall again, and where the measured do, the law is wrong. He fits by regression
-over half a dozen loads; here it is the line through two, which leaves the others to be foretold. The bound by room is
-not his.
+2007; arXiv 0808.1431), with two differences. λ is kept, where he divides by it. β is left out, since it describes parts
+that wait for each other in pairs, as actors never do: T cannot decrease, and where measurements do, the law is wrong.
+He fits by regression over half a dozen loads; here the law passes through two measurements, and the others test it. The
+bound by r is an addition.
 """
 
 from __future__ import annotations

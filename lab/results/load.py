@@ -48,10 +48,11 @@ KINDS = {
 
 
 def load_run(path: str | Path) -> Run:
-    """What is in the folder of a run, a study, a training, a sweep, a comparison (`lab.report A B`) or of what
-    `lab.score` judged.
+    """The content of a folder of a run, a study, a training, a sweep, a comparison (`lab.report A B`) or of
+    `lab.score`.
 
-    Raises ValueError, one sentence with the path and what was expected, where it is none of these, or is damaged.
+    Raises ValueError, one sentence with the path and what was expected, where the folder is none of these or is
+    damaged.
     """
     path = Path(path).expanduser()
     if (path / f"{COMPARISON}.parquet").is_file() and not (path / MANIFEST).exists():
@@ -85,76 +86,79 @@ class Run:
 
     @property
     def turns(self) -> pl.DataFrame:
-        """A row a line: run_id, conversation and turn (from 0, both seats counted), seat (user, assistant), persona
-        (its id), node, text, tokens, token_ids ([] where nobody told), logprob (nats, summed over token_ids at
+        """One row per line: run_id, conversation and turn (from 0, over both seats), seat (user, assistant), persona
+        (its id), node, text, tokens, token_ids ([] where not known), logprob (nats, summed over token_ids at
         temperature 1; null where nothing was sampled), seconds.
         """
         return self._frame("turns")
 
     @property
     def judgements(self) -> pl.DataFrame:
-        """A row a judgement: run_id, conversation, turn, seat, metric (prompt_to_line, line_to_line, qa), judge,
+        """One row per judgement: run_id, conversation, turn, seat, metric (prompt_to_line, line_to_line, qa), judge,
         against (persona, a fact's id, or an earlier turn in digits), p_inconsistent (0 to 1), verdict (true:
-        contradicts), unscored (why it has none).
+        contradicts), unscored (the reason why there is no verdict).
         """
         return self._frame("judgements")
 
     @property
     def metrics(self) -> pl.DataFrame:
-        """A row a measure: run_id, metric, judge, seat, level (turn, conversation, run), conversation, turn, value, low
-        and high (bounds of its interval; NaN where there is none), n (scored things behind it). Units and directions:
-        see metrics.measure and its modules.
+        """One row per measure: run_id, metric, judge, seat, level (turn, conversation, run), conversation, turn, value,
+        low and high (bounds of its interval; NaN where there is none), n (scored items behind it).
+
+        Units and directions are described in metrics.measure and its modules.
         """
         return self._frame("metrics")
 
     @property
     def activations(self) -> pl.DataFrame:
-        """A row a line whose speaker's model was watched: run_id, conversation, turn, seat, persona, value (1: as its
-        own lines, 0: as others').
+        """One row per line of a model whose hidden states were recorded: run_id, conversation, turn, seat, persona,
+        value (1: like the persona's own lines, 0: like those of others).
         """
         return self._frame("activations")
 
     @property
     def training(self) -> pl.DataFrame:
-        """A row a step of a training: step (from 0), seat, reward and its parts (-1 to 1), kl and entropy (nats),
-        length (tokens), loss, wires, seconds. Without a column before the first step is done.
+        """One row per step of a training: step (from 0), seat, reward and its parts (-1 to 1), kl and entropy (nats),
+        length (tokens), loss, wires, seconds. It has no columns before the first step has finished.
         """
         return self._frame(TRAINING)
 
     @property
     def evaluation(self) -> pl.DataFrame:
-        """A training's evaluation: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n,
-        people, reduction (share of the base model's inconsistency that is gone) with its bounds, unscored, failed.
-        Without a column before an arm is evaluated.
+        """A training's evaluation: arm, scenario, metric, judge, seat, held_out, rewarded, value, low, high, n, people,
+        reduction (relative reduction of the base model's inconsistency) with its bounds, unscored, failed.
+
+        It has no columns before an arm was evaluated.
         """
         return self._frame("evaluation")
 
     @property
     def trials(self) -> pl.DataFrame:
-        """A row a trial of a sweep: trial (its id), each axis' value under its key, status (finished, stopped, failed,
-        running, waiting, again), reason, run (its folder, below `path`: `load_run(run.path / row["run"])`), and each
-        measure as METRIC.JUDGE.SEAT with .low, .high and .n. Without a column before the first trial has ended.
+        """One row per trial of a sweep: trial (its id), the value of each axis under its key, status (finished,
+        stopped, failed, running, waiting, again), reason, run (its folder, below `path`: `load_run(run.path /
+        row["run"])`), and each measure as METRIC.JUDGE.SEAT with .low, .high and .n. It has no columns before the first
+        trial has ended.
         """
         return self._frame("trials")
 
     @property
     def comparison(self) -> pl.DataFrame:
-        """A row a measure of two runs A and B: metric, judge, seat, a, b, value (b - a) with low and high, n,
+        """One row per measure of two runs A and B: metric, judge, seat, a, b, value (b - a) with low and high, n,
         detectable (the smallest difference that the runs could have shown).
         """
         return self._frame(COMPARISON)
 
     @property
     def answers(self) -> pl.DataFrame:
-        """A row an answered item of a study: run_id, study, arm, item, cluster, method (choose, say), prompt (a
-        digest), question (the last words heard), options, nats (log p of each), tokens (of each), seed, text (what was
-        said).
+        """One row per answered item of a study: run_id, study, arm, item, cluster, method (choose, say), prompt (a
+        digest), question (the last user message), options, nats (log p of each option), tokens (of each option), seed,
+        text (the sampled answer).
         """
         return self._frame("answers")
 
     @property
     def finding(self) -> dict:
-        """finding.json of a study; {} before it has concluded, and for everything else."""
+        """finding.json of a study; {} before it has concluded, and for other folders."""
         return finding_of(self.path) or {}
 
     @cached_property
