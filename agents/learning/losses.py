@@ -1,10 +1,10 @@
-"""What each way of training minimises, and how rewards become advantages. Pure functions of tensors.
+"""The loss of each training method, and how rewards become advantages. Pure functions of tensors.
 
-Everything is over lines: `logps`, `old`, `ref` and `mask` are (N, T): N lines, each token's log-probability in nats
-under the model that is trained, under the one that sampled it and under the untouched one; `mask` is 1 where a line has
-a token, 0 behind its end. Every loss comes back per line (N,), with the weights of a mean over the N lines already in
-it where that is the method's: the sum over a batch is the batch's loss, so that a batch may be taken in parts and
-spread over workers.
+All tensors are over lines: `logps`, `old`, `ref` and `mask` are (N, T), for N lines. The first three hold each token's
+log-probability in nats under the trained model, under the model that sampled it, and under the reference model (before
+training). `mask` is 1 where a line has a token and 0 after its end. Every loss is returned per line (N,), already
+divided by N where the method takes a mean over lines: the sum over a batch is the loss of the batch, so that a batch
+can be processed in parts and spread over workers.
 
 Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476; the divergence's weight:
 DeepSeek-V3.2, 2512.02556), PPO (Schulman et al., 1707.06347), GAE (1506.02438), DPO (2305.18290, eq. 7), KTO
@@ -51,7 +51,7 @@ def varmi(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
 
 
 def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
-    """Per pair (P,), from summed log-likelihoods (P,): -log sigmoid(beta * (margin - margin of the untouched model)) /
+    """The loss per pair (P,), from summed log-likelihoods (P,): -log sigmoid(beta * (margin - reference margin)) /
     P.
     """
     return -logsigmoid(beta * ((chosen - rejected) - (ref_chosen - ref_rejected))) / len(chosen)
@@ -66,10 +66,11 @@ def kto(
     undesirable: float = 1.0,
     lines: int | None = None,
 ) -> Tensor:
-    """Per line (N,): w * (1 - sigmoid(± beta * (log ratio - KL))), + for good lines; over `lines` (N where None).
+    """The loss per line (N,): w * (1 - sigmoid(± beta * (log ratio - KL))), + for good lines; over `lines` (N where
+    None).
 
-    logratio: summed log-likelihood minus that under the untouched model; kl: estimate >= 0 of the divergence, a
-    constant.
+    `logratio` is the summed log-likelihood minus that under the reference model; `kl` is an estimate (at least 0) of
+    the divergence and counts as constant.
     """
     gain = torch.where(good, 1 - torch.sigmoid(beta * (logratio - kl)), 1 - torch.sigmoid(beta * (kl - logratio)))
     return torch.where(good, desirable, undesirable) * gain / (lines or len(logratio))
@@ -90,11 +91,11 @@ def clipped(logps: Tensor, old: Tensor, mask: Tensor, advantage: Tensor, low: fl
 
 
 def divergence(logps: Tensor, old: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
-    """Estimate of KL(policy || untouched) per token (N, T), >= 0: r * (e^d - d - 1), d = ref - logp, r = e^(logp -
+    """An estimate of KL(policy || reference) per token (N, T), >= 0: r * (e^d - d - 1), d = ref - logp, r = e^(logp -
     old).
 
-    Its mean over samples of `old` is the KL, and so is its gradient's: without r the gradient is another one, even
-    where r is 1.
+    Its mean over samples of `old` is the KL, and the mean of its gradient is the gradient of the KL; without r the
+    gradient would be another one, even where r is 1.
     """
     difference = (ref - logps) * mask
     return ((logps - old) * mask).exp() * (difference.exp() - difference - 1)

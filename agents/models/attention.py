@@ -1,11 +1,11 @@
 """Attention over many branches in one packed forward pass, registered through transformers' AttentionInterface.
 
-Every forward pass is one row of tokens, whatever branches they belong to: no padding goes through the linear layers. A
-`Pass` says where each token's key and value are kept and what it may see. Keys and values are written in place into
-slabs, never concatenated; query heads are grouped by the key-value head they share, so that heads are never repeated.
+Every forward pass is one row of tokens from any number of branches: the linear layers process no padding. A `Pass` says
+where each token's key and value are stored and what it attends to. Keys and values are written in place into slabs and
+never concatenated. Query heads are grouped by the key-value head that they share, so that heads are never repeated.
 
-Differs from the textbook: a branch's new tokens may form a tree (several continuations of one prefix); they are written
-behind the prefix, each sees its ancestors only, and the next pass overwrites them.
+It differs from the textbook in one way: the new tokens of a branch may form a tree (several continuations of one
+prefix). They are written after the prefix, each attends to its ancestors only, and the next pass overwrites them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Slab:
         return self.layers[index]
 
     def grow(self, capacity: int) -> None:
-        """Make room for longer rows. Copies what is there; room for a quarter more each time keeps the copies few."""
+        """Extends the rows to a larger capacity, by copying; a quarter more each time keeps the number of copies
+        small.
+        """
 
         def longer(old: torch.Tensor) -> torch.Tensor:
             new = old.new_zeros((*old.shape[:2], capacity, old.shape[3]))
@@ -56,7 +58,7 @@ class Slab:
 
 @dataclass(frozen=True)
 class Look:
-    """Some tokens of the pass and the rows they look at: R rows with n tokens each, padded where some have fewer."""
+    """Tokens of the pass and the rows to which they attend: R rows with n tokens each, padded where some have fewer."""
 
     slab: Slab
     rows: slice  # R rows of the slab
@@ -81,8 +83,8 @@ class Look:
 
 @dataclass(frozen=True)
 class Glance:
-    """Decoding: many rows, one token each, which is written at the end of its row's first `lengths` places and sees
-    them.
+    """Decoding: many rows with one token each, written at the end of its row's first `lengths` positions, to which it
+    attends.
     """
 
     slab: Slab
@@ -96,7 +98,7 @@ class Glance:
         return int(self.lengths.max())
 
     def starts(self, window: int | None) -> np.ndarray:
-        """(R,): the first place that each token sees."""
+        """(R,) the first position to which each token attends."""
         return np.zeros_like(self.lengths) if window is None else np.maximum(self.lengths - window, 0)
 
     def seen(self, window: int | None) -> torch.Tensor:
@@ -107,7 +109,7 @@ class Glance:
 
 @dataclass(frozen=True)
 class Write:
-    """Where keys and values are kept that looks will see: token t of `tokens` goes to (rows[t], places[t])."""
+    """Where keys and values are stored for later looks: token t of `tokens` goes to (rows[t], places[t])."""
 
     slab: Slab
     tokens: slice
@@ -120,7 +122,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Pass:
-    """What is written first, then who sees what; a glance writes its own tokens."""
+    """The writes of a pass, then its looks; a glance writes its own tokens."""
 
     writes: tuple[Write, ...]
     looks: tuple[Look | Glance, ...]
@@ -193,7 +195,7 @@ def attend(
 
 
 def _heard(asked: torch.Tensor, held: torch.Tensor | None, keys, values, mask, scaling, softcap) -> torch.Tensor:
-    """What tokens (tokens, H, D) take from keys and values (R, Hkv, L, D): (tokens, H, D)."""
+    """The attention output (tokens, H, D) of tokens (tokens, H, D) over keys and values (R, Hkv, L, D)."""
     rows, kv_heads, _, _ = keys.shape
     groups = asked.shape[1] // kv_heads
     n = mask.shape[2] // groups
@@ -211,23 +213,24 @@ def _heard(asked: torch.Tensor, held: torch.Tensor | None, keys, values, mask, s
 
 
 def _additive(seen: torch.Tensor, groups: int, dtype: torch.dtype) -> torch.Tensor:
-    """0 where a token may look, -inf elsewhere, repeated for the heads of a group: (R, 1, groups * n, length)."""
+    """0 where a token may attend, -inf elsewhere, repeated for the heads of a group: (R, 1, groups * n, length)."""
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
     return mask.repeat(1, groups, 1)[:, None]
 
 
 def _softcapped(q, keys, values, mask, scaling, softcap) -> torch.Tensor:
-    """Scores squashed to ±softcap before the softmax (Gemma 2), which no fused kernel offers."""
+    """Attention with scores limited to ±softcap before the softmax (Gemma 2), which no fused kernel offers."""
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.tanh(q.float() @ keys.float().transpose(2, 3) * (scale / softcap)) * softcap + mask
     return (scores.softmax(-1) @ values.float()).to(q.dtype)
 
 
 def _no_mask(*_, **__) -> None:
-    """The plan says who sees whom, so the model need not build a mask."""
+    """None: the plan says which tokens attend to which, so that the model need not build a mask."""
 
 
 def register() -> Callable:
+    """Registers the attention with transformers and returns its function."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _no_mask)
     return attend

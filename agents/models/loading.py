@@ -101,6 +101,7 @@ def check(name: str) -> None:
 
 
 def embedded_file() -> Path:
+    """The GGUF file of the embedded model. Raises ValueError where its package is not installed."""
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     file = (
         Path(spec.submodule_search_locations[0]) / EMBEDDED_FILE if spec and spec.submodule_search_locations else None
@@ -113,6 +114,7 @@ def embedded_file() -> Path:
 
 
 def cache_folder() -> Path:
+    """The folder of converted models: `LAB_CACHE`, or else `dialogue-lab` in `XDG_CACHE_HOME` or `~/.cache`."""
     return Path(
         os.environ.get("LAB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dialogue-lab"
     ).expanduser()
@@ -228,6 +230,10 @@ def use_all_cores() -> None:
 
 
 def choose_device(device: str = "auto") -> str:
+    """The torch name of a device; "auto" is cuda where it is available, otherwise cpu.
+
+    Raises ValueError for a name that torch does not know, and for cuda where torch sees no device.
+    """
     import torch
 
     if device != "auto":
