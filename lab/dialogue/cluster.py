@@ -135,12 +135,10 @@ def _connect(address: str, cores: int) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet = {"logging_level": logging.WARNING, "log_to_driver": True}
     if address == "local":
-        os.environ.setdefault(
-            "RAY_worker_niceness", "0"
-        )  # Ray's 15 lets anything else that runs here starve the engines
-        os.environ.setdefault(
-            "RAY_LOGGER_LEVEL", "error"
-        )  # of actors: Ray Train would miss the dashboard once a second
+        # Ray's niceness of 15 lets anything else that runs here starve the engines.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        # The logger of actors: Ray Train would otherwise report the missing dashboard once a second.
+        os.environ.setdefault("RAY_LOGGER_LEVEL", "error")
         cpus = max(cores, len(os.sched_getaffinity(0)))  # one that gets none would be waited for without end
         try:
             with _loopback_only():

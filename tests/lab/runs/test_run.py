@@ -358,6 +358,7 @@ def test_ray_does_not_keep_its_own_way_to_end(monkeypatch):
 
     monkeypatch.setattr(ray, "init", lambda **how: signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: cluster.LOOPBACK)
     before = signal.getsignal(signal.SIGTERM)
     with cluster.hosting("local", 1, print):
         assert signal.getsignal(signal.SIGTERM) is before
@@ -378,7 +379,7 @@ def test_dry_run_tells_the_plan_and_loads_no_model(tmp_path):
         text=True,
     )
     plan, *cast, order, loaded = done.stdout.splitlines()
-    assert plan == "long_dialogue: 2 conversations of 6 lines, seed 7" and len(cast) == 2 and "in order" in order
+    assert plan == "long_dialogue: 2 conversations of 6 lines, seed 7" and len(cast) == 2 and "is valid" in order
     assert loaded == "[]" and not (tmp_path / "runs").exists()
 
 

@@ -144,7 +144,8 @@ def test_a_line_that_is_lost_changed_or_told_twice_is_found(pair):
     again = next(event for event in events(run, "line") if event["turn"] == 2)
     (run / "events.jsonl").write_bytes(log + dumps(again) + b"\n")
     assert (
-        kill_and_resume._apart(run, other) == f"line of conversation {again['conversation']}, turn 2 was told 2 times"
+        kill_and_resume._apart(run, other)
+        == f"line of conversation {again['conversation']}, turn 2 is in the log 2 times"
     )
 
 
@@ -173,7 +174,7 @@ def test_the_command_tells_each_kill_and_what_came_of_it(monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == "1 killed after 1.50 s 4 lines, in playing then 2 lines same".split()
     assert printed[1].endswith("DIFFERENT: turns: DataFrames are different") and printed[2].startswith(
-        "2 kills: FAILED, 1 ended otherwise"
+        "2 kills: FAILED, 1 gave other results than the uninterrupted run"
     )
     [(file, overrides, times, seed, address)] = calls
     assert (file, overrides[-1], times, seed, address) == (kill_and_resume.FILE, "turns=4", 2, 3, "none")
