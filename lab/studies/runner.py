@@ -52,7 +52,9 @@ class Loaded:
 
 def study_names() -> list[str]:
     """The findings that can be studied."""
-    return sorted(module.name for module in pkgutil.iter_modules(metrics.studies.__path__))
+    return sorted(
+        {module.name for module in pkgutil.iter_modules(metrics.studies.__path__)} - {*metrics.studies.SHARED}
+    )
 
 
 def load_planned(path: str | Path, overrides: list[str]) -> Loaded:

@@ -2,3 +2,7 @@
 
 See `metrics.studies.protocol`.
 """
+
+from __future__ import annotations
+
+SHARED = ("dialogue_arms", "invented_facts", "prompt_search", "protocol")  # files that are no study: several use them

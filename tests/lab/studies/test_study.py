@@ -64,8 +64,8 @@ def test_a_study_comes_to_an_end_on_somebody_who_finds_all_options_alike(path):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_study_is_one_yaml_and_one_file_under_150_lines_together(path):
-    assert sum(len(file.read_text().splitlines()) for file in (path, ROOT / f"metrics/studies/{path.stem}.py")) < 150
+def test_a_study_is_one_yaml_and_one_file_under_280_lines_together(path):
+    assert sum(len(file.read_text().splitlines()) for file in (path, ROOT / f"metrics/studies/{path.stem}.py")) < 280
 
 
 def test_every_finding_has_its_study():
