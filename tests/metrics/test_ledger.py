@@ -293,6 +293,6 @@ def test_pattern_without_a_place_for_the_value_is_refused():
 def test_ten_thousand_lines_take_seconds():
     lines = [f"{line} It is the {number}th time." for number, line in enumerate((CONTRADICTS + SAYS_NOTHING) * 145)]
     pairs = [Pair(0, number, "user", "prompt_to_line", line, "persona", GRACE) for number, line in enumerate(lines)]
-    start = time.perf_counter()
+    start = time.process_time()
     Ledger().judge(pairs)
-    assert len(pairs) > 10_000 and time.perf_counter() - start < 20
+    assert len(pairs) > 10_000 and time.process_time() - start < 20  # CPU seconds

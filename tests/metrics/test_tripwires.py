@@ -299,6 +299,6 @@ def test_two_thousand_dialogues_take_seconds():
             "text": [texts[place] for place in rng.integers(400, size=80_000)],
         }
     )
-    start = time.perf_counter()
+    start = time.process_time()
     tripwires(turns, {(c, seat): CARD for c in range(2000) for seat in ("user", "assistant")}, **HOW)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20  # CPU seconds, so that other work does not count

@@ -402,7 +402,7 @@ def test_two_processes_do_not_go_on_with_one_sweep(alone):
         ),
         (
             ["scenarios/sweeps/learning_rate.yaml", "samples=1", "overrides.method=sft"],
-            "is 'reward', which no step of sft tells; expected one of loss",
+            "is 'reward', which no step of sft reports; expected one of loss",
         ),
         (["scenarios/sweeps/smoke.yaml", "best.metric=prompt_line"], "did you mean 'prompt_to_line'?"),
         (["scenarios/sweeps/smoke.yaml", "axes.seats.user.model=[./nothing]"], "cannot be played"),
