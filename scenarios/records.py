@@ -115,7 +115,9 @@ class Judgement:
     by: str | None = None  # the judge that spoke, where several share a name (a cascade)
 
 
-SEEDED_AS = {  # names that were changed -> the first ones, from which seeds go on to derive, so that no figure moves
+# Names that were changed -> the first ones, from which seeds still derive, so that no figure moves. The names of axes
+# of a training stand behind "overrides.".
+SEEDED_AS = {
     "qa": "questions",  # metrics
     "unscored_qa": "unscored_questions",
     "qa_drift_slope": "questions_drift_slope",
@@ -124,6 +126,11 @@ SEEDED_AS = {  # names that were changed -> the first ones, from which seeds go 
     "answer_match": "answers",
     "answer_reader": "reader",
     "concurrency": "side_by_side",  # keys that are axes of a sweep
+    "persona_pool": "drawn",
+    "measure.qa_first": "measure.questions_first",
+    "measure.qa_format": "measure.asked",
+    "measure.cascade.first": "measure.cascade.cheap",
+    "measure.cascade.second": "measure.cascade.dear",
     "measure.qa_every": "measure.questions_every",
     "measure.paraphrase": "measure.wording",
     "held_out.paraphrase": "held_out.wording",
@@ -134,11 +141,18 @@ SEEDED_AS = {  # names that were changed -> the first ones, from which seeds go 
 }
 
 
+def seeded_as(name: str) -> str:
+    """The text that stands for a name when a seed is derived from it: its first name where it was renamed."""
+    prefix = "overrides." if name.startswith("overrides.") else ""
+    key = name.removeprefix(prefix)
+    return prefix + SEEDED_AS.get(key, key)
+
+
 def derive_seed(*parts: object) -> int:
     """A seed in [0, 2**63) derived from the parts (run seed, conversation, seat, turn, ...).
 
     Equal parts give equal seeds on every machine. The seed is a BLAKE2b digest of the parts' text, so that similar
     parts give unrelated seeds.
     """
-    text = "\x1f".join(SEEDED_AS.get(str(part), str(part)) for part in parts)
+    text = "\x1f".join(seeded_as(str(part)) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

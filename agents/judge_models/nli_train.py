@@ -1,4 +1,4 @@
-"""Train the embedded NLI head: `python -m agents.judge_models.nli_train` writes agents/nli_head.safetensors.
+"""Trains the embedded NLI head and writes its weights, nli_head.safetensors, beside this file.
 
 It prints the head's held-out figures, and takes minutes on two cores. Held out are every fifth value of each slot, and
 the slots and opposites that nli_slots.yaml names.

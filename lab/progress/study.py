@@ -73,7 +73,7 @@ class StudyProgress:
 
 @dataclass
 class ArmProgress:
-    """How far an arm is that is a run or a training, by its own events: `done` counts lines, or steps and exams."""
+    """How far an arm is that is a run or a training, by its events: `done` counts lines, or steps and conditions."""
 
     done: int
     max_steps: int = 0  # of a training

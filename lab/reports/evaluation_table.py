@@ -11,7 +11,7 @@ from lab.reports.headline import bound, interval_text
 from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES
 from metrics.entry import share_format
 
-# -- what an examination came to
+# -- what an evaluation came to
 
 
 @dataclass(frozen=True)

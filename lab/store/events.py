@@ -273,7 +273,7 @@ class StudyStarted(Event):
     study: str  # its module in metrics.studies
     claim: str
     size: str
-    arms: dict[str, int]  # by arm, questions, lines of a run, or steps and exams of a training, about
+    arms: dict[str, int]  # by arm, questions, lines of a run, or steps and conditions of a training, about
     models: dict[str, str]  # by seat
     run_id: NotRequired[str]
     device: NotRequired[str]
@@ -314,7 +314,7 @@ class Arm(Event):
     """How far an arm is that is a run or a training with its own log. Written by `lab.studies.arms`."""
 
     arm: str
-    done: int  # lines, or steps and exams
+    done: int  # lines, or steps and conditions
     detail: str  # its last line or step, in words
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from metrics.reductions import of_metric
 from metrics.stats.bootstrap import clustered_statistic, ratio
 from metrics.validation.calibration import beyond_chance
-from scenarios.records import derive_seed
+from scenarios.records import derive_seed, seeded_as
 
 METRICS = ("prompt_to_line", "line_to_line", "qa")
 SCHEMA = {
@@ -36,7 +36,7 @@ def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, se
     for metric in METRICS:
         rows = of_metric(judgements, metric).filter(pl.col("verdict").is_not_null()).select(*WHERE, "judge", "verdict")
         by_judge = {judge: part.drop("judge") for (judge,), part in rows.partition_by("judge", as_dict=True).items()}
-        for first, second in combinations(sorted(by_judge), 2):
+        for first, second in combinations(sorted(by_judge, key=seeded_as), 2):
             both = by_judge[first].join(by_judge[second], on=WHERE, suffix="_of_other")
             said, true = pl.col("verdict"), pl.col("verdict_of_other")
             sums = (
