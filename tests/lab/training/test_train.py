@@ -278,7 +278,7 @@ def test_other_methods_go_through_the_same_command(small, method, tmp_path):
     ("override", "expected"),
     [
         ("reward={qa: 1.0, probes: 1, penalty: 0.0}", "equal"),
-        ("held_out.personas=1.0", "some of both"),
+        ("held_out.personas=1.0", "at least one of each"),
         ("scenario=nowhere.yaml", "nowhere.yaml"),
         ("tuning.learning_rate=1.0e+30", "step"),
         ("method=magic", "grpo"),

@@ -31,21 +31,31 @@ SMALL = ("conversations=2", "num_generations=2", "overrides.turns=2", "reward.pe
 
 
 class Failing(Parity):
-    """As `Parity`, but for one step's lines, of which it says something that is no number."""
+    """As `Parity`; in one step, counted from 0, rewards reach the learner as NaN."""
 
     def __init__(self, step: int):
         super().__init__()
-        self.left = step
+        self.step = step
 
-    def judge(self, pairs):
-        self.left -= 1
-        return [replace(row, p_inconsistent=math.nan) if self.left == -1 else row for row in super().judge(pairs)]
+    def spoil(self, loop: TrainingLoop) -> None:
+        learn = loop._learn
+
+        def spoiled(step, batch):
+            if step == self.step:
+                views = [
+                    replace(view, lines=tuple(replace(line, reward=math.nan) for line in view.lines))
+                    for view in batch.views
+                ]
+                batch = replace(batch, views=views)
+            return learn(step, batch)
+
+        loop._learn = spoiled
 
 
 def training(recipe: Recipe, engine, at: Path, judge) -> TrainingLoop:
     at.mkdir(exist_ok=True)
     scenario = played(recipe)
-    return TrainingLoop(
+    loop = TrainingLoop(
         recipe,
         scenario,
         {engine_name(scenario.seats["user"]): engine},
@@ -54,6 +64,9 @@ def training(recipe: Recipe, engine, at: Path, judge) -> TrainingLoop:
         {"embed": None, "logprobs": None},
         at,
     )
+    if isinstance(judge, Failing):
+        judge.spoil(loop)
+    return loop
 
 
 def stopped(loop: TrainingLoop, meanwhile: Callable[[dict], None] = lambda event: None) -> tuple[int, str]:
