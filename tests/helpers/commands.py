@@ -30,7 +30,7 @@ NOBODY_TALKS = [  # both seats read from a script: no model, no Ray
     "conversations=2",
     "measure.qa_every=100",
 ]
-TIMEOUT_S = 300
+TIMEOUT_S = 900  # several times what a quiet machine takes
 
 
 def command(*arguments: object) -> list[str]:
@@ -205,7 +205,7 @@ def answering(server: Sequence[object], url: str, log: Path, env: dict[str, str]
 SERVE = Path(sys.executable).parent / "transformers"
 
 
-SERVE_TIMEOUT_S = 120
+SERVE_TIMEOUT_S = 300
 
 
 def free_port() -> int:

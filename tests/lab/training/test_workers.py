@@ -252,7 +252,7 @@ def test_a_view_that_one_worker_cannot_read_ends_both(make):
     began = time.monotonic()
     with pytest.raises(ValueError, match="differs from its view"):
         two.learn(views, METHODS[5])
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 180
     two.close()
 
 
@@ -264,7 +264,7 @@ def test_a_worker_that_dies_is_told_in_one_sentence(make):
     began = time.monotonic()
     with pytest.raises(ValueError, match=r"the 2 workers of the learner ended .* expected .* fewer workers") as caught:
         two.learn(batches(METHODS[5])[0], METHODS[5])
-    assert time.monotonic() - began < 60 and "\n" not in str(caught.value)
+    assert time.monotonic() - began < 180 and "\n" not in str(caught.value)
     two.close()
     two.close()
 
