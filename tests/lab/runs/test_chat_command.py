@@ -336,7 +336,7 @@ def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_pa
     assert said["text"].to_list()[::2] == lines and said["seat"].to_list() == ["user", "assistant"] * 3
     assert all(said["token_ids"].list.len().to_list()[1::2]), "the tutor's lines were sampled"
     assert [shown.count(f"Edmund> {text}") > 0 for text in said["text"].to_list()[1::2]] == [True] * 3
-    assert "✗ home “I live in Oslo”, contradicts the card: Osaka" in shown and "facts (choice)" in shown
+    assert "✗ home “I live in Oslo”, contradicts the card: Osaka" in shown and "facts right (multiple_choice)" in shown
     assert shown.count("I live in Oslo.") == 1, "what was typed is on the terminal already"
     assert manifest(path)["status"] == "finished" and "Results" in shown and "Loading weights" not in shown
 
