@@ -190,7 +190,7 @@ def test_transcript_shows_markup_as_text_and_marks_the_words_that_contradict(bro
     assert browser.title == "small" and not find(browser, "#talk img, #talk script")
     said = find(browser, '[data-key="0-1"] p')[0]
     assert said.text == NASTY and find(browser, '[data-key="0-1"] mark')[0].text == "I work as a nurse."
-    assert "0 of 1 right (reader)" in find(browser, '[data-key="0-3"] details summary')[0].text
+    assert "0 of 1 right (answer_reader)" in find(browser, '[data-key="0-3"] details summary')[0].text
     find(browser, '[data-key="0-3"] details summary')[0].click()
     assert find(browser, '[data-key="0-3"] details li')[0].text == "✗ job: A <b>baker</b>."
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
