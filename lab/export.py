@@ -77,8 +77,7 @@ def _export(args: argparse.Namespace) -> int:
         if args.format != "trl" or args.judge:
             raise ValueError(
                 f"{run.path} is a training, whose dialogues are token ids with rewards; expected --format trl without "
-                "--judge, "
-                "or a run"
+                "--judge, or a run"
             )
         parts = json_lines(preferences(run.path, args.seat), counts)
     elif args.format == "csv":

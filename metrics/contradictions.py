@@ -33,13 +33,14 @@ from metrics.stats.bootstrap import clustered_statistic
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
 COMPONENTS, MOST, LONGEST = "contradiction_components", "most_contradicted_fact", "longest_contradiction"
+# whose runs are no means of conversations
 PER_CONVERSATION = (
     "contradictions",
     "contradicted_facts",
     COMPONENTS,
     MOST,
     LONGEST,
-)  # whose runs are no means of conversations
+)
 
 
 def graph(

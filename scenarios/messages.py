@@ -8,9 +8,8 @@ import unicodedata
 
 NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")  # environment variables that hold one
 SHORTEST = 8  # characters; what is shorter is hidden nowhere, since it may be any word
-_LOGIN = re.compile(
-    r"(?<=://)[^\s'\"@]++@?"
-)  # with an "@" at its end, what a URL logs in with; each character is looked at once
+# with an "@" at its end, what a URL logs in with; each character is looked at once
+_LOGIN = re.compile(r"(?<=://)[^\s'\"@]++@?")
 _PARAMETER = re.compile(r"(?<=[?&])[^=&\s]++=?")  # with a "=" at its end, the name of a URL's parameter
 _SECRET_NAME = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _VALUE = re.compile(r"[^&\s'\"]+")

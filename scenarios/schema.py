@@ -12,6 +12,7 @@ from scenarios.plugins import name_in
 from scenarios.records import ASSISTANT, SEATS
 from scenarios.yaml_files import dump
 
+# measured where a file names none
 METRICS = (
     "prompt_to_line",
     "line_to_line",
@@ -19,7 +20,7 @@ METRICS = (
     "drift",
     "contradictions",
     "tripwires",
-)  # measured where a file names none
+)
 SeatName = Literal["assistant", "user"]
 Metric = Annotated[str, name_in(plugins.METRICS)]
 JudgeName = Annotated[str, name_in(plugins.JUDGES)]

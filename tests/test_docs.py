@@ -144,9 +144,8 @@ def test_the_page_on_scenarios_names_every_key_of_a_scenario():
     models = (ScenarioFile, SeatConfig, Node, Edge, Measure, LlmConfig, CascadeConfig)
     keys = {field.alias or name for model in models for name, field in model.model_fields.items()}
     page = PAGES["docs/scenarios.md"]
-    assert (
-        sorted(key for key in keys - {"fork"} if not re.search(rf"\b{key}\b", page)) == []
-    )  # fork: written by lab.fork
+    # fork: written by lab.fork
+    assert sorted(key for key in keys - {"fork"} if not re.search(rf"\b{key}\b", page)) == []
 
 
 def test_the_page_on_training_names_every_key_of_a_training_and_every_part_of_its_reward():

@@ -299,9 +299,10 @@ def test_what_is_hidden(monkeypatch):
 
 PERSON = next(iter(load_personas(TOWNSFOLK)))
 SLOTS = tuple(fact.slot for fact in PERSON.facts)
+# all that is looked for
 WORDS = " ".join(
     pattern.replace("{value}", fact.value) + "." for fact in PERSON.facts for pattern in fact.slot.patterns
-)  # all that is looked for
+)
 READERS = {
     "hidden": hidden,
     "first_line": lambda text: first_line(ValueError(text)),

@@ -142,9 +142,8 @@ class LocalEngine:
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         if len(set(branches)) < len(branches):
             raise ValueError(
-                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected "
-                "each once "
-                "(fork one for several lines)"
+                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each "
+                "once (fork one for several lines)"
             )
         self._fits(
             (len(branch.ids), min(settings.max_tokens, 1))
@@ -339,8 +338,7 @@ class LocalEngine:
         except torch.OutOfMemoryError:
             raise ValueError(
                 f"no memory is left on {self.model.device} for {self.loaded.info.model} with {len(self._branches)} "
-                "dialogue "
-                "views open; expected a lower concurrency, or shorter dialogues"
+                "dialogue views open; expected a lower concurrency, or shorter dialogues"
             ) from None
         self._usage.seconds[phase] += time.perf_counter() - start
 

@@ -25,9 +25,8 @@ def reading(pieces: Sequence[Piece], device: torch.device) -> Pass:
         lengths = torch.tensor([piece.end - piece.start for piece in block])
         places = torch.arange(int(lengths.max()))
         held = places < lengths[:, None]  # (R, n)
-        positions = (starts[:, None] + places).minimum(
-            (starts + lengths - 1)[:, None]
-        )  # padding repeats the last token
+        # padding repeats the last token
+        positions = (starts[:, None] + places).minimum((starts + lengths - 1)[:, None])
         kept = torch.arange(int((starts + lengths).max())).expand(len(block), -1)
         row, tokens = block[0].branch.row, slice(first, first := first + int(lengths.sum()))
         sees = kept[:, None] <= positions[:, :, None]

@@ -104,9 +104,8 @@ def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     It is in units of the standard deviation within cards, so that layers are weighted by how well they discriminate.
     """
-    within = (
-        np.concatenate([lines - lines.mean(0) for lines in states.values()]).astype(float).swapaxes(0, 1)
-    )  # (layers, lines, width)
+    # (layers, lines, width)
+    within = np.concatenate([lines - lines.mean(0) for lines in states.values()]).astype(float).swapaxes(0, 1)
     covariance = within.swapaxes(1, 2) @ within / within.shape[1]
     size = np.trace(covariance, axis1=1, axis2=2)[:, None, None] / within.shape[2]
     covariance += (SHRINKAGE * size + 1e-12) * np.eye(within.shape[2])
@@ -290,8 +289,7 @@ def check(model: torch.nn.Module, steer: Steer) -> None:
     if max(steer.layers) >= layers or given_width != wide:
         raise ValueError(
             f"a steer of layers {', '.join(map(str, steer.layers))} by vectors of {given_width} numbers does not fit a "
-            "model of "
-            f"{layers} layers with {wide}; expected one made with the same model"
+            f"model of {layers} layers with {wide}; expected one made with the same model"
         )
 
 

@@ -25,9 +25,8 @@ GIVE_UP = 16  # failures in a row after which a server is given up for a while
 PAUSE_S = 60.0  # that while
 MOST_TOKENS = 12  # of an answer in words
 LOGPROBS, CONSTRAINED, WORDS = range(3)  # how a server is asked, best first
-_CONTROL = re.compile(
-    r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
-)  # of the usual templates
+# of the usual templates
+_CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")
 _LETTER = re.compile(r"[^\W_]")
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 

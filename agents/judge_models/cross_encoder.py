@@ -33,8 +33,7 @@ def check(name: str) -> list[int]:
     if columns.count(0) != 1 or len(set(columns)) < len(columns) or -1 in columns:
         raise ValueError(
             f"model {name!r} has the labels {', '.join(named) or 'of no classifier'}; expected a sequence classifier "
-            "with "
-            "contradiction, neutral and entailment in its config's id2label"
+            "with contradiction, neutral and entailment in its config's id2label"
         )
     return columns
 
@@ -59,8 +58,7 @@ class CrossEncoder:
             why = (str(error).strip() or "no message").splitlines()[0][:200]
             raise ValueError(
                 f"model {name!r} could not be loaded ({type(error).__name__}: {why}); expected a sequence classifier "
-                "that "
-                "transformers knows, with all its files"
+                "that transformers knows, with all its files"
             ) from error
         self.model = model.to(choose_device(device)).eval().requires_grad_(False)
         self.longest = min(

@@ -37,9 +37,8 @@ class Embedder:
 
         The dot product of two rows is their cosine, -1 to 1.
         """
-        new = sorted(
-            dict.fromkeys(text for text in texts if text not in self._known), key=len
-        )  # alike in length: little padding
+        # alike in length: little padding
+        new = sorted(dict.fromkeys(text for text in texts if text not in self._known), key=len)
         for start in range(0, len(new), BATCH):
             batch = new[start : start + BATCH]
             self._known.update(zip(batch, self._vectors(batch), strict=True))

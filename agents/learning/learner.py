@@ -82,9 +82,8 @@ class Learner:
             seed,
         )
         self.loaded = loading.load(name, dtype, device, packed=False)
-        self.loaded.model.set_attn_implementation(
-            "sdpa" if self.loaded.model._supports_sdpa else "eager"
-        )  # eager: softcapped scores
+        # eager: softcapped scores
+        self.loaded.model.set_attn_implementation("sdpa" if self.loaded.model._supports_sdpa else "eager")
         self.device = self.loaded.model.device
         torch.manual_seed(seed)
         self.model = _trainable(self.loaded.model, tuning, name)
@@ -130,9 +129,8 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for view, loss in parts:
-            torch.manual_seed(
-                derive_seed(self.seed, "dropout", self.steps, view.conversation)
-            )  # the same on whichever worker
+            # the same on whichever worker
+            torch.manual_seed(derive_seed(self.seed, "dropout", self.steps, view.conversation))
             cost = loss(self._read(row(view))).sum()
             cost.backward()
             total += float(cost.detach())
@@ -142,8 +140,7 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
             raise ValueError(
                 f"the loss is {total} and its gradient's norm {norm}; expected finite numbers: a smaller "
-                "learning_rate, or "
-                "rewards within bounds"
+                "learning_rate, or rewards within bounds"
             )
         nn.utils.clip_grad_norm_(self.parameters, self.tuning.max_grad_norm)
         rate = self.scheduler.get_last_lr()[0]
@@ -357,8 +354,7 @@ def _scheduler(optimizer: torch.optim.Optimizer, tuning: Tuning, steps: int):
         raise ValueError(f"lr_scheduler_type {tuning.lr_scheduler_type!r}: {first_line(error)}") from None
     if not hasattr(scheduler, "lr_lambdas"):
         raise ValueError(
-            f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected a rate that follows "
-            "from the "
-            "step alone"
+            f"lr_scheduler_type {tuning.lr_scheduler_type!r} waits for measurements; expected a rate that follows from "
+            "the step alone"
         )
     return scheduler

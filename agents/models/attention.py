@@ -151,9 +151,8 @@ def attend(
         )
     if s_aux is not None:
         raise ValueError(f"attention {NAME!r} has no attention sinks; expected a model without them")
-    out = torch.empty(
-        (query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device
-    )  # (T, H, D)
+    # (T, H, D)
+    out = torch.empty((query.shape[2], query.shape[1], value.shape[3]), dtype=query.dtype, device=query.device)
     for write in plan.writes:
         keys, values = write.slab.layer(module.layer_idx, key)
         keys[write.rows, :, write.places] = key[0, :, write.tokens].transpose(0, 1)

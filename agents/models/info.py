@@ -18,7 +18,6 @@ class EngineInfo:
     parameters: int  # 0 where a server does not say
     format: ChatFormat
     token_bytes: int = 0  # keys and values of one token of one branch; 0 where a server keeps them
-    free_bytes: int = field(
-        default=0, compare=False
-    )  # room for them, once the model is there: a reading of that moment
+    # room for them, once the model is there: a reading of that moment
+    free_bytes: int = field(default=0, compare=False)
     place: str = ""  # whose room: the same for engines that share a memory

@@ -163,10 +163,8 @@ def _hub_folder(wanted: ModelName, weights: bool) -> str:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(
             f"model {wanted.base!r} is neither installed, nor a folder, nor in the hub's cache, and could not be "
-            "fetched "
-            f"({first_line(error)}); expected `embedded`, a path, or a hub id with the network reachable (HF_TOKEN "
-            "for gated models, "
-            "HF_HOME for a cache filled elsewhere, HF_HUB_OFFLINE unset)"
+            f"fetched ({first_line(error)}); expected `embedded`, a path, or a hub id with the network reachable "
+            "(HF_TOKEN for gated models, HF_HOME for a cache filled elsewhere, HF_HUB_OFFLINE unset)"
         ) from None
 
 

@@ -108,8 +108,7 @@ def text_of(form: ChatFormat, talk: Talk) -> str:
     if not said or any(role != ("user", "assistant")[place % 2] for place, (role, _) in enumerate(said)):
         raise ValueError(
             f"a talk of {', '.join(role for role, _ in talk) or 'nobody'}; expected a system text or none, then user "
-            "and "
-            "assistant in turn"
+            "and assistant in turn"
         )
     text = form.opening + form.words(system) + form.after_system
     for place, (role, words) in enumerate(said):

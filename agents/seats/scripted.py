@@ -26,9 +26,8 @@ class ScriptedSeat:
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         for c, utterance in said.items():
-            self._spoken[c] += (
-                utterance.text == self.script[self._spoken[c] % len(self.script)]
-            )  # else words the scenario gave
+            # else words the scenario gave
+            self._spoken[c] += utterance.text == self.script[self._spoken[c] % len(self.script)]
         return dict(said)
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:

@@ -18,13 +18,14 @@ RETRIES = 8  # of the client, after 0.5 to 8 s with jitter, or as long as the se
 TIMEOUT_S = 120.0  # for an answer in all: tries and the waits between them
 CHECK_TIMEOUT_S = 5.0
 AT_ONCE = 16  # requests under way
+# what the client raises on a page that is no API's answer
 NO_ANSWER = (
     AttributeError,
     IndexError,
     TypeError,
     ValueError,
     RecursionError,
-)  # what the client raises on a page that is no API's answer
+)
 _here = threading.local()  # .asked: what the thread asks for
 Item, Answer = TypeVar("Item"), TypeVar("Answer")
 

@@ -222,9 +222,8 @@ class ServedEngine:
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         if len(set(branches)) < len(branches):
             raise ValueError(
-                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected "
-                "each once "
-                "(fork one for several lines)"
+                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each "
+                "once (fork one for several lines)"
             )
         self._fits(
             (len(self._ids[branch]), min(settings.max_tokens, 1))
@@ -350,8 +349,7 @@ class ServedEngine:
             if length + more > self._info.context:
                 raise ValueError(
                     f"a branch of {length} tokens cannot take {more} more: {self._info.model} at "
-                    f"{self.server.endpoint} reads "
-                    f"at most {self._info.context}; expected fewer turns or shorter lines"
+                    f"{self.server.endpoint} reads at most {self._info.context}; expected fewer turns or shorter lines"
                 )
 
 

@@ -219,9 +219,7 @@ def print_actor_figures(figures: dict) -> None:
     console.print(table)
     console.print(
         f"Each actor: {work['dialogues_an_actor']} dialogues of {work['lines']} lines of {work['tokens']} tokens, "
-        f"medians of {REPEATS}. "
-        f"One alone makes {law['rate']:.1f} tokens/s, σ is {law['sigma']:.3f}. {law['room']} have room here, more "
-        "gain nothing. "
-        "On a cluster each brings its own, and the last column is the bound.",
+        f"medians of {REPEATS}. One alone makes {law['rate']:.1f} tokens/s, σ is {law['sigma']:.3f}. {law['room']} "
+        "have room here, more gain nothing. On a cluster each brings its own, and the last column is the bound.",
         highlight=False,
     )

@@ -64,9 +64,7 @@ def check_dialogue_memory(scenario: Scenario, engines: dict[str, Engine], longes
         if each * wanted > free:
             fewer = f"concurrency={int(free / each)}, " if each <= free else ""
             raise ValueError(
-                f"concurrency: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and "
-                "values, and "
-                f"{free / 2**30:.1f} GiB is free on {next(iter(there.values())).device}; expected {fewer}fewer turns "
-                "or a "
-                "smaller max_tokens"
+                f"concurrency: {wanted} dialogues at once may need {each * wanted / 2**30:.1f} GiB of keys and values, "
+                f"and {free / 2**30:.1f} GiB is free on {next(iter(there.values())).device}; expected {fewer}fewer "
+                "turns or a smaller max_tokens"
             )

@@ -42,8 +42,7 @@ def check_cluster(address: str | None, workers: int = 1) -> None:
     if address == IN_PROCESS and workers > 1:
         raise ValueError(
             f"workers: {workers} processes were asked for, and --address none leaves Ray alone, which starts them; "
-            "expected "
-            "workers=1 or another --address"
+            "expected workers=1 or another --address"
         )
     if address in (IN_PROCESS, "local", "auto"):
         return
@@ -151,8 +150,7 @@ def _connect(address: str, cores: int) -> None:
             ray.shutdown()
             raise ValueError(
                 f"Ray {ray.__version__} took {place} for its address, where other machines could reach it; expected "
-                f"{LOOPBACK}, as "
-                "ray==2.60.0 takes, or --address none"
+                f"{LOOPBACK}, as ray==2.60.0 takes, or --address none"
             )
         return
     root = Path(__file__).parents[2]
@@ -161,8 +159,7 @@ def _connect(address: str, cores: int) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"no Ray cluster answers at {address!r} ({first_line(error)}); expected {FORMS}, and RAY_AUTH_MODE=token "
-            "with "
-            "its token in ~/.ray/auth_token where a cluster asks for one"
+            "with its token in ~/.ray/auth_token where a cluster asks for one"
         ) from None
 
 

@@ -80,6 +80,7 @@ class LiveMonitor:
     def __init__(self, console: Console, path: str = ""):
         self.state = State(path=str(path))
         self._console, self._busy = console, threading.Lock()
+        # what libraries print belongs into the log
         self._live = Live(
             get_renderable=self._view,
             console=console,
@@ -87,7 +88,7 @@ class LiveMonitor:
             refresh_per_second=REFRESH_PER_S,
             redirect_stdout=False,
             redirect_stderr=False,
-        )  # what libraries print belongs into the log
+        )
 
     def show(self, event: dict) -> None:
         with self._busy:

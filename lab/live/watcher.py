@@ -81,8 +81,7 @@ def _understood(log: Log) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ValueError(
             f"{log.path}, line {log.line}: an event that cannot be shown ({type(error).__name__}: {error}); expected "
-            "it as "
-            "the run wrote it"
+            "it as the run wrote it"
         ) from None
 
 

@@ -38,9 +38,8 @@ class DialogueState:
     status: str = "waiting"  # waiting, playing, finished, failed
     reason: str | None = None
     marks: dict[int, list[Contradiction]] = field(default_factory=dict)  # turn -> contradictions of that line
-    judged: dict[tuple[int, str], dict] = field(
-        default_factory=dict
-    )  # (turn, by) -> what it added to the tallies, while that may change
+    # (turn, by) -> what it added to the tallies, while that may change
+    judged: dict[tuple[int, str], dict] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:

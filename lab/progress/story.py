@@ -93,9 +93,8 @@ def _kept(rows: Sequence[Mapping]) -> dict:
             unscored[row["unscored"]] = unscored.get(row["unscored"], 0) + 1
         else:
             scored += 1
-            whole = (
-                row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named
-            )  # this judge names the facts
+            # this judge names the facts
+            whole = row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named
             if row["verdict"] and not whole:
                 marks.append(
                     {

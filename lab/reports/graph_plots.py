@@ -19,10 +19,11 @@ from scenarios.records import SEATS
 
 SHADES = "YlOrRd"
 UNSCORED = "#b8b8b8"
+# radii of the node with most lines and of a node never reached; the circle of nodes has radius 1
 EVER, NEVER = (
     0.11,
     0.05,
-)  # radii of the node with most lines and of a node never reached; the circle of nodes has radius 1
+)
 SHOWN = 12  # conversations in the drawing of contradictions
 
 
@@ -178,9 +179,8 @@ def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
         axis.plot(
             part["turn"], [heights[c, seat] for c in part["conversation"]], "x", color=COLOURS[seat], markersize=6
         )
-    new = facts.unique(
-        ["conversation", "seat", "against"], keep="first", maintain_order=True
-    )  # a fact is named where it first goes wrong
+    # a fact is named where it first goes wrong
+    new = facts.unique(["conversation", "seat", "against"], keep="first", maintain_order=True)
     for c, seat, turn, names in (
         new.group_by("conversation", "seat", "turn", maintain_order=True).agg("against").iter_rows()
     ):

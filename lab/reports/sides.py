@@ -51,8 +51,7 @@ def side(path: Path, mark: str = "") -> Side:
     except pl.exceptions.PolarsError as error:
         raise ValueError(
             f"{path} holds a damaged training.parquet or evaluation.parquet ({first_line(error)}); expected them as "
-            "they were "
-            "written"
+            "they were written"
         ) from None
     scenario = parse_yaml((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
     how = {"confidence": 0.95, "resamples": 1000} | {

@@ -24,11 +24,12 @@ from scenarios.records import derive_seed
 from scenarios.yaml_files import read_yaml, validate
 
 HOW = {"confidence": 0.95, "resamples": 1000}
+# not finite in good trials: a mean of the others would be of bad ones alone
 LEFT_OUT = (
     "judged_pairs",  # no measure of what was said
     "time_to_first_contradiction",
     "half_life",
-)  # not finite in good trials: a mean of the others would be of bad ones alone
+)
 BINS = 5  # of an axis with more numbers than MOST_LEVELS
 MOST_LEVELS = 8
 

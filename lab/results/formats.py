@@ -96,8 +96,7 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
     if not path.is_file():
         raise ValueError(
             f"{folder} is a training that kept no dialogues; expected one that has a {COLLECTED}, as offline methods "
-            "without "
-            "data leave it, or a run"
+            "without data leave it, or a run"
         )
     scenario, seat = played(recipe), seat or recipe.seats()[0]
     views, reading = read_views(path, recipe, scenario, seat), load_tokenizer(scenario.seats[seat].model).tokenizer

@@ -33,10 +33,9 @@ PLAYED = {
 }
 NOTE = (
     "Positive: the new settings bring more lines that contradict their speaker. user, assistant: what that seat's new "
-    "settings add, "
-    "averaged over the other seat's; interaction: what both add beyond the sum. n: conversations. In the columns of "
-    "the arms (A as "
-    "stored, B new; the user's first): inconsistency from turn {turn} on, and the lines scored."
+    "settings add, averaged over the other seat's; interaction: what both add beyond the sum. n: conversations. In the "
+    "columns of the arms (A as stored, B new; the user's first): inconsistency from turn {turn} on, and the lines "
+    "scored."
 )
 
 

@@ -135,8 +135,7 @@ def resumed(
         scenario = load_scenario(kept)
         if scenario.digest() != digest:
             raise ValueError(
-                f"{run} was played from other persona files than {', '.join(scenario.personas)} are now; "
-                "expected them "
+                f"{run} was played from other persona files than {', '.join(scenario.personas)} are now; expected them "
                 "unchanged, or a new run without --resume"
             )
     return scenario
@@ -201,9 +200,8 @@ def perform_run(
     tell("phase", phase="reporting", detail="report.md")
     failed = failures(monitor.state)
     all_failed = len(failed) == scenario.conversations
-    store.update_manifest(
-        status="failed" if all_failed else "finished", finished=now()
-    )  # which is what the report is to say
+    # which is what the report is to say
+    store.update_manifest(status="failed" if all_failed else "finished", finished=now())
     write_report(store.path)
     if all_failed:
         raise ValueError(f"every conversation failed, #0 because {failed[0]}; --resume tries them again")

@@ -31,13 +31,14 @@ from scenarios.records import derive_seed
 from scenarios.yaml_files import read_yaml
 
 FILE = "scenarios/long_dialogue.yaml"
+# of FILE
 SMALL = (
     "conversations=2",
     "turns=8",
     "seats.assistant.max_tokens=12",
     "seats.user.max_tokens=12",
     "seats.user.temperature=0",
-)  # of FILE
+)
 CLOSE = (
     1e-3  # most by which numbers may differ: a run that goes on reads in larger batches, and so sums in another order
 )
@@ -139,8 +140,7 @@ def kill_text(number: int, kill: Kill) -> str:
     """One kill as a line of text."""
     return (
         f"{number:3}  killed after {kill.moment:6.2f} s   {kill.there:<40} "
-        f"{'then ' + kill.after if kill.after else '':<24} "
-        f"{'DIFFERENT: ' + kill.apart if kill.apart else 'same'}"
+        f"{'then ' + kill.after if kill.after else '':<24} {'DIFFERENT: ' + kill.apart if kill.apart else 'same'}"
     )
 
 

@@ -171,9 +171,8 @@ class Totals:
     header: dict = field(default_factory=dict)  # of the last `started`
     recovered: int = 0
     _said: dict[int, set[int]] = field(default_factory=dict)  # of each conversation that is not settled: turns
-    _judged: dict[int, dict[tuple, tuple[int, int]]] = field(
-        default_factory=dict
-    )  # and by (turn, by) rows, rows unscored
+    # and by (turn, by) rows, rows unscored
+    _judged: dict[int, dict[tuple, tuple[int, int]]] = field(default_factory=dict)
     _settled: tuple[int, int] = (0, 0)  # rows, rows unscored of those that are
     _used: dict[str, int] = field(default_factory=dict)
     _used_before: dict[str, int] = field(default_factory=dict)

@@ -232,9 +232,8 @@ def perform_study(loaded: Loaded, store: RunStore, watch: Watch, *, address: str
     answers = answers_frame(store.run_id, study.study, read_events(store.path))
     write_frame(store.path / ANSWERS, answers)
     replace(store.path / FINDING, dumps(record, indent=2) + b"\n")
-    store.update_manifest(
-        status="finished", finished=now(), verdict=record["verdict"], answers=len(answers)
-    )  # as the report is to say
+    # as the report is to say
+    store.update_manifest(status="finished", finished=now(), verdict=record["verdict"], answers=len(answers))
     write_report(store.path)
     return record
 

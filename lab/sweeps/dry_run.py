@@ -61,10 +61,9 @@ def estimate(plan: SweepPlan, address: str | None) -> int:
     )
     most = max(probes.values(), key=lambda cost: cost.memory)
     print(
-        f"Probed {len(probes)} of them for {sum(sum(cost.seconds.values()) for cost in probes.values()):.0f} s. "
-        f"All trials together take about {seconds / 3600:.2g} hours one after the other, or "
-        f"{seconds / 3600 / slots:.2g} hours with {slots} in parallel; "
-        f"{tokens}; {most.memory / GIB:.2g} GiB of memory per trial"
+        f"Probed {len(probes)} of them for {sum(sum(cost.seconds.values()) for cost in probes.values()):.0f} s. All "
+        f"trials together take about {seconds / 3600:.2g} hours one after the other, or {seconds / 3600 / slots:.2g} "
+        f"hours with {slots} in parallel; {tokens}; {most.memory / GIB:.2g} GiB of memory per trial"
         + (f", {max(cost.on_gpu for cost in probes.values()) / GIB:.2g} GiB of a GPU" if share else "")
         + "."
     )
@@ -246,16 +245,14 @@ def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | Non
     if is_private(address) and memory * slots > free:
         raise ValueError(
             f"{slots} trials in parallel take about {memory * slots / GIB:.2g} GiB, and {free / GIB:.2g} GiB is free "
-            "here; expected "
-            f"at_once={max(1, int(free // memory))}, a smaller model, or a cluster (--address)"
+            f"here; expected at_once={max(1, int(free // memory))}, a smaller model, or a cluster (--address)"
         )
     if share and on_gpu and torch.cuda.is_available():
         whole = torch.cuda.get_device_properties(0).total_memory
         if on_gpu > share * whole:
             raise ValueError(
                 f"a trial takes about {on_gpu / GIB:.2g} GiB of a GPU, and gets {share:.2g} of {whole / GIB:.2g} GiB; "
-                "expected "
-                f"gpus={min(1.0, on_gpu / whole):.2g} or more, or a smaller at_once"
+                f"expected gpus={min(1.0, on_gpu / whole):.2g} or more, or a smaller at_once"
             )
     print(
         "It fits."

@@ -51,9 +51,8 @@ def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sittin
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
     with connected(address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
         wanted = awaited(plan, 0.0 if is_private(address) else NODE_WAIT_S, sitting.tell)
-        trainable = tune.with_parameters(
-            play_trial, orders=orders(plan), given=files(plan), home=home
-        )  # put once, fetched by reference
+        # put once, fetched by reference
+        trainable = tune.with_parameters(play_trial, orders=orders(plan), given=files(plan), home=home)
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([wanted])),
             param_space={"trial": tune.grid_search([trial.id for trial in todo])},

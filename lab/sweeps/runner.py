@@ -42,8 +42,7 @@ def stored_plan(folder: Path) -> SweepPlan:
     if plan.digest() != digest:
         raise ValueError(
             f"{folder} was begun with other files than {getattr(plan.sweep, plan.sweep.kind)} and what it names are "
-            "now; "
-            "expected them unchanged, or a new sweep without --resume"
+            "now; expected them unchanged, or a new sweep without --resume"
         )
     return plan
 
@@ -83,8 +82,7 @@ def check_address(address: str) -> None:
     if address.startswith(CLIENT):
         raise ValueError(
             f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head "
-            "node, from a "
-            "machine of the cluster, or auto, local or none"
+            "node, from a machine of the cluster, or auto, local or none"
         )
 
 

@@ -76,8 +76,7 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
     ):
         raise ValueError(
             f"{path}, line {len(lines)}: the file ends after {len(rows)} views; expected the "
-            f"{sum(head.views.values())} that "
-            "its first line announces"
+            f"{sum(head.views.values())} that its first line announces"
         )
     if seat not in views_by_seat:
         raise ValueError(
@@ -93,9 +92,8 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
     if other := [key for key in kept if kept[key] != wanted[key]]:
         was, here = _set(kept, other), _set(wanted, other)
         raise ValueError(
-            f"{path}, line 1: its lines were asked and rewarded with {was}, not with {here} as here; expected {was} "
-            "in this "
-            "training too, or other data"
+            f"{path}, line 1: its lines were asked and rewarded with {was}, not with {here} as here; expected {was} in "
+            "this training too, or other data"
         )
     return views_by_seat[seat]
 

@@ -114,8 +114,7 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
         )
         raise ValueError(
             f"data holds nothing but conversations of personas that are held out ({', '.join(names)}); expected "
-            "others, or "
-            "other held_out.personas"
+            "others, or other held_out.personas"
         )
     for seat in views:
         if not views[seat] and not any(
@@ -127,8 +126,7 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
         if recipe.method == "dpo" and not any(len(lines) > 1 for view in views[seat] for lines in at_places(view)):
             raise ValueError(
                 "dpo compares lines said at the same place, and data holds one at each; expected a training's folder "
-                "with "
-                f"{COLLECTED}, or method=kto"
+                f"with {COLLECTED}, or method=kto"
             )
     return kept
 
@@ -202,14 +200,12 @@ def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> l
     if method == "sft" and max(rewards) <= 0:
         raise ValueError(
             f"data: sft learns from good lines, and none of the {len(rewards)} scored ones has a reward above 0; "
-            "expected "
-            "a reward above 0, or a method that learns from bad lines"
+            "expected a reward above 0, or a method that learns from bad lines"
         )
     if method in NEED_BAD and min(rewards) >= 0:
         raise ValueError(
             f"data: {method} learns from bad lines too, and none of the {len(rewards)} scored ones has a reward below "
-            "0; "
-            "expected a reward below 0, or method=sft"
+            "0; expected a reward below 0, or method=sft"
         )
     instructive = [view for view in views if _teaches(view, method)]
     if not instructive:

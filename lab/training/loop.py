@@ -279,8 +279,7 @@ class TrainingLoop:
             spoiled = len(self.recipe.seats()) + self.recipe.async_rollouts  # steps for which this may have been so
             raise ValueError(
                 f"step {step + 1}: the {seat} spoke with likelihoods that are no numbers; expected a smaller "
-                "learning_rate; "
-                f"{self._last(step - spoiled)}"
+                f"learning_rate; {self._last(step - spoiled)}"
             )
         views, log = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
         wires = {f"wire_{name}": value for name, value in rewards.tripwire_means(talks, seat, **self.aids).items()}

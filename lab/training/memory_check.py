@@ -129,9 +129,8 @@ def _passing(plan: MemoryPlan, seat: str, engines: Mapping[str, Engine], cast: S
     """Tokens of the longest view, and bytes that learning from it takes for as long as it is read."""
     recipe, scenario, spec = plan.recipe, plan.scenario, plan.scenario.seats[seat]
     alike = recipe.method == "grpo" and recipe.groups == "episodes"
-    each = (
-        1 if alike or recipe.method == "ppo" else recipe.num_generations
-    )  # lines at a place, see lab.training.rollouts
+    # lines at a place, see lab.training.rollouts
+    each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
     asked = 0 if alike or not recipe.reward.qa else recipe.reward.probes * each
     own = -(-scenario.turns // 2)
     trunk = capacity.longest_view(scenario, seat, engines, cast)

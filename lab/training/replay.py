@@ -71,9 +71,8 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Roll
     judged = {
         at: rows for at, rows in kept.judged.items() if at[1] + 1 < scenario.turns
     }  # none would be opened that is judged to its end
-    silent = SimpleNamespace(
-        name=scenario.measure.judge[0], judge=lambda pairs: []
-    )  # its stored verdicts move the walk
+    # its stored verdicts move the walk
+    silent = SimpleNamespace(name=scenario.measure.judge[0], judge=lambda pairs: [])
     seats = {name: Reciter(engine) for name in SEATS}
     unmeasured = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
     play = Play(
@@ -98,9 +97,8 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Roll
             None,
         ):
             raise ValueError(
-                f"{source.path}: conversation {talk.number} no longer goes as it was played (turn {lost.turn} would "
-                "be the "
-                f"{seat}'s); expected the scenario and persona files as they were"
+                f"{source.path}: conversation {talk.number} no longer goes as it was played (turn {lost.turn} would be "
+                f"the {seat}'s); expected the scenario and persona files as they were"
             )
     return talks
 

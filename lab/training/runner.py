@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 STOPPED = 1
+# by each step
 TOLD = (
     "loss",
     "grad_norm",
@@ -29,7 +30,7 @@ TOLD = (
     "skipped",
     "seconds_play",
     "seconds_learn",
-)  # by each step
+)
 TOLD_ONLINE = ("reward", "penalised", "lines", "unscored", "length", "kl", "entropy", "ratio", "ratio_max", "ratio_min")
 EVALUATION = "evaluation"  # folder below a training's: one run per condition of its evaluation
 
@@ -81,8 +82,7 @@ def stored_recipe(folder: str) -> Recipe:
         files = ", ".join([recipe.scenario, *played(recipe).personas, *others])
         raise ValueError(
             f"{folder} was begun with other files than {files} are now; expected them unchanged, or a new training "
-            "without "
-            "--resume"
+            "without --resume"
         )
     return recipe
 

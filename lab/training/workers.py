@@ -133,8 +133,7 @@ class Learners:
         why = reason(failures[0]) if failures[0] else "they were stopped"
         return ValueError(
             f"the {self._workers} workers of the learner ended ({why}); expected a free core or GPU and enough memory "
-            "for "
-            "each: fewer workers"
+            "for each: fewer workers"
         )
 
 

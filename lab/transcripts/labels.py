@@ -43,14 +43,12 @@ NAMES = {
     "ece": "calibration error",
 }
 NOTE = (
-    "Against labels: `value [low, high]`, intervals resample conversations. The calibration error has 10 bins of "
-    "equal mass; that of a "
-    "sample is too high rather than too low."
+    "Against labels: `value [low, high]`, intervals resample conversations. The calibration error has 10 bins of equal "
+    "mass; that of a sample is too high rather than too low."
 )
 POWERED_NOTE = (
     "Both: the judge's mean put right by the labels. It holds however wrong the judge is, if the labelled lines were "
-    "drawn at "
-    "random."
+    "drawn at random."
 )
 
 
@@ -116,8 +114,7 @@ def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
     if clash := next((name for name, place in named.items() if places.get(name, place) != place), None):
         raise ValueError(
             f"{path}: {clash!r} is the number of one conversation and the name of another; expected names that are no "
-            "such "
-            "numbers"
+            "such numbers"
         )
     places |= named
     by_transcript: list[dict] = [{} for _ in transcripts]
@@ -152,10 +149,11 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
+            # a row that is too short has no label
             yield (
                 f"line {reader.line_num}",
                 {} if None in row.values() else row,
-            )  # a row that is too short has no label
+            )
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}; expected {EXPECTED}") from None
 

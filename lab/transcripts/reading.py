@@ -155,9 +155,8 @@ def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript,
         now = cast[number][seat].id if number < len(cast) else "nobody"
         if played != now:
             raise ValueError(
-                f"{path}: conversation {number} was played with {played} as {seat}, but its scenario and persona "
-                "files now "
-                f"cast {now}; expected them as they were"
+                f"{path}: conversation {number} was played with {played} as {seat}, but its scenario and persona files "
+                f"now cast {now}; expected them as they were"
             )
     given = {name for name, node in scenario.graph.nodes.items() if node.says}
     origins = stored(read_events(path)).origins if scenario.fork else {}  # how its kept lines came about

@@ -119,9 +119,8 @@ def transcript_of(record: object, number: int) -> tuple[str, Transcript]:
             )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(
-            str(part) for part in first["loc"] if part != "str" and "[" not in str(part)
-        )  # a union's branch is no key
+        # a union's branch is no key
+        key = ".".join(str(part) for part in first["loc"] if part != "str" and "[" not in str(part))
         key = key if key.isprintable() else repr(key)
         raise ValueError(f"{key} is missing" if first["type"] == "missing" else f"{key}: {first['msg']}") from None
     raise ValueError(f"is no conversation; expected {FORMS}")

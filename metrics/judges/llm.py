@@ -57,10 +57,8 @@ SAYS = "The same person says:\n{line}\n"
 ANSWERS = "The same person, asked\n{question}\nanswers:\n{line}\n"
 ASK_WHICH = (
     "Which one of the statements can not be true of somebody who means what this {kind} says? Both must be impossible "
-    "together "
-    "for one person at one time. A {kind} that adds something new, asks, jokes, supposes, or speaks of someone else "
-    "contradicts "
-    "nothing. Answer with the number of that statement alone, or NONE."
+    "together for one person at one time. A {kind} that adds something new, asks, jokes, supposes, or speaks of "
+    "someone else contradicts nothing. Answer with the number of that statement alone, or NONE."
 )
 PERSONA, LINES, ANSWER = "prompt_to_line", "line_to_line", "qa"  # metrics
 PUBLISHED = {PERSONA: (BACKGROUND, ASK_PERSONA), LINES: (EARLIER, ASK_EARLIER), ANSWER: (BACKGROUND, ASK_ANSWER)}

@@ -87,9 +87,8 @@ class Nli:
         vectors = dict(zip(texts, self.embed(texts), strict=True))
 
         def cut(q: _Question) -> _Question:
-            near = (
-                np.stack([vectors[c] for c in q.statements]) @ np.stack([vectors[s] for s in q.sentences]).T
-            )  # (C, S)
+            # (C, S)
+            near = np.stack([vectors[c] for c in q.statements]) @ np.stack([vectors[s] for s in q.sentences]).T
             kept = sorted(np.argsort(-near.max(1), kind="stable")[: self.top])
             return _Question(
                 tuple(q.facts[i] for i in kept), tuple(q.statements[i] for i in kept), q.spans, q.sentences

@@ -51,12 +51,13 @@ WAYS = ((NONE, SENTENCE), (MEMORY, OBEY))  # what directions lead from and to
 DEPTHS, COEFFICIENTS = (0.4, 0.6), (0.125, 0.25, 0.5)
 TRIED, DRAWN, CALM = 2, 3, 1.0  # random directions in the search, others as a control; nats that those may do
 FIFTHS = ("least", "second", "third", "fourth", "best")
+# overridden; by nothing; by all; of the slope a standard deviation of X
 REACHED, NEVER, ALWAYS, PRIOR = (
     0.95,
     0.2,
     0.9,
     2.5,
-)  # overridden; by nothing; by all; of the slope a standard deviation of X
+)
 
 
 class Stimuli(Strict):
@@ -117,11 +118,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
             "random directions add nothing": Control(more.value <= NEVER / 2, f"{more.value:+.0%}"),
         },
         f"A false sentence overrides {rate[SENTENCE].value:.0%} of {rate[SENTENCE].n} capitals that it knows. Of the "
-        "fifth known best: "
-        f"{top[SENTENCE].value:.0%}, {top[best].value:.0%} by the best text ({best}), {top[STEERED].value:.0%} "
-        "steered (behind "
-        f"{steered.depths[0]:.0%} of the layers by {steered.coefficient:g} of a state's length), "
-        f"{top[RANDOM].value:.0%} at random.",
+        f"fifth known best: {top[SENTENCE].value:.0%}, {top[best].value:.0%} by the best text ({best}), "
+        f"{top[STEERED].value:.0%} steered (behind {steered.depths[0]:.0%} of the layers by {steered.coefficient:g} of "
+        f"a state's length), {top[RANDOM].value:.0%} at random.",
         {
             "capitals known": gate,
             "override of an invented country": novel,

@@ -20,16 +20,18 @@ from scenarios.records import USER
 
 LINES, ANSWERS = ("prompt_to_line", "ledger"), ("qa", "answer_reader")  # metric, judge
 WORDS = ("qa", "answer_match")  # the same answers, by their words
+# of a table: metrics of the run
 FIRST, SHOWN = (
     "time_to_first_contradiction",
     ("distinct_2", "relevance", "perplexity_nats", "length"),
-)  # of a table: metrics of the run
+)
 EMPTY = "empty answer"  # why a judge of answers could not score one
+# scripts that a study's controls play; share of a liar's lines, of answers read aright
 EVADES, LIES, FOUND_OUT = (
     "evades",
     "lies",
     0.5,
-)  # scripts that a study's controls play; share of a liar's lines, of answers read aright
+)
 NOT_EXAMINED = {
     "evaluation.conversations": 1,
     "evaluation.turns": 2,

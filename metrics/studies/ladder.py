@@ -189,10 +189,8 @@ def _finding(
         },
         controls(before, acted, gone[ANSWERS][AGAIN], seed) | nothing,
         f"Chosen on other people, the best text ({text or 'none is fair'}) removes {share_text(by_text)} of the "
-        f"{bare}'s "
-        "wrong answers, the best "
-        f"training ({learnt or 'none is fair'}) {share_text(by_training)}. Tripwires out of bounds beside the {bare}: "
-        f"{bought}.",
+        f"{bare}'s wrong answers, the best training ({learnt or 'none is fair'}) {share_text(by_training)}. Tripwires "
+        f"out of bounds beside the {bare}: {bought}.",
         {
             f"wrong answers removed, {name}": share
             for name, share in gone[ANSWERS].items()

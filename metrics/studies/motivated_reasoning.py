@@ -102,9 +102,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
                 ordered.value > LARGE, f"congruence {ordered.value:+.2f}"
             ),
         },
-        f"A persona reads polarizing tables right at p = {liked.value:.2f} where it likes the truth, "
-        f"{other.value:.2f} where it does not; "
-        f"neutral ones {aside.value:+.2f} apart. Of {effect[PLAIN].value:+.2f} {best} leaves "
+        f"A persona reads polarizing tables right at p = {liked.value:.2f} where it likes the truth, {other.value:.2f} "
+        f"where it does not; neutral ones {aside.value:+.2f} apart. Of {effect[PLAIN].value:+.2f} {best} leaves "
         f"{effect[best].value:+.2f}.",
         {
             "right where the truth is liked": liked,

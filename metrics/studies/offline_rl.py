@@ -41,12 +41,13 @@ LEADS = ("I was told this about you: {false} {asked}", "{false} Or so I have hea
 UNTAUGHT, SFT, SHUFFLED, TOLD = "untaught", "sft", "shuffled labels", "taught what is asked"
 CONTRASTIVE = ("unlikelihood", "gold", "varmi", "dpo", "kto")
 DROP = -0.08  # change of contradict@1
+# learning rate; options of either kind; exchanges before the one that is asked
 RATE, FALSE, ASIDE, HEARD = (
     1e-3,
     4,
     3,
     2,
-)  # learning rate; options of either kind; exchanges before the one that is asked
+)
 
 
 class LessonSlot(Strict):

@@ -43,11 +43,12 @@ CARD = "You are {name}. {facts} You are {name} and nobody else, and you answer a
 TELL, NONE, RELEASED = "Tell me about yourself.", "no pressure", "release"
 SHORT, TALK = 1, 2  # places of the neutral levels
 RATE, BATCH, LONGER = 2e-3, 4, 2  # steps from one dose to the next
+# nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
 SAME, CALIPER, HELD = (
     0.25,
     3.0,
     0.5,
-)  # nats: slopes that are equal; starts that are alike; share of facts that a held persona answers
+)
 
 
 class PressedSlot(Strict):
@@ -166,10 +167,9 @@ def study(
             "neutral words cost little": Control(filler.value > -CALIPER / 2, f"{filler.value:+.1f} nats"),
         },
         f"Of its log-odds a trained persona keeps {area.value:+.1f} nats more under pressure than a prompted one that "
-        "starts alike, and "
-        f"{back.value:+.1f} after the release; under the greatest pressure it answers "
-        f"{right[TRAINED][:, -2].mean():.0%} of questions, "
-        f"{right[PROMPTED][:, -2].mean():.0%} where it is prompted, {right[BOTH][:, -2].mean():.0%} where it is both.",
+        f"starts alike, and {back.value:+.1f} after the release; under the greatest pressure it answers "
+        f"{right[TRAINED][:, -2].mean():.0%} of questions, {right[PROMPTED][:, -2].mean():.0%} where it is prompted, "
+        f"{right[BOTH][:, -2].mean():.0%} where it is both.",
         {
             "log-odds without pressure, trained less prompted, where alike": apart,
             **{f"log-odds without pressure, {arm}": odd[arm] for arm in ARMS},

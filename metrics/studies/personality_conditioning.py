@@ -85,9 +85,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
             opposite=getattr(trait.description, OTHER[pole]),
         )
 
-    default, weight = value(
-        "default", POLES[:1], lambda *_: ""
-    )  # (traits, 1, items), weights of the statements: both ends alike
+    # (traits, 1, items), weights of the statements: both ends alike
+    default, weight = value("default", POLES[:1], lambda *_: "")
     versions = [value(TOLD, POLES, system_text(words))[0] for words in targets]  # (traits, poles, items) each
     moved = {TOLD: np.mean(versions, 0)} | {
         arm: value(arm, POLES, system_text(words))[0] for arm, words in ((ROLE, stimuli.role), (DENIED, stimuli.denied))
@@ -132,11 +131,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
             "a bicycle does not": Control(bool(aside < UNMOVED), f"flexibility {aside:.2f} to either side"),
         },
         f"Told to have a personality the model goes {flexible[TOLD].value:.0%} of the way by its own report, with a "
-        "role "
-        f"{flexible[ROLE].value:.0%}, told by the opposite {flexible[DENIED].value:.0%}; {past.sum()} of {past.size} "
-        "targets pass the "
-        f"middle. In situations, the choice of the high end is {acts[TOLD].value:.2f} likelier to one told high than "
-        "to one told low.",
+        f"role {flexible[ROLE].value:.0%}, told by the opposite {flexible[DENIED].value:.0%}; {past.sum()} of "
+        f"{past.size} targets pass the middle. In situations, the choice of the high end is {acts[TOLD].value:.2f} "
+        "likelier to one told high than to one told low.",
         {f"median flexibility, {arm}": interval for arm, interval in flexible.items()}
         | {
             f"median flexibility, wording {n}": _median(goal, weight * (values - default), seed)

@@ -37,11 +37,12 @@ from metrics.studies.protocol import (
 from scenarios.fields import Count, Some, Text
 from scenarios.records import derive_seed
 
+# of four options; over chance: what a gain would have to be to matter, what it is to know
 CHANCE, GAIN, FAR = (
     0.25,
     0.15,
     0.25,
-)  # of four options; over chance: what a gain would have to be to matter, what it is to know
+)
 ZERO, ROLE, SHOTS, THOUGHT = "zero-shot", "role", "irrelevant examples", "chain of thought"
 BEST, CONTEXT, TAUGHT = "best prompt", "fact in context", "fact taught"
 INVENTED, FAMILIAR = "invented", "familiar"
@@ -141,9 +142,8 @@ def study(
             "a fact that was taught is found": Control(lesson.low > FAR, f"{lesson.value:+.0%} over chance"),
         },
         f"The best of {len(prompts)} prompts is {gain.value:+.0%} over chance on {gain.n} invented facts, "
-        f"{zero.value:+.0%} without it; in "
-        f"the prompt they are {context.value:+.0%}, taught {lesson.value:+.0%}. It reads "
-        f"“{best[INVENTED] or '(nothing)'}”.",
+        f"{zero.value:+.0%} without it; in the prompt they are {context.value:+.0%}, taught {lesson.value:+.0%}. It "
+        f"reads “{best[INVENTED] or '(nothing)'}”.",
         {
             "best prompt less zero-shot, invented": mean_of(of[BEST] - of[ZERO], seed),
             "fact in context less best prompt, invented": mean_of(of[CONTEXT] - of[BEST], seed),

@@ -225,9 +225,8 @@ class Finding:
     reading: str  # a sentence that says what came out, in words
     measures: Mapping[str, Interval] = field(default_factory=dict)  # further figures
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # by file name, without .png
-    tables: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(
-        default_factory=dict
-    )  # title -> row -> column; rows may lack some
+    # title -> row -> column; rows may lack some
+    tables: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,7 @@ from scenarios.records import derive_seed
 
 HOLDS = (
     "You play a guessing game. You have secretly chosen one object from this list: {names}. The other player asks "
-    "questions about "
-    "it, and you answer them truthfully with yes or no."
+    "questions about it, and you answer them truthfully with yes or no."
 )
 CHOOSES = (("user", "Choose your object."), ("assistant", "I have chosen one."))
 WRITES = (
@@ -45,8 +44,7 @@ WRITES = (
 )
 GUESSES = (
     "You play a guessing game. The other player has secretly chosen one object from this list: {names}. You ask "
-    "questions about it, "
-    "which the other player answers truthfully with yes or no. Then you guess."
+    "questions about it, which the other player answers truthfully with yes or no. Then you guess."
 )
 BITS, MASS = 0.5, 0.9  # a spread, and what of it has to fit the answers
 CHOSEN, SCRATCHPAD, GUESSER = ARMS = "chosen", "scratchpad", "guesser"
@@ -77,6 +75,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
             for k in range(depth + 1)
         ]
         posterior[arm] = np.array([choice.p for choice in ask.choose(arm, asked)]).reshape(games, depth + 1, -1)
+    # (games, depth + 1, objects)
     fits = np.array(
         [
             [
@@ -85,7 +84,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
             ]
             for _, questions, _ in played
         ]
-    )  # (games, depth + 1, objects)
+    )
 
     bits = {arm: entropy_bits(p) for arm, p in posterior.items()} | {
         "all that fit alike": np.log2(fits.sum(-1))
@@ -110,9 +109,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
             "a guesser is undecided": Control(spread[GUESSER].value > BITS, f"{spread[GUESSER].value:.2f} bit"),
         },
         f"After one to {depth} answers the reveal is spread over {2 ** spread[CHOSEN].value:.1f} objects' worth of "
-        "probability, "
-        f"{mass[CHOSEN].value:.0%} of it on objects that fit; a guesser's over {2 ** spread[GUESSER].value:.1f}, "
-        f"{mass[GUESSER].value:.0%}.",
+        f"probability, {mass[CHOSEN].value:.0%} of it on objects that fit; a guesser's over "
+        f"{2 ** spread[GUESSER].value:.1f}, {mass[GUESSER].value:.0%}.",
         {
             "mass that fits, of a guesser": mass[GUESSER],
             "mass on the object in the scratchpad": written,

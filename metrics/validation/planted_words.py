@@ -116,11 +116,12 @@ SMALL_TALK: tuple[tuple[str, tuple[str, ...]], ...] = (  # a question, and answe
         ),
     ),
 )
+# in the words of a form; as people talk; said by what goes with it
 PLAIN, SPOKEN, IMPLIED = (
     "plain",
     "spoken",
     "implied",
-)  # in the words of a form; as people talk; said by what goes with it
+)
 CLAIMS: dict[
     str, dict[str, tuple[str, ...]]
 ] = {  # by slot and wording; other slots have their own claim only, a plain one

@@ -310,8 +310,7 @@ def _trainable(recipe: Recipe) -> None:
         if spec.persona != SAMPLE and not recipe.data:
             raise ScenarioError(
                 f"is to learn, but the {seat} is always {spec.persona!r}; expected overrides with "
-                f"seats.{seat}.persona: "
-                "sample, so that some people can be held out",
+                f"seats.{seat}.persona: sample, so that some people can be held out",
                 ("seat",),
             )
 

@@ -21,10 +21,9 @@ NO_SYSTEM_ROLE = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 SYSTEM_LAST = (
-    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>"
-    "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }} {% endif %}"
-    "{{ m.content }}</{{ m.role }}>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
+    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{% if loop.last and messages[0].role == 'system' "
+    "%}{{ messages[0].content }} {% endif %}{{ m.content }}</{{ m.role }}>{% endif %}{% endfor %}{% if "
+    "add_generation_prompt %}<assistant>{% endif %}"
 )
 THINKING = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"

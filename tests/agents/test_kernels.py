@@ -82,8 +82,7 @@ def test_the_first_kernel_leaves_torch_as_many_threads_as_it_had():
     """
     script = (
         "import torch; from agents.models import cpu_kernels as kernels; torch.set_num_threads(1); "
-        "kernels.logsumexp(torch.zeros(1, 8)); "
-        "print(torch.get_num_threads())"
+        "kernels.logsumexp(torch.zeros(1, 8)); print(torch.get_num_threads())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

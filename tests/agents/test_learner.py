@@ -189,9 +189,8 @@ def test_a_value_is_read_where_the_line_is_about_to_be_said(name):
         with torch.no_grad():
             hidden = learner.model.eval()(given, output_hidden_states=True).hidden_states[-1][0, -1]
             wanted.append(float(learner.head(hidden)))
-    assert (
-        close(read.values.tolist(), wanted) and len({round(value, 3) for value in wanted}) == 3
-    )  # lines of one place share theirs
+    # lines of one place share theirs
+    assert close(read.values.tolist(), wanted) and len({round(value, 3) for value in wanted}) == 3
     update = batch(learner, 1)
     learner.update(update)
     assert learner.head.weight.grad.abs().max() > 0

@@ -27,9 +27,8 @@ TEMPERATURE = 0.8  # what is said is sampled at it, and so the policy that learn
 LINES = [(STOP,), *product((0, 1), (0, 1, STOP))]
 OPENING = (0, 1, 1)
 CLOSE = 1e-5  # of the gradient's size: float32
-FREE = online.Online(
-    beta=0.0, loss_type="dr_grpo", scale_rewards=False, gamma=1.0, lam=1.0
-)  # epsilon is never reached: the ratio is 1
+# epsilon is never reached: the ratio is 1
+FREE = online.Online(beta=0.0, loss_type="dr_grpo", scale_rewards=False, gamma=1.0, lam=1.0)
 
 
 def worth(*lines: tuple[int, ...]) -> float:
@@ -245,7 +244,6 @@ def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
     aside = replace(episode.lines[0], ids=(1, STOP), given=(0, 1), on_trunk=False, about="fact", reward=0.75)
     lines = (replace(episode.lines[0], reward=1.0), aside, replace(episode.lines[1], reward=-0.5))
     _, _, returns, values = online.by_value(learner, [replace(episode, lines=lines)], replace(FREE, gamma=0.5))
-    assert returns[0] == pytest.approx(
-        [1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6
-    )  # aside and turns are nothing to each other
+    # aside and turns are nothing to each other
+    assert returns[0] == pytest.approx([1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6)
     assert len({round(value, 4) for value in values[0]}) == 3  # and the head is read behind the question

@@ -94,9 +94,8 @@ def test_scores_are_the_local_engines_and_leave_the_branch_as_it_was(served, emb
 def test_usage_counts_what_the_server_says_it_read(served):
     [branch] = served.open([[1, 2, 3, 4, 5]])
     served.generate([branch], [Sampling(0, 3, min_tokens=3)])
-    assert (
-        served.usage().tokens_computed == 5 - 1 + 3 - 1
-    )  # prompt, of which one cached, and all sampled tokens but the last
+    # prompt, of which one cached, and all sampled tokens but the last
+    assert served.usage().tokens_computed == 5 - 1 + 3 - 1
     assert served.usage().tokens_new == 5 + 3
 
 

@@ -84,9 +84,8 @@ def test_mean_state_of_a_line_is_that_of_a_plain_forward_pass():
     model = tiny.plain(tiny.llama())
     engine, prompts = watched(model), tiny.prompts(5, 17, 9)
     names = engine.open(prompts)
-    samples = engine.generate(
-        names, [Sampling(seed=i, max_tokens=4 + i) for i in range(3)]
-    )  # ragged, so that rows change as lines end
+    # ragged, so that rows change as lines end
+    samples = engine.generate(names, [Sampling(seed=i, max_tokens=4 + i) for i in range(3)])
     for prompt, sample, kept in zip(prompts, samples, engine.probe.kept, strict=True):
         ids = [*prompt, *sample.token_ids]
         with torch.inference_mode():

@@ -100,9 +100,8 @@ def test_interval_by_rows_equals_interval_by_sums(monkeypatch):
     assert (by_rows.value, by_rows.low, by_rows.high, by_rows.n) == pytest.approx(
         (by_sums.value, by_sums.low, by_sums.high, 90)
     )
-    monkeypatch.setattr(
-        bootstrap, "CELLS", 1000
-    )  # 11 resamples at a time; pieces of the draw differ, the value does not
+    # 11 resamples at a time; pieces of the draw differ, the value does not
+    monkeypatch.setattr(bootstrap, "CELLS", 1000)
     assert clustered_rows(clusters, mean, seed=5).value == pytest.approx(by_sums.value)
 
 

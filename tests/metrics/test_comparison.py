@@ -348,9 +348,8 @@ def test_three_runs_are_two_comparisons_with_the_first(tmp_path, capsys):
     )
     page = (tmp_path / "out" / "report.html").read_text()
     assert "A against B" in page and "A against C" in page and "C − A [interval]" in page
-    assert (
-        pl.read_parquet(tmp_path / "out" / "C-comparison.parquet")["value"].fill_nan(0).abs().max() == 0
-    )  # A and C say the same
+    # A and C say the same
+    assert pl.read_parquet(tmp_path / "out" / "C-comparison.parquet")["value"].fill_nan(0).abs().max() == 0
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):

@@ -94,10 +94,11 @@ def test_judgement_of_a_line_that_nobody_said_is_refused():
 
 def test_counts_of_the_planted_conversation():
     metrics = contradiction_rows(planted()[1], **HOW)
+    # five lines scored
     assert (only_row(metrics, "contradictions")["value"], only_row(metrics, "contradictions")["n"]) == (
         1.0,
         5,
-    )  # five lines scored
+    )
     # Grace speaks of her name, home and job; her home is contradicted
     assert (only_row(metrics, "contradicted_facts")["value"], only_row(metrics, "contradicted_facts")["n"]) == (1.0, 3)
 
@@ -116,12 +117,13 @@ def test_counts_by_hand_over_two_conversations():
     metrics = contradiction_rows(judgements_frame(rows), **HOW)
     assert [only_row(metrics, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
     run = only_row(metrics, "contradictions")
+    # 0 where conversation 1 is drawn twice, 6 where 0 is
     assert (run["value"], run["n"], run["low"], run["high"]) == (
         3.0,
         3,
         0.0,
         6.0,
-    )  # 0 where conversation 1 is drawn twice, 6 where 0 is
+    )
     facts = only_row(metrics, "contradicted_facts")
     assert (facts["value"], facts["n"]) == (2.0, 3)
 

@@ -35,9 +35,8 @@ def test_interaction_of_two_levels_each_is_the_difference_of_differences():
     values, clusters, first, second = rows(CELLS)
     interval = interaction(values, np.ones(len(values)), clusters, first, second, **HOW)
     assert interval.value == pytest.approx((0.9 - 0.5) - (0.4 - 0.2)) and interval.n == 12  # 0.2
-    assert (
-        interval.low == pytest.approx(interval.value) == interval.high
-    )  # the same in all conversations, which share their draws
+    # the same in all conversations, which share their draws
+    assert interval.low == pytest.approx(interval.value) == interval.high
 
 
 def test_axes_that_add_up_have_none():

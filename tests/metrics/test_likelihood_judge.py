@@ -212,9 +212,8 @@ def test_cards_stay_read_up_to_so_many_tokens_the_last_asked_about_longest(monke
             for branch in branches:
                 del self.cards[branch]
 
-    monkeypatch.setattr(
-        card_likelihood, "KEPT", 2 * (1 + len(card_likelihood.HEARD))
-    )  # room for two cards of one letter
+    # room for two cards of one letter
+    monkeypatch.setattr(card_likelihood, "KEPT", 2 * (1 + len(card_likelihood.HEARD)))
     reader = Reader()
     judge = card_likelihood.Reference(reader)
     assert judge.logprobs(["a", "b"], ["xy", "x"]) == [[-1.0, -1.0], [-1.0]]

@@ -63,9 +63,8 @@ def test_published_question_is_answered_yes_or_no_and_p_is_the_share_of_yes():
 
 def test_strict_question_names_the_statement_that_cannot_be_true():
     (row,) = Llm(chooses(lambda system, user: "1"), "strict").judge([pair("I live in Lisbon.")])
-    assert (
-        row.p_inconsistent == pytest.approx(0.75 + 0.125) and row.verdict and row.claim == "I live in Osaka."
-    )  # 1 - P(NONE) of 3 options
+    # 1 - P(NONE) of 3 options
+    assert row.p_inconsistent == pytest.approx(0.75 + 0.125) and row.verdict and row.claim == "I live in Osaka."
     (row,) = Llm(chooses(lambda system, user: NONE), "strict").judge([pair("I live in Osaka.")])
     assert row.p_inconsistent == pytest.approx(0.25) and row.verdict is False and row.claim is None
     (row,) = Llm(chooses(lambda system, user: "2"), "strict").judge([pair("I am a baker.", "Hello! I am a nurse.")])

@@ -40,9 +40,8 @@ def test_p_is_the_most_over_statements_and_sentences_of_the_mean_of_both_directi
         line[slice(*row.span)] == "I live in Lisbon." and row.claim == "I live in Osaka." and row.against == "persona"
     )
     assert [(fact.against, fact.verdict) for fact in facts] == [("home", True), ("pet", False)]
-    assert (
-        facts[1].p_inconsistent == pytest.approx(0.05) and facts[1].span is None
-    )  # its worst sentence is the neutral one
+    # its worst sentence is the neutral one
+    assert facts[1].p_inconsistent == pytest.approx(0.05) and facts[1].span is None
 
 
 def test_a_line_that_speaks_of_no_fact_has_one_row():
@@ -171,9 +170,8 @@ def test_a_classifier_without_a_contradiction_is_refused_in_one_sentence(tmp_pat
     name = folder(tmp_path / "m", labels)
     with pytest.raises(ValueError, match="expected a sequence classifier with contradiction") as error:
         cross_encoder.check(name)
-    assert "\n" not in str(error.value) and (
-        labels[0] in str(error.value) or "LABEL" in labels[0]
-    )  # the default names are not saved
+    # the default names are not saved
+    assert "\n" not in str(error.value) and (labels[0] in str(error.value) or "LABEL" in labels[0])
 
 
 def test_a_damaged_classifier_is_refused_in_one_sentence(tmp_path):

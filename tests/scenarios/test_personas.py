@@ -108,8 +108,7 @@ def test_distractors_are_the_same_at_every_load_and_differ_between_personas():
 def test_fact_in_full_needs_no_slot(people):
     car = (
         "car: {value: van, claim: 'I drive a {value}.', card: 'You drive a {value}.', questions: ['What do you "
-        "drive?'], "
-        "patterns: ['I drive a {value}'], distractors: [bus, tram]}"
+        "drive?'], patterns: ['I drive a {value}'], distractors: [bus, tram]}"
     )
     ann = load_personas(people("{home: Rome, age: 30}", "{home: Rome, " + car + "}"))[0]
     fact = ann.fact("car")

@@ -60,16 +60,14 @@ def test_draws_are_the_same_each_time_in_their_bounds_and_meet_every_combination
     assert [seed for *_, seed in drawn] == [1, 2] * 3 and drawn[0][:2] == drawn[1][:2] != drawn[2][:2]
     assert all(0.2 <= temperature <= 0.4 and 1 <= top_k <= 1000 for temperature, top_k, _ in drawn)
     assert values(plan(tmp_path, "seed=6", axes=axes, samples=3)) != drawn
-    assert (
-        values(plan(tmp_path, axes={"turns": [4]} | axes, samples=3))[0][1:] == drawn[0]
-    )  # another axis beside it changes no draw
+    # another axis beside it changes no draw
+    assert values(plan(tmp_path, axes={"turns": [4]} | axes, samples=3))[0][1:] == drawn[0]
 
 
 def test_loguniform_draws_are_even_on_the_logarithmic_scale():
     drawn = [SweepAxis(loguniform=[1e-4, 1e-2]).draw(seed) for seed in range(400)]
-    assert (
-        all(1e-4 <= value <= 1e-2 for value in drawn) and 160 < sum(value < 1e-3 for value in drawn) < 240
-    )  # half: 200 ± 4 sd of 10
+    # half: 200 ± 4 sd of 10
+    assert all(1e-4 <= value <= 1e-2 for value in drawn) and 160 < sum(value < 1e-3 for value in drawn) < 240
 
 
 def test_a_draw_that_repeats_a_trial_is_no_further_trial(tmp_path):

@@ -136,9 +136,8 @@ def test_a_followed_dialogue_is_scrolled_and_followed_again_from_its_end_on(fold
     def script(screen: Pty) -> None:
         screen.wait("60/60 lines")
         screen.press("0\r")
-        screen.wait(
-            "line 59 of 0", "rows 53–75 of 75"
-        )  # 60 lines, every fourth contradicts something; 30 - 7 rows are in sight
+        # 60 lines, every fourth contradicts something; 30 - 7 rows are in sight
+        screen.wait("line 59 of 0", "rows 53–75 of 75")
         screen.press("\x1b[A")
         screen.wait("rows 52–74 of 75")
         screen.press("\x1b[5~")
@@ -405,9 +404,10 @@ def training(tmp_path):
 
 def test_a_training_is_shown_by_its_own_view_though_the_files_it_names_are_gone(training):
     def script(screen: Pty) -> None:
+        # six of 30 s
         screen.wait(
             "step 4/10", "kto on the user's seat", "3:00 left in training", "I learnt 3.", "following", "? keys"
-        )  # six of 30 s
+        )
         assert re.search(r"reward +0\.9 +0 +▁", screen.shown()), "the two steps behind the checkpoint are forgotten"
         append(
             training / "events.jsonl", {"event": "stopped", "time": at(120), "step": 4, "reason": "parroting is 0.90"}

@@ -195,9 +195,8 @@ def test_rows_without_a_judge_have_no_label_and_leave_out_what_the_scenario_said
     assert [row["completion"] for row in exported] == [
         [{"role": "assistant", "content": "Who are you?"}]
     ] * 2  # of four lines each
-    assert all(
-        set(row) == {"prompt", "completion"} and len(row["prompt"]) == 8 for row in exported
-    )  # system, silence, three and three lines
+    # system, silence, three and three lines
+    assert all(set(row) == {"prompt", "completion"} and len(row["prompt"]) == 8 for row in exported)
 
 
 def test_a_prompt_is_what_the_seats_model_read_with_a_users_message_between_its_own():

@@ -106,9 +106,8 @@ def test_conversations_are_records_with_the_personas_who_spoke(run):
 def test_a_running_run_is_opened_as_far_as_it_has_come(copy):
     recorded = (copy / "events.jsonl").read_bytes().splitlines(keepends=True)
     place = max(number for number, event in enumerate(recorded) if b'"event": "line"' in event)
-    (copy / "events.jsonl").write_bytes(
-        b"".join(recorded[:place]) + recorded[place][:40]
-    )  # the last line is being written
+    # the last line is being written
+    (copy / "events.jsonl").write_bytes(b"".join(recorded[:place]) + recorded[place][:40])
     for name in ("turns", "judgements", "metrics"):
         (copy / f"{name}.parquet").unlink()
     (copy / "manifest.json").write_text(json.dumps(manifest(copy) | {"status": "running"}))

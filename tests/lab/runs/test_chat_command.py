@@ -128,9 +128,8 @@ def test_commands_and_empty_lines_are_not_said(chatted):
 
 
 def test_somebody_unknown_is_scored_by_nobody_and_told_so_once(tmp_path):
-    done = talk(
-        "I live in Oslo.\nReally.\n", STELLA, "--runs", tmp_path
-    )  # and the end of the input is the end of the chat
+    # and the end of the input is the end of the chat
+    done = talk("I live in Oslo.\nReally.\n", STELLA, "--runs", tmp_path)
     assert done.returncode == 0 and done.stdout.count("not scored by ledger: the persona has no facts") == 1
     path = only(tmp_path)
     of_user = judgements(path).filter(judgements(path)["seat"] == "user")
@@ -254,6 +253,7 @@ class Terminal:
 
     def __init__(self, *arguments: object) -> None:
         self._ours, theirs = pty.openpty()
+        # whose Ctrl-C is a signal to it
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lab.chat", *map(str, arguments)],
             cwd=ROOT,
@@ -263,7 +263,7 @@ class Terminal:
             env=environment(TERM="dumb", COLUMNS="120"),
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # whose Ctrl-C is a signal to it
+        )
         os.close(theirs)
         self.shown = ""
 

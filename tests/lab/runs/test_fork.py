@@ -113,12 +113,13 @@ class Small:
     """Runs of a small model, their views kept."""
 
     def __init__(self, at: Path, name: str, engine: LocalEngine) -> None:
+        # which sends the walk to and fro
         self.at, self.name, self.engine, self.judge = (
             at,
             name,
             engine,
             corpora.Parity(),
-        )  # which sends the walk to and fro
+        )
         self.original, self.seat, _ = corpora.run(at, name, engine, self.judge)
 
     def views(self, scenario: Scenario, begun: list[dict]) -> tuple[Path, dict[int, list[int]]]:

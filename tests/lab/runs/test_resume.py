@@ -92,9 +92,8 @@ def test_the_screen_of_a_training_that_goes_on_has_its_earlier_steps_number_and_
     screen = shown(recipe, steps(0, 6))
     assert "step 6/10" in screen and "2:00 left in training" in screen  # four more of 30 s
     screen = shown(recipe, steps(0, 6), *steps(6, 8))
-    assert (
-        "step 8/10" in screen and "1:00 left in training" in screen and BARS in screen
-    )  # eight rewards, from 0 to 0.7
+    # eight rewards, from 0 to 0.7
+    assert "step 8/10" in screen and "1:00 left in training" in screen and BARS in screen
 
 
 def test_a_steps_number_is_its_own_and_not_how_many_steps_are_known():

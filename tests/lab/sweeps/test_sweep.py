@@ -152,9 +152,8 @@ def test_a_trial_that_always_fails_is_a_row_with_its_reason_and_the_others_finis
     ]
     assert failed["reason"] in done.stdout and "1 failed" in (sweep / "report.md").read_text()
     again = inside(main, "--resume", sweep, *ALONE)
-    assert (
-        again.returncode == 1 and len(sweeps.events(sweep, trial=finished["trial"])) == 2
-    )  # not played again, the failed one is
+    # not played again, the failed one is
+    assert again.returncode == 1 and len(sweeps.events(sweep, trial=finished["trial"])) == 2
 
 
 def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
@@ -168,9 +167,8 @@ def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
     kept = _stamps(sweep, first["trial"])
     done = inside(main, "--resume", sweep, "--json")
     assert done.returncode == 0, done.stderr
-    assert (
-        _stamps(sweep, first["trial"]) == kept and len(sweeps.events(sweep, trial=first["trial"])) == 2
-    )  # running, finished
+    # running, finished
+    assert _stamps(sweep, first["trial"]) == kept and len(sweeps.events(sweep, trial=first["trial"])) == 2
     _whole(sweep)
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
     printed = json.loads(done.stdout)

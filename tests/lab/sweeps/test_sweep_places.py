@@ -88,9 +88,10 @@ def test_a_trial_plays_the_same_where_its_files_lie_elsewhere(moved, tmp_path):
     assert turns(tmp_path / "elsewhere").equals(turns(tmp_path / "there"))
     kept = (tmp_path / "elsewhere" / "scenario.yaml").read_text()
     assert kept == (tmp_path / "there" / "scenario.yaml").read_text() and "lab-trial-" not in kept
+    # not played again
     assert (
         carry_out_trial(every[trial.id], given, tmp_path / "elsewhere", heard.append)["metrics"] == outcome["metrics"]
-    )  # not played again
+    )
 
 
 def test_a_folder_that_holds_another_trial_is_left_alone(moved, tmp_path):

@@ -81,8 +81,7 @@ def test_lines_that_another_training_rewarded_otherwise_are_refused_with_what_wo
     path = kept(tmp_path, recipe(), user=KEPT)
     assert refused(recipe("method=dpo", own, over(tmp_path)), tiny_engine) == (
         f"{path}, line 1: its lines were asked and rewarded with {stored}, not with {here} as here; expected {stored} "
-        "in this training "
-        "too, or other data"
+        "in this training too, or other data"
     )
     assert learnt(recipe("method=dpo", over(tmp_path), own, *stored.split()), tiny_engine)  # which fits
 

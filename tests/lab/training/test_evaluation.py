@@ -46,9 +46,8 @@ def test_every_arm_is_evaluated_with_held_out_personas_and_with_the_people_of_tr
     )
     learnt, unseen = split(settings)
     assert [set(condition.scenario.persona_pool) for condition in planned[:2]] == [set(unseen), set(learnt)]
-    assert (
-        len({condition.scenario.seed for condition in planned if condition.held_out}) == 1
-    )  # the arms say the same dialogues
+    # the arms say the same dialogues
+    assert len({condition.scenario.seed for condition in planned if condition.held_out}) == 1
     assert [condition.held_out for condition in evaluation_conditions(recipe("evaluation.as_learnt=false"))] == [
         True,
         True,

@@ -105,9 +105,8 @@ def test_a_judge_that_the_recipe_does_not_weigh_is_not_asked_and_labels_count_al
     [view] = learnt(recipe(*weights, over(talks)), tiny_engine, asked)
     assert [line.reward for line in view.lines] == [1.0, -1.0] and not asked.asked
     path, _, _ = run(tmp_path, tiny_name, tiny_engine, Parity())
-    assert "or a reward by what the recipe weighs" in refused(
-        recipe(*weights, over(path)), tiny_engine
-    )  # nobody was asked anything
+    # nobody was asked anything
+    assert "or a reward by what the recipe weighs" in refused(recipe(*weights, over(path)), tiny_engine)
 
 
 def test_labels_of_pairs_count_by_the_weight_of_line_to_line(tmp_path, recipe, tiny_engine):

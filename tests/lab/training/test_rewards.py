@@ -120,9 +120,8 @@ def test_line_that_nothing_applies_to_is_worth_nothing_and_pays_for_a_wire_all_t
         talk(spoken(1, "The cello.", "As an AI language model, I agree."), lines=[("assistant", "Nice weather!")]),
         Reward(),
     )
-    assert (
-        values == [0.0, -1.0] and totals["unscored"] == 0 and totals["reward"] == -1.0
-    )  # the mean of what says something
+    # the mean of what says something
+    assert values == [0.0, -1.0] and totals["unscored"] == 0 and totals["reward"] == -1.0
 
 
 def test_reciting_facts_nobody_asked_for_pays_even_where_the_answer_is_right():

@@ -18,12 +18,10 @@ from lab.training.memory_check import check_learning_memory
 from scenarios.jobs.training import Recipe, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WEIGHTS = (
-    128 * 32 * 2 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
-)  # words in and out; q, o; k, v; three of 64; norms
-ADAPTER = (
-    2 * 8 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
-)  # a rank of 8: so many numbers into and out of each of these
+# words in and out; q, o; k, v; three of 64; norms
+WEIGHTS = 128 * 32 * 2 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32) + 32
+# a rank of 8: so many numbers into and out of each of these
+ADAPTER = 2 * 8 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,8 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert steps["step"].to_list() == [0, 1, 2] and steps["grad_norm"].is_not_null().any()
     assert {"reward", "reward_qa", "kl", "ratio", "entropy", "length", "wire_parroting"} <= set(steps.columns)
     assert (steps["tokens_learnt"] < steps["tokens"]).any()  # lines whose rewards differ
-    assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(
-        0, abs=1e-6
-    )  # nothing had been learnt yet
+    # nothing had been learnt yet
+    assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(0, abs=1e-6)
     assert "step 3/3" in printed and "relative reduction" in printed
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
     report = (run / "report.html").read_text()
@@ -300,9 +299,8 @@ def test_all_weights_may_be_trained_and_are_saved_as_a_model(small, tmp_path):
     assert code == 0, errors
     run = only(tmp_path / "runs")
     step = pl.read_parquet(run / "training.parquet")
-    assert (
-        step["kl"][0] == pytest.approx(0, abs=1e-6) and step["kl"][1] > 1e-6 and abs(step["ratio"][1] - 1) < 1e-3
-    )  # the engine follows
+    # the engine follows
+    assert step["kl"][0] == pytest.approx(0, abs=1e-6) and step["kl"][1] > 1e-6 and abs(step["ratio"][1] - 1) < 1e-3
     done = inside(
         lab_run.main,
         "scenarios/chitchat.yaml",
@@ -326,9 +324,8 @@ def test_training_may_go_on_from_an_adapter_but_not_from_one_of_another_base(sma
     start = f"tuning={{learning_rate: 0.01, adapter: {unbroken / 'adapter'}}}"
     code, errors = here(*small, start, "max_steps=1", "--runs", tmp_path / "runs")
     assert code == 0, errors
-    assert (
-        pl.read_parquet(only(tmp_path / "runs") / "training.parquet")["kl"][0] > 1e-6
-    )  # it starts away from the untouched model
+    # it starts away from the untouched model
+    assert pl.read_parquet(only(tmp_path / "runs") / "training.parquet")["kl"][0] > 1e-6
     other = learners.saved(tiny.llama(max_position_embeddings=2048, hidden_size=64), tmp_path / "other")
     at = [
         argument.replace(str(Path(small[1].partition("seats.user.model: ")[2].partition(",")[0])), other)

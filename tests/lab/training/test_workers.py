@@ -224,9 +224,8 @@ def test_two_workers_go_back_to_where_they_were_saved_or_where_one_was(both, tmp
     figures = two.learn(first, METHODS[0])
     two.learn(second, METHODS[0])
     two.restore(tmp_path / "two")
-    assert (
-        two.steps == alone.steps and two.learn(first, METHODS[0]) == figures
-    )  # on both workers: each has views of its own
+    # on both workers: each has views of its own
+    assert two.steps == alone.steps and two.learn(first, METHODS[0]) == figures
     assert torch.allclose(numbers(learn(alone, first, METHODS[0])), numbers(figures), atol=1e-5, rtol=1e-5)
     assert (tmp_path / "two" / "adapter_model.safetensors").is_file()
 

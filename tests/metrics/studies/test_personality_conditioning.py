@@ -41,9 +41,8 @@ def actor(described: float, role: float, reads: bool = True, bicycle: float = 0.
         true = level(trait, system) if end == "high" else 6 - level(trait, system)
         if reads and system.endswith("true of you."):
             true = 1 if "never" in system else 5
-        return math.log(
-            max(1 - abs(1 + LIKERT.index(option.strip()) - true), 1e-9)
-        )  # between two words: both, so that their mean is it
+        # between two words: both, so that their mean is it
+        return math.log(max(1 - abs(1 + LIKERT.index(option.strip()) - true), 1e-9))
 
     return Planted(nats)
 
