@@ -21,7 +21,7 @@ import torch
 from agents.engine import pass_plans, steering
 from agents.engine.branches import Branch, Piece, capacity, lots_of_trees, passes, portions
 from agents.engine.prefix_tree import Tree, grow
-from agents.engine.protocol import Sample, Sampling, Steer, Usage
+from agents.engine.protocol import Sample, Sampling, Steer, Usage, check_each_once
 from agents.engine.sampling import Choice, choose, draws, log_norms
 from agents.engine.sentences import ends_sentence
 from agents.models import cpu_kernels
@@ -140,11 +140,7 @@ class LocalEngine:
 
     @torch.inference_mode()
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
-        if len(set(branches)) < len(branches):
-            raise ValueError(
-                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each "
-                "once (fork one for several lines)"
-            )
+        check_each_once(branches)
         self._fits(
             (len(branch.ids), min(settings.max_tokens, 1))
             for branch, settings in zip(self._get(branches), sampling, strict=True)

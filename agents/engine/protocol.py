@@ -124,3 +124,12 @@ class Engine(Protocol):
         """
 
     def usage(self) -> Usage: ...
+
+
+def check_each_once(branches: Sequence[int]) -> None:
+    """ValueError where a branch is to be continued twice in one call."""
+    if len(set(branches)) < len(branches):
+        raise ValueError(
+            f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each "
+            "once (fork one for several lines)"
+        )

@@ -16,7 +16,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from agents.engine.prefix_tree import size
-from agents.engine.protocol import Sample, Sampling, Steer, Usage
+from agents.engine.protocol import Sample, Sampling, Steer, Usage, check_each_once
 from agents.engine.sentences import ends_sentence
 from agents.models.info import EngineInfo
 from agents.models.loading import Reading, load_tokenizer
@@ -220,11 +220,7 @@ class ServedEngine:
             self._model.pop(branch, None)
 
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
-        if len(set(branches)) < len(branches):
-            raise ValueError(
-                f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each "
-                "once (fork one for several lines)"
-            )
+        check_each_once(branches)
         self._fits(
             (len(self._ids[branch]), min(settings.max_tokens, 1))
             for branch, settings in zip(branches, sampling, strict=True)

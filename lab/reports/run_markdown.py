@@ -12,6 +12,7 @@ from lab.reports import fork_comparison
 from lab.reports.evaluation_table import evaluation_tables
 from lab.reports.headline import headline
 from lab.reports.markdown import escape, quote, table, title
+from lab.reports.sides import manifest_rows, token_rows
 from metrics.by_node import coverage, drift_by_node
 from metrics.catalogue import MISSING
 from scenarios.records import SEATS
@@ -213,16 +214,9 @@ def _coverage(turns: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequenc
 def run_information(manifest: Mapping) -> str:
     tokens, seconds = manifest.get("tokens", {}), manifest.get("seconds", {})
     rows = [
-        ["seed", manifest.get("seed")],
-        ["scenario digest", manifest.get("digest")],
-        ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
-        *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
-        *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
-        ["git revision", manifest.get("git_revision") or MISSING],
-        ["started", manifest.get("started")],
-        ["finished", manifest.get("finished") or MISSING],
+        *manifest_rows(manifest),
         *([f"{phase}, seconds", f"{spent:.1f}"] for phase, spent in seconds.items()),
-        *([f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in tokens.items()),
+        *token_rows(manifest),
     ]
     playing, generated = seconds.get("playing", 0.0), tokens.get("generated", 0)
     if playing > 0 and generated:

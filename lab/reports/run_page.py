@@ -14,7 +14,7 @@ from lab.reports import fork_comparison
 from lab.reports.evaluation_table import evaluation_tables
 from lab.reports.headline import HeadlineRow, headline
 from lab.reports.html import Cell, Section, Table, TableRow, sheet
-from lab.reports.sides import Side
+from lab.reports.sides import Side, manifest_rows, token_rows
 from lab.reports.transcript_reader import as_script, packed
 from metrics.by_node import coverage, drift_by_node
 from metrics.catalogue import MISSING, TITLES
@@ -353,20 +353,7 @@ def _run_information(side: Side) -> Section:
     from lab.reports.plots import plot_phases
 
     manifest = side.manifest
-    rows = [
-        ["seed", manifest.get("seed")],
-        ["scenario digest", manifest.get("digest")],
-        ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
-        *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
-        *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
-        ["git revision", manifest.get("git_revision") or MISSING],
-        ["started", manifest.get("started")],
-        ["finished", manifest.get("finished") or MISSING],
-        *(
-            [f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"]
-            for name, count in manifest.get("tokens", {}).items()
-        ),
-    ]
+    rows = [*manifest_rows(manifest), *token_rows(manifest)]
     spent = manifest.get("seconds", {})
     times = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in spent.items())
     return Section(

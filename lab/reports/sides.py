@@ -13,6 +13,7 @@ from lab.progress.story import Story, story
 from lab.reports.transcript_reader import people
 from lab.store.event_log import stream_events
 from lab.store.run_store import read_frames, read_manifest
+from metrics.catalogue import MISSING
 from scenarios.messages import first_line
 from scenarios.records import Persona
 from scenarios.yaml_files import parse_yaml
@@ -101,3 +102,23 @@ def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
         raise ValueError(
             f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none"
         ) from None
+
+
+def manifest_rows(manifest: Mapping) -> list[list]:
+    """How a run was made, as rows of (item, value): seed, device, models, versions and times."""
+    return [
+        ["seed", manifest.get("seed")],
+        ["scenario digest", manifest.get("digest")],
+        ["device", f"{manifest.get('device') or MISSING} {manifest.get('dtype') or ''}".strip()],
+        *([f"model, {seat}", model] for seat, model in manifest.get("models", {}).items()),
+        *([name, version or "not installed"] for name, version in manifest.get("versions", {}).items()),
+        ["git revision", manifest.get("git_revision") or MISSING],
+        ["started", manifest.get("started")],
+        ["finished", manifest.get("finished") or MISSING],
+    ]
+
+
+def token_rows(manifest: Mapping) -> list[list]:
+    """The tokens of a run by kind, as rows of (item, value)."""
+    tokens = manifest.get("tokens", {})
+    return [[f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in tokens.items()]

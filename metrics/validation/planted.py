@@ -27,7 +27,6 @@ from metrics.judges import Pair
 from metrics.validation.planted_words import CLAIMS, FLAT, IMPLIED, OPENERS, PLAIN, ROLE_FLIPS, SMALL_TALK, SPOKEN
 from scenarios.records import ASSISTANT, USER, Fact, Line, Persona, derive_seed
 
-CLEAN = "clean"
 KINDS = ("contradicted_fact", "implied_fact", "persona_swap", "role_flip", "style_decay", "parroting")
 WORDINGS = {"contradicted_fact": (PLAIN, SPOKEN), "implied_fact": (IMPLIED,)}  # of a fact; drawn evenly
 ANY = (PLAIN, SPOKEN, IMPLIED)
