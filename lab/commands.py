@@ -86,7 +86,8 @@ def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments:
     except (
         BrokenPipeError,
         SystemExit,
-    ):  # the reader of the output closed the pipe (rich then raises SystemExit): the rest is discarded
+    ):
+        # the reader of the output closed the pipe (rich then raises SystemExit): the rest is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return INTERRUPTED
 

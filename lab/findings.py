@@ -78,9 +78,8 @@ def _all(args: argparse.Namespace) -> int:
             display = "none" if args.json else args.display
             code, run = play_study(STUDIES / f"{name}.yaml", overrides, runs, address=args.address, display=display)
             rows.append(finding_row(model, name, args.size, run))
-        except (
-            ValueError
-        ) as error:  # refused before it begins: a row of the matrix, as one that fails later; others are played
+        except ValueError as error:
+            # refused before it begins: a row of the matrix, as one that fails later; others are played
             print(f"lab.findings: {name} on {model}: {error}", file=sys.stderr)
             code = 2
             rows.append(finding_row(model, name, args.size, None, str(error)))

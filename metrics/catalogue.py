@@ -5,7 +5,7 @@ The functions behind the entries are imported when they are called, since tables
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -33,29 +33,17 @@ GROUPS = ("consistency", "tripwires", "drift", "survival", "contradictions", "ac
 UNSCORED = "unscored_"  # how the metrics begin that say what could not be scored
 
 
-def _prompt_to_line(context: MetricContext) -> pl.DataFrame:
-    from metrics.consistency import prompt_to_line
+def _consistency(name: str) -> Callable[[MetricContext], pl.DataFrame]:
+    """The consistency of that name in `metrics.consistency`, with the share of rows that could not be scored."""
 
-    return _with_unscored("prompt_to_line", prompt_to_line(context.judgements, **context.how), context)
+    def rows(context: MetricContext) -> pl.DataFrame:
+        from metrics import consistency, stacked
+        from metrics.reductions import unscored_metric_rows
 
+        scored = getattr(consistency, name)(context.judgements, **context.how)
+        return stacked([scored, unscored_metric_rows(context.judgements, name, **context.how)])
 
-def _line_to_line(context: MetricContext) -> pl.DataFrame:
-    from metrics.consistency import line_to_line
-
-    return _with_unscored("line_to_line", line_to_line(context.judgements, **context.how), context)
-
-
-def _qa(context: MetricContext) -> pl.DataFrame:
-    from metrics.consistency import qa
-
-    return _with_unscored("qa", qa(context.judgements, **context.how), context)
-
-
-def _with_unscored(name: str, rows: pl.DataFrame, context: MetricContext) -> pl.DataFrame:
-    from metrics import stacked
-    from metrics.reductions import unscored_metric_rows
-
-    return stacked([rows, unscored_metric_rows(context.judgements, name, **context.how)])
+    return rows
 
 
 def _judged_pairs(context: MetricContext) -> pl.DataFrame:
@@ -108,17 +96,19 @@ def _activation(context: MetricContext) -> pl.DataFrame:
 ENTRIES = (  # in the order of their rows in metrics.parquet
     MetricEntry(
         "prompt_to_line",
-        _prompt_to_line,
+        _consistency("prompt_to_line"),
         {"prompt_to_line": Figure("consistency", "prompt-to-line consistency", share_format)},
         needs=("prompt_to_line",),
     ),
     MetricEntry(
         "line_to_line",
-        _line_to_line,
+        _consistency("line_to_line"),
         {"line_to_line": Figure("consistency", "line-to-line consistency", share_format)},
         needs=("line_to_line",),
     ),
-    MetricEntry("qa", _qa, {"qa": Figure("consistency", "Q&A: answers right", share_format)}, needs=("qa",)),
+    MetricEntry(
+        "qa", _consistency("qa"), {"qa": Figure("consistency", "Q&A: answers right", share_format)}, needs=("qa",)
+    ),
     MetricEntry(
         "judged_pairs",
         _judged_pairs,

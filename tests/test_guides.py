@@ -99,7 +99,8 @@ def outcomes(tmp_path_factory):
         "lab",
         "metrics",
         "scenarios",
-    ):  # no guide changes the agents, whose kernels are compiled where they stand
+    ):
+        # no guide changes the agents, whose kernels are compiled where they stand
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     todo: dict[str, list[str]] = {}
     for guide in GUIDES:

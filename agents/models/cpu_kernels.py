@@ -80,9 +80,8 @@ def logsumexp(logits: torch.Tensor) -> torch.Tensor:
 def _as_many_threads_as_torch() -> None:
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    if (
-        torch.get_num_threads() != threads
-    ):  # numba starts its threads at its first call, and tells OpenMP, which is torch's too, how many
+    if torch.get_num_threads() != threads:
+        # numba starts its threads at its first call, and tells OpenMP, which is torch's too, how many
         torch.set_num_threads(threads)
 
 

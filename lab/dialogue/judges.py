@@ -34,9 +34,7 @@ class JudgeModels:
     device: str
 
     def embed(self) -> Embed:
-        from agents.judge_models.embedder import Embedder
-
-        return Embedder(device=self.device).embed
+        return embedding(self.device)
 
     def logprobs(self) -> Callable:
         from agents.judge_models.card_likelihood import Reference
@@ -69,13 +67,18 @@ def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list
     return [models.judge(name) for name in measure.judge]
 
 
+def _entries_and_needs(measure: Measure) -> tuple[list[JudgeEntry], set[str]]:
+    """The entries of the judges, those of a cascade among them, and what they and the metrics need."""
+    entries = [judge_entry(name) for name in sorted(measure.judges())]
+    return entries, needed(measure.metrics).union(*(entry.needs for entry in entries))
+
+
 def check_judges(measure: Measure) -> None:
     """Refuse, before a model is loaded, judges and metrics whose models are not there. ValueError says which."""
     from agents.judge_models import embedder
     from agents.models import loading
 
-    entries = [judge_entry(name) for name in sorted(measure.judges())]
-    needs = needed(measure.metrics).union(*(entry.needs for entry in entries))
+    entries, needs = _entries_and_needs(measure)
     if REFERENCE in needs:
         loading.check(REFERENCE_MODEL)
     if EMBEDDER in needs or measure.pairs == RETRIEVED:
@@ -92,8 +95,7 @@ def check_reward_judge(name: str) -> None:
 
 def judge_engines(measure: Measure) -> set[str]:
     """The base models that the judges and metrics need an engine of."""
-    entries = [judge_entry(name) for name in measure.judges()]
-    needs = needed(measure.metrics).union(*(entry.needs for entry in entries))
+    entries, needs = _entries_and_needs(measure)
     reference = {REFERENCE_MODEL} if REFERENCE in needs else set()
     return reference.union(*(entry.engines(measure) for entry in entries))
 
@@ -106,13 +108,16 @@ def tripwire_aids(measure: Measure, engines: Mapping[str, Engine], device: str) 
     needs = needed(measure.metrics)
     if REFERENCE in needs or (TRIPWIRES in measure.metrics and REFERENCE_MODEL in engines):
         return aids(engines[REFERENCE_MODEL], device)
-    return {"embed": JudgeModels(measure, engines, device).embed()} if EMBEDDER in needs else {}
+    return {"embed": embedding(device)} if EMBEDDER in needs else {}
 
 
 def retriever(measure: Measure, device: str) -> Embed | None:
     """What pairs of lines are retrieved by; None where all are judged."""
-    if measure.pairs != RETRIEVED:
-        return None
+    return embedding(device) if measure.pairs == RETRIEVED else None
+
+
+def embedding(device: str) -> Embed:
+    """What turns texts into unit vectors, (texts, width), on that device."""
     from agents.judge_models.embedder import Embedder
 
     return Embedder(device=device).embed
@@ -121,9 +126,8 @@ def retriever(measure: Measure, device: str) -> Embed | None:
 def aids(engine: Engine, device: str) -> dict[str, Callable]:
     """What the tripwires read with: `embed`, and `logprobs` of that engine's model as it is without an adapter."""
     from agents.judge_models.card_likelihood import Reference
-    from agents.judge_models.embedder import Embedder
 
-    return {"embed": Embedder(device=device).embed, "logprobs": Reference(engine).logprobs}
+    return {"embed": embedding(device), "logprobs": Reference(engine).logprobs}
 
 
 def _ledger(models: JudgeModels) -> Judge:

@@ -19,9 +19,8 @@ from scenarios.messages import clean
 
 Fold = Callable[[dict], None]  # takes in an event
 Describe = Callable[[dict], str]  # an event that was taken in, as a line of text; "" where it is none for people
-View = Callable[
-    [str], RenderableType
-]  # the screen; it is given the folder, or how to watch it, as far as there is room
+# the screen; it is given the folder, or how to watch it, as far as there is room
+View = Callable[[str], RenderableType]
 
 
 class Watch(Protocol):

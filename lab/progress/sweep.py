@@ -93,9 +93,8 @@ class SweepProgress:
         if seen.status == "finished":
             seen.metrics, seen.counts, seen.seconds = event["metrics"], event["counts"], event["seconds"]
             seen.reason, seen.verdict = event.get("stopped"), event.get("verdict")
-        elif (
-            seen.status == "failed"
-        ):  # it had finished before except for failed dialogues; those results no longer hold
+        elif seen.status == "failed":
+            # it had finished before except for failed dialogues; those results no longer hold
             seen.metrics, seen.counts, seen.seconds, seen.verdict = (), {}, None, None
 
     def count(self, *statuses: str) -> int:

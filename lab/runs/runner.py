@@ -99,7 +99,7 @@ def begin(
     display: str,
 ) -> tuple[Path, int]:
     """Plays a new run that goes on from events of another, with further files (name -> content) in its folder. Returns
-    the folder and the exit code of `play`.
+    the folder and the exit code of `play_run`.
     """
     from lab.store.atomic_write import replace
 

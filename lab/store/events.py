@@ -336,9 +336,8 @@ class TrialEvent(Event):
     status: Literal["running", "finished", "stopped", "failed", "again"]  # stopped: by the scheduler
     node: NotRequired[str]  # where it runs; of `running` only
     reason: NotRequired[str]  # of stopped, failed and again
-    counts: NotRequired[
-        dict[str, int]
-    ]  # lines and failed conversations, or steps; this and the rest of `finished` only
+    # lines and failed conversations, or steps; this and the rest of `finished` only
+    counts: NotRequired[dict[str, int]]
     metrics: NotRequired[list[dict[str, str | float | None]]]  # its rows of metrics.parquet at the level of the run
     seconds: NotRequired[float | None]  # None if no process was there to measure it
     stopped: NotRequired[str | None]  # which tripwire ended the training
@@ -393,7 +392,8 @@ KINDS = {
     "reported": Reported,
     "nodes": Nodes,
 }
+# by kind, the fields that each of its shapes requires
 NEEDS = {
     name: frozenset.intersection(*(shape.__required_keys__ for shape in get_args(kind) or [kind]))
     for name, kind in KINDS.items()
-}  # by kind, the fields that each of its shapes requires
+}

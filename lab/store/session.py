@@ -71,9 +71,8 @@ def carried_out(
     except ValueError as error:
         if status == "finished":
             status, reason = "failed", str(error)
-        with contextlib.suppress(
-            ValueError
-        ):  # the manifest is small, and may be stored where events and frames may not
+        with contextlib.suppress(ValueError):
+            # the manifest is small, and may be stored where events and frames may not
             store.update_manifest(status=status, reason=reason)
     return status, reason, outcome
 
@@ -83,10 +82,10 @@ def apart(log: Path) -> contextlib.AbstractContextManager[tuple[TextIO, TextIO]]
     as notebooks, test runners and `contextlib.redirect_stdout` do, those are kept: what Python code prints goes to the
     log, the process's file descriptors stay as they are, and the streams that come back are those others.
     """
-    return aside(log) if _are_the_processs_own(sys.stdout, sys.stderr) else _streams_aside(log)
+    return aside(log) if _own_streams(sys.stdout, sys.stderr) else _streams_aside(log)
 
 
-def _are_the_processs_own(*streams: TextIO) -> bool:
+def _own_streams(*streams: TextIO) -> bool:
     try:
         return all(stream.fileno() == number for number, stream in enumerate(streams, start=1)) and (
             streams == (sys.__stdout__, sys.__stderr__)

@@ -74,7 +74,8 @@ def planned(study: Study) -> Loaded:
     except (
         KeyError,
         IndexError,
-    ) as error:  # a size that asks for more, or for others, than the stimuli hold; a text with braces of its own
+    ) as error:
+        # a size that asks for more, or for others, than the stimuli hold; a text with braces of its own
         raise ValueError(
             f"{study.name}: its stimuli ({study.stimuli}) do not hold what size {study.size} asks for "
             f"({type(error).__name__}: {error}); expected names, numbers and {{...}} that are there"

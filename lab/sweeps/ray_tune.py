@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOST = "its worker was lost: the process, or its node, ended"
 NODE_WAIT_S = 600.0  # for a node that has room for a trial, on a cluster that may grow
+# errors are told as reasons, without keys; Tune would print them with all they hold
 SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -32,7 +33,7 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}  # errors are told as reasons, without keys; Tune would print them with all they hold
+}
 
 
 def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting, address: str | None) -> None:
@@ -126,7 +127,8 @@ def _listener(sitting: Sitting):
 
         def __reduce__(
             self,
-        ):  # Tune keeps a copy of what it was asked, to restore itself from: not of this, which holds files
+        ):
+            # Tune keeps a copy of what it was asked, to restore itself from: not of this, which holds files
             return Callback, ()
 
         def on_trial_result(self, iteration, trials, trial, result, **info) -> None:

@@ -166,9 +166,8 @@ def _perform(
         on_ray(plan, todo, store.path, sitting, address)
     for name, seen in course.trials.items():
         if seen.status == "stopped":
-            with contextlib.suppress(
-                ValueError, OSError
-            ):  # its folder is elsewhere, or still held; the sweep's own events tell it as well
+            with contextlib.suppress(ValueError, OSError):
+                # its folder is elsewhere, or still held; the sweep's own events tell it as well
                 end_early(store.path / TRIALS / name, seen.reason or "")
     trials = trials_frame(course)
     write_frame(store.path / FILE, trials)

@@ -107,9 +107,8 @@ def left_behind(folder: Path, digest: str) -> dict | None:
     """Returns the outcome of a trial that finished after its sweep had ended, with `seconds` None; None where the
     folder holds no finished trial.
     """
-    with contextlib.suppress(
-        ValueError, OSError, KeyError, pl.exceptions.PolarsError
-    ):  # no such folder, or some of it was still to come
+    with contextlib.suppress(ValueError, OSError, KeyError, pl.exceptions.PolarsError):
+        # no such folder, or some of it was still to come
         return outcome(folder) | {"seconds": None} if is_done(folder, digest) else None
 
 

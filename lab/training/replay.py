@@ -68,9 +68,8 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Roll
     spec, wanted = scenario.seats[seat], {transcript.conversation for transcript in source.transcripts}
     same = not spec.endpoint and base_of(spec.model) == base_of(model)
     lines = {at: line if same else replace(line, token_ids=()) for at, line in kept.lines.items() if at[0] in wanted}
-    judged = {
-        at: rows for at, rows in kept.judged.items() if at[1] + 1 < scenario.turns
-    }  # none would be opened that is judged to its end
+    # none would be opened that is judged to its end
+    judged = {at: rows for at, rows in kept.judged.items() if at[1] + 1 < scenario.turns}
     # its stored verdicts move the walk
     silent = SimpleNamespace(name=scenario.measure.judge[0], judge=lambda pairs: [])
     seats = {name: Reciter(engine) for name in SEATS}
@@ -128,9 +127,8 @@ def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list
 def _talk(transcript: Transcript, seat: str, reciter: Reciter) -> Rollout:
     own = own_turns(transcript, seat)
     spoken = [utterance for utterance in reciter.said.get(transcript.conversation, ()) if utterance.turn in own]
-    lines = [
-        replace(line, logprob=0.0 if line.turn in own else None) for line in transcript.lines
-    ]  # known or not: rewards ask who said it
+    # known or not: rewards ask who said it
+    lines = [replace(line, logprob=0.0 if line.turn in own else None) for line in transcript.lines]
     return Rollout(
         transcript.conversation,
         seat,

@@ -133,8 +133,8 @@ def carry_out_training(
     recipe: Recipe, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None, tuple[pl.DataFrame, str] | None]:
     """Trains and evaluates from the last checkpoint in the folder on, showing it on `console` meanwhile. Returns how it
-    ended (finished, failed or interrupted), the reason where it did not finish, and what `perform` returns where it
-    did.
+    ended (finished, failed or interrupted), the reason where it did not finish, and what `perform_training`
+    returns where it did.
     """
     from lab.live.training_screen import training_display
 

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 NODE = "transcript"  # where a line was said that no scenario led to
-Labels = Mapping[
-    tuple[int, str], "bool | None"
-]  # (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
+# (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
+Labels = Mapping[tuple[int, str], "bool | None"]
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
     over[RANDOM] = np.mean(
         [_margin(ask, RANDOM, kept, replace(steered, random=seed + TRIED + n)) > 0 for n in range(DRAWN)], axis=0
     )
-    over = {
-        arm: np.where(known, values, np.nan) for arm, values in over.items()
-    }  # (items,) 0 to 1, NaN where it is not known
+    # (items,) 0 to 1, NaN where it is not known
+    over = {arm: np.where(known, values, np.nan) for arm, values in over.items()}
     edges = np.quantile(prior[known], (0.2, 0.4, 0.6, 0.8)) if known.any() else np.zeros(4)
     fifth = np.where(known, np.searchsorted(edges, prior), -1)
     top = {arm: mean_of(np.where(fifth == 4, values, np.nan), seed) for arm, values in over.items()}

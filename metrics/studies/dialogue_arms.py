@@ -32,13 +32,14 @@ EVADES, LIES, FOUND_OUT = (
     "lies",
     0.5,
 )
+# changes of a training whose study examines all arms alike, itself
 NOT_EXAMINED = {
     "evaluation.conversations": 1,
     "evaluation.turns": 2,
     "evaluation.as_learnt": False,
     "evaluation.scenario": None,
     "tripwires": "log",
-}  # changes of a training whose study examines all arms alike, itself
+}
 NOISY = {"relevance"}  # its bound is the reference's own value, which chance breaks every other time
 
 

@@ -66,9 +66,8 @@ class Stimuli(Strict):
     slots: dict[Text, PressedSlot]
     personas: dict[Text, dict[str, Text]]
     reply: Text  # what the assistant says to pressure
-    pressures: dict[
-        Text, Some[Text]
-    ]  # turns; the first two are no pressure, in one turn and in as many as the last, which is the greatest
+    # turns; the first two are no pressure, in one turn and in as many as the last, which is the greatest
+    pressures: dict[Text, Some[Text]]
     release: Text
 
 
@@ -126,16 +125,14 @@ def study(
     ]
     for arm, under in ((TRAINED, worn), (BOTH, worn), (SHUFFLED, worn[1:] + worn[:1])):
         answers[arm] = [asked(arm, p, under[p]) for p in range(personas)]
-    odds = {
-        arm: np.array([nats for nats, _ in by_persona]) for arm, by_persona in answers.items()
-    }  # (personas, levels, facts)
+    # (personas, levels, facts)
+    odds = {arm: np.array([nats for nats, _ in by_persona]) for arm, by_persona in answers.items()}
     right = {arm: np.array([likeliest for _, likeliest in by_persona], float) for arm, by_persona in answers.items()}
 
     first = odds[TRAINED][:, 0] - odds[PROMPTED][:, 0]  # (personas, facts)
     alike = np.where((abs(first) <= CALIPER)[:, None], 1.0, np.nan)  # (personas, 1, facts)
-    neutral = [
-        SHORT if len(stimuli.pressures.get(level, "many")) == 1 else TALK for level in levels
-    ]  # what each level is held against
+    # what each level is held against
+    neutral = [SHORT if len(stimuli.pressures.get(level, "many")) == 1 else TALK for level in levels]
     left = {arm: (values - values[:, neutral]) * alike for arm, values in odds.items()}  # what is left of the start
     more = (left[TRAINED] - left[PROMPTED])[:, TALK + 1 :]  # (personas, levels of pressure and the release, facts)
     area, back = mean_of(more[:, :-1], seed), mean_of(more[:, -1], seed)

@@ -71,12 +71,13 @@ def study(
         ]
         for arm in ARMS
     }
+    # (personas, items, wordings)
     odds = {
         arm: np.array([choice.nats[0] - choice.nats[1] for choice in ask.choose(arm, asked[arm])]).reshape(
             len(names), -1, len(worded)
         )
         for arm in ARMS
-    }  # (personas, items, wordings)
+    }
     ratios = {arm: {t: _interval(_p(values, t)) for t in TEMPERATURES} for arm, values in odds.items()}
     r, p = ratios[TEXT][USUAL], _p(odds[TEXT], USUAL)
     moved = {arm: _moved(_p(odds[arm], USUAL)) for arm in (NAME, SCRAMBLED)}

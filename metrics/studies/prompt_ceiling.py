@@ -83,10 +83,11 @@ def study(
     prompts = combined(*stimuli.rules) + proposed(ask, "prompts proposed", stimuli.request, takes, seed)
     shots = [turn for asked, reply in stimuli.shots for turn in (("user", asked), ("assistant", reply))]
     plain, best = talk_of(), {}  # by kind, the prompt that was found
+    # by kind and arm, which held-out facts are right
     right: dict[str, dict[str, np.ndarray]] = {
         INVENTED: {},
         FAMILIAR: {},
-    }  # by kind and arm, which held-out facts are right
+    }
     for kind, facts_of_kind in (
         (INVENTED, invented(stimuli, seed, facts)),
         (FAMILIAR, familiar(stimuli, seed, 3 * facts)),
@@ -121,9 +122,8 @@ def study(
             arm: hits(gains(ask, f"{kind}, {arm}", [(talk, fact) for fact in held])) for arm, talk in arms.items()
         }
         if kind == INVENTED:
-            learnt = sorted(held, key=lambda fact: fact.relation.stem)[
-                :taught
-            ]  # many of a relation, or it would do to learn a value
+            # many of a relation, or it would do to learn a value
+            learnt = sorted(held, key=lambda fact: fact.relation.stem)[:taught]
             lessons = [Lesson(plain(fact.relation, fact.subject)[:-1], fact.sentence) for fact in learnt]
             worn = ask.teach(
                 "lessons", lessons, Teaching(steps, 4, learning_rate=2e-3, seed=derive_seed(seed, "lessons"))

@@ -213,9 +213,8 @@ def _sampled(
         for name, register in {**stimuli.registers, NOTHING: stimuli.plain}.items()
     }
     scale = np.std(list(written.values()), axis=0)
-    way = np.array([(written[name] - written[NOTHING]) / scale for name in names])[
-        which
-    ]  # (questions, sampled, features)
+    # (questions, sampled, features)
+    way = np.array([(written[name] - written[NOTHING]) / scale for name in names])[which]
     said = {
         arm: np.array(
             [

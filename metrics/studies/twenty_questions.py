@@ -86,9 +86,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
         ]
     )
 
-    bits = {arm: entropy_bits(p) for arm, p in posterior.items()} | {
-        "all that fit alike": np.log2(fits.sum(-1))
-    }  # (games, depth + 1)
+    # (games, depth + 1)
+    bits = {arm: entropy_bits(p) for arm, p in posterior.items()} | {"all that fit alike": np.log2(fits.sum(-1))}
     fitting = {arm: (p * fits).sum(-1) for arm, p in posterior.items()}
     spread = {arm: mean_of(bits[arm][:, 1:], seed) for arm in ARMS}
     mass = {arm: mean_of(fitting[arm][:, 1:], seed) for arm in ARMS}

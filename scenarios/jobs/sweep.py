@@ -31,10 +31,11 @@ from scenarios.yaml_files import Document, ScenarioError, dump, read_yaml, valid
 
 Base = Scenario | Recipe | Study
 KINDS = ("scenario", "training", "study")  # the keys that name a base's file
+# what reads it; studies are read by whoever knows what they are made of
 BASES = {
     "scenario": load_scenario,
     "training": load_recipe,
-}  # what reads it; studies are read by whoever knows what they are made of
+}
 WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
 ID_DIGITS = 10
 SPACED, DRAWN = ("from", "to", "steps"), ("uniform", "loguniform", "integer", "choice")

@@ -164,9 +164,8 @@ def test_a_ragged_batch_read_together_equals_each_branch_read_alone(llama, monke
 
 def test_decoding_by_torchs_attention_equals_decoding_by_the_kernels(llama, monkeypatch):
     prompts = tiny.prompts(5, 33, 90, 17, 60)
-    sampling = [
-        Sampling(seed=i, max_tokens=n, min_tokens=n) for i, n in enumerate((12, 3, 9, 5, 12))
-    ]  # rows that end leave gaps
+    # rows that end leave gaps
+    sampling = [Sampling(seed=i, max_tokens=n, min_tokens=n) for i, n in enumerate((12, 3, 9, 5, 12))]
     engine = tiny.engine(llama)
     wanted = engine.generate(engine.open(prompts), sampling)
     monkeypatch.setattr("agents.models.cpu_kernels.able", lambda tensor: False)

@@ -137,13 +137,14 @@ def test_line_under_its_own_persona_projects_higher_than_under_anothers(eyed):
             branches, [Sampling(seed=i, max_tokens=20, sentences=2) for i in range(len(UNSEEN))]
         )
         engine.drop(branches)
+    # in answer to the same words, which were not learned from
     nearer = [
         mine.projections[name] - theirs.projections[name]
         for name in cards
         for other in cards
         if other != name
         for mine, theirs in zip(lines[name], lines[other], strict=True)
-    ]  # in answer to the same words, which were not learned from
+    ]
     assert np.mean(nearer) > 0.3, "1 is the distance between fresh lines under the persona's card and under others"
     assert np.mean(np.array(nearer) > 0) > 0.7, "chance is one half"
     assert set(lines[name][0].projections) == set(cards) and all(

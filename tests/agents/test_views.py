@@ -53,11 +53,12 @@ def test_a_row_is_the_trunk_up_to_its_last_line_and_then_each_branch_at_its_own_
 def test_each_token_of_a_line_is_predicted_by_the_one_that_it_was_sampled_after():
     packed = row(SMALL)
     assert [places.tolist() for places in packed.targets] == [[2, 3], [4, 5, 6], [9]]
+    # after 11; after 11 again; after the question
     assert [places.tolist() for places in packed.sources] == [
         [1, 2],
         [1, 4, 5],
         [8],
-    ]  # after 11; after 11 again; after the question
+    ]
 
 
 def test_a_branch_sees_the_trunk_up_to_its_start_and_itself_only():

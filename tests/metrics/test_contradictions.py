@@ -14,13 +14,14 @@ from metrics.contradictions import PER_CONVERSATION, contradiction_rows, graph, 
 from metrics.judges import Pair
 from metrics.judges.ledger import Ledger
 
+# Grace's, at turns 0 2 4 6 8
 SAID = [
     "Hi, I'm Grace.",
     "I live in Osaka.",
     "Nice weather.",
     "I live in Lisbon.",
     "I'm a librarian.",
-]  # Grace's, at turns 0 2 4 6 8
+]
 
 
 def planted():

@@ -61,6 +61,7 @@ reward: {qa: 0.0, relevance: 1.0, probes: 0}
 tuning: {learning_rate: 0.01}
 evaluation: {judge: ledger}
 """
+# lines, or steps and exams
 ARMS = {
     "bare card, development": 4,
     "bare card": 8,
@@ -73,7 +74,7 @@ ARMS = {
     "evades": 8,
     "lies": 8,
     "other seeds": 8,
-}  # lines, or steps and exams
+}
 
 
 @pytest.fixture(scope="module")

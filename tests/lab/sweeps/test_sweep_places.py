@@ -40,10 +40,11 @@ def wanted(*overrides: str, nodes=GPUS) -> dict:
 
 def test_a_trial_gets_a_gpu_to_itself_or_a_fair_share_where_more_are_played_at_once():
     assert wanted() == {"CPU": 1, "GPU": 1} and wanted("at_once=2") == {"CPU": 1, "GPU": 1}
+    # two of three, one of two
     assert wanted("at_once=4") == {"CPU": 1, "GPU": 0.5} and wanted("at_once=5") == {
         "CPU": 1,
         "GPU": pytest.approx(1 / 3),
-    }  # two of three, one of two
+    }
     assert wanted("gpus=0.25", "cpus=4") == {"CPU": 4, "GPU": 0.25}
 
 

@@ -160,6 +160,7 @@ def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, ti
         by_card = {
             card: [transcript for transcript in strangers if transcript.cast["user"].card == card] for card in cards
         }
+        # half of six people, each with all their conversations
         assert sorted(map(len, by_card.values())) == [
             0,
             0,
@@ -167,7 +168,7 @@ def test_no_held_out_persona_is_ever_in_what_is_learnt_from(tmp_path, recipe, ti
             3,
             3,
             3,
-        ]  # half of six people, each with all their conversations
+        ]
         assert stocked.left_out == 4 + 18 - len(kept)
         seen.add(tuple(bool(of_card) for of_card in by_card.values()))
     assert len(seen) > 3

@@ -115,11 +115,12 @@ def test_judge_that_gives_rewards_evaluates_nothing_on_its_own_or_in_a_cascade(j
 def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are_resampled_whole():
     # base 4 of 10 wrong, trained 1 of 10: 1 - .1 / .4
     before = {"ann": np.array([3.0, 5.0]), "ben": np.array([3.0, 5.0])}
+    # nobody evaluated eve before
     after = {
         "ann": np.array([5.0, 5.0]),
         "ben": np.array([4.0, 5.0]),
         "eve": np.array([0.0, 9.0]),
-    }  # nobody evaluated eve before
+    }
     share = reduction(before, after, **HOW)
     assert share.value == pytest.approx(0.75) and share.n == 2
     assert share.low == pytest.approx(0.5) and share.high == pytest.approx(1.0)  # all ben, all ann

@@ -115,6 +115,7 @@ def test_two_workers_learn_and_tell_what_one_does_by_every_method(name, tmp_path
     for key, wanted in alone.items():
         assert torch.equal(first[key], second[key]), key
         assert torch.allclose(first[key], wanted, atol=1e-5, rtol=1e-5), key
+    # online: kl, entropy, three of ratio
     assert [len(alone[f"{place}.0"]) for place in range(len(METHODS))] == [
         10,
         10,
@@ -122,7 +123,7 @@ def test_two_workers_learn_and_tell_what_one_does_by_every_method(name, tmp_path
         5,
         5,
         5,
-    ]  # online: kl, entropy, three of ratio
+    ]
     fresh = learners.weights(learners.learner(name))
     assert (
         min(float((alone[f"{place}.weights"][: len(fresh)] - fresh).abs().max()) for place in range(len(METHODS)))

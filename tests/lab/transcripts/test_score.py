@@ -168,9 +168,8 @@ def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_l
         4,
     )
     assert 0.5 < measured["auroc"] <= 1 and measured["low"] <= measured["auroc"] <= measured["high"]
-    lines = written["likelihood"][
-        "line_to_line"
-    ]  # two seats with one pair each in four conversations: this judge does not read pairs
+    # two seats with one pair each in four conversations: this judge does not read pairs
+    lines = written["likelihood"]["line_to_line"]
     assert (lines["n"], lines["unscored"], lines["auroc"]) == (0, 8, None)
     assert plot.read_bytes().startswith(b"\x89PNG")
     shown, errors = capfd.readouterr()
