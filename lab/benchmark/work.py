@@ -45,12 +45,7 @@ SIZES = {
     "quick": Sizes(4, 4, 16, ((1, 64), (8, 64)), 8, 4, 3, 1, 8, 24, (1, 10, 24)),
 }
 # tokens of a card, a question with its template, a claim's frame, a value
-CARD, QUESTION, CLAIM, OPTION = (
-    120,
-    14,
-    5,
-    3,
-)
+CARD, QUESTION, CLAIM, OPTION = (120, 14, 5, 3)
 WORDS = ("river", "stone", "window", "music", "garden", "letter", "winter", "bread")  # where words are asked for
 
 

@@ -115,9 +115,9 @@ def training_summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
     shown = []
     for evaluated in evaluation_tables(table):
         if evaluated.header[0] == "measure":  # tripwires out of bounds are named in a sentence below
-            out = Table(title=evaluated.title, title_justify="left", box=None, padding=(0, 2))
+            out = Table(title=evaluated.title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
             for title in evaluated.header:
-                out.add_column(title)
+                out.add_column(title, no_wrap=title != evaluated.header[-1])  # in 80 columns the last one's is broken
             for row in evaluated.rows:
                 out.add_row(*(text for text, _ in row))
             shown.append(out)

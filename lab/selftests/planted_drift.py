@@ -46,11 +46,7 @@ WIRES = {
 }
 FACTS = "contradicted_fact"
 # least and most on contradicted facts; lag in turns
-BARS = {
-    "precision": (0.9, inf),
-    "recall": (0.8, inf),
-    "lag": (-inf, 1.0),
-}
+BARS = {"precision": (0.9, inf), "recall": (0.8, inf), "lag": (-inf, 1.0)}
 MUST_PASS = frozenset({"ledger", "nli"})  # one of them, of those that were asked
 SLACK = 0.1  # of the whole change: how far a step may go back and the response still count as monotone
 NEAR = 5  # own earlier lines a line is held against

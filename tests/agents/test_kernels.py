@@ -92,3 +92,26 @@ def test_the_first_kernel_leaves_torch_as_many_threads_as_it_had():
         text=True,
     )
     assert done.stdout.strip() == "1", done.stderr
+
+
+@pytest.mark.slow
+def test_the_first_process_which_compiles_computes_what_later_ones_do(tmp_path):
+    """To the last bit: the second process reads what the first one stored."""
+    script = (
+        "import numpy as np, torch; from agents.models import cpu_kernels as kernels; torch.manual_seed(0); "
+        "newest = torch.randn(3, 6, 3, 64); kept = torch.randn(2, 6, 3, 300, 64); rows = np.arange(6); "
+        "out = kernels.decode(newest.view(6, 9, 64), *newest[:2], *kept, rows, rows * 0, rows * 40 + 9, 0.1); "
+        "print(out.numpy().tobytes().hex()[:8000])"
+    )
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        for _ in range(2)
+    )
+    assert len(first.stdout) > 1000, first.stderr
+    assert first.stdout == second.stdout
