@@ -1,4 +1,6 @@
-"""How many tokens a seat's view may come to, and whether keys and values of all dialogues fit into memory."""
+"""The number of tokens that a seat's view may reach, and whether the keys and values of all dialogues fit into
+memory.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,15 @@ KEPT = 0.9  # of the free memory, for views: judges and passing results need som
 
 
 def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
-    """Tokens of the longest line that the seat may say: a model's, or one of its script's."""
+    """The number of tokens of the longest line that the seat may say, from its script or its max_tokens."""
     script = scenario.seats[seat].script
     return max(len(ids) for ids in engine.encode(script)) if script else scenario.seats[seat].max_tokens
 
 
 def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
-    """Tokens of the seat's longest possible view (0 where no engine keeps it); refused where it would not fit the
-    model.
+    """The largest number of tokens that the seat's view can reach in any conversation; 0 for a seat without an engine.
+
+    Raises ValueError where that exceeds the context of the seat's model.
     """
     spec = scenario.seats[seat]
     engine = engines.get(engine_name(spec))
@@ -47,13 +50,15 @@ def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast
 
 
 def view_bytes(tokens: int, info: EngineInfo) -> float:
-    """What keys and values of a view of so many tokens weigh, questions behind it included."""
+    """The bytes of the keys and values of a view of that many tokens, with room for the Q&A probes that follow it."""
     return (tokens + ASKED) * SLACK * info.token_bytes
 
 
 def check_dialogue_memory(scenario: Scenario, engines: dict[str, Engine], longest: dict[str, int]) -> None:
-    """Refuse more dialogues side by side than there is room for, by the keys and values of the seats' views at their
-    longest.
+    """Raises ValueError where the keys and values of all concurrent dialogues, at their longest, exceed the free
+    memory.
+
+    `longest` is the result of `longest_view` for each seat.
     """
     wanted = min(scenario.concurrency, scenario.conversations)
     infos = {seat: engines[engine_name(scenario.seats[seat])].info() for seat, tokens in longest.items() if tokens}

@@ -1,5 +1,5 @@
-"""Where engines run: actors of a Ray cluster that is there, of a private one on this machine, or this process
-itself.
+"""Where engines run: in actors of an existing Ray cluster, in actors of a private cluster on this machine, or in this
+process.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
 
 
 def check_cluster(address: str | None, workers: int = 1) -> None:
-    """Refuse an address nobody listens at, before Ray is loaded. ValueError names the address and the forms there are.
+    """Raises ValueError where `address` has no valid form or no cluster answers at it; Ray is not loaded for this.
 
-    `workers`: of a learner; several need a cluster.
+    `address` is as of `hosting`; `workers` is the number of a learner's processes, of which several need Ray.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == IN_PROCESS and workers > 1:
@@ -56,7 +56,7 @@ def check_cluster(address: str | None, workers: int = 1) -> None:
 
 
 def is_private(address: str | None) -> bool:
-    """Whether nothing is played elsewhere than on this machine: on a Ray of its own, or without one."""
+    """Whether all work stays on this machine: in a private Ray cluster, or without Ray."""
     return (address or os.environ.get("RAY_ADDRESS") or "local") in ("local", IN_PROCESS)
 
 
@@ -64,12 +64,15 @@ def is_private(address: str | None) -> bool:
 def hosting(
     address: str | None, engines: int, on_recovery: Callable[[str], None], workers: int = 0
 ) -> Iterator[Hosting]:
-    """A maker of engines. `address`: a cluster's, None for RAY_ADDRESS or else a private cluster, "none" for this
-    process.
+    """A context that gives a function (model, dtype, device) -> engine; the engines are closed at its end.
 
-    `engines`: how many will be made, so that they share the GPUs fairly; Ray is left alone where that is none.
-    `workers`: of learners that will run beside them (`lab.training.workers`). Raises ValueError where no cluster
-    answers.
+    - `address`: that of a Ray cluster; None for RAY_ADDRESS, or else a private cluster; "none" for this process; "kept"
+      for this process, which keeps its models loaded for the next call.
+    - `engines`: the number of engines that will be made, which share the GPUs equally; with 0, Ray is not started.
+    - `on_recovery`: called with a sentence when an engine that died was started again.
+    - `workers`: the number of learner processes that need GPUs as well (`lab.training.workers`).
+
+    Raises ValueError where no cluster answers.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address in (IN_PROCESS, KEPT) or not engines:
@@ -88,8 +91,9 @@ def hosting(
 
 @contextmanager
 def connected(address: str | None, cores: int) -> Iterator[None]:
-    """Ray, at that address, or at RAY_ADDRESS, or on this machine alone with so many cores at least. ValueError where
-    none answers.
+    """A context in which Ray is connected to `address`, as of `hosting`; a private cluster has at least `cores` CPUs.
+
+    Raises ValueError where no cluster answers or Ray cannot start.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     import ray
@@ -127,7 +131,9 @@ def _stays(model: str, dtype: str, device: str) -> LoadedModel:
 
 
 def _connect(address: str, cores: int) -> None:
-    """Ray's own words go to the log, which is where stdout and stderr point while a run is on."""
+    """Starts or joins a Ray cluster. Ray's own output follows stdout and stderr, which point to the log during a
+    run.
+    """
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -165,11 +171,11 @@ def _connect(address: str, cores: int) -> None:
 
 @contextmanager
 def _loopback_only() -> Iterator[None]:
-    """A Ray that starts meanwhile listens to this machine alone.
+    """A context in which a private Ray cluster listens on the loopback interface alone.
 
-    It takes the machine's outer address for 127.0.0.1, and listens at every address, unless it is told that it makes no
-    clusters. That it reads from the environment where it is imported, which whoever imported it first may have done
-    long ago, and its processes do so again.
+    Ray listens on all interfaces unless its setting for clusters on Windows and macOS is off. The setting is read when
+    Ray is imported, which may have happened before, and again by Ray's processes: hence both the constant and the
+    environment variable are set.
     """
     from ray._private import ray_constants
 
@@ -185,15 +191,19 @@ def _loopback_only() -> Iterator[None]:
 
 
 def shares(engines: int, workers: int, device: str) -> tuple[float, float]:
-    """How much of a GPU each engine and each of the learners' workers gets, of the cluster that is connected."""
+    """The share of a GPU, 0 to 1, of each engine and of each learner worker, on the connected cluster; (0, 0) on the
+    CPU.
+    """
     import ray
 
     return (0.0, 0.0) if device == "cpu" else gpu_shares(int(ray.cluster_resources().get("GPU", 0)), engines, workers)
 
 
 def gpu_shares(gpus: int, engines: int, workers: int) -> tuple[float, float]:
-    """Workers get whole ones, which nccl wants, where some are left for the engines then; else all get the same share
-    of any. A GPU holds a whole number of shares, so that everyone finds a place.
+    """The share of a GPU, 0 to 1, of each engine and of each learner worker.
+
+    Where GPUs are left for the engines, each worker gets a whole GPU, as nccl needs; otherwise all get equal shares. A
+    share is 1 / k for a whole number k, so that shares fill a GPU without remainder.
     """
 
     def each(many: int, over: int) -> float:

@@ -1,4 +1,4 @@
-"""From the names in a measure to the judges themselves, and to the models that they read with: one entry a judge."""
+"""From the names in a measure to judges and to the models that they use; one entry per judge."""
 
 from __future__ import annotations
 
@@ -27,22 +27,29 @@ CONTRADICTING = ("contradicted_fact", "persona_swap")  # kinds of planted drift
 
 @dataclass(frozen=True)
 class JudgeModels:
-    """What a judge is made from (see `metrics.judges.entry.Models`)."""
+    """The models from which judges are made (see `metrics.judges.entry.Models`)."""
 
     measure: Measure
     engines: Mapping[str, Engine]
     device: str
 
     def embed(self) -> Embed:
+        """The embedder of `embedding` on this device."""
         return embedding(self.device)
 
     def logprobs(self) -> Callable:
+        """The log-probabilities of texts under the reference model, in nats. Raises KeyError without an engine of
+        it.
+        """
         from agents.judge_models.card_likelihood import Reference
 
         return Reference(self.engines[REFERENCE_MODEL]).logprobs
 
     def judge(self, name: str) -> Judge:
-        """ValueError where the judge is none of the name, or scores what its entry does not say."""
+        """The judge of that name.
+
+        Raises ValueError where the judge has another name, or scores metrics that its entry does not list.
+        """
         entry = judge_entry(name)
         judge = entry.make(self)
         scores = set(getattr(judge, "metrics", LINES))
@@ -55,13 +62,18 @@ class JudgeModels:
 
 
 def judge_entry(name: str) -> JudgeEntry:
-    """The lab's entry of that name, or an installed package's. ValueError where that cannot be used."""
+    """The entry of that name, from the lab or an installed package.
+
+    Raises ValueError where a package's entry cannot be used.
+    """
     return JUDGES.get(name) or plugins.load_entry(plugins.JUDGES, name, JudgeEntry)
 
 
 def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list[Judge]:
-    """The judges that the measure names, in its order. `engines` by model name, those of `judge_engines` among them;
-    `device` is for models that are no engines.
+    """The judges that the measure names, in its order.
+
+    `engines`, by model name, include those of `judge_engines`; `device` is that of all other models. Raises ValueError
+    where a judge cannot be made.
     """
     models = JudgeModels(measure, engines, device)
     return [models.judge(name) for name in measure.judge]
@@ -74,7 +86,7 @@ def _entries_and_needs(measure: Measure) -> tuple[list[JudgeEntry], set[str]]:
 
 
 def check_judges(measure: Measure) -> None:
-    """Refuse, before a model is loaded, judges and metrics whose models are not there. ValueError says which."""
+    """Raises ValueError where a model that the judges or metrics need is missing; loads no weights."""
     from agents.judge_models import embedder
     from agents.models import loading
 
@@ -88,22 +100,24 @@ def check_judges(measure: Measure) -> None:
 
 
 def check_reward_judge(name: str) -> None:
-    """ValueError where that judge scores no lines, which a reward is made from."""
+    """Raises ValueError where the judge of that name scores no lines, so that no reward can be computed from it."""
     if not judge_entry(name).scores_lines():
         raise ValueError(f"reward.judge is {name!r}, which scores no lines; expected a judge of {' or '.join(LINES)}")
 
 
 def judge_engines(measure: Measure) -> set[str]:
-    """The base models that the judges and metrics need an engine of."""
+    """The names of the base models for which the judges and metrics need an engine."""
     entries, needs = _entries_and_needs(measure)
     reference = {REFERENCE_MODEL} if REFERENCE in needs else set()
     return reference.union(*(entry.engines(measure) for entry in entries))
 
 
 def tripwire_aids(measure: Measure, engines: Mapping[str, Engine], device: str) -> dict[str, Callable]:
-    """What the metrics read with: `embed` and, under the embedded model, `logprobs`, as far as a metric needs them. The
-    tripwires take both (for relevance and perplexity) where something else needs that model: a run without models
-    stays one.
+    """The functions that the metrics use: `embed`, and `logprobs` under the embedded model, as far as a metric needs
+    them.
+
+    The tripwires get both (for relevance and perplexity) only where something else already needs the embedded model, so
+    that a run without models loads none.
     """
     needs = needed(measure.metrics)
     if REFERENCE in needs or (TRIPWIRES in measure.metrics and REFERENCE_MODEL in engines):
@@ -112,19 +126,24 @@ def tripwire_aids(measure: Measure, engines: Mapping[str, Engine], device: str) 
 
 
 def retriever(measure: Measure, device: str) -> Embed | None:
-    """What pairs of lines are retrieved by; None where all are judged."""
+    """The embedder by which pairs of lines are retrieved; None where all pairs are judged."""
     return embedding(device) if measure.pairs == RETRIEVED else None
 
 
 def embedding(device: str) -> Embed:
-    """What turns texts into unit vectors, (texts, width), on that device."""
+    """A function from texts to unit vectors, (texts, width) float32, computed on that device.
+
+    Raises ValueError where the embedder's model is not installed.
+    """
     from agents.judge_models.embedder import Embedder
 
     return Embedder(device=device).embed
 
 
 def aids(engine: Engine, device: str) -> dict[str, Callable]:
-    """What the tripwires read with: `embed`, and `logprobs` of that engine's model as it is without an adapter."""
+    """The functions that the tripwires use: `embed`, and `logprobs` (nats) under the engine's model without an
+    adapter.
+    """
     from agents.judge_models.card_likelihood import Reference
 
     return {"embed": embedding(device), "logprobs": Reference(engine).logprobs}

@@ -1,7 +1,7 @@
-"""The loop: dialogues side by side in lock-step, one line of each at a time, judged before the next is said.
+"""The loop: dialogues in lock-step, one line of each at a time, judged before the next line.
 
-It yields events (plain dicts) and never prints or saves. Lines that an earlier sitting stored are recited instead of
-sampled: the same code path builds the same views, so that a resumed run goes on as if it had never stopped.
+It yields events (plain dicts) and never prints or saves. Lines that are already stored are recited instead of sampled:
+the same code builds the same views, so that a resumed run equals one that was never stopped (float32).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SYSTEM = (
 
 @dataclass
 class OngoingDialogue:
-    """One conversation under way."""
+    """One conversation in progress."""
 
     number: int
     cast: dict[str, Persona]
@@ -58,7 +58,7 @@ class OngoingDialogue:
 
 @dataclass(frozen=True)
 class Next:
-    """Who says the next line of a dialogue, on what cue, in which ready words if any."""
+    """The next line of a dialogue: its seat, its cue, its given words (None where a model speaks), and its fact."""
 
     seat: str
     cue: Cue
@@ -68,7 +68,7 @@ class Next:
 
 @dataclass(frozen=True)
 class Play:
-    """Everything that a run needs to be played."""
+    """Everything that is needed to play a run."""
 
     scenario: Scenario
     graph: nx.MultiDiGraph
@@ -84,7 +84,7 @@ class Play:
     )
 
     def events(self) -> Iterator[dict]:
-        """Lines, judgements, walks and usage as they happen; nothing that was stored comes again."""
+        """The events of lines, judgements, walks and usage as they happen, without those already stored."""
         size = self.scenario.concurrency
         for start in range(0, self.scenario.conversations, size):
             numbers = range(start, min(start + size, self.scenario.conversations))
@@ -101,7 +101,7 @@ class Play:
                     yield {"event": "conversation", "conversation": c, "status": "finished", "reason": None}
 
     def line_origins(self, conversation: int, turn: int) -> list[LineOrigin]:
-        """Returns, for each stored line of the conversation before `turn`, its direction, fact and whether its words
+        """The instruction and the fact of each stored line of the conversation before `turn`, and whether its words
         were given.
         """
         dialogue, origins = OngoingDialogue(conversation, self.cast[conversation], self.scenario.graph.start), []

@@ -1,4 +1,4 @@
-"""From the seats of a scenario to who speaks there: a model here, a server's, a script or a person."""
+"""From the seats of a scenario to their speakers: a local model, a server's model, a script or a person."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def model_seats(scenario: Scenario) -> list[SeatSpec]:
+    """The configurations of the seats in which a model speaks, in the order of SEATS."""
     return [
         scenario.seats[seat]
         for seat in SEATS
@@ -27,16 +28,20 @@ def model_seats(scenario: Scenario) -> list[SeatSpec]:
 
 
 def base_model(model: str) -> str:
+    """The name of a model without its adapter."""
     return model.partition(":")[0]
 
 
 def engine_name(spec: SeatSpec) -> str:
-    """Key of the engine of a seat; seats with the same model and endpoint share an engine."""
+    """The name of the seat's engine; seats with the same model and endpoint share an engine."""
     return f"{spec.model} at {spec.endpoint}" if spec.endpoint else base_model(spec.model)
 
 
 def find_servers(scenario: Scenario) -> dict[str, Server]:
-    """What the endpoints of a scenario can do, each asked once a model."""
+    """What each endpoint of the scenario supports, by engine name, from one request per model.
+
+    Raises ValueError where an endpoint does not answer.
+    """
     from agents.servers.engine import survey
 
     specs = {engine_name(spec): spec for spec in model_seats(scenario) if spec.endpoint}
@@ -44,7 +49,9 @@ def find_servers(scenario: Scenario) -> dict[str, Server]:
 
 
 def served_engines(scenario: Scenario, servers: Mapping[str, Server]) -> dict[str, Engine]:
-    """Engines of the servers that lack nothing; seats that share one wait as long as the more patient of them."""
+    """The engines of servers that lack nothing, by name. Seats that share an engine use the longest of their time
+    limits.
+    """
     from agents.servers.engine import ServedEngine
 
     patience = {
@@ -60,6 +67,14 @@ def make_seat(
     worn: str | None = None,
     generations: int = 0,
 ):
+    """The speaker of a seat: an `agents.seats.base.Seat`.
+
+    - `worn`: an adapter in place of the seat's own.
+    - `generations`: the number of lines sampled at each place, whose views are then kept after they are closed; 0
+      samples one line and keeps no views.
+
+    Raises ValueError where the adapter is missing or does not fit the model.
+    """
     from agents.models import loading
     from agents.seats.chat import EndpointSeat
     from agents.seats.model import ModelSeat
@@ -89,7 +104,7 @@ def make_seat(
 
 
 def _steer(spec: SeatSpec, engine: Engine) -> Callable[[str], Steer | None]:
-    """How a seat's view is steered, by its system text."""
+    """A function from a view's system text to its steering; it returns None for a seat that is not steered."""
     from agents.engine.steering import own_card
 
     if not (how := spec.steer):
@@ -98,14 +113,15 @@ def _steer(spec: SeatSpec, engine: Engine) -> Callable[[str], Steer | None]:
 
 
 def check_respondent(study: Study) -> None:
-    """Refuse, before a model is loaded, a study whose model is not there. ValueError says what is missing and what was
-    expected.
-    """
+    """Raises ValueError where the study's model or its adapter is missing; loads no weights."""
     check_speaker(study.seats.assistant)
 
 
 def check_speaker(spec) -> None:
-    """ValueError where the model of a seat, or its adapter, is not there. `spec`: endpoint, model and adapter."""
+    """Raises ValueError where the model or adapter of a seat is missing, or its server lacks them.
+
+    `spec` has the fields endpoint, model and adapter.
+    """
     from agents.models import loading
     from agents.servers import client
 
@@ -119,8 +135,9 @@ def check_speaker(spec) -> None:
 
 
 def respondent(study: Study, hosting: Hosting) -> Respondent:
-    """Who answers a study's questions. ValueError where an adapter does not fit, or a server cannot say how likely
-    given words are.
+    """The model that answers a study's questions.
+
+    Raises ValueError where the adapter does not fit, or where a server gives no log-probabilities of given text.
     """
     from agents.models import loading
     from agents.seats.respondent import Respondent

@@ -1,4 +1,6 @@
-"""The only place that picks concrete classes: scenario in, something that can be played out."""
+"""From a scenario to a setup that can be played: the only module that chooses the classes of graph, seats and
+judges.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """A scenario ready to be played: made by one call, and read by everything that plays and measures it."""
+    """A scenario with its seats, judges and engines, ready to be played."""
 
     play: Play
     engines: Mapping[str, Engine]  # by model name
@@ -50,7 +52,7 @@ class Setup:
 
     @property
     def cast(self) -> Sequence[dict[str, Persona]]:
-        """Personas by seat, an entry for each conversation."""
+        """The personas of each conversation, by seat."""
         return self.play.cast
 
     @property
@@ -66,13 +68,15 @@ class Setup:
         return {(c, seat): persona.card for c, seats in enumerate(self.cast) for seat, persona in seats.items()}
 
     def hardware(self) -> tuple[str, str]:
-        """Devices and dtypes of all engines in words: "elsewhere" and "unknown" where there is no engine."""
+        """The devices and the dtypes of all engines, each joined by commas; ("elsewhere", "unknown") without
+        engines.
+        """
         infos = [engine.info() for engine in self.engines.values()]
         devices, dtypes = ({getattr(info, key) for info in infos} for key in ("device", "dtype"))
         return ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
 
     def opening(self) -> dict:
-        """What the `started` event says of who plays what (`lab.store.events.RunStarted`)."""
+        """The fields of the `started` event (`lab.store.events.RunStarted`), without those of every event."""
         scenario, graph = self.scenario, self.play.graph
         return {
             "name": scenario.name,
@@ -93,8 +97,9 @@ Words = Callable[[int, "Cue"], "str | None"]  # see agents.seats.HumanSeat
 
 
 def check_scenario(scenario: Scenario, typed: bool = False) -> None:
-    """Everything that can be refused before a model is loaded. ValueError says what is missing and what was expected.
-    `typed`: there is somebody to type.
+    """Raises ValueError where a model, adapter, server or judge of the scenario is missing; loads no weights.
+
+    `typed`: whether a person can type lines; without one, a seat of a person is an error too.
     """
     from agents.judge_models import embedder
 
@@ -111,16 +116,17 @@ def check_scenario(scenario: Scenario, typed: bool = False) -> None:
 
 
 def engine_names(scenario: Scenario) -> set[str]:
-    """The base models that need an engine of ours each."""
+    """The base models for which the scenario needs an engine of the lab, and not of a server."""
     return {base_model(spec.model) for spec in model_seats(scenario) if not spec.endpoint} | judge_engines(
         scenario.measure
     )
 
 
 def set_up(scenario: Scenario, hosting: Hosting, stored: Stored, words: Words | None = None) -> Setup:
-    """A run: its engines are started, its seats and judges made, and its longest dialogue held against the memory that
-    is free. `stored`: what earlier sittings left; `words`: what a person in a seat types. ValueError where an adapter
-    does not fit or the dialogue is too long.
+    """A setup of the scenario with new engines from `hosting`, after a check of the memory of its longest dialogue.
+
+    `stored` holds the lines and judgements that a resumed run already has; `words` gives what a person types. Raises
+    ValueError where an adapter does not fit, or the dialogue exceeds the model's context or the free memory.
     """
     servers = find_servers(scenario)
     engines = {name: hosting(name, scenario.dtype, scenario.device) for name in sorted(engine_names(scenario))}
@@ -150,10 +156,15 @@ def set_up_on(
     words: Words | None = None,
     aids: Mapping[str, Callable] | None = None,
 ) -> Setup:
-    """A scenario on engines that are there, whose work alone its `usage` counts; servers are found unless given.
-    `adapters`: what a seat wears instead of its own; `generations`: seats that sample so many lines at each place and
-    keep their views; `cast` and `judged_by`: personas and judges in place of the scenario's; `asked`, `alike` and
-    `stored`: see `Play`; `words`: see `set_up`; `aids`: see `Setup`.
+    """A setup of the scenario on existing engines; its `usage` counts their work alone.
+
+    - `servers`: what endpoints support, by engine name; None asks them.
+    - `adapters`: by seat, an adapter in place of the seat's own.
+    - `generations`: by seat, the number of lines sampled at each place; the views of such seats are kept.
+    - `cast`, `judged_by`: personas and judges in place of the scenario's.
+    - `asked`, `alike`, `stored`: as in `Play`; `words`: as in `set_up`; `aids`: as in `Setup`.
+
+    Raises ValueError where a graph, persona, adapter or judge is not valid.
     """
     from agents.seats.scripted import HumanSeat
     from lab.dialogue.loop import Play
@@ -185,7 +196,7 @@ def set_up_on(
 
 
 def _watch(scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[dict[str, Persona]]) -> None:
-    """Every engine learns the directions of the personas it speaks for."""
+    """Prepares each engine to record the projections of the personas that it speaks for."""
     from agents.engine.steering import OPENERS
 
     speakers: dict[str, dict[str, Persona]] = {}
