@@ -1,8 +1,7 @@
-"""The file of dialogues that a training collects from the untouched model before it learns from them offline.
+"""The file of dialogues that the untrained model plays before an offline training.
 
-`collected.jsonl` in the training's folder: line 1 says which models spoke, how many views follow for each seat and by
-which reward their lines are scored; every further line is one view with its sampled lines, log-probabilities (nats) and
-rewards.
+`collected.jsonl` in the training's folder: line 1 has the models, the number of views per seat and the reward that
+scored their lines; every further line is one view with its sampled lines, log-probabilities (nats) and rewards.
 """
 
 from __future__ import annotations
@@ -42,9 +41,7 @@ class _Row(Strict):
 
 
 def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[str, Sequence[View]]) -> None:
-    """Writes the views of each seat, atomically: the file is complete or absent. Raises StoreError where the disk
-    refuses it.
-    """
+    """Writes the views of each seat; the file is complete or absent. Raises StoreError where it cannot be written."""
     head = _Head(
         scenario=scenario.name,
         models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
@@ -59,8 +56,10 @@ def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[s
 
 
 def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> list[View]:
-    """Returns the views of one seat, in the order of the file. Raises ValueError, one sentence with file and line,
-    where the file is damaged, another model or seat spoke, or its lines were rewarded otherwise than the recipe does.
+    """The views of one seat, in the order of the file.
+
+    Raises ValueError, with file and line, where the file is damaged, or where its models, its seat or the reward of its
+    lines are not those of the recipe.
     """
     try:
         lines = path.read_bytes().splitlines()

@@ -1,7 +1,7 @@
 """The data of an offline training (`data` of a recipe): stored runs, chats, labelled lines and the dialogues of other
 trainings, as views whose lines have rewards.
 
-A conversation is used or left out as a whole: it is left out where a held-out persona speaks in either seat. Lines have
+A conversation is used or left out as a whole; it is left out where a held-out persona speaks in either seat. Lines have
 log-probabilities (nats) only where a training sampled them.
 """
 
@@ -36,8 +36,10 @@ Known = Mapping[tuple[int, int], Mapping[str, float]]  # (conversation, turn) ->
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a seat learns from offline. `views` are numbered from 0 in an order drawn from the recipe's seed, and each
-    has at least one line that the method learns from; `summary` counts them in words for display.
+    """The data of one seat.
+
+    `views` are numbered from 0 in an order drawn from the recipe's seed, each with at least one line from which the
+    method learns; `summary` gives their number as a sentence.
     """
 
     views: list[View]
@@ -46,7 +48,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Stock:
-    """The conversations that `data` holds, without the `left_out` conversations in which a held-out persona speaks."""
+    """The conversations of `data`; `left_out` is the number of those in which a held-out persona speaks, which are not
+    used.
+    """
 
     views: Mapping[str, list[View]]  # by seat, of trainings' folders
     sources: list[Source]
@@ -56,14 +60,14 @@ class Stock:
 def load_training_data(
     recipe: Recipe, scenario: Scenario, seat: str, engine: Engine, judge: Judge, embed: Embed | None
 ) -> TrainingData:
-    """Returns the views that a seat learns from, each line with its reward (range: that of `rewards.rewarded`).
+    """The views that a seat learns from, each line with its reward (range as in `rewards.rewarded`).
 
-    The parts of a reward come from labels where there are any (prompt_to_line then weighs 1 if the recipe weighs it at
-    0), else from judgements that the run stored, else from `judge`, asked now for the parts that the recipe weighs.
-    Tripwires cost the same penalty as in an online training.
+    The parts of a reward come from labels where there are any (prompt_to_line then has weight 1 where the recipe gives
+    it 0), else from stored judgements, else from `judge`, for the parts with a weight. Tripwires cost the same penalty
+    as in online training.
 
-    `scenario`: as the training plays it; `engine`: of the seat's model. Raises ValueError, one sentence, where there is
-    nothing to learn from.
+    `scenario` is the one that the training plays; `engine` is that of the seat's model. Raises ValueError where there
+    is nothing to learn from.
     """
     data, reward = stock(recipe, scenario), recipe.reward
     scorer = SimpleNamespace(
@@ -89,8 +93,9 @@ def load_training_data(
 
 
 def stock(recipe: Recipe, scenario: Scenario) -> Stock:
-    """Reads the data and checks what can be checked before a model is loaded. Raises ValueError, one sentence with the
-    path and what was expected, where no conversation, or no line of a trained seat, is left to learn from.
+    """The conversations of the recipe's data, checked as far as possible without a model.
+
+    Raises ValueError, with the path and what was expected, where no conversation or no line of a trained seat is left.
     """
     data = _read(recipe, scenario)
     speakers = {view.persona for views in data.views.values() for view in views}
@@ -132,9 +137,10 @@ def stock(recipe: Recipe, scenario: Scenario) -> Stock:
 
 
 def held_out_personas(recipe: Recipe, scenario: Scenario, speakers: Collection[str]) -> set[str]:
-    """Returns the ids of the personas that training must not see: those of the scenario that the recipe holds out and,
-    where it holds out a share, the same share of the `speakers` that are not in the scenario (at least one of them
-    stays in training). The draw depends on the recipe's seed.
+    """The ids of the personas that training must not see.
+
+    They are those of the scenario that the recipe holds out and, where it holds out a share, the same share of the
+    `speakers` outside the scenario, of whom at least one stays in training. The draw depends on the recipe's seed.
     """
     kept, out = split(recipe)
     share = recipe.held_out.personas
@@ -186,7 +192,7 @@ def _cast(transcript: Transcript) -> set[str]:
 
 
 def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> list[View]:
-    """Returns the views that hold lines the method can learn from. Raises ValueError, one sentence, where none does."""
+    """The views with lines from which the method can learn. Raises ValueError where none has any."""
     rewards = [line.reward for view in views for line in view.lines if line.reward is not None]
     lines = sum(len(view.lines) for view in views)
     if not any(rewards):

@@ -1,13 +1,13 @@
 """The evaluation of a training: the base model, the trained model and further arms play dialogues with the same
 personas, questions and seeds, scored by judges that gave no reward.
 
-reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base model), the share of its inconsistency that
-is gone; both sides are resampled together. Below 0 the arm is worse; NaN where the base model contradicted nothing.
-Intervals of consistencies and reductions resample people, each with all the dialogues it is in; those of tripwires
-resample conversations.
+reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base model), the relative reduction of
+inconsistency; both sides are resampled together. It is at most 1; below 0 the arm is worse; NaN where the base model
+contradicted nothing. Intervals of consistencies and reductions resample personas, each with all its dialogues; those of
+tripwires resample conversations.
 
-Two things are held out: personas, and a wording of the questions. In the dialogues and in Q&A probes held-out personas
-are asked in words that training never used.
+Two things are held out: personas, and a paraphrase of the questions. Held-out personas are asked, in dialogues and Q&A
+probes, in the paraphrase that training never used.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wire
 
 @dataclass(frozen=True)
 class EvaluationCondition:
-    """One arm in one scenario with one set of personas. `trained`: the trained adapter is used."""
+    """One arm in one scenario with one set of personas; `trained` says whether it uses the trained adapter."""
 
     arm: str
     scenario: Scenario
@@ -76,8 +76,10 @@ class EvaluationCondition:
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """Results of one condition: `rows` of metrics of the trained seats over the run, and `sums`, an array of shape
-    (2,), (consistent, scored), for each metric key and persona id.
+    """The results of one condition.
+
+    `rows` are the metrics of the trained seats; `sums` holds (consistent, scored), shape (2,), by metric key and
+    persona id.
     """
 
     condition: EvaluationCondition
@@ -87,9 +89,11 @@ class ConditionResult:
 
 
 def evaluation_conditions(recipe: Recipe) -> list[EvaluationCondition]:
-    """Returns the conditions to evaluate: the base model, the trained model and every arm of `evaluation.arms`, each
-    with held-out personas, with the personas of training if `evaluation.as_learnt`, and with held-out personas in the
-    other scenario if there is one. Raises ScenarioError where an arm or the other scenario cannot be played.
+    """The conditions to evaluate: the base model, the trained model and every arm of `evaluation.arms`.
+
+    Each has held-out personas; with `evaluation.as_learnt` also the personas of training, and with
+    `evaluation.scenario` also that scenario with held-out personas. Raises ScenarioError where an arm or the other
+    scenario cannot be played.
     """
     if taken := {BASE, recipe.method} & recipe.evaluation.arms.keys():
         raise ScenarioError(
@@ -150,7 +154,7 @@ def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], held_ou
 
 
 def _comparable(recipe: Recipe, other: Scenario) -> None:
-    """ScenarioError where the other scenario is no place for the seats that were trained."""
+    """Raises ScenarioError where the trained seats cannot be evaluated in the other scenario."""
     here, at = played(recipe), ("evaluation", "scenario")
     if other.name == here.name:
         raise ScenarioError(
@@ -168,9 +172,11 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
 def evaluate_all(
     recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Evaluates all conditions in turn. Yields, before each, its label and the table (`evaluation_frame`) of those that
-    are done, and at the end "" and the whole table. The dialogues of each are stored as a run below `folder`, which is
-    emptied first. Raises StoreError where the disk refuses them.
+    """Evaluates all conditions in order; yields (label, table of the conditions done) before each, and ("", table) at
+    the end.
+
+    The table is that of `evaluation_frame`. Dialogues are stored as one run per condition below `folder`, which is
+    emptied first. Raises StoreError where they cannot be written.
     """
     results: list[ConditionResult] = []
     judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
@@ -194,7 +200,7 @@ def evaluate(
     folder: Path,
     judged_by: Sequence[Judge],
 ) -> ConditionResult:
-    """Plays the dialogues of a condition, stores them as a run in `folder`, and measures them."""
+    """Plays the dialogues of a condition, stores them as a run in `folder`, and measures them. Raises StoreError."""
     setup = staged(recipe, condition, engines, judged_by)
     scenario, how = condition.scenario, condition.scenario.measure
     info = engines[engine_name(scenario.seats[recipe.seats()[0]])].info()
@@ -249,8 +255,9 @@ def staged(
     engines: Mapping[str, Engine],
     judged_by: Sequence[Judge] | None = None,
 ) -> Setup:
-    """Returns the condition's scenario ready to be played; held-out personas are asked in the held-out wording.
-    `judged_by`: judges in place of the scenario's, see `lab.dialogue.wiring.set_up_on`.
+    """The condition's scenario, ready to be played; held-out personas are asked in the held-out paraphrase.
+
+    `judged_by` are judges in place of the scenario's, as in `lab.dialogue.wiring.set_up_on`.
     """
     cast = people.cast(condition.scenario)
     if condition.held_out:
@@ -268,7 +275,7 @@ def staged(
 
 
 def _asked_as(persona: Persona, number: int) -> Persona:
-    """The persona with wording `number` of each question moved to the first place (the last one if there are fewer)."""
+    """The persona with paraphrase `number` of each question first; where there are fewer, the last one."""
     facts = []
     for fact in persona.facts:
         words = list(fact.slot.questions)
@@ -287,9 +294,12 @@ def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) ->
 def evaluation_frame(
     recipe: Recipe, evaluated: Sequence[ConditionResult], *, confidence: float = 0.95, resamples: int = 1000
 ) -> pl.DataFrame:
-    """Returns evaluation.parquet: one row for each arm, scenario, metric, judge, seat and `held_out`. `reduction`
-    compares with the base model under the same conditions; `rewarded`: training was rewarded by just this measure;
-    `people`: how many personas were resampled for the interval; `failed`: how many conversations broke off.
+    """evaluation.parquet: one row for each arm, scenario, metric, judge, seat and `held_out`.
+
+    - `value`, `low`, `high`: consistency, 0 to 1, or the tripwire's value; the interval resamples `people` personas.
+    - `reduction`: as in the module's docstring, relative to the base model under the same conditions.
+    - `rewarded`: whether the reward of training was this very measure.
+    - `unscored`: share of rows that could not be scored; `failed`: number of conversations that failed.
     """
     how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
     before = {
@@ -340,8 +350,10 @@ def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
 def reduction(
     before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int
 ) -> Interval:
-    """Returns the relative reduction of inconsistency, at most 1, with its interval over the personas that both sides
-    have scored. `before`, `after`: (consistent, scored) by persona id.
+    """The relative reduction of inconsistency, at most 1, over the personas that both sides have scored.
+
+    `before` and `after` hold (consistent, scored), shape (2,), by persona id. NaN where nothing was inconsistent
+    before.
     """
     both = sorted(before.keys() & after.keys())
     sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice

@@ -1,9 +1,9 @@
-"""The loop of a training: play, reward, update, again.
+"""The loop of a training: play, reward, update.
 
-It yields events (plain dicts) and saves nothing but checkpoints. Step n's dialogues, rewards and update follow from the
-recipe, n and the weights before it alone, so that a training taken up from a checkpoint goes on as if it had never
-stopped (exactly so in float32). Where playing overlaps learning, the weights are those of one step earlier, but for the
-first step and those after a checkpoint.
+It yields events (plain dicts) and saves nothing but checkpoints. The dialogues, rewards and update of step n depend on
+the recipe, n and the weights before it alone, so that a resumed training equals one that was never stopped (float32).
+With asynchronous rollouts, dialogues are played with the weights of one step earlier, except in the first step and in
+those after a checkpoint.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ PATIENCE = 5  # steps over which a tripwire's mean has to be out of bounds
 
 
 def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> Learner | Learners:
-    """The learner that the recipe asks for, on the model of that seat; several that work as one where it has `workers`,
-    beside so many engines on a Ray cluster that is connected.
+    """The learner of that seat's model; with several `workers`, a `Learners` on the Ray cluster, whose GPUs `engines`
+    engines share. Raises ValueError like `Learner`.
     """
     updates = -(-recipe.max_steps // len(recipe.seats())) * recipe.tuning.num_iterations
     spec = scenario.seats[seat]
@@ -68,6 +68,7 @@ def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> 
 
 
 def method(recipe: Recipe) -> Method:
+    """The method of the recipe with its settings."""
     tuning = recipe.tuning
     settings = {name: getattr(tuning, name) for name in Method.__dataclass_fields__ if hasattr(tuning, name)}
     how = Online(**{name: getattr(tuning, name) for name in Online.__dataclass_fields__})
@@ -76,9 +77,7 @@ def method(recipe: Recipe) -> Method:
 
 @dataclass(frozen=True)
 class Batch:
-    """The dialogues of one step: the views to learn from, the fields that they add to the `step` event, and the seconds
-    it took to play and score them.
-    """
+    """The views of one step, the fields that they add to the `step` event, and the seconds of playing and scoring."""
 
     views: list[View]
     log: dict[str, object]
@@ -98,8 +97,9 @@ class TrainingLoop:
     folder: Path
 
     def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
-        """A `step` event each; a checkpoint every `save_steps` and after the last; a `stopped` event where a tripwire
-        ended the training. `earlier`: the step events before `first`.
+        """The events of the steps from `first` on: `step`, `checkpoint` every `save_steps` and at the end, and
+        `stopped` where a tripwire ends the training. `earlier` holds the step events before. Raises ValueError where a
+        step fails, and StoreError.
         """
         recipe, steps, online = self.recipe, list(earlier), self.recipe.method in ONLINE
         if online:
@@ -142,21 +142,21 @@ class TrainingLoop:
         return {key: value for key, value in log.items() if key.startswith("wire_") or key == "samples"}
 
     def install(self) -> None:
-        """Copies the adapters of the students, as they are now, into the engines."""
+        """Copies the current adapters of all learners into the engines."""
         for seat, student in self.students.items():
             self._engine(seat).install(rollouts.trained(seat), *student.adapter())
 
     @cached_property
     def _walking(self) -> list[Judge]:
-        """The judges whose verdicts move the walk, for all steps: each keeps what it has read open in its engine."""
+        """The judges whose verdicts move the walk, for all steps, since each caches in its engine what it has read."""
         return judges.judges(self.scenario.measure, self.engines, self.recipe.device)
 
     def _engine(self, seat: str) -> Engine:
         return self.engines[seats.engine_name(self.scenario.seats[seat])]
 
     def save(self, folder: Path, state: bool = True) -> None:
-        """A PEFT folder, or one a seat where two learn; whole or not at all. `state`: with what going on needs.
-        StoreError.
+        """Writes a PEFT folder, or one per seat where two are trained, completely or not at all; with `state`, it can
+        be resumed from. Raises StoreError.
         """
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
@@ -206,8 +206,9 @@ class TrainingLoop:
         }
 
     def _rescued(self, step: int, views: Sequence[View]) -> str:
-        """A clause that names the checkpoint to go on from after a step that failed: one written now, if the student
-        still gives finite log-probabilities (a learner of several workers has ended), else the last one known to do so.
+        """A clause that names the checkpoint from which to resume after a failed step: one written now, where the
+        learner still gives finite log-probabilities (several workers have ended), otherwise the last one known to give
+        them.
         """
         recipe, now = self.recipe, self._checkpoint(step)
         reads = (
@@ -222,7 +223,7 @@ class TrainingLoop:
         return self._last(step)
 
     def _last(self, most: int) -> str:
-        """A clause that names the last checkpoint after at most so many steps."""
+        """A clause that names the last checkpoint after at most `most` steps."""
         checkpoint = latest_checkpoint(self.folder, most)
         return (
             f"the last good checkpoint is {checkpoint}, after step {steps_of(checkpoint)}"
@@ -237,8 +238,8 @@ class TrainingLoop:
         return self.recipe.seats()[step % len(self.recipe.seats())]
 
     def _source(self) -> Generator[dict, None, Callable[[int], Batch]]:
-        """Returns a function from a step's number to its batch. Yields the events of reading or collecting the
-        dialogues of an offline method, before the first step.
+        """A function from a step's number to its batch; the events are those of reading or collecting an offline
+        method's dialogues.
         """
         recipe, learn_from = self.recipe, split(self.recipe)[0]
         if recipe.method in ONLINE:
@@ -286,8 +287,8 @@ class TrainingLoop:
         return Batch(views, log | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
 
     def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
-        """By seat, what the untouched model said: played once, a `collected` event a batch, and read from the folder
-        where a training is taken up again.
+        """By seat, the dialogues of the untrained model: read from the folder, or else played, with `collected`
+        events.
         """
         path = self.folder / collected.COLLECTED
         if path.is_file():
@@ -305,7 +306,9 @@ class TrainingLoop:
         }
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
-        """What the untouched model says in as many dialogues as training has steps for, each read once."""
+        """The views of the untrained model in as many dialogues as the training has steps for, each of which is used
+        once.
+        """
         views, batches = [], -(-self.recipe.max_steps // len(self.students))
         for batch in range(batches):
             played = self._played(batch, seat, drawn, {})
@@ -321,8 +324,8 @@ class TrainingLoop:
         return views
 
     def _tripped(self, steps: Sequence[dict]) -> str | None:
-        """Why to stop: a wire whose mean over the last steps of a seat that tell of it is out of bounds: PATIENCE steps
-        online, where the first is the reference, and one offline.
+        """The reason to stop, or None: a tripwire whose mean over a seat's last measurements is out of bounds. Online
+        there are PATIENCE of them, and the first step is the reference; offline there is one.
         """
         for seat in self.recipe.seats() if self.recipe.tripwires == "stop" else ():
             own = [
@@ -354,14 +357,16 @@ class TrainingLoop:
 
 
 def latest_checkpoint(folder: Path, most: float = math.inf) -> Path | None:
-    """The last whole checkpoint of a training's folder, of those after at most so many steps."""
+    """The checkpoint with the most steps in a training's folder, of those with at most `most` steps; None without
+    any.
+    """
     return max(
         (path for path in (folder / "checkpoints").glob("step-*") if steps_of(path) <= most), key=steps_of, default=None
     )
 
 
 def steps_of(checkpoint: Path) -> int:
-    """How many steps had been done at that checkpoint."""
+    """The number of steps before that checkpoint."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
@@ -376,8 +381,8 @@ def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
 
 
 def _samples(talks: Sequence[Rollout], views: Sequence[View]) -> dict[str, dict]:
-    """The best and the worst dialogue of the step, by the mean reward of its trained seat's lines: its reward and its
-    last lines.
+    """The best and the worst dialogue by the mean reward of its trained seat's lines: that reward and the last four
+    lines.
     """
 
     def mean(view: View) -> float | None:

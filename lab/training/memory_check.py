@@ -1,4 +1,4 @@
-"""Whether a training fits into memory, and what would fit where it does not."""
+"""Whether a training fits into memory, and which settings would make it fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A training as far as memory goes; `beside`: workers of a learner that share one memory."""
+    """What decides the memory of a training; `beside` is the number of a learner's workers that share one memory."""
 
     recipe: Recipe
     scenario: Scenario
@@ -29,8 +29,10 @@ class MemoryPlan:
 def check_learning_memory(
     recipe: Recipe, scenario: Scenario, engines: Mapping[str, Engine], cast: Sequence[Mapping]
 ) -> None:
-    """ValueError where the learners' weights and what goes with them, and a view at its longest with all its side
-    branches, do not fit into what memory is free beside the engines.
+    """Raises ValueError where a learner does not fit into the memory that the engines leave free.
+
+    It needs its weights, gradients and optimiser state, and a pass over the longest view with all its side branches.
+    The message names settings that would fit.
     """
     plan = MemoryPlan(recipe, scenario, _beside(recipe, len(engines)))
     for seat in recipe.seats():
@@ -55,7 +57,7 @@ def check_learning_memory(
 
 
 def _cures(plan: MemoryPlan) -> Iterator[Iterator[tuple[str, MemoryPlan]]]:
-    """Ways to need less, each from little to much, as a command line sets them."""
+    """Changes that need less memory, as (override, plan), grouped by setting and each from the smallest change up."""
     recipe, tuning = plan.recipe, plan.recipe.tuning
 
     def tuned(key: str, value: bool) -> Iterator[tuple[str, MemoryPlan]]:
@@ -78,7 +80,7 @@ def _cures(plan: MemoryPlan) -> Iterator[Iterator[tuple[str, MemoryPlan]]]:
 
 
 def _kept(plan: MemoryPlan) -> int:
-    """Bytes that a worker of each seat's learner keeps whatever it reads."""
+    """The bytes that one worker of each seat's learner needs independent of its data."""
     tuning = plan.recipe.tuning
     modules = tuning.target_modules if isinstance(tuning.target_modules, str) else tuple(tuning.target_modules)
     return sum(
@@ -126,7 +128,7 @@ def _weights(
 
 
 def _passing(plan: MemoryPlan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:
-    """Tokens of the longest view, and bytes that learning from it takes for as long as it is read."""
+    """(tokens of the seat's longest view, bytes of a forward and backward pass over it)."""
     recipe, scenario, spec = plan.recipe, plan.scenario, plan.scenario.seats[seat]
     alike = recipe.method == "grpo" and recipe.groups == "episodes"
     # lines at a place, see lab.training.rollouts

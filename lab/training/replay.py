@@ -1,8 +1,7 @@
-"""Conversations that are there already, said again by the seat that learns: its view of each, token by token, and
-nothing sampled.
+"""Stored conversations recited by the trained seat: its view of each as token ids, with nothing sampled.
 
-A run's own loop recites what the run stored, so that a view is what the speaker read. Words that no model of ours said
-are encoded, with the token behind them that closes a line: it is what a learner learns to stop by.
+The loop of a run recites what the run stored, so that a view is what the speaker read. Lines that no model of the lab
+sampled are encoded, with the token that ends a line appended, from which a learner learns to stop.
 """
 
 from __future__ import annotations
@@ -26,14 +25,15 @@ from scenarios.records import SEATS
 
 
 def base_of(model: str) -> str:
-    """What a model's name says without its adapter; a path as an absolute one."""
+    """The name of the base model, without an adapter; an existing path is made absolute."""
     base = model.partition(":")[0]
     return str(Path(base).expanduser().resolve()) if Path(base).expanduser().exists() else base
 
 
 class Reciter:
-    """A seat that says what is stored, and trouble where nothing is. `said`: what of it stands in each conversation's
-    view.
+    """A seat that recites stored lines, with trouble for a line that is not stored.
+
+    `said` holds, by conversation, the recited lines as far as they fit into its view.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -63,7 +63,11 @@ class Reciter:
 
 
 def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Rollout]:
-    """As the run played them. Where it was another model's run, its words are encoded anew."""
+    """The rollouts of a run's conversations, as the run played them.
+
+    Lines of another model than `model` are encoded anew. Raises ValueError where the scenario or persona files have
+    changed such that another seat would speak.
+    """
     scenario, kept = source.scenario, stored(read_events(source.path))
     spec, wanted = scenario.seats[seat], {transcript.conversation for transcript in source.transcripts}
     same = not spec.endpoint and base_of(spec.model) == base_of(model)
@@ -103,7 +107,7 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Roll
 
 
 def recited(source: Source, seat: str, instruction: str, engine: Engine) -> list[Rollout]:
-    """As if the seat had said its lines under its persona's card and the instruction."""
+    """The rollouts of conversations as if the seat had said its lines under its persona's card and the instruction."""
     reciter = Reciter(engine)
     reciter.open(
         {transcript.conversation: system_text(transcript.cast[seat], instruction) for transcript in source.transcripts}

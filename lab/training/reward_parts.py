@@ -1,4 +1,4 @@
-"""The parts that a reward is made of, one entry each: what a sampled line is worth by itself, from -1 to 1."""
+"""The parts of a reward, one entry each. Each scores a sampled line by itself, from -1 to 1."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class Rollout:
 
 @dataclass
 class Completion:
-    """A sampled line on its way to its reward. `line.about` is the id of the fact that a Q&A probe asked for, "" for a
-    line of the dialogue.
+    """A sampled line with its parts and its penalty (0 or 1).
+
+    `line.about` is the id of the fact that a Q&A probe asked for, "" for a line of the dialogue.
     """
 
     talk: Rollout
@@ -54,17 +55,19 @@ class Completion:
 
     @property
     def persona(self) -> Persona:
-        """Of the speaker."""
+        """The persona of the speaker."""
         return self.talk.cast[self.talk.seat]
 
     @property
     def before(self) -> list[Line]:
-        """The lines of the dialogue before this one, both seats'."""
+        """The lines of both seats before this one."""
         return [line for line in self.talk.lines if line.turn < self.line.turn]
 
     @property
     def heard(self) -> str:
-        """The partner's line that it answers; "" at the start and for a probe, whose words an answer may repeat."""
+        """The partner's line that this line answers; "" at the start, and for a probe, whose words an answer may
+        repeat.
+        """
         if self.line.about:
             return ""
         return next((line.text for line in reversed(self.before) if line.seat != self.talk.seat), "")
@@ -72,7 +75,10 @@ class Completion:
 
 @dataclass
 class RewardContext:
-    """What parts read with, beside the lines. `judged`: the metrics that the judge is asked for, all in one batch."""
+    """What parts use besides the lines.
+
+    `judged` holds the metrics that the judge is asked for, all in one batch.
+    """
 
     judge: Judge
     embed: Embed | None  # texts -> unit vectors (texts, width)
@@ -80,8 +86,10 @@ class RewardContext:
     _inconsistency: dict[str, list[float | None]] | None = None
 
     def inconsistency(self, completions: Sequence[Completion], metric: str) -> list[float | None]:
-        """For each line the largest p_inconsistent, from 0 to 1, of its pairs; NaN where the judge could not tell, None
-        where there was nothing to judge.
+        """For each line the maximum of p_inconsistent, 0 to 1, over its pairs of that metric.
+
+        NaN where the judge scored none of them, None where the line has no pair. Raises KeyError for a metric not in
+        `judged`.
         """
         if self._inconsistency is None:
             self._inconsistency = _judge(completions, set(self.judged), self.judge)
@@ -90,11 +98,11 @@ class RewardContext:
 
 @dataclass(frozen=True)
 class RewardEntry:
-    """A part of a reward. A package brings its own by an entry point of `dialogue_lab.rewards`.
+    """A part of a reward. A package adds one by an entry point of the group `dialogue_lab.rewards`.
 
-    `score` gives a number from -1 to 1 for each of the lines, None for a line that the part does not apply to, and NaN
-    where it applies but could not be scored. `probes`: whether it is given the answers to Q&A probes beside the lines
-    of the dialogue. `judged`: the metric that the training's judge is asked for, where the part reads one.
+    `score` returns, for each line, a number from -1 to 1, None where the part does not apply, or NaN where it applies
+    but could not be scored. `probes` says whether it also gets the answers to Q&A probes. `judged` is the metric that
+    the training's judge has to score for it, if any.
     """
 
     name: str
@@ -104,7 +112,10 @@ class RewardEntry:
 
 
 def scores(entry: RewardEntry, completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
-    """What the entry scores these lines. ValueError where it gives another number of scores, or one beyond -1 to 1."""
+    """The entry's score for each line: -1 to 1, None or NaN as in `RewardEntry`.
+
+    Raises ValueError where the number of scores is not that of the lines, or a score lies outside -1 to 1.
+    """
     values = list(entry.score(completions, context))
     if len(values) != len(completions):
         raise ValueError(f"the reward part {entry.name!r} gave {len(values)} scores for {len(completions)} lines")
@@ -115,9 +126,9 @@ def scores(entry: RewardEntry, completions: Sequence[Completion], context: Rewar
 
 
 def reward_entries(reward: Reward) -> list[RewardEntry]:
-    """The entries of the parts that have a weight: the lab's, then those of installed packages by name.
+    """The entries of the parts with a weight above 0: the lab's, then those of installed packages by name.
 
-    Raises ValueError where one of those cannot be used.
+    Raises ValueError where a package's entry cannot be used.
     """
     return [REWARDS.get(name) or plugins.load_entry(plugins.REWARDS, name, RewardEntry) for name in reward.weights()]
 
@@ -151,7 +162,7 @@ def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Ju
 
 
 def _consistency(metric: str) -> Callable[[Sequence[Completion], RewardContext], list[float | None]]:
-    """1 where the judge finds no contradiction, -1 where it is certain of one."""
+    """A function that scores 1 - 2 p_inconsistent: 1 for no contradiction, -1 for a certain one."""
 
     def score(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
         return [None if p is None else 1 - 2 * p for p in context.inconsistency(completions, metric)]
@@ -160,7 +171,7 @@ def _consistency(metric: str) -> Callable[[Sequence[Completion], RewardContext],
 
 
 def _qa(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
-    """Whether an answer names the fact that it was asked for, by a probe or in the dialogue."""
+    """1 where an answer names the value of the fact that was asked for, by a probe or in the dialogue, else -1."""
     facts = [_asked(completion) for completion in completions]
     return [
         None if fact is None else 1.0 if is_right(completion.text, fact) else -1.0
@@ -177,7 +188,7 @@ def _asked(completion: Completion) -> Fact | None:
 
 
 def _relevance(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
-    """Cosine with the line that it answers."""
+    """The cosine of the line with the partner's line that it answers, -1 to 1."""
     values: list[float | None] = [None] * len(completions)
     if context.embed is None:
         return values

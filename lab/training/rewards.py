@@ -1,8 +1,9 @@
-"""What sampled lines are worth: judges, answers and tripwires turned into one number a line.
+"""The reward of sampled lines, from judges, answers and tripwires.
 
 reward = weighted mean of the parts that apply to the line, each from -1 (contradicts) to 1 (does not), minus the
-penalty where a wire is tripped; the mean is 0 where no part applies (small talk, where only answers are rewarded). A
-line that no judge could score has no reward where one was asked, and nothing is learnt from it.
+penalty where a tripwire is out of bounds. The mean is 0 where no part applies (small talk, where only answers are
+rewarded). The reward is None, and the line has no loss, where a part applies but could not be scored and no judge
+scored another part.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ MOST_FACTS = 2  # that a line may name, besides the speaker's name
 
 
 def sampled(talk: Rollout) -> list[Sampled]:
-    """Every line that was sampled in it, those that the dialogue never went on with and answers to Q&A probes
-    included.
-    """
+    """All sampled lines of the rollout, including side branches and answers to Q&A probes, without empty ones."""
     return [
         Sampled(
             spoken.turn,
@@ -55,8 +54,11 @@ def rewarded(
     embed: Embed | None,
     known: Mapping[tuple[int, int], Mapping[str, float]] | None = None,
 ) -> tuple[list[View], dict[str, float]]:
-    """Views whose lines carry their rewards, and the mean of each part, of the reward and of what was unscored, for the
-    log. `known`: parts by the talk's number and the turn, which the judge is not asked for.
+    """The views with the reward of each line, and means for the log.
+
+    The range of a reward is -1 - penalty to 1, or None. The log has `reward_<part>`, `reward`, `penalised` (share of
+    lines), `lines`, `unscored` (counts) and `length` (tokens); a mean over nothing is NaN. `known` gives parts by
+    (conversation, turn), for which the judge is not asked. Raises ValueError like `scores`.
     """
     completions = [Completion(talk, line) for talk in talks for line in sampled(talk)]
     spoken = [completion for completion in completions if not completion.line.about]
@@ -91,7 +93,9 @@ def rewarded(
 def tripwire_means(
     talks: Sequence[Rollout], seat: str, *, embed: Embed | None, logprobs: LogProbs | None
 ) -> dict[str, float]:
-    """Every tripwire's mean over the lines that the seat said of its own in these dialogues."""
+    """The mean of each tripwire over the lines of the seat that its model wrote, by tripwire; see
+    `metrics.tripwires`.
+    """
     said = pl.DataFrame([asdict(line) for talk in talks for line in talk.lines], infer_schema_length=None)
     cards = {(talk.number, name): persona.card for talk in talks for name, persona in talk.cast.items()}
     means = tripwires(
@@ -108,7 +112,9 @@ def tripwire_means(
 
 
 def _trips(completion: Completion) -> bool:
-    """Whether a tripwire goes off: card overlap, facts recited, a person error, assistant style, or no information."""
+    """Whether a tripwire is out of bounds: card overlap, recited facts, a person error, assistant style, or no
+    information.
+    """
     persona = completion.persona
     if sum(is_right(completion.text, fact) for fact in persona.facts if fact.id != NAME) > MOST_FACTS:
         return True
@@ -119,7 +125,7 @@ def _trips(completion: Completion) -> bool:
 
 
 def _total(completion: Completion, reward: Reward, judged: Collection[str]) -> float | None:
-    """None where a part that applies could not be scored, and no judge scored another."""
+    """The reward; None where a part that applies could not be scored and no judge scored another part."""
     weights = {name: weight for name in completion.parts if (weight := reward.weights().get(name))}
     if completion.missed and not weights.keys() & judged:
         return None
@@ -132,7 +138,7 @@ def _total(completion: Completion, reward: Reward, judged: Collection[str]) -> f
 
 
 def _means(completions: Sequence[Completion], totals: Sequence[float | None], reward: Reward) -> dict[str, float]:
-    """What the log says of a step; NaN for the mean of nothing."""
+    """The figures of a step for the log; the mean of no values is NaN."""
 
     def mean(values: list[float]) -> float:
         return float(np.mean(values)) if values else float("nan")

@@ -1,5 +1,5 @@
-"""Dialogues played to learn from: the same graphs and seats as any run, the trained seat under its adapter of the
-moment.
+"""The dialogues of a training step: scenario and seats as in any run, with the trained seat under its current
+adapter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scenarios.records import Line, derive_seed
 
 
 def trained(seat: str) -> str:
-    """The name of a seat's adapter under way inside an engine."""
+    """The name of the seat's current adapter in an engine."""
     return f"trained-{seat}"
 
 
@@ -34,10 +34,11 @@ def talks(
     adapters: Mapping[str, str | None],
     judged_by: Sequence[Judge],
 ) -> list[Rollout]:
-    """The dialogues of a step, with everything that the trained seat sampled in them. A dialogue that failed is left
-    out. `judged_by`: the scenario's judges, whose verdicts may move the walk.
+    """The dialogues of a step, with all lines that the trained seat sampled; failed dialogues are left out.
 
-    The seat samples by its temperature and top_k, which the learner knows of, but not by top_p.
+    `drawn` holds the ids of the personas that may be drawn. `judged_by` are the scenario's judges, whose verdicts may
+    move the walk. The seat samples with its temperature and top_k, which the learner takes into account, and with top_p
+    = 1.
     """
     seed = derive_seed(recipe.seed, "step", step) % 2**31
     scenario = played(
@@ -79,7 +80,7 @@ def talks(
 
 
 def _lines(events: Sequence[dict], conversations: int) -> dict[int, list[Line]]:
-    """What was said, by conversation, in turn order; one that failed is left out."""
+    """The lines of each conversation in turn order, without failed conversations."""
     failed = {c for c, end in ends(events).items() if end["status"] == "failed"}
     lines: dict[int, list[Line]] = {c: [] for c in range(conversations) if c not in failed}
     for (c, _), line in stored(events).lines.items():
@@ -89,8 +90,8 @@ def _lines(events: Sequence[dict], conversations: int) -> dict[int, list[Line]]:
 
 
 def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
-    """Puts `reward.probes` Q&A probes to every dialogue, in wordings that are not held out, after a turn that the step
-    draws.
+    """After a turn drawn by the step's seed, puts `reward.probes` Q&A probes to each dialogue, in paraphrases not held
+    out.
     """
     if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
         return

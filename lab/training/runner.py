@@ -1,4 +1,4 @@
-"""A training carried out: checked, opened or resumed, played and learnt step by step, evaluated."""
+"""Carries out a training: checks it, opens or resumes its folder, trains step by step, and evaluates."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ EVALUATION = "evaluation"  # folder below a training's: one run per condition of
 
 
 def check_training(recipe: Recipe) -> None:
-    """Refuse, before a model is loaded, a training whose models or judges are not there, or whose conditions cannot be
-    played. ValueError.
+    """Raises ValueError where a model, judge or reward part is missing or a condition cannot be played; loads no
+    weights.
     """
     from lab.dialogue import judges, wiring
     from lab.training.evaluation import evaluation_conditions
@@ -53,8 +53,9 @@ def check_training(recipe: Recipe) -> None:
 
 
 def step_columns(recipe: Recipe) -> list[str]:
-    """Returns the columns of training.parquet that every step of the training fills. Steps of offline methods have no
-    rewards, and tripwires at checkpoints only.
+    """The columns of training.parquet that every step fills.
+
+    With an offline method, steps have no rewards, and tripwires only at checkpoints.
     """
     from metrics.catalogue import MEASURES
     from scenarios.jobs.training import ONLINE
@@ -71,7 +72,7 @@ def step_columns(recipe: Recipe) -> list[str]:
 
 
 def stored_recipe(folder: str) -> Recipe:
-    """Returns the recipe stored in a training's folder. Raises ValueError where files that it names have changed."""
+    """The recipe in a training's folder. Raises ValueError where files that it names have changed since."""
     from lab.store.run_store import read_manifest
     from scenarios.jobs.training import load_recipe, played
 
@@ -88,7 +89,10 @@ def stored_recipe(folder: str) -> Recipe:
 
 
 def open_training(recipe: Recipe, runs: str | Path, resume: str | Path | None = None) -> RunStore:
-    """The folder `resume`, opened again, or a new one below `runs`."""
+    """The folder `resume`, opened again, or else a new folder below `runs`.
+
+    Raises StoreError where it cannot be written, ValueError where `resume` is no training that can be opened.
+    """
     from lab.store.run_store import create, open_for_resume
     from scenarios.jobs.training import played
 
@@ -102,11 +106,13 @@ def open_training(recipe: Recipe, runs: str | Path, resume: str | Path | None = 
 def run_training(
     recipe: Recipe, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
 ) -> int:
-    """Carries the training out and prints its evaluation. Returns the exit code: 0 trained, 1 trained until a tripwire
-    stopped it, 2 failed (with the reason on stderr), 130 interrupted.
+    """Carries out the training and prints its evaluation.
 
-    `address`: as of `lab.dialogue.cluster.hosting`. `display`: auto, rich, plain or none. `as_json`: print the folder
-    and the evaluation as one JSON object, and nothing else.
+    Returns the exit code: 0 trained, 1 stopped by a tripwire, 2 failed (with the reason on stderr), 130 interrupted.
+
+    - `address`: as of `lab.dialogue.cluster.hosting`.
+    - `display`: auto, rich, plain or none.
+    - `as_json`: print only the folder and the evaluation, as one JSON object.
     """
     from rich.console import Console
 
@@ -132,9 +138,10 @@ def run_training(
 def carry_out_training(
     recipe: Recipe, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None, tuple[pl.DataFrame, str] | None]:
-    """Trains and evaluates from the last checkpoint in the folder on, showing it on `console` meanwhile. Returns how it
-    ended (finished, failed or interrupted), the reason where it did not finish, and what `perform_training`
-    returns where it did.
+    """Trains from the last checkpoint in the folder and evaluates, with progress on `console`.
+
+    Returns the status (finished, failed or interrupted), the reason where it is not finished, and the result of
+    `perform_training` where it is.
     """
     from lab.live.training_screen import training_display
 
@@ -149,9 +156,11 @@ def carry_out_training(
 def perform_training(
     recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict], *, address: str | None
 ) -> tuple[pl.DataFrame, str]:
-    """Load, train, evaluate before and after; every event is stored first and shown then. `earlier`: step events up to
-    the checkpoint that is gone on from. Gives the evaluation, and which tripwire stopped the training, in words ("" for
-    none).
+    """Trains and evaluates; every event is stored before it is shown. Returns (evaluation, stopped).
+
+    `stopped` names the tripwire that ended the training, "" where none did. `earlier` holds the step events up to the
+    checkpoint from which the training resumes. Raises ValueError where models, memory or a step fail, StoreError where
+    a file cannot be written.
     """
     from lab.dialogue import capacity, judges, seats, wiring
     from lab.dialogue.cluster import hosting
@@ -224,7 +233,7 @@ def perform_training(
 
 
 def steps_before_checkpoint(store: RunStore) -> list[dict]:
-    """Returns the `step` events up to the last checkpoint, the last event of each step."""
+    """The `step` events up to the last checkpoint; of a repeated step, the last event."""
     if not store.earlier:
         return []
     from lab.progress.training import steps_before
@@ -236,9 +245,7 @@ def steps_before_checkpoint(store: RunStore) -> list[dict]:
 
 
 def _frame(steps: Sequence[dict]):
-    """training.parquet: a row a step, all its numbers; null where there is none, as in the events that a resumed
-    training reads.
-    """
+    """training.parquet: one row per step with all its figures, null where one is missing, as in the events on disk."""
     import polars as pl
 
     frame = pl.DataFrame(

@@ -1,4 +1,4 @@
-"""A training's figures sent to Weights & Biases, MLflow or TensorBoard, by transformers' own callbacks."""
+"""Sends the figures of a training to TensorBoard or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def reporter(to: str, folder: Path) -> Iterator[Callable[[dict], None]]:
-    """A function that tells a step's numbers to TensorBoard (below `folder`) or Weights & Biases. ValueError where it
-    is not installed.
+    """A context that gives a function which sends the numbers of a `step` event; it does nothing for "none".
+
+    `to` is none, tensorboard (written below `folder`) or wandb. Raises ValueError where its package is not installed.
     """
     if to == "none":
         yield lambda event: None

@@ -1,8 +1,8 @@
-"""Several learners that work as one: data-parallel workers under Ray Train.
+"""Several learners that train one model: data-parallel workers under Ray Train.
 
-Each worker holds a whole `Learner` and carries out the same orders, on its share of the batch
-(`agents.learning.distributed`). Orders and answers go over a desk (`lab.training.mailbox`). An error in one worker ends
-them all: Ray Train stops the others, and what was wrong is raised where an answer is waited for.
+Each worker holds a whole `Learner` and carries out the same orders on its share of the batch
+(`agents.learning.distributed`). Orders and answers pass through an actor (`lab.training.mailbox`). An error in one
+worker ends all: Ray Train stops the others, and the error is raised where an answer is awaited.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ SETTINGS = {
 
 
 class Learners:
-    """What a `Learner` is to the loop, over `workers` of them. Folders are to lie where all workers can reach them.
+    """The interface of a `Learner` over several workers; all workers must be able to read and write the folders.
 
-    `settings`: keyword arguments of `Learner`. `gpus`: of each worker, a share of one; 0: they compute on the CPU. Over
-    whole GPUs they talk by nccl, else by gloo. Every method raises ValueError for what a `Learner` would, and where a
-    worker was lost; they are at an end then.
+    `settings` are the keyword arguments of `Learner`. `gpus` is the share of a GPU of each worker; 0 computes on the
+    CPU. Workers with a whole GPU each communicate by nccl, others by gloo. Every method raises ValueError where a
+    `Learner` would, and where a worker was lost; after that no method can be used.
     """
 
     def __init__(self, workers: int, settings: Mapping[str, object], gpus: float = 0.0) -> None:
@@ -99,7 +99,7 @@ class Learners:
         return self._ask("steps")
 
     def close(self) -> None:
-        """Ends the workers. Once at least, and while Ray is there."""
+        """Ends the workers. It has to be called while Ray is connected, and may be called again."""
         if self._running.is_alive():
             self._desk.ask.remote(STOP, [])
             self._running.join(CLOSE_S)
@@ -139,8 +139,10 @@ class Learners:
 
 @dataclass
 class LoopbackConfig(TorchConfig):
-    """For workers that are all on this machine. Torch's own address store listens on every interface, so the workers
-    meet in the file `meeting` instead, and none of them accepts connections from another machine.
+    """The process group of workers on this machine alone.
+
+    Torch's address store listens on every interface. Here the workers meet in the file `meeting` instead, so that none
+    accepts connections from another machine.
     """
 
     meeting: str = ""
@@ -151,7 +153,7 @@ class LoopbackConfig(TorchConfig):
 
 
 class LoopbackBackend(TorchConfig().backend_cls):
-    """How Ray Train makes a process group of such workers. Ending the group stays as Ray Train does it."""
+    """How Ray Train starts the process group of a `LoopbackConfig`; ending it is unchanged."""
 
     def on_start(self, worker_group, backend_config: LoopbackConfig) -> None:
         group = backend_config.backend, backend_config.meeting, len(worker_group), backend_config.timeout_s
@@ -159,7 +161,7 @@ class LoopbackBackend(TorchConfig().backend_cls):
 
 
 def join(rank: int, backend: str, meeting: str, workers: int, timeout_s: int) -> None:
-    """Makes this process member `rank` of the group of so many workers."""
+    """Makes this process member `rank` of a process group of `workers` processes that meet in the file `meeting`."""
     for library in ("GLOO", "NCCL"):
         os.environ[f"{library}_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     torch.distributed.init_process_group(
@@ -172,7 +174,7 @@ def join(rank: int, backend: str, meeting: str, workers: int, timeout_s: int) ->
 
 
 def serve_learner(desk, settings: Mapping[str, object], gpu: bool) -> None:
-    """What a worker does: makes its learner, then one order after another."""
+    """The function of a worker: makes its learner and carries out orders from the desk until the order to stop."""
     worker, beside = get_context().get_world_rank(), get_context().get_local_world_size()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // beside))
     learner = Learner(**dict(settings) | {"device": str(get_device()) if gpu else "cpu"})
