@@ -1,5 +1,5 @@
-"""Writes that never damage what is there: whole files are replaced, devices and pipes are written into, and every
-failure says what is kept.
+"""Writes that never damage existing files: a file is replaced as a whole, a device or pipe is written to, and errors
+say what is kept.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StoreError(ValueError):
-    """Something of a run could not be written."""
+    """A file of a run could not be written."""
 
 
 def dumps(value: dict, indent: int | None = None) -> bytes:
-    """JSON in UTF-8; numbers that are not finite become null, lone surrogates keep their JSON escape."""
+    """JSON in UTF-8; numbers that are not finite become null, and lone surrogates are escaped."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError:
@@ -38,23 +38,23 @@ def _finite(value: object) -> object:
 
 
 def write_all(handle: int, data: bytes | memoryview) -> None:
-    """All of `data`, in as many writes as it takes. Raises OSError."""
+    """Writes all of `data`, in as many writes as needed. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
 
 
 def replace(path: Path, data: bytes | memoryview, lines: int | None = None) -> None:
-    """The file at `path` holds `data` afterwards, or what it held before. Raises StoreError; `lines`: see `failure`.
+    """Replaces the file at `path` by `data`, or leaves it unchanged and raises StoreError; `lines` is as in `failure`.
 
-    What is no file there (a character device, a pipe) stays and has the data written into it.
+    A character device or a pipe stays, and the data is written to it.
     """
     replace_in_parts(path, (data,), lines)
 
 
 def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int | None = None) -> None:
-    """As `replace`, by parts that need not be in memory together; where making one fails, the file holds what it held
-    before, too.
+    """Like `replace`, with data in parts that need not be in memory together. An error of `parts` leaves the file
+    unchanged too.
     """
     if _is_no_file(path):
         return _write_into(path, parts, lines)
@@ -78,8 +78,8 @@ def replace_in_parts(path: Path, parts: Iterable[bytes | memoryview], lines: int
 
 
 def _is_no_file(path: Path) -> bool:
-    """Whether something other than a regular file stands there, behind a link or not; or a link of the system's own,
-    such as /dev/stdout.
+    """Whether the path leads to something that is not a regular file, or is a link of the system, such as
+    /dev/stdout.
     """
     try:
         mode = path.stat().st_mode
@@ -90,9 +90,7 @@ def _is_no_file(path: Path) -> bool:
 
 
 def _write_into(path: Path, parts: Iterable[bytes | memoryview], lines: int | None) -> None:
-    """All parts, one after the other, into a device or a pipe, which must be one that takes a stream of bytes. Raises
-    StoreError.
-    """
+    """Writes all parts to a device or pipe. Raises StoreError, also for a disk."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
         try:
@@ -107,8 +105,10 @@ def _write_into(path: Path, parts: Iterable[bytes | memoryview], lines: int | No
 
 
 def failure(path: Path, error: OSError, lines: int | None = None) -> StoreError:
-    """One sentence: what could not be written, where, why, how much space is left, what is kept and how to go on.
-    `lines`: of a run, how many have been finished.
+    """The error, as one sentence: what could not be written, where, why, the free space, what is kept, and how to
+    continue.
+
+    `lines` is the number of finished lines of a run, None where it has none.
     """
     folder = path.parent if path.parent.is_dir() else Path(".")
     free = shutil.disk_usage(folder).free

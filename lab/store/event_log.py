@@ -1,4 +1,4 @@
-"""Reading a run's event log, line by line; `lab.store.events` says what its events are."""
+"""Reads the event log of a run line by line; its events are described in `lab.store.events`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NO_EVENT = "not an event (one JSON object with an `event` key and that event's f
 
 
 def read_events(run_dir: str | Path) -> list[dict]:
-    """Every whole event, oldest first; a cut-off last line is left out (a running run may be writing it).
+    """All complete events, oldest first, without an incomplete last line (a running run may be writing it).
 
-    Raises ValueError naming the first damaged line before the last.
+    Raises ValueError where there is no log, and for the first damaged line before the last.
     """
     return list(stream_events(run_dir))
 
 
 def stream_events(run_dir: str | Path) -> Iterator[dict]:
-    """As `read_events`, one at a time: a long run's are more than one wants to hold."""
+    """The events of `read_events` one at a time, for long runs."""
     path = Path(run_dir) / EVENTS
     if not path.is_file():
         raise ValueError(f"{run_dir} is no run: it has no {EVENTS}")
@@ -34,7 +34,7 @@ def stream_events(run_dir: str | Path) -> Iterator[dict]:
 
 
 def whole_events(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
-    """Every event and the bytes up to its end; only the last line may be damaged or lack its end. Raises ValueError."""
+    """(event, bytes up to its end) for each complete event. Raises ValueError for a damaged line before the last."""
     end, damaged = 0, 0
     for number, line in enumerate(lines, start=1):
         if damaged:
@@ -48,17 +48,17 @@ def whole_events(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int
 
 
 def moment(event: dict) -> float:
-    """When the event was written, in seconds since 1970; 0 where it does not say."""
+    """The time at which the event was stored, in seconds since 1970; 0 where it has no time."""
     return datetime.fromisoformat(event["time"]).timestamp() if event.get("time") else 0.0
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the millisecond."""
+    """The current time in UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def event_of(line: bytes) -> dict | None:
-    """The event that a line of a log holds; None where it is none, or lacks one of its fields."""
+    """The event on a line of a log; None where it is no event or lacks one of its required fields."""
     try:
         try:
             event = from_json(line)

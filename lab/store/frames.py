@@ -1,6 +1,7 @@
-"""From events to frames: pure functions of what events.jsonl says, so a resumed run's tables equal an unbroken one's.
+"""From events to frames: pure functions of events.jsonl, so that a resumed run's frames equal those of an uninterrupted
+one.
 
-A turn may be told twice (a run killed between a line and its judgement judges it again): the last telling counts.
+A turn may be stored twice (a run killed between a line and its judgement judges it again): the last event counts.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ ANSWERS = {
 
 
 def fold(kept: dict[tuple, dict], event: dict) -> None:
-    """Keeps the event under its turn if it is a line or a judgement, in the place of an earlier telling."""
+    """Puts a `line` or `judged` event into `kept`, in place of an earlier one of the same turn; other events do
+    nothing.
+    """
     if event["event"] == "line":
         kept[event["conversation"], event["turn"], ""] = event
     elif event["event"] == "judged":
@@ -85,7 +88,7 @@ def fold(kept: dict[tuple, dict], event: dict) -> None:
 
 
 def latest_events(events: Iterable[dict], kind: str) -> list[dict]:
-    """The events of that kind (`line` or `judged`) that count, by conversation and turn."""
+    """The last `line` or `judged` event (`kind`) of each turn, sorted by conversation and turn."""
     kept: dict[tuple, dict] = {}
     for event in events:
         fold(kept, event)
@@ -93,19 +96,20 @@ def latest_events(events: Iterable[dict], kind: str) -> list[dict]:
 
 
 def ends(events: Iterable[dict]) -> dict[int, dict]:
-    """By conversation, the last `conversation` event: how it ended."""
+    """The last `conversation` event of each conversation, which says how it ended."""
     return {event["conversation"]: event for event in events if event["event"] == "conversation"}
 
 
 def reached(events: Iterable[dict], turn: int) -> set[int]:
-    """The conversations that have every line before that turn."""
+    """The numbers of the conversations that have every line before that turn."""
     said = {(event["conversation"], event["turn"]) for event in events if event["event"] == "line"}
     return {c for c, _ in said if all((c, earlier) in said for earlier in range(turn))}
 
 
 def judges_naming_a_fact(rows: Iterable[Mapping]) -> set[str]:
-    """Among the rows of one turn, the judges that name the fact which the line contradicts. What such a judge says of
-    the whole persona is not counted as a further contradiction.
+    """The judges that name a fact which the line contradicts, among the rows of one turn.
+
+    Their row on the whole persona is not counted as a further contradiction.
     """
     return {
         row["judge"]
@@ -115,12 +119,12 @@ def judges_naming_a_fact(rows: Iterable[Mapping]) -> set[str]:
 
 
 def answer_events(events: Iterable[dict]) -> list[dict]:
-    """The `answer` events, in the order in which they were answered."""
+    """The `answer` events, in their order."""
     return [event for event in events if event["event"] == "answer"]
 
 
 def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
-    """turns, judgements and activations of the events."""
+    """The frames `turns`, `judgements` and `activations` of the events."""
     return {
         "turns": turns_frame(run_id, events),
         "judgements": judgements_frame(run_id, events),
@@ -129,12 +133,14 @@ def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
 
 
 def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
-    """One row a line said, by conversation and turn, with the columns of TURNS."""
+    """One row per line, sorted by conversation and turn, with the columns of TURNS."""
     return _frame(run_id, latest_events(events, "line"), TURNS)
 
 
 def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
-    """One row a line whose speaker's model was watched, `value` its projection (see scenarios.records.Line)."""
+    """One row per line with a recorded projection, in `value` (see scenarios.records.Line), with the columns of
+    ACTIVATIONS.
+    """
     rows = [
         event | {"value": event["activation"]}
         for event in latest_events(events, "line")
@@ -144,14 +150,14 @@ def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
 
 
 def judgements_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
-    """One row a judgement, by conversation, turn and judge, with the columns of JUDGEMENTS."""
+    """One row per judgement, sorted by conversation, turn and judge, with the columns of JUDGEMENTS."""
     return _frame(run_id, [row for event in latest_events(events, "judged") for row in event["rows"]], JUDGEMENTS)
 
 
 def conform(name: str, frame: pl.DataFrame, schema: dict, run_id: str) -> pl.DataFrame:
-    """The frame with exactly the schema's columns, in its order and types; `run_id` is added where it lacks one.
+    """The frame with the schema's columns, in its order and with its types; `run_id` is added where it is missing.
 
-    Raises ValueError naming columns that are missing or too many.
+    Raises ValueError for missing and unknown columns.
     """
     if "run_id" not in frame.columns:
         frame = frame.with_columns(pl.lit(run_id).alias("run_id"))
@@ -163,7 +169,9 @@ def conform(name: str, frame: pl.DataFrame, schema: dict, run_id: str) -> pl.Dat
 
 @dataclass
 class Totals:
-    """What a run has come to, folded event by event: counts, tokens, seconds by phase (time nobody ran left out)."""
+    """The counts, tokens and seconds by phase of a run, folded event by event; time between two executions is left
+    out.
+    """
 
     lines: int = 0
     conversations: dict[int, str] = field(default_factory=dict)  # conversation -> finished or failed
@@ -180,6 +188,7 @@ class Totals:
     _time: datetime | None = None
 
     def add(self, event: dict) -> None:
+        """Adds an event; a repeated turn counts once."""
         kind = event["event"]
         self._clock(kind, event)
         if kind == "line":
@@ -200,24 +209,24 @@ class Totals:
             self.recovered += 1
 
     def is_whole(self, conversation: int) -> bool:
-        """Whether the conversation finished with all its lines, so that no further event of it will follow."""
+        """Whether the conversation finished with all its lines, so that no event of it will follow."""
         return self.conversations.get(conversation) == "finished" and len(
             self._said.get(conversation, ())
         ) == self.header.get("turns")
 
     def settle(self, conversation: int) -> None:
-        """Keeps of a conversation that is whole its numbers alone."""
+        """Reduces a finished conversation to its counts, to save memory."""
         self._said.pop(conversation)
         numbers = self._judged.pop(conversation, {}).values()
         rows, unscored = (sum(counts) for counts in zip(self._settled, *numbers, strict=True))
         self._settled = rows, unscored
 
     def tokens(self) -> dict[str, int]:
-        """Tokens of all sittings: a counter that fell was started again from zero, and what it had counted is added."""
+        """Tokens by counter (COUNTERS), summed over all executions of the run, each of which counts from 0."""
         return {name: self._used_before.get(name, 0) + self._used.get(name, 0) for name in COUNTERS}
 
     def as_fields(self) -> dict:
-        """The manifest's fields that events tell."""
+        """The fields of the manifest that follow from events: counts, tokens, seconds by phase, and models."""
         statuses = list(self.conversations.values())
         judged = [self._settled, *(numbers for by_turn in self._judged.values() for numbers in by_turn.values())]
         counts = {
@@ -239,9 +248,9 @@ class Totals:
         self._used = used
 
     def _clock(self, kind: str, event: dict) -> None:
-        """Gives the time since the last event to the phase it was spent in.
+        """Adds the time since the last event to the current phase.
 
-        A sitting begins with `started` or with loading, whichever comes first: nobody ran before that.
+        An execution begins with `started` or with loading, whichever comes first; the time before that is left out.
         """
         now = datetime.fromisoformat(event["time"])
         begins = (kind == "started" and self._phase != "loading") or (kind == "phase" and event["phase"] == "loading")
@@ -267,8 +276,8 @@ def _frame(run_id: str, rows: list[dict], schema: dict) -> pl.DataFrame:
 
 
 def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFrame:
-    """One row per answered item, with the columns of ANSWERS, in the order of the answers. `question`: the last words
-    of the user.
+    """One row per answered item, in the order of the answers, with the columns of ANSWERS; `question` is the last user
+    text.
     """
     rows = [
         {name: event.get(name) for name in ANSWERS}
@@ -279,7 +288,7 @@ def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFra
 
 
 def question_text(event: dict) -> str:
-    """The question that an `answer` event answers: the last words of the user in `messages`; "" if there are none."""
+    """The last user text among the messages of an `answer` event; "" where there is none."""
     return next((words for role, words in reversed(event["messages"]) if role == "user"), "")
 
 

@@ -1,4 +1,4 @@
-"""What an earlier sitting stored of its dialogues, read back from the events so that a run can go on."""
+"""The dialogues that are already stored, read from the events so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from scenarios.records import Judgement, Line
 
 @dataclass(frozen=True)
 class LineOrigin:
-    """How a line came about that was kept from another run: the line stays as it was said, whatever the scenario says
-    now.
-    """
+    """How a line kept from another run was produced; it is kept unchanged, even where the scenario now differs."""
 
     direction: str  # the instruction that its speaker had, "" for none
     fact: str | None  # id of the partner's fact that it was about
@@ -23,9 +21,12 @@ class LineOrigin:
 
 @dataclass(frozen=True)
 class Stored:
-    """What earlier sessions of a run stored: lines by (conversation, turn); judgements by (conversation, turn, "judges"
-    or "qa"); the numbers of the finished conversations; and `origins`, by (conversation, turn), of the lines kept from
-    another run.
+    """What is stored of a run.
+
+    - `lines`: by (conversation, turn).
+    - `judged`: judgements by (conversation, turn, "judges" or "qa").
+    - `finished`: the numbers of the finished conversations.
+    - `origins`: by (conversation, turn), for lines kept from another run.
     """
 
     lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
@@ -35,7 +36,7 @@ class Stored:
 
 
 def stored(events: Sequence[dict]) -> Stored:
-    """What the events of earlier sessions contain. If a turn was written twice, the last event counts."""
+    """What the events contain; of a turn that was stored twice, the last event counts."""
     lines, judged, origins = {}, {}, {}
     for event in events:
         if event["event"] == "line":

@@ -1,8 +1,8 @@
-"""Run folders: what is written while a run goes on, and how a stopped one is opened again.
+"""Run folders: how events and frames are written, and how a stopped run is opened again.
 
 Every event is one line appended to events.jsonl in one write; manifest and frames are replaced as a whole (temporary
-file, fsync, rename). A process killed at any moment therefore loses at most the line in flight, and a write that fails
-leaves what was there. One process holds a run at a time (flock on `.lock`, let go by the kernel when it dies).
+file, fsync, rename). A process killed at any moment loses at most the line in progress, and a write that fails leaves
+the old file. One process holds a run at a time (flock on `.lock`, which the kernel releases when the process dies).
 """
 
 from __future__ import annotations
@@ -61,11 +61,10 @@ def create(
     file: str = SCENARIO,
     **fields: object,
 ) -> RunStore:
-    """A new folder `<UTC time>-<name>-<4 hex digits>` under `runs_dir`, or `folder` itself, held by this process.
-    `file`: what the YAML is called there.
+    """A new folder `<UTC time>-<name>-<4 hex digits>` below `runs_dir`, or `folder` itself, locked by this process.
 
-    `fields` go into the manifest as they are. The manifest is written last: a folder that has one is a whole run.
-    Raises StoreError where nothing can be written, ValueError where `folder` holds something.
+    `file` is the name of the YAML file in it; `fields` are added to the manifest, which is written last. Raises
+    StoreError where nothing can be written, ValueError where `folder` is not empty.
     """
     path = _empty_folder(Path(folder)) if folder else _new_folder(Path(runs_dir), scenario_name)
     manifest = {
@@ -98,7 +97,7 @@ def create(
 
 
 def open_for_resume(run_dir: str | Path) -> RunStore:
-    """The run in `run_dir`, held by this process, its unfinished last event line cut away; `earlier` has its events.
+    """The run in `run_dir`, locked by this process, without an incomplete last event; its events are in `earlier`.
 
     Raises ValueError where the folder is no run, another process holds it, or a line before the last is damaged.
     """
@@ -129,7 +128,7 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
 
 
 def read_manifest(run_dir: str | Path) -> dict:
-    """The run's manifest. Raises ValueError naming what is missing where `run_dir` is no run."""
+    """The manifest of a run. Raises ValueError, with what is missing or damaged, where `run_dir` is no run."""
     path = Path(run_dir)
     if not path.is_dir():
         raise ValueError(f"{path} is no run: there is no such folder{nearest_path(path)}")
@@ -147,8 +146,8 @@ def read_manifest(run_dir: str | Path) -> dict:
 
 
 def refuse_links(run_dir: str | Path) -> None:
-    """ValueError where something in a run's folder, which is about to be written to, is a link: whatever it leads to is
-    not the run's.
+    """Raises ValueError where a run's folder holds a symbolic link, since writing would change a file outside of the
+    run.
     """
     for entry in Path(run_dir).rglob("*"):
         if entry.is_symlink():
@@ -159,9 +158,10 @@ def refuse_links(run_dir: str | Path) -> None:
 
 
 def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
-    """turns and judgements of every event so far, metrics as written, empty where never measured.
+    """The frames turns, judgements and metrics of a run; metrics have no rows before the run is measured.
 
-    A finished run's are read as it wrote them last; another's, whatever was flushed, are made of its events.
+    Those of a finished run are its files; of any other run, turns and judgements are built from its events. Raises
+    ValueError.
     """
     path = Path(run_dir)
     manifest, stored = (
@@ -177,14 +177,14 @@ def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
 
 
 def write_frame(path: str | Path, frame: pl.DataFrame) -> None:
-    """Replaces the parquet file at `path` as a whole. Raises StoreError; what was there then stays."""
+    """Replaces the parquet file at `path` as a whole. Raises StoreError, with the old file unchanged."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     replace(Path(path), buffer.getbuffer())
 
 
 class RunStore:
-    """An open run: `path`, `run_id`, `manifest`, and `earlier`, the events of earlier sessions if it was reopened."""
+    """An open run: `path`, `run_id`, `manifest`, and `earlier`, the events that were stored before it was reopened."""
 
     def __init__(self, path: Path, manifest: dict, lock: int, earlier: Iterable[dict] = ()):
         self.path, self.run_id, self.manifest = path, manifest["run_id"], manifest
@@ -211,9 +211,9 @@ class RunStore:
         self.update_manifest()
 
     def append(self, event: dict, *, sync: bool = False) -> dict:
-        """Writes the event (its `time` added where it has none) and returns it as written.
+        """Writes the event, with its `time` added where it has none, and returns it as written.
 
-        Raises StoreError where it cannot; the file then ends with the event before.
+        Raises StoreError where it cannot be written, with the log unchanged, and ValueError after `close`.
         """
         event = {"event": event["event"], "time": event.get("time") or now(), **event}
         if self._events < 0:
@@ -234,9 +234,7 @@ class RunStore:
         return event
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """The frames `turns` and `judgements` of every event so far, earlier sessions included, and `activations` if
-        there are any.
-        """
+        """The frames `turns` and `judgements` of all events of the run, and `activations` where there are any."""
         under_way = frames_of(self.run_id, [event for by_turn in self._open.values() for event in by_turn.values()])
         if self._settled:
             self._settled = [{name: pl.concat([settled[name] for settled in self._settled]) for name in under_way}]
@@ -251,9 +249,9 @@ class RunStore:
         return frames
 
     def write_frames(self, **frames: pl.DataFrame) -> None:
-        """Replaces turns.parquet and judgements.parquet (built from the events unless given) and, if given, metrics.
+        """Replaces turns.parquet and judgements.parquet (built from the events unless given) and any other frame given.
 
-        `run_id` is added where a frame lacks it. Raises ValueError for other columns than the files have.
+        `run_id` is added where a frame lacks it. Raises ValueError for an unknown name or other columns; StoreError.
         """
         for name, frame in ((self.frames() if self._spoken else {}) | frames).items():
             if name not in FRAMES:
@@ -266,8 +264,8 @@ class RunStore:
                 raise failure(self.path / f"{name}.parquet", cause, self._lines) from cause
 
     def maybe_flush(self, seconds: float = 5.0) -> bool:
-        """Rewrites frames and manifest if `seconds` have passed since the last time, less often as that takes
-        longer.
+        """Rewrites frames and manifest, and returns True, if the last time was at least `seconds` ago, or longer where
+        that is slow.
         """
         began = time.monotonic()
         if began - self._flushed < max(seconds, self._flush_took / FLUSH_SHARE):
@@ -279,14 +277,18 @@ class RunStore:
         return True
 
     def update_manifest(self, **fields: object) -> None:
-        """Replaces manifest.json: sets `fields`, and the counts, tokens and seconds by phase that the events give."""
+        """Replaces manifest.json: the `fields`, and the counts, tokens and seconds by phase of the events. Raises
+        StoreError.
+        """
         self.manifest |= self._totals.as_fields() | fields
         replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._lines)
 
     def finish(
         self, status: str, reason: str | None = None, *, metrics: pl.DataFrame | None = None, **fields: object
     ) -> None:
-        """Writes everything a last time and lets go of the run. `status`: finished, failed or interrupted."""
+        """Writes all files and closes the run. `status` is finished, failed or interrupted, else ValueError. Raises
+        StoreError.
+        """
         if status not in STATUSES:
             raise ValueError(f"a run cannot end as {status!r}; expected one of {', '.join(STATUSES)}")
         try:
@@ -296,7 +298,7 @@ class RunStore:
             self.close()
 
     def close(self) -> None:
-        """Lets another process open the run; the status stays as it is. May be called again."""
+        """Releases the lock; the status stays as it is. May be called again."""
         for handle in (self._events, self._lock):
             if handle >= 0:
                 os.close(handle)
@@ -331,7 +333,7 @@ class RunStore:
 
 
 def git_revision() -> str | None:
-    """The commit this code is at, with `-dirty` if files differ; None where it is not in a repository of its own."""
+    """The commit of this code, with `-dirty` where files differ from it; None where it is not in a git repository."""
     here = Path(__file__).parent
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     for command in (["git", "ls-files", "--error-unmatch", Path(__file__).name], describe):
@@ -382,7 +384,7 @@ def _empty_folder(path: Path) -> Path:
 
 
 def _hold(path: Path) -> int:
-    """The lock file's descriptor. Raises ValueError where another process holds the run."""
+    """The descriptor of the lock file. Raises ValueError where another process holds the run."""
     try:
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What every long command shares: its output kept apart in a log, its end stored, and its exit code."""
+"""What all long commands share: their output goes to a log, their end is stored, and they have the same exit codes."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def unfinished(
     errors: TextIO,
     path: Path,
 ) -> int:
-    """The exit code of a command whose work did not finish: 2 where it failed, after the reason on `errors`; 130 where
-    it was interrupted, after a sentence on `console` (None: nothing is printed) that says what is kept (`kept`, such as
-    "finished line") and how to resume the folder `path`.
+    """The exit code of a command that did not finish: 2 after a failure, 130 after an interruption.
+
+    A failure prints its reason on `errors`. An interruption prints on `console` (None: nothing) that every `kept`, such
+    as "finished line", is kept, and how to resume the folder `path`.
     """
     if status == "failed":
         print(f"{prog}: {reason}", file=errors)
@@ -51,8 +52,10 @@ def unfinished(
 def carried_out(
     work: Callable[[], T], store: RunStore, show: Callable[[dict], None], left: str
 ) -> tuple[str, str | None, T | None]:
-    """Does the work, and stores and shows how it ended: status, the reason where it is not finished, and what came of
-    it. `left`: what --resume goes on from. Work whose end could not be stored has not finished.
+    """Calls `work` and stores and shows how it ended. Returns (status, reason, result).
+
+    The status is finished, failed or interrupted; reason and result are None where they do not apply. It is failed,
+    too, where the end could not be stored. `left` names what --resume continues from, such as "line". Raises nothing.
     """
     status, reason, outcome = "finished", None, None
     try:
@@ -78,9 +81,11 @@ def carried_out(
 
 
 def apart(log: Path) -> contextlib.AbstractContextManager[tuple[TextIO, TextIO]]:
-    """As `aside` where sys.stdout and sys.stderr are this process's own. Where something has put others in their place,
-    as notebooks, test runners and `contextlib.redirect_stdout` do, those are kept: what Python code prints goes to the
-    log, the process's file descriptors stay as they are, and the streams that come back are those others.
+    """Like `aside`, but where sys.stdout and sys.stderr have been replaced, it does not touch the process's file
+    descriptors.
+
+    Notebooks, test runners and `contextlib.redirect_stdout` replace them. Then what Python code prints goes to the log,
+    and the streams returned are the replacements.
     """
     return aside(log) if _own_streams(sys.stdout, sys.stderr) else _streams_aside(log)
 
@@ -103,7 +108,9 @@ def _streams_aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
 
 @contextlib.contextmanager
 def aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
-    """Whatever libraries, Ray and C code print goes to the log; yields streams to the real stdout and stderr."""
+    """A context in which all output of libraries, Ray and C code goes to the log; gives streams to the real stdout and
+    stderr.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]

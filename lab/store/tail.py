@@ -1,4 +1,4 @@
-"""An event log read while another process writes it."""
+"""An event log, read while another process writes it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ END = 2**16  # bytes of a log among which its last event is looked for
 
 
 class Log:
-    """The whole events of a log, each returned once. `line`: number of the last one returned; `begun_again`: how often
-    the file was shorter than what had been read of it, or was another file, and is therefore read from its start.
+    """The complete events of a log, each returned once.
 
-    A last line that is incomplete or no event is not returned: it is still being written, or a resume will cut it off.
+    `line` is the number of the last one returned. `begun_again` counts how often the file was replaced or had become
+    shorter than what was read, and was therefore read from its start. A last line that is incomplete or no event is not
+    returned: it is still being written, or a resumed run will cut it off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,8 +27,8 @@ class Log:
         self._last = b""  # what was read behind those lines
 
     def next(self) -> dict | None:
-        """The next event, or None while there is no other. ValueError: a line before the last is damaged, or the log
-        cannot be read.
+        """The next event, or None while there is none. Raises ValueError for a damaged line before the last or an
+        unreadable log.
         """
         if not self._lines:
             self._read()
@@ -43,7 +44,7 @@ class Log:
         return event
 
     def _read(self) -> None:
-        """Reads the lines after those already returned: at least one if there is one, and some of those that follow."""
+        """Reads the lines after those already returned: at least one, if there is one."""
         self._lines.clear()
         try:
             with self.path.open("rb") as file:
@@ -66,7 +67,7 @@ class Log:
 
 
 def ended(path: Path) -> bool:
-    """Whether the last whole line of a log says that its run ended."""
+    """Whether the last complete line of a log is an `ended` event; False where there is no log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - END))
