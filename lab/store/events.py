@@ -1,13 +1,13 @@
-"""The page of the event log: every kind of event in events.jsonl, with its fields, who writes and who reads it.
+"""The format of the event log: every kind of event in events.jsonl, with its fields, its writers and its readers.
 
 An event is one JSON object on one line: `event` names its kind, `time` says when it was stored, and the class of that
-kind below says the rest. `RunStore.append` writes all of them and adds the time; what is said below to write an event
-is what makes it. A field that is required here is required of a log too: `event_of` takes a line that lacks one for no
-event. A field that is `NotRequired` is missing where its comment says so, or may be missing from older logs, and its
-readers do without it. A kind that is not in KINDS is read and ignored.
+kind below describes its other fields. `RunStore.append` stores all events and adds the time; the writer named below is
+what makes an event. A line of a log that lacks a required field is no event (`event_of`). A field that is `NotRequired`
+is missing where its comment says so, or in older logs, and its readers do without it. A kind that is not in KINDS is
+read and ignored.
 
 Every log is read by `lab.store.frames.Totals` for its manifest (counts, tokens, seconds by phase) and by the fold of
-its kind in `lab.progress` for whoever watches; each class names the other readers.
+its kind in `lab.progress` for live views; each class names the other readers.
 """
 
 # Annotations are not postponed here: `__required_keys__` needs to see NotRequired itself.
@@ -18,7 +18,7 @@ SeatName = Literal["user", "assistant"]
 
 
 class Event(TypedDict):
-    """What all events have."""
+    """The fields of every event."""
 
     event: str  # the kind, a key of KINDS
     time: NotRequired[str]  # UTC, ISO 8601, to the millisecond; events that are only shown have none
@@ -43,8 +43,8 @@ class Recovered(Event):
 
 
 class Ended(Event):
-    """The last event of a sitting; one that was killed has none. Written by `lab.store.session`, `lab.sweeps.trial` and
-    `lab.transcripts.scoring`; read by `lab.store.tail` too.
+    """The last event of an execution; one that was killed has none. Written by `lab.store.session`, `lab.sweeps.trial`
+    and `lab.transcripts.scoring`; read by `lab.store.tail` too.
     """
 
     status: Literal["finished", "failed", "interrupted"]
@@ -52,8 +52,8 @@ class Ended(Event):
 
 
 class UsageEvent(Event):
-    """The work of all engines since this sitting began: counters that start again from zero with each sitting. Written
-    by `lab.dialogue.loop` after each turn of the dialogues under way, and by `lab.studies.ask_model` after each batch.
+    """The work of all engines since this execution began; counters begin at 0 in each execution. Written by
+    `lab.dialogue.loop` after each turn of the current dialogues, and by `lab.studies.ask_model` after each batch.
     """
 
     tokens_new: NotRequired[int]  # that no branch had read before at their place
@@ -66,7 +66,7 @@ class UsageEvent(Event):
 
 
 class CastMember(TypedDict):
-    """Who sits in a conversation: persona ids by seat."""
+    """The personas of a conversation: their ids by seat."""
 
     conversation: int  # 0-based
     name: NotRequired[str | None]  # what a transcript calls it; only where transcripts are scored
@@ -75,8 +75,8 @@ class CastMember(TypedDict):
 
 
 class RunStarted(Event):
-    """The models are loaded and the cast is known; once a sitting, the last one counts. Written by `lab.runs.runner`,
-    `lab.training.evaluation` and `lab.transcripts.judging`; read by `lab.progress.story` too.
+    """The models are loaded and the cast is known. There is one per execution; the last one counts. Written by
+    `lab.runs.runner`, `lab.training.evaluation` and `lab.transcripts.judging`; read by `lab.progress.story` too.
     """
 
     name: str  # of the scenario
@@ -94,7 +94,7 @@ class RunStarted(Event):
 
 
 class HowSaid(TypedDict):
-    """How a line of another run, which a fork or an attribution begins with, came about."""
+    """How a line of another run, with which a fork or an attribution begins, was produced."""
 
     direction: str  # the instruction that its speaker had, "" for none
     fact: str | None  # id of the partner's fact that it was about
@@ -122,8 +122,8 @@ class LineEvent(Event):
 
 
 class JudgementRow(TypedDict):
-    """What a judge says of one line against one thing (`scenarios.records.Judgement`). Exactly one of `unscored` and
-    `verdict` is None.
+    """A judgement of one line against one thing (`scenarios.records.Judgement`): `unscored` or `verdict` is None, not
+    both.
     """
 
     conversation: int
@@ -142,8 +142,8 @@ class JudgementRow(TypedDict):
 
 
 class Judged(Event):
-    """What judges say after a turn, of its line or of answers to a Q&A probe. The last telling counts. Written and read
-    as Line is.
+    """The judgements after a turn, of its line or of the answers to a Q&A probe. If a turn is judged twice, the last
+    event counts. Written and read as a LineEvent is.
     """
 
     conversation: int
@@ -190,8 +190,8 @@ class SampledDialogue(TypedDict):
 
 
 class Rewarded(Event):
-    """What dialogues that were played to learn from came to: means over the lines of the seat that learns. NaN, which
-    is stored as null, where none was scored. Offline methods have wires and samples at checkpoints only.
+    """Figures of the dialogues from which a step learns: means over the lines of the trained seat. NaN, stored as null,
+    where none was scored. With offline methods, tripwires and samples exist at checkpoints only.
     """
 
     samples: NotRequired[dict[str, SampledDialogue]]  # best and worst
@@ -217,7 +217,7 @@ class Rewarded(Event):
 
 
 class Collected(Rewarded):
-    """A batch of what the untouched model says, played before the first step of an offline method. Written by
+    """A batch of dialogues of the untrained model, before the first step of an offline method. Written by
     `lab.training.loop`.
     """
 
@@ -228,7 +228,7 @@ class Collected(Rewarded):
 
 
 class StepEvent(Rewarded):
-    """One update. A step that is done again after a checkpoint counts the last time. Written by `lab.training.loop`;
+    """One update. Of a step that is repeated after a checkpoint, the last event counts. Written by `lab.training.loop`;
     read by `lab.training.runner` (training.parquet), `lab.sweeps.trial` and `lab.progress.story`.
     """
 
@@ -282,7 +282,7 @@ class StudyStarted(Event):
 
 
 class Answer(Event):
-    """The model answered an item of an arm: options were scored (`nats`, `tokens`, `options`), or words were sampled
+    """An answer to an item of an arm: log-probabilities of options (`nats`, `tokens`, `options`), or a sampled text
     (`text`, `seed`). Written by `lab.studies.ask_model`, which reads it on a resume; read by `lab.store.frames` too.
     """
 
@@ -301,7 +301,7 @@ class Answer(Event):
 
 
 class Taught(Event):
-    """A step of an adapter that a study makes of lessons. Written by `lab.studies.ask_model`."""
+    """A training step of an adapter that a study trains on lessons. Written by `lab.studies.ask_model`."""
 
     arm: str
     step: int  # 1-based
@@ -311,7 +311,7 @@ class Taught(Event):
 
 
 class Arm(Event):
-    """How far an arm is that is a run or a training with its own log. Written by `lab.studies.arms`."""
+    """The progress of an arm that is a run or a training with its own log. Written by `lab.studies.arms`."""
 
     arm: str
     done: int  # lines, or steps and conditions
@@ -322,7 +322,7 @@ class Arm(Event):
 
 
 class SweepStarted(Event):
-    """A sitting of a sweep begins. Written by `lab.sweeps.runner`."""
+    """An execution of a sweep begins. Written by `lab.sweeps.runner`."""
 
     name: str
     trials: dict[str, dict[str, Any]]  # by trial, the axes' values under their keys
@@ -330,7 +330,7 @@ class SweepStarted(Event):
 
 
 class TrialEvent(Event):
-    """A trial begins, ends or is to be tried again. Written by `lab.sweeps.runner` and `lab.sweeps.sitting`."""
+    """A trial begins, ends or is to be repeated. Written by `lab.sweeps.runner` and `lab.sweeps.sitting`."""
 
     trial: str
     status: Literal["running", "finished", "stopped", "failed", "again"]  # stopped: by the scheduler
@@ -345,7 +345,7 @@ class TrialEvent(Event):
 
 
 class Progress(Event):
-    """How far a trial is. Shown and not stored. Made by `lab.sweeps.sitting`."""
+    """The progress of a trial; shown and not stored. Written by `lab.sweeps.sitting`."""
 
     trial: str
     lines: int  # said, or steps, or answers
@@ -353,14 +353,16 @@ class Progress(Event):
 
 
 class Reported(Progress):
-    """A step of a trial that is a training, by which a scheduler may stop it. Written by `lab.sweeps.sitting`."""
+    """A step of a trial that is a training, from which a scheduler may stop it. Written by `lab.sweeps.sitting`."""
 
     step: NotRequired[int]  # how many steps had been done
     numbers: NotRequired[dict[str, float]]  # the step's
 
 
 class Nodes(Event):
-    """How the cluster is; stored where a node came or went, and shown in between. Written by `lab.sweeps.sitting`."""
+    """The state of the cluster; stored where the number of nodes changed, else only shown. Written by
+    `lab.sweeps.sitting`.
+    """
 
     nodes: int  # alive
     cores: float

@@ -1,4 +1,4 @@
-"""Estimates a sweep's time, tokens and memory from short probes of its trials."""
+"""Estimates the time, tokens and memory of a sweep from short probes of its trials."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class TrialCost:
-    """What a little of a trial took. Seconds by phase; bytes of the process and on a GPU: at their peak, and what keys
-    and values take on top where a trial of its kind is played as long and as many at once as it is to be.
+    """The measured cost of a probe: seconds by phase, tokens, lines, and peak bytes of the process and of a GPU.
+
+    The bytes include the keys and values of all concurrent dialogues of a whole trial of the same kind, at their
+    longest.
     """
 
     base: Base
@@ -39,8 +41,9 @@ class TrialCost:
 
 
 def estimate(plan: SweepPlan, address: str | None) -> int:
-    """Prints the trials and the estimate of their time, tokens and memory. Exit code 0; ValueError where the trials do
-    not fit.
+    """Prints the trials and the estimate of their time, tokens and memory. Returns the exit code 0.
+
+    Raises ValueError where the trials do not fit into memory or a probe was killed. A study is not estimated.
     """
     sweep = plan.sweep
     again = f" ({plan.repeated} further draws repeated a trial and are left out)" if plan.repeated else ""
@@ -78,8 +81,9 @@ def estimate(plan: SweepPlan, address: str | None) -> int:
 
 
 def measure_trial(plan: SweepPlan, trials: Sequence[str]) -> TrialCost:
-    """A little of the first of these trials, which are of one kind, played in a process of its own, whose peak of
-    memory is then the trial's. ValueError where it was killed.
+    """The cost of a short probe of the first of these trials, which are of one kind, in a process of its own.
+
+    Its peak memory is therefore that of the trial alone. Raises ValueError where the process was killed.
     """
     base = _little(plan.bases[trials[0]])
     order = replace(order_of(plan, trials[0], base), trial="probe")
@@ -124,8 +128,9 @@ def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, b
 
 
 def _views(base: Base) -> tuple[int, int]:
-    """Bytes of keys and values in memory and on a GPU, at their most: of all dialogues that are played at once, their
-    views at their longest. ValueError where a view is longer than its model reads.
+    """The bytes of the keys and values of all concurrent dialogues at their longest, in memory and on a GPU.
+
+    Raises ValueError where a view is longer than the context of its model.
     """
     from lab.training.evaluation import evaluation_conditions
 
@@ -164,8 +169,9 @@ def _little(base: Base) -> Base:
 
 
 def _taken(probe: TrialCost, base: Base) -> tuple[float, float, float]:
-    """Seconds, tokens generated and tokens computed of a trial, by the probe of its kind: as many times as much as
-    there are more lines, or steps and conditions, of it. The first two of a training are not counted.
+    """(seconds, generated tokens, computed tokens) of a whole trial, extrapolated from the probe of its kind.
+
+    They are proportional to the number of lines; of a training, seconds are by steps and conditions, and tokens are 0.
     """
     spent = dict(probe.seconds)
     if isinstance(base, Recipe):
@@ -180,7 +186,7 @@ def _taken(probe: TrialCost, base: Base) -> tuple[float, float, float]:
 
 
 def _kinds(plan: SweepPlan) -> dict[tuple, list[str]]:
-    """The trials of each kind: those with the same models, and lines as long, are alike."""
+    """The ids of the trials by kind; trials with the same models and the same limits of lines are of one kind."""
     by_kind: dict[tuple, list[str]] = {}
     for trial in plan.trials:
         by_kind.setdefault(_kind(plan.bases[trial.id]), []).append(trial.id)
@@ -215,7 +221,7 @@ def _kind(base: Base) -> tuple:
 
 
 def _room(plan: SweepPlan, address: str | None) -> tuple[int, float]:
-    """How many trials there is room for at once by cores and GPUs, and the share of a GPU that each gets."""
+    """The number of trials that can run at once by cores and GPUs, and the share of a GPU of each, 0 to 1."""
     from lab.dialogue.cluster import IN_PROCESS, connected
     from lab.sweeps.resources import nodes, resources
 
@@ -234,8 +240,10 @@ def _room(plan: SweepPlan, address: str | None) -> tuple[int, float]:
 
 
 def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | None) -> None:
-    """ValueError where so many trials at once do not fit into this machine, if it plays them all, or a trial not into
-    its share of a GPU.
+    """Raises ValueError where `slots` trials at once do not fit into this machine's memory, or one not into its share
+    of a GPU.
+
+    Memory is checked only where this machine plays all trials.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Folders of trials sent from the node that plays them to the sweep's own folder."""
+"""Copies the folders of trials from the nodes that play them to the sweep's folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PART = 64 * 2**20  # bytes of a file that travel at once
 
 @dataclass(frozen=True)
 class Home:
-    """The sweep's folder as a trial on any machine needs to know it."""
+    """The location of the sweep's folder, for a trial on any machine."""
 
     folder: str
     run_id: str
@@ -23,7 +23,7 @@ class Home:
     threads: int
 
     def shared(self) -> bool:
-        """Whether this machine sees the folder itself."""
+        """Whether this machine can read the sweep's folder directly."""
         from lab.store.run_store import read_manifest
 
         with contextlib.suppress(ValueError, OSError):
@@ -32,9 +32,7 @@ class Home:
 
 
 class Sent:
-    """A trial's folder on a machine that does not share the sweep's disk, and what of it went to the storage, or back
-    to the sweep.
-    """
+    """A trial's folder on a machine without the sweep's disk, and which of its files have been sent."""
 
     def __init__(self, home: Home, trial: str, folder: Path) -> None:
         self._home, self._trial, self._folder = home, trial, folder
@@ -42,8 +40,8 @@ class Sent:
         self.last = time.monotonic()
 
     def all(self, say: Callable[[dict], None]) -> None:
-        """Sends the files that have changed since the last call: to the storage, else by `say` in parts of `PART`
-        bytes.
+        """Sends the files that have changed since the last call: to the storage, or else through `say`, in parts of
+        `PART` bytes.
         """
         import ray
         from pyarrow import fs
@@ -69,8 +67,8 @@ class Sent:
                     data, first = file.read(PART), False
 
     def back(self) -> None:
-        """Replaces the local folder by the storage's where that has the longer event log: another machine may have
-        resumed the trial meanwhile.
+        """Replaces the local folder by the storage's where that has the longer event log, since another machine may
+        have resumed the trial.
         """
         from pyarrow import fs
 
@@ -86,7 +84,7 @@ class Sent:
             fs.copy_files(place, str(self._folder), source_filesystem=there)
 
     def _place(self) -> tuple:
-        """The storage's file system, and the trial's folder in it."""
+        """The storage's file system, and the path of the trial's folder in it."""
         from pyarrow import fs
 
         there, root = fs.FileSystem.from_uri(self._home.storage)

@@ -1,4 +1,4 @@
-"""A sweep's trials on Ray Tune: one trainable a trial, schedulers, nodes that come and go."""
+"""The trials of a sweep on Ray Tune: one trainable per trial, with schedulers, on nodes that may join and leave."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ SETTINGS = {
 
 
 def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting, address: str | None) -> None:
-    """Plays the trials `todo` on the Ray cluster at `address` (None: RAY_ADDRESS, else a private one); the sweep's
-    folder and `sitting` hear how each goes and ends.
+    """Plays the trials `todo` on the Ray cluster at `address` (None: RAY_ADDRESS, or else a private one).
+
+    Results go to the sweep's folder, and progress to `sitting`. A trial that fails does not stop the others. Raises
+    ValueError where no cluster answers, or no node has room for a trial.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -75,8 +77,10 @@ def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sittin
 
 
 def awaited(plan: SweepPlan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
-    """`resources` on the cluster as it is, or as it has become by the time that a node fits, of those that come up
-    later. ValueError where none has by then.
+    """The result of `resources` on the cluster, after waiting up to `patience_s` seconds for a node with room for a
+    trial.
+
+    Raises ValueError where there is none by then. `tell` stores the phase of waiting as an event.
     """
     from lab.progress.sweep import WAITING
 
@@ -116,7 +120,7 @@ def _scheduler(plan: SweepPlan):
 
 
 def _listener(sitting: Sitting):
-    """A callback that Tune calls as trials begin, tell and end."""
+    """A callback by which Tune reports how trials begin, progress and end."""
     import ray
     from ray.tune import Callback
 
@@ -168,7 +172,11 @@ def play_trial(
     given: Mapping[str, bytes] | None = None,
     home: Home | None = None,
 ) -> None:
-    """What Tune runs: one trial, in a process of its own on some node."""
+    """The trainable of Tune: plays one trial in a process of its own, on any node, and reports its progress and
+    outcome.
+
+    Re-raises the error of a trial that fails, after reporting it.
+    """
     import ray
     from ray import tune
 

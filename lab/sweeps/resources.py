@@ -1,4 +1,4 @@
-"""The nodes of a cluster, and how much of one a trial gets."""
+"""The nodes of a cluster, and the resources of a trial."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ NODES_EVERY_S = 2.0
 
 
 def nodes() -> list[Mapping[str, float]]:
-    """What each node of the cluster that is connected has."""
+    """The resources of each living node of the connected cluster, by name ("CPU", "GPU", ...)."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def resources(plan: SweepPlan, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Cores, and a share of a GPU, of a trial, on such nodes. ValueError where none has as much.
+    """The resources of a trial on such nodes: "CPU" (cores) and, where it needs one, "GPU" (a share, 0 to 1, or a
+    number).
 
-    All engines of a trial live in one process and so share what it gets. Where `at_once` trials are to share the GPUs,
-    each gets a fair part of one; else a trial has a GPU to itself.
+    All engines of a trial are in one process and share its resources. Where `at_once` trials use the GPUs, each gets an
+    equal share; otherwise a trial has a GPU to itself. Raises ValueError where no node has as much.
     """
     from lab.dialogue.cluster import gpu_shares
 
@@ -50,7 +51,7 @@ def _of(amounts: Mapping[str, float]) -> str:
 
 
 def _computes(base) -> bool:
-    """Whether a model of ours is at work in it, wherever GPUs are."""
+    """Whether the trial computes with a model of the lab on a device that may be a GPU."""
     from lab.dialogue import wiring
     from scenarios.jobs.study import Study
     from scenarios.jobs.training import Recipe

@@ -1,4 +1,6 @@
-"""A sweep carried out: planned or resumed, checked, its trials played here or on a cluster, its results written."""
+"""Carries out a sweep: plans or resumes it, checks it, plays its trials here or on a cluster, and writes its
+results.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ CLIENT = "ray://"
 
 
 def stored_plan(folder: Path) -> SweepPlan:
-    """The stored plan; the files that it names must be what they were."""
+    """The plan stored in a sweep's folder. Raises ValueError where it is no sweep, or files that it names have changed
+    since.
+    """
     from lab.store.run_store import SWEEP, read_manifest
     from lab.studies.runner import BASES
     from scenarios.jobs.sweep import load_sweep
@@ -48,8 +52,8 @@ def stored_plan(folder: Path) -> SweepPlan:
 
 
 def check_sweep(plan: SweepPlan) -> None:
-    """ValueError where a trial could not be played, with its values, or would never tell the number that it is stopped
-    or ranked by.
+    """Raises ValueError where a trial cannot be played, or where no trial reports the metric of `best` or of the
+    scheduler.
     """
     from lab.studies.runner import checked
     from lab.training.runner import step_columns
@@ -76,9 +80,7 @@ def check_sweep(plan: SweepPlan) -> None:
 
 
 def check_address(address: str) -> None:
-    """ValueError for one at which Tune would run somewhere else than the sweep, which then hears nothing of its
-    trials.
-    """
+    """Raises ValueError for the address of a Ray Client (ray://), through which a sweep cannot follow its trials."""
     if address.startswith(CLIENT):
         raise ValueError(
             f"{address!r} is Ray Client's, from where a sweep cannot be led; expected host:port of the cluster's head "
@@ -87,7 +89,10 @@ def check_address(address: str) -> None:
 
 
 def open_sweep(plan: SweepPlan, runs: str | Path, resume: str | Path | None = None) -> RunStore:
-    """The folder `resume`, opened again, or a new one below `runs`."""
+    """The folder `resume`, opened again, or else a new folder below `runs`.
+
+    Raises StoreError where it cannot be written, ValueError where `resume` cannot be opened.
+    """
     from lab.store.run_store import SWEEP, create, open_for_resume
 
     if resume:
@@ -99,11 +104,14 @@ def open_sweep(plan: SweepPlan, runs: str | Path, resume: str | Path | None = No
 def run_sweep(
     plan: SweepPlan, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
 ) -> int:
-    """Plays all trials that are not done, and prints the summary. Returns the exit code: 0 all trials done, 1 some
-    failed or did not end, 2 failed (with the reason on stderr), 130 interrupted.
+    """Plays all trials that are not done, and prints the summary.
 
-    `address`: a Ray cluster's, None for RAY_ADDRESS or else a private one, "none" for this process. `display`: auto,
-    rich, plain or none. `as_json`: print the folder and the trials as one JSON object, and nothing else.
+    Returns the exit code: 0 all trials done, 1 a trial failed or did not end, 2 the sweep failed (with the reason on
+    stderr), 130 interrupted.
+
+    - `address`: that of a Ray cluster, None for RAY_ADDRESS or else a private one, "none" for this process.
+    - `display`: auto, rich, plain or none.
+    - `as_json`: print only the folder and the trials, as one JSON object.
     """
     from rich.console import Console
 
@@ -134,7 +142,11 @@ def run_sweep(
 def _perform(
     plan: SweepPlan, store: RunStore, course: SweepProgress, watch: Watch, address: str | None
 ) -> pl.DataFrame:
-    """All trials that are not done; every event is stored first and shown then. Gives trials.parquet's frame."""
+    """Plays all trials that are not done; every event is stored before it is shown. Returns the frame of
+    trials.parquet.
+
+    Raises ValueError where every trial failed.
+    """
     from lab.dialogue.cluster import IN_PROCESS
     from lab.progress.trials_table import FILE, trials_frame
     from lab.reports.write import write_report
@@ -182,7 +194,7 @@ def _perform(
 
 
 def _here(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
-    """One trial after the other, in this process."""
+    """Plays the trials one after the other in this process."""
     from lab.sweeps.trial import TRIALS, carry_out_trial, orders
 
     every = orders(plan)

@@ -1,4 +1,4 @@
-"""One sitting of a sweep: what is stored and shown as trials begin, report and end."""
+"""From the messages of trials to the events of a sweep, which are stored or only shown."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ class Sitting:
     show: Callable[[dict], None]
 
     def heard(self, trial: str, message: Mapping) -> None:
+        """Handles a message of a trial: its node, its outcome, a step's numbers, its number of lines, or a part of a
+        file.
+        """
         if "node" in message:
             self.tell("trial", trial=trial, status="running", node=message["node"])
         elif "outcome" in message:
@@ -35,11 +38,11 @@ class Sitting:
             self._keep(trial, *message["part"])
 
     def ended(self, trial: str, status: str, reason: str) -> None:
-        """`status`: again, failed or stopped."""
+        """Stores that a trial ended without an outcome; `status` is again, failed or stopped."""
         self.tell("trial", trial=trial, status=status, reason=hidden(reason))
 
     def nodes(self, alive: int, cores: float, free: float) -> None:
-        """How the cluster is: stored where a node came or went."""
+        """Stores the state of the cluster where the number of living nodes changed; otherwise only shows it."""
         event = {"nodes": alive, "cores": cores, "free": free}
         if alive != self.course.nodes:
             self.tell("nodes", **event)
@@ -47,7 +50,7 @@ class Sitting:
             self.show({"event": "nodes", **event})
 
     def _keep(self, trial: str, name: str, first: bool, reference) -> None:
-        """A part of a file out of a trial's folder on a machine that does not share this disk."""
+        """Writes a part of a file from the folder of a trial on a machine that does not share this disk."""
         import ray
         from ray.exceptions import RayError
 

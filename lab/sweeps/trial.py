@@ -1,6 +1,6 @@
 """One trial of a sweep: a run, a training or a study in a folder of its own, started or resumed in this process.
 
-Its progress is reported as plain dicts to whatever plays it, an actor of a cluster or the sweep itself.
+It reports its progress as plain dicts to its caller, which is an actor of a cluster or the sweep itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Tell = Callable[[dict], None]
 
 @dataclass(frozen=True)
 class Order:
-    """All that another process, or machine, needs to know to carry out a trial."""
+    """Everything that another process or machine needs to carry out a trial."""
 
     trial: str
     kind: str  # of scenarios.jobs.sweep.KINDS
@@ -52,11 +52,12 @@ class Order:
 
 
 def orders(plan: SweepPlan) -> dict[str, Order]:
-    """Returns what each trial needs to be played elsewhere, by trial id."""
+    """The order of each trial, by trial id."""
     return {trial.id: order_of(plan, trial.id, plan.bases[trial.id]) for trial in plan.trials}
 
 
 def order_of(plan: SweepPlan, trial: str, base: Base) -> Order:
+    """The order of a trial that plays `base`."""
     from scenarios.jobs.training import played
 
     scenario = played(base) if isinstance(base, Recipe) else base
@@ -73,18 +74,20 @@ def order_of(plan: SweepPlan, trial: str, base: Base) -> Order:
 
 
 def files(plan: SweepPlan) -> dict[str, bytes]:
-    """Returns the files that the bases name (personas, stimuli, scenarios), content by absolute path."""
+    """The contents of the files that the bases name (personas, stimuli, scenarios), by absolute path. Raises
+    OSError.
+    """
     paths = dict.fromkeys(path for base in plan.bases.values() for path in files_of(base))
     return {str(path): path.read_bytes() for path in paths}
 
 
 def carry_out_trial(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell) -> dict:
-    """Plays the trial in `folder`, from its last line, or checkpoint, where it was begun; what came of it. One that has
-    finished is not played again. `tell` hears how it goes: {"lines", "of"}, and of a training's steps {"step",
-    "numbers"} too.
+    """Plays the trial in `folder`, from its last line or checkpoint where it had begun; a finished trial is not
+    repeated.
 
-    Raises ValueError, one sentence, where it fails; what was played is kept. SystemExit where it is stopped from
-    outside.
+    Returns the result of `outcome` with the `seconds` of this call. `tell` gets the progress: {"lines", "of"}, and of a
+    training's steps also {"step", "numbers"}. Raises ValueError where it fails, with everything stored kept, and
+    SystemExit where it is interrupted.
     """
     began, store = time.monotonic(), _opened(order, folder)
     if store is not None:
@@ -94,8 +97,9 @@ def carry_out_trial(order: Order, given: Mapping[str, bytes], folder: Path, tell
 
 
 def is_done(folder: Path, digest: str) -> bool:
-    """Whether the folder holds that trial with nothing left to be played. ValueError where it is no run's, or holds
-    another trial.
+    """Whether the folder holds this trial, finished and without failed conversations.
+
+    Raises ValueError where the folder is no run's, or holds another trial.
     """
     manifest = read_manifest(folder)
     if manifest.get("digest") != digest:
@@ -104,8 +108,8 @@ def is_done(folder: Path, digest: str) -> bool:
 
 
 def left_behind(folder: Path, digest: str) -> dict | None:
-    """Returns the outcome of a trial that finished after its sweep had ended, with `seconds` None; None where the
-    folder holds no finished trial.
+    """The outcome of a trial that finished after its sweep had ended, with `seconds` None; None where it did not
+    finish.
     """
     with contextlib.suppress(ValueError, OSError, KeyError, pl.exceptions.PolarsError):
         # no such folder, or some of it was still to come
@@ -113,8 +117,10 @@ def left_behind(folder: Path, digest: str) -> dict | None:
 
 
 def outcome(folder: Path) -> dict:
-    """What a finished trial's folder tells of it: counts, and its measures over the run, the evaluation of what was
-    learnt, or what a study came to.
+    """The results in a finished trial's folder: `counts`, and `metrics` as rows of value, low, high and n.
+
+    The rows are a run's metrics at the level of the run, the trained model's evaluation with held-out personas, or a
+    study's finding, then with `verdict`. Raises ValueError where the folder is no run's.
     """
     from lab.studies.runner import FINDING
 
@@ -135,7 +141,7 @@ def outcome(folder: Path) -> dict:
 
 
 def _evaluated(folder: Path) -> list[dict]:
-    """Rows of the trained model with held-out personas, in the scenario that was trained in."""
+    """The rows of the trained model with held-out personas, in the scenario of the training."""
     rows = pl.read_parquet(folder / "evaluation.parquet")
     method = rows["arm"].unique(maintain_order=True).to_list()[-1] if rows.height else None
     method_rows = rows.filter(
@@ -145,8 +151,8 @@ def _evaluated(folder: Path) -> list[dict]:
 
 
 def end_early(folder: Path, reason: str) -> None:
-    """Marks a trial that a scheduler stopped, in its own folder, as interrupted, unless that has been done. ValueError
-    where it cannot.
+    """Marks a trial that a scheduler stopped as interrupted, in its own folder, unless it has ended. Raises
+    ValueError.
     """
     if read_manifest(folder).get("status") != "running":
         return
@@ -156,8 +162,8 @@ def end_early(folder: Path, reason: str) -> None:
 
 
 def waited(folder: Path) -> RunStore:
-    """The folder, opened again; whoever still holds it is waited for, since a process outlives the sweep that it lost
-    by some seconds.
+    """The folder, opened again, after waiting up to WAIT_S seconds for a process that still holds it. Raises
+    ValueError.
     """
     until = time.monotonic() + WAIT_S
     while True:
@@ -170,7 +176,7 @@ def waited(folder: Path) -> RunStore:
 
 
 def _opened(order: Order, folder: Path) -> RunStore | None:
-    """None where nothing of the trial is left to be played."""
+    """The store of the trial, new or opened again; None where it is done."""
     if not (folder / MANIFEST).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and nothing in it yet
         return create(
@@ -180,9 +186,7 @@ def _opened(order: Order, folder: Path) -> RunStore | None:
 
 
 def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
-    """What the order tells to play, whose files are taken from `given` where they do not lie on this machine as they
-    did on the sweep's.
-    """
+    """The base of the order; files that differ on this machine, or are missing, are taken from `given`."""
     moved = {name: scratch / "files" / name.lstrip("/") for name, data in given.items() if not _same(Path(name), data)}
     if moved:  # all of them: they name each other by relative paths
         moved = {name: scratch / "files" / name.lstrip("/") for name in given}
@@ -197,7 +201,7 @@ def _base(order: Order, given: Mapping[str, bytes], scratch: Path) -> Base:
 
 
 def _places(base: Mapping, moved: Mapping[str, Path]) -> list[str]:
-    """Overrides that give the new paths of those files of a base that have moved."""
+    """The overrides that give the new paths of the base's files that have moved."""
 
     def place(name: str) -> str:
         return str(moved.get(name, name))
@@ -265,7 +269,7 @@ def _plain(scenario: Scenario) -> bool:
 
 @dataclass
 class LineCount:
-    """Monitor of a run that reports how many lines were said, at most once every `TELL_S` seconds."""
+    """The monitor of a run that reports its number of lines, at most once every `TELL_S` seconds."""
 
     tell: Tell
     state: State = field(default_factory=State)
@@ -279,8 +283,8 @@ class LineCount:
 
 
 class Answers:
-    """A watch that passes on how many questions of a study were answered, lines said and steps learnt, as far as they
-    are known of.
+    """The watch of a study that reports its progress (answers, and lines or steps of its arms), at most once every
+    TELL_S seconds.
     """
 
     def __init__(self, tell: Tell, earlier: Iterable[dict]) -> None:
@@ -297,7 +301,9 @@ class Answers:
 
 @dataclass
 class Steps:
-    """Watch of a training that reports the numbers of each step but the last, after which there is nothing to stop."""
+    """The watch of a training that reports the numbers of each step but the last, after which nothing can be
+    stopped.
+    """
 
     tell: Tell
     steps: int
