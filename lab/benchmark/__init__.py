@@ -1,1 +1,1 @@
-"""What `lab.bench` measures: the engine against transformers, and engine actors side by side."""
+"""What `lab.bench` measures: the engine against transformers, and several engine actors at once."""

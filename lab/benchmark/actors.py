@@ -1,25 +1,25 @@
 """Throughput by number of engine actors, measured and modelled: `python -m lab.bench --actors 1 2 4`.
 
-n actors of a private Ray (`agents.engine.actor`), each with the same number of threads and of dialogues, are driven
-concurrently by this process, with one thread each. A law is fitted to the two smallest n that have cores of their own,
-and predicts the others:
+n actors of a private Ray cluster (`agents.engine.actor`), each with the same number of threads and of dialogues, are
+driven concurrently by this process, with one thread each. A law is fitted to the two smallest n whose actors have cores
+of their own, and predicts the others:
 
     T(n) = n λ / (1 + σ (n - 1)) tokens/s; with room for r actors, no more than T(r)
 
-- λ is the rate of a single actor.
+- λ is the rate of a single actor, in tokens/s.
 - σ, 0 to 1, is the share of its time in which an actor needs a resource that all share.
 - r is the number of cores divided by an actor's threads, or the number of GPUs; more actors only divide these.
 
 On one machine σ includes memory, caches and the driver. On a cluster each actor has its own machine: λ is the same, and
 σ is the driver's part alone. The driver's CPU seconds are therefore measured separately: with s seconds per line and k
-tokens per line, one driver feeds k / (λ s) actors. s includes the work of all threads, so that this number is low; but
-s covers only the requests to engines, and a run adds its walks, judges and store.
+tokens per line, one driver feeds k / (λ s) actors. This number is low, since s includes the work of all threads; but s
+covers only the requests to engines, and a run adds its walks, judges and store.
 
-This is Gunther's universal scalability law, C(N) = N / (1 + α (N - 1) + β N (N - 1)) (Guerrilla Capacity Planning,
-2007; arXiv 0808.1431), with two differences. λ is kept, where he divides by it. β is left out, since it describes parts
-that wait for each other in pairs, as actors never do: T cannot decrease, and where measurements do, the law is wrong.
-He fits by regression over half a dozen loads; here the law passes through two measurements, and the others test it. The
-bound by r is an addition.
+The law is Gunther's universal scalability law, C(N) = N / (1 + α (N - 1) + β N (N - 1)) (Guerrilla Capacity Planning,
+2007; arXiv 0808.1431), with three differences. λ is kept, where he divides by it. β is left out, since it describes
+parts that wait for each other in pairs, as actors never do: T cannot decrease, and where measurements do, the law does
+not hold. The bound by r is added. He fits by regression over half a dozen loads; here the law passes through two
+measurements, and the others test it.
 """
 
 from __future__ import annotations
@@ -44,24 +44,30 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Law:
+    """The fitted law of the module's docstring."""
+
     rate: float  # λ, tokens/s of an actor alone
     sigma: float  # share of its time that is shared, 0 to 1
     room: int  # actors that have cores, or a GPU, of their own
 
     def tokens_per_s(self, actors: int) -> float:
+        """The predicted tokens/s of that many actors together."""
         placed = min(actors, self.room)
         return placed * self.rate / (1 + self.sigma * (placed - 1))
 
 
 def fitted_on(counts: Sequence[int], room: int) -> list[int]:
-    """The numbers of actors that the law is fitted to: the two smallest there is room for, or the smallest."""
+    """The numbers of actors to which the law is fitted: the two smallest for which there is room, or else the
+    smallest.
+    """
     return sorted(n for n in counts if n <= room)[:2] or [min(counts)]
 
 
 def fit_law(measured: Mapping[int, float], room: int) -> Law:
-    """The law through the tokens/s of `fitted_on`. n/T = 1/λ + (n - 1) σ/λ is a straight line in n. Where it would have
-    σ below 0 or above 1, σ is that bound and λ the mean of those that fit it. One measurement says nothing of σ, which
-    is 0 then.
+    """The law through the tokens/s at `fitted_on`, since n/T = 1/λ + (n - 1) σ/λ is linear in n.
+
+    Where the line would give σ below 0 or above 1, σ is that bound and λ the mean of the values that fit it. With one
+    measurement, σ is 0.
     """
     points = [(min(n, room), measured[n]) for n in fitted_on(list(measured), room)]
     if len(points) == 2:
@@ -78,8 +84,10 @@ def fit_law(measured: Mapping[int, float], room: int) -> Law:
 def measure_actors(
     counts: Sequence[int], model: str, dtype: str = "auto", device: str = "auto", *, quick: bool = False
 ) -> dict:
-    """`{machine, work, law, actors}`, of each number of actors in `counts` (none: `ACTORS`). Sets LAB_THREADS, which
-    actors read, where it is not set. ValueError: a number out of range, or an engine that died on the way.
+    """The figures `{machine, work, law, actors}` for each number of actors in `counts` (ACTORS where it is empty).
+
+    Sets LAB_THREADS, which actors read, where it is not set. Raises ValueError for a number outside 1 to MOST, and
+    where an engine died during the measurement.
     """
     from agents.models import loading
     from lab.dialogue.cluster import hosting
@@ -109,8 +117,9 @@ def measure_actors(
 
 
 def actor_figures(runs: Mapping[int, Sequence[tuple[float, float]]], room: int, sizes: Sizes) -> dict:
-    """`{work, law, actors: a row for each number of them}`, from (tokens/s, driver's CPU seconds a line) of each
-    repeat: medians.
+    """`{work, law, actors: one row per number of actors}` with medians over repeats.
+
+    `runs` holds (tokens/s, the driver's CPU seconds per line) of each repeat.
     """
     measured = {n: statistics.median(rate for rate, _ in samples) for n, samples in runs.items()}
     law, rows = fit_law(measured, room), []
@@ -132,7 +141,7 @@ def actor_figures(runs: Mapping[int, Sequence[tuple[float, float]]], room: int, 
 
 
 def _threads(share: int) -> int:
-    """An actor's, as LAB_THREADS says or else that share of the cores, which LAB_THREADS says from now on."""
+    """The threads of an actor: LAB_THREADS, or else `share`, to which LAB_THREADS is then set. Raises ValueError."""
     given = os.environ.get("LAB_THREADS") or str(share)
     if not given.isdecimal() or not int(given):
         raise ValueError(
@@ -163,8 +172,8 @@ def _spoilt(detail: str) -> None:
 
 
 def _runs(engines: Sequence[Engine], sizes: Sizes, pool: ThreadPoolExecutor) -> list[tuple[float, float]]:
-    """(tokens/s of all together, this process's CPU seconds a line), as often as repeated; a short play before them is
-    not timed.
+    """(tokens/s of all actors together, this process's CPU seconds per line) of each repeat, after an untimed short
+    play.
     """
     _timed(engines, replace(sizes, dialogues=1, lines=2, tokens=2), pool)
     return [_timed(engines, sizes, pool) for _ in range(REPEATS)]
@@ -183,7 +192,7 @@ def _timed(engines: Sequence[Engine], sizes: Sizes, pool: ThreadPoolExecutor) ->
 
 
 def _opened(engine: Engine, sizes: Sizes) -> list[list[int]]:
-    """Both seats' views of every dialogue, each under a card of its own."""
+    """The branches of both seats of every dialogue, each with a different card."""
     rng = random.Random(0)
     cards = engine.encode([random_words(rng, CARD) for _ in range(2 * sizes.dialogues)])
     views = engine.open([card[:CARD] for card in cards])
@@ -191,6 +200,7 @@ def _opened(engine: Engine, sizes: Sizes) -> list[list[int]]:
 
 
 def print_actor_figures(figures: dict) -> None:
+    """Prints the figures of `actor_figures` as a table."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape

@@ -1,4 +1,4 @@
-"""The engine against transformers' `generate` on the same work, each way in a process of its own."""
+"""The engine against transformers' `generate` on the same work, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ def measure_engine(
     endpoint: str | None = None,
     endpoint_model: str | None = None,
 ) -> dict:
-    """All figures: ways side by side, ratios and shares of the ceilings. `quick`: smaller sizes. `endpoint`: the URL of
-    an OpenAI-compatible server that plays the dialogues too, with the model `endpoint_model` (default: `model`).
+    """The figures of `combine`, measured for the engine, `generate` and the machine's ceilings.
+
+    `quick` takes smaller sizes. `endpoint` is the URL of an OpenAI-compatible server that also plays the dialogues,
+    with the model `endpoint_model` (default: `model`). Raises ValueError where a model is missing or a measurement
+    fails.
     """
     from agents.models import loading
 
@@ -35,7 +38,9 @@ def measure_engine(
 
 
 def combine(by_way: dict[str, dict], quick: bool) -> dict:
-    """`{machine, dialogue, decode, questions, scoring, long, ceilings}`; ratios are engine / generate in rate."""
+    """`{machine, quick, ceilings, dialogue, decode, long, questions, scoring}`; ratios are engine / generate in
+    rate.
+    """
     engine, plain, ceilings = by_way["engine"], by_way["generate"], by_way["ceilings"]
     dialogue = {f"{way}_tokens_per_s": by_way[way]["dialogue"]["tokens_per_s"] for way in by_way if way != "ceilings"}
     decode = []
@@ -94,6 +99,7 @@ def _in_process_of_its_own(way: str, options: Sequence[str]) -> dict:
 
 
 def print_figures(figures: dict) -> None:
+    """Prints the figures of `combine` as a table."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -170,6 +176,7 @@ def print_figures(figures: dict) -> None:
 
 
 def plot(figures: dict, file: Path) -> None:
+    """Draws the seconds per line of one long dialogue into the PNG `file`."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""The work that `lab.bench` times, one function a way. Token ids are random: speed does not depend on what is said."""
+"""The work that `lab.bench` times. Token ids are random, since speed does not depend on what is said."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WORDS = ("river", "stone", "window", "music", "garden", "letter", "winter", "bre
 def measure_way(
     way: str, sizes: Sizes, model: str, dtype: str, device: str, *, endpoint: str = "", endpoint_model: str = ""
 ) -> dict:
-    """The seconds and tokens/s of one way of doing the work, as plain figures by task."""
+    """The seconds and tokens/s of one of WAYS, as numbers by task. Raises ValueError where the endpoint fails."""
     if way == "endpoint":
         return {"dialogue": _endpoint_dialogue(endpoint, endpoint_model, sizes)}
     from agents.models.loading import load, use_all_cores
@@ -90,7 +90,7 @@ def _peak_bytes(loaded) -> int:
 
 
 def _ceilings(loaded, sizes: Sizes) -> dict:
-    """Matrix product and memory read rates, and the seconds that the weights alone cost a decoding step at each
+    """Rates of matrix products (FLOP/s) and memory reads (bytes/s), and a decoding step's seconds for the weights by
     batch.
     """
     import torch
@@ -173,7 +173,9 @@ def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
 
 
 def play_lines(engine, seats: list[list[int]], sizes: Sizes) -> None:
-    """The lines of dialogues whose views are open in both seats: one says a line, the other reads it."""
+    """Plays the lines of dialogues whose views are open in both seats: one seat generates a line, the other reads
+    it.
+    """
     for line in range(sizes.lines):
         speaker, listener = seats[line % 2], seats[1 - line % 2]
         samples = engine.generate(speaker, [_sampling(line * 1000 + i, sizes.tokens) for i in range(sizes.dialogues)])

@@ -1,4 +1,4 @@
-"""The self-test with judges by name, their models loaded in this process."""
+"""The self-test of judges by name, with their models loaded in this process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from lab.selftests.planted_drift import Result, Size, selftest
 
 
 def with_judges(names: Sequence[str], personas: str | Path, size: Size, seed: int, device: str = "auto") -> Result:
-    """The self-test of the judges of those names. `personas`: a persona file. `device`: of the models. ValueError where
-    a judge cannot be loaded or the file is wrong.
+    """The self-test of these judges. `personas` is a persona file, `device` that of the models.
+
+    Raises ValueError where a judge cannot be loaded or the file is invalid.
     """
     from agents.judge_models.embedder import Embedder
     from lab.dialogue import judges as wiring

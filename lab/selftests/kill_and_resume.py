@@ -1,10 +1,10 @@
-"""Is anything lost or done twice when a run or a training is killed? `python -m lab.selftest --kill N [FILE] [key=value
+"""Is anything lost or done twice when a run or training is killed? `python -m lab.selftest --kill N [FILE] [key=value
 ...]`.
 
-The run is played once without interruption. It is then played N times more: each time it is killed (SIGKILL, with every
-process that it started) at a moment drawn between the appearance of its folder and its end, resumed with --resume, and
-compared with the undisturbed run: every frame, the adapter of a training, and that every line has one event. Everything
-runs in float32, in separate processes.
+The run is played once without interruption, and then N more times. Each of these is killed (SIGKILL, with every process
+that it started) at a moment drawn between the appearance of its folder and its end, resumed with --resume, and compared
+with the uninterrupted run: every frame, the adapter of a training, and that every line has one event. Everything runs
+in float32, in separate processes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TRIPPED = 1  # the exit code of a training that a tripwire ended
 
 
 class Process(Protocol):
-    """As much of subprocess.Popen as is needed. It leads a process group of its own."""
+    """The part of subprocess.Popen that is used; the process leads a process group of its own."""
 
     pid: int
 
@@ -70,8 +70,9 @@ class Kill:
 
 
 def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: int, address: str) -> int:
-    """Prints one line per kill. Returns the exit code: 0 if nothing was lost or done twice, else 1. Raises ValueError
-    as `kills` does.
+    """Prints one line per kill. Returns the exit code: 0 where nothing was lost or done twice, else 1.
+
+    Raises ValueError like `kills`.
     """
     if times < 1:
         raise ValueError(f"--kill is {times}; expected 1 or more")
@@ -89,7 +90,7 @@ def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: 
 
 
 def start(command: str, arguments: Sequence[str]) -> subprocess.Popen:
-    """A command of the lab, its output nowhere."""
+    """Starts a command of the lab in a process group of its own, with its output discarded."""
     return subprocess.Popen(
         [sys.executable, "-m", f"lab.{command}", *arguments],
         stdout=subprocess.DEVNULL,
@@ -101,8 +102,9 @@ def start(command: str, arguments: Sequence[str]) -> subprocess.Popen:
 def kills(
     file: str, overrides: Sequence[str], times: int, seed: int, address: str = "none", begin: Start = start
 ) -> Iterator[Kill]:
-    """One of that many at a time. ValueError where the file cannot be carried out, or what was killed cannot be gone on
-    with.
+    """Kills and resumes the run `times` times, and yields the result of each.
+
+    Raises ValueError where the file cannot be played or a killed run cannot be resumed.
     """
     told_by = read_yaml(file).data
     if other := next((key for key in ("study", "axes") if key in told_by), None):
@@ -137,7 +139,7 @@ def kills(
 
 
 def kill_text(number: int, kill: Kill) -> str:
-    """One kill as a line of text."""
+    """The result of one kill as a line of text."""
     return (
         f"{number:3}  killed after {kill.moment:6.2f} s   {kill.there:<40} "
         f"{'then ' + kill.after if kill.after else '':<24} {'DIFFERENT: ' + kill.apart if kill.apart else 'same'}"

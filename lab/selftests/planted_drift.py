@@ -1,5 +1,5 @@
-"""Do the judges and measures detect drift that was planted? Faults of known sizes are put into dialogues, and the
-detections are counted.
+"""Do judges and measures detect planted drift? Faults of known amounts are put into dialogues, and detections are
+counted.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ BLIND, UNMEASURED = "does not see this", "not measured"
 
 
 def judges_to_test() -> list[str]:
-    """Names of the judges that score lines, the lab's and those of installed packages."""
+    """The names of the judges that score lines: the lab's, then those of installed packages."""
     return [*(name for name, entry in JUDGES.items() if entry.scores_lines()), *plugins.added(plugins.JUDGES)]
 
 
@@ -71,7 +71,7 @@ SIZES = {"smoke": Size(6, 24, 200), "default": Size(24, 40, 1000)}
 
 @dataclass(frozen=True)
 class Detection:
-    """A judge on one kind of drift: its p and verdicts beside what was planted at the largest dose."""
+    """A judge on one kind of drift: its p and verdicts compared with what was planted at the largest dose."""
 
     judge: str
     kind: str
@@ -87,17 +87,19 @@ class Detection:
 
     @property
     def failed(self) -> bool:
-        """Claims to see it, and does not rank planted lines above the others."""
+        """Whether the judge should detect this kind, but does not rank planted lines above others (AUROC at most
+        0.5).
+        """
         return self.claims and not self.auroc.value > 0.5
 
     def below(self) -> list[str]:
-        """The bars that it does not meet."""
+        """The names of the bars that the judge does not meet."""
         return [name for name, (least, most) in BARS.items() if not least <= getattr(self, name).value <= most]
 
 
 @dataclass(frozen=True)
 class Response:
-    """One measure's values over the run by dose, for one kind of drift."""
+    """The values of one measure over the run, by dose, for one kind of drift."""
 
     judge: str  # "" for a tripwire
     kind: str
@@ -107,13 +109,15 @@ class Response:
 
     @property
     def failed(self) -> bool:
-        """Moves against its direction, or not at all though nothing but a judge's threshold could hold it."""
+        """Whether the measure moves against its direction, or does not move although no judge's threshold explains
+        that.
+        """
         return self.verdict == WRONG or (self.verdict == STILL and (not self.judge or self.judge in MUST_PASS))
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Line-to-line pairs that retrieval keeps, and how many of the planted contradictions are among them."""
+    """The shares, 0 to 1, of line-to-line pairs and of planted contradictions that retrieval keeps."""
 
     kind: str
     pairs: Interval  # share of all
@@ -128,12 +132,12 @@ class Result:
     retrievals: list[Retrieval]
 
     def below(self) -> dict[str, list[str]]:
-        """By judge, the bars that it does not meet."""
+        """The bars that each judge does not meet on contradicted facts, by judge."""
         return {row.judge: row.below() for row in self.detections if row.kind == FACTS}
 
     @property
     def barred(self) -> bool:
-        """Of the judges that must, some were asked and none meets all bars."""
+        """Whether judges of MUST_PASS were tested and none of them meets all bars."""
         asked = [missed for judge, missed in self.below().items() if judge in MUST_PASS]
         return bool(asked) and all(asked)
 
@@ -145,8 +149,9 @@ class Result:
 def selftest(
     judges: Sequence[Judge], personas: Sequence[Persona], size: Size, seed: int, *, embed: Callable | None = None
 ) -> Result:
-    """Every judge and measure on every kind of drift. `embed` is for the relevance wire and retrieval, which are left
-    out without it.
+    """The results of every judge and measure on every kind of drift.
+
+    Without `embed`, relevance and retrieval are left out. Raises ValueError with fewer than three personas with facts.
     """
     from metrics.validation.planted import DOSES, KINDS, clean_dialogues, plant
 
@@ -173,7 +178,7 @@ def selftest(
 def _judged(
     judge: Judge, base: list[PlantedDialogue], planted: Mapping[str, list[list[PlantedDialogue]]]
 ) -> Callable[[list[PlantedDialogue]], list[Judgement]]:
-    """Judgements of any of these dialogues; pairs that they share are judged once, all in one call."""
+    """A function from dialogues to their judgements; all pairs are judged in one call, shared pairs once."""
     from metrics.validation.planted import planted_pairs
 
     window = None if judge.name == "ledger" else NEAR
@@ -192,7 +197,7 @@ def _key(pair: Pair) -> tuple:
 
 
 def _by_pair(rows: Sequence[Judgement], expected: int, judge: str) -> list[list[Judgement]]:
-    """Rows of each pair: rows by fact follow the row of the whole. ValueError where they are not as many pairs."""
+    """The rows of each pair (rows by fact follow that of the persona). Raises ValueError where a pair has none."""
     groups: list[list[Judgement]] = []
     for row in rows:
         if row.metric == "line_to_line" or row.against == "persona":
@@ -204,7 +209,7 @@ def _by_pair(rows: Sequence[Judgement], expected: int, judge: str) -> list[list[
 
 
 def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
-    """Share of undisturbed lines that the judge calls inconsistent with the persona."""
+    """Share of lines without faults, 0 to 1, that the judge calls inconsistent with the persona."""
     from metrics.stats.bootstrap import clustered_mean
 
     scored = [row for row in rows if row.against == "persona" and row.verdict is not None]
@@ -258,7 +263,7 @@ def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged
 
 
 def _by_wording(rows: list[Judgement], planted: Mapping[int, PlantedDialogue], how: dict) -> dict[str, Interval]:
-    """Share of planted facts that got a verdict, by how they are worded."""
+    """Share of planted facts with a contradicting verdict, by wording."""
     from metrics.stats.bootstrap import clustered_mean
 
     by_wording: dict[str, list[Judgement]] = {}
@@ -279,9 +284,7 @@ def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
 
 
 def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how: dict) -> Retrieval:
-    """Of the lines that tell different values of a slot, the pairs that are kept; what a judge makes of them plays no
-    part.
-    """
+    """The shares of pairs and of planted contradictions that retrieval keeps; no judge is involved."""
     from metrics.judges.pair_retrieval import candidates
     from metrics.stats.bootstrap import clustered_mean, clustered_statistic
     from metrics.validation.planted import SEAT, planted_contradictions
@@ -378,8 +381,8 @@ def _response(judge: str, kind: str, metric: str, values: Sequence[float], direc
 
 
 def response_verdict(values: Sequence[float], direction: int | None) -> str:
-    """The verdict on a measure's values by rising dose, for a measure that is expected to move in that direction (1 up,
-    -1 down, None: no expectation).
+    """The verdict on a measure's values by rising dose; `direction` is 1 (should rise), -1 (should fall) or None
+    (unknown).
     """
     if direction is None:
         return BLIND if not all(isnan(value) for value in values) else UNMEASURED

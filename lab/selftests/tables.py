@@ -13,8 +13,8 @@ HEAD = ("judge", "drift", "claimed", "AUROC", "precision", "recall", "lag, turns
 
 
 def text(result: Result) -> str:
-    """The tables (judges, recall of facts by wording, required bars, retrieval, measures and tripwires by dose), then
-    the verdict.
+    """The tables (judges, recall by wording, required bars, retrieval, measures and tripwires by dose) and the
+    verdict.
     """
     parts = [
         (
@@ -34,7 +34,7 @@ def text(result: Result) -> str:
 
 
 def selftest_verdict(result: Result) -> str:
-    """The sentences that say whether the self-test passed, and what broke if it did not."""
+    """Sentences that say whether the self-test passed, and otherwise what failed."""
     broken = [
         f"{row.judge} on {row.kind}: does not rank planted lines above the other lines"
         for row in result.detections
@@ -64,7 +64,7 @@ def interval_cell(interval: Interval) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines, each column as wide as its widest cell."""
+    """The rows as lines of text, with each column as wide as its widest cell."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

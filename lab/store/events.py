@@ -1,10 +1,9 @@
 """The format of the event log: every kind of event in events.jsonl, with its fields, its writers and its readers.
 
 An event is one JSON object on one line: `event` names its kind, `time` says when it was stored, and the class of that
-kind below describes its other fields. `RunStore.append` stores all events and adds the time; the writer named below is
-what makes an event. A line of a log that lacks a required field is no event (`event_of`). A field that is `NotRequired`
-is missing where its comment says so, or in older logs, and its readers do without it. A kind that is not in KINDS is
-read and ignored.
+kind below describes its other fields. `RunStore.append` stores all events and adds the time; the writer named below
+makes the event. A line of a log that lacks a required field is no event (`event_of`). A field that is `NotRequired` may
+be missing, as its comment says or in older logs. A kind that is not in KINDS is read and ignored.
 
 Every log is read by `lab.store.frames.Totals` for its manifest (counts, tokens, seconds by phase) and by the fold of
 its kind in `lab.progress` for live views; each class names the other readers.
@@ -75,7 +74,7 @@ class CastMember(TypedDict):
 
 
 class RunStarted(Event):
-    """The models are loaded and the cast is known. There is one per execution; the last one counts. Written by
+    """The models are loaded and the cast is known; once per execution, the last one counts. Written by
     `lab.runs.runner`, `lab.training.evaluation` and `lab.transcripts.judging`; read by `lab.progress.story` too.
     """
 

@@ -1,8 +1,8 @@
-"""Dialogues and trainings as arms of a study: ordinary runs and trainings, each in a folder of its own below the
+"""The dialogues and trainings of a study's arms: ordinary runs and trainings, each in a folder of its own below the
 study's.
 
-A folder is named by its arm and by a digest of all that decides how it goes: what is finished there is taken as it is,
-what was interrupted is resumed. Engines live in this process, as learners do, and each arm has its own.
+A folder is named by its arm and by a digest of everything that decides the result: a finished one is reused, an
+interrupted one is resumed. Engines and learners are in this process; each arm has its own.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ OVERRIDES = "overrides."  # keys of a training's change that are the scenario's
 
 
 class Arms:
-    """`tell`: stores and shows an event of the study's."""
+    """Plays runs and trainings below the study's folder. `tell` stores and shows an event of the study."""
 
     def __init__(self, study: Study, folder: Path, tell: Callable[..., None]) -> None:
         self._study, self._folder, self._tell = study, folder / FOLDER, tell
 
     def play(self, arm: str, file: str, changes: Mapping[str, object], adapter: str | None) -> PlayedRun:
+        """The frames of a run of the scenario `file` with `changes`. Raises ValueError where it fails,
+        KeyboardInterrupt.
+        """
         scenario = arm_scenario(self._study, file, changes, adapter)
         models = {seat: scenario.seats[seat].model for seat in SEATS}
         folder = self._carried_out(
@@ -50,6 +53,9 @@ class Arms:
         return PlayedRun(**read_frames(folder))
 
     def train(self, arm: str, file: str, changes: Mapping[str, object], data: Sequence[str]) -> Trained:
+        """The frames and figures of the training `file` with `changes`. Raises ValueError where it fails,
+        KeyboardInterrupt.
+        """
         recipe = arm_recipe(self._study, file, changes, [str(self._folder / name) for name in data])
         models = {seat: played(recipe).seats[seat].model for seat in recipe.seats()}
         folder = self._carried_out(
@@ -69,13 +75,15 @@ class Arms:
         )
 
     def adapter(self, worn: str) -> Path:
-        """Folder of the adapter that the training `worn` has learnt."""
+        """The folder of the adapter that the training `worn` trained."""
         return self._folder / worn / "adapter"
 
     def _carried_out(
         self, arm: str, what: Scenario | Recipe, models: Mapping[str, str], work: Callable[[RunStore, Shown], object]
     ) -> Path:
-        """Returns the folder of the finished run or training. Raises ValueError where it fails."""
+        """The folder of the finished run or training. Raises ValueError where it fails, KeyboardInterrupt where it is
+        interrupted.
+        """
         folder = self._folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', arm).strip('-')[:40]}-{what.digest()[:12]}"
         there = (folder / MANIFEST).is_file()
         if there and read_manifest(folder)["status"] == "finished":
@@ -101,7 +109,7 @@ class Arms:
 
 
 class Shown:
-    """The monitor of a run and the watch of a training: tells how much of it is done, in lines or in steps and
+    """The monitor of a run, or the watch of a training, that reports its progress in lines, or in steps and
     conditions.
     """
 
@@ -121,7 +129,7 @@ class Shown:
 
 
 def arm_scenario(study: Study, file: str, changes: Mapping[str, object], adapter: str | None = None) -> Scenario:
-    """The scenario as the study plays it. ScenarioError."""
+    """The scenario `file` with the study's model in the user's seat and with `changes`. Raises ScenarioError."""
     seat = study.seats.assistant
     study_settings = {
         "dtype": study.dtype,
@@ -134,8 +142,9 @@ def arm_scenario(study: Study, file: str, changes: Mapping[str, object], adapter
 
 
 def arm_recipe(study: Study, file: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Recipe:
-    """The training as the study does it, by one worker. ScenarioError; ValueError where the seat's model cannot be
-    trained as it is.
+    """The training `file` of the study's model with `changes`, by one worker.
+
+    Raises ScenarioError, and ValueError where the model cannot be trained: it is on a server or has an adapter.
     """
     seat = study.seats.assistant
     if (
@@ -169,7 +178,7 @@ def arm_recipe(study: Study, file: str, changes: Mapping[str, object], data: Seq
 
 
 def workload(what: Scenario | Recipe) -> int:
-    """Returns the work that a run takes in lines, or a training in steps and evaluation conditions."""
+    """The work of a run in lines, or that of a training in steps and evaluation conditions."""
     from lab.training.evaluation import evaluation_conditions
 
     return (
@@ -180,7 +189,7 @@ def workload(what: Scenario | Recipe) -> int:
 
 
 def parameters(adapter: Path) -> int:
-    """How many numbers the safetensors of a folder hold."""
+    """The number of weights in the safetensors of a folder."""
     from safetensors import safe_open
 
     count = 0

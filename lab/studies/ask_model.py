@@ -1,7 +1,7 @@
-"""How a study's questions reach a model: `Asking` stores every answer as an event, and never asks a question twice.
+"""How a study asks a model: `Asking` stores every answer as an event and never asks a question twice.
 
-An answer is known by a digest of all that it depends on in a study: the method and its settings, adapter and steer, the
-talk, the options and the seed. A question that two arms share is asked once and stored in both.
+An answer is identified by a digest of everything that it depends on in a study: the method and its settings, adapter
+and steering, the messages, the options and the seed. A question that two arms share is asked once and stored in both.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ AT_ONCE = 32  # questions put together
 
 
 class Asking:
-    """`metrics.studies.protocol.Ask` of a model. `tell`: stores and shows an event of this kind and content; `earlier`:
-    events of the run that is resumed; `used`: token counts of the engine so far, stored after each batch; `school`:
-    makes an adapter of lessons, as `lab.studies.teaching.teach` does of a study's; `folder`: where adapters and
-    directions are kept; `arms`: carries out dialogues and trainings.
+    """The `metrics.studies.protocol.Ask` of a model.
+
+    - `tell`: stores and shows an event of this kind and content.
+    - `earlier`: the events that a resumed study already has.
+    - `used`: the token counts of the engine, stored after each batch.
+    - `school`: trains an adapter on lessons and yields its losses, like `lab.studies.teaching.teach`.
+    - `folder`: the folder of adapters and directions.
+    - `arms`: plays dialogues and trainings.
     """
 
     def __init__(
@@ -165,7 +169,7 @@ class Asking:
         return [self._known[key] for key in keys]
 
     def _tell_of(self, arm: str, key: str, questions: Sequence[StudyQuestion], answer: dict) -> None:
-        """Stores one `answer` event for each item that the answer belongs to, unless it is stored already."""
+        """Stores one `answer` event for each item with this answer, unless it is stored already."""
         for question in questions:
             if (arm, question.item, key) not in self._stored:
                 self._stored.add((arm, question.item, key))

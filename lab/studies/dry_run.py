@@ -29,9 +29,11 @@ STEPS = {
 
 
 class Counting:
-    """Somebody who finds all options alike, says nothing and learns nothing, and whose dialogues nobody plays: a study
-    played on it tells how much there is to do, by arm. More or less where what is asked depends on what was answered.
-    `planned`: runs and trainings of the `study`, where one was given.
+    """An `Ask` that counts, by arm, what a study would ask; its answers are all alike.
+
+    All options are equally probable, texts are empty, nothing is trained, and frames have no rows. The counts are
+    estimates where questions depend on answers. `planned` holds the runs and trainings of the `study`, where one is
+    given.
     """
 
     def __init__(self, study: Study | None = None) -> None:
@@ -81,7 +83,7 @@ class Counting:
         return Trained(digest("train", arm), pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema=STEPS))
 
     def _local(self, does: str) -> None:
-        """ValueError where the model is on a server, which knows neither states nor gradients."""
+        """Raises ValueError where the model is on a server, which gives neither states nor gradients."""
         if self._study and (server := self._study.seats.assistant.endpoint):
             raise ValueError(
                 f"{self._study.study} {does} the model that it asks, and {server} does not allow that; expected a "
@@ -104,5 +106,5 @@ class Counting:
 
 
 def digest(*parts: object) -> str:
-    """32 hex digits: the same for the same parts, written as JSON."""
+    """A digest of the parts, written as JSON, as 32 hex digits."""
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

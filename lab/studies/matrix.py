@@ -1,4 +1,4 @@
-"""Every study on several models: a table of verdicts, as Parquet and as a page."""
+"""Every study on several models: a table of verdicts, as Parquet and as an HTML page."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ FAILED = "failed"  # of a study that could not be played
 def play_study(
     file: Path, overrides: list[str], runs: Path, *, address: str | None, display: str
 ) -> tuple[int, Path | None]:
-    """Plays a study below `runs` and returns its exit code and folder (None where it was refused). A folder there of
-    the same study is used as it is if finished, and resumed if not.
+    """Plays a study below `runs`; returns its exit code and its folder (None where it was refused).
+
+    A folder of the same study there is reused where it is finished, and resumed where it is not. Raises ValueError
+    where the study cannot be played.
     """
     from lab.dialogue import cluster
     from lab.store.run_store import read_manifest
@@ -44,7 +46,7 @@ def play_study(
 
 
 def finding_row(model: str, study: str, size: str, run: Path | None, why: str | None = None) -> dict:
-    """Returns a row of findings.parquet; where the study has no finding, `why` holds the reason."""
+    """A row of findings.parquet; without a finding, `why` holds the reason."""
     from lab.reports.finding_report import finding_of
     from lab.store.run_store import read_manifest
 
@@ -63,8 +65,9 @@ def finding_row(model: str, study: str, size: str, run: Path | None, why: str | 
 
 
 def verdict_cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
-    """Returns the header and one row per study, with a column per model: `confirms 0.62 [0.50, 0.71] 32` (verdict,
-    value, interval, n), or "" where the study was not played yet.
+    """The header, and one row per study with a column per model.
+
+    A cell is `confirms 0.62 [0.50, 0.71] 32` (verdict, value, interval, n), or "" where the study has not been played.
     """
     from lab.reports.finding_report import finding_interval
 
@@ -82,7 +85,7 @@ def verdict_cells(rows: Iterable[dict]) -> tuple[list[str], list[list[str]]]:
 
 
 def matrix(rows: Iterable[dict]):
-    """The table in the terminal."""
+    """The table for the terminal, as a rich Table."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -108,7 +111,7 @@ def matrix(rows: Iterable[dict]):
 
 
 def write_matrix(rows: list[dict], out: Path) -> None:
-    """Writes findings.parquet and findings.html into `out`. Raises StoreError where the disk refuses them."""
+    """Writes findings.parquet and findings.html into `out`. Raises StoreError where they cannot be written."""
     import polars as pl
 
     from lab.reports.html import Cell, Section, Table, TableRow, sheet

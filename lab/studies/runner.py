@@ -1,5 +1,5 @@
-"""A study at the front desk: its file checked, its questions put to a model, what came of them stored and told.
-`lab.run` plays it.
+"""Carries out a study: checks its file, asks the model, stores the finding and writes its report. `lab.run` plays
+it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ FINDING, ANSWERS = "finding.json", "answers.parquet"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study with what it takes to play it. `asked`: by arm how many questions, lines of a run, or steps and
-    conditions of a training, about; `planned`: its runs and trainings; `questions`: how many there are of all arms.
+    """A study with its module and stimuli.
+
+    `asked` estimates, by arm, the questions, lines of a run, or steps and conditions of a training. `planned` holds its
+    runs and trainings; `questions` counts the questions of all arms.
     """
 
     study: Study
@@ -51,20 +53,25 @@ class Loaded:
 
 
 def study_names() -> list[str]:
-    """The findings that can be studied."""
+    """The names of the studies in `metrics.studies`, sorted."""
     return sorted(
         {module.name for module in pkgutil.iter_modules(metrics.studies.__path__)} - {*metrics.studies.SHARED}
     )
 
 
 def load_planned(path: str | Path, overrides: list[str]) -> Loaded:
-    """ScenarioError: file, line, key, what was found and expected."""
+    """The study of a file with overrides. Raises ScenarioError with file, line and key, and ValueError like
+    `planned`.
+    """
     module = _module(study_named(path, study_names()))
     return planned(load_study(path, overrides, size_settings(module)))
 
 
 def planned(study: Study) -> Loaded:
-    """A study that was read, with what it takes to play it. ValueError where its stimuli do not fit."""
+    """The study with its stimuli, and with its questions, runs and trainings counted on a respondent without a model.
+
+    Raises ValueError where the stimuli hold less than its size asks for, or an arm cannot be planned.
+    """
     from lab.studies.dry_run import Counting
 
     module = _module(study.study)
@@ -91,7 +98,7 @@ def _module(name: str) -> ModuleType:
 
 
 def size_settings(module: ModuleType) -> type[Strict]:
-    """What a size of the study is made of: the keyword arguments of its `study`, with their types and ranges."""
+    """A pydantic model of a size of the study: the keyword arguments of its `study`, with their types and ranges."""
     hints = get_type_hints(module.study, include_extras=True)
     names = [
         name
@@ -102,7 +109,7 @@ def size_settings(module: ModuleType) -> type[Strict]:
 
 
 def stored_study(run: str | Path) -> Loaded:
-    """The study that is stored in the folder `run`. ValueError where its stimuli have changed since."""
+    """The study in the folder `run`. Raises ValueError where it is none, or its stimuli have changed since."""
     from lab.store.run_store import read_manifest
 
     loaded = load_planned(Path(run) / "scenario.yaml", [])
@@ -115,7 +122,9 @@ def stored_study(run: str | Path) -> Loaded:
 
 
 def check_study(loaded: Loaded) -> None:
-    """ValueError where the study, or a run or training that it plans, could not be played."""
+    """Raises ValueError where the model of the study, or of a run or training that it plans, is missing; loads no
+    weights.
+    """
     from lab.dialogue import seats
 
     seats.check_respondent(loaded.study)
@@ -124,6 +133,7 @@ def check_study(loaded: Loaded) -> None:
 
 
 def print_study_plan(loaded: Loaded) -> None:
+    """Prints the claim and the estimated questions of each arm."""
     unit = "lines or steps" if loaded.planned else "questions"
     print(f"{loaded.study.name}: {loaded.study.claim}")
     print("\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
@@ -131,7 +141,10 @@ def print_study_plan(loaded: Loaded) -> None:
 
 
 def open_study(loaded: Loaded, runs: str | Path, resume: str | Path | None = None) -> RunStore:
-    """The folder `resume`, opened again, or a new one below `runs`."""
+    """The folder `resume`, opened again, or else a new folder below `runs`.
+
+    Raises StoreError where it cannot be written, ValueError where `resume` cannot be opened.
+    """
     from lab.store.run_store import create, open_for_resume
 
     if resume:
@@ -144,11 +157,13 @@ def open_study(loaded: Loaded, runs: str | Path, resume: str | Path | None = Non
 def run_study(
     loaded: Loaded, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
 ) -> int:
-    """Plays what `store.earlier` does not hold of the study yet, and prints the finding. Returns the exit code: 0
-    played, 2 failed (with the reason on stderr), 130 interrupted.
+    """Asks what `store.earlier` does not hold yet, and prints the finding.
 
-    `address`: as of `lab.dialogue.cluster.hosting`. `display`: auto, rich, plain or none. `as_json`: print the folder
-    and finding.json as one JSON object, and nothing else.
+    Returns the exit code: 0 played, 2 failed (with the reason on stderr), 130 interrupted.
+
+    - `address`: as of `lab.dialogue.cluster.hosting`.
+    - `display`: auto, rich, plain or none.
+    - `as_json`: print only the folder and finding.json, as one JSON object.
     """
     from rich.console import Console
 
@@ -172,8 +187,10 @@ def run_study(
 def carry_out_study(
     loaded: Loaded, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None, dict | None]:
-    """Plays what `store.earlier` does not hold of the study yet, showing it on `console` meanwhile. Returns how it
-    ended (finished, failed or interrupted), the reason where it did not finish, and finding.json where it did.
+    """Asks what `store.earlier` does not hold yet, with progress on `console`.
+
+    Returns the status (finished, failed or interrupted), the reason where it is not finished, and the content of
+    finding.json where it is.
     """
     from lab.live.study_screen import study_display
 
@@ -182,7 +199,11 @@ def carry_out_study(
 
 
 def perform_study(loaded: Loaded, store: RunStore, watch: Watch, *, address: str | None) -> dict:
-    """Load, ask, conclude, report; every event is stored first and shown then. Gives what finding.json holds."""
+    """Loads, asks, concludes and reports; every event is stored before it is shown. Returns the content of
+    finding.json.
+
+    Raises ValueError where the model or an arm fails, StoreError where a file cannot be written.
+    """
     from lab.dialogue import seats
     from lab.dialogue.cluster import hosting
     from lab.reports.write import write_report
@@ -245,8 +266,10 @@ def _used(respondent) -> dict:
 
 
 def finding_record(study: Study, finding: Finding) -> dict:
-    """finding.json: `value`, `low`, `high` and `n` are the statistic's; `needed` the units that would probably decide,
-    or null; `measures`, `pictures` and `tables` hold all further figures.
+    """The content of finding.json.
+
+    `value`, `low`, `high` and `n` are those of the statistic; `needed` is the number of units that would probably
+    decide an inconclusive result, or null; `measures`, `pictures` and `tables` hold all other figures.
     """
     decided = study_verdict(finding.controls, finding.tests)
     statistic, test = next(iter(finding.tests.items()))
@@ -279,7 +302,7 @@ def finding_record(study: Study, finding: Finding) -> dict:
 
 
 def checked(what: Scenario | Recipe | Study) -> None:
-    """Refuse what can be refused before a model is loaded. ValueError."""
+    """Raises ValueError for everything that can be found wrong before a model is loaded."""
     from lab.dialogue import wiring
 
     if isinstance(what, Study):

@@ -1,6 +1,4 @@
-"""Lessons of a study made into an adapter: the seat's model, trained on answers to given talks by one of the offline
-methods.
-"""
+"""Trains an adapter on the lessons of a study, by an offline method."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ from scenarios.records import derive_seed
 
 
 def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) -> Iterator[float]:
-    """The loss of each step, in nats a token; the adapter lies in the folder at the end. ValueError where the model
-    cannot learn here.
+    """Trains an adapter and yields the loss of each step, in nats per token; at the end the adapter is in `folder`.
+
+    Raises ValueError where the model is on a server or cannot be trained.
     """
     seat = study.seats.assistant
     if seat.endpoint:
@@ -47,7 +46,9 @@ def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) 
 
 
 def lesson_views(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
-    """One view a talk: all that is to be learnt, or unlearnt, in answer to it. A reply ends as the model's own do."""
+    """One view per prompt, with all lessons on it as side branches; each reply ends with the token that ends the
+    model's lines.
+    """
     form, encode = (
         learner.loaded.info.format,
         lambda text: learner.loaded.tokenizer.encode(text, add_special_tokens=False),

@@ -1,1 +1,1 @@
-"""Transcripts from elsewhere: read, judged, held against labels."""
+"""Transcripts from elsewhere: reading, judging, and comparison with labels."""

@@ -1,4 +1,4 @@
-"""Judges existing conversations; the judgements are stored in a run folder as events, as those of a run are."""
+"""Judges existing conversations; the judgements are stored as events in a run folder, like those of a run."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ def judge_transcripts(
     errors: TextIO,
     progress: str = "auto",
 ) -> dict[str, Callable]:
-    """Has every line judged, by the judges and for the metrics of `measure`, and stores the judgements a few
-    conversations at a time. `progress` (auto, rich, plain, none) says how the progress is shown on `errors`. Returns
-    what the tripwires embed and tokenise with.
+    """Judges every line by the judges and for the metrics of `measure`, and stores the judgements a few conversations
+    at a time.
+
+    `progress` (auto, rich, plain, none) says how progress is shown on `errors`. Returns the functions that the metrics
+    use (see `lab.dialogue.judges.tripwire_aids`). Raises ValueError where a judge cannot be loaded, StoreError.
     """
     needs = wiring_judges.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
@@ -60,7 +62,7 @@ def judge_transcripts(
 
 
 def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
-    """The conversations in order, a few at a time: those that begin within the same `LINES_AT_ONCE` lines."""
+    """The conversations in order, in groups of at least `LINES_AT_ONCE` lines, except for the last group."""
     portion: list[Transcript] = []
     for transcript in transcripts:
         portion.append(transcript)
@@ -72,7 +74,9 @@ def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
 
 
 def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]:
-    """Every judge's judgements of every pair. A pair whose speaker's persona is unknown is unscored by all judges."""
+    """The judgements of every pair by every judge. A pair whose speaker's persona is unknown is unscored by all
+    judges.
+    """
     nobody = [pair for pair in pairs if pair.metric == "prompt_to_line" and not pair.persona.card]
     known = [pair for pair in pairs if pair.metric != "prompt_to_line" or pair.persona.card]
     return [
@@ -83,8 +87,10 @@ def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]
 
 
 def _judge(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
-    """The judge's judgements. If it refuses the pairs (a persona is longer than its model reads), each conversation is
-    judged by itself, and those that it refuses are unscored.
+    """The judgements of the pairs by the judge.
+
+    Where it raises ValueError (for example, a persona is longer than its model's context), each conversation is judged
+    by itself, and the pairs of those that fail are unscored.
     """
     try:
         return judge.judge(pairs)
@@ -122,7 +128,7 @@ def _opening(store: RunStore, transcripts: Sequence[Transcript], engines: Mappin
 
 
 def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Judgement]) -> None:
-    """The conversations and their judgements as events."""
+    """Stores the conversations and their judgements as events."""
     by_turn: dict[tuple[int, int], list[dict]] = {}
     for row in rows:
         by_turn.setdefault((row.conversation, row.turn), []).append(asdict(row))
@@ -145,8 +151,9 @@ def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Jud
 
 @contextlib.contextmanager
 def _progress(errors: TextIO, lines: int, progress: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, elsewhere a sentence now and then. Yields a function that takes how many more lines
-    are judged.
+    """A context that gives a function which takes the number of further lines judged.
+
+    It shows a progress bar on a terminal, elsewhere a sentence every REPORT_EVERY_S seconds.
     """
     console = Console(file=errors, force_jupyter=False, quiet=progress == "none")
     live = console.is_terminal and progress != "plain"

@@ -1,4 +1,4 @@
-"""Judgements beside labels: reading label files, joining, and what comes of it as numbers, tables and JSON."""
+"""Judgements compared with labels: reads label files, joins them, and gives figures, tables and JSON."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ POWERED_NOTE = (
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A judge beside the labels of a metric."""
+    """A judge compared with the labels of a metric; `statistics` are those of `metrics.validation.calibration`."""
 
     statistics: Mapping[str, Interval]
     bins: Sequence[tuple[float, Interval]]
@@ -66,7 +66,7 @@ class Calibrated:
     conversations: int  # behind n
 
     def plain(self) -> dict:
-        """Flat, for JSON; `low` and `high` are those of the AUROC."""
+        """The figures as a flat dict for JSON; `low` and `high` are those of the AUROC."""
         bounds = {}
         for name, interval in self.statistics.items():
             prefix = "" if name == "auroc" else f"{name}_"
@@ -80,7 +80,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Powered:
-    """The consistency of a seat: by the judge alone, by the labels alone, and by both together."""
+    """The consistency of a seat, 0 to 1: by the judge alone, by the labels alone, and by both (prediction-powered)."""
 
     judge: Interval  # narrow, and as wrong as the judge
     labels: Interval
@@ -88,11 +88,14 @@ class Powered:
 
     @property
     def gain(self) -> float:
-        """Share of the labels' own interval that the judge saves, at most 1; below 0 the judge does harm."""
+        """1 - width of the interval by both / width by labels, at most 1; below 0 the judge widens it. NaN without an
+        interval.
+        """
         width = self.labels.high - self.labels.low
         return 1 - (self.both.high - self.both.low) / width if width > 0 else NAN
 
     def plain(self) -> dict:
+        """The intervals and the gain as plain data for JSON."""
         return {name: asdict(getattr(self, name)) for name in ("judge", "labels", "both")} | {"gain": self.gain}
 
 
@@ -100,9 +103,10 @@ class Powered:
 
 
 def attach(transcripts: Sequence[Transcript], path: Path) -> list[Transcript]:
-    """The transcripts with the file's labels in place of their own. `conversation` is a number as in turns.parquet, or
-    a name that the transcripts give; an empty `contradicts` means that the person could not tell. ValueError names
-    file, line and what was expected.
+    """The transcripts with the file's labels in place of their own.
+
+    `conversation` is a number as in turns.parquet, or a name in the transcripts; an empty `contradicts` means that the
+    person could not decide. Raises ValueError with file, line and what was expected.
     """
     names = [transcript.name for transcript in transcripts if transcript.name is not None]
     places = {str(transcript.conversation): place for place, transcript in enumerate(transcripts)}
@@ -159,7 +163,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _problem(row: dict, transcripts: Sequence[Transcript], places: Mapping[str, int]) -> str | None:
-    """What is wrong with a row of a label file, as a phrase."""
+    """What is wrong with a row of a label file, as a phrase; None where it is valid."""
     missing = [column for column in COLUMNS if column not in row]
     if missing:
         return f"has no {', no '.join(missing)}; expected {EXPECTED}"
@@ -195,7 +199,7 @@ def calibrated(
     metrics: Sequence[str],
     how: Resampling,
 ) -> dict[str, dict[str, Calibrated]]:
-    """By judge and metric."""
+    """The comparison of each judge with the labels, by judge and metric."""
     labels = label_frame(transcripts)
     by_judge: dict[str, dict[str, Calibrated]] = {}
     for (judge,), rows in sorted(judgements.partition_by("judge", as_dict=True).items()):
@@ -206,7 +210,7 @@ def calibrated(
 
 
 def label_frame(transcripts: Sequence[Transcript]) -> pl.DataFrame:
-    """A frame with conversation, turn, against and label (null if the person could not tell)."""
+    """The labels with columns conversation, turn, against and label (true: contradicts; null: not decided)."""
     rows = [
         (transcript.conversation, turn, against, label)
         for transcript in transcripts
@@ -243,7 +247,9 @@ def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Ca
 def powered(
     judgements: pl.DataFrame, transcripts: Sequence[Transcript], how: Resampling
 ) -> dict[str, dict[str, Powered]]:
-    """Prompt-to-line consistency by judge and seat; lines that the judge could not score are in none of the three."""
+    """Prompt-to-line consistency by judge and seat. Lines that the judge could not score are in none of the
+    estimates.
+    """
     labels, by_judge = label_frame(transcripts), {judge: {} for judge in sorted(judgements["judge"].unique())}
     for judge, seat, rows in groups(of_metric(judgements, "prompt_to_line")):
         if judge is None:
@@ -291,6 +297,7 @@ def calibration_tables(calibrated_judges: Mapping[str, Mapping[str, Calibrated]]
 
 
 def powered_table(powered_judges: Mapping[str, Mapping[str, Powered]]) -> Table:
+    """One row per judge and seat: consistency by judge, by labels and by both, and the gain."""
     table = Table(
         title="prompt-to-line consistency with labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )

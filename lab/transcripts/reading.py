@@ -1,9 +1,9 @@
-"""Existing conversations, whoever wrote them: read, assigned to seats, and cut into pairs for judges.
+"""Reads existing conversations, assigns them to seats, and checks them.
 
-The forms are chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON that "Consistently Simulating
-Human Personas" (Abdulhai et al., arXiv 2511.00222) publishes (`conversation`, `P1`, `P2`, the judge's words beside
-them), and run folders. Files may be gzipped. Each record is recognised by its keys. A record that cannot be read is
-left out and reported with file and line; a file without any readable record is refused.
+The forms are chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON published with "Consistently
+Simulating Human Personas" (Abdulhai et al., arXiv 2511.00222; `conversation`, `P1`, `P2` and the judge's words), and
+run folders. Files may be gzipped. Each record is recognised by its keys. A record that cannot be read is left out and
+reported with file and line; a file without any readable record raises ValueError.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ EXPECTED = f"{FORMS}, or a run's folder"
 
 
 def read_transcripts(path: str | Path) -> Source:
-    """The conversations of a file or a run folder, numbered as there, else from 0. ValueError: one sentence with file,
-    line and what was expected, where nothing of it can be read.
+    """The conversations of a file or a run folder, numbered as in the run, or from 0.
+
+    Raises ValueError, with file, line and what was expected, where none can be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -45,8 +46,9 @@ def read_transcripts(path: str | Path) -> Source:
 
 
 def read_records(path: str | Path, data: bytes) -> Source:
-    """The conversations of JSON, or JSON lines, that `path` (a file, or a name for people) holds, numbered from 0.
-    ValueError: one sentence with path, line and what was expected, where nothing of it can be read.
+    """The conversations of JSON or JSON lines, numbered from 0; `path` names their origin in messages.
+
+    Raises ValueError, with path, line and what was expected, where none can be read.
     """
     path = Path(path)
     transcripts: list[tuple[str, Transcript]] = []
@@ -76,9 +78,7 @@ def read_records(path: str | Path, data: bytes) -> Source:
 
 
 def read_text(path: Path, expected: str = EXPECTED, data: bytes | None = None) -> str:
-    """The file's text, gzipped or not. Raises ValueError if there is no such file or it is not UTF-8; `expected` ends
-    that sentence.
-    """
+    """The text of a file, gzipped or not. Raises ValueError, ending in `expected`, where it is missing or not UTF-8."""
     try:
         return (_bytes(path, expected) if data is None else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -98,8 +98,8 @@ def _bytes(path: Path, expected: str = EXPECTED) -> bytes:
 
 
 def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
-    """(where, record) of a JSON list, of JSON lines, or of one JSON object; a ValueError stands for a line that is no
-    JSON.
+    """(where, record) of a JSON list, of JSON lines, or of one JSON object; the record of a line that is no JSON is a
+    ValueError.
     """
     text = read_text(path, data=data)
     if text.lstrip().startswith("["):
@@ -123,7 +123,7 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
 
 
 def _run(path: Path) -> Source:
-    """A run's conversations with the personas that its scenario casts. ValueError where they are not those that
+    """The conversations of a run with the personas that its scenario casts. Raises ValueError where other personas
     played.
     """
     manifest, events = read_manifest(path), read_events(path)
@@ -146,8 +146,9 @@ def _run(path: Path) -> Source:
 
 
 def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript, ...]]:
-    """A run's scenario, and what was said in it with the personas that its scenario casts. ValueError where others
-    played.
+    """The scenario of a run, and its conversations with the personas that the scenario casts.
+
+    Raises ValueError where other personas played.
     """
     scenario = load_scenario(path / "scenario.yaml")
     cast = people.cast(scenario)

@@ -1,7 +1,8 @@
-"""The forms of a record that is one conversation: chat messages, labelled lines, and what consistent-LLMs publishes.
+"""The forms of a record that is one conversation: chat messages, labelled lines, and the published form of arXiv
+2511.00222.
 
-A record is recognised by its keys and checked before it becomes a `Transcript`; what is wrong with it is a ValueError
-that names the key.
+A record is recognised by its keys and checked before it becomes a `Transcript`; errors are ValueErrors that name the
+key.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ FORMS = (
 
 
 def parse_json(text: str) -> object:
+    """The parsed JSON, or a ValueError that says what is wrong with it; raises nothing."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -97,7 +99,7 @@ class _Published(_Record):
 
 
 def transcript_of(record: object, number: int) -> tuple[str, Transcript]:
-    """What kind of record it is, for people, and the conversation. ValueError says what was expected."""
+    """(kind of record in words, conversation). Raises ValueError with what was expected."""
     keys = record.keys() if isinstance(record, dict) else ()
     try:
         if "messages" in keys:
@@ -189,7 +191,7 @@ def _last_list(said: str) -> list[int] | None:
 
 
 def persona(text: str | None, name: str) -> Persona:
-    """Someone known by a text alone. The same text gives the same id; a text that is a JSON string is read as one."""
+    """A persona that is known by a text alone. Equal texts give equal ids; a text that is a JSON string is decoded."""
     card = (text or "").strip()
     if card.startswith('"') and isinstance(plain := parse_json(card), str):
         card = plain.strip()

@@ -1,4 +1,4 @@
-"""Stored transcripts judged and measured: what `lab.score` carries out."""
+"""Judges and measures stored transcripts: what `lab.score` carries out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PIPED = 120  # columns where the output is no terminal
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be scored, how, and with what to compare. `limit` and `labels`: as `read_task` was given them."""
+    """What is to be scored, and how; `limit` and `labels` are the arguments of `read_task`."""
 
     sources: Sequence[Source]
     transcripts: Sequence[Transcript]
@@ -39,6 +39,7 @@ class Task:
     labels: str | None = None
 
     def how(self) -> dict:
+        """The keyword arguments of intervals: confidence, resamples and seed."""
         return {"confidence": self.measure.confidence, "resamples": self.measure.resamples, "seed": self.seed}
 
 
@@ -55,11 +56,15 @@ def read_task(
     limit: int | None = None,
     against_labels: bool = False,
 ) -> Task:
-    """What is to be scored of the transcripts that were read. `judge` and `metrics`: names with commas between them.
-    `overrides`: `measure.key=value`. `labels`: a file of people's labels. `limit`: the first so many conversations
-    only. `against_labels`: whether judges will be compared with labels.
+    """The task for transcripts that were read, checked as far as possible without a model.
 
-    Everything that can be refused before a model is loaded is refused here, by ValueError.
+    - `judge`, `metrics`: names, separated by commas.
+    - `overrides`: items such as `measure.key=value`.
+    - `labels`: a file of people's labels.
+    - `limit`: only the first conversations, as many as it says.
+    - `against_labels`: whether judges will be compared with labels.
+
+    Raises ValueError, one sentence, for anything that is missing or not valid.
     """
     from lab.transcripts.labels import attach
     from lab.transcripts.transcript import numbered
@@ -81,7 +86,7 @@ def read_task(
 
 
 def check_outputs(json: str | None, plot: str | None, against_labels: bool) -> None:
-    """ValueError where the figures or the reliability plot could not be written there, or there will be no plot."""
+    """Raises ValueError where the JSON file or the reliability plot cannot be written, or there would be no plot."""
     if plot and not against_labels:
         raise ValueError("--plot draws judges against labels; expected --against labels beside it")
     if plot and not plot.lower().endswith(".png"):
@@ -98,7 +103,9 @@ def _measure(
     scenario: Scenario | None,
     everyone: Sequence[Transcript],
 ) -> Measure:
-    """The run's settings, or the defaults, with what was asked for. ValueError names the option or key."""
+    """The settings of the run, or the defaults, with the arguments over them. Raises ValueError with the option or
+    key.
+    """
     from pydantic import BaseModel, ConfigDict
 
     from metrics.catalogue import needed
@@ -123,7 +130,7 @@ def _measure(
 
 
 def sources_read(task: Task) -> Iterator[str]:
-    """What was read, for people."""
+    """Lines of text that say what was read and what was left out."""
     for source in task.sources:
         lines = sum(len(transcript.lines) for transcript in source.transcripts)
         strays = sum(transcript.strays for transcript in source.transcripts)
@@ -143,8 +150,10 @@ def sources_read(task: Task) -> Iterator[str]:
 
 
 def open_scores(task: Task, runs: str | Path, out: str | Path | None = None, records: bytes | None = None) -> RunStore:
-    """A new folder for the results: `out`, or one below `runs`. `records`: the transcripts, as JSON lines, that are no
-    file yet; they are kept in the folder.
+    """A new folder for the results: `out`, or else one below `runs`. Raises StoreError, ValueError where `out` is not
+    empty.
+
+    `records` are transcripts from memory, as JSON lines, which are kept in the folder.
     """
     import hashlib
 
@@ -185,8 +194,10 @@ def judge_into(
     apart: Apart = aside,
     progress: str = "auto",
 ) -> dict[str, pl.DataFrame]:
-    """Judges everything into the store, measures it, and returns the frames. `apart`: what keeps the output of
-    libraries out of the progress (see `lab.store.session.aside`). `progress`: auto, rich, plain or none.
+    """Judges all lines into the store, measures them, and returns the frames turns, judgements and metrics.
+
+    `apart` keeps the output of libraries out of the progress (see `lab.store.session.aside`); `progress` is auto, rich,
+    plain or none. Raises ValueError where a judge fails; what was judged until then is kept.
     """
     from lab.store.run_store import read_frames
     from lab.transcripts.judging import judge_transcripts
@@ -233,8 +244,10 @@ def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str
 
 
 def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console: Console, plot: Path | None) -> dict:
-    """All figures by judge and metric. Prints how far the judges agree with labels, and draws it into the file `plot`;
-    None: neither. Prints consistency by judge and labels together where the task has a file of labels.
+    """All figures by judge and metric, as plain data for JSON.
+
+    With `plot`, it prints how far the judges agree with labels and draws that into the file. Where the task has a file
+    of labels, it prints consistency by judge and labels together. Raises ValueError where the file cannot be written.
     """
     from lab.transcripts import labels
 
@@ -265,7 +278,7 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
 
 
 def consistencies(frames: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> dict[str, dict[str, dict[str, dict]]]:
-    """{judge: {metric: {seat: {value, low, high, n, unscored}}}} over all conversations."""
+    """{judge: {metric: {seat: {value, low, high, n, unscored}}}} over all conversations; value is from 0 to 1."""
     from metrics.reductions import groups, of_metric
 
     values = {
@@ -285,7 +298,7 @@ def consistencies(frames: Mapping[str, pl.DataFrame], metrics: Sequence[str]) ->
 
 
 def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
-    """Draws the judges beside the labels; where the picture is, for people."""
+    """Draws the reliability of the judges into `path`; returns a sentence with the path."""
     import io
 
     from lab.reports.plot_kit import DPI
@@ -308,6 +321,7 @@ def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
 
 
 def write_file(path: str | Path, data: bytes) -> None:
+    """Writes the data. Raises ValueError, one sentence, where it cannot be written."""
     try:
         Path(path).write_bytes(data)
     except OSError as error:

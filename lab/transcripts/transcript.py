@@ -1,4 +1,4 @@
-"""A conversation as it was said, and the pairs of it that judges judge."""
+"""A conversation as it was said, and its pairs for judges."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class Transcript:
     strays: int = 0  # conflicts that the labels name with what is no earlier line of the same speaker
 
     def numbered(self, conversation: int) -> Transcript:
+        """The transcript with another conversation number, in its lines too."""
         lines = tuple(replace(line, conversation=conversation) for line in self.lines)
         return replace(self, conversation=conversation, lines=lines)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one path held."""
+    """The content of one path."""
 
     path: str
     form: str  # what it is and who sits where, for people
@@ -50,7 +51,7 @@ class Source:
 
 
 def own_turns(transcript: Transcript, seat: str) -> set[int]:
-    """The turns at which the seat spoke in its own words."""
+    """The turns of the seat whose words the scenario did not give, without blank lines."""
     return {
         line.turn
         for line in transcript.lines
@@ -59,7 +60,7 @@ def own_turns(transcript: Transcript, seat: str) -> set[int]:
 
 
 def numbered(sources: Sequence[Source]) -> list[Transcript]:
-    """All conversations, renumbered so that each source continues after the one before it."""
+    """All conversations, renumbered such that the numbers of each source follow those of the one before."""
     transcripts: list[Transcript] = []
     for source in sources:
         first = 1 + max((transcript.conversation for transcript in transcripts), default=-1)
@@ -70,9 +71,10 @@ def numbered(sources: Sequence[Source]) -> list[Transcript]:
 def transcript_pairs(
     transcript: Transcript, wanted: Collection[str], embed: pair_retrieval.Embed | None = None
 ) -> Iterator[Pair]:
-    """Every line paired with its speaker's persona (`prompt_to_line`) and with earlier lines of the same seat
-    (`line_to_line`), for the metrics in `wanted`, in the order in which a run judges them. `embed`: pairs a line only
-    with the earlier lines that retrieval by embedding selects; None: with all.
+    """The pairs of the metrics in `wanted`, in the order in which a run judges them.
+
+    Each line is paired with its speaker's persona (`prompt_to_line`) and with earlier lines of its seat
+    (`line_to_line`): with all of them, or, with `embed`, with those that retrieval selects.
     """
     said = transcript.lines
     spoken = [line for line in said if line.turn not in transcript.ready]
@@ -95,7 +97,7 @@ def transcript_pairs(
 def _earlier(
     transcript: Transcript, spoken: Sequence[Line], embed: pair_retrieval.Embed | None
 ) -> dict[int, list[Line]]:
-    """The earlier lines of the same seat to hold each line against, by its turn."""
+    """The earlier lines of the same seat with which each line is paired, by its turn."""
     if embed is None:
         return {
             line.turn: [other for other in spoken[:place] if other.seat == line.seat]
@@ -110,7 +112,7 @@ def _earlier(
 
 
 def lines_of(turns: pl.DataFrame) -> Iterator[tuple[int, tuple[Line, ...]]]:
-    """A turns frame's lines by conversation, in turn order."""
+    """(conversation, lines in turn order) for each conversation of a turns frame."""
     rows = turns.drop("run_id").sort("conversation", "turn").iter_rows(named=True)
     for number, group in groupby(rows, key=lambda row: row["conversation"]):
         yield number, tuple(Line(**row | {"token_ids": tuple(row["token_ids"] or ())}) for row in group)
