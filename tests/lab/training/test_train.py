@@ -68,7 +68,8 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     # nothing had been learnt yet
     assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(0, abs=1e-6)
     assert "step 3/3" in printed
-    assert re.search(r"Q&A +multiple_choice +grpo +\d\.\d\d \[\d\.\d\d, \d\.\d\d\] n=\d+", printed)  # whole in 80 columns
+    # the row is whole in 80 columns
+    assert re.search(r"Q&A +multiple_choice +grpo +\d\.\d\d \[\d\.\d\d, \d\.\d\d\] n=\d+", printed)
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
     report = (run / "report.html").read_text()
     assert (
