@@ -27,15 +27,18 @@ class EngineHost:
     """
 
     def __init__(self, model: str, dtype: str, device: str) -> None:
-        from agents.engine.local import LocalEngine
         from agents.models.loading import load, use_all_cores
 
-        use_all_cores()
         self.refused, self.engine = None, None
         try:
-            self.engine = LocalEngine(load(model, dtype, device))
+            loaded = load(model, dtype, device)
         except ValueError as error:
             self.refused = error
+            return
+        use_all_cores()
+        from agents.engine.local import LocalEngine
+
+        self.engine = LocalEngine(loaded)
 
     def call(self, method: str, *arguments) -> object:
         """The result of the engine's method, or the ValueError that it raised."""

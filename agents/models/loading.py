@@ -265,6 +265,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     `packed` is described in `agents.models.packed_linear`. Raises ValueError where files are damaged or incomplete, or
     need a package that is not installed.
     """
+    folder = local_folder(name)  # a wrong name is refused before the seconds that the imports take
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from agents.models import attention
@@ -274,7 +275,6 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     from agents.models.packed_linear import pack
 
     attention.register()
-    folder = local_folder(name)
     device = choose_device(device)
     chosen = choose_dtype(dtype, device)
     with _readable(name):

@@ -43,17 +43,20 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def small(cluster, tmp_path_factory):
-    """An engine of a small random model, and the folder that it is loaded from."""
+def folder(cluster, tmp_path_factory):
+    """A small random model's."""
     import learners
     import tiny
 
-    from agents.engine.actor import HostedEngine
+    return Path(learners.saved(tiny.llama(max_position_embeddings=2048), tmp_path_factory.mktemp("tiny") / "model"))
 
-    folder = learners.saved(tiny.llama(max_position_embeddings=2048), tmp_path_factory.mktemp("tiny") / "model")
-    engine = HostedEngine(folder, "float32", "cpu")
-    yield engine, Path(folder)
-    engine.close()
+
+@pytest.fixture(scope="module")
+def local(folder):
+    from agents.engine.local import LocalEngine
+    from agents.models.loading import load
+
+    return LocalEngine(load(str(folder), "float32", "cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +65,11 @@ def recoveries() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def hosted(cluster, recoveries):
+def hosted(folder, recoveries):
+    """An engine whose process is started anew for each death: for some ten seconds."""
     from agents.engine.actor import HostedEngine
 
-    engine = HostedEngine("embedded", "float32", "cpu", on_recovery=recoveries.append)
+    engine = HostedEngine(str(folder), "float32", "cpu", on_recovery=recoveries.append)
     yield engine
     engine.close()
 
@@ -96,48 +100,53 @@ def lines(engine, between=lambda: None) -> list[tuple[int, ...]]:
     return [sample.token_ids for sample in (*first, *second)]
 
 
-@pytest.fixture(scope="module")
-def wanted(embedded):
-    return lines(embedded)
-
-
-def test_a_hosted_engine_says_what_a_local_one_says(hosted, embedded, wanted):
+def test_a_hosted_engine_says_what_a_local_one_says(hosted, local):
+    wanted = lines(local)
     assert lines(hosted) == wanted
     assert wanted[2] == wanted[4]  # the fork, under the same seed
     [ids, target] = hosted.encode([PROMPTS[0], "I am Ada."])
-    scores = [engine.score(engine.open([ids]), [[((), target), (target, target)]])[0] for engine in (hosted, embedded)]
+    scores = []
+    for engine in (hosted, local):
+        branches = engine.open([ids])
+        scores += engine.score(branches, [[((), target), (target, target)]])
+        engine.drop(branches)
     assert [p for branch_scores in scores[0] for p in branch_scores] == pytest.approx(
         [p for branch_scores in scores[1] for p in branch_scores], abs=1e-3
     )
-    assert hosted.info() == embedded.info() and hosted.decode([ids, target]) == embedded.decode([ids, target])
+    assert hosted.info() == local.info() and hosted.decode([ids, target]) == local.decode([ids, target])
 
 
-def test_an_engine_killed_between_lines_says_the_same_lines(hosted, wanted, recoveries):
-    before, earlier, pid = hosted.usage(), len(recoveries), process(hosted)
-    assert lines(hosted, between=lambda: kill(pid)) == wanted
+def test_after_a_death_what_is_said_watched_and_steered_is_as_before(hosted, local, folder, recoveries):
+    ids = hosted.encode(PROMPTS)
+    states = hosted.states(ids, [len(prompt) - 1 for prompt in ids])
+    steered = [
+        hosted.open(ids[:1], steer=steer)[0] for steer in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)
+    ]
+    hosted.watch({"ann": "You are Ann, a baker.", "bob": "You are Bob, a pilot."}, OPENERS, 1)
+
+    def shown():
+        """Projections of two lines, and what steered and other branches make of the same text."""
+        branches = hosted.open(ids)
+        samples = hosted.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
+        hosted.drop(branches)
+        return [sample.projections for sample in samples], hosted.score(steered, [[((), ids[1][:8])]] * 2)
+
+    earlier, pid, projections, scores = hosted.usage(), process(hosted), *shown()
+    assert [set(people) for people in projections] == [{"ann", "bob"}] * 2 and scores[0] != scores[1]
+    assert lines(hosted, between=lambda: kill(pid)) == lines(local)
     assert process(hosted) != pid
-    assert len(recoveries) == earlier + 1 and "embedded died" in recoveries[-1]
-    after = hosted.usage()
-    assert after.tokens_new >= before.tokens_new and after.tokens_computed >= before.tokens_computed
-    assert after.generated >= before.generated and all(after.seconds[phase] >= s for phase, s in before.seconds.items())
+    assert len(recoveries) == 1 and f"{folder} died" in recoveries[0]
+    assert shown() == (projections, scores)
+    hosted.drop(steered)
+    later = hosted.usage()
+    assert later.tokens_new >= earlier.tokens_new and later.tokens_computed >= earlier.tokens_computed
+    assert later.generated >= earlier.generated
+    assert all(later.seconds[phase] >= seconds for phase, seconds in earlier.seconds.items())
 
 
-def test_an_engine_killed_while_it_speaks_says_the_same_lines(hosted, embedded, recoveries):
-    sampling, earlier, pid = Sampling(7, 60, top_k=0, temperature=0.5), len(recoveries), process(hosted)
-    [branch], [here] = hosted.open(hosted.encode(PROMPTS[:1])), embedded.open(embedded.encode(PROMPTS[:1]))
-    killer = threading.Timer(0.3, kill, [pid])
-    killer.start()
-    [line] = hosted.generate([branch], [sampling])
-    killer.join()
-    assert len(recoveries) == earlier + 1  # it was not done when it was killed
-    [wanted] = embedded.generate([here], [sampling])
-    assert len(wanted.token_ids) > 30
-    assert line.token_ids == wanted.token_ids and line.stopped == wanted.stopped
-
-
-def test_a_refusal_comes_back_as_it_is_said_there(hosted, embedded):
+def test_a_refusal_comes_back_as_it_is_said_there(hosted, local):
     texts = []
-    for engine in (hosted, embedded):
+    for engine in (hosted, local):
         [branch] = engine.open([[1] * 10])
         for ask in (
             partial(engine.open, [[1], []]),
@@ -148,6 +157,7 @@ def test_a_refusal_comes_back_as_it_is_said_there(hosted, embedded):
             with pytest.raises(ValueError) as caught:
                 ask()
             texts.append(str(caught.value))
+        engine.drop([branch])
     assert texts[:4] == texts[4:]
     assert len(set(texts)) == 4
 
@@ -157,6 +167,7 @@ def test_a_refused_extension_is_forgotten_on_this_side_too(hosted):
     with pytest.raises(ValueError):
         hosted.extend([branch], [[1] * 8192])
     assert hosted._ids[branch] == [1] * 10
+    hosted.drop([branch])
 
 
 def test_a_model_that_cannot_be_loaded_is_a_value_error(cluster):
@@ -167,18 +178,17 @@ def test_a_model_that_cannot_be_loaded_is_a_value_error(cluster):
     assert str(caught.value).startswith("model '/no/such/model': there is no") and "\n" not in str(caught.value)
 
 
-def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_alone(small, tmp_path, monkeypatch):
+def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_alone(
+    hosted, local, folder, tmp_path, monkeypatch
+):
     """Killed 0.1 s into its second and its fourth call of `generate`, each of 2 lines of 150 tokens. Sampled for one
     seat, greedy for the other; float32.
     """
     from corpora import SCENARIO
 
-    from agents.engine.local import LocalEngine
-    from agents.models.loading import load
     from lab.dialogue.wiring import set_up_on
     from scenarios.scenario import load_scenario
 
-    hosted, folder = small
     (tmp_path / "small.yaml").write_text(SCENARIO.replace("MODEL", str(folder)))
     scenario = load_scenario(
         tmp_path / "small.yaml",
@@ -202,7 +212,7 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
     name = str(folder)
     interrupted = list(set_up_on(scenario, {name: hosted}).play.events())
     assert len(notices) == 2 and all("4 views are read again" in notice for notice in notices), notices
-    wanted = list(set_up_on(scenario, {name: LocalEngine(load(name, "float32", "cpu"))}).play.events())
+    wanted = list(set_up_on(scenario, {name: local}).play.events())
     lines = [
         [
             (e["conversation"], e["turn"], e["text"], e["token_ids"], pytest.approx(e["logprob"], abs=1e-3))
@@ -215,39 +225,7 @@ def test_a_play_whose_engine_is_killed_in_the_middle_of_lines_goes_as_one_left_a
     assert max(len(line[3]) for line in lines[0]) == 150
 
 
-def test_what_is_watched_is_watched_again_after_a_death(small):
-    hosted, _ = small
-
-    def said():
-        branches = hosted.open(hosted.encode(PROMPTS))
-        samples = hosted.generate(branches, [Sampling(seed, 6) for seed in (1, 2)])
-        hosted.drop(branches)
-        return [sample.projections for sample in samples]
-
-    hosted.watch({"ann": "You are Ann, a baker.", "bob": "You are Bob, a pilot."}, OPENERS, 1)
-    before = said()
-    kill(process(hosted))
-    after = said()
-    assert [set(projections) for projections in before] == [{"ann", "bob"}] * 2
-    assert before == after
-
-
-def test_steered_branches_are_steered_after_a_death_too(small):
-    hosted, _ = small
-    ids = hosted.encode(PROMPTS)
-    states = hosted.states(ids, [len(prompt) - 1 for prompt in ids])
-    branches = [
-        hosted.open(ids[:1], steer=steer)[0] for steer in (axis(states[:1], states[1:]).steer("add", 1.0, (0.5,)), None)
-    ]
-    before = hosted.score(branches, [[((), ids[1][:8])]] * 2)
-    kill(process(hosted))
-    after = hosted.score(branches, [[((), ids[1][:8])]] * 2)
-    hosted.drop(branches)
-    assert before == after and before[0] != before[1]
-
-
-def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(small):
-    hosted, folder = small
+def test_a_model_that_is_gone_when_its_engine_must_start_again_is_a_value_error(hosted, folder):
     hosted.open([[1, 2, 3]])
     folder.rename(folder.with_name("moved"))
     kill(process(hosted))
