@@ -1,1 +1,1 @@
-"""The Python face of the lab: what `import lab` offers to scripts and notebooks."""
+"""The Python interface of the lab: what `import lab` offers to scripts and notebooks."""

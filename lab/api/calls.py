@@ -1,9 +1,9 @@
 """`lab.play`, `lab.fit`, `lab.judge` and `lab.compare`: what the commands do, called from a script or a notebook.
 
-Each takes its input by path, by the name of a built-in file, or as objects, and returns results instead of an exit
-code. What the command would print as an error is raised as a ValueError; Ctrl-C, or a notebook's stop button, ends the
-work cleanly and is raised as KeyboardInterrupt. Folders are those that the commands write: `python -m lab.watch`,
-`lab.report` and `--resume` take them.
+Each takes its input by path, by the name of a built-in file, or as objects, and returns results in place of an exit
+code. What the command would print as an error is raised as ValueError. Ctrl-C, or a notebook's stop button, ends the
+work cleanly and is raised as KeyboardInterrupt. The folders are those of the commands, so that `python -m lab.watch`,
+`lab.report` and `--resume` accept them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ PROGRESS = ("auto", "rich", "plain", "none")
 def load_scenario(scenario: PathLike, overrides: Overrides = ()) -> Scenario:
     """The checked scenario of a YAML file, or of a built-in one by name ("long_dialogue").
 
-    `overrides`: values by dotted key, `{"seats.user.temperature": 0.5, "turns": 12}`, or a list of `key=value`. Its
-    fields are the keys of the file: `scenario.turns`, `scenario.seats.user.model`. ValueError with file and line (or
-    the override), the key, what was found and what was expected.
+    Its fields are the keys of the file: `scenario.turns`, `scenario.seats.user.model`. `overrides` are values by dotted
+    key, such as `{"seats.user.temperature": 0.5, "turns": 12}`, or a list of `key=value`. Raises ValueError with file
+    and line (or the override), the key, its value and what was expected.
     """
     return scenario_of(scenario, overrides)
 
@@ -46,15 +46,20 @@ def play(
     address: str | None = None,
     progress: str = "auto",
 ) -> Run:
-    """Plays a scenario (or a study), measures it and writes its report, as `python -m lab.run` does. Returns the run,
-    with `turns`, `judgements` and `metrics` as polars frames; of a study, `answers` and `finding`.
+    """Plays a scenario (or a study), measures it and writes its report, as `python -m lab.run` does.
 
-    `scenario`: a YAML file's path, the name of a built-in scenario or study, or what `load_scenario` returned.
-    `overrides`: as of `load_scenario`. `runs`: where the run's folder is made. `address`: a Ray cluster; None:
-    RAY_ADDRESS, else a private Ray on this machine; "none": this process, without Ray. `progress`: auto (a live view in
-    a terminal, lines of text elsewhere), rich, plain or none.
+    Returns the run, with `turns`, `judgements` and `metrics` as polars frames; of a study, with `answers` and
+    `finding`.
 
-    ValueError, one sentence, where the scenario is refused or the run fails; what was played stays in the folder.
+    - `scenario`: the path of a YAML file, the name of a built-in scenario or study, or the result of `load_scenario`.
+    - `overrides`: as in `load_scenario`.
+    - `runs`: the folder below which the run's folder is made.
+    - `address`: that of a Ray cluster; None for RAY_ADDRESS, or else a private Ray on this machine; "none" for this
+      process, without Ray.
+    - `progress`: auto (a live view in a terminal, lines of text elsewhere), rich, plain or none.
+
+    Raises ValueError, one sentence, where the scenario is not valid or the run fails; what was played stays in the
+    folder.
     """
     from lab.dialogue import cluster, wiring
     from lab.results.load import load_run
@@ -99,13 +104,15 @@ def fit(
     address: str | None = None,
     progress: str = "auto",
 ) -> Run:
-    """Carries out a training and evaluates it, as `python -m lab.train` does. Returns the run, with `training` (one row
-    per step) and `evaluation` as polars frames; the adapter lies in the folder `adapter` below `run.path`. Where a
-    tripwire stopped the training, `run.manifest["stopped"]` says which; it is "" otherwise.
+    """Carries out a training and evaluates it, as `python -m lab.train` does.
 
-    `recipe`: a training's YAML file, the name of a built-in one ("quick"), or a loaded recipe (without overrides).
-    `overrides`, `runs`, `address`, `progress`: as of `play`. ValueError, one sentence, where the training is refused or
-    fails; `python -m lab.train --resume` continues it from its last checkpoint.
+    Returns the run, with `training` (one row per step) and `evaluation` as polars frames; the adapter is in the folder
+    `adapter` below `run.path`. `run.manifest["stopped"]` names the tripwire that stopped the training, "" where none
+    did.
+
+    `recipe` is the path of a training's YAML file, the name of a built-in one ("quick"), or a loaded recipe (without
+    overrides). `overrides`, `runs`, `address` and `progress` are as in `play`. Raises ValueError, one sentence, where
+    the training is not valid or fails; `python -m lab.train --resume` continues it from its last checkpoint.
     """
     from lab.dialogue import cluster
     from lab.results.load import load_run
@@ -142,17 +149,21 @@ def judge(
     dtype: str = "auto",
     progress: str = "auto",
 ) -> Run:
-    """Judges conversations that exist already, as `python -m lab.score` does. Returns the scores, with `turns`,
-    `judgements` and `metrics` as polars frames.
+    """Judges existing conversations, as `python -m lab.score` does.
 
-    `transcripts`: paths of files or run folders, runs, or conversations: lists of `{"role": ..., "content": ...}`, or
-    mappings `{"messages": [...], "personas": {"user": ..., "assistant": ...}}`; one, or a list. The system message is
-    the assistant's persona where none is given. `judge`: one name or several (None: ledger where all personas have
-    facts, else likelihood). `metrics`: what is judged. `overrides`: keys of a scenario's `measure`, such as
-    `{"measure.llm.model": "NAME"}`. `labels`: a file of people's labels. `device`, `dtype`: of the judges' models.
-    `runs`, `progress`: as of `play`.
+    Returns the scores, with `turns`, `judgements` and `metrics` as polars frames.
 
-    ValueError, one sentence, where nothing can be read or a judge cannot be loaded.
+    - `transcripts`: one or several paths of files or run folders, runs, or conversations; a conversation is a list of
+      `{"role": ..., "content": ...}`, or a mapping `{"messages": [...], "personas": {"user": ..., "assistant": ...}}`.
+      Without personas, the system message is the assistant's.
+    - `judge`: one name or several; None for ledger where all personas have facts, else likelihood.
+    - `metrics`: what is judged.
+    - `overrides`: keys of a scenario's `measure`, such as `{"measure.llm.model": "NAME"}`.
+    - `labels`: a file of people's labels.
+    - `device`, `dtype`: those of the judges' models.
+    - `runs`, `progress`: as in `play`.
+
+    Raises ValueError, one sentence, where nothing can be read or a judge cannot be loaded.
     """
     from lab.dialogue import judges
     from lab.results.load import load_run
@@ -171,12 +182,15 @@ def judge(
 
 
 def compare(a: PathLike, b: PathLike, *, out: PathLike | None = None) -> pl.DataFrame:
-    """What differs between two runs of one scenario: one row per measure, judge and seat, with `a`, `b`, `value` (b -
-    a), its interval `low` to `high`, `n` (conversations) and `detectable` (the smallest difference that the runs could
-    have shown). Conversations of equal number, seed and cast are compared in pairs.
+    """The differences between two runs of one scenario: one row per measure, judge and seat.
 
-    `a`, `b`: folders of runs or scores, or what `play`, `judge` and `load_run` return. `out`: a folder for the report
-    of `python -m lab.report A B`. ValueError where one is no run, was not measured, or they have no measure in common.
+    Columns: `a`, `b`, `value` (b - a) with its interval `low` to `high`, `n` (conversations) and `detectable` (the
+    smallest true difference that runs of this size detect). Conversations with equal number, seed and cast are compared
+    in pairs.
+
+    `a` and `b` are folders of runs or scores, or results of `play`, `judge` and `load_run`. `out` is a folder for the
+    report of `python -m lab.report A B`. Raises ValueError where one is no run or was not measured, or where they have
+    no measure in common.
     """
     import polars as pl
 
@@ -205,7 +219,7 @@ def _check_progress(progress: str) -> None:
 
 
 def _console(screen) -> Console:
-    """Lines of text where that is no terminal, in notebooks too."""
+    """A console that prints lines of text where `screen` is no terminal, in notebooks too."""
     from rich.console import Console
 
     return Console(file=screen, force_jupyter=False)

@@ -1,4 +1,4 @@
-"""What a caller of the Python face may pass: files by path or by the name of a built-in one, overrides, transcripts."""
+"""The inputs of the Python interface: files by path or by the name of a built-in one, overrides, transcripts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ PathLike = str | os.PathLike[str]  # a run is one, too
 
 
 def file_of(name: PathLike, folders: Sequence[str], kind: str) -> Path:
-    """The path as it is, or of the built-in file of that name in one of the folders below scenarios/ ("" is that folder
-    itself), such as "long_dialogue". `kind`: what the caller expects, for the error. ValueError where a plain name is
-    neither.
+    """The path, or the built-in file of that name, such as "long_dialogue".
+
+    Built-in files are in `folders` below scenarios/, where "" is scenarios/ itself. `kind` says in the error what is
+    expected. Raises ValueError for a plain name that is neither a file nor built in.
     """
     path = Path(name).expanduser()
     if path.suffix or len(path.parts) != 1 or path.exists():
@@ -39,8 +40,10 @@ def file_of(name: PathLike, folders: Sequence[str], kind: str) -> Path:
 
 
 def items_of(overrides: Overrides) -> list[str]:
-    """Overrides as `key=value`. A mapping's values may be text, numbers, booleans, None, paths, lists and mappings of
-    such. ValueError for anything else.
+    """Overrides as a list of `key=value`.
+
+    The values of a mapping may be texts, numbers, booleans, None, paths, and lists and mappings of these. Raises
+    ValueError for anything else.
     """
     if isinstance(overrides, str):
         raise ValueError(f"overrides are {overrides!r}; expected a mapping by dotted key, or a list of key=value")
@@ -51,8 +54,9 @@ def items_of(overrides: Overrides) -> list[str]:
 
 
 def scenario_of(scenario: PathLike | Scenario, overrides: Overrides) -> Scenario:
-    """The scenario of a file, of a built-in file's name, or one that was loaded, with overrides laid over it.
-    ValueError with file and line (or the override), the key, what was found and what was expected.
+    """The scenario of a file, of a built-in file's name, or a loaded one, with the overrides.
+
+    Raises ValueError with file and line (or the override), the key, its value and what was expected.
     """
     from scenarios.scenario import Scenario, load_scenario
 
@@ -70,9 +74,10 @@ def scenario_of(scenario: PathLike | Scenario, overrides: Overrides) -> Scenario
 def sources_of(
     transcripts: PathLike | Conversation | Sequence[PathLike] | Sequence[Conversation],
 ) -> tuple[list[Source], bytes | None]:
-    """Transcripts read from paths and runs, or from conversations in memory: a list of messages is one conversation.
-    Returns the sources, and the conversations as JSON lines where they came from memory. ValueError, one sentence,
-    where there are none or they cannot be read.
+    """The sources of transcripts, and, for conversations in memory, these as JSON lines (None for paths).
+
+    A list of messages is one conversation. Raises ValueError, one sentence, where there are none or they cannot be
+    read.
     """
     from lab.transcripts.reading import read_records, read_transcripts
 

@@ -1,1 +1,1 @@
-"""Stored results for other programs: frames in a notebook, exports in other formats."""
+"""Stored results for other programs: frames for notebooks, exports in other formats."""

@@ -1,4 +1,4 @@
-"""A run's dialogues in other programs' forms: chat messages, TRL's rows, CSV."""
+"""The dialogues of a run in the formats of other programs: chat messages, rows for TRL, CSV."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = ("conversation", "turn", "seat", "persona", "name", "node", "given", "
 
 
 def messages(transcript: Transcript, seat: str, system: str) -> dict:
-    """A conversation as chat messages, `seat` in the role of assistant under that system message ("" for none)."""
+    """A conversation as chat messages, with `seat` as the assistant and with this system message ("" for none)."""
     roles = _roles(seat)
     said = [{"role": roles[line.seat], "content": line.text} for line in transcript.lines]
     people = {roles[name]: (name, persona) for name, persona in transcript.cast.items()}
@@ -46,8 +46,10 @@ def messages(transcript: Transcript, seat: str, system: str) -> dict:
 
 
 def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]:
-    """One row per line that the seat said in its own words, with the judge's label if a judge is named; None in place
-    of a line without a verdict.
+    """One row (prompt, completion) per line that the seat said in its own words.
+
+    With a judge, each row has a `label` (true: consistent with the persona), and a line without a verdict gives None.
+    Raises ValueError where the judge judged no line.
     """
     from lab.transcripts.transcript import own_turns
 
@@ -63,9 +65,7 @@ def completions(run: Run, seat: str, judge: str | None) -> Iterator[dict | None]
 
 
 def heard_messages(before: Sequence[Line], seat: str) -> list[dict]:
-    """The lines as chat messages, as the seat's model read them when its turn came: there is a user message between any
-    two of its own lines.
-    """
+    """The lines as chat messages, as the seat's model read them: roles alternate, and the user begins and ends."""
     from agents.seats.base import SPEAKS_FIRST, SPEAKS_ON
 
     said: list[dict] = []
@@ -83,8 +83,9 @@ def heard_messages(before: Sequence[Line], seat: str) -> list[dict]:
 
 
 def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
-    """One row per place in a training's stored dialogues at which several lines were sampled with different rewards:
-    the best and the worst line. Raises ValueError if the training kept no such dialogues, or none of that seat.
+    """The best and the worst line of each place in a training's stored dialogues, where their rewards differ.
+
+    A row has `prompt`, `chosen` and `rejected`. Raises ValueError where the training stored no dialogues of that seat.
     """
     from agents.learning.views import at_places
     from agents.models.loading import load_tokenizer
@@ -109,7 +110,10 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
 
 
 def as_rows(run: Run, seat: str | None) -> Iterator[dict]:
-    """One row per line (of that seat, if one is named): the columns COLUMNS, then four columns per judge of lines."""
+    """One row per line (of that seat, where one is named): COLUMNS, then four columns per judge of lines.
+
+    Those are `<judge>_contradicts`, `_p` (0 to 1), `_conflicts_with` (turns, separated by blanks) and `_unscored`.
+    """
     import polars as pl
 
     from metrics.judges import LINES
@@ -132,9 +136,7 @@ def as_rows(run: Run, seat: str | None) -> Iterator[dict]:
 
 
 def with_cards(run: Run, seat: str) -> Iterator[tuple[Transcript, str]]:
-    """Each conversation with the system prompt of the seat before its first line; for imported chats that is the seat's
-    card.
-    """
+    """Each conversation with the seat's system text before its first line; of scores, that is the seat's card."""
     from lab.dialogue.loop import system_text
     from lab.results.load import RUN
     from lab.transcripts.reading import seated
@@ -149,7 +151,7 @@ def with_cards(run: Run, seat: str) -> Iterator[tuple[Transcript, str]]:
 
 
 def _roles(seat: str) -> dict[str, str]:
-    """The role of each seat, where that one is the assistant."""
+    """The role of each seat where `seat` is the assistant."""
     return {name: "assistant" if name == seat else "user" for name in SEATS}
 
 
@@ -158,8 +160,9 @@ def _opened(system: str) -> list[dict]:
 
 
 def _verdicts(run: Run, judge: str) -> dict[tuple[int, int], bool | None]:
-    """By (conversation, turn), whether the judge says that the line contradicts its persona. Raises ValueError if it
-    judged no line.
+    """The judge's verdict on each line against its persona, by (conversation, turn).
+
+    Raises ValueError where it judged no line.
     """
     import polars as pl
 
@@ -180,7 +183,7 @@ def _verdicts(run: Run, judge: str) -> dict[tuple[int, int], bool | None]:
 
 
 def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
-    """By (conversation, turn), what one judge says of the line."""
+    """The columns of one judge, by (conversation, turn)."""
     import polars as pl
 
     by_turn: dict[tuple[int, int], dict] = {}
@@ -198,13 +201,13 @@ def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
 
 
 def _extremes(sampled: Sequence[Sampled]) -> tuple[Sampled, Sampled]:
-    """The best and the worst of the lines that have a reward; the same one twice where fewer than two have."""
+    """The lines with the highest and the lowest reward; twice the same line where fewer than two have a reward."""
     ranked = sorted((line for line in sampled if line.reward is not None), key=lambda line: line.reward)
     return (ranked[-1], ranked[0]) if ranked else (sampled[0], sampled[0])
 
 
 def _words(reading, line: Sampled) -> str:
-    """Without the token that ended it: TRL puts one behind every answer."""
+    """The text of the line without its stop token, since TRL adds one to every completion."""
     return reading.decode(line.ids, skip_special_tokens=True)
 
 
@@ -212,6 +215,7 @@ def _words(reading, line: Sampled) -> str:
 
 
 def json_lines(rows: Iterable[Mapping | None], counts: Counter) -> Iterator[bytes]:
+    """The rows as JSON lines in UTF-8; None is counted in `counts` as left out. Raises ValueError without any row."""
     from lab.store.atomic_write import dumps
 
     for row in rows:
@@ -222,6 +226,7 @@ def json_lines(rows: Iterable[Mapping | None], counts: Counter) -> Iterator[byte
 
 
 def csv_lines(rows: Iterable[Mapping], counts: Counter) -> Iterator[bytes]:
+    """The rows as CSV lines in UTF-8 with a header, counted in `counts`. Raises ValueError without any row."""
     for row in rows:
         if not counts["rows"]:
             yield _csv_line(row)
@@ -239,9 +244,7 @@ def _csv_line(cells: Iterable[object]) -> bytes:
 
 
 def defused(cell: object) -> object:
-    """Text that a spreadsheet would take for a formula, with an apostrophe before it (OWASP, CSV injection); all else
-    as it is.
-    """
+    """The cell, with an apostrophe before a text that a spreadsheet would read as a formula (OWASP, CSV injection)."""
     if isinstance(cell, str) and (cell[:1] in tuple(CONTROLS) or cell.lstrip()[:1] in tuple(FORMULA)):
         return "'" + cell
     return cell

@@ -5,8 +5,7 @@
     run.conversations[0].lines[1].text            # records, with run.conversations[0].cast["user"].card
     run.plots["consistency"]                      # a matplotlib figure; %matplotlib inline shows it as a picture
 
-Nothing is written. A run that has not finished can be loaded again and again: each time it holds what its events say at
-that moment.
+Nothing is written. A run that has not finished can be loaded at any time, with what its events hold by then.
 """
 
 from __future__ import annotations
@@ -48,11 +47,10 @@ KINDS = {
 
 
 def load_run(path: str | Path) -> Run:
-    """The content of a folder of a run, a study, a training, a sweep, a comparison (`lab.report A B`) or of
-    `lab.score`.
+    """The content of a folder of a run, a study, a training, a sweep, a comparison (`lab.report A B`) or scores
+    (`lab.score`).
 
-    Raises ValueError, one sentence with the path and what was expected, where the folder is none of these or is
-    damaged.
+    Raises ValueError, with the path and what was expected, where the folder is none of these or is damaged.
     """
     path = Path(path).expanduser()
     if (path / f"{COMPARISON}.parquet").is_file() and not (path / MANIFEST).exists():
@@ -73,10 +71,14 @@ def load_run(path: str | Path) -> Run:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Run:
-    """`kind`: run, study, training, sweep, scores or comparison. `manifest`: manifest.json as a dict (status, counts,
-    seconds by phase, ...; a comparison has none: {}). `frames`: by name, those of the properties below that such a
-    folder has; asking for another one is a ValueError. A running run's turns and judgements are as of now; its metrics
-    have no rows until it is measured.
+    """The content of a folder.
+
+    - `kind`: run, study, training, sweep, scores or comparison.
+    - `manifest`: manifest.json as a dict (status, counts, seconds by phase, ...); {} for a comparison.
+    - `frames`: by name, those of the properties below that such a folder has; any other raises ValueError.
+
+    The turns and judgements of a run in progress are those stored by now; its metrics have no rows until it is
+    measured.
     """
 
     path: Path
@@ -163,13 +165,13 @@ class Run:
 
     @cached_property
     def conversations(self) -> tuple[Transcript, ...]:
-        """Everything said, by conversation: `lines` (scenarios.records.Line, in turn order), `cast` by seat
-        (scenarios.records.Persona), `ready` (turns whose words the scenario gave). () for trainings, whose dialogues
-        are no words but token ids (collected.jsonl), and for comparisons.
+        """All conversations: `lines` (scenarios.records.Line, in turn order), `cast` by seat
+        (scenarios.records.Persona), and `ready` (turns whose words the scenario gave).
 
-        The cast of a run comes from its scenario's persona files, that of scores from the transcripts that were scored,
-        which had labels and names; where those have moved or changed, a persona is its id alone, without card and
-        facts. ValueError where a run's persona files cast others than those who played.
+        It is () for comparisons, and for trainings, whose dialogues are stored as token ids (collected.jsonl). The cast
+        of a run comes from its scenario's persona files; that of scores comes from the transcripts that were scored,
+        which also had labels and names. Where those have moved or changed, a persona has its id alone, without card and
+        facts. Raises ValueError where a run's persona files now cast other personas.
         """
         from lab.transcripts import reading
 
@@ -179,9 +181,10 @@ class Run:
 
     @cached_property
     def plots(self) -> dict[str, Figure]:
-        """The figures that lab.report and lab.train write, by name: consistency, survival, contradictions_by_node and
-        activation of runs and scores, training and evaluation, differences of a comparison, of a sweep one a key of its
-        axes; those there is something to draw for. They belong to no window:
+        """The figures that lab.report and lab.train write, by name, as far as there is something to draw.
+
+        They are consistency, survival, contradictions_by_node and activation of runs and scores; training and
+        evaluation; differences of a comparison; and of a sweep one per axis, by its key. They belong to no window:
         `run.plots["survival"].savefig("survival.pdf")`.
         """
         from lab.reports import plots

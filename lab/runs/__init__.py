@@ -1,1 +1,1 @@
-"""Runs carried out, forked and attributed to a seat."""
+"""Runs: carried out, forked, and attributed to a seat."""

@@ -1,10 +1,10 @@
-"""Which seat causes a difference: a stored run played again from one turn on, with other settings in either seat, both
+"""Which seat causes a difference: a stored run is played again from one turn on, with new settings in either seat, both
 or neither.
 
-Every arm begins with the same stored lines and draws from the same seeds, so that arms differ by their settings alone.
-What is attributed is inconsistency (the share of lines from that turn on which contradict their speaker's persona): the
+Every arm begins with the same stored lines and uses the same seeds, so that arms differ by their settings alone. The
+measure is inconsistency: the share of lines from that turn on that contradict their speaker's persona, 0 to 1. The
 effect of a seat is what its new settings add, averaged over the other seat's settings; the interaction is what both add
-together and neither alone.
+together beyond the sum of their effects (`metrics.stats.differences.factorial`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NOTE = (
 
 
 def scenarios(run: str | Path, overrides: Sequence[str]) -> dict[str, Scenario]:
-    """The scenario of each arm. Raises ValueError where an override is of no seat, or there is none."""
+    """The scenario of each arm of ARMS. Raises ValueError without overrides, and for an override of no seat."""
     stored = Path(run) / "scenario.yaml"
     read_manifest(run)
     for override in overrides:
@@ -58,10 +58,10 @@ def scenarios(run: str | Path, overrides: Sequence[str]) -> dict[str, Scenario]:
 
 
 def beginning(run: str | Path, turn: int, scenario: Scenario) -> list[dict]:
-    """The stored events before that turn that an arm of this scenario starts from.
+    """The stored events before that turn with which an arm of this scenario begins.
 
-    Judgements are kept too, unless someone else sits in a seat, whom the lines are then judged against. Raises
-    ValueError where no conversation got as far, or the turn is none of the scenario's.
+    Judgements are included unless a seat has another persona, against which the lines have to be judged again. Raises
+    ValueError where no conversation has as many lines, or the scenario has no such turn.
     """
     recast = people.cast(scenario) != people.cast(load_scenario(Path(run) / "scenario.yaml"))
     kept = events_before(read_events(run), turn, scenario, recast)
@@ -71,8 +71,9 @@ def beginning(run: str | Path, turn: int, scenario: Scenario) -> list[dict]:
 
 
 def events_before(events: Sequence[dict], turn: int, scenario: Scenario, recast: bool) -> list[dict]:
-    """Returns the events of lines before that turn, and of their judgements unless a seat has another persona
-    (`recast`). Raises ValueError where the scenario has no such turn.
+    """The events of lines before that turn, and of their judgements unless a seat has another persona (`recast`).
+
+    Raises ValueError where the scenario has no such turn.
     """
     if not 1 <= turn < scenario.turns:
         raise ValueError(f"turn {turn}: expected 1 to {scenario.turns - 1}, a turn of the scenario after its first")
@@ -83,9 +84,12 @@ def events_before(events: Sequence[dict], turn: int, scenario: Scenario, recast:
 def attribute(
     run: str | Path, judgements: Mapping[str, pl.DataFrame], turn: int, *, confidence: float, resamples: int, seed: int
 ) -> list[dict]:
-    """Rows {judge, lines ("both", "user" or "assistant": whose lines are scored), effect ("user", "assistant",
-    "interaction"), value, low, high, n (conversations), inconsistency by arm, scored (lines) by arm}; positive: the new
-    settings bring more of it. `judgements` by arm.
+    """One row per judge, seat whose lines are scored, and effect, from `judgements` by arm.
+
+    - `lines`: "both", "user" or "assistant"; `effect`: "user", "assistant" or "interaction".
+    - `value`, `low`, `high`: the inconsistency that the new settings add, -1 to 1 (-2 to 2 for the interaction).
+    - `n`: conversations that all arms have scored.
+    - `inconsistency`: by arm, 0 to 1; `scored`: lines, by arm.
     """
     from metrics.conversation_sums import mean
     from metrics.reductions import of_metric
@@ -142,8 +146,9 @@ def play_arms(
     address: str | None,
     display: str,
 ) -> tuple[dict[str, Path], int]:
-    """Plays the four arms as runs below `out`, each from its events `begun`; arms that are the same scenario are played
-    once. Returns the folders by arm and 0, or, where an arm did not finish, the folders so far and its exit code.
+    """Plays the four arms as runs below `out`, each from its events `begun`; arms with equal scenarios are played once.
+
+    Returns the folders by arm and 0, or, where an arm did not finish, no folders and its exit code.
     """
     from lab.runs.runner import begin
 
@@ -168,8 +173,9 @@ def write_attribution(
     folders: Mapping[str, Path],
     out: Path,
 ) -> tuple[list[dict], Path]:
-    """Writes attribution.json into `out`. Returns the rows of `attribute` and the file's path. ValueError where no line
-    was scored in all four arms.
+    """Writes attribution.json into `out`. Returns the rows of `attribute` and the path of the file.
+
+    Raises ValueError where no line was scored in all four arms, StoreError where it cannot be written.
     """
     from lab.store.atomic_write import dumps, replace
     from lab.store.run_store import read_frames
@@ -220,7 +226,9 @@ def print_attribution(rows: Sequence[dict], turn: int, path: Path) -> None:
 
 
 def _sums(scored: Mapping[str, pl.DataFrame]) -> dict:
-    """Arm -> contradicting and scored lines (C, 2) of the conversations that every arm has scored, in one order."""
+    """By arm, (contradicting, scored) lines, (C, 2), of the conversations that every arm has scored, in the same
+    order.
+    """
     counts = {
         arm: {
             c: (float(bad), float(n))

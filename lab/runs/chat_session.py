@@ -28,10 +28,12 @@ def chat_scenario(
 ) -> Scenario:
     """The scenario of a chat: one conversation, with a person in `seat` (user or assistant).
 
-    `me`: the persona that the person holds (None: unknown to the lab). `agent`: persona, model and adapter of the other
-    seat; None leaves what the scenario says. `file`: a scenario to talk along (default: plain talk, back and forth).
-    `personas`: a persona file in place of the scenario's. ValueError where there is not just one conversation and just
-    one person in it.
+    - `me`: the id of the person's persona; None for an unknown one.
+    - `agent`: persona, model and adapter of the other seat; None keeps that of the scenario.
+    - `file`: the scenario (default: a plain chat in which the seats alternate).
+    - `personas`: a persona file in place of the scenario's.
+
+    Raises ValueError where there is not exactly one conversation, or not exactly one person.
     """
     from scenarios.fields import HUMAN
     from scenarios.overrides import as_items
@@ -54,7 +56,7 @@ def chat_scenario(
 
 
 def resumed_chat(run: str | Path) -> Scenario:
-    """The scenario of the stored chat `run`. ValueError where that is a run without a person in it."""
+    """The scenario of the stored chat `run`. Raises ValueError for a run in which no person types."""
     from lab.runs.runner import resumed
 
     scenario = resumed(run)
@@ -64,8 +66,9 @@ def resumed_chat(run: str | Path) -> Scenario:
 
 
 def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> int:
-    """Plays the chat in the terminal. Returns the exit code: 0 ended, 2 failed (with the reason on stderr), 130
-    interrupted before its report.
+    """Plays the chat in the terminal.
+
+    Returns the exit code: 0 ended, 2 failed (with the reason on stderr), 130 interrupted before its report.
     """
     from rich.console import Console
 

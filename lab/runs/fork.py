@@ -1,8 +1,8 @@
-"""Forks of a stored conversation: several branches that continue it from one of its lines.
+"""Forks of a stored conversation: branches that continue it from one of its lines.
 
-The lines before stand as they were said: at their nodes, on the cues that their speakers had. A new model, adapter,
-reminder or direction counts from the first line that is played anew; a new persona or instruction is what a seat is
-told before all lines, and so stands above the old ones too.
+The lines before the fork stay as they are, with their nodes and instructions. A new model, adapter, reminder or
+steering direction takes effect at the first new line. A new persona or instruction is part of the system text, and
+therefore stands before the old lines too.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def forked(
     samples: int,
     overrides: Sequence[str],
 ) -> tuple[Scenario, list[dict], list[dict]]:
-    """Returns the scenario of the branches, the events that they begin with, and the events of the original
-    conversation. Raises ValueError where there is no such line, or an override changes what a fork cannot change.
+    """The scenario of the branches, the events with which they begin, and the events of the original conversation.
+
+    Raises ValueError where there is no such line, or an override changes a key that a fork cannot change.
     """
     from lab.runs.attribution import events_before
     from lab.store.frames import reached
@@ -93,8 +94,9 @@ def _refuse_fixed(overrides: Sequence[str]) -> None:
 def _begun(
     original: Scenario, scenario: Scenario, kept: Sequence[dict], events: Sequence[dict], turn: int
 ) -> list[dict]:
-    """Returns the events that the branches begin with: the kept events under each branch's number. Lines carry how they
-    came about (`told`), and no token ids where another model now speaks in their seat.
+    """The events with which the branches begin: the kept events, under the number of each branch.
+
+    Lines have their instruction and fact (`told`), and no token ids where another model now speaks in their seat.
     """
     from agents.engine.protocol import Usage
     from lab.dialogue.loop import Play

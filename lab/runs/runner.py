@@ -1,4 +1,4 @@
-"""A run carried out: opened or resumed, played, measured and reported."""
+"""Carries out a run: opens or resumes its folder, plays, measures and reports."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def play_run(
     scenario: Scenario, store: RunStore, *, address: str | None, display: str = "auto", as_json: bool = False
 ) -> int:
-    """Plays what `store.earlier` does not hold yet, measures and reports it, and prints the summary. Returns the exit
-    code: 0 played, 2 failed (with the reason on stderr), 130 interrupted.
+    """Plays what `store.earlier` does not hold yet, measures and reports it, and prints the summary.
 
-    `address`: as of `lab.dialogue.cluster.hosting`. `display`: auto, rich, plain or none. `as_json`: print the run's
-    path and metrics as one JSON object, and nothing else.
+    Returns the exit code: 0 played, 2 failed (with the reason on stderr), 130 interrupted.
+
+    - `address`: as of `lab.dialogue.cluster.hosting`.
+    - `display`: auto, rich, plain or none.
+    - `as_json`: print only the run's path and metrics, as one JSON object.
     """
     from rich.console import Console
 
@@ -50,8 +52,9 @@ def play_run(
 def carry_out_run(
     scenario: Scenario, store: RunStore, console: Console, *, address: str | None, display: str
 ) -> tuple[str, str | None]:
-    """Plays what `store.earlier` does not hold yet, measures and reports it, showing it on `console` meanwhile. Returns
-    how it ended (finished, failed or interrupted) and the reason where it did not finish.
+    """Plays what `store.earlier` does not hold yet, measures and reports it, with progress on `console`.
+
+    Returns the status (finished, failed or interrupted), and the reason where it is not finished.
     """
     from lab.live.run_monitor import choose_monitor
 
@@ -63,8 +66,9 @@ def carry_out_run(
 
 
 def read_scenario(path: str | Path | None, overrides: Sequence[str], limit: int | None = None) -> Scenario:
-    """The scenario of a file with overrides (`dotted.key=value`), and its first `limit` conversations only. ValueError
-    where no file is named, `limit` is below 1, or the scenario is wrong.
+    """The scenario of a file with overrides (`dotted.key=value`), and with its first `limit` conversations only.
+
+    Raises ValueError where no file is named, `limit` is below 1, or the scenario is not valid.
     """
     from scenarios.scenario import load_scenario
 
@@ -81,6 +85,7 @@ def read_scenario(path: str | Path | None, overrides: Sequence[str], limit: int 
 
 
 def new_store(runs: str | Path, scenario: Scenario) -> RunStore:
+    """A new folder for a run of the scenario below `runs`. Raises StoreError."""
     from lab.store.run_store import create
 
     models = {
@@ -98,8 +103,9 @@ def begin(
     address: str | None,
     display: str,
 ) -> tuple[Path, int]:
-    """Plays a new run that goes on from events of another, with further files (name -> content) in its folder. Returns
-    the folder and the exit code of `play_run`.
+    """Plays a new run that continues from events of another, with the `files` (content by name) in its folder.
+
+    Returns the folder, and the exit code of `play_run`. Raises StoreError.
     """
     from lab.store.atomic_write import replace
 
@@ -113,8 +119,10 @@ def begin(
 def resumed(
     run: str | Path, path: str | Path | None = None, overrides: Sequence[str] = (), limit: int | None = None
 ) -> Scenario:
-    """The scenario that is stored in the folder `run`. Where a file, overrides or a limit are given beside it, they
-    must give the same scenario. ValueError where they do not, or the persona files have changed since.
+    """The scenario stored in the folder `run`.
+
+    Raises ValueError where a file, overrides or a limit are given and do not give the same scenario, and where the
+    persona files have changed since.
     """
     from lab.store.run_store import read_manifest
     from scenarios.scenario import load_scenario, scenario_differences
@@ -148,8 +156,9 @@ def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
 def perform_run(
     scenario: Scenario, store: RunStore, monitor: Monitor, *, address: str | None, words: Words | None = None
 ) -> None:
-    """Load, play, measure; every event goes to the store first and is shown then. `words`: what a person in a seat
-    types.
+    """Loads, plays, measures and reports; every event is stored before it is shown. `words` gives what a person types.
+
+    Raises ValueError where a model or the run fails, StoreError where a file cannot be written.
     """
     from lab.dialogue import wiring
     from lab.dialogue.cluster import hosting
@@ -208,6 +217,7 @@ def perform_run(
 
 
 def print_run_plan(scenario: Scenario) -> None:
+    """Prints what a run of the scenario would play; loads no model."""
     from scenarios import personas as people
 
     print(f"{scenario.name}: {scenario.conversations} conversations of {scenario.turns} lines, seed {scenario.seed}")
