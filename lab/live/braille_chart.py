@@ -1,4 +1,4 @@
-"""Curves drawn with braille dots: two by four dots a character, so a small panel still shows a slope."""
+"""Curves drawn with braille dots: two by four dots per character, so that a small panel still shows a slope."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Curve:
 
 
 def draw_chart(curves: Sequence[Curve], x_max: float, width: int, height: int) -> Text:
-    """`height` lines of `width` characters: y from 0 to 1, x from 0 to `x_max`, the x axis in the last line."""
+    """`height` lines of `width` characters: y from 0 to 1, x from 0 to `x_max`, with the x axis in the last line."""
     columns, rows = width - AXIS - len(curves) - 1, height - 1
     if columns < 2 or rows < 1:
         return Text("\n" * max(0, height - 1))

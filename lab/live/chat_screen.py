@@ -1,6 +1,6 @@
-"""The terminal of a chat: the lines, the judgements of them, and the input of the person who types.
+"""The terminal of a chat: the lines, their judgements, and the input of the person who types.
 
-Typed or generated text is never interpreted: control characters become blanks, and no markup in it takes effect.
+Typed or generated text is never interpreted: control characters become blanks, and markup in it has no effect.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ WAKE_S = 0.2
 
 
 class Chat:
-    """Shows a chat's events, and reads what the person in `seat` says; see lab.live.run_monitor.Monitor and
-    agents.seats.HumanSeat.
+    """Shows the events of a chat, and reads the lines of the person in `seat`.
+
+    See `lab.live.run_monitor.Monitor` and `agents.seats.scripted.HumanSeat`.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Chat:
     # -- hearing the person
 
     def words(self, conversation: int, cue: Cue) -> str | None:
-        """What the person says; None where they leave."""
+        """The line that the person types; None where they leave."""
         if cue.direction:
             self._print(f"[{cue.direction}]", "dim")
         while not self._leaving:
@@ -182,7 +183,9 @@ class Chat:
 
 
 def spoken_line(line: dict, rows: Sequence[dict], name: str) -> Text:
-    """The line behind its speaker's name, words that claim something underlined, those that contradict marked."""
+    """The line after its speaker's name; words that claim something are underlined, those that contradict are
+    marked.
+    """
     text = Text.assemble((clean(name), f"bold {COLOURS[line['seat']]}"), "> ")
     start = len(text)
     text.append(clean(line["text"]))
@@ -193,8 +196,8 @@ def spoken_line(line: dict, rows: Sequence[dict], name: str) -> Text:
 
 
 def judgement_texts(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[int, dict]) -> Iterator[Text]:
-    """One text per judgement of a line: each claim about a fact beside the card's value, and whatever else the line
-    contradicts, with the words in question.
+    """One text per judgement of a line: each claim about a fact with the card's value, and each contradiction with its
+    words.
     """
     judges = {row["judge"] for row in rows}
     by_fact = judges_naming_a_fact(rows)
@@ -220,7 +223,7 @@ def judgement_texts(rows: Sequence[dict], line: dict, persona: Persona, lines: M
 
 
 def so_far(state: State, seat: str) -> str:
-    """The seat's consistency so far, by the first judge; "" if that judge has scored nothing."""
+    """The seat's consistency so far, by the first judge, as text; "" where that judge has scored nothing."""
     parts = []
     for name, metric in (("with the card", "prompt_to_line"), ("with earlier lines", "line_to_line")):
         value, n = overall(state, metric, seat)
@@ -229,7 +232,7 @@ def so_far(state: State, seat: str) -> str:
 
 
 def qa_answer_texts(rows: Sequence[dict], cast: Mapping[str, Persona]) -> Iterator[str]:
-    """A line for each speaker and judge that was scored: how many facts it answered right in Q&A probes."""
+    """One line per speaker and judge with scored answers: the number of facts answered correctly in Q&A probes."""
     scored = [row for row in rows if row["verdict"] is not None]
     for seat, judge in dict.fromkeys((row["seat"], row["judge"]) for row in scored):
         mine = [row for row in scored if (row["seat"], row["judge"]) == (seat, judge)]

@@ -1,6 +1,6 @@
-"""A dialogue of a run as a panel of text, with the words that contradict marked, and the list of contradictions.
+"""A dialogue of a run as a panel of text, with contradicting words marked, and the list of contradictions.
 
-What models wrote goes in as rich Text, never as markup, and without control characters.
+Generated text is shown as rich Text, never as markup, and without control characters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_CONSOLE = Console(quiet=True)  # Text.wrap asks for one and does not look at 
 
 
 def rows(state: State, number: int, width: int) -> list[Text]:
-    """A whole dialogue as rows of a screen of that width: each line with its turn and node, and below it what it
+    """A whole dialogue as rows of `width` characters: each line with its turn and node, and below it what it
     contradicts.
     """
     dialogue = state.dialogues[number]
@@ -54,6 +54,7 @@ def rows(state: State, number: int, width: int) -> list[Text]:
 
 
 def cut(text: Text, width: int) -> Text:
+    """The text, cut to the width."""
     text.truncate(max(1, width), overflow="ellipsis")
     text.no_wrap = True
     return text
@@ -61,7 +62,7 @@ def cut(text: Text, width: int) -> Text:
 
 @dataclass(frozen=True)
 class Tail:
-    """The last `height` lines of the texts, wrapped to the width they are given."""
+    """A renderable of the last `height` lines of the texts, wrapped to the width of the screen."""
 
     texts: Sequence[Text]
     height: int
@@ -81,7 +82,7 @@ class Tail:
 
 
 def line_text(dialogue: DialogueState, turn: int) -> Text:
-    """A line with its speaker's name, the words that contradict marked; ✗ stands before a line that does."""
+    """A line with its speaker's name and its contradicting words marked; ✗ stands before a line that contradicts."""
     line = dialogue.lines[turn]
     marks = dialogue.marks.get(turn, ())
     text = Text("✗ " if marks else "", style="")
@@ -97,6 +98,7 @@ def line_text(dialogue: DialogueState, turn: int) -> Text:
 
 
 def dialogue_panel(state: State, number: int, width: int, height: int) -> Panel:
+    """The panel of a dialogue with its last lines, `width` by `height` characters."""
     dialogue = state.dialogues[number]
     texts = [line_text(dialogue, turn) for turn in sorted(dialogue.lines)[-height:]]
     if dialogue.reason:
@@ -112,7 +114,7 @@ def title_of(dialogue: DialogueState, number: int) -> Text:
 
 
 def about_dialogue(state: State, dialogue: DialogueState) -> Text:
-    """The current node, the number of lines and the number of contradictions of the dialogue."""
+    """The dialogue's current node and its numbers of lines and of contradictions."""
     contradictions = sum(len(marks) for marks in dialogue.marks.values())
     about = Text.assemble(
         (dialogue.status if dialogue.over else clean(dialogue.node), "italic"),
@@ -151,7 +153,7 @@ def against(state: State, contradiction: Contradiction) -> Text:
 
 
 def marked_words(state: State, contradiction: Contradiction, width: int) -> Text:
-    """The contradicting line, cut to `width` characters around the words that contradict, these marked."""
+    """The contradicting line, cut to `width` characters around its contradicting words, which are marked."""
     line = state.dialogues[contradiction.conversation].lines.get(contradiction.turn)
     if line is None:
         return Text("")
@@ -166,6 +168,7 @@ def marked_words(state: State, contradiction: Contradiction, width: int) -> Text
 
 
 def contradictions_panel(state: State, width: int, height: int) -> Panel:
+    """The panel of the latest contradictions, `width` by `height` characters."""
     latest = list(state.contradictions)[::-1][: height - 2]
     table = Table.grid(padding=(0, 1))
     room = width - 4 - 10 - 20 - 3

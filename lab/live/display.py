@@ -34,8 +34,12 @@ class Watch(Protocol):
 
 
 def choose_display(display: str, console: Console, path: str, fold: Fold, describe: Describe, view: View) -> Watch:
-    """The full screen if the console is a terminal that can draw it, else lines of text, or nothing. `display`: auto,
-    rich, plain or none; `fold` takes in an event; `describe` turns it into a line of text; `view` draws the screen.
+    """A full screen where the console is a terminal that can draw it, otherwise lines of text, or nothing.
+
+    - `display`: auto, rich, plain or none.
+    - `path`: the run's folder.
+    - `fold`: folds an event into the state; `describe`: the folded event as a line of text, "" for none.
+    - `view`: draws the screen.
     """
     if display == "none":
         return Lines(None, fold, describe)
@@ -47,7 +51,7 @@ def choose_display(display: str, console: Console, path: str, fold: Fold, descri
 
 
 class Lines:
-    """`hint`: a line that comes first. Without a console nothing is printed."""
+    """Prints a line of text per event, after the line `hint`; without a console, nothing is printed."""
 
     def __init__(self, console: Console | None, fold: Fold, describe: Describe, hint: str = "") -> None:
         self._console, self._fold, self._describe, self._hint = console, fold, describe, hint
@@ -70,7 +74,7 @@ class Lines:
 
 
 class Screen:
-    """The whole terminal, drawn again every second by a thread of its own."""
+    """The full screen, drawn every second by a thread of its own."""
 
     def __init__(self, console: Console, path: str, fold: Fold, view: View) -> None:
         self._console, self._path, self._fold, self._draw, self._busy = console, path, fold, view, threading.Lock()

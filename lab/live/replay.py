@@ -1,5 +1,5 @@
-"""The events of a run's log as they become due, read while somebody else may be writing it: without a lock, a write or
-a torn line.
+"""The events of a run's log as they become due, read while another process may write it; the log is never locked or
+written.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ AT_ONCE = float("inf")  # a speed
 
 
 class Playback:
-    """A log's events, each when it is due: `speed` times as fast as they were written, or AT_ONCE; at once as well from
-    when all that is there was given. Silences between two sittings are left out. `clock`: what the log's time is by
-    now, in seconds since 1970.
+    """The events of a log, each when it is due.
+
+    They are due `speed` times as fast as they were written; all at once for AT_ONCE, and after the end of the log was
+    first reached. Pauses between two executions are left out. `clock` is the current time of the log, in seconds since
+    1970.
     """
 
     def __init__(self, log: Log, speed: float) -> None:
@@ -28,12 +30,12 @@ class Playback:
         return self._ended and self.caught_up
 
     def advance(self, seconds: float) -> None:
-        """So much time has passed."""
+        """Advances the log's time by `seconds` times the speed."""
         if self.clock and not self.caught_up and self.speed != AT_ONCE:
             self.clock += seconds * self.speed
 
     def next(self) -> dict | None:
-        """The next event that is due, or None. Raises ValueError as `Log.next` does, and for an event with an invalid
+        """The next event that is due, or None. Raises ValueError like `Log.next`, and for an event with an invalid
         time.
         """
         if self._coming is None:

@@ -1,6 +1,4 @@
-"""Shows a run while it plays: on the full screen of a terminal, as plain lines, or not at all. Its only input is
-events.
-"""
+"""Shows a run while it plays, from its events alone: on the full screen, as lines of text, or not at all."""
 
 from __future__ import annotations
 
@@ -43,8 +41,8 @@ class Monitor(Protocol):
 
 
 def choose_monitor(display: str = "auto", console: Console | None = None, path: str = "") -> Monitor:
-    """The monitor for `--display`: the full screen only where the console is a terminal that can draw it, else plain
-    lines.
+    """The monitor for `--display`: a full screen where the console is a terminal that can draw it, otherwise lines of
+    text.
 
     Raises ValueError for a display other than auto, rich, plain or none.
     """
@@ -59,7 +57,7 @@ def choose_monitor(display: str = "auto", console: Console | None = None, path: 
 
 
 class SilentMonitor:
-    """Shows nothing, keeps the state."""
+    """Keeps the state and shows nothing."""
 
     def __init__(self, path: str = ""):
         self.state = State(path=str(path))
@@ -75,7 +73,7 @@ class SilentMonitor:
 
 
 class LiveMonitor:
-    """The whole terminal, drawn again REFRESH_PER_S times a second by a thread of its own."""
+    """The full screen, drawn REFRESH_PER_S times per second by a thread of its own."""
 
     def __init__(self, console: Console, path: str = ""):
         self.state = State(path=str(path))
@@ -107,8 +105,9 @@ class LiveMonitor:
 
 
 class PlainMonitor:
-    """A line of text for every line said, contradiction and change of phase; colour only in a terminal that wants it.
-    `hint`: a line that comes first.
+    """Prints a line of text for every line, contradiction and change of phase, after the line `hint`.
+
+    Colour is used only in a terminal that supports it.
     """
 
     def __init__(self, console: Console, path: str = "", hint: str = ""):
@@ -148,8 +147,9 @@ class PlainMonitor:
 
 
 def contradiction_text(state: State, mark: Contradiction) -> str:
-    """`  ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`: with the contradicting words alone if
-    their span is known, else with the whole line, cut.
+    """` ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`.
+
+    The quotation is the contradicting words where their span is known, otherwise the line, cut.
     """
     line = state.dialogues[mark.conversation].lines.get(mark.turn)
     said = "" if line is None else line["text"][slice(*mark.span)] if mark.span else line["text"]
@@ -159,7 +159,7 @@ def contradiction_text(state: State, mark: Contradiction) -> str:
 
 
 def run_progress_text(state: State) -> str:
-    """`[12/320] 48 generated tokens/s, 4:12 left`"""
+    """The progress of a run: `[12/320] 48 generated tokens/s, 4:12 left`."""
     rate, left = tokens_per_second(state), seconds_left(state)
     parts = [f"{rate:,.0f} generated tokens/s"] if rate is not None else []
     parts += [f"{duration(left)} left"] if left is not None else []
@@ -167,7 +167,7 @@ def run_progress_text(state: State) -> str:
 
 
 def conclude(console: Console, table: RenderableType, path: object) -> None:
-    """Prints what came out, and the folder on a line that is not broken, so that it can be copied."""
+    """Prints the table of results, and the folder on a line that is not wrapped, so that it can be copied."""
     console.print(table)
     console.print(Text(clean(str(path)), style="bold"), soft_wrap=True)
 
@@ -175,7 +175,7 @@ def conclude(console: Console, table: RenderableType, path: object) -> None:
 def run_summary(frames: Mapping[str, pl.DataFrame]) -> Table:
     """The table at the end of a run, from its frames (metrics, judgements): metric × seat, `value [low, high] n=…`.
 
-    A drift whose interval lies above 0 is red, its cell ends with ▲.
+    A drift whose interval lies above 0 is red, and its cell ends with ▲.
     """
     table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")

@@ -1,6 +1,7 @@
 """The full-screen view of a run: a pure function of its state, the size and the time.
 
-What models wrote goes in as rich Text, never as markup, and without control characters: a transcript cannot draw.
+Generated text is shown as rich Text, never as markup, and without control characters, so that it cannot change the
+screen.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def can_draw(console: Console) -> bool:
 
 
 def elsewhere(path: str) -> tuple[str, ...]:
-    """How to watch the run in that folder from another terminal: a sentence with the command, and the command alone; ()
-    if the run has no folder.
+    """How to watch the run in that folder from another terminal: (a sentence with the command, the command); () for
+    "".
     """
     command = f"python -m lab.watch {shlex.quote(path)}"
     return (f"watch it from another terminal: {command}", command) if path else ()
@@ -72,11 +73,11 @@ def render(
     hints: Sequence[str] = (),
     where: Sequence[str] = (),
 ) -> RenderableType:
-    """The view in `width` by `height` characters at `now` (seconds since 1970; the last event's time by default).
+    """The view, `width` by `height` characters, at `now` (seconds since 1970; by default the time of the last event).
 
-    More dialogues than fit turn by pages, PAGE_S each, unless `page` (0-based) is asked for. In the footer: the first
-    of the `hints` that there is room for, in place of one on how the run stands, and the first of `where` that fits, in
-    place of the run's folder.
+    Where there are more dialogues than fit, pages change every PAGE_S seconds, unless `page` (0-based) is given. The
+    footer has the first of the `hints` that fits, in place of the run's state, and the first of `where` that fits, in
+    place of the folder.
     """
     now = max(state.clock, now if now is not None else state.clock)
     if _is_small(width, height):
@@ -101,9 +102,7 @@ def render_one(
     top: int | None = None,
     hints: Sequence[str] = (),
 ) -> RenderableType:
-    """One dialogue in full, with what its lines contradict, from row `top` (of `rows`) on; its last rows if `top` is
-    None.
-    """
+    """One dialogue in full, with what its lines contradict, from row `top` (of `rows`) on; None shows its last rows."""
     now = max(state.clock, now if now is not None else state.clock)
     every, room = rows(state, number, width), rows_in_sight(width, height)
     lowest = max(0, len(every) - room)
@@ -121,12 +120,12 @@ def render_one(
 
 
 def rows_in_sight(width: int, height: int) -> int:
-    """How many rows of a dialogue `render_one` shows at once."""
+    """The number of rows of a dialogue that `render_one` shows at once."""
     return max(1, height - 2 if _is_small(width, height) else height - 7)
 
 
 def pages(state: State, width: int, height: int) -> int:
-    """How many pages the dialogues fill; 1 in a window too small for panels."""
+    """The number of pages of dialogues; 1 in a window too small for panels."""
     if _is_small(width, height):
         return 1
     columns, high = _shape(state, width, _heights(height)[2])
@@ -134,12 +133,12 @@ def pages(state: State, width: int, height: int) -> int:
 
 
 def page_at(state: State, now: float) -> int:
-    """Pages turned since this sitting began, where they turn by themselves."""
+    """The number of automatic page changes since this execution began."""
     return int((now - (state.began or now)) / PAGE_S)
 
 
 def render_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> RenderableType:
-    """What each key does, in a panel of that size."""
+    """A panel of that size with each key and what it does."""
     table = Table.grid(padding=(0, 2))
     for key, does in keys:
         table.add_row(Text(key, style="bold"), Text(does))
@@ -155,14 +154,14 @@ def render_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> Ren
 
 
 def duration(seconds: float) -> str:
-    """75 -> "1:15", 3700 -> "1:01:40"."""
+    """Seconds as text: 75 -> "1:15", 3700 -> "1:01:40"."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def short(count: float) -> str:
-    """1234 -> "1.2k", 2500000 -> "2.5M"."""
+    """A count as text: 1234 -> "1.2k", 2500000 -> "2.5M"."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.1f}{unit}"

@@ -24,7 +24,7 @@ EVERY_S = 10.0  # between two lines of the plain display
 
 
 def study_display(display: str, console: Console, path: str, earlier: Iterable[dict] = ()) -> Watch:
-    """The display of a study. `earlier`: the stored events of a study that is resumed."""
+    """The display of a study. `earlier` holds the stored events of a study that is resumed."""
     progress = StudyProgress()
     for event in earlier:
         progress.fold(event)
@@ -39,8 +39,9 @@ def study_display(display: str, console: Console, path: str, earlier: Iterable[d
 
 
 def study_event_text(progress: StudyProgress, event: Mapping) -> str:
-    """An event that `progress` has already folded, as a line of text; "" if it is not worth a line, or follows the last
-    one too soon.
+    """An event that `progress` has already folded, as a line of text.
+
+    It is "" for events that are not shown, and for answers that follow the last line too soon.
     """
     if event["event"] == "started":
         header = progress.header
@@ -56,7 +57,7 @@ def study_event_text(progress: StudyProgress, event: Mapping) -> str:
 
 
 def render(progress: StudyProgress, where: str, now: float) -> RenderableType:
-    """The screen at `now`, in seconds since 1970. `where`: the run's folder, or how to watch it."""
+    """The screen at `now`, in seconds since 1970; `where` is the run's folder, or how to watch it."""
     header, left = progress.header, progress.seconds_left()
     spent = f"  {duration(max(0.0, max(now, progress.clock) - progress.began))}" if progress.began else ""
     who = ", ".join((header.get("models") or {}).values())
@@ -78,7 +79,7 @@ def render(progress: StudyProgress, where: str, now: float) -> RenderableType:
 
 
 def study_progress_text(progress: StudyProgress) -> str:
-    """`[12/320] 4:12 left`"""
+    """The progress of a study: `[12/320] 4:12 left`."""
     arms, left = progress.arms(), progress.seconds_left()
     return f"[{progress.done}/{sum(total for _, total in arms.values())}]" + (
         f" {duration(left)} left" if left is not None else ""
@@ -86,8 +87,9 @@ def study_progress_text(progress: StudyProgress) -> str:
 
 
 def answer(event: Mapping) -> str:
-    """`arm · item · “what was asked” → “ violin.” 62%`, or the words that were said; of a run or a training its last
-    line or step.
+    """An answer as text: `arm · item · “question” → “ violin.” 62%`, or with the sampled text.
+
+    Of an arm that is a run or a training, it is its last line or step.
     """
     if event["event"] == "arm":
         return clean(f"{event['arm']} · {event['detail']}")

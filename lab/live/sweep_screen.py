@@ -1,5 +1,5 @@
-"""The screen of a running sweep: its trials, the nodes, the queue, the best trial so far and the failures. The state is
-folded from the sweep's events alone.
+"""The screen of a running sweep: trials, nodes, queue, the best trial so far and failures. The state is folded from the
+sweep's events alone.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ FAILURES = 4
 
 
 def sweep_display(display: str, console: Console, sweep: Sweep, path: str, progress: SweepProgress) -> Watch:
-    """The display of a sweep. `progress`: the state after the sweep's events so far; it folds every event shown from
-    now on.
-    """
+    """The display of a sweep. `progress` is the state after the events so far; it folds every event that is shown."""
     return choose_display(
         display,
         console,
@@ -42,7 +40,7 @@ def sweep_display(display: str, console: Console, sweep: Sweep, path: str, progr
 
 
 def sweep_event_text(progress: SweepProgress, sweep: Sweep, event: dict) -> str:
-    """The event as a line of text; "" if it is not worth a line."""
+    """The event as a line of text; "" for events that are not shown."""
     kind = event["event"]
     if kind == "sweep":
         left = progress.count(WAITING, "again", "failed")
@@ -66,7 +64,7 @@ def sweep_event_text(progress: SweepProgress, sweep: Sweep, event: dict) -> str:
 
 
 def render(progress: SweepProgress, sweep: Sweep, path: str, now: float) -> RenderableType:
-    """The screen at `now`, in seconds since 1970; a pure function. `path`: the sweep's folder, or how to watch it."""
+    """The screen at `now`, in seconds since 1970; a pure function. `path` is the sweep's folder, or how to watch it."""
     total, over = len(progress.trials), progress.count(*DONE, "failed")
     left = progress.count(WAITING, "again")
     took = [seen.seconds for seen in progress.trials.values() if seen.seconds]
@@ -120,8 +118,8 @@ def _trials(progress: SweepProgress, sweep: Sweep, now: float) -> Panel:
 
 
 def sweep_summary(progress: SweepProgress, sweep: Sweep) -> RenderableType:
-    """The result of the sweep, one row per trial: its values, how it ended, and for both seats the measures that trials
-    are compared by.
+    """The results of a sweep, one row per trial: its values, its status, and for both seats the measures by which
+    trials are compared.
     """
     table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD)
     for title in ("trial", "values", "status", *(f"{seat}: {sweep.best.metric.replace('_', ' ')}" for seat in SEATS)):

@@ -1,6 +1,4 @@
-"""Control of the terminal for a while: keys one by one, the whole screen to draw on, and everything restored at the
-end.
-"""
+"""Control of the terminal: single keys, the full screen for drawing, and the old state restored at the end."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def named(typed: str) -> Iterator[str]:
-    """The keys behind what a terminal sends: characters as they are, others by name; sequences of no known key are left
-    out.
-    """
+    """The keys in a terminal's input: characters as they are, others by name; unknown sequences are left out."""
     while typed:
         match = SEQUENCE.match(typed)
         key = match[0].replace("\x1bO", "\x1b[") if match else typed[0]
@@ -59,8 +55,9 @@ def named(typed: str) -> Iterator[str]:
 
 
 class Terminal:
-    """The full screen, drawn by `draw` and read by `keys`. `stopped`: whether a signal asked to end; until the terminal
-    is restored, nothing else reports that signal.
+    """The full screen, drawn by `draw`, with its keys read by `keys`.
+
+    `stopped` says whether a signal asked to end; until the terminal is restored, that signal has no other effect.
     """
 
     def __init__(self, console: Console) -> None:
@@ -91,7 +88,7 @@ class Terminal:
         self._live.update(view, refresh=True)
 
     def keys(self, timeout_s: float) -> list[str]:
-        """What was pressed, within that time; "q" where the keyboard has gone."""
+        """The keys pressed within `timeout_s` seconds; "q" where the keyboard is no longer connected."""
         typed = self._read(timeout_s)
         if typed is None:
             return ["q"]

@@ -24,8 +24,8 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def training_display(display: str, console: Console, recipe: Recipe, path: str, earlier: Sequence[dict] = ()) -> Watch:
-    """The display of a training. `earlier`: `step` events of a training that is resumed; only the full screen shows
-    them again.
+    """The display of a training. `earlier` holds the `step` events of a training that is resumed, for the full
+    screen.
     """
     progress, began = TrainingProgress(list(earlier)), time.time()
     return choose_display(
@@ -41,7 +41,7 @@ def training_display(display: str, console: Console, recipe: Recipe, path: str, 
 
 
 def training_event_text(recipe: Recipe, event: Mapping) -> str:
-    """The event as a line of text; "" if it is not worth a line."""
+    """The event as a line of text; "" for events that are not shown."""
     if event["event"] == "step":
         return (
             f"step {event['step'] + 1}/{recipe.max_steps}  {numbers_text(event)}  "
@@ -58,7 +58,7 @@ def training_event_text(recipe: Recipe, event: Mapping) -> str:
 def render(
     recipe: Recipe, path: str, steps: list[dict], phase: str, seconds: float, stopped: str = ""
 ) -> RenderableType:
-    """The screen after `seconds` of training; a pure function. `path`: the run's folder, or how to watch it."""
+    """The screen after `seconds` of training; a pure function. `path` is the run's folder, or how to watch it."""
     left, done = "", steps[-1]["step"] + 1 if steps else 0
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
@@ -101,7 +101,7 @@ def _talk(lines: list) -> Group:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """The values as bars from their least to their greatest, at most `width` of them, neighbours averaged."""
+    """The values as at most `width` bars, from their smallest to their largest; neighbours are averaged."""
     size = -(-len(values) // width)
     means = [sum(values[at : at + size]) / len(values[at : at + size]) for at in range(0, len(values), size)]
     low, high = min(means), max(means)
@@ -109,8 +109,10 @@ def sparkline(values: list[float], width: int) -> str:
 
 
 def training_summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
-    """The evaluation with people and wordings held out: one table per scenario and seat, then the tripwires that
-    tripped. `stopped`: why the training ended early, "" if it did not.
+    """The evaluation with held-out personas and paraphrases: one table per scenario and seat, then the tripwires out of
+    bounds.
+
+    `stopped` says why the training ended early, "" where it did not.
     """
     shown = []
     for evaluated in evaluation_tables(table):

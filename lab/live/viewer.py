@@ -1,6 +1,4 @@
-"""What somebody who watches a run looks at, and what the keys change of it: folded from events, drawn by pure
-functions.
-"""
+"""The views of `lab.watch`, and what the keys change in them: folded from events and drawn by pure functions."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Window:
-    """In characters; `now`: what time it is shown at, in seconds since 1970."""
+    """The size of the screen in characters, and the time `now`, in seconds since 1970."""
 
     width: int
     height: int
@@ -51,19 +49,21 @@ class Window:
 
 
 class Viewer(Protocol):
+    """A view: it folds events, handles keys and draws itself."""
+
     keys: Sequence[tuple[str, str]]  # of its own, and what they do
 
     def fold(self, event: dict) -> None: ...
 
     def press(self, key: str, window: Window) -> bool:
-        """Whether the key means anything."""
+        """Handles a key; returns whether the key has a meaning in this view."""
 
     def draw(self, window: Window, hints: Sequence[str]) -> RenderableType: ...
 
 
 @dataclass
 class RunViewer:
-    """A run's dialogues by pages, or one of them in full."""
+    """The dialogues of a run by pages, or one dialogue in full."""
 
     state: State
     keys: Sequence[tuple[str, str]] = KEYS
@@ -144,8 +144,9 @@ class RunViewer:
 
 @dataclass
 class ProgressViewer:
-    """The screen of a training, a study or a sweep, and a footer below it. `view`: draws it at some time, in seconds
-    since 1970.
+    """The screen of a training, a study or a sweep, with a footer below it.
+
+    `view` draws the screen at a time, in seconds since 1970.
     """
 
     fold: Callable[[dict], None]
@@ -161,7 +162,7 @@ class ProgressViewer:
 
 
 def over_footer(view: RenderableType, footer: Text) -> Layout:
-    """The view, cut to the screen but for its last line, which is the footer's."""
+    """The view, cut to the screen without its last line, which shows the footer."""
     footer.no_wrap = True
     out = Layout()
     out.split_column(Layout(view), Layout(footer, size=1))
@@ -169,7 +170,7 @@ def over_footer(view: RenderableType, footer: Text) -> Layout:
 
 
 def viewer(folder: Path) -> Viewer:
-    """The viewer of whatever the folder holds. Raises ScenarioError as `recipe_in` and `sweep_in` do."""
+    """The viewer for the kind of the folder. Raises ScenarioError where its scenario.yaml or sweep.yaml is damaged."""
     path = str(folder)
     if sweep := sweep_in(folder):
         swept = SweepProgress()
@@ -195,8 +196,9 @@ def viewer(folder: Path) -> Viewer:
 
 
 def recipe_in(folder: Path) -> Recipe | None:
-    """A training's recipe, the files that it names unread; None for a run. ScenarioError where its scenario.yaml is
-    damaged.
+    """The recipe of a training, without reading the files that it names; None for a run.
+
+    Raises ScenarioError where scenario.yaml is damaged.
     """
     path = folder / SCENARIO
     document = read_yaml(path) if path.is_file() else None
@@ -204,13 +206,14 @@ def recipe_in(folder: Path) -> Recipe | None:
 
 
 def study_in(folder: Path) -> bool:
-    """Whether the folder is a study's. ScenarioError where its scenario.yaml is damaged."""
+    """Whether the folder is a study's. Raises ScenarioError where its scenario.yaml is damaged."""
     return (folder / SCENARIO).is_file() and is_study(folder / SCENARIO)
 
 
 def sweep_in(folder: Path) -> Sweep | None:
-    """A sweep as it was asked for, its base's file unread; None for anything else. ScenarioError where its sweep.yaml
-    is damaged.
+    """The sweep of the folder, without reading the file of its base; None for other folders.
+
+    Raises ScenarioError where sweep.yaml is damaged.
     """
     path = folder / SWEEP
     return validate(read_yaml(path), Sweep) if path.is_file() else None

@@ -1,6 +1,4 @@
-"""A log followed or replayed in the terminal: reads events, understands keys, draws the view that fits the run's
-kind.
-"""
+"""Follows or replays a log in the terminal: reads events, handles keys, and draws the view for the kind of the run."""
 
 from __future__ import annotations
 
@@ -40,7 +38,9 @@ KEYS = (
 
 
 def follow_as_lines(folder: Path, playback: Playback, console: Console) -> int:
-    """Lines of text, until the run has ended."""
+    """Prints the events as lines of text until the run has ended, and returns 0. Raises ValueError for a damaged
+    log.
+    """
     shown, passed, waiting = None, time.monotonic(), False
     while True:
         event = playback.next()
@@ -75,7 +75,7 @@ def _plain(folder: Path, console: Console) -> Monitor | Watch:
 
 @contextlib.contextmanager
 def _understood(log: Log) -> Iterator[None]:
-    """ValueError, with its line, for an event that has not what there is to show of its kind."""
+    """A context that raises ValueError, with the line of the log, for an event that lacks what its view needs."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -86,7 +86,7 @@ def _understood(log: Log) -> Iterator[None]:
 
 
 class Watching:
-    """The full screen: the run as far as its events were given, and the view that the keys have chosen."""
+    """The full screen: the run after its events so far, in the view chosen by keys."""
 
     def __init__(self, folder: Path, playback: Playback, terminal: Terminal) -> None:
         self._folder, self._playback, self._terminal = folder, playback, terminal
@@ -97,7 +97,7 @@ class Watching:
         self._heard = time.monotonic()  # the last event
 
     def go_on(self) -> None:
-        """Until somebody leaves. Raises ValueError where the log is damaged."""
+        """Draws until a person leaves or a signal ends it. Raises ValueError where the log is damaged."""
         passed, drawn, size, more = time.monotonic(), 0.0, None, True
         while not (self._leaving or self._terminal.stopped):
             keys = self._terminal.keys(0.0 if more else POLL_S)
@@ -114,7 +114,7 @@ class Watching:
                 drawn, self._fresh = now, False
 
     def _take(self) -> bool:
-        """Folds the events that are due, for at most SLICE_S; returns whether there are more."""
+        """Folds the events that are due, for at most SLICE_S seconds; returns whether there are more."""
         until = time.monotonic() + SLICE_S
         while time.monotonic() < until:
             event = self._playback.next()
@@ -160,7 +160,7 @@ class Watching:
         return self._viewer.draw(window, hints)
 
     def _hints(self) -> list[str]:
-        """For the footer, the longest first."""
+        """The hints for the footer, the longest first."""
         playback, silent = self._playback, time.monotonic() - self._heard
         if self._paused_at is not None:
             standing = "paused, space resumes"

@@ -1,1 +1,1 @@
-"""Pure folds of events: where a run, a training, a study or a sweep stands."""
+"""Pure folds of events: the state of a run, a training, a study or a sweep."""

@@ -1,4 +1,4 @@
-"""What a run looks like so far, folded from its events alone: the monitor shows it, live or from a file."""
+"""The state of a run, folded from its events alone; live views show it, during the run or from its log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Contradiction:
 
 @dataclass
 class DialogueState:
-    """One conversation: what was said, at which node it stands, and what was judged of it."""
+    """One conversation: its lines, its current node, and its judgements."""
 
     cast: dict[str, str] = field(default_factory=dict)  # seat -> persona id
     lines: dict[int, dict] = field(default_factory=dict)  # turn -> what is shown of its line event
@@ -48,7 +48,7 @@ class DialogueState:
 
 @dataclass
 class State:
-    """Everything a view needs. `clock` is the time of the last event, in seconds since 1970."""
+    """The state of a run. `clock` is the time of the last event, in seconds since 1970."""
 
     path: str = ""
     run_id: str = ""
@@ -82,7 +82,9 @@ class State:
 
 
 def apply(state: State, event: dict) -> State:
-    """Folds one event in and returns the same state. Events of other kinds change nothing but the clock."""
+    """Folds an event into the state, which is changed, and returns it. An event of an unknown kind changes only the
+    clock.
+    """
     state.clock = max(state.clock, moment(event))
     handler = HANDLERS.get(event["event"])
     if handler is not None:
@@ -91,7 +93,7 @@ def apply(state: State, event: dict) -> State:
 
 
 def replay(events: Iterable[dict], path: str = "") -> State:
-    """The state after all of `events`."""
+    """The state of a new run after these events."""
     state = State(path=path)
     for event in events:
         apply(state, event)
@@ -99,17 +101,21 @@ def replay(events: Iterable[dict], path: str = "") -> State:
 
 
 def expected_lines(state: State) -> int:
-    """Lines the run comes to: every turn of every conversation, less what ended conversations will not say."""
+    """The number of lines of the whole run: all turns of all conversations, without the missing lines of those that
+    have ended.
+    """
     return state.lines_over + max(0, state.conversations - state.dialogues_over) * state.turns
 
 
 def failures(state: State) -> dict[int, str | None]:
-    """By conversation, why it failed, of those that did."""
+    """The reason of each failed conversation, by number."""
     return {number: dialogue.reason for number, dialogue in state.dialogues.items() if dialogue.status == "failed"}
 
 
 def seconds_left(state: State, now: float | None = None) -> float | None:
-    """Time until the last line, at this sitting's average pace; None before there is one and after the run ended."""
+    """Seconds until the last line, at the average rate of this execution; None before a first line and after the
+    end.
+    """
     if state.playing is None or state.status != "running":
         return None
     spent = (state.clock if now is None else now) - state.playing
@@ -119,7 +125,7 @@ def seconds_left(state: State, now: float | None = None) -> float | None:
 
 
 def tokens_per_second(state: State) -> float | None:
-    """Generated tokens a second over the last RATE_WINDOW_S of usage; None before there are two readings."""
+    """Generated tokens per second over the last RATE_WINDOW_S seconds; None before there are two measurements."""
     if len(state.usage) < 2:
         return None
     (first, before), (last, after) = state.usage[0], state.usage[-1]
@@ -127,7 +133,7 @@ def tokens_per_second(state: State) -> float | None:
 
 
 def consistency_by_turn(state: State, metric: str, seat: str, smooth: int = 1) -> list[tuple[int, float]]:
-    """(turn, consistency in [0, 1]) where anything was scored, each point pooled with the smooth-1 points before it."""
+    """(turn, consistency, 0 to 1) for each turn with scored rows, pooled with the `smooth` - 1 turns before it."""
     points = sorted(
         (turn, *tally)
         for (name, who, turn), tally in state.tallies.items()
@@ -141,7 +147,7 @@ def consistency_by_turn(state: State, metric: str, seat: str, smooth: int = 1) -
 
 
 def overall(state: State, metric: str, seat: str) -> tuple[float, int]:
-    """Consistency over everything scored so far, and how many judgements that is; (NaN, 0) before there are any."""
+    """(consistency, 0 to 1, of all scored rows so far, their number); (NaN, 0) without any."""
     tallies = [tally for (name, who, _), tally in state.tallies.items() if name == metric and who == seat]
     n = int(sum(n for _, n in tallies))
     return (sum(total for total, _ in tallies) / n if n else float("nan")), n

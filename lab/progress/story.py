@@ -1,6 +1,4 @@
-"""The content of a run (lines, verdicts, training steps) as a pure fold of its events; reports and their transcript
-reader are made from it.
-"""
+"""The lines, verdicts and training steps of a run, as a pure fold of its events; reports are made from it."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from scenarios.records import SEATS
 
 @dataclass
 class ConversationStory:
-    """One conversation, folded from its events; if a turn was written twice, the last event counts."""
+    """One conversation, folded from its events; of a turn that was stored twice, the last event counts."""
 
     status: str = "unfinished"
     reason: str | None = None
@@ -24,14 +22,14 @@ class ConversationStory:
 
 @dataclass
 class Story:
-    """What a run's events contain: how it began, its conversations by number, and the steps of a training."""
+    """The content of a run's events: its `started` event, its conversations by number, and the steps of a training."""
 
     opening: dict = field(default_factory=dict)  # the last `started` event
     talks: dict[int, ConversationStory] = field(default_factory=dict)
     steps: dict[int, dict] = field(default_factory=dict)
 
     def spans(self) -> dict[tuple[int, int, str, str, str], tuple[int, int]]:
-        """(conversation, turn, metric, judge, against) -> the characters (start, end) of the line that contradict."""
+        """(start, end) characters of the contradicting words, by (conversation, turn, metric, judge, against)."""
         return {
             (c, turn, mark["m"], mark["j"], mark["a"]): tuple(mark["w"])
             for c, talk in self.talks.items()

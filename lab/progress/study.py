@@ -1,4 +1,4 @@
-"""Where a study stands, as a pure fold of its events."""
+"""The state of a study, as a pure fold of its events."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ ENOUGH = 8  # answers before a pace is estimated: the first ones arrive together
 
 @dataclass
 class StudyProgress:
-    """The state of a study after its events so far. `clock`: the time of the last event, and `began`: when this session
-    began to ask, both in seconds since 1970; `before`: the number of answers by then; `printed_at`: when the plain
-    display last printed the progress.
+    """The state of a study after its events so far.
+
+    - `clock`, `began`: the time of the last event, and of this execution's first question, in seconds since 1970.
+    - `before`: the number of answers at `began`.
+    - `printed_at`: the time at which the plain display last printed the progress.
     """
 
     header: dict = field(default_factory=dict)  # the `started` event
@@ -56,15 +58,15 @@ class StudyProgress:
         return sum(self.answered.values())
 
     def arms(self) -> dict[str, tuple[int, int]]:
-        """(answers so far, answers expected) by arm; more are expected than planned if answers led to further
-        questions.
+        """(answers so far, expected answers) by arm; where answers led to further questions, more are expected than
+        planned.
         """
         planned: Mapping[str, int] = self.header.get("arms") or {}
         done = {arm: self.answered.get(arm, 0) for arm in {**planned, **self.answered}}
         return {arm: (count, max(planned.get(arm, 0), count)) for arm, count in done.items()}
 
     def seconds_left(self) -> float | None:
-        """Seconds left at this session's average pace; None before its first answers."""
+        """Seconds left at the average rate of this execution; None before it has enough answers."""
         left = sum(total - done for done, total in self.arms().values())
         if self.began is None or self.done - self.before < ENOUGH or not self.phase.startswith("asking"):
             return None
@@ -73,13 +75,13 @@ class StudyProgress:
 
 @dataclass
 class ArmProgress:
-    """How far an arm is that is a run or a training, by its events: `done` counts lines, or steps and conditions."""
+    """The progress of an arm that is a run or a training; `done` counts lines, or steps and evaluation conditions."""
 
     done: int
     max_steps: int = 0  # of a training
 
     def fold(self, event: dict) -> str | None:
-        """What there is to show of it, in words; None of an event that says nothing of how far the arm is."""
+        """Counts the event. Returns a text that describes it; None for an event that says nothing of the progress."""
         kind = event["event"]
         evaluating = kind == "phase" and event["phase"] == "evaluating"
         self.done += evaluating or kind in ("line", "step")

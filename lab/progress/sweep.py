@@ -1,4 +1,4 @@
-"""Where a sweep and each of its trials stand, as a pure fold of its events."""
+"""The state of a sweep and of each of its trials, as a pure fold of its events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAITING, RUNNING, DONE = "waiting", "running", ("finished", "stopped")
 
 @dataclass
 class TrialProgress:
-    """What is known of a trial. `began`: in seconds since 1970; `seconds`: how long it took."""
+    """The state of a trial. `began` is in seconds since 1970; `seconds` is its duration."""
 
     values: Mapping[str, Any]
     status: str = WAITING  # or running, finished, stopped (by the scheduler), failed, again (it will be tried again)
@@ -34,8 +34,8 @@ class TrialProgress:
 
     @property
     def done(self) -> bool:
-        """Whether nothing of the trial is left to play. A trial with failed dialogues is not done: it is played again
-        when the sweep is resumed.
+        """Whether the trial needs no further work. A trial with failed dialogues is not done: a resumed sweep repeats
+        them.
         """
         return self.status in DONE and not self.counts.get("failed")
 
@@ -51,8 +51,9 @@ class TrialProgress:
 
 @dataclass
 class SweepProgress:
-    """The state of a sweep after its events so far. `clock` and `began`: in seconds since 1970; `cores`: CPU cores of
-    all nodes, `free`: those not in use.
+    """The state of a sweep after its events so far.
+
+    `clock` and `began` are in seconds since 1970; `cores` are the CPU cores of all nodes, `free` those not in use.
     """
 
     trials: dict[str, TrialProgress] = field(default_factory=dict)
@@ -98,12 +99,11 @@ class SweepProgress:
             seen.metrics, seen.counts, seen.seconds, seen.verdict = (), {}, None, None
 
     def count(self, *statuses: str) -> int:
+        """The number of trials with one of these statuses."""
         return sum(seen.status in statuses for seen in self.trials.values())
 
     def best(self, by: Best) -> tuple[TrialProgress, Mapping] | None:
-        """The best finished trial by that metric and seat, and the row of its metrics; None if no finished trial has a
-        value.
-        """
+        """The best finished trial by that metric and seat, and its row of that metric; None where none has a value."""
         candidates = [
             (row["value"], place, seen, row)
             for place, seen in enumerate(self.trials.values())

@@ -1,4 +1,4 @@
-"""Where a training stands, as a pure fold of its events."""
+"""The state of a training, as a pure fold of its events."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ SHOWN = {
 
 @dataclass
 class TrainingProgress:
-    """The state of a training after its events so far. `clock`: the time of the last event, and `began`: when this
-    session began, both in seconds since 1970.
+    """The state of a training after its events so far.
+
+    `clock` is the time of the last event, and `began` the beginning of this execution, in seconds since 1970.
     """
 
     steps: list[dict] = field(default_factory=list)
@@ -37,8 +38,8 @@ class TrainingProgress:
     clock: float = 0.0
 
     def fold(self, event: dict) -> None:
-        """Takes in an event. A step that is repeated after a resume from a checkpoint replaces the earlier step of that
-        number and all steps after it.
+        """Folds an event. A step that is repeated after a checkpoint replaces the earlier one, and removes all later
+        steps.
         """
         self.clock = max(self.clock, moment(event))
         if event["event"] == "started":
@@ -63,7 +64,7 @@ class TrainingProgress:
 
 
 def steps_before(events: Iterable[dict], done: int) -> list[dict]:
-    """The `step` events of the first `done` steps, the last event of each step."""
+    """The `step` events of the first `done` steps; of a repeated step, the last event."""
     progress = TrainingProgress()
     for event in events:
         progress.fold(event)
@@ -71,6 +72,7 @@ def steps_before(events: Iterable[dict], done: int) -> list[dict]:
 
 
 def numbers_text(event: Mapping) -> str:
+    """The figures of a `step` or `collected` event, as text."""
     added = {
         key: key.removeprefix(PART).replace("_", " ") for key in event if key.startswith(PART) and key not in SHOWN
     }
@@ -79,12 +81,15 @@ def numbers_text(event: Mapping) -> str:
 
 
 def collected_text(event: Mapping) -> str:
+    """A `collected` event as text."""
     return f"played by the untouched {event['seat']} {event['batch'] + 1}/{event['batches']}  {numbers_text(event)}"
 
 
 def is_number(value: object) -> bool:
+    """Whether the value is a number other than NaN."""
     return isinstance(value, (int, float)) and value == value
 
 
 def short_number(value: float) -> str:
+    """The value with at most three decimals, or with four significant digits below 0.01."""
     return f"{value:.4g}" if abs(value) < 0.01 else f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,6 +1,4 @@
-"""trials.parquet, and what a sweep comes to: each measure along each axis, and what two axes do together. Pure
-functions of frames.
-"""
+"""trials.parquet: the results of a sweep's trials as a frame, by pure functions."""
 
 from __future__ import annotations
 
@@ -21,11 +19,13 @@ LAST = ("attempts", "seconds", "node")  # which differ from one sweep of a file 
 
 
 def trials_frame(progress: SweepProgress) -> pl.DataFrame:
-    """One row per trial, in the sweep's order: trial, the axes' values under their keys (lists and mappings as JSON),
-    status (finished, stopped, failed, running, waiting, or again: to be tried again), reason, run (its folder, relative
-    to the sweep's), lines, failed_conversations, steps (of a training); METRIC.JUDGE.SEAT with .low, .high and .n; of
-    studies finding.assistant and the verdict; attempts, seconds and node, which differ between two sweeps of the same
-    file.
+    """One row per trial, in the order of the sweep.
+
+    - `trial`, and the values of the axes under their keys (lists and mappings as JSON).
+    - `status`: finished, stopped, failed, running, waiting, or again (to be repeated); `reason`.
+    - `run`: its folder, relative to the sweep's; `lines`, `failed_conversations`, `steps` (of a training).
+    - METRIC.JUDGE.SEAT with .low, .high and .n; of studies finding.assistant, and the verdict.
+    - `attempts`, `seconds` and `node`, which differ between two sweeps of the same file.
     """
     trials = progress.trials
     axes = list(next(iter(trials.values())).values) if trials else []
@@ -68,7 +68,7 @@ def trials_frame(progress: SweepProgress) -> pl.DataFrame:
 
 
 def measures(table: pl.DataFrame) -> list[str]:
-    """The measures of trials.parquet, as their columns are called."""
+    """The names of the measures in trials.parquet, METRIC.JUDGE.SEAT."""
     return [
         name.removesuffix(".n")
         for name in table.columns
@@ -77,6 +77,7 @@ def measures(table: pl.DataFrame) -> list[str]:
 
 
 def axes_of(table: pl.DataFrame) -> list[str]:
+    """The keys of the axes in trials.parquet."""
     columns = table.columns
     return columns[1 : columns.index("status")]
 
@@ -86,7 +87,7 @@ def _name(row: Mapping) -> str:
 
 
 def _axis(values: Sequence[Any]) -> pl.Series:
-    """The values as they are, where they are numbers, texts or truths all; else each as JSON."""
+    """The values unchanged where all are numbers, all texts or all booleans; otherwise each as JSON."""
     for kinds, kind in (((bool,), pl.Boolean), ((int,), pl.Int64), ((int, float), pl.Float64), ((str,), pl.String)):
         if all(isinstance(value, kinds) and (kind is pl.Boolean or not isinstance(value, bool)) for value in values):
             return pl.Series(values, dtype=kind, strict=False)
