@@ -1,1 +1,1 @@
-"""Reports for people: tables, plots, Markdown and HTML pages of what a run's folder holds."""
+"""Reports for people: tables, plots, Markdown and HTML pages from the folder of a run."""

@@ -1,7 +1,9 @@
-"""Two runs of one scenario side by side: what differs, by how much, how surely, and what could have been seen at all.
+"""Two runs of one scenario compared: the differences, their intervals, and the differences that could have been
+detected.
 
-Conversations of equal number, seed and cast are pairs: the same people meet in the same order of draws, so what both
-runs share cancels. Where seeds or casts differ, the runs are compared as two groups, and the text says so.
+Conversations with equal number, seed and cast are pairs: the same personas meet in the same order of draws, so that
+what both runs share cancels. Where seeds or casts differ, the runs are compared as two independent groups, and the text
+says so.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ STRANGER = "unknown"  # the persona of a speaker whom a transcript does not name
 
 @dataclass(frozen=True)
 class MeasuredRun:
+    """The frames and settings of a run, as one side of a comparison."""
+
     path: Path
     run_id: str
     seed: int | None
@@ -43,8 +47,10 @@ class MeasuredRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: metric, judge, seat, a, b, value, low, high, n, detectable. `lives`: one row a judge and seat, `horizon`
-    in lines.
+    """The comparison of runs `a` and `b`.
+
+    `rows` have metric, judge, seat, a, b, value (b - a), low, high, n and detectable. `lives` has one row per judge and
+    seat on the first contradiction, with `horizon` in lines.
     """
 
     a: MeasuredRun
@@ -58,8 +64,10 @@ class Comparison:
 
 
 def read_measured(path: str | Path, known_side: Side | None = None) -> MeasuredRun:
-    """The folder of a run, or of transcripts that lab.score judged, as one side of a comparison. `known_side`: its
-    contents, if they have been read already. Raises ValueError if the folder is neither, or was never measured.
+    """The folder of a run, or of scores, as one side of a comparison; `known_side` is its content where it was read
+    already.
+
+    Raises ValueError where the folder is neither, or was not measured.
     """
     path = Path(path)
     manifest, story, frames = (
@@ -102,8 +110,9 @@ def _measure(stored: object, path: Path) -> Measure:
 
 
 def compare_runs(a: MeasuredRun, b: MeasuredRun) -> Comparison:
-    """The differences between two runs in every measure that both have for a judge and seat. Raises ValueError if they
-    share no measure.
+    """The differences between two runs in every measure that both have for a judge and seat.
+
+    Raises ValueError where they have no measure in common.
     """
     paired, notes, sides = pairing(a, b)
     rows = _rows(a, b, paired, sides)
@@ -116,8 +125,9 @@ def compare_runs(a: MeasuredRun, b: MeasuredRun) -> Comparison:
 
 
 def pairing(a: MeasuredRun, b: MeasuredRun) -> tuple[bool, list[str], tuple[list[int], list[int]]]:
-    """Whether the conversations of both runs can be paired, the sentences that say why, and the conversation numbers of
-    both sides (the same numbers if paired).
+    """(whether the conversations can be paired, sentences that say why, the conversation numbers of both sides).
+
+    In pairs, both sides have the same numbers.
     """
     common = sorted(set(a.finished) & set(b.finished))
     recast = [c for c in common if a.cast[c] != b.cast[c]]

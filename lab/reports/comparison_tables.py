@@ -1,4 +1,4 @@
-"""A comparison of two runs for people: the same tables and notes as Markdown and on the terminal."""
+"""A comparison of two runs for people: the same tables and notes as Markdown and in the terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LIVES_NOTE = (
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Cells of a table; `clear` where the interval of the difference excludes 0."""
+    """The cells of a row; `clear` says whether the interval of the difference excludes 0."""
 
     cells: tuple[str, ...]
     clear: bool
@@ -91,7 +91,7 @@ def _table(header: Sequence[str], rows: Sequence[ComparisonRow]) -> str:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """The same on the terminal."""
+    """Prints the comparison in the terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -118,7 +118,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def differences(comparison: Comparison) -> list[ComparisonRow]:
-    """Rows under HEADER for the measures that differ in at least one conversation; `notes` lists the other measures."""
+    """The rows, under HEADER, of the measures that differ in at least one conversation; `notes` lists the others."""
     rows = []
     for row in (row for row in comparison.rows if _differs(row)):
         digits = _digits(row)
@@ -157,7 +157,7 @@ def _digits(row: dict) -> int:
 
 
 def lives(comparison: Comparison) -> list[ComparisonRow]:
-    """Rows under LIVES_HEADER."""
+    """The rows, under LIVES_HEADER, on the first contradiction."""
     rows = []
     for row in comparison.lives:
         mean = row["mean"]
@@ -176,9 +176,7 @@ def lives(comparison: Comparison) -> list[ComparisonRow]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Sentences that say what n counts, which difference could have been detected, and which measures are not in the
-    table.
-    """
+    """Sentences on what n counts, on the detectable difference, and on the measures that are not in the table."""
     shown, confidence, sentences = (
         [row for row in comparison.rows if _differs(row)],
         comparison.b.measure.confidence,

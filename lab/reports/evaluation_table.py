@@ -1,4 +1,4 @@
-"""What the evaluation after a training came to, by arm and measure, beside the base model."""
+"""The tables of an evaluation after a training, by arm and measure, compared with the base model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metrics.entry import share_format
 
 @dataclass(frozen=True)
 class EvaluationTable:
-    """A table of evaluation.parquet; each cell with whether it stands out: a wire that is tripped."""
+    """A table of evaluation.parquet; the cells are (text, whether it is a tripwire out of bounds)."""
 
     title: str
     header: tuple[str, ...]
@@ -24,8 +24,10 @@ class EvaluationTable:
 
 
 def evaluation_tables(evaluation: pl.DataFrame) -> list[EvaluationTable]:
-    """With people and wordings held out, by scenario and seat: each arm's consistencies, but for those that were
-    rewarded, and what of the base model's inconsistency is gone; then its tripwires.
+    """The tables for held-out personas and paraphrases, by scenario and seat.
+
+    The first has the consistencies of each arm that were not rewarded, with the relative reduction; the second its
+    tripwires.
     """
     tables = []
     for scenario, seat, part in held_out_groups(evaluation):
@@ -73,7 +75,7 @@ def evaluation_tables(evaluation: pl.DataFrame) -> list[EvaluationTable]:
 
 
 def held_out_groups(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame]]:
-    """scenario, seat and their rows of evaluation.parquet that are of held-out personas."""
+    """(scenario, seat, rows of evaluation.parquet with held-out personas)."""
     if evaluation.is_empty():
         return []
     parts = evaluation.filter(pl.col("held_out")).partition_by("scenario", "seat", as_dict=True, maintain_order=True)
@@ -81,8 +83,9 @@ def held_out_groups(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFra
 
 
 def tripped(part: pl.DataFrame) -> dict[str, list]:
-    """Each arm's wires out of bounds (see `metrics.tripwires.fired`), beside those of the first arm, which is
-    the base model.
+    """The tripwires of each arm that are out of bounds relative to the first arm, which is the base model.
+
+    The values are those of `metrics.tripwires.fired`.
     """
     from metrics.tripwires import fired
 
@@ -95,7 +98,7 @@ def tripped(part: pl.DataFrame) -> dict[str, list]:
 
 
 def relative_reduction(row: dict) -> str:
-    """`77% [72%, 81%]`: the share of the base model's inconsistency that is gone; "" if that share is not defined."""
+    """The relative reduction of the base model's inconsistency: `77% [72%, 81%]`; "" where it is not defined."""
 
     def percent(value: float | None) -> str:
         return MISSING if value is None or isnan(value) else f"{value:.0%}"

@@ -1,5 +1,5 @@
-"""The result of a study, for people: in the terminal, in report.md and report.html, and as pictures. Its only source is
-finding.json.
+"""The finding of a study for people, from finding.json alone: in the terminal, in report.md and report.html, and as
+plots.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOTE = "Figures are `value [low, high] n`; intervals are 95% and resample what n
 
 @dataclass(frozen=True)
 class FindingTable:
-    """A table of the report of a study: its title, its header, and its rows of cells as text."""
+    """A table of a study's report: its title, its header, and its rows of text cells."""
 
     title: str
     header: tuple[str, ...]
@@ -38,7 +38,7 @@ class FindingTable:
 
 
 def finding_of(folder: Path) -> dict | None:
-    """The contents of finding.json, or None if the folder has none (yet). Raises ValueError if the file is damaged."""
+    """The content of finding.json; None where the folder has none (yet). Raises ValueError where it is damaged."""
     file = folder / FINDING
     if not file.is_file():
         return None
@@ -51,7 +51,7 @@ def finding_of(folder: Path) -> dict | None:
 
 
 def finding_sentences(finding: Mapping) -> list[str]:
-    """The verdict, what came out, the claim, and who was asked."""
+    """Sentences with the verdict, the statistic, the claim, and the model."""
     worn = f" with {finding['adapter']}" if finding.get("adapter") else ""
     return [
         f"{finding['verdict']}: {finding['why']}.",
@@ -62,7 +62,7 @@ def finding_sentences(finding: Mapping) -> list[str]:
 
 
 def finding_tables(finding: Mapping) -> list[FindingTable]:
-    """The tests, the controls and all further figures."""
+    """The tables of tests, of controls and of all other figures."""
     tests = [
         (name, finding_interval(test["found"]), bounds_text(test["confirms"]), bounds_text(test["refutes"]))
         for name, test in finding["tests"].items()
@@ -93,7 +93,7 @@ def _grid(title: str, rows: Mapping) -> FindingTable:
 
 
 def finding_interval(interval: Mapping) -> str:
-    """`0.62 [0.50, 0.71] 32`; of a count just that."""
+    """An interval as text, `0.62 [0.50, 0.71] 32` (value, interval, n); a count as the number alone."""
     numbers = (interval[key] for key in ("value", "low", "high"))
     value, low, high = (MISSING if number is None or not isfinite(number) else f"{number:.3g}" for number in numbers)
     if not interval["n"] and value != MISSING:
@@ -102,7 +102,7 @@ def finding_interval(interval: Mapping) -> str:
 
 
 def bounds_text(bounds: Sequence[float | None]) -> str:
-    """A range as JSON holds it: an open end is null there."""
+    """A range as text; in JSON an open end is null."""
     low, high = (None if bound is None or not isfinite(bound) else bound for bound in bounds)
     if low is None:
         return MISSING if high is None else f"< {high:g}"
@@ -110,7 +110,7 @@ def bounds_text(bounds: Sequence[float | None]) -> str:
 
 
 def study_markdown(finding: Mapping, plots: Sequence[str]) -> list[str]:
-    """Sections of report.md. `plots`: file names under plots/."""
+    """The sections of report.md. `plots` are file names in plots/."""
     from lab.reports.markdown import escape, table
 
     head, *rest = finding_sentences(finding)
@@ -123,7 +123,7 @@ def study_markdown(finding: Mapping, plots: Sequence[str]) -> list[str]:
 
 
 def finding_summary(finding: Mapping) -> RenderableType:
-    """What a run ends with in the terminal."""
+    """The summary of a finding for the terminal."""
     head, *rest = finding_sentences(finding)
     shown: list[RenderableType] = [
         Text(clean(head), style=STYLES.get(finding["verdict"], "bold")),
@@ -140,13 +140,13 @@ def finding_summary(finding: Mapping) -> RenderableType:
 
 
 def finding_plots(finding: Mapping) -> dict[str, object]:
-    """The pictures of a finding, by file name."""
+    """The plots of a finding, by file name."""
     return {f"{name}.png": plot_picture(picture) for name, picture in finding["pictures"].items()}
 
 
 def plot_picture(picture: Mapping):
-    """The figure of one picture: curves with a band for the interval if x is a number, points with error bars if x is a
-    name; None if there are no points.
+    """The figure of one picture: curves with a band for the interval where x is a number, points with error bars where
+    x is a name; None without points.
     """
     from lab.reports.plot_kit import STYLES as DASHES
     from lab.reports.plot_kit import empty_figure, plain

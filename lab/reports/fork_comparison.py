@@ -1,4 +1,6 @@
-"""A fork compared with the run that it continues: figures from its first turn on, and where the dialogues diverge."""
+"""A fork compared with the run that it continues: figures from its first new turn on, and where the dialogues
+diverge.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,12 @@ LABELS = {
 
 @dataclass(frozen=True)
 class ForkComparison:
-    """`rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN if nothing was
-    scored. `partings`: branch, turn (None if the branch says the same to the end), original and branch (what each says
-    at that turn; None if it says nothing).
+    """The comparison of a fork's branches with the original conversation.
+
+    - `rows`: measure (a key of LABELS), judge, seat, original, original_n, value, low, high, n; NaN where nothing was
+      scored.
+    - `partings`: branch, turn (None where the branch never diverges), and the lines of original and branch at that turn
+      (None where there is none).
     """
 
     run: str  # id of the original
@@ -58,8 +63,9 @@ class ForkComparison:
 
 
 def store_comparison(path: Path) -> ForkComparison | None:
-    """The comparison of a fork's folder, stored there as fork.json; None where the folder is of no fork. ValueError
-    where what it keeps of the original is damaged.
+    """The comparison of a fork's folder, which is stored there as fork.json; None where the folder is no fork's.
+
+    Raises ValueError where its copy of the original is damaged, StoreError where fork.json cannot be written.
     """
     if not (path / ORIGINAL).is_file():
         return None
@@ -91,8 +97,10 @@ def compare_branches(
     resamples: int,
     seed: int,
 ) -> ForkComparison:
-    """Both sides over the turns that both have, from the fork's on; where the original ends there, the branches
-    alone.
+    """The comparison over the turns, from the fork's on, that both sides have; over the branches' turns where the
+    original ends at the fork.
+
+    The intervals resample branches.
     """
     from metrics.stats.bootstrap import clustered_mean
 
@@ -192,7 +200,7 @@ def heading(comparison: ForkComparison) -> str:
 
 
 def fork_rows(comparison: ForkComparison) -> Iterator[tuple[str, ...]]:
-    """Rows under HEADER."""
+    """The cells of the rows under HEADER."""
     for row in comparison.rows:
         counted = row["measure"] in ("lines", "prompt_to_line", "line_to_line")
         digits = 1 if counted else 2
@@ -204,7 +212,7 @@ def fork_rows(comparison: ForkComparison) -> Iterator[tuple[str, ...]]:
 
 
 def partings(comparison: ForkComparison) -> Iterator[tuple[str, str, str, str]]:
-    """Rows under PARTINGS."""
+    """The cells of the rows under PARTINGS."""
     for parting in comparison.partings:
         turn = NEVER if parting["turn"] is None else f"{parting['turn']}"
         yield f"#{parting['branch']}", turn, parting["original"] or MISSING, parting["says"] or MISSING

@@ -28,9 +28,10 @@ SHOWN = 12  # conversations in the drawing of contradictions
 
 
 def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequence[str]]):
-    """The graph as walked: nodes by how many lines were said there, each seat's half by the share of its lines that
-    contradict its persona (the first judge by name), edges by how often they were taken, dotted where never; None
-    without nodes.
+    """A figure of the scenario graph as it was walked; None without nodes.
+
+    Each node shows its number of lines and, for each seat, the share of them that contradict its persona (by the first
+    judge by name). Edges show how often they were taken; those never taken are dotted.
     """
     if not nodes:
         return None
@@ -152,9 +153,10 @@ def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, time
 
 
 def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
-    """A figure of who contradicted what, and when: one row per conversation, for those with most contradictions. Arcs
-    join lines that contradict each other; a cross marks a line that contradicts its persona, and the first cross of
-    each fact carries its name. None if nothing contradicts.
+    """A figure of contradictions by turn, with one row per conversation, for those with most of them; None without any.
+
+    Arcs connect lines that contradict each other. A cross marks a line that contradicts its persona; the first cross of
+    each fact has its name.
     """
     rows = contradicting(judgements).select("conversation", "turn", "seat", "metric", "against").unique()
     if rows.is_empty():

@@ -1,5 +1,5 @@
-"""The few numbers a run comes to, as text: one row a metric and judge, one cell a seat. Terminal and report show the
-same.
+"""The main figures of a run as text, with one row per metric and judge and one cell per seat, for terminal and
+report.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from scenarios.records import SEATS
 
 @dataclass(frozen=True)
 class HeadlineRow:
-    """One line of the table; `cells` by seat, `worse` the seats whose drift interval lies above 0, or that trip the
-    wire.
+    """A row of the table.
+
+    `cells` are by seat; `worse` holds the seats whose drift has an interval above 0, or whose tripwire is out of
+    bounds.
     """
 
     group: str
@@ -29,11 +31,11 @@ class HeadlineRow:
 
 
 def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRow]:
-    """The run-level rows in the order of the catalogue, other metrics after them under their names, unscored counts
-    last.
+    """The rows over the run in the order of the catalogue, then other metrics under their names, then counts of
+    unscored rows.
 
-    A consistency whose speaker trips a wire ends with ⚠: it may be bought. The share of pairs judged is shown where it
-    is below 1.
+    A consistency ends with ⚠ where a tripwire of the speaker is out of bounds. The share of judged pairs is shown where
+    it is below 1.
     """
     run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
     run = run.filter((pl.col("metric") != "judged_pairs") | (pl.col("value") < 1))
@@ -52,7 +54,7 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRo
 
 
 def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
-    """seat -> tripwires that fire there; `values` by (metric, seat)."""
+    """The tripwires out of bounds, by seat. `values` are by (metric, seat)."""
     from metrics.tripwires import fired
 
     return {
@@ -62,7 +64,7 @@ def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
 
 
 def interval_text(row: dict, number: Callable[[float], str]) -> str:
-    """`value [low, high] n=…`; without the brackets if there is no interval, with `–` in place of a missing value."""
+    """`value [low, high] n=…`; without brackets where there is no interval, and with `–` for a missing value."""
     value = row["value"]
     if value is None or isnan(value):
         return (
@@ -74,9 +76,7 @@ def interval_text(row: dict, number: Callable[[float], str]) -> str:
 
 
 def unscored_rows(judgements: pl.DataFrame) -> list[HeadlineRow]:
-    """Rows that count the judgements that could not be made, `k of n` by metric, judge and seat; only those with k
-    above 0.
-    """
+    """The numbers of judgements that could not be scored, `k of n` by metric, judge and seat, where k is above 0."""
     whole = judgements.filter((pl.col("metric") != "prompt_to_line") | (pl.col("against") == "persona"))
     counts = whole.group_by("metric", "judge", "seat").agg(missing=pl.col("unscored").is_not_null().sum(), n=pl.len())
     rows: dict[tuple[str, str], dict[str, dict]] = {}
@@ -111,7 +111,7 @@ def _row(
 
 
 def bound(name: str) -> str:
-    """` (≤ 0.10)` where a tripwire of that name has a bound of its own."""
+    """The bound of a tripwire as text, ` (≤ 0.10)`; "" where it has none of its own."""
     from metrics.tripwires import BOUNDS
 
     text = str(BOUNDS[name]) if name in BOUNDS else ""

@@ -1,4 +1,4 @@
-"""The page kit: sections, tables and lines as plain records, and the Jinja2 templates that turn them into one HTML
+"""The parts of a page (sections, tables, rows as plain records), and the Jinja2 templates that turn them into one HTML
 file.
 """
 
@@ -43,8 +43,10 @@ class Section:
 
 
 def sheet(title: str, sections: Sequence[Section], runs: Sequence[Mapping] = (), reader: Mapping | None = None) -> str:
-    """A page of these sections, as HTML. `runs`: one mapping per run with `mark`, `id`, `status` and `summary` (a list
-    of phrases); `reader`: the data of the transcript reader, if the page has one.
+    """A page of these sections, as HTML.
+
+    `runs` has one mapping per run with `mark`, `id`, `status` and `summary` (a list of phrases); `reader` is the data
+    of the transcript reader, where the page has one.
     """
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup

@@ -1,4 +1,4 @@
-"""Markdown for people: tables, quotes and titles, with everything that a stranger wrote escaped."""
+"""Markdown for people: tables, quotations and titles, with all text from elsewhere escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ QUOTE = 160  # characters of a line quoted around the words that contradict
 
 
 def escape(text: object) -> str:
-    """The text as one line of Markdown that shows it as it is: no markup, HTML, links, table cell ends or controls."""
+    """The text as one line of Markdown that shows it literally: no markup, HTML, links, cell ends or control
+    characters.
+    """
     return _inline(str(text)).strip()
 
 
@@ -21,7 +23,7 @@ def _inline(text: str) -> str:
 
 
 def title(manifest: Mapping, *sentences: str) -> str:
-    """The heading, and a sentence that says how the run ended. `sentences`: further sentences to add there."""
+    """The heading, and a sentence that says how the run ended, followed by the `sentences`."""
     head = f"# {escape(manifest.get('scenario') or manifest['run_id'])}"
     parts = [
         f"Run `{re.sub(r'[^ -_a-~]', '', manifest['run_id'])}`: **{escape(manifest.get('status'))}**",
@@ -32,7 +34,7 @@ def title(manifest: Mapping, *sentences: str) -> str:
 
 
 def quote(text: str, span: tuple[int, int] | None) -> str:
-    """The line, escaped and cut to about QUOTE characters; the characters of `span` in bold."""
+    """The line, escaped and cut to about QUOTE characters, with the characters of `span` in bold."""
     start, end = span or (0, 0)
     first = max(0, min(start - QUOTE // 3, len(text) - QUOTE))
     last = max(end, first + QUOTE)
@@ -42,6 +44,6 @@ def quote(text: str, span: tuple[int, int] | None) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; the cells are text that is safe already."""
+    """A Markdown table; the cells have to be escaped already."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, an empty figure, a curve with its band, saving a figure or putting it in a page."""
+"""What all plots share: colours, an empty figure, a curve with its band, and saving or embedding a figure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ DPI = 120
 
 
 def plain(text: str) -> str:
-    """The text as a label that shows it as it is: no formula."""
+    """The text as a label that shows it literally, without formulas."""
     return text.replace("$", r"\$")
 
 
 def svg(figure) -> str:
-    """The figure as an <svg> element to stand in a page: text stays text, and black is whatever colour the page writes
-    in.
-    """
+    """The figure as an <svg> element for a page: text remains text, and black becomes the page's text colour."""
     import matplotlib
 
     for patch in (figure.patch, *(axis.patch for axis in figure.axes)):
@@ -37,7 +35,7 @@ def svg(figure) -> str:
 
 
 def save(drawn: Mapping[str, object], folder: Path) -> list[Path]:
-    """Writes the figures that are not None under their names; their paths. Raises StoreError."""
+    """Writes the figures that are not None under their names, and returns their paths. Raises StoreError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -64,7 +62,7 @@ def draw_curve(
     steps: bool = False,
     colour: str | None = None,
 ) -> None:
-    """One curve with its band; `name` is a seat, whose colour it has, unless another is given."""
+    """Draws one curve with its band; `name` is a seat, whose colour it has unless `colour` is given."""
     colour = colour or COLOURS[name]
     where = {"drawstyle": "steps-post"} if steps else {"marker": "o", "markersize": 2.5}
     axis.plot(
@@ -88,7 +86,7 @@ def draw_curve(
 
 
 def empty_figure(columns: int, sharey: bool = True, rows: int = 1):
-    """A figure that belongs to no window, and its axes, row by row."""
+    """A figure without a window, and its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""The pictures of a report. matplotlib is imported when one is drawn, and draws to files only."""
+"""The plots of a report. matplotlib is imported when a plot is drawn, and draws to files only."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SHARES = ("local_drift", "global_drift_thirds", "qa_drift_thirds")  # further me
 
 
 def write_plots(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
-    """Writes the pictures there is anything for into `folder` and returns their paths. Raises StoreError."""
+    """Writes the plots for which there is data into `folder`, and returns their paths. Raises StoreError."""
     return save(run_plots(frames), folder)
 
 
 def run_plots(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
-    """The figures of a run, by file name; None for those with nothing to draw."""
+    """The figures of a run, by file name; None where there is no data."""
     return {
         "consistency.png": plot_consistency(frames["metrics"]),
         "survival.png": plot_survival(frames["turns"], frames["judgements"]),
@@ -34,7 +34,7 @@ def run_plots(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
 
 
 def plot_consistency(metrics: pl.DataFrame):
-    """The three consistencies by turn, a band for the interval; None where nothing was measured by turn."""
+    """The three consistencies by turn, with a band for the interval; None where nothing was measured by turn."""
     rows = metrics.filter(pl.col("level") == "turn", pl.col("n") > 0)
     shown = [metric for metric in CONSISTENCIES if (rows["metric"] == metric).any()]
     if not shown:
@@ -54,7 +54,7 @@ def plot_consistency(metrics: pl.DataFrame):
 
 
 def plot_activation(metrics: pl.DataFrame):
-    """Activation drift by turn, a band for the interval; None where no model was watched."""
+    """Activation drift by turn, with a band for the interval; None where no hidden states were recorded."""
     rows = metrics.filter(pl.col("metric") == "activation_drift", pl.col("level") == "turn", pl.col("n") > 0)
     if rows.is_empty():
         return None
@@ -75,7 +75,7 @@ def plot_activation(metrics: pl.DataFrame):
 
 
 def plot_survival(turns: pl.DataFrame, judgements: pl.DataFrame):
-    """Kaplan-Meier curves of lines to the first contradiction; None where no line was scored."""
+    """Kaplan-Meier curves of the lines before the first contradiction; None where no line was scored."""
     from metrics.survival import survival_curves
 
     rows = survival_curves(turns, judgements)
@@ -104,8 +104,8 @@ def plot_survival(turns: pl.DataFrame, judgements: pl.DataFrame):
 
 
 def comparison_plots(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
-    """The pictures of a comparison of runs, by file name: differences with intervals, both runs' consistency by turn
-    and survival.
+    """The figures of a comparison, by file name: differences with intervals, and both runs' consistency by turn and
+    survival.
     """
     return {
         "differences.png": _differences(rows),
@@ -115,7 +115,7 @@ def comparison_plots(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, p
 
 
 def plot_drift_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
-    """Each run's consistency by turn, one panel per measure and seat; None if nothing was measured by turn."""
+    """The consistency of each run by turn, one panel per measure and seat; None where nothing was measured by turn."""
     rows = {
         name: frames["metrics"].filter(pl.col("level") == "turn", pl.col("n") > 0) for name, frames in sides.items()
     }
@@ -167,7 +167,7 @@ def _differences(rows: Sequence[Mapping]):
 
 
 def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
-    """Kaplan-Meier curves of each run, one panel per seat that was scored; None if no run was scored."""
+    """The Kaplan-Meier curves of each run, one panel per scored seat; None where no run was scored."""
     from metrics.survival import survival_curves
 
     curves = {name: survival_curves(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
@@ -198,7 +198,7 @@ def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
 
 
 def training_plots(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, object]:
-    """The pictures of a training, by file name: its log by step, and each arm's consistency with intervals."""
+    """The figures of a training, by file name: its log by step, and each arm's consistency with intervals."""
     return {"training.png": _log(steps), "evaluation.png": _arms(evaluation)}
 
 
@@ -264,7 +264,7 @@ def _arms(evaluation: pl.DataFrame):
 
 
 def wire_plots(steps: pl.DataFrame) -> dict[str, object]:
-    """Tripwires by training step, by file name; a tripwire with a fixed bound shows that bound."""
+    """Tripwires by training step, by file name; a fixed bound is drawn."""
     from metrics.tripwires import BOUNDS
 
     shown = [
@@ -292,7 +292,7 @@ def wire_plots(steps: pl.DataFrame) -> dict[str, object]:
 
 
 def plot_phases(seconds: Mapping[str, float]):
-    """One bar of a run's time by phase, in seconds; None if the phases took no time."""
+    """One bar of a run's seconds by phase; None where they sum to 0."""
     spent = {name: value for name, value in seconds.items() if value > 0}
     if not spent:
         return None
@@ -308,7 +308,7 @@ def plot_phases(seconds: Mapping[str, float]):
 
 
 def plot_by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
-    """Bars: share of the lines at each node that contradict their speaker's persona, by seat; the first judge by
+    """Bars with the share of the lines at each node that contradict their speaker's persona, by seat; first judge by
     name.
     """
     rows = drift_by_node(turns, judgements)
@@ -330,8 +330,7 @@ def plot_by_node(turns: pl.DataFrame, judgements: pl.DataFrame):
 
 
 def plot_reliability(bins: Mapping[str, Sequence[tuple[float, Interval]]]):
-    """A reliability diagram: one curve per name, through (mean p, share that contradicts) of its bins; None if there
-    are no bins.
+    """A reliability diagram with one curve per name, (mean p, share that contradicts) of its bins; None without bins.
 
     On the diagonal p is calibrated; below it the judge reports too many contradictions.
     """

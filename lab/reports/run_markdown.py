@@ -1,4 +1,4 @@
-"""report.md of a run or a training: the figures, examples of contradictions, drift by node, how the run was made."""
+"""report.md of a run or a training: figures, examples of contradictions, drift by node, and information on the run."""
 
 from __future__ import annotations
 
@@ -36,9 +36,13 @@ def run_markdown(
     plots: Sequence[str] = (),
     fork: fork_comparison.ForkComparison | None = None,
 ) -> str:
-    """The report. `frames`: turns, judgements, metrics; `spans`: see lab.store.frames; `nodes` and `edges` as the
-    scenario declares them, `plots` the file names under plots/; `fork`: how a fork compares with what it was forked
-    from.
+    """The report of a run, as Markdown.
+
+    - `frames`: turns, judgements and metrics.
+    - `spans`: as in `lab.progress.story.Story.spans`.
+    - `nodes`, `edges`: those that the scenario declares.
+    - `plots`: file names in plots/.
+    - `fork`: the comparison of a fork with its original.
     """
     turns, judgements = frames["turns"], frames["judgements"]
     parts = [
@@ -54,8 +58,9 @@ def run_markdown(
 
 
 def training_markdown(manifest: Mapping, evaluation: pl.DataFrame, plots: Sequence[str] = ()) -> str:
-    """The report of a training, as Markdown. `evaluation`: evaluation.parquet, or a frame without columns if nothing
-    has been evaluated yet.
+    """The report of a training, as Markdown.
+
+    `evaluation` is evaluation.parquet, or a frame without columns before the first evaluation.
     """
     tables = [
         f"### {escape(evaluated_table.title)}\n\n"
@@ -212,6 +217,7 @@ def _coverage(turns: pl.DataFrame, nodes: Sequence[str], edges: Sequence[Sequenc
 
 
 def run_information(manifest: Mapping) -> str:
+    """The section with seed, devices, versions, times and tokens."""
     tokens, seconds = manifest.get("tokens", {}), manifest.get("seconds", {})
     rows = [
         *manifest_rows(manifest),

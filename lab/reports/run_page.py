@@ -1,7 +1,7 @@
-"""report.html: one page that needs no network, for a run, a training, or several runs side by side.
+"""report.html: one page that needs no network, for a run, a training, or several runs.
 
-`page` is a pure function of `Side`s. Jinja2 escapes every word on its way into the page; the transcripts stand in it as
-data, which its script puts on the screen as text.
+`runs_page` is a pure function of `Side`s. Jinja2 escapes every text; transcripts are part of the page as data, which
+its script shows as text.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ QUOTED = 140  # characters of a line there
 def runs_page(
     sides: Sequence[Side], comparisons: Sequence[Comparison] = (), fork: fork_comparison.ForkComparison | None = None
 ) -> str:
-    """The whole page, as HTML. `comparisons`: the first side compared with each other side; `fork`: the branches of a
-    fork compared with the dialogue that they were forked from.
+    """The whole page, as HTML.
+
+    `comparisons` compare the first side with each other side; `fork` compares the branches of a fork with the original.
     """
     from markupsafe import Markup
 

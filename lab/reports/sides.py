@@ -1,4 +1,4 @@
-"""A run's folder read for a report: its frames, manifest, personas and figures, as one `Side`."""
+"""The folder of a run, read for a report: frames, manifest, personas and figures as one `Side`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from scenarios.yaml_files import parse_yaml
 
 @dataclass(frozen=True)
 class Side:
-    """One run of a page. `mark`: its letter on a page with several runs, "" if it is alone; `people`: see
-    `lab.reports.transcript_reader.people`.
+    """One run of a page.
+
+    `mark` is its letter on a page with several runs, "" for a single run; `people` is as in
+    `lab.reports.transcript_reader`.
     """
 
     mark: str
@@ -35,7 +37,7 @@ class Side:
 
 
 def side(path: Path, mark: str = "") -> Side:
-    """A run or a training, with everything that a page shows of it. Raises ValueError if the folder is neither, or is
+    """The run or training in a folder, with everything that a page shows. Raises ValueError where it is neither, or
     damaged.
     """
     from lab.reports.finding_report import finding_of
@@ -92,8 +94,9 @@ def _cast(scenario: object, events: Story) -> list[Persona]:
 
 
 def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
-    """A run's manifest, the story folded from its events, and its frames by name. Raises ValueError if the folder is no
-    run, or is damaged.
+    """The manifest of a run, the story of its events, and its frames by name.
+
+    Raises ValueError where the folder is no run, or is damaged.
     """
     manifest, events = read_manifest(path), story(stream_events(path))
     try:
@@ -105,7 +108,7 @@ def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
 
 
 def manifest_rows(manifest: Mapping) -> list[list]:
-    """How a run was made, as rows of (item, value): seed, device, models, versions and times."""
+    """Information on a run as rows of (item, value): seed, device, models, versions and times."""
     return [
         ["seed", manifest.get("seed")],
         ["scenario digest", manifest.get("digest")],
@@ -119,6 +122,6 @@ def manifest_rows(manifest: Mapping) -> list[list]:
 
 
 def token_rows(manifest: Mapping) -> list[list]:
-    """The tokens of a run by kind, as rows of (item, value)."""
+    """The numbers of tokens of a run by kind, as rows of (item, value)."""
     tokens = manifest.get("tokens", {})
     return [[f"tokens, {name.removeprefix('tokens_')}", f"{count:,}"] for name, count in tokens.items()]

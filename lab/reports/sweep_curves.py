@@ -1,4 +1,4 @@
-"""What a sweep's trials say of its axes: each measure at each value of an axis, and what two axes do together."""
+"""The response of measures to the axes of a sweep, and the interactions of axes, from its trials."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ MOST_LEVELS = 8
 
 @dataclass(frozen=True)
 class ResponseCurve:
-    """One measure along one axis: the labels of its levels, their places on a numeric scale (None if the values are
-    words), and the estimate at each level.
+    """One measure along one axis.
+
+    `levels` are labels, `places` their numbers (None where the values are no numbers), and `estimates` one per level.
     """
 
     axis: str
@@ -49,7 +50,7 @@ class ResponseCurve:
 
 @dataclass(frozen=True)
 class AxisInteraction:
-    """The interaction of two axes in one measure, with its interval."""
+    """The interaction of two axes in one measure, with its interval (`metrics.stats.effects.interaction`)."""
 
     axes: tuple[str, str]
     measure: tuple[str, str | None, str]
@@ -58,7 +59,7 @@ class AxisInteraction:
 
 @dataclass(frozen=True)
 class Results:
-    """The contents of a sweep's folder, with the response curves and interactions computed from its trials."""
+    """The content of a sweep's folder, with the response curves and interactions of its trials."""
 
     manifest: Mapping
     sweep: Sweep
@@ -68,7 +69,7 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """The results of a sweep. Raises ValueError if the folder holds no sweep, or no trial has ended yet."""
+    """The results of a sweep. Raises ValueError where the folder is no sweep, or no trial has ended."""
     manifest = read_manifest(path)
     sweep = validate(read_yaml(path / SWEEP), Sweep)
     if not (path / FILE).is_file():
@@ -80,8 +81,9 @@ def read_results(path: Path) -> Results:
 
 
 def place_of(sweep: Sweep, path: Path) -> Path:
-    """The folder that the trials' folders are relative to. If the sweep's storage is not a local path, the folder does
-    not exist here.
+    """The folder to which the trials' folders are relative.
+
+    Where the sweep's storage is no local path, it is a folder that does not exist.
     """
     if not sweep.storage:
         return path
@@ -90,8 +92,10 @@ def place_of(sweep: Sweep, path: Path) -> Path:
 
 
 def measured_rows(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
-    """One row per measure and conversation of each finished trial: the axes (prefixed by AXIS), metric, judge, seat,
-    cluster, value, weight. A measure without values by conversation has one row per trial.
+    """One row per measure and conversation of each finished trial.
+
+    Columns: the axes (prefixed by AXIS), metric, judge, seat, cluster, value, weight. A measure without values by
+    conversation has one row per trial.
     """
     parts, axes = [], axes_of(trials)
     for row in trials.filter(pl.col("status") == "finished").iter_rows(named=True):
@@ -122,7 +126,7 @@ SCHEMA = {
 
 
 def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
-    """The trial's values by conversation, and of which measures there are any."""
+    """The values of a trial by conversation, and the set of measures that have such values."""
     if not (run / "metrics.parquet").is_file():
         return None, set()
     rows = pl.read_parquet(
@@ -148,7 +152,7 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
 
 
 def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[ResponseCurve]:
-    """One response curve per axis and measure. `seed`: of the bootstrap."""
+    """One response curve per axis and measure; `seed` is that of the bootstrap."""
     along = []
     for axis, spec in sweep.axes.items():
         for measure, part in _measured(rows):
@@ -168,7 +172,7 @@ def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[ResponseCurve]:
 
 
 def axis_interactions(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[AxisInteraction]:
-    """The interaction of every two axes in every measure. An axis of seeds has no ends, and is left out."""
+    """The interaction of each pair of axes in every measure, without axes of seeds; `seed` is that of the bootstrap."""
     kept_pairs = []
     for a, b in combinations([axis for axis in sweep.axes if axis.rpartition(".")[2] != "seed"], 2):
         for measure, part in _measured(rows):
@@ -186,7 +190,7 @@ def axis_interactions(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[AxisI
 
 
 def _measured(rows: pl.DataFrame):
-    """Measures in the order of the headline, with their rows."""
+    """(measure, rows) in the order of the headline."""
     order = {name: place for place, name in enumerate(metric_figures(rows["metric"].unique() if rows.height else ()))}
     parts = rows.partition_by("metric", "judge", "seat", as_dict=True, maintain_order=True) if rows.height else {}
     return sorted(
@@ -196,9 +200,7 @@ def _measured(rows: pl.DataFrame):
 
 
 def _levels(values: Sequence[Any], spec: SweepAxis) -> tuple[list[str], list[float] | None, list[int]]:
-    """Levels as they are shown, their places on a scale, and which one each value is of: its own, or one of BINS of
-    about as many rows.
-    """
+    """(labels of levels, their numbers or None, the level of each value); many numbers are grouped into BINS levels."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     distinct = sorted(set(values)) if numbers else list(dict.fromkeys(values))
     if not numbers or len(distinct) <= MOST_LEVELS:
@@ -218,6 +220,7 @@ def _levels(values: Sequence[Any], spec: SweepAxis) -> tuple[list[str], list[flo
 
 
 def by_axis(measured: Sequence[ResponseCurve]) -> dict[str, list[ResponseCurve]]:
+    """The curves by axis."""
     out: dict[str, list[ResponseCurve]] = {}
     for curve in measured:
         out.setdefault(curve.axis, []).append(curve)

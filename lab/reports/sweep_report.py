@@ -1,4 +1,4 @@
-"""The report of a sweep: report.html, report.md and plots/*.png, from trials.parquet and the trials' own folders."""
+"""The report of a sweep: report.html, report.md and plots/*.png, from trials.parquet and the folders of its trials."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ INTERACTIONS = (
 
 
 def write_sweep_report(path: Path) -> Path:
-    """Writes report.html, report.md and plots/; the path of report.html. Raises ValueError where that is no sweep, or
-    has no trials yet.
+    """Writes report.html, report.md and plots/, and returns the path of report.html.
+
+    Raises ValueError where the folder is no sweep or no trial has ended, StoreError where a file cannot be written.
     """
     from lab.reports.plot_kit import save
     from lab.reports.sweep_report import plot_responses
@@ -44,6 +45,7 @@ def write_sweep_report(path: Path) -> Path:
 
 
 def estimate_text(estimate: Interval, number) -> str:
+    """An estimate as text."""
     if estimate.value != estimate.value:
         return MISSING
     interval = f" [{number(estimate.low)}, {number(estimate.high)}]" if estimate.low == estimate.low else ""
@@ -83,6 +85,7 @@ def pair_rows(interactions: Sequence[AxisInteraction]) -> tuple[list[str], list[
 
 
 def trial_rows(results: Results) -> tuple[list[str], list[list[str]]]:
+    """The header and rows of the table of trials."""
     axes = axes_of(results.trials)
     rows = [
         [
@@ -100,13 +103,13 @@ def trial_rows(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def trial_counts(results: Results) -> str:
-    """`12 trials: 10 finished, 2 failed`: how many trials there are, and how many by status."""
+    """The number of trials, and their numbers by status: `12 trials: 10 finished, 2 failed`."""
     counts = dict(results.trials["status"].value_counts().sort("status").iter_rows())
     return f"{results.trials.height} trials: " + ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def sweep_markdown(results: Results, plots: Sequence[str] = ()) -> str:
-    """report.md; pure."""
+    """report.md, as a pure function of the results; `plots` are file names in plots/."""
     from lab.reports.markdown import escape, table, title
 
     def shown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -125,7 +128,7 @@ def sweep_markdown(results: Results, plots: Sequence[str] = ()) -> str:
 
 
 def sweep_page(results: Results) -> str:
-    """report.html; pure."""
+    """report.html, as a pure function of the results."""
     from lab.reports.html import Cell, Section, Table, TableRow, sheet
     from lab.reports.plot_kit import svg
     from lab.reports.sweep_report import plot_responses
@@ -190,8 +193,8 @@ def _slug(axis: str) -> str:
 
 
 def plot_responses(axis: str, curves: Sequence[ResponseCurve]):
-    """The three consistencies along an axis of a sweep: one panel per measure, one curve per seat and judge, error bars
-    for intervals; None if there is none of them.
+    """The consistencies along an axis of a sweep, one panel per measure, one curve per seat and judge, with intervals
+    as error bars; None without any.
     """
     shown = [metric for metric in CONSISTENCIES if any(curve.measure[0] == metric for curve in curves)]
     if not shown:

@@ -1,8 +1,7 @@
 """The data of a report's transcript reader: every conversation with its verdicts, packed so that a page opens quickly.
 
-The index holds what the filters need of each conversation and is part of the page as plain JSON. The conversations
-themselves are stored in packets (gzipped JSON in base64); the page unpacks a packet when one of its conversations is
-opened.
+The index holds what the filters need and is plain JSON in the page. The conversations are in packets (gzipped JSON in
+base64); the page unpacks a packet when one of its conversations is opened.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ PACKET = 60_000  # characters of JSON, about, before they are packed
 
 @dataclass(frozen=True)
 class Packed:
-    """`index`: one entry a conversation, by number; `packets`: base64, by the number that entries name."""
+    """`index` has one entry per conversation, in order; `packets` are base64, at the indices that the entries name."""
 
     index: list[dict]
     packets: list[str]
 
 
 def packed(talks: Mapping[int, ConversationStory]) -> Packed:
-    """Conversations in order of their numbers, several a packet."""
+    """The conversations in the order of their numbers, several per packet."""
     index, packets, waiting, size = [], [], [], 0
     for number in sorted(talks):
         entry, content = _entry(number, talks[number]), _content(talks[number])
@@ -87,7 +86,7 @@ def _content(talk: ConversationStory) -> dict:
 
 
 def people(personas: Iterable[Persona]) -> dict[str, dict]:
-    """id -> name, card, and by fact its value and claim, for the reader to show beside a contradiction."""
+    """By persona id: name, card, and by fact its value and claim, which the reader shows with a contradiction."""
     return {
         persona.id: {
             "name": persona.name,
@@ -99,7 +98,7 @@ def people(personas: Iterable[Persona]) -> dict[str, dict]:
 
 
 def as_script(value: object) -> str:
-    """JSON that may stand inside a <script> element: nothing in it can end that element or begin a comment."""
+    """JSON for a <script> element: nothing in it can end the element or begin a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")

@@ -1,4 +1,4 @@
-"""What writes reports to disk: report.md, report.html and the plots of one run, and the comparison of several."""
+"""Writes reports: report.md, report.html and the plots of one run, and the comparison of several."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LETTERS = "ABCDEFGH"  # that runs go by where several stand side by side
 
 
 def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) -> tuple[list[Comparison], Path]:
-    """Writes report.html with all runs side by side into `out`, and comparison.md, comparison.parquet and plots/ with
-    what differs between the first and each other one; the comparisons and the path of report.html. Trainings stand side
-    by side and are not compared.
+    """Writes the comparison of the first run with each other run, and returns (comparisons, path of report.html).
 
-    Raises ValueError where one is no run, was not measured, or has nothing in common with the first.
+    `out` (by default a folder below the last run) gets report.html with all runs and, for each other run,
+    comparison.md, comparison.parquet and plots/. Trainings are shown but not compared. Raises ValueError where one is
+    no run, was not measured, or has no measure in common with the first, and for too many runs; StoreError.
     """
     from lab.reports.run_page import runs_page
     from lab.reports.sides import side
@@ -52,8 +52,8 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path | None = None) 
 
 
 def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
-    """Writes comparison.md, comparison.parquet and plots/. With several comparisons each file name begins with the
-    letter of the second run.
+    """Writes comparison.md, comparison.parquet and plots/; with several comparisons, file names begin with the run's
+    letter.
     """
     from lab.reports.plots import comparison_plots as draw
 
@@ -73,8 +73,10 @@ def _write(comparisons: Sequence[Comparison], folder: Path) -> None:
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Writes report.html, report.md and plots/ into the run's folder; the path of report.html. Raises ValueError where
-    that is no run.
+    """Writes report.html, report.md and plots/ into the run's folder, and returns the path of report.html.
+
+    Raises ValueError where the folder is no run, holds a link, or is damaged; StoreError where a file cannot be
+    written.
     """
     from lab.reports import finding_report, plots
     from lab.reports.run_page import runs_page
