@@ -55,8 +55,9 @@ def portions(continuations: Iterable[tuple[Sequence[int], Sequence[int]]]) -> It
 
 
 def runs(ordered: Iterable[Branch], gaps: bool = False) -> Iterator[list[Branch]]:
-    """Branches in neighbouring rows of one slab, so that their keys are a view and not a copy; with `gaps`, all of one
-    slab.
+    """Branches in neighbouring rows of one slab, so that their keys are a view and not a copy.
+
+    With `gaps`, all branches of one slab are together.
     """
     run: list[Branch] = []
     for branch in ordered:
@@ -69,8 +70,9 @@ def runs(ordered: Iterable[Branch], gaps: bool = False) -> Iterator[list[Branch]
 
 
 def lots_of_trees(trees: Iterable[tuple], branch) -> Iterator[list[tuple]]:
-    """(item, tree) in portions for one pass each, none with two trees of the same branch; `branch` gives an item's
-    branch.
+    """(item, tree) in portions for one pass each, of which none has two trees of the same branch.
+
+    `branch` returns the branch of an (item, tree).
     """
     return _lots(trees, lambda item: len(item[1].ids), branch)
 

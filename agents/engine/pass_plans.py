@@ -1,4 +1,6 @@
-"""What one forward pass writes and who sees whom in it: for reading, for decoding, for scoring trees."""
+"""The plan of one forward pass: what it writes, and which tokens attend to which; for reading, decoding and scoring
+trees.
+"""
 
 from __future__ import annotations
 

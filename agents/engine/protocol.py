@@ -60,7 +60,9 @@ class Steer:
 
 @dataclass
 class Usage:
-    """Work so far. `tokens_computed / tokens_new` is 1 where no token was read twice."""
+    """The work of an engine: tokens, and seconds by activity. `tokens_computed / tokens_new` is 1 where no token was
+    read twice.
+    """
 
     tokens_new: int = 0  # tokens that no branch had read before at their place
     tokens_computed: int = 0  # tokens that went through the model
@@ -68,6 +70,7 @@ class Usage:
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "generate": 0.0, "score": 0.0})
 
     def plus(self, other: Usage) -> Usage:
+        """The sums of both usages."""
         totals = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
         return Usage(**totals, seconds={phase: s + other.seconds[phase] for phase, s in self.seconds.items()})
 
@@ -75,59 +78,75 @@ class Usage:
 class Engine(Protocol):
     """A model with a cache: branches of token ids, each token read once.
 
-    A branch has an int as its name. `fork` copies a branch, `score` reads continuations without changing it, and `drop`
-    frees it.
+    A branch is named by an int; an unknown name raises KeyError, except in `drop`. `open`, `extend`, `generate` and
+    `score` raise ValueError where tokens exceed the model's context, and leave all branches as they were.
     """
 
-    def info(self) -> EngineInfo: ...
+    def info(self) -> EngineInfo:
+        """The description of the model."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, special tokens in the text recognised, none added."""
+        """The token ids of each text. Special tokens in the text are recognised, and none are added."""
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Text of each id list, special tokens left out."""
+        """The text of each list of ids, without special tokens."""
 
     def open(
         self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None
     ) -> list[int]:
-        """A branch per prompt, with an adapter folder or the bare model, optionally steered; forks inherit both.
+        """A new branch per prompt, with an adapter folder or the bare model, optionally steered; forks inherit both.
 
-        Without prompts, only the adapter is loaded.
+        Without prompts, only the adapter is loaded. Raises ValueError for an empty prompt, and for an adapter or
+        steering that does not fit the model.
         """
 
     def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
-        """Loads an adapter under this name from PEFT's config and tensors, or replaces its weights; open branches keep
-        their cache.
+        """Loads an adapter under this name from PEFT's config and tensors, or replaces its weights.
+
+        Open branches keep their cache.
         """
 
-    def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None: ...
+    def extend(self, branches: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
+        """Appends ids to each branch; the tokens are read when they are needed."""
 
-    def fork(self, branches: Sequence[int]) -> list[int]: ...
+    def fork(self, branches: Sequence[int]) -> list[int]:
+        """An independent copy of each branch."""
 
-    def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]: ...
+    def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
+        """One sampled line per branch, which is appended to it. Raises ValueError where a branch occurs twice."""
 
     def score(
         self,
         branches: Sequence[int],
         continuations: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]],
     ) -> list[list[list[float]]]:
-        """For each branch and each (given ids, target ids) after it: log p of every target token, in nats."""
+        """For each branch and each (given ids, target ids) after it: the log-probability of every target token, in
+        nats.
 
-    def drop(self, branches: Sequence[int]) -> None: ...
-
-    def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
-        """From now on every sample has its projection on the direction of each card; see `agents.engine.steering`."""
-
-    def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None) -> np.ndarray:
-        """The mean hidden state of each prompt's tokens from its start on, after each decoder layer: (prompts, layers,
-        width) float32.
+        The branches are unchanged.
         """
 
-    def usage(self) -> Usage: ...
+    def drop(self, branches: Sequence[int]) -> None:
+        """Frees the branches; unknown names are ignored."""
+
+    def watch(self, cards: Mapping[str, str], heard: Sequence[str], seed: int) -> None:
+        """From now on every sample has its projection on the direction of each card, by name; see
+        `agents.engine.steering.watch`.
+        """
+
+    def states(self, prompts: Sequence[Sequence[int]], starts: Sequence[int], adapter: str | None = None) -> np.ndarray:
+        """The mean hidden state of each prompt's tokens from its start on, after each decoder layer.
+
+        Shape (prompts, layers, width), float32. Raises ValueError for an engine on a server, which does not provide
+        states.
+        """
+
+    def usage(self) -> Usage:
+        """The work since the engine was started."""
 
 
 def check_each_once(branches: Sequence[int]) -> None:
-    """ValueError where a branch is to be continued twice in one call."""
+    """Raises ValueError where a branch is to be continued twice in one call."""
     if len(set(branches)) < len(branches):
         raise ValueError(
             f"{len(branches)} branches were to be continued, {len(set(branches))} of them different; expected each "

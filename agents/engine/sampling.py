@@ -15,7 +15,7 @@ LOGITS_AT_ONCE = 512  # most rows that are made float32 at once
 
 
 def draws(sampling: Sampling) -> np.ndarray:
-    """(max_tokens,) numbers in [0, 1) from the seed; a larger max_tokens only adds draws at the end."""
+    """(max_tokens,) numbers in [0, 1) from the seed; a larger max_tokens only adds numbers at the end."""
     return np.random.Generator(np.random.Philox(key=sampling.seed)).random(sampling.max_tokens)
 
 

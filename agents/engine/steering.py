@@ -119,8 +119,10 @@ def _vectors(states: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
-    """The model's list of decoder layers: the module list with the most parameters, since lists of experts lie inside
-    of it.
+    """The model's list of decoder layers: the module list with the most parameters, since lists of experts are part of
+    it.
+
+    Raises ValueError where the model has none.
     """
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module)]
     if not lists:
@@ -231,12 +233,12 @@ class Axis:
     length: np.ndarray  # (layers,) mean length of a state
 
     def steer(self, how: str, coefficient: float, depths: Sequence[float] = DEPTHS, random: int | None = None) -> Steer:
-        """A steering along the axis.
+        """A steering along the axis, in one of the ways of `agents.engine.protocol.Steer`.
 
-        `coefficient` is, for add, in lengths of a state; for cap and floor, a position from 0 (the mean projection of
-        the texts it leads away from) to 1 (that of the texts it leads to). `depths` are relative depths of layers, from
-        0 (the first) to 1 (the last). `random` seeds a random direction in place of this one. Raises ValueError for a
-        direction of length 0.
+        `coefficient` is, for add, in mean lengths of a state; for cap and floor, a position from 0 (the mean projection
+        of the texts it leads away from) to 1 (that of the texts it leads to). `depths` are relative depths of layers,
+        from 0 (the first) to 1 (the last). `random` seeds a random direction in place of this one. Raises ValueError
+        for an unknown `how`, and for a direction of length 0.
         """
         if how not in HOWS:
             raise ValueError(f"states are to be steered by {how!r}; expected {', '.join(HOWS)}")
@@ -267,7 +269,10 @@ def axis(away: np.ndarray, towards: np.ndarray) -> Axis:
 
 
 def own_card(engine, system: str) -> Axis:
-    """The axis from a neutral card to this system text, by the states before the answers to each of OPENERS."""
+    """The axis from a neutral card to this system text, by the states before the answers to each of OPENERS.
+
+    Raises ValueError for an engine on a server.
+    """
     form = engine.info().format
 
     def states(card: str) -> np.ndarray:
@@ -284,7 +289,7 @@ def width(model: torch.nn.Module) -> int:
 
 
 def check(model: torch.nn.Module, steer: Steer) -> None:
-    """Raises ValueError where a steering does not fit the model."""
+    """Raises ValueError where the layers or the width of a steering do not fit the model."""
     layers, wide, given_width = len(decoder_layers(model)), width(model), len(steer.vectors) // 4 // len(steer.layers)
     if max(steer.layers) >= layers or given_width != wide:
         raise ValueError(

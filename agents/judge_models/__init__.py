@@ -1,1 +1,1 @@
-"""Models that judges use: an embedder, entailment heads, likelihoods under a card, and a choice among answers."""
+"""Models of judges: an embedder, entailment heads, likelihoods under a card, and a choice among answers."""

@@ -1,8 +1,8 @@
-"""A choice among a few answers: by an engine's likelihoods, or by a server with whatever it reveals.
+"""A choice among a few answers: by an engine's likelihoods, or by what a server returns.
 
 `choose(prompts, options)` takes prompts (system text, user text) and returns, for each prompt, one log-probability in
-nats per option, up to a common offset, or the reason why there is none. An answer that is none of the options is
-reported as such.
+nats per option, up to a common offset, or the reason why there is none. An answer that is none of the options gives
+such a reason.
 """
 
 from __future__ import annotations

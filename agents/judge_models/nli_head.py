@@ -8,12 +8,12 @@ et al., arXiv 1606.01933):
 - each is compared as [a, ã, |a - ã|, a * ã];
 - the mean and the maximum over tokens, in both directions, give three logits.
 
-It differs from the paper in reading contextual states of two layers, and in the maximum, which makes a single word that
-does not match visible.
+It differs from the paper in reading contextual states of two layers, and in the maximum, which lets a single word that
+does not match decide.
 
 `python -m agents.judge_models.nli_train` trains it on sentences generated from slots. It handles slots, denials,
-numbers and who is spoken of. It knows little of the world, and of paraphrases outside its training data only what the
-encoder provides.
+numbers, and whom a sentence is about. It knows little of the world; of paraphrases outside its training data it knows
+only what the encoder provides.
 """
 
 from __future__ import annotations

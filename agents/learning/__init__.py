@@ -1,1 +1,1 @@
-"""Learners: views of dialogues in, trained adapters out. Losses are pure functions; the lab plays and judges."""
+"""Learners: from views of dialogues to trained adapters. Losses are pure functions; the lab plays and judges."""

@@ -1,6 +1,6 @@
-"""Communication of a learner's workers, over torch.distributed where that is initialised.
+"""Communication between the workers of a learner, over torch.distributed where that is initialised.
 
-Every worker gets the whole batch and counts over it, but reads only its share; small values that all need are
+Every worker gets the whole batch and counts over it, but reads only its share; small values that all workers need are
 exchanged.
 """
 
@@ -37,7 +37,7 @@ def across(views: Sequence[View], work: Callable[[list[View]], Sequence[T]]) -> 
 
 
 def gathered(own: T) -> list[T]:
-    """The values of all workers, in their order."""
+    """The values of all workers, in the order of their ranks."""
     if not dist.is_initialized():
         return [own]
     by_worker: list = [None] * dist.get_world_size()

@@ -31,7 +31,7 @@ Loss = Callable[["Read"], Tensor]  # what one view costs: a scalar, or (N,) a li
 
 @dataclass(frozen=True)
 class Read:
-    """The model's outputs for the lines of a view, with the learner's temperature and top_k; tensors padded to (N,
+    """The model's outputs for the lines of a view, under the learner's temperature and top_k; tensors padded to (N,
     T).
     """
 
@@ -51,7 +51,7 @@ class Step:
 
 
 class Learner:
-    """A model with its optimiser."""
+    """A model with its optimiser and, for PPO, its value head."""
 
     def __init__(
         self,
@@ -108,8 +108,9 @@ class Learner:
 
     @torch.no_grad()
     def read(self, views: Sequence[View], untouched: bool = False) -> list[Read]:
-        """The outputs for each view without gradients and dropout, of the current model or (`untouched`) of the one
-        before training.
+        """The outputs for each view without gradients and dropout.
+
+        They are those of the current model or, with `untouched`, of the model before training.
         """
         self.model.eval()
         try:
@@ -151,8 +152,9 @@ class Learner:
     # -- what leaves it
 
     def adapter(self) -> tuple[dict, dict[str, Tensor]]:
-        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names; of a full training, {} and
-        all weights.
+        """The adapter's PEFT config as a dict, and its weights on the CPU by PEFT's names.
+
+        Where all weights are trained, they are {} and all weights.
         """
         from peft import get_peft_model_state_dict
 
@@ -163,9 +165,9 @@ class Learner:
         return self.model.peft_config["default"].to_dict(), weights
 
     def save(self, folder: Path, state: bool = True) -> None:
-        """Writes a PEFT folder (a transformers folder where all weights are trained).
+        """Writes a PEFT folder, or a transformers folder where all weights are trained.
 
-        With `state`, it also holds what a resumed training needs, as safetensors.
+        With `state`, it also holds what a resumed training needs, as safetensors. Raises OSError and SafetensorError.
         """
         from safetensors.torch import save_file
 
@@ -180,9 +182,9 @@ class Learner:
             (folder / f"{STATE}.part").replace(folder / STATE)  # last and whole: a folder with it can be gone on from
 
     def restore(self, folder: Path) -> None:
-        """Restores the state at which `save` was called, earlier or later.
+        """Restores the state that `save` wrote to the folder.
 
-        Raises ValueError where the folder holds something else; nothing is changed then.
+        Raises ValueError, with nothing changed, where the folder is from another model or has no state.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -212,7 +214,7 @@ class Learner:
         self.scheduler.step()
 
     def close(self) -> None:
-        """Does nothing: the learner ends with its process (`lab.training.workers` has several)."""
+        """Does nothing: the learner ends with its process (see `lab.training.workers.Learners.close`)."""
 
     @property
     def steps(self) -> int:

@@ -25,34 +25,37 @@ TINY = 1e-6  # keeps 1 - p away from 0
 
 
 def supervised(logps: Tensor, mask: Tensor, tokens: float) -> Tensor:
-    """Cross-entropy: minus the log-likelihood of each line, over the batch's `tokens`."""
+    """Cross-entropy per line (N,): -Σ logp over its tokens / `tokens`, the number of tokens of the batch."""
     return -(logps * mask).sum(1) / tokens
 
 
 def unlikelihood(logps: Tensor, mask: Tensor, good: Tensor, tokens: float, alpha: float = 1.0) -> Tensor:
-    """Cross-entropy for good lines (`good` (N,) bool); for the others alpha * -log(1 - p) of each token."""
+    """Per line (N,): for good lines (`good` (N,) bool) as in `supervised`; for others alpha * Σ -log(1 - p) /
+    `tokens`.
+    """
     against = -torch.log1p(-logps.exp().clamp(max=1 - TINY))
     return (torch.where(good[:, None], -logps, alpha * against) * mask).sum(1) / tokens
 
 
 def gold(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
-    """Offline policy gradient, in which each token has its own probability as a constant weight: rare tokens count
-    little.
+    """Offline policy gradient (GOLD) per line (N,): -Σ reward * p * logp / `tokens`, where the weight p is constant.
+
+    `reward` is (N,). Tokens of low probability have little weight.
     """
     return -(reward[:, None] * logps.detach().exp() * logps * mask).sum(1) / tokens
 
 
 def varmi(logps: Tensor, mask: Tensor, reward: Tensor, tokens: float) -> Tensor:
-    """Like `gold`, but good lines have weight 1 as in supervised tuning, and only bad ones are weighted by
-    probability.
-    """
+    """Like `gold`, but lines with a reward above 0 have weight 1 in place of p."""
     weight = torch.where(reward[:, None] > 0, torch.ones_like(logps), logps.detach().exp())
     return -(reward[:, None] * weight * logps * mask).sum(1) / tokens
 
 
 def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
-    """The loss per pair (P,), from summed log-likelihoods (P,): -log sigmoid(beta * (margin - reference margin)) /
-    P.
+    """The loss per pair (P,): -log sigmoid(beta * (margin - reference margin)) / P.
+
+    All tensors are summed log-likelihoods (P,) in nats; a margin is that of the chosen line minus that of the rejected
+    one.
     """
     return -logsigmoid(beta * ((chosen - rejected) - (ref_chosen - ref_rejected))) / len(chosen)
 
@@ -66,24 +69,28 @@ def kto(
     undesirable: float = 1.0,
     lines: int | None = None,
 ) -> Tensor:
-    """The loss per line (N,): w * (1 - sigmoid(± beta * (log ratio - KL))), + for good lines; over `lines` (N where
-    None).
+    """The loss per line (N,): w * (1 - sigmoid(± beta * (log ratio - KL))) / `lines` (N where None), + for good lines.
 
-    `logratio` is the summed log-likelihood minus that under the reference model; `kl` is an estimate (at least 0) of
-    the divergence and counts as constant.
+    w is `desirable` for good lines, else `undesirable`. `logratio` (N,) is the summed log-likelihood minus that under
+    the reference model; `kl` is an estimate (at least 0) of the divergence and counts as constant.
     """
     gain = torch.where(good, 1 - torch.sigmoid(beta * (logratio - kl)), 1 - torch.sigmoid(beta * (kl - logratio)))
     return torch.where(good, desirable, undesirable) * gain / (lines or len(logratio))
 
 
 def kto_kl(logps: Tensor, ref: Tensor) -> Tensor:
-    """Divergence from the reference model: the mean log ratio of lines after dialogues of other lines, at least 0."""
+    """An estimate of the divergence from the reference model, in nats, at least 0: a scalar without gradient.
+
+    It is the mean of logp - ref, both summed over each line (N,), where lines follow the dialogues of other lines.
+    """
     return (logps - ref).mean().detach().clamp(min=0)
 
 
 def clipped(logps: Tensor, old: Tensor, mask: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
-    """The clipped surrogate of PPO and GRPO per token (N, T), to be minimised: -min(r A, clip(r, 1 - low, 1 + high)
-    A).
+    """The clipped surrogate of PPO and GRPO per token (N, T): -min(r A, clip(r, 1 - low, 1 + high) A), r = e^(logp -
+    old).
+
+    `advantage` A is (N,).
     """
     ratio = ((logps - old) * mask).exp()
     advantage = advantage[:, None]
@@ -91,19 +98,21 @@ def clipped(logps: Tensor, old: Tensor, mask: Tensor, advantage: Tensor, low: fl
 
 
 def divergence(logps: Tensor, old: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
-    """An estimate of KL(policy || reference) per token (N, T), >= 0: r * (e^d - d - 1), d = ref - logp, r = e^(logp -
-    old).
+    """An estimate of KL(policy || reference) per token (N, T), in nats, at least 0: r * (e^d - d - 1).
 
-    Its mean over samples of `old` is the KL, and the mean of its gradient is the gradient of the KL; without r the
-    gradient would be another one, even where r is 1.
+    d = ref - logp and r = e^(logp - old). Its mean over samples of `old` is the KL, and the mean of its gradient is the
+    gradient of the KL; without r the gradient would be wrong, even where r is 1.
     """
     difference = (ref - logps) * mask
     return ((logps - old) * mask).exp() * (difference.exp() - difference - 1)
 
 
 def averaged(per_token: Tensor, mask: Tensor, kind: str, lines: int, tokens: float, longest: int) -> Tensor:
-    """Per line (N,): `grpo`: mean of each line, over the lines; `dapo`: over the tokens of the batch; `dr_grpo`: over
-    lines * longest.
+    """The loss per line (N,) from one per token (N, T), so that the sum over lines is the average of `kind`.
+
+    - grpo: the mean of each line / `lines`.
+    - dapo: the sum of each line / `tokens`, those of the batch.
+    - dr_grpo: the sum of each line / (`lines` * `longest`), `longest` in tokens.
     """
     total = (per_token * mask).sum(1)
     if kind == "grpo":
@@ -112,13 +121,16 @@ def averaged(per_token: Tensor, mask: Tensor, kind: str, lines: int, tokens: flo
 
 
 def value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """Half the squared error of each value (N,), the worse of the value and of it clipped to old ± clip, over N."""
+    """Half the squared error of each value (N,), divided by N.
+
+    It is the larger of the errors of the value and of the value clipped to old ± clip, as in PPO.
+    """
     held = old + (values - old).clamp(-clip, clip)
     return torch.maximum((values - returns) ** 2, (held - returns) ** 2) / 2 / len(values)
 
 
 def discounted(rewards: Sequence[float], gamma: float) -> list[float]:
-    """The return of each turn: its reward plus gamma times the return of the next turn."""
+    """The discounted return of each turn: its reward plus gamma times the return of the next turn."""
     worth, backwards = 0.0, []
     for reward in reversed(rewards):
         worth = reward + gamma * worth
@@ -127,7 +139,7 @@ def discounted(rewards: Sequence[float], gamma: float) -> list[float]:
 
 
 def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float, lam: float) -> list[float]:
-    """The generalised advantage of each turn; the value after the last turn is 0."""
+    """The generalised advantage (GAE) of each turn; the value after the last turn is 0."""
     advantage, backwards = 0.0, []
     for turn in reversed(range(len(rewards))):
         following = values[turn + 1] if turn + 1 < len(values) else 0.0
@@ -137,8 +149,9 @@ def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float,
 
 
 def relative(rewards: Tensor, scale: bool) -> Tensor | None:
-    """The rewards (G,) of a group minus their mean, divided by their standard deviation where `scale`; None where all
-    are equal.
+    """The rewards (G,) of a group minus their mean; with `scale`, divided by their standard deviation.
+
+    None where all rewards are equal.
     """
     if (rewards - rewards[0]).abs().max() < TINY:
         return None

@@ -1,4 +1,4 @@
-"""One training step of any method: from views with rewards to updates."""
+"""One training step of any method: from views with rewards to updates of the learner."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Learnt:
 def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
     """Makes `num_iterations` updates and returns their figures. Raises ValueError for a loss that is not finite.
 
-    With several workers, each is called with all views and returns the figures of the whole batch.
+    With several workers, each has to call it with all views, and it returns the figures of the whole batch.
     """
     seen: dict[str, list[torch.Tensor]] = {}
     how, skipped, more, advantages = method.online, 0, {}, []

@@ -50,8 +50,10 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
 def parts_kto(
     learner: Learner, batch: Sequence[View], *, beta: float, desirable: float, undesirable: float
 ) -> list[tuple[View, Loss]]:
-    """The views of this worker's share with their losses: single lines, good with a reward above 0, bad with one
-    below.
+    """The views of this worker's share with their losses: single lines, good with a reward above 0, bad with one below
+    0.
+
+    Lines with reward 0 or None have no loss.
     """
     views = [with_lines(view, lambda line: line.reward is not None and line.reward != 0) for view in batch]
     views = [view for view in views if view.lines]

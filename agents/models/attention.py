@@ -35,6 +35,7 @@ class Slab:
     layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def layer(self, index: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values of a layer; zeros of the shape of `like` at the first call."""
         if index not in self.layers:
             shape = (self.rows, like.shape[1], self.capacity, like.shape[3])
             # zeros, not empty: a masked NaN would still spoil a sum
@@ -58,7 +59,7 @@ class Slab:
 
 @dataclass(frozen=True)
 class Look:
-    """Tokens of the pass and the rows to which they attend: R rows with n tokens each, padded where some have fewer."""
+    """Tokens of the pass and the rows to which they attend: R rows with n tokens each, padded where they have fewer."""
 
     slab: Slab
     rows: slice  # R rows of the slab
@@ -75,7 +76,7 @@ class Look:
         )
 
     def seen(self, window: int | None) -> torch.Tensor:
-        """(R, n, length) bool, within a sliding window where there is one."""
+        """(R, n, length) bool: which positions each token attends to, within a sliding window where there is one."""
         if window is None:
             return self.mask
         return self.mask & (self.positions[:, :, None] - self.kept[:, None, :] < window)
@@ -83,9 +84,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Glance:
-    """Decoding: many rows with one token each, written at the end of its row's first `lengths` positions, to which it
-    attends.
-    """
+    """Decoding: one token per row, written at the end of its row's first `lengths` positions, to which it attends."""
 
     slab: Slab
     rows: np.ndarray  # (R,) int64, rising; without gaps where torch's attention is to look
@@ -102,7 +101,7 @@ class Glance:
         return np.zeros_like(self.lengths) if window is None else np.maximum(self.lengths - window, 0)
 
     def seen(self, window: int | None) -> torch.Tensor:
-        """(R, 1, length) bool."""
+        """(R, 1, length) bool: which positions each token attends to."""
         places = np.arange(self.length)
         return torch.from_numpy((places < self.lengths[:, None]) & (places >= self.starts(window)[:, None]))[:, None]
 
@@ -144,7 +143,10 @@ def attend(
     s_aux=None,
     **_,
 ) -> tuple[torch.Tensor, None]:
-    """query (1, H, T, D), key and value (1, Hkv, T, D) of the pass's T tokens -> (1, T, H, D)."""
+    """The attention output (1, T, H, D) of a pass's T tokens, from query (1, H, T, D), key and value (1, Hkv, T, D).
+
+    Writes keys and values according to `plan`. Raises ValueError for features that it does not support.
+    """
     if plan is None:
         raise ValueError(
             f"attention {NAME!r} was called without a plan; models that drop keyword arguments are not supported"
@@ -229,7 +231,7 @@ def _no_mask(*_, **__) -> None:
 
 
 def register() -> Callable:
-    """Registers the attention with transformers and returns its function."""
+    """Registers the attention with transformers, and returns its function."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _no_mask)
     return attend

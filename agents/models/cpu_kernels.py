@@ -29,7 +29,7 @@ except ImportError:  # torch's own attention then does it
 
 
 def able(tensor: torch.Tensor) -> bool:
-    """Whether the kernels support a tensor of this dtype and device."""
+    """Whether the kernels support the dtype and device of this tensor."""
     return numba is not None and tensor.device.type == "cpu" and tensor.dtype in (torch.bfloat16, torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""An engine's description of its model: name, sizes, device, memory and chat template."""
+"""The description of an engine's model: name, sizes, device, memory and chat template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory of keys and values, of weights and of training, and the memory that is free."""
+"""The memory of keys and values, of weights and of training, and the free memory, in bytes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def learning_bytes(config, dtype: torch.dtype, tokens: int, said: int, checkpoin
 def weight_bytes(
     config, dtype: torch.dtype, r: int, modules: str | list[str], full: bool = False, layers: list[int] | None = None
 ) -> int:
-    """The bytes of a learner independent of its data: the weights, and for trained weights a gradient and AdamW's two
+    """The bytes of a learner independent of its data: the weights and, for trained weights, a gradient and AdamW's two
     moments.
 
-    `layers` are those with an adapter, None for all. Adapters are in float32, and so is a fully trained model (`full`),
-    which also keeps an unchanged copy of itself.
+    `layers` are those with an adapter, None for all. Adapters are in float32. So is a fully trained model (`full`),
+    which also keeps a copy of itself from before training.
     """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -57,7 +57,9 @@ def weight_bytes(
 
 
 def free_bytes(device: torch.device) -> int:
-    """The bytes that can still be allocated; on CUDA, those free in the driver and those that torch holds unused."""
+    """The bytes that can still be allocated; on CUDA, those free in the driver and those that torch reserves but does
+    not use.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

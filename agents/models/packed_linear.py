@@ -1,9 +1,9 @@
 """Linear layers whose weights are stored in the layout of the CPU's matrix kernels.
 
-oneDNN reads bfloat16 weights in blocks. Given a plain matrix, it converts it every time, which costs more than the
-product for few tokens per step. With weights packed once, a step of 8 to 32 tokens costs about half, with the same
-numbers. Layers with the same input (query, key and value; gate and up) are packed as one, since a small product costs
-mostly its start. The plain weights are kept for training and adapters.
+oneDNN reads bfloat16 weights in blocks. It converts a plain matrix at every call, which costs more than the product for
+few tokens per step. With weights packed once, a step of 8 to 32 tokens takes about half the time, with equal results.
+Layers with the same input (query, key and value; gate and up) are packed together, since a small product consists
+mostly of its overhead. The plain weights are kept for training and adapters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # childre
 
 
 class Together:
-    """The product of one input with the weights of several layers, of which each layer takes its part."""
+    """The product of one input with the weights of several layers, each of which takes its part."""
 
     def __init__(self, layers: list[torch.nn.Linear]) -> None:
         self.packed = _packed(torch.cat([layer.weight.detach() for layer in layers]))

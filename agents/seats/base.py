@@ -1,4 +1,4 @@
-"""The interface of seats: cues, utterances, questions, and the reasons why there is no line."""
+"""The interface of seats: cues, utterances, questions, and the reasons for a missing line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why there is no answer for a conversation."""
+    """The reason why a seat gave no answer in a conversation."""
 
     reason: str
 
@@ -47,7 +47,9 @@ class Left:
 
 @dataclass(frozen=True)
 class Question:
-    """A Q&A probe, on a branch that the dialogue never sees. The answer is a probability per option, or free text."""
+    """A Q&A probe on a branch that the dialogue never sees, answered by log-probabilities of options or by free
+    text.
+    """
 
     text: str
     options: tuple[str, ...] = ()
@@ -56,7 +58,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Spoken:
-    """The samples at one place of a view. `samples[0]` continued the dialogue, or none where a line was `given`."""
+    """The samples at one place of a view.
+
+    `samples[0]` continued the dialogue; for an answer to a Q&A probe (with `given` and `about`), none did.
+    """
 
     turn: int
     start: int  # tokens of the view before it
@@ -67,26 +72,33 @@ class Spoken:
 
 
 class Seat(Protocol):
-    """A speaker of many conversations at once."""
+    """A speaker of many conversations at once; all arguments and results are by conversation number."""
 
     def open(self, systems: Mapping[int, str]) -> None:
         """Starts a view for each conversation, with its system text."""
 
-    def hear(self, heard: Mapping[int, str]) -> None: ...
+    def hear(self, heard: Mapping[int, str]) -> None:
+        """Adds the partner's lines to the views."""
 
-    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]: ...
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]:
+        """A new line for each cue, which is added to its view; `Trouble` where there is none, `Left` where a person has
+        left.
+        """
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
-        """Adds given lines to the views as the seat's own; the utterances come back with token ids where the seat can
-        add them.
+        """Adds given lines to the views as the seat's own, and returns them, with token ids where the seat can encode
+        them.
         """
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
-        """The log-probability of every option in nats, on a branch that the dialogue never sees."""
+        """The log-probability of every option of every question, in nats, summed over the option's tokens; or
+        `Trouble`.
+        """
 
     def tell(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
-        """A free-text answer to every question, each on its own branch that the dialogue never sees."""
+        """A free-text answer to every question, each on its own branch that the dialogue never sees; or `Trouble`."""
 
-    def close(self, conversations: Sequence[int]) -> None: ...
+    def close(self, conversations: Sequence[int]) -> None:
+        """Frees the views of these conversations."""

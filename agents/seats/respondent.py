@@ -53,7 +53,9 @@ class Respondent:
     def say(
         self, talks: Sequence[Talk], sampling: Sequence[Sampling], worn: str | None = None, steer: Steer | None = None
     ) -> list[str]:
-        """The continuation of the assistant's turn in each talk. Raises ValueError where a server gave no answer."""
+        """The sampled continuation of the assistant's turn in each talk. Raises ValueError where a server gave no
+        answer.
+        """
         replies: list = [None] * len(talks)
         with self._branches(talks, worn, steer) as (places, branches):
             samples = self.engine.generate(branches, [sampling[place] for place in places])
@@ -127,9 +129,9 @@ def _blank(form: ChatFormat) -> str:
 
 
 def together(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
-    """Groups of prompts with a common beginning: (number of shared tokens, indices).
+    """(number of shared tokens, indices) of groups of prompts with a common beginning.
 
-    A prompt that shares little is a group of its own, with all of its tokens.
+    A prompt that shares too few tokens is a group of its own, with all of its tokens.
     """
     groups: list[tuple[int, list[int]]] = []
     for place in sorted(range(len(prompts)), key=lambda place: prompts[place]):

@@ -8,7 +8,7 @@ from agents.seats.base import Cue, Left, Question, Trouble, Utterance
 
 
 class ScriptedSeat:
-    """A seat that says the given lines in order, and starts again after the last; for controlled experiments."""
+    """A seat that says the given lines in order, and starts again after the last one."""
 
     def __init__(self, script: Sequence[str]) -> None:
         self.script = tuple(script)
@@ -44,7 +44,9 @@ class ScriptedSeat:
 
 
 class HumanSeat:
-    """The seat of a person. A callable gives their words for a conversation and a cue, or None where they leave."""
+    """The seat of a person. A callable gives the person's line for a conversation and a cue, or None where the person
+    leaves.
+    """
 
     def __init__(self, words: Callable[[int, Cue], str | None]) -> None:
         self.words = words
@@ -53,7 +55,7 @@ class HumanSeat:
         """Does nothing: a person has no view."""
 
     def hear(self, heard: Mapping[int, str]) -> None:
-        """Does nothing: the caller that asks for the words shows the lines."""
+        """Does nothing: the caller shows the lines to the person."""
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Left]:
         texts = {c: self.words(c, cue) for c, cue in cues.items()}

@@ -1,4 +1,4 @@
-"""Requests to OpenAI-compatible servers: with a time limit, retries where they can help, and several at once."""
+"""Requests to OpenAI-compatible servers, with time limits, retries of errors that may pass, and several at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Item, Answer = TypeVar("Item"), TypeVar("Answer")
 
 @dataclass
 class Asked:
-    """A request in progress: its deadline, and the last refusal of the server."""
+    """A request in progress: its deadline, and the server's last error response."""
 
     until: float  # by time.monotonic()
     refused: str = ""
@@ -72,10 +72,11 @@ def _note(response) -> None:
 def in_time(
     ask: Callable[[Item], Answer], items: Sequence[Item], at_once: int, limit_s: float, late: Callable[[str], Answer]
 ) -> list[Answer]:
-    """The answer to each item, with `at_once` requests at a time; `late(why)` where the time limit passed.
+    """The answer to each item, with `at_once` requests at a time; `late(reason)` where no answer came within `limit_s`
+    seconds.
 
-    Late requests are not awaited: their threads are left alone, since a server may send an answer byte by byte for
-    ever.
+    Late requests are not awaited, since a server may send an answer byte by byte without end. An error of `ask` is
+    raised.
     """
     done: SimpleQueue = SimpleQueue()
     waiting, under_way, answers = deque(enumerate(items)), {}, {}

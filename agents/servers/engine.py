@@ -46,7 +46,7 @@ class Server:
 
 
 def survey(endpoint: str, model: str) -> Server:
-    """What a server supports, by one request. Raises ValueError where it does not answer at all."""
+    """What a server supports, from one request. Raises ValueError where it does not answer."""
     from openai import APIConnectionError, OpenAIError
 
     asked = client(endpoint, PROBE_TIMEOUT_S, 1)
@@ -144,12 +144,12 @@ def _reading(names: Iterable[str | None], probe_ids: Sequence[int]) -> tuple[Rea
 
 
 class ServedEngine:
-    """An `agents.engine.protocol.Engine` over a server that lacks nothing. An adapter is the name of a LoRA on the
+    """An `agents.engine.protocol.Engine` on a server that lacks nothing; an adapter is the name of a LoRA on the
     server.
 
     Sampled tokens depend on the seed alone where the server supports seeds. One token of the context is kept free,
     since a server samples a token even when it scores. `timeout_s` is the time limit of each answer in seconds,
-    including retries.
+    including retries. It gives no states and cannot be steered (ValueError).
     """
 
     def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
