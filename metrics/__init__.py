@@ -1,4 +1,4 @@
-"""What is measured: judges return judgements, and pure functions of frames reduce them to rows with intervals.
+"""What is measured: judges return judgements, and pure functions of frames turn these into rows with intervals.
 
 A metric is pairs × judge × reduction. Judges (`metrics.judges`) score pairs; the other modules turn stored judgements
 into rows of `METRICS_SCHEMA`. An unscored row is left out of every mean and counted separately.

@@ -54,9 +54,9 @@ def activation_rows(
 
 
 def rank_correlation(x, y, clusters, *, confidence: float, resamples: int, seed: int) -> Interval:
-    """Spearman's correlation with a percentile interval over resampled clusters.
+    """Spearman's correlation, -1 to 1, of x and y (N,), with a percentile interval over resampled clusters (N,).
 
-    Ranks are computed anew in every resample; ties have their middle rank.
+    Ranks are computed anew in every resample; ties have their middle rank. NaN where x or y is constant.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     return clustered_rows(

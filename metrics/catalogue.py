@@ -200,7 +200,10 @@ def metric_entry(name: str) -> MetricEntry:
 
 
 def needed(metrics: Iterable[str]) -> set[str]:
-    """What these metrics need together: kinds of judgements, ACTIVATIONS, and models (see `MetricEntry.needs`)."""
+    """What these metrics need together: kinds of judgements, ACTIVATIONS, and models (see `MetricEntry.needs`).
+
+    Raises ValueError where a package's entry cannot be used.
+    """
     return {need for name in metrics for need in metric_entry(name).needs}
 
 

@@ -50,9 +50,10 @@ def graph(
     contradicted.
 
     Nodes are ("line", conversation, turn) with seat, persona, node and text, and ("fact", conversation, seat, id) with
-    seat and persona. Where a judge names no fact, the edge ends at the fact "persona". Edges carry metric, judge, p,
-    verdict (True), turn, against_turn (None for a fact), span and quote (None where no span is known). Lines and facts
-    that are part of no contradiction are not in the graph.
+    seat and persona. Where a judge names no fact, the edge ends at the fact "persona". Edges carry metric, judge, p (0
+    to 1), verdict (True), turn, against_turn (None for a fact), span and quote (None where no span is known). Lines and
+    facts that are part of no contradiction are not in the graph. Raises ValueError where a judgement's line is not in
+    `turns`.
     """
     network, spans = networkx.MultiDiGraph(), spans or {}
     rows = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
@@ -86,7 +87,7 @@ def graph(
 
 
 def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
-    """The rows of lines (not of answers) with verdict True, each contradiction once.
+    """The rows of lines (not of answers) with verdict True, where each contradiction occurs once.
 
     A row against "persona" is kept only where the judge names no fact for that line.
     """

@@ -32,18 +32,19 @@ class Sums:
     statistic: Statistic
 
     def rows(self, conversations: list[int]) -> np.ndarray:
-        """(C, K) sums of the conversations. Raises KeyError for a conversation without sums."""
+        """The sums (C, K) of these conversations. Raises KeyError for a conversation without sums."""
         return np.stack([self.by_conversation[c] for c in conversations]) if conversations else np.empty((0, 0))
 
 
 def mean(sums: np.ndarray) -> np.ndarray:
-    """Sum over count, (R, 2) -> (R, 1); NaN where the count is 0."""
+    """The sum divided by the count, (R, 2) -> (R, 1); NaN where the count is 0."""
     return ratio(sums[:, :1], sums[:, 1:])
 
 
 def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame, *, window: int) -> dict[Key, Sums]:
-    """The sums of every measure of the run that can be computed from sums; conversations without scored rows are
-    left out.
+    """The sums of every measure of the run that can be computed from sums, by (metric, judge, seat).
+
+    Conversations without scored rows are left out.
     """
     measured, sums = set(metrics["metric"]), dict(_means(metrics))
     length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)

@@ -1,4 +1,4 @@
-"""Does inconsistency grow in the course of a dialogue? Positive slopes and differences mean that the speaker drifts.
+"""Does inconsistency grow over the dialogue? Positive slopes and differences mean that the speaker drifts.
 
 - Local drift: contradicting pairs / scored pairs, 0 to 1, over pairs of a line and one of the previous `window` lines
   of the same seat; by turn, by conversation and over the run. Also its slope over turns.
@@ -25,7 +25,7 @@ def drift_rows(
 ) -> pl.DataFrame:
     """The rows of local and global drift, for each judge and seat.
 
-    `window` counts a seat's own previous lines; ValueError where it is below 1.
+    `window` counts a seat's own previous lines. Raises ValueError where it is below 1.
     """
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     near, asked = near_pairs(turns, judgements, window), of_metric(judgements, "qa")
@@ -55,7 +55,10 @@ def own_lines(turns: pl.DataFrame) -> pl.DataFrame:
 
 
 def near_pairs(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl.DataFrame:
-    """The line_to_line rows whose earlier line is among the previous `window` lines of the same seat."""
+    """The line_to_line rows whose earlier line is among the previous `window` lines of the same seat.
+
+    Raises ValueError where `window` is below 1.
+    """
     if window < 1:
         raise ValueError(f"window {window}: expected at least 1 previous line")
     own = own_lines(turns)
@@ -87,8 +90,9 @@ def slopes(rows: pl.DataFrame, name: str, **how: Unpack[Resampling]) -> pl.DataF
 
 
 def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Rows of the inconsistency in the last third of `length` turns minus that in the first third; n counts the rows in
-    both.
+    """Rows of the inconsistency in the last third of `length` turns minus that in the first third, -1 to 1.
+
+    n counts the rows in both thirds.
     """
     difference_rows = []
     for judge, seat, part in groups(rows):

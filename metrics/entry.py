@@ -1,4 +1,4 @@
-"""What makes a metric available to every scenario: its name, its function, what it needs, how its figures are shown."""
+"""The entry of a metric: its name, its function, what it needs, and how its figures are shown."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ def count_format(value: float) -> str:
 
 
 def exponential_format(value: float) -> str:
-    """e to the power of the value, with one decimal: the perplexity of a mean in nats."""
+    """e to the power of the value, with one decimal: the perplexity, from a mean in nats per token."""
     return f"{exp(value):.1f}"

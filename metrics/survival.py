@@ -1,4 +1,4 @@
-"""How many lines does a speaker last before it first contradicts its persona?
+"""How many lines does a speaker say before it first contradicts its persona?
 
 A subject is one seat of one conversation. Time is counted in the seat's own lines: 1 means that its very first line
 contradicts. A seat that never contradicts is censored at its last scored line. An unscored line is no event.
@@ -66,7 +66,7 @@ def subjects(turns: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def half_life(lives: pl.DataFrame, **how: Unpack[Resampling]) -> Interval:
-    """ln 2 / hazard, in lines, with the inverted interval of the hazard."""
+    """The half-life ln 2 / hazard, in lines, at least 0; its interval is that of the hazard, inverted."""
     events, lines = (~lives["censored"]).cast(pl.Float64).to_numpy(), lives["at_risk"].cast(pl.Float64).to_numpy()
     hazard = clustered_statistic(
         np.stack([events, lines], axis=1), lambda sums: sums[:, :1] / sums[:, 1:], n=int(lines.sum()), **how

@@ -1,4 +1,5 @@
-"""Tripwires: cheap measures of what a speaker may trade for consistency (silence, agreement, repetition, recitation).
+"""Tripwires: inexpensive measures of what a speaker may trade for consistency (silence, agreement, repetition,
+recitation).
 
 Each tripwire is a mean over lines (over windows of words for distinct-1 and distinct-2), by turn, by conversation and
 over the run, for each seat. No judge is involved.
@@ -60,7 +61,7 @@ LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]  # contex
 
 @dataclass(frozen=True)
 class Bound:
-    """The range allowed for the value of a tripwire over a run: `least` to `most`.
+    """The allowed range of a tripwire's value over a run: `least` to `most`.
 
     Where a reference was measured with value r, the range is relative: at least `share` * r, or at most r + `over`.
     """
@@ -141,7 +142,7 @@ def tripwires(
 
 
 def fired(values: Mapping[str, float], reference: Mapping[str, float] | None = None) -> list[tuple[str, float, Bound]]:
-    """(tripwire, value, bound) for every tripwire whose value over a run breaks its bound.
+    """(tripwire, value, bound) for every tripwire whose value over a run lies outside its bound.
 
     With `reference` (values by tripwire), the bounds are relative to it where they have a relative part.
     """
@@ -163,8 +164,9 @@ def evades(said: Iterable[str], heard: Iterable[str]) -> bool:
 
 
 def line_wires(text: str, card: str, heard: str = "") -> dict[str, float]:
-    """Values, by tripwire, of the tripwires that can be computed from one line; those that do not apply are left
-    out.
+    """The values of tripwires that can be computed from one line, by tripwire; those that do not apply are left out.
+
+    They are as in the module's docstring, for a single line.
     """
     return dict(_Speaker(card).line(text, heard))
 

@@ -119,7 +119,7 @@ def speaker(node: Node, last_seat: str | None) -> str:
 
 
 def ready_line(node: Node, me: Persona, partner: Persona, fact: Fact | None, rng: random.Random) -> str | None:
-    """A drawn line among those that the node gives; None where a model is to speak."""
+    """A line drawn from those that the node gives; None where a model is to speak."""
     return fill_placeholders(rng.choice(node.says), me, partner, fact) if node.says else None
 
 
@@ -133,7 +133,10 @@ def direction(node: Node, seat: str, me: Persona, partner: Persona, fact: Fact |
 
 
 def fill_placeholders(text: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
-    """The text with its placeholders replaced once: inserted texts are not searched for placeholders."""
+    """The text with its placeholders replaced once: inserted texts are not searched for placeholders.
+
+    Raises ValueError for an unknown placeholder, and for one of a fact where `fact` is None.
+    """
 
     def fill(match: re.Match[str]) -> str:
         name = match[1]
@@ -166,7 +169,7 @@ def fact_for(
     """The partner's fact that a line of `seat` at this node is about; None where the node's texts need none.
 
     A node with pressure keeps `last`, the fact about which this partner was asked before; other nodes take the next
-    fact.
+    fact. Raises ValueError where a fact is needed and the partner has none.
     """
     words = " ".join([_direction_template(node, seat), *(node.says or ())])
     if not any(name.startswith("fact.") for name in _PLACEHOLDER.findall(words)):

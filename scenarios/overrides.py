@@ -55,7 +55,7 @@ def as_items(values: Mapping[str, Any]) -> list[str]:
 
 
 def override_text(value: Any) -> str:
-    """A plain value as an override writes it: JSON, which is also YAML."""
+    """A plain value as an override writes it: as JSON, which is also YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 

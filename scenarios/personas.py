@@ -1,7 +1,7 @@
-"""Persona files: facts of personas, with the wordings to claim, ask and recognise each.
+"""Persona files: the facts of personas, with the wordings that claim, ask and recognise each.
 
 A persona file gives values; the slots file that it names gives the wordings. A fact may bring its own wordings and then
-needs no slot. The result are the frozen records that judges, seats and questions use.
+needs no slot. The results are the frozen records that judges, seats and Q&A probes use.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def load_plugin(plugin: Plugin, kind: type[Entry]) -> Entry:
 
 
 def name_in(group: str, own: Sequence[str] | None = None) -> PlainValidator:
-    """A validator of names of the group: one of `own` (by default all names of the lab) or of an installed package."""
+    """A validator of names of the group: those of `own` (by default all names of the lab) and of installed packages."""
     accepted = OWN[group] if own is None else own
 
     def check(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The records that all parts share: slots, facts, personas, lines, judgements.
+"""The records that all parts share: slots, facts, personas, lines and judgements.
 
 All are frozen: a record states what happened, and no later step changes it. The text of a model is kept with its
 sampled token ids, so that it never has to be tokenised again.
@@ -16,7 +16,7 @@ PARTNER = {ASSISTANT: USER, USER: ASSISTANT}
 
 @dataclass(frozen=True)
 class Slot:
-    """An attribute for which every persona has a value (a home, a job), with the wordings in which people speak of
+    """An attribute for which every persona has a value (a home, a job), with the wordings of claims and questions about
     it.
     """
 
@@ -53,7 +53,7 @@ class Fact:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The claims among which a multiple-choice question asks to choose; the true one is first."""
+        """The claims of a multiple-choice question, of which the first is true."""
         return tuple(self.slot.claim.format(value=value) for value in (self.value, *self.distractors))
 
 
@@ -142,7 +142,7 @@ SEEDED_AS = {
 
 
 def seeded_as(name: str) -> str:
-    """The text that stands for a name when a seed is derived from it: its first name where it was renamed."""
+    """The text that stands for a name when a seed is derived from it: its original name where it was renamed."""
     prefix = "overrides." if name.startswith("overrides.") else ""
     key = name.removeprefix(prefix)
     return prefix + SEEDED_AS.get(key, key)

@@ -1,4 +1,4 @@
-"""Renamed keys and values of files: an old name is answered with the new one.
+"""Renamed keys and values of files: the message about an old name gives the new one.
 
 The place of a key is the part of a file in which it stands, by the name of the class that checks it. The place of a
 value is its key.

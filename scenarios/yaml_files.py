@@ -41,7 +41,7 @@ EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own
 
 
 class ScenarioError(ValueError):
-    """An error in a file or an override; `key` is its place in the data, `where` the file and line, once known."""
+    """An error in a file or an override; `key` is its place in the data, `where` the file and line, where known."""
 
     def __init__(self, problem: str, key: Key = (), where: str = ""):
         self.problem, self.key, self.where = problem, key, where
@@ -88,7 +88,7 @@ class Document:
         return f"{self.name}, line {_line(self.node, key)}"
 
     def error(self, problem: str, key: Key = ()) -> ScenarioError:
-        """An error at the key, with its file and line."""
+        """An error at the key, with its file and line; the caller raises it."""
         return ScenarioError(problem, key, self.where(key))
 
 

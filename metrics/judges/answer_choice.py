@@ -18,10 +18,10 @@ NAME = "multiple_choice"
 def choice_judgement(
     conversation: int, turn: int, seat: str, fact: Fact, logprobs: Sequence[float] | None, unscored: str | None = None
 ) -> Judgement:
-    """The judgement of a fact's question after `turn`: p_inconsistent = 1 - p_right; the verdict is True where another
-    claim is the most probable.
+    """The judgement of a fact's question after `turn`: p_inconsistent = 1 - p_right, 0 to 1.
 
-    `logprobs` has one value per option of the fact, or is None with the reason in `unscored`.
+    The verdict is True where another claim is the most probable. `logprobs` has one value per option of the fact, or is
+    None with the reason in `unscored`.
     """
     where = (conversation, turn, seat, "qa", NAME, fact.id)
     if logprobs is None or not all(map(math.isfinite, logprobs)):

@@ -28,10 +28,10 @@ LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]
 
 @dataclass(frozen=True)
 class Reader:
-    """A judge of answers about facts.
+    """A judge of answers about facts; the verdict is p_inconsistent > 0.5.
 
     `logprobs(contexts, texts)` returns the log-probabilities of each text's tokens in nats, an empty list where context
-    and text together are too long.
+    and text together are too long. Pairs of other metrics and blank answers are unscored.
     """
 
     logprobs: LogProbs

@@ -21,8 +21,9 @@ NAME = "answer_match"
 def match_judgement(
     conversation: int, turn: int, seat: str, fact: Fact, answer: str | None, unscored: str | None = None
 ) -> Judgement:
-    """The judgement of an answer: verdict True where it is wrong; unscored, with the reason, where there is no
-    answer.
+    """The judgement of an answer: verdict True where it is wrong, p_inconsistent 1.0 or 0.0.
+
+    It is unscored, with the reason, where there is no answer.
     """
     where = (conversation, turn, seat, "qa", NAME, fact.id)
     if answer is None or is_blank(answer):

@@ -16,9 +16,9 @@ from scenarios.records import Judgement
 
 @dataclass(frozen=True)
 class Cascade:
-    """A judge of two judges; `by` of a judgement names the one that decided.
+    """A judge that consists of two judges; `by` of a judgement names the one that decided.
 
-    What the second judge cannot score is unscored, even where the first judge had an uncertain score.
+    A pair that the second judge cannot score is unscored, even where the first judge gave it an uncertain score.
     """
 
     first: Judge

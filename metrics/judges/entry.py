@@ -1,4 +1,4 @@
-"""What makes a judge available to every scenario: its name, its constructor, what it needs and what it can detect."""
+"""The entry of a judge: its name, its constructor, what it needs, and what it can detect."""
 
 from __future__ import annotations
 

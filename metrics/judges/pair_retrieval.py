@@ -71,8 +71,9 @@ class Memory:
         self.chosen = 0
 
     def add(self, line: Pieces) -> list[int]:
-        """Indices of the earlier lines to judge the new line against, ascending; at least one where there is an earlier
-        line.
+        """Indices, ascending, of the earlier lines against which the new line is judged.
+
+        There is at least one where there is an earlier line.
         """
         count = len(self.lines)
         most = max(1, int(self.share * count * (count + 1) / 2 + 1e-9) - self.chosen)

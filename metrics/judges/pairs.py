@@ -11,7 +11,8 @@ from scenarios.records import PARTNER, Line, Persona
 def pairs_of_line(
     line: Line, before: Sequence[Line], cast: Mapping[str, Persona], metrics: Collection[str], earlier: Sequence[Line]
 ) -> Iterator[Pair]:
-    """The pairs of a line for these metrics: against its speaker's persona, and against the speaker's `earlier` lines.
+    """The pairs of a line for these metrics: with its speaker's persona, and with each of the speaker's `earlier`
+    lines.
 
     `before` are all lines before it, of both seats.
     """

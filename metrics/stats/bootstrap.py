@@ -39,8 +39,8 @@ class Interval:
 def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """The mean over all values (not over clusters), with its interval by resampling clusters.
 
-    Raises ValueError where `values` and `clusters` differ in length, and where a value is NaN: unscored rows are to be
-    left out.
+    Raises ValueError where `values` and `clusters` differ in length, where a value is not finite (unscored rows have to
+    be left out), and where `confidence` is not between 0 and 1; so do the other functions for rows.
     """
     means = clustered_means(
         values, clusters, np.zeros(len(values), int), confidence=confidence, resamples=resamples, seed=seed
@@ -51,7 +51,7 @@ def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int
 def clustered_means(
     values, clusters, groups, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> dict[int, Interval]:
-    """The mean within each group (for example, a turn), by group; all groups share the same resamples of clusters."""
+    """The mean within each group (for example, a turn), by group. All groups share the same resamples of clusters."""
     y, codes, _ = _checked(values, clusters)
     keys, columns = np.unique(np.asarray(groups), return_inverse=True)
     wide = 1 + codes.max(initial=-1)
@@ -190,7 +190,7 @@ def prediction_powered_mean(
     value is NaN; where all are in one cluster, there is no interval. The estimate is unbiased for any judge where the
     known rows are a random sample, and narrow where the judge is mostly right. It may lie outside the range of its
     parts. Source: Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean. Here both means
-    are resampled together by cluster, which includes their covariance.
+    are resampled together by cluster, which includes their covariance. Raises ValueError where the lengths differ.
     """
     judged, codes, _ = _checked(judged, clusters)
     truth = np.asarray(truth, float)
@@ -272,10 +272,10 @@ class Survival:
     n: int
 
     def median(self) -> Interval:
-        """The first time at which survival is at most one half; low and high are where the interval's curves cross one
-        half.
+        """The first time at which survival is at most one half.
 
-        NaN where a curve never reaches one half (Brookmeyer and Crowley 1982).
+        `low` and `high` are where the interval's curves cross one half (Brookmeyer and Crowley 1982). NaN where a curve
+        never reaches one half.
         """
         half = self.survival <= 0.5
         low, high = self._first(half | (self.low <= 0.5)), self._first(self.high <= 0.5)

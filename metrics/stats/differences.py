@@ -67,8 +67,9 @@ def paired(
 def unpaired(
     a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
 ) -> Difference:
-    """The difference of independent sides, each resampled by itself; no interval (NaN) where one has fewer than two
-    rows.
+    """The difference of independent sides, (C, K) each, which are resampled independently.
+
+    There is no interval (NaN) where a side has fewer than two rows.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if not (len(a) and len(b)):
@@ -96,7 +97,7 @@ def factorial(
 
     `arms` maps "AA", "AB", "BA", "BB" (first factor, then second) to (C, K); row c is the same conversation in all
     arms. With y the statistic: first = ((yBA - yAA) + (yBB - yAB)) / 2, second = ((yAB - yAA) + (yBB - yBA)) / 2,
-    interaction = (yBB - yBA) - (yAB - yAA).
+    interaction = (yBB - yBA) - (yAB - yAA). Raises ValueError where the shapes differ.
     """
     sides = [np.asarray(arms[name], float) for name in ("AA", "AB", "BA", "BB")]
     if len({side.shape for side in sides}) > 1:

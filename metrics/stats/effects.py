@@ -42,10 +42,9 @@ def interaction(values, weights, clusters, first, second, **how) -> Interval:
     """The coefficient b3 of the weighted least squares fit y = b0 + b1 u + b2 v + b3 u v, in units of the measure.
 
     `first` and `second` are the codes u and v of two axes, from 0 (one end) to 1 (the other). b3 is the effect of both
-    ends together beyond the sum of their separate effects. With two levels per axis it equals the difference of
-    differences (y11
-    - y01) - (y10 - y00) of a 2 x 2 factorial design; 0 means that the axes are additive. NaN where the fit is not
-      unique. Montgomery, Design and Analysis of Experiments, section 6.2; Cox, "Interaction", 1984.
+    ends together beyond the sum of their separate effects. With two levels per axis it equals (y11 - y01) - (y10 -
+    y00), the difference of differences of a 2 x 2 factorial design; 0 means that the axes are additive. NaN where the
+    fit is not unique. Montgomery, Design and Analysis of Experiments, section 6.2; Cox, "Interaction", 1984.
     """
     y, w = np.asarray(values, float), np.asarray(weights, float)
     u, v = np.asarray(first, float), np.asarray(second, float)

@@ -44,10 +44,10 @@ NOISY = {"relevance"}  # its bound is the reference's own value, which chance br
 
 
 def scored_rows(played: PlayedRun, metric: str, judge: str) -> pl.DataFrame:
-    """One row per scored line or answer: conversation, persona, turn, against, and bad (1.0 where it contradicts, else
-    0.0).
+    """One row per scored line or answer: conversation, persona, turn, against, and bad (1.0: contradicts; 0.0: does
+    not).
 
-    An empty answer counts as wrong. Answers after the first line are left out, since nothing was said to the seat by
+    An empty answer counts as wrong. Answers after the first line are left out, since the seat has heard nothing by
     then.
     """
     rows = of_metric(played.judgements, metric).filter(
@@ -77,7 +77,7 @@ def arm_consistency(played: PlayedRun, what: tuple[str, str], seed: int) -> Inte
 
 
 def by_turn(played: PlayedRun, what: tuple[str, str], seed: int) -> list[tuple[int, Interval]]:
-    """(turn, inconsistency) for each turn, in order."""
+    """(turn, inconsistency, 0 to 1) for each turn, in order."""
     parts = sorted(scored_rows(played, *what).partition_by("turn", as_dict=True).items())
     return [
         (turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in parts
@@ -95,7 +95,7 @@ def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interva
     """The controls of a study that plays the scripts `acted`; `nothing` is the relative reduction under other seeds.
 
     A scripted speaker cannot be asked. Whether the answer reader works is therefore decided on the answers of the
-    untrained speaker, whose words either name the fact's value or do not.
+    untrained speaker, each of which either names the fact's value or does not.
     """
     caught, lying = broken_bounds(acted[EVADES], before), arm_consistency(acted[LIES], LINES, seed)
     apparent = removed(before, [acted[EVADES]], LINES, seed)
@@ -123,11 +123,10 @@ def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interva
 def removed(
     before: PlayedRun, after: Sequence[PlayedRun], what: tuple[str, str], seed: int, weights: Sequence[float] = ()
 ) -> Interval:
-    """The relative reduction: 1 - inconsistency / inconsistency before, summed over arms with `weights` (without: the
-    mean).
+    """The relative reduction, at most 1: 1 - inconsistency / inconsistency before, summed over arms.
 
-    NaN where there was no inconsistency before, or there are no arms. n counts personas; runs with other seeds may draw
-    others.
+    `weights` are those of the arms (without: the mean). NaN where there was no inconsistency before, or there are no
+    arms. n counts personas; runs with other seeds may draw others.
     """
     if not after:
         return Interval(np.nan, np.nan, np.nan, 0)
@@ -147,7 +146,7 @@ def removed(
 
 
 def over_run(played: PlayedRun, metric: str, judge: str | None = None) -> Interval:
-    """The row of the run's own metrics, for the user's seat over the run."""
+    """The metric of the user's seat over the run, from the run's own metrics; NaN with n = 0 where it has none."""
     rows = played.metrics.filter(
         pl.col("metric") == metric,
         pl.col("seat") == USER,
@@ -159,9 +158,9 @@ def over_run(played: PlayedRun, metric: str, judge: str | None = None) -> Interv
 
 
 def broken_bounds(played: PlayedRun, reference: PlayedRun | None = None) -> list[str]:
-    """The tripwires out of bounds relative to a reference, in words.
+    """The tripwires out of bounds relative to a reference, each as "name value".
 
-    Left out are those that are within noise, and those that the reference breaks as much.
+    Those within noise are left out, and those that are out of bounds by at least as much in the reference.
     """
     values = [
         {name: interval.value for name in TRIPWIRES if (interval := over_run(run, name)).n}
@@ -181,7 +180,7 @@ def broken_bounds(played: PlayedRun, reference: PlayedRun | None = None) -> list
 
 
 def best_of(played: Mapping[str, PlayedRun], names: Sequence[str], bare: str, seed: int) -> str | None:
-    """The arm with most correct answers among those without a tripwire out of bounds; None where there is none."""
+    """The arm with the most correct answers among those without a tripwire out of bounds; None where there is none."""
     right = {
         name: arm_consistency(played[name], ANSWERS, seed).value
         for name in names
@@ -200,8 +199,8 @@ def arm_figures(
 ) -> dict[str, Interval]:
     """The figures of one arm, by column of the table.
 
-    `gone` holds the relative reductions; `trained` and `tried` are the training, or the runs of a search, that came
-    before it: its cost.
+    `gone` holds the relative reductions, by (metric, judge). The cost of the arm is that of `trained`, its training, or
+    else that of `tried`, the runs of its search.
     """
     out = {
         "right answers": arm_consistency(played, ANSWERS, seed),
@@ -227,7 +226,7 @@ def arm_figures(
 
 
 def seconds(played: Sequence[PlayedRun]) -> float:
-    """Seconds that the lines of these runs took, summed."""
+    """The seconds that generating the lines of these runs took, summed."""
     return float(sum(run.turns["seconds"].sum() or 0.0 for run in played))
 
 

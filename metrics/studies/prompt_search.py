@@ -22,8 +22,8 @@ LEAST, MOST = 3, 60  # words of a proposal that is kept
 
 @dataclass(frozen=True)
 class Round:
-    """A round of the search: the indices of the candidates left, their mean scores, and the number of items behind each
-    mean.
+    """A round of the search: the indices of the remaining candidates, their mean scores, and the number of items behind
+    each.
     """
 
     places: tuple[int, ...]
@@ -74,8 +74,8 @@ def combined(*parts: Sequence[str]) -> list[str]:
 
 
 def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tokens: int = 40) -> list[str]:
-    """The different prompts that the model proposes: the first line of each sample, without a last sentence that is cut
-    off.
+    """The different prompts that the model proposes: the first line of each sample, without an incomplete last
+    sentence.
     """
     asked = [
         StudyQuestion(f"take {take}", (("user", request),), (), "", derive_seed(seed, arm, take))
@@ -87,9 +87,9 @@ def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tok
 
 
 def cross_chosen(left: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    """The prompt that leaves least by `left` (items,), and an estimate by item of what the best prompt leaves.
+    """The prompt with the least loss by `left` (items,), and an estimate by item of the loss of the best prompt.
 
-    For each item, the estimate takes the prompt that leaves least on the other half of the items (even and odd ones):
+    For each item, the estimate takes the prompt with the least loss on the other half of the items (even and odd ones):
     the minimum over prompts on the same items would be too low by chance.
     """
     count = len(next(iter(left.values())))

@@ -90,8 +90,9 @@ class Teaching:
 
 @dataclass(frozen=True)
 class Steered:
-    """How the model's hidden states are moved along a direction; `how` (add, ablate, cap or floor) is that of
-    `agents.engine.protocol.Steer`.
+    """How the model's hidden states are changed along a direction.
+
+    `how` (add, ablate, cap or floor) is as in `agents.engine.protocol.Steer`.
     """
 
     direction: str  # what `direct` named
@@ -133,7 +134,8 @@ class Ask(Protocol):
 
     def choose(
         self, arm: str, questions: Sequence[StudyQuestion], worn: str | None = None, steered: Steered | None = None
-    ) -> list[OptionScores]: ...
+    ) -> list[OptionScores]:
+        """The log-probability of every option of each question, in nats."""
 
     def say(
         self,
@@ -181,9 +183,7 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Control:
-    """Whether the measure finds an effect that is known to exist, or none where none exists; `evidence` gives the
-    figures.
-    """
+    """Whether the measure finds a known effect, or finds none where there is none; `evidence` gives the figures."""
 
     passed: bool
     evidence: str
@@ -255,8 +255,8 @@ def study_verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) ->
     all tests must confirm to confirm. An interval from fewer than FEWEST units does neither.
 
     For an inconclusive result, `needed` is n * (half width / distance to the bound)^2 units: the width of an interval
-    shrinks with the square root of n, so that many units would bring all of it to the side of the bound on which its
-    value lies.
+    shrinks with the square root of n, so that with as many units it would lie on one side of the bound, if the value
+    stays.
     """
     if failed := [f"{name} ({control.evidence})" for name, control in controls.items() if not control.passed]:
         return Verdict(FAILED, f"control failed: {'; '.join(failed)}")

@@ -46,7 +46,7 @@ TURNS = {
 
 
 class StatedValue(NamedTuple):
-    """A statement about the speaker: a slot, its value, and the kind of wording."""
+    """A statement about the speaker: its slot, its value, and the kind of wording."""
 
     slot: str
     value: str
@@ -89,7 +89,7 @@ def clean_dialogues(personas: Sequence[Persona], conversations: int, turns: int,
 
 
 def plant(dialogue: PlantedDialogue, kind: str, dose: float, personas: Sequence[Persona], seed: int) -> PlantedDialogue:
-    """The dialogue with a share `dose` of the user's later lines replaced by faults of the kind.
+    """The dialogue with a share `dose`, 0 to 1, of the user's lines in its second half replaced by faults of the kind.
 
     Raises ValueError for an unknown kind.
     """
@@ -132,8 +132,7 @@ def planted_turns(dialogues: Sequence[PlantedDialogue]) -> pl.DataFrame:
 
 
 def planted_pairs(dialogue: PlantedDialogue, window: int | None = None) -> Iterator[Pair]:
-    """The pairs that judges score for the drifting seat: each line against the persona, and against its earlier own
-    lines.
+    """The pairs that judges score for the drifting seat: each line with the persona, and with its earlier own lines.
 
     With `window`, only the last `window` earlier lines are used.
     """

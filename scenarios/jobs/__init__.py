@@ -1,1 +1,1 @@
-"""The keys of the files that start more than one run: trainings, studies, sweeps."""
+"""The keys of the files that start more than one run: trainings, studies and sweeps."""

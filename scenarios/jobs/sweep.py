@@ -91,7 +91,7 @@ class SweepAxis(Strict):
         return [int(value) for value in spaced] if all(value.is_integer() for value in spaced) else spaced
 
     def draw(self, seed: int) -> Any:
-        """A value of an axis that is drawn."""
+        """A value of an axis that is drawn; equal seeds give equal values."""
         rng = random.Random(seed)
         if self.choice is not None:
             return rng.choice(self.choice)

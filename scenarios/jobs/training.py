@@ -39,7 +39,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Reward(Strict):
     """The weights of the parts of a line's reward.
 
-    Each part is from -1 to 1; their weighted sum is divided by the sum of the weights that apply. Further keys are the
+    Each part is from -1 to 1; their weighted sum is divided by the sum of the weights that apply. Other keys are the
     weights of parts from installed packages.
     """
 
@@ -72,7 +72,7 @@ class Reward(Strict):
 
 
 class HeldOut(Strict):
-    """What training never uses."""
+    """The personas and the paraphrase that training never uses."""
 
     personas: Share | list[str] = Field(
         default=0.5, description="a share of the personas that can be drawn, or their ids"
@@ -215,7 +215,7 @@ class Recipe(Strict):
         return dump(self.model_dump(mode="json"))
 
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that decides the course of the training.
+        """SHA-256, in hex, of everything that decides the training.
 
         That is the recipe, the scenarios as it plays them, all personas that may be drawn (by the content of their
         files), and the content of `data` and `tuning.adapter`.
@@ -316,7 +316,7 @@ def _trainable(recipe: Recipe) -> None:
 
 
 def other_speaker(spec: SeatConfig) -> str:
-    """Who speaks in a seat in place of an unchanged local model; "" where such a model speaks."""
+    """Who speaks in a seat in place of an unchanged local model, in words; "" where such a model speaks."""
     return (
         "a script"
         if spec.script
@@ -329,7 +329,7 @@ def other_speaker(spec: SeatConfig) -> str:
 
 
 def played(recipe: Recipe, **values: object) -> Scenario:
-    """The scenario as the training plays it; `values` by dotted key override it."""
+    """The scenario as the training plays it; `values` by dotted key override it. Raises ScenarioError."""
     values_by_key = (
         recipe.overrides | {"dtype": recipe.dtype, "device": recipe.device, "measure.paraphrase": 0} | values
     )
@@ -337,9 +337,9 @@ def played(recipe: Recipe, **values: object) -> Scenario:
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:
-    """The ids of the personas for training and of the held-out ones.
+    """The ids of the personas for training, and those of the held-out ones.
 
-    Raises ScenarioError where one side is empty or an id is unknown.
+    Raises ScenarioError where either is empty or a given id cannot be drawn.
     """
     scenario = played(recipe)
     named = {scenario.seats[seat].persona for seat in SEATS}

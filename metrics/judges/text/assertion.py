@@ -70,8 +70,9 @@ _WHOLLY_QUOTED = re.compile(r"\s*(?:\w+:\s*)?(?:\"[^\"]*\"?|“[^”“]*”?)\s
 
 
 def stance(text: str, start: int, end: int, match: re.Match) -> bool | None:
-    """None where the sentence does not assert the match; otherwise whether a phrase outside it denies it ("I don't
-    think ...").
+    """None where the sentence does not assert the match; otherwise whether a phrase outside of the match denies it.
+
+    For example, "I don't think ..." denies it.
     """
     before, opening = (
         _IDIOMS.sub(" ", text[max(start, match.start() - LOOK) : match.start()]),

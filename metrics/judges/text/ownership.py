@@ -35,7 +35,9 @@ _OF_ASKING = re.compile(
 
 
 def untagged(line: str) -> tuple[str, str]:
-    """(line without a speaker's name before it as in transcripts ("Ann: I"), that name); "" where there is no name."""
+    """(line without the speaker's name before it, that name), as in transcripts ("Ann: I"); the name is "" where there
+    is none.
+    """
     tag = _TAG.match(line)
     return (line[tag.end() :].strip(), tag[1]) if tag else (line.strip(), "")
 
@@ -66,8 +68,9 @@ def borrowed(line: str, card: str, partner: str = "", heard: str = "", names: Co
 
 
 def about_self(line: str) -> float:
-    """(first person + UNDECIDED) / (first + second person + 2 UNDECIDED), in words; above 1/2 a line is about its
-    speaker.
+    """How far a line is about its speaker, above 0 and below 1: more than 1/2 where the first person predominates.
+
+    (first person + UNDECIDED) / (first + second person + 2 UNDECIDED), counted in words.
     """
     first, second = len(_FIRST.findall(line)), len(_SECOND.findall(line))
     return (first + UNDECIDED) / (first + second + 2 * UNDECIDED)

@@ -59,8 +59,9 @@ def statements(persona: Persona) -> tuple[tuple[str | None, str], ...]:
 
 
 def said(line: str) -> list[tuple[int, int]]:
-    """Spans of the sentences of a line that may claim something: all but questions without an "I", or all where none is
-    left.
+    """Spans of the sentences of a line that may claim something: all but questions without an "I".
+
+    Where none is left, they are all sentences.
     """
     spans = [_stripped(line, *span) for span in sentence_spans(line)]
     spans = [(start, end) for start, end in spans if not is_blank(line[start:end])]
