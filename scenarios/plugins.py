@@ -32,7 +32,8 @@ class Named(Protocol):
     """An object with a name, as every entry has."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the entry."""
 
 
 Entry = TypeVar("Entry", bound=Named)

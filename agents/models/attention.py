@@ -94,6 +94,7 @@ class Glance:
 
     @property
     def length(self) -> int:
+        """The greatest number of positions to which a token attends."""
         return int(self.lengths.max())
 
     def starts(self, window: int | None) -> np.ndarray:

@@ -15,6 +15,8 @@ LOWEST_ID, HIGHEST_ID = 1000, 40_000  # ordinary words in most vocabularies
 
 @dataclass(frozen=True)
 class Sizes:
+    """The amounts of work."""
+
     dialogues: int
     lines: int
     tokens: int  # a line
@@ -63,6 +65,7 @@ def measure_way(
 
 
 def random_ids(rng: random.Random, n: int, vocabulary: int) -> list[int]:
+    """n random token ids below `vocabulary`."""
     return [rng.randrange(min(LOWEST_ID, vocabulary // 2), min(HIGHEST_ID, vocabulary)) for _ in range(n)]
 
 
@@ -173,9 +176,7 @@ def _engine_dialogue(engine, loaded, sizes: Sizes) -> dict:
 
 
 def play_lines(engine, seats: list[list[int]], sizes: Sizes) -> None:
-    """Plays the lines of dialogues whose views are open in both seats: one seat generates a line, the other reads
-    it.
-    """
+    """Plays dialogues whose views are open in both seats: one seat generates a line, the other reads it."""
     for line in range(sizes.lines):
         speaker, listener = seats[line % 2], seats[1 - line % 2]
         samples = engine.generate(speaker, [_sampling(line * 1000 + i, sizes.tokens) for i in range(sizes.dialogues)])
@@ -223,7 +224,7 @@ def _lines(rng: random.Random, sizes: Sizes, vocabulary: int) -> tuple[list[list
 
 
 def _engine_scoring(engine, loaded, sizes: Sizes) -> dict:
-    """Every line under its card: the likelihood judge's work."""
+    """Scores every line under its card, as the likelihood judge does."""
     cards, lines = _lines(random.Random(2), sizes, loaded.model.config.vocab_size)
     start = _clock(loaded)
     scores = engine.score(
@@ -310,7 +311,7 @@ def _notebook_dialogue(loaded, sizes: Sizes) -> dict:
 
 
 def _notebook_decode(loaded, sizes: Sizes, batch: int, context: int) -> dict:
-    """Decoding alone: from the first generated token, which comes with the reading, to the last."""
+    """Decoding alone: from the first generated token, which includes the reading, to the last."""
     import torch
 
     rng, vocabulary, times = random.Random(0), loaded.model.config.vocab_size, []
@@ -374,7 +375,7 @@ def _notebook_scoring(loaded, sizes: Sizes) -> dict:
 
 
 def _endpoint_dialogue(endpoint: str, model: str, sizes: Sizes) -> dict:
-    """The same dialogues over chat completions: the whole history is sent for every line, as the protocol wants it."""
+    """The same dialogues over chat completions, where the whole history is sent for every line."""
     from agents.engine.protocol import Sampling
     from agents.seats.base import Cue, Utterance
     from agents.seats.chat import EndpointSeat

@@ -80,7 +80,7 @@ def judges(measure: Measure, engines: Mapping[str, Engine], device: str) -> list
 
 
 def _entries_and_needs(measure: Measure) -> tuple[list[JudgeEntry], set[str]]:
-    """The entries of the judges, those of a cascade among them, and what they and the metrics need."""
+    """The entries of all judges, including those of a cascade, and what they and the metrics need together."""
     entries = [judge_entry(name) for name in sorted(measure.judges())]
     return entries, needed(measure.metrics).union(*(entry.needs for entry in entries))
 

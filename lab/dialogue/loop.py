@@ -126,7 +126,7 @@ class Play:
         return [by for by in due if (conversation, turn, by) not in self.stored.judged]
 
     def _asks_after(self, turn: int) -> bool:
-        """After the first line, unless `qa_first` is false, then every `qa_every` lines."""
+        """Whether probes follow this turn: the first (unless `qa_first` is false), then every `qa_every` lines."""
         measure = self.scenario.measure
         first = turn == 0 and measure.qa_first
         return "qa" in needed(measure.metrics) and (first or (turn + 1) % measure.qa_every == 0)
@@ -154,7 +154,7 @@ class Play:
     # -- saying
 
     def _lines(self, going: list[OngoingDialogue], turn: int) -> Iterator[dict]:
-        """One line of every dialogue, heard by the other seat; a dialogue whose line could not be had has failed."""
+        """One line of every dialogue, added to the other seat's view; a dialogue without a line has failed."""
         upcoming = {d.number: self._next(d, turn) for d in going}
         for name, seat in self.seats.items():
             mine = [d for d in going if upcoming[d.number].seat == name]
@@ -217,15 +217,15 @@ class Play:
         return Next(line.seat, cue, line.text if origin.ready else None, fact)
 
     def _stored_node(self, conversation: int, turn: int) -> str | None:
-        """The node where a line of another run was said."""
+        """The node of a line kept from another run; None for other lines."""
         return self.stored.lines[conversation, turn].node if (conversation, turn) in self.stored.origins else None
 
     def _draws(self, conversation: int) -> int:
-        """Number from which the seeds of the walk, the facts and the ready words of a conversation derive."""
+        """The conversation number from which the seeds of the walk, the facts and the given lines derive."""
         return self.scenario.fork.draws() if self.scenario.fork else conversation // self.alike
 
     def _seed(self, conversation: int, *parts: object) -> int:
-        """The seed of something that is sampled in a conversation."""
+        """The seed of a sample in a conversation."""
         own = self.scenario.fork.samples(conversation) if self.scenario.fork else (conversation,)
         return derive_seed(self.scenario.seed, *own, *parts)
 
@@ -297,7 +297,7 @@ class Play:
         yield from pairs_of_line(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))
 
     def _earlier(self, dialogue: OngoingDialogue, line: Line) -> list[Line]:
-        """The speaker's own earlier lines to hold the line against: all, or the retrieved ones."""
+        """The speaker's own earlier lines with which the line is paired: all, or the retrieved ones."""
         own = [
             earlier
             for earlier in dialogue.lines[:-1]
@@ -385,7 +385,7 @@ def system_text(persona: Persona, instruction: str) -> str:
 
 
 def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], answers: Sequence | Trouble) -> list[Judgement]:
-    """One judgement per fact; all are unscored, with the reason, where the seat had trouble answering."""
+    """One judgement per fact; all are unscored, with the reason, where the seat could not answer."""
     trouble = answers.reason if isinstance(answers, Trouble) else None
     return [judged(*where, fact, None if trouble else answers[place], trouble) for place, fact in enumerate(facts)]
 

@@ -15,6 +15,8 @@ SHARED = "bold white"  # a cell that several curves pass through
 
 @dataclass(frozen=True)
 class Curve:
+    """A curve of a chart."""
+
     points: Sequence[tuple[float, float]]  # (x, y), by x; y in [0, 1], a gap where it is not finite
     style: str
     mark: str  # one letter that names the curve at its right end, for screens without colour
@@ -50,7 +52,7 @@ def _row(cells: dict, curves: Sequence[Curve], row: int, columns: int, rows: int
 
 
 def _trace(cells: dict, curve: Curve, x_max: float, columns: int, rows: int) -> None:
-    """Lights the dots of the curve, straight lines between neighbouring points."""
+    """Sets the dots of the curve, with straight lines between neighbouring points."""
     before = None
     for x, y in curve.points:
         if not isfinite(y):

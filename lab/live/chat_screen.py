@@ -83,7 +83,7 @@ class Chat:
         return None
 
     def _read(self) -> str | None:
-        """A line as it was typed; None at the end of the input and at Ctrl-C."""
+        """A typed line; None at the end of the input and at Ctrl-C."""
         self._listening = True
         if self._leaving:  # Ctrl-C came just before
             return None
@@ -157,7 +157,7 @@ class Chat:
                 self._console.print(spoken_line(line, (), self._name(line["seat"])), soft_wrap=True)
 
     def _said(self, line: dict, rows: Sequence[dict]) -> None:
-        """Prints the line, unless its writer has just typed it here, and the judgements of it."""
+        """Prints the line, unless it was typed here, and its judgements."""
         if line["seat"] != self._seat or not self._typed:
             self._console.print(spoken_line(line, rows, self._name(line["seat"])), soft_wrap=True)
         self._typed = False

@@ -107,6 +107,7 @@ def dialogue_panel(state: State, number: int, width: int, height: int) -> Panel:
 
 
 def title_of(dialogue: DialogueState, number: int) -> Text:
+    """The title of a dialogue's panel: its number and personas."""
     title = Text(f"#{number} ", style="bold")
     for index, seat in enumerate(seat for seat in SEATS if seat in dialogue.cast):
         title.append(" ⇄ " if index else "").append(clean(dialogue.cast[seat]), style=COLOURS[seat])
@@ -126,6 +127,7 @@ def about_dialogue(state: State, dialogue: DialogueState) -> Text:
 def framed(
     content: RenderableType, dialogue: DialogueState, number: int, about: Text, width: int, height: int
 ) -> Panel:
+    """The content in the panel of a dialogue, `width` by `height` characters."""
     border = {"failed": "red", "finished": "green"}.get(dialogue.status, "bright_black")
     return Panel(
         content,

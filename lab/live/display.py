@@ -92,6 +92,7 @@ class Screen:
             self._fold(event)
 
     def view(self) -> RenderableType:
+        """The screen as a renderable."""
         with self._busy:
             return self._draw(
                 next((hint for hint in elsewhere(self._path) if len(hint) <= self._console.width - 4), self._path)

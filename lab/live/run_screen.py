@@ -173,7 +173,7 @@ def _is_small(width: int, height: int) -> bool:
 
 
 def _heights(height: int) -> tuple[int, int, int]:
-    """Of the curves and of the list of contradictions, 0 where there is no room for them, and of the dialogues between
+    """The heights of the curves, of the list of contradictions (0 where they do not fit) and of the dialogues between
     them.
     """
     chart = min(12, max(7, height // 4)) if height >= 20 else 0
@@ -314,7 +314,7 @@ def _chart(state: State, metric: str, width: int, height: int) -> Panel:
 
 
 def _page(state: State, fit: int, now: float, page: int | None) -> tuple[list[int], str]:
-    """The conversations to show where `fit` have room, and a note if that is not all; the last page is full too."""
+    """The conversations to show where `fit` have room, and a note where that is not all; the last page is full too."""
     order = _order(state)
     count = max(1, -(-len(order) // fit))
     if count == 1:
@@ -325,7 +325,7 @@ def _page(state: State, fit: int, now: float, page: int | None) -> tuple[list[in
 
 
 def _shape(state: State, width: int, height: int) -> tuple[int, int]:
-    """Columns and rows of dialogues: as many as fit, no more than there are."""
+    """(columns, rows) of dialogues: as many as fit and as there are dialogues."""
     count = max(1, len(_order(state)))
     columns = min(max(1, width // PANEL_WIDTH), count)
     return columns, min(max(1, height // PANEL_HEIGHT), -(-count // columns))

@@ -139,9 +139,7 @@ def _measure(best: Best) -> str:
 
 
 def _value(seen: TrialProgress, sweep: Sweep) -> str:
-    """The number that trials are ranked by; of a training that is still running, the number that its scheduler
-    compares.
-    """
+    """The number by which trials are ranked; of a training in progress, the number that its scheduler compares."""
     rows = [row for row in seen.metrics if row["metric"] == sweep.best.metric and row["seat"] == sweep.best.seat]
     if rows:
         return _cell(rows[0])

@@ -132,7 +132,7 @@ def training_summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
 
 
 def _tripped(part: pl.DataFrame) -> list[Text]:
-    """A sentence for each arm whose wires are out of bounds."""
+    """One sentence per arm with tripwires out of bounds."""
     return [
         Text(
             f"{arm}: " + ", ".join(f"{name} {value:.2f} (expected {bound})" for name, value, bound in wires),

@@ -108,7 +108,7 @@ class RunViewer:
         return render(self.state, width, height, now, self.page, hints)
 
     def _finish(self, key: str) -> None:
-        """Of a number that is being typed."""
+        """Handles a key that ends or shortens a typed number."""
         number, self.typed = self.typed, self.typed[:-1] if key == "backspace" else ""
         if key == "enter":
             if int(number) in self.state.dialogues:

@@ -184,8 +184,8 @@ class Watching:
         return Window(*self._terminal.console.size, self._now())
 
     def _now(self) -> float:
-        """The time that is shown: in a replay and at the end the log's, else that of the clock on the wall; it stands
-        still in a pause.
+        """The time that is shown: the log's in a replay and at the end, else the clock's; it does not change in a
+        pause.
         """
         if self._paused_at is not None:
             return self._paused_at

@@ -43,6 +43,7 @@ class DialogueState:
 
     @property
     def over(self) -> bool:
+        """Whether the dialogue has finished or failed."""
         return self.status in ("finished", "failed")
 
 
@@ -220,8 +221,8 @@ def _add(state: State, added: dict, sign: int) -> None:
 
 
 def _tally(state: State, rows: Iterable[dict]) -> dict:
-    """What the rows add: sums and counts by (metric, seat, turn) for the first judge of each metric, and unscored
-    ones.
+    """The sums and counts that the rows add, by (metric, seat, turn) for the first judge of each metric, and unscored
+    rows.
     """
     added: dict = {"unscored": 0}
     for row in rows:

@@ -72,7 +72,7 @@ def _talk(run_story: Story, conversation: int) -> ConversationStory:
 
 
 def _kept(rows: Sequence[Mapping]) -> dict:
-    """Of the rows of a turn: contradictions, answers, and how many were scored or not by seat."""
+    """The contradictions and answers among the rows of a turn, and the numbers of scored and unscored rows by seat."""
     named = judges_naming_a_fact(rows)
     marks, answers, scored, unscored = [], [], 0, {}
     for row in rows:

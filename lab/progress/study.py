@@ -55,6 +55,7 @@ class StudyProgress:
 
     @property
     def done(self) -> int:
+        """The number of answers so far, with the lines and steps of arms that are runs and trainings."""
         return sum(self.answered.values())
 
     def arms(self) -> dict[str, tuple[int, int]]:

@@ -191,8 +191,8 @@ def _how(b: MeasuredRun, *names: object) -> dict:
 
 
 def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
-    """Time to first contradiction of both runs: lives, events, medians, restricted means and their difference,
-    log-rank.
+    """The first contradictions of both runs: subjects, events, medians, restricted means, their difference, and
+    log-rank test.
     """
     from metrics.reductions import groups, of_metric
     from metrics.stats import differences

@@ -75,7 +75,7 @@ def scenario_graph(turns: pl.DataFrame, judgements: pl.DataFrame, nodes: Sequenc
 
 
 def _circle(nodes: Sequence[str], edges: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
-    """Places on a circle, so that no edge runs through a node: from the start on the left, neighbours near each
+    """Positions on a circle, so that no edge crosses a node: from the start on the left, with neighbours near each
     other.
     """
     graph = nx.DiGraph()

@@ -13,6 +13,8 @@ PAGES = Path(__file__).parent / "pages"
 
 @dataclass(frozen=True)
 class Cell:
+    """A cell; `loud` emphasises it."""
+
     text: str
     loud: bool = False
     link: str = ""
@@ -20,12 +22,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
+    """A row; `apart` separates it from the row before."""
+
     cells: Sequence[Cell]
     apart: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
+    """A table; `folded` hides it until it is opened."""
+
     header: Sequence[str]
     rows: Sequence[TableRow]
     title: str = ""
@@ -34,6 +40,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
+    """A section of a page."""
+
     id: str
     title: str
     tables: Sequence[Table] = ()

@@ -141,9 +141,7 @@ def plot_drift_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
 
 
 def _differences(rows: Sequence[Mapping]):
-    """Differences of the measures that lie between 0 and 1, a grey band for what could not be detected; None without
-    any.
-    """
+    """Differences of the measures between 0 and 1, with a grey band for undetectable differences; None without any."""
     shown = [row for row in rows if row["metric"] in (*CONSISTENCIES, *SHARES) and row["low"] == row["low"]]
     if not shown:
         return None
@@ -237,7 +235,9 @@ def _log(steps: pl.DataFrame):
 
 
 def _arms(evaluation: pl.DataFrame):
-    """Each arm's consistency on held-out personas, one panel per measure and judge; None if nothing was evaluated."""
+    """Each arm's consistency on held-out personas, one panel per measure and judge; None where nothing was
+    evaluated.
+    """
     if evaluation.is_empty():
         return None
     rows = evaluation.filter(

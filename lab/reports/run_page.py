@@ -48,7 +48,7 @@ def runs_page(
 
 
 def _run_summary(side: Side) -> dict:
-    """What the head of the page shows of a run: its mark, id and status, and `summary`, a list of phrases."""
+    """The head of a run on the page: its mark, id and status, and `summary`, a list of phrases."""
     manifest = side.manifest
     counts = manifest.get("counts", {})
     parts = [str(manifest["reason"])] if manifest.get("reason") else []
@@ -83,7 +83,7 @@ def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Itera
 
 
 def _named(side: Side, title: str) -> dict:
-    """Id and title of a section that each side has one of."""
+    """The id and title of a section that exists once per side."""
     return {"id": title.split(" ")[0].lower() + side.mark, "title": title + (f", {side.mark}" if side.mark else "")}
 
 

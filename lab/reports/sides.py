@@ -72,7 +72,7 @@ def side(path: Path, mark: str = "") -> Side:
 
 
 def _measure(scenario: object) -> Mapping:
-    """The `measure` settings of a stored scenario or of what lab.score stored; {} if there are none."""
+    """The `measure` settings of a stored scenario, or of scores; {} where there are none."""
     stored = scenario.get("scored", scenario) if isinstance(scenario, dict) else {}
     measure = stored.get("measure") if isinstance(stored, dict) else None
     return measure if isinstance(measure, dict) else {}

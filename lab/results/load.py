@@ -206,7 +206,7 @@ class Run:
         return {Path(name).stem: figure for name, figure in drawn.items() if figure is not None}
 
     def __fspath__(self) -> str:
-        """A run stands for its folder wherever a path does: `Path(run)`, `lab.judge(run)`."""
+        """The folder of the run, so that a run can be given in place of a path: `Path(run)`, `lab.judge(run)`."""
         return str(self.path)
 
     def __repr__(self) -> str:
@@ -214,7 +214,7 @@ class Run:
         return f"Run({str(self.path)!r}: {self._summary()}; {shapes})"
 
     def _repr_html_(self) -> str:
-        """As repr, for notebooks; whatever the folder says of itself is escaped."""
+        """The representation in notebooks; all texts from the folder are escaped."""
         rows = "".join(
             f"<tr><td>{html.escape(name)}</td><td>{frame.height}</td>"
             f"<td>{html.escape(', '.join(frame.columns))}</td></tr>"
@@ -226,7 +226,7 @@ class Run:
         )
 
     def _summary(self) -> str:
-        """Kind, name, status and counts, in words."""
+        """Kind, name, status and counts, as text."""
         parts = [
             KINDS[self.kind],
             *(str(self.manifest[key]) for key in ("scenario", "status") if self.manifest.get(key)),
@@ -262,9 +262,7 @@ def _of_events(path: Path, run_id: str) -> dict[str, pl.DataFrame]:
 
 
 def _parquet(path: Path, name: str, missing: dict | None = None) -> pl.DataFrame:
-    """The stored frame; where there is none, one of the schema `missing` without rows. ValueError where it is
-    damaged.
-    """
+    """The stored frame, or one of the schema `missing` without rows. Raises ValueError where the file is damaged."""
     file = path / f"{name}.parquet"
     if missing is not None and not file.is_file():
         return pl.DataFrame(schema=missing)

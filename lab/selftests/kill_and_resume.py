@@ -63,6 +63,8 @@ Start = Callable[[str, Sequence[str]], Process]  # command, arguments
 
 @dataclass(frozen=True)
 class Kill:
+    """The result of one kill and resume."""
+
     moment: float  # seconds after the folder appeared
     there: str  # what its folder held when it was killed
     after: str  # what the resumed one added
@@ -147,7 +149,7 @@ def kill_text(number: int, kill: Kill) -> str:
 
 
 def _left_alone(begin: Start, command: str, arguments: Sequence[str], runs: Path) -> tuple[Path, float]:
-    """Plays the undisturbed run; returns its folder, and the seconds from the folder's appearance to the end."""
+    """Plays the uninterrupted run; returns its folder, and the seconds from the folder's appearance to the end."""
     process = begin(command, [*arguments, "--runs", str(runs)])
     path = _appears(process, runs)
     began = time.monotonic()
@@ -156,7 +158,7 @@ def _left_alone(begin: Start, command: str, arguments: Sequence[str], runs: Path
 
 
 def _killed(process: Process, runs: Path, moment: float) -> Path:
-    """The folder of a run that was killed `moment` seconds after its folder appeared, or had ended by then."""
+    """The folder of a run that was killed `moment` seconds after its folder appeared, or that had ended by then."""
     path = _appears(process, runs)
     until = time.monotonic() + moment
     while time.monotonic() < until and process.poll() is None:
@@ -200,7 +202,7 @@ def _counts_by_kind(run: Path) -> dict[str, int]:
 
 
 def _apart(run: Path, other: Path) -> str:
-    """The first difference between two folders, in words; "" for none."""
+    """The first difference between two folders, as text; "" for none."""
     once = Counter(
         (event["event"], event["conversation"], event["turn"], event.get("by"))
         for event in stream_events(run)

@@ -310,7 +310,7 @@ def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how
 
 
 def _measures(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> list[Response]:
-    """Each measure that judgements give, at each dose, over the run of the drifting seat."""
+    """The response of each measure of judgements to the dose, over the run of the drifting seat."""
     from lab.store.frames import judgements_frame
     from metrics.measure import measure_run
     from metrics.validation.planted import planted_turns

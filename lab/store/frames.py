@@ -293,7 +293,7 @@ def question_text(event: dict) -> str:
 
 
 def _storable(row: dict) -> dict:
-    """Lone surrogates cannot be stored as UTF-8."""
+    """The row with lone surrogates replaced, since they cannot be stored as UTF-8."""
     return {
         name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
         for name, value in row.items()

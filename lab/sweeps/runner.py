@@ -120,14 +120,14 @@ def run_sweep(
     from lab.progress.sweep import DONE, SweepProgress
     from lab.store.atomic_write import dumps
 
-    course = SweepProgress()
+    progress = SweepProgress()
     for event in store.earlier:
-        course.fold(event)
+        progress.fold(event)
     with aside(store.path / LOG) as (screen, errors):
         console, display = Console(file=screen), "none" if as_json else display
-        with sweep_display(display, console, plan.sweep, str(store.path), course) as watch:
+        with sweep_display(display, console, plan.sweep, str(store.path), progress) as watch:
             status, reason, frame = carried_out(
-                lambda: _perform(plan, store, course, watch, address), store, watch.show, "trial"
+                lambda: _perform(plan, store, progress, watch, address), store, watch.show, "trial"
             )
         if frame is None or status != "finished":
             talking = None if display == "none" else console
@@ -135,12 +135,12 @@ def run_sweep(
         if as_json:
             print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
         elif display != "none":
-            conclude(console, sweep_summary(course, plan.sweep), store.path)
+            conclude(console, sweep_summary(progress, plan.sweep), store.path)
     return 0 if frame["status"].is_in(DONE).all() else FAILED
 
 
 def _perform(
-    plan: SweepPlan, store: RunStore, course: SweepProgress, watch: Watch, address: str | None
+    plan: SweepPlan, store: RunStore, progress: SweepProgress, watch: Watch, address: str | None
 ) -> pl.DataFrame:
     """Plays all trials that are not done; every event is stored before it is shown. Returns the frame of
     trials.parquet.
@@ -157,7 +157,7 @@ def _perform(
     def tell(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
         if kind == "trial" and rest["status"] != "running":
-            write_frame(store.path / FILE, trials_frame(course))
+            write_frame(store.path / FILE, trials_frame(progress))
 
     tell("phase", phase="playing", detail=plan.sweep.kind)
     tell(
@@ -167,26 +167,26 @@ def _perform(
         resumed=bool(store.earlier),
     )
     for trial in plan.trials:
-        seen = course.trials[trial.id]
+        seen = progress.trials[trial.id]
         if not seen.done and (left := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
             tell("trial", trial=trial.id, status="finished", **left)
-    todo = [trial for trial in plan.trials if not course.trials[trial.id].done]
-    sitting = Sitting(store.path, tell, course, watch.show)
+    todo = [trial for trial in plan.trials if not progress.trials[trial.id].done]
+    sitting = Sitting(store.path, tell, progress, watch.show)
     if address == IN_PROCESS:
         _here(plan, todo, store.path, sitting)
     else:
         on_ray(plan, todo, store.path, sitting, address)
-    for name, seen in course.trials.items():
+    for name, seen in progress.trials.items():
         if seen.status == "stopped":
             with contextlib.suppress(ValueError, OSError):
                 # its folder is elsewhere, or still held; the sweep's own events tell it as well
                 end_early(store.path / TRIALS / name, seen.reason or "")
-    trials = trials_frame(course)
+    trials = trials_frame(progress)
     write_frame(store.path / FILE, trials)
     counts = dict(trials["status"].value_counts().sort("status").iter_rows())
     store.update_manifest(trials=counts, status="finished", finished=now())  # which is what the report is to say
     if counts.get("failed") == len(plan.trials):
-        first = course.trials[plan.trials[0].id]
+        first = progress.trials[plan.trials[0].id]
         raise ValueError(f"every trial failed, {plan.trials[0]} because {first.reason}; --resume tries them again")
     tell("phase", phase="reporting", detail="report.md")
     write_report(store.path)

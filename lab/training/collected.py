@@ -26,7 +26,7 @@ COLLECTED = "collected.jsonl"
 
 
 class _Head(Strict):
-    """The first line of the file: which models spoke, and the reward by which the lines are scored."""
+    """The first line of the file: the models that spoke, and the reward by which the lines are scored."""
 
     scenario: str  # name of the scenario
     models: dict[Literal[SEATS], str]  # what spoke in each seat, in words

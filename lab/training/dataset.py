@@ -276,8 +276,10 @@ def _judged(source: Source, scenario: Scenario, judge: str) -> Known:
 
 
 def _parts(rows: Iterable[tuple[int, int, str, float | None]]) -> Known:
-    """Returns, by (conversation, turn), each reward part as 1 - 2 p for the largest p_inconsistent among its rows, in
-    [-1, 1]. `rows`: (conversation, turn, against, p_inconsistent or None); rows against a single fact are ignored.
+    """Reward parts by (conversation, turn): 1 - 2 p, -1 to 1, for the largest p_inconsistent p among the rows of a
+    line.
+
+    `rows` are (conversation, turn, against, p_inconsistent or None); rows against a single fact are ignored.
     """
     parts_by_line: dict[tuple[int, int], dict[str, float]] = {}
     for conversation, turn, against, p in rows:

@@ -135,7 +135,7 @@ class TrainingLoop:
             self.install()
 
     def _heard(self, step: int) -> dict:
-        """Tripwire means and sample lines of a batch played only to monitor the student of an offline method."""
+        """Tripwire means and sample lines of a batch that only monitors the learner of an offline method."""
         self.install()
         adapters = {seat: rollouts.trained(seat) for seat in self.students}
         log = self._played(step, self._seat(step), split(self.recipe)[0], adapters).log
@@ -173,6 +173,7 @@ class TrainingLoop:
             ) from error
 
     def restore(self, folder: Path) -> None:
+        """Restores all learners from a checkpoint. Raises ValueError like `Learner.restore`."""
         for seat, student in self.students.items():
             student.restore(folder / seat if len(self.students) > 1 else folder)
 
@@ -306,9 +307,7 @@ class TrainingLoop:
         }
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
-        """The views of the untrained model in as many dialogues as the training has steps for, each of which is used
-        once.
-        """
+        """The views of the untrained model in as many dialogues as the training has steps for, each used once."""
         views, batches = [], -(-self.recipe.max_steps // len(self.students))
         for batch in range(batches):
             played = self._played(batch, seat, drawn, {})

@@ -51,6 +51,7 @@ class Completion:
 
     @property
     def text(self) -> str:
+        """The text of the line."""
         return self.line.text
 
     @property
@@ -180,7 +181,7 @@ def _qa(completions: Sequence[Completion], context: RewardContext) -> list[float
 
 
 def _asked(completion: Completion) -> Fact | None:
-    """The fact that the line answers a question about."""
+    """The fact of the question that the line answers; None where it answers none."""
     facts, heard = completion.persona.facts, completion.heard
     if completion.line.about:
         return next(fact for fact in facts if fact.id == completion.line.about)

@@ -211,17 +211,17 @@ def perform_training(
         student = next(iter(students.values()))
         store.update_manifest(device=str(student.device), dtype=student.dtype)
         tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
-        course = TrainingProgress(list(earlier))
+        progress = TrainingProgress(list(earlier))
         tell("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
             for event in training.steps(first, earlier):
                 kept = store.append(event)
-                course.fold(kept)
+                progress.fold(kept)
                 if event["event"] == "step":
                     report(event)
-                    write_frame(store.path / "training.parquet", _frame(course.steps))
+                    write_frame(store.path / "training.parquet", _frame(progress.steps))
                 watch.show(kept)  # last: whoever is shown a step may end the training there
-        store.update_manifest(stopped=course.stopped)
+        store.update_manifest(stopped=progress.stopped)
         training.save(store.path / "adapter", state=False)
         for coming, evaluation in evaluate_all(recipe, engines, aids, store.path / EVALUATION):
             write_frame(store.path / "evaluation.parquet", evaluation)
@@ -229,7 +229,7 @@ def perform_training(
                 tell("phase", phase="evaluating", detail=coming)
     store.update_manifest(status="finished", finished=now())  # which is what the report is to say
     write_report(store.path)
-    return evaluation, course.stopped
+    return evaluation, progress.stopped
 
 
 def steps_before_checkpoint(store: RunStore) -> list[dict]:

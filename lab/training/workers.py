@@ -96,6 +96,7 @@ class Learners:
 
     @property
     def steps(self) -> int:
+        """The number of updates so far."""
         return self._ask("steps")
 
     def close(self) -> None:

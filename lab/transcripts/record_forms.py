@@ -161,7 +161,7 @@ def _labelled(record: _Labelled, number: int) -> Transcript:
 
 
 def _as_labelled(record: _Published) -> _Labelled:
-    """The same with the judge's words read as labels: the whole word YES (contradicts) or NO, the last list in
+    """The record with the judge's words as labels: the whole word YES (contradicts) or NO, the last list in
     brackets.
     """
     verdicts = {turn: _yes_or_no(said) for turn, said in record.eval_prompt_consistency or ()}
@@ -208,7 +208,7 @@ def _lines(number: int, cast: Mapping[str, Persona], said: Sequence[tuple[str, s
 
 
 def _clean(text: str) -> str:
-    """Without lone surrogates, which no tokenizer and no file takes."""
+    """The text without lone surrogates, which tokenizers and files do not accept."""
     return text.encode("utf-8", "replace").decode()
 
 
