@@ -34,6 +34,7 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """The name of the entry."""
+        ...
 
 
 Entry = TypeVar("Entry", bound=Named)

@@ -38,6 +38,7 @@ class Judge(Protocol):
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """The judgements of the pairs: one or more per pair, in the order of the pairs."""
+        ...
 
 
 def scored_by(judge: Judge, pairs: Sequence[Pair]) -> list[Pair]:

@@ -136,6 +136,7 @@ class Ask(Protocol):
         self, arm: str, questions: Sequence[StudyQuestion], worn: str | None = None, steered: Steered | None = None
     ) -> list[OptionScores]:
         """The log-probability of every option of each question, in nats."""
+        ...
 
     def say(
         self,
