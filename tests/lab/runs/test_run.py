@@ -70,7 +70,15 @@ def on_ray(tmp_path_factory):
 @pytest.fixture(scope="module")
 def without_ray(tmp_path_factory):
     return play(
-        tmp_path_factory.mktemp("none"), LONG, *SMALL, "dtype=float32", "--display", "plain", "--address", "none"
+        tmp_path_factory.mktemp("none"),
+        LONG,
+        *SMALL,
+        "dtype=float32",
+        "--display",
+        "plain",
+        "--address",
+        "none",
+        run=here,
     )
 
 

@@ -156,13 +156,31 @@ def test_a_trial_that_always_fails_is_a_row_with_its_reason_and_the_others_finis
     assert again.returncode == 1 and len(sweeps.events(sweep, trial=finished["trial"])) == 2
 
 
-def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
-    """On Ray, and the driver by SIGKILL, while its second trial plays."""
-    file = sweeps.written(tmp_path, overrides=LONG, at_once=1)
-    process = sweeps.start(file, "--runs", tmp_path / "runs", "--display", "none")
-    sweep = _until(process, tmp_path / "runs", lambda at: sweeps.events(at, status="finished") and _lines(at, 1))
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A sweep on Ray whose driver got SIGKILL while its second trial played: its folder, and where its processes
+    listened. It imports Ray Tune, and with it Ray, before it starts a private Ray.
+    """
+    folder = tmp_path_factory.mktemp("killed")
+    file = sweeps.written(folder, overrides=LONG, at_once=1)
+    process = sweeps.start(file, "--runs", folder / "runs", "--display", "none")
+    sweep = _until(process, folder / "runs", lambda at: sweeps.events(at, status="finished") and _lines(at, 1))
+    os.kill(process.pid, signal.SIGSTOP)
+    open_to = listening_sockets(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    return sweep, open_to
+
+
+def test_nothing_that_a_sweep_starts_listens_to_other_machines(killed):
+    _, open_to = killed
+    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, (
+        open_to
+    )
+
+
+def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, killed):
+    sweep, _ = killed
     [first, *_] = sweeps.events(sweep, status="finished")
     kept = _stamps(sweep, first["trial"])
     done = inside(main, "--resume", sweep, "--json")
@@ -173,19 +191,6 @@ def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, tmp_path):
     assert_frame_equal(sweeps.trials(sweep), sweeps.trials(alone[0]))
     printed = json.loads(done.stdout)
     assert printed["sweep"] == str(sweep) and [row["status"] for row in printed["trials"]] == ["finished"] * 4
-
-
-def test_nothing_that_a_sweep_starts_listens_to_other_machines(tmp_path):
-    """It imports Ray Tune, and with it Ray, before it starts a private Ray."""
-    file = sweeps.written(tmp_path, overrides=LONG, at_once=1)
-    process = sweeps.start(file, "--runs", tmp_path / "runs", "--display", "none")
-    _until(process, tmp_path / "runs", lambda at: _lines(at, 0))
-    open_to = listening_sockets(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
-    assert len(open_to) >= 5 and {address for _, address, _ in open_to} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, (
-        open_to
-    )
 
 
 @pytest.mark.usefixtures("unreported")
