@@ -17,7 +17,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-HUMAN = "human"  # the model of a seat whose words somebody types
+HUMAN = "human"  # the model of a seat in which a person types
 
 
 def as_list(value: Any) -> Any:

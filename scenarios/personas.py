@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 SAMPLE = "sample"  # in place of a persona's id: draw one
-UNKNOWN = "unknown"  # in place of a persona's id: nobody we know anything of
+UNKNOWN = "unknown"  # in place of a persona's id: a persona without card and facts
 STRANGER = Persona(UNKNOWN, "Stranger", "", ())
 FILES_KEPT = 64  # parsed, in this process
 DISTRACTORS = 3  # wrong values a fact is asked among

@@ -85,7 +85,7 @@ class Line:
     node: str  # the scenario graph's node it was said at
     text: str
     tokens: int  # tokens generated (or written, where the scenario gave the words)
-    token_ids: tuple[int, ...] = ()  # as sampled, the stop token included; () where the model does not tell
+    token_ids: tuple[int, ...] = ()  # as sampled, with the stop token; () where a server does not return them
     logprob: float | None = None  # nats, summed over token_ids at temperature 1; None where nothing was sampled
     seconds: float = 0.0  # this line's share of its batch
     activation: float | None = (
@@ -112,7 +112,7 @@ class Judgement:
     span: tuple[int, int] | None = None  # characters of the line that contradict, end exclusive
     claim: str | None = None  # what it contradicts, in words, where the judge names it
     answer: str | None = None  # to a question, in the speaker's words
-    by: str | None = None  # the judge that spoke, where several share a name (a cascade)
+    by: str | None = None  # the judge that decided, where several share a name (a cascade)
 
 
 # Names that were changed -> the first ones, from which seeds still derive, so that no figure moves. The names of axes

@@ -19,7 +19,7 @@ from scenarios.messages import reason
 
 Prompt = tuple[str, str]
 SYSTEMS_AT_ONCE = 16  # system texts kept open at a time
-TOP = 20  # most alternatives that servers tell of a token
+TOP = 20  # the most alternatives that servers return for a token
 ENOUGH = 0.5  # of the first token's probability that the options must hold, else the model meant to say something else
 GIVE_UP = 16  # failures in a row after which a server is given up for a while
 PAUSE_S = 60.0  # that while

@@ -32,10 +32,10 @@ class Method:
 class Learnt:
     """The figures of one training step."""
 
-    step: Step | None  # of the last update; None where there was nothing to learn from
-    numbers: Mapping[str, float]  # means over tokens: kl, entropy, ratio; and how far the ratio went
+    step: Step | None  # of the last update; None where no line had a loss
+    numbers: Mapping[str, float]  # means over tokens: kl, entropy (nats), ratio; ratio_min, ratio_max
     skipped: int = 0  # groups whose rewards were all equal
-    tokens: int = 0  # of the lines that carried loss, once however many updates they carried it in
+    tokens: int = 0  # of the lines with a loss, each counted once
 
 
 def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:

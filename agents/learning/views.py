@@ -24,12 +24,12 @@ class Sampled:
     turn: int
     start: int
     ids: tuple[int, ...]
-    logprobs: tuple[float, ...] = ()  # that it was drawn with, in nats; () where nobody knows
+    logprobs: tuple[float, ...] = ()  # with which its tokens were drawn, in nats; () where unknown
     on_trunk: bool = True
     given: tuple[int, ...] = ()  # tokens between trunk and line, of a Q&A probe
     text: str = ""
     about: str = ""  # id of the fact that was asked for, "" for a line of the dialogue
-    reward: float | None = None  # None where nobody could score it: nothing is learnt from it then
+    reward: float | None = None  # None where it could not be scored: it has no loss then
 
     @property
     def place(self) -> tuple[int, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-DATE = "26 Jul 2024"  # for templates that tell the date: the same dialogue must read the same on any day
+DATE = "26 Jul 2024"  # for templates with the date: a dialogue must be the same text on any day
 MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
 
@@ -24,7 +24,7 @@ class ChatFormat:
     after_system: str  # between the system text and the first heard message
     before_said: str  # between what was heard and what is said
     after_said: str  # between what was said and what is heard next
-    specials: tuple[str, ...] = ()  # the model's control tokens, which nobody's words may hold
+    specials: tuple[str, ...] = ()  # the model's control tokens, which no text may contain
 
     def words(self, text: str) -> str:
         """Text from outside (another speaker, a file) without control tokens, so that it cannot imitate a turn."""

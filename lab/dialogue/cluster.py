@@ -29,7 +29,7 @@ MODELS_KEPT = 2
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
 LOOPBACK, CLUSTERS = "127.0.0.1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
-PACKAGES = ("agents", "lab", "metrics", "scenarios")  # what an actor on another node needs of ours
+PACKAGES = ("agents", "lab", "metrics", "scenarios")  # what an actor on another node needs
 Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
 
 

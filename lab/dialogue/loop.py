@@ -46,10 +46,10 @@ class OngoingDialogue:
     memory: dict[str, pair_retrieval.Memory] = field(
         default_factory=lambda: {seat: pair_retrieval.Memory() for seat in SEATS}
     )
-    remembered: int = 0  # lines that are in it, where pairs are retrieved
-    near: list[int] = field(default_factory=list)  # places of the last line's own earlier lines that are worth judging
+    remembered: int = 0  # lines in `memory`, where pairs are retrieved
+    near: list[int] = field(default_factory=list)  # indices of own earlier lines with which the last line is judged
     failed: bool = False
-    left: bool = False  # by one of its speakers: it has ended, with the lines that it has
+    left: bool = False  # a speaker has left: the dialogue ends with its lines so far
 
     @property
     def over(self) -> bool:

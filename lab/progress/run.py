@@ -62,8 +62,8 @@ class State:
     phase: str = "starting"
     detail: str = ""
     clock: float = 0.0
-    began: float | None = None  # this sitting's `started`
-    playing: float | None = None  # when this sitting began to play
+    began: float | None = None  # time of this execution's `started`
+    playing: float | None = None  # time at which this execution began to play
     played_before: int = 0  # lines there were already at that moment
     dialogues: dict[int, DialogueState] = field(default_factory=dict)
     judges: dict[str, str] = field(default_factory=dict)  # metric -> the first judge heard, whose curve is shown
@@ -168,7 +168,7 @@ def _started(state: State, event: dict) -> None:
 def _phase(state: State, event: dict) -> None:
     state.phase, state.detail = event["phase"], event.get("detail") or ""
     state.status, state.reason = "running", None
-    if state.phase == "loading":  # a sitting begins, perhaps after one that ended
+    if state.phase == "loading":  # an execution begins, perhaps after one that ended
         state.began, state.playing = moment(event), None
     if state.phase == "playing" and state.playing is None:
         _begin_playing(state, event)

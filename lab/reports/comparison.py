@@ -41,7 +41,7 @@ class MeasuredRun:
     measure: Measure
     frames: dict[str, pl.DataFrame]
     finished: list[int]  # conversations that did not fail, by number
-    cast: dict[int, tuple]  # conversation -> (seat, persona) pairs
+    cast: dict[int, tuple]  # conversation -> (seat, persona id) pairs
     scored: str | None  # digest of the transcripts, where the lines were not played but only scored
 
 

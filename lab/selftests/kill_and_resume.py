@@ -66,9 +66,9 @@ class Kill:
     """The result of one kill and resume."""
 
     moment: float  # seconds after the folder appeared
-    there: str  # what its folder held when it was killed
-    after: str  # what the resumed one added
-    apart: str  # the first difference from the one left alone; "" for none
+    there: str  # what its folder held at the kill
+    after: str  # what the resumed run added
+    apart: str  # the first difference from the uninterrupted run; "" for none
 
 
 def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: int, address: str) -> int:

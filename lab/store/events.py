@@ -137,7 +137,7 @@ class JudgementRow(TypedDict):
     span: list[int] | None  # characters [start, end) of the line that contradict
     claim: NotRequired[str | None]  # what it contradicts, in words
     answer: NotRequired[str | None]  # to a question of a Q&A probe, in the speaker's words
-    by: NotRequired[str | None]  # the judge that spoke, where several share a name
+    by: NotRequired[str | None]  # the judge that decided, where several share a name
 
 
 class Judged(Event):
@@ -177,8 +177,8 @@ class TrainingStarted(Event):
 
     name: str
     method: str  # of scenarios.jobs.training
-    steps: int  # how many there will be, those of earlier sittings included
-    first: NotRequired[int]  # the step that this sitting begins with: later ones of before are done again
+    steps: int  # how many there will be, those of earlier executions included
+    first: NotRequired[int]  # the first step of this execution; later steps are repeated
 
 
 class SampledDialogue(TypedDict):
@@ -239,7 +239,7 @@ class StepEvent(Rewarded):
     ratio_max: NotRequired[float | None]
     ratio_min: NotRequired[float | None]
     skipped: NotRequired[int]  # groups whose rewards were all equal
-    note: NotRequired[str | None]  # why nothing was learnt
+    note: NotRequired[str | None]  # why there was no update
     loss: NotRequired[float | None]
     grad_norm: NotRequired[float | None]  # before clipping
     learning_rate: NotRequired[float | None]

@@ -29,7 +29,7 @@ class _Head(Strict):
     """The first line of the file: the models that spoke, and the reward by which the lines are scored."""
 
     scenario: str  # name of the scenario
-    models: dict[Literal[SEATS], str]  # what spoke in each seat, in words
+    models: dict[Literal[SEATS], str]  # the speaker of each seat, in words
     views: dict[Literal[SEATS], int]  # how many views follow for each seat
     reward: Reward
     paraphrase: int  # index of the held-out wording of the questions

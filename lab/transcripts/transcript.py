@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 NODE = "transcript"  # where a line was said that no scenario led to
-# (turn, "persona" or an earlier turn in digits) -> contradicts, None: no telling
+# (turn, "persona" or an earlier turn in digits) -> contradicts; None: not decided
 Labels = Mapping[tuple[int, str], "bool | None"]
 
 

@@ -266,7 +266,7 @@ class Survival:
 
     times: np.ndarray
     survival: np.ndarray
-    low: np.ndarray  # NaN where the formula has no answer (nothing has happened yet, or nobody is left)
+    low: np.ndarray  # NaN where the formula is undefined (before the first event, or with nobody at risk)
     high: np.ndarray
     at_risk: np.ndarray
     n: int

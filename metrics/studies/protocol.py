@@ -117,12 +117,12 @@ class PlayedRun:
 class Trained:
     """The frames and figures of a training, with the columns of the files in its folder."""
 
-    worn: str  # the name of what was learnt
+    worn: str  # the name of the adapter
     evaluation: pl.DataFrame
     training: pl.DataFrame
-    parameters: int = 0  # that learnt
-    seconds: float = 0.0  # playing and learning
-    stopped: str = ""  # by which tripwire, in words
+    parameters: int = 0  # number of trained weights
+    seconds: float = 0.0  # of playing and training
+    stopped: str = ""  # the tripwire that stopped it, in words; "" for none
 
 
 class Ask(Protocol):
