@@ -52,10 +52,11 @@ def unfinished(
 def carried_out(
     work: Callable[[], T], store: RunStore, show: Callable[[dict], None], left: str
 ) -> tuple[str, str | None, T | None]:
-    """Calls `work` and stores and shows how it ended. Returns (status, reason, result).
+    """Calls `work` and stores and shows how it ended. Returns (status, reason, result); errors of `work` are not
+    raised.
 
     The status is finished, failed or interrupted; reason and result are None where they do not apply. It is failed,
-    too, where the end could not be stored. `left` names what --resume continues from, such as "line". Raises nothing.
+    too, where the end could not be stored. `left` names what --resume continues from, such as "line".
     """
     status, reason, outcome = "finished", None, None
     try:
