@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import ray
@@ -144,18 +145,20 @@ class HostedEngine:
         self._remote[name], self._ids[name], self._under[name] = remote, list(ids), under
         return name
 
-    def _start(self):
+    def _start(self) -> Any:
+        """The actor's handle, which Ray types as the class whose methods have no `remote`."""
         return ray.remote(EngineHost).options(num_cpus=1, num_gpus=self._gpus).remote(*self._start_with)
 
-    def _call_on(self, method: str, branches: Sequence[int], *arguments) -> object:
+    def _call_on(self, method: str, branches: Sequence[int], *arguments) -> Any:
         return self._answer(
             lambda: self.actor.call.remote(method, [self._remote[branch] for branch in branches], *arguments)
         )
 
-    def _call(self, method: str, *arguments) -> object:
+    def _call(self, method: str, *arguments) -> Any:
         return self._answer(lambda: self.actor.call.remote(method, *arguments))
 
-    def _answer(self, ask: Callable[[], object]) -> object:
+    def _answer(self, ask: Callable[[], Any]) -> Any:
+        reason = ""
         for _ in range(DEATHS):
             try:
                 if self._lost:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -183,7 +183,9 @@ class LocalEngine:
     # -- reading
 
     def _read(
-        self, names: Sequence[int], looking: Callable[[list[Piece]], object] = lambda batch: nullcontext()
+        self,
+        names: Sequence[int],
+        looking: Callable[[list[Piece]], AbstractContextManager] = lambda batch: nullcontext(),
     ) -> None:
         """Reads every branch up to its last token but one; `looking` gives a context for each pass."""
         with self._timed("read"):
@@ -338,7 +340,7 @@ class LocalEngine:
             ) from None
         self._usage.seconds[phase] += time.perf_counter() - start
 
-    def _alike(self, names: Sequence[int]) -> Iterable[tuple[list[int], object]]:
+    def _alike(self, names: Sequence[int]) -> Iterable[tuple[list[int], AbstractContextManager]]:
         """Indices into `names` with the same adapter and steering, each with a context in which the model has both."""
         groups: dict[tuple[str | None, Steer | None], list[int]] = {}
         for i, branch in enumerate(self._get(names)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -84,12 +84,15 @@ class Engine(Protocol):
 
     def info(self) -> EngineInfo:
         """The description of the model."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text. Special tokens in the text are recognised, and none are added."""
+        ...
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each list of ids, without special tokens."""
+        ...
 
     def open(
         self, prompts: Sequence[Sequence[int]], adapter: str | None = None, steer: Steer | None = None
@@ -99,8 +102,9 @@ class Engine(Protocol):
         Without prompts, only the adapter is loaded. Raises ValueError for an empty prompt, and for an adapter or
         steering that does not fit the model.
         """
+        ...
 
-    def install(self, adapter: str, config: Mapping[str, object], weights: Mapping[str, object]) -> None:
+    def install(self, adapter: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
         """Loads an adapter under this name from PEFT's config and tensors, or replaces its weights.
 
         Open branches keep their cache.
@@ -111,9 +115,11 @@ class Engine(Protocol):
 
     def fork(self, branches: Sequence[int]) -> list[int]:
         """An independent copy of each branch."""
+        ...
 
     def generate(self, branches: Sequence[int], sampling: Sequence[Sampling]) -> list[Sample]:
         """One sampled line per branch, which is appended to it. Raises ValueError where a branch occurs twice."""
+        ...
 
     def score(
         self,
@@ -125,6 +131,7 @@ class Engine(Protocol):
 
         The branches are unchanged.
         """
+        ...
 
     def drop(self, branches: Sequence[int]) -> None:
         """Frees the branches; unknown names are ignored."""
@@ -140,9 +147,11 @@ class Engine(Protocol):
         Shape (prompts, layers, width), float32. Raises ValueError for an engine on a server, which does not provide
         states.
         """
+        ...
 
     def usage(self) -> Usage:
         """The work since the engine was started."""
+        ...
 
 
 def check_each_once(branches: Sequence[int]) -> None:

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import torch
@@ -283,7 +284,7 @@ def own_card(engine, system: str) -> Axis:
     return axis(states(NEUTRAL_CARD), states(system))
 
 
-def width(model: torch.nn.Module) -> int:
+def width(model) -> int:
     """The width of the model's hidden states."""
     return model.config.get_text_config().hidden_size
 
@@ -332,6 +333,6 @@ def _turn(
     return (turned, *output[1:]) if isinstance(output, tuple) else turned
 
 
-def _hidden(output: object) -> torch.Tensor:
+def _hidden(output: Any) -> torch.Tensor:
     """The hidden states (1, T, width) in the output of a decoder layer."""
     return output[0] if isinstance(output, tuple) else output

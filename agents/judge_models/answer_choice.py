@@ -194,7 +194,7 @@ def spoken(text: str, options: Sequence[str]) -> list[float] | str:
     """
     answer = _THOUGHT.sub("", text)
     first, last = _LETTER.search(answer), _LETTER.search(answer[::-1])
-    said = answer[first.start() : len(answer) - last.start()].casefold() if first else ""
+    said = answer[first.start() : len(answer) - last.start()].casefold() if first and last else ""
     meant = [option.casefold() == said for option in options]
     return [0.0 if is_option else -math.inf for is_option in meant] if any(meant) else _answered(text)
 

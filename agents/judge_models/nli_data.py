@@ -165,7 +165,7 @@ def corpora() -> dict[str, Corpus]:
         )
         for name, spec in own["slots"].items()
     ]
-    opposites = {name: tuple(map(tuple, sides)) for name, sides in own["opposites"].items()}
+    opposites = {name: (tuple(one), tuple(other)) for name, (one, other) in own["opposites"].items()}
     held, rest = (
         set(own["held_out"]),
         (tuple(own["small_talk"]), tuple(own["values"]), tuple(map(frozenset, own["touching"]))),
@@ -234,7 +234,7 @@ def _pair(corpus: Corpus, kind: str, rng: random.Random) -> tuple[tuple[str, ...
     """(the slots that the pair is about, premise, hypothesis)."""
     slot = rng.choice(corpus.slots)
     value, other = rng.sample(slot.values, 2)
-    first, second = rng.sample(slot.claims, 2) if len(slot.claims) > 1 else slot.claims * 2
+    first, second = rng.sample(slot.claims, 2) if len(slot.claims) > 1 else list(slot.claims) * 2
     premise = first.format(value=value)
     if kind == "value":
         return (slot.id,), premise, (first if rng.random() < 0.4 else second).format(value=other)
@@ -248,7 +248,8 @@ def _pair(corpus: Corpus, kind: str, rng: random.Random) -> tuple[tuple[str, ...
     if kind == "talk":
         return (slot.id,), premise, rng.choice(rng.choice((corpus.small_talk, corpus.values)))
     if kind == "values":
-        return ("values",), *rng.sample(corpus.values, 2)
+        premise, hypothesis = rng.sample(corpus.values, 2)
+        return ("values",), premise, hypothesis
     if kind == "aside":
         return (
             ((slot.id,), premise, rng.choice(slot.asides).format(value=rng.choice((value, other))))
@@ -285,7 +286,7 @@ def _of_another_slot(
 def _opposite(corpus: Corpus, rng: random.Random) -> Example:
     name, sides = rng.choice(list(corpus.opposites.items()))
     mine, theirs = rng.sample(sides, 2)
-    premise, same = rng.sample(mine, 2) if len(mine) > 1 else mine * 2
+    premise, same = rng.sample(mine, 2) if len(mine) > 1 else list(mine) * 2
     label = rng.choice((CONTRADICTION, CONTRADICTION, ENTAILMENT, NEUTRAL))
     said = {
         CONTRADICTION: lambda: rng.choice(theirs),

@@ -96,7 +96,7 @@ def _logits(head: Head, pairs: Sequence[Example], read: dict[str, torch.Tensor])
 
 def main() -> None:
     """Trains the head, prints its held-out figures and writes its weights."""
-    parser = argparse.ArgumentParser(prog="agents.judge_models.nli_train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="agents.judge_models.nli_train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)

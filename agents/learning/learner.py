@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -92,7 +93,8 @@ class Learner:
         width = self.loaded.model.get_output_embeddings().weight.shape[1]
         self.head = nn.Linear(width, 1, device=self.device) if value_head else None
         if self.head is not None:
-            nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad] + list(
             self.head.parameters() if self.head else ()
         )
@@ -103,7 +105,7 @@ class Learner:
             weight_decay=tuning.weight_decay,
         )
         self.scheduler = _scheduler(self.optimizer, tuning, max_steps)
-        self._hidden: Tensor | None = None
+        self._hidden = torch.empty(0)  # (T, d) of the last pass, where there is a value head
         self.loaded.model.get_output_embeddings().register_forward_pre_hook(self._keep_hidden)
 
     @torch.no_grad()
@@ -144,7 +146,7 @@ class Learner:
                 "learning_rate, or rewards within bounds"
             )
         nn.utils.clip_grad_norm_(self.parameters, self.tuning.max_grad_norm)
-        rate = self.scheduler.get_last_lr()[0]
+        rate = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         return Step(total, norm, rate)
@@ -241,7 +243,7 @@ class Learner:
     # -- reading
 
     def _read(self, packed: Row, model: nn.Module | None = None) -> Read:
-        model = model or self.model
+        model = self.model if model is None else model
         sources, targets = torch.cat(packed.sources), torch.cat(packed.targets)
         kept, where = sources.unique(return_inverse=True)
         out = model(
@@ -288,7 +290,8 @@ class Learner:
         return {"full_attention": added(None), "sliding_attention": added(config.sliding_window)}
 
     def _keep_hidden(self, module: nn.Module, inputs: tuple) -> None:
-        self._hidden = inputs[0][0].detach() if self.head is not None else None
+        if self.head is not None:
+            self._hidden = inputs[0][0].detach()
 
     @contextmanager
     def _untouched(self):
@@ -300,16 +303,18 @@ class Learner:
 
     def _gather(self) -> float:
         """Sums the gradients of all workers; their norm."""
+        gradients = []
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
         if dist.is_initialized():
-            for sent in [dist.all_reduce(parameter.grad, async_op=True) for parameter in self.parameters]:
-                sent.wait()
-        return float(torch.stack([parameter.grad.norm() for parameter in self.parameters]).norm())
+            for sent in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+                sent.wait()  # pyright: ignore[reportOptionalMemberAccess]  # None only outside the group
+        return float(torch.stack([gradient.norm() for gradient in gradients]).norm())
 
 
-def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
+def _trainable(model: Any, tuning: Tuning, name: str) -> Any:
     for module in model.modules():
         if isinstance(module, nn.Dropout):  # the base's own: lines were sampled without it
             module.p = 0.0
@@ -331,7 +336,7 @@ def _trainable(model: nn.Module, tuning: Tuning, name: str) -> nn.Module:
         return adapted
     config = LoraConfig(
         r=tuning.r,
-        lora_alpha=tuning.lora_alpha,
+        lora_alpha=tuning.lora_alpha,  # pyright: ignore[reportArgumentType]  # PEFT only divides it by r
         lora_dropout=tuning.lora_dropout,
         target_modules=tuning.target_modules,
         layers_to_transform=adapters.upper_layers(model.config, tuning.train_from_depth),

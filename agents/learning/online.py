@@ -167,7 +167,7 @@ def parts(
             kl = losses.divergence(read.logps, old, ref.logps, mask) if ref is not None else torch.zeros_like(per_token)
             _note(seen, mask.bool(), ratio=(read.logps - old).exp(), kl=kl, entropy=read.entropy)
             cost = losses.averaged(per_token + how.beta * kl, mask, how.loss_type, lines, tokens, longest)
-            if returns is not None:
+            if returns is not None and values is not None:
                 off = losses.value(
                     read.values,
                     torch.tensor(values[place], device=device),
@@ -182,5 +182,7 @@ def parts(
 
 
 def _note(seen: dict[str, list[Tensor]] | None, mask: Tensor, **tensors: Tensor) -> None:
-    for name, tensor in tensors.items() if seen is not None else ():
+    if seen is None:
+        return
+    for name, tensor in tensors.items():
         seen.setdefault(name, []).append(tensor.detach()[mask].float().cpu())

@@ -29,8 +29,10 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
     for view in batch:
         lines = []
         for alternatives in at_places(view):
-            ranked = sorted((line for line in alternatives if line.reward is not None), key=lambda line: line.reward)
-            if len(ranked) > 1 and ranked[-1].reward > ranked[0].reward:
+            ranked = sorted(
+                (line for line in alternatives if line.reward is not None), key=lambda line: line.reward or 0.0
+            )
+            if len(ranked) > 1 and ranked[-1].reward != ranked[0].reward:
                 lines += [ranked[-1], ranked[0]]
         if lines:
             paired.append(replace(view, lines=tuple(lines)))
@@ -73,7 +75,10 @@ def parts_kto(
         kl = losses.kto_kl(*(torch.tensor(list(chain.from_iterable(totals)), device=learner.device) for totals in both))
     mine, costs = [views[place] for place in share(views)], []
     for view, ref in zip(mine, learner.read(mine, untouched=True), strict=True):
-        good, before = torch.tensor([line.reward > 0 for line in view.lines], device=ref.logps.device), _totals(ref)
+        good, before = (
+            torch.tensor([(line.reward or 0.0) > 0 for line in view.lines], device=ref.logps.device),
+            _totals(ref),
+        )
 
         def loss(read: Read, good: Tensor = good, before: Tensor = before) -> Tensor:
             return losses.kto(_totals(read) - before, good, kl, beta, desirable, undesirable, lines)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,7 +38,7 @@ class Adapters:
         if folder not in self._names:
             self._put_on(folder, *read(self.loaded.model, folder, self.loaded.info.model))
 
-    def install(self, folder: str, config: Mapping[str, object], weights: Mapping[str, torch.Tensor]) -> None:
+    def install(self, folder: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
         """Adds an adapter from PEFT's config and tensors, without a folder, or replaces the weights of a loaded one.
 
         With an empty config, `weights` are all weights of the model, by its own names.

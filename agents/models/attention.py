@@ -163,8 +163,8 @@ def attend(
     for number, look in enumerate(plan.looks):
         asked = query[0, :, look.tokens].transpose(0, 1)  # (tokens, H, D)
         keys, values = look.slab.layer(module.layer_idx, key)  # (rows, Hkv, capacity, D)
-        rows = look.rows
         if isinstance(look, Glance):
+            rows = look.rows
             newest_key, newest_value = (new[0, :, look.tokens].transpose(0, 1) for new in (key, value))  # (R, Hkv, D)
             if cpu_kernels.able(keys):
                 scale = query.shape[3] ** -0.5 if scaling is None else scaling
@@ -186,6 +186,8 @@ def attend(
             at, places = plan.places[number]
             keys[at, :, places], values[at, :, places] = newest_key, newest_value
             rows = slice(rows[0], rows[-1] + 1)
+        else:
+            rows = look.rows
         mask = plan.masks.get((number, sliding_window))
         if mask is None:
             mask = _additive(look.seen(sliding_window).to(query.device), query.shape[1] // keys.shape[1], query.dtype)

@@ -49,7 +49,7 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     text = _render(tokenizer, [("system", system), *turns])
     if not _in_order(text):  # no system role, or one whose words wander to the newest message
         text = _render(tokenizer, [("user", f"{system}\n\n{first}"), *turns[1:]])
-    if not _in_order(text):
+    if text is None or not _in_order(text):
         raise ValueError(
             f"the chat template of {tokenizer.name_or_path} does not keep the words of a user and an assistant "
             "message in place; expected one that renders [system,] user, assistant, user"
@@ -63,7 +63,9 @@ def from_tokenizer(tokenizer) -> ChatFormat:
 
 def _in_order(text: str | None) -> bool:
     """Whether the text contains every placeholder once, unchanged and in order."""
-    places = [text.find(mark) for mark in MARKS] if text else [-1]
+    if not text:
+        return False
+    places = [text.find(mark) for mark in MARKS]
     return -1 not in places and places == sorted(places) and all(text.count(mark) == 1 for mark in MARKS)
 
 

@@ -8,6 +8,9 @@ It differs from the textbook in one way: exp is 2**x, by the exponent's bits and
 error below 1e-6 for arguments above -20), so that it vectorises.
 """
 
+# numba may be absent, and what it compiles is no plain Python.
+# pyright: reportOptionalMemberAccess=false, reportPossiblyUnboundVariable=false, reportCallIssue=false
+
 from __future__ import annotations
 
 from functools import cache
@@ -81,7 +84,7 @@ def logsumexp(logits: torch.Tensor) -> torch.Tensor:
 
 def _as_many_threads_as_torch() -> None:
     threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue, reportPrivateImportUsage]
     if torch.get_num_threads() != threads:
         # numba starts its threads at its first call, and tells OpenMP, which is torch's too, how many
         torch.set_num_threads(threads)

@@ -18,7 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from agents.models.chat_template import ChatFormat, from_tokenizer
+from agents.models.info import EngineInfo
 from scenarios.messages import first_line, reason
 
 EMBEDDED = "embedded"
@@ -46,9 +49,9 @@ class ModelName:
 class LoadedModel:
     """A model with its tokenizer, its description and its stop tokens."""
 
-    model: object  # transformers.PreTrainedModel in eval mode
-    tokenizer: object
-    info: object  # agents.engine.protocol.EngineInfo
+    model: Any  # transformers.PreTrainedModel in eval mode; torch types its methods as tensors or modules
+    tokenizer: Any
+    info: EngineInfo
     stop_ids: frozenset[int]
 
 
@@ -56,8 +59,8 @@ class LoadedModel:
 class Reading:
     """What is needed to read a model's text, without its weights."""
 
-    tokenizer: object
-    format: object  # agents.models.chat_template.ChatFormat
+    tokenizer: Any
+    format: ChatFormat
     stop_ids: frozenset[int]
 
 
@@ -208,7 +211,7 @@ def _dequantise(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    source: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     if hasattr(source.config, "quantization_config"):
         del source.config.quantization_config
     model = type(source)(source.config)  # a model loaded from GGUF refuses to be saved
@@ -269,8 +272,6 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from agents.models import attention
-    from agents.models.chat_template import from_tokenizer
-    from agents.models.info import EngineInfo
     from agents.models.memory import free_bytes, place, token_bytes
     from agents.models.packed_linear import pack
 
@@ -282,7 +283,7 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     check_layers(name, layers)
     with _readable(name):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=chosen, use_safetensors=True, trust_remote_code=False, attn_implementation=attention.NAME
         )
         model = model.to(device).eval().requires_grad_(False)
@@ -306,8 +307,6 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
 def load_tokenizer(name: str) -> Reading:
     """What is needed to read a model's text, without weights. Raises ValueError where its files are not available."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
-    from agents.models.chat_template import from_tokenizer
 
     folder = local_folder(name, weights=False)
     with _readable(name):

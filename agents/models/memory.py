@@ -63,7 +63,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min(psutil.virtual_memory().available, _left_to_this_container())
+    return int(min(psutil.virtual_memory().available, _left_to_this_container()))
 
 
 def place(device: torch.device) -> str:

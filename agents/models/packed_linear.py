@@ -8,6 +8,8 @@ mostly of its overhead. The plain weights are kept for training and adapters.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 FOR_TOKENS = 32  # what the blocks are laid out for; other numbers of tokens work too
@@ -40,10 +42,10 @@ class PackedLinear(torch.nn.Linear):
     together: Together
     number: int  # among the layers packed together
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled():
-            return super().forward(x)
-        return self.together.part(self.number, x)
+            return super().forward(input)
+        return self.together.part(self.number, input)
 
 
 def pack(model: torch.nn.Module) -> int:
@@ -84,7 +86,7 @@ def repack(model: torch.nn.Module) -> None:
             layer.together = together
 
 
-def _alike(layers: list[torch.nn.Linear]) -> bool:
+def _alike(layers: list[Any]) -> bool:
     return len({(layer.in_features, layer.bias is None) for layer in layers}) == 1
 
 

@@ -84,21 +84,25 @@ class Seat(Protocol):
         """A new line for each cue, which is added to its view; `Trouble` where there is none, `Left` where a person has
         left.
         """
+        ...
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         """Adds given lines to the views as the seat's own, and returns them, with token ids where the seat can encode
         them.
         """
+        ...
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         """The log-probability of every option of every question, in nats, summed over the option's tokens; or
         `Trouble`.
         """
+        ...
 
     def tell(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
         """A free-text answer to every question, each on its own branch that the dialogue never sees; or `Trouble`."""
+        ...
 
     def close(self, conversations: Sequence[int]) -> None:
         """Frees the views of these conversations."""

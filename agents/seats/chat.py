@@ -70,10 +70,11 @@ class EndpointSeat:
         answers = self._complete(views, [derive_seed(cues[c].seed, text) for c, text in asked])
         replies: dict[int, list[str] | Trouble] = {c: [] for c in questions}
         for (c, _), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Trouble) or isinstance(replies[c], Trouble):
-                replies[c] = answer if isinstance(answer, Trouble) else replies[c]
-            else:
-                replies[c].append(answer.text)
+            replied = replies[c]
+            if isinstance(answer, Trouble):
+                replies[c] = answer
+            elif not isinstance(replied, Trouble):
+                replied.append(answer.text)
         return replies
 
     def close(self, conversations: Sequence[int]) -> None:
@@ -96,7 +97,7 @@ class EndpointSeat:
         try:
             answer = self.client.chat.completions.create(
                 model=self.model,
-                messages=messages,
+                messages=messages,  # pyright: ignore[reportArgumentType]  # plain dicts are as good
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,

@@ -146,9 +146,9 @@ class ModelSeat:
             mine = slice(place * self.generations, (place + 1) * self.generations)
             if trouble := next((sample.trouble for sample in samples[mine] if sample.trouble), None):
                 replies[c] = Trouble(trouble)
-            if isinstance(replies[c], Trouble):
+            if isinstance(answers := replies[c], Trouble):
                 continue
-            replies[c].append(texts[mine][0].strip())
+            answers.append(texts[mine][0].strip())
             self.spoken[c].append(
                 Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine]), tuple(ids), q.about)
             )
@@ -158,7 +158,8 @@ class ModelSeat:
         self.engine.drop([self._branch.pop(c) for c in conversations if c in self._branch])
         self._full.difference_update(conversations)
         for c in conversations if not self.keep else ():
-            self.ids.pop(c, None), self.spoken.pop(c, None)
+            self.ids.pop(c, None)
+            self.spoken.pop(c, None)
 
     def _sample(self, branches: Mapping[int, int], cues: Mapping[int, Cue]) -> tuple[list[Sample], list[str]]:
         """One line per branch. With more `generations`, the others are sampled on forks and only recorded."""

@@ -134,7 +134,7 @@ def together(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
     A prompt that shares too few tokens is a group of its own, with all of its tokens.
     """
     groups: list[tuple[int, list[int]]] = []
-    for place in sorted(range(len(prompts)), key=lambda place: prompts[place]):
+    for place in sorted(range(len(prompts)), key=lambda place: list(prompts[place])):
         if groups:
             length, places = groups[-1]
             head = prompts[places[0]][:length]

@@ -27,7 +27,8 @@ NO_ANSWER = (
     RecursionError,
 )
 _here = threading.local()  # .asked: what the thread asks for
-Item, Answer = TypeVar("Item"), TypeVar("Answer")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass

@@ -57,8 +57,9 @@ def survey(endpoint: str, model: str) -> Server:
     except (OpenAIError, *NO_ANSWER):  # some list no models
         listed = {}
     entry = listed.get(model)
-    entry = listed.get(getattr(entry, "parent", None)) or entry  # a LoRA's base
+    entry = listed.get(getattr(entry, "parent", None) or "") or entry  # a LoRA's base
     context = getattr(entry, "max_model_len", None) or 0
+    agrees, probe_ids = False, []
     try:
         choice = asked.completions.create(
             model=model,
@@ -77,6 +78,7 @@ def survey(endpoint: str, model: str) -> Server:
             },
         ).choices[0]
         lacks = [what for what, there in _probed(choice).items() if not there]
+        probe_ids = getattr(choice, "prompt_token_ids", None) or []
         agrees = not lacks and _agrees(asked, model, choice)
     except (OpenAIError, *NO_ANSWER) as error:
         lacks = [f"completions with token ids and log-probabilities ({reason(error)})"]
@@ -84,7 +86,7 @@ def survey(endpoint: str, model: str) -> Server:
         lacks = ["the length of its context (max_model_len in /v1/models)"]
     reading = None
     if not lacks:
-        reading, problem = _reading([getattr(entry, "root", None), model], choice.prompt_token_ids)
+        reading, problem = _reading([getattr(entry, "root", None), model], probe_ids)
         if reading is None:
             lacks = [problem]
         elif not agrees:
@@ -155,7 +157,8 @@ class ServedEngine:
     def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
         if server.lacks or server.reading is None:
             raise ValueError(lacking(server))
-        self.server, self.tokenizer, self.timeout_s = server, server.reading.tokenizer, timeout_s
+        self.server, self.timeout_s = server, timeout_s
+        self.tokenizer, self._stop_ids = server.reading.tokenizer, server.reading.stop_ids
         self.client = client(server.endpoint, timeout_s)
         parts = urlsplit(str(self.client.base_url))
         self._info = EngineInfo(
@@ -279,7 +282,7 @@ class ServedEngine:
                 "top_k": sampling.top_k,
                 "min_tokens": min(sampling.min_tokens, most),
                 "return_token_ids": True,
-                "stop_token_ids": sorted(self.server.reading.stop_ids),
+                "stop_token_ids": sorted(self._stop_ids),
                 **AS_ASKED,
             },
         }
@@ -328,10 +331,12 @@ class ServedEngine:
 
     def _cut(self, sample: Sample, sentences: int | None) -> Sample:
         """The sample up to the token that ends sentence number `sentences`, since a server counts tokens only."""
+        if sentences is None:
+            return sample
         ended = 0
-        for place, token in enumerate(sample.token_ids if sentences is not None else (), start=1):
+        for place, token in enumerate(sample.token_ids, start=1):
             ended += ends_sentence(self.tokenizer.decode([token]))
-            if ended >= sentences and token not in self.server.reading.stop_ids:
+            if ended >= sentences and token not in self._stop_ids:
                 return Sample(sample.token_ids[:place], sample.logprobs[:place], "sentences")
         return sample
 

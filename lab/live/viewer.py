@@ -57,6 +57,7 @@ class Viewer(Protocol):
 
     def press(self, key: str, window: Window) -> bool:
         """Handles a key; returns whether the key has a meaning in this view."""
+        ...
 
     def draw(self, window: Window, hints: Sequence[str]) -> RenderableType: ...
 
