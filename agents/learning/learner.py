@@ -243,10 +243,10 @@ class Learner:
     # -- reading
 
     def _read(self, packed: Row, model: nn.Module | None = None) -> Read:
-        model = self.model if model is None else model
+        reader = self.model if model is None else model
         sources, targets = torch.cat(packed.sources), torch.cat(packed.targets)
         kept, where = sources.unique(return_inverse=True)
-        out = model(
+        out = reader(
             input_ids=packed.ids[None].to(self.device),
             position_ids=packed.positions[None].to(self.device),
             attention_mask=self._mask(packed),
