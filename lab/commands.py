@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from lab.store.session import INTERRUPTED
 from scenarios.messages import hidden
@@ -42,13 +43,13 @@ class Parser(argparse.ArgumentParser):
     epilog as it is written.
     """
 
-    def __init__(self, **how) -> None:
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | how)
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **how})
         self.add_argument(
             "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="show the version and exit"
         )
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         from scenarios.suggestions import nearest
 
         head, _, words = message.partition("unrecognized arguments: ")
@@ -112,5 +113,5 @@ def _description(tree: ast.Module, prog: str) -> str:
                 keyword.arg: keyword.value.value for keyword in node.keywords if isinstance(keyword.value, ast.Constant)
             }
             if constants.get("prog") == prog:
-                return constants.get("description", "")
+                return str(constants.get("description", ""))
     return ""

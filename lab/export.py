@@ -109,7 +109,7 @@ def _write(parts: Iterator[bytes], out: str | None) -> None:
     try:
         replace_in_parts(Path(out), parts)
     except StoreError as error:
-        reason = error.__cause__.strerror or error.__cause__
+        reason = getattr(error.__cause__, "strerror", None) or error.__cause__
         raise ValueError(f"cannot write {out} ({reason}); expected a file in a folder that can be written") from None
 
 

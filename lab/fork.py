@@ -75,7 +75,9 @@ def _run(args: argparse.Namespace) -> int:
     original = b"".join(dumps(event) + b"\n" for event in own)
     path, code = begin(args.runs, scenario, begun, {ORIGINAL: original}, address=args.address, display=args.display)
     if not code:
-        _tell(store_comparison(path), path)
+        comparison = store_comparison(path)
+        if comparison is not None:
+            _tell(comparison, path)
     return code
 
 

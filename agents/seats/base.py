@@ -80,7 +80,7 @@ class Seat(Protocol):
     def hear(self, heard: Mapping[int, str]) -> None:
         """Adds the partner's lines to the views."""
 
-    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]:
+    def speak(self, cues: Mapping[int, Cue]) -> Mapping[int, Utterance | Trouble | Left]:
         """A new line for each cue, which is added to its view; `Trouble` where there is none, `Left` where a person has
         left.
         """

@@ -20,9 +20,9 @@ class ScriptedSeat:
     def hear(self, heard: Mapping[int, str]) -> None:
         """Does nothing: a script does not depend on the partner's lines."""
 
-    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]:
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance]:
         texts = {c: self.script[self._spoken[c] % len(self.script)] for c in cues}
-        return {**self.recite(cues, {c: Utterance(text, len(text.split())) for c, text in texts.items()})}
+        return self.recite(cues, {c: Utterance(text, len(text.split())) for c, text in texts.items()})
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         for c, utterance in said.items():
@@ -57,7 +57,7 @@ class HumanSeat:
     def hear(self, heard: Mapping[int, str]) -> None:
         """Does nothing: the caller shows the lines to the person."""
 
-    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble | Left]:
+    def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Left]:
         texts = {c: self.words(c, cue) for c, cue in cues.items()}
         return {c: Left() if text is None else Utterance(text, len(text.split())) for c, text in texts.items()}
 

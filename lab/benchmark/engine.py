@@ -110,14 +110,8 @@ def print_figures(figures: dict) -> None:
         title=f"{machine['model']} · {machine['device']} {machine['dtype']} · {machine['threads']} threads",
         box=box.SIMPLE_HEAD,
     )
-    for column, justify in (
-        ("work", "left"),
-        ("generate", "right"),
-        ("engine", "right"),
-        ("ratio", "right"),
-        ("of the ceiling", "right"),
-    ):
-        table.add_column(column, justify=justify)
+    for column in ("work", "generate", "engine", "ratio", "of the ceiling"):
+        table.add_column(column, justify="left" if column == "work" else "right")
     dialogue = figures["dialogue"]
     table.add_row(
         "dialogues, generated tokens/s",

@@ -128,7 +128,7 @@ def _engine(loaded, sizes: Sizes) -> dict:
     from agents.engine.local import LocalEngine
 
     _warm_up(LocalEngine(loaded), loaded)
-    figures = {
+    figures: dict = {
         "machine": {
             "model": loaded.info.model,
             "device": loaded.info.device,
@@ -257,7 +257,7 @@ def _engine_long(engine, loaded, sizes: Sizes) -> dict:
 
 def _notebook(loaded, sizes: Sizes) -> dict:
     loaded.model.set_attn_implementation("sdpa")
-    figures = {
+    figures: dict = {
         name: work(loaded, sizes)
         for name, work in (
             ("dialogue", _notebook_dialogue),

@@ -4,7 +4,7 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agents.engine.protocol import Engine
 from agents.models.info import EngineInfo
@@ -25,7 +25,9 @@ def _longest_line(scenario: Scenario, seat: str, engine: Engine) -> int:
     return max(len(ids) for ids in engine.encode(script)) if script else scenario.seats[seat].max_tokens
 
 
-def longest_view(scenario: Scenario, seat: str, engines: dict[str, Engine], cast: Sequence[dict[str, Persona]]) -> int:
+def longest_view(
+    scenario: Scenario, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping[str, Persona]]
+) -> int:
     """The largest number of tokens that the seat's view can reach in any conversation; 0 for a seat without an engine.
 
     Raises ValueError where that exceeds the context of the seat's model.

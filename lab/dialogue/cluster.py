@@ -213,7 +213,8 @@ def gpu_shares(gpus: int, engines: int, workers: int) -> tuple[float, float]:
         return 0.0, 0.0
     if gpus > workers:
         return each(engines, gpus - workers), 1.0
-    return (each(engines + workers, gpus),) * 2
+    share = each(engines + workers, gpus)
+    return share, share
 
 
 def _hosted(

@@ -10,7 +10,7 @@ from agents.engine.protocol import Engine
 from lab.dialogue.seats import base_model
 from metrics.catalogue import needed
 from metrics.judges import LINES
-from metrics.judges.entry import EMBEDDER, REFERENCE, JudgeEntry
+from metrics.judges.entry import EMBEDDER, REFERENCE, JudgeEntry, Models
 from scenarios import plugins
 from scenarios.schema import Measure
 
@@ -149,19 +149,19 @@ def aids(engine: Engine, device: str) -> dict[str, Callable]:
     return {"embed": embedding(device), "logprobs": Reference(engine).logprobs}
 
 
-def _ledger(models: JudgeModels) -> Judge:
+def _ledger(models: Models) -> Judge:
     from metrics.judges.ledger import Ledger
 
     return Ledger()
 
 
-def _likelihood(models: JudgeModels) -> Judge:
+def _likelihood(models: Models) -> Judge:
     from metrics.judges.likelihood import Likelihood
 
     return Likelihood(models.logprobs(), models.embed())
 
 
-def _reader(models: JudgeModels) -> Judge:
+def _reader(models: Models) -> Judge:
     from metrics.judges.answer_reader import Reader
 
     return Reader(models.logprobs())
@@ -175,7 +175,7 @@ def _check_nli(measure: Measure) -> None:
         cross_encoder.check(measure.nli.model)
 
 
-def _nli(models: JudgeModels) -> Judge:
+def _nli(models: Models) -> Judge:
     from agents.models.loading import EMBEDDED
     from metrics.judges.nli import Nli
 
@@ -203,7 +203,7 @@ def _llm_engines(measure: Measure) -> Collection[str]:
     return () if measure.llm.endpoint else (base_model(measure.llm.model),)
 
 
-def _llm(models: JudgeModels) -> Judge:
+def _llm(models: Models) -> Judge:
     from agents.judge_models.answer_choice import EndpointChooser, EngineChooser
     from agents.models import loading
     from metrics.judges.llm import Llm
@@ -223,7 +223,7 @@ def _check_cascade(measure: Measure) -> None:
             raise ValueError(f"measure.cascade.{key} is {name!r}, which scores no lines; expected a judge that does")
 
 
-def _cascade(models: JudgeModels) -> Judge:
+def _cascade(models: Models) -> Judge:
     from metrics.judges.cascade import Cascade
 
     spec = models.measure.cascade

@@ -163,8 +163,7 @@ class Play:
                 kept = self.stored.lines.get((d.number, turn))
                 if kept:
                     recited[d.number] = Utterance(kept.text, kept.tokens, kept.token_ids, kept.logprob)
-                elif upcoming[d.number].words is not None:
-                    words = upcoming[d.number].words
+                elif (words := upcoming[d.number].words) is not None:
                     recited[d.number] = Utterance(words, len(words.split()))
             cues = {d.number: upcoming[d.number].cue for d in mine}
             start = time.perf_counter()
@@ -354,8 +353,8 @@ class Play:
                         d.cast[PARTNER[name]],
                     )
                     for d in fresh
-                    if not isinstance(replies[d.number], Trouble)
-                    for fact, answer in zip(facts[d.number], replies[d.number], strict=True)
+                    if not isinstance(told := replies[d.number], Trouble)
+                    for fact, answer in zip(facts[d.number], told, strict=True)
                 ]
                 for row in self._judgements(asked):
                     rows[row.conversation].append(row)
@@ -387,7 +386,10 @@ def system_text(persona: Persona, instruction: str) -> str:
 def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], answers: Sequence | Trouble) -> list[Judgement]:
     """One judgement per fact; all are unscored, with the reason, where the seat could not answer."""
     trouble = answers.reason if isinstance(answers, Trouble) else None
-    return [judged(*where, fact, None if trouble else answers[place], trouble) for place, fact in enumerate(facts)]
+    return [
+        judged(*where, fact, None if isinstance(answers, Trouble) else answers[place], trouble)
+        for place, fact in enumerate(facts)
+    ]
 
 
 def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from agents.engine.protocol import Engine, Sampling, Steer
 from scenarios.records import SEATS
@@ -44,8 +44,8 @@ def find_servers(scenario: Scenario) -> dict[str, Server]:
     """
     from agents.servers.engine import survey
 
-    specs = {engine_name(spec): spec for spec in model_seats(scenario) if spec.endpoint}
-    return {name: survey(spec.endpoint, spec.model) for name, spec in specs.items()}
+    asked = {engine_name(spec): (spec.endpoint, spec.model) for spec in model_seats(scenario) if spec.endpoint}
+    return {name: survey(endpoint, model) for name, (endpoint, model) in asked.items()}
 
 
 def served_engines(scenario: Scenario, servers: Mapping[str, Server]) -> dict[str, Engine]:
@@ -57,13 +57,14 @@ def served_engines(scenario: Scenario, servers: Mapping[str, Server]) -> dict[st
     patience = {
         name: max(spec.timeout_s for spec in model_seats(scenario) if engine_name(spec) == name) for name in servers
     }
-    return {name: ServedEngine(server, patience[name]) for name, server in servers.items() if not server.lacks}
+    served = {name: ServedEngine(server, patience[name]) for name, server in servers.items() if not server.lacks}
+    return cast("dict[str, Engine]", served)  # with all that a seat asks: neither trained nor watched
 
 
 def make_seat(
     spec: SeatSpec,
-    engines: dict[str, Engine],
-    servers: dict[str, Server],
+    engines: Mapping[str, Engine],
+    servers: Mapping[str, Server],
     worn: str | None = None,
     generations: int = 0,
 ):
@@ -92,7 +93,7 @@ def make_seat(
     if spec.script is not None:
         return ScriptedSeat(spec.script)
     name = engine_name(spec)
-    if name in servers and servers[name].lacks:
+    if spec.endpoint and name in servers and servers[name].lacks:
         return EndpointSeat(spec.endpoint, spec.adapter or spec.model, sampling, lacking(servers[name]), spec.timeout_s)
     if spec.endpoint:
         adapter = spec.adapter
@@ -145,7 +146,7 @@ def respondent(study: Study, hosting: Hosting) -> Respondent:
 
     seat = study.seats.assistant
     if seat.endpoint:
-        engine, adapter = ServedEngine(survey(seat.endpoint, seat.model)), seat.adapter
+        engine, adapter = cast("Engine", ServedEngine(survey(seat.endpoint, seat.model))), seat.adapter
     else:
         engine = hosting(base_model(seat.model), study.dtype, study.device)
         adapter = loading.check_adapter(seat.adapter) if seat.adapter else loading.parse(seat.model).adapter

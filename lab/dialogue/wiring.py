@@ -175,7 +175,7 @@ def set_up_on(
     served = served_engines(scenario, {name: server for name, server in servers.items() if name not in engines})
     speaking = {**engines, **served}
     seats = {
-        seat: HumanSeat(words)
+        seat: HumanSeat(words)  # pyright: ignore[reportArgumentType]  # given where a person sits
         if seat in humans
         else make_seat(scenario.seats[seat], speaking, servers, adapters.get(seat), generations.get(seat, 0))
         for seat in SEATS

@@ -52,7 +52,7 @@ class Chat:
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._interrupted)
         with contextlib.suppress(AttributeError):
-            sys.stdin.reconfigure(errors="replace")
+            sys.stdin.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]  # of most streams
         return self
 
     def __exit__(self, *_: object) -> None:

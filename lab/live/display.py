@@ -23,10 +23,14 @@ Describe = Callable[[dict], str]  # an event that was taken in, as a line of tex
 View = Callable[[str], RenderableType]
 
 
-class Watch(Protocol):
-    """A context manager that is shown every event, in order."""
+class Onlooker(Protocol):
+    """What is shown every event, in order."""
 
     def show(self, event: dict) -> None: ...
+
+
+class Watch(Onlooker, Protocol):
+    """An onlooker that is a context manager."""
 
     def __enter__(self) -> Self: ...
 

@@ -28,12 +28,16 @@ PROGRESS_EVERY_S = 30.0  # the plain monitor says how far it is this often, by t
 LINE_WIDTH = 200  # characters of an utterance shown by the plain monitor
 
 
-class Monitor(Protocol):
-    """A context manager that is shown every event of a run, in order."""
+class RunOnlooker(Protocol):
+    """What is shown every event of a run, in order, and holds the run's state."""
 
     state: State
 
     def show(self, event: dict) -> None: ...
+
+
+class Monitor(RunOnlooker, Protocol):
+    """An onlooker of a run that is a context manager."""
 
     def __enter__(self) -> Self: ...
 

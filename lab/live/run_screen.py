@@ -358,7 +358,7 @@ def _order(state: State) -> list[int]:
 
 def _small(state: State, width: int, height: int, now: float) -> RenderableType:
     """The view of windows too small for panels: the state of the run, and the last lines said."""
-    parts = [cut(Text(_pace(state, now)), width)]
+    parts: list[RenderableType] = [cut(Text(_pace(state, now)), width)]
     if height > 1:
         parts.insert(0, cut(_head(state, now), width))
     if height > 2:

@@ -79,7 +79,7 @@ def render(
         if values:
             table.add_row(name, short_number(values[-1]), short_number(values[0]), sparkline(values, 60))
     last = steps[-1].get("samples", {}) if steps else {}
-    talks = [
+    talks: list[RenderableType] = [
         Panel(
             _talk(last[name]["lines"]),
             title=f"{name} dialogue of the step, reward {short_number(last[name]['reward'])}",

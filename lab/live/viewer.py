@@ -53,7 +53,7 @@ class Viewer(Protocol):
 
     keys: Sequence[tuple[str, str]]  # of its own, and what they do
 
-    def fold(self, event: dict) -> None: ...
+    def fold(self, event: dict, /) -> None: ...
 
     def press(self, key: str, window: Window) -> bool:
         """Handles a key; returns whether the key has a meaning in this view."""
@@ -91,7 +91,7 @@ class RunViewer:
         elif key in ("n", "right", "p", "left"):
             self._turn(1 if key in ("n", "right") else -1, window)
         elif self.followed is not None and key in ("up", "down", "page up", "page down", "home", "end"):
-            self._scroll(key, window)
+            self._scroll(self.followed, key, window)
         elif key in ("up", "down", "page up", "page down"):
             self._turn(1 if key.endswith("down") else -1, window)
         else:
@@ -128,9 +128,9 @@ class RunViewer:
             here = page_at(self.state, max(window.now, self.state.clock)) if self.page is None else self.page
             self.page = (here + by) % pages(self.state, window.width, window.height)
 
-    def _scroll(self, key: str, window: Window) -> None:
+    def _scroll(self, followed: int, key: str, window: Window) -> None:
         room = rows_in_sight(window.width, window.height)
-        lowest = max(0, len(rows(self.state, self.followed, window.width)) - room)
+        lowest = max(0, len(rows(self.state, followed, window.width)) - room)
         here = lowest if self.top is None else min(self.top, lowest)
         to = {
             "up": here - 1,

@@ -8,9 +8,10 @@ says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 from pydantic import ValidationError
@@ -39,7 +40,7 @@ class MeasuredRun:
     seed: int | None
     scenario: str  # its YAML
     measure: Measure
-    frames: dict[str, pl.DataFrame]
+    frames: Mapping[str, pl.DataFrame]
     finished: list[int]  # conversations that did not fail, by number
     cast: dict[int, tuple]  # conversation -> (seat, persona id) pairs
     scored: str | None  # digest of the transcripts, where the lines were not played but only scored
@@ -99,7 +100,8 @@ def read_measured(path: str | Path, known_side: Side | None = None) -> MeasuredR
 
 
 def _measure(stored: object, path: Path) -> Measure:
-    measure = stored.get("measure", {}) if isinstance(stored, dict) else None
+    # of anything else a TypeError follows
+    measure = cast("dict", stored.get("measure", {}) if isinstance(stored, dict) else None)
     try:
         return Measure.model_validate({key: measure[key] for key in NEEDED if key in measure})
     except (ValidationError, TypeError):
@@ -219,8 +221,10 @@ def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int],
         arrays = [(part["lines"].to_numpy(), part["censored"].to_numpy()) for part in lives]
         horizon = differences.horizon(*arrays)
         change = differences.paired if paired else differences.unpaired
+        ours, theirs = (differences.life_sums(*side, horizon) for side in arrays)
         mean = change(
-            *(differences.life_sums(*side, horizon) for side in arrays),
+            ours,
+            theirs,
             differences.restricted_mean,
             **_how(b, "lives", judge, seat),
         )

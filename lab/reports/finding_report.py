@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -17,6 +18,9 @@ from rich.text import Text
 
 from metrics.catalogue import MISSING
 from scenarios.messages import clean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FINDING = "finding.json"
 STYLES = {
@@ -139,7 +143,7 @@ def finding_summary(finding: Mapping) -> RenderableType:
     return Group(*shown)
 
 
-def finding_plots(finding: Mapping) -> dict[str, object]:
+def finding_plots(finding: Mapping) -> dict[str, Figure | None]:
     """The plots of a finding, by file name."""
     return {f"{name}.png": plot_picture(picture) for name, picture in finding["pictures"].items()}
 

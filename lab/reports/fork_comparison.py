@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 
@@ -76,12 +77,10 @@ def store_comparison(path: Path) -> ForkComparison | None:
     except ValueError:
         raise ValueError(f"{path / ORIGINAL} is damaged; expected one event per line, as it was written") from None
     failed = sorted(event["conversation"] for event in ends(events).values() if event["status"] == "failed")
-    sides = [
-        {"turns": turns_frame("", original), "judgements": judgements_frame("", original)},
-        {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")},
-    ]
+    before = {"turns": turns_frame("", original), "judgements": judgements_frame("", original)}
+    after = {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")}
     comparison = compare_branches(
-        *sides, scenario["fork"], failed, seed=scenario["seed"], **{key: scenario["measure"][key] for key in HOW}
+        before, after, scenario["fork"], failed, seed=scenario["seed"], **{key: scenario["measure"][key] for key in HOW}
     )
     replace(path / RESULT, dumps(asdict(comparison), indent=2) + b"\n")
     return comparison
@@ -105,15 +104,18 @@ def compare_branches(
     from metrics.stats.bootstrap import clustered_mean
 
     how = {"confidence": confidence, "resamples": resamples}
-    turn, (was_long, is_long) = fork["turn"], (1 + (side["turns"]["turn"].max() or 0) for side in (original, branches))
+    turn, (was_long, is_long) = (
+        fork["turn"],
+        (1 + max(side["turns"]["turn"], default=0) for side in (original, branches)),
+    )
     until = min(was_long, is_long) if was_long > turn else is_long
     here = (pl.col("turn") >= turn) & (pl.col("turn") < until)
     sides = [{name: frame.filter(here) for name, frame in side.items()} for side in (original, branches)]
     everyone = branches["turns"]["conversation"].unique().sort().to_list()
     rows = []
-    for key, (was, now) in _values(*sides, everyone).items():
+    for key, (was, now) in _values(sides[0], sides[1], everyone).items():
         interval = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
-        before = float(was["y"].mean()) if len(was) else float("nan")
+        before = cast("float", was["y"].mean()) if len(was) else float("nan")
         names = dict(zip(("measure", "judge", "seat"), key, strict=True))
         rows.append(names | {"original": before, "original_n": len(was)} | asdict(interval))
     return ForkComparison(
@@ -141,9 +143,7 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
     values: Values = {}
     for seat in SEATS:
         lines = [side["turns"].filter(pl.col("seat") == seat) for side in (original, branches)]
-        values["lines", None, seat] = tuple(
-            _counts(part, names) for part, names in zip(lines, (alone, everyone), strict=True)
-        )
+        values["lines", None, seat] = _counts(lines[0], alone), _counts(lines[1], everyone)
     for metric in ("prompt_to_line", "line_to_line", "qa"):
         scored = [
             of_metric(side["judgements"], metric).filter(pl.col("verdict").is_not_null())
@@ -157,14 +157,12 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
             mine = [part.filter(pl.col("judge") == judge, pl.col("seat") == seat) for part in scored]
             wrong = [part.select("conversation", y=pl.col("verdict").cast(pl.Float64)) for part in mine]
             if metric == "qa":
-                values[metric, judge, seat] = tuple(part.with_columns(y=1 - pl.col("y")) for part in wrong)
+                was, now = (part.with_columns(y=1 - pl.col("y")) for part in wrong)
+                values[metric, judge, seat] = was, now
                 continue
-            counted = [
-                _counts(part.filter(pl.col("verdict")), names)
-                for part, names in zip(mine, (alone, everyone), strict=True)
-            ]
-            values[metric, judge, seat] = tuple(counted)
-            values[f"share_{metric}", judge, seat] = tuple(wrong)
+            was, now = (part.filter(pl.col("verdict")) for part in mine)
+            values[metric, judge, seat] = _counts(was, alone), _counts(now, everyone)
+            values[f"share_{metric}", judge, seat] = wrong[0], wrong[1]
     return values
 
 

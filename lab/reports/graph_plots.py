@@ -95,7 +95,8 @@ def _node(
     from matplotlib.patches import Wedge
 
     for seat, start in zip(SEATS, (90, 270), strict=True):
-        colour = scale.to_rgba(by_seat[seat][0]) if by_seat[seat] else UNSCORED
+        scored = by_seat[seat]
+        colour = scale.to_rgba(scored[0]) if scored else UNSCORED
         axis.add_patch(
             Wedge(
                 place,
@@ -198,7 +199,7 @@ def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
     axis.set(
         title=f"contradictions{left}",
         xlabel="turn",
-        xlim=(-1, (turns["turn"].max() or 0) + 2),
+        xlim=(-1, max(turns["turn"], default=0) + 2),
         ylim=(-0.7, len(shown) - 0.3),
     )
     axis.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)

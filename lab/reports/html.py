@@ -45,7 +45,7 @@ class Section:
     id: str
     title: str
     tables: Sequence[Table] = ()
-    figures: Sequence[Mapping[str, str]] = ()  # svg, and what it shows in words
+    figures: Sequence[dict[str, str]] = ()  # svg, and what it shows in words
     texts: Sequence[str] = ()
     notes: Sequence[str] = ()
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from lab.store.atomic_write import failure, replace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = {"user": "#0072b2", "assistant": "#cc79a7"}  # apart for colour-blind eyes too (Okabe and Ito)
 SIDES = ("#009e73", "#d55e00", "#56b4e9", "#e69f00", "#000000", "#f0e442")  # of a first, a second and further runs
@@ -34,7 +38,7 @@ def svg(figure) -> str:
     return text[text.index("<svg") :].replace("#000000", "currentColor").strip()
 
 
-def save(drawn: Mapping[str, object], folder: Path) -> list[Path]:
+def save(drawn: Mapping[str, Figure | None], folder: Path) -> list[Path]:
     """Writes the figures that are not None under their names, and returns their paths. Raises StoreError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

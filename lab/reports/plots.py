@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -15,6 +16,9 @@ from metrics.catalogue import CONSISTENCIES, TITLES
 from metrics.stats.bootstrap import Interval
 from scenarios.records import SEATS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHARES = ("local_drift", "global_drift_thirds", "qa_drift_thirds")  # further measures that differ by -1 to 1
 
 
@@ -23,7 +27,7 @@ def write_plots(frames: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
     return save(run_plots(frames), folder)
 
 
-def run_plots(frames: Mapping[str, pl.DataFrame]) -> dict[str, object]:
+def run_plots(frames: Mapping[str, pl.DataFrame]) -> dict[str, Figure | None]:
     """The figures of a run, by file name; None where there is no data."""
     return {
         "consistency.png": plot_consistency(frames["metrics"]),
@@ -103,7 +107,9 @@ def plot_survival(turns: pl.DataFrame, judgements: pl.DataFrame):
     return figure
 
 
-def comparison_plots(rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]) -> dict[str, object]:
+def comparison_plots(
+    rows: Sequence[Mapping], sides: Mapping[str, Mapping[str, pl.DataFrame]]
+) -> dict[str, Figure | None]:
     """The figures of a comparison, by file name: differences with intervals, and both runs' consistency by turn and
     survival.
     """
@@ -195,7 +201,7 @@ def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     return figure
 
 
-def training_plots(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, object]:
+def training_plots(steps: pl.DataFrame, evaluation: pl.DataFrame) -> dict[str, Figure | None]:
     """The figures of a training, by file name: its log by step, and each arm's consistency with intervals."""
     return {"training.png": _log(steps), "evaluation.png": _arms(evaluation)}
 
@@ -263,7 +269,7 @@ def _arms(evaluation: pl.DataFrame):
     return figure
 
 
-def wire_plots(steps: pl.DataFrame) -> dict[str, object]:
+def wire_plots(steps: pl.DataFrame) -> dict[str, Figure | None]:
     """Tripwires by training step, by file name; a fixed bound is drawn."""
     from metrics.tripwires import BOUNDS
 

@@ -85,9 +85,9 @@ def _cast(scenario: object, events: Story) -> list[Persona]:
 
     files = scenario.get("personas") if isinstance(scenario, dict) else None
     personas = []
-    for who in (
-        sorted({who for talk in events.talks.values() for who in talk.cast.values()}) if isinstance(files, list) else ()
-    ):
+    if not isinstance(files, list):
+        return personas
+    for who in sorted({who for talk in events.talks.values() for who in talk.cast.values()}):
         with contextlib.suppress(ScenarioError):
             personas.append(find_persona(who, files))
     return personas

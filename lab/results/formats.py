@@ -104,7 +104,7 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
     for view in views:
         for sampled in at_places(view):
             best, worst = _extremes(sampled)
-            if best.reward > worst.reward:
+            if best.reward is not None and worst.reward is not None and best.reward > worst.reward:
                 prompt = reading.decode(view.ids[: best.start] + best.given)
                 yield {"prompt": prompt, "chosen": _words(reading, best), "rejected": _words(reading, worst)}
 
@@ -202,7 +202,7 @@ def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
 
 def _extremes(sampled: Sequence[Sampled]) -> tuple[Sampled, Sampled]:
     """The lines with the highest and the lowest reward; twice the same line where fewer than two have a reward."""
-    ranked = sorted((line for line in sampled if line.reward is not None), key=lambda line: line.reward)
+    ranked = sorted((line for line in sampled if line.reward is not None), key=lambda line: line.reward or 0.0)
     return (ranked[-1], ranked[0]) if ranked else (sampled[0], sampled[0])
 
 

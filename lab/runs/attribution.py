@@ -102,7 +102,7 @@ def attribute(
         )
         for arm, rows in judgements.items()
     }
-    names = dict(zip(("first", "second", "interaction"), (*SEATS, "interaction"), strict=True))
+    names: dict[str, str] = dict(zip(("first", "second", "interaction"), (*SEATS, "interaction"), strict=True))
     rows = []
     for judge in sorted(set.intersection(*(set(part["judge"]) for part in scored.values()))):
         for lines in (EVERYONE, *SEATS):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.dialogue.wiring import Words
-    from lab.live.run_monitor import Monitor
+    from lab.live.run_monitor import RunOnlooker
     from lab.store.run_store import RunStore
     from scenarios.scenario import Scenario
 
@@ -149,12 +149,12 @@ def resumed(
     return scenario
 
 
-def _show(store: RunStore, monitor: Monitor, event: dict) -> None:
+def _show(store: RunStore, monitor: RunOnlooker, event: dict) -> None:
     monitor.show(store.append(event))
 
 
 def perform_run(
-    scenario: Scenario, store: RunStore, monitor: Monitor, *, address: str | None, words: Words | None = None
+    scenario: Scenario, store: RunStore, monitor: RunOnlooker, *, address: str | None, words: Words | None = None
 ) -> None:
     """Loads, plays, measures and reports; every event is stored before it is shown. `words` gives what a person types.
 

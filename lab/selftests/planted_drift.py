@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import inf, isnan, nan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.dialogue.judges import CONTRADICTING, JUDGES, judge_entry
 from scenarios import plugins
@@ -213,7 +213,7 @@ def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
     from metrics.stats.bootstrap import clustered_mean
 
     scored = [row for row in rows if row.against == "persona" and row.verdict is not None]
-    return clustered_mean([float(row.verdict) for row in scored], [row.conversation for row in scored], **how)
+    return clustered_mean([float(bool(row.verdict)) for row in scored], [row.conversation for row in scored], **how)
 
 
 def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> Detection:
@@ -270,7 +270,7 @@ def _by_wording(rows: list[Judgement], planted: Mapping[int, PlantedDialogue], h
     for row in rows:
         by_wording.setdefault(planted[row.conversation].stated[row.turn][0].wording, []).append(row)
     return {
-        wording: clustered_mean([float(row.verdict) for row in group], [row.conversation for row in group], **how)
+        wording: clustered_mean([float(bool(row.verdict)) for row in group], [row.conversation for row in group], **how)
         for wording, group in sorted(by_wording.items())
     }
 
@@ -285,6 +285,8 @@ def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
 
 def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how: dict) -> Retrieval:
     """The shares of pairs and of planted contradictions that retrieval keeps; no judge is involved."""
+    import numpy as np
+
     from metrics.judges.pair_retrieval import candidates
     from metrics.stats.bootstrap import clustered_mean, clustered_statistic
     from metrics.validation.planted import SEAT, planted_contradictions
@@ -301,7 +303,7 @@ def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how
         known += [dialogue.number] * len(labelled)
         sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
     pairs = clustered_statistic(
-        sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how
+        np.array(sizes), lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how
     )
     return Retrieval(kind, pairs, clustered_mean(kept, known, **how))
 
@@ -345,12 +347,13 @@ def _wires(kind: str, doses: list[list[PlantedDialogue]], embed: Callable | None
     from metrics.tripwires import tripwires
     from metrics.validation.planted import planted_turns
 
+    unrepeated: dict[str, Any] = how | {"resamples": 0}
     values = []
     for dialogues in doses:
         cards = {
             (dialogue.number, seat): persona.card for dialogue in dialogues for seat, persona in dialogue.cast.items()
         }
-        values.append(_over_run(tripwires(planted_turns(dialogues), cards, embed=embed, **how | {"resamples": 0})))
+        values.append(_over_run(tripwires(planted_turns(dialogues), cards, embed=embed, **unrepeated)))
     return [
         _response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric))
         for metric in values[0]
@@ -371,7 +374,7 @@ def _mean_p(rows: pl.DataFrame) -> float:
     import polars as pl
 
     mean = rows.filter(pl.col("metric") == "prompt_to_line", pl.col("against") == "persona")["p_inconsistent"].mean()
-    return nan if mean is None else mean
+    return mean if isinstance(mean, float) else nan
 
 
 def _response(judge: str, kind: str, metric: str, values: Sequence[float], direction: int | None) -> Response:

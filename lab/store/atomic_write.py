@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -20,7 +20,7 @@ class StoreError(ValueError):
     """A file of a run could not be written."""
 
 
-def dumps(value: dict, indent: int | None = None) -> bytes:
+def dumps(value: Mapping, indent: int | None = None) -> bytes:
     """JSON in UTF-8; numbers that are not finite become null, and lone surrogates are escaped."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)

@@ -287,7 +287,7 @@ def answers_frame(run_id: str, study: str, events: Iterable[dict]) -> pl.DataFra
     return pl.DataFrame([_storable(row) for row in rows], schema=ANSWERS)
 
 
-def question_text(event: dict) -> str:
+def question_text(event: Mapping) -> str:
     """The last user text among the messages of an `answer` event; "" where there is none."""
     return next((words for role, words in reversed(event["messages"]) if role == "user"), "")
 

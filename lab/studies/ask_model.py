@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -49,8 +49,9 @@ class Asking:
         folder: Path,
         arms: Arms | None = None,
     ) -> None:
-        self._respondent, self._tell, self._used, self._school, self._folder = respondent, tell, used, school, folder
-        self._arms = arms
+        self._tell, self._used, self._school, self._folder = tell, used, school, folder
+        # each is None only in a study that never asks it
+        self._respondent, self._arms = cast("Respondent", respondent), cast("Arms", arms)
         answered = answer_events(earlier)
         self._known = {event["key"]: event for event in answered}
         self._stored = {(event["arm"], event["item"], event["key"]) for event in answered}

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import create_model
 
@@ -30,7 +30,7 @@ from scenarios.scenario import Scenario
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lab.live.display import Watch
+    from lab.live.display import Onlooker
 
 
 FINDING, ANSWERS = "finding.json", "answers.parquet"
@@ -105,7 +105,8 @@ def size_settings(module: ModuleType) -> type[Strict]:
         for name, parameter in inspect.signature(module.study).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    return create_model("Numbers", __base__=Strict, **{name: (hints[name], ...) for name in names})
+    fields: dict[str, Any] = {name: (hints[name], ...) for name in names}
+    return create_model("Numbers", __base__=Strict, **fields)
 
 
 def stored_study(run: str | Path) -> Loaded:
@@ -180,7 +181,7 @@ def run_study(
         if as_json:
             print(dumps({"run": str(store.path), "finding": finding}).decode(), file=screen)
         elif display != "none":
-            conclude(console, finding_summary(finding), store.path)
+            conclude(console, finding_summary(finding or {}), store.path)
     return 0
 
 
@@ -198,7 +199,7 @@ def carry_out_study(
         return carried_out(lambda: perform_study(loaded, store, watch, address=address), store, watch.show, "answer")
 
 
-def perform_study(loaded: Loaded, store: RunStore, watch: Watch, *, address: str | None) -> dict:
+def perform_study(loaded: Loaded, store: RunStore, watch: Onlooker, *, address: str | None) -> dict:
     """Loads, asks, concludes and reports; every event is stored before it is shown. Returns the content of
     finding.json.
 

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from lab.dialogue.cluster import KEPT, hosting, is_private
 from lab.sweeps.trial import TRIALS, Order, carry_out_trial, files, order_of
@@ -40,6 +41,13 @@ class TrialCost:
     on_gpu: int
 
 
+Estimated = Scenario | Recipe  # a base whose trials can be estimated: a study's cannot
+
+
+def _bases(plan: SweepPlan) -> Mapping[str, Estimated]:
+    return cast("Mapping[str, Estimated]", plan.bases)
+
+
 def estimate(plan: SweepPlan, address: str | None) -> int:
     """Prints the trials and the estimate of their time, tokens and memory. Returns the exit code 0.
 
@@ -54,7 +62,7 @@ def estimate(plan: SweepPlan, address: str | None) -> int:
         print("The time that a study takes is not estimated; python -m lab.run STUDY --dry-run counts its questions.")
         return 0
     probes = {kind: measure_trial(plan, trials) for kind, trials in _kinds(plan).items()}
-    costs = [_taken(probes[_kind(base)], base) for base in plan.bases.values()]
+    costs = [_taken(probes[_kind(base)], base) for base in _bases(plan).values()]
     seconds, generated, computed = (sum(column) for column in zip(*costs, strict=True))
     slots, share = _room(plan, address)
     tokens = (
@@ -85,7 +93,7 @@ def measure_trial(plan: SweepPlan, trials: Sequence[str]) -> TrialCost:
 
     Its peak memory is therefore that of the trial alone. Raises ValueError where the process was killed.
     """
-    base = _little(plan.bases[trials[0]])
+    base = _little(_bases(plan)[trials[0]])
     order = replace(order_of(plan, trials[0], base), trial="probe")
     with (
         tempfile.TemporaryDirectory(prefix="lab-probe-") as folder,
@@ -93,7 +101,7 @@ def measure_trial(plan: SweepPlan, trials: Sequence[str]) -> TrialCost:
     ):
         try:
             measured = pool.submit(
-                _play, order, files(plan), folder, plan.sweep.cpus, [plan.bases[trial] for trial in trials]
+                _play, order, files(plan), folder, plan.sweep.cpus, [_bases(plan)[trial] for trial in trials]
             ).result()
         except BrokenProcessPool:
             raise ValueError(
@@ -103,7 +111,7 @@ def measure_trial(plan: SweepPlan, trials: Sequence[str]) -> TrialCost:
     return TrialCost(base=base, **measured)
 
 
-def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, bases: Sequence[Base]) -> dict:
+def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, bases: Sequence[Estimated]) -> dict:
     from lab.store.run_store import read_manifest
 
     os.environ["LAB_THREADS"] = str(threads)
@@ -127,7 +135,7 @@ def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, b
     }
 
 
-def _views(base: Base) -> tuple[int, int]:
+def _views(base: Estimated) -> tuple[int, int]:
     """The bytes of the keys and values of all concurrent dialogues at their longest, in memory and on a GPU.
 
     Raises ValueError where a view is longer than the context of its model.
@@ -160,7 +168,7 @@ def _views_of(scenario: Scenario) -> tuple[int, int]:
     return round(here), round(on_gpu)
 
 
-def _little(base: Base) -> Base:
+def _little(base: Estimated) -> Estimated:
     if isinstance(base, Recipe):
         return base.model_copy(
             update={"max_steps": 1, "evaluation": base.evaluation.model_copy(update={"conversations": 1})}
@@ -168,7 +176,7 @@ def _little(base: Base) -> Base:
     return base.model_copy(update={"conversations": min(base.conversations, TALKS), "turns": min(base.turns, LINES)})
 
 
-def _taken(probe: TrialCost, base: Base) -> tuple[float, float, float]:
+def _taken(probe: TrialCost, base: Estimated) -> tuple[float, float, float]:
     """(seconds, generated tokens, computed tokens) of a whole trial, extrapolated from the probe of its kind.
 
     They are proportional to the number of lines; of a training, seconds are by steps and conditions, and tokens are 0.
@@ -189,11 +197,11 @@ def _kinds(plan: SweepPlan) -> dict[tuple, list[str]]:
     """The ids of the trials by kind; trials with the same models and the same limits of lines are of one kind."""
     by_kind: dict[tuple, list[str]] = {}
     for trial in plan.trials:
-        by_kind.setdefault(_kind(plan.bases[trial.id]), []).append(trial.id)
+        by_kind.setdefault(_kind(_bases(plan)[trial.id]), []).append(trial.id)
     return by_kind
 
 
-def _kind(base: Base) -> tuple:
+def _kind(base: Estimated) -> tuple:
     from lab.dialogue import wiring
     from scenarios.jobs.training import played
 

@@ -104,10 +104,12 @@ def awaited(plan: SweepPlan, patience_s: float, tell: Callable[..., None]) -> di
 def _scheduler(plan: SweepPlan):
     from ray.tune.schedulers import ASHAScheduler
 
+    from scenarios.jobs.training import Recipe
+
     how: Scheduler | None = plan.sweep.scheduler
     if how is None:
         return None
-    most = max(base.max_steps for base in plan.bases.values())
+    most = max(base.max_steps for base in plan.bases.values() if isinstance(base, Recipe))
     return ASHAScheduler(
         time_attr="step",
         metric=how.metric,
@@ -183,6 +185,8 @@ def play_trial(
     from lab.sweeps.trial import TRIALS, carry_out_trial
     from scenarios.messages import reason
 
+    if orders is None or given is None or home is None:  # Tune wants a function that can do without
+        raise TypeError("play_trial was called without orders, files or a home; expected all three")
     order = orders[config["trial"]]
     os.environ["LAB_THREADS"] = str(home.threads)
     shared = home.shared()
@@ -219,4 +223,5 @@ def play_trial(
     if not shared:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # other trials of this sweep, or of others, are played here too
-            folder.parent.rmdir(), folder.parent.parent.rmdir(), folder.parent.parent.parent.rmdir()
+            for above in list(folder.parents)[:3]:
+                above.rmdir()

@@ -59,6 +59,7 @@ def check_sweep(plan: SweepPlan) -> None:
     from lab.training.runner import step_columns
     from metrics.catalogue import metric_figures
     from scenarios import plugins
+    from scenarios.jobs.training import Recipe
     from scenarios.renames import new_value
     from scenarios.suggestions import nearest
 
@@ -72,9 +73,10 @@ def check_sweep(plan: SweepPlan) -> None:
             checked(plan.bases[trial.id])
         except ValueError as error:
             raise ValueError(f"the trial {trial} cannot be played: {error}") from None
-        if watched and watched.metric not in (reported := step_columns(plan.bases[trial.id])):
+        base = plan.bases[trial.id]
+        if watched and isinstance(base, Recipe) and watched.metric not in (reported := step_columns(base)):
             raise ValueError(
-                f"scheduler.metric is {watched.metric!r}, which no step of {plan.bases[trial.id].method} reports"
+                f"scheduler.metric is {watched.metric!r}, which no step of {base.method} reports"
                 f"{nearest(watched.metric, reported)}"
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from scenarios.messages import hidden
 
@@ -57,7 +57,7 @@ class Sitting:
         from lab.sweeps.trial import TRIALS
 
         try:
-            data = ray.get(reference)
+            data = cast("bytes", ray.get(reference))
         except RayError:  # its node has gone meanwhile, and the trial is tried again
             return
         path = self.folder / TRIALS / trial / name

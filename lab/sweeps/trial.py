@@ -212,7 +212,7 @@ def _places(base: Mapping, moved: Mapping[str, Path]) -> list[str]:
         paths = {"stimuli": place(base["stimuli"])}
     else:
         other = base["evaluation"]["scenario"]
-        paths = {"scenario": place(base["scenario"])} | ({"evaluation.scenario": place(other)} if other else {})
+        paths = {"scenario": place(base["scenario"]), **({"evaluation.scenario": place(other)} if other else {})}
     return as_items(paths)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,20 +23,25 @@ from scenarios.scenario import Scenario
 from scenarios.schema import SeatConfig
 
 COLLECTED = "collected.jsonl"
+Record = TypeVar("Record", bound=BaseModel)
+if TYPE_CHECKING:
+    Seat = str
+else:
+    Seat = Literal[SEATS]
 
 
 class _Head(Strict):
     """The first line of the file: the models that spoke, and the reward by which the lines are scored."""
 
     scenario: str  # name of the scenario
-    models: dict[Literal[SEATS], str]  # the speaker of each seat, in words
-    views: dict[Literal[SEATS], int]  # how many views follow for each seat
+    models: dict[Seat, str]  # the speaker of each seat, in words
+    views: dict[Seat, int]  # how many views follow for each seat
     reward: Reward
     paraphrase: int  # index of the held-out wording of the questions
 
 
 class _Row(Strict):
-    seat: Literal[SEATS]
+    seat: Seat
     view: View
 
 
@@ -98,8 +103,9 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
 
 
 def _worth(reward: Reward, paraphrase: int) -> dict[str, object]:
-    return {f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()} | {
-        "held_out.paraphrase": paraphrase
+    return {
+        **{f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()},
+        "held_out.paraphrase": paraphrase,
     }
 
 
@@ -117,7 +123,7 @@ def _speaker(spec: SeatConfig) -> str:
     return base_of(spec.model) + (f" with {worn}" if worn else "")
 
 
-def _checked(path: Path, number: int, line: bytes, kind: type[BaseModel]):
+def _checked(path: Path, number: int, line: bytes, kind: type[Record]) -> Record:
     expected = "the head of a training's dialogues" if kind is _Head else "a view with its lines"
     try:
         record = kind.model_validate_json(line)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from agents.engine.protocol import Engine
 from agents.learning.views import View, at_places
@@ -70,7 +71,7 @@ def load_training_data(
     is nothing to learn from.
     """
     data, reward = stock(recipe, scenario), recipe.reward
-    scorer = SimpleNamespace(
+    scorer: Any = SimpleNamespace(
         judge=lambda pairs: judge_all([judge], [pair for pair in pairs if getattr(reward, pair.metric)])
     )
     views = list(data.views[seat])
@@ -264,7 +265,8 @@ def _judged(source: Source, scenario: Scenario, judge: str) -> Known:
     """Reward parts from the judgements that the run stored, where its judge has the name and settings of the one that
     gives rewards; else empty.
     """
-    if getattr(source.scenario.measure, judge, None) != getattr(scenario.measure, judge, None):
+    played = source.scenario
+    if played is None or getattr(played.measure, judge, None) != getattr(scenario.measure, judge, None):
         return {}
     rows = [
         row

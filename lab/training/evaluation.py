@@ -113,7 +113,9 @@ def evaluation_conditions(recipe: Recipe) -> list[EvaluationCondition]:
     conditions = []
     for name, overrides in {BASE: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
         for held_out, elsewhere in places:
-            where = Path(recipe.evaluation.scenario).stem if elsewhere else "held out" if held_out else "as learnt"
+            where = (
+                Path(recipe.evaluation.scenario or "").stem if elsewhere else "held out" if held_out else "as learnt"
+            )
             scenario = _scenario(recipe, name, overrides, held_out, elsewhere)
             conditions.append(EvaluationCondition(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
     return conditions
@@ -135,8 +137,8 @@ def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], held_ou
                 "measure.qa_format": ["multiple_choice", "free_text"],
                 "turns": turns,
                 "measure.qa_every": turns,  # after the first line and the last
-            }
-            | overrides,
+                **overrides,
+            },
         )
     except ScenarioError as error:
         at = ("evaluation", "scenario") if elsewhere and arm == BASE else ("evaluation", "arms", arm)

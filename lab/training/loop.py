@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from safetensors import SafetensorError
 
@@ -80,7 +80,7 @@ class Batch:
     """The views of one step, the fields that they add to the `step` event, and the seconds of playing and scoring."""
 
     views: list[View]
-    log: dict[str, object]
+    log: Mapping[str, object]
     seconds: float
 
 
@@ -108,7 +108,8 @@ class TrainingLoop:
             yield {"event": "stopped", "step": first, "reason": reason}
             return
         with ThreadPoolExecutor(1) as pool:
-            source = (yield from self._source()) if first < recipe.max_steps else None
+            # None where no step is left to take from it
+            source = cast("Callable[[int], Batch]", (yield from self._source()) if first < recipe.max_steps else None)
             coming = None
             for step in range(first, recipe.max_steps):
                 batch = coming.result() if coming else source(step)
@@ -213,7 +214,7 @@ class TrainingLoop:
         """
         recipe, now = self.recipe, self._checkpoint(step)
         reads = (
-            self.students[self._seat(step)].read([view for view in views if view.lines])
+            cast(Learner, self.students[self._seat(step)]).read([view for view in views if view.lines])
             if step and recipe.workers == 1
             else []
         )
@@ -223,7 +224,7 @@ class TrainingLoop:
             self.save(now)
         return self._last(step)
 
-    def _last(self, most: int) -> str:
+    def _last(self, most: float) -> str:
         """A clause that names the last checkpoint after at most `most` steps."""
         checkpoint = latest_checkpoint(self.folder, most)
         return (

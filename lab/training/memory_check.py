@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 from agents.engine.protocol import Engine
 from agents.models import loading
@@ -114,7 +115,7 @@ def _weights(
     if adapter and not full:  # whose own r, modules and layers count
         from peft import PeftConfig
 
-        peft_config = PeftConfig.from_pretrained(loading.check_adapter(adapter))
+        peft_config: Any = PeftConfig.from_pretrained(loading.check_adapter(adapter))
         r, modules = (
             peft_config.r,
             peft_config.target_modules

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 from agents.engine.protocol import Engine, Sample, Sampling, Usage
 from agents.seats.base import Cue, Spoken, Trouble, Utterance
@@ -22,6 +23,7 @@ from lab.transcripts.transcript import Source, Transcript, own_turns
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.records import SEATS
+from scenarios.scenario import Scenario
 
 
 def base_of(model: str) -> str:
@@ -68,21 +70,21 @@ def replayed(source: Source, seat: str, model: str, engine: Engine) -> list[Roll
     Lines of another model than `model` are encoded anew. Raises ValueError where the scenario or persona files have
     changed such that another seat would speak.
     """
-    scenario, kept = source.scenario, stored(read_events(source.path))
+    scenario, kept = cast(Scenario, source.scenario), stored(read_events(source.path))
     spec, wanted = scenario.seats[seat], {transcript.conversation for transcript in source.transcripts}
     same = not spec.endpoint and base_of(spec.model) == base_of(model)
     lines = {at: line if same else replace(line, token_ids=()) for at, line in kept.lines.items() if at[0] in wanted}
     # none would be opened that is judged to its end
     judged = {at: rows for at, rows in kept.judged.items() if at[1] + 1 < scenario.turns}
     # its stored verdicts move the walk
-    silent = SimpleNamespace(name=scenario.measure.judge[0], judge=lambda pairs: [])
+    silent: Any = SimpleNamespace(name=scenario.measure.judge[0], judge=lambda pairs: [])
     seats = {name: Reciter(engine) for name in SEATS}
     unmeasured = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
     play = Play(
         unmeasured,
         graphs.build(scenario),
         people.cast(scenario),
-        seats,
+        seats,  # pyright: ignore[reportArgumentType]  # nothing is measured, so they are not asked
         [silent],
         Usage,
         Stored(lines, judged, origins=kept.origins),

@@ -62,8 +62,8 @@ def rewarded(
     """
     completions = [Completion(talk, line) for talk in talks for line in sampled(talk)]
     spoken = [completion for completion in completions if not completion.line.about]
-    for completion in spoken if known else ():
-        completion.parts |= known.get((completion.talk.number, completion.line.turn), {})
+    for completion in spoken:
+        completion.parts |= (known or {}).get((completion.talk.number, completion.line.turn), {})
     entries = reward_entries(reward)
     context = RewardContext(judge, embed, [entry.judged for entry in entries if entry.judged])
     for entry in entries:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from agents.engine.protocol import Engine
 from agents.seats.base import Cue, Question
@@ -18,6 +19,9 @@ from metrics.judges import Judge
 from scenarios import personas as people
 from scenarios.jobs.training import Recipe, played
 from scenarios.records import Line, derive_seed
+
+if TYPE_CHECKING:
+    from agents.seats.model import ModelSeat
 
 
 def trained(seat: str) -> str:
@@ -72,7 +76,8 @@ def talks(
             if recipe.reward.qa and not alike:
                 _ask(recipe, play, seat, step, turn, scenario.turns, spoken)
             spoken = []
-    view, lines = play.seats[seat], _lines(events, len(cast))
+    view: ModelSeat = play.seats[seat]  # pyright: ignore[reportAssignmentType]  # a model speaks there
+    lines = _lines(events, len(cast))
     return [
         Rollout(c, seat, play.cast[c], dialogue_lines, tuple(view.ids[c]), tuple(view.spoken[c]))
         for c, dialogue_lines in lines.items()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from lab.live.display import Watch
+    from lab.live.display import Onlooker
     from lab.store.run_store import RunStore
     from scenarios.jobs.training import Recipe
 
@@ -154,7 +154,7 @@ def carry_out_training(
 
 
 def perform_training(
-    recipe: Recipe, store: RunStore, watch: Watch, earlier: Sequence[dict], *, address: str | None
+    recipe: Recipe, store: RunStore, watch: Onlooker, earlier: Sequence[dict], *, address: str | None
 ) -> tuple[pl.DataFrame, str]:
     """Trains and evaluates; every event is stored before it is shown. Returns (evaluation, stopped).
 
@@ -223,6 +223,7 @@ def perform_training(
                 watch.show(kept)  # last: whoever is shown a step may end the training there
         store.update_manifest(stopped=progress.stopped)
         training.save(store.path / "adapter", state=False)
+        evaluation = pl.DataFrame()
         for coming, evaluation in evaluate_all(recipe, engines, aids, store.path / EVALUATION):
             write_frame(store.path / "evaluation.parquet", evaluation)
             if coming:

@@ -23,7 +23,7 @@ def reporter(to: str, folder: Path) -> Iterator[Callable[[dict], None]]:
             writer = SummaryWriter(str(folder / "tensorboard"))
             add, close = writer.add_scalar, writer.close
         else:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]  # not needed for tests
 
             run = wandb.init(project="dialogue-lab", name=folder.name, dir=str(folder))
             add, close = (lambda name, value, step: run.log({name: value}, step=step)), run.finish

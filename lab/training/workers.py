@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -54,18 +55,18 @@ class Learners:
     def __init__(self, workers: int, settings: Mapping[str, object], gpus: float = 0.0) -> None:
         self._workers, self._failure = workers, None
         self._folder = tempfile.TemporaryDirectory(prefix="learners-")  # Ray Train's own notes
-        self._desk = ray.remote(Desk).options(num_cpus=0).remote(workers)
+        self._desk: Any = ray.remote(Desk).options(num_cpus=0).remote(workers)
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         desk, settings = self._desk, dict(settings)
         each = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
-        group = {"backend": "nccl" if gpus == 1 else "gloo"}
+        backend = "nccl" if gpus == 1 else "gloo"
         on_loopback = ray.util.get_node_ip_address() == LOOPBACK
         trainer = TorchTrainer(
             lambda: serve_learner(desk, settings, gpus > 0),
-            torch_config=LoopbackConfig(**group, meeting=f"{self._folder.name}/meeting")
+            torch_config=LoopbackConfig(backend=backend, meeting=f"{self._folder.name}/meeting")
             if on_loopback
-            else TorchConfig(**group),
+            else TorchConfig(backend=backend),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each),
             run_config=RunConfig(
                 name="learners",
@@ -112,7 +113,7 @@ class Learners:
         except (TrainingFailedError, RayError) as error:
             self._failure = error
 
-    def _ask(self, name: str, *arguments: object) -> object:
+    def _ask(self, name: str, *arguments: object) -> Any:
         sent = ray.put(arguments)
         try:
             answered = self._desk.ask.remote(name, [sent])
@@ -156,9 +157,11 @@ class LoopbackConfig(TorchConfig):
 class LoopbackBackend(TorchConfig().backend_cls):
     """How Ray Train starts the process group of a `LoopbackConfig`; ending it is unchanged."""
 
-    def on_start(self, worker_group, backend_config: LoopbackConfig) -> None:
+    def on_start(self, worker_group, backend_config: Any) -> None:  # a LoopbackConfig
         group = backend_config.backend, backend_config.meeting, len(worker_group), backend_config.timeout_s
-        ray.get([worker_group.execute_single_async(rank, join, rank, *group) for rank in range(len(worker_group))])
+        ranks = range(len(worker_group))
+        joining: list[Any] = [worker_group.execute_single_async(rank, join, rank, *group) for rank in ranks]
+        ray.get(joining)
 
 
 def join(rank: int, backend: str, meeting: str, workers: int, timeout_s: int) -> None:
@@ -174,11 +177,12 @@ def join(rank: int, backend: str, meeting: str, workers: int, timeout_s: int) ->
     )
 
 
-def serve_learner(desk, settings: Mapping[str, object], gpu: bool) -> None:
+def serve_learner(desk, settings: Mapping[str, Any], gpu: bool) -> None:
     """The function of a worker: makes its learner and carries out orders from the desk until the order to stop."""
     worker, beside = get_context().get_world_rank(), get_context().get_local_world_size()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // beside))
-    learner = Learner(**dict(settings) | {"device": str(get_device()) if gpu else "cpu"})
+    device: Any = str(get_device()) if gpu else "cpu"
+    learner = Learner(**{**settings, "device": device})
     number, name, arguments = ray.get(desk.next.remote(0))
     while name != STOP:
         answer = None

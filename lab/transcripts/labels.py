@@ -204,7 +204,7 @@ def calibrated(
     by_judge: dict[str, dict[str, Calibrated]] = {}
     for (judge,), rows in sorted(judgements.partition_by("judge", as_dict=True).items()):
         for metric in metrics:
-            seeded = {**how, "seed": derive_seed(how["seed"], judge, metric)}
+            seeded: Resampling = {**how, "seed": derive_seed(how["seed"], judge, metric)}
             by_judge.setdefault(judge, {})[metric] = _calibrated(of_metric(rows, metric), _of(labels, metric), seeded)
     return by_judge
 
@@ -238,7 +238,7 @@ def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Ca
         n=scored.height,
         unscored=known.height - scored.height,
         unlabelled=joined.height - known.height,
-        unjudged=labels["label"].is_not_null().sum() - known.height,
+        unjudged=int(labels["label"].is_not_null().sum()) - known.height,
         contradicting=int(scored["label"].sum()),
         conversations=scored["conversation"].n_unique(),
     )

@@ -13,7 +13,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lab.store.event_log import read_events
 from lab.store.frames import turns_frame
@@ -106,7 +106,7 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
         listed = parse_json(text)
         if isinstance(listed, ValueError):
             raise ValueError(f"{path}: {listed}")
-        yield from ((f"conversation {number}", record) for number, record in enumerate(listed))
+        yield from ((f"conversation {number}", record) for number, record in enumerate(cast("list", listed)))
         return
     lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if (

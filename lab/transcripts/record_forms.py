@@ -21,7 +21,10 @@ from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
 if TYPE_CHECKING:
     pass
 
-SEAT_OF = {"P1": ASSISTANT, "P2": USER}  # P1 opens: the teacher, the therapist; P2 is the simulated human
+SEAT_OF: dict[Literal["P1", "P2"], str] = {
+    "P1": ASSISTANT,
+    "P2": USER,
+}  # P1 opens: the teacher, the therapist; P2 is the simulated human
 FORMS = (
     "`messages` (chat), `lines` with `personas` (labelled lines), or `conversation` with `P1` and `P2` (the JSON that "
     "consistent-LLMs publishes)"
@@ -100,7 +103,7 @@ class _Published(_Record):
 
 def transcript_of(record: object, number: int) -> tuple[str, Transcript]:
     """(kind of record in words, conversation). Raises ValueError with what was expected."""
-    keys = record.keys() if isinstance(record, dict) else ()
+    keys = set(record) if isinstance(record, dict) else set()
     try:
         if "messages" in keys:
             chat = _Chat.model_validate(record)

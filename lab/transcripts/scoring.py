@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.store.session import LOG, Apart, aside
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lab.store.run_store import RunStore
     from lab.transcripts.labels import Calibrated
     from lab.transcripts.transcript import Source, Transcript
+    from metrics.reductions import Resampling
     from scenarios.scenario import Scenario
     from scenarios.schema import Measure
 
@@ -38,7 +39,7 @@ class Task:
     limit: int | None = None
     labels: str | None = None
 
-    def how(self) -> dict:
+    def how(self) -> Resampling:
         """The keyword arguments of intervals: confidence, resamples and seed."""
         return {"confidence": self.measure.confidence, "resamples": self.measure.resamples, "seed": self.seed}
 
@@ -221,7 +222,7 @@ def judge_into(
     return read_frames(store.path)
 
 
-def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str, Callable]) -> pl.DataFrame:
+def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str, Any]) -> pl.DataFrame:
     from metrics.measure import measure_run
 
     cards = {

@@ -34,7 +34,8 @@ class Judge(Protocol):
     judgement with the reason, never a consistent one and never an exception.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """The judgements of the pairs: one or more per pair, in the order of the pairs."""

@@ -16,9 +16,16 @@ EMBEDDER, REFERENCE = "embedder", "reference"  # what a judge may need
 class Models(Protocol):
     """The models from which a judge is made."""
 
-    measure: Measure
-    engines: Any  # the lab's engines by the name of their base model
-    device: str  # of models that are no engines
+    @property
+    def measure(self) -> Measure: ...
+
+    @property
+    def engines(self) -> Any:  # the lab's engines by the name of their base model
+        ...
+
+    @property
+    def device(self) -> str:  # of models that are no engines
+        ...
 
     def embed(self) -> Embed:
         """The embedder, texts -> unit vectors (texts, width), for judges whose `needs` name EMBEDDER."""
