@@ -162,6 +162,8 @@ def perform_training(
     checkpoint from which the training resumes. Raises ValueError where models, memory or a step fail, StoreError where
     a file cannot be written.
     """
+    import polars as pl
+
     from lab.dialogue import capacity, judges, seats, wiring
     from lab.dialogue.cluster import hosting
     from lab.progress.training import TrainingProgress
