@@ -385,11 +385,9 @@ def system_text(persona: Persona, instruction: str) -> str:
 
 def _answered(judged: Callable, where: tuple, facts: Sequence[Fact], answers: Sequence | Trouble) -> list[Judgement]:
     """One judgement per fact; all are unscored, with the reason, where the seat could not answer."""
-    trouble = answers.reason if isinstance(answers, Trouble) else None
-    return [
-        judged(*where, fact, None if isinstance(answers, Trouble) else answers[place], trouble)
-        for place, fact in enumerate(facts)
-    ]
+    if isinstance(answers, Trouble):
+        return [judged(*where, fact, None, answers.reason) for fact in facts]
+    return [judged(*where, fact, answers[place], None) for place, fact in enumerate(facts)]
 
 
 def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) -> dict:

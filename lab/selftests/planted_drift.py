@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import inf, isnan, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.dialogue.judges import CONTRADICTING, JUDGES, judge_entry
 from scenarios import plugins
@@ -160,8 +160,8 @@ def selftest(
         kind: [[plant(dialogue, kind, dose, personas, seed) for dialogue in base] for dose in DOSES] for kind in KINDS
     }
     how = {"confidence": 0.95, "resamples": size.resamples, "seed": seed}
-    detections, false_alarms = [], {}
-    responses = [row for kind, doses in planted.items() for row in _wires(kind, doses, embed, how)]
+    detections, false_alarms, once = [], {}, how | {"resamples": 0}
+    responses = [row for kind, doses in planted.items() for row in _wires(kind, doses, embed, once)]
     for judge in judges:
         judged = _judged(judge, base, planted)
         false_alarms[judge.name] = _false_alarms(judged(base), how)
@@ -285,8 +285,6 @@ def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
 
 def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how: dict) -> Retrieval:
     """The shares of pairs and of planted contradictions that retrieval keeps; no judge is involved."""
-    import numpy as np
-
     from metrics.judges.pair_retrieval import candidates
     from metrics.stats.bootstrap import clustered_mean, clustered_statistic
     from metrics.validation.planted import SEAT, planted_contradictions
@@ -303,7 +301,7 @@ def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how
         known += [dialogue.number] * len(labelled)
         sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
     pairs = clustered_statistic(
-        np.array(sizes), lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how
+        sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how
     )
     return Retrieval(kind, pairs, clustered_mean(kept, known, **how))
 
@@ -347,13 +345,12 @@ def _wires(kind: str, doses: list[list[PlantedDialogue]], embed: Callable | None
     from metrics.tripwires import tripwires
     from metrics.validation.planted import planted_turns
 
-    unrepeated: dict[str, Any] = how | {"resamples": 0}
     values = []
     for dialogues in doses:
         cards = {
             (dialogue.number, seat): persona.card for dialogue in dialogues for seat, persona in dialogue.cast.items()
         }
-        values.append(_over_run(tripwires(planted_turns(dialogues), cards, embed=embed, **unrepeated)))
+        values.append(_over_run(tripwires(planted_turns(dialogues), cards, embed=embed, **how)))
     return [
         _response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric))
         for metric in values[0]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -94,7 +94,7 @@ def clustered_difference(
 
 
 def clustered_statistic(
-    sums: np.ndarray,
+    sums: np.ndarray | Sequence[Sequence[float]],
     statistic: Callable[[np.ndarray], np.ndarray],
     *,
     n: int,
