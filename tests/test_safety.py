@@ -5,6 +5,7 @@ sockets.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -345,7 +346,7 @@ UNITS = (
     "you said ",
     "Grace ",
 )
-SLOW_S = 10.0  # of 100,000 characters; what takes time in proportion to the square of the length takes minutes
+SLOW_S = 2.0  # of 100,000 characters; what takes time in proportion to the square of the length takes minutes
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -353,22 +354,27 @@ def test_what_a_stranger_writes_is_read_in_time_in_proportion_to_its_length(name
     def late(*_) -> None:
         raise TimeoutError
 
+    def seconds(text: str) -> float:
+        """Of this thread; infinity where reading was given up."""
+        began = time.thread_time()
+        signal.setitimer(signal.ITIMER_REAL, 5 * SLOW_S)
+        try:
+            read(text)
+        except TimeoutError:
+            return math.inf
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return time.thread_time() - began
+
     read, slow = READERS[name], []
     read(WORDS)  # what is compiled is compiled
     before = signal.signal(signal.SIGALRM, late)
     try:
         for unit, head, tail in ((unit, *ends) for unit in UNITS for ends in (("", ""), ("x", "x"), (WORDS, "x"))):
             for length in (1_000, 10_000, 100_000):
-                began = time.thread_time()
-                signal.setitimer(signal.ITIMER_REAL, 3 * SLOW_S)
-                try:
-                    read(head + unit * (length // len(unit)) + tail)
-                except TimeoutError:
-                    slow.append((unit, length, "given up"))
-                    break
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                if (took := time.thread_time() - began) > SLOW_S * max(length, 25_000) / 100_000:
+                text, most = head + unit * (length // len(unit)) + tail, SLOW_S * max(length, 25_000) / 100_000
+                # a machine that stood still for once does not do so again
+                if (took := seconds(text)) > most and (took := min(took, seconds(text))) > most:
                     slow.append((unit, length, took))
                     break
     finally:

@@ -17,7 +17,7 @@ from torch import Tensor
 from agents.learning import losses
 from agents.learning.distributed import across, share
 from agents.learning.learner import Learner, Loss, Read
-from agents.learning.views import View, at_places, with_lines
+from agents.learning.views import View, at_places, best_and_worst, with_lines
 
 
 def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[tuple[View, Loss]]:
@@ -29,11 +29,7 @@ def parts_dpo(learner: Learner, batch: Sequence[View], *, beta: float) -> list[t
     for view in batch:
         lines = []
         for alternatives in at_places(view):
-            ranked = sorted(
-                (line for line in alternatives if line.reward is not None), key=lambda line: line.reward or 0.0
-            )
-            if len(ranked) > 1 and ranked[-1].reward != ranked[0].reward:
-                lines += [ranked[-1], ranked[0]]
+            lines += best_and_worst(alternatives) or ()
         if lines:
             paired.append(replace(view, lines=tuple(lines)))
     pairs = sum(len(view.lines) for view in paired) // 2

@@ -113,3 +113,13 @@ def at_places(view: View) -> list[list[Sampled]]:
     for line in view.lines:
         by_place.setdefault(line.place, []).append(line)
     return list(by_place.values())
+
+
+def best_and_worst(alternatives: Sequence[Sampled]) -> tuple[Sampled, Sampled] | None:
+    """The lines with the highest and the lowest reward; None where no two rewards differ."""
+    ranked = sorted(
+        ((line.reward, line) for line in alternatives if line.reward is not None), key=lambda scored: scored[0]
+    )
+    if len(ranked) > 1 and ranked[-1][0] > ranked[0][0]:
+        return ranked[-1][1], ranked[0][1]
+    return None

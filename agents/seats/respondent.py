@@ -128,13 +128,13 @@ def _blank(form: ChatFormat) -> str:
     return " " if form.before_said.endswith(":") else ""  # a plain transcript: "Me: Yes"
 
 
-def together(prompts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+def together(prompts: Sequence[list[int]]) -> list[tuple[int, list[int]]]:
     """(number of shared tokens, indices) of groups of prompts with a common beginning.
 
     A prompt that shares too few tokens is a group of its own, with all of its tokens.
     """
     groups: list[tuple[int, list[int]]] = []
-    for place in sorted(range(len(prompts)), key=lambda place: list(prompts[place])):
+    for place in sorted(range(len(prompts)), key=lambda place: prompts[place]):
         if groups:
             length, places = groups[-1]
             head = prompts[places[0]][:length]

@@ -353,8 +353,8 @@ class Play:
                         d.cast[PARTNER[name]],
                     )
                     for d in fresh
-                    if not isinstance(told := replies[d.number], Trouble)
-                    for fact, answer in zip(facts[d.number], told, strict=True)
+                    if not isinstance(answers := replies[d.number], Trouble)
+                    for fact, answer in zip(facts[d.number], answers, strict=True)
                 ]
                 for row in self._judgements(asked):
                     rows[row.conversation].append(row)

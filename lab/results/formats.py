@@ -87,7 +87,7 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
 
     A row has `prompt`, `chosen` and `rejected`. Raises ValueError where the training stored no dialogues of that seat.
     """
-    from agents.learning.views import at_places
+    from agents.learning.views import at_places, best_and_worst
     from agents.models.loading import load_tokenizer
     from lab.store.run_store import SCENARIO
     from lab.training.collected import COLLECTED, read_views
@@ -103,8 +103,8 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
     views, reading = read_views(path, recipe, scenario, seat), load_tokenizer(scenario.seats[seat].model).tokenizer
     for view in views:
         for sampled in at_places(view):
-            best, worst = _extremes(sampled)
-            if best.reward is not None and worst.reward is not None and best.reward > worst.reward:
+            if pair := best_and_worst(sampled):
+                best, worst = pair
                 prompt = reading.decode(view.ids[: best.start] + best.given)
                 yield {"prompt": prompt, "chosen": _words(reading, best), "rejected": _words(reading, worst)}
 
@@ -198,12 +198,6 @@ def _of_judge(rows: pl.DataFrame) -> dict[tuple[int, int], dict]:
         row = by_turn.setdefault((conversation, turn), {})
         row["conflicts_with"] = f"{row['conflicts_with']} {against}" if row.get("conflicts_with") else str(against)
     return by_turn
-
-
-def _extremes(sampled: Sequence[Sampled]) -> tuple[Sampled, Sampled]:
-    """The lines with the highest and the lowest reward; twice the same line where fewer than two have a reward."""
-    ranked = sorted((line for line in sampled if line.reward is not None), key=lambda line: line.reward or 0.0)
-    return (ranked[-1], ranked[0]) if ranked else (sampled[0], sampled[0])
 
 
 def _words(reading, line: Sampled) -> str:

@@ -54,7 +54,7 @@ def quick(tmp_path_factory):
     """The quick file's run: its folder, what it printed and how long it took."""
     runs = tmp_path_factory.mktemp("runs")
     began = time.monotonic()
-    done = train(QUICK, "evaluation.turns=2", "--runs", runs, "--display", "plain")
+    done = train(QUICK, "--runs", runs, "--display", "plain")
     assert done.returncode == 0, done.stderr
     return only(runs), done.stdout, time.monotonic() - began
 
@@ -67,7 +67,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert (steps["tokens_learnt"] < steps["tokens"]).any()  # lines whose rewards differ
     # nothing had been learnt yet
     assert abs(steps["ratio"][0] - 1) < 0.05 and steps["kl"][0] == pytest.approx(0, abs=1e-6)
-    assert "step 3/3" in printed
+    assert "step 3/3" in printed and "relative" in printed and "reduction of" in printed
     # the row is whole in 80 columns
     assert re.search(r"Q&A +multiple_choice +grpo +\d\.\d\d \[\d\.\d\d, \d\.\d\d\] n=\d+", printed)
     assert {path.name for path in (run / "plots").iterdir()} == {"training.png", "evaluation.png", "wires.png"}
@@ -203,7 +203,7 @@ def test_killed_at_a_step_and_resumed_gives_the_adapter_of_a_training_never_kill
     assert not (run / "adapter").exists()
     code, errors = here("--resume", run, "--address", "none", "--display", "none")
     assert code == 0, errors
-    assert apart(adapter(run), adapter(unbroken)) < 1e-5  # sums by more threads round differently; a step moves by 1e-4
+    assert apart(adapter(run), adapter(unbroken)) < 1e-6  # sums over memory that lies elsewhere may round differently
     assert pl.read_parquet(run / "training.parquet")["step"].to_list() == [0, 1, 2, 3]
     rewards = [pl.read_parquet(folder / "training.parquet")["reward"].to_list() for folder in (run, unbroken)]
     assert rewards[0] == rewards[1] and len(set(rewards[0])) > 1
