@@ -19,33 +19,29 @@ from __future__ import annotations
 import polars as pl
 
 from metrics import metrics_frame
-from metrics.reductions import Resampling, consistency_rows, for_group, groups, interval_row, of_metric
-from metrics.stats.bootstrap import clustered_statistic
+from metrics.reductions import consistency_rows, groups, interval_row, of_metric
+from metrics.stats.shares import share_of_counts
 
 LINE_TO_LINE = "line_to_line"
 
 
 def prompt_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn, by conversation and over the run, for each judge and seat; intervals resample conversations."""
+    """Rows by turn, by conversation and over the run, for each judge and seat."""
     return consistency_rows(judgements, "prompt_to_line", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def line_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn, by conversation and over the run, for each judge and seat; intervals resample conversations."""
+    """Rows by turn, by conversation and over the run, for each judge and seat."""
     return consistency_rows(judgements, LINE_TO_LINE, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def qa(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn (after which was asked), by conversation and over the run, for each judge and seat.
-
-    Intervals resample conversations.
-    """
+    """Rows by turn (after which was asked), by conversation and over the run, for each judge and seat."""
     return consistency_rows(judgements, "qa", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
     """Share of pairs that were judged, 0 to 1, over the run, for each judge and seat; n counts all pairs."""
-    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     rows = []
     for judge, seat, part in groups(of_metric(judgements, LINE_TO_LINE)):
         ends = pl.concat(
@@ -62,11 +58,6 @@ def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int,
             .sort("conversation")
         )
         counts = counts.select("judged", pairs=pl.col("lines") * (pl.col("lines") - 1) / 2)
-        share = clustered_statistic(
-            counts.to_numpy(),
-            lambda sums: sums[:, :1] / sums[:, 1:],
-            n=int(counts["pairs"].sum()),
-            **for_group(how, "judged_pairs", judge, seat),
-        )
+        share = share_of_counts(counts["judged"].to_numpy(), counts["pairs"].to_numpy(), confidence=confidence)
         rows.append(interval_row(share, "judged_pairs", judge, seat, "run"))
     return metrics_frame(rows)

@@ -73,7 +73,7 @@ def near_pairs(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl
 def local(near: pl.DataFrame, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Rows of local_drift by turn, by conversation and over the run."""
     return stacked(
-        by_level(rows.with_columns(y=pl.col("inconsistent")), "local_drift", judge, seat, **how)
+        by_level(rows.with_columns(y=pl.col("inconsistent")), "local_drift", judge, seat, share=True, **how)
         for judge, seat, rows in groups(near)
     )
 

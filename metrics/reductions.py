@@ -1,7 +1,8 @@
 """From judgements to metric rows at three levels: by turn, by conversation, over the run.
 
 Every consistency is the same reduction of the rows of another metric: 1 - share of scored rows whose verdict is True,
-in [0, 1]; 1 means that nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones.
+in [0, 1]; 1 means that nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones. Intervals of
+shares are those of `metrics.stats.shares`, of other means those of `metrics.stats.bootstrap`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import polars as pl
 
 from metrics import METRICS_SCHEMA, NAN, metric_row, metrics_frame, stacked
 from metrics.stats.bootstrap import Interval, clustered_mean, clustered_means
+from metrics.stats.shares import clustered_share, clustered_shares
 from scenarios.records import SEATS, derive_seed
 
 
@@ -45,28 +47,35 @@ def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
 def consistency_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """Consistency by turn, by conversation and over the run, for each judge and seat.
 
-    Rows by turn and over the run have intervals that resample conversations.
+    Rows by turn and over the run have intervals.
     """
     parts = []
     for judge, seat, rows in groups(of_metric(judgements, metric)):
         rows = rows.with_columns(y=1 - pl.col("inconsistent"))
-        parts.append(by_level(rows, metric, judge, seat, **how))
+        parts.append(by_level(rows, metric, judge, seat, share=True, **how))
     return stacked(parts)
 
 
-def by_level(rows: pl.DataFrame, metric: str, judge: str | None, seat: str, **how: Unpack[Resampling]) -> pl.DataFrame:
+def by_level(
+    rows: pl.DataFrame, metric: str, judge: str | None, seat: str, *, share: bool = False, **how: Unpack[Resampling]
+) -> pl.DataFrame:
     """The mean of column y (null where unscored) by turn, by conversation and over the run.
 
-    Rows by conversation have no interval (NaN), since a conversation is one cluster.
+    With `share`, y is 0 or 1, and intervals are those of shares. Rows by conversation have no interval (NaN), since a
+    conversation is one cluster.
     """
     how = for_group(how, metric, judge, seat)
     scored = rows.filter(pl.col("y").is_not_null())
-    means = clustered_means(scored["y"].to_numpy(), scored["conversation"].to_numpy(), scored["turn"].to_numpy(), **how)
+    y, clusters, at = (scored[column].to_numpy() for column in ("y", "conversation", "turn"))
+    if share:
+        means = clustered_shares(y, clusters, at, confidence=how["confidence"])
+        over_run = clustered_share(y, clusters, confidence=how["confidence"])
+    else:
+        means, over_run = clustered_means(y, clusters, at, **how), clustered_mean(y, clusters, **how)
     turns = [
         interval_row(means.get(turn, Interval(NAN, NAN, NAN, 0)), metric, judge, seat, "turn", turn=turn)
         for turn in sorted(rows["turn"].unique().to_list())
     ]
-    over_run = clustered_mean(scored["y"].to_numpy(), scored["conversation"].to_numpy(), **how)
     conversations = (
         rows.group_by("conversation")
         .agg(value=pl.col("y").mean().fill_null(NAN), n=pl.col("y").count().cast(pl.Int64))
@@ -86,7 +95,7 @@ def unscored_metric_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Re
     name, rows = f"unscored_{metric}", []
     for judge, seat, part in groups(of_metric(judgements, metric)):
         missing = part["inconsistent"].is_null().cast(pl.Float64).to_numpy()
-        share = clustered_mean(missing, part["conversation"].to_numpy(), **for_group(how, name, judge, seat))
+        share = clustered_share(missing, part["conversation"].to_numpy(), confidence=how["confidence"])
         rows.append(interval_row(share, name, judge, seat, "run"))
     return metrics_frame(rows)
 

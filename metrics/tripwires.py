@@ -44,6 +44,7 @@ RUN = 4  # words
 COPIED = 7  # words: one more than a fact in a sentence shares with a card
 TEXT = ("distinct_1", "distinct_2", "repetition", "parroting", "wrong_person", "helper_voice", "evasion", "length")
 TRIPWIRES = (*TEXT, "relevance", "perplexity_nats")
+SHARES = ("wrong_person", "helper_voice", "evasion")  # of lines
 MOST_PARROTING, MOST_WRONG_PERSON, MOST_HELPER_VOICE = 0.10, 0.05, 0.05
 MOST_EVASION, MOST_REPETITION = 0.25, 0.30
 LEAST_LENGTH, LEAST_DISTINCT_2, LEAST_RELEVANCE = 3.0, 0.80, 0.10
@@ -137,7 +138,9 @@ def tripwires(
     how, none = {"confidence": confidence, "resamples": resamples, "seed": seed}, values.clear()
     seats = sorted(turns["seat"].unique()) or SEATS
     return stacked(
-        by_level(by_group.get((name, seat), none), name, None, seat, **how) for name in names for seat in seats
+        by_level(by_group.get((name, seat), none), name, None, seat, share=name in SHARES, **how)
+        for name in names
+        for seat in seats
     )
 
 

@@ -38,6 +38,7 @@ LABELS = {
     "share_line_to_line": "share of pairs inconsistent",
     "qa": "Q&A: answers right",
 }
+COUNTED = ("lines", "prompt_to_line", "line_to_line")  # per branch; the others are shares
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,10 @@ def compare_branches(
     """The comparison over the turns, from the fork's on, that both sides have; over the branches' turns where the
     original ends at the fork.
 
-    The intervals resample branches.
+    Intervals of counts resample branches; those of shares take a branch as a cluster.
     """
     from metrics.stats.bootstrap import clustered_mean
+    from metrics.stats.shares import clustered_share
 
     how = {"confidence": confidence, "resamples": resamples}
     turn, (was_long, is_long) = (
@@ -114,7 +116,10 @@ def compare_branches(
     everyone = branches["turns"]["conversation"].unique().sort().to_list()
     rows = []
     for key, (was, now) in _values(sides[0], sides[1], everyone).items():
-        interval = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
+        if key[0] in COUNTED:
+            interval = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
+        else:
+            interval = clustered_share(now["y"], now["conversation"], confidence=confidence)
         before = cast("float", was["y"].mean()) if len(was) else float("nan")
         names = dict(zip(("measure", "judge", "seat"), key, strict=True))
         rows.append(names | {"original": before, "original_n": len(was)} | asdict(interval))
@@ -200,7 +205,7 @@ def heading(comparison: ForkComparison) -> str:
 def fork_rows(comparison: ForkComparison) -> Iterator[tuple[str, ...]]:
     """The cells of the rows under HEADER."""
     for row in comparison.rows:
-        counted = row["measure"] in ("lines", "prompt_to_line", "line_to_line")
+        counted = row["measure"] in COUNTED
         digits = 1 if counted else 2
         interval = "" if isnan(row["low"]) else f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
         alone = f"{row['original']:.0f}" if counted else f"{row['original']:.2f} n={row['original_n']}"

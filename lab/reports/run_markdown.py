@@ -20,9 +20,9 @@ from scenarios.records import SEATS
 EXAMPLES = 20  # contradictions quoted
 KEPT = "All other figures of this report also count the lines that every branch kept from the original."
 NOTE = (
-    "Each cell is `value [low, high] n`; intervals resample conversations. ▲ marks a drift whose interval lies above "
-    "0, or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because the "
-    "speaker says little, repeats itself or recites its card."
+    "Each cell is `value [low, high] n`; intervals are between conversations. ▲ marks a drift whose interval lies "
+    "above 0, or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because "
+    "the speaker says little, repeats itself or recites its card."
 )
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 CELLS = (
-    "Each cell is value [low, high] n; intervals resample conversations. ▲ marks a drift whose interval lies above 0, "
-    "or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because the "
+    "Each cell is value [low, high] n; intervals are between conversations. ▲ marks a drift whose interval lies above "
+    "0, or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because the "
     "speaker says little, repeats itself or recites its card."
 )
 LISTED = 50  # contradictions in the table

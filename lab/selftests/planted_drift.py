@@ -210,10 +210,15 @@ def _by_pair(rows: Sequence[Judgement], expected: int, judge: str) -> list[list[
 
 def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
     """Share of lines without faults, 0 to 1, that the judge calls inconsistent with the persona."""
-    from metrics.stats.bootstrap import clustered_mean
+    return _accused([row for row in rows if row.against == "persona" and row.verdict is not None], how)
 
-    scored = [row for row in rows if row.against == "persona" and row.verdict is not None]
-    return clustered_mean([float(bool(row.verdict)) for row in scored], [row.conversation for row in scored], **how)
+
+def _accused(rows: list[Judgement], how: dict) -> Interval:
+    """Share of the rows, 0 to 1, with a contradicting verdict; an unscored row has none."""
+    from metrics.stats.shares import clustered_share
+
+    verdicts, conversations = [bool(row.verdict) for row in rows], [row.conversation for row in rows]
+    return clustered_share(verdicts, conversations, confidence=how["confidence"])
 
 
 def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> Detection:
@@ -248,7 +253,7 @@ def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged
     precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
     # An unscored planted line counts as missed.
     aimed = [row for row in whole if row.turn in planted[row.conversation].planted]
-    recall = clustered_mean([float(bool(row.verdict)) for row in aimed], [row.conversation for row in aimed], **how)
+    recall = _accused(aimed, how)
     return Detection(
         judge,
         kind,
@@ -264,15 +269,10 @@ def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged
 
 def _by_wording(rows: list[Judgement], planted: Mapping[int, PlantedDialogue], how: dict) -> dict[str, Interval]:
     """Share of planted facts with a contradicting verdict, by wording."""
-    from metrics.stats.bootstrap import clustered_mean
-
     by_wording: dict[str, list[Judgement]] = {}
     for row in rows:
         by_wording.setdefault(planted[row.conversation].stated[row.turn][0].wording, []).append(row)
-    return {
-        wording: clustered_mean([float(bool(row.verdict)) for row in group], [row.conversation for row in group], **how)
-        for wording, group in sorted(by_wording.items())
-    }
+    return {wording: _accused(group, how) for wording, group in sorted(by_wording.items())}
 
 
 def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
@@ -286,7 +286,7 @@ def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
 def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how: dict) -> Retrieval:
     """The shares of pairs and of planted contradictions that retrieval keeps; no judge is involved."""
     from metrics.judges.pair_retrieval import candidates
-    from metrics.stats.bootstrap import clustered_mean, clustered_statistic
+    from metrics.stats.shares import clustered_share, share_of_counts
     from metrics.validation.planted import SEAT, planted_contradictions
 
     kept, known, sizes = [], [], []
@@ -297,13 +297,11 @@ def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how
             for later, earlier in candidates([line.text for line in dialogue.own()], embed, dialogue.cast[SEAT])
         }
         labelled = sorted(planted_contradictions(dialogue))
-        kept += [float(pair in chosen) for pair in labelled]
+        kept += [pair in chosen for pair in labelled]
         known += [dialogue.number] * len(labelled)
         sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
-    pairs = clustered_statistic(
-        sizes, lambda sums: sums[:, :1] / sums[:, 1:], n=int(sum(every for _, every in sizes)), **how
-    )
-    return Retrieval(kind, pairs, clustered_mean(kept, known, **how))
+    pairs = share_of_counts(*zip(*sizes, strict=True), confidence=how["confidence"])
+    return Retrieval(kind, pairs, clustered_share(kept, known, confidence=how["confidence"]))
 
 
 # -- responses by dose

@@ -3,8 +3,7 @@ personas, questions and seeds, scored by judges that gave no reward.
 
 reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base model), the relative reduction of
 inconsistency; both sides are resampled together. It is at most 1; below 0 the arm is worse; NaN where the base model
-contradicted nothing. Intervals of consistencies and reductions resample personas, each with all its dialogues; those of
-tripwires resample conversations.
+contradicted nothing. The clusters of an interval are personas, each with all its dialogues; reductions resample them.
 
 Two things are held out: personas, and a paraphrase of the questions. Held-out personas are asked, in dialogues and Q&A
 probes, in the paraphrase that training never used.
@@ -32,7 +31,8 @@ from metrics.conversation_sums import Key, mean, of_run
 from metrics.judges import Judge, answer_words
 from metrics.measure import measure_run
 from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
-from metrics.tripwires import TRIPWIRES
+from metrics.stats.shares import share_of_counts
+from metrics.tripwires import SHARES, TRIPWIRES
 from scenarios import personas as people
 from scenarios.jobs.training import Recipe, other_speaker, played, split
 from scenarios.records import SEATS, Persona, derive_seed
@@ -298,7 +298,7 @@ def evaluation_frame(
 ) -> pl.DataFrame:
     """evaluation.parquet: one row for each arm, scenario, metric, judge, seat and `held_out`.
 
-    - `value`, `low`, `high`: consistency, 0 to 1, or the tripwire's value; the interval resamples `people` personas.
+    - `value`, `low`, `high`: consistency, 0 to 1, or the tripwire's value; its interval's clusters: `people` personas.
     - `reduction`: as in the module's docstring, relative to the base model under the same conditions.
     - `rewarded`: whether the reward of training was this very measure.
     - `unscored`: share of rows that could not be scored; `failed`: number of conversations that failed.
@@ -320,7 +320,11 @@ def evaluation_frame(
             key = (row["metric"], row["judge"], row["seat"])
             measures = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
             if own := result.sums.get(key):
-                interval = clustered_statistic(np.stack(list(own.values())), mean, n=row["n"], **how)
+                counts = np.stack(list(own.values()))
+                if row["metric"] in (*CONSISTENCIES, *SHARES):
+                    interval = share_of_counts(counts[:, 0], counts[:, 1], confidence=confidence)
+                else:
+                    interval = clustered_statistic(counts, mean, n=row["n"], **how)
                 measures |= {"low": interval.low, "high": interval.high, "people": len(own)}
             base = before[condition.scenario.name, condition.held_out]
             if result is not base and own and key in base.sums:

@@ -18,7 +18,8 @@ from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.catalogue import MISSING
 from metrics.reductions import Resampling, groups, of_metric
-from metrics.stats.bootstrap import Interval, clustered_mean, prediction_powered_mean
+from metrics.stats.bootstrap import Interval, prediction_powered_mean
+from metrics.stats.shares import clustered_share
 from metrics.validation.calibration import calibration, reliability_bins
 from scenarios.records import derive_seed
 
@@ -43,7 +44,7 @@ NAMES = {
     "ece": "calibration error",
 }
 NOTE = (
-    "Against labels: `value [low, high]`, intervals resample conversations. The calibration error has 10 bins of equal "
+    "Against labels: `value [low, high]`, intervals between conversations. The calibration error has 10 bins of equal "
     "mass; that of a sample is too high rather than too low."
 )
 POWERED_NOTE = (
@@ -259,15 +260,13 @@ def powered(
         )
         judged, clusters = 1 - rows["inconsistent"].to_numpy(), rows["conversation"].to_numpy()
         truth = 1 - rows["label"].cast(pl.Float64).fill_null(NAN).to_numpy()
-        known, seeded = (
-            ~rows["label"].is_null().to_numpy(),
-            {**how, "seed": derive_seed(how["seed"], "powered", judge, seat)},
-        )
-        by_judge[judge][seat] = Powered(
-            clustered_mean(judged, clusters, **seeded),
-            clustered_mean(truth[known], clusters[known], **seeded),
-            prediction_powered_mean(judged, truth, clusters, **seeded),
-        )
+        known, confidence = ~rows["label"].is_null().to_numpy(), how["confidence"]
+        seeded: Resampling = {**how, "seed": derive_seed(how["seed"], "powered", judge, seat)}
+        labelled = clustered_share(truth[known], clusters[known], confidence=confidence)
+        both = prediction_powered_mean(judged, truth, clusters, **seeded)
+        if both.low == both.high:  # no resample differs: what the labels alone allow
+            both = replace(both, low=labelled.low, high=labelled.high)
+        by_judge[judge][seat] = Powered(clustered_share(judged, clusters, confidence=confidence), labelled, both)
     return by_judge
 
 

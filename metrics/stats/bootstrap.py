@@ -6,9 +6,9 @@ reduced to its sums once, and a resample is a row of multiplicities W: statistic
 `scipy.stats.bootstrap(..., paired=True, method="percentile")` over conversations, and handles all turns of a run in one
 matrix product.
 
-Intervals are percentile intervals. Where all conversations agree (for example, none contradicts anything), low = high =
-value: this is the known failure of the bootstrap at a boundary and no certainty. With fewer than two conversations, low
-and high are NaN.
+Intervals are percentile intervals. Where all conversations agree, low = high = value: this is the known failure of the
+bootstrap at a boundary and no certainty, and shares are therefore left to `metrics.stats.shares`. With fewer than two
+conversations, low and high are NaN.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def clustered_means(
     values, clusters, groups, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> dict[int, Interval]:
     """The mean within each group (for example, a turn), by group. All groups share the same resamples of clusters."""
-    y, codes, _ = _checked(values, clusters)
+    y, codes, _ = checked_rows(values, clusters)
     keys, columns = np.unique(np.asarray(groups), return_inverse=True)
     wide = 1 + codes.max(initial=-1)
     intervals: list[Interval] = []
@@ -125,7 +125,7 @@ def slope_sums(x, y, clusters) -> tuple[np.ndarray, np.ndarray]:
     """The clusters (C,), and their sums for `slope_statistic`, (C, 5): n, Sx, Sy, Sxy, Sxx, with x centred at its
     mean.
     """
-    y, codes, names = _checked(y, clusters)
+    y, codes, names = checked_rows(y, clusters)
     x = np.asarray(x, float)
     x = x - (x.mean() if len(x) else 0.0)  # the slope is the same, the sums keep their digits
     return names, _by_cluster(codes, np.ones_like(y), x, y, x * y, x * x)
@@ -143,7 +143,7 @@ def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
 
     The columns are the sum and count of the later values, then of the others.
     """
-    y, codes, names = _checked(values, clusters)
+    y, codes, names = checked_rows(values, clusters)
     after = np.asarray(later, bool).astype(float)
     return names, _by_cluster(codes, y * after, after, y * (1 - after), 1 - after)
 
@@ -192,7 +192,7 @@ def prediction_powered_mean(
     parts. Source: Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean. Here both means
     are resampled together by cluster, which includes their covariance. Raises ValueError where the lengths differ.
     """
-    judged, codes, _ = _checked(judged, clusters)
+    judged, codes, _ = checked_rows(judged, clusters)
     truth = np.asarray(truth, float)
     if len(truth) != len(judged):
         raise ValueError(
@@ -304,7 +304,7 @@ def kaplan_meier(times, censored, *, confidence: float = 0.95) -> Survival:
     )
 
 
-def _checked(values, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked_rows(values, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The values as floats, the clusters as codes 0..C-1, and the different clusters."""
     y, clusters = np.asarray(values, float), np.asarray(clusters)
     if len(y) != len(clusters):

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from metrics.reductions import of_metric
-from metrics.stats.bootstrap import Interval, clustered_mean, clustered_statistic, ratio, slope_statistic, slope_sums
+from metrics.stats.bootstrap import Interval, clustered_statistic, ratio, slope_statistic, slope_sums
+from metrics.stats.shares import clustered_share
 from metrics.studies.protocol import Control, PlayedRun, Trained
 from metrics.tripwires import TRIPWIRES, Bound, fired
 from scenarios.records import USER
@@ -70,18 +71,16 @@ def unscored_share(played: PlayedRun, what: tuple[str, str]) -> Interval:
     return without_interval(1 - len(scored_rows(played, *what)) / len(rows) if len(rows) else np.nan, len(rows))
 
 
-def arm_consistency(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
+def arm_consistency(played: PlayedRun, what: tuple[str, str]) -> Interval:
     """Consistency of an arm, 0 to 1: the share of scored lines or answers that do not contradict."""
     rows = scored_rows(played, *what)
-    return clustered_mean(1 - rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)
+    return clustered_share(1 - rows["bad"].to_numpy(), rows["persona"].to_numpy())
 
 
-def by_turn(played: PlayedRun, what: tuple[str, str], seed: int) -> list[tuple[int, Interval]]:
+def by_turn(played: PlayedRun, what: tuple[str, str]) -> list[tuple[int, Interval]]:
     """(turn, inconsistency, 0 to 1) for each turn, in order."""
     parts = sorted(scored_rows(played, *what).partition_by("turn", as_dict=True).items())
-    return [
-        (turn, clustered_mean(rows["bad"].to_numpy(), rows["persona"].to_numpy(), seed=seed)) for (turn,), rows in parts
-    ]
+    return [(turn, clustered_share(rows["bad"].to_numpy(), rows["persona"].to_numpy())) for (turn,), rows in parts]
 
 
 def arm_drift(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
@@ -97,7 +96,7 @@ def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interva
     A scripted speaker cannot be asked. Whether the answer reader works is therefore decided on the answers of the
     untrained speaker, each of which either names the fact's value or does not.
     """
-    caught, lying = broken_bounds(acted[EVADES], before), arm_consistency(acted[LIES], LINES, seed)
+    caught, lying = broken_bounds(acted[EVADES], before), arm_consistency(acted[LIES], LINES)
     apparent = removed(before, [acted[EVADES]], LINES, seed)
     keys = ["conversation", "turn", "against"]
     both = scored_rows(before, *ANSWERS).join(scored_rows(before, *WORDS).select(*keys, wrong="bad"), on=keys)
@@ -182,7 +181,7 @@ def broken_bounds(played: PlayedRun, reference: PlayedRun | None = None) -> list
 def best_of(played: Mapping[str, PlayedRun], names: Sequence[str], bare: str, seed: int) -> str | None:
     """The arm with the most correct answers among those without a tripwire out of bounds; None where there is none."""
     right = {
-        name: arm_consistency(played[name], ANSWERS, seed).value
+        name: arm_consistency(played[name], ANSWERS).value
         for name in names
         if not broken_bounds(played[name], played[bare])
     }
@@ -203,8 +202,8 @@ def arm_figures(
     else that of `tried`, the runs of its search.
     """
     out = {
-        "right answers": arm_consistency(played, ANSWERS, seed),
-        "consistent lines": arm_consistency(played, LINES, seed),
+        "right answers": arm_consistency(played, ANSWERS),
+        "consistent lines": arm_consistency(played, LINES),
     }
     out |= {
         f"{said} removed": share

@@ -203,7 +203,7 @@ def _finding(
                 "intervention",
                 "share consistent",
                 {
-                    said: [(name, arm_consistency(run, what, seed)) for name, run in played.items()]
+                    said: [(name, arm_consistency(run, what)) for name, run in played.items()]
                     for said, what in (("answers, by the reader", ANSWERS), ("lines, by the ledger", LINES))
                 },
             )

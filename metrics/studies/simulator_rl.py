@@ -110,8 +110,8 @@ def _finding(played: dict[str, PlayedRun], acted: dict[str, PlayedRun], claimed:
         dialogue_arms.controls(before, acted, removed[ANSWERS][AGAIN], seed),
         f"{claimed} removes {share_text(gone)} of the wrong answers and {share_text(removed[LINES][claimed])} of the "
         f"contradicting lines{bought}.",
-        {f"right answers, {name}": dialogue_arms.arm_consistency(run, ANSWERS, seed) for name, run in played.items()}
-        | {f"consistent lines, {name}": dialogue_arms.arm_consistency(run, LINES, seed) for name, run in played.items()}
+        {f"right answers, {name}": dialogue_arms.arm_consistency(run, ANSWERS) for name, run in played.items()}
+        | {f"consistent lines, {name}": dialogue_arms.arm_consistency(run, LINES) for name, run in played.items()}
         | {f"wrong answers removed, {name}": share for name, share in removed[ANSWERS].items() if name in played}
         | {f"contradicting lines removed, {name}": share for name, share in removed[LINES].items()}
         | {f"slope of contradicting lines per turn, {name}": slope for name, slope in drifts.items()}
@@ -140,7 +140,7 @@ def _finding(played: dict[str, PlayedRun], acted: dict[str, PlayedRun], claimed:
                 "Does it drift?",
                 "turn",
                 "contradicting lines",
-                {name: dialogue_arms.by_turn(played[name], LINES, seed) for name in (PROMPT, claimed)},
+                {name: dialogue_arms.by_turn(played[name], LINES) for name in (PROMPT, claimed)},
             ),
         },
     )

@@ -3,15 +3,20 @@
 `p` (N,) is the judge's p_inconsistent; `verdict` (N,) and `labels` (N,) say whether the line contradicts, according to
 the judge and to the label. The caller leaves out rows without a label or a judgement. The statistics take weights (R,
 N), the number of times that each row is in each of R resamples, and return (R,), NaN where they are undefined.
-`calibration` returns each with its interval by resampling conversations.
+`calibration` returns each with its interval: shares (precision, recall, and those of bins) as in
+`metrics.stats.shares`, the others by resampling conversations. Where no resample differs from the others there is no
+interval (NaN), since the bootstrap says nothing there.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 
-from metrics.stats.bootstrap import Interval, clustered_means, clustered_rows, ratio
+from metrics.stats.bootstrap import Interval, clustered_rows, ratio
+from metrics.stats.shares import clustered_share, clustered_shares
 
 BINS = 10
 
@@ -30,12 +35,17 @@ def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
         )
     statistics = {
         "auroc": lambda weights: auroc(p, labels, weights),
-        "precision": lambda weights: precision(verdict, labels, weights),
-        "recall": lambda weights: precision(labels, verdict, weights),
         "kappa": lambda weights: kappa(verdict, labels, weights),
         "ece": lambda weights: expected_calibration_error(p, labels, weights),
     }
-    return {name: clustered_rows(clusters, statistic, **how) for name, statistic in statistics.items()}
+    clusters, intervals = np.asarray(clusters), {}
+    for name, statistic in statistics.items():
+        interval = clustered_rows(clusters, statistic, **how)
+        intervals[name] = replace(interval, low=np.nan, high=np.nan) if interval.low == interval.high else interval
+    for name, said, true in (("precision", verdict, labels), ("recall", labels, verdict)):
+        share = clustered_share(true[said], clusters[said], confidence=how.get("confidence", 0.95))
+        intervals[name] = replace(share, n=len(p))
+    return {name: intervals[name] for name in ("auroc", "precision", "recall", "kappa", "ece")}
 
 
 def auroc(p, labels, weights) -> np.ndarray:
@@ -51,15 +61,6 @@ def auroc(p, labels, weights) -> np.ndarray:
     negative = np.add.reduceat((weights * ~labels)[:, order], starts, axis=1)
     below = np.cumsum(negative, axis=1) - negative
     return ratio((positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1))
-
-
-def precision(said, true, weights) -> np.ndarray:
-    """The share of the rows called positive that are positive, 0 to 1; NaN where none is called so.
-
-    With the two arguments exchanged it is recall.
-    """
-    said, true = np.asarray(said, bool), np.asarray(true, bool)
-    return ratio(weights @ (said & true).astype(float), weights @ said.astype(float))
 
 
 def kappa(verdict, labels, weights) -> np.ndarray:
@@ -103,5 +104,5 @@ def equal_mass(p, bins: int = BINS) -> np.ndarray:
 def reliability_bins(p, labels, clusters, bins: int = BINS, **how) -> list[tuple[float, Interval]]:
     """(mean p, share that contradicts with its interval) of each bin that is not empty, in the order of p."""
     p, codes = np.asarray(p, float), equal_mass(p, bins)
-    shares = clustered_means(labels, clusters, codes, **how)
+    shares = clustered_shares(labels, clusters, codes, confidence=how.get("confidence", 0.95))
     return [(float(p[codes == code].mean()), share) for code, share in sorted(shares.items())]

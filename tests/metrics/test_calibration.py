@@ -36,11 +36,13 @@ def test_auroc_equals_scipys_mann_whitney_on_every_resample():
 
 
 def test_precision_recall_and_kappa_by_hand():
+    # said T T T F F, true T T F T F: tp 2, fp 1, fn 1
+    said, true = np.array([True, True, True, False, False]), np.array([True, True, False, True, False])
+    statistics = calibration.calibration(said.astype(float), said, ~true, [1, 2, 1, 2, 1], resamples=10)
+    assert (statistics["precision"].value, statistics["recall"].value) == pytest.approx((1 / 3, 1 / 2))
     # said T T T F F, true T T F T F, the last row twice: tp 2, fp 1, fn 1, tn 2 of 6
     said, true = [True, True, True, False, False], [True, True, False, True, False]
     weights = np.array([[1.0, 1, 1, 1, 2]])
-    assert calibration.precision(said, true, weights) == pytest.approx([2 / 3])
-    assert calibration.precision(true, said, weights) == pytest.approx([2 / 3])  # recall
     # agreed 4/6, chance 3/6 * 3/6 + 3/6 * 3/6 = 1/2: (2/3 - 1/2) / (1/2)
     assert calibration.kappa(said, true, weights) == pytest.approx([1 / 3])
     assert np.isnan(calibration.kappa([True] * 4, [True] * 4, ONCE)).all()

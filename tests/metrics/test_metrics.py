@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from metric_frames import HOW, JUDGED, judgements_frame, lines, only_row, turns_frame
+from scipy import stats
 
 from metrics import METRICS_SCHEMA
 from metrics.consistency import line_to_line, prompt_to_line, qa
@@ -33,10 +34,28 @@ def test_prompt_to_line_is_one_minus_contradicting_lines_by_turn_conversation_an
     ]
     first = only_row(metrics, "prompt_to_line", "conversation", conversation=0)
     assert first["value"] == pytest.approx(2 / 3) and first["n"] == 3 and math.isnan(first["low"])
-    assert (
-        only_row(metrics, "prompt_to_line", "turn", turn=0)["low"] == 0.0
-        and only_row(metrics, "prompt_to_line", "turn", turn=0)["high"] == 1.0
+    # one of two lines, each of another conversation: Wilson's interval
+    bounds = stats.binomtest(1, 2).proportion_ci(method="wilson")
+    at_first = only_row(metrics, "prompt_to_line", "turn", turn=0)
+    assert (at_first["low"], at_first["high"]) == pytest.approx((bounds.low, bounds.high))
+
+
+def test_no_contradiction_at_all_is_no_certainty_in_any_share():
+    judged = judgements_frame(
+        [
+            row
+            for c in (0, 1)
+            for row in [*lines([False] * 6, c), (c, 2, "line_to_line", "0", False), (c, 2, "qa", "job", False)]
+        ]
     )
+    turns = turns_frame([(c, 2 * place, "user") for c in (0, 1) for place in range(6)])
+    metrics = measure_run(turns, judged, **{**ALL, "metrics": ["prompt_to_line", "line_to_line", "qa", "drift"]})
+    for name in ("prompt_to_line", "line_to_line", "qa"):
+        kept, missing = only_row(metrics, name), only_row(metrics, f"unscored_{name}")
+        assert kept["low"] < kept["value"] == kept["high"] == 1.0, name
+        assert missing["low"] == missing["value"] == 0.0 < missing["high"], name
+    drift = only_row(metrics, "local_drift")
+    assert drift["low"] == drift["value"] == 0.0 < drift["high"]
 
 
 def test_unscored_lines_are_in_no_mean_and_counted_apart():

@@ -192,9 +192,14 @@ def test_every_wire_comes_by_turn_conversation_and_run_with_intervals_over_conve
         "run": 1,
     }
     run = metrics.filter(pl.col("level") == "run").row(0, named=True)
-    assert run["value"] == 5 / 8 and run["n"] == 8 and run["low"] == 0.5 < run["high"], (
+    assert run["value"] == 5 / 8 and run["n"] == 8 and run["low"] < 5 / 8 < run["high"], (
         "three conversations of 1/2, one of 1"
     )
+    words = tripwires(turns, **HOW).filter(
+        pl.col("metric") == "length", pl.col("seat") == "user", pl.col("level") == "run"
+    )
+    words = words.row(0, named=True)
+    assert words["value"] == 14 / 8 and words["low"] < 14 / 8 < words["high"] == 2.0, "no resample has a longer mean"
 
 
 def test_no_line_gives_nan_and_n_0_for_both_seats():

@@ -167,7 +167,11 @@ def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_l
         2,
         4,
     )
-    assert 0.5 < measured["auroc"] <= 1 and measured["low"] <= measured["auroc"] <= measured["high"]
+    assert 0.5 < measured["auroc"] <= 1
+    # two of two found: no certainty
+    assert measured["recall"] == 1 == measured["recall_high"] and measured["recall_low"] < 0.5
+    # where no resample tells the lines apart less well there is no interval
+    assert measured["low"] is None or measured["low"] < measured["auroc"] <= measured["high"]
     # two seats with one pair each in four conversations: this judge does not read pairs
     lines = written["likelihood"]["line_to_line"]
     assert (lines["n"], lines["unscored"], lines["auroc"]) == (0, 8, None)

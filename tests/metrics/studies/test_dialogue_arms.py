@@ -16,8 +16,8 @@ def test_empty_answers_are_no_right_ones_and_what_is_asked_before_anything_is_sa
         verdict=pl.when(empty).then(None).otherwise("verdict"), unscored=pl.when(empty).then(pl.lit("empty answer"))
     )
     assert (
-        arm_consistency(PlayedRun(played.turns, rows, played.metrics), ANSWERS, 1).value == 0.0
-        and arm_consistency(played, ANSWERS, 1).value == 0.5
+        arm_consistency(PlayedRun(played.turns, rows, played.metrics), ANSWERS).value == 0.0
+        and arm_consistency(played, ANSWERS).value == 0.5
     )
     early = played.judgements.with_columns(turn=pl.when(pl.col("turn") == 1).then(0).otherwise("turn"))
-    assert arm_consistency(PlayedRun(played.turns, early, played.metrics), ANSWERS, 1).value == 1.0
+    assert arm_consistency(PlayedRun(played.turns, early, played.metrics), ANSWERS).value == 1.0
