@@ -1,6 +1,6 @@
 # make run: play the main job. make test: the tests. Both set up .venv first, with nothing but python3 and pip there.
 # make test-fast: those of them that start nothing and load no real weights, for while one edits.
-# make test-slow: the few that take longer.
+# make test-slow: whole jobs on the embedded model, and clusters whose nodes are killed.
 # make test-vllm: the tests on a real vLLM server, which gets an environment of its own under the cache (see tests/test_vllm.py).
 # make lint: formatting, names and habits (ruff), types (pyright).
 # make docs: the site of docs/, built into build/site, every link checked.

@@ -126,6 +126,7 @@ def eyed(embedded):
     embedded.probe = None
 
 
+@pytest.mark.slow
 def test_line_under_its_own_persona_projects_higher_than_under_anothers(eyed):
     engine, cards = eyed
     form, lines = engine.info().format, {}

@@ -82,6 +82,7 @@ def denied(scripted, tmp_path_factory):
 # -- what stays as it was
 
 
+@pytest.mark.slow
 def test_the_first_branch_of_an_unchanged_fork_says_what_the_original_said(spoken, tmp_path):
     done = fork(spoken, "--conversation", 1, "--turn", 3, "--samples", 3, "--runs", tmp_path, *QUIET)
     assert done.returncode == 0, done.stderr

@@ -278,6 +278,7 @@ def test_json_is_one_object_that_any_reader_takes(tmp_path):
 # -- a run that is stopped
 
 
+@pytest.mark.slow
 def test_saved_scenario_gives_the_same_lines_though_killed_and_resumed(killed_and_resumed, undisturbed):
     path, left, _, done = killed_and_resumed
     assert done.returncode == 0, done.stderr
@@ -287,6 +288,7 @@ def test_saved_scenario_gives_the_same_lines_though_killed_and_resumed(killed_an
     assert manifest(path)["counts"] == manifest(undisturbed)["counts"]
 
 
+@pytest.mark.slow
 def test_torn_last_event_is_cut_away(killed_and_resumed):
     path, *_ = killed_and_resumed
     said = [(event["conversation"], event["turn"]) for event in events(path, "line")]
@@ -296,6 +298,7 @@ def test_torn_last_event_is_cut_away(killed_and_resumed):
     )
 
 
+@pytest.mark.slow
 def test_run_that_is_being_written_cannot_be_resumed(killed_and_resumed):
     path, _, second, _ = killed_and_resumed
     assert (second.returncode, second.stdout) == (2, "")

@@ -102,6 +102,7 @@ def arms(run: Path) -> dict[str, Path]:
     return {folder.name.rpartition("-")[0]: folder for folder in (run / FOLDER).iterdir()}
 
 
+@pytest.mark.slow
 def test_events_of_a_study_of_runs_and_trainings_are_as_the_page_says(climbed):
     run, _ = climbed
     assert {"arm", "answer"} & {event["event"] for event in events(run)}
@@ -109,6 +110,7 @@ def test_events_of_a_study_of_runs_and_trainings_are_as_the_page_says(climbed):
     assert not [fault for arm in arms(run).values() for fault in faults(events(arm))]
 
 
+@pytest.mark.slow
 def test_every_arm_is_an_ordinary_run_or_training(climbed):
     run, printed = climbed
     kept = arms(run)
@@ -123,6 +125,7 @@ def test_every_arm_is_an_ordinary_run_or_training(climbed):
     assert "The ladder" in printed and inside(report, kept["bare-card"], kept["online-rl"]).returncode == 0
 
 
+@pytest.mark.slow
 def test_all_interventions_play_the_same_strangers_and_train_with_others(climbed):
     kept = arms(climbed[0])
     casts = {
@@ -136,6 +139,7 @@ def test_all_interventions_play_the_same_strangers_and_train_with_others(climbed
     }
 
 
+@pytest.mark.slow
 def test_the_table_tells_what_each_intervention_cost(climbed):
     table = json.loads((climbed[0] / "finding.json").read_text())["tables"]["The ladder"]
     steps = pl.read_parquet(arms(climbed[0])["online-rl-training"] / "training.parquet")
@@ -150,6 +154,7 @@ def test_the_table_tells_what_each_intervention_cost(climbed):
     assert "| trained parameters | 0 | 0 | " in (climbed[0] / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_view_counts_lines_steps_and_exams(climbed):
     course = StudyProgress()
     for event in events(climbed[0]):

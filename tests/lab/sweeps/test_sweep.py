@@ -476,6 +476,7 @@ def _until(process, runs: Path, reached, seconds: float = TIMEOUT_S) -> Path:
     raise TimeoutError(f"{runs} did not get so far in {seconds:.0f} s")
 
 
+@pytest.mark.slow
 def test_the_smoke_sweep_plays_the_embedded_model_on_ray_in_minutes(tmp_path):
     began = time.monotonic()
     done = sweeps.done(ROOT / "scenarios/sweeps/smoke.yaml", "--display", "plain", "--runs", tmp_path)

@@ -59,6 +59,7 @@ def quick(tmp_path_factory):
     return only(runs), done.stdout, time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     run, printed, seconds = quick
     steps = pl.read_parquet(run / "training.parquet")
@@ -80,6 +81,7 @@ def test_quick_file_goes_through_the_whole_loop_in_a_few_minutes(quick):
     assert seconds < 900  # about a minute on two quiet cores, two on one
 
 
+@pytest.mark.slow
 def test_events_of_a_training_and_of_the_runs_of_its_evaluation_are_as_the_page_says(quick):
     run, *_ = quick
     assert {"started", "phase", "step", "checkpoint", "ended"} <= {event["event"] for event in events(run)}
@@ -87,6 +89,7 @@ def test_events_of_a_training_and_of_the_runs_of_its_evaluation_are_as_the_page_
     assert [faults(events(log.parent)) for log in sorted(run.glob("evaluation/*/events.jsonl"))] == [[]] * 4
 
 
+@pytest.mark.slow
 def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick):
     evaluation = pl.read_parquet(quick[0] / "evaluation.parquet")
     assert (
@@ -101,6 +104,7 @@ def test_evaluation_has_both_arms_on_both_sets_of_personas_with_intervals(quick)
     assert {"parroting", "distinct_2", "relevance", "perplexity_nats"} <= set(evaluation["metric"])
 
 
+@pytest.mark.slow
 def test_dialogues_of_the_evaluation_are_runs_that_can_be_compared(quick, capsys):
     kept = quick[0] / "evaluation"
     names = ["0-base-held-out", "1-base-as-learnt", "2-grpo-held-out", "3-grpo-as-learnt"]
@@ -117,6 +121,7 @@ def test_dialogues_of_the_evaluation_are_runs_that_can_be_compared(quick, capsys
     assert "pairs of conversations of equal number, seed and cast" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_adapter_is_an_ordinary_folder_that_a_run_wears(quick, tmp_path):
     folder = quick[0] / "adapter"
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in folder.iterdir()}
