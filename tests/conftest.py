@@ -23,13 +23,20 @@ TAKES_LONG = {  # names: of fixtures, of modules, and of what a test calls; `get
     *("subprocess", "multiprocessing", "ray", "hosting"),
     *("inside", "terminal", "getfixturevalue"),
 }
+THOROUGH = {  # files whose tests train, play whole jobs, take times or draw many samples
+    *("test_api", "test_engine", "test_killing", "test_nli_judge", "test_policy_gradients", "test_recital"),
+    *("test_corpus", "test_retrieval", "test_safety", "test_score", "test_selftest", "test_study"),
+    *("test_sweep_places", "test_training", "test_tripwires", "test_comparison"),
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks a test as fast that uses no model with real weights, no other process, browser or whole command."""
     for item in (item for item in items if isinstance(item, pytest.Function)):
-        if not any(map(item.get_closest_marker, ("slow", "vllm", "gpu"))) and not names_used(item) & TAKES_LONG:
+        if any(map(item.get_closest_marker, ("slow", "vllm", "gpu"))) or item.path.stem in THOROUGH:
+            continue
+        if not names_used(item) & TAKES_LONG:
             item.add_marker("fast")
 
 
