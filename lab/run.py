@@ -9,10 +9,12 @@ from pathlib import Path
 
 from lab.commands import Parser, obeyed
 from lab.runs.runner import new_store, play_run, print_run_plan, read_scenario, resumed
+from scenarios.messages import hidden
 
 EXAMPLES = """examples:
   python -m lab.run scenarios/long_dialogue.yaml
   python -m lab.run scenarios/chitchat.yaml conversations=2 turns=6 seats.user.temperature=0.5 --display plain
+  python -m lab.run scenarios/chitchat.yaml 'seats.user.persona={name: Ada, card: "You keep bees and mistrust maps."}'
   python -m lab.run scenarios/studies/twenty_questions.yaml seats.assistant.model=PATH size=smoke
   python -m lab.run --resume runs/20260101T120000Z-long_dialogue-1a2b
 """
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster, wiring
     from lab.store.run_store import open_for_resume
+    from scenarios.persona_notes import persona_notes
 
     if args.scenario and "=" in args.scenario and args.resume:
         args.overrides, args.scenario = [args.scenario, *args.overrides], None
@@ -62,6 +65,8 @@ def _run(args: argparse.Namespace) -> int:
     scenario = resumed(args.resume, *named) if args.resume else read_scenario(*named)
     wiring.check_scenario(scenario)
     cluster.check_cluster(args.address)
+    for note in persona_notes(scenario):
+        print(f"lab.run: {hidden(note)}", file=sys.stderr)
     if args.dry_run:
         print_run_plan(scenario)
         return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from scenarios.personas import UNKNOWN
+from scenarios.persona_schema import UNKNOWN
 from scenarios.records import ASSISTANT, USER, Fact, Persona, derive_seed
 from scenarios.suggestions import nearest
 from scenarios.yaml_files import ScenarioError, shown
@@ -51,8 +51,8 @@ def build(scenario: ScenarioFile) -> nx.MultiDiGraph:
     Edge.
 
     Raises ScenarioError, with the key, for a start or an edge that names no node, an unreachable node, a dead end that
-    a walk may reach before the last turn, weights that sum to 0, unknown placeholders, and texts about the facts of a
-    persona that has none.
+    a walk may reach before the last turn, weights that sum to 0, unknown placeholders, and texts about the facts of
+    somebody unknown.
     """
     spec = scenario.graph
     graph = nx.MultiDiGraph(start=spec.start)
@@ -119,17 +119,22 @@ def speaker(node: Node, last_seat: str | None) -> str:
 
 
 def ready_line(node: Node, me: Persona, partner: Persona, fact: Fact | None, rng: random.Random) -> str | None:
-    """A line drawn from those that the node gives; None where a model is to speak."""
-    return fill_placeholders(rng.choice(node.says), me, partner, fact) if node.says else None
+    """A line drawn from those that the node gives; None where a model is to speak.
+
+    Where `fact` is None, lines about one are left out.
+    """
+    lines = [line for line in node.says or () if fact is not None or not _is_about_a_fact(line)]
+    return fill_placeholders(rng.choice(lines), me, partner, fact) if lines else None
 
 
 def direction(node: Node, seat: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
     """The instruction to the speaker in `seat` before its line, including the node's pressure; "" where there is none.
 
-    `fact` is a fact of the partner, as from `fact_for`. Raises ValueError where a placeholder needs it and it is None.
+    `fact` is a fact of the partner, as from `fact_for`. Where it is None, the instruction or the pressure that is about
+    one is left out.
     """
-    template = _direction_template(node, seat)
-    return fill_placeholders(template, me, partner, fact) if template else ""
+    parts = [part for part in _direction_parts(node, seat) if fact is not None or not _is_about_a_fact(part)]
+    return fill_placeholders(" ".join(parts), me, partner, fact)
 
 
 def fill_placeholders(text: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
@@ -166,13 +171,13 @@ def pick_fact(persona: Persona, asked: int, *seed_parts: object) -> Fact:
 def fact_for(
     node: Node, seat: str, partner: Persona, asked: int, last: Fact | None, *seed_parts: object
 ) -> Fact | None:
-    """The partner's fact that a line of `seat` at this node is about; None where the node's texts need none.
+    """The partner's fact that a line of `seat` at this node is about; None where the node's texts need none, or the
+    partner has none.
 
     A node with pressure keeps `last`, the fact about which this partner was asked before; other nodes take the next
-    fact. Raises ValueError where a fact is needed and the partner has none.
+    fact.
     """
-    words = " ".join([_direction_template(node, seat), *(node.says or ())])
-    if not any(name.startswith("fact.") for name in _PLACEHOLDER.findall(words)):
+    if not partner.facts or not any(map(_is_about_a_fact, [*_direction_parts(node, seat), *(node.says or ())])):
         return None
     if node.pressure > 0 and last is not None:
         return last
@@ -195,10 +200,19 @@ def _holds(edge: Edge, lines_at_node: int, last_text: str, contradiction: bool) 
     )
 
 
-def _direction_template(node: Node, seat: str) -> str:
-    if seat not in node.instruct:
-        return ""
-    return f"{node.instruct[seat]} {PRESSURE[node.pressure]}".strip()
+def speaks_of_facts(node: Node, seat: str) -> bool:
+    """Whether an instruction or a given line of the node has the seat speak of facts of its partner."""
+    lines = (node.says or ()) if node.speaker in (None, seat) else ()
+    return any(map(_is_about_a_fact, [*_direction_parts(node, seat), *lines]))
+
+
+def _direction_parts(node: Node, seat: str) -> list[str]:
+    """The node's instruction to the seat and its pressure, as far as there are any."""
+    return [part for part in (node.instruct[seat], PRESSURE[node.pressure]) if part] if seat in node.instruct else []
+
+
+def _is_about_a_fact(text: str) -> bool:
+    return any(name.startswith("fact.") for name in _PLACEHOLDER.findall(text))
 
 
 def _check_node(name: str, node: Node) -> None:
@@ -216,12 +230,9 @@ def _check_node(name: str, node: Node) -> None:
 
 
 def _check_strangers(name: str, node: Node, scenario: ScenarioFile) -> None:
-    """Raises ScenarioError where a text needs facts of a persona that has none."""
+    """Raises ScenarioError where a text needs facts of somebody unknown."""
     for seat, other in ((USER, ASSISTANT), (ASSISTANT, USER)):
-        if scenario.seats[other].persona != UNKNOWN:
-            continue
-        words = [_direction_template(node, seat), *((node.says or ()) if node.speaker in (None, seat) else ())]
-        if any(placeholder.startswith("fact.") for placeholder in _PLACEHOLDER.findall(" ".join(words))):
+        if scenario.seats[other].persona == UNKNOWN and speaks_of_facts(node, seat):
             problem = (
                 f"has the {seat} speak of facts of the {other}, of whom nothing is known; expected a persona "
                 f"for the {other}"

@@ -1,119 +1,38 @@
-"""Persona files: the facts of personas, with the wordings that claim, ask and recognise each.
+"""Personas from files and from scenarios: their cards, and their facts with the wordings that claim, ask and recognise
+each.
 
-A persona file gives values; the slots file that it names gives the wordings. A fact may bring its own wordings and then
-needs no slot. The results are the frozen records that judges, seats and Q&A probes use.
+A persona needs no facts: any text is a card. A fact's value is in the persona file; the slots file that it names gives
+the wordings. A fact may bring its own wordings and then needs no slot. The results are the frozen records that judges,
+seats and Q&A probes use.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
-
-from scenarios.fields import Strict
-from scenarios.records import SEATS, Fact, Persona, Slot, derive_seed
+from scenarios.persona_schema import SAMPLE, UNKNOWN, FactSpec, PersonasFile, PersonaSpec, SlotsFile, SlotSpec
+from scenarios.records import PARTNER, SEATS, Fact, Persona, Slot, derive_seed
 from scenarios.suggestions import nearest
-from scenarios.yaml_files import Document, ScenarioError, read_yaml, validate
+from scenarios.yaml_files import Document, Key, ScenarioError, read_yaml, validate
 
 if TYPE_CHECKING:
     from scenarios.schema import ScenarioFile
 
 
-SAMPLE = "sample"  # in place of a persona's id: draw one
-UNKNOWN = "unknown"  # in place of a persona's id: a persona without card and facts
 STRANGER = Persona(UNKNOWN, "Stranger", "", ())
 FILES_KEPT = 64  # parsed, in this process
 DISTRACTORS = 3  # wrong values a fact is asked among
 NAME_SLOT = "name"  # the slot that a persona's own `name` fills
 WORDS = ("claim", "card", "questions", "patterns")  # what a slot tells beside its values
-
-
-def _one_value(text: str) -> str:
-    rest = text.replace("{value}", "", 1)
-    if rest == text or "{" in rest or "}" in rest:
-        raise ValueError("expected exactly one {value} and no other braces")
-    return text
-
-
-def _fact_id(text: str) -> str:
-    if text == "persona":
-        raise ValueError("expected another id: judgements use 'persona' for the whole of it")
-    return text
-
-
-def _persona_id(text: str) -> str:
-    if text in (SAMPLE, UNKNOWN):
-        raise ValueError(
-            f"expected another id: {text!r} in a scenario means "
-            f"{'draw one' if text == SAMPLE else 'a person without known facts'!r}"
-        )
-    return text
-
-
-def _number_as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _value_alone(value: Any) -> Any:
-    return value if isinstance(value, dict) else {"value": value}
-
-
-Text = Annotated[str, Field(min_length=1)]
-Template = Annotated[str, AfterValidator(_one_value)]
-Value = Annotated[Text, BeforeValidator(_number_as_text)]
-FactId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_fact_id)]
-PersonaId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), AfterValidator(_persona_id)]
-
-
-class SlotSpec(Strict):
-    """A slot of a slots file."""
-
-    claim: Template = Field(description="first person, one {value}: 'I live in {value}.'")
-    card: Template = Field(description="second person, one {value}: 'You live in {value}.'")
-    questions: list[Text] = Field(min_length=1, description="wordings of one question, the default first")
-    patterns: list[Template] = Field(min_length=1, description="claims of it, each with one {value}")
-    values: list[Value] = Field(default=[], description="known values beside those of the personas")
-
-
-class SlotsFile(Strict):
-    """The keys of a slots file."""
-
-    slots: dict[FactId, SlotSpec] = Field(min_length=1)
-
-
-class FactSpec(Strict):
-    """A fact of a persona file: its value, and wordings that replace those of its slot."""
-
-    value: Value
-    claim: Template | None = Field(default=None, description="first person, one {value}: 'I live in {value}.'")
-    card: Template | None = Field(default=None, description="second person, one {value}: 'You live in {value}.'")
-    questions: list[Text] | None = Field(
-        default=None, min_length=1, description="wordings of one question, the default first"
-    )
-    patterns: list[Template] | None = Field(
-        default=None, min_length=1, description="claims of it, each with one {value}"
-    )
-    distractors: list[Value] | None = Field(default=None, min_length=1, description="wrong values to ask among")
-
-
-class PersonaSpec(Strict):
-    """A persona of a persona file."""
-
-    id: PersonaId = Field(description="letters, digits, '_' and '-'")
-    name: Text
-    about: str = Field(default="", description="sentences on manner and role, second person: 'You are a teacher.'")
-    facts: dict[FactId, Annotated[FactSpec, BeforeValidator(_value_alone)]] = Field(description="values by slot id")
-
-
-class PersonasFile(Strict):
-    """The keys of a persona file."""
-
-    slots: str | None = Field(default=None, description="path of the slots file, relative to this one")
-    personas: list[PersonaSpec] = Field(min_length=1)
+SOMEBODY = "the other person"  # in place of {{user}}, where the partner is unknown
+_CHAR, _USER = (re.compile(rf"\{{\{{\s*{word}\s*\}}\}}", re.IGNORECASE) for word in ("char", "user"))
 
 
 def load_slots(path: str | Path) -> dict[str, SlotSpec]:
@@ -137,11 +56,16 @@ def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ..
     return tuple(persona for persona, _ in people.values())
 
 
-def find_persona(persona_id: str, paths: Sequence[str | Path]) -> Persona:
+def find_persona(persona_id: str | PersonaSpec, paths: Sequence[str | Path]) -> Persona:
     """The persona with that id in the files, or else in the other persona files of their folders.
 
-    'unknown' gives a persona without card and facts. Raises ScenarioError, with the nearest id, where no file has it.
+    'unknown' gives a persona without card and facts. A persona that is given itself takes the wordings of its facts
+    from the slots of the files. Raises ScenarioError, with the nearest id, where no file has it, or with the key where
+    a given one is not valid.
     """
+    if isinstance(persona_id, PersonaSpec):
+        slots = {slot: words for path in paths for slot, words in _slots_beside(Path(path)).items()}
+        return _persona(persona_id, persona_id.id or id_from(persona_id.name, ()), (), slots, {})
     if persona_id == UNKNOWN:
         return STRANGER
     known: list[str] = []
@@ -153,23 +77,55 @@ def find_persona(persona_id: str, paths: Sequence[str | Path]) -> Persona:
     raise ScenarioError(f"is {persona_id!r}, which is no persona{nearest(persona_id, known)}")
 
 
+def id_from(name: str, taken: Collection[str]) -> str:
+    """An id made from a name, such as "ada_lovelace"; with a number behind it where it is taken or reserved."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    base = re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "persona"
+    number = 1
+    while (persona_id := base if number == 1 else f"{base}_{number}") in taken or persona_id in (SAMPLE, UNKNOWN):
+        number += 1
+    return persona_id
+
+
+def named_personas(scenario: ScenarioFile) -> dict[str, Persona]:
+    """The personas of the seats that draw none, by seat. Raises ScenarioError, with the key, for one that is unknown or
+    not valid.
+    """
+    named: dict[str, Persona] = {}
+    for seat in SEATS:
+        given = scenario.seats[seat].persona
+        if given != SAMPLE:
+            key = ("seats", seat, "persona")
+            if isinstance(given, str) and given != UNKNOWN and not scenario.personas:
+                raise ScenarioError(f"is {given!r}, but the scenario names no persona files to find it in", key)
+            try:
+                named[seat] = find_persona(given, scenario.personas)
+            except ScenarioError as error:
+                raise (error if error.where else ScenarioError(error.problem, (*key, *error.key))) from None
+    return named
+
+
+def draft_counts(scenario: ScenarioFile) -> dict[str, int]:
+    """The number of draft facts of each persona that has any, by its id, in the scenario's files and its seats."""
+    given = [person for seat in SEATS if isinstance(person := scenario.seats[seat].persona, PersonaSpec)]
+    people = [(person, person.id) for person in given]
+    for path in map(Path, scenario.personas):
+        specs = _spec(path, _contents(path)).personas
+        people += [(spec, persona.id) for spec, persona in zip(specs, _load_file(path), strict=True)]
+    counts = {persona_id: len(spec.facts) - len(spec.played()) for spec, persona_id in people if persona_id}
+    return {persona_id: count for persona_id, count in counts.items() if count}
+
+
 def cast(scenario: ScenarioFile) -> list[dict[str, Persona]]:
     """The personas of each conversation, by seat.
 
     `sample` draws from the scenario's persona files without replacement. All seats and conversations share one deck,
     which is shuffled again when it is used up; a draw never gives the persona of the opposite seat. With more
-    conversations, the first ones stay the same. Raises ScenarioError for an unknown persona, or where a draw has no
+    conversations, the first ones stay the same. In cards, {{user}} is replaced by the partner's name. Raises
+    ScenarioError for an unknown persona, or where a draw has no
     choice left.
     """
-    named: dict[str, Persona] = {}
-    for seat in SEATS:
-        persona_id = scenario.seats[seat].persona
-        if persona_id != SAMPLE:
-            try:
-                named[seat] = find_persona(persona_id, scenario.personas)
-            except ScenarioError as error:
-                key = ("seats", seat, "persona")
-                raise (error if error.where else ScenarioError(error.problem, key)) from None
+    named = named_personas(scenario)
     pool = load_personas(scenario.personas)
     if scenario.persona_pool is not None:
         if strange := [name for name in scenario.persona_pool if name not in {persona.id for persona in pool}]:
@@ -191,8 +147,15 @@ def cast(scenario: ScenarioFile) -> list[dict[str, Persona]]:
         seated = dict(named)
         for seat in sampled:
             seated[seat] = _draw(deck, pool, {persona.id for persona in seated.values()}, rng)
-        casts.append({seat: seated[seat] for seat in SEATS})
+        casts.append({seat: _addressing(seated[seat], seated[PARTNER[seat]]) for seat in SEATS})
     return casts
+
+
+def _addressing(persona: Persona, partner: Persona) -> Persona:
+    """The persona with the partner's name in place of {{user}}."""
+    name = SOMEBODY if partner is STRANGER else partner.name
+    card = _USER.sub(lambda _: name, persona.card)
+    return persona if card == persona.card else replace(persona, card=card)
 
 
 def _draw(deck: list[Persona], pool: Sequence[Persona], seated: set[str], rng: random.Random) -> Persona:
@@ -248,12 +211,15 @@ def _spec(path: Path, contents: bytes | None) -> PersonasFile:
 def _personas(path: Path, contents: bytes | None, slots_contents: bytes | None) -> tuple[Persona, ...]:
     document, spec = _document(path, contents), _spec(path, contents)
     slots = _slots_of(document, spec, path)
-    _refuse_same_ids(document, spec)
-    facts = [_fact_specs(document, place, person, slots) for place, person in enumerate(spec.personas)]
-    pool = {slot: list(dict.fromkeys(f[slot].value for f in facts if slot in f)) for f in facts for slot in f}
-    return tuple(
-        _persona(document, place, person, facts[place], slots, pool) for place, person in enumerate(spec.personas)
-    )
+    ids = _ids(document, spec.personas)
+    try:
+        facts = [_fact_specs(("personas", place), person, slots) for place, person in enumerate(spec.personas)]
+        pool = {slot: list(dict.fromkeys(f[slot].value for f in facts if slot in f)) for f in facts for slot in f}
+        return tuple(
+            _persona(person, ids[place], ("personas", place), slots, pool) for place, person in enumerate(spec.personas)
+        )
+    except ScenarioError as error:
+        raise (error if error.where else document.error(error.problem, error.key)) from None
 
 
 def _slots_of(document: Document, spec: PersonasFile, path: Path) -> dict[str, SlotSpec]:
@@ -265,68 +231,88 @@ def _slots_of(document: Document, spec: PersonasFile, path: Path) -> dict[str, S
     return load_slots(file)
 
 
-def _refuse_same_ids(document: Document, spec: PersonasFile) -> None:
+def _slots_beside(path: Path) -> dict[str, SlotSpec]:
+    """The slots that a persona file names."""
+    contents = _contents(path)
+    return _slots_of(_document(path, contents), _spec(path, contents), path)
+
+
+def _ids(document: Document, people: Sequence[PersonaSpec]) -> list[str]:
+    """The ids of a file's personas; one that is left out is made from the name. Raises ScenarioError for one given
+    twice.
+    """
     seen: set[str] = set()
-    for place, person in enumerate(spec.personas):
+    for place, person in enumerate(people):
         if person.id in seen:
             raise document.error(f"is {person.id!r}, as an earlier one is; expected another", ("personas", place, "id"))
-        seen.add(person.id)
+        seen |= {person.id} if person.id else set()
+    ids = []
+    for person in people:
+        ids.append(person.id or id_from(person.name, seen))
+        seen.add(ids[-1])
+    return ids
 
 
-def _fact_specs(document: Document, place: int, person: PersonaSpec, slots: dict[str, SlotSpec]) -> dict[str, FactSpec]:
-    """The persona's facts by slot id: its name where there is a slot for it, then in the order of the slots, then
-    its own.
+def _fact_specs(key: Key, person: PersonaSpec, slots: dict[str, SlotSpec]) -> dict[str, FactSpec]:
+    """The persona's facts by slot id: its name where it has others and there is a slot for it, then in the order of the
+    slots, then its own. Drafts are left out.
     """
-    facts = dict(person.facts)
-    if NAME_SLOT in slots:
+    facts = person.played()
+    if facts and NAME_SLOT in slots:
         own = facts.setdefault(NAME_SLOT, FactSpec(value=person.name))
         if own.value != person.name:
             problem = f"is {own.value!r}, but the persona is called {person.name!r}; leave it out"
-            raise document.error(problem, ("personas", place, "facts", NAME_SLOT))
-    if not facts:
-        raise document.error("is empty; expected at least one fact", ("personas", place, "facts"))
+            raise ScenarioError(problem, (*key, "facts", NAME_SLOT))
+    needed = [word for word in (*WORDS, "distractors") if word != "card" or person.card is None]
     for slot, fact in facts.items():
-        missing = [word for word in (*WORDS, "distractors") if getattr(fact, word) is None]
+        missing = [word for word in needed if getattr(fact, word) is None]
         if slot not in slots and missing:
             alone = f"is no slot of the slots file and does not bring {', '.join(missing)}"
-            raise document.error(alone + nearest(slot, slots), ("personas", place, "facts", slot))
+            raise ScenarioError(alone + nearest(slot, slots), (*key, "facts", slot))
     order = [slot for slot in slots if slot in facts] + [slot for slot in facts if slot not in slots]
     return {slot: facts[slot] for slot in order}
 
 
 def _persona(
-    document: Document,
-    place: int,
-    person: PersonaSpec,
-    specs: dict[str, FactSpec],
-    slots: dict[str, SlotSpec],
-    pool: dict[str, list[str]],
+    person: PersonaSpec, persona_id: str, key: Key, slots: dict[str, SlotSpec], pool: dict[str, list[str]]
 ) -> Persona:
+    """The persona with its card and facts; `pool` holds the values of the personas of its file, by slot.
+
+    Raises ScenarioError, with `key` before its own, where it is not valid.
+    """
+    if person.card is not None and person.about:
+        raise ScenarioError("stands beside about; expected one of the two", (*key, "card"))
+    if person.card is not None and not person.card.strip():
+        raise ScenarioError("is empty; expected the persona in words", (*key, "card"))
+    specs = _fact_specs(key, person, slots)
+    if person.card is None and not person.about.strip() and not specs:
+        raise ScenarioError(f"says nothing of {person.name!r}; expected a card, an about, or facts", key)
     facts = []
     for slot_id, spec in specs.items():
-        key = ("personas", place, "facts", slot_id)
-        slot = _slot(slot_id, spec, slots.get(slot_id), pool[slot_id])
-        others = _distractors(person.id, spec, slot, len(pool[slot_id]))
+        where = (*key, "facts", slot_id)
+        values = pool.get(slot_id, [spec.value])
+        slot = _slot(slot_id, spec, slots.get(slot_id), values)
+        others = _distractors(persona_id, spec, slot, len(values))
         if not others:
-            raise document.error(f"is {spec.value!r}, the only known value; expected others to ask among", key)
+            raise ScenarioError(f"is {spec.value!r}, the only known value; expected others to ask among", where)
         if spec.distractors is not None and len(others) < len(spec.distractors):
-            raise document.error("repeats a value; expected values that differ", (*key, "distractors"))
+            raise ScenarioError("repeats a value; expected values that differ", (*where, "distractors"))
         facts.append(Fact(slot, spec.value, others))
-    return Persona(person.id, person.name, _card(person, facts), tuple(facts))
+    return Persona(persona_id, person.name, _card(person, facts), tuple(facts))
 
 
 def _slot(slot_id: str, fact: FactSpec, shared: SlotSpec | None, pool: Sequence[str]) -> Slot:
     """The slot with the fact's own wordings before the shared ones, and the personas' values before the other known
     ones.
     """
-    words = {word: getattr(fact, word) or getattr(shared, word) for word in WORDS}
+    words: dict[str, Any] = {word: getattr(fact, word) or getattr(shared, word, None) for word in WORDS}
     values: dict[str, str] = {}
     for value in (*pool, *(fact.distractors or ()), *(shared.values if shared else ())):
         values.setdefault(value.casefold(), value)
     return Slot(
         id=slot_id,
         claim=words["claim"],
-        card=words["card"],
+        card=words["card"] or "",  # of a persona whose card is given, no fact adds a sentence to it
         questions=tuple(words["questions"]),
         patterns=tuple(words["patterns"]),
         values=tuple(values.values()),
@@ -345,7 +331,10 @@ def _distractors(persona_id: str, fact: FactSpec, slot: Slot, of_personas: int) 
 
 
 def _card(person: PersonaSpec, facts: Sequence[Fact]) -> str:
-    """The card in the second person: the name, the text of `about`, then one sentence per fact."""
+    """The card: as it is given, or in the second person the name, the text of `about`, then one sentence per fact."""
+    if person.card is not None:
+        return _CHAR.sub(lambda _: person.name, person.card.strip())
     sentences = {fact.id: fact.slot.card.replace("{value}", fact.value) for fact in facts}
     opening = sentences.pop(NAME_SLOT, f"Your name is {person.name}.")
-    return " ".join(part for part in (opening, person.about.strip(), *sentences.values()) if part)
+    about = _CHAR.sub(lambda _: person.name, person.about.strip())
+    return " ".join(part for part in (opening, about, *sentences.values()) if part)

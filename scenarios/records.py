@@ -63,8 +63,8 @@ class Persona:
 
     id: str  # "grace", unique in its file
     name: str  # "Grace"
-    card: str  # the persona as prompt text, second person
-    facts: tuple[Fact, ...]
+    card: str  # the persona as prompt text
+    facts: tuple[Fact, ...]  # () where only the card is known
 
     def fact(self, fact_id: str) -> Fact:
         """The fact with that id. Raises KeyError where the persona has none."""

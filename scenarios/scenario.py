@@ -13,6 +13,8 @@ from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.fields import absolute, model_anywhere
 from scenarios.overrides import override
+from scenarios.persona_schema import PersonaSpec
+from scenarios.records import PARTNER, SEATS
 from scenarios.schema import Measure, ScenarioFile, SeatConfig, Seats
 from scenarios.suggestions import nearest_path
 from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_yaml, validate
@@ -46,7 +48,7 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     scenario = scenario.model_copy(
         update={
             "personas": _persona_paths(document, scenario, Path(path).parent),
-            "seats": _seats_anywhere(scenario.seats),
+            "seats": _seats_with_ids(document, _seats_anywhere(scenario.seats)),
             "measure": _measure_anywhere(scenario.measure),
         }
     )
@@ -97,6 +99,25 @@ def _seats_anywhere(seats: Seats) -> Seats:
         )
 
     return Seats(assistant=anywhere(seats.assistant), user=anywhere(seats.user))
+
+
+def _seats_with_ids(document: Document, seats: Seats) -> Seats:
+    """The seats with an id for every persona given inline: from its name where it has none, and not that of the other
+    seat. Raises ScenarioError where both seats give one id.
+    """
+    ids = {seat: given.id if isinstance(given := seats[seat].persona, PersonaSpec) else given for seat in SEATS}
+    for seat in SEATS:
+        given = seats[seat].persona
+        if not isinstance(given, PersonaSpec):
+            continue
+        if given.id is None:
+            ids[seat] = people.id_from(given.name, set(filter(None, ids.values())))
+            chosen = given.model_copy(update={"id": ids[seat]})
+            seats = seats.model_copy(update={seat: seats[seat].model_copy(update={"persona": chosen})})
+        elif given.id == ids[PARTNER[seat]]:
+            problem = f"is {given.id!r}, as that of the other seat is; expected another"
+            raise document.error(problem, ("seats", seat, "persona", "id"))
+    return seats
 
 
 def _measure_anywhere(measure: Measure) -> Measure:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from scenarios import plugins
 from scenarios.fields import HUMAN, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
+from scenarios.persona_schema import PersonaSpec
 from scenarios.plugins import name_in
 from scenarios.records import ASSISTANT, SEATS
-from scenarios.yaml_files import dump
+from scenarios.yaml_files import KINDS, dump
 
 # measured where a file names none
 METRICS = (
@@ -26,6 +27,13 @@ Metric = Annotated[str, name_in(plugins.METRICS)]
 JudgeName = Annotated[str, name_in(plugins.JUDGES)]
 # Of a cascade, of a reward.
 SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "llm"))]
+
+
+_MAPPING, _TEXT = KINDS
+PersonaOrId = Annotated[
+    Annotated[PersonaSpec, Tag(_MAPPING)] | Annotated[Text, Tag(_TEXT)],
+    Discriminator(lambda value: _MAPPING if isinstance(value, dict | PersonaSpec) else _TEXT),
+]
 
 
 class SteerConfig(Strict):
@@ -58,8 +66,9 @@ class SeatConfig(Strict):
         default="embedded",
         description="embedded, a hub id, a path, with an endpoint its name there; human: who types (lab.chat)",
     )
-    persona: Text = Field(
-        description="a persona's id, 'sample' to draw one per conversation, or 'unknown' for a person without facts"
+    persona: PersonaOrId = Field(
+        description="a persona's id, 'sample' to draw one per conversation, 'unknown' for a person of whom nothing is "
+        "known, or a persona: {name: ..., card: ...}"
     )
     adapter: Text | None = Field(
         default=None, description="path of a trained adapter, or with an endpoint its name there"
@@ -256,7 +265,7 @@ class ScenarioFile(Strict):
     concurrency: int = Field(default=32, ge=1, description="most dialogues played in parallel")
     turns: int = Field(ge=1, description="lines per dialogue, both seats counted")
     personas: Annotated[list[Text], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
-        min_length=1, description="paths of persona files, relative to the scenario file"
+        default=[], description="paths of persona files, relative to the scenario file"
     )
     persona_pool: list[Text] | None = Field(
         default=None, min_length=1, description="ids of the personas that 'sample' draws from; null for all"
@@ -269,13 +278,14 @@ class ScenarioFile(Strict):
     def resolved(self) -> dict[str, Any]:
         """The content as plain data with defaults written out.
 
-        Defaults of nodes and edges are left out, and so are `fork` and `steer` where they are not set.
+        Defaults of nodes, edges and inline personas are left out, and so are `fork` and `steer` where they are not set.
         """
         content = self.model_dump(mode="json", by_alias=True, exclude=None if self.fork else {"fork"})
         if self.fork:
             content["fork"] = self.fork.model_dump(mode="json", exclude_none=True)
         content["seats"] = {
             name: {key: value for key, value in seat.items() if key != "steer" or value}
+            | ({"persona": given.plain()} if isinstance(given := self.seats[name].persona, PersonaSpec) else {})
             for name, seat in content["seats"].items()
         }
         content["graph"] = self.graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)

@@ -26,6 +26,7 @@ from scenarios.suggestions import closest, did_you_mean, nearest, nearest_path
 
 Key = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
+KINDS = ("[mapping]", "[text]")  # in the location of pydantic's errors: which of two types a value was checked as
 SHOWN_CHARACTERS = 60  # of a value that an error message quotes
 EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own words are not plain
     "bool_type": "true or false",
@@ -237,11 +238,14 @@ def fields_of(annotation: Any) -> dict[str, FieldInfo] | None:
 
 
 def _first(errors: ValidationError, document: Document, model: type[BaseModel]) -> ScenarioError:
+    def key_of(error: Any) -> Key:
+        return tuple(part for part in error["loc"] if part not in ("[key]", *KINDS))
+
     def order(error: Any) -> tuple[bool, int]:
-        return error["type"] != "extra_forbidden", _line(document.node, error["loc"])
+        return error["type"] != "extra_forbidden", _line(document.node, key_of(error))
 
     error = min(errors.errors(include_url=False), key=order)
-    key = tuple(part for part in error["loc"] if part != "[key]")
+    key = key_of(error)
     holder = annotation_at(model, key[:-1])
     fields = fields_of(holder) or {}
     if error["type"] == "extra_forbidden":

@@ -12,6 +12,7 @@ from lab.dialogue.seats import engine_name
 from scenarios.records import SEATS, Persona
 from scenarios.scenario import Scenario
 
+FRAME = 100  # tokens of the system text around a card, about
 SPARE = 12  # tokens that a template may put around a line
 DIRECTION_TOKENS = 40  # tokens of the longest direction, about
 ASKED = 512  # tokens of the questions read behind a view, about
@@ -30,19 +31,26 @@ def longest_view(
 ) -> int:
     """The largest number of tokens that the seat's view can reach in any conversation; 0 for a seat without an engine.
 
-    Raises ValueError where that exceeds the context of the seat's model.
+    Raises ValueError where that, or a card alone, exceeds the context of the seat's model.
     """
     spec = scenario.seats[seat]
     engine = engines.get(engine_name(spec))
     if spec.script is not None or engine is None:
         return 0
-    card = max(len(ids) for ids in engine.encode([seats[seat].card + spec.instruction for seats in cast]))
+    cards = dict.fromkeys((seats[seat].id, seats[seat].card + spec.instruction) for seats in cast)
+    sizes = [len(ids) for ids in engine.encode([card for _, card in cards])]
+    card, (who, _) = max(zip(sizes, cards, strict=True))
+    if card + FRAME + spec.max_tokens > engine.info().context:
+        raise ValueError(
+            f"seats.{seat}: the card of {who!r} has {card} tokens, but {spec.model} reads at most "
+            f"{engine.info().context}; expected a shorter card"
+        )
     reminder = max(
         len(ids) for ids in engine.encode([spec.reminder.replace("{card}", seats[seat].card) for seats in cast])
     )
     directed = any(seat in node.instruct for node in scenario.graph.nodes.values())
     lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
-    longest = card + 100 + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed + reminder)
+    longest = card + FRAME + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed + reminder)
     if longest > engine.info().context:
         raise ValueError(
             f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "

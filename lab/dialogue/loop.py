@@ -17,7 +17,7 @@ from agents.engine.protocol import Usage
 from agents.seats.base import Cue, Left, Question, Seat, Trouble, Utterance
 from lab.store.resume import LineOrigin, Stored
 from metrics.catalogue import needed
-from metrics.judges import Judge, Pair, answer_choice, pair_retrieval, scored_by
+from metrics.judges import NO_FACTS, Judge, Pair, answer_choice, pair_retrieval, scored_by
 from metrics.judges import answer_words as answered
 from metrics.judges.pairs import pairs_of_line
 from scenarios import graph as graphs
@@ -29,6 +29,7 @@ SYSTEM = (
     "Notes in "
     "[brackets] tell you what to do next; follow them, but do not mention them."
 )
+QA_JUDGES = {"multiple_choice": answer_choice.NAME, "free_text": answered.NAME}
 
 
 @dataclass
@@ -323,11 +324,19 @@ class Play:
             d.remembered = len(d.lines)
 
     def _questions(self, going: list[OngoingDialogue], turn: int) -> Iterator[dict]:
-        """Q&A probes of all facts of the seats, on branches that the dialogue never sees, as `judged` events."""
+        """Q&A probes of all facts of the seats, on branches that the dialogue never sees, as `judged` events.
+
+        A known persona without facts gets one unscored judgement.
+        """
         fresh = [d for d in going if (d.number, turn, "qa") not in self.stored.judged]
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
         for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
-            facts = {d.number: d.cast[name].facts for d in fresh}
+            facts = {d.number: d.cast[name].facts for d in fresh if d.cast[name].facts}
+            for c in (d.number for d in fresh if d.number not in facts and d.cast[name].card):
+                for judge in (QA_JUDGES[qa_format] for qa_format in self.scenario.measure.qa_format):
+                    rows[c].append(Judgement(c, turn, name, "qa", judge, "persona", unscored=NO_FACTS))
+            if not facts:
+                continue
             questions = {
                 c: [Question(self._wording(fact), fact.options, fact.id) for fact in known]
                 for c, known in facts.items()
@@ -337,23 +346,13 @@ class Play:
                     rows[c] += _answered(answer_choice.choice_judgement, (c, turn, name), facts[c], likelihoods)
             if "free_text" in self.scenario.measure.qa_format:
                 cues = {c: Cue("", self._seed(c, name, turn, "asked"), turn) for c in facts}
-                replies = seat.tell(questions, cues)
+                replies, other = seat.tell(questions, cues), PARTNER[name]
                 for c, reply in replies.items():
                     rows[c] += _answered(answered.match_judgement, (c, turn, name), facts[c], reply)
                 asked = [
-                    Pair(
-                        d.number,
-                        turn,
-                        name,
-                        "qa",
-                        answer,
-                        fact.id,
-                        d.cast[name],
-                        self._wording(fact),
-                        d.cast[PARTNER[name]],
-                    )
+                    Pair(d.number, turn, name, "qa", answer, fact.id, d.cast[name], self._wording(fact), d.cast[other])
                     for d in fresh
-                    if not isinstance(answers := replies[d.number], Trouble)
+                    if d.number in facts and not isinstance(answers := replies[d.number], Trouble)
                     for fact, answer in zip(facts[d.number], answers, strict=True)
                 ]
                 for row in self._judgements(asked):

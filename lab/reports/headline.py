@@ -4,14 +4,15 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite, isnan
 
 import polars as pl
 
 from metrics.catalogue import CONSISTENCIES, MISSING, metric_figures
 from metrics.entry import Figure
+from metrics.judges import NO_FACTS
 from scenarios.records import SEATS
 
 
@@ -48,9 +49,18 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRo
     tripped = trips(
         {(name, seat): row["value"] for (name, _), by_seat in rows.items() for seat, row in by_seat.items()}
     )
-    return [_row(name, known.get(name), judge, rows[name, judge], tripped) for name, judge in keys] + unscored_rows(
-        judgements
-    )
+    table = [_row(name, known.get(name), judge, rows[name, judge], tripped) for name, judge in keys]
+    return [*_without_facts(table, keys, judgements), *unscored_rows(judgements)]
+
+
+def _without_facts(
+    table: Sequence[HeadlineRow], keys: Sequence[tuple[str, str]], judgements: pl.DataFrame
+) -> Iterator[HeadlineRow]:
+    """The rows, with "no facts" as the Q&A of a seat whose personas have none."""
+    asked = judgements.filter(pl.col("metric") == "qa")
+    bare = asked.group_by("seat").agg(bare=(pl.col("unscored") == NO_FACTS).fill_null(False).all()).filter("bare")
+    for row, (name, _) in zip(table, keys, strict=True):
+        yield replace(row, cells=row.cells | dict.fromkeys(bare["seat"], "no facts")) if name == "qa" else row
 
 
 def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:

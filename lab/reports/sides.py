@@ -79,17 +79,23 @@ def _measure(scenario: object) -> Mapping:
 
 
 def _cast(scenario: object, events: Story) -> list[Persona]:
-    """The personas of the speakers, for those that the scenario's persona files still contain."""
+    """The personas of the speakers, for those that the scenario or its persona files still contain."""
+    from scenarios.persona_schema import PersonaSpec
     from scenarios.personas import find_persona
-    from scenarios.yaml_files import ScenarioError
 
     files = scenario.get("personas") if isinstance(scenario, dict) else None
     personas = []
-    if not isinstance(files, list):
+    if not isinstance(scenario, dict) or not isinstance(files, list):
         return personas
+    seats = scenario.get("seats")
+    inline = {}
+    for seat in seats.values() if isinstance(seats, dict) else ():
+        with contextlib.suppress(ValueError, AttributeError):
+            if isinstance(given := seat.get("persona"), dict):
+                inline[given.get("id")] = PersonaSpec.model_validate(given)
     for who in sorted({who for talk in events.talks.values() for who in talk.cast.values()}):
-        with contextlib.suppress(ScenarioError):
-            personas.append(find_persona(who, files))
+        with contextlib.suppress(ValueError):
+            personas.append(find_persona(inline.get(who, who), files))
     return personas
 
 

@@ -72,7 +72,11 @@ def forked(
         "name": original.name if original.fork else f"{original.name}-fork",
         "conversations": samples,
         "fork": section,
-        **{f"seats.{seat}.persona": persona.id for seat, persona in cast.items()},
+        **{
+            f"seats.{seat}.persona": who.id
+            for seat, who in cast.items()
+            if isinstance(original.seats[seat].persona, str)
+        },
     }
     scenario = load_scenario(stored, [*as_items(ours), *overrides])
     own = [event for event in events if event.get("conversation") == conversation]

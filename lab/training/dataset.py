@@ -27,8 +27,8 @@ from lab.transcripts.transcript import Source, Transcript, own_turns
 from metrics.judges import Judge
 from metrics.judges.pair_retrieval import Embed
 from scenarios.jobs.training import Recipe, Reward, split
-from scenarios.personas import load_personas
-from scenarios.records import SEATS, Persona, derive_seed
+from scenarios.personas import load_personas, named_personas
+from scenarios.records import Persona, derive_seed
 from scenarios.scenario import Scenario
 
 NEED_BAD = ("unlikelihood", "gold", "varmi", "kto")
@@ -145,7 +145,7 @@ def held_out_personas(recipe: Recipe, scenario: Scenario, speakers: Collection[s
     """
     kept, out = split(recipe)
     share = recipe.held_out.personas
-    strangers = sorted(set(speakers) - {*kept, *out, *(scenario.seats[seat].persona for seat in SEATS)})
+    strangers = sorted(set(speakers) - {*kept, *out, *(persona.id for persona in named_personas(scenario).values())})
     if isinstance(share, list) or len(strangers) < 2:
         return set(out)
     number = min(round(share * len(strangers)), len(strangers) - 1)

@@ -108,4 +108,6 @@ def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int
             kept = min(recipe.held_out.paraphrase, len(fact.slot.questions) - 1)  # for the evaluation
             wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
             asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
-    play.seats[seat].tell(asked, {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked})
+    if asked:
+        cues = {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked}
+        play.seats[seat].tell(asked, cues)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from metrics.judges import Pair, is_blank, judgement
+from metrics.judges import NO_FACTS, Pair, is_blank, judgement
 from metrics.judges.text.claims import Claim, claims, same_value
 from scenarios.records import Fact, Judgement, Persona
 
@@ -42,7 +42,7 @@ class Ledger:
         if is_blank(pair.line) or (pair.metric == "line_to_line" and is_blank(pair.other or "")):
             return [judgement(pair, self.name, unscored=EMPTY)]
         if not pair.persona.facts:
-            return [judgement(pair, self.name, unscored="the persona has no facts")]
+            return [judgement(pair, self.name, unscored=NO_FACTS)]
         said = claims(pair.line, slots_of(pair.persona))
         if pair.metric == "line_to_line":
             against = disagreement(claims(pair.other or "", slots_of(pair.persona)), said)

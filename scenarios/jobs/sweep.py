@@ -23,7 +23,7 @@ from scenarios.fields import Strict
 from scenarios.jobs.study import Study
 from scenarios.jobs.training import Recipe, load_recipe, played
 from scenarios.overrides import Plain, as_items, override, override_text
-from scenarios.personas import PersonasFile
+from scenarios.persona_schema import PersonasFile
 from scenarios.records import derive_seed
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.suggestions import nearest_path

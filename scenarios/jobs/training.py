@@ -17,8 +17,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from scenarios import plugins
 from scenarios.fields import Strict
 from scenarios.overrides import Plain, as_items, override
-from scenarios.personas import SAMPLE, load_personas
-from scenarios.records import ASSISTANT, SEATS, USER, derive_seed
+from scenarios.persona_schema import SAMPLE
+from scenarios.personas import load_personas, named_personas
+from scenarios.records import ASSISTANT, USER, derive_seed
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.schema import JudgeName, SeatConfig, SingleJudge
 from scenarios.suggestions import nearest_path
@@ -308,8 +309,9 @@ def _trainable(recipe: Recipe) -> None:
                 ("seat",),
             )
         if spec.persona != SAMPLE and not recipe.data:
+            who = spec.persona if isinstance(spec.persona, str) else spec.persona.id
             raise ScenarioError(
-                f"is to learn, but the {seat} is always {spec.persona!r}; expected overrides with "
+                f"is to learn, but the {seat} is always {who!r}; expected overrides with "
                 f"seats.{seat}.persona: sample, so that some people can be held out",
                 ("seat",),
             )
@@ -342,7 +344,7 @@ def split(recipe: Recipe) -> tuple[list[str], list[str]]:
     Raises ScenarioError where either is empty or a given id cannot be drawn.
     """
     scenario = played(recipe)
-    named = {scenario.seats[seat].persona for seat in SEATS}
+    named = {persona.id for persona in named_personas(scenario).values()}
     known = [
         persona.id
         for persona in load_personas(scenario.personas)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -302,3 +303,17 @@ def test_pressing_node_stays_with_the_last_fact_and_others_take_the_next():
     assert graphs.fact_for(nodes["b"], "assistant", GRACE, 0, None, 7, 0) == first
     assert graphs.fact_for(nodes["c"], "assistant", GRACE, 2, second, 7, 0) is None
     assert graphs.fact_for(nodes["a"], "user", GRACE, 2, second, 7, 0) is None
+
+
+def test_what_speaks_of_a_fact_is_left_out_where_the_partner_has_none():
+    bare = replace(GRACE, facts=())
+    texts = {"instruct": {"assistant": "Ask about their {fact.slot}.", "user": "Be brief."}, "pressure": 5}
+    node = scenario({"a": texts}, []).graph.nodes["a"]
+    assert graphs.fact_for(node, "assistant", bare, 0, None, 7, 0) is None
+    assert graphs.direction(node, "assistant", TOMAS, bare, None) == ""
+    assert graphs.direction(node, "user", TOMAS, bare, None) == "Be brief."
+    said = scenario({"a": {"says": ["Your {fact.slot}?", "Hello, {partner.name}."]}}, []).graph.nodes["a"]
+    drawn = {graphs.ready_line(said, TOMAS, bare, None, random.Random(seed)) for seed in range(9)}
+    assert drawn == {"Hello, Grace."}
+    only = scenario({"a": {"says": ["Your {fact.slot}?"]}}, []).graph.nodes["a"]
+    assert graphs.ready_line(only, TOMAS, bare, None, random.Random(0)) is None

@@ -126,6 +126,112 @@ def test_fact_may_replace_some_words_of_its_slot(people):
     assert fact.distractors == ("Bath",)
 
 
+def test_a_persona_needs_no_facts(people):
+    ann, bob = load_personas(people("    facts: {home: Rome, age: 30}\n", ""))
+    assert (ann.card, ann.facts) == ("Your name is Ann. You are kind.", ())
+    assert set(bob.fact("home").distractors) == {"Lima", "Bonn", "Cork"}  # "oslo" is his own value
+
+
+@pytest.mark.parametrize("words", ["Ann keeps bees.", "I keep bees.", "You keep bees: {braces} and 100%."])
+def test_any_text_is_a_card_and_facts_add_nothing_to_it(people, words):
+    path = people("about: You are kind.", f"card: {words!r}")
+    ann = load_personas(path)[0]
+    assert ann.card == words and ann.fact("home").claim == "I live in Rome."
+
+
+def test_a_fact_of_a_card_needs_no_sentence_for_the_card(people):
+    car = (
+        "car: {value: van, claim: 'I drive a {value}.', questions: [What?], patterns: ['my {value}'], "
+        "distractors: [bus]}"
+    )
+    path = people("about: You are kind.\n    facts: {home: Rome, age: 30}", f"card: A driver.\n    facts: {{{car}}}")
+    assert load_personas(path)[0].fact("car").claim == "I drive a van."
+
+
+def test_names_stand_in_place_of_char_and_user_where_they_are_known(people):
+    path = people("about: You are kind.", "card: '{{Char}} and {{ user }} are kin, says {{char}}.'")
+    assert load_personas(path)[0].card == "Ann and {{ user }} are kin, says Ann."
+    seats = ["seats.user.persona=ann", "seats.assistant.persona=bob", f"personas={path}", "conversations=1"]
+    assert cast(load_scenario(ROOT / "chitchat.yaml", seats))[0]["user"].card == "Ann and Bob are kin, says Ann."
+    alone = find_persona("ann", [path])
+    assert "{{ user }}" in alone.card  # nobody sits opposite
+    unknown = [*seats, "seats.assistant.persona=unknown", "graph.nodes.ask={}"]
+    assert "Ann and the other person are" in cast(load_scenario(ROOT / "chitchat.yaml", unknown))[0]["user"].card
+
+
+def test_an_id_is_made_from_the_name_and_is_its_own(people):
+    names = ["name: Zoë D.", "name: zoe-d", "name: Sample", "name: 李", "id: zoe_d_2, name: Z"]
+    path = people()
+    path.write_text(f"personas: [{', '.join(f'{{{name}, about: x}}' for name in names)}]", encoding="utf-8")
+    assert [persona.id for persona in load_personas(path)] == ["zoe_d", "zoe_d_3", "sample_2", "persona", "zoe_d_2"]
+
+
+def test_a_draft_fact_is_not_played(people):
+    draft = "home: {value: Rome, draft: true, source: She lives in Rome.}"
+    ann = load_personas(people("home: Rome", draft))[0]
+    assert [fact.id for fact in ann.facts] == ["age"]
+    confirmed = load_personas(people("home: Rome", draft.replace("draft: true, ", "")))[0]
+    assert [fact.id for fact in confirmed.facts] == ["home", "age"]
+
+
+INLINE = 'seats.user.persona={name: Ada, card: "{{char}} keeps goats near {{user}}."}'
+
+
+def test_a_scenario_may_give_a_persona_itself_and_keeps_it():
+    scenario = load_scenario(ROOT / "chitchat.yaml", [INLINE, "seats.assistant.persona=grace"])
+    ada = cast(scenario)[0]["user"]
+    assert (ada.id, ada.name, ada.card, ada.facts) == ("ada", "Ada", "Ada keeps goats near Grace.", ())
+    assert scenario.resolved()["seats"]["user"]["persona"] == {
+        "id": "ada",
+        "name": "Ada",
+        "card": "{{char}} keeps goats near {{user}}.",
+    }
+
+
+def test_a_scenario_of_given_personas_needs_no_persona_files(tmp_path):
+    both = [INLINE, INLINE.replace("user.persona", "assistant.persona").replace("goats", "bees"), "personas=[]"]
+    scenario = load_scenario(ROOT / "chitchat.yaml", both)
+    assert {seat: persona.id for seat, persona in cast(scenario)[0].items()} == {"user": "ada", "assistant": "ada_2"}
+    (tmp_path / "kept.yaml").write_text(scenario.resolved_yaml(), encoding="utf-8")
+    assert load_scenario(tmp_path / "kept.yaml").digest() == scenario.digest()
+    assert (
+        load_scenario(ROOT / "chitchat.yaml", [*both[:2], "seats.user.persona.card=Other"]).digest()
+        != scenario.digest()
+    )
+
+
+def test_facts_of_a_given_persona_take_the_words_of_the_scenarios_slots():
+    facts = "seats.user.persona={name: Ada, card: A keeper of a cat., facts: {pet: cat}}"
+    ada = cast(load_scenario(ROOT / "chitchat.yaml", [facts]))[0]["user"]
+    assert [fact.id for fact in ada.facts] == ["name", "pet"] and ada.card == "A keeper of a cat."
+    pet = ada.fact("pet")
+    assert "cat" in pet.claim and len(pet.distractors) == 3 and "cat" not in pet.distractors
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ('{name: Ada, card: " "}', "persona.card is empty; expected the persona in words"),
+        ("{name: Ada}", "persona says nothing of 'Ada'; expected a card, an about, or facts"),
+        ("{card: x}", "persona.name is missing"),
+        ("{name: Ada, crad: x}", "persona.crad is no key of the file; did you mean 'card'?"),
+        ("{name: Ada, card: x, facts: {pt: cat}}", "persona.facts.pt is no slot of the slots file and does not bring"),
+        ("{name: Ada, card: x, id: grace}", "persona.id is 'grace', as that of the other seat is; expected another"),
+        ("[Ada]", "persona is a list of 1; expected text"),
+    ],
+)
+def test_a_mistake_in_a_given_persona_is_placed_at_its_override(given, expected):
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(ROOT / "chitchat.yaml", [f"seats.user.persona={given}", "seats.assistant.persona=grace"])
+    override, _, mistake = str(caught.value).partition(": seats.user.")
+    assert given in override and mistake.startswith(expected)
+
+
+def test_a_named_persona_without_persona_files_is_refused():
+    with pytest.raises(ScenarioError, match="is 'grace', but the scenario names no persona files to find it in"):
+        load_scenario(ROOT / "chitchat.yaml", [INLINE, "seats.assistant.persona=grace", "personas=[]"])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -158,7 +264,17 @@ def test_fact_may_replace_some_words_of_its_slot(people):
             "line 6: personas.0.facts.home.distractors repeats a value",
         ),
         ("home: Rome", "persona: Rome", "line 6: personas.0.facts.persona is 'persona'; expected another id"),
-        ("{home: Rome, age: 30}", "{}", "line 6: personas.0.facts is empty; expected at least one fact"),
+        (
+            "    about: You are kind.\n    facts: {home: Rome, age: 30}",
+            "    about: ' '",
+            "line 3: personas.0 says nothing of 'Ann'; expected a card, an about, or facts",
+        ),
+        ("about: You are kind.", "card: ' '", "line 5: personas.0.card is empty; expected the persona in words"),
+        (
+            "about: You are kind.",
+            "about: You are kind.\n    card: Ann is kind.",
+            "line 6: personas.0.card stands beside about; expected one of the two",
+        ),
         ("    about: You", "    abuot: You", "line 5: personas.0.abuot is no key of the file; did you mean 'about'?"),
         ("    name: Ann\n", "", "line 3: personas.0.name is missing"),
         ("id: bob", "id: ann", "line 7: personas.1.id is 'ann', as an earlier one is; expected another"),
@@ -166,7 +282,8 @@ def test_fact_may_replace_some_words_of_its_slot(people):
         (
             "id: bob",
             "id: b b",
-            "line 7: personas.1.id is 'b b'; expected text of another form (letters, digits, '_' and '-')",
+            "line 7: personas.1.id is 'b b'; expected text of another form (letters, digits, '_' and '-'; from "
+            "the name where left out)",
         ),
         ("slots.yaml", "slot.yaml", "line 1: slots is 'slot.yaml'; expected the path of a file"),
     ],

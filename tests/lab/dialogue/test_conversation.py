@@ -299,6 +299,26 @@ def test_both_seats_are_asked_about_all_facts_of_their_own(play):
     assert [(row["seat"], row["against"]) for row in rows] == wanted
 
 
+def test_a_persona_without_facts_is_asked_nothing_and_counts_as_unscored(play):
+    card = "seats.user.persona={name: Ada, card: A pilot.}"
+    played = play(conversations=1, turns=1, overrides=(card, "measure.qa_format=[multiple_choice]"))
+    (rows,) = [event["rows"] for event in played.events() if event.get("by") == "qa"]
+    mine = [row for row in rows if row["seat"] == "user"]
+    assert [(row["against"], row["verdict"], row["unscored"]) for row in mine] == [
+        ("persona", None, "the persona has no facts")
+    ]
+    assert len(rows) == 1 + len(played.cast[0]["assistant"].facts)
+    assert [list(call[2]) for call in calls(played, "ask")] == [[0]]  # the assistant alone
+
+
+def test_a_fact_of_a_persona_without_facts_is_not_asked_for(play):
+    card = "seats.user.persona={name: Ada, card: A pilot.}"
+    played = play(conversations=1, turns=4, overrides=(card, "measure.metrics=[prompt_to_line]"))
+    assert len(lines(list(played.events()))) == 4
+    cues = [cue for call in calls(played, "speak") for cue in call[2].values()]
+    assert cues and all("Ask about" not in cue.direction for cue in cues)
+
+
 def test_questions_leave_the_dialogue_as_it_was(play):
     often, never = play(overrides=("measure.qa_every=1",)), play(overrides=("measure.metrics=[prompt_to_line]",))
     assert [e["text"] for e in often.events() if e["event"] == "line"] == [

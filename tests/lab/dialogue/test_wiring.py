@@ -10,8 +10,9 @@ import tiny
 from agents.engine.steering import own_card
 from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
-from lab.dialogue.capacity import check_dialogue_memory
+from lab.dialogue.capacity import check_dialogue_memory, longest_view
 from lab.dialogue.seats import _steer
+from scenarios.personas import cast
 from scenarios.scenario import load_scenario
 
 GIB = 2**30
@@ -64,6 +65,17 @@ def test_engines_with_memories_of_their_own_are_not_added_up():
     together = {"first": engine(3, "a cuda:0"), "second": engine(3, "a cuda:0")}
     with pytest.raises(ValueError, match="is free on cuda:0"):
         check_dialogue_memory(scenario(**seats), together, {"user": 1488, "assistant": 1488})
+
+
+def test_a_card_longer_than_the_context_is_refused_with_persona_tokens_and_context(tiny_engine):
+    context = tiny_engine.info().context
+    card = f"{{name: Ada, card: {'x' * context}}}"
+    long = scenario(**{"seats.user.persona": card, "seats.user.instruction": "''"}, conversations=1, turns=2)
+    told = rf"^seats.user: the card of 'ada' has {context} tokens, but embedded reads at most {context}; expected a sh"
+    with pytest.raises(ValueError, match=told):
+        longest_view(long, "user", {"embedded": tiny_engine}, cast(long))
+    short = scenario(**{"seats.user.persona": "{name: Ada, card: A pilot.}"}, conversations=1, turns=2)
+    assert 0 < longest_view(short, "user", {"embedded": tiny_engine}, cast(short)) <= context
 
 
 def test_a_server_keeps_its_own_keys():

@@ -1,0 +1,116 @@
+"""The keys of persona files and slots files, and of a persona that a scenario gives inline.
+
+A persona is a name and at least one of: a card (any text, in any person), an `about` (manner and role, from which the
+lab writes a card), and facts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from scenarios.fields import Strict, Text
+
+SAMPLE = "sample"  # in place of a persona's id: draw one
+UNKNOWN = "unknown"  # in place of a persona's id: a persona without card and facts
+
+
+def _one_value(text: str) -> str:
+    rest = text.replace("{value}", "", 1)
+    if rest == text or "{" in rest or "}" in rest:
+        raise ValueError("expected exactly one {value} and no other braces")
+    return text
+
+
+def _fact_id(text: str) -> str:
+    if text == "persona":
+        raise ValueError("expected another id: judgements use 'persona' for the whole of it")
+    return text
+
+
+def _persona_id(text: str) -> str:
+    if text in (SAMPLE, UNKNOWN):
+        raise ValueError(
+            f"expected another id: {text!r} in a scenario means "
+            f"{'draw one' if text == SAMPLE else 'a person without known facts'!r}"
+        )
+    return text
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _value_alone(value: Any) -> Any:
+    return value if isinstance(value, dict) else {"value": value}
+
+
+Template = Annotated[str, AfterValidator(_one_value)]
+Value = Annotated[Text, BeforeValidator(_number_as_text)]
+FactId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_fact_id)]
+PersonaId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), AfterValidator(_persona_id)]
+
+
+class SlotSpec(Strict):
+    """A slot of a slots file."""
+
+    claim: Template = Field(description="first person, one {value}: 'I live in {value}.'")
+    card: Template = Field(description="second person, one {value}: 'You live in {value}.'")
+    questions: list[Text] = Field(min_length=1, description="wordings of one question, the default first")
+    patterns: list[Template] = Field(min_length=1, description="claims of it, each with one {value}")
+    values: list[Value] = Field(default=[], description="known values beside those of the personas")
+
+
+class SlotsFile(Strict):
+    """The keys of a slots file."""
+
+    slots: dict[FactId, SlotSpec] = Field(min_length=1)
+
+
+class FactSpec(Strict):
+    """A fact of a persona file: its value, and wordings that replace those of its slot."""
+
+    value: Value
+    claim: Template | None = Field(default=None, description="first person, one {value}: 'I live in {value}.'")
+    card: Template | None = Field(default=None, description="second person, one {value}: 'You live in {value}.'")
+    questions: list[Text] | None = Field(
+        default=None, min_length=1, description="wordings of one question, the default first"
+    )
+    patterns: list[Template] | None = Field(
+        default=None, min_length=1, description="claims of it, each with one {value}"
+    )
+    distractors: list[Value] | None = Field(default=None, min_length=1, description="wrong values to ask among")
+    source: str | None = Field(default=None, description="the words of the card that say it")
+    draft: bool = Field(default=False, description="true: not played, until a person has confirmed it")
+
+
+class PersonaSpec(Strict):
+    """A persona of a persona file, or of a seat of a scenario."""
+
+    id: PersonaId | None = Field(default=None, description="letters, digits, '_' and '-'; from the name where left out")
+    name: Text
+    about: str = Field(default="", description="sentences on manner and role, second person: 'You are a teacher.'")
+    card: str | None = Field(
+        default=None,
+        description="the whole card as prompt text, in any person, in place of about; {{char}} is the persona's name, "
+        "{{user}} its partner's",
+    )
+    facts: dict[FactId, Annotated[FactSpec, BeforeValidator(_value_alone)]] = Field(
+        default={}, description="values by slot id"
+    )
+
+    def played(self) -> dict[str, FactSpec]:
+        """The facts without drafts."""
+        return {slot: fact for slot, fact in self.facts.items() if not fact.draft}
+
+    def plain(self) -> dict[str, Any]:
+        """The keys that are not at their defaults, as plain data for YAML."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class PersonasFile(Strict):
+    """The keys of a persona file."""
+
+    slots: str | None = Field(default=None, description="path of the slots file, relative to this one")
+    personas: list[PersonaSpec] = Field(min_length=1)
