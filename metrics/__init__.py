@@ -20,7 +20,7 @@ METRICS_SCHEMA: dict[str, type[pl.DataType]] = {
     "value": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
-    "n": pl.Int64,  # scored things behind the value
+    "n": pl.Int64,  # scored rows behind the value; of unscored_* all rows, of judged_pairs all pairs
 }
 NAN = float("nan")
 

@@ -4,7 +4,7 @@
   of the same seat; by turn, by conversation and over the run. Also its slope over turns.
 - Global drift: the least squares slope over turns of prompt-to-line inconsistency and of wrong answers, over all scored
   rows, in inconsistency per turn; and the inconsistency in the last third of the turns minus that in the first third,
-  -1 to 1.
+  -1 to 1. The thirds are those of the run's longest dialogue, so that a short dialogue may have no last third.
 
 Slopes and differences are over the run; their intervals resample conversations.
 """

@@ -44,9 +44,10 @@ class MetricEntry:
     """A metric that a scenario can name. A package adds one by an entry point of the group `dialogue_lab.metrics`.
 
     `rows` returns a frame with the columns of `metrics.METRICS_SCHEMA`. `figures` says how tables show each metric name
-    in that frame; a metric without a figure is listed last, under its own name. `needs` names the judgements that the
-    metric uses ("prompt_to_line", "line_to_line", "qa"), ACTIVATIONS, and models (EMBEDDER provides the context's
-    `embed`, REFERENCE both `embed` and `logprobs`).
+    in that frame; a metric without a figure is listed last, under its own name. `needs` names what a run
+    has to provide for it: judgements ("prompt_to_line", "line_to_line", "qa"), ACTIVATIONS, and models (EMBEDDER
+    provides the context's `embed`, REFERENCE both `embed` and `logprobs`). What other metrics need is in the context
+    too, and a metric may use it without asking for it.
     """
 
     name: str

@@ -128,9 +128,9 @@ class Node(Strict):
     )
     instruct: dict[SeatName, Words] = Field(default={}, description="instruction to a seat before its line")
     pressure: int = Field(
-        default=0, ge=0, le=6, description="how hard the directed seat presses, 0 not at all to 6 insisting"
+        default=0, ge=0, le=6, description="how hard the instructed seat presses, 0 not at all to 6 insisting"
     )
-    end: bool = Field(default=False, description="the talk stays here until the last turn")
+    end: bool = Field(default=False, description="the dialogue stays here until the last turn; no edge may lead on")
 
 
 class Edge(Strict):

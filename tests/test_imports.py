@@ -97,8 +97,7 @@ ARROWS = nx.DiGraph(
         (file, MODULES[name])
         for file, names in NAMES.items()
         for name in names
-        if (name in MODULES and MODULES[name] != file and not MODULES[name].endswith("/__init__.py"))
-        or (name in MODULES and MODULES[name] in SHARED - {file})
+        if name in MODULES and (MODULES[name] in SHARED or not MODULES[name].endswith("/__init__.py"))
     ]
 )
 
@@ -127,6 +126,10 @@ def test_imports_go_down_only():
 
 def test_agents_and_metrics_do_not_know_each_other():
     assert [(a, b) for a, b in ARROWS.edges if {a.partition("/")[0], b.partition("/")[0]} == set(APART)] == []
+
+
+def test_no_file_imports_itself():
+    assert list(nx.selfloop_edges(ARROWS)) == []
 
 
 def test_no_files_import_each_other_in_a_circle():

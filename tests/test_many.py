@@ -13,9 +13,9 @@ FEW, MANY = 60, 240
 MIB_EACH = 0.6  # of a dialogue of 40 lines and some 290 judgements; 0.32 measured
 PLAY = """
 import resource, sys, time
-from lab import report
+import lab.reports.write
 from lab.run import main
-report.write_report = lambda path: path  # drawing is no matter here
+lab.reports.write.write_report = lambda path: path  # drawing is no matter here
 assert main(sys.argv[1:]) == 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.process_time(), file=sys.stderr)
 """

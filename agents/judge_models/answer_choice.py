@@ -132,7 +132,7 @@ class EndpointChooser:
             except (BadRequestError, UnprocessableEntityError) as error:
                 refused = reason(error)
                 continue
-            except (APIError, RecursionError, *NO_ANSWER) as error:  # the second: JSON nested without end
+            except (APIError, *NO_ANSWER) as error:
                 return self._failed(reason(error))
             if shares is not None:
                 with self._lock:

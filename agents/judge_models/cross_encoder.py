@@ -68,7 +68,7 @@ class CrossEncoder:
         )
 
     def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-        """(n, 3) probabilities of contradiction, neutral, entailment; a label that the model lacks has 0."""
+        """(N, 3) probabilities of contradiction, neutral, entailment; a label that the model lacks has 0."""
         shares = np.zeros((len(premises), 3))
         order = sorted(range(len(premises)), key=lambda place: len(premises[place]) + len(hypotheses[place]))
         for start in range(0, len(order), BATCH):

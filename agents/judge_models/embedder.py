@@ -33,7 +33,7 @@ class Embedder:
         self._known: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """One row of unit length per text, (n, d) float32; without texts (0, d). Recent texts are cached.
+        """One row of unit length per text, (N, d) float32; without texts (0, d). Recent texts are cached.
 
         The dot product of two rows is their cosine, -1 to 1.
         """

@@ -121,7 +121,7 @@ class EmbeddedNli:
         self._read: OrderedDict[str, Tensor] = OrderedDict()
 
     def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-        """(n, 3) probabilities of contradiction, neutral, entailment."""
+        """(N, 3) probabilities of contradiction, neutral, entailment."""
         wanted = dict.fromkeys([*premises, *hypotheses])
         new = [text for text in wanted if text not in self._read]
         shares = np.zeros((len(premises), 3))

@@ -1,10 +1,11 @@
 """The loss of each training method, and how rewards become advantages. Pure functions of tensors.
 
-All tensors are over lines: `logps`, `old`, `ref` and `mask` are (N, T), for N lines. The first three hold each token's
-log-probability in nats under the trained model, under the model that sampled it, and under the reference model (before
-training). `mask` is 1 where a line has a token and 0 after its end. Every loss is returned per line (N,), already
-divided by N where the method takes a mean over lines: the sum over a batch is the loss of the batch, so that a batch
-can be processed in parts and spread over workers.
+Unless a docstring says otherwise, `logps`, `old`, `ref` and `mask` are (N, T), for N lines of up to T tokens. The first
+three hold each token's log-probability in nats under the trained model, under the model that sampled it, and under the
+reference model (before training). `mask` is 1 where a line has a token and 0 after its end. A loss per line (N,) is
+already divided by N where the method takes a mean over lines: the sum over a batch is the loss of the batch, so that a
+batch can be processed in parts and spread over workers. `clipped` and `divergence` are per token; `averaged` makes
+losses per line of them.
 
 Sources: GRPO (Shao et al., arXiv 2402.03300, eq. 3; Dr. GRPO 2503.20783; DAPO 2503.14476; the divergence's weight:
 DeepSeek-V3.2, 2512.02556), PPO (Schulman et al., 1707.06347), GAE (1506.02438), DPO (2305.18290, eq. 7), KTO
@@ -20,8 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-LOSS_TYPES = ("grpo", "dr_grpo", "dapo")  # how tokens of unequal lines are averaged
-TINY = 1e-6  # keeps 1 - p away from 0
+TINY = 1e-6  # keeps 1 - p away from 0; rewards that differ by less are equal
 
 
 def supervised(logps: Tensor, mask: Tensor, tokens: float) -> Tensor:
@@ -81,7 +81,7 @@ def kto(
 def kto_kl(logps: Tensor, ref: Tensor) -> Tensor:
     """An estimate of the divergence from the reference model, in nats, at least 0: a scalar without gradient.
 
-    It is the mean of logp - ref, both summed over each line (N,), where lines follow the dialogues of other lines.
+    It is the mean of `logps` - `ref`, both (N,): log-likelihoods of whole lines, each behind the dialogue of another.
     """
     return (logps - ref).mean().detach().clamp(min=0)
 
@@ -121,7 +121,7 @@ def averaged(per_token: Tensor, mask: Tensor, kind: str, lines: int, tokens: flo
 
 
 def value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """Half the squared error of each value (N,), divided by N.
+    """Half the squared error of each value (N,), divided by N; `values`, `old` and `returns` are (N,).
 
     It is the larger of the errors of the value and of the value clipped to old ± clip, as in PPO.
     """
@@ -149,7 +149,7 @@ def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float,
 
 
 def relative(rewards: Tensor, scale: bool) -> Tensor | None:
-    """The rewards (G,) of a group minus their mean; with `scale`, divided by their standard deviation.
+    """The rewards (N,) of a group minus their mean; with `scale`, divided by their standard deviation.
 
     None where all rewards are equal.
     """

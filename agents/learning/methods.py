@@ -34,7 +34,7 @@ class Learnt:
 
     step: Step | None  # of the last update; None where no line had a loss
     numbers: Mapping[str, float]  # means over tokens: kl, entropy (nats), ratio; ratio_min, ratio_max
-    skipped: int = 0  # groups whose rewards were all equal
+    skipped: int = 0  # groups of one line, or whose rewards were all equal
     tokens: int = 0  # of the lines with a loss, each counted once
 
 
@@ -72,7 +72,7 @@ def _parts(
     weights = {"desirable": method.desirable_weight, "undesirable": method.undesirable_weight}
     if method.name == "kto":
         return preference.parts_kto(learner, views, beta=method.beta, **weights)
-    return offline.parts(learner, views, method.name, alpha=method.alpha, **weights)
+    return offline.parts(views, method.name, alpha=method.alpha, **weights)
 
 
 def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from agents.learning import losses
 from agents.learning.distributed import share
-from agents.learning.learner import Learner, Loss, Read
+from agents.learning.learner import Loss, Read
 from agents.learning.views import View, with_lines
 
 
 def parts(
-    learner: Learner,
     batch: Sequence[View],
     method: str,
     *,

@@ -41,7 +41,9 @@ class Online:
 
 
 def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, int]:
-    """The advantages of lines within each place, and the number of places skipped since all their rewards are equal."""
+    """The advantages of lines within each place, and the number of places skipped: those with fewer than two lines that
+    have a reward, and those whose rewards are all equal.
+    """
     views, advantages, skipped = [], [], 0
     for view in batch:
         kept: dict[Sampled, float] = {}
@@ -63,7 +65,8 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
 def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online) -> tuple[list[View], Advantages, int]:
     """The advantages of each turn's return within the same turn of the dialogues of its group.
 
-    A turn without a reward adds 0 to the returns.
+    A turn without a reward adds 0 to the returns. The third result is the number of turns of groups that were skipped:
+    those of one dialogue alone, and those whose returns are all equal.
     """
     views = [with_lines(view, lambda line: line.on_trunk) for view in batch]
     returns = [losses.discounted([line.reward or 0.0 for line in view.lines], how.gamma) for view in views]
@@ -96,8 +99,8 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
 def by_value(
     learner: Learner, batch: Sequence[View], how: Online
 ) -> tuple[list[View], Advantages, Advantages, Advantages]:
-    """Views with the generalised advantage, the return and the old value of each line; None where all rewards are
-    equal.
+    """Views with the generalised advantage, the return and the old value of each line; four empty lists where all
+    rewards are equal.
 
     Advantages have mean 0 and standard deviation 1. The lines on the trunk are the turns of one episode; a line without
     a reward adds 0 to it and has no loss. An answer to a Q&A probe is an episode of its own.

@@ -24,7 +24,7 @@ NO_ANSWER = (
     IndexError,
     TypeError,
     ValueError,
-    RecursionError,
+    RecursionError,  # JSON nested without end
 )
 _here = threading.local()  # .asked: what the thread asks for
 Item = TypeVar("Item")

@@ -1,5 +1,5 @@
-"""From a scenario to a setup that can be played: the only module that chooses the classes of graph, seats and
-judges.
+"""From a scenario to a setup that can be played: graph, cast, the seats of `lab.dialogue.seats` and the judges of
+`lab.dialogue.judges`, on engines.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Setup:
         }
 
 
-Words = Callable[[int, "Cue"], "str | None"]  # see agents.seats.HumanSeat
+Words = Callable[[int, "Cue"], "str | None"]  # see agents.seats.scripted.HumanSeat
 
 
 def check_scenario(scenario: Scenario, typed: bool = False) -> None:

@@ -93,14 +93,6 @@ def apply(state: State, event: dict) -> State:
     return state
 
 
-def replay(events: Iterable[dict], path: str = "") -> State:
-    """The state of a new run after these events."""
-    state = State(path=path)
-    for event in events:
-        apply(state, event)
-    return state
-
-
 def expected_lines(state: State) -> int:
     """The number of lines of the whole run: all turns of all conversations, without the missing lines of those that
     have ended.

@@ -41,7 +41,6 @@ def side(path: Path, mark: str = "") -> Side:
     damaged.
     """
     from lab.reports.finding_report import finding_of
-    from lab.reports.sides import Side
 
     manifest, events, frames = read_run(path)
     try:

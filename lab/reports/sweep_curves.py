@@ -19,7 +19,7 @@ from metrics.catalogue import metric_figures
 from metrics.contradictions import PER_CONVERSATION
 from metrics.stats.bootstrap import Interval
 from metrics.stats.effects import coded, interaction, response
-from scenarios.jobs.sweep import Sweep, SweepAxis
+from scenarios.jobs.sweep import Sweep
 from scenarios.records import derive_seed
 from scenarios.yaml_files import read_yaml, validate
 
@@ -154,9 +154,9 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
 def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[ResponseCurve]:
     """One response curve per axis and measure; `seed` is that of the bootstrap."""
     along = []
-    for axis, spec in sweep.axes.items():
+    for axis in sweep.axes:
         for measure, part in _measured(rows):
-            levels, places, at = _levels(part[AXIS + axis].to_list(), spec)
+            levels, places, at = _levels(part[AXIS + axis].to_list())
             by_level = response(
                 part["value"],
                 part["weight"],
@@ -199,7 +199,7 @@ def _measured(rows: pl.DataFrame):
     )
 
 
-def _levels(values: Sequence[Any], spec: SweepAxis) -> tuple[list[str], list[float] | None, list[int]]:
+def _levels(values: Sequence[Any]) -> tuple[list[str], list[float] | None, list[int]]:
     """(labels of levels, their numbers or None, the level of each value); many numbers are grouped into BINS levels."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     distinct = sorted(set(values)) if numbers else list(dict.fromkeys(values))

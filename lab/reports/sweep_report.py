@@ -32,7 +32,6 @@ def write_sweep_report(path: Path) -> Path:
     Raises ValueError where the folder is no sweep or no trial has ended, StoreError where a file cannot be written.
     """
     from lab.reports.plot_kit import save
-    from lab.reports.sweep_report import plot_responses
 
     results = read_results(path)
     drawn = save(
@@ -131,7 +130,6 @@ def sweep_page(results: Results) -> str:
     """report.html, as a pure function of the results."""
     from lab.reports.html import Cell, Section, Table, TableRow, sheet
     from lab.reports.plot_kit import svg
-    from lab.reports.sweep_report import plot_responses
 
     def row(*cells: object) -> TableRow:
         return TableRow([Cell(str(text)) for text in cells])

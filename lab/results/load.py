@@ -107,7 +107,7 @@ class Run:
         """One row per measure: run_id, metric, judge, seat, level (turn, conversation, run), conversation, turn, value,
         low and high (bounds of its interval; NaN where there is none), n (scored items behind it).
 
-        Units and directions are described in metrics.measure and its modules.
+        Units and directions are described in the module of each measure, such as metrics.consistency and metrics.drift.
         """
         return self._frame("metrics")
 

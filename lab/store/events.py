@@ -238,7 +238,7 @@ class StepEvent(Rewarded):
     ratio: NotRequired[float | None]  # of probabilities, learner to sampler: mean, greatest and least over tokens
     ratio_max: NotRequired[float | None]
     ratio_min: NotRequired[float | None]
-    skipped: NotRequired[int]  # groups whose rewards were all equal
+    skipped: NotRequired[int]  # groups of one line, or with equal rewards
     note: NotRequired[str | None]  # why there was no update
     loss: NotRequired[float | None]
     grad_norm: NotRequired[float | None]  # before clipping

@@ -93,13 +93,13 @@ class TrainingLoop:
     engines: Mapping[str, Engine]
     students: Mapping[str, Learner | Learners]  # by seat
     judge: Judge
-    aids: Mapping  # `embed` and `logprobs`, see `lab.dialogue.wiring.aids`
+    aids: Mapping  # `embed` and `logprobs`, see `lab.dialogue.judges.aids`
     folder: Path
 
     def steps(self, first: int = 0, earlier: Sequence[dict] = ()) -> Iterator[dict]:
         """The events of the steps from `first` on: `step`, `checkpoint` every `save_steps` and at the end, and
-        `stopped` where a tripwire ends the training. `earlier` holds the step events before. Raises ValueError where a
-        step fails, and StoreError.
+        `stopped` where a tripwire ends the training; of an offline method first `phase`, and `collected` while the base
+        model plays. `earlier` holds the step events before. Raises ValueError where a step fails, and StoreError.
         """
         recipe, steps, online = self.recipe, list(earlier), self.recipe.method in ONLINE
         if online:

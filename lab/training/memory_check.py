@@ -12,6 +12,7 @@ from agents.models import loading
 from agents.models.adapters import upper_layers
 from agents.models.memory import learning_bytes, weight_bytes
 from lab.dialogue import capacity, seats
+from lab.training.reward_parts import has_probes
 from scenarios.jobs.training import Recipe
 from scenarios.scenario import Scenario
 
@@ -131,14 +132,14 @@ def _weights(
 def _passing(plan: MemoryPlan, seat: str, engines: Mapping[str, Engine], cast: Sequence[Mapping]) -> tuple[int, int]:
     """(tokens of the seat's longest view, bytes of a forward and backward pass over it)."""
     recipe, scenario, spec = plan.recipe, plan.scenario, plan.scenario.seats[seat]
-    alike = recipe.method == "grpo" and recipe.groups == "episodes"
+    alike = recipe.compares_episodes()
     # lines at a place, see lab.training.rollouts
     each = 1 if alike or recipe.method == "ppo" else recipe.num_generations
-    asked = 0 if alike or not recipe.reward.qa else recipe.reward.probes * each
+    probes = recipe.reward.probes * each if has_probes(recipe) else 0
     own = -(-scenario.turns // 2)
     trunk = capacity.longest_view(scenario, seat, engines, cast)
-    tokens = trunk + own * (each - 1) * spec.max_tokens + asked * (spec.max_tokens + capacity.SPARE)
-    said = (own * each + asked) * spec.max_tokens
+    tokens = trunk + own * (each - 1) * spec.max_tokens + probes * (spec.max_tokens + capacity.SPARE)
+    said = (own * each + probes) * spec.max_tokens
     text = _config(spec.model).get_text_config()
     return tokens, learning_bytes(
         text, _dtype(recipe.dtype, recipe.device), tokens, said, recipe.tuning.gradient_checkpointing

@@ -14,7 +14,7 @@ from metrics.judges.answer_words import is_right
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.pairs import pairs_of_line
 from scenarios import plugins
-from scenarios.jobs.training import Reward
+from scenarios.jobs.training import Recipe, Reward
 from scenarios.records import Fact, Line, Persona
 
 if TYPE_CHECKING:
@@ -132,6 +132,14 @@ def reward_entries(reward: Reward) -> list[RewardEntry]:
     Raises ValueError where a package's entry cannot be used.
     """
     return [REWARDS.get(name) or plugins.load_entry(plugins.REWARDS, name, RewardEntry) for name in reward.weights()]
+
+
+def has_probes(recipe: Recipe) -> bool:
+    """Whether rollouts have Q&A probes: a weighted part reads the answers, and no whole dialogues are compared.
+
+    Raises ValueError like `reward_entries`.
+    """
+    return not recipe.compares_episodes() and any(entry.probes for entry in reward_entries(recipe.reward))
 
 
 def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Judge) -> dict[str, list[float | None]]:

@@ -14,7 +14,7 @@ from lab.dialogue.loop import Play
 from lab.dialogue.wiring import set_up_on
 from lab.store.frames import ends
 from lab.store.resume import stored
-from lab.training.reward_parts import Rollout
+from lab.training.reward_parts import Rollout, has_probes
 from metrics.judges import Judge
 from scenarios import personas as people
 from scenarios.jobs.training import Recipe, played
@@ -49,7 +49,7 @@ def talks(
         recipe, seed=seed, conversations=recipe.conversations, persona_pool=list(drawn), **{f"seats.{seat}.top_p": 1.0}
     )
     scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
-    alike = recipe.method == "grpo" and recipe.groups == "episodes"
+    alike = recipe.compares_episodes()
     cast = people.cast(scenario)
     if alike:
         cast = [
@@ -65,6 +65,7 @@ def talks(
         judged_by=judged_by,
         alike=recipe.num_generations if alike else 1,
     ).play
+    probed = has_probes(recipe)
     events: list[dict] = []
     turn, spoken = 0, []  # the dialogues that have just said their line
     for event in play.events():
@@ -73,7 +74,7 @@ def talks(
             spoken.append(event["conversation"])
         elif event["event"] == "usage":  # all dialogues have said their line, and wait
             turn = turn % scenario.turns + 1
-            if recipe.reward.qa and not alike:
+            if probed:
                 _ask(recipe, play, seat, step, turn, scenario.turns, spoken)
             spoken = []
     view: ModelSeat = play.seats[seat]  # pyright: ignore[reportAssignmentType]  # a model speaks there

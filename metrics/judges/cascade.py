@@ -64,12 +64,6 @@ def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgeme
     return firsts
 
 
-def sent_on(rows: Iterable[Judgement], cascade: Cascade) -> tuple[int, int]:
-    """(pairs that the second judge scored, all pairs) among the judgements of a cascade."""
-    mine = [row for row in rows if row.judge == cascade.name]
-    return sum(row.by == cascade.second.name for row in mine), len(mine)
-
-
 def _answers(row: Judgement, pair: Pair) -> bool:
     return (row.conversation, row.turn, row.seat, row.metric, row.against) == (
         pair.conversation,

@@ -46,8 +46,8 @@ class _Question:
 class Nli:
     """A judge of lines against personas and earlier lines, and of answers; the verdict is p_inconsistent > 0.5.
 
-    `entail(premises, hypotheses)` gives probabilities of shape (n, 3): contradiction, neutral, entailment. It is called
-    once for all pairs. `embed(texts)` gives rows of unit length, shape (n, d).
+    `entail(premises, hypotheses)` gives probabilities of shape (N, 3): contradiction, neutral, entailment. It is called
+    once for all pairs. `embed(texts)` gives rows of unit length, shape (N, d).
     """
 
     entail: Entail
@@ -70,7 +70,7 @@ class Nli:
         return [row for pair, q in zip(pairs, questions, strict=True) for row in self._rows(pair, q, probabilities)]
 
     def _probabilities(self, asked: list[tuple[str, str]]) -> np.ndarray:
-        """Probabilities (n, 3): the mean over both orders of each pair of texts."""
+        """Probabilities (N, 3): the mean over both orders of each pair of texts."""
         if not asked:
             return np.zeros((0, 3))
         premises, hypotheses = [premise for premise, _ in asked], [hypothesis for _, hypothesis in asked]

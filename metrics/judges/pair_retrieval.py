@@ -34,7 +34,7 @@ import numpy as np
 
 from scenarios.records import Persona
 
-Embed = Callable[[Sequence[str]], np.ndarray]  # n texts -> (n, d), rows of unit length
+Embed = Callable[[Sequence[str]], np.ndarray]  # N texts -> (N, d), rows of unit length
 SHARE = 0.2  # of all pairs
 # what the likeness of meaning weighs beside that of topic: enough to tell pieces of one topic, or of none, apart
 COSINE = 0.15

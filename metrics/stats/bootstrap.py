@@ -262,7 +262,7 @@ def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confid
 
 @dataclass(frozen=True)
 class Survival:
-    """A Kaplan-Meier curve: at `times` (T,), the share that survives, its interval, and the number at risk."""
+    """A Kaplan-Meier curve: at the distinct `times`, the share that survives, its interval, and the number at risk."""
 
     times: np.ndarray
     survival: np.ndarray
@@ -326,7 +326,7 @@ def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 
 
 def multiplicities(clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """The number of times that each cluster is drawn in each resample, in blocks of (r, C)."""
+    """The number of times that each cluster is drawn in each resample, in blocks (part of R, C)."""
     rng = np.random.default_rng(seed)
     step = max(1, CELLS // clusters)
     for start in range(0, resamples, step):
@@ -341,7 +341,7 @@ def resampled(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], r
 
 
 def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> list[Interval]:
-    """One interval for each of the statistic's M columns; `members` (M,) is the number of clusters behind each."""
+    """One interval for each of the statistic's columns; `members` (columns,) is the number of clusters behind each."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence}: expected a number between 0 and 1")
     value = statistic(sums.sum(0, keepdims=True))[0]
@@ -359,7 +359,7 @@ def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> l
 
 
 def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
-    """Percentiles of each column of (R, M), without NaN, by linear interpolation; sorting puts NaN last."""
+    """Percentiles of each column of (R, columns), without NaN, by linear interpolation; sorting puts NaN last."""
     drawn = np.sort(drawn, axis=0)
     last = (~np.isnan(drawn)).sum(0) - 1
     bounds = []

@@ -129,7 +129,7 @@ def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
     n = len(sums)
     if n < 2:
         return float("nan")
-    without = statistic(sums.sum(0, keepdims=True) - sums)[:, 0]  # (n,)
+    without = statistic(sums.sum(0, keepdims=True) - sums)[:, 0]  # (C,)
     return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
@@ -167,8 +167,8 @@ def horizon(*sides: tuple[np.ndarray, np.ndarray]) -> int:
     For one side this is its longest time, or any later line where that time ended in an event.
     """
     longest = [(int(times.max()), bool(censored[times == times.max()].any())) for times, censored in sides]
-    open_ended = [lines for lines, seen_last in longest if seen_last]
-    return min(open_ended) if open_ended else max(lines for lines, _ in longest)
+    limits = [lines for lines, ends_censored in longest if ends_censored]
+    return min(limits) if limits else max(lines for lines, _ in longest)
 
 
 def life_sums(lines: np.ndarray, censored: np.ndarray, horizon: int) -> np.ndarray:
@@ -183,8 +183,8 @@ def life_sums(lines: np.ndarray, censored: np.ndarray, horizon: int) -> np.ndarr
 
 
 def restricted_mean(sums: np.ndarray) -> np.ndarray:
-    """The area under the Kaplan-Meier curve up to the horizon, in lines: 1 + S(1) + ... + S(horizon - 1), (R, 2T) ->
-    (R, 1).
+    """The area under the Kaplan-Meier curve up to the horizon, in lines: 1 + S(1) + ... + S(horizon - 1), (R, 2 *
+    horizon) -> (R, 1).
 
     This is the mean line of the first contradiction, where later ones count as the horizon; more is better. Where no
     subject is at risk any more, the curve stays constant. Royston and Parmar 2013.

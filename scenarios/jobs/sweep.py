@@ -38,7 +38,7 @@ BASES = {
 }
 WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
 ID_DIGITS = 10
-SPACED, DRAWN = ("from", "to", "steps"), ("uniform", "loguniform", "integer", "choice")
+DRAWN = ("uniform", "loguniform", "integer", "choice")
 DIGITS = 6  # significant ones of a number that is drawn
 Reader = Callable[[str | Path, Sequence[str]], Base]  # of a file with overrides
 Number = Annotated[float, Field(allow_inf_nan=False)]

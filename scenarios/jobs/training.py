@@ -54,7 +54,8 @@ class Reward(Strict):
     relevance: Weight = Field(default=0.0, description="near in meaning to the line that it answers")
     penalty: Weight = Field(
         default=1.0,
-        description="subtracted for a line that trips a tripwire: card overlap, person error or a non-informative line",
+        description="subtracted for a line with card overlap, more than two recited facts, a person error, assistant "
+        "style or no information",
     )
     judge: SingleJudge = "ledger"
     probes: int = Field(default=2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
@@ -156,7 +157,7 @@ class Recipe(Strict):
         default="user", description="who learns; both: in turn, a step each"
     )
     method: Literal[Offline, Preference, Online] = "grpo"
-    max_steps: int = Field(default=40, ge=1, description="updates of the rollouts' model")
+    max_steps: int = Field(default=40, ge=1, description="steps: play, reward, and num_iterations updates")
     conversations: int = Field(default=8, ge=1, description="dialogues a step")
     num_generations: int = Field(
         default=4, ge=1, description="lines sampled at each place, or dialogues that begin alike"
@@ -172,7 +173,9 @@ class Recipe(Strict):
     held_out: HeldOut = Field(default_factory=HeldOut)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     tripwires: Literal["stop", "log"] = Field(
-        default="stop", description="stop: a wire out of bounds over five steps ends the training"
+        default="stop",
+        description="stop: a tripwire out of bounds over five steps on average, or offline at a checkpoint, ends the "
+        "training",
     )
     async_rollouts: bool = Field(
         default=False,
@@ -191,6 +194,10 @@ class Recipe(Strict):
     def seats(self) -> tuple[str, ...]:
         """The seats that are trained, in their order."""
         return (USER, ASSISTANT) if self.seat == "both" else (self.seat,)
+
+    def compares_episodes(self) -> bool:
+        """Whether GRPO compares whole dialogues, and not the lines of a turn."""
+        return self.method == "grpo" and self.groups == "episodes"
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:

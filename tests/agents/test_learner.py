@@ -132,7 +132,6 @@ def test_recomputed_log_probs_equal_sampled_ones_on_the_embedded_model(one_threa
     assert learner.adapter()[0]["base_model_name_or_path"] == EMBEDDED  # and no folder of this machine's
     learner.update(
         offline.parts(
-            learner,
             [View(0, "ada", view.ids, tuple(type(line)(**vars(line) | {"reward": 1.0}) for line in view.lines))],
             "sft",
         )
@@ -167,7 +166,7 @@ def test_all_weights_trained_are_saved_as_a_model_of_their_own(name, tmp_path):
         learners.learner(name, full=True, noise=0.0, learning_rate=1e-2),
         learners.view(4, 5, rewards=REWARDS),
     )
-    learner.update(offline.parts(learner, [view], "sft"))
+    learner.update(offline.parts([view], "sft"))
     learner.save(tmp_path / "whole")
     [now], [before] = learner.read([view]), learner.read([view], untouched=True)
     engine, line = LocalEngine(load(str(tmp_path / "whole"), "float32", "cpu")), view.lines[0]
@@ -212,7 +211,7 @@ def test_an_update_raises_what_is_rewarded_and_lowers_what_is_not(name):
 def test_gradients_are_clipped_to_their_norm_and_told_before_it(name):
     learner = learners.learner(name, max_grad_norm=0.5)
     view = learners.view(4, 5, rewards=REWARDS)
-    step = learner.update(offline.parts(learner, [view], "sft"))
+    step = learner.update(offline.parts([view], "sft"))
     assert step.grad_norm > 0.5
     assert float(torch.cat([p.grad.flatten() for p in learner.parameters]).norm()) == pytest.approx(0.5, rel=1e-4)
 
@@ -221,9 +220,7 @@ def test_gradient_checkpointing_changes_no_gradient(name):
     gradients = []
     for checkpointing in (False, True):
         learner = learners.learner(name, gradient_checkpointing=checkpointing, max_grad_norm=1e9)
-        gradients.append(
-            learners.gradient(learner, offline.parts(learner, [learners.view(4, 5, rewards=REWARDS)], "sft"))
-        )
+        gradients.append(learners.gradient(learner, offline.parts([learners.view(4, 5, rewards=REWARDS)], "sft")))
     assert gradients[0][0] == pytest.approx(gradients[1][0], abs=1e-6) and torch.allclose(
         gradients[0][1], gradients[1][1], atol=1e-6
     )

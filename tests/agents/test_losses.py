@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import exp, log
+from typing import get_args
 
 import learners
 import pytest
@@ -13,6 +14,7 @@ from torch import tensor
 
 from agents.learning import losses, offline, online, preference
 from agents.learning.views import View, with_lines
+from scenarios.jobs.training import Tuning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MASK = tensor([[1.0, 1.0], [1.0, 0.0]])
@@ -162,7 +164,7 @@ def test_sft_of_views_is_the_mean_cross_entropy_of_their_good_lines(learner):
     ]
     good = with_lines(views[0], lambda line: line.reward in (1, 0.2))
     wanted = -sum(totals(learner, good)) / (4 + 6 + 4)  # two lines on the trunk and the second answer
-    loss, _ = learners.gradient(learner, offline.parts(learner, views, "sft"))
+    loss, _ = learners.gradient(learner, offline.parts(views, "sft"))
     assert near(loss, wanted, CLOSE)
 
 
@@ -186,9 +188,7 @@ def test_offline_methods_read_good_and_bad_lines_and_no_others(learner, method, 
     wanted = sum(
         each(exp(logp), sign) for line_logps, sign in zip(by_line, good, strict=True) for logp in line_logps
     ) / (4 + 5 + 6 + 4)
-    loss, _ = learners.gradient(
-        learner, offline.parts(learner, [view], method, desirable=desirable, undesirable=undesirable)
-    )
+    loss, _ = learners.gradient(learner, offline.parts([view], method, desirable=desirable, undesirable=undesirable))
     assert near(loss, wanted, CLOSE)
 
 
@@ -318,7 +318,7 @@ def test_kto_equals_trls_on_the_same_lines_with_its_own_mismatched_ones(learner,
 
 
 @pytest.mark.parametrize("scale", [True, False])
-@pytest.mark.parametrize("kind", losses.LOSS_TYPES)
+@pytest.mark.parametrize("kind", get_args(Tuning.model_fields["loss_type"].annotation))
 def test_grpo_equals_trls_on_the_same_groups(learner, trl, kind, scale):
     rewards = iter(tiny.prompts(15, seed=9)[0])
     views = [

@@ -9,9 +9,18 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
+from lab.progress.run import State, apply
 from lab.store.events import KINDS
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+def replay(events: Iterable[dict], path: str = "") -> State:
+    """The state of a new run after these events."""
+    state = State(path=path)
+    for event in events:
+        apply(state, event)
+    return state
 
 
 def at(seconds: float) -> str:

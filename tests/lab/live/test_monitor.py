@@ -8,7 +8,7 @@ import timeit
 
 import polars as pl
 import pytest
-from event_streams import START, judged, line, phase, row, started, usage
+from event_streams import START, judged, line, phase, replay, row, started, usage
 from rich.console import Console
 
 from lab.live.braille_chart import Curve, draw_chart
@@ -19,7 +19,6 @@ from lab.progress.run import (
     consistency_by_turn,
     expected_lines,
     overall,
-    replay,
     seconds_left,
     tokens_per_second,
 )

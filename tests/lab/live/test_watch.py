@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from commands import LONG, NOBODY_TALKS, ROOT, environment, inside, lab, manifest, only, start, wait_for_lines
-from event_streams import a_run, append, at, ended, judged, line, phase, row, started
+from event_streams import a_run, append, at, ended, judged, line, phase, replay, row, started
 from rich.console import Console
 from terminals import Pty, terminal, within
 
@@ -25,7 +25,6 @@ from lab import run as lab_run
 from lab.live.dialogue_panels import rows
 from lab.live.run_screen import render_one, rows_in_sight
 from lab.live.terminal import named
-from lab.progress.run import replay
 from lab.watch import main
 from scenarios.jobs.training import load_recipe
 

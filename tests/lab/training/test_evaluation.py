@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lab.training.evaluation import ConditionResult, evaluation_conditions, evaluation_frame, reduction, staged
+from lab.training.reward_parts import REWARDS, has_probes
 from metrics.stats.shares import share_of_counts
 from scenarios.jobs.training import load_recipe, split
 from scenarios.personas import load_personas
@@ -194,3 +195,11 @@ def test_training_never_asks_in_the_held_out_wording():
     words = {fact.id: fact.slot.questions for person in people for fact in person.facts}
     used = {words[question.about].index(question.text) for question in asked}
     assert len(asked) == 6 * 3 * len(people) and used == set(range(max(map(len, words.values())))) - {1}
+
+
+def test_probes_are_put_where_a_weighted_part_reads_the_answers_and_lines_are_compared(monkeypatch):
+    assert has_probes(recipe("reward.qa=1")) and not has_probes(recipe("reward.qa=1", "groups=episodes"))
+    others = ("reward.qa=0", "reward.relevance=1")
+    assert not has_probes(recipe(*others))
+    monkeypatch.setitem(REWARDS, "relevance", replace(REWARDS["relevance"], probes=True))  # as a package's part may say
+    assert has_probes(recipe(*others))
