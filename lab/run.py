@@ -54,8 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster, wiring
+    from lab.persona_files.drafting import card_conflicts
     from lab.store.run_store import open_for_resume
     from scenarios.persona_notes import persona_notes
+    from scenarios.personas import cast
 
     if args.scenario and "=" in args.scenario and args.resume:
         args.overrides, args.scenario = [args.scenario, *args.overrides], None
@@ -65,7 +67,8 @@ def _run(args: argparse.Namespace) -> int:
     scenario = resumed(args.resume, *named) if args.resume else read_scenario(*named)
     wiring.check_scenario(scenario)
     cluster.check_cluster(args.address)
-    for note in persona_notes(scenario):
+    people = [persona for seats in cast(scenario) for persona in seats.values()]
+    for note in [*persona_notes(scenario), *card_conflicts(people)]:
         print(f"lab.run: {hidden(note)}", file=sys.stderr)
     if args.dry_run:
         print_run_plan(scenario)

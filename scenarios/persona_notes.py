@@ -4,6 +4,7 @@ names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,18 @@ def same_names(people: Sequence[Persona]) -> list[str]:
     shared = {name: ids for name, ids in by_name.items() if len(ids) > 1}
     if not shared:
         return []
-    return ["several personas share a name: " + listed([f"{name} ({', '.join(ids)})" for name, ids in shared.items()])]
+    return ["several personas share a name: " + listed([f"{name} ({listed(ids)})" for name, ids in shared.items()])]
 
 
 def listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
+
+
+def holds(card: str, value: str) -> bool:
+    """Whether a card has the value of a fact, without regard to case and a leading article."""
+    return re.sub(r"^(?:an?|the) ", "", value.casefold()) in card.casefold()
 
 
 def _without_facts(scenario: ScenarioFile, casts: Sequence[dict[str, Persona]]) -> Iterator[str]:
@@ -71,7 +77,6 @@ def _without_facts(scenario: ScenarioFile, casts: Sequence[dict[str, Persona]]) 
 
 def _outside_cards(casts: Sequence[dict[str, Persona]]) -> Iterator[str]:
     for persona in {persona.id: persona for seats in casts for persona in seats.values()}.values():
-        card = persona.card.casefold()
-        outside = [f"{fact.id} ({fact.value})" for fact in persona.facts if fact.value.casefold() not in card]
+        outside = [f"{fact.id} ({fact.value})" for fact in persona.facts if not holds(persona.card, fact.value)]
         if outside:
             yield f"{persona.id}: facts that are not in the card: {listed(outside)}"

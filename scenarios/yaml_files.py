@@ -64,6 +64,12 @@ class _Dumper(yaml.SafeDumper):
     """A dumper whose output `Loader` reads back as equal data: the text "1e-5" is quoted."""
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """A text of several lines as a block, others as usual."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
 for _kind in (Loader, _Dumper):
     _kind.add_implicit_resolver(
         "tag:yaml.org,2002:float",

@@ -29,6 +29,7 @@ ROOMS = (
     "lab/training",
     "lab/runs",
     "lab/transcripts",
+    "lab/persona_files",
     "lab/live",
     "lab/reports",
     "lab/dialogue",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from lab.results.load import Run
     from scenarios.jobs.training import Recipe
+    from scenarios.records import Persona
     from scenarios.scenario import Scenario
 
 PROGRESS = ("auto", "rich", "plain", "none")
@@ -179,6 +180,25 @@ def judge(
     with open_scores(task, _folder(runs), records=records) as store:
         judge_into(task, store, device=device, dtype=dtype, apart=apart, progress=progress)
     return load_run(store.path)
+
+
+def read_personas(
+    path: PathLike, *, form: str | None = None, column: str | None = None, limit: int = 1000
+) -> tuple[Persona, ...]:
+    """The first `limit` personas of a file, or of a data set of the Hugging Face hub ("hf:owner/name[:split]").
+
+    Files are PersonaHub's JSON lines, character cards (JSON or PNG), TinyTroupe agents, PersonaChat lists, tables (CSV,
+    TSV, parquet) with a text column, and the lab's YAML; `form` names one in place of recognising it, and `column` the
+    key or the column that holds the text. Draft facts are left out. `python -m lab.personas` writes a persona file of
+    them. Raises ValueError, one sentence, where there is no persona.
+    """
+    from lab.persona_files.reading import read_people
+    from scenarios.personas import find_persona, load_personas
+
+    read = read_people(path, form=form, column=column, limit=limit)
+    if read.form == "yaml":
+        return load_personas(Path(path).expanduser())[:limit]
+    return tuple(find_persona(person, []) for person in read.people)
 
 
 def compare(a: PathLike, b: PathLike, *, out: PathLike | None = None) -> pl.DataFrame:

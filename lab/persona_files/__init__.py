@@ -1,0 +1,1 @@
+"""Personas from other formats, and draft facts from their cards."""

@@ -1,0 +1,251 @@
+"""The records of a file of personas, recognised by its content and read as a stream where the format allows it.
+
+A record is a text, a list of texts, or a mapping, with the place where it stands. What is too large is left out or
+refused before it is parsed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from scenarios.suggestions import nearest_path
+
+Row = tuple[str, object]  # where it stands, and the record, or a ValueError in its place
+FORMS = ("jsonl", "json", "png", "personachat", "csv", "tsv", "parquet", "yaml", "text")
+EXPECTED = (
+    "JSON or JSON lines (PersonaHub, character cards, TinyTroupe, PersonaChat), a PNG character card, PersonaChat's "
+    "text lines, CSV, TSV or parquet with a text column, or the lab's YAML; --form text takes each paragraph as a card"
+)
+LONGEST_ROW = 2**20  # characters of a line, of a cell
+LARGEST_FILE = 64 * 2**20  # bytes of a file that has to be read whole
+SENTENCES = 10  # texts that a list may hold to be one persona; of a longer list, each text is one
+FIRST = 5  # lines of which one has to be JSON, where lines are
+HEAD = 2**16  # characters by which a format is recognised
+PNG, PARQUET, GZIP = b"\x89PNG\r\n\x1a\n", b"PAR1", b"\x1f\x8b"
+PERSONA_LINE = re.compile(r"^\s*(?:(\d{1,6})\s+)?(your|partner['’]s) persona:[ \t]*(.*)$", re.IGNORECASE)
+
+
+def form_of(path: Path) -> str:
+    """One of FORMS, by the content of the file. Raises ValueError where it is none of them."""
+    with Opened(path) as file:
+        head = file.read(HEAD)
+    if head.startswith(PNG):
+        return "png"
+    if head.startswith(PARQUET):
+        return "parquet"
+    text = head.decode("utf-8-sig", "surrogateescape")
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise ValueError(f"{path} is empty; expected {EXPECTED}")
+    if lines[0].lstrip().startswith("{"):
+        return "jsonl" if any(isinstance(_parsed(line), dict) for line in lines[:FIRST]) else "json"
+    if lines[0].lstrip().startswith("["):
+        return "json" if len(lines) == 1 or isinstance(_parsed(lines[0]), ValueError) else "jsonl"
+    if any(PERSONA_LINE.match(line) for line in lines[:3]):
+        return "personachat"
+    if re.search(r"^personas:", text, re.MULTILINE):
+        return "yaml"
+    for mark, form in (("\t", "tsv"), (",", "csv")):
+        if mark in lines[0]:
+            return form
+    if len(lines) > 1 and column_of([cell.strip().strip('"') for cell in lines[:1]], None):
+        return "csv"  # of one column
+    raise ValueError(f"{path} is of no known form; expected {EXPECTED}")
+
+
+def rows_of(path: Path, form: str, column: str | None, most: int) -> Iterator[Row]:
+    """The records of the file, at most about `most` of a parquet file. Raises ValueError where it cannot be read."""
+    if form in ("csv", "tsv"):
+        return _table(path, "\t" if form == "tsv" else ",", column)
+    if form == "parquet":
+        return _parquet(path, column, most)
+    if form == "jsonl":
+        return ((where, _parsed(line) if isinstance(line, str) else line) for where, line in _lines(path))
+    if form == "json":
+        return _json(path)
+    return _personachat(path) if form == "personachat" else _paragraphs(path)
+
+
+def whole(path: Path) -> bytes:
+    """The content of a file, decompressed where it is gzipped. Raises ValueError beyond LARGEST_FILE bytes."""
+    with Opened(path) as file:
+        data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise ValueError(
+            f"{path} is larger than {LARGEST_FILE >> 20} MiB; expected a smaller file, or JSON lines or CSV, which are "
+            "read row by row"
+        )
+    return data
+
+
+def column_of(columns: list[str], asked: str | None) -> str | None:
+    """The column that holds the text of a persona; None where there is none."""
+    if asked is not None:
+        return asked if asked in columns else None
+    lower = {name.strip().lower(): name for name in columns}
+    return next((lower[name] for name in TEXT_KEYS if name in lower), None)
+
+
+TEXT_KEYS = (  # of a record or a table, the first that is there
+    *("card", "input persona", "persona", "about", "personality", "personas", "user 1 personas"),
+    *("persona_description", "character", "profile", "bio", "biography", "backstory", "description", "text", "content"),
+)
+
+
+class Opened:
+    """The file as bytes, decompressed where it is gzipped; errors of reading it are ValueErrors."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> IO[bytes]:
+        try:
+            self.file = self.path.open("rb")
+            if self.file.read(2) == GZIP:
+                self.file.seek(0)
+                self.file = cast("IO[bytes]", gzip.open(self.file))
+            else:
+                self.file.seek(0)
+        except OSError as error:
+            hint = nearest_path(self.path) or "; expected a file of personas"
+            raise ValueError(f"{self.path} cannot be read ({error.strerror or error}){hint}") from None
+        return self.file
+
+    def __exit__(self, kind, error, _) -> None:
+        self.file.close()
+        if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+            raise ValueError(f"{self.path} is a damaged gzip file ({error}); expected a whole one") from None
+        if isinstance(error, OSError):
+            raise ValueError(f"{self.path} cannot be read ({error.strerror or error})") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str | ValueError]]:
+    """(place, line) of each line that is not blank; a ValueError for one that is too long or no UTF-8."""
+    with Opened(path) as file:
+        for number in itertools.count(1):
+            line = file.readline(LONGEST_ROW + 1)
+            if not line:
+                return
+            where = f"line {number}"
+            if len(line) > LONGEST_ROW:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(LONGEST_ROW)
+                yield where, ValueError(f"is longer than {LONGEST_ROW:,} bytes")
+                continue
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                yield where, ValueError("is no text in UTF-8")
+            else:
+                if text.strip():
+                    yield where, text.rstrip("\r\n")
+
+
+def _parsed(text: str) -> object:
+    """The parsed JSON, or a ValueError that says what is wrong with it."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        return ValueError(f"is no JSON ({error.msg} at column {error.colno})")
+    except RecursionError:
+        return ValueError("is JSON nested too deep")
+    except ValueError:
+        return ValueError("holds a number that is too long")
+
+
+def _json(path: Path) -> Iterator[Row]:
+    data = _parsed(whole(path).decode("utf-8-sig", "surrogateescape"))
+    if isinstance(data, ValueError):
+        raise ValueError(f"{path}: {data}; expected {EXPECTED}")
+    if isinstance(data, dict) and len(data) == 1 and isinstance(inner := next(iter(data.values())), list):
+        data = inner  # {"personas": [...]}, {"characters": [...]}
+    if isinstance(data, list) and (len(data) > SENTENCES or not all(isinstance(item, str) for item in data)):
+        yield from ((f"entry {number}", item) for number, item in enumerate(data, start=1))
+    elif data != []:
+        yield "line 1", data
+
+
+def _personachat(path: Path) -> Iterator[Row]:
+    """The personas of each episode, as lists of sentences: the speaker's, then its partner's."""
+    whose: dict[str, list[str]] = {}
+    begun, last = "", 0
+    for where, line in _lines(path):
+        match = PERSONA_LINE.match(line) if isinstance(line, str) else None
+        number = int(match[1] or last + 1) if match else 0
+        if match and (number < last or not whose):
+            yield from ((begun, sentences) for sentences in whose.values())
+            whose, begun = {}, where
+        if match:
+            whose.setdefault(match[2].lower(), []).append(match[3])
+        last = number or (10**6 + 1 if whose else 0)  # a line of dialogue: the next persona is another's
+    yield from ((begun, sentences) for sentences in whose.values())
+
+
+def _paragraphs(path: Path) -> Iterator[Row]:
+    begun, lines, size = "", [], 0
+    with Opened(path) as file:
+        for number, line in enumerate(_bounded(file), start=1):
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
+            if text and size <= LONGEST_ROW:
+                begun, size = begun or f"line {number}", size + len(text)
+                lines.append(text)
+            elif not text and lines:
+                yield begun, "\n".join(lines)
+                begun, lines, size = "", [], 0
+    if lines:
+        yield begun, "\n".join(lines)
+
+
+def _table(path: Path, mark: str, column: str | None) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_ROW)
+    with Opened(path) as file:
+        text = (line.decode("utf-8", "surrogateescape") for line in _bounded(file))
+        reader = csv.reader(text, delimiter=mark)
+        header = [cell.removeprefix("\udcef\udcbb\udcbf").removeprefix("\ufeff").strip() for cell in next(reader, [])]
+        _check_column(path, header, column)
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield f"line {reader.line_num}", ValueError(f"is no row of the table ({error})")
+                continue
+            if cells is None:
+                return
+            if any(cell.strip() for cell in cells):
+                yield f"line {reader.line_num}", dict(zip(header, cells, strict=False))
+
+
+def _bounded(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, in parts of at most LONGEST_ROW bytes."""
+    while line := file.readline(LONGEST_ROW):
+        yield line
+
+
+def _check_column(path: Path, columns: list[str], column: str | None) -> None:
+    if column_of(columns, column) is None:
+        wanted = f"--column is {column!r}" if column else "no column is named like the text of a persona"
+        raise ValueError(
+            f"{path}, line 1: {wanted}; its columns are {', '.join(columns[:12])}; expected one of them by --column"
+        )
+
+
+def _parquet(path: Path, column: str | None, most: int) -> Iterator[Row]:
+    import polars as pl
+
+    try:
+        frame = pl.scan_parquet(path)
+        columns = frame.collect_schema().names()
+        _check_column(path, columns, column)
+        read = [name for name in columns if name == column_of(columns, column) or name.lower() in ("name", "full_name")]
+        rows = frame.select(read).head(most).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path} is no parquet file ({str(error).splitlines()[0]}); expected {EXPECTED}") from None
+    yield from ((f"row {number}", row) for number, row in enumerate(rows.iter_rows(named=True), start=1))
