@@ -141,11 +141,11 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
         "contradictions",
         _contradictions,
         {
-            "contradictions": Figure("contradictions", "contradictions", count_format),
+            "contradicting_lines": Figure("contradictions", "contradicting lines", count_format),
             "contradicted_facts": Figure("contradictions", "facts contradicted", count_format),
             "contradiction_components": Figure("contradictions", "groups of contradictions", count_format),
             "most_contradicted_fact": Figure(
-                "contradictions", "contradictions of the most contradicted fact", count_format
+                "contradictions", "lines against the most contradicted fact", count_format
             ),
             "longest_contradiction": Figure("contradictions", "longest-lived contradiction, turns", count_format),
         },

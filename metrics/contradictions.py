@@ -1,19 +1,18 @@
 """Which line contradicts what: a graph for readers and plots, and counts of it.
 
 All measures are at least 0, and fewer is better. They are given by conversation and over the run; intervals over the
-run resample conversations. Line-to-line contradictions are edges of the graph and are not counted in the first two
-measures, since one odd line contradicts all lines before it.
+run resample conversations.
 
-- `contradictions`: pairs (line, fact) in which the line contradicts the persona's fact. Where a judge names no fact, a
-  contradicting line counts once. n = scored lines.
+- `contradicting_lines`: lines that contradict their persona or an earlier line of their speaker, each counted once; a
+  line that returns to the persona is none of them (see `metrics.conflicts`). n = scored lines.
 - `contradicted_facts`: distinct facts of (conversation, seat) that some line contradicts. n = distinct facts that some
   line mentions (NaN where there are none: no line mentions a fact, or the judge names none).
 - `contradiction_components`: groups of lines and facts that contradictions connect (weakly connected components of the
   graph); over the run, their sum. n = scored lines. Many contradictions in few components repeat one contradiction.
-- `most_contradicted_fact`: number of contradictions of the fact that has the most; over the run, all conversations of a
-  persona count together. n = distinct facts that some line mentions, as above.
-- `longest_contradiction`: turns between the two lines of the longest contradiction; over the run, the maximum. n =
-  scored pairs of lines (NaN where there are none).
+- `most_contradicted_fact`: number of lines that contradict the fact that most lines contradict; over the run, all
+  conversations of a persona count together. n = distinct facts that some line mentions, as above.
+- `longest_contradiction`: turns between the two lines of the longest contradiction, returns included; over the run, the
+  maximum. n = scored pairs of lines (NaN where there are none).
 
 The bootstrap interval of a maximum never reaches above the maximum itself: only its lower end is informative.
 """
@@ -28,14 +27,17 @@ import numpy as np
 import polars as pl
 
 from metrics import NAN, metrics_frame, stacked
+from metrics.conflicts import PERSONA, marks_of_lines
+from metrics.judges import LINES
 from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
 from metrics.stats.bootstrap import clustered_statistic
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
+LINES_AT_FAULT = "contradicting_lines"
 COMPONENTS, MOST, LONGEST = "contradiction_components", "most_contradicted_fact", "longest_contradiction"
 # whose runs are no means of conversations
 PER_CONVERSATION = (
-    "contradictions",
+    LINES_AT_FAULT,
     "contradicted_facts",
     COMPONENTS,
     MOST,
@@ -51,9 +53,9 @@ def graph(
 
     Nodes are ("line", conversation, turn) with seat, persona, node and text, and ("fact", conversation, seat, id) with
     seat and persona. Where a judge names no fact, the edge ends at the fact "persona". Edges carry metric, judge, p (0
-    to 1), verdict (True), turn, against_turn (None for a fact), span and quote (None where no span is known). Lines and
-    facts that are part of no contradiction are not in the graph. Raises ValueError where a judgement's line is not in
-    `turns`.
+    to 1), verdict (True), returns (whether the line returns to its persona by it), turn, against_turn (None for a
+    fact), span and quote (None where no span is known). Lines and facts that are part of no contradiction are not in
+    the graph. Raises ValueError where a judgement's line is not in `turns`.
     """
     network, spans = networkx.MultiDiGraph(), spans or {}
     rows = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
@@ -78,6 +80,7 @@ def graph(
             judge=judgement["judge"],
             p=judgement["p_inconsistent"],
             verdict=True,
+            returns=judgement["returns"],
             turn=turn,
             against_turn=earlier["turn"] if earlier else None,
             span=span,
@@ -87,28 +90,28 @@ def graph(
 
 
 def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
-    """The rows of lines (not of answers) with verdict True, where each contradiction occurs once.
+    """The rows of lines (not of answers) with verdict True, where each contradiction occurs once, with a column
+    `returns`: whether the line returns to its persona by it.
 
     A row against "persona" is kept only where the judge names no fact for that line.
     """
-    rows = judgements.filter(pl.col("verdict"), pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
-    named = (pl.col("metric") == "prompt_to_line") & (pl.col("against") != "persona")
-    detailed = named.any().over("conversation", "turn", "seat", "judge")
-    return rows.filter((pl.col("metric") == "line_to_line") | named | ~detailed)
+    rows = [{**row, "returns": returns} for marks in marks_of_lines(judgements).values() for row, returns in marks]
+    return pl.DataFrame(rows, schema={**judgements.schema, "returns": pl.Boolean})
 
 
 def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows of `contradictions` and `contradicted_facts` by conversation and over the run, for each judge and seat."""
+    """Rows of the lines and facts that are counted, by conversation and over the run, for each judge and seat."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
-    rows = judgements.filter(pl.col("metric") == "prompt_to_line")
+    rows = judgements.filter(pl.col("metric").is_in(LINES))
     for judge, seat, part in groups(rows):
         scored = part.filter(pl.col("verdict").is_not_null())
-        lines = scored.filter(pl.col("against") == "persona").group_by("conversation").agg(n=pl.len().cast(pl.Int64))
-        counted = contradicting(scored).group_by("conversation").agg(value=pl.len().cast(pl.Float64))
+        lines = _scored_lines(scored)
+        at_fault = contradicting(scored).filter(~pl.col("returns")).unique(["conversation", "turn"])
+        counted = at_fault.group_by("conversation").agg(value=pl.len().cast(pl.Float64))
         counts = lines.join(counted, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
         facts = (
-            scored.filter(pl.col("against") != "persona")
+            scored.filter(pl.col("metric") == "prompt_to_line", pl.col("against") != PERSONA)
             .group_by("conversation", "against")
             .agg(pl.col("verdict").any())
         )
@@ -121,7 +124,7 @@ def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples
             .with_columns(pl.col("value").fill_null(NAN), pl.col("n").fill_null(0))
         )
         parts += [
-            _counts(counts, "contradictions", judge, seat, how),
+            _counts(counts, LINES_AT_FAULT, judge, seat, how),
             _counts(spoken, "contradicted_facts", judge, seat, how),
         ]
     return stacked(parts)
@@ -133,25 +136,30 @@ def shape(
     """Rows of the three measures of the graph by conversation and over the run, for each judge and seat."""
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
-    rows = judgements.filter(pl.col("metric").is_in(["prompt_to_line", "line_to_line"]))
+    rows = judgements.filter(pl.col("metric").is_in(LINES))
     for judge, seat, part in groups(rows):
         scored = part.filter(pl.col("verdict").is_not_null())
-        whole = pl.col("against") == "persona"
-        lines, facts = (scored.filter(pl.col("metric") == "prompt_to_line", which) for which in (whole, ~whole))
+        facts = scored.filter(pl.col("metric") == "prompt_to_line", pl.col("against") != PERSONA)
         pairs = scored.filter(pl.col("metric") == "line_to_line")
         network = graph(turns, scored)
         parts += [
-            _counts(_components(network, lines), COMPONENTS, judge, seat, how),
+            _counts(_components(network, _scored_lines(scored)), COMPONENTS, judge, seat, how),
             _largest(*_by_fact(network, facts, turns), MOST, judge, seat, how),
             _largest(*_by_span(pairs), LONGEST, judge, seat, how),
         ]
     return stacked(parts)
 
 
-def _components(network: networkx.MultiDiGraph, lines: pl.DataFrame) -> pl.DataFrame:
+def _scored_lines(scored: pl.DataFrame) -> pl.DataFrame:
+    """Columns conversation and n, the number of lines with a verdict on the whole persona or on a pair."""
+    whole = (pl.col("metric") == "line_to_line") | (pl.col("against") == PERSONA)
+    lines = scored.filter(whole).unique(["conversation", "turn"])
+    return lines.group_by("conversation").agg(n=pl.len().cast(pl.Int64))
+
+
+def _components(network: networkx.MultiDiGraph, sizes: pl.DataFrame) -> pl.DataFrame:
     """Columns conversation, value (components, none of which spans two conversations) and n (scored lines)."""
     counted = Counter(next(iter(part))[1] for part in networkx.weakly_connected_components(network))
-    sizes = lines.group_by("conversation").agg(n=pl.len().cast(pl.Int64))
     return sizes.with_columns(value=pl.Series([counted[c] for c in sizes["conversation"]], dtype=pl.Float64))
 
 

@@ -142,7 +142,7 @@ def judge(
     transcripts: PathLike | Conversation | Sequence[PathLike] | Sequence[Conversation],
     *,
     judge: str | Sequence[str] | None = None,
-    metrics: str | Sequence[str] = ("prompt_to_line", "line_to_line"),
+    metrics: str | Sequence[str] = ("prompt_to_line", "line_to_line", "contradictions"),
     overrides: Overrides = (),
     labels: PathLike | None = None,
     runs: PathLike = "runs",

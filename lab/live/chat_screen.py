@@ -18,7 +18,7 @@ from rich.text import Text
 from agents.seats.base import Cue
 from lab.live.dialogue_panels import COLOURS, MARK
 from lab.progress.run import State, apply, overall
-from lab.store.frames import judges_naming_a_fact
+from metrics.conflicts import PERSONA, Denials, contradictions
 from scenarios.messages import clean
 from scenarios.records import PARTNER, Persona
 
@@ -26,7 +26,7 @@ PROMPT = "you> "
 LONGEST = 2000  # characters of a typed line
 CARD, QUIT = "/card", "/quit"
 HELP = f"{CARD} shows the card of {{name}}, {QUIT} ends the chat."
-FINE, BAD = "✓", "✗"
+FINE, BAD, RETURN = "✓", "✗", "↩"
 SHOWN = 60  # characters of an earlier line that is quoted
 # input() is woken this often: it would sleep on a Ctrl-C that came after its prompt and before it began to wait
 WAKE_S = 0.2
@@ -158,12 +158,13 @@ class Chat:
 
     def _said(self, line: dict, rows: Sequence[dict]) -> None:
         """Prints the line, unless it was typed here, and its judgements."""
+        dialogue = self.state.dialogues[line["conversation"]]
         if line["seat"] != self._seat or not self._typed:
-            self._console.print(spoken_line(line, rows, self._name(line["seat"])), soft_wrap=True)
+            returning = [row for row, returns in contradictions(rows, dialogue.denials) if returns]
+            marked = [row for row in rows if row not in returning]
+            self._console.print(spoken_line(line, marked, self._name(line["seat"])), soft_wrap=True)
         self._typed = False
-        texts = list(
-            judgement_texts(rows, line, self._cast[line["seat"]], self.state.dialogues[line["conversation"]].lines)
-        )
+        texts = list(judgement_texts(rows, line, self._cast[line["seat"]], dialogue.lines, dialogue.denials))
         for text in texts:
             self._console.print(text, soft_wrap=True)
         for reason in dict.fromkeys(
@@ -195,23 +196,23 @@ def spoken_line(line: dict, rows: Sequence[dict], name: str) -> Text:
     return text
 
 
-def judgement_texts(rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[int, dict]) -> Iterator[Text]:
-    """One text per judgement of a line: each claim about a fact with the card's value, and each contradiction with its
-    words.
+def judgement_texts(
+    rows: Sequence[dict], line: dict, persona: Persona, lines: Mapping[int, dict], denials: Denials
+) -> Iterator[Text]:
+    """One text per judgement of a line: each claim about a fact with the card's value, each contradiction of the card,
+    and by judge the earlier lines that it contradicts, or from which it returns to the card.
+
+    `denials` are those of the speaker's earlier lines.
     """
     judges = {row["judge"] for row in rows}
-    by_fact = judges_naming_a_fact(rows)
+    marks = contradictions(rows, denials)
+    of_persona = [row for row, _ in marks if row["metric"] == "prompt_to_line"]
     for row in rows:
-        if row["verdict"] is None or (row["against"] == "persona" and (not row["verdict"] or row["judge"] in by_fact)):
+        claim = row["metric"] == "prompt_to_line" and row["against"] != PERSONA and row["verdict"] is not None
+        if row not in of_persona and not claim:
             continue
-        words = f" “{clean(line['text'][slice(*row['span'])])}”" if row["span"] else ""
-        judge = f" ({row['judge']})" if len(judges) > 1 or row["judge"] != "ledger" else ""
-        if row["metric"] == "line_to_line":
-            if row["verdict"]:
-                earlier = clean(lines[int(row["against"])]["text"])
-                quoted = earlier if len(earlier) <= SHOWN else earlier[: SHOWN - 1] + "…"
-                yield Text(f"  {BAD}{words} contradicts turn {row['against']}, “{quoted}”{judge}", "red")
-        elif row["against"] == "persona":
+        words, judge = _words(line, row), _by(row, judges)
+        if row["against"] == PERSONA:
             yield Text(f"  {BAD}{words} contradicts the card{judge}", "red")
         else:
             value = clean(persona.fact(row["against"]).value)
@@ -220,6 +221,30 @@ def judgement_texts(rows: Sequence[dict], line: dict, persona: Persona, lines: M
                 f"  {BAD if row['verdict'] else FINE} {row['against']}{words}, {comparison}{judge}",
                 "red" if row["verdict"] else "green",
             )
+    pairs: dict[tuple[str, bool], list[dict]] = {}
+    for row, returns in marks:
+        if row["metric"] == "line_to_line":
+            pairs.setdefault((row["judge"], returns), []).append(dict(row))
+    for (_, returns), same in pairs.items():
+        verb, style = (f"{RETURN} returns to the card, conflicts with", "green") if returns else ("contradicts", "red")
+        sign = "" if returns else f"{BAD}{_words(line, same[0])} "
+        yield Text(f"  {sign}{verb} {_earlier(same, lines)}{_by(same[0], judges)}", style)
+
+
+def _words(line: dict, row: Mapping) -> str:
+    return f" “{clean(line['text'][slice(*row['span'])])}”" if row["span"] else ""
+
+
+def _by(row: Mapping, judges: set[str]) -> str:
+    return f" ({row['judge']})" if len(judges) > 1 or row["judge"] != "ledger" else ""
+
+
+def _earlier(same: Sequence[Mapping], lines: Mapping[int, dict]) -> str:
+    """`turn 3, “I live in Osaka.”`, or `5 earlier lines`."""
+    if len(same) > 1:
+        return f"{len(same)} earlier lines"
+    earlier = clean(lines[int(same[0]["against"])]["text"])
+    return f"turn {same[0]['against']}, “{earlier if len(earlier) <= SHOWN else earlier[: SHOWN - 1] + '…'}”"
 
 
 def so_far(state: State, seat: str) -> str:

@@ -1,11 +1,11 @@
-"""A dialogue of a run as a panel of text, with contradicting words marked, and the list of contradictions.
+"""A dialogue of a run as a panel of text, with contradicting words marked, and the list of contradicting lines.
 
 Generated text is shown as rich Text, never as markup, and without control characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -14,23 +14,21 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lab.progress.run import (
-    Contradiction,
-    DialogueState,
-    State,
-)
+from lab.progress.run import DialogueState, LineMark, State
+from lab.reports.conflict_text import against, sentence
 from scenarios.messages import clean
 from scenarios.records import SEATS
 
 COLOURS = {"user": "cyan", "assistant": "magenta"}
 ENDED = {"finished": ("✓", "green"), "failed": ("✗", "red"), "interrupted": ("■", "yellow")}
 MARK = "bold red reverse"  # words that contradict
+BAD, RETURN = "✗ ", "↩ "  # before a contradicting line, and before one that returns to its persona
 NO_CONSOLE = Console(quiet=True)  # Text.wrap asks for one and does not look at it
 
 
 def rows(state: State, number: int, width: int) -> list[Text]:
     """A whole dialogue as rows of `width` characters: each line with its turn and node, and below it what it
-    contradicts.
+    conflicts with.
     """
     dialogue = state.dialogues[number]
     texts = []
@@ -40,14 +38,11 @@ def rows(state: State, number: int, width: int) -> list[Text]:
                 (f"{turn:>3} ", "bold"), (f"{clean(dialogue.lines[turn]['node'])}  ", "dim"), line_text(dialogue, turn)
             )
         )
-        texts += [
-            Text.assemble(
-                ("      contradicts ", "red"),
-                against(state, contradiction),
-                (f" ({clean(contradiction.judge)})", "dim"),
+        if mark := dialogue.marks.get(turn):
+            words = f"      {conflict_sentence(state, mark)}"
+            texts.append(
+                Text(words, style="green" if mark.conflict.returns else "red").append(_judges(mark), style="dim")
             )
-            for contradiction in dialogue.marks.get(turn, ())
-        ]
     if dialogue.reason:
         texts.append(Text(clean(dialogue.reason), style="red" if dialogue.status == "failed" else "dim"))
     return [row for text in texts for row in text.wrap(NO_CONSOLE, max(1, width - 4))]
@@ -82,18 +77,19 @@ class Tail:
 
 
 def line_text(dialogue: DialogueState, turn: int) -> Text:
-    """A line with its speaker's name and its contradicting words marked; ✗ stands before a line that contradicts."""
-    line = dialogue.lines[turn]
-    marks = dialogue.marks.get(turn, ())
-    text = Text("✗ " if marks else "", style="")
-    if marks:
-        text.stylize("bold red")
+    """A line with its speaker's name and its contradicting words marked.
+
+    ✗ stands before a contradicting line, ↩ before one that returns to its persona.
+    """
+    line, mark = dialogue.lines[turn], dialogue.marks.get(turn)
+    text = Text("")
+    if mark:
+        text.append(*(RETURN, "green") if mark.conflict.returns else (BAD, "bold red"))
     text.append(clean(line["persona"]), style=f"bold {COLOURS.get(line['seat'], '')}").append(" ")
     start = len(text)
     text.append(clean(line["text"]))
-    for mark in marks:
-        if mark.span:
-            text.stylize(MARK, start + mark.span[0], start + mark.span[1])
+    for span in mark.spans if mark and not mark.conflict.returns else ():
+        text.stylize(MARK, start + span[0], start + span[1])
     return text
 
 
@@ -115,8 +111,8 @@ def title_of(dialogue: DialogueState, number: int) -> Text:
 
 
 def about_dialogue(state: State, dialogue: DialogueState) -> Text:
-    """The dialogue's current node and its numbers of lines and of contradictions."""
-    contradictions = sum(len(marks) for marks in dialogue.marks.values())
+    """The dialogue's current node and its numbers of lines and of contradicting lines."""
+    contradictions = sum(not mark.conflict.returns for mark in dialogue.marks.values())
     about = Text.assemble(
         (dialogue.status if dialogue.over else clean(dialogue.node), "italic"),
         f" · {len(dialogue.lines)}/{state.turns}",
@@ -142,26 +138,28 @@ def framed(
     )
 
 
-def against(state: State, contradiction: Contradiction) -> Text:
-    """What the line contradicts: a fact's id, the persona, or the earlier line with its words."""
-    if contradiction.metric != "line_to_line":
-        return Text("persona" if contradiction.against == "persona" else f"fact {clean(contradiction.against)}")
-    earlier = (
-        state.dialogues[contradiction.conversation].lines.get(int(contradiction.against))
-        if contradiction.against.isdigit()
-        else None
-    )
-    return Text(f"t{clean(contradiction.against)}" + (f" “{clean(earlier['text'])}”" if earlier else ""))
+def conflict_sentence(state: State, mark: LineMark) -> str:
+    """What the line contradicts, or that it returns to its persona, with the words of a single earlier line."""
+    return clean(sentence(mark.conflict, _said(state, mark)))
 
 
-def marked_words(state: State, contradiction: Contradiction, width: int) -> Text:
-    """The contradicting line, cut to `width` characters around its contradicting words, which are marked."""
-    line = state.dialogues[contradiction.conversation].lines.get(contradiction.turn)
+def _said(state: State, mark: LineMark) -> Callable[[int], str]:
+    lines = state.dialogues[mark.conversation].lines
+    return lambda turn: lines[turn]["text"] if turn in lines else ""
+
+
+def _judges(mark: LineMark) -> str:
+    return f" ({clean(', '.join(mark.conflict.judges))})"
+
+
+def marked_words(state: State, mark: LineMark, width: int) -> Text:
+    """The contradicting line, cut to `width` characters around its first contradicting words, which are marked."""
+    line = state.dialogues[mark.conversation].lines.get(mark.turn)
     if line is None:
         return Text("")
     text = Text(clean(line["text"]))
-    if contradiction.span:
-        start, end = contradiction.span
+    if mark.spans:
+        start, end = mark.spans[0]
         text.stylize(MARK, start, end)
         first = max(0, start - max(0, width - (end - start)) // 2) if end > width - 1 else 0
         if first:
@@ -170,30 +168,26 @@ def marked_words(state: State, contradiction: Contradiction, width: int) -> Text
 
 
 def contradictions_panel(state: State, width: int, height: int) -> Panel:
-    """The panel of the latest contradictions, `width` by `height` characters."""
+    """The panel of the latest contradicting lines, `width` by `height` characters."""
     latest = list(state.contradictions)[::-1][: height - 2]
     table = Table.grid(padding=(0, 1))
     room = width - 4 - 10 - 20 - 3
     sides = (room * 2 // 5, room - room * 2 // 5)
     for wide in (10, 20, *sides):
         table.add_column(width=wide, no_wrap=True, overflow="ellipsis")
-    for contradiction in latest:
-        dialogue = state.dialogues[contradiction.conversation]
-        who = Text(
-            f"{contradiction.seat} {clean(dialogue.cast.get(contradiction.seat, ''))}",
-            style=COLOURS.get(contradiction.seat, ""),
-        )
-        judge = (
-            "" if contradiction.judge == state.judges.get(contradiction.metric) else f"{clean(contradiction.judge)}: "
-        )
+    for mark in latest:
+        dialogue = state.dialogues[mark.conversation]
+        who = Text(f"{mark.seat} {clean(dialogue.cast.get(mark.seat, ''))}", style=COLOURS.get(mark.seat, ""))
+        first = set(mark.conflict.judges) <= set(state.judges.values())
+        judge = "" if first else f"{clean(', '.join(mark.conflict.judges))}: "
         table.add_row(
-            Text(f"#{contradiction.conversation} t{contradiction.turn}", style="bold"),
+            Text(f"#{mark.conversation} t{mark.turn}", style="bold"),
             who,
-            Text.assemble(("≠ ", "red"), judge, against(state, contradiction)),
-            marked_words(state, contradiction, sides[1]),
+            Text.assemble(("≠ ", "red"), judge, clean(against(mark.conflict, _said(state, mark)))),
+            marked_words(state, mark, sides[1]),
         )
     content = table if latest else Text("none so far", style="dim")
-    title = Text.assemble(("latest contradictions", "bold"), f" · {state.contradiction_count} so far")
+    title = Text.assemble(("latest contradicting lines", "bold"), f" · {state.contradicting_lines} so far")
     return Panel(
         content,
         title=title,

@@ -14,9 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lab.live.dialogue_panels import COLOURS, against
+from lab.live.dialogue_panels import BAD, COLOURS, RETURN, conflict_sentence
 from lab.live.run_screen import can_draw, duration, elsewhere, render
-from lab.progress.run import Contradiction, State, apply, expected_lines, seconds_left, tokens_per_second
+from lab.progress.run import LineMark, State, apply, expected_lines, seconds_left, tokens_per_second
+from lab.reports.conflict_text import contradicting_lines_text
 from lab.reports.headline import headline
 from metrics.catalogue import MISSING
 from scenarios.messages import clean
@@ -109,7 +110,7 @@ class LiveMonitor:
 
 
 class PlainMonitor:
-    """Prints a line of text for every line, contradiction and change of phase, after the line `hint`.
+    """Prints a line of text for every line, conflict of a line and change of phase, after the line `hint`.
 
     Colour is used only in a terminal that supports it.
     """
@@ -121,15 +122,16 @@ class PlainMonitor:
         self._printed_at = 0.0
 
     def show(self, event: dict) -> None:
-        count_before = self.state.contradiction_count
+        dialogue, turn = self.state.dialogues.get(event.get("conversation", -1)), event.get("turn", -1)
+        mark_before = dialogue.marks.get(turn) if dialogue else None
         apply(self.state, event)
         kind = event["event"]
         if kind == "started":
             self._printed_at = self.state.clock
         if kind == "judged":
-            if event["by"] != "qa" and self.state.contradiction_count > count_before:
-                for mark in self.state.dialogues[event["conversation"]].marks[event["turn"]]:
-                    self._print(contradiction_text(self.state, mark), "red")
+            mark = self.state.dialogues[event["conversation"]].marks.get(turn)
+            if mark and mark != mark_before:
+                self._print(conflict_text(self.state, mark), "green" if mark.conflict.returns else "red")
         elif kind in TELL and (text := TELL[kind](self.state, event)):
             self._print(text, "bold" if kind in ("started", "phase", "ended") else "")
         if kind == "usage" and self.state.clock - self._printed_at >= PROGRESS_EVERY_S:
@@ -150,16 +152,17 @@ class PlainMonitor:
         self._console.print(Text(text, style=style if self._styled else ""), soft_wrap=True)
 
 
-def contradiction_text(state: State, mark: Contradiction) -> str:
-    """` ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`.
+def conflict_text(state: State, mark: LineMark) -> str:
+    """` ✗ #3 t4 user grace contradicts fact job (ledger): “I work as a nurse”`; ↩ in place of ✗ for a return.
 
-    The quotation is the contradicting words where their span is known, otherwise the line, cut.
+    The quotation is the first contradicting words where their span is known, otherwise the line, cut.
     """
-    line = state.dialogues[mark.conversation].lines.get(mark.turn)
-    said = "" if line is None else line["text"][slice(*mark.span)] if mark.span else line["text"]
+    line, spans = state.dialogues[mark.conversation].lines.get(mark.turn), mark.spans
+    said = "" if line is None else line["text"][slice(*spans[0])] if spans else line["text"]
     who = state.dialogues[mark.conversation].cast.get(mark.seat, "")
-    what = f"{against(state, mark).plain} ({mark.judge})"
-    return f"  ✗ #{mark.conversation} t{mark.turn} {mark.seat} {who} contradicts {what}: “{_cut(said)}”"
+    place = f"#{mark.conversation} t{mark.turn} {mark.seat} {who}"
+    sign, judges = RETURN if mark.conflict.returns else BAD, ", ".join(mark.conflict.judges)
+    return f"  {sign}{place} {conflict_sentence(state, mark)} ({judges}): “{_cut(said)}”"
 
 
 def run_progress_text(state: State) -> str:
@@ -237,7 +240,7 @@ def _recovered(state: State, event: dict) -> str:
 def _ended(state: State, event: dict) -> str:
     reason = f": {state.reason}" if state.reason else ""
     return (
-        f"== {state.status}{reason} · {_count(state)} lines · {state.contradiction_count} contradictions · "
+        f"== {state.status}{reason} · {_count(state)} lines · {contradicting_lines_text(state.contradicting_lines)} · "
         f"{state.unscored} unscored"
     )
 

@@ -40,6 +40,7 @@ from lab.progress.run import (
     seconds_left,
     tokens_per_second,
 )
+from lab.reports.conflict_text import contradicting_lines_text
 from metrics.catalogue import CONSISTENCIES, TITLES
 from scenarios.messages import clean
 from scenarios.records import SEATS
@@ -222,7 +223,7 @@ def _figures(state: State, width: int) -> Text:
     if state.unscored:
         figures.append(f" · {state.unscored} unscored", style="yellow")
     figures.append(" · ").append(
-        f"{state.contradiction_count} contradictions", style="red" if state.contradiction_count else ""
+        contradicting_lines_text(state.contradicting_lines), style="red" if state.contradicting_lines else ""
     )
     if state.recovered:
         figures.append(f" · recovered {state.recovered}×: {clean(state.note)}", style="yellow")

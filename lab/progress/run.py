@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lab.store.event_log import moment
-from lab.store.frames import COUNTERS, judges_naming_a_fact
+from lab.store.frames import COUNTERS
+from metrics.conflicts import Conflict, Denials, contradictions, denied, folded
 from scenarios.records import SEATS
 
 RATE_WINDOW_S = 30.0  # the window over which generated tokens per second are averaged
-CONTRADICTIONS_KEPT = 200
+MARKS_KEPT = 200  # of contradicting lines
 SHOWN = ("time", "conversation", "turn", "seat", "persona", "node", "text")  # of a line
 
 
 @dataclass(frozen=True)
-class Contradiction:
-    """A line that contradicts a fact, the persona as a whole, or an earlier line of its seat."""
+class LineMark:
+    """A line that contradicts its persona or an earlier line of its seat, or that returns to its persona."""
 
     conversation: int
     turn: int
     seat: str
-    metric: str
-    judge: str
-    against: str
-    span: tuple[int, int] | None  # characters of the line
+    conflict: Conflict
+    spans: tuple[tuple[int, int], ...]  # characters of the line
 
 
 @dataclass
@@ -37,7 +36,8 @@ class DialogueState:
     node: str = ""
     status: str = "waiting"  # waiting, playing, finished, failed
     reason: str | None = None
-    marks: dict[int, list[Contradiction]] = field(default_factory=dict)  # turn -> contradictions of that line
+    marks: dict[int, LineMark] = field(default_factory=dict)  # by turn, of lines that conflict with something
+    denials: Denials = field(default_factory=dict)
     # (turn, by) -> what it added to the tallies, while that may change
     judged: dict[tuple[int, str], dict] = field(default_factory=dict)
 
@@ -68,8 +68,8 @@ class State:
     dialogues: dict[int, DialogueState] = field(default_factory=dict)
     judges: dict[str, str] = field(default_factory=dict)  # metric -> the first judge heard, whose curve is shown
     tallies: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)  # metric, seat, turn -> sum, n
-    contradictions: deque[Contradiction] = field(default_factory=lambda: deque(maxlen=CONTRADICTIONS_KEPT))
-    contradiction_count: int = 0  # contradictions so far
+    contradictions: deque[LineMark] = field(default_factory=lambda: deque(maxlen=MARKS_KEPT))  # the latest lines
+    contradicting_lines: int = 0  # so far, by any judge
     unscored: int = 0  # judgements that could not be made
     tokens: dict[str, int] = field(default_factory=dict)
     usage: deque[tuple[float, int]] = field(default_factory=deque)  # (time, generated) of the last seconds
@@ -188,24 +188,27 @@ def _judged(state: State, event: dict) -> None:
     dialogue = _dialogue(state, event["conversation"])
     key = event["turn"], event["by"]
     _add(state, dialogue.judged.pop(key, {}), -1)
-    contradictions = list(_contradictions(event["rows"]))
-    added = _tally(state, event["rows"]) | {"contradictions": len(contradictions)}
+    added = _tally(state, event["rows"])
+    if event["by"] != "qa":
+        mark = _mark(dialogue, event)
+        added["contradicting_lines"] = int(mark is not None and not mark.conflict.returns)
+        old = dialogue.marks.pop(event["turn"], None)
+        if old in state.contradictions:
+            state.contradictions.remove(old)
+        if mark:
+            dialogue.marks[event["turn"]] = mark
+            if not mark.conflict.returns:
+                state.contradictions.append(mark)
     dialogue.judged[key] = added
     _add(state, added, 1)
-    if event["by"] != "qa":
-        for old in dialogue.marks.get(event["turn"], ()):
-            if old in state.contradictions:
-                state.contradictions.remove(old)
-        dialogue.marks[event["turn"]] = contradictions
-        state.contradictions.extend(contradictions)
 
 
 def _add(state: State, added: dict, sign: int) -> None:
     for key, amount in added.items():
         if key == "unscored":
             state.unscored += sign * amount
-        elif key == "contradictions":
-            state.contradiction_count += sign * amount
+        elif key == "contradicting_lines":
+            state.contradicting_lines += sign * amount
         else:
             tally = state.tallies.setdefault(key, [0.0, 0.0])
             tally[0] += sign * amount[0]
@@ -228,19 +231,17 @@ def _tally(state: State, rows: Iterable[dict]) -> dict:
     return added
 
 
-def _contradictions(rows: Iterable[dict]) -> Iterator[Contradiction]:
-    """The contradictions among the rows. A wrong Q&A answer is not one, and a row about a fact replaces its judge's row
-    about the whole persona.
-    """
-    rows = [row for row in rows if row.get("verdict") and row["metric"] != "qa"]
-    named = judges_naming_a_fact(rows)
-    for row in rows:
-        if row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named:
-            continue
-        span = tuple(row["span"]) if row.get("span") else None
-        yield Contradiction(
-            row["conversation"], row["turn"], row["seat"], row["metric"], row["judge"], str(row["against"]), span
-        )
+def _mark(dialogue: DialogueState, event: dict) -> LineMark | None:
+    """The mark of the line that was judged; None where it conflicts with nothing."""
+    turn, rows = event["turn"], event["rows"]
+    marks = contradictions(rows, dialogue.denials)
+    dialogue.denials = {key: facts for key, facts in dialogue.denials.items() if key[0] != turn} | denied(turn, marks)
+    conflict = folded(marks)
+    if conflict is None:
+        return None
+    counted = [row for row, returns in marks if returns == conflict.returns]
+    spans = dict.fromkeys(tuple(row["span"]) for row in counted if row.get("span"))
+    return LineMark(event["conversation"], turn, counted[0]["seat"], conflict, tuple(spans))
 
 
 def _walk(state: State, event: dict) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lab.store.frames import judges_naming_a_fact
+from metrics.conflicts import Conflict, Denials, contradictions, denied, folded
 from scenarios.records import SEATS
 
 
@@ -18,6 +18,7 @@ class ConversationStory:
     cast: dict[str, str] = field(default_factory=dict)
     lines: dict[int, dict] = field(default_factory=dict)
     judged: dict[tuple[int, str], dict] = field(default_factory=dict)  # (turn, by) -> what is kept of its rows
+    denials: Denials = field(default_factory=dict)
 
 
 @dataclass
@@ -37,6 +38,13 @@ class Story:
             for mark in kept["marks"]
             if mark["w"]
         }
+
+    def conflicts(self) -> Iterator[tuple[int, int, Conflict]]:
+        """(conversation, turn, conflict) of each line that has one, in the order of the lines."""
+        for c, talk in sorted(self.talks.items()):
+            for (turn, _), kept in sorted(talk.judged.items()):
+                if kept["conflict"] and turn in talk.lines:
+                    yield c, turn, kept["conflict"]
 
 
 def story(events: Iterable[dict]) -> Story:
@@ -58,7 +66,8 @@ def story(events: Iterable[dict]) -> Story:
                 "x": event["text"],
             }
         elif kind == "judged":
-            _talk(run_story, event["conversation"]).judged[event["turn"], event["by"]] = _kept(event["rows"])
+            talk = _talk(run_story, event["conversation"])
+            talk.judged[event["turn"], event["by"]] = _kept(talk, event["turn"], event["rows"])
         elif kind == "conversation":
             talk = _talk(run_story, event["conversation"])
             talk.status, talk.reason = event["status"], event.get("reason")
@@ -71,10 +80,26 @@ def _talk(run_story: Story, conversation: int) -> ConversationStory:
     return run_story.talks.setdefault(conversation, ConversationStory())
 
 
-def _kept(rows: Sequence[Mapping]) -> dict:
-    """The contradictions and answers among the rows of a turn, and the numbers of scored and unscored rows by seat."""
-    named = judges_naming_a_fact(rows)
-    marks, answers, scored, unscored = [], [], 0, {}
+def _kept(talk: ConversationStory, turn: int, rows: Sequence[Mapping]) -> dict:
+    """What is kept of the rows of a turn: its conflict, its contradictions and answers, and the numbers of scored and
+    unscored rows.
+    """
+    pairs = contradictions(rows, talk.denials)
+    if any(row["metric"] != "qa" for row in rows):
+        talk.denials = {key: facts for key, facts in talk.denials.items() if key[0] != turn} | denied(turn, pairs)
+    marks = [
+        {
+            "m": row["metric"],
+            "j": row["judge"],
+            "a": row["against"],
+            "p": row["p_inconsistent"],
+            "w": row.get("span"),
+            "c": row.get("claim"),
+            **({"r": True} if returns else {}),
+        }
+        for row, returns in pairs
+    ]
+    answers, scored, unscored = [], 0, {}
     for row in rows:
         if row["metric"] == "qa":
             answers.append(
@@ -91,17 +116,4 @@ def _kept(rows: Sequence[Mapping]) -> dict:
             unscored[row["unscored"]] = unscored.get(row["unscored"], 0) + 1
         else:
             scored += 1
-            # this judge names the facts
-            whole = row["metric"] == "prompt_to_line" and row["against"] == "persona" and row["judge"] in named
-            if row["verdict"] and not whole:
-                marks.append(
-                    {
-                        "m": row["metric"],
-                        "j": row["judge"],
-                        "a": row["against"],
-                        "p": row["p_inconsistent"],
-                        "w": row.get("span"),
-                        "c": row.get("claim"),
-                    }
-                )
-    return {"marks": marks, "answers": answers, "scored": scored, "unscored": unscored}
+    return {"conflict": folded(pairs), "marks": marks, "answers": answers, "scored": scored, "unscored": unscored}

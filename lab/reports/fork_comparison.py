@@ -17,6 +17,7 @@ from lab.store.atomic_write import dumps, replace
 from lab.store.event_log import read_events
 from lab.store.frames import ends, judgements_frame, turns_frame
 from lab.store.run_store import read_frames
+from metrics.judges import LINES
 from scenarios.records import SEATS, derive_seed
 from scenarios.yaml_files import parse_yaml
 
@@ -27,18 +28,18 @@ PARTINGS = ("branch", "diverges at turn", "original", "branch says")
 NEVER, MISSING = "never", "–"
 NOTE = (
     "Cells are value [interval over branches] n, from the forked turn on. n counts branches for lines and "
-    "contradictions, scored lines or pairs for shares, and questions for answers. The original is a single dialogue "
-    "and has no interval."
+    "contradicting lines, scored lines or pairs for shares, and questions for answers. The original is a single "
+    "dialogue and has no interval."
 )
 LABELS = {
     "lines": "lines",
-    "prompt_to_line": "contradictions of the persona",
-    "line_to_line": "contradictions of earlier lines",
+    "contradicting_lines": "contradicting lines",
     "share_prompt_to_line": "share of lines inconsistent with the persona",
     "share_line_to_line": "share of pairs inconsistent",
     "qa": "Q&A: answers right",
 }
-COUNTED = ("lines", "prompt_to_line", "line_to_line")  # per branch; the others are shares
+AT_FAULT = "contradicting_lines"
+COUNTED = ("lines", AT_FAULT)  # per branch; the others are shares
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,10 @@ def compare_branches(
     )
     until = min(was_long, is_long) if was_long > turn else is_long
     here = (pl.col("turn") >= turn) & (pl.col("turn") < until)
-    sides = [{name: frame.filter(here) for name, frame in side.items()} for side in (original, branches)]
+    sides = [
+        {name: frame.filter(here) for name, frame in {**side, AT_FAULT: _at_fault(side["judgements"])}.items()}
+        for side in (original, branches)
+    ]
     everyone = branches["turns"]["conversation"].unique().sort().to_list()
     rows = []
     for key, (was, now) in _values(sides[0], sides[1], everyone).items():
@@ -149,26 +153,39 @@ def _values(original: Mapping, branches: Mapping, everyone: Sequence[int]) -> Va
     for seat in SEATS:
         lines = [side["turns"].filter(pl.col("seat") == seat) for side in (original, branches)]
         values["lines", None, seat] = _counts(lines[0], alone), _counts(lines[1], everyone)
+    both = (original, branches)
+    for judge, seat in _judges([side["judgements"].filter(pl.col("metric").is_in(LINES)) for side in both]):
+        was, now = (_by_judge(side[AT_FAULT], judge, seat) for side in both)
+        values[AT_FAULT, judge, seat] = _counts(was, alone), _counts(now, everyone)
     for metric in ("prompt_to_line", "line_to_line", "qa"):
-        scored = [
-            of_metric(side["judgements"], metric).filter(pl.col("verdict").is_not_null())
-            for side in (original, branches)
-        ]
-        keys = sorted(
-            set(pl.concat(scored).select("judge", "seat").unique().rows()),
-            key=lambda key: (key[0], SEATS.index(key[1])),
-        )
-        for judge, seat in keys:
-            mine = [part.filter(pl.col("judge") == judge, pl.col("seat") == seat) for part in scored]
-            wrong = [part.select("conversation", y=pl.col("verdict").cast(pl.Float64)) for part in mine]
-            if metric == "qa":
-                was, now = (part.with_columns(y=1 - pl.col("y")) for part in wrong)
-                values[metric, judge, seat] = was, now
-                continue
-            was, now = (part.filter(pl.col("verdict")) for part in mine)
-            values[metric, judge, seat] = _counts(was, alone), _counts(now, everyone)
-            values[f"share_{metric}", judge, seat] = wrong[0], wrong[1]
+        scored = [of_metric(side["judgements"], metric) for side in both]
+        for judge, seat in _judges(scored):
+            wrong = pl.col("verdict").cast(pl.Float64)
+            was, now = (
+                _by_judge(part, judge, seat)
+                .filter(pl.col("verdict").is_not_null())
+                .select("conversation", y=1 - wrong if metric == "qa" else wrong)
+                for part in scored
+            )
+            values[metric if metric == "qa" else f"share_{metric}", judge, seat] = was, now
     return values
+
+
+def _at_fault(judgements: pl.DataFrame) -> pl.DataFrame:
+    """One row per contradicting line and judge."""
+    from metrics.contradictions import contradicting
+
+    return contradicting(judgements).filter(~pl.col("returns")).unique(["conversation", "turn", "judge"])
+
+
+def _judges(parts: Sequence[pl.DataFrame]) -> list[tuple[str, str]]:
+    """(judge, seat) of the scored rows, in the order in which they are shown."""
+    scored = pl.concat(part.filter(pl.col("verdict").is_not_null()).select("judge", "seat") for part in parts)
+    return sorted(scored.unique().rows(), key=lambda key: (key[0], SEATS.index(key[1])))
+
+
+def _by_judge(rows: pl.DataFrame, judge: str, seat: str) -> pl.DataFrame:
+    return rows.filter(pl.col("judge") == judge, pl.col("seat") == seat)
 
 
 def _counts(rows: pl.DataFrame, conversations: Sequence[int]) -> pl.DataFrame:

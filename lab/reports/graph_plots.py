@@ -154,15 +154,17 @@ def _edge(axis, places: Mapping, radius: Mapping, source: str, target: str, time
 
 
 def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
-    """A figure of contradictions by turn, with one row per conversation, for those with most of them; None without any.
+    """A figure of contradictions by turn, with one row per conversation, for those with most contradicting lines; None
+    without any.
 
-    Arcs connect lines that contradict each other. A cross marks a line that contradicts its persona; the first cross of
-    each fact has its name.
+    Arcs connect lines that contradict each other, dotted where the later one returns to its persona. A cross marks a
+    line that contradicts its persona; the first cross of each fact has its name.
     """
-    rows = contradicting(judgements).select("conversation", "turn", "seat", "metric", "against").unique()
+    rows = contradicting(judgements).select("conversation", "turn", "seat", "metric", "against", "returns").unique()
     if rows.is_empty():
         return None
-    counts = Counter(rows["conversation"].to_list())
+    lines = rows.filter(~pl.col("returns")).unique(["conversation", "turn"])
+    counts = Counter(lines["conversation"].to_list())
     shown = sorted(sorted(counts, key=lambda c: (-counts[c], c))[:SHOWN])
     figure, (axis,) = empty_figure(1)
     figure.set_size_inches(9.6, 1.4 + 0.62 * len(shown))
@@ -172,10 +174,10 @@ def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
         for seat in SEATS
     }
     rows = rows.filter(pl.col("conversation").is_in(shown)).sort("turn", "against")
-    for c, second, seat, first in (
-        rows.filter(metric="line_to_line").select("conversation", "turn", "seat", "against").iter_rows()
+    for c, second, seat, first, returns in (
+        rows.filter(metric="line_to_line").select("conversation", "turn", "seat", "against", "returns").iter_rows()
     ):
-        _arc(axis, int(first), second, heights[c, seat], COLOURS[seat])
+        _arc(axis, int(first), second, heights[c, seat], COLOURS[seat], ":" if returns else "-")
     facts = rows.filter(metric="prompt_to_line")
     for seat in SEATS:
         part = facts.filter(seat=seat)
@@ -206,7 +208,7 @@ def contradiction_graph(turns: pl.DataFrame, judgements: pl.DataFrame):
     return figure
 
 
-def _arc(axis, first: int, second: int, height: float, colour: str) -> None:
+def _arc(axis, first: int, second: int, height: float, colour: str, style: str) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     bend = -min(0.5, 1.6 / max(1, second - first))  # long arcs rise no higher than short ones
@@ -217,6 +219,7 @@ def _arc(axis, first: int, second: int, height: float, colour: str) -> None:
             connectionstyle=f"arc3,rad={bend}",
             arrowstyle="-",
             linewidth=0.9,
+            linestyle=style,
             color=colour,
             alpha=0.7,
         )

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from lab.reports import fork_comparison
+from lab.reports.conflict_text import NO_CONFLICT, against, counts
 from lab.reports.evaluation_table import evaluation_tables
 from lab.reports.headline import headline
-from lab.reports.markdown import escape, quote, table, title
+from lab.reports.markdown import QUOTE, escape, quote, table, title
 from lab.reports.sides import manifest_rows, token_rows
 from metrics.by_node import coverage, drift_by_node
 from metrics.catalogue import MISSING
+from metrics.conflicts import conflicts_of_lines
 from scenarios.records import SEATS
 
-EXAMPLES = 20  # contradictions quoted
+EXAMPLES = 20  # contradicting lines quoted
 KEPT = "All other figures of this report also count the lines that every branch kept from the original."
 NOTE = (
     "Each cell is `value [low, high] n`; intervals are between conversations. ▲ marks a drift whose interval lies "
@@ -128,67 +130,65 @@ def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
 
 
 def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mapping) -> str:
-    import networkx
-
-    from metrics.contradictions import graph
-
-    conflict_graph = graph(turns, judgements, spans)
-    if not conflict_graph.number_of_edges():
-        return "## Contradictions\n\nThe judges report no contradiction."
-    edges = sorted(conflict_graph.edges(data=True), key=lambda edge: (edge[1][0] != "fact", edge[0], str(edge[1])))
-    facts = Counter(
-        (
-            conflict_graph.nodes[target]["seat"],
-            conflict_graph.nodes[target]["persona"],
-            conflict_graph.nodes[target]["fact"],
-        )
-        for _, target, _ in edges
-        if conflict_graph.nodes[target]["kind"] == "fact"
-    )
-    components = [len(part) for part in networkx.weakly_connected_components(conflict_graph)]
-    items = [
-        f"- {conflict_graph.number_of_edges()} contradictions of {len({source for source, _, _ in edges})} lines",
-        f"- {len(components)} connected components, the largest of {max(components)} lines and facts",
-    ]
-    if facts:
-        (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
-        items.append(f"- most contradicted: {escape(fact)} of {escape(persona)} ({escape(seat)}), {times}×")
-    lived = [
-        (edge["turn"] - edge["against_turn"], source) for source, _, edge in edges if edge["against_turn"] is not None
-    ]
-    if lived:
-        span, (_, conversation, turn) = max(lived, key=lambda life: (life[0], [-number for number in life[1][1:]]))
-        items.append(
-            f"- longest-lived: \\#{conversation} t{turn} contradicts the same speaker's line of {span} turns before"
-        )
+    known = conflicts_of_lines(judgements)
+    said = {(line["conversation"], line["turn"]): line for line in turns.iter_rows(named=True)}
+    at_fault = [place for place, conflict in known.items() if not conflict.returns]
+    if not at_fault:
+        return f"## Contradictions\n\n{NO_CONFLICT}"
+    at_fault.sort(key=lambda place: not known[place].facts)  # of facts first
+    first_spans: dict[tuple[int, int], tuple[int, int]] = {}
+    for (c, turn, *_), span in spans.items():
+        first_spans.setdefault((c, turn), span)
     rows = [
         [
-            f"\\#{source[1]} t{source[2]}",
-            f"{escape(conflict_graph.nodes[source]['seat'])} {escape(conflict_graph.nodes[source]['persona'])}",
-            _target(conflict_graph, target),
-            escape(edge["judge"]),
-            quote(conflict_graph.nodes[source]["text"], edge["span"]),
+            f"\\#{c} t{turn}",
+            f"{escape(said[c, turn]['seat'])} {escape(said[c, turn]['persona'])}",
+            escape(against(known[c, turn], lambda earlier, c=c: said[c, earlier]["text"][:QUOTE])),
+            escape(", ".join(known[c, turn].judges)),
+            quote(said[c, turn]["text"], first_spans.get((c, turn))),
         ]
-        for source, target, edge in edges[:EXAMPLES]
+        for c, turn in at_fault[:EXAMPLES]
     ]
     shown = (
-        f"The first {EXAMPLES} of {len(edges)}, contradicted facts before contradicted lines:"
-        if len(edges) > EXAMPLES
+        f"The first {EXAMPLES} of {len(at_fault)}, contradicted facts before contradicted lines:"
+        if len(at_fault) > EXAMPLES
         else "All of them:"
     )
+    totals = counts((place[0], said[place]["seat"], conflict) for place, conflict in known.items())
     return "\n\n".join(
         [
             "## Contradictions",
-            "\n".join(items),
+            "\n".join([f"- {escape(totals)}", *_graph_items(turns, judgements)]),
             shown,
             table(["line", "speaker", "contradicts", "judge", "words"], rows),
         ]
     )
 
 
-def _target(conflict_graph, target: tuple) -> str:
-    node = conflict_graph.nodes[target]
-    return f"fact {escape(node['fact'])}" if node["kind"] == "fact" else f"t{target[2]}: {quote(node['text'], None)}"
+def _graph_items(turns: pl.DataFrame, judgements: pl.DataFrame) -> Iterator[str]:
+    import networkx
+
+    from metrics.contradictions import graph
+
+    conflict_graph = graph(turns, judgements)
+    components = [len(part) for part in networkx.weakly_connected_components(conflict_graph)]
+    yield f"- {len(components)} connected components, the largest of {max(components)} lines and facts"
+    pairs = {(source, target) for source, target in conflict_graph.edges() if target[0] == "fact"}
+    facts = Counter(
+        tuple(conflict_graph.nodes[target][key] for key in ("seat", "persona", "fact")) for _, target in pairs
+    )
+    if facts:
+        (seat, persona, fact), times = min(facts.items(), key=lambda item: (-item[1], item[0]))
+        lines = f"{times} line{'s' * (times != 1)}"
+        yield f"- most contradicted: {escape(fact)} of {escape(persona)} ({escape(seat)}), {lines}"
+    lived = [
+        (edge["turn"] - edge["against_turn"], source)
+        for source, _, edge in conflict_graph.edges(data=True)
+        if edge["against_turn"] is not None
+    ]
+    if lived:
+        span, (_, c, turn) = max(lived, key=lambda life: (life[0], [-number for number in life[1][1:]]))
+        yield f"- longest-lived: \\#{c} t{turn} conflicts with the same speaker's line of {span} turns before"
 
 
 def _by_node(turns: pl.DataFrame, judgements: pl.DataFrame) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.reports import fork_comparison
+from lab.reports.conflict_text import NO_CONFLICT, against, counts
 from lab.reports.evaluation_table import evaluation_tables
 from lab.reports.headline import HeadlineRow, headline
 from lab.reports.html import Cell, Section, Table, TableRow, sheet
@@ -29,7 +30,7 @@ CELLS = (
     "0, or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because the "
     "speaker says little, repeats itself or recites its card."
 )
-LISTED = 50  # contradictions in the table
+LISTED = 50  # contradicting lines in the table
 QUOTED = 140  # characters of a line there
 
 
@@ -200,31 +201,24 @@ def _drift(sides: Sequence[Side]) -> Section | None:
 def _contradictions(side: Side) -> Section | None:
     from lab.reports.graph_plots import contradiction_graph
 
-    marks = [
-        (c, turn, talk, mark)
-        for c, talk in sorted(side.story.talks.items())
-        for (turn, by), kept in sorted(talk.judged.items())
-        if by == "judges" and turn in talk.lines
-        for mark in kept["marks"]
-    ]
-    marks.sort(key=lambda contradiction: contradiction[3]["m"] == "line_to_line")  # facts first
-    rows = []
-    for c, turn, talk, mark in marks[:LISTED]:
-        line = talk.lines[turn]
-        against = f"t{mark['a']}" if mark["m"] == "line_to_line" else mark["a"].replace("_", " ")
-        rows.append(
-            _row(
-                Cell(f"#{c} t{turn}", link=f"#c{c}t{turn}{side.mark}"),
-                f"{line['s']} {talk.cast.get(line['s'], '')}",
-                against,
-                mark["j"],
-                line["x"][:QUOTED] + "…" * (len(line["x"]) > QUOTED),
-            )
+    talks = side.story.talks
+    known = [(c, turn, talks[c].lines[turn], conflict) for c, turn, conflict in side.story.conflicts()]
+    # of facts first
+    at_fault = sorted((each for each in known if not each[3].returns), key=lambda each: not each[3].facts)
+    rows = [
+        _row(
+            Cell(f"#{c} t{turn}", link=f"#c{c}t{turn}{side.mark}"),
+            f"{line['s']} {talks[c].cast.get(line['s'], '')}",
+            against(conflict),
+            ", ".join(conflict.judges),
+            line["x"][:QUOTED] + "…" * (len(line["x"]) > QUOTED),
         )
+        for c, turn, line, conflict in at_fault[:LISTED]
+    ]
     heading = (
-        f"the first {LISTED} of {len(marks)}, contradicted facts before contradicted lines"
-        if len(marks) > LISTED
-        else f"all {len(marks)}"
+        f"the first {LISTED} of {len(at_fault)}, contradicted facts before contradicted lines"
+        if len(at_fault) > LISTED
+        else f"all {len(at_fault)}"
     )
     tables = [Table(["line", "speaker", "contradicts", "judge", "words"], rows, heading, folded=True)] if rows else []
     figures = _figures(
@@ -238,7 +232,7 @@ def _contradictions(side: Side) -> Section | None:
         **_named(side, "Contradictions"),
         tables=tables,
         figures=figures,
-        texts=[] if rows else ["The judges report no contradiction."],
+        texts=[f"{counts((c, line['s'], conflict) for c, _, line, conflict in known)}." if rows else NO_CONFLICT],
     )
 
 

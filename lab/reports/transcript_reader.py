@@ -47,15 +47,15 @@ def _packet(texts: Sequence[str]) -> str:
 
 
 def _entry(number: int, talk: ConversationStory) -> dict:
-    """c: number; who; st: status; n: lines; bad: contradictions by seat; un: unscored judgements; wrong: wrong answers
-    by seat.
+    """c: number; who; st: status; n: lines; bad: contradicting lines by seat; un: unscored judgements; wrong: wrong
+    answers by seat.
     """
     bad, wrong = dict.fromkeys(SEATS, 0), dict.fromkeys(SEATS, 0)
     unscored = 0
     for (turn, _), kept in talk.judged.items():
         seat = talk.lines.get(turn, {}).get("s")
         if seat in bad:
-            bad[seat] += len(kept["marks"])
+            bad[seat] += kept["conflict"] is not None and not kept["conflict"].returns
         unscored += sum(kept["unscored"].values())
         for answer in kept["answers"]:
             wrong[answer["s"]] += answer["v"] is True

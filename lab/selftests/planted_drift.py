@@ -30,7 +30,7 @@ MOVES = {  # +1: more of the drift that a judge sees makes it larger
     "mean_p": 1,
     "prompt_to_line": -1,
     "line_to_line": -1,
-    "contradictions": 1,
+    "contradicting_lines": 1,
     "contradicted_facts": 1,
     "local_drift": 1,
     "local_drift_slope": 1,

@@ -106,18 +106,6 @@ def reached(events: Iterable[dict], turn: int) -> set[int]:
     return {c for c, _ in said if all((c, earlier) in said for earlier in range(turn))}
 
 
-def judges_naming_a_fact(rows: Iterable[Mapping]) -> set[str]:
-    """The judges that name a fact which the line contradicts, among the rows of one turn.
-
-    Their row on the whole persona is not counted as a further contradiction.
-    """
-    return {
-        row["judge"]
-        for row in rows
-        if row["metric"] == "prompt_to_line" and row.get("verdict") and row["against"] != "persona"
-    }
-
-
 def answer_events(events: Iterable[dict]) -> list[dict]:
     """The `answer` events, in their order."""
     return [event for event in events if event["event"] == "answer"]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 TRANSCRIPTS = "transcripts.jsonl"  # of results: conversations that were no file
-METRICS = "prompt_to_line,line_to_line"
+PAIRWISE = ("prompt_to_line", "line_to_line")  # that can be compared with labels
+METRICS = "prompt_to_line,line_to_line,contradictions"
 SHOWN = 5  # unreadable conversations that are reported one by one
 PIPED = 120  # columns where the output is no terminal
 
@@ -252,7 +253,7 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
     """
     from lab.transcripts import labels
 
-    judgements, pairwise = frames["judgements"], [name for name in METRICS.split(",") if name in task.measure.metrics]
+    judgements, pairwise = frames["judgements"], [name for name in PAIRWISE if name in task.measure.metrics]
     figures = {
         judge: {metric: {"consistency": seats} for metric, seats in by_metric.items()}
         for judge, by_metric in consistencies(frames, pairwise).items()

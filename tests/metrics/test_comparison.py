@@ -216,7 +216,7 @@ def test_two_runs_of_equal_seed_and_cast_are_compared_pair_by_pair(tmp_path):
     assert (
         consistent["value"] == pytest.approx(9 / 16) and 0.5 <= consistent["low"] < 9 / 16 < consistent["high"] <= 0.75
     )
-    assert of(comparison, "contradictions")["value"] == pytest.approx(-9 / 4), "a count is compared a conversation"
+    assert of(comparison, "contradicting_lines")["value"] == pytest.approx(-9 / 4), "a count is compared a conversation"
     (lives,) = comparison.lives
     # lives A 2, 1, 3, 1; lives B 4, 4+, 4+, 3; to line 4: A 7/4, B 1 + 1 + 1 + 3/4
     assert (lives["events"], lives["mean"].a, lives["mean"].b) == ([4, 2], pytest.approx(7 / 4), pytest.approx(15 / 4))

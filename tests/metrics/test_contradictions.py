@@ -96,7 +96,7 @@ def test_judgement_of_a_line_that_nobody_said_is_refused():
 def test_counts_of_the_planted_conversation():
     metrics = contradiction_rows(planted()[1], **HOW)
     # five lines scored
-    assert (only_row(metrics, "contradictions")["value"], only_row(metrics, "contradictions")["n"]) == (
+    assert (only_row(metrics, "contradicting_lines")["value"], only_row(metrics, "contradicting_lines")["n"]) == (
         1.0,
         5,
     )
@@ -116,15 +116,13 @@ def test_counts_by_hand_over_two_conversations():
         (1, 0, "prompt_to_line", "pet", False),
     ]
     metrics = contradiction_rows(judgements_frame(rows), **HOW)
-    assert [only_row(metrics, "contradictions", "conversation", conversation=c)["value"] for c in (0, 1)] == [3.0, 0.0]
-    run = only_row(metrics, "contradictions")
-    # 0 where conversation 1 is drawn twice, 6 where 0 is
-    assert (run["value"], run["n"], run["low"], run["high"]) == (
-        3.0,
-        3,
+    assert [only_row(metrics, "contradicting_lines", "conversation", conversation=c)["value"] for c in (0, 1)] == [
+        2.0,
         0.0,
-        6.0,
-    )
+    ]
+    run = only_row(metrics, "contradicting_lines")
+    # 0 where conversation 1 is drawn twice, 4 where 0 is
+    assert (run["value"], run["n"], run["low"], run["high"]) == (2.0, 3, 0.0, 4.0)
     facts = only_row(metrics, "contradicted_facts")
     assert (facts["value"], facts["n"]) == (2.0, 3)
 
@@ -135,16 +133,16 @@ def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
         (0, 2, "prompt_to_line", "persona", False, "likelihood"),
     ]
     metrics = contradiction_rows(judgements_frame(rows), **HOW)
-    assert only_row(metrics, "contradictions")["value"] == 1.0
+    assert only_row(metrics, "contradicting_lines")["value"] == 1.0
     facts = only_row(metrics, "contradicted_facts")
     assert math.isnan(facts["value"]) and facts["n"] == 0
 
 
-def test_line_to_line_contradictions_are_edges_and_no_count():
-    metrics = contradiction_rows(
-        judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 2, "line_to_line", "0", True)]), **HOW
-    )
-    assert only_row(metrics, "contradictions")["value"] == 0.0
+def test_line_that_contradicts_three_earlier_ones_and_no_fact_counts_once():
+    rows = [(0, turn, "prompt_to_line", "persona", False) for turn in (0, 2, 4, 6)]
+    rows += [(0, 6, "line_to_line", str(turn), True) for turn in (0, 2, 4)]
+    row = only_row(contradiction_rows(judgements_frame(rows), **HOW), "contradicting_lines")
+    assert (row["value"], row["n"]) == (1.0, 4)
 
 
 def test_components_hold_lines_and_facts_that_hang_together_by_hand():

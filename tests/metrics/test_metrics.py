@@ -173,7 +173,7 @@ def test_no_rows_give_nan_and_n_0_for_every_metric_and_seat():
         "qa_drift_thirds",
         "time_to_first_contradiction",
         "half_life",
-        "contradictions",
+        "contradicting_lines",
         "contradicted_facts",
     ):
         assert len(metrics.filter(pl.col("metric") == name, pl.col("level") == "run")) == 2, name

@@ -99,14 +99,17 @@ function within(box, child) { // scrolls the box alone, never the page
 
 function said(side, number, line, all) {
   const who = byNumber[side].get(number).who[line.s] || "?";
-  const box = make("div", "line", make("div", "who", make("b", line.s, who), make("span", "dim", ` ${line.s} · t${line.t} · ${line.n}`)), text(line));
+  const conflicts = line.k || [], faults = conflicts.filter(mark => !mark.r);
+  const sign = faults.length ? make("b", "bad", "✗ ") : conflicts.length ? make("b", "good", "↩ ") : null;
+  const box = make("div", "line", make("div", "who", sign, make("b", line.s, who), make("span", "dim", ` ${line.s} · t${line.t} · ${line.n}`)), text(line));
   box.dataset.key = `${side}-${line.t}`;
   if (filters.seat.value && filters.seat.value !== line.s) box.classList.add("other");
-  const items = (line.k || []).map(mark => {
-    const button = make("button", "mark-link", `✗ ${name(mark)} (${mark.j}${mark.p === null || mark.p === 1 ? "" : `, p ${mark.p.toFixed(2)}`})`);
+  const items = folded(conflicts).map(same => {
+    const [mark] = same, sure = mark.p === null || mark.p === 1 || same.length > 1;
+    const button = make("button", mark.r ? "mark-link back" : "mark-link", `${sentence(same)} (${mark.j}${sure ? "" : `, p ${mark.p.toFixed(2)}`})`);
     button.type = "button";
-    button.addEventListener("click", () => tell(side, who, line, mark, all));
-    marks.push(button);
+    button.addEventListener("click", () => tell(side, who, line, same, all));
+    if (!mark.r) marks.push(button);
     return make("li", "", button);
   });
   for (const [why, count] of Object.entries(line.u || {})) items.push(make("li", "dim", `unscored ×${count}: ${why}`));
@@ -118,11 +121,23 @@ function said(side, number, line, all) {
   return box;
 }
 
+function folded(conflicts) { // the contradictions of a line, those of earlier lines by one judge together
+  const groups = new Map();
+  for (const mark of conflicts) {
+    const key = mark.m === "line_to_line" ? `${mark.j} ${mark.r}` : `${mark.j} ${mark.m} ${mark.a}`;
+    groups.set(key, [...(groups.get(key) || []), mark]);
+  }
+  return [...groups.values()];
+}
+
+const names = same => same.length > 1 ? `${same.length} earlier lines` : name(same[0]);
+const sentence = same => same[0].r ? `returns to the persona, conflicts with ${names(same)}`
+  : same[0].m === "line_to_line" ? `conflicts with ${names(same)}` : `contradicts ${names(same)}`;
 const name = mark => mark.m === "line_to_line" ? `own line t${mark.a}` : mark.a === "persona" ? "the persona" : mark.a.replaceAll("_", " ");
 
 function text(line) {
   const paragraph = make("p", "");
-  const spans = (line.k || []).filter(mark => mark.w).map(mark => mark.w).sort((a, b) => a[0] - b[0]);
+  const spans = (line.k || []).filter(mark => mark.w && !mark.r).map(mark => mark.w).sort((a, b) => a[0] - b[0]);
   const points = [...line.x]; // spans count code points
   let done = 0;
   for (const [start, end] of spans) {
@@ -142,23 +157,24 @@ function asked(seat, judge, answers) {
     `${answer.v === false ? "✓" : answer.v ? "✗" : "–"} ${answer.f.replaceAll("_", " ")}${answer.a ? `: ${answer.a}` : ""}${answer.u ? `: ${answer.u}` : ""}`))));
 }
 
-function tell(side, who, line, mark, all) {
-  const persona = contents.people[who], fact = persona && persona.facts[mark.a], earlier = mark.m === "line_to_line" ? all.get(Number(mark.a)) : null;
+function tell(side, who, line, same, all) {
+  const [mark] = same, persona = contents.people[who], fact = persona && persona.facts[mark.a];
+  const earlier = mark.m === "line_to_line" ? same.map(each => all.get(Number(each.a))).filter(Boolean) : [];
   const close_ = make("button", "", "close");
   close_.type = "button";
   close_.addEventListener("click", close);
   const jump = turn => { const link = make("a", "", `t${turn}`); link.href = `#c${open}t${turn}${contents.runs[side].mark}`; return link; };
-  const parts = [close_, make("h3", "", `${who} contradicts ${name(mark)}`), make("p", "dim", `${mark.j}, p ${mark.p === null ? "–" : mark.p.toFixed(2)}`),
-    make("p", "", "says at ", jump(line.t)), make("blockquote", "", text({ x: line.x, k: [mark] }))];
-  if (mark.c) parts.push(make("p", "", "which contradicts"), make("blockquote", "", mark.c));
-  if (earlier) parts.push(make("p", "", "said at ", jump(earlier.t)), make("blockquote", "", earlier.x));
+  const parts = [close_, make("h3", "", `${who} ${sentence(same)}`), make("p", "dim", `${mark.j}, p ${mark.p === null ? "–" : mark.p.toFixed(2)}`),
+    make("p", "", "says at ", jump(line.t)), make("blockquote", "", text({ x: line.x, k: same }))];
+  if (mark.c && same.length === 1) parts.push(make("p", "", "which contradicts"), make("blockquote", "", mark.c));
+  for (const was of earlier) parts.push(make("p", "", "said at ", jump(was.t)), make("blockquote", "", was.x));
   if (fact) parts.push(make("p", "", `the fact: ${name(mark)} = ${fact.value}`), make("blockquote", "", fact.claim));
-  if (persona && !earlier) parts.push(make("p", "", "the card"), make("blockquote", "", persona.card));
+  if (persona && (!earlier.length || mark.r)) parts.push(make("p", "", "the card"), make("blockquote", "", persona.card));
   detail.replaceChildren(...parts);
   detail.hidden = false;
   panes.classList.add("open");
   unlight();
-  for (const turn of [line.t, ...(earlier ? [earlier.t] : [])]) {
+  for (const turn of [line.t, ...earlier.map(was => was.t)]) {
     const box = pane.querySelector(`[data-key="${side}-${turn}"]`);
     if (box) box.classList.add("lit");
   }

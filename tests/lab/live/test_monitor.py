@@ -63,7 +63,7 @@ def test_a_run_in_full_view_shows_header_dialogues_curves_and_contradictions():
         "4/8 lines · 50%",
         "30 generated tokens/s",
         "6.0k tokens through the model / 5.0k read (1.20×)",
-        "1 contradictions",
+        "1 contradicting line",
         "#0 grace ⇄ radio_host",
         "#1 hiro ⇄ radio_host",
         "✗ grace I work as a nurse in Osaka.",
@@ -158,15 +158,15 @@ def test_only_the_first_judge_s_whole_line_rows_make_the_curve():
         [started(), judged(0, 1, row(0, 1, False), row(0, 1, True, "job"), row(0, 1, True, judge="likelihood"))]
     )
     assert consistency_by_turn(state, "prompt_to_line", "user") == [(1, 1.0)]
-    assert state.contradiction_count == 2
+    assert state.contradicting_lines == 1, "one line, by two judges"
 
 
 def test_a_turn_judged_again_replaces_what_was_judged_before():
     state = replay([started(), line(0, 1), judged(0, 1, row(0, 1, True, span=(0, 2)), row(0, 1, None, "job"))])
-    assert (state.contradiction_count, state.unscored) == (1, 1)
+    assert (state.contradicting_lines, state.unscored) == (1, 1)
     apply(state, line(0, 1))
     apply(state, judged(0, 1, row(0, 1, False)))
-    assert (state.contradiction_count, state.unscored, list(state.contradictions), state.lines) == (0, 0, [], 1)
+    assert (state.contradicting_lines, state.unscored, list(state.contradictions), state.lines) == (0, 0, [], 1)
     assert overall(state, "prompt_to_line", "user") == (1.0, 1)
 
 
@@ -184,13 +184,13 @@ def test_a_wrong_answer_moves_its_curve_but_contradicts_no_line():
         ]
     )
     assert consistency_by_turn(state, "qa", "assistant") == [(3, 0.5)]
-    assert state.contradiction_count == 0 and not state.contradictions
+    assert state.contradicting_lines == 0 and not state.contradictions
 
 
 def test_questions_asked_after_a_turn_leave_its_contradictions_marked():
     state = replay(a_run())
     apply(state, judged(0, 1, row(0, 1, False, "job", "qa", "multiple_choice"), by="qa"))
-    assert state.contradiction_count == 1 and len(state.contradictions) == 1 and "✗ grace" in shown(state)
+    assert state.contradicting_lines == 1 and len(state.contradictions) == 1 and "✗ grace" in shown(state)
 
 
 def test_nothing_scored_is_nan_and_draws_nothing():
@@ -299,7 +299,7 @@ def test_plain_lines_say_who_said_what_where_and_what_it_contradicts():
         "[3/8] #1 t0 assistant radio_host @greet: Welcome! Who am I talking to?",
         f"[4/8] #1 t1 user hiro @talk: {TEXT}",
         "  ✗ #0 t1 user grace contradicts fact job (ledger): “I work as a nurse”",
-        "== finished · [4/8] lines · 1 contradictions · 0 unscored",
+        "== finished · [4/8] lines · 1 contradicting line · 0 unscored",
     ]
 
 

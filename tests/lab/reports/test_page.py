@@ -111,6 +111,7 @@ def test_packets_hold_every_conversation_and_the_index_says_where():
 def test_story_keeps_the_last_telling_of_a_turn_and_counts_what_nobody_could_score():
     folded = story([*events(), judged(0, 1, row(0, 1, None))])
     assert folded.talks[0].judged[1, "judges"] == {
+        "conflict": None,
         "marks": [],
         "answers": [],
         "scored": 0,
@@ -120,8 +121,9 @@ def test_story_keeps_the_last_telling_of_a_turn_and_counts_what_nobody_could_sco
     assert story(again).spans() == {(0, 1, "prompt_to_line", "ledger", "job"): (4, 9)}
     assert story(events()).spans() == {(0, 1, "prompt_to_line", "ledger", "job"): JOB}
     index = packed(story(events()).talks).index
-    # #0: job (ledger), the persona as a whole (nli), and line 3 by nli and against line 1
-    assert [(entry["bad"]["user"], entry["un"], entry["wrong"]["user"]) for entry in index] == [(4, 1, 1), (0, 1, 0)]
+    # #0: line 1 (the job by the ledger, the persona by nli), and line 3 by nli; against line 1 it is no return by the
+    # ledger, which names a fact in line 1 and none in line 3
+    assert [(entry["bad"]["user"], entry["un"], entry["wrong"]["user"]) for entry in index] == [(2, 1, 1), (0, 1, 0)]
 
 
 def test_nothing_that_anybody_said_can_end_its_script_element():
@@ -240,7 +242,7 @@ def test_two_arms_are_read_side_by_side_turn_by_turn(browser, run, other, tmp_pa
     assert len(turns) == 5 and len(find(browser, '[data-key="0-1"], [data-key="1-1"]')) == 2
     left, right = (find(browser, f'[data-key="{side}-1"]')[0] for side in (0, 1))
     assert left.location["y"] == right.location["y"] and left.location["x"] < right.location["x"]
-    assert "A✗4" in find(browser, "#list button")[0].text and "B✓" in find(browser, "#list button")[0].text
+    assert "A✗2" in find(browser, "#list button")[0].text and "B✓" in find(browser, "#list button")[0].text
 
 
 def test_page_is_dark_or_light_as_asked_and_prints_without_its_tools(browser, run):

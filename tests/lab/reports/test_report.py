@@ -80,10 +80,11 @@ def test_the_report_holds_results_graph_nodes_coverage_and_how_it_was_made():
     # user lines of the persona judge: 0/1 ok, 0/3 bad, 1/1 bad, 1/3 ok -> 2 of 4
     assert "| prompt-to-line consistency | ledger | 0.50 [" in text
     assert "| unscored, prompt-to-line | ledger | 0 of 4 | 1 of 4 |" in text
-    # edges: line 0/3 -> fact job, line 0/3 -> line 0/1, line 1/1 -> fact job; one component a conversation
-    assert "- 3 contradictions of 2 lines" in text
+    # edges: line 0/3 -> fact job, line 0/3 -> line 0/1, line 1/1 -> fact job; one component a conversation; the job of
+    # one persona in two conversations is two facts contradicted
+    assert "- 2 contradicting lines (user 2); 2 facts contradicted" in text
     assert "- 2 connected components, the largest of 3 lines and facts" in text
-    assert "- most contradicted: job of grace (user), 1×" in text
+    assert "- most contradicted: job of grace (user), 1 line" in text
     assert "2 of 3 nodes reached, 1 of 2 edges taken." in text
     assert "![survival](plots/survival.png)" in text
     for part in (
@@ -166,7 +167,7 @@ def test_a_run_killed_before_its_frames_were_written_is_reported_from_its_events
     for name in ("turns", "judgements", "metrics"):
         (run / f"{name}.parquet").unlink()
     write_report(run)
-    assert "3 contradictions of 2 lines" in (run / "report.md").read_text()
+    assert "2 contradicting lines (user 2)" in (run / "report.md").read_text()
 
 
 def test_what_is_no_run_is_refused_in_one_sentence(tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_what_the_ledger_finds_stands_below_each_line(chatted):
     assert below["Stella> I live in Bristol."] == [
         "  ✓ home “I live in Bristol”, as on the card",
         "  ✓ job “I am a radio host”, as on the card",
-        "  ✗ “I live in Bristol” contradicts turn 1, “I live in Paris.”",
+        "  ↩ returns to the card, conflicts with turn 1, “I live in Paris.”",
         "  so far consistent with the card 0.50 (n=2), with earlier lines 0.00 (n=1)",
     ]
 
@@ -419,13 +419,13 @@ def test_each_judge_tells_what_it_found_and_a_fact_speaks_for_the_whole_card():
         row("line_to_line", "0", False),
         row("prompt_to_line", "persona", None, "llm"),
     ]
-    texts = [text.plain for text in judgement_texts(rows, LINE, grace, {0: {"text": "I live \x1b in Osaka."}})]
+    texts = [text.plain for text in judgement_texts(rows, LINE, grace, {0: {"text": "I live \x1b in Osaka."}}, {})]
     assert texts == [
         "  ✗ home, contradicts the card: Osaka (ledger)",
         "  ✗ contradicts the card (nli)",
         "  ✗ contradicts turn 0, “I live   in Osaka.” (nli)",
     ]
-    assert so_far(State(), "user") == "" and list(judgement_texts([], LINE, STRANGER, {})) == []
+    assert so_far(State(), "user") == "" and list(judgement_texts([], LINE, STRANGER, {}, {})) == []
 
 
 def test_answers_off_the_record_are_counted_by_speaker():

@@ -285,19 +285,19 @@ def test_branches_are_compared_with_the_original_from_the_fork_on(denied):
     # the first denies
     of_user = {row["measure"]: row for row in comparison["rows"] if row["seat"] == "user"}
     assert [of_user["lines"][key] for key in ("original", "value", "low", "high", "n")] == [2, 2, 2, 2, 3]
-    assert [of_user["prompt_to_line"][key] for key in ("original", "value", "low", "high", "n")] == [0, 1, 1, 1, 3]
+    assert [of_user["contradicting_lines"][key] for key in ("original", "value", "low", "high", "n")] == [0, 1, 1, 1, 3]
     assert [of_user["share_prompt_to_line"][key] for key in ("original", "original_n", "value", "n")] == [0, 2, 0.5, 6]
     assert [parting["turn"] for parting in comparison["partings"]] == [5, 5, 5]
     assert {(parting["original"], parting["says"]) for parting in comparison["partings"]} == {
         ("What weather!", "I live in Krakow.")
     }
-    assert "Conversation 1 of" in shown and "contradictions of the persona" in shown and "1.0 [1.0, 1.0] n=3" in shown
+    assert "Conversation 1 of" in shown and "contradicting lines" in shown and "1.0 [1.0, 1.0] n=3" in shown
 
 
 def test_the_report_has_a_section_on_the_fork_in_which_texts_are_text(denied):
     text = (denied[0] / "report.md").read_text()
     section = text.partition("## Fork")[2].partition("## ")[0]
-    assert "| contradictions of the persona | ledger | user | 0 | 1.0 [1.0, 1.0] n=3 |" in section
+    assert "| contradicting lines | ledger | user | 0 | 1.0 [1.0, 1.0] n=3 |" in section
     assert "| #0 | 5 | What weather! | I live in Krakow. |" in section.replace("\\#", "#")
     assert "<b>Osaka" not in text
 
@@ -351,14 +351,18 @@ def test_shares_are_over_scored_lines_and_counts_over_branches():
     comparison = compare_branches(original, branches, {"run": "r", "conversation": 7, "turn": 3}, [2], **HOW)
     rows = {row["measure"]: row for row in comparison.rows if row["seat"] == "user"}
     # branch 0 contradicts twice, branch 1 never: 1 a branch; of the three scored lines (1/3 is not) two contradict
-    assert (rows["prompt_to_line"]["original"], rows["prompt_to_line"]["value"], rows["prompt_to_line"]["n"]) == (
+    assert (
+        rows["contradicting_lines"]["original"],
+        rows["contradicting_lines"]["value"],
+        rows["contradicting_lines"]["n"],
+    ) == (
         1,
         1,
         2,
     )
     assert (rows["share_prompt_to_line"]["original"], rows["share_prompt_to_line"]["n"]) == (0.5, 3)
     assert rows["share_prompt_to_line"]["value"] == pytest.approx(2 / 3)
-    assert rows["prompt_to_line"]["low"] == 0 and rows["prompt_to_line"]["high"] == 2, (
+    assert rows["contradicting_lines"]["low"] == 0 and rows["contradicting_lines"]["high"] == 2, (
         "resampled: both the one or both the other"
     )
     assert [parting["turn"] for parting in comparison.partings] == [5, 3] and comparison.failed == [2]

@@ -110,7 +110,8 @@ def test_run_scored_again_by_the_same_judge_gets_the_same_judgements_and_stays_a
     ]
     assert_frame_equal(*metrics)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    assert "prompt-to-line consistency" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "prompt-to-line consistency" in shown and "contradicting lines" in shown
 
 
 def test_ledger_is_the_default_for_personas_with_facts_and_limit_takes_the_first(run, tmp_path):
