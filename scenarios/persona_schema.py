@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from scenarios.fields import Strict, Text
+from scenarios.records import Recognition
 
 SAMPLE = "sample"  # in place of a persona's id: draw one
 UNKNOWN = "unknown"  # in place of a persona's id: a persona without card and facts
@@ -52,6 +53,30 @@ FactId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_fac
 PersonaId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), AfterValidator(_persona_id)]
 
 
+class RecognitionSpec(Strict):
+    """How the ledger recognises claims about a slot beyond its patterns and values."""
+
+    open: list[Template] = Field(default=[], description="patterns in which {value} may be a word that is not listed")
+    suspect: list[Template] = Field(default=[], description="the same, where such a word may be no value")
+    loose: list[Template] = Field(
+        default=[], description="patterns with '...' for some words, '^' for a sentence's head"
+    )
+    denials: list[Text] = Field(default=[], description="patterns that deny {value}, or any value where they have none")
+    phrases: dict[Value, list[Text]] = Field(default={}, description="values, with phrases that claim them unnamed")
+    also: dict[Text, list[Value]] = Field(default={}, description="words, with the values of which they are true too")
+
+    def record(self) -> Recognition:
+        """The same as a record."""
+        return Recognition(
+            open=tuple(self.open),
+            suspect=tuple(self.suspect),
+            loose=tuple(self.loose),
+            denials=tuple(self.denials),
+            phrases=tuple((phrase, value) for value, phrases in self.phrases.items() for phrase in phrases),
+            also=tuple((word, tuple(values)) for word, values in self.also.items()),
+        )
+
+
 class SlotSpec(Strict):
     """A slot of a slots file."""
 
@@ -60,6 +85,7 @@ class SlotSpec(Strict):
     questions: list[Text] = Field(min_length=1, description="wordings of one question, the default first")
     patterns: list[Template] = Field(min_length=1, description="claims of it, each with one {value}")
     values: list[Value] = Field(default=[], description="known values beside those of the personas")
+    recognition: RecognitionSpec = RecognitionSpec()
 
 
 class SlotsFile(Strict):

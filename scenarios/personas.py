@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scenarios.persona_schema import SAMPLE, UNKNOWN, FactSpec, PersonasFile, PersonaSpec, SlotsFile, SlotSpec
-from scenarios.records import PARTNER, SEATS, Fact, Persona, Slot, derive_seed
+from scenarios.records import PARTNER, SEATS, Fact, Persona, Recognition, Slot, derive_seed
 from scenarios.suggestions import nearest
 from scenarios.yaml_files import Document, Key, ScenarioError, read_yaml, validate
 
@@ -316,6 +316,7 @@ def _slot(slot_id: str, fact: FactSpec, shared: SlotSpec | None, pool: Sequence[
         questions=tuple(words["questions"]),
         patterns=tuple(words["patterns"]),
         values=tuple(values.values()),
+        recognition=shared.recognition.record() if shared and fact.patterns is None else Recognition(),
     )
 
 

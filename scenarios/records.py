@@ -7,11 +7,23 @@ sampled token ids, so that it never has to be tokenised again.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ASSISTANT, USER = "assistant", "user"
 SEATS = (USER, ASSISTANT)
 PARTNER = {ASSISTANT: USER, USER: ASSISTANT}
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """How claims about a slot are recognised beyond its patterns and values; see `metrics.judges.text.wording`."""
+
+    open: tuple[str, ...] = ()  # patterns in which {value} may be anything: a name or noun that is not listed
+    suspect: tuple[str, ...] = ()  # the same, where what is not listed may be no value ("I play the lottery")
+    loose: tuple[str, ...] = ()  # patterns with "..." for some words of the clause, or "^" for the head of a sentence
+    denials: tuple[str, ...] = ()  # patterns that deny their {value}, or all values where there is none
+    phrases: tuple[tuple[str, str], ...] = ()  # (first-person phrase, the value it claims without naming it)
+    also: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (word, the values of which it is true too)
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Slot:
     questions: tuple[str, ...]  # wordings of the same question; the first is the default, the rest may be held out
     patterns: tuple[str, ...]  # ways of claiming it, one {value} each: "I live in {value}", "my home is in {value}"
     values: tuple[str, ...]  # every value known for the slot, those of all personas first
+    recognition: Recognition = field(default=Recognition(), hash=False)  # long, and looked up often
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,44 @@
 """A ledger of each speaker's claims about itself, compared with its persona and with its own earlier lines.
 
-Prompt to line: a claim contradicts where it affirms another value than the persona's or denies the persona's own value;
-it is consistent where it affirms the own value or denies another. Line to line: two lines contradict where the later
-one affirms a value that the earlier one, affirming another, did not, or where one affirms what the other denies. A line
-without claims contradicts nothing.
+It is a checker of facts over a closed vocabulary. What it calls a contradiction nearly always is one; what it does not
+see, it does not count. Its counts are therefore a lower bound on contradictions, and no bound on drift, since what it
+misses may be spread unevenly over the turns.
 
-The judge is exact and needs no model, but misses what `metrics.judges.text.claims` cannot see: its count is a lower
-bound on contradictions. It knows personas by their facts only; a persona that is only a text is unscored.
+Prompt to line: a claim contradicts where it affirms another value than the persona's or denies the persona's own value;
+it is consistent where it affirms the own value or denies another. A word that the slot does not list contradicts where
+it stands in a pattern that is about nothing else ("I live in Ashwood": `Recognition.open`) and cannot be true together
+with the own value (`metrics.judges.text.claims.may_be`). In any other pattern ("I play the nyckelharpa"), and where it is
+not known whether both can be true, it is a *suspect*: p_inconsistent is 1/2 and the verdict False, so that it counts as
+no contradiction, and `metrics.contradictions` counts it apart.
+
+Line to line: two lines contradict where the later one affirms a value that the earlier one, affirming another, did not,
+or where one affirms what the other denies; suspects are left out. A line without claims contradicts nothing.
+
+Words that stand behind the mark of another's turn ("Assistant:") are not the speaker's. A line in a script that the
+persona's patterns are not written in is unscored, and so is a persona without facts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from metrics.judges import NO_FACTS, Pair, is_blank, judgement
-from metrics.judges.text.claims import Claim, claims, same_value
-from scenarios.records import Fact, Judgement, Persona
+from metrics.judges.text.claims import Claim, claims, covers, may_be
+from metrics.judges.text.scripts import unreadable
+from metrics.judges.text.turn_marks import own_words
+from metrics.judges.text.wording import ANY, SUSPECT
+from scenarios.records import Fact, Judgement, Persona, Slot
 
 EMPTY = "empty line"
+NOT_OWN = "all its words are spoken for the other"
+DOUBT = 0.5  # p_inconsistent of a suspect
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """A judge of lines against personas and earlier lines; p_inconsistent is 1.0 or 0.0."""
+    """A judge of lines against personas and earlier lines; p_inconsistent is 1.0, 0.0, or 0.5 for a suspect."""
 
     name: str = "ledger"
 
@@ -43,58 +58,87 @@ class Ledger:
             return [judgement(pair, self.name, unscored=EMPTY)]
         if not pair.persona.facts:
             return [judgement(pair, self.name, unscored=NO_FACTS)]
-        said = claims(pair.line, slots_of(pair.persona))
+        slots, names = slots_of(pair.persona), (pair.persona.name, pair.partner.name if pair.partner else "")
+        line, other = (_own_words(text, pair.seat, *names) for text in (pair.line, pair.other or ""))
+        if is_blank(line) or (pair.metric == "line_to_line" and is_blank(other)):
+            return [judgement(pair, self.name, unscored=NOT_OWN)]
+        if reason := _unreadable(line, slots) or _unreadable(other, slots):
+            return [judgement(pair, self.name, unscored=reason)]
+        said = claims(line, slots)
         if pair.metric == "line_to_line":
-            against = disagreement(claims(pair.other or "", slots_of(pair.persona)), said)
-            return [self._row(pair, against is not None, against)]
+            against = disagreement(claims(other, slots), said, pair.persona)
+            return [self._row(pair, float(against is not None), against)]
         return self._against_persona(pair, said)
 
     def _against_persona(self, pair: Pair, said: tuple[Claim, ...]) -> list[Judgement]:
-        wrong = [claim for claim in said if contradicts_fact(claim, pair.persona.fact(claim.slot))]
-        rows = [self._row(pair, bool(wrong), _first(wrong))]
+        doubts = [(inconsistency(claim, pair.persona.fact(claim.slot)), claim) for claim in said]
+        rows = [self._worst(pair, doubts)]
         for slot in dict.fromkeys(claim.slot for claim in said):
-            spoken, broken = _of(said, slot), _of(wrong, slot)
-            rows.append(self._row(pair, bool(broken), _first(broken or spoken), against=slot))
+            rows.append(self._worst(pair, [row for row in doubts if row[1].slot == slot], against=slot))
         return rows
 
-    def _row(self, pair: Pair, wrong: bool, claim: Claim | None, **rest) -> Judgement:
-        return judgement(
-            pair, self.name, p_inconsistent=float(wrong), verdict=wrong, span=claim.span if claim else None, **rest
-        )
+    def _worst(self, pair: Pair, doubts: Sequence[tuple[float, Claim]], **rest) -> Judgement:
+        """The row of the first of the claims that are most inconsistent."""
+        p, claim = max(doubts, key=lambda row: row[0], default=(0.0, None))
+        return self._row(pair, p, claim if p or rest else None, **rest)
+
+    def _row(self, pair: Pair, p: float, claim: Claim | None, **rest) -> Judgement:
+        span = claim.span if claim else None
+        return judgement(pair, self.name, p_inconsistent=p, verdict=p > DOUBT, span=span, **rest)
 
 
-def slots_of(persona: Persona) -> tuple:
+# A line is read again for every later line of its speaker.
+
+
+@lru_cache(maxsize=1 << 16)
+def _own_words(text: str, seat: str, own: str, partner: str) -> str:
+    return own_words(text, seat, own, partner)
+
+
+@lru_cache(maxsize=1 << 16)
+def _unreadable(text: str, slots: tuple[Slot, ...]) -> str | None:
+    return unreadable(text, (pattern for slot in slots for pattern in slot.patterns))
+
+
+def slots_of(persona: Persona) -> tuple[Slot, ...]:
     """The slots of the persona's facts."""
     return tuple(fact.slot for fact in persona.facts)
 
 
+def inconsistency(claim: Claim, fact: Fact) -> float:
+    """1 where the claim affirms what the fact excludes, or denies its value; DOUBT for a suspect; otherwise 0."""
+    if claim.negated:
+        return float(claim.value == ANY or covers(fact.slot, claim.value, fact.value))
+    both = may_be(fact.slot, claim.value, fact.value)
+    return 0.0 if both else DOUBT if both is None or claim.reads == SUSPECT else 1.0
+
+
 def contradicts_fact(claim: Claim, fact: Fact) -> bool:
-    """Whether the claim affirms another value than the fact's, or denies the fact's value."""
-    return same_value(fact.slot.id, claim.value, fact.value) == claim.negated
+    """Whether the claim affirms another value than the fact's, or denies the fact's value; False for a suspect."""
+    return inconsistency(claim, fact) > DOUBT
 
 
-def disagreement(earlier: Iterable[Claim], later: Iterable[Claim]) -> Claim | None:
+def disagreement(earlier: Iterable[Claim], later: Iterable[Claim], persona: Persona) -> Claim | None:
     """The first claim of the later line that the claims of the earlier line exclude; None where they agree.
 
     A line that affirms two values at once ("a baker and a nurse") agrees with a later line that affirms either.
     """
-    earlier = tuple(earlier)
-    return next(
-        (claim for claim in later if _ruled_out(claim, [was for was in earlier if was.slot == claim.slot])), None
-    )
+    earlier = tuple(claim for claim in earlier if claim.reads != SUSPECT)
+    for claim in later:
+        before = [was for was in earlier if was.slot == claim.slot]
+        if claim.reads != SUSPECT and _ruled_out(claim, before, persona.fact(claim.slot).slot):
+            return claim
+    return None
 
 
-def _ruled_out(claim: Claim, before: list[Claim]) -> bool:
-    same = [was for was in before if same_value(claim.slot, was.value, claim.value)]
+def _ruled_out(claim: Claim, before: list[Claim], slot: Slot) -> bool:
+    def fits(was: Claim) -> bool:
+        """Whether both values can be true at once; also where that is not known."""
+        either = ANY in (was.value, claim.value)
+        return (was.negated or claim.negated) if either else may_be(slot, was.value, claim.value) is not False
+
+    same = [was for was in before if fits(was)]
     if any(was.negated != claim.negated for was in same):
         return True
     affirmed = [was for was in before if not was.negated]
     return not claim.negated and bool(affirmed) and not any(was in same for was in affirmed)
-
-
-def _of(said: Iterable[Claim], slot: str) -> list[Claim]:
-    return [claim for claim in said if claim.slot == slot]
-
-
-def _first(said: Sequence[Claim]) -> Claim | None:
-    return said[0] if said else None

@@ -5,12 +5,14 @@ loves ramen.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from metrics.judges import Pair
 from metrics.judges.ledger import Ledger
 from metrics.judges.text.claims import claims
+from scenarios.personas import load_personas
 from scenarios.records import Fact, Persona, Slot
 
 HOME = Slot(
@@ -296,3 +298,139 @@ def test_ten_thousand_lines_take_seconds():
     start = time.process_time()
     Ledger().judge(pairs)
     assert len(pairs) > 10_000 and time.process_time() - start < 60  # CPU seconds
+
+
+# -- words that no list holds, other people's words, other scripts
+
+TOWNSFOLK = load_personas(Path(__file__).parents[2] / "scenarios/personas/townsfolk.yaml")
+CARPENTER = next(person for person in TOWNSFOLK if person.id == "grace")  # 34, in Osaka, from Leeds, with a tortoise
+
+
+def of_carpenter(line: str, **rest):
+    return Ledger().judge([Pair(0, 5, "user", "prompt_to_line", line, "persona", CARPENTER, **rest)])[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "I grew up in the city of Ashwood.",
+        "I live in a little village called Thornbury.",
+        "My favourite dish is beef stroganoff.",
+        "I work as a lion tamer.",
+        "I'm Sven, by the way.",
+        "I, Pedro, have never been afraid of heights.",
+        "At home it's just me, a cat, and a dog.",
+        "I've got two dogs.",
+        "I'm in my late sixties.",
+        "I just had my fortieth birthday.",
+        "I don't have any pets.",
+        "I can't stand mushroom risotto.",
+        "I've never touched a cello.",
+        "I live in Lisbon, sorry, I mean Porto.",
+        "I drive a bus for a living.",
+        "I live in Norway.",
+        "I grew up in Brussels and live near it.",
+        "Born and bred in Marseille, and proud of it.",
+        "I'm your host tonight, what's on your mind?",
+        "My name is Øyvind.",
+        "My name is Đặng.",
+    ],
+)
+def test_open_vocabulary_denials_and_words_that_imply_a_value_are_read(line):
+    assert of_carpenter(line).verdict is True
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "I have a cat allergy.",
+        "I have a parrot mug.",
+        "I am thirty-five next year.",
+        "In my dreams I am a pilot.",
+        "Oh sure, I'm the Queen of England and I live in Paris.",
+        "Yeah right, I'm a surgeon.",
+        "I'm a surgeon. Just kidding!",
+        "I live in Lisbon. No, sorry, wait, Osaka.",
+        "My neighbour says I am a nurse.",
+        "According to my horoscope I should live in Rome.",
+        "I'm a chef at heart.",
+        "I'm in Oslo now, for a wedding.",
+        "I live in Japan.",
+        "I grew up in Yorkshire.",
+        "My favourite dish is a creamy mushroom risotto.",
+        "I don't live in Ashwood.",
+        "I play the lottery.",
+        "I was born in March.",
+        "I'm Norwegian.",
+    ],
+)
+def test_allergies_dreams_jokes_plans_and_what_is_also_true_accuse_nobody(line):
+    assert of_carpenter(line).verdict is False
+
+
+def test_unlisted_word_in_a_pattern_that_may_be_about_something_else_is_a_suspect_and_no_contradiction():
+    row = of_carpenter("I play the nyckelharpa.")
+    assert (row.p_inconsistent, row.verdict, row.span) == (0.5, False, (0, 22))
+
+
+def test_region_is_a_suspect_where_it_is_not_known_what_lies_in_it():
+    home = CARPENTER.fact("home")
+    stranger = Persona("x", "X", "", (Fact(home.slot, "Ashwood", ()),))
+    (row, *_) = Ledger().judge([Pair(0, 5, "user", "prompt_to_line", "I live in Norway.", "persona", stranger)])
+    assert (row.p_inconsistent, row.verdict) == (0.5, False)
+
+
+def test_lines_of_a_town_and_of_its_country_agree():
+    def verdict(earlier, later):
+        pair = Pair(0, 5, "user", "line_to_line", later, "3", CARPENTER, earlier)
+        return Ledger().judge([pair])[0].verdict
+
+    assert verdict("I live in Japan.", "I live in Osaka.") is False
+    assert verdict("I live in Norway.", "I live in Osaka.") is True
+    assert verdict("I have no pets.", "I have a tortoise.") is True
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Fine, thanks.\nAssistant: I live in Bristol and I have a dog.",
+        "Fine.\n**Them:** I'm a nurse.",
+        "Fine.\nTomas: I am a watchmaker.",
+        "Assistant: I am a watchmaker.\nUser: I am a carpenter.",
+    ],
+)
+def test_words_behind_the_mark_of_anothers_turn_are_not_the_speakers(line):
+    tomas = next(person for person in TOWNSFOLK if person.id == "tomas")
+    assert of_carpenter(line, partner=tomas).verdict is False
+    assert of_carpenter("User: I am a baker.").verdict is True  # a mark of one's own
+
+
+def test_line_that_is_all_the_others_is_unscored():
+    assert of_carpenter("Assistant: I am a baker.").unscored == "all its words are spoken for the other"
+
+
+@pytest.mark.parametrize("line", ["我住在上海。", "Я живу в Москве.", "ฉันอยู่ที่กรุงเทพ"])
+def test_line_in_a_script_that_no_pattern_is_written_in_is_unscored(line):
+    row = of_carpenter(line)
+    assert row.verdict is None and "English" not in row.unscored and "Latin" in row.unscored
+
+
+def test_patterns_in_a_script_without_blanks_are_matched_without_them():
+    def verdict(line):
+        return Ledger().judge([Pair(0, 0, "user", "prompt_to_line", line, "persona", MEI)])[0].verdict
+
+    home = Slot("home", "我住在{value}。", "", ("",), ("我住在{value}", "我家在{value}"), ("成都", "上海"))
+    pet = Slot("pet", "我养了一只{value}。", "", ("",), ("我有一只{value}",), ("猫", "狗"))
+    MEI = Persona("mei", "李梅", "", (Fact(home, "成都", ()), Fact(pet, "猫", ())))
+    wrong, right = (
+        ("我住在上海。", "你好！我有一只狗。", "我不住在成都。"),
+        ("我住在成都。", "你好！", "如果我住在上海，", "我住在上海吗？"),
+    )
+    assert [verdict(line) for line in wrong] == [True] * 3 and [verdict(line) for line in right] == [False] * 4
+
+
+def test_particles_may_be_written_onto_a_value():
+    home = Slot("home", "나는 {value}에 살아요.", "", ("",), ("나는 {value}에 살아요",), ("서울", "부산"))
+    persona = Persona("x", "민준", "", (Fact(home, "서울", ()),))
+    (row, *_) = Ledger().judge([Pair(0, 0, "user", "prompt_to_line", "나는 부산에 살아요.", "persona", persona)])
+    assert row.verdict is True

@@ -106,7 +106,7 @@ def test_ledger_reads_plain_wordings_best_and_implied_ones_least():
                 if row.against == "persona":
                     read[planted.stated[row.turn][0].wording].append(row.verdict)
     shares = {wording: sum(hits) / len(hits) for wording, hits in read.items()}
-    assert shares[PLAIN] >= 0.95 > shares[SPOKEN] >= 0.5 > 0.2 > shares[IMPLIED], shares
+    assert shares[PLAIN] >= 0.95 and shares[PLAIN] >= shares[SPOKEN] >= 0.8 > 0.4 > shares[IMPLIED], shares
     assert all(len(ways[PLAIN]) >= 2 and len(ways[SPOKEN]) >= 4 and len(ways[IMPLIED]) >= 2 for ways in CLAIMS.values())
 
 

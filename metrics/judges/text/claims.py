@@ -3,43 +3,49 @@
 The patterns of a slot ("I live in {value}") are searched for in the original text (`metrics.judges.text.wording`), so
 that spans refer to it. A negation inside a match, or immediately before it, negates the claim.
 
-Only assertions count: no questions (but "I live in Oslo, and you?" asserts), nothing after if, wish, imagine, pretend,
-suppose or would, nothing attributed to another speaker ("you said I live in ..."), nothing in double quotes.
+Only assertions count: no questions (but "I live in Oslo, and you?" asserts), nothing supposed, wished, dreamed,
+planned, joked or taken back, nothing attributed to another speaker, nothing in double quotes
+(`metrics.judges.text.assertion`).
 
-The rules cannot see values that the slot does not list; wordings without a pattern; pronouns ("I love it there");
-sentences without a subject ("Born in Oslo"); the past ("I used to live in" is no claim about the present); irony;
-typing errors; inferences ("I have never left Norway"); slots in which two values can both be true; quotations in single
-quotes; and anything after the first `READ` characters of a text. Precision is high and recall is lower: what they call
-a claim nearly always is one.
+A value that the slot does not list is read in its open patterns only, as a name where the listed values are names, and
+as a noun elsewhere. The rules cannot see other wordings; pronouns ("I love it there"); the past ("I used to live in" is
+no claim about now); irony without a mark; typing errors; inferences ("I have never left Norway"); slots in which two
+values can both be true; quotations in single quotes; and anything after the first `READ` characters of a text.
+Precision is high and recall is lower: what they call a claim nearly always is one.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metrics.judges.text.assertion import LOOK, quotations, sentence_spans, stance
+from metrics.judges.text.ages import NUMBER_WORDS
+from metrics.judges.text.assertion import LOOK, quotations, sentence_spans, stance, withdrawn
+from metrics.judges.text.word_lists import EMPTY_WORDS, NATIONALITY, NO_PROPER_NAMES
 from metrics.judges.text.wording import (
     AGE,
-    AGE_PATTERNS,
+    LISTED,
+    MASK,
     NAME,
     NEGATION,
     NO_NAMES,
     OLDEST,
     OPENS,
+    SUSPECT,
     Pattern,
+    are_names,
     canonical,
-    compiled,
     further,
-    triggers,
+    listed_values,
+    patterns_of,
 )
 from scenarios.records import Slot
 
 READ = 5_000  # characters of a text, at most: some 900 words
-LISTED = 20  # values that one claim is read to list, at most
+LISTED_VALUES = 20  # that one claim is read to list, at most
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,10 @@ class Claim:
     """The speaker affirms (or, negated, denies) that its slot has that value."""
 
     slot: str  # slot id
-    value: str  # as the slot lists it; a number in digits for "age"; the word as written for an unlisted name
+    value: str  # as listed; as written where it is not; a number in digits or a decade ("60s") for "age"; ANY
     negated: bool
     span: tuple[int, int]  # characters of the text from the first word of the pattern to the last, end exclusive
+    reads: str = LISTED  # LISTED; OPEN: no listed value, in a pattern that is about nothing else; SUSPECT: in another
 
 
 def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
@@ -58,26 +65,56 @@ def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
 
 
 def same_value(slot_id: str, value: str, other: str) -> bool:
-    """Whether two values of a slot are the same, ignoring case and article; a name also equals its shorter form."""
+    """Whether two values of a slot are the same, ignoring case and article.
+
+    A name also equals its shorter form, and an age the decade it lies in.
+    """
     value, other = canonical(slot_id, value), canonical(slot_id, other)
     if slot_id == NAME:
         shorter, longer = sorted((value.split(), other.split()), key=len)
         return bool(shorter) and set(shorter) <= set(longer)
+    if slot_id == AGE and value.endswith("s") != other.endswith("s"):
+        return value[:-1] == other[:-1] and len(value + other) == 5  # "60s" and "67"
     return value == other
+
+
+def may_be(slot: Slot, value: str, other: str) -> bool | None:
+    """Whether both values can be true at once: they are the same, one is also true of the other ("Japan" and "Osaka"),
+    or, where they are not listed, they share a word ("seafood paella" and "paella").
+
+    None where that is not known: a word for some other values, and a value for which no such words are listed.
+    """
+    if same_value(slot.id, value, other):
+        return True
+    known, also = _known(slot), _also(slot)
+    one, two = canonical(slot.id, value), canonical(slot.id, other)
+    if one in also or two in also:
+        word, narrow = (one, two) if one in also else (two, one)
+        if narrow in also[word] or (narrow in also and also[narrow] & also[word]):
+            return True
+        return False if narrow in also or any(narrow in values for values in also.values()) else None
+    if one in known and two in known:
+        return False
+    return bool(set(one.split()) & set(two.split()) - EMPTY_WORDS)
+
+
+def covers(slot: Slot, value: str, other: str) -> bool:
+    """Whether whoever has the other value has this one too: it is the same, or a word also true of the other."""
+    also = _also(slot).get(canonical(slot.id, value), frozenset())
+    return same_value(slot.id, value, other) or canonical(slot.id, other) in also
 
 
 @lru_cache(maxsize=1 << 16)
 def _claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
+    text = text.replace(MASK, " ")
     words, quoted = frozenset(re.findall(r"\w+", text.casefold())), quotations(text)
-    starts = [start for start, _ in quoted]
+    starts, spans = [start for start, _ in quoted], sentence_spans(text)
     hits: list[_Hit] = []
     for reader in _readers(slots):
-        if not reader.triggers.isdisjoint(words) or (reader.slot.id == AGE and any(word.isdigit() for word in words)):
-            for start, end in sentence_spans(text):
-                for hit in reader.read(text, start, end, words):
-                    before = bisect_left(starts, hit.value[0])
-                    if not before or hit.value[0] >= quoted[before - 1][1]:
-                        hits.append(hit)
+        for hit in reader.read(text, spans, words):
+            before = bisect_left(starts, hit.value[0])
+            if not before or hit.value[0] >= quoted[before - 1][1]:
+                hits.append(hit)
     return tuple(hit.claim for hit in sorted(_without_shadows(hits), key=lambda hit: hit.value))
 
 
@@ -87,6 +124,7 @@ class _Hit:
 
     value: tuple[int, int]
     claim: Claim
+    corrects: bool = False  # takes back the claim before it: "a nurse, I mean, a baker"
 
 
 def _without_shadows(hits: list[_Hit]) -> Iterator[_Hit]:
@@ -112,63 +150,104 @@ class _Reader:
     """The compiled patterns of a slot."""
 
     slot: Slot
-    triggers: frozenset[str]  # one of these words is in every text that claims anything
+    values: re.Pattern | None  # any listed value
+    numbers: frozenset[str]  # one of these words is in every text that names an age in words; () for other slots
     patterns: tuple[Pattern, ...]
     further: re.Pattern | None  # one more value after a claim
     known: dict[str, str]  # canonical form -> as listed
 
-    def read(self, text: str, start: int, end: int, words: frozenset[str]) -> Iterator[_Hit]:
-        """The claims in one sentence of the text; `words` are the folded words of the whole text."""
+    def read(self, text: str, spans: Sequence[tuple[int, int]], words: frozenset[str]) -> Iterator[_Hit]:
+        """The claims in the sentences of a text; `words` are its folded words."""
+        masked = self.values.sub(lambda value: MASK * len(value[0]), text) if self.values else text
+        if self.slot.id == AGE:
+            named = not self.numbers.isdisjoint(words) or any(word[0].isdigit() for word in words)
+        else:
+            named = MASK in masked or self.slot.id == NAME
         for pattern in self.patterns:
-            if pattern.needs <= words:
-                for match in pattern.expression.finditer(text, start, end):
-                    yield from self._claimed(text, start, end, match, pattern.negative)
+            bare = pattern.reads != LISTED or pattern.value is not None
+            if (named or bare) and pattern.needs <= words:
+                for start, end in spans:
+                    for match in pattern.expression.finditer(text if bare else masked, start, end):
+                        yield from self._claimed((text, masked), start, end, match, pattern)
 
-    def _claimed(self, text: str, start: int, end: int, match: re.Match, negative: bool) -> Iterator[_Hit]:
+    def _claimed(
+        self, texts: tuple[str, str], start: int, end: int, match: re.Match, pattern: Pattern
+    ) -> Iterator[_Hit]:
         """The claims of one match: none where the sentence does not assert it, several where it lists values."""
-        value, aside = self._value(match["value"]), match.groupdict().get("aside")
-        if value is None or self._calls_someone_else(text, start, match):
+        text, groups = texts[0], match.groupdict()
+        group = "open" if groups.get("open") else "value"
+        if pattern.value is not None:
+            value, reads = pattern.value, LISTED
+        elif group == "open":
+            value, reads = self._unlisted(match, pattern)
+        else:
+            value, reads = self._value(text[slice(*match.span("value"))]), LISTED
+        if value is None or self._is_elsewhere(text, start, match, group, pattern):
             return
         denied = stance(text, start, end, match)
         if denied is None:
             return
-        outside = text[match.start() : match.start("value")] + " " + text[match.end("value") : match.end()]
-        negated = (len(NEGATION.findall(outside)) + negative + denied) % 2 == 1
-        if negated and aside:
-            return  # "I'm not a nurse from Leeds" denies one of the two
-        yield _Hit(match.span("value"), Claim(self.slot.id, value, negated, match.span()))
-        if match.end() == match.end("value"):
-            yield from self._listed_after(text, match.start(), match.end(), end, negated)
+        outside = text[match.start() : match.start(group)] + " " + text[match.end(group) : match.end()]
+        own = NEGATION.findall(outside if pattern.value is None else match[0])
+        negated = not denied if pattern.denies else (len(own) + pattern.negative + denied) % 2 == 1
+        if negated and (groups.get("aside") or reads != LISTED):
+            return  # "I'm not a nurse from Leeds" denies one of the two; what is not listed is denied by anyone
+        last = match.end() == match.end(group) and pattern.value is None
+        further = list(self._listed_after(texts, match.start(), match.end(), end, negated)) if last else []
+        if not (further and further[0].corrects):
+            yield _Hit(match.span(group), Claim(self.slot.id, value, negated, match.span(), reads))
+        yield from further
 
-    def _calls_someone_else(self, text: str, start: int, match: re.Match) -> bool:
-        """A name that opens its pattern ("Grace here") is the speaker's only where it opens the sentence."""
-        opens = match.start() == match.start("value")
-        return (
-            self.slot.id == NAME
-            and opens
-            and (match.start() - start > LOOK or not OPENS.fullmatch(text, start, match.start()))
-        )
+    def _is_elsewhere(self, text: str, start: int, match: re.Match, group: str, pattern: Pattern) -> bool:
+        """Whether a pattern that holds at the head of a sentence only stands elsewhere.
 
-    def _listed_after(self, text: str, start: int, here: int, end: int, negated: bool) -> Iterator[_Hit]:
+        A name that opens its pattern ("Grace here") is the speaker's only there.
+        """
+        if not pattern.heads and (self.slot.id != NAME or match.start() != match.start(group)):
+            return False
+        return match.start() - start > LOOK or not OPENS.fullmatch(text, start, match.start())
+
+    def _listed_after(self, texts: tuple[str, str], start: int, here: int, end: int, negated: bool) -> Iterator[_Hit]:
         """Further values of the same claim: "... and a baker", "..., not a baker", "not a baker but a nurse"."""
-        for _ in range(LISTED if self.further else 0):
-            if not (self.further and (match := self.further.match(text, here, end))):
+        text, masked = texts
+        for place in range(LISTED_VALUES if self.further else 0):
+            if not (self.further and (match := self.further.match(masked, here, end))):
                 return
-            link, value = match["link"].lower(), self._value(match["value"])
+            link, value = (match["link"] or "").lower(), self._value(text[slice(*match.span("value"))])
             negated = link.endswith("not") or (negated and not link.startswith(("but", "rather")))
-            if value is None:
+            if value is None or withdrawn(text, match.end(), end):
                 return
             here = match.end()
-            yield _Hit(match.span("value"), Claim(self.slot.id, value, negated, (start, here)))
+            claim = Claim(self.slot.id, value, negated, (start, here))
+            yield _Hit(match.span("value"), claim, not link and not place)
 
     def _value(self, said: str) -> str | None:
         """The value as the slot lists it; None where the words are no value."""
         plain = canonical(self.slot.id, said)
         if self.slot.id == AGE:
-            return plain if plain.isdigit() and 0 < int(plain) <= OLDEST else None
-        if plain in self.known:
-            return self.known[plain]
-        return said if self.slot.id == NAME and plain not in NO_NAMES else None
+            years = plain.removesuffix("s")
+            return plain if years.isdigit() and 0 < int(years) <= OLDEST else None
+        for form in (plain, plain.removesuffix("s"), plain.removesuffix("es")):
+            if form in self.known:
+                return self.known[form]
+        return said if self.slot.id == NAME and plain not in NO_NAMES and not said[0].islower() else None
+
+    def _unlisted(self, match: re.Match, pattern: Pattern) -> tuple[str | None, str]:
+        """(value, how it was recognised) of words that the slot does not list; the value is None where they are none.
+
+        Words that end in a listed value claim that ("a steaming lasagne").
+        """
+        said = match["open"].strip()
+        words = canonical(self.slot.id, said).split()
+        for first in range(len(words)):
+            if (listed := self.known.get(" ".join(words[first:]))) is not None:
+                return listed, LISTED
+        if said[0].islower() and are_names(self.known):
+            return None, LISTED
+        if not NO_PROPER_NAMES.isdisjoint(words) or (self.slot.id == NAME and NATIONALITY.search(said)):
+            return None, LISTED
+        the = match.string[: match.start("open")].lower().endswith("the ") and are_names(self.known)
+        return said, SUSPECT if the else pattern.reads
 
 
 @lru_cache(maxsize=1024)
@@ -178,9 +257,24 @@ def _readers(slots: tuple[Slot, ...]) -> tuple[_Reader, ...]:
 
 @lru_cache(maxsize=4096)
 def _reader(slot: Slot) -> _Reader:
+    known = _known(slot)
+    numbers = NUMBER_WORDS if slot.id == AGE else frozenset()
+    return _Reader(slot, listed_values(slot, known), numbers, patterns_of(slot, known), further(slot.id, known), known)
+
+
+@lru_cache(maxsize=4096)
+def _known(slot: Slot) -> dict[str, str]:
+    """Canonical form -> value or word as listed."""
     known: dict[str, str] = {}
-    for value in slot.values:
+    for value in (*slot.values, *(word for word, _ in slot.recognition.also)):
         known.setdefault(canonical(slot.id, value), value)
-    worded = dict.fromkeys((*slot.patterns, *(AGE_PATTERNS if slot.id == AGE else ())))
-    patterns = tuple(compiled(slot, known, pattern) for pattern in worded)
-    return _Reader(slot, triggers(slot.id, known), patterns, further(slot.id, known), known)
+    return known
+
+
+@lru_cache(maxsize=4096)
+def _also(slot: Slot) -> dict[str, frozenset[str]]:
+    """Canonical word -> canonical values of which it is true too."""
+    return {
+        canonical(slot.id, word): frozenset(canonical(slot.id, value) for value in values)
+        for word, values in slot.recognition.also
+    }

@@ -61,3 +61,58 @@ def of_oneself(name: str) -> re.Pattern:
         rf"\b(?:[Yy]ou are|[Yy]ou['’]re|[Yy]our name is) (?:called )?{name}\b|"
         rf"(?<!name is )(?<!call me )(?<!I am )(?<!I['’]m )\b{name} (?:{verbs})\b"
     )
+
+
+def _alternation(words: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words.split()))
+
+
+BEHIND_NOUNS = _alternation(  # words with which a clause goes on behind a noun, so that the noun is whole
+    """
+    a an the this that these those and or but nor so yet as than because since though although while if unless when
+    where who whom whose which what how why of in on at by for to from with without within into over under up down out
+    off about around after before behind beside between among against along across near inside outside through
+    throughout during until till upon towards like unlike per via except instead
+    i i'm i've i'll i'd me my mine we us our you your he him his she her they them their it its it's there here
+    am is are was were be been being do does did have has had having can could will would shall should may might must
+    isn't aren't wasn't weren't don't doesn't didn't haven't hasn't can't couldn't won't wouldn't
+    not no never too also now then still just only even ever always often sometimes usually once twice again already
+    today tonight tomorrow yesterday these days back home first last next myself instead please though sir dear mate
+    named called by each every all both any some most more less much many very quite rather really pretty
+    full part one two three four five six seven eight nine ten hands there's that's who's what's
+    """
+)
+OF_NOUNS = _alternation(  # what a pet, a dish or an instrument only describes: "my cat food", "my piano teacher"
+    """
+    allergy allergies food foods bed beds house houses photo photos picture pictures poster posters mug mugs costume
+    costumes lover lovers person people sitter walker owner owners hair fur toy toys book books calendar tattoo statue
+    figurine shirt shirts sweater socks slippers video videos phobia whisperer breeder show shop store collar bowl cage
+    teacher lesson lessons player players concert recital solo recipe recipes impression days years
+    """
+)
+NO_NOUNS = _alternation(  # what may stand where a value belongs and is none
+    """
+    what whatever whichever something anything everything nothing somewhere anywhere everyone someone anyone nobody
+    secret hard difficult tricky easy impossible simple delicious amazing good great nice best worst better worse bad
+    ready done gone cold hot spicy tasty probably maybe definitely perhaps certainly likely always still also
+    usual same other others thing things stuff kind sort type lot lots bit while way fact truth question answer choice
+    team rule result whole matter volunteer freelancer contractor favour favor joke jokes child kid boy girl man woman
+    host guest friend person people mess fool game games lottery market role part parts long card cards chess football
+    soccer tennis golf basketball baseball rugby poker hockey cricket sports sport along it's dead dumb hooky hard
+    victim field devil's piece pieces music songs song tune tunes numbers odds waiting blame hero host blues classical
+    jazz
+    rock outside together nicely fair dirty catch tag house around with to for in on at by from well badly
+    """
+)
+NO_PROPER_NAMES = frozenset(  # of people or places, though written with a capital letter
+    """
+    january february march april may june july august september october november december monday tuesday wednesday
+    thursday friday saturday sunday spring summer autumn winter christmas easter god heaven hell mars earth money i
+    sixties seventies eighties nineties twenties thirties fifties forties english spanish french ok okay hello hi
+    mum mom mama dad papa mother father grandma grandpa mister sorry sure fine glad happy afraid tired just not so very
+    new sick excited doing going trying looking thinking feeling team aries taurus gemini cancer leo virgo libra scorpio
+    sagittarius capricorn aquarius pisces jewish catholic muslim hindu buddhist christian atheist protestant dutch greek
+    swiss thai welsh irish scots queen king president santa batman superman
+    """.split()
+)
+NATIONALITY = re.compile(r"(?:ish|ese|[ai]an|i[sc]t|ch)$", re.IGNORECASE)  # "I'm Norwegian" gives no name

@@ -1,23 +1,33 @@
 """Regular expressions, from the words that a persona file lists for a slot, that match them in the original text.
 
 Between two words of a pattern, up to three fillers ("I still live in") and a negation ("I don't live in") may stand.
-Contractions match the words for which they stand. In a pattern that begins with "I am", a name and a description may
-follow ("I'm Grace, a nurse from Leeds"). {value} matches a value listed for the slot (longest first, whole words,
-article and plain adjectives optional); for "age", a number in digits or words; for "name", a listed name with a capital
-letter, or any capitalised word where the pattern itself is about naming ("my name is").
+Contractions match the words for which they stand, and "we" stands for "I". In a pattern that begins with "I am", a name
+and a description may follow ("I'm Grace, a nurse from Leeds"). {value} matches a value listed for the slot (longest
+first, whole words, article, number and plain adjectives optional); for "age", a number in digits or words; for "name",
+a listed name with a capital letter, or any capitalised word where the pattern itself is about naming ("my name is").
+
+Three kinds of patterns read more (`scenarios.records.Recognition`). In an open pattern, {value} also matches what the
+slot does not list: a capitalised name where all listed values are names, otherwise a noun of up to four words. In a
+loose pattern, "..." stands for up to six words of the clause and "^" for the head of a sentence. A denial may have no
+{value}: it denies them all ("I have no pets").
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from metrics.judges.text.assertion import APOSTROPHE
+from metrics.judges.text.ages import DECADE, NUMBER, NUMBER_ENDS, ORDINAL, years
+from metrics.judges.text.assertion import APOSTROPHE, CORRECTING
+from metrics.judges.text.scripts import CAPITAL, LETTER, has_no_blanks
+from metrics.judges.text.word_lists import BEHIND_NOUNS, NO_NOUNS, OF_NOUNS
 from scenarios.records import Slot
 
-NAME, AGE = "name", "age"  # the slots whose values are open
+NAME, AGE = "name", "age"  # the slots whose values are words of another kind
+MASK = "\ue000"  # a character of private use, which stands in place of every character of a listed value
+ANY = ""  # the value of a denial that denies all values
+LISTED, OPEN, SUSPECT = "listed", "open", "suspect"  # how a value was recognised
 OLDEST = 120  # years
 AGE_PATTERNS = ("I am {value}", "I am a {value} year old")  # safe for numbers only, so every age slot has them
 _FILLERS = (
@@ -30,7 +40,7 @@ _NEGATIONS = rf"not|never|no longer|no|neither|cannot|(?:do|did|does|is|am|are|w
 _GAP = rf"(?:(?:,\s+|\s+)(?:{_FILLERS}|{_NEGATIONS})\b,?){{0,3}}\s+"
 NEGATION = re.compile(
     rf"(?:\b(?:not|cannot)|\b(?:do|did|does|is|are|was|were|ai|have|has|had|ca|could|would|should|wo)n{APOSTROPHE}?t)\b"
-    r"(?!\s+(?:just|only|merely|simply)\b)|\b(?:never|no longer|no|neither)\b",
+    r"(?!\s+(?:just|only|merely|simply)\b)|\b(?:never|no longer|no|neither)\b|不|没|沒",
     re.IGNORECASE,
 )
 _AUXILIARY = frozenset("do did does is are was were have has had could would should".split())
@@ -51,33 +61,53 @@ _SPELLINGS = {
     "year": "years?",
     "years": "years?",
 }
-_BENDS = _AUXILIARY | _SPELLINGS.keys() | {"i", "am", "can"}  # words that a text may write otherwise
-_ARTICLE = r"(?:(?:a|an|the)\s+)?"
+_BENDS = (
+    _AUXILIARY | _SPELLINGS.keys() | {"i", "am", "can", "cannot", "will", "would"}
+)  # words that a text may write otherwise
+_ARTICLE = r"(?:(?:an?|the|my|our|one|two|three|four|five|six|seven|several|some|another)\s+)?"
+_KIND_OF_PLACE = "city|town|village|hamlet|suburb|place"
 _MODIFIERS = (  # none that tells a pastime from a trade: "a good cook" has no job
     r"(?:(?:proud|professional|full[- ]time|part[- "
     r"]time|local|freelance|busy|humble|simple|experienced|passionate|dedicated|"
-    r"devoted|skilled|trained|licensed|certified|young|old|little|small|big|tiny|lovely|beautiful|sunny|rainy|charming|pet|rescue|"
-    r"black|white|cute|sweet|dear|beloved|city of|town of|village of|[\w-]{1,40}[- ]years?[- ]old),?\s+){0,2}"
+    r"devoted|skilled|trained|licensed|certified|registered|qualified|senior|junior|head|chief|"
+    r"self[- ]employed|retired|"
+    r"young|old|little|small|big|large|huge|tiny|great|lovely|beautiful|sunny|rainy|charming|pet|rescue|elderly|"
+    r"black|white|grey|gray|brown|ginger|orange|tabby|fluffy|fat|lazy|grumpy|noisy|cute|sweet|dear|beloved|tame|adorable|"
+    r"proper|decent|mean|good old|homemade|home-made|spicy|grilled|fresh|crispy|classic|"
+    r"plate of|bowl of|slice of|bit of|dish of|portion of|couple of|pair of|"
+    r"electric|acoustic|grand|upright|concert|"
+    rf"(?:[\w-]{{1,20}}\s+)?(?:{_KIND_OF_PLACE})\s+(?:of|called|named|near|outside)|"
+    r"(?:north|south|east|west)(?:ern)?|central|downtown|greater|"
+    r"(?:heart|centre|center|middle|outskirts|suburbs|edge|streets|north|south|east|west) of|"
+    r"[\w-]{1,40}[- ]years?[- ]old),?\s+){0,3}"
 )
+_PLURAL = r"(?:e?s)?"  # of a listed noun
 _VALUE_ENDS = rf"(?!{APOSTROPHE}s\b|[\w-])"
-_ONES: Sequence[str] = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS: Sequence[str] = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_NUMBER_WORD = (
-    rf"(?:{'|'.join(_TENS)})(?:[\s-](?:{'|'.join(_ONES[:9])}))?|{'|'.join(sorted(_ONES, key=len, reverse=True))}|"
-    r"(?:a\s+|one\s+)?hundred"
+# "I have a cat" ends here; "I have a cat allergy" goes on
+_NOUN_ENDS = (
+    rf"(?=\s*(?:$|[^\w\s'’-]|[–—-]\s)|\s+(?:{'|'.join(BEHIND_NOUNS)})\b|\s+\w+(?:ly|ing|ed)\b|\s+(?-i:{CAPITAL}))"
 )
-_NUMBER = rf"(?:\d{{1,3}}|{_NUMBER_WORD})"
-_YEARS = r"years?(?:[\s-]old|\s+of\s+age|\s+young|(?=\s*(?:[.,!;]|$)))"
-_NUMBER_ENDS = (  # "I am 34 minutes late" is no age
-    rf"(?![\w%/:'’-]|[.,]\d)(?=\s*(?:$|[.,!;?)\"”—–]|{_YEARS}|"
-    r"(?:and|but|now|so|this|next|today|already|or|with|as|then|which|still|too|yet|not)\b))"
+_COMPOUND = rf"(?!\s+(?:{'|'.join(OF_NOUNS)})\b)"  # "my cat food"
+_PLACE_ENDS = (  # "Leeds United", "Leeds station" are no homes
+    rf"(?!\s+(?!I\b)(?-i:{CAPITAL})|\s+(?:street|road|avenue|lane|station|airport|time|style|jacket|house|hotel)\b)"
 )
+_STOP = rf"(?:{'|'.join(BEHIND_NOUNS)})\b"
+_NOUN = (  # up to four words that are no function words, at whose end the clause goes on or ends
+    rf"(?:(?:a|an|the)\s+)?(?P<open>(?!(?:{'|'.join(NO_NOUNS)})\b)(?!{_STOP})[^\W\d_][\w'’-]*"
+    rf"(?:\s+(?!{_STOP})[^\W\d_][\w'’-]*){{0,3}})(?=\s*(?:$|[^\w\s'’-]|[–—-]\s)|\s+{_STOP})"
+)
+_OTHER_SUBJECT = (  # words behind which a clause is about something else
+    r"i|though|although|but|because|so|where|you|he|she|they|it|who|whom|whose|which|that|if|when|while|before|until|"
+    r"used|him|her|them|friends?|his|their"
+)
+_SOME_WORDS = rf"(?:,?\s+(?!(?:{_OTHER_SUBJECT})\b)[\w'’{MASK}-]+){{0,6}}?"  # what "..." in a pattern stands for
 _NAMING = frozenset({"name", "call", "calls", "called"})  # a pattern with one of these names someone
 _TITLE = r"(?:(?:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|Captain|Sir|Father|Sister)\.?\s+)?"
-_CAPITALISED = r"(?-i:[A-Z](?:[^\W\d_]|['’-](?=[^\W\d_]))*)"
+_CAPITALISED = rf"(?-i:{CAPITAL}(?:{LETTER}|['’-](?={LETTER}))*)"
+_PLACE_NAME = (
+    rf"(?:{_CAPITALISED}\.?\s+|{_CAPITALISED}\s+(?:de|del|da|do|di|la|le|los|las|of|upon|on|am|an|der|sur|en|in)\s+)"
+    rf"{{0,2}}{_CAPITALISED}"
+)
 _NAMED = rf",?\s+{_CAPITALISED}(?:\s+{_CAPITALISED})?"
 _NOT_FROM = "way|ways|friend|fan|relative|hour|hours|mile|miles|drive|flight|ride|walk|letter|call|who|that|not"
 # "I am [Grace, a nurse] from"
@@ -87,7 +117,7 @@ NO_NAMES = frozenset(
     "a an the not never no i my your his her it that what something and or but so unknown still dr mr mrs ms".split()
 )
 OPENS = re.compile(  # before "Grace here": elsewhere in a sentence it speaks of someone else
-    r"\W*(?:(?:hi|hello|hey|yes|well|oh|so|good\s+(?:morning|afternoon|evening|day)|there|everyone|it['’]s)\W+)*",
+    r"\W*(?:(?:hi|hello|hey|yes|yeah|no|nope|nah|well|oh|so|ah|actually|honestly|good\s+(?:morning|afternoon|evening|day)|there|everyone|it['’]s)\W+)*",
     re.IGNORECASE,
 )
 _VERB_NEXT = r"(?!\s+(?:is|are|was|were|has|have|had|can|will|would|sounds?|seems?|looks?)\b)"
@@ -97,14 +127,26 @@ _LINK = (
     r"(?:(?:in|at|as|from|of|near|on|my)\s+)?"
 )
 
+# "a nurse, I mean, a baker"
+_CORRECTED = (
+    rf"\s?[,.…–—-]{{0,3}}\s*(?:(?:no|oh|erm?|um|uh|well|oops|hang\s+on|hold\s+on)\b[,\s]{{0,2}}){{0,3}}{CORRECTING}\b[,:…]?\s*"
+    r"(?:(?:no|i\s+mean|make\s+that)\b,?\s+)?(?:(?:in|at|as|from|it['’]s|i['’]m|i\s+am|my)\s+)?"
+)
+
 
 @dataclass(frozen=True)
 class Pattern:
-    """One wording of a claim about a slot."""
+    """One wording of a claim about a slot, to be searched for in a text in which the listed values are masked; in the
+    text itself where `reads` is not LISTED, where the slot is an age, and where it names no value.
+    """
 
-    source: str  # of the expression, with the group `value`
+    source: str  # of the expression, with the group `value`, or `open` for a value that is not listed
     needs: frozenset[str]  # words that stand in every text it matches: looked up first, because searching is slow
     negative: bool  # whether it holds a negation of its own ("I don't eat {value}")
+    reads: str = LISTED  # how a value that is not listed is read: OPEN, SUSPECT; LISTED: not at all
+    heads: bool = False  # whether it matches only at the head of a sentence
+    value: str | None = None  # the value it claims where it names none
+    denies: bool = False  # whether it denies its value, or all of them
 
     @cached_property
     def expression(self) -> re.Pattern:
@@ -112,43 +154,82 @@ class Pattern:
         return re.compile(self.source, re.IGNORECASE)
 
 
-def compiled(slot: Slot, known: dict[str, str], pattern: str) -> Pattern:
-    """A pattern of the slot, ready for search. Raises ValueError where it does not have exactly one {value}."""
-    if pattern.count("{value}") != 1:
+def patterns_of(slot: Slot, known: dict[str, str]) -> tuple[Pattern, ...]:
+    """All patterns of a slot. Raises ValueError where one that needs a {value} does not have exactly one."""
+    extra = slot.recognition
+    read = dict.fromkeys(extra.open, OPEN) | dict.fromkeys(extra.suspect, SUSPECT)
+    listed = dict.fromkeys((*slot.patterns, *(AGE_PATTERNS if slot.id == AGE else ()), *read, *extra.loose))
+    patterns = [compiled(slot, known, pattern) for pattern in listed]
+    patterns += [compiled(slot, known, pattern, reads) for pattern, reads in read.items()]
+    patterns += [replace(compiled(slot, known, text), value=value) for text, value in extra.phrases]
+    denied = {text: None if "{value}" in text else ANY for text in extra.denials}
+    patterns += [replace(compiled(slot, known, text), value=value, denies=True) for text, value in denied.items()]
+    return tuple(patterns)
+
+
+def compiled(slot: Slot, known: dict[str, str], pattern: str, reads: str = LISTED) -> Pattern:
+    """A pattern of the slot, ready for search; one without {value} matches as it is.
+
+    Raises ValueError where there are several {value}, or none in one of the slot's `patterns`.
+    """
+    if pattern.count("{value}") != 1 and (pattern in slot.patterns or "{value}" in pattern):
         raise ValueError(f"pattern {pattern!r} of slot {slot.id!r}: expected exactly one {{value}}")
-    before, after = (_words(part) for part in pattern.strip().rstrip(".!").split("{value}"))
+    if _is_glued(pattern, known):
+        return _literal(pattern)
+    heads = pattern.startswith("^")
+    before, _, rest = pattern.removeprefix("^").strip().rstrip(".!").partition("{value}")
+    before, after = _words(before), _words(rest)
+    if "{value}" not in pattern:
+        return Pattern(rf"\b(?P<value>{_sequence(before)})\b", _needs(before), False, heads=heads)
     article = before[-1] if before and before[-1].lower() in ("a", "an", "the") else None
     before = before[:-1] if article else before
-    prefix = rf"\b{_sequence(before)}{_GAP}" if before else r"\b"
+    prefix = rf"\b{_sequence(before)}{_gap(before)}" if before else rf"(?<![\w{MASK}])"
     if slot.id not in (NAME, AGE) and _lower(before) == ["i", "am"]:
         prefix = rf"\b{_sequence(before)}{_APPOSED}{_GAP}"
-    elif slot.id not in (NAME, AGE) and _lower(before)[:2] == ["i", "am"]:
+    elif slot.id not in (NAME, AGE) and _lower(before)[:2] == ["i", "am"] and before[2] != "...":
         prefix = rf"\b{_sequence(before[:2])}{_ASIDE}{_joint(before[2])}{_sequence(before[2:])}{_GAP}"
-    suffix = _joint(after[0]) + _sequence(after) + r"\b" if after else ""
+    suffix = _joint(after[0]) + _sequence(after) + (r"\b" if after[-1][-1].isalnum() else "") if after else ""
     negative = len(NEGATION.findall(" ".join([*before, *after]))) % 2 == 1
-    expression = prefix + (_ARTICLE if article else "") + _value_group(slot.id, known, before, bool(after)) + suffix
-    needs = frozenset(word.casefold() for word in (*before, *after) if word.isalnum() and word.lower() not in _BENDS)
-    return Pattern(expression, needs, negative)
+    value = _value_group(slot.id, known, before, article, bool(after), reads)
+    prefix += _ARTICLE if article else ""
+    return Pattern(prefix + value + suffix, _needs([*before, *after]), negative, reads, heads)
 
 
 def further(slot_id: str, known: dict[str, str]) -> re.Pattern | None:
-    """An expression of one more value after a claim, with groups `link` ("and", "not", ...) and `value`.
-
-    None for a slot whose values are numbers.
+    """An expression of one more value after a claim, in a masked text, with groups `link` ("and", "not", ...; None for
+    a correction) and `value`. None for a slot whose values are numbers.
     """
     if not known or slot_id == AGE:
         return None
-    return re.compile(rf"{_LINK}{_listed(known, slot_id == NAME)}{_VERB_NEXT}", re.IGNORECASE)
+    return re.compile(rf"(?:{_LINK}|{_CORRECTED}){_listed(slot_id, known)}{_VERB_NEXT}", re.IGNORECASE)
 
 
-def triggers(slot_id: str, known: dict[str, str]) -> frozenset[str]:
-    """Words of which a text must contain at least one in order to claim anything about the slot.
+def listed_values(slot: Slot, known: dict[str, str]) -> re.Pattern | None:
+    """An expression of any listed value of a slot; None where there are none, or the values are numbers.
 
-    For an age, a number in digits counts as well.
+    Names of people match only where they are written with a capital letter.
     """
-    first = {re.findall(r"\w+", value)[0] for value in known if re.search(r"\w", value)}
-    naming = _NAMING if slot_id == NAME else set()
-    return frozenset(first | naming | ({*_ONES, *_TENS, "hundred"} if slot_id == AGE else set()))
+    ordered = sorted((value for value in known if value), key=len, reverse=True)
+    if not ordered or slot.id == AGE:
+        return None
+    joined = [
+        "|".join(r"[\s-]+".join(map(_word_of_value, value.split())) for value in part)
+        for part in ([v for v in ordered if not has_no_blanks(v)], [v for v in ordered if has_no_blanks(v)])
+    ]
+    glued = any(_is_glued(pattern, {}) for pattern in slot.patterns)
+    ends = "" if glued else _VALUE_ENDS if slot.id == NAME or are_names(known) else rf"{_PLURAL}{_VALUE_ENDS}"
+    capital = rf"(?=(?-i:{CAPITAL}))" if slot.id == NAME else ""
+    parts = [rf"(?<![\w-]){capital}(?:{joined[0]}){ends}"] * bool(joined[0]) + [joined[1]] * bool(joined[1])
+    return re.compile("|".join(parts), re.IGNORECASE)
+
+
+def _word_of_value(word: str) -> str:
+    return re.escape(word).replace("'", APOSTROPHE)
+
+
+def are_names(known: dict[str, str]) -> bool:
+    """Whether all values that a slot lists are proper names: none begins with a small letter."""
+    return bool(known) and not any(value[:1].islower() for value in known.values())
 
 
 def canonical(slot_id: str, value: str) -> str:
@@ -157,34 +238,58 @@ def canonical(slot_id: str, value: str) -> str:
     plain = re.sub(r"^(?:a|an|the) ", "", plain)
     if slot_id != AGE:
         return plain
-    number = re.search(rf"\b{_NUMBER}\b", plain)
-    return str(_number(number[0])) if number else plain
+    return years(plain)
 
 
-def _value_group(slot_id: str, known: dict[str, str], before: list[str], followed: bool) -> str:
+def _value_group(
+    slot_id: str, known: dict[str, str], before: list[str], article: str | None, followed: bool, reads: str
+) -> str:
     """The part of the expression that captures the value, chosen by the kind of slot."""
     if slot_id == AGE:
-        return rf"(?P<value>{_NUMBER})" + ("" if followed else _NUMBER_ENDS)
-    if slot_id != NAME:
-        return _listed(known, False)
-    if not _NAMING & {word.lower() for word in before}:
-        return _listed(known, True)
-    listed = "|".join([*_alternatives(known), _CAPITALISED])
-    return rf"{_TITLE}(?P<value>{listed}){_VALUE_ENDS}"
+        return rf"(?P<value>{NUMBER}|{DECADE}|{ORDINAL})" + ("" if followed else NUMBER_ENDS)
+    if reads == LISTED:
+        listed = _listed(slot_id, known)
+        if slot_id == NAME and _NAMING & {word.lower() for word in before}:
+            return rf"{_TITLE}(?P<value>{MASK}+|{_CAPITALISED}{_VALUE_ENDS})"
+        if slot_id != NAME and not are_names(known) and not followed:
+            possessed = article is None and before and before[-1].lower() == "my"
+            listed += _COMPOUND if possessed else _NOUN_ENDS
+        return listed
+    if slot_id == NAME:
+        return rf"{_TITLE}(?P<open>{_CAPITALISED}){_VALUE_ENDS}"
+    return rf"{_ARTICLE}{_MODIFIERS}(?P<open>(?-i:{_PLACE_NAME})){_VALUE_ENDS}" if are_names(known) else _NOUN
 
 
-def _listed(known: dict[str, str], capitalised: bool) -> str:
-    """Any listed value as group `value`; names only where they are written with a capital letter."""
-    any_of = "|".join(_alternatives(known)) or "(?!)"
-    if capitalised:
-        return rf"{_TITLE}(?=(?-i:[^\W\d_a-z]))(?P<value>{any_of}){_VALUE_ENDS}"
-    return rf"{_ARTICLE}{_MODIFIERS}(?P<value>{any_of}){_VALUE_ENDS}"
+def _listed(slot_id: str, known: dict[str, str]) -> str:
+    """A masked value as group `value`, with what may stand before it."""
+    if slot_id == NAME:
+        return rf"{_TITLE}(?P<value>{MASK}+)"
+    return rf"{_ARTICLE}{_MODIFIERS}(?P<value>{MASK}+){_PLACE_ENDS if are_names(known) else ''}"
 
 
-def _alternatives(known: dict[str, str]) -> list[str]:
-    """Expressions of the canonical values, longest first."""
-    ordered = sorted((value for value in known if value), key=len, reverse=True)
-    return [r"[\s-]+".join(re.escape(word).replace("'", APOSTROPHE) for word in value.split()) for value in ordered]
+def _needs(words: list[str]) -> frozenset[str]:
+    return frozenset(word.casefold() for word in words if word.isalnum() and word.lower() not in _BENDS)
+
+
+# -- patterns of scripts without blanks, and of languages that write particles onto the value
+
+_BETWEEN = r"(?:\s|不|没有?|沒有?|并不|從來|从来|也|都|就|还|還|一直|现在|現在|只|真的|其实|確實|确实){0,2}"
+
+
+def _is_glued(pattern: str, known: dict[str, str]) -> bool:
+    """Whether the pattern's value stands without a blank next to other letters."""
+    glued = has_no_blanks(pattern) or re.search(r"[^\W_]\{value\}|\{value\}[^\W_]", pattern) is not None
+    return glued or (pattern == "{value}" and any(map(has_no_blanks, known)))
+
+
+def _literal(pattern: str) -> Pattern:
+    """A pattern whose characters match as they are, with a negation or an adverb between those of Han."""
+    parts = []
+    for part in pattern.rstrip("。.!！").split("{value}"):
+        letters = [r"\s+" if letter.isspace() else re.escape(letter) for letter in part]
+        parts.append((_BETWEEN if has_no_blanks(part) else "").join(letters))
+    source = rf"{parts[0]}(?P<value>{MASK}+){parts[1]}"
+    return Pattern(source, frozenset(), len(NEGATION.findall(pattern)) % 2 == 1)
 
 
 def _lower(words: list[str]) -> list[str]:
@@ -194,7 +299,7 @@ def _lower(words: list[str]) -> list[str]:
 def _words(part: str) -> list[str]:
     """The words of one side of a pattern, contractions spelled out."""
     spelled = (_CONTRACTIONS.get(word.lower(), word) for word in part.replace("’", "'").split())
-    return " ".join(spelled).split()
+    return re.sub(r"\b(do|did|does|was|is|have|had) not\b", r"\1n't", " ".join(spelled)).split()
 
 
 def _sequence(words: list[str]) -> str:
@@ -202,12 +307,18 @@ def _sequence(words: list[str]) -> str:
     built = ""
     for place, word in enumerate(words):
         lower, previous = word.lower(), words[place - 1].lower() if place else ""
-        if not place:
+        if word == "...":
+            built += _SOME_WORDS
+        elif not place:
             built = _word(word)
         elif lower == "am" and previous == "i":
-            built += rf"(?:{APOSTROPHE}?m|{_GAP}am|\s+ain{APOSTROPHE}?t)\b"
+            built += rf"(?:{APOSTROPHE}?m|{APOSTROPHE}re|{_GAP}(?:am|are(?:n{APOSTROPHE}?t)?)|\s+ain{APOSTROPHE}?t)\b"
         elif lower == "have" and previous in ("i", "we"):
             built += rf"(?:{APOSTROPHE}ve|{_GAP}have(?:n{APOSTROPHE}?t)?)(?:\s+got)?\b"
+        elif lower == "will":
+            built += rf"(?:{APOSTROPHE}ll|{_GAP}will)\b"
+        elif lower == "would":
+            built += rf"(?:{APOSTROPHE}d|{_GAP}would(?:n{APOSTROPHE}?t)?)\b"
         elif lower == "is":
             built += rf"(?:{APOSTROPHE}s|{_GAP}is(?:n{APOSTROPHE}?t)?)\b"
         elif lower == "are":
@@ -215,6 +326,11 @@ def _sequence(words: list[str]) -> str:
         else:
             built += _joint(word) + _word(word)
     return built
+
+
+def _gap(before: list[str]) -> str:
+    """What stands between a pattern's words and its value."""
+    return _GAP if before[-1][-1].isalnum() or before[-1] == "..." else r"\s+"
 
 
 def _joint(word: str) -> str:
@@ -227,20 +343,13 @@ def _joint(word: str) -> str:
 def _word(word: str) -> str:
     """An expression of one word: either spelling, with its contracted negation where it is an auxiliary."""
     lower = word.lower()
+    if lower == "i":
+        return "(?:i|we)"
     if lower.endswith("n't"):
         return rf"{re.escape(lower[:-3])}(?:n{APOSTROPHE}?t|\s+not)"
+    if lower == "cannot":
+        return rf"can(?:not|\s+not|{APOSTROPHE}?t)"
     if lower == "can":
         return rf"can(?:{APOSTROPHE}?t|not)?"
     plain = _SPELLINGS.get(lower) or re.escape(lower).replace("'", APOSTROPHE)
     return rf"{plain}(?:n{APOSTROPHE}?t)?" if lower in _AUXILIARY else plain
-
-
-def _number(words: str) -> int:
-    """A number up to a hundred and twenty, from digits or words that `_NUMBER` matched."""
-    if words.isdigit():
-        return int(words)
-    if words.endswith("hundred"):
-        return 100
-    tens, *ones = re.split(r"[\s-]+", words)
-    base = 10 * (_TENS.index(tens) + 2) if tens in _TENS else _ONES.index(tens) + 1
-    return base + (_ONES.index(ones[0]) + 1 if ones else 0)
