@@ -22,6 +22,7 @@ import polars as pl
 
 from metrics.judges import LINES
 
+DOUBT = 0.5  # from this p_inconsistent on a row affirms nothing, even where it is called no contradiction
 PERSONA = "persona"  # what a row is against where no fact is named
 Mark = tuple[Mapping, bool]  # a row with a contradiction, and whether the line returns to the persona by it
 Denials = dict[tuple[int, str], set[str]]  # (turn, judge) -> facts, or PERSONA, that the line contradicts
@@ -51,8 +52,9 @@ def contradictions(rows: Iterable[Mapping], denials: Mapping[tuple[int, str], Co
     of_persona = [row for row in scored if row["metric"] == "prompt_to_line"]
     named = {row["judge"] for row in of_persona if row["verdict"] and row["against"] != PERSONA}
     wrong = {row["judge"] for row in of_persona if row["verdict"]}
-    right = {row["judge"] for row in of_persona if row["against"] == PERSONA} - wrong
-    affirmed = {(row["judge"], row["against"]) for row in of_persona if row["against"] != PERSONA}
+    clear = [row for row in of_persona if row["p_inconsistent"] is not None and row["p_inconsistent"] < DOUBT]
+    right = {row["judge"] for row in clear if row["against"] == PERSONA} - wrong
+    affirmed = {(row["judge"], row["against"]) for row in clear if row["against"] != PERSONA}
 
     def returns(row: Mapping) -> bool:
         judge = row["judge"]

@@ -68,6 +68,15 @@ def test_what_was_not_scored_or_contradicts_itself_never_returns():
         assert not conflicts(rows)[0, 4].returns, verdict
 
 
+def test_suspect_affirms_nothing():
+    # turn 4 may be right or wrong about the home: p 1/2, called no contradiction
+    at_turn_4 = (pl.col("turn") == 4) & (pl.col("metric") == "prompt_to_line")
+    for doubted in (at_turn_4, at_turn_4 & (pl.col("against") == "home")):
+        p = pl.when(doubted).then(0.5).otherwise("p_inconsistent")
+        frame = judgements_frame(BACK).with_columns(p.alias("p_inconsistent"))
+        assert not conflicts_of_lines(frame)[0, 4].returns
+
+
 def test_another_judge_decides_for_itself():
     # nli calls turns 2 and 4 contradictory, and finds no fault in turn 2: nothing to return from
     nli = [
