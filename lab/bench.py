@@ -71,15 +71,15 @@ def _bench(args: argparse.Namespace) -> int:
                 f"{'--endpoint' if args.endpoint else '--plot'}"
             )
         figures = actors.measure_actors(args.actors, *weights, quick=args.quick)
-        tell = actors.print_actor_figures
+        show = actors.print_actor_figures
     else:
         figures = measure_engine(*weights, quick=args.quick, endpoint=args.endpoint, endpoint_model=args.endpoint_model)
-        tell = print_figures
+        show = print_figures
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
     if args.plot:
         plot(figures, Path(args.plot))
-    tell(figures)
+    show(figures)
     return 0
 
 

@@ -22,7 +22,7 @@ EXAMPLES = """examples:
       seats.user.reminder='Remember who you are. {card}'
   python -m lab.fork RUN --conversation 0 --turn 6 graph.nodes.chat.instruct.assistant='Ask about their childhood.'
 
-Every branch begins with the stored lines before turn K, at the same nodes and with the same directions. Its random
+Every branch begins with the stored lines before turn K, at the same nodes and with the same instructions. Its random
 draws of nodes, facts and scripted lines are those of the original. Branch 0 also samples with the original's seeds:
 with nothing changed it repeats the original (in float32, token by token). The other branches sample with seeds of
 their own. A new model, adapter, reminder or direction counts from turn K on; a new persona or instruction precedes all
@@ -77,11 +77,11 @@ def _run(args: argparse.Namespace) -> int:
     if not code:
         comparison = store_comparison(path)
         if comparison is not None:
-            _tell(comparison, path)
+            _print_comparison(comparison, path)
     return code
 
 
-def _tell(comparison: ForkComparison, path: Path) -> None:
+def _print_comparison(comparison: ForkComparison, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -45,7 +45,7 @@ def parser() -> Parser:
         help="ledger, likelihood, nli, llm, cascade (default: ledger where all personas have facts, else likelihood)",
     )
     out.add_argument(
-        "--metrics", default=scoring.METRICS, metavar="NAME[,NAME]", help=f"which metrics (default: {scoring.METRICS})"
+        "--metrics", default=scoring.DEFAULT_METRICS, metavar="NAME[,NAME]", help="which metrics (default: %(default)s)"
     )
     out.add_argument(
         "--against",

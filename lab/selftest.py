@@ -75,11 +75,11 @@ def parser() -> Parser:
 
 def _selftest(args: argparse.Namespace) -> int:
     from lab.selftests.judges import with_judges
-    from lab.selftests.kill_and_resume import kill_and_tell
+    from lab.selftests.kill_and_resume import kill_and_report
     from lab.selftests.tables import text
 
     if args.kill is not None:
-        return kill_and_tell(args.file, args.overrides, args.kill, args.seed, args.address)
+        return kill_and_report(args.file, args.overrides, args.kill, args.seed, args.address)
     if args.file:
         raise ValueError(f"{args.file!r} is for --kill N; expected options only")
     names = list(dict.fromkeys(args.judge or ASKED))

@@ -23,6 +23,7 @@ METRICS_SCHEMA: dict[str, type[pl.DataType]] = {
     "n": pl.Int64,  # scored rows behind the value; of unscored_* all rows, of judged_pairs all pairs
 }
 NAN = float("nan")
+UNSCORED = "unscored_"  # before a metric's name: the share of its rows that could not be scored
 
 
 def metric_row(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from metrics import UNSCORED
 from metrics.entry import (
     ACTIVATIONS,
     Figure,
@@ -21,26 +22,25 @@ from metrics.entry import (
     share_format,
     slope_format,
 )
+from metrics.judges import JUDGED
 from scenarios import plugins
 
 if TYPE_CHECKING:
     import polars as pl
 
-MISSING = "–"
 TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "qa": "Q&A"}
-CONSISTENCIES = tuple(TITLES)
+CONSISTENCIES = JUDGED
 GROUPS = ("consistency", "tripwires", "drift", "survival", "contradictions", "activation")  # in the order of tables
-UNSCORED = "unscored_"  # how the metrics begin that say what could not be scored
 
 
 def _consistency(name: str) -> Callable[[MetricContext], pl.DataFrame]:
-    """The consistency of that name in `metrics.consistency`, with the share of rows that could not be scored."""
+    """The consistency of that name (see `metrics.consistency`), with the share of rows that could not be scored."""
 
     def rows(context: MetricContext) -> pl.DataFrame:
-        from metrics import consistency, stacked
-        from metrics.reductions import unscored_metric_rows
+        from metrics import stacked
+        from metrics.reductions import consistency_rows, unscored_metric_rows
 
-        scored = getattr(consistency, name)(context.judgements, **context.how)
+        scored = consistency_rows(context.judgements, name, **context.how)
         return stacked([scored, unscored_metric_rows(context.judgements, name, **context.how)])
 
     return rows

@@ -1,7 +1,7 @@
 """Consistency of a speaker: with its persona, with its own earlier lines, and in its answers to questions.
 
 Each measure is 1 - contradicting / scored, in [0, 1]; 1 means that nothing contradicts (Abdulhai et al., arXiv
-2511.00222, section 3):
+2511.00222, section 3). All but the last are `metrics.reductions.consistency_rows` of the judgements of that name:
 
 - `prompt_to_line`: lines that contradict the persona / scored lines. There is one row per line and judge (against
   "persona"); rows for single facts are detail and are not counted here.
@@ -19,25 +19,10 @@ from __future__ import annotations
 import polars as pl
 
 from metrics import metrics_frame
-from metrics.reductions import consistency_rows, groups, interval_row, of_metric
+from metrics.reductions import groups, interval_row, of_metric
 from metrics.stats.shares import share_of_counts
 
 LINE_TO_LINE = "line_to_line"
-
-
-def prompt_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn, by conversation and over the run, for each judge and seat."""
-    return consistency_rows(judgements, "prompt_to_line", confidence=confidence, resamples=resamples, seed=seed)
-
-
-def line_to_line(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn, by conversation and over the run, for each judge and seat."""
-    return consistency_rows(judgements, LINE_TO_LINE, confidence=confidence, resamples=resamples, seed=seed)
-
-
-def qa(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
-    """Rows by turn (after which was asked), by conversation and over the run, for each judge and seat."""
-    return consistency_rows(judgements, "qa", confidence=confidence, resamples=resamples, seed=seed)
 
 
 def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from metrics import UNSCORED
+from metrics.catalogue import CONSISTENCIES
 from metrics.contradictions import PER_CONVERSATION
-from metrics.drift import near_pairs
+from metrics.drift import GLOBAL, longest, near_pairs, of_thirds
 from metrics.reductions import groups, of_metric
 from metrics.stats.bootstrap import difference_statistic, difference_sums, ratio, slope_statistic, slope_sums
 from metrics.stats.differences import Statistic
 from scenarios.records import SEATS
 
 Key = tuple[str, str | None, str]  # metric, judge, seat
-JUDGED = ("prompt_to_line", "line_to_line", "qa")
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,14 @@ def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame,
     Conversations without scored rows are left out.
     """
     measured, sums = set(metrics["metric"]), dict(_means(metrics))
-    length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)
-    lines, asked = of_metric(judgements, "prompt_to_line"), of_metric(judgements, "qa")
-    near = near_pairs(turns, judgements, window) if "local_drift_slope" in measured else lines.clear()
-    for name, rows in (("local_drift_slope", near), ("global_drift_slope", lines), ("qa_drift_slope", asked)):
-        if name in measured:
-            sums |= dict(_trends(name, rows, None))
-    for name, rows in (("global_drift_thirds", lines), ("qa_drift_thirds", asked)):
-        if name in measured:
-            sums |= dict(_trends(name, rows, length))
-    for name in JUDGED:
-        if f"unscored_{name}" in measured:
+    if "local_drift_slope" in measured:
+        sums |= dict(_trends("local_drift_slope", near_pairs(turns, judgements, window), None))
+    for name, metric in GLOBAL.items():
+        for kind, length in (("slope", None), ("thirds", longest(turns))):
+            if f"{name}_{kind}" in measured:
+                sums |= dict(_trends(f"{name}_{kind}", of_metric(judgements, metric), length))
+    for name in CONSISTENCIES:
+        if UNSCORED + name in measured:
             sums |= dict(_missing(name, judgements))
     return sums
 
@@ -83,10 +81,7 @@ def _means(metrics: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:
 def _trends(name: str, rows: pl.DataFrame, length: int | None) -> Iterator[tuple[Key, Sums]]:
     """Slopes where `length` is None; otherwise the last third of `length` turns minus the first third."""
     for judge, seat, part in groups(rows):
-        part = part.filter(pl.col("inconsistent").is_not_null())
-        if length is not None:
-            late, early = 3 * pl.col("turn") >= 2 * length, 3 * pl.col("turn") < length
-            part = part.filter(early | late).with_columns(late=late)
+        part = part.filter(pl.col("inconsistent").is_not_null()) if length is None else of_thirds(part, length)
         x, y, clusters = (
             part[column].to_numpy() for column in ("turn" if length is None else "late", "inconsistent", "conversation")
         )
@@ -104,6 +99,6 @@ def _missing(metric: str, judgements: pl.DataFrame) -> Iterator[tuple[Key, Sums]
     for judge, seat, part in groups(of_metric(judgements, metric)):
         counts = part.group_by("conversation").agg(missing=pl.col("inconsistent").is_null().sum(), n=pl.len())
         yield (
-            (f"unscored_{metric}", judge, seat),
+            (UNSCORED + metric, judge, seat),
             Sums({c: np.array([k, n], float) for c, k, n in counts.iter_rows()}, mean),
         )

@@ -19,6 +19,8 @@ from metrics import metrics_frame, stacked
 from metrics.reductions import Resampling, by_level, for_group, groups, interval_row, of_metric
 from metrics.stats.bootstrap import clustered_difference, clustered_slope
 
+GLOBAL = {"global_drift": "prompt_to_line", "qa_drift": "qa"}  # the name of a drift over the dialogue -> its judgements
+
 
 def drift_rows(
     turns: pl.DataFrame, judgements: pl.DataFrame, *, window: int, confidence: float, resamples: int, seed: int
@@ -28,19 +30,17 @@ def drift_rows(
     `window` counts a seat's own previous lines. Raises ValueError where it is below 1.
     """
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    near, asked = near_pairs(turns, judgements, window), of_metric(judgements, "qa")
-    lines = of_metric(judgements, "prompt_to_line")
-    length: int = 1 + (turns.select(pl.col("turn").max()).item() or 0)
-    return stacked(
-        [
-            local(near, **how),
-            slopes(near, "local_drift_slope", **how),
-            slopes(lines, "global_drift_slope", **how),
-            thirds(lines, "global_drift_thirds", length, **how),
-            slopes(asked, "qa_drift_slope", **how),
-            thirds(asked, "qa_drift_thirds", length, **how),
-        ]
-    )
+    near, length = near_pairs(turns, judgements, window), longest(turns)
+    parts = [local(near, **how), slopes(near, "local_drift_slope", **how)]
+    for name, metric in GLOBAL.items():
+        rows = of_metric(judgements, metric)
+        parts += [slopes(rows, f"{name}_slope", **how), thirds(rows, f"{name}_thirds", length, **how)]
+    return stacked(parts)
+
+
+def longest(turns: pl.DataFrame) -> int:
+    """The number of turns of the run's longest dialogue; 1 without turns."""
+    return 1 + (turns.select(pl.col("turn").max()).item() or 0)
 
 
 def own_lines(turns: pl.DataFrame) -> pl.DataFrame:
@@ -96,9 +96,14 @@ def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]
     """
     difference_rows = []
     for judge, seat, part in groups(rows):
-        early, late = 3 * pl.col("turn") < length, 3 * pl.col("turn") >= 2 * length
-        part = part.filter(pl.col("inconsistent").is_not_null(), early | late).with_columns(late=late)
+        part = of_thirds(part, length)
         y, after, clusters = (part[column].to_numpy() for column in ("inconsistent", "late", "conversation"))
         difference = clustered_difference(y, after, clusters, **for_group(how, name, judge, seat))
         difference_rows.append(interval_row(difference, name, judge, seat, "run"))
     return metrics_frame(difference_rows)
+
+
+def of_thirds(rows: pl.DataFrame, length: int) -> pl.DataFrame:
+    """The scored rows in the first and in the last third of `length` turns; column `late` says in which."""
+    early, late = 3 * pl.col("turn") < length, 3 * pl.col("turn") >= 2 * length
+    return rows.filter(pl.col("inconsistent").is_not_null(), early | late).with_columns(late=late)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import exp, inf
+from math import exp, inf, isnan
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -12,6 +12,7 @@ import polars as pl
 if TYPE_CHECKING:
     from metrics.reductions import Resampling
 
+MISSING = "–"  # in place of a number that is not there
 ACTIVATIONS = "activations"  # what a metric may need beside judgements, EMBEDDER and REFERENCE (metrics.judges.entry)
 
 
@@ -19,7 +20,7 @@ ACTIVATIONS = "activations"  # what a metric may need beside judgements, EMBEDDE
 class Figure:
     """How tables show a figure: its group, its label and its number format."""
 
-    group: str
+    group: str  # of metrics.catalogue.GROUPS, or another word; rows of one group stand together
     label: str
     number: Callable[[float], str]
     drifts: bool = False  # above 0 means that the seat gets worse
@@ -35,7 +36,7 @@ class MetricContext:
     how: Resampling  # confidence, resamples and seed, as keywords of the reductions
     cards: Mapping[tuple[int, str], str] | None = None  # a persona's card by (conversation, seat)
     embed: Callable | None = None  # texts -> unit vectors (texts, width)
-    logprobs: Callable | None = None  # of texts under the embedded model, in nats
+    logprobs: Callable | None = None  # (cards, texts) -> for each text, said under its card, nats of each token
     activations: pl.DataFrame | None = None  # conversation, turn, seat, value
 
 
@@ -55,6 +56,12 @@ class MetricEntry:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     part_of: str | None = None  # the metric that brings it; a scenario cannot name it then
+
+
+def estimate_text(value: float | None, low: float | None, high: float | None, number: Callable[[float], str]) -> str:
+    """`value [low, high]`, each by `number`; the value alone where neither bound is there, MISSING for None and NaN."""
+    value_text, *bounds = (MISSING if each is None or isnan(each) else number(each) for each in (value, low, high))
+    return value_text if value_text == MISSING or bounds == [MISSING] * 2 else f"{value_text} [{', '.join(bounds)}]"
 
 
 def share_format(value: float) -> str:

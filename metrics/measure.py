@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import polars as pl
 
-from metrics import METRICS_SCHEMA, stacked
-from metrics.catalogue import ENTRIES, MEASURES, METRICS, UNSCORED, metric_entry
+from metrics import METRICS_SCHEMA, UNSCORED, stacked
+from metrics.catalogue import ENTRIES, MEASURES, METRICS, metric_entry
 from metrics.entry import MetricContext, MetricEntry
 from metrics.reductions import Resampling
 from scenarios import plugins

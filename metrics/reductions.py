@@ -12,7 +12,7 @@ from typing import TypedDict, Unpack
 
 import polars as pl
 
-from metrics import METRICS_SCHEMA, NAN, metric_row, metrics_frame, stacked
+from metrics import METRICS_SCHEMA, NAN, UNSCORED, metric_row, metrics_frame, stacked
 from metrics.stats.bootstrap import Interval, clustered_mean, clustered_means
 from metrics.stats.shares import clustered_share, clustered_shares
 from scenarios.records import SEATS, derive_seed
@@ -59,7 +59,8 @@ def consistency_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resamp
 def by_level(
     rows: pl.DataFrame, metric: str, judge: str | None, seat: str, *, share: bool = False, **how: Unpack[Resampling]
 ) -> pl.DataFrame:
-    """The mean of column y (null where unscored) by turn, by conversation and over the run.
+    """The mean of column y (null where unscored) by turn, by conversation and over the run; `rows` has the columns
+    conversation, turn and y.
 
     With `share`, y is 0 or 1, and intervals are those of shares. Rows by conversation have no interval (NaN), since a
     conversation is one cluster.
@@ -92,7 +93,7 @@ def by_level(
 
 def unscored_metric_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
     """The share of a metric's rows that could not be scored, 0 to 1, over the run; n counts all rows."""
-    name, rows = f"unscored_{metric}", []
+    name, rows = UNSCORED + metric, []
     for judge, seat, part in groups(of_metric(judgements, metric)):
         missing = part["inconsistent"].is_null().cast(pl.Float64).to_numpy()
         share = clustered_share(missing, part["conversation"].to_numpy(), confidence=how["confidence"])

@@ -35,6 +35,7 @@ import numpy as np
 import polars as pl
 
 from metrics import stacked
+from metrics.judges.likelihood import LogProbs
 from metrics.judges.text.word_lists import EMPTY_WORDS, HELPER, of_oneself
 from metrics.reductions import by_level
 from scenarios.records import SEATS
@@ -57,7 +58,6 @@ _NAME = re.compile(  # the speaker's name in a card
     r"is\b))([A-Z][\w’-]+)"
 )
 Values = Iterator[tuple[str, float]]
-LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]  # contexts, texts -> nats of each token
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def tripwires(
     it. `counted` (columns conversation and turn) names the lines that the speakers wrote themselves; None counts all
     lines. Without `embed` there is no relevance, without `logprobs` no perplexity. Empty input gives NaN with n = 0.
     """
-    lines = _heard(turns)
+    lines = _with_line_heard(turns)
     if counted is not None:
         lines = lines.join(counted.select("conversation", "turn").unique(), on=["conversation", "turn"], how="semi")
     lines = lines.sort("conversation", "seat", "turn")
@@ -174,7 +174,7 @@ def line_wires(text: str, card: str, heard: str = "") -> dict[str, float]:
     return dict(_Speaker(card).line(text, heard))
 
 
-def _heard(turns: pl.DataFrame) -> pl.DataFrame:
+def _with_line_heard(turns: pl.DataFrame) -> pl.DataFrame:
     """conversation, turn, seat, text and `heard`: the last line before it of the other seat, null at the start."""
     ordered = turns.select("conversation", "turn", "seat", "text").sort("conversation", "turn")
     last = [

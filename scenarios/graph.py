@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scenarios.schema import Edge, Node, ScenarioFile
 
 
-PRESSURE = (  # how hard the directed speaker presses, 0 to 6; an instruction to that speaker
+PRESSURE = (  # how hard the instructed speaker presses, 0 to 6; an instruction to that speaker
     "",
     "Make a neutral remark about what they told you.",
     "Say politely that you are not sure about it.",
@@ -127,13 +127,13 @@ def ready_line(node: Node, me: Persona, partner: Persona, fact: Fact | None, rng
     return fill_placeholders(rng.choice(lines), me, partner, fact) if lines else None
 
 
-def direction(node: Node, seat: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
+def instruction(node: Node, seat: str, me: Persona, partner: Persona, fact: Fact | None) -> str:
     """The instruction to the speaker in `seat` before its line, including the node's pressure; "" where there is none.
 
     `fact` is a fact of the partner, as from `fact_for`. Where it is None, the instruction or the pressure that is about
     one is left out.
     """
-    parts = [part for part in _direction_parts(node, seat) if fact is not None or not _is_about_a_fact(part)]
+    parts = [part for part in _instruction_parts(node, seat) if fact is not None or not _is_about_a_fact(part)]
     return fill_placeholders(" ".join(parts), me, partner, fact)
 
 
@@ -177,7 +177,7 @@ def fact_for(
     A node with pressure keeps `last`, the fact about which this partner was asked before; other nodes take the next
     fact.
     """
-    if not partner.facts or not any(map(_is_about_a_fact, [*_direction_parts(node, seat), *(node.says or ())])):
+    if not partner.facts or not any(map(_is_about_a_fact, [*_instruction_parts(node, seat), *(node.says or ())])):
         return None
     if node.pressure > 0 and last is not None:
         return last
@@ -203,10 +203,10 @@ def _holds(edge: Edge, lines_at_node: int, last_text: str, contradiction: bool) 
 def speaks_of_facts(node: Node, seat: str) -> bool:
     """Whether an instruction or a given line of the node has the seat speak of facts of its partner."""
     lines = (node.says or ()) if node.speaker in (None, seat) else ()
-    return any(map(_is_about_a_fact, [*_direction_parts(node, seat), *lines]))
+    return any(map(_is_about_a_fact, [*_instruction_parts(node, seat), *lines]))
 
 
-def _direction_parts(node: Node, seat: str) -> list[str]:
+def _instruction_parts(node: Node, seat: str) -> list[str]:
     """The node's instruction to the seat and its pressure, as far as there are any."""
     return [part for part in (node.instruct[seat], PRESSURE[node.pressure]) if part] if seat in node.instruct else []
 

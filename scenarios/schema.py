@@ -14,7 +14,7 @@ from scenarios.records import ASSISTANT, SEATS
 from scenarios.yaml_files import KINDS, dump
 
 # measured where a file names none
-METRICS = (
+DEFAULT_METRICS = (
     "prompt_to_line",
     "line_to_line",
     "qa",
@@ -198,7 +198,7 @@ class CascadeConfig(Strict):
 class Measure(Strict):
     """What is measured, and by which judges."""
 
-    metrics: Annotated[list[Metric], AfterValidator(no_repeats)] = Field(default=list(METRICS))
+    metrics: Annotated[list[Metric], AfterValidator(no_repeats)] = Field(default=list(DEFAULT_METRICS))
     judge: Annotated[list[JudgeName], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         default=["ledger"], min_length=1, description="one name or a list"
     )

@@ -24,8 +24,8 @@ TAKES_LONG = {  # names: of fixtures, of modules, and of what a test calls; `get
     *("inside", "terminal", "getfixturevalue"),
 }
 THOROUGH = {  # files whose tests train, play whole jobs, take times or draw many samples
-    *("test_api", "test_engine", "test_killing", "test_nli_judge", "test_policy_gradients", "test_recital"),
-    *("test_corpus", "test_retrieval", "test_safety", "test_score", "test_selftest", "test_study"),
+    *("test_api", "test_engine", "test_killing", "test_nli_judge", "test_policy_gradients", "test_replay"),
+    *("test_dataset", "test_retrieval", "test_safety", "test_score", "test_selftest", "test_study"),
     *("test_sweep_places", "test_training", "test_tripwires", "test_comparison"),
 }
 

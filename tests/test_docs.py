@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import re
 import shlex
@@ -12,7 +13,10 @@ from io import StringIO
 import pytest
 from commands import ROOT
 
+from lab.progress.training import SHOWN
+from lab.reports.comparison_tables import TOO_FEW
 from lab.studies.runner import study_names
+from metrics.catalogue import TITLES
 from scenarios.jobs.study import study_named
 from scenarios.jobs.sweep import Scheduler, Sweep, load_sweep
 from scenarios.jobs.training import Evaluation, HeldOut, Recipe, Reward, load_recipe
@@ -78,6 +82,35 @@ def test_every_link_leads_to_a_file_and_a_section_of_it(page):
             file = (ROOT / page).parent / name if name else ROOT / page
             assert file.exists(), target
             assert not anchor or anchor in anchors(file.read_text()), target
+
+
+def cells(page: str) -> dict[str, list[str]]:
+    """Measure -> cells of the first table of results that a page shows as a terminal prints it."""
+    table = next(block for block in FENCED.findall(PAGES[page]) if block.startswith("```\nmeasure "))
+    rows = [re.split(r" {2,}", line.strip()) for line in table.splitlines()[3:-1] if line]
+    return {measure: others for measure, *others in rows}
+
+
+def test_the_readme_s_table_is_part_of_the_page_on_metrics():
+    short, whole = cells("README.md"), cells("docs/metrics.md")
+    assert len(short) > 5 and {name: whole.get(name) for name in short} == short
+
+
+def test_the_printed_caution_on_few_conversations_has_the_figures_of_the_page():
+    [figures] = re.findall(r"covers (\d+)% at 4 conversations and (\d+)% at 10", PAGES["docs/statistics.md"])
+    assert re.findall(r"(\d+) %(?: of cases)? with (?:4|10)\b", TOO_FEW) == list(figures)
+
+
+def test_pictures_of_the_terminal_have_the_labels_that_it_shows_now():
+    words = {
+        name: html.unescape((ROOT / "docs" / "pictures" / f"{name}.svg").read_text()).replace("\xa0", " ")
+        for name in ("live", "watch", "training")
+    }
+    for name in ("live", "watch"):
+        assert [title for title in (*TITLES.values(), "tokens through the model") if title not in words[name]] == []
+    assert [
+        key for key in ("reward_qa", "penalised", "kl", "length") if f">{SHOWN[key]}" not in words["training"]
+    ] == []
 
 
 def test_every_file_of_scenarios_that_a_page_names_is_there():

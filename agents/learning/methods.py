@@ -11,21 +11,17 @@ from agents.learning import offline, online, preference
 from agents.learning.distributed import gathered, summed
 from agents.learning.learner import Learner, Loss, Step
 from agents.learning.views import View
+from scenarios.jobs.training import Tuning
 
 
 @dataclass(frozen=True)
 class Method:
-    """The method and its settings, named as in `scenarios.jobs.training`."""
+    """The method and its settings, as a training file has them."""
 
     name: str
     groups: str = "turns"  # what GRPO compares: lines at one "turns", or whole "episodes"
     num_generations: int = 4  # dialogues that began alike
-    num_iterations: int = 1
-    online: online.Online = field(default_factory=online.Online)
-    alpha: float = 1.0
-    beta: float = 0.1  # of DPO and KTO
-    desirable_weight: float = 1.0
-    undesirable_weight: float = 1.0
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True)
@@ -39,12 +35,12 @@ class Learnt:
 
 
 def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
-    """Makes `num_iterations` updates and returns their figures. Raises ValueError for a loss that is not finite.
+    """Makes `tuning.num_iterations` updates and returns their figures. Raises ValueError for a loss that is not finite.
 
     With several workers, each has to call it with all views, and it returns the figures of the whole batch.
     """
     seen: dict[str, list[torch.Tensor]] = {}
-    how, skipped, more, advantages = method.online, 0, {}, []
+    how, skipped, more, advantages = method.tuning, 0, {}, []
     if method.name == "ppo":
         views, advantages, returns, values = online.by_value(learner, views, how)
         more = {"returns": returns, "values": values}
@@ -55,7 +51,7 @@ def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
             views, lambda view: view.conversation // method.num_generations, how
         )
     done, parts = None, []
-    for _ in range(method.num_iterations):
+    for _ in range(how.num_iterations):
         parts = _parts(learner, views, advantages, method, seen, more)
         done = learner.update(parts) if summed(len(parts), learner.device) else done  # with no part of its own too
     tokens = summed(sum(len(line.ids) for view, _ in parts for line in view.lines), learner.device)
@@ -65,14 +61,15 @@ def learn(learner: Learner, views: Sequence[View], method: Method) -> Learnt:
 def _parts(
     learner: Learner, views: Sequence[View], advantages: online.Advantages, method: Method, seen: dict, more: Mapping
 ) -> list[tuple[View, Loss]]:
+    how = method.tuning
     if method.name in ("grpo", "ppo"):
-        return online.parts(learner, views, advantages, method.online, seen=seen, **more) if views else []
+        return online.parts(learner, views, advantages, how, seen=seen, **more) if views else []
     if method.name == "dpo":
-        return preference.parts_dpo(learner, views, beta=method.beta)
-    weights = {"desirable": method.desirable_weight, "undesirable": method.undesirable_weight}
+        return preference.parts_dpo(learner, views, beta=how.beta)
+    weights = {"desirable": how.desirable_weight, "undesirable": how.undesirable_weight}
     if method.name == "kto":
-        return preference.parts_kto(learner, views, beta=method.beta, **weights)
-    return offline.parts(views, method.name, alpha=method.alpha, **weights)
+        return preference.parts_kto(learner, views, beta=how.beta, **weights)
+    return offline.parts(views, method.name, alpha=how.alpha, **weights)
 
 
 def _numbers(seen: Mapping[str, list[torch.Tensor]]) -> dict[str, float]:

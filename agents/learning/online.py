@@ -12,7 +12,6 @@ reference model is a term of the loss in PPO as well, and not of the reward.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,26 +20,12 @@ from agents.learning import losses
 from agents.learning.distributed import across, share
 from agents.learning.learner import Learner, Loss, Read
 from agents.learning.views import Sampled, View, at_places, with_lines
+from scenarios.jobs.training import Tuning
 
 Advantages = list[list[float]]  # by view and line
 
 
-@dataclass(frozen=True)
-class Online:
-    """Settings, named as in TRL's GRPOConfig and PPOConfig."""
-
-    beta: float = 0.02  # weight of the divergence from the untouched model
-    epsilon: float = 0.2
-    epsilon_high: float = 0.2
-    loss_type: str = "dapo"
-    scale_rewards: bool = True
-    gamma: float = 0.5  # per turn of the trained seat
-    lam: float = 0.95
-    vf_coef: float = 0.1
-    cliprange_value: float = 0.2
-
-
-def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages, int]:
+def by_place(batch: Sequence[View], how: Tuning) -> tuple[list[View], Advantages, int]:
     """The advantages of lines within each place, and the number of places skipped: those with fewer than two lines that
     have a reward, and those whose rewards are all equal.
     """
@@ -62,7 +47,7 @@ def by_place(batch: Sequence[View], how: Online) -> tuple[list[View], Advantages
     return views, advantages, skipped
 
 
-def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online) -> tuple[list[View], Advantages, int]:
+def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Tuning) -> tuple[list[View], Advantages, int]:
     """The advantages of each turn's return within the same turn of the dialogues of its group.
 
     A turn without a reward adds 0 to the returns. The third result is the number of turns of groups that were skipped:
@@ -97,7 +82,7 @@ def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Online
 
 
 def by_value(
-    learner: Learner, batch: Sequence[View], how: Online
+    learner: Learner, batch: Sequence[View], how: Tuning
 ) -> tuple[list[View], Advantages, Advantages, Advantages]:
     """Views with the generalised advantage, the return and the old value of each line; four empty lists where all
     rewards are equal.
@@ -129,7 +114,7 @@ def _scored(line: Sampled) -> bool:
     return line.reward is not None
 
 
-def _by_turn(view: View, values: Sequence[float], how: Online) -> list[float]:
+def _by_turn(view: View, values: Sequence[float], how: Tuning) -> list[float]:
     advantages = [(line.reward or 0.0) - value for line, value in zip(view.lines, values, strict=True)]
     turns = [place for place, line in enumerate(view.lines) if line.on_trunk]
     rewards = [view.lines[place].reward or 0.0 for place in turns]
@@ -143,7 +128,7 @@ def parts(
     learner: Learner,
     views: Sequence[View],
     advantages: Advantages,
-    how: Online,
+    how: Tuning,
     *,
     returns: Advantages | None = None,
     values: Advantages | None = None,

@@ -192,13 +192,13 @@ def attend(
         if mask is None:
             mask = _additive(look.seen(sliding_window).to(query.device), query.shape[1] // keys.shape[1], query.dtype)
             plan.masks[number, sliding_window] = mask
-        out[look.tokens] = _heard(
+        out[look.tokens] = _attended(
             asked, look.held, keys[rows, :, : look.length], values[rows, :, : look.length], mask, scaling, softcap
         )
     return out[None], None
 
 
-def _heard(asked: torch.Tensor, held: torch.Tensor | None, keys, values, mask, scaling, softcap) -> torch.Tensor:
+def _attended(asked: torch.Tensor, held: torch.Tensor | None, keys, values, mask, scaling, softcap) -> torch.Tensor:
     """The attention output (tokens, H, D) of tokens (tokens, H, D) over keys and values (R, Hkv, L, D)."""
     rows, kv_heads, _, _ = keys.shape
     groups = asked.shape[1] // kv_heads

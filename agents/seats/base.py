@@ -10,14 +10,14 @@ from agents.engine.protocol import Sample
 
 SPEAKS_FIRST = "(The conversation begins. You speak first.)"  # what a seat hears when there is nothing to hear yet
 SPEAKS_ON = "(They say nothing. Go on.)"  # when it has the word twice in a row
-DIRECTION = "\n[{direction}]"  # the card says what brackets mean
+INSTRUCTION = "\n[{instruction}]"  # the card says what brackets mean
 
 
 @dataclass(frozen=True)
 class Cue:
     """A request for a line, with its instruction ("" for none) and its seed."""
 
-    direction: str
+    instruction: str
     seed: int
     turn: int = 0
 
@@ -98,7 +98,7 @@ class Seat(Protocol):
         """
         ...
 
-    def tell(
+    def answer(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
         """A free-text answer to every question, each on its own branch that the dialogue never sees; or `Trouble`."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.engine.protocol import Sampling
 from agents.engine.sentences import first_sentences
-from agents.seats.base import DIRECTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
+from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
 from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, in_time
 from scenarios.messages import reason
 from scenarios.records import derive_seed
@@ -62,7 +62,7 @@ class EndpointSeat:
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         return dict.fromkeys(questions, Trouble(self.unasked))
 
-    def tell(
+    def answer(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
         asked = [(c, question.text) for c, questions_of in questions.items() for question in questions_of]
@@ -132,7 +132,7 @@ def _with(messages: list[dict[str, str]], role: str, text: str) -> list[dict[str
 def _with_cue(messages: list[dict[str, str]], cue: Cue) -> list[dict[str, str]]:
     """The messages, ending with what was heard and then the instruction."""
     silence = {"system": SPEAKS_FIRST, "assistant": SPEAKS_ON}.get(messages[-1]["role"])
-    direction = DIRECTION.format(direction=cue.direction) if cue.direction else ""
+    instruction = INSTRUCTION.format(instruction=cue.instruction) if cue.instruction else ""
     if silence:
-        return [*messages, {"role": "user", "content": silence + direction}]
-    return [*messages[:-1], {"role": "user", "content": messages[-1]["content"] + direction}]
+        return [*messages, {"role": "user", "content": silence + instruction}]
+    return [*messages[:-1], {"role": "user", "content": messages[-1]["content"] + instruction}]

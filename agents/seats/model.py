@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from agents.engine.protocol import Engine, Sample, Sampling, Steer
-from agents.seats.base import DIRECTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Spoken, Trouble, Utterance
+from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Spoken, Trouble, Utterance
 from scenarios.records import derive_seed
 
 
@@ -122,7 +122,7 @@ class ModelSeat:
             results[c] = [[next(sums) for _ in q.options] for q in parts]
         return results
 
-    def tell(
+    def answer(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
         asked = [(c, q) for c, questions_of in questions.items() for q in questions_of if c not in self._full]
@@ -184,8 +184,8 @@ class ModelSeat:
         texts = {}
         for c, cue in cues.items():
             silence = {"opening": SPEAKS_FIRST, "said": SPEAKS_ON, "heard": None}[self._last[c]]
-            direction = DIRECTION.format(direction=cue.direction) if cue.direction else ""
-            texts[c] = (self._turn_to_them(c) + silence if silence else "") + direction + self.format.before_said
+            instruction = INSTRUCTION.format(instruction=cue.instruction) if cue.instruction else ""
+            texts[c] = (self._turn_to_them(c) + silence if silence else "") + instruction + self.format.before_said
         self._extend(texts)
 
     def _said(self, said: Mapping[int, Utterance], read: bool = False) -> None:

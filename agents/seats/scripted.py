@@ -33,7 +33,7 @@ class ScriptedSeat:
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
 
-    def tell(
+    def answer(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
         return dict.fromkeys(questions, Trouble("a scripted speaker cannot be asked"))
@@ -67,7 +67,7 @@ class HumanSeat:
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:
         return dict.fromkeys(questions, Trouble("a person is not asked in Q&A probes"))
 
-    def tell(
+    def answer(
         self, questions: Mapping[int, Sequence[Question]], cues: Mapping[int, Cue]
     ) -> dict[int, list[str] | Trouble]:
         return dict.fromkeys(questions, Trouble("a person is not asked in Q&A probes"))

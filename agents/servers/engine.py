@@ -124,7 +124,7 @@ def _agrees(asked, model: str, choice) -> bool:
         temperature=0.0,
         extra_body={"prompt_logprobs": 0, **AS_ASKED},
     ).choices[0]
-    given = _of(choice.token_ids, again)
+    given = _prompt_logprobs(choice.token_ids, again)
     return all(abs(a - b) < SAME_NATS for a, b in zip(given, choice.logprobs.token_logprobs, strict=True))
 
 
@@ -253,7 +253,7 @@ class ServedEngine:
         answers = self._ask(
             "score",
             [
-                (self._scored(branch, [*given, *target]), partial(_of, target))
+                (self._scored(branch, [*given, *target]), partial(_prompt_logprobs, target))
                 for branch, given, target in flat
                 if target
             ],
@@ -369,7 +369,7 @@ def _sampled(choice) -> Sample:
     )
 
 
-def _of(target: Sequence[int], choice) -> list[float]:
+def _prompt_logprobs(target: Sequence[int], choice) -> list[float]:
     """log p of the last tokens of a prompt; each position holds {token id: {logprob, ...}} of its token."""
     return [
         float(place[str(token)]["logprob"])

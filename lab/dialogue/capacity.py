@@ -14,7 +14,7 @@ from scenarios.scenario import Scenario
 
 FRAME = 100  # tokens of the system text around a card, about
 SPARE = 12  # tokens that a template may put around a line
-DIRECTION_TOKENS = 40  # tokens of the longest direction, about
+INSTRUCTION_TOKENS = 40  # tokens of the longest instruction, about
 ASKED = 512  # tokens of the questions read behind a view, about
 SLACK = 1.25  # a view's room over its tokens: it grows by quarters
 KEPT = 0.9  # of the free memory, for views: judges and passing results need some too
@@ -50,7 +50,7 @@ def longest_view(
     )
     directed = any(seat in node.instruct for node in scenario.graph.nodes.values())
     lines = sum(_longest_line(scenario, name, engine) + SPARE for name in SEATS)
-    longest = card + FRAME + -(-scenario.turns // 2) * (lines + DIRECTION_TOKENS * directed + reminder)
+    longest = card + FRAME + -(-scenario.turns // 2) * (lines + INSTRUCTION_TOKENS * directed + reminder)
     if longest > engine.info().context:
         raise ValueError(
             f"seats.{seat}: {scenario.turns} turns may take {longest} tokens, but {spec.model} reads at most "

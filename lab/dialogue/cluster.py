@@ -76,7 +76,7 @@ def hosting(
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address in (IN_PROCESS, KEPT) or not engines:
-        yield _in_process if address != KEPT else _kept
+        yield _in_process if address != KEPT else _cached_engine
         return
     engines_started: list = []
     with connected(address, engines + workers):
@@ -116,14 +116,14 @@ def _in_process(model: str, dtype: str, device: str) -> Engine:
     return LocalEngine(load(model, dtype, device))
 
 
-def _kept(model: str, dtype: str, device: str) -> Engine:
+def _cached_engine(model: str, dtype: str, device: str) -> Engine:
     from agents.engine.local import LocalEngine
 
-    return LocalEngine(_stays(model, dtype, device))
+    return LocalEngine(_cached_model(model, dtype, device))
 
 
 @lru_cache(MODELS_KEPT)
-def _stays(model: str, dtype: str, device: str) -> LoadedModel:
+def _cached_model(model: str, dtype: str, device: str) -> LoadedModel:
     from agents.models.loading import load, use_all_cores
 
     use_all_cores()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agents.engine.protocol import Engine
 from lab.dialogue.seats import base_model
 from metrics.catalogue import needed
-from metrics.judges import LINES
+from metrics.judges import JUDGED, LINES
 from metrics.judges.entry import EMBEDDER, REFERENCE, JudgeEntry, Models
 from scenarios import plugins
 from scenarios.schema import Measure
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 REFERENCE_MODEL = "embedded"  # what REFERENCE stands for, and what the perplexity wire reads with
 RETRIEVED, TRIPWIRES = "retrieved", "tripwires"
-ALL = (*LINES, "qa")  # metrics
 CONTRADICTING = ("contradicted_fact", "persona_swap")  # kinds of planted drift
 
 
@@ -233,9 +232,9 @@ def _cascade(models: Models) -> Judge:
 ENTRIES = (
     JudgeEntry("ledger", _ledger, finds=CONTRADICTING),
     JudgeEntry("likelihood", _likelihood, needs=(REFERENCE, EMBEDDER), finds=CONTRADICTING),
-    JudgeEntry("nli", _nli, ALL, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING),
-    JudgeEntry("llm", _llm, ALL, engines=_llm_engines, check=_check_llm, finds=CONTRADICTING),
-    JudgeEntry("cascade", _cascade, ALL, check=_check_cascade, finds=CONTRADICTING),
+    JudgeEntry("nli", _nli, JUDGED, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING),
+    JudgeEntry("llm", _llm, JUDGED, engines=_llm_engines, check=_check_llm, finds=CONTRADICTING),
+    JudgeEntry("cascade", _cascade, JUDGED, check=_check_cascade, finds=CONTRADICTING),
     JudgeEntry("answer_reader", _reader, ("qa",), needs=(REFERENCE,)),
 )
 JUDGES = {entry.name: entry for entry in ENTRIES}

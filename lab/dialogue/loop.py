@@ -15,7 +15,8 @@ import networkx as nx
 
 from agents.engine.protocol import Usage
 from agents.seats.base import Cue, Left, Question, Seat, Trouble, Utterance
-from lab.store.resume import LineOrigin, Stored
+from lab.store.events import LineOrigin
+from lab.store.resume import Stored
 from metrics.catalogue import needed
 from metrics.judges import NO_FACTS, Judge, Pair, answer_choice, pair_retrieval, scored_by
 from metrics.judges import answer_words as answered
@@ -41,7 +42,7 @@ class OngoingDialogue:
     node: str
     lines: list[Line] = field(default_factory=list)
     visit: int = 0  # lines said at the node in this visit
-    asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # facts of that seat asked about
+    facts_asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # of that seat, so far
     fact: dict[str, Fact | None] = field(default_factory=lambda: dict.fromkeys(SEATS))  # the last of them
     ready: set[int] = field(default_factory=set)  # turns whose words the scenario gave: no speaker's own, so not judged
     memory: dict[str, pair_retrieval.Memory] = field(
@@ -79,10 +80,8 @@ class Play:
     usage: Callable[[], Usage]
     stored: Stored = field(default_factory=Stored)
     embed: pair_retrieval.Embed | None = None  # pairs of lines are retrieved by it; None: all are judged
-    asked: Collection[str] = SEATS  # seats that are asked about themselves
-    alike: int = (
-        1  # conversations in a row that draw the same walk, facts and ready words, and differ in what is sampled
-    )
+    probed_seats: Collection[str] = SEATS  # those that get Q&A probes
+    alike: int = 1  # conversations in a row with the same walk, facts and ready words, that differ in what is sampled
 
     def events(self) -> Iterator[dict]:
         """The events of lines, judgements, walks and usage as they happen, without those already stored."""
@@ -110,9 +109,8 @@ class Play:
             line = self.stored.lines[conversation, before]
             dialogue.node = line.node
             upcoming = self._next(dialogue, before)
-            origins.append(
-                LineOrigin(upcoming.cue.direction, upcoming.fact and upcoming.fact.id, upcoming.words is not None)
-            )
+            instruction, fact = upcoming.cue.instruction, upcoming.fact and upcoming.fact.id
+            origins.append({"instruction": instruction, "fact": fact, "ready": upcoming.words is not None})
             dialogue.lines.append(line)
         return origins
 
@@ -188,16 +186,16 @@ class Play:
         other = PARTNER[seat]
         me, partner = dialogue.cast[seat], dialogue.cast[other]
         seed = (self.scenario.seed, self._draws(dialogue.number))
-        fact = graphs.fact_for(node, seat, partner, dialogue.asked[other], dialogue.fact[other], *seed)
+        fact = graphs.fact_for(node, seat, partner, dialogue.facts_asked[other], dialogue.fact[other], *seed)
         if fact is not None and fact is not dialogue.fact[other]:
-            dialogue.asked[other] += 1
+            dialogue.facts_asked[other] += 1
             dialogue.fact[other] = fact
         words = graphs.ready_line(node, me, partner, fact, random.Random(derive_seed(*seed, "says", turn)))
-        direction = "" if words is not None else graphs.direction(node, seat, me, partner, fact)
+        instruction = "" if words is not None else graphs.instruction(node, seat, me, partner, fact)
         reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
         return Next(
             seat,
-            Cue(" ".join(filter(None, (direction, reminder))), self._seed(dialogue.number, seat, turn), turn),
+            Cue(" ".join(filter(None, (instruction, reminder))), self._seed(dialogue.number, seat, turn), turn),
             words,
             fact,
         )
@@ -208,13 +206,13 @@ class Play:
         """
         line, origin = self.stored.lines[dialogue.number, turn], self.stored.origins[dialogue.number, turn]
         other, fact = PARTNER[line.seat], None
-        if origin.fact is not None:
-            fact = next((candidate for candidate in dialogue.cast[other].facts if candidate.id == origin.fact), None)
+        if origin["fact"] is not None:
+            fact = next((candidate for candidate in dialogue.cast[other].facts if candidate.id == origin["fact"]), None)
             if fact is None or fact is not dialogue.fact[other]:
-                dialogue.asked[other] += 1
+                dialogue.facts_asked[other] += 1
                 dialogue.fact[other] = fact
-        cue = Cue(origin.direction, self._seed(dialogue.number, line.seat, turn), turn)
-        return Next(line.seat, cue, line.text if origin.ready else None, fact)
+        cue = Cue(origin["instruction"], self._seed(dialogue.number, line.seat, turn), turn)
+        return Next(line.seat, cue, line.text if origin["ready"] else None, fact)
 
     def _stored_node(self, conversation: int, turn: int) -> str | None:
         """The node of a line kept from another run; None for other lines."""
@@ -274,8 +272,8 @@ class Play:
         fresh = [d for d in going if (d.number, turn, "judges") not in self.stored.judged]
         rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
         self._remember(fresh)
-        asked = [pair for d in fresh for pair in self._pairs(d)]
-        for judgement in self._judgements(asked):
+        pairs = [pair for d in fresh for pair in self._pairs(d)]
+        for judgement in self._judgements(pairs):
             rows[judgement.conversation].append(judgement)
         for d in fresh:
             yield _judged(d.number, turn, "judges", rows[d.number])
@@ -291,10 +289,10 @@ class Play:
         line = dialogue.lines[-1]
         if line.turn in dialogue.ready:
             return
-        asked = needed(self.scenario.measure.metrics)
+        wanted = needed(self.scenario.measure.metrics)
         if any(edge.when for edge in self.scenario.graph.edges):
-            asked.add("prompt_to_line")
-        yield from pairs_of_line(line, dialogue.lines[:-1], dialogue.cast, asked, self._earlier(dialogue, line))
+            wanted.add("prompt_to_line")
+        yield from pairs_of_line(line, dialogue.lines[:-1], dialogue.cast, wanted, self._earlier(dialogue, line))
 
     def _earlier(self, dialogue: OngoingDialogue, line: Line) -> list[Line]:
         """The speaker's own earlier lines with which the line is paired: all, or the retrieved ones."""
@@ -330,7 +328,7 @@ class Play:
         """
         fresh = [d for d in going if (d.number, turn, "qa") not in self.stored.judged]
         rows: dict[int, list[Judgement]] = {d.number: [] for d in fresh}
-        for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.asked):
+        for name, seat in ((name, seat) for name, seat in self.seats.items() if name in self.probed_seats):
             facts = {d.number: d.cast[name].facts for d in fresh if d.cast[name].facts}
             for c in (d.number for d in fresh if d.number not in facts and d.cast[name].card):
                 for judge in (QA_JUDGES[qa_format] for qa_format in self.scenario.measure.qa_format):
@@ -346,16 +344,16 @@ class Play:
                     rows[c] += _answered(answer_choice.choice_judgement, (c, turn, name), facts[c], likelihoods)
             if "free_text" in self.scenario.measure.qa_format:
                 cues = {c: Cue("", self._seed(c, name, turn, "asked"), turn) for c in facts}
-                replies, other = seat.tell(questions, cues), PARTNER[name]
+                replies, other = seat.answer(questions, cues), PARTNER[name]
                 for c, reply in replies.items():
                     rows[c] += _answered(answered.match_judgement, (c, turn, name), facts[c], reply)
-                asked = [
+                pairs = [
                     Pair(d.number, turn, name, "qa", answer, fact.id, d.cast[name], self._wording(fact), d.cast[other])
                     for d in fresh
                     if d.number in facts and not isinstance(answers := replies[d.number], Trouble)
                     for fact, answer in zip(facts[d.number], answers, strict=True)
                 ]
-                for row in self._judgements(asked):
+                for row in self._judgements(pairs):
                     rows[row.conversation].append(row)
         for c, judgements in rows.items():
             yield _judged(c, turn, "qa", judgements)

@@ -150,7 +150,7 @@ def set_up_on(
     generations: Mapping[str, int] | None = None,
     cast: Sequence[dict[str, Persona]] | None = None,
     judged_by: Sequence[Judge] | None = None,
-    asked: Collection[str] = SEATS,
+    probed_seats: Collection[str] = SEATS,
     alike: int = 1,
     stored: Stored | None = None,
     words: Words | None = None,
@@ -162,7 +162,7 @@ def set_up_on(
     - `adapters`: by seat, an adapter in place of the seat's own.
     - `generations`: by seat, the number of lines sampled at each place; the views of such seats are kept.
     - `cast`, `judged_by`: personas and judges in place of the scenario's.
-    - `asked`, `alike`, `stored`: as in `Play`; `words`: as in `set_up`; `aids`: as in `Setup`.
+    - `probed_seats`, `alike`, `stored`: as in `Play`; `words`: as in `set_up`; `aids`: as in `Setup`.
 
     Raises ValueError where a graph, persona, adapter or judge is not valid.
     """
@@ -189,7 +189,7 @@ def set_up_on(
         embed=retriever(scenario.measure, scenario.device),
         usage=lambda: reduce(Usage.plus, (engine.usage() for engine in engines.values()), Usage()),
         stored=stored or Stored(),
-        asked=asked,
+        probed_seats=probed_seats,
         alike=alike,
     )
     return Setup(play, speaking, aids or {})

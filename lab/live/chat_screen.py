@@ -62,8 +62,8 @@ class Chat:
 
     def words(self, conversation: int, cue: Cue) -> str | None:
         """The line that the person types; None where they leave."""
-        if cue.direction:
-            self._print(f"[{cue.direction}]", "dim")
+        if cue.instruction:
+            self._print(f"[{cue.instruction}]", "dim")
         while not self._leaving:
             typed = self._read()
             if typed is None:

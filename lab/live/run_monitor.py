@@ -19,7 +19,7 @@ from lab.live.run_screen import can_draw, duration, elsewhere, render
 from lab.progress.run import LineMark, State, apply, expected_lines, seconds_left, tokens_per_second
 from lab.reports.conflict_text import contradicting_lines_text
 from lab.reports.headline import headline
-from metrics.catalogue import MISSING
+from metrics.entry import MISSING
 from scenarios.messages import clean
 from scenarios.records import SEATS
 

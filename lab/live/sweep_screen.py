@@ -17,6 +17,7 @@ from rich.text import Text
 from lab.live.display import Watch, choose_display
 from lab.live.run_screen import duration
 from lab.progress.sweep import DONE, RUNNING, WAITING, SweepProgress, TrialProgress
+from metrics.entry import MISSING, estimate_text, share_format
 from scenarios.jobs.sweep import Best, Sweep
 from scenarios.messages import clean
 from scenarios.records import SEATS
@@ -148,11 +149,8 @@ def _value(seen: TrialProgress, sweep: Sweep) -> str:
 
 
 def _cell(row: Mapping) -> str:
-    value, low, high = row["value"], row["low"], row["high"]
-    if value is None or value != value:
-        return ""
-    interval = f" [{low:.2f}, {high:.2f}]" if low is not None and low == low else ""
-    return f"{value:.2f}{interval} n={row['n']}"
+    text = estimate_text(row["value"], row["low"], row["high"], share_format)
+    return "" if text == MISSING else f"{text} n={row['n']}"
 
 
 def _status(status: str) -> str:

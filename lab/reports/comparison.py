@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from lab.reports.sides import read_run
 from metrics.catalogue import metric_figures
+from scenarios.persona_schema import UNKNOWN
 from scenarios.records import SEATS, derive_seed
 from scenarios.scenario import scenario_differences
 from scenarios.schema import Measure
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 
 NEEDED = ("window", "confidence", "resamples")  # of how a run was measured
-STRANGER = "unknown"  # the persona of a speaker whom a transcript does not name
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def pairing(a: MeasuredRun, b: MeasuredRun) -> tuple[bool, list[str], tuple[list
     common = sorted(set(a.finished) & set(b.finished))
     recast = [c for c in common if a.cast[c] != b.cast[c]]
     strangers = (
-        [c for c in common if any(persona == STRANGER for _, persona in a.cast[c])] if a.scored != b.scored else []
+        [c for c in common if any(persona == UNKNOWN for _, persona in a.cast[c])] if a.scored != b.scored else []
     )
     if a.seed is None or a.seed != b.seed:
         why = f"their seeds differ ({a.seed} and {b.seed})"
@@ -179,12 +179,14 @@ def _rows(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], 
             left = right = [c for c in left if c in set(right)]
         if left and right:
             change = differences.paired if paired else differences.unpaired
-            change_of_row = change(ours[key].rows(left), theirs[key].rows(right), ours[key].statistic, **_how(b, *key))
+            change_of_row = change(
+                ours[key].rows(left), theirs[key].rows(right), ours[key].statistic, **_resampling(b, *key)
+            )
             rows.append(dict(zip(("metric", "judge", "seat"), key, strict=True)) | asdict(change_of_row))
     return rows
 
 
-def _how(b: MeasuredRun, *names: object) -> dict:
+def _resampling(b: MeasuredRun, *names: object) -> dict:
     return {
         "confidence": b.measure.confidence,
         "resamples": b.measure.resamples,
@@ -226,7 +228,7 @@ def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int],
             ours,
             theirs,
             differences.restricted_mean,
-            **_how(b, "lives", judge, seat),
+            **_resampling(b, "lives", judge, seat),
         )
         medians = [kaplan_meier(*side, confidence=b.measure.confidence).median() for side in arrays]
         z, p = differences.logrank(*arrays)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.reports.markdown import escape, table
-from metrics.catalogue import MISSING, metric_figures
+from metrics import UNSCORED
+from metrics.catalogue import metric_figures
+from metrics.entry import MISSING, estimate_text
 
 if TYPE_CHECKING:
     from lab.reports.comparison import Comparison
@@ -44,7 +46,7 @@ POWER = (
     "In plain words: 8 of 10 such comparisons would detect a true difference of {detectable} in {what}. Most would "
     "miss a smaller difference, so a result without a difference does not show that there is none."
 )
-SAME, UNKNOWN = "Equal in both runs in every conversation", "Without a value in one of the runs"
+SAME, NO_VALUE = "Equal in both runs in every conversation", "Without a value in one of the runs"
 LIVES_NOTE = (
     "The event is a seat's first contradiction of its persona, with time counted in that seat's lines; a dialogue "
     "without a contradiction is censored. `mean lines` is the area under the curve up to the last line that both "
@@ -195,11 +197,9 @@ def notes(comparison: Comparison) -> list[str]:
         sentences += [
             POWER.format(detectable=_number(row["detectable"], _digits(row)), what=_name(row)) for row in powered
         ]
-    same = [
-        row for row in comparison.rows if _same(row) and not (row["metric"].startswith("unscored_") and row["a"] == 0)
-    ]
+    same = [row for row in comparison.rows if _same(row) and not (row["metric"].startswith(UNSCORED) and row["a"] == 0)]
     without = [row for row in comparison.rows if isnan(row["value"])]
-    return sentences + [f"{why}: {_seats(listed)}." for why, listed in ((SAME, same), (UNKNOWN, without)) if listed]
+    return sentences + [f"{why}: {_seats(listed)}." for why, listed in ((SAME, same), (NO_VALUE, without)) if listed]
 
 
 def _name(row: dict, *more: str) -> str:
@@ -220,11 +220,10 @@ def _seats(rows: Iterable[dict]) -> str:
     )
 
 
-def _number(value: float, digits: int, sign: str = "") -> str:
-    return MISSING if isnan(value) else f"{value:{sign}.{digits}f}"
+def _number(value: float, digits: int) -> str:
+    return MISSING if isnan(value) else f"{value:.{digits}f}"
 
 
 def _change(value: float, low: float, high: float, digits: int) -> str:
     """`+0.120 [+0.010, +0.230]`, or the value alone where there is no interval."""
-    interval = "" if isnan(low) or isnan(high) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return _number(value, digits, "+") + interval
+    return estimate_text(value, low, high, f"{{:+.{digits}f}}".format)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan
 
 import polars as pl
 
 from lab.reports.headline import bound, interval_text
-from metrics.catalogue import CONSISTENCIES, MEASURES, MISSING, TITLES
-from metrics.entry import share_format
+from metrics.catalogue import CONSISTENCIES, MEASURES, TITLES
+from metrics.entry import MISSING, estimate_text, share_format
 
 # -- what an evaluation came to
 
@@ -99,10 +98,5 @@ def tripped(part: pl.DataFrame) -> dict[str, list]:
 
 def relative_reduction(row: dict) -> str:
     """The relative reduction of the base model's inconsistency: `77% [72%, 81%]`; "" where it is not defined."""
-
-    def percent(value: float | None) -> str:
-        return MISSING if value is None or isnan(value) else f"{value:.0%}"
-
-    if percent(row["reduction"]) == MISSING:
-        return ""
-    return f"{percent(row['reduction'])} [{percent(row['reduction_low'])}, {percent(row['reduction_high'])}]"
+    text = estimate_text(row["reduction"], row["reduction_low"], row["reduction_high"], "{:.0%}".format)
+    return "" if text == MISSING else text

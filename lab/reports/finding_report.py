@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from metrics.catalogue import MISSING
+from metrics.entry import MISSING, estimate_text
 from scenarios.messages import clean
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def _grid(title: str, rows: Mapping) -> FindingTable:
 
 def finding_interval(interval: Mapping) -> str:
     """An interval as text, `0.62 [0.50, 0.71] 32` (value, interval, n); a count as the number alone."""
-    numbers = (interval[key] for key in ("value", "low", "high"))
-    value, low, high = (MISSING if number is None or not isfinite(number) else f"{number:.3g}" for number in numbers)
-    if not interval["n"] and value != MISSING:
-        return f"{interval['value']:,.0f}"  # a count, which has no interval
-    return f"{value} [{low}, {high}] {interval['n']}"
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    if not interval["n"] and value is not None and isfinite(value):
+        return f"{value:,.0f}"  # a count, which has no interval
+    number = estimate_text(value, low, high, lambda number: f"{number:.3g}" if isfinite(number) else MISSING)
+    return f"{number} {interval['n']}"
 
 
 def bounds_text(bounds: Sequence[float | None]) -> str:

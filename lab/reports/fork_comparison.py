@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isnan
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +16,7 @@ from lab.store.atomic_write import dumps, replace
 from lab.store.event_log import read_events
 from lab.store.frames import ends, judgements_frame, turns_frame
 from lab.store.run_store import read_frames
+from metrics.entry import MISSING, estimate_text
 from metrics.judges import LINES
 from scenarios.records import SEATS, derive_seed
 from scenarios.yaml_files import parse_yaml
@@ -25,7 +25,7 @@ ORIGINAL, RESULT = "original.jsonl", "fork.json"
 HOW = ("confidence", "resamples")  # of how a run was measured
 HEADER = ("measure", "judge", "seat", "original", "branches")
 PARTINGS = ("branch", "diverges at turn", "original", "branch says")
-NEVER, MISSING = "never", "–"
+NEVER = "never"
 NOTE = (
     "Cells are value [interval over branches] n, from the forked turn on. n counts branches for lines and "
     "contradicting lines, scored lines or pairs for shares, and questions for answers. The original is a single "
@@ -224,10 +224,10 @@ def fork_rows(comparison: ForkComparison) -> Iterator[tuple[str, ...]]:
     for row in comparison.rows:
         counted = row["measure"] in COUNTED
         digits = 1 if counted else 2
-        interval = "" if isnan(row["low"]) else f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
         alone = f"{row['original']:.0f}" if counted else f"{row['original']:.2f} n={row['original_n']}"
         original = alone if row["original_n"] else MISSING
-        branches = f"{row['value']:.{digits}f}{interval} n={row['n']}" if row["n"] else MISSING
+        branches = estimate_text(row["value"], row["low"], row["high"], f"{{:.{digits}f}}".format)
+        branches = f"{branches} n={row['n']}" if row["n"] else MISSING
         yield LABELS[row["measure"]], row["judge"] or MISSING, row["seat"], original, branches
 
 

@@ -10,8 +10,9 @@ from math import isfinite, isnan
 
 import polars as pl
 
-from metrics.catalogue import CONSISTENCIES, MISSING, metric_figures
-from metrics.entry import Figure
+from metrics import UNSCORED
+from metrics.catalogue import CONSISTENCIES, metric_figures
+from metrics.entry import MISSING, Figure, estimate_text
 from metrics.judges import NO_FACTS
 from scenarios.records import SEATS
 
@@ -38,7 +39,7 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRo
     A consistency ends with ⚠ where a tripwire of the speaker is out of bounds. The share of judged pairs is shown where
     it is below 1.
     """
-    run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
+    run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with(UNSCORED))
     run = run.filter((pl.col("metric") != "judged_pairs") | (pl.col("value") < 1))
     rows: dict[tuple[str, str], dict[str, dict]] = {}
     for row in run.iter_rows(named=True):
@@ -80,9 +81,7 @@ def interval_text(row: dict, number: Callable[[float], str]) -> str:
         return (
             f"{'not reached' if row['metric'] == 'time_to_first_contradiction' and row['n'] else MISSING} n={row['n']}"
         )
-    bounds = [MISSING if bound is None or isnan(bound) else number(bound) for bound in (row["low"], row["high"])]
-    interval = "" if bounds == [MISSING, MISSING] else f" [{bounds[0]}, {bounds[1]}]"
-    return f"{number(value)}{interval} n={row['n']}"
+    return f"{estimate_text(value, row['low'], row['high'], number)} n={row['n']}"
 
 
 def unscored_rows(judgements: pl.DataFrame) -> list[HeadlineRow]:

@@ -15,8 +15,8 @@ from lab.reports.headline import headline
 from lab.reports.markdown import QUOTE, escape, quote, table, title
 from lab.reports.sides import manifest_rows, token_rows
 from metrics.by_node import coverage, drift_by_node
-from metrics.catalogue import MISSING
 from metrics.conflicts import conflicts_of_lines
+from metrics.entry import MISSING
 from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradicting lines quoted

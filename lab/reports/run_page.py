@@ -18,7 +18,8 @@ from lab.reports.html import Cell, Section, Table, TableRow, sheet
 from lab.reports.sides import Side, manifest_rows, token_rows
 from lab.reports.transcript_reader import as_script, packed
 from metrics.by_node import coverage, drift_by_node
-from metrics.catalogue import MISSING, TITLES
+from metrics.catalogue import TITLES
+from metrics.entry import MISSING, estimate_text, share_format
 from scenarios.records import SEATS, derive_seed
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def _agreement(side: Side) -> Section | None:
             TITLES[row["metric"]],
             f"{row['first']} and {row['second']}",
             f"{row['agreed']:.2f}",
-            f"{_number(row['kappa'])} [{_number(row['low'])}, {_number(row['high'])}]",
+            estimate_text(row["kappa"], row["low"], row["high"], share_format),
             row["n"],
         )
         for row in agreement(side.frames["judgements"], **how).iter_rows(named=True)

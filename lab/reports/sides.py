@@ -13,7 +13,7 @@ from lab.progress.story import Story, story
 from lab.reports.transcript_reader import people
 from lab.store.event_log import stream_events
 from lab.store.run_store import read_frames, read_manifest
-from metrics.catalogue import MISSING
+from metrics.entry import MISSING
 from scenarios.messages import first_line
 from scenarios.records import Persona
 from scenarios.yaml_files import parse_yaml

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab.progress.trials_table import axes_of
 from lab.reports.plot_kit import COLOURS, STYLES, empty_figure, plain
 from lab.reports.sweep_curves import AxisInteraction, ResponseCurve, Results, by_axis, read_results
 from lab.store.atomic_write import replace
-from metrics.catalogue import CONSISTENCIES, MISSING, TITLES, metric_figures
+from metrics.catalogue import CONSISTENCIES, TITLES, metric_figures
+from metrics.entry import MISSING, estimate_text
 from metrics.stats.bootstrap import Interval
 
 NOTE = (
@@ -43,12 +44,10 @@ def write_sweep_report(path: Path) -> Path:
     return path / "report.html"
 
 
-def estimate_text(estimate: Interval, number) -> str:
-    """An estimate as text."""
-    if estimate.value != estimate.value:
-        return MISSING
-    interval = f" [{number(estimate.low)}, {number(estimate.high)}]" if estimate.low == estimate.low else ""
-    return f"{number(estimate.value)}{interval} n={estimate.n}"
+def interval_cell(interval: Interval, number: Callable[[float], str]) -> str:
+    """`value [low, high] n=…`; MISSING alone where there is no value."""
+    text = estimate_text(interval.value, interval.low, interval.high, number)
+    return text if text == MISSING else f"{text} n={interval.n}"
 
 
 def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[str]]]:
@@ -59,7 +58,7 @@ def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[
         metric, judge, seat = curve.measure
         figure = metric_figures([metric])[metric]
         by_level = dict(
-            zip(curve.levels, (estimate_text(interval, figure.number) for interval in curve.estimates), strict=True)
+            zip(curve.levels, (interval_cell(interval, figure.number) for interval in curve.estimates), strict=True)
         )
         rows.append([figure.label, judge or MISSING, seat, *(by_level.get(level, MISSING) for level in levels)])
     return ["measure", "judge", "seat", *levels], rows
@@ -77,7 +76,7 @@ def pair_rows(interactions: Sequence[AxisInteraction]) -> tuple[list[str], list[
                 metric_figures([metric])[metric].label,
                 judge or MISSING,
                 seat,
-                estimate_text(pair.effect, lambda value: f"{value:+.3f}") + " ▲" * clear,
+                interval_cell(pair.effect, lambda value: f"{value:+.3f}") + " ▲" * clear,
             ]
         )
     return ["axes", "measure", "judge", "seat", "interaction"], rows

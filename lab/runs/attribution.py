@@ -18,6 +18,7 @@ import polars as pl
 from lab.store.event_log import read_events
 from lab.store.frames import reached
 from lab.store.run_store import read_manifest
+from metrics.entry import MISSING, estimate_text
 from scenarios import personas as people
 from scenarios.records import SEATS, derive_seed
 from scenarios.scenario import Scenario, load_scenario
@@ -216,9 +217,8 @@ def print_attribution(rows: Sequence[dict], turn: int, path: Path) -> None:
     header = ("judge", "lines of", "effect of", "inconsistency added [interval]", "n", *ARMS)
     table = Table(*header, box=None, header_style="dim", pad_edge=False)
     for row in rows:
-        interval = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["n"] > 1 else ""
-        arms = (f"{row['inconsistency'][arm]:.3f} ({row['scored'][arm]})" if row["n"] else "–" for arm in ARMS)
-        value = f"{row['value']:+.3f}{interval}" if row["n"] else "–"
+        arms = (f"{row['inconsistency'][arm]:.3f} ({row['scored'][arm]})" if row["n"] else MISSING for arm in ARMS)
+        value = estimate_text(row["value"], row["low"], row["high"], "{:+.3f}".format) if row["n"] else MISSING
         table.add_row(row["judge"], row["lines"], row["effect"], value, str(row["n"]), *arms)
     console.print(table)
     console.print(NOTE.format(turn=turn) + (f" {TOO_FEW}" if max(row["n"] for row in rows) < FEW else ""), style="dim")

@@ -8,7 +8,6 @@ therefore stands before the old lines too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +99,7 @@ def _begun(
 ) -> list[dict]:
     """The events with which the branches begin: the kept events, under the number of each branch.
 
-    Lines have their instruction and fact (`told`), and no token ids where another model now speaks in their seat.
+    Lines have their instruction and fact (`origin`), and no token ids where another model now speaks in their seat.
     """
     from agents.engine.protocol import Usage
     from lab.dialogue.loop import Play
@@ -125,6 +124,6 @@ def _begun(
         if event["event"] == "judged":
             return event | {"conversation": branch, "rows": [row | {"conversation": branch} for row in event["rows"]]}
         ids = [] if event["seat"] in foreign else event["token_ids"]
-        return event | {"conversation": branch, "token_ids": ids, "told": asdict(origins[event["turn"]])}
+        return event | {"conversation": branch, "token_ids": ids, "origin": origins[event["turn"]]}
 
     return [begun(event, branch) for branch in range(scenario.conversations) for event in kept]

@@ -168,18 +168,18 @@ def perform_run(
     from lab.store.resume import stored
     from metrics.measure import measure_run
 
-    def tell(kind: str, **rest: object) -> None:
+    def emit(kind: str, **rest: object) -> None:
         _show(store, monitor, {"event": kind, **rest})
 
     earlier = stored(store.earlier)
     for event in store.earlier:
         apply(monitor.state, event)
-    tell("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
-    with hosting(address, len(wiring.engine_names(scenario)), lambda detail: tell("recovered", detail=detail)) as make:
+    emit("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
+    with hosting(address, len(wiring.engine_names(scenario)), lambda detail: emit("recovered", detail=detail)) as make:
         setup = wiring.set_up(scenario, make, earlier, words)
         device, dtype = setup.hardware()
         store.update_manifest(device=device, dtype=dtype)
-        tell(
+        emit(
             "started",
             **setup.opening(),
             run_id=store.run_id,
@@ -187,11 +187,11 @@ def perform_run(
             dtype=dtype,
             resumed=bool(store.earlier),
         )
-        tell("phase", phase="playing", detail=scenario.name)
+        emit("phase", phase="playing", detail=scenario.name)
         for event in setup.play.events():
             _show(store, monitor, event)
             store.maybe_flush()
-        tell("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
+        emit("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))
         frames, how = store.frames(), scenario.measure
         metrics = measure_run(
             frames["turns"],
@@ -206,7 +206,7 @@ def perform_run(
             cards=setup.cards(),
         )
     store.write_frames(metrics=metrics)
-    tell("phase", phase="reporting", detail="report.md")
+    emit("phase", phase="reporting", detail="report.md")
     failed = failures(monitor.state)
     all_failed = len(failed) == scenario.conversations
     # which is what the report is to say

@@ -71,7 +71,7 @@ class Kill:
     apart: str  # the first difference from the uninterrupted run; "" for none
 
 
-def kill_and_tell(file: str | None, overrides: Sequence[str], times: int, seed: int, address: str) -> int:
+def kill_and_report(file: str | None, overrides: Sequence[str], times: int, seed: int, address: str) -> int:
     """Prints one line per kill. Returns the exit code: 0 where nothing was lost or done twice, else 1.
 
     Raises ValueError like `kills`.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, isnan
+from math import isfinite
 
 from lab.selftests.planted_drift import BARS, BLIND, FACTS, MUST_PASS, UNMEASURED, Result
+from metrics.entry import estimate_text, share_format
 from metrics.stats.bootstrap import Interval
 from metrics.validation.planted import DOSES
 
@@ -56,11 +57,8 @@ def selftest_verdict(result: Result) -> str:
 
 
 def interval_cell(interval: Interval) -> str:
-    """`value [low, high] n`"""
-    if isnan(interval.value):
-        return f"– n={interval.n}"
-    bounds = "" if isnan(interval.low) else f" [{interval.low:.2f}, {interval.high:.2f}]"
-    return f"{interval.value:.2f}{bounds} n={interval.n}"
+    """`value [low, high] n=…`"""
+    return f"{estimate_text(interval.value, interval.low, interval.high, share_format)} n={interval.n}"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -92,10 +92,10 @@ class RunStarted(Event):
     resumed: NotRequired[bool]  # whether there were events before; absent in an evaluation's runs
 
 
-class HowSaid(TypedDict):
+class LineOrigin(TypedDict):
     """How a line of another run, with which a fork or an attribution begins, was produced."""
 
-    direction: str  # the instruction that its speaker had, "" for none
+    instruction: str  # the instruction that its speaker had, "" for none
     fact: str | None  # id of the partner's fact that it was about
     ready: bool  # the scenario gave its words
 
@@ -117,7 +117,7 @@ class LineEvent(Event):
     logprob: NotRequired[float | None]  # nats, summed over token_ids at temperature 1; None where nothing was sampled
     seconds: NotRequired[float]  # this line's share of its batch
     activation: NotRequired[float | None]  # projection on the persona's direction; None where it is not watched
-    told: NotRequired[HowSaid]  # only of a line of another run
+    origin: NotRequired[LineOrigin]  # only of a line of another run
 
 
 class JudgementRow(TypedDict):
@@ -329,7 +329,7 @@ class SweepStarted(Event):
 
 
 class TrialEvent(Event):
-    """A trial begins, ends or is to be repeated. Written by `lab.sweeps.runner` and `lab.sweeps.sitting`."""
+    """A trial begins, ends or is to be repeated. Written by `lab.sweeps.runner` and `lab.sweeps.sweep_events`."""
 
     trial: str
     status: Literal["running", "finished", "stopped", "failed", "again"]  # stopped: by the scheduler
@@ -344,7 +344,7 @@ class TrialEvent(Event):
 
 
 class Progress(Event):
-    """The progress of a trial; shown and not stored. Written by `lab.sweeps.sitting`."""
+    """The progress of a trial; shown and not stored. Written by `lab.sweeps.sweep_events`."""
 
     trial: str
     lines: int  # said, or steps, or answers
@@ -352,7 +352,7 @@ class Progress(Event):
 
 
 class Reported(Progress):
-    """A step of a trial that is a training, from which a scheduler may stop it. Written by `lab.sweeps.sitting`."""
+    """A step of a training as a trial, from which a scheduler may stop it. Written by `lab.sweeps.sweep_events`."""
 
     step: NotRequired[int]  # how many steps had been done
     numbers: NotRequired[dict[str, float]]  # the step's
@@ -360,7 +360,7 @@ class Reported(Progress):
 
 class Nodes(Event):
     """The state of the cluster; stored where the number of nodes changed, else only shown. Written by
-    `lab.sweeps.sitting`.
+    `lab.sweeps.sweep_events`.
     """
 
     nodes: int  # alive

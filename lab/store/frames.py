@@ -13,6 +13,8 @@ from typing import Any
 
 import polars as pl
 
+from metrics import METRICS_SCHEMA
+
 TURNS = {
     "run_id": pl.String,
     "conversation": pl.Int64,
@@ -38,19 +40,7 @@ JUDGEMENTS = {
     "verdict": pl.Boolean,
     "unscored": pl.String,
 }
-METRICS = {
-    "run_id": pl.String,
-    "metric": pl.String,
-    "judge": pl.String,
-    "seat": pl.String,
-    "level": pl.String,
-    "conversation": pl.Int64,
-    "turn": pl.Int64,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n": pl.Int64,
-}
+METRICS = {"run_id": pl.String, **METRICS_SCHEMA}
 ACTIVATIONS = {
     "run_id": pl.String,
     "conversation": pl.Int64,

@@ -6,17 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab.store.events import LineOrigin
 from lab.store.frames import ends
 from scenarios.records import Judgement, Line
-
-
-@dataclass(frozen=True)
-class LineOrigin:
-    """How a line kept from another run was produced; it is kept unchanged, even where the scenario now differs."""
-
-    direction: str  # the instruction that its speaker had, "" for none
-    fact: str | None  # id of the partner's fact that it was about
-    ready: bool  # the scenario gave its words
 
 
 @dataclass(frozen=True)
@@ -26,7 +18,8 @@ class Stored:
     - `lines`: by (conversation, turn).
     - `judged`: judgements by (conversation, turn, "judges" or "qa").
     - `finished`: the numbers of the finished conversations.
-    - `origins`: by (conversation, turn), for lines kept from another run.
+    - `origins`: by (conversation, turn), for lines kept from another run; such a line is kept unchanged, even where the
+      scenario now differs.
     """
 
     lines: Mapping[tuple[int, int], Line] = field(default_factory=dict)
@@ -41,8 +34,8 @@ def stored(events: Sequence[dict]) -> Stored:
     for event in events:
         if event["event"] == "line":
             lines[event["conversation"], event["turn"]] = line_of(event)
-            if "told" in event:
-                origins[event["conversation"], event["turn"]] = LineOrigin(**event["told"])
+            if "origin" in event:
+                origins[event["conversation"], event["turn"]] = event["origin"]
         elif event["event"] == "judged":
             rows = [Judgement(**row | {"span": tuple(row["span"]) if row["span"] else None}) for row in event["rows"]]
             judged[event["conversation"], event["turn"], event["by"]] = rows

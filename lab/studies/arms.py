@@ -36,10 +36,10 @@ OVERRIDES = "overrides."  # keys of a training's change that are the scenario's
 
 
 class Arms:
-    """Plays runs and trainings below the study's folder. `tell` stores and shows an event of the study."""
+    """Plays runs and trainings below the study's folder. `emit` stores and shows an event of the study."""
 
-    def __init__(self, study: Study, folder: Path, tell: Callable[..., None]) -> None:
-        self._study, self._folder, self._tell = study, folder / FOLDER, tell
+    def __init__(self, study: Study, folder: Path, emit: Callable[..., None]) -> None:
+        self._study, self._folder, self._emit = study, folder / FOLDER, emit
 
     def play(self, arm: str, file: str, changes: Mapping[str, object], adapter: str | None) -> PlayedRun:
         """The frames of a run of the scenario `file` with `changes`. Raises ValueError where it fails,
@@ -79,7 +79,11 @@ class Arms:
         return self._folder / worn / "adapter"
 
     def _carried_out(
-        self, arm: str, what: Scenario | Recipe, models: Mapping[str, str], work: Callable[[RunStore, Shown], object]
+        self,
+        arm: str,
+        what: Scenario | Recipe,
+        models: Mapping[str, str],
+        work: Callable[[RunStore, ArmDisplay], object],
     ) -> Path:
         """The folder of the finished run or training. Raises ValueError where it fails, KeyboardInterrupt where it is
         interrupted.
@@ -87,7 +91,7 @@ class Arms:
         folder = self._folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', arm).strip('-')[:40]}-{what.digest()[:12]}"
         there = (folder / MANIFEST).is_file()
         if there and read_manifest(folder)["status"] == "finished":
-            self._tell("arm", arm=arm, done=workload(what), detail="is there")
+            self._emit("arm", arm=arm, done=workload(what), detail="is there")
             return folder
         if not there:
             shutil.rmtree(folder, ignore_errors=True)  # its making broke off
@@ -99,7 +103,7 @@ class Arms:
             )
         )
         with store, aside(folder / LOG):
-            shown = Shown(lambda done, detail: self._tell("arm", arm=arm, done=done, detail=detail), what, store)
+            shown = ArmDisplay(lambda done, detail: self._emit("arm", arm=arm, done=done, detail=detail), what, store)
             status, reason, _ = carried_out(lambda: work(store, shown), store, shown.show, "line or checkpoint")
         if status == "interrupted":
             raise KeyboardInterrupt
@@ -108,13 +112,13 @@ class Arms:
         return folder
 
 
-class Shown:
+class ArmDisplay:
     """The monitor of a run, or the watch of a training, that reports its progress in lines, or in steps and
     conditions.
     """
 
-    def __init__(self, tell: Callable[[int, str], None], what: Scenario | Recipe, store: RunStore) -> None:
-        self.state, self._tell, self._what = State(), tell, what
+    def __init__(self, emit: Callable[[int, str], None], what: Scenario | Recipe, store: RunStore) -> None:
+        self.state, self._emit, self._what = State(), emit, what
         if isinstance(what, Recipe):
             self._progress = ArmProgress(len(steps_before_checkpoint(store)), what.max_steps)
         else:
@@ -123,7 +127,7 @@ class Shown:
     def show(self, event: dict) -> None:
         detail = self._progress.fold(event)
         if detail is not None:
-            self._tell(self._progress.done, detail)
+            self._emit(self._progress.done, detail)
         if isinstance(self._what, Scenario):
             apply(self.state, event)
 

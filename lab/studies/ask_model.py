@@ -31,7 +31,7 @@ AT_ONCE = 32  # questions put together
 class Asking:
     """The `metrics.studies.protocol.Ask` of a model.
 
-    - `tell`: stores and shows an event of this kind and content.
+    - `emit`: stores and shows an event of this kind and content.
     - `earlier`: the events that a resumed study already has.
     - `used`: the token counts of the engine, stored after each batch.
     - `school`: trains an adapter on lessons and yields its losses, like `lab.studies.teaching.teach`.
@@ -42,14 +42,14 @@ class Asking:
     def __init__(
         self,
         respondent: Respondent | None,
-        tell: Callable[..., None],
+        emit: Callable[..., None],
         earlier: Iterable[dict],
         used: Callable[[], dict],
         school: Callable[[Sequence[Lesson], Teaching, Path], Iterable[float]],
         folder: Path,
         arms: Arms | None = None,
     ) -> None:
-        self._tell, self._used, self._school, self._folder = tell, used, school, folder
+        self._emit, self._used, self._school, self._folder = emit, used, school, folder
         # each is None only in a study that never asks it
         self._respondent, self._arms = cast("Respondent", respondent), cast("Arms", arms)
         answered = answer_events(earlier)
@@ -66,7 +66,7 @@ class Asking:
             likelihoods = self._respondent.choose(messages, options, *under)
             return [{"nats": nats, "tokens": tokens} for nats, tokens in likelihoods]
 
-        chosen = self._answers("choose", arm, questions, _how(worn, steered), put)
+        chosen = self._answers("choose", arm, questions, _sampling(worn, steered), put)
         return [OptionScores(tuple(answer["nats"]), tuple(answer["tokens"])) for answer in chosen]
 
     def say(
@@ -86,14 +86,14 @@ class Asking:
             replies = self._respondent.say([question.messages for question in batch], sampling, *under)
             return [{"text": text} for text in replies]
 
-        how = _how(worn, steered) | {"max_tokens": max_tokens, "temperature": temperature}
+        how = _sampling(worn, steered) | {"max_tokens": max_tokens, "temperature": temperature}
         return [answer["text"] for answer in self._answers("say", arm, questions, how, put)]
 
     def teach(self, arm: str, lessons: Sequence[Lesson], how: Teaching) -> str:
         name = digest("teach", [asdict(lesson) for lesson in lessons], asdict(how))
         if not (self._folder / name).is_dir():
             for step, loss in enumerate(self._school(lessons, how, self._folder / name), start=1):
-                self._tell("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
+                self._emit("taught", arm=arm, worn=name, step=step, steps=how.steps, loss=loss)
         return name
 
     def direct(self, away: Sequence[StudyQuestion], towards: Sequence[StudyQuestion]) -> str:
@@ -166,7 +166,7 @@ class Asking:
                 _finite(question, answer)
                 self._known[key] = {"key": key, "method": method, **answer}
                 self._tell_of(arm, key, by_key[key], self._known[key])
-            self._tell("usage", **self._used())
+            self._emit("usage", **self._used())
         return [self._known[key] for key in keys]
 
     def _tell_of(self, arm: str, key: str, questions: Sequence[StudyQuestion], answer: dict) -> None:
@@ -175,7 +175,7 @@ class Asking:
             if (arm, question.item, key) not in self._stored:
                 self._stored.add((arm, question.item, key))
                 result = {name: answer[name] for name in ("key", "method", "nats", "tokens", "text") if name in answer}
-                self._tell(
+                self._emit(
                     "answer",
                     arm=arm,
                     item=question.item,
@@ -187,7 +187,7 @@ class Asking:
                 )
 
 
-def _how(worn: str | None, steered: Steered | None) -> dict:
+def _sampling(worn: str | None, steered: Steered | None) -> dict:
     return {"worn": worn} if steered is None else {"worn": worn, "steered": asdict(steered)}
 
 

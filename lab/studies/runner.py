@@ -216,17 +216,17 @@ def perform_study(loaded: Loaded, store: RunStore, watch: Onlooker, *, address: 
     from lab.studies.ask_model import Asking
     from lab.studies.teaching import teach
 
-    def tell(kind: str, **rest: object) -> None:
+    def emit(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}))
 
     study, seat = loaded.study, loaded.study.seats.assistant
-    tell("phase", phase="loading", detail=seat.model)
+    emit("phase", phase="loading", detail=seat.model)
     engines = 1 if loaded.questions and not seat.endpoint else 0
-    with hosting(address, engines, lambda detail: tell("recovered", detail=detail)) as make:
+    with hosting(address, engines, lambda detail: emit("recovered", detail=detail)) as make:
         respondent = seats.respondent(study, make) if loaded.questions else None
         info = respondent.engine.info() if respondent else study
         store.update_manifest(device=info.device, dtype=info.dtype)
-        tell(
+        emit(
             "started",
             run_id=store.run_id,
             name=study.name,
@@ -239,18 +239,18 @@ def perform_study(loaded: Loaded, store: RunStore, watch: Onlooker, *, address: 
             dtype=info.dtype,
             resumed=bool(store.earlier),
         )
-        tell("phase", phase="asking", detail=study.study)
+        emit("phase", phase="asking", detail=study.study)
         ask = Asking(
             respondent,
-            tell,
+            emit,
             store.earlier,
             lambda: _used(respondent),
             partial(teach, study),
             store.path / "adapters",
-            Arms(study, store.path, tell),
+            Arms(study, store.path, emit),
         )
         finding = loaded.module.study(ask, loaded.stimuli, study.seed, **study.numbers())
-    tell("phase", phase="reporting", detail="report.md")
+    emit("phase", phase="reporting", detail="report.md")
     record = finding_record(study, finding)
     answers = answers_frame(store.run_id, study.study, read_events(store.path))
     write_frame(store.path / ANSWERS, answers)

@@ -29,7 +29,11 @@ def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) 
         )
     base, _, worn = seat.model.partition(":")
     tuning = Tuning(
-        learning_rate=how.learning_rate, r=how.r, lora_alpha=2.0 * how.r, adapter=seat.adapter or worn or None
+        learning_rate=how.learning_rate,
+        r=how.r,
+        lora_alpha=2.0 * how.r,
+        beta=how.beta,
+        adapter=seat.adapter or worn or None,
     )
     learner = Learner(base, tuning, max_steps=how.steps, dtype=study.dtype, device=study.device, seed=how.seed)
     views = lesson_views(learner, lessons)
@@ -38,7 +42,7 @@ def teach(study: Study, lessons: Sequence[Lesson], how: Teaching, folder: Path) 
         while len(order) < min(how.batch, len(views)):
             order += random.Random(derive_seed(how.seed, "order", step, len(order))).sample(views, len(views))
         batch, order = order[: how.batch], order[how.batch :]
-        done = learn(learner, batch, Method(how.method, beta=how.beta)).step
+        done = learn(learner, batch, Method(how.method, tuning=tuning)).step
         yield done.loss if done else 0.0
     part = folder.with_name(f"{folder.name}.part")
     learner.save(part, state=False)

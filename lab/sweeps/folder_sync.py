@@ -31,7 +31,7 @@ class Home:
         return False
 
 
-class Sent:
+class SentFolder:
     """A trial's folder on a machine without the sweep's disk, and which of its files have been sent."""
 
     def __init__(self, home: Home, trial: str, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Sent:
         self._known: dict[Path, tuple[int, int]] = {}
         self.last = time.monotonic()
 
-    def all(self, say: Callable[[dict], None]) -> None:
+    def send_all(self, say: Callable[[dict], None]) -> None:
         """Sends the files that have changed since the last call: to the storage, or else through `say`, in parts of
         `PART` bytes.
         """
@@ -66,7 +66,7 @@ class Sent:
                     say({"part": (str(path.relative_to(self._folder)), first, ray.put(data))})
                     data, first = file.read(PART), False
 
-    def back(self) -> None:
+    def bring_back(self) -> None:
         """Replaces the local folder by the storage's where that has the longer event log, since another machine may
         have resumed the trial.
         """

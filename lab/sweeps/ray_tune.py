@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.sweeps.folder_sync import SEND_EVERY_S, Home, Sent
+from lab.sweeps.folder_sync import SEND_EVERY_S, Home, SentFolder
 from lab.sweeps.resources import NODES_EVERY_S, nodes, resources
-from lab.sweeps.sitting import Sitting
+from lab.sweeps.sweep_events import SweepEvents
 
 if TYPE_CHECKING:
     from lab.sweeps.trial import Order
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOST = "its worker was lost: the process, or its node, ended"
 NODE_WAIT_S = 600.0  # for a node that has room for a trial, on a cluster that may grow
-# errors are told as reasons, without keys; Tune would print them with all they hold
+# errors are stored as reasons, without keys; Tune would print them with all they hold
 SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a model's path is relative to where the command was given
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -36,10 +36,10 @@ SETTINGS = {
 }
 
 
-def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting, address: str | None) -> None:
+def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, to_events: SweepEvents, address: str | None) -> None:
     """Plays the trials `todo` on the Ray cluster at `address` (None: RAY_ADDRESS, or else a private one).
 
-    Results go to the sweep's folder, and progress to `sitting`. A trial that fails does not stop the others. Raises
+    Results go to the sweep's folder, and progress to `to_events`. A trial that fails does not stop the others. Raises
     ValueError where no cluster answers, or no node has room for a trial.
     """
     for name, value in SETTINGS.items():
@@ -53,7 +53,7 @@ def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sittin
         return
     home = Home(str(folder.resolve()), folder.name, plan.sweep.storage, plan.sweep.cpus)
     with connected(address, plan.sweep.cpus), tempfile.TemporaryDirectory(prefix="lab-sweep-") as scratch:
-        wanted = awaited(plan, 0.0 if is_private(address) else NODE_WAIT_S, sitting.tell)
+        wanted = awaited(plan, 0.0 if is_private(address) else NODE_WAIT_S, to_events.emit)
         # put once, fetched by reference
         trainable = tune.with_parameters(play_trial, orders=orders(plan), given=files(plan), home=home)
         tuner = tune.Tuner(
@@ -69,18 +69,18 @@ def on_ray(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sittin
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_listener(sitting)],
+                callbacks=[_listener(to_events)],
                 failure_config=tune.FailureConfig(max_failures=plan.sweep.retries),
             ),
         )
         tuner.fit()
 
 
-def awaited(plan: SweepPlan, patience_s: float, tell: Callable[..., None]) -> dict[str, float]:
+def awaited(plan: SweepPlan, patience_s: float, emit: Callable[..., None]) -> dict[str, float]:
     """The result of `resources` on the cluster, after waiting up to `patience_s` seconds for a node with room for a
     trial.
 
-    Raises ValueError where there is none by then. `tell` stores the phase of waiting as an event.
+    Raises ValueError where there is none by then. `emit` stores the phase of waiting as an event.
     """
     from lab.progress.sweep import WAITING
 
@@ -92,12 +92,12 @@ def awaited(plan: SweepPlan, patience_s: float, tell: Callable[..., None]) -> di
             if time.monotonic() >= until:
                 raise
             if not waited:
-                tell("phase", phase=WAITING, detail=str(error))
+                emit("phase", phase=WAITING, detail=str(error))
             waited = True
             time.sleep(NODES_EVERY_S)
         else:
             if waited:
-                tell("phase", phase="playing", detail=plan.sweep.kind)
+                emit("phase", phase="playing", detail=plan.sweep.kind)
             return wanted
 
 
@@ -121,7 +121,7 @@ def _scheduler(plan: SweepPlan):
     )
 
 
-def _listener(sitting: Sitting):
+def _listener(to_events: SweepEvents):
     """A callback by which Tune reports how trials begin, progress and end."""
     import ray
     from ray.tune import Callback
@@ -141,25 +141,25 @@ def _listener(sitting: Sitting):
             message = result.get("message") or {}
             if "failed" in message:
                 self.why[trial.config["trial"]] = message["failed"]
-            sitting.heard(trial.config["trial"], message)
+            to_events.receive(trial.config["trial"], message)
 
         def on_trial_recover(self, iteration, trials, trial, **info) -> None:
-            sitting.ended(trial.config["trial"], "again", self.why.pop(trial.config["trial"], LOST))
+            to_events.trial_ended(trial.config["trial"], "again", self.why.pop(trial.config["trial"], LOST))
 
         def on_trial_error(self, iteration, trials, trial, **info) -> None:
-            sitting.ended(trial.config["trial"], "failed", self.why.pop(trial.config["trial"], LOST))
+            to_events.trial_ended(trial.config["trial"], "failed", self.why.pop(trial.config["trial"], LOST))
 
         def on_trial_complete(self, iteration, trials, trial, **info) -> None:
-            seen = sitting.course.trials[trial.config["trial"]]
-            if seen.status == "running":  # it never told of its end
-                sitting.ended(
+            seen = to_events.progress.trials[trial.config["trial"]]
+            if seen.status == "running":  # it has not reported its end
+                to_events.trial_ended(
                     trial.config["trial"], "stopped", f"stopped early by the scheduler after step {seen.step}"
                 )
 
         def on_step_end(self, iteration, trials, **info) -> None:
             if time.monotonic() - self.looked >= NODES_EVERY_S:
                 self.looked = time.monotonic()
-                sitting.nodes(
+                to_events.cluster_state(
                     sum(node["Alive"] for node in ray.nodes()),
                     ray.cluster_resources().get("CPU", 0),
                     ray.available_resources().get("CPU", 0),
@@ -195,11 +195,11 @@ def play_trial(
         / TRIALS
         / order.trial
     )
-    sent = Sent(home, order.trial, folder)
+    sent = SentFolder(home, order.trial, folder)
 
-    def tell(message: dict) -> None:
+    def report(message: dict) -> None:
         if not shared and ("numbers" in message or time.monotonic() - sent.last >= SEND_EVERY_S):
-            sent.all(say)
+            sent.send_all(say)
         say(message)
 
     def say(message: dict) -> None:
@@ -210,15 +210,15 @@ def play_trial(
     say({"node": f"{socket.gethostname()} {ray.get_runtime_context().get_node_id()[:6]}"})
     try:
         if not shared:
-            sent.back()
-        trial_outcome = carry_out_trial(order, given, folder, tell)
+            sent.bring_back()
+        trial_outcome = carry_out_trial(order, given, folder, report)
     except Exception as error:  # a trial that fails becomes data
         say({"failed": str(error) if isinstance(error, ValueError) else reason(error)})
         if not shared and folder.is_dir():
-            sent.all(say)
+            sent.send_all(say)
         raise
     if not shared:
-        sent.all(say)
+        sent.send_all(say)
     say({"outcome": trial_outcome})
     if not shared:
         shutil.rmtree(folder, ignore_errors=True)

@@ -40,13 +40,13 @@ def resources(plan: SweepPlan, nodes: Sequence[Mapping[str, float]]) -> dict[str
     if not any(all(node.get(name, 0) >= much for name, much in wanted.items()) for node in nodes):
         most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
         raise ValueError(
-            f"a trial wants {_of(wanted)}, and no node has as much (the most: {_of(most)}); expected less of it: "
-            "cpus, gpus"
+            f"a trial wants {_amounts_text(wanted)}, and no node has as much (the most: {_amounts_text(most)}); "
+            "expected less of it: cpus, gpus"
         )
     return wanted
 
 
-def _of(amounts: Mapping[str, float]) -> str:
+def _amounts_text(amounts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {much:g}" for name, much in amounts.items())
 
 

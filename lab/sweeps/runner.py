@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.sweeps.ray_tune import on_ray
-from lab.sweeps.sitting import Sitting
+from lab.sweeps.sweep_events import SweepEvents
 
 if TYPE_CHECKING:
     import polars as pl
@@ -156,13 +156,13 @@ def _perform(
     from lab.store.run_store import write_frame
     from lab.sweeps.trial import TRIALS, end_early, left_behind
 
-    def tell(kind: str, **rest: object) -> None:
+    def emit(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}, sync=kind == "trial"))
         if kind == "trial" and rest["status"] != "running":
             write_frame(store.path / FILE, trials_frame(progress))
 
-    tell("phase", phase="playing", detail=plan.sweep.kind)
-    tell(
+    emit("phase", phase="playing", detail=plan.sweep.kind)
+    emit(
         "sweep",
         name=plan.sweep.name,
         trials={trial.id: dict(trial.values) for trial in plan.trials},
@@ -171,17 +171,17 @@ def _perform(
     for trial in plan.trials:
         seen = progress.trials[trial.id]
         if not seen.done and (left := left_behind(store.path / TRIALS / trial.id, plan.bases[trial.id].digest())):
-            tell("trial", trial=trial.id, status="finished", **left)
+            emit("trial", trial=trial.id, status="finished", **left)
     todo = [trial for trial in plan.trials if not progress.trials[trial.id].done]
-    sitting = Sitting(store.path, tell, progress, watch.show)
+    to_events = SweepEvents(store.path, emit, progress, watch.show)
     if address == IN_PROCESS:
-        _here(plan, todo, store.path, sitting)
+        _here(plan, todo, store.path, to_events)
     else:
-        on_ray(plan, todo, store.path, sitting, address)
+        on_ray(plan, todo, store.path, to_events, address)
     for name, seen in progress.trials.items():
         if seen.status == "stopped":
             with contextlib.suppress(ValueError, OSError):
-                # its folder is elsewhere, or still held; the sweep's own events tell it as well
+                # its folder is elsewhere, or still held; the sweep's own events hold it as well
                 end_early(store.path / TRIALS / name, seen.reason or "")
     trials = trials_frame(progress)
     write_frame(store.path / FILE, trials)
@@ -190,12 +190,12 @@ def _perform(
     if counts.get("failed") == len(plan.trials):
         first = progress.trials[plan.trials[0].id]
         raise ValueError(f"every trial failed, {plan.trials[0]} because {first.reason}; --resume tries them again")
-    tell("phase", phase="reporting", detail="report.md")
+    emit("phase", phase="reporting", detail="report.md")
     write_report(store.path)
     return trials
 
 
-def _here(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting) -> None:
+def _here(plan: SweepPlan, todo: Sequence[Trial], folder: Path, to_events: SweepEvents) -> None:
     """Plays the trials one after the other in this process."""
     from lab.sweeps.trial import TRIALS, carry_out_trial, orders
 
@@ -203,16 +203,16 @@ def _here(plan: SweepPlan, todo: Sequence[Trial], folder: Path, sitting: Sitting
     os.environ["LAB_THREADS"] = str(plan.sweep.cpus)
     for trial in todo:
         for left in range(plan.sweep.retries, -1, -1):
-            sitting.heard(trial.id, {"node": socket.gethostname()})
+            to_events.receive(trial.id, {"node": socket.gethostname()})
             try:
                 trial_outcome = carry_out_trial(
                     every[trial.id],
                     {},
                     folder / TRIALS / trial.id,
-                    lambda message, trial=trial: sitting.heard(trial.id, message),
+                    lambda message, trial=trial: to_events.receive(trial.id, message),
                 )
             except ValueError as error:
-                sitting.ended(trial.id, "again" if left else "failed", str(error))
+                to_events.trial_ended(trial.id, "again" if left else "failed", str(error))
             else:
-                sitting.heard(trial.id, {"outcome": trial_outcome})
+                to_events.receive(trial.id, {"outcome": trial_outcome})
                 break

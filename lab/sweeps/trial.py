@@ -21,6 +21,7 @@ from lab.dialogue.cluster import IN_PROCESS, KEPT  # engines live in the trial's
 from lab.progress.run import State, apply, expected_lines
 from lab.progress.study import StudyProgress
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
+from metrics import UNSCORED
 from metrics.catalogue import needed
 from metrics.entry import ACTIVATIONS
 from scenarios.jobs.study import Study
@@ -35,7 +36,7 @@ TRIALS = "trials"  # of a sweep's folder: a run's folder a trial
 HELD = "is being written by another process"  # what the store says
 WAIT_S = 60.0  # for a process that has lost its sweep to let go of the trial
 TELL_S = 1.0  # between two words on how many lines were said
-Tell = Callable[[dict], None]
+Report = Callable[[dict], None]
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,18 @@ def files(plan: SweepPlan) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in paths}
 
 
-def carry_out_trial(order: Order, given: Mapping[str, bytes], folder: Path, tell: Tell) -> dict:
+def carry_out_trial(order: Order, given: Mapping[str, bytes], folder: Path, report: Report) -> dict:
     """Plays the trial in `folder`, from its last line or checkpoint where it had begun; a finished trial is not
     repeated.
 
-    Returns the result of `outcome` with the `seconds` of this call. `tell` gets the progress: {"lines", "of"}, and of a
+    Returns the result of `outcome` with the `seconds` of this call. `report` gets the progress: {"lines", "of"}, of a
     training's steps also {"step", "numbers"}. Raises ValueError where it fails, with everything stored kept, and
     SystemExit where it is interrupted.
     """
     began, store = time.monotonic(), _opened(order, folder)
     if store is not None:
         with store, tempfile.TemporaryDirectory(prefix="lab-trial-") as scratch:
-            _play(_base(order, given, Path(scratch)), store, tell)
+            _play(_base(order, given, Path(scratch)), store, report)
     return outcome(folder) | {"seconds": round(time.monotonic() - began, 3)}
 
 
@@ -136,7 +137,7 @@ def outcome(folder: Path) -> dict:
         return {"counts": {"steps": steps}, "metrics": _evaluated(folder), "stopped": manifest.get("stopped") or None}
     counts = {key: manifest.get("counts", {}).get(key) or 0 for key in ("lines", "failed")}
     metrics = read_frames(folder)["metrics"]
-    rows = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with("unscored_"))
+    rows = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with(UNSCORED))
     return {"counts": counts, "metrics": rows.select("metric", "judge", "seat", "value", "low", "high", "n").to_dicts()}
 
 
@@ -223,7 +224,7 @@ def _same(path: Path, data: bytes) -> bool:
         return False
 
 
-def _play(base: Base, store: RunStore, tell: Tell) -> None:
+def _play(base: Base, store: RunStore, report: Report) -> None:
     from lab.runs import runner
     from lab.store import session
     from lab.studies import runner as study_runner
@@ -231,17 +232,17 @@ def _play(base: Base, store: RunStore, tell: Tell) -> None:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if isinstance(base, Scenario):
-        shown, left = LineCount(tell), "line"
+        shown, left = LineCount(report), "line"
 
         def work() -> None:
             runner.perform_run(base, store, shown, address=KEPT if _plain(base) else IN_PROCESS)
     elif isinstance(base, Study):
-        shown, left = Answers(tell, store.earlier), "answer"
+        shown, left = Answers(report, store.earlier), "answer"
 
         def work() -> None:
             study_runner.perform_study(study_runner.planned(base), store, shown, address=IN_PROCESS)
     else:
-        shown, left = Steps(tell, base.max_steps), "checkpoint"
+        shown, left = Steps(report, base.max_steps), "checkpoint"
 
         def work() -> None:
             training_runner.perform_training(
@@ -271,7 +272,7 @@ def _plain(scenario: Scenario) -> bool:
 class LineCount:
     """The monitor of a run that reports its number of lines, at most once every `TELL_S` seconds."""
 
-    tell: Tell
+    report: Report
     state: State = field(default_factory=State)
     last: float = 0.0
 
@@ -279,7 +280,7 @@ class LineCount:
         apply(self.state, event)
         if event["event"] == "line" and time.monotonic() - self.last >= TELL_S:
             self.last = time.monotonic()
-            self.tell({"lines": self.state.lines, "of": expected_lines(self.state)})
+            self.report({"lines": self.state.lines, "of": expected_lines(self.state)})
 
 
 class Answers:
@@ -287,16 +288,16 @@ class Answers:
     TELL_S seconds.
     """
 
-    def __init__(self, tell: Tell, earlier: Iterable[dict]) -> None:
-        self._tell, self._course, self._last = tell, StudyProgress(), 0.0
+    def __init__(self, report: Report, earlier: Iterable[dict]) -> None:
+        self._report, self._progress, self._last = report, StudyProgress(), 0.0
         for event in earlier:
-            self._course.fold(event)
+            self._progress.fold(event)
 
     def show(self, event: dict) -> None:
-        self._course.fold(event)
+        self._progress.fold(event)
         if event["event"] in ("answer", "arm") and time.monotonic() - self._last >= TELL_S:
             self._last = time.monotonic()
-            self._tell({"lines": self._course.done, "of": sum(many for _, many in self._course.arms().values())})
+            self._report({"lines": self._progress.done, "of": sum(many for _, many in self._progress.arms().values())})
 
 
 @dataclass
@@ -305,7 +306,7 @@ class Steps:
     stopped.
     """
 
-    tell: Tell
+    report: Report
     steps: int
 
     def show(self, event: dict) -> None:
@@ -315,7 +316,7 @@ class Steps:
                 for key, value in event.items()
                 if isinstance(value, int | float) and value == value and key != "step"
             }
-            self.tell(
+            self.report(
                 {"lines": event["step"] + 1, "of": self.steps}
                 | ({"step": event["step"] + 1, "numbers": numbers} if event["step"] + 1 < self.steps else {})
             )

@@ -25,7 +25,9 @@ from lab.dialogue.judges import judges
 from lab.dialogue.seats import engine_name
 from lab.dialogue.wiring import Setup, set_up_on
 from lab.store.run_store import create
+from lab.training.rewards import PENALISED
 from lab.training.rollouts import trained
+from metrics import UNSCORED
 from metrics.catalogue import CONSISTENCIES
 from metrics.conversation_sums import Key, mean, of_run
 from metrics.judges import Judge, answer_words
@@ -60,7 +62,6 @@ SCHEMA = {
     "failed": pl.Int64,
 }
 JUDGED_BY = {"judge", "nli", "llm", "cascade"}  # keys of a scenario's measure that judges are made from
-REWARDED_AWAY = ("parroting", "wrong_person", "helper_voice", "evasion")  # wires that cost a line the penalty
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def staged(
         adapters={seat: trained(seat) for seat in recipe.seats() if condition.trained},
         cast=cast,
         judged_by=judged_by,
-        asked=recipe.seats(),
+        probed_seats=recipe.seats(),
     )
 
 
@@ -314,7 +315,7 @@ def evaluation_frame(
         run, condition = result.rows.filter(pl.col("level") == "run"), result.condition
         missing = {
             (row["metric"], row["judge"], row["seat"]): row["value"]
-            for row in run.filter(pl.col("metric").str.starts_with("unscored_")).iter_rows(named=True)
+            for row in run.filter(pl.col("metric").str.starts_with(UNSCORED)).iter_rows(named=True)
         }
         for row in run.filter(pl.col("metric").is_in([*CONSISTENCIES, *TRIPWIRES])).iter_rows(named=True):
             key = (row["metric"], row["judge"], row["seat"])
@@ -337,7 +338,7 @@ def evaluation_frame(
                     "held_out": condition.held_out,
                     "rewarded": _rewarded(recipe, *key[:2]),
                     "failed": result.failed,
-                    "unscored": missing.get((f"unscored_{row['metric']}", *key[1:])),
+                    "unscored": missing.get((UNSCORED + row["metric"], *key[1:])),
                     **measures,
                 }
             )
@@ -346,7 +347,7 @@ def evaluation_frame(
 
 def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
     reward = recipe.reward
-    if metric in REWARDED_AWAY:
+    if metric in PENALISED:
         return reward.penalty > 0
     if metric == "qa":
         return reward.qa > 0 and judge == answer_words.NAME

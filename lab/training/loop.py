@@ -23,7 +23,6 @@ from safetensors import SafetensorError
 from agents.engine.protocol import MIN_TOKENS, Engine
 from agents.learning.learner import Learner
 from agents.learning.methods import Method, learn
-from agents.learning.online import Online
 from agents.learning.views import View
 from lab.dialogue import judges, seats
 from lab.store.atomic_write import StoreError
@@ -69,10 +68,7 @@ def learner(recipe: Recipe, scenario: Scenario, seat: str, engines: int = 0) -> 
 
 def method(recipe: Recipe) -> Method:
     """The method of the recipe with its settings."""
-    tuning = recipe.tuning
-    settings = {name: getattr(tuning, name) for name in Method.__dataclass_fields__ if hasattr(tuning, name)}
-    how = Online(**{name: getattr(tuning, name) for name in Online.__dataclass_fields__})
-    return Method(recipe.method, recipe.groups, recipe.num_generations, online=how, **settings)
+    return Method(recipe.method, recipe.groups, recipe.num_generations, recipe.tuning)
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class TrainingLoop:
                 coming = pool.submit(source, step + 1) if ahead else None
                 event = self._learn(step, batch)
                 if saving and not online:
-                    event |= self._heard(step)
+                    event |= self._monitored(step)
                 steps.append(event)
                 reason = self._tripped(steps)
                 saving = saving or bool(reason)
@@ -135,7 +131,7 @@ class TrainingLoop:
         if not online:  # nobody played in between
             self.install()
 
-    def _heard(self, step: int) -> dict:
+    def _monitored(self, step: int) -> dict:
         """Tripwire means and sample lines of a batch that only monitors the learner of an offline method."""
         self.install()
         adapters = {seat: rollouts.trained(seat) for seat in self.students}

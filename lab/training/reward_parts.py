@@ -143,10 +143,10 @@ def has_probes(recipe: Recipe) -> bool:
 
 
 def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Judge) -> dict[str, list[float | None]]:
-    asked: list[list[Pair]] = []
+    pairs: list[list[Pair]] = []
     for completion in completions:
         line = Line(
-            len(asked),
+            len(pairs),
             completion.line.turn,
             completion.talk.seat,
             completion.persona.id,
@@ -155,16 +155,16 @@ def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Ju
             len(completion.line.ids),
         )
         own = [said for said in completion.before if said.seat == completion.talk.seat and said.logprob is not None]
-        asked.append(
+        pairs.append(
             list(pairs_of_line(line, completion.before, completion.talk.cast, wanted - completion.parts.keys(), own))
         )
     values: dict[tuple[int, str], list[float]] = {}
-    for row in judge.judge([pair for of_line in asked for pair in of_line]):
+    for row in judge.judge([pair for of_line in pairs for pair in of_line]):
         if row.p_inconsistent is not None and (row.metric != "prompt_to_line" or row.against == "persona"):
             values.setdefault((row.conversation, row.metric), []).append(row.p_inconsistent)
 
     def worst(number: int, metric: str) -> float | None:
-        missing = nan if any(pair.metric == metric for pair in asked[number]) else None
+        missing = nan if any(pair.metric == metric for pair in pairs[number]) else None
         return max(values.get((number, metric), ()), default=missing)
 
     return {metric: [worst(number, metric) for number in range(len(completions))] for metric in wanted}

@@ -25,6 +25,7 @@ from metrics.tripwires import MOST_PARROTING, LogProbs, line_wires, tripwires
 from scenarios.jobs.training import Reward
 from scenarios.records import PARTNER
 
+PENALISED = {"parroting": MOST_PARROTING, "wrong_person": 0.0, "helper_voice": 0.0, "evasion": 0.0}  # wire -> bound
 MOST_FACTS = 2  # that a line may name, besides the speaker's name
 
 
@@ -119,9 +120,7 @@ def _trips(completion: Completion) -> bool:
     if sum(is_right(completion.text, fact) for fact in persona.facts if fact.id != NAME) > MOST_FACTS:
         return True
     wires = line_wires(completion.text, persona.card, completion.heard)
-    return wires.get("parroting", 0) > MOST_PARROTING or any(
-        wires.get(name, 0) > 0 for name in ("wrong_person", "helper_voice", "evasion")
-    )
+    return any(wires.get(name, 0) > most for name, most in PENALISED.items())
 
 
 def _total(completion: Completion, reward: Reward, judged: Collection[str]) -> float | None:

@@ -101,14 +101,14 @@ def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int
     """
     if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
         return
-    asked: dict[int, list[Question]] = {}
+    questions: dict[int, list[Question]] = {}
     for c in here:
         rng = random.Random(derive_seed(recipe.seed, step, c, "asked"))
         facts = play.cast[c][seat].facts
         for fact in rng.sample(facts, min(recipe.reward.probes, len(facts))):
             kept = min(recipe.held_out.paraphrase, len(fact.slot.questions) - 1)  # for the evaluation
             wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
-            asked.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
-    if asked:
-        cues = {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in asked}
-        play.seats[seat].tell(asked, cues)
+            questions.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
+    if questions:
+        cues = {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in questions}
+        play.seats[seat].answer(questions, cues)

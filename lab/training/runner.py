@@ -177,7 +177,7 @@ def perform_training(
     from scenarios.jobs.training import played
     from scenarios.records import SEATS
 
-    def tell(kind: str, **rest: object) -> None:
+    def emit(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}))
 
     scenario = played(recipe)
@@ -188,10 +188,10 @@ def perform_training(
             for played_scenario in [scenario, *(e.scenario for e in evaluation_conditions(recipe))]
         )
     )
-    tell("phase", phase="loading", detail=", ".join(sorted(names)))
+    emit("phase", phase="loading", detail=", ".join(sorted(names)))
     workers = recipe.workers * len(recipe.seats()) if recipe.workers > 1 else 0
     with (
-        hosting(address, len(names), lambda detail: tell("recovered", detail=detail), workers) as make,
+        hosting(address, len(names), lambda detail: emit("recovered", detail=detail), workers) as make,
         contextlib.ExitStack() as running,
     ):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
@@ -212,9 +212,9 @@ def perform_training(
             first = steps_of(checkpoint)
         student = next(iter(students.values()))
         store.update_manifest(device=str(student.device), dtype=student.dtype)
-        tell("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
+        emit("started", name=recipe.name, method=recipe.method, steps=recipe.max_steps, first=first)
         progress = TrainingProgress(list(earlier))
-        tell("phase", phase="training", detail=recipe.method)
+        emit("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
             for event in training.steps(first, earlier):
                 kept = store.append(event)
@@ -229,7 +229,7 @@ def perform_training(
         for coming, evaluation in evaluate_all(recipe, engines, aids, store.path / EVALUATION):
             write_frame(store.path / "evaluation.parquet", evaluation)
             if coming:
-                tell("phase", phase="evaluating", detail=coming)
+                emit("phase", phase="evaluating", detail=coming)
     store.update_manifest(status="finished", finished=now())  # which is what the report is to say
     write_report(store.path)
     return evaluation, progress.stopped

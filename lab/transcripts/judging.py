@@ -23,7 +23,7 @@ from scenarios.schema import Measure
 
 LINES_AT_ONCE = 80  # about as many are judged before their judgements are stored
 REPORT_EVERY_S = 10.0  # where there is no terminal to draw a bar on
-UNKNOWN = "the speaker's persona is unknown"
+NO_PERSONA = "the speaker's persona is unknown"
 
 
 def judge_transcripts(
@@ -55,7 +55,7 @@ def judge_transcripts(
                 rows = judge_all(
                     judges, [pair for transcript in portion for pair in transcript_pairs(transcript, wanted, embed)]
                 )
-                _tell(store, portion, rows)
+                _store(store, portion, rows)
                 advance(sum(len(transcript.lines) for transcript in portion))
     store.append({"event": "phase", "phase": "measuring", "detail": ", ".join(measure.metrics)})
     return wiring_judges.tripwire_aids(measure, engines, device)
@@ -82,7 +82,7 @@ def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]
     return [
         row
         for judge in judges
-        for row in (*_judge(judge, known), *(judgement(pair, judge.name, unscored=UNKNOWN) for pair in nobody))
+        for row in (*_judge(judge, known), *(judgement(pair, judge.name, unscored=NO_PERSONA) for pair in nobody))
     ]
 
 
@@ -127,7 +127,7 @@ def _opening(store: RunStore, transcripts: Sequence[Transcript], engines: Mappin
     }
 
 
-def _tell(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Judgement]) -> None:
+def _store(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Judgement]) -> None:
     """Stores the conversations and their judgements as events."""
     by_turn: dict[tuple[int, int], list[dict]] = {}
     for row in rows:

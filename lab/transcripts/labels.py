@@ -16,7 +16,7 @@ from rich.table import Table
 from lab.transcripts.reading import read_text
 from lab.transcripts.transcript import Transcript
 from metrics import NAN
-from metrics.catalogue import MISSING
+from metrics.entry import MISSING, estimate_text
 from metrics.reductions import Resampling, groups, of_metric
 from metrics.stats.bootstrap import Interval, prediction_powered_mean
 from metrics.stats.shares import clustered_share
@@ -206,7 +206,9 @@ def calibrated(
     for (judge,), rows in sorted(judgements.partition_by("judge", as_dict=True).items()):
         for metric in metrics:
             seeded: Resampling = {**how, "seed": derive_seed(how["seed"], judge, metric)}
-            by_judge.setdefault(judge, {})[metric] = _calibrated(of_metric(rows, metric), _of(labels, metric), seeded)
+            by_judge.setdefault(judge, {})[metric] = _calibrated(
+                of_metric(rows, metric), _labels_of(labels, metric), seeded
+            )
     return by_judge
 
 
@@ -221,7 +223,7 @@ def label_frame(transcripts: Sequence[Transcript]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _of(labels: pl.DataFrame, metric: str) -> pl.DataFrame:
+def _labels_of(labels: pl.DataFrame, metric: str) -> pl.DataFrame:
     persona = pl.col("against") == "persona"
     return labels.filter(persona if metric == "prompt_to_line" else ~persona)
 
@@ -314,9 +316,5 @@ def powered_table(powered_judges: Mapping[str, Mapping[str, Powered]]) -> Table:
 
 
 def cell(interval: Interval) -> str:
-    """`value [low, high]`; without the brackets if there is no interval, with `–` in place of a missing value."""
-    if interval.value != interval.value:
-        return MISSING
-    return f"{interval.value:z.2f}" + (
-        "" if interval.low != interval.low else f" [{interval.low:z.2f}, {interval.high:z.2f}]"
-    )
+    """`value [low, high]` with two decimals, see `metrics.entry.estimate_text`."""
+    return estimate_text(interval.value, interval.low, interval.high, "{:z.2f}".format)

@@ -164,7 +164,7 @@ def seated(path: Path, turns: pl.DataFrame) -> tuple[Scenario, tuple[Transcript,
 
     def ready(line: Line) -> bool:
         here = origins.get((line.conversation, line.turn))
-        return here.ready if here else line.node in given
+        return here["ready"] if here else line.node in given
 
     return scenario, tuple(
         Transcript(number, None, cast[number], lines, frozenset(line.turn for line in lines if ready(line)))

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 
 TRANSCRIPTS = "transcripts.jsonl"  # of results: conversations that were no file
-PAIRWISE = ("prompt_to_line", "line_to_line")  # that can be compared with labels
-METRICS = "prompt_to_line,line_to_line,contradictions"
+DEFAULT_METRICS = "prompt_to_line,line_to_line,contradictions"
 SHOWN = 5  # unreadable conversations that are reported one by one
 PIPED = 120  # columns where the output is no terminal
 
@@ -52,7 +51,7 @@ def read_task(
     sources: Sequence[Source],
     *,
     judge: str | None = None,
-    metrics: str = METRICS,
+    metrics: str = DEFAULT_METRICS,
     overrides: Sequence[str] = (),
     labels: str | None = None,
     limit: int | None = None,
@@ -252,8 +251,9 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
     of labels, it prints consistency by judge and labels together. Raises ValueError where the file cannot be written.
     """
     from lab.transcripts import labels
+    from metrics.judges import LINES
 
-    judgements, pairwise = frames["judgements"], [name for name in PAIRWISE if name in task.measure.metrics]
+    judgements, pairwise = frames["judgements"], [name for name in LINES if name in task.measure.metrics]
     figures = {
         judge: {metric: {"consistency": seats} for metric, seats in by_metric.items()}
         for judge, by_metric in consistencies(frames, pairwise).items()

@@ -9,6 +9,7 @@ from typing import Protocol
 from scenarios.records import Judgement, Persona
 
 LINES = ("prompt_to_line", "line_to_line")
+JUDGED = (*LINES, "qa")  # the metrics that judges score
 NO_FACTS = "the persona has no facts"  # why a judge of facts leaves something unscored
 
 

@@ -12,18 +12,18 @@ near 0, hence p near 1 - 1 / values: wrong. Since the judge looks for no words, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from metrics.judges import Pair, is_blank, judgement
+from metrics.judges.likelihood import LogProbs
 from scenarios.records import Fact, Judgement
 
 VALUES = 10  # of a slot, the persona's among them
 NOTHING = "Hm."
 CONTEXT = "Question: {question}\nAnswer: {answer}"
-LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]
 
 
 @dataclass(frozen=True)

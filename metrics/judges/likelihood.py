@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics.judges import Pair, is_blank, judgement
+from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.assertion import sentence_spans
 from metrics.judges.text.ownership import asks_of_partner, borrowed, engages, untagged
 from metrics.judges.text.statements import names_of
@@ -40,8 +41,7 @@ TYPICAL = -2.5  # nats a token, about what a small model gives an ordinary line
 INTERCEPT = -4.0  # an ordinary line in words of the card: p = 0.02
 BORROWED, UNLIKELY, UNMET = 8.0, 1.0, 4.0
 NEAR = 1.0  # of a line that is a sentence of the card nothing is unmet, whatever its form
-LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]
-Embed = Callable[[Sequence[str]], np.ndarray]
+LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]  # contexts, texts -> nats of each token
 
 
 @dataclass(frozen=True)

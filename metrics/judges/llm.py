@@ -24,7 +24,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metrics.judges import Pair, is_blank, judgement
+from metrics.judges import JUDGED, Pair, is_blank, judgement
 from metrics.judges.text.statements import said, statements
 from scenarios.records import Judgement
 
@@ -60,8 +60,12 @@ ASK_WHICH = (
     "together for one person at one time. A {kind} that adds something new, asks, jokes, supposes, or speaks of "
     "someone else contradicts nothing. Answer with the number of that statement alone, or NONE."
 )
-PERSONA, LINES, ANSWER = "prompt_to_line", "line_to_line", "qa"  # metrics
-PUBLISHED = {PERSONA: (BACKGROUND, ASK_PERSONA), LINES: (EARLIER, ASK_EARLIER), ANSWER: (BACKGROUND, ASK_ANSWER)}
+PERSONA, PAIR_OF_LINES, ANSWER = JUDGED
+PUBLISHED = {
+    PERSONA: (BACKGROUND, ASK_PERSONA),
+    PAIR_OF_LINES: (EARLIER, ASK_EARLIER),
+    ANSWER: (BACKGROUND, ASK_ANSWER),
+}
 Prompt = tuple[str, str]  # system text, user text
 Choose = Callable[[Sequence[Prompt], Sequence[tuple[str, ...]]], list[list[float] | str]]
 
@@ -113,11 +117,11 @@ class Llm:
         if self.protocol == "strict":
             claims = (
                 [other[slice(*span)] for span in said(other)]
-                if pair.metric == LINES
+                if pair.metric == PAIR_OF_LINES
                 else [text for _, text in statements(pair.persona)]
             )
             return [_which(claims[start : start + PORTION], pair) for start in range(0, len(claims), PORTION)]
-        against = other if pair.metric == LINES else pair.persona.card
+        against = other if pair.metric == PAIR_OF_LINES else pair.persona.card
         introduction, ask = PUBLISHED[pair.metric]
         system = SYSTEM + introduction.format(words=fenced(against, pair.line, other))
         return [_Request((system, _ask(ask, pair, against)), YES_NO, (None,))]

@@ -21,15 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics.judges import Pair, is_blank, judgement
+from metrics.judges import JUDGED, Pair, is_blank, judgement
+from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.ownership import tagged_until, untagged
 from metrics.judges.text.statements import said, statements
 from scenarios.records import Judgement
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
-METRICS = ("prompt_to_line", "line_to_line", "qa")
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
-Embed = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Nli:
     embed: Embed | None = None
     top: int = 12
     name: str = "nli"
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = JUDGED
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """The judgements of all pairs, in the order of the pairs.
@@ -141,7 +140,7 @@ def _said(line: str) -> list[tuple[int, int]]:
 
 def _unscorable(pair: Pair) -> str | None:
     """Why a pair cannot be asked about."""
-    if pair.metric not in METRICS:
+    if pair.metric not in JUDGED:
         return f"scores lines against personas and lines, not {pair.metric}"
     if is_blank(untagged(pair.line)[0]) or (pair.metric == "line_to_line" and is_blank(untagged(pair.other or "")[0])):
         return "empty line"

@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 
+from metrics.entry import MISSING, estimate_text
 from metrics.reductions import of_metric
 from metrics.stats.bootstrap import Interval, clustered_statistic, ratio, slope_statistic, slope_sums
 from metrics.stats.shares import clustered_share
@@ -236,11 +237,8 @@ def certain(value: float, n: int) -> Interval:
 
 def share_text(interval: Interval) -> str:
     """`12% [3%, 20%]`, or "an unknown share" where the value is not finite."""
-    return (
-        f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
-        if np.isfinite(interval.value)
-        else "an unknown share"
-    )
+    text = estimate_text(interval.value, interval.low, interval.high, "{:.0%}".format)
+    return "an unknown share" if text == MISSING else text
 
 
 def without_interval(value: float, n: int = 0) -> Interval:

@@ -114,7 +114,7 @@ def study(
                 "Runs against personas",
                 "temperature",
                 "log10 of σ²run / (σ²persona + σ²persona×item)",
-                {arm: [(t, _put(np.log10, ratio)) for t, ratio in ratios[arm].items()] for arm in ARMS},
+                {arm: [(t, _rescaled(np.log10, ratio)) for t, ratio in ratios[arm].items()] for arm in ARMS},
                 {"as much": 0.0},
             )
         },
@@ -157,10 +157,10 @@ def _interval(p: np.ndarray) -> Interval:
         run, moved = _run(values), _moved(values)
         return float(np.log(np.clip(run / moved if moved > 0 else MOST if moved <= 0 else np.nan, 1 / MOST, MOST)))
 
-    return _put(np.exp, crossed_interval(p, log_ratio))
+    return _rescaled(np.exp, crossed_interval(p, log_ratio))
 
 
-def _put(scale: Callable, interval: Interval) -> Interval:
+def _rescaled(scale: Callable, interval: Interval) -> Interval:
     low, high = float(scale(interval.low)), float(scale(interval.high))
     return Interval(float(scale(interval.value)), low, high, interval.n)
 

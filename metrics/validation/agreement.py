@@ -6,12 +6,12 @@ from itertools import combinations
 
 import polars as pl
 
+from metrics.catalogue import CONSISTENCIES
 from metrics.reductions import of_metric
 from metrics.stats.bootstrap import clustered_statistic, ratio
 from metrics.validation.calibration import beyond_chance
 from scenarios.records import derive_seed, seeded_as
 
-METRICS = ("prompt_to_line", "line_to_line", "qa")
 SCHEMA = {
     "metric": pl.String,
     "first": pl.String,
@@ -33,7 +33,7 @@ def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, se
     rows.
     """
     kappas = []
-    for metric in METRICS:
+    for metric in CONSISTENCIES:
         rows = of_metric(judgements, metric).filter(pl.col("verdict").is_not_null()).select(*WHERE, "judge", "verdict")
         by_judge = {judge: part.drop("judge") for (judge,), part in rows.partition_by("judge", as_dict=True).items()}
         for first, second in combinations(sorted(by_judge, key=seeded_as), 2):

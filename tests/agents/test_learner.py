@@ -25,10 +25,11 @@ from agents.models.loading import EMBEDDED, load
 from agents.seats.base import Cue, Question
 from agents.seats.model import ModelSeat
 from lab.training.rewards import Rollout, sampled
+from scenarios.jobs.training import Tuning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
-HOW = online.Online(beta=0.1, lam=0.9)
+HOW = Tuning(beta=0.1, lam=0.9)
 UNEVEN = {
     "lr_scheduler_type": "linear",
     "warmup_steps": 2,
@@ -85,7 +86,7 @@ def spoken(engine: LocalEngine, adapter: str | None) -> View:
         seat.hear({0: words})
         seat.speak({0: Cue("Answer briefly." if turn == 1 else "", turn, 2 * turn + 1)})
         if turn == 1:
-            seat.tell({0: [Question("Where do you live?", about="town")]}, {0: Cue("", 9, 5)})
+            seat.answer({0: [Question("Where do you live?", about="town")]}, {0: Cue("", 9, 5)})
     return View(
         0,
         "ada",

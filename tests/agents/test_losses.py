@@ -209,7 +209,7 @@ def test_mismatched_lines_stand_where_the_views_own_do():
 
 def test_places_without_two_different_rewards_are_skipped_and_counted():
     views = [learners.view(4, 5, rewards=(1, 0, 0.5, 0.5, None, 1)), learners.view(4, conversation=1)]
-    kept, advantages, skipped = online.by_place(views, online.Online(scale_rewards=False))
+    kept, advantages, skipped = online.by_place(views, Tuning(scale_rewards=False))
     assert [view.lines for view in kept] == [views[0].lines[:2]] and advantages == [[0.5, -0.5]] and skipped == 4
 
 
@@ -351,7 +351,7 @@ def test_grpo_equals_trls_on_the_same_groups(learner, trl, kind, scale):
     trainer.model.train()
     inputs = trainer._generate_and_score_completions(rows)
     inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"]
-    how = online.Online(beta=BETA, epsilon=0.1, epsilon_high=0.3, loss_type=kind, scale_rewards=scale)
+    how = Tuning(beta=BETA, epsilon=0.1, epsilon_high=0.3, loss_type=kind, scale_rewards=scale)
     kept, advantages, skipped = online.by_place(views, how)
     seen = {}
     ours = learners.gradient(learner, online.parts(learner, kept, advantages, how, seen=seen))

@@ -19,6 +19,7 @@ import torch
 from agents.learning import online
 from agents.learning.learner import Learner
 from agents.learning.views import Sampled, View
+from scenarios.jobs.training import Tuning
 from scenarios.records import derive_seed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +29,7 @@ LINES = [(STOP,), *product((0, 1), (0, 1, STOP))]
 OPENING = (0, 1, 1)
 CLOSE = 1e-5  # of the gradient's size: float32
 # epsilon is never reached: the ratio is 1
-FREE = online.Online(beta=0.0, loss_type="dr_grpo", scale_rewards=False, gamma=1.0, lam=1.0)
+FREE = Tuning(beta=0.0, loss_type="dr_grpo", scale_rewards=False, gamma=1.0, lam=1.0)
 
 
 def worth(*lines: tuple[int, ...]) -> float:
@@ -90,9 +91,7 @@ def turn_by_turn(learner: Learner, all_: Everything, gamma: float) -> tuple[torc
     return slope(learner, first.sum()), slope(learner, second.sum())
 
 
-def surrogate(
-    learner: Learner, all_: Everything, views, advantages, how: online.Online, weigh: bool = True
-) -> torch.Tensor:
+def surrogate(learner: Learner, all_: Everything, views, advantages, how: Tuning, weigh: bool = True) -> torch.Tensor:
     """The gradient of the learner's own loss, each dialogue weighted by its exact chance, times what the loss is
     divided by.
     """
@@ -142,7 +141,7 @@ def test_the_dialogues_are_all_there_are(learner, may_leave):
 @pytest.mark.parametrize("may_leave", [False, True])
 def test_ppo_climbs_the_exact_gradient_and_pays_the_exact_divergence(learner, may_leave, kind, gamma):
     all_ = everything(learner, may_leave)
-    how = replace(FREE, beta=0.3, loss_type=kind, gamma=gamma)
+    how = FREE.model_copy(update={"beta": 0.3, "loss_type": kind, "gamma": gamma})
     wanted = sum(turn_by_turn(learner, all_, gamma))
     if gamma == 1:  # then the sum over turns is the gradient of what is expected in all
         assert apart(wanted, slope(learner, (all_.first * all_.second * all_.rewards.sum(1)).sum())) < CLOSE
@@ -167,7 +166,7 @@ def test_an_average_within_each_line_climbs_something_else(learner):
     ]
     wanted = -sum(turn_by_turn(learner, all_, 1.0))
     assert apart(surrogate(learner, all_, all_.views, advantages, FREE), wanted) < CLOSE
-    gradient = surrogate(learner, all_, all_.views, advantages, replace(FREE, loss_type="grpo"))
+    gradient = surrogate(learner, all_, all_.views, advantages, FREE.model_copy(update={"loss_type": "grpo"}))
     assert float(torch.cosine_similarity(gradient, wanted, dim=0)) < 0.99
 
 
@@ -243,7 +242,9 @@ def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
     episode = dialogue(0, (0, STOP), (1, STOP))
     aside = replace(episode.lines[0], ids=(1, STOP), given=(0, 1), on_trunk=False, about="fact", reward=0.75)
     lines = (replace(episode.lines[0], reward=1.0), aside, replace(episode.lines[1], reward=-0.5))
-    _, _, returns, values = online.by_value(learner, [replace(episode, lines=lines)], replace(FREE, gamma=0.5))
+    _, _, returns, values = online.by_value(
+        learner, [replace(episode, lines=lines)], FREE.model_copy(update={"gamma": 0.5})
+    )
     # aside and turns are nothing to each other
     assert returns[0] == pytest.approx([1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6)
     assert len({round(value, 4) for value in values[0]}) == 3  # and the head is read behind the question

@@ -203,7 +203,7 @@ def played():
         said.append((speaker, seats[speaker].speak(cues)))
         seats[other].hear({c: utterance.text for c, utterance in said[-1][1].items()})
         for seat in seats.values() if turn == 3 else ():
-            seat.tell(
+            seat.answer(
                 {c: [Question("Who are you?", about="name"), Question("Where?", about="place")] for c in range(4)}, cues
             )
     views = {

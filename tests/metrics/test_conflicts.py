@@ -7,8 +7,8 @@ import pytest
 from metric_frames import HOW, judgements_frame, only_row
 
 from metrics.conflicts import Conflict, conflicts_of_lines
-from metrics.consistency import line_to_line, prompt_to_line
 from metrics.contradictions import contradicting, contradiction_rows
+from metrics.reductions import consistency_rows
 
 # turn 0 is right, turn 2 contradicts the home, turn 4 is right again and so disagrees with turn 2
 BACK = [
@@ -42,8 +42,10 @@ def test_line_that_returns_to_the_persona_is_a_return_and_no_contradicting_line(
 
 def test_pair_disagrees_whoever_is_at_fault_and_prompt_to_line_counts_the_contradicting_line_alone():
     frame = judgements_frame(BACK)
-    assert only_row(prompt_to_line(frame, **HOW), "prompt_to_line")["value"] == pytest.approx(1 - 1 / 3)
-    assert only_row(line_to_line(frame, **HOW), "line_to_line")["value"] == pytest.approx(1 - 2 / 3)
+    assert only_row(consistency_rows(frame, "prompt_to_line", **HOW), "prompt_to_line")["value"] == pytest.approx(
+        1 - 1 / 3
+    )
+    assert only_row(consistency_rows(frame, "line_to_line", **HOW), "line_to_line")["value"] == pytest.approx(1 - 2 / 3)
 
 
 def test_line_that_affirms_nothing_does_not_return():

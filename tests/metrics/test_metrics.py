@@ -11,18 +11,21 @@ import pytest
 from metric_frames import HOW, JUDGED, judgements_frame, lines, only_row, turns_frame
 from scipy import stats
 
-from metrics import METRICS_SCHEMA
-from metrics.consistency import line_to_line, prompt_to_line, qa
+from metrics import METRICS_SCHEMA, NAN
 from metrics.contradictions import PER_CONVERSATION
 from metrics.drift import drift_rows
+from metrics.entry import MISSING, estimate_text, share_format
 from metrics.measure import METRICS, measure_run
+from metrics.reductions import consistency_rows
 
 ALL = {"metrics": list(METRICS), "window": 5, **HOW}
 
 
 def test_prompt_to_line_is_one_minus_contradicting_lines_by_turn_conversation_and_run():
     # conversation 0: T F F, conversation 1: F F F -> run 5/6, turn 0 1/2, conversation 0 2/3
-    metrics = prompt_to_line(judgements_frame([*lines([True, False, False]), *lines([False] * 3, 1)]), **HOW)
+    metrics = consistency_rows(
+        judgements_frame([*lines([True, False, False]), *lines([False] * 3, 1)]), "prompt_to_line", **HOW
+    )
     assert (only_row(metrics, "prompt_to_line")["value"], only_row(metrics, "prompt_to_line")["n"]) == (
         pytest.approx(5 / 6),
         6,
@@ -78,12 +81,12 @@ def test_unscored_lines_are_in_no_mean_and_counted_apart():
 
 def test_rows_by_fact_are_detail_and_not_counted_as_lines():
     rows = [*lines([True, False]), (0, 0, "prompt_to_line", "home", True), (0, 0, "prompt_to_line", "job", True)]
-    assert only_row(prompt_to_line(judgements_frame(rows), **HOW), "prompt_to_line")["n"] == 2
+    assert only_row(consistency_rows(judgements_frame(rows), "prompt_to_line", **HOW), "prompt_to_line")["n"] == 2
 
 
 def test_line_to_line_counts_pairs_at_the_later_line():
     pairs = [(0, 2, "line_to_line", "0", False), (0, 4, "line_to_line", "0", True), (0, 4, "line_to_line", "2", False)]
-    metrics = line_to_line(judgements_frame(pairs), **HOW)
+    metrics = consistency_rows(judgements_frame(pairs), "line_to_line", **HOW)
     assert only_row(metrics, "line_to_line")["value"] == pytest.approx(2 / 3)
     assert only_row(metrics, "line_to_line", "turn", turn=4)["value"] == 0.5
 
@@ -93,7 +96,7 @@ def test_questions_are_the_share_answered_right_by_turn():
         (0, t, "qa", fact, wrong, "multiple_choice")
         for t, fact, wrong in ((3, "home", False), (3, "job", False), (7, "home", True), (7, "job", False))
     ]
-    metrics = qa(judgements_frame(asked), **HOW)
+    metrics = consistency_rows(judgements_frame(asked), "qa", **HOW)
     assert only_row(metrics, "qa", judge="multiple_choice")["value"] == 0.75
     assert only_row(metrics, "qa", "turn", turn=7)["value"] == 0.5
 
@@ -104,7 +107,7 @@ def test_judges_and_seats_are_kept_apart():
         (0, 0, "prompt_to_line", "persona", False, "likelihood"),
         (0, 1, "prompt_to_line", "persona", None, "ledger", "assistant"),
     ]
-    metrics = prompt_to_line(judgements_frame(rows), **HOW).filter(pl.col("level") == "run")
+    metrics = consistency_rows(judgements_frame(rows), "prompt_to_line", **HOW).filter(pl.col("level") == "run")
     assert [tuple(row) for row in metrics.select("judge", "seat", "n").rows()] == [
         ("ledger", "assistant", 0),
         ("ledger", "user", 1),
@@ -235,3 +238,10 @@ def test_usual_run_is_measured_within_three_seconds():
     start = time.perf_counter()
     measure_run(turns, judged, **{**ALL, "resamples": 1000})
     assert time.perf_counter() - start < 10
+
+
+def test_an_estimate_is_written_with_the_bounds_that_are_there():
+    assert estimate_text(0.5, 0.25, 0.75, share_format) == "0.50 [0.25, 0.75]"
+    assert estimate_text(0.5, 0.25, NAN, share_format) == "0.50 [0.25, –]"
+    assert estimate_text(0.5, None, NAN, share_format) == "0.50"
+    assert estimate_text(None, 0.0, 1.0, share_format) == estimate_text(NAN, 0.0, 1.0, share_format) == MISSING

@@ -238,9 +238,9 @@ def test_direction_fills_in_the_partners_fact_and_adds_the_pressure():
     node = scenario(
         {"a": {"instruct": {"assistant": "{self.name}, ask {partner.name}: {fact.question}"}, "pressure": 5}}, []
     ).graph.nodes["a"]
-    said = graphs.direction(node, "assistant", TOMAS, GRACE, GRACE.fact("home"))
+    said = graphs.instruction(node, "assistant", TOMAS, GRACE, GRACE.fact("home"))
     assert said == "Tomas, ask Grace: What is your home? Tell them that the truth is: Lyon (their home)."
-    assert graphs.direction(node, "user", GRACE, TOMAS, None) == ""
+    assert graphs.instruction(node, "user", GRACE, TOMAS, None) == ""
 
 
 def test_pressure_has_seven_levels_from_nothing_up():
@@ -310,8 +310,8 @@ def test_what_speaks_of_a_fact_is_left_out_where_the_partner_has_none():
     texts = {"instruct": {"assistant": "Ask about their {fact.slot}.", "user": "Be brief."}, "pressure": 5}
     node = scenario({"a": texts}, []).graph.nodes["a"]
     assert graphs.fact_for(node, "assistant", bare, 0, None, 7, 0) is None
-    assert graphs.direction(node, "assistant", TOMAS, bare, None) == ""
-    assert graphs.direction(node, "user", TOMAS, bare, None) == "Be brief."
+    assert graphs.instruction(node, "assistant", TOMAS, bare, None) == ""
+    assert graphs.instruction(node, "user", TOMAS, bare, None) == "Be brief."
     said = scenario({"a": {"says": ["Your {fact.slot}?", "Hello, {partner.name}."]}}, []).graph.nodes["a"]
     drawn = {graphs.ready_line(said, TOMAS, bare, None, random.Random(seed)) for seed in range(9)}
     assert drawn == {"Hello, Grace."}

@@ -73,7 +73,7 @@ class Echo:
     def recite(self, cues, said):
         self.log.append((self.name, "recite", dict(said)))
         for c, utterance in said.items():
-            self.views[c].append(f"> [{cues[c].direction}] {utterance.text}")
+            self.views[c].append(f"> [{cues[c].instruction}] {utterance.text}")
         return dict(said)
 
     def ask(self, questions):
@@ -90,7 +90,7 @@ class Echo:
         if (c, sum(entry.startswith(">") for entry in self.views[c])) in self.trouble:
             return Trouble("the line is dead")
         text = f"{self.name} {c} {_digest(self.views[c], cue)}"
-        self.views[c].append(f"> [{cue.direction}] {text}")
+        self.views[c].append(f"> [{cue.instruction}] {text}")
         return Utterance(text, 2, (len(self.views[c]), c), -1.0)
 
 
@@ -162,7 +162,7 @@ def test_conversations_that_are_alike_are_asked_the_same_and_answer_as_they_like
         played = replace(play(conversations=3, turns=5), alike=alike, cast=people_alike)
         list(played.events())
         cues = [what for _, _, what in calls(played, "speak")]
-        assert (len({cues[1][c].direction for c in range(3)}) > 1) == different  # the fact that is asked about
+        assert (len({cues[1][c].instruction for c in range(3)}) > 1) == different  # the fact that is asked about
         assert len({cues[0][c].seed for c in range(3)}) == 3
 
 
@@ -316,7 +316,7 @@ def test_a_fact_of_a_persona_without_facts_is_not_asked_for(play):
     played = play(conversations=1, turns=4, overrides=(card, "measure.metrics=[prompt_to_line]"))
     assert len(lines(list(played.events()))) == 4
     cues = [cue for call in calls(played, "speak") for cue in call[2].values()]
-    assert cues and all("Ask about" not in cue.direction for cue in cues)
+    assert cues and all("Ask about" not in cue.instruction for cue in cues)
 
 
 def test_questions_leave_the_dialogue_as_it_was(play):

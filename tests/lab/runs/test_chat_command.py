@@ -379,7 +379,7 @@ def test_a_person_who_has_no_more_words_has_left():
     seat = HumanSeat(lambda c, cue: {0: "Hi there.", 1: None}[c])
     said = seat.speak({0: Cue("", 1), 1: Cue("", 2)})
     assert (said[0].text, said[0].tokens, said[1]) == ("Hi there.", 2, Left())
-    assert isinstance(seat.ask({0: []})[0], Trouble) and isinstance(seat.tell({0: []}, {})[0], Trouble)
+    assert isinstance(seat.ask({0: []})[0], Trouble) and isinstance(seat.answer({0: []}, {})[0], Trouble)
 
 
 def row(metric: str, against: str, verdict: bool | None, judge: str = "ledger", span: tuple | None = None) -> dict:

@@ -21,8 +21,9 @@ from lab.reports.fork_comparison import compare_branches, fork_rows
 from lab.runs import runner
 from lab.runs.fork import forked
 from lab.store.event_log import read_events
+from lab.store.events import LineOrigin
 from lab.store.frames import judgements_frame, turns_frame
-from lab.store.resume import LineOrigin, stored
+from lab.store.resume import stored
 from lab.transcripts.reading import read_transcripts
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.schema import Fork
@@ -178,7 +179,7 @@ def test_lines_of_another_model_are_read_in_its_successors_tokens(small, tmp_pat
         (["seats.user.temperature=0.5"], {"assistant", "user"}),
     ):
         _, begun, _ = forked(small.original, 0, 4, 1, override)
-        lines = [event for event in begun if event["event"] == "line" and not event["told"]["ready"]]
+        lines = [event for event in begun if event["event"] == "line" and not event["origin"]["ready"]]
         assert {event["seat"] for event in lines if event["token_ids"]} == kept and len(lines) == 3
 
 
@@ -205,11 +206,11 @@ def test_kept_lines_and_judgements_are_stored_under_every_branch(scripted, denie
         assert {row["conversation"] for event in kept if event["event"] == "judged" for row in event["rows"]} <= {
             branch
         }
-    received = [
-        LineOrigin(**event["told"]) for event in events(path, "line") if event["conversation"] == 0 and "told" in event
-    ]
-    assert len(received) == 5 and received[0] == LineOrigin("", None, True), "the greeting's words are the scenario's"
-    assert received[2].ready and received[2].fact is not None, "a question about a fact"
+    received = [event["origin"] for event in events(path, "line") if event["conversation"] == 0 and "origin" in event]
+    assert len(received) == 5 and received[0] == LineOrigin(instruction="", fact=None, ready=True), (
+        "the greeting's words are the scenario's"
+    )
+    assert received[2]["ready"] and received[2]["fact"] is not None, "a question about a fact"
     original = [json.loads(line) for line in (path / "original.jsonl").read_text().splitlines()]
     assert original == [event for event in events(scripted) if event.get("conversation") == 1]
 
@@ -231,8 +232,8 @@ def test_a_fact_that_was_asked_about_is_asked_of_whoever_sits_there_now(scripted
     dialogue, received = OngoingDialogue(0, play.cast[0], "greet"), play.stored.origins[0, 2]
     upcoming = play._next(dialogue, 2)
     assert (
-        upcoming.fact is play.cast[0]["user"].fact(received.fact) is dialogue.fact["user"]
-        and dialogue.asked["user"] == 1
+        upcoming.fact is play.cast[0]["user"].fact(received["fact"]) is dialogue.fact["user"]
+        and dialogue.facts_asked["user"] == 1
     )
 
 

@@ -415,7 +415,7 @@ def test_events_of_a_made_up_run_are_as_the_page_says():
 
 
 def line_of_another_run() -> dict:
-    return line(0, 1) | {"activation": 0.5, "told": {"direction": "", "fact": None, "ready": True}}
+    return line(0, 1) | {"activation": 0.5, "origin": {"instruction": "", "fact": None, "ready": True}}
 
 
 @pytest.mark.parametrize(

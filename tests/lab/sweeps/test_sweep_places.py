@@ -23,10 +23,10 @@ from lab.progress.trials_table import trials_frame
 from lab.reports.sweep_curves import AXIS, SCHEMA, curves
 from lab.sweep import main
 from lab.sweeps import dry_run
-from lab.sweeps.folder_sync import Home, Sent
+from lab.sweeps.folder_sync import Home, SentFolder
 from lab.sweeps.ray_tune import awaited
 from lab.sweeps.resources import resources
-from lab.sweeps.sitting import Sitting
+from lab.sweeps.sweep_events import SweepEvents
 from lab.sweeps.trial import carry_out_trial, files, orders
 from scenarios.jobs.sweep import Best, load_sweep
 
@@ -110,15 +110,15 @@ def test_a_storage_gets_a_trials_folder_and_gives_it_back_to_another_machine(tmp
     (folder / "events.jsonl").write_text("{}\n")
     (folder / "plots" / "one.png").write_bytes(b"png")
     home = Home(str(tmp_path / "sweep"), "sweep", (tmp_path / "store").as_uri(), 1)
-    Sent(home, "trial", folder).all(lambda progress: None)
+    SentFolder(home, "trial", folder).send_all(lambda progress: None)
     assert (tmp_path / "store/sweep/trials/trial/plots/one.png").read_bytes() == b"png"
-    Sent(home, "trial", again).back()
+    SentFolder(home, "trial", again).bring_back()
     assert (again / "events.jsonl").read_text() == "{}\n"
     (again / "events.jsonl").write_text("{}\n{}\n")  # further than the storage
-    Sent(home, "trial", again).back()
+    SentFolder(home, "trial", again).bring_back()
     assert (again / "events.jsonl").read_text() == "{}\n{}\n"
-    Sent(home, "trial", again).all(lambda progress: None)
-    Sent(home, "trial", folder).back()  # it was begun here, and gone on with there
+    SentFolder(home, "trial", again).send_all(lambda progress: None)
+    SentFolder(home, "trial", folder).bring_back()  # it was begun here, and gone on with there
     assert (folder / "events.jsonl").read_text() == "{}\n{}\n" and (folder / "plots" / "one.png").read_bytes() == b"png"
 
 
@@ -137,11 +137,11 @@ def test_a_node_that_comes_up_later_is_waited_for_and_the_wait_is_told(monkeypat
     plan, course = load_sweep(SMOKE), sweeping_sweep.SweepProgress()
     notices = growing(monkeypatch, [{"CPU": 0.0}], [{"CPU": 0.0}], [{"CPU": 0.0}, {"CPU": 2.0}])
 
-    def tell(kind: str, **rest: object) -> None:
+    def emit(kind: str, **rest: object) -> None:
         course.fold({"event": kind, **rest})
         notices.append(sweep_screen.sweep_event_text(course, plan.sweep, {"event": kind, **rest}))
 
-    assert awaited(plan, 60.0, tell) == {"CPU": 1}
+    assert awaited(plan, 60.0, emit) == {"CPU": 1}
     assert notices == [
         "== waiting for a node: a trial wants CPU 1, and no node has as much (the most: CPU 0); expected less of it: "
         "cpus, gpus",
@@ -267,10 +267,10 @@ def test_a_trial_that_fails_after_it_had_finished_keeps_no_measures_and_is_not_t
 def test_a_key_in_what_a_worker_says_is_told_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("OTHER_API_KEY", "sk-planted-4f1c9a77")
     notices = []
-    sitting = Sitting(
+    to_events = SweepEvents(
         tmp_path, lambda kind, **rest: notices.append(rest), sweeping_sweep.SweepProgress(), notices.append
     )
-    sitting.ended("a", "failed", "401 for sk-planted-4f1c9a77")
+    to_events.trial_ended("a", "failed", "401 for sk-planted-4f1c9a77")
     assert notices == [{"trial": "a", "status": "failed", "reason": "401 for [OTHER_API_KEY]"}]
 
 

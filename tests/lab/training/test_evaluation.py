@@ -186,7 +186,7 @@ def test_training_never_asks_in_the_held_out_wording():
     settings, asked = recipe("reward.probes=3"), []
     people = load_personas("scenarios/personas/townsfolk.yaml")
     seat = SimpleNamespace(
-        tell=lambda questions, cues: asked.extend(question for probes in questions.values() for question in probes)
+        answer=lambda questions, cues: asked.extend(question for probes in questions.values() for question in probes)
     )
     play = SimpleNamespace(cast=[{"user": person} for person in people], seats={"user": seat})
     for step in range(6):

@@ -23,18 +23,18 @@ from safetensors.torch import load_file, save_file
 from agents.learning import distributed
 from agents.learning.learner import STATE
 from agents.learning.methods import Learnt, Method, learn
-from agents.learning.online import Online
 from agents.learning.views import View
 from lab.dialogue.cluster import check_cluster, gpu_shares, hosting
+from scenarios.jobs.training import Tuning
 
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
-HOW = Online(beta=0.1)
+HOW = Tuning(beta=0.1)
 METHODS = (
-    Method("grpo", online=HOW),
-    Method("grpo", "episodes", 2, online=HOW),
-    Method("ppo", num_iterations=2, online=HOW),
-    Method("kto"),
-    Method("dpo"),
+    Method("grpo", tuning=HOW),
+    Method("grpo", "episodes", 2, tuning=HOW),
+    Method("ppo", tuning=Tuning(beta=0.1, num_iterations=2)),
+    Method("kto", tuning=HOW),
+    Method("dpo", tuning=HOW),
     Method("sft"),
 )
 TUNING = learners.tuning(learning_rate=1e-3, lora_dropout=0.2, weight_decay=0.1)

@@ -14,38 +14,38 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Sitting:
-    """Turns the messages of trials into events of the sweep, which are stored (`tell`) or only shown (`show`)."""
+class SweepEvents:
+    """Turns the messages of trials into events of the sweep, which are stored (`emit`) or only shown (`show`)."""
 
     folder: Path
-    tell: Callable[..., None]
-    course: SweepProgress
+    emit: Callable[..., None]
+    progress: SweepProgress
     show: Callable[[dict], None]
 
-    def heard(self, trial: str, message: Mapping) -> None:
+    def receive(self, trial: str, message: Mapping) -> None:
         """Handles a message of a trial: its node, its outcome, a step's numbers, its number of lines, or a part of a
         file.
         """
         if "node" in message:
-            self.tell("trial", trial=trial, status="running", node=message["node"])
+            self.emit("trial", trial=trial, status="running", node=message["node"])
         elif "outcome" in message:
-            self.tell("trial", trial=trial, status="finished", **message["outcome"])
+            self.emit("trial", trial=trial, status="finished", **message["outcome"])
         elif "numbers" in message:
-            self.tell("reported", trial=trial, **message)
+            self.emit("reported", trial=trial, **message)
         elif "lines" in message:  # often, and nothing that --resume wants to know
             self.show({"event": "progress", "trial": trial, **message})
         elif "part" in message:
             self._keep(trial, *message["part"])
 
-    def ended(self, trial: str, status: str, reason: str) -> None:
+    def trial_ended(self, trial: str, status: str, reason: str) -> None:
         """Stores that a trial ended without an outcome; `status` is again, failed or stopped."""
-        self.tell("trial", trial=trial, status=status, reason=hidden(reason))
+        self.emit("trial", trial=trial, status=status, reason=hidden(reason))
 
-    def nodes(self, alive: int, cores: float, free: float) -> None:
+    def cluster_state(self, alive: int, cores: float, free: float) -> None:
         """Stores the state of the cluster where the number of living nodes changed; otherwise only shows it."""
         event = {"nodes": alive, "cores": cores, "free": free}
-        if alive != self.course.nodes:
-            self.tell("nodes", **event)
+        if alive != self.progress.nodes:
+            self.emit("nodes", **event)
         else:
             self.show({"event": "nodes", **event})
 
