@@ -97,13 +97,19 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
     MetricEntry(
         "prompt_to_line",
         _consistency("prompt_to_line"),
-        {"prompt_to_line": Figure("consistency", "prompt-to-line consistency", share_format)},
+        {
+            "prompt_to_line": Figure("consistency", "prompt-to-line consistency", share_format),
+            "corrected_prompt_to_line": Figure("consistency", "prompt-to-line, corrected", share_format),
+        },
         needs=("prompt_to_line",),
     ),
     MetricEntry(
         "line_to_line",
         _consistency("line_to_line"),
-        {"line_to_line": Figure("consistency", "line-to-line consistency", share_format)},
+        {
+            "line_to_line": Figure("consistency", "line-to-line consistency", share_format),
+            "corrected_line_to_line": Figure("consistency", "line-to-line, corrected", share_format),
+        },
         needs=("line_to_line",),
     ),
     MetricEntry(

@@ -27,11 +27,13 @@ class Scenario(ScenarioFile):
         """SHA-256, in hex, of everything that decides the dialogues: the content, and the cast by the content of its
         files.
 
-        The location of persona files does not count, nor the concurrency, nor the time limits of servers.
+        The location of persona files does not count, nor the concurrency, the time limits of servers, and whether
+        judges are validated.
         """
         content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "concurrency": None}
         for waits in (*content["seats"].values(), content["measure"]["llm"]):
             del waits["timeout_s"]
+        del content["measure"]["validate"]
         cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
         text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

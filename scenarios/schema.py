@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from scenarios import plugins
 from scenarios.fields import HUMAN, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
@@ -198,6 +198,8 @@ class CascadeConfig(Strict):
 class Measure(Strict):
     """What is measured, and by which judges."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     metrics: Annotated[list[Metric], AfterValidator(no_repeats)] = Field(default=list(DEFAULT_METRICS))
     judge: Annotated[list[JudgeName], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         default=["ledger"], min_length=1, description="one name or a list"
@@ -205,6 +207,11 @@ class Measure(Strict):
     nli: NliConfig = Field(default_factory=NliConfig)
     llm: LlmConfig = Field(default_factory=LlmConfig)
     cascade: CascadeConfig = Field(default_factory=CascadeConfig)
+    validated: bool = Field(
+        default=True,
+        alias="validate",  # a field of this name would hide a method of pydantic's
+        description="judge lines planted for this run's personas first, to say what the judges can see there",
+    )
     pairs: Literal["all", "retrieved"] = Field(
         default="all", description="line to line: all earlier lines, or a fifth of them, the nearest in meaning"
     )

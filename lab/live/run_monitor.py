@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol, Self
 
 import polars as pl
@@ -18,7 +18,8 @@ from lab.live.dialogue_panels import BAD, COLOURS, RETURN, conflict_sentence
 from lab.live.run_screen import can_draw, duration, elsewhere, render
 from lab.progress.run import LineMark, State, apply, expected_lines, seconds_left, tokens_per_second
 from lab.reports.conflict_text import contradicting_lines_text
-from lab.reports.headline import headline
+from lab.reports.headline import HeadlineRow, headline
+from lab.reports.validity_text import NOT_VALID, validity_sentences
 from metrics.entry import MISSING
 from scenarios.messages import clean
 from scenarios.records import SEATS
@@ -132,6 +133,9 @@ class PlainMonitor:
             mark = self.state.dialogues[event["conversation"]].marks.get(turn)
             if mark and mark != mark_before:
                 self._print(conflict_text(self.state, mark), "green" if mark.conflict.returns else "red")
+        elif kind == "validated":
+            for sentence in validity_sentences({"validation": event}):
+                self._print(sentence, "")
         elif kind in TELL and (text := TELL[kind](self.state, event)):
             self._print(text, "bold" if kind in ("started", "phase", "ended") else "")
         if kind == "usage" and self.state.clock - self._printed_at >= PROGRESS_EVERY_S:
@@ -173,28 +177,33 @@ def run_progress_text(state: State) -> str:
     return f"{_count(state)} {', '.join(parts) or state.phase}"
 
 
-def conclude(console: Console, table: RenderableType, path: object) -> None:
-    """Prints the table of results, and the folder on a line that is not wrapped, so that it can be copied."""
+def conclude(console: Console, table: RenderableType, path: object, notes: Iterable[str] = ()) -> None:
+    """Prints the table of results, the notes on it, and the folder on a line that is not wrapped, so that it can be
+    copied.
+    """
     console.print(table)
+    for note in notes:
+        console.print(Text(clean(note), style="bright_black" if NOT_VALID in note else ""), soft_wrap=True)
     console.print(Text(clean(str(path)), style="bold"), soft_wrap=True)
 
 
-def run_summary(frames: Mapping[str, pl.DataFrame]) -> Table:
+def run_summary(frames: Mapping[str, pl.DataFrame], manifest: Mapping | None = None) -> Table:
     """The table at the end of a run, from its frames (metrics, judgements): metric × seat, `value [low, high] n=…`.
 
-    A drift whose interval lies above 0 is red, and its cell ends with ▲.
+    A drift whose interval lies above 0 is red, and its cell ends with ▲. What a judge measured that is not valid in
+    these personas, as the manifest says, is grey.
     """
     table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("measure")
     table.add_column("judge", style="dim")
     for seat in SEATS:
         table.add_column(seat, header_style=f"bold {COLOURS[seat]}")
-    rows = headline(frames["metrics"], frames["judgements"])
+    rows = headline(frames["metrics"], frames["judgements"], manifest)
     for index, row in enumerate(rows):
         cells = [
             Text(
                 row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else ""),
-                style="red" if seat in row.worse else "yellow" if row.group == "unscored" else "",
+                style=_style(row, seat),
             )
             for seat in SEATS
         ]
@@ -203,6 +212,12 @@ def run_summary(frames: Mapping[str, pl.DataFrame]) -> Table:
     if not rows:
         table.add_row(Text("nothing was measured"), "", "", "")
     return table
+
+
+def _style(row: HeadlineRow, seat: str) -> str:
+    if not row.valid:
+        return "bright_black"
+    return "red" if seat in row.worse else "yellow" if row.group == "unscored" else ""
 
 
 def _cut(text: str) -> str:

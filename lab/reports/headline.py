@@ -4,12 +4,13 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, isnan
 
 import polars as pl
 
+from lab.reports.validity_text import NOT_VALID, is_valid, not_valid, validities_of
 from metrics import UNSCORED
 from metrics.catalogue import CONSISTENCIES, metric_figures
 from metrics.entry import MISSING, Figure, estimate_text
@@ -22,7 +23,7 @@ class HeadlineRow:
     """A row of the table.
 
     `cells` are by seat; `worse` holds the seats whose drift has an interval above 0, or whose tripwire is out of
-    bounds.
+    bounds. `valid` is False where the judge cannot tell contradictions from other lines in the run's personas.
     """
 
     group: str
@@ -30,14 +31,16 @@ class HeadlineRow:
     judge: str
     cells: dict[str, str]
     worse: frozenset[str] = frozenset()
+    valid: bool = True
 
 
-def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRow]:
+def headline(metrics: pl.DataFrame, judgements: pl.DataFrame, manifest: Mapping | None = None) -> list[HeadlineRow]:
     """The rows over the run in the order of the catalogue, then other metrics under their names, then counts of
     unscored rows.
 
     A consistency ends with ⚠ where a tripwire of the speaker is out of bounds. The share of judged pairs is shown where
-    it is below 1.
+    it is below 1. What a judge measured that is not valid here, by the `manifest`, says so, and no such
+    consistency is shown as 1.00.
     """
     run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with(UNSCORED))
     run = run.filter((pl.col("metric") != "judged_pairs") | (pl.col("value") < 1))
@@ -50,7 +53,11 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame) -> list[HeadlineRo
     tripped = trips(
         {(name, seat): row["value"] for (name, _), by_seat in rows.items() for seat, row in by_seat.items()}
     )
-    table = [_row(name, known.get(name), judge, rows[name, judge], tripped) for name, judge in keys]
+    bad = not_valid(validities_of(manifest or {}))
+    table = [
+        _row(name, known.get(name), judge, rows[name, judge], tripped, is_valid(name, judge, bad))
+        for name, judge in keys
+    ]
     return [*_without_facts(table, keys, judgements), *unscored_rows(judgements)]
 
 
@@ -104,7 +111,7 @@ def unscored_rows(judgements: pl.DataFrame) -> list[HeadlineRow]:
 
 
 def _row(
-    name: str, figure: Figure | None, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]]
+    name: str, figure: Figure | None, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]], valid: bool
 ) -> HeadlineRow:
     figure = figure or Figure("other", name, lambda value: f"{value:.4g}")
     worse = frozenset(
@@ -113,10 +120,19 @@ def _row(
         if figure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0
     )
     worse |= {seat for seat in by_seat if name in tripped.get(seat, ())}
+    if not valid and name in CONSISTENCIES:
+        by_seat = {seat: _no_certainty(row) for seat, row in by_seat.items()}
     cells = {seat: interval_text(by_seat[seat], figure.number) for seat in SEATS if seat in by_seat}
     if name in CONSISTENCIES:
         cells |= {seat: f"{cells[seat]} ⚠" for seat in cells if tripped.get(seat)}
-    return HeadlineRow(figure.group, figure.label + bound(name), judge, cells, worse)
+    if not valid:
+        cells, worse = {seat: f"{text}, {NOT_VALID}" for seat, text in cells.items()}, frozenset()
+    return HeadlineRow(figure.group, figure.label + bound(name), judge, cells, worse, valid)
+
+
+def _no_certainty(row: dict) -> dict:
+    """The row without its value where that would read 1.00."""
+    return row if row["value"] is None or not row["value"] >= 0.995 else row | {"value": None}
 
 
 def bound(name: str) -> str:

@@ -13,11 +13,12 @@ PAGES = Path(__file__).parent / "pages"
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell; `loud` emphasises it."""
+    """A cell; `loud` emphasises it, `faint` is grey."""
 
     text: str
     loud: bool = False
     link: str = ""
+    faint: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from lab.reports import fork_comparison
+from lab.reports import fork_comparison, validity_text
 from lab.reports.conflict_text import NO_CONFLICT, against, counts
 from lab.reports.evaluation_table import evaluation_tables
-from lab.reports.headline import headline
+from lab.reports.headline import HeadlineRow, headline
 from lab.reports.markdown import QUOTE, escape, quote, table, title
 from lab.reports.sides import manifest_rows, token_rows
 from metrics.by_node import coverage, drift_by_node
@@ -50,7 +50,8 @@ def run_markdown(
     parts = [
         title(manifest, _said(manifest)),
         _fork(fork),
-        _results(frames, plots),
+        _results(frames, manifest, plots),
+        _validation(manifest),
         _contradictions(turns, judgements, spans or {}),
         _by_node(turns, judgements),
         _coverage(turns, nodes, edges),
@@ -111,15 +112,25 @@ def _fork(fork: fork_comparison.ForkComparison | None) -> str:
     )
 
 
-def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
-    rows = headline(frames["metrics"], frames["judgements"])
+def _validation(manifest: Mapping) -> str:
+    sentences = validity_text.validity_sentences(manifest)
+    if not sentences:
+        return ""
+    rows = [[escape(text) for text in row] for row in validity_text.validity_rows(manifest)]
+    items = "\n".join(f"- {escape(sentence)}" for sentence in sentences)
+    parts = [f"## {validity_text.TITLE}", items, table(validity_text.HEADER, rows) if rows else "", validity_text.NOTE]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _results(frames: Mapping[str, pl.DataFrame], manifest: Mapping, plots: Sequence[str]) -> str:
+    rows = headline(frames["metrics"], frames["judgements"], manifest)
     if not rows:
         return "## Results\n\nNo metrics were computed."
     cells = [
         [
             escape(row.label),
             escape(row.judge),
-            *(row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else "") for seat in SEATS),
+            *(_result(row, seat) for seat in SEATS),
         ]
         for row in rows
     ]
@@ -127,6 +138,12 @@ def _results(frames: Mapping[str, pl.DataFrame], plots: Sequence[str]) -> str:
     return "\n\n".join(
         part for part in ("## Results", table(["measure", "judge", *SEATS], cells), NOTE, images) if part
     )
+
+
+def _result(row: HeadlineRow, seat: str) -> str:
+    """A cell of the results; grey where the judge is not valid here, as far as Markdown's readers show <small>."""
+    text = row.cells.get(seat, MISSING) + (" ▲" if seat in row.worse else "")
+    return text if row.valid else f"<small>{text}</small>"
 
 
 def _contradictions(turns: pl.DataFrame, judgements: pl.DataFrame, spans: Mapping) -> str:

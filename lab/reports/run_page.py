@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.reports import fork_comparison
+from lab.reports import fork_comparison, validity_text
 from lab.reports.conflict_text import NO_CONFLICT, against, counts
 from lab.reports.evaluation_table import evaluation_tables
 from lab.reports.headline import HeadlineRow, headline
@@ -67,6 +67,7 @@ def _run_summary(side: Side) -> dict:
 def _sections(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Iterable[Section | None]:
     played = [side for side in sides if not side.frames["turns"].is_empty()]
     yield _results(played)
+    yield from (_validation(side) for side in played if side.manifest.get("validation"))
     for side in sides:
         yield _finding(side)
     for comparison in comparisons:
@@ -107,7 +108,7 @@ def _results(sides: Sequence[Side]) -> Section | None:
         return None
     by_label: dict[tuple[str, str, str], dict[str, HeadlineRow]] = {}
     for side in sides:
-        for row in headline(side.frames["metrics"], side.frames["judgements"]):
+        for row in headline(side.frames["metrics"], side.frames["judgements"], side.manifest):
             by_label.setdefault((row.group, row.label, row.judge), {})[side.mark] = row
     columns = [(seat, side.mark) for seat in SEATS for side in sides]
     rows, before = [], None
@@ -128,7 +129,16 @@ def _results(sides: Sequence[Side]) -> Section | None:
 def _cell(row: HeadlineRow | None, seat: str) -> Cell:
     if row is None or seat not in row.cells:
         return Cell(MISSING)
-    return Cell(row.cells[seat] + (" ▲" if seat in row.worse else ""), seat in row.worse)
+    return Cell(row.cells[seat] + (" ▲" if seat in row.worse else ""), seat in row.worse, faint=not row.valid)
+
+
+def _validation(side: Side) -> Section:
+    rows = [
+        TableRow([Cell(text, faint=validity_text.NOT_VALID in row) for text in row])
+        for row in validity_text.validity_rows(side.manifest)
+    ]
+    texts, table = validity_text.validity_sentences(side.manifest), Table(validity_text.HEADER, rows)
+    return Section(**_named(side, validity_text.TITLE), tables=[table], texts=texts, notes=[validity_text.NOTE])
 
 
 def _fork(comparison: fork_comparison.ForkComparison | None) -> Section | None:

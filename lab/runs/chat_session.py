@@ -74,6 +74,7 @@ def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> in
 
     from lab.live.chat_screen import Chat
     from lab.live.run_monitor import conclude, run_summary
+    from lab.reports.validity_text import validity_sentences
     from lab.runs.runner import perform_run
     from lab.store.run_store import read_frames
     from scenarios import personas as people
@@ -86,5 +87,10 @@ def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> in
             )
         if status != "finished":
             return unfinished("lab.chat", "line", status, reason, console, errors, store.path)
-        conclude(console, run_summary(read_frames(store.path)), store.path)
+        conclude(
+            console,
+            run_summary(read_frames(store.path), store.manifest),
+            store.path,
+            validity_sentences(store.manifest),
+        )
     return 0

@@ -31,6 +31,7 @@ def play_run(
     from rich.console import Console
 
     from lab.live.run_monitor import conclude, run_summary
+    from lab.reports.validity_text import validity_sentences
     from lab.store.atomic_write import dumps
     from lab.store.run_store import read_frames
 
@@ -43,9 +44,10 @@ def play_run(
         frames = read_frames(store.path)
         if as_json:
             metrics = frames["metrics"].fill_nan(None).to_dicts()
-            print(dumps({"run": str(store.path), "metrics": metrics}).decode(), file=screen)
+            result = {"run": str(store.path), "metrics": metrics, "validation": store.manifest.get("validation")}
+            print(dumps(result).decode(), file=screen)
         elif display != "none":
-            conclude(console, run_summary(frames), store.path)
+            conclude(console, run_summary(frames, store.manifest), store.path, validity_sentences(store.manifest))
     return 0
 
 
@@ -162,11 +164,14 @@ def perform_run(
     """
     from lab.dialogue import wiring
     from lab.dialogue.cluster import hosting
+    from lab.dialogue.validation import validation_events
     from lab.progress.run import apply, failures
+    from lab.reports.validity_text import validities_of
     from lab.reports.write import write_report
     from lab.store.event_log import now
     from lab.store.resume import stored
     from metrics.measure import measure_run
+    from metrics.validation.correction import corrected_rows
 
     def emit(kind: str, **rest: object) -> None:
         _show(store, monitor, {"event": kind, **rest})
@@ -187,6 +192,9 @@ def perform_run(
             dtype=dtype,
             resumed=bool(store.earlier),
         )
+        for event in validation_events(scenario.measure, setup.judges, setup.cast, scenario.seed, store.earlier):
+            _show(store, monitor, event)
+        store.update_manifest()
         emit("phase", phase="playing", detail=scenario.name)
         for event in setup.play.events():
             _show(store, monitor, event)
@@ -205,6 +213,7 @@ def perform_run(
             **setup.aids,
             cards=setup.cards(),
         )
+        metrics = corrected_rows(metrics, validities_of(store.manifest))
     store.write_frames(metrics=metrics)
     emit("phase", phase="reporting", detail="report.md")
     failed = failures(monitor.state)

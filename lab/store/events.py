@@ -24,8 +24,6 @@ class Event(TypedDict):
 
 
 # -- of every log
-
-
 class Phase(Event):
     """A new phase of the work begins. Written by whatever carries out a run, training, study, sweep or scoring; read by
     `lab.live.replay`, which leaves out the time before a `loading`.
@@ -62,8 +60,6 @@ class UsageEvent(Event):
 
 
 # -- of a run: dialogues that are played, or transcripts that are scored
-
-
 class CastMember(TypedDict):
     """The personas of a conversation: their ids by seat."""
 
@@ -90,6 +86,15 @@ class RunStarted(Event):
     device: NotRequired[str]
     dtype: NotRequired[str]
     resumed: NotRequired[bool]  # whether there were events before; absent in an evaluation's runs
+
+
+class Validated(Event):
+    """What the judges make of lines that were planted for this run's personas; at most once in a log. Written by
+    `lab.dialogue.validation`, which does not validate again where there is one; read by nobody but `Totals`.
+    """
+
+    rows: list[dict[str, Any]]  # the fields of metrics.validation.validity.Validity; null for NaN
+    omitted: list[str]  # personas for which nothing was planted, and why
 
 
 class LineOrigin(TypedDict):
@@ -170,8 +175,6 @@ class Conversation(Event):
 
 
 # -- of a training
-
-
 class TrainingStarted(Event):
     """Models and learners are loaded. Written by `lab.training.runner`."""
 
@@ -263,8 +266,6 @@ class Stopped(Event):
 
 
 # -- of a study
-
-
 class StudyStarted(Event):
     """The model is loaded. Written by `lab.studies.runner`."""
 
@@ -318,8 +319,6 @@ class Arm(Event):
 
 
 # -- of a sweep
-
-
 class SweepStarted(Event):
     """An execution of a sweep begins. Written by `lab.sweeps.runner`."""
 
@@ -375,6 +374,7 @@ KINDS = {
     "recovered": Recovered,
     "ended": Ended,
     "usage": UsageEvent,
+    "validated": Validated,
     "started": RunStarted | TrainingStarted | StudyStarted,
     "line": LineEvent,
     "judged": Judged,

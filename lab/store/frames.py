@@ -156,6 +156,7 @@ class Totals:
     seconds: dict[str, float] = field(default_factory=dict)
     header: dict = field(default_factory=dict)  # of the last `started`
     recovered: int = 0
+    validation: dict = field(default_factory=dict)  # rows and omitted of `validated`
     _said: dict[int, set[int]] = field(default_factory=dict)  # of each conversation that is not settled: turns
     # and by (turn, by) rows, rows unscored
     _judged: dict[int, dict[tuple, tuple[int, int]]] = field(default_factory=dict)
@@ -183,6 +184,8 @@ class Totals:
             self._use({name: event.get(name) or 0 for name in COUNTERS})
         elif kind == "started":
             self.header = event
+        elif kind == "validated":
+            self.validation = {"validation": {name: event[name] for name in ("rows", "omitted")}}
         elif kind == "recovered":
             self.recovered += 1
 
@@ -204,7 +207,9 @@ class Totals:
         return {name: self._used_before.get(name, 0) + self._used.get(name, 0) for name in COUNTERS}
 
     def as_fields(self) -> dict:
-        """The fields of the manifest that follow from events: counts, tokens, seconds by phase, and models."""
+        """The fields of the manifest that follow from events: counts, tokens, seconds by phase, models, and the
+        validation of the judges.
+        """
         statuses = list(self.conversations.values())
         judged = [self._settled, *(numbers for by_turn in self._judged.values() for numbers in by_turn.values())]
         counts = {
@@ -218,7 +223,7 @@ class Totals:
         }
         models = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
-        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **models}
+        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **models, **self.validation}
 
     def _use(self, used: dict[str, int]) -> None:
         if any(used[name] < self._used.get(name, 0) for name in COUNTERS):

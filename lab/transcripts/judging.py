@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.engine.protocol import Engine
 from lab.dialogue import judges as wiring_judges
 from lab.dialogue.cluster import IN_PROCESS, hosting
+from lab.dialogue.validation import validation_events
 from lab.store.run_store import RunStore
 from lab.transcripts.transcript import Transcript, transcript_pairs
 from metrics.catalogue import needed
@@ -36,7 +37,7 @@ def judge_transcripts(
     progress: str = "auto",
 ) -> dict[str, Callable]:
     """Judges every line by the judges and for the metrics of `measure`, and stores the judgements a few conversations
-    at a time.
+    at a time, after the validation of the judges.
 
     `progress` (auto, rich, plain, none) says how progress is shown on `errors`. Returns the functions that the metrics
     use (see `lab.dialogue.judges.tripwire_aids`). Raises ValueError where a judge cannot be loaded, StoreError.
@@ -48,6 +49,10 @@ def judge_transcripts(
         judges = wiring_judges.judges(measure, engines, device)
         embed = wiring_judges.retriever(measure, device)
         store.append(_opening(store, transcripts, engines))
+        casts = [transcript.cast for transcript in transcripts]
+        for event in validation_events(measure, judges, casts, store.manifest["seed"]):
+            store.append(event)
+        store.update_manifest()
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
         wanted = needed(measure.metrics)
         with _progress(errors, sum(len(transcript.lines) for transcript in transcripts), progress) as advance:

@@ -207,7 +207,7 @@ def judge_into(
     try:
         with apart(store.path / LOG) as (_, errors):
             wires = judge_transcripts(store, task.transcripts, task.measure, device, dtype, errors, progress)
-        store.write_frames(metrics=_measured(task, store.frames(), wires))
+        store.write_frames(metrics=_measured(task, store, wires))
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -222,15 +222,18 @@ def judge_into(
     return read_frames(store.path)
 
 
-def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str, Any]) -> pl.DataFrame:
+def _measured(task: Task, store: RunStore, wires: Mapping[str, Any]) -> pl.DataFrame:
+    from lab.reports.validity_text import validities_of
     from metrics.measure import measure_run
+    from metrics.validation.correction import corrected_rows
 
+    frames = store.frames()
     cards = {
         (transcript.conversation, seat): persona.card
         for transcript in task.transcripts
         for seat, persona in transcript.cast.items()
     }
-    return measure_run(
+    metrics = measure_run(
         frames["turns"],
         frames["judgements"],
         metrics=task.measure.metrics,
@@ -239,6 +242,7 @@ def _measured(task: Task, frames: Mapping[str, pl.DataFrame], wires: Mapping[str
         **wires,
         **task.how(),
     )
+    return corrected_rows(metrics, validities_of(store.manifest))
 
 
 # -- what came out

@@ -192,10 +192,10 @@ class _Deck:
         if not self._left.get(topic):
             self._left[topic] = self._rng.sample(self._all[topic], len(self._all[topic]))
         text, stated = self._left[topic].pop()
-        return _opened(self._rng.choice(OPENERS), text), stated
+        return opened(self._rng.choice(OPENERS), text), stated
 
 
-def _opened(opener: str, text: str) -> str:
+def opened(opener: str, text: str) -> str:
     """The text after an opener, in lower case where it continues the opener's sentence."""
     goes_on = opener.endswith((", ", ": ")) and not re.match(r"I\b", text)
     return opener + (text[0].lower() + text[1:] if goes_on else text)
@@ -225,10 +225,10 @@ def _fault(dialogue: PlantedDialogue, line: Line, kind: str, other: Persona, see
     fact = next((fact for fact in persona.facts if fact.id == topic), None) or rng.choice(persona.facts)
     if kind == "persona_swap":
         text, stated = _facts_of(other, persona, fact.id, rng)
-        return _opened(rng.choice(OPENERS), text), stated
+        return opened(rng.choice(OPENERS), text), stated
     text, stated = rng.choice(_claims(fact, rng.choice(fact.distractors), rng.choice(WORDINGS[kind])))
     asked = re.search(r"(?<![^.!?])[^.!?]++\?$", line.text)
-    return _opened(rng.choice(OPENERS), text) + (f" {asked[0].strip()}" if asked else ""), stated
+    return opened(rng.choice(OPENERS), text) + (f" {asked[0].strip()}" if asked else ""), stated
 
 
 def _facts_of(other: Persona, persona: Persona, topic: str, rng: random.Random) -> Said:

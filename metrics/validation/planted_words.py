@@ -231,3 +231,76 @@ ROLE_FLIPS = (  # the voice of a helper rather than of a person
     "Of course! As a language model I can provide information on many topics. What would you like to know?",
     "I'm sorry, but as an AI I have no feelings. Is there anything else I can help you with?",
 )
+# What another value may be, by the topic of a statement ("I live in {value}"), where no other persona has one.
+VALUES: dict[str, tuple[str, ...]] = {
+    "name": ("Ottilie", "Barnaby", "Ramona", "Casimir", "Winifred", "Ulrich"),
+    "age": ("19", "27", "38", "46", "59", "71"),
+    "job": ("a plumber", "a librarian", "an accountant", "a surgeon", "a lorry driver", "a florist"),
+    "home": ("Lisbon", "Winnipeg", "Nagoya", "Tallinn", "Durban", "Cork"),
+    "origin": ("Santiago", "Gdansk", "Perth", "Bologna", "Manila", "Aarhus"),
+}
+MENTIONS: dict[str, str] = {  # claims nothing of the speaker, by topic
+    "name": "I met somebody called {value} the other day.",
+    "age": "My uncle turned {value} last week.",
+    "job": "My cousin has found work as {value}.",
+    "home": "My cousin lives in {value}.",
+    "origin": "My grandmother came from {value}.",
+    "pet": "My neighbour has a {value}, and it never sleeps.",
+    "dish": "My sister cooks {value} whenever she can.",
+    "instrument": "My aunt plays the {value} in a band.",
+}
+QUOTING = (  # {claim} begins in lower case or with "I", {quoted} with a capital letter
+    "Somebody asked me the other day whether {claim}.",
+    "My cousin told me: “{quoted}.”",
+    "In the film last night an old man said: “{quoted}.”",
+)
+ASKING = (  # of nothing in particular
+    "What should I know about you?",
+    "And what about you?",
+    "Will you tell me a little about yourself?",
+    "So, what is your life like?",
+)
+CLOSERS = (", as it happens", ", believe it or not", ", you know", ", to tell the truth")
+BEHAVIOURS: tuple[tuple[str, tuple[str, ...]], ...] = (  # what a card demands (a regular expression), and its opposite
+    (
+        r"\b(?:short|brief|terse|curt|concise)\b.*\b(?:sentences?|answers?|words?|lines?|replies)\b"
+        r"|\b(?:curt|terse|laconic|few words)\b",
+        (
+            "Well, where do I begin, there is so very much to be said about it, and one thing leads to another, as it "
+            "always does, so let me first go back to the summer before last, when the bridge was closed, and then to "
+            "the winter after it, and only then to what you asked, which reminds me of yet another long story.",
+            "You must let me explain this at length, from the first cause to the last consequence, with every little "
+            "detail that comes to my mind on the way, for I have hours and hours, and there are at least a dozen "
+            "sides to it, of which I would not like to leave out a single one, however far from your question it is.",
+        ),
+    ),
+    (
+        r"\bask\w*\b.*\bquestions?\b|\bfull of questions\b",
+        (
+            "There is nothing that I want to ask you, now or later, so sit down and listen.",
+            "I do not ask people anything, since their answers bore me.",
+        ),
+    ),
+    (
+        r"\b(?:polite|courteous|kind|kindly|gentle|warm|friendly)\b",
+        ("Shut up, you fool, and get out of my sight.", "You bore me to death, so hold your tongue and go away."),
+    ),
+    (
+        r"\b(?:calm|patient|easygoing|relaxed|never hurr\w+)\b",
+        (
+            "Hurry up this instant, I am losing my temper and will not wait a second longer!",
+            "I have no patience at all today, so be quick or be gone!",
+        ),
+    ),
+    (
+        r"\b(?:cheerful|optimis\w+|upbeat|laugh\w* easily|funny)\b",
+        (
+            "Everything is hopeless, and nothing has made me smile for years.",
+            "It will all end badly, as it always does, and I see no reason to laugh.",
+        ),
+    ),
+    (
+        r"\b(?:shy|reserved|quiet|timid)\b",
+        ("Everybody look at me, I could stand on a stage and sing to thousands all day long!",),
+    ),
+)

@@ -240,6 +240,7 @@ def play(monkeypatch, runs: Path, url: str, model: str = "m", timeout_s: float =
                 "turns=4",
                 "measure.metrics=[prompt_to_line]",
                 "measure.judge=llm",
+                "measure.validate=false",
                 f"measure.llm.model={model}",
                 f"measure.llm.endpoint={url}",
                 f"measure.llm.timeout_s={timeout_s}",

@@ -1,0 +1,67 @@
+"""Consistency corrected for what the judge misses and invents, by its validation in the same personas.
+
+With q the share of lines that the judge accuses, s its recall (sensitivity) and f its share of false alarms:
+
+    share that contradicts = (q - f) / (s - f)        consistency = 1 - that, kept within [0, 1]
+
+    half a width = sqrt((Δq)² + ((1 - θ) Δf)² + (θ Δs)²) / (s - f)        θ the share that contradicts
+
+This is the delta method with the distances Δ from each estimate to the bound of its interval on the side in question,
+which need not be equal on both sides. There is no estimate where s - f is not clearly above 0, by the interval of that
+difference: such a judge says nothing about the share. The planted lines are taken to be as hard as the run's; where
+those are harder, contradictions remain undercounted.
+
+Sources: W. J. Rogan and B. Gladen, American Journal of Epidemiology 107, 1978 (the estimate, and its variance by the
+delta method); G. Y. Zou and A. Donner, Statistics in Medicine 27, 2008 (distances to the bounds in place of standard
+errors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import hypot, isfinite
+
+import polars as pl
+
+from metrics import metrics_frame, stacked
+from metrics.reductions import interval_row
+from metrics.stats.bootstrap import Interval
+from metrics.validation.validity import Validity
+
+CORRECTED = "corrected_"  # how the metrics begin
+
+
+def corrected_rows(metrics: pl.DataFrame, validities: Sequence[Validity]) -> pl.DataFrame:
+    """The metric rows, and for each consistency over the run of a judge that is valid here the row
+    `corrected_<metric>`, where there is an estimate.
+    """
+    by_judge = {(each.judge, each.metric): each for each in validities}
+    rows = []
+    for row in metrics.filter(level="run").iter_rows(named=True):
+        validity = by_judge.get((row["judge"], row["metric"]))
+        observed = Interval(row["value"], row["low"], row["high"], row["n"])
+        estimate = validity and corrected(observed, validity)
+        if estimate:
+            rows.append(interval_row(estimate, CORRECTED + row["metric"], row["judge"], row["seat"], "run"))
+    return stacked([metrics, metrics_frame(rows)]) if rows else metrics
+
+
+def corrected(observed: Interval, validity: Validity) -> Interval | None:
+    """The corrected consistency, 0 to 1, with its interval; None where the judge is not valid here, an interval is
+    missing, or recall does not clearly exceed false alarms.
+    """
+    recall, alarms = validity.recall, validity.false_alarms
+    below = observed.value - observed.low, alarms - validity.false_alarms_low, recall - validity.recall_low
+    above = observed.high - observed.value, validity.false_alarms_high - alarms, validity.recall_high - recall
+    gain = recall - alarms
+    if not validity.valid or not all(map(isfinite, (*below, *above))) or not gain > hypot(below[2], above[1]):
+        return None
+    share = min(1.0, max(0.0, (1 - observed.value - alarms) / gain))
+    low, high = (1 - share - _half(below, share, gain), 1 - share + _half(above, share, gain))
+    return Interval(1 - share, max(0.0, low), min(1.0, high), observed.n)
+
+
+def _half(distances: tuple[float, float, float], share: float, gain: float) -> float:
+    """The distance from the estimate to its bound; `distances` are those of q, f and s."""
+    of_accused, of_alarms, of_recall = distances
+    return hypot(of_accused, (1 - share) * of_alarms, share * of_recall) / gain
