@@ -344,6 +344,7 @@ def test_how_long_a_judgement_may_take_is_a_key_of_the_scenario_and_does_not_dec
             "turns=4",
             "measure.metrics=[prompt_to_line]",
             "measure.judge=llm",
+            "measure.validate=false",
             "measure.llm.model=m",
             f"measure.llm.endpoint={server.url}",
             "measure.llm.timeout_s=0.5",

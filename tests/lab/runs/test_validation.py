@@ -62,9 +62,8 @@ def test_the_result_is_an_event_before_the_first_line_and_stands_in_the_manifest
 def test_a_sentence_stands_beside_the_figures_of_the_table_and_of_both_reports(run):
     sentence = validity_sentences(read_manifest(run))[0]
     assert sentence.startswith("ledger: finds ") and "of clean lines (n=" in sentence
-    assert (
-        "Validity of the judges" in (run / "report.html").read_text() and sentence in (run / "report.html").read_text()
-    )
+    page = (run / "report.html").read_text()
+    assert "Validity of the judges" in page and sentence in page
     assert sentence.replace("[", "\\[").replace("]", "\\]") in (run / "report.md").read_text()
 
 
@@ -99,7 +98,7 @@ def test_validation_can_be_switched_off_and_does_not_decide_the_dialogues(run, t
 
 def test_personas_without_facts_are_judged_unscored_and_that_is_said(tmp_path):
     people = [
-        "seats.user.persona={name: Ada, card: Ada lives in Oslo and has a dog.}",
+        "seats.user.persona={name: Ada, card: Ada lives in Oslo.}",
         "seats.assistant.persona=unknown",
     ]
     where = played(tmp_path, *people)
@@ -127,7 +126,7 @@ def test_what_is_not_valid_here_is_grey_and_never_1(run):
     conclude(console, run_summary(frames, blind(run)), "runs/x", validity_sentences(blind(run)))
     printed = console.export_text(styles=True)
     [row] = [line for line in printed.splitlines() if "prompt-to-line consistency" in line]
-    assert row.count(NOT_VALID) == 2 and "1.00 [" not in row and "\x1b[90m" in row
+    assert row.count(NOT_VALID) == 1 and "1.00 [" not in row and "\x1b[90m" in row
     drift = next(line for line in printed.splitlines() if "global drift per turn" in line)
     assert NOT_VALID in drift and "▲" not in drift
     assert NOT_VALID not in next(line for line in printed.splitlines() if "line-to-line consistency" in line)
@@ -139,7 +138,7 @@ def test_reports_grey_what_is_not_valid_here(run):
     frames = consistent(shown.frames)
     text = run_markdown(frames, blind(run))
     row = next(line for line in text.splitlines() if line.startswith("| prompt-to-line consistency"))
-    assert row.count(f"{NOT_VALID}</small>") == 2 and "1.00 [" not in row
+    assert row.count(f"{NOT_VALID}</small>") == 1 and "1.00 [" not in row
     object.__setattr__(shown, "manifest", blind(run))
     assert '<td class="faint">' in runs_page([shown]) and Cell("x").faint is False
 
