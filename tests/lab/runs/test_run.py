@@ -221,7 +221,7 @@ def test_manifest_tells_a_finished_run(on_ray):
 def test_every_phase_takes_its_time(on_ray):
     """Drawing the plots is part of the run: `reporting` is told before the run ends, and not over at once."""
     seconds = manifest(on_ray.path)["seconds"]
-    assert list(seconds) == ["loading", "playing", "measuring", "reporting"]
+    assert list(seconds) == ["loading", "validating", "playing", "measuring", "reporting"]
     assert seconds["loading"] > 0.5 and seconds["playing"] > 0.5 and seconds["reporting"] > 0.05
     assert [event["phase"] for event in events(on_ray.path, "phase")] == list(seconds)
     assert events(on_ray.path)[-1]["event"] == "ended"
