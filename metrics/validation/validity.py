@@ -47,7 +47,9 @@ class Validity:
     @staticmethod
     def of_plain(row: Mapping[str, Any]) -> Validity:
         """The result from such fields, in which null stands for NaN, as in JSON."""
-        known = {field.name: field.default for field in fields(Validity) if field.name in row}
-        return Validity(
-            **{name: nan if row[name] is None and default is nan else row[name] for name, default in known.items()}
-        )
+        values: dict[str, Any] = {}
+        for field in fields(Validity):
+            if field.name in row:
+                null = row[field.name] is None and field.default is nan
+                values[field.name] = nan if null else row[field.name]
+        return Validity(**values)
