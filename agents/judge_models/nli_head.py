@@ -12,8 +12,8 @@ It differs from the paper in reading contextual states of two layers, and in the
 does not match decide.
 
 `python -m agents.judge_models.nli_train` trains it on sentences generated from slots. It handles slots, denials,
-numbers, and whom a sentence is about. It knows little of the world; of paraphrases outside its training data it knows
-only what the encoder provides.
+numbers, and whom a sentence is about. It knows little of the world: of paraphrases outside its training data it knows
+only what the encoder provides, and on written persona cards it is at chance (`nli_cards.within_lines`).
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def _head() -> Head:
 class EmbeddedNli:
     """`entail` with the embedded head; the representations of recent texts are cached."""
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", head: Head | None = None) -> None:
         from agents.models.loading import choose_device
 
-        self.device, self._head = choose_device(device), _head()
+        self.device, self._head = choose_device(device), head or _head()
         self._read: OrderedDict[str, Tensor] = OrderedDict()
 
     def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:

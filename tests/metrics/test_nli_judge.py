@@ -282,3 +282,28 @@ def test_the_weights_are_small_and_hold_what_the_head_has():
     with safe_open(WEIGHTS, "pt") as file:
         assert set(file.keys()) == set(Head(768).state_dict())
     assert WEIGHTS.stat().st_size < 1_000_000
+
+
+def test_a_head_that_reads_the_line_alone_wins_nothing_within_a_line():
+    from agents.judge_models.nli_cards import cards, within_lines
+
+    def by_length(premises, hypotheses):
+        return np.array([[len(line), 0, 0] for line in hypotheses])
+
+    assert within_lines(by_length, cards()[1])[0] == 0
+
+
+def test_cards_are_whole_and_training_sees_none_that_is_held_out():
+    from agents.judge_models.nli_cards import card_examples, cards
+    from agents.judge_models.nli_data import CONTRADICTION, ENTAILMENT, NEUTRAL
+
+    train, held = cards()
+    texts = [{line["text"] for row in rows for line in row["lines"]} for rows in (train, held)]
+    assert texts[0].isdisjoint(texts[1]) and len(train) == 4 * len(held) == 320
+    for row in (*train, *held):
+        for line in row["lines"]:
+            assert line["text"].strip() and line["label"] in ("contradicts", "faithful", "other")
+            assert line.get("statement", 0) < len(row["statements"])
+    pairs = card_examples(held, 1)
+    assert pairs == card_examples(held, 1) != card_examples(held, 2)
+    assert {pair.label for pair in pairs} == {CONTRADICTION, NEUTRAL, ENTAILMENT}
