@@ -4,9 +4,9 @@ It trains on sentences generated from slots (`nli_data`), prints the head's held
 cores. Held out are every fifth value of each slot, the slots and opposites that nli_slots.yaml names, and every fifth
 written card.
 
-With `--cards` it also trains on written persona cards (`nli_cards`). The shipped weights are without them: with them
-(10,000 generated pairs, 6 epochs) a head scores the broken statement above the kept one for .82 of held-out lines, where
-the shipped one is at chance (.52), but it is worse on slots (values changed: .60, values denied: .61).
+With `--cards` it also trains on written persona cards (`nli_cards`). The shipped weights are without them. With them
+(10,000 generated pairs, 6 epochs) a head scores the broken statement above the kept one for .82 of held-out lines,
+where the shipped one is at chance (.52), but it is worse on slots (values changed: .60, values denied: .61).
 """
 
 from __future__ import annotations

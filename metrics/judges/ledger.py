@@ -7,9 +7,9 @@ misses may be spread unevenly over the turns.
 Prompt to line: a claim contradicts where it affirms another value than the persona's or denies the persona's own value;
 it is consistent where it affirms the own value or denies another. A word that the slot does not list contradicts where
 it stands in a pattern that is about nothing else ("I live in Ashwood": `Recognition.open`) and cannot be true together
-with the own value (`metrics.judges.text.claims.may_be`). In any other pattern ("I play the nyckelharpa"), and where it is
-not known whether both can be true, it is a *suspect*: p_inconsistent is 1/2 and the verdict False, so that it counts as
-no contradiction, and `metrics.contradictions` counts it apart.
+with the own value (`metrics.judges.text.claims.may_be`). In any other pattern ("I play the nyckelharpa"), and where it
+is not known whether both can be true, it is a *suspect*: p_inconsistent is 1/2 and the verdict False, so that it counts
+as no contradiction.
 
 Line to line: two lines contradict where the later one affirms a value that the earlier one, affirming another, did not,
 or where one affirms what the other denies; suspects are left out. A line without claims contradicts nothing.
