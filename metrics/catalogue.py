@@ -149,6 +149,7 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
         {
             "contradicting_lines": Figure("contradictions", "contradicting lines", count_format),
             "contradicted_facts": Figure("contradictions", "facts contradicted", count_format),
+            "suspects": Figure("contradictions", "suspects (values that are not listed)", count_format),
             "contradiction_components": Figure("contradictions", "groups of contradictions", count_format),
             "most_contradicted_fact": Figure(
                 "contradictions", "lines against the most contradicted fact", count_format
@@ -167,6 +168,7 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
             "parroting": Figure("tripwires", "card overlap", share_format),
             "wrong_person": Figure("tripwires", "person error", share_format),
             "helper_voice": Figure("tripwires", "assistant-style lines", share_format),
+            "speaks_for_other": Figure("tripwires", "lines that speak for the other", share_format),
             "evasion": Figure("tripwires", "non-informative lines", share_format),
             "length": Figure("tripwires", "words per line", lines_format),
             "relevance": Figure("tripwires", "relevance", share_format),

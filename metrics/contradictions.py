@@ -7,6 +7,8 @@ run resample conversations.
   line that returns to the persona is none of them (see `metrics.conflicts`). n = scored lines.
 - `contradicted_facts`: distinct facts of (conversation, seat) that some line contradicts. n = distinct facts that some
   line mentions (NaN where there are none: no line mentions a fact, or the judge names none).
+- `suspects`: pairs (line, fact) that the judge leaves open, with p_inconsistent of at least 1/2 and verdict False: the
+  ledger's values that no slot lists. They are in no other measure. n = scored lines.
 - `contradiction_components`: groups of lines and facts that contradictions connect (weakly connected components of the
   graph); over the run, their sum. n = scored lines. Many contradictions in few components repeat one contradiction.
 - `most_contradicted_fact`: number of lines that contradict the fact that most lines contradict; over the run, all
@@ -42,6 +44,7 @@ PER_CONVERSATION = (
     COMPONENTS,
     MOST,
     LONGEST,
+    "suspects",
 )
 
 
@@ -110,11 +113,11 @@ def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples
         at_fault = contradicting(scored).filter(~pl.col("returns")).unique(["conversation", "turn"])
         counted = at_fault.group_by("conversation").agg(value=pl.len().cast(pl.Float64))
         counts = lines.join(counted, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
-        facts = (
-            scored.filter(pl.col("metric") == "prompt_to_line", pl.col("against") != PERSONA)
-            .group_by("conversation", "against")
-            .agg(pl.col("verdict").any())
-        )
+        about_facts = scored.filter(pl.col("metric") == "prompt_to_line", pl.col("against") != PERSONA)
+        left_open = about_facts.filter(~pl.col("verdict"), pl.col("p_inconsistent") >= 0.5)
+        open_counts = left_open.group_by("conversation").agg(value=pl.len().cast(pl.Float64))
+        suspects = lines.join(open_counts, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
+        facts = about_facts.group_by("conversation", "against").agg(pl.col("verdict").any())
         by_fact = facts.group_by("conversation").agg(
             value=pl.col("verdict").sum().cast(pl.Float64), n=pl.len().cast(pl.Int64)
         )
@@ -126,6 +129,7 @@ def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples
         parts += [
             _counts(counts, LINES_AT_FAULT, judge, seat, how),
             _counts(spoken, "contradicted_facts", judge, seat, how),
+            _counts(suspects, "suspects", judge, seat, how),
         ]
     return stacked(parts)
 

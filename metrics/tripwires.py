@@ -14,8 +14,10 @@ over the run, for each seat. No judge is involved.
 - `wrong_person`: share, 0 to 1, of lines that speak to or of the speaker as someone else: "You are Grace", "Grace is
   ...", a sentence of the card in the second person.
 - `helper_voice`: share, 0 to 1, of lines in the style of an assistant: "As an AI language model", "How can I help you".
+- `speaks_for_other`: share, 0 to 1, of lines that go on with the other's turn, behind its mark: "Fine.\\nAssistant: I
+  ..." (`metrics.judges.text.turn_marks`).
 - `evasion`: share, 0 to 1, of lines that hold only function words, agreement, courtesy, and words of the line before.
-- `length`: words per line.
+- `length`: words per line. In a script without blanks between words, every letter counts as a word, here and above.
 - `relevance` (needs `embed`): cosine of a line with the partner's line that it answers, -1 to 1.
 - `perplexity_nats` (needs `logprobs`): mean negative log-likelihood per token, in nats, under a reference model that
   reads the speaker's card: the natural logarithm of the perplexity.
@@ -36,23 +38,35 @@ import polars as pl
 
 from metrics import stacked
 from metrics.judges.likelihood import LogProbs
+from metrics.judges.text.scripts import words_of
+from metrics.judges.text.turn_marks import spoken_for_another
 from metrics.judges.text.word_lists import EMPTY_WORDS, HELPER, of_oneself
 from metrics.reductions import by_level
-from scenarios.records import SEATS
+from scenarios.records import PARTNER, SEATS
 
 WINDOW = 20  # words: in a short dialogue a seat says some 40
 RUN = 4  # words
 COPIED = 7  # words: one more than a fact in a sentence shares with a card
-TEXT = ("distinct_1", "distinct_2", "repetition", "parroting", "wrong_person", "helper_voice", "evasion", "length")
+TEXT = (
+    "distinct_1",
+    "distinct_2",
+    "repetition",
+    "parroting",
+    "wrong_person",
+    "helper_voice",
+    "speaks_for_other",
+    "evasion",
+    "length",
+)
 TRIPWIRES = (*TEXT, "relevance", "perplexity_nats")
-SHARES = ("wrong_person", "helper_voice", "evasion")  # of lines
+SHARES = ("wrong_person", "helper_voice", "speaks_for_other", "evasion")  # of lines
 MOST_PARROTING, MOST_WRONG_PERSON, MOST_HELPER_VOICE = 0.10, 0.05, 0.05
+MOST_SPEAKS_FOR_OTHER = 0.05
 MOST_EVASION, MOST_REPETITION = 0.25, 0.30
 LEAST_LENGTH, LEAST_DISTINCT_2, LEAST_RELEVANCE = 3.0, 0.80, 0.10
 OF_REFERENCE_DISTINCT_2 = 0.9  # of the reference's
 OF_REFERENCE_PERPLEXITY = 1.25  # times the reference's
 Key = tuple[int, str]  # conversation, seat
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NAME = re.compile(  # the speaker's name in a card
     r"(?:\b(?:[Yy]our name is|[Mm]y name is|You are|I am|I['’]m|Meet|Name:)\s+|^\s*(?=[A-Z]\w+(?:\s[A-Z]\w+)* "
     r"is\b))([A-Z][\w’-]+)"
@@ -96,6 +110,7 @@ BOUNDS = {
     "parroting": Bound(most=MOST_PARROTING),
     "wrong_person": Bound(most=MOST_WRONG_PERSON),
     "helper_voice": Bound(most=MOST_HELPER_VOICE),
+    "speaks_for_other": Bound(most=MOST_SPEAKS_FOR_OTHER),
     "evasion": Bound(most=MOST_EVASION),
     "length": Bound(least=LEAST_LENGTH),
     "relevance": Bound(least=LEAST_RELEVANCE, share=1.0),
@@ -156,7 +171,7 @@ def fired(values: Mapping[str, float], reference: Mapping[str, float] | None = N
 @lru_cache(maxsize=1 << 12)
 def folded_words(text: str) -> tuple[str, ...]:
     """The words of a text in lower case, with straight apostrophes."""
-    return tuple(_WORD.findall(text.lower().replace("’", "'")))
+    return tuple(words_of(text.lower().replace("’", "'")))
 
 
 def evades(said: Iterable[str], heard: Iterable[str]) -> bool:
@@ -197,7 +212,7 @@ def _of_text(lines: pl.DataFrame, cards: Mapping[Key, str]) -> pl.DataFrame:
     for row, (conversation, _, seat, text, heard) in enumerate(lines.iter_rows()):
         if speaker is None or (conversation, seat) != key:
             key = (conversation, seat)
-            speaker = _Speaker(cards.get(key))
+            speaker = _Speaker(cards.get(key), seat, cards.get((conversation, PARTNER[seat])))
         for name, value in speaker.line(text, heard or ""):
             rows.append(row)
             names.append(name)
@@ -208,10 +223,11 @@ def _of_text(lines: pl.DataFrame, cards: Mapping[Key, str]) -> pl.DataFrame:
 class _Speaker:
     """The lines of one seat so far in one conversation, with its card."""
 
-    def __init__(self, card: str | None) -> None:
+    def __init__(self, card: str | None, seat: str = "", partners_card: str | None = None) -> None:
         self._said: set[int] = set()  # hashes of runs: plain numbers cost the garbage collector nothing
         self._window: tuple[str, ...] = ()
         self._card = _Card(card) if card and card.strip() else None
+        self._who = (seat, _name(card), _name(partners_card))
 
     def line(self, text: str, heard: str) -> Values:
         """(tripwire, value) pairs of the next line; tripwires that do not apply to it are left out."""
@@ -225,6 +241,7 @@ class _Speaker:
             yield "repetition", sum(run in self._said for run in runs) / len(runs)
             self._said.update(runs)
         yield "helper_voice", float(HELPER.search(text) is not None)
+        yield "speaks_for_other", float(bool(spoken_for_another(text, *self._who)))
         if self._card:
             yield "parroting", self._card.copied(said)
             yield "wrong_person", float(self._card.of_someone_else(text, said))
@@ -238,10 +255,10 @@ class _Speaker:
 class _Card:
     def __init__(self, text: str) -> None:
         self._runs = set(_runs(_one_person(folded_words(text)), COPIED))
-        name = _NAME.search(text)
+        name = _name(text)
         sentences = [" ".join(folded_words(sentence)) for sentence in _sentences(text)]
         self._told = {sentence for sentence in sentences if re.match(r"your?\b", sentence)}
-        self._name = of_oneself(name[1]) if name else None
+        self._name = of_oneself(name) if name else None
 
     def copied(self, said: Sequence[str]) -> float:
         runs = _runs(_one_person(said), COPIED)
@@ -257,6 +274,12 @@ class _Card:
         return any(sentence in spoken for sentence in self._told) and any(
             " ".join(folded_words(sentence)) in self._told for sentence in _sentences(text)
         )
+
+
+def _name(card: str | None) -> str:
+    """The name that a card gives its persona; "" where it gives none."""
+    name = _NAME.search(card or "")
+    return name[1] if name else ""
 
 
 def _sentences(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from typing import Any
 
 NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")  # environment variables that hold one
 SHORTEST = 8  # characters; what is shorter is hidden nowhere, since it may be any word
@@ -49,6 +50,18 @@ def first_line(error: Exception, most: int = 200) -> str:
 def reason(error: Exception, most: int = 200) -> str:
     """The type of the error and the first line of its text."""
     return f"{type(error).__name__}: {first_line(error, most)}"
+
+
+def composed(data: Any) -> Any:
+    """The data with every text in Unicode's normal form C, in which equal letters have equal code points.
+
+    Looks into lists and into the values of mappings; anything else is returned as it is.
+    """
+    if isinstance(data, str):
+        return unicodedata.normalize("NFC", data)
+    if isinstance(data, list):
+        return [composed(item) for item in data]
+    return {key: composed(value) for key, value in data.items()} if isinstance(data, dict) else data
 
 
 def clean(text: str) -> str:

@@ -20,7 +20,7 @@ from yaml.parser import ParserError
 from yaml.reader import ReaderError
 from yaml.scanner import ScannerError
 
-from scenarios.messages import hidden
+from scenarios.messages import composed, hidden
 from scenarios.renames import new_key, new_value
 from scenarios.suggestions import closest, did_you_mean, nearest, nearest_path
 
@@ -124,7 +124,7 @@ def parse_yaml(text: str, name: str) -> Document:
         if not isinstance(node, yaml.MappingNode):
             raise ScenarioError("holds no keys; expected lines of 'key: value'", where=name)
         _refuse_duplicates(node, name)
-        return Document(name, _construct(loader, node, name), node)
+        return Document(name, composed(_construct(loader, node, name)), node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         syntax = isinstance(error, ScannerError | ParserError)

@@ -29,7 +29,7 @@ from lab import export, report, run, score, train
 from lab.reports import markdown
 from lab.store.atomic_write import StoreError, replace, replace_in_parts
 from metrics.judges.answer_words import is_right
-from metrics.judges.text import assertion, ownership, statements
+from metrics.judges.text import assertion, ownership, scripts, statements, turn_marks
 from metrics.judges.text.claims import READ, claims
 from metrics.studies.register_shift import features
 from metrics.tripwires import line_wires
@@ -312,6 +312,8 @@ READERS = {
     "spoken": lambda text: spoken(text, ("YES", "NO")),
     "sentences": assertion.sentence_spans,
     "quotations": assertion.quotations,
+    "own_words": lambda text: turn_marks.own_words(text, "user", "Grace", "Tomas"),
+    "unreadable": lambda text: scripts.unreadable(text, ("I live in {value}",)),
     "claims": lambda text: claims(text, SLOTS),
     "is_right": lambda text: is_right(text, PERSON.facts[0]),
     "said": statements.said,
@@ -345,6 +347,9 @@ UNITS = (
     ".)",
     "you said ",
     "Grace ",
+    "User:\n",
+    "I live in a ",
+    "。",
 )
 SLOW_S = 2.0  # of 100,000 characters; what takes time in proportion to the square of the length takes minutes
 

@@ -29,6 +29,7 @@ from agents.models.adapters import Adapters
 from agents.models.attention import Pass, Slab
 from agents.models.info import EngineInfo
 from agents.models.loading import LoadedModel
+from scenarios.messages import composed
 
 
 class LocalEngine:
@@ -52,7 +53,7 @@ class LocalEngine:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [self.tokenizer.decode(list(row), skip_special_tokens=True) for row in ids]
+        return [composed(self.tokenizer.decode(list(row), skip_special_tokens=True)) for row in ids]
 
     def usage(self) -> Usage:
         return self._usage.plus(Usage())  # a reading, not the meter

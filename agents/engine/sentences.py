@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
-MARKS, CLOSING = ".!?…", "\"'”’)"
-_LAST_IN_TOKEN = re.compile(rf"(?:[{MARKS}][{CLOSING}]*|\n) *\Z")
-_IN_TEXT = re.compile(rf"(?<![{MARKS}])[{MARKS}]++[{CLOSING}]*+(?=\s|$)\n*|\n+")  # looks at a run of marks once
+MARKS, CLOSING = ".!?…؟۔।॥", "\"'”’)"  # of scripts with blanks between words: a blank follows the end of a sentence
+WIDE_MARKS, WIDE_CLOSING = "。！？｡", "”’」』）"  # of scripts without: nothing need follow
+_LAST_IN_TOKEN = re.compile(rf"(?:[{MARKS}{WIDE_MARKS}][{CLOSING}{WIDE_CLOSING}]*|\n) *\Z")
+_IN_TEXT = re.compile(  # looks at a run of marks once
+    rf"(?<![{MARKS}])[{MARKS}]++[{CLOSING}]*+(?=\s|$)\n*|"
+    rf"(?<![{WIDE_MARKS}])[{WIDE_MARKS}]++[{WIDE_CLOSING}]*+\n*|\n+"
+)
 
 
 def ends_sentence(token: str) -> bool:

@@ -12,7 +12,7 @@ from agents.engine.protocol import Sampling
 from agents.engine.sentences import first_sentences
 from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
 from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, in_time
-from scenarios.messages import reason
+from scenarios.messages import composed, reason
 from scenarios.records import derive_seed
 
 CHARACTERS = 100  # of a token, at most: an answer with more of them is no answer of max_tokens
@@ -111,7 +111,7 @@ class EndpointSeat:
                 f"the endpoint failed: its answer has {len(said):,} characters; expected {sampling.max_tokens} tokens "
                 "at most"
             )
-        text = first_sentences(said.strip(), sampling.sentences)
+        text = first_sentences(composed(said).strip(), sampling.sentences)
         tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
         return Utterance(text, tokens)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from agents.seats.base import Cue, Left, Question, Trouble, Utterance
+from scenarios.messages import composed
 
 
 class ScriptedSeat:
@@ -58,7 +59,7 @@ class HumanSeat:
         """Does nothing: the caller shows the lines to the person."""
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Left]:
-        texts = {c: self.words(c, cue) for c, cue in cues.items()}
+        texts = {c: composed(self.words(c, cue)) for c, cue in cues.items()}
         return {c: Left() if text is None else Utterance(text, len(text.split())) for c, text in texts.items()}
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:

@@ -21,7 +21,7 @@ from agents.engine.sentences import ends_sentence
 from agents.models.info import EngineInfo
 from agents.models.loading import Reading, load_tokenizer
 from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
-from scenarios.messages import reason
+from scenarios.messages import composed, reason
 
 AT_ONCE = 64  # requests under way: a server batches them
 PROBE = "Hello there. My name is"
@@ -181,7 +181,7 @@ class ServedEngine:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [self.tokenizer.decode(list(row), skip_special_tokens=True) for row in ids]
+        return [composed(self.tokenizer.decode(list(row), skip_special_tokens=True)) for row in ids]
 
     def usage(self) -> Usage:
         return self._usage.plus(Usage())

@@ -212,6 +212,7 @@ class Rewarded(Event):
     wire_parroting: NotRequired[float | None]
     wire_wrong_person: NotRequired[float | None]
     wire_helper_voice: NotRequired[float | None]
+    wire_speaks_for_other: NotRequired[float | None]
     wire_evasion: NotRequired[float | None]
     wire_length: NotRequired[float | None]  # words a line
     wire_relevance: NotRequired[float | None]
@@ -219,9 +220,7 @@ class Rewarded(Event):
 
 
 class Collected(Rewarded):
-    """A batch of dialogues of the untrained model, before the first step of an offline method. Written by
-    `lab.training.loop`.
-    """
+    """A batch of the untrained model's dialogues, before an offline method's first step. By `lab.training.loop`."""
 
     batch: int  # 0-based
     batches: int

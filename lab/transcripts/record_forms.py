@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lab.transcripts.transcript import NODE, Transcript
+from scenarios.messages import composed
 from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ FORMS = (
 def parse_json(text: str) -> object:
     """The parsed JSON, or a ValueError that says what is wrong with it; raises nothing."""
     try:
-        return json.loads(text)
+        return composed(json.loads(text))
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
         return ValueError(f"is no JSON ({error.msg} at {at}); expected {FORMS}")

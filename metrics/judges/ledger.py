@@ -1,6 +1,6 @@
 """A ledger of each speaker's claims about itself, compared with its persona and with its own earlier lines.
 
-It is a checker of facts over a closed vocabulary. What it calls a contradiction nearly always is one; what it does not
+It checks facts over a closed vocabulary. What it calls a contradiction nearly always is one; what it does not
 see, it does not count. Its counts are therefore a lower bound on contradictions, and no bound on drift, since what it
 misses may be spread unevenly over the turns.
 

@@ -275,3 +275,10 @@ def test_a_token_ends_a_sentence_where_its_text_does(token, ends):
 
 def test_a_newline_ends_a_sentence_and_a_mark_before_it_does_not_end_another():
     assert [first_sentences("One.\nTwo\nThree", n) for n in (1, 2)] == ["One.", "One.\nTwo"]
+
+
+def test_sentences_end_at_the_marks_of_other_scripts():
+    assert first_sentences("你好。我叫小梅。我住在成都！", 2) == "你好。我叫小梅。"
+    assert first_sentences("كيف حالك؟ أنا بخير.", 1) == "كيف حالك؟"
+    assert first_sentences("मैं ठीक हूँ। और आप?", 1) == "मैं ठीक हूँ।"
+    assert ends_sentence("。") and ends_sentence("！」") and not ends_sentence("，")

@@ -127,6 +127,15 @@ def test_counts_by_hand_over_two_conversations():
     assert (facts["value"], facts["n"]) == (2.0, 3)
 
 
+def test_suspects_are_counted_apart_and_are_no_contradictions():
+    rows = judgements_frame([(0, 0, "prompt_to_line", "persona", False), (0, 0, "prompt_to_line", "home", False)])
+    suspected = rows.with_columns(pl.lit(0.5).alias("p_inconsistent"))
+    for frame, suspects in ((rows, 0.0), (suspected, 1.0)):
+        metrics = contradiction_rows(frame, **HOW)
+        assert only_row(metrics, "suspects")["value"] == suspects and only_row(metrics, "suspects")["n"] == 1
+        assert only_row(metrics, "contradicting_lines")["value"] == 0.0
+
+
 def test_judge_that_names_no_fact_counts_lines_and_cannot_count_facts():
     rows = [
         (0, 0, "prompt_to_line", "persona", True, "likelihood"),
@@ -163,7 +172,7 @@ def test_components_hold_lines_and_facts_that_hang_together_by_hand():
         (0, 4, "line_to_line", "0", False),
     ]
     metrics = shape(said, judgements_frame(rows), **HOW)
-    values = {name: (only_row(metrics, name)["value"], only_row(metrics, name)["n"]) for name in PER_CONVERSATION[2:]}
+    values = {name: (only_row(metrics, name)["value"], only_row(metrics, name)["n"]) for name in PER_CONVERSATION[2:5]}
     assert values == {
         "contradiction_components": (2.0, 4),
         "most_contradicted_fact": (2.0, 3),
@@ -200,11 +209,11 @@ def test_clean_dialogue_has_no_component_and_what_was_not_judged_is_nan():
     turns, judged, _ = planted()
     clean = judged.filter(pl.col("turn") != 6, pl.col("against") != "6")
     metrics = shape(turns, clean, **HOW)
-    assert [only_row(metrics, name)["value"] for name in PER_CONVERSATION[2:]] == [0.0, 0.0, 0.0]
+    assert [only_row(metrics, name)["value"] for name in PER_CONVERSATION[2:5]] == [0.0, 0.0, 0.0]
     bare = shape(turns, judgements_frame([(0, 0, "prompt_to_line", "persona", True, "likelihood")]), **HOW)
     assert only_row(bare, "contradiction_components")["value"] == 1.0
     assert all(
-        math.isnan(only_row(bare, name)["value"]) and only_row(bare, name)["n"] == 0 for name in PER_CONVERSATION[3:]
+        math.isnan(only_row(bare, name)["value"]) and only_row(bare, name)["n"] == 0 for name in PER_CONVERSATION[3:5]
     )
     empty = shape(turns, judged.clear(), **HOW)
     assert set(empty["n"]) == {0} and empty["value"].is_nan().all()

@@ -13,7 +13,7 @@ from lab.reports.headline import headline
 from lab.store.frames import JUDGEMENTS
 from metrics import METRICS_SCHEMA
 from metrics.measure import measure_run
-from metrics.tripwires import BOUNDS, TEXT, TRIPWIRES, WINDOW, evades, fired, folded_words, tripwires
+from metrics.tripwires import BOUNDS, TEXT, TRIPWIRES, WINDOW, evades, fired, folded_words, line_wires, tripwires
 
 HOW = {"confidence": 0.95, "resamples": 100, "seed": 7}
 CARD = (
@@ -307,3 +307,23 @@ def test_two_thousand_dialogues_take_seconds():
     start = time.process_time()
     tripwires(turns, {(c, seat): CARD for c in range(2000) for seat in ("user", "assistant")}, **HOW)
     assert time.process_time() - start < 60  # CPU seconds, so that other work does not count
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("Fine, thanks.\nAssistant: I live in Bristol.", 1.0),
+        ("Fine.\n<|assistant|> I live in Bristol.", 1.0),
+        ("User: I am fine.", 0.0),
+        ("My plan for today:\nTea: two cups.", 0.0),
+    ],
+)
+def test_line_that_goes_on_with_the_others_turn_speaks_for_the_other(text, share):
+    assert line_wires(text, "You are Grace.")["speaks_for_other"] == share
+
+
+def test_words_of_scripts_without_blanks_are_their_letters_and_marks_cut_no_word():
+    assert line_wires("我住在上海。", "")["length"] == 5
+    assert folded_words("मैं ठीक हूँ।") == ("मैं", "ठीक", "हूँ")
+    assert len(folded_words("ไปไหน")) == 5
+    assert folded_words("It's naïve, isn’t it?") == ("it's", "naïve", "isn't", "it")

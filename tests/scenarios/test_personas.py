@@ -408,3 +408,12 @@ def test_bundled_slots_offer_enough_words():
         assert not any("'" in pattern for pattern in slot.patterns)  # full forms
     assert min(len(slots[s].values) for s in ("job", "home", "origin")) >= 60
     assert min(len(slots[s].values) for s in ("pet", "dish", "instrument")) >= 40
+
+
+def test_texts_are_composed_as_they_come_in(tmp_path):
+    """What is written as a letter and an accent equals the accented letter, escaped or not."""
+    file = tmp_path / "people.yaml"
+    text = 'personas:\n- {id: a, name: "Zoe\\u0308", about: "You like cafe\u0301s."}\n'
+    file.write_text(text, encoding="utf-8")
+    (persona,) = load_personas(file)
+    assert persona.name == "Zo\u00eb" and "caf\u00e9s" in persona.card

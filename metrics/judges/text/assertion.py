@@ -21,7 +21,7 @@ APOSTROPHE = "['’]"
 # warrants
 LOOK = 400
 _SENTENCE_END = re.compile(  # a run of marks is looked at once; with a word right behind it (`goes_on`) it ends nothing
-    r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)[.!?…؟।]++[\"”'’)]*+(?:(?=\s|$)|(?P<goes_on>))|"
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)[.!?…؟۔।॥]++[\"”'’)]*+(?:(?=\s|$)|(?P<goes_on>))|"
     r"[。！？｡]++[\"”'’)」』）]*+|\n+"
 )
 _OPENING = r"\W*(?:(?:and|so|but|oh|well|hey|then|wait|ok|okay)\W+)*"

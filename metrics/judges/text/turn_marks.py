@@ -17,9 +17,9 @@ _OF_SEAT = {
 _OWN = frozenset({"me", "i", "myself"})
 _OTHERS = frozenset("them you they other partner system stranger".split()).union(*_OF_SEAT.values())
 _MARK = re.compile(
-    r"^[ \t]*(?:<\|\w{1,20}\|>)?[#*_\[(<]{0,4}[ \t]?(?P<who>[^\W\d_][\w.'’-]{0,30}"
-    r"(?: [\w.'’-]{1,30}){0,2})[\])>*_]{0,4}"
-    r"(?:[ \t]?[:：]|<\|\w{1,20}\|>)",
+    r"^[ \t]*[#*_\[(<|]{0,4}[ \t]?(?P<who>[^\W\d_][\w.'’-]{0,30}"
+    r"(?: [\w.'’-]{1,30}){0,2})[\])*_]{0,4}"
+    r"(?:[ \t]?[:：]|\|?>)",
     re.MULTILINE,
 )
 
