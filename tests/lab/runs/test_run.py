@@ -147,7 +147,9 @@ def test_run_on_ray_equals_run_in_process(on_ray, without_ray):
 def test_events_of_a_run_are_as_the_page_says(kind, request):
     played = request.getfixturevalue(kind)
     log = events(getattr(played, "path", played))
-    assert {"phase", "started", "line", "judged", "walk", "usage", "conversation", "ended"} == {e["event"] for e in log}
+    assert {"phase", "started", "line", "judged", "walk", "usage", "conversation", "ended", "validated"} == {
+        e["event"] for e in log
+    }
     assert faults(log) == []
 
 
