@@ -24,6 +24,7 @@ from math import hypot, isfinite
 import polars as pl
 
 from metrics import metrics_frame, stacked
+from metrics.judges import LINES
 from metrics.reductions import interval_row
 from metrics.stats.bootstrap import Interval
 from metrics.validation.validity import Validity
@@ -33,7 +34,7 @@ CORRECTED = "corrected_"  # how the metrics begin
 
 def corrected_rows(metrics: pl.DataFrame, validities: Sequence[Validity]) -> pl.DataFrame:
     """The metric rows, and for each consistency over the run of a judge that is valid here the row
-    `corrected_<metric>`, where there is an estimate.
+    `corrected_<metric>`, where there is an estimate, behind the last row of these consistencies.
     """
     by_judge = {(each.judge, each.metric): each for each in validities}
     rows = []
@@ -43,7 +44,10 @@ def corrected_rows(metrics: pl.DataFrame, validities: Sequence[Validity]) -> pl.
         estimate = validity and corrected(observed, validity)
         if estimate:
             rows.append(interval_row(estimate, CORRECTED + row["metric"], row["judge"], row["seat"], "run"))
-    return stacked([metrics, metrics_frame(rows)]) if rows else metrics
+    if not rows:
+        return metrics
+    behind = 1 + max(index for index, name in enumerate(metrics["metric"]) if name in LINES)
+    return stacked([metrics[:behind], metrics_frame(rows), metrics[behind:]])
 
 
 def corrected(observed: Interval, validity: Validity) -> Interval | None:
