@@ -434,3 +434,10 @@ def test_particles_may_be_written_onto_a_value():
     persona = Persona("x", "민준", "", (Fact(home, "서울", ()),))
     (row, *_) = Ledger().judge([Pair(0, 0, "user", "prompt_to_line", "나는 부산에 살아요.", "persona", persona)])
     assert row.verdict is True
+
+
+def test_a_pattern_that_names_its_value_wins_over_words_that_only_imply_another_slots():
+    car = Slot("car", "I drive a {value}.", "You drive a {value}.", ("What?",), ("I drive a {value}",), ("van", "bus"))
+    job = TOWNSFOLK[0].fact("job").slot
+    assert [claim.slot for claim in claims("I drive a bus.", (job,))] == ["job"]
+    assert [(claim.slot, claim.value) for claim in claims("I drive a bus.", (job, car))] == [("car", "bus")]

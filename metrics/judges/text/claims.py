@@ -125,13 +125,20 @@ class _Hit:
     value: tuple[int, int]
     claim: Claim
     corrects: bool = False  # takes back the claim before it: "a nurse, I mean, a baker"
+    inferred: bool = False  # the words claim the value without naming it: "I drive a bus" of a bus driver
 
 
 def _without_shadows(hits: list[_Hit]) -> Iterator[_Hit]:
     """The longest claim for each slot and value.
 
-    A value inside a longer one is left out, also where that is another slot's ("bakery" in "bakery owner").
+    A value inside a longer one is left out, also where that is another slot's ("bakery" in "bakery owner"). What is
+    only inferred is left out where another slot's pattern names a value in the same words ("I drive a {value}").
     """
+    named: dict[int, dict[str, int]] = {}  # start of a claim that names its value -> slot -> where the longest ends
+    for hit in (hit for hit in hits if not hit.inferred):
+        ends = named.setdefault(hit.claim.span[0], {})
+        ends[hit.claim.slot] = max(hit.claim.span[1], ends.get(hit.claim.slot, 0))
+    hits = [hit for hit in hits if not (hit.inferred and _is_named(hit, named.get(hit.claim.span[0], {})))]
     kept: dict[tuple[str, tuple[int, int]], _Hit] = {}
     for hit in hits:
         best = kept.setdefault((hit.claim.slot, hit.value), hit)
@@ -143,6 +150,11 @@ def _without_shadows(hits: list[_Hit]) -> Iterator[_Hit]:
             inside.add((start, end))
         reached = max(reached, end)
     yield from (hit for hit in kept.values() if hit.value not in inside)
+
+
+def _is_named(hit: _Hit, ends: dict[str, int]) -> bool:
+    """Whether a claim of another slot that starts where this one does has all its words; `ends` by slot."""
+    return any(slot != hit.claim.slot and end >= hit.claim.span[1] for slot, end in ends.items())
 
 
 @dataclass(frozen=True)
@@ -195,7 +207,8 @@ class _Reader:
         last = match.end() == match.end(group) and pattern.value is None
         further = list(self._listed_after(texts, match.start(), match.end(), end, negated)) if last else []
         if not (further and further[0].corrects):
-            yield _Hit(match.span(group), Claim(self.slot.id, value, negated, match.span(), reads))
+            claim = Claim(self.slot.id, value, negated, match.span(), reads)
+            yield _Hit(match.span(group), claim, inferred=pattern.value is not None)
         yield from further
 
     def _is_elsewhere(self, text: str, start: int, match: re.Match, group: str, pattern: Pattern) -> bool:

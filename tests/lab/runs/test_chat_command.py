@@ -391,6 +391,7 @@ def row(metric: str, against: str, verdict: bool | None, judge: str = "ledger", 
         "judge": judge,
         "against": against,
         "verdict": verdict,
+        "p_inconsistent": None if verdict is None else float(verdict),
         "span": span,
         "unscored": "so" if verdict is None else None,
     }
