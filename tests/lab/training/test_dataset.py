@@ -334,7 +334,9 @@ def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, ti
 def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_on(
     tmp_path, recipe, tiny_engine, monkeypatch
 ):
-    monkeypatch.setattr("lab.training.loop.TrainingLoop._heard", lambda self, step: {})  # what is played for the wires
+    monkeypatch.setattr(
+        "lab.training.loop.TrainingLoop._monitored", lambda self, step: {}
+    )  # what is played for the wires
     settings = recipe(
         "max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4"
     )

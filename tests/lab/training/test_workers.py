@@ -99,7 +99,7 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
         }
         tensors[f"{place}.weights"] = learners.weights(learner)
         nothing = learn(learner, [learners.view(4, rewards=[None] * 4)], method)
-        assert nothing.step is None and not nothing.numbers and learner.steps == 2 * method.num_iterations
+        assert nothing.step is None and not nothing.numbers and learner.steps == 2 * method.tuning.num_iterations
     save_file(tensors, Path(folder) / f"{workers}-{rank}.safetensors")
     if workers > 1:
         dist.destroy_process_group()
@@ -205,7 +205,7 @@ def test_two_workers_under_ray_equal_one_at_the_same_global_batch(both, tmp_path
                 numbers(two.learn(views, method)), numbers(learn(alone, views, method)), atol=1e-5, rtol=1e-5
             )
         wanted, parallel = weights(alone, tmp_path / "alone"), weights(two, tmp_path / "two")
-        assert two.steps == alone.steps == 2 * method.num_iterations and wanted.keys() == parallel.keys()
+        assert two.steps == alone.steps == 2 * method.tuning.num_iterations and wanted.keys() == parallel.keys()
         assert all(torch.allclose(parallel[key], wanted[key], atol=1e-5, rtol=0) for key in wanted)
         begun = load_file(tmp_path / "0" / STATE)
         assert (
