@@ -25,7 +25,7 @@ from metrics.judges import LINES
 DOUBT = 0.5  # from this p_inconsistent on a row affirms nothing, even where it is called no contradiction
 PERSONA = "persona"  # what a row is against where no fact is named
 Mark = tuple[Mapping, bool]  # a row with a contradiction, and whether the line returns to the persona by it
-Denials = dict[tuple[int, str], set[str]]  # (turn, judge) -> facts, or PERSONA, that the line contradicts
+Denials = dict[int, dict[str, set[str]]]  # turn -> judge -> facts, or PERSONA, that the line contradicts
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Conflict:
     returns: bool
 
 
-def contradictions(rows: Iterable[Mapping], denials: Mapping[tuple[int, str], Collection[str]]) -> list[Mark]:
+def contradictions(rows: Iterable[Mapping], denials: Mapping[int, Mapping[str, Collection[str]]]) -> list[Mark]:
     """The contradictions of one line among all judgements of it, each once; answers to Q&A probes are left out.
 
     A judge's row on the whole persona is left out where the judge names a fact. `denials` are those of the speaker's
@@ -58,7 +58,7 @@ def contradictions(rows: Iterable[Mapping], denials: Mapping[tuple[int, str], Co
 
     def returns(row: Mapping) -> bool:
         judge = row["judge"]
-        before = denials.get((int(row["against"]), judge), ()) if row["metric"] == "line_to_line" else ()
+        before = denials.get(int(row["against"]), {}).get(judge, ()) if row["metric"] == "line_to_line" else ()
         return judge in right and any(fact == PERSONA or (judge, fact) in affirmed for fact in before)
 
     return [
@@ -69,12 +69,12 @@ def contradictions(rows: Iterable[Mapping], denials: Mapping[tuple[int, str], Co
     ]
 
 
-def denied(turn: int, marks: Iterable[Mark]) -> Denials:
-    """What the line of that turn contradicts of its persona, by judge."""
-    facts: Denials = {}
+def denied(marks: Iterable[Mark]) -> dict[str, set[str]]:
+    """What a line contradicts of its persona, by judge, from its contradictions."""
+    facts: dict[str, set[str]] = {}
     for row, _ in marks:
         if row["metric"] == "prompt_to_line":
-            facts.setdefault((turn, row["judge"]), set()).add(row["against"])
+            facts.setdefault(row["judge"], set()).add(row["against"])
     return facts
 
 
@@ -105,7 +105,7 @@ def marks_of_lines(judgements: pl.DataFrame) -> dict[tuple[int, int], list[Mark]
         denials: Denials = {}
         for turn, of_line in groupby(conversation, lambda row: row["turn"]):
             marks[number, turn] = contradictions(list(of_line), denials)
-            denials |= denied(turn, marks[number, turn])
+            denials[turn] = denied(marks[number, turn])
     return marks
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 
 from metrics import NAN, metrics_frame, stacked
-from metrics.conflicts import PERSONA, marks_of_lines
+from metrics.conflicts import DOUBT, PERSONA, marks_of_lines
 from metrics.judges import LINES
 from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
 from metrics.stats.bootstrap import clustered_statistic
@@ -111,12 +111,8 @@ def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples
         scored = part.filter(pl.col("verdict").is_not_null())
         lines = _scored_lines(scored)
         at_fault = contradicting(scored).filter(~pl.col("returns")).unique(["conversation", "turn"])
-        counted = at_fault.group_by("conversation").agg(value=pl.len().cast(pl.Float64))
-        counts = lines.join(counted, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
         about_facts = scored.filter(pl.col("metric") == "prompt_to_line", pl.col("against") != PERSONA)
-        left_open = about_facts.filter(~pl.col("verdict"), pl.col("p_inconsistent") >= 0.5)
-        open_counts = left_open.group_by("conversation").agg(value=pl.len().cast(pl.Float64))
-        suspects = lines.join(open_counts, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
+        left_open = about_facts.filter(~pl.col("verdict"), pl.col("p_inconsistent") >= DOUBT)
         facts = about_facts.group_by("conversation", "against").agg(pl.col("verdict").any())
         by_fact = facts.group_by("conversation").agg(
             value=pl.col("verdict").sum().cast(pl.Float64), n=pl.len().cast(pl.Int64)
@@ -127,9 +123,9 @@ def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples
             .with_columns(pl.col("value").fill_null(NAN), pl.col("n").fill_null(0))
         )
         parts += [
-            _counts(counts, LINES_AT_FAULT, judge, seat, how),
+            _counts(_rows_in(lines, at_fault), LINES_AT_FAULT, judge, seat, how),
             _counts(spoken, "contradicted_facts", judge, seat, how),
-            _counts(suspects, "suspects", judge, seat, how),
+            _counts(_rows_in(lines, left_open), "suspects", judge, seat, how),
         ]
     return stacked(parts)
 
@@ -159,6 +155,12 @@ def _scored_lines(scored: pl.DataFrame) -> pl.DataFrame:
     whole = (pl.col("metric") == "line_to_line") | (pl.col("against") == PERSONA)
     lines = scored.filter(whole).unique(["conversation", "turn"])
     return lines.group_by("conversation").agg(n=pl.len().cast(pl.Int64))
+
+
+def _rows_in(lines: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The conversations of `lines` with their n, and as value the number of `rows` in each, 0 where there is none."""
+    counted = rows.group_by("conversation").agg(value=pl.len().cast(pl.Float64))
+    return lines.join(counted, on="conversation", how="left").with_columns(pl.col("value").fill_null(0.0))
 
 
 def _components(network: networkx.MultiDiGraph, sizes: pl.DataFrame) -> pl.DataFrame:

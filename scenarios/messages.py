@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -50,6 +51,21 @@ def first_line(error: Exception, most: int = 200) -> str:
 def reason(error: Exception, most: int = 200) -> str:
     """The type of the error and the first line of its text."""
     return f"{type(error).__name__}: {first_line(error, most)}"
+
+
+def parsed_json(text: str) -> object:
+    """The parsed JSON with its texts in normal form C, or a ValueError that says what is wrong with it; raises
+    nothing.
+    """
+    try:
+        return composed(json.loads(text))
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        return ValueError(f"is no JSON ({error.msg} at {at})")
+    except RecursionError:
+        return ValueError("is JSON nested too deep")
+    except ValueError:  # a number of thousands of digits
+        return ValueError("holds a number that is too long")
 
 
 def composed(data: Any) -> Any:

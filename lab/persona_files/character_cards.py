@@ -98,11 +98,11 @@ def _without_element(text: str, element: str) -> str:
 def png_card(path: Path) -> Mapping:
     """The character card in a PNG file. Raises ValueError where it has none."""
     with Opened(path) as file:
-        found = _text_chunks(path, file)
+        chunks = _text_chunks(path, file)
     for keyword in KEYWORDS:
-        if keyword in found:
+        if keyword in chunks:
             try:
-                card = json.loads(base64.b64decode(found[keyword], validate=False).decode("utf-8"))
+                card = json.loads(base64.b64decode(chunks[keyword], validate=False).decode("utf-8"))
             except (binascii.Error, ValueError, RecursionError):
                 raise ValueError(
                     f"{path}: its text {keyword.decode()!r} is no base64 of JSON; expected a character card"
@@ -114,7 +114,7 @@ def png_card(path: Path) -> Mapping:
 
 def _text_chunks(path: Path, file: IO[bytes]) -> dict[bytes, bytes]:
     """The text chunks with one of KEYWORDS, by keyword; the others are passed over unread."""
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     file.seek(len(PNG))
     for _ in range(MOST_CHUNKS):
         head = file.read(8)
@@ -128,6 +128,6 @@ def _text_chunks(path: Path, file: IO[bytes]) -> dict[bytes, bytes]:
             raise ValueError(f"{path} holds a text of {size:,} bytes; expected at most {MOST_TEXT:,}")
         keyword, _, text = file.read(size).partition(b"\0")
         if keyword in KEYWORDS:
-            found[keyword] = text
+            chunks[keyword] = text
         file.seek(4, 1)
-    return found
+    return chunks

@@ -26,7 +26,8 @@ LISTED = 5  # cards that contradict themselves
 
 def with_drafts(read: PersonasRead) -> tuple[PersonasRead, list[str]]:
     """The personas with draft facts beside those that they have, and sentences on what was drafted."""
-    said = [statements_of(person) for person in read.people]
+    cards = [_by_slot(person) for person in read.people]
+    said = [_once(person, slots) for person, slots in zip(read.people, cards, strict=True)]
     values: dict[str, dict[str, None]] = {"name": dict.fromkeys(person.name for person in read.people)}
     for statement in (statement for statements in said for statement in statements):
         values.setdefault(statement.kind.slot, {})[statement.value] = None
@@ -38,7 +39,7 @@ def with_drafts(read: PersonasRead) -> tuple[PersonasRead, list[str]]:
         kept = {slot: fact for slot, fact in drafts.items() if fact is not None}
         people.append(person.model_copy(update={"facts": kept | person.facts}))
     facts = sum(fact.draft for person in people for fact in person.facts.values())
-    clashes = [sentence for person in read.people for sentence in conflicts(person)]
+    clashes = [line for person, slots in zip(read.people, cards, strict=True) for line in _conflicts(person, slots)]
     outside = [line for person in people if (line := _outside(person))]
     lines = [f"{facts} draft facts, of which none is played until you remove its 'draft: true'; strike what is wrong"]
     lines += [f"{alone} statements gave no fact: no other persona of the file says such a thing"] * bool(alone)
@@ -50,13 +51,7 @@ def with_drafts(read: PersonasRead) -> tuple[PersonasRead, list[str]]:
 
 def conflicts(person: PersonaSpec) -> list[str]:
     """A sentence for each thing that a card says in two ways that exclude each other."""
-    by_slot: dict[str, list[Statement]] = {}
-    for statement in read_statements(person):
-        by_slot.setdefault(statement.kind.slot, []).append(statement)
-    return [
-        f"the card of {person.name} contradicts itself: {one.source!r} and {other.source!r}"
-        for one, other in filter(None, map(_clash, by_slot.values()))
-    ]
+    return _conflicts(person, _by_slot(person))
 
 
 def card_conflicts(people: Iterable[Persona]) -> list[str]:
@@ -71,11 +66,27 @@ def card_conflicts(people: Iterable[Persona]) -> list[str]:
 
 def statements_of(person: PersonaSpec) -> list[Statement]:
     """What the card says of its persona, one statement for each slot; those that it says in two ways are left out."""
+    return _once(person, _by_slot(person))
+
+
+def _by_slot(person: PersonaSpec) -> dict[str, list[Statement]]:
+    """All that the card says of its persona, by slot."""
     by_slot: dict[str, list[Statement]] = {}
     for statement in read_statements(person):
         by_slot.setdefault(statement.kind.slot, []).append(statement)
+    return by_slot
+
+
+def _once(person: PersonaSpec, by_slot: Mapping[str, Sequence[Statement]]) -> list[Statement]:
     statements = [said[0] for said in by_slot.values() if _clash(said) is None]
     return statements + [Statement(NAME, person.name, source) for source in naming_sentence(person)]
+
+
+def _conflicts(person: PersonaSpec, by_slot: Mapping[str, Sequence[Statement]]) -> list[str]:
+    return [
+        f"the card of {person.name} contradicts itself: {one.source!r} and {other.source!r}"
+        for one, other in filter(None, map(_clash, by_slot.values()))
+    ]
 
 
 def _clash(said: Sequence[Statement]) -> tuple[Statement, Statement] | None:

@@ -53,8 +53,8 @@ def read_people(
     form = form or rows.form_of(file)
     if form == "yaml":
         return _own_file(file, limit)
-    found = iter([("", png_card(file))]) if form == "png" else rows.rows_of(file, form, column, limit + MOST_LEFT_OUT)
-    return _collected(str(file), form, found, column, limit)
+    entries = iter([("", png_card(file))]) if form == "png" else rows.rows_of(file, form, column, limit + MOST_LEFT_OUT)
+    return _collected(str(file), form, entries, column, limit)
 
 
 def as_yaml(read: PersonasRead, origin: str, beside: Path | None = None) -> str:
@@ -66,7 +66,7 @@ def as_yaml(read: PersonasRead, origin: str, beside: Path | None = None) -> str:
     return head + dump(slots | {"personas": [person.plain() for person in read.people]})
 
 
-def _collected(origin: str, form: str, found: Iterator[Row], column: str | None, limit: int) -> PersonasRead:
+def _collected(origin: str, form: str, entries: Iterator[Row], column: str | None, limit: int) -> PersonasRead:
     people: list[PersonaSpec] = []
     left_out: list[str] = []
     ids: set[str] = set()
@@ -74,7 +74,7 @@ def _collected(origin: str, form: str, found: Iterator[Row], column: str | None,
     dropped: set[str] = set()
     missed = repeated = unnamed = 0
     more = False
-    for where, record in found:
+    for where, record in entries:
         if len(people) >= limit:
             more = True
             break
@@ -113,8 +113,8 @@ def _counted(number: int, what: str) -> str:
 def _own_file(file: Path, limit: int) -> PersonasRead:
     rows.whole(file)  # refused where it is too large
     spec = validate(read_yaml(file), PersonasFile)
-    found = iter([(f"persona {number}", person.plain()) for number, person in enumerate(spec.personas)])
-    read = _collected(str(file), "yaml", found, None, limit)
+    entries = iter([(f"persona {number}", person.plain()) for number, person in enumerate(spec.personas)])
+    read = _collected(str(file), "yaml", entries, None, limit)
     slots = str((file.parent / spec.slots).resolve()) if spec.slots else None
     return PersonasRead(read.people, read.form, read.left_out, read.notes, slots)
 

@@ -155,22 +155,22 @@ def _sentences(items: Sequence[object]) -> str:
 
 def _tiny(record: Mapping, persona: Mapping) -> PersonaSpec:
     name = next((source["name"] for source in (persona, record) if isinstance(source.get("name"), str)), "")
-    return _spec(name, "\n".join(dict.fromkeys(_told((), persona))))
+    return _spec(name, "\n".join(dict.fromkeys(_sentences_of((), persona))))
 
 
-def _told(path: tuple[str, ...], value: object) -> Iterator[str]:
+def _sentences_of(path: tuple[str, ...], value: object) -> Iterator[str]:
     """The values of a nested persona as sentences, each behind its key."""
     if len(path) > DEEPEST:
         return
     if isinstance(value, Mapping) and {"name", "description"} == value.keys():  # somebody related
-        yield from _told(path, f"{value['name']}: {value['description']}")
+        yield from _sentences_of(path, f"{value['name']}: {value['description']}")
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if (*path, key) != ("name",):
-                yield from _told((*path, str(key)), inner)
+                yield from _sentences_of((*path, str(key)), inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _told(path, inner)
+            yield from _sentences_of(path, inner)
     elif isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
         text = str(value).strip()
         if form := _TINY.get(".".join(path)):

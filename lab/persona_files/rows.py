@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 import gzip
 import itertools
-import json
 import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+from scenarios.messages import parsed_json
 from scenarios.suggestions import nearest_path
 
 Row = tuple[str, object]  # where it stands, and the record, or a ValueError in its place
@@ -46,9 +46,9 @@ def form_of(path: Path) -> str:
     if not lines:
         raise ValueError(f"{path} is empty; expected {EXPECTED}")
     if lines[0].lstrip().startswith("{"):
-        return "jsonl" if any(isinstance(_parsed(line), dict) for line in lines[:FIRST]) else "json"
+        return "jsonl" if any(isinstance(parsed_json(line), dict) for line in lines[:FIRST]) else "json"
     if lines[0].lstrip().startswith("["):
-        return "json" if len(lines) == 1 or isinstance(_parsed(lines[0]), ValueError) else "jsonl"
+        return "json" if len(lines) == 1 or isinstance(parsed_json(lines[0]), ValueError) else "jsonl"
     if any(PERSONA_LINE.match(line) for line in lines[:3]):
         return "personachat"
     if re.search(r"^personas:", text, re.MULTILINE):
@@ -68,7 +68,7 @@ def rows_of(path: Path, form: str, column: str | None, most: int) -> Iterator[Ro
     if form == "parquet":
         return _parquet(path, column, most)
     if form == "jsonl":
-        return ((where, _parsed(line) if isinstance(line, str) else line) for where, line in _lines(path))
+        return ((where, parsed_json(line) if isinstance(line, str) else line) for where, line in _lines(path))
     if form == "json":
         return _json(path)
     return _personachat(path) if form == "personachat" else _paragraphs(path)
@@ -149,20 +149,8 @@ def _lines(path: Path) -> Iterator[tuple[str, str | ValueError]]:
                     yield where, text.rstrip("\r\n")
 
 
-def _parsed(text: str) -> object:
-    """The parsed JSON, or a ValueError that says what is wrong with it."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        return ValueError(f"is no JSON ({error.msg} at column {error.colno})")
-    except RecursionError:
-        return ValueError("is JSON nested too deep")
-    except ValueError:
-        return ValueError("holds a number that is too long")
-
-
 def _json(path: Path) -> Iterator[Row]:
-    data = _parsed(whole(path).decode("utf-8-sig", "surrogateescape"))
+    data = parsed_json(whole(path).decode("utf-8-sig", "surrogateescape"))
     if isinstance(data, ValueError):
         raise ValueError(f"{path}: {data}; expected {EXPECTED}")
     if isinstance(data, dict) and len(data) == 1 and isinstance(inner := next(iter(data.values())), list):

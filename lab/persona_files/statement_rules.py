@@ -38,9 +38,9 @@ _JOB_ENDS = re.compile(
 )
 _NO_JOB = frozenset(
     """vegetarian christian sister brother mother father daughter lover believer teenager loner owner member winner
-    beginner foreigner grandmother grandfather bachelor stranger survivor hater follower supporter fighter dreamer
-    human woman man person outsider elder fan walker drinker smoker eater sleeper talker thinker morning listener number
-    player reader collector listener survivor optimist pessimist perfectionist feminist guardian humanitarian
+    beginner foreigner grandmother grandfather bachelor stranger survivor hater follower supporter fighter
+    dreamer human woman man person outsider elder fan walker drinker smoker eater sleeper talker thinker morning
+    listener number player reader collector optimist pessimist perfectionist feminist guardian humanitarian
     libertarian neighbor partner leader newcomer leftover character better older younger lefthander twin""".split()
 )
 

@@ -235,7 +235,7 @@ def _mark(dialogue: DialogueState, event: dict) -> LineMark | None:
     """The mark of the line that was judged; None where it conflicts with nothing."""
     turn, rows = event["turn"], event["rows"]
     marks = contradictions(rows, dialogue.denials)
-    dialogue.denials = {key: facts for key, facts in dialogue.denials.items() if key[0] != turn} | denied(turn, marks)
+    dialogue.denials[turn] = denied(marks)
     conflict = folded(marks)
     if conflict is None:
         return None

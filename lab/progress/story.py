@@ -86,7 +86,7 @@ def _kept(talk: ConversationStory, turn: int, rows: Sequence[Mapping]) -> dict:
     """
     pairs = contradictions(rows, talk.denials)
     if any(row["metric"] != "qa" for row in rows):
-        talk.denials = {key: facts for key, facts in talk.denials.items() if key[0] != turn} | denied(turn, pairs)
+        talk.denials[turn] = denied(pairs)
     marks = [
         {
             "m": row["metric"],

@@ -8,7 +8,6 @@ key.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lab.transcripts.transcript import NODE, Transcript
-from scenarios.messages import composed
+from scenarios.messages import parsed_json
 from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
 
 if TYPE_CHECKING:
@@ -34,15 +33,8 @@ FORMS = (
 
 def parse_json(text: str) -> object:
     """The parsed JSON, or a ValueError that says what is wrong with it; raises nothing."""
-    try:
-        return composed(json.loads(text))
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
-        return ValueError(f"is no JSON ({error.msg} at {at}); expected {FORMS}")
-    except RecursionError:
-        return ValueError(f"is JSON nested too deep; expected {FORMS}")
-    except ValueError:  # a number of thousands of digits
-        return ValueError(f"holds a number that is too long; expected {FORMS}")
+    parsed = parsed_json(text)
+    return ValueError(f"{parsed}; expected {FORMS}") if isinstance(parsed, ValueError) else parsed
 
 
 class _Record(BaseModel):

@@ -257,8 +257,8 @@ def test_a_file_that_has_to_be_read_whole_is_bounded(written, monkeypatch):
 
 def test_no_more_is_read_than_the_limit_asks_for(written, monkeypatch):
     asked = []
-    parsed = rows._parsed
-    monkeypatch.setattr(rows, "_parsed", lambda text: asked.append(text) or parsed(text))
+    parsed = rows.parsed_json
+    monkeypatch.setattr(rows, "parsed_json", lambda text: asked.append(text) or parsed(text))
     path = written("".join(json.dumps({"persona": f"I own {n} boats."}) + "\n" for n in range(20_000)))
     read = read_people(path, limit=7)
     assert len(read.people) == 7 and len(asked) < 20
