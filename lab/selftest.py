@@ -1,5 +1,7 @@
 """Test whether the judges and measures detect planted drift: `python -m lab.selftest [--judge NAME ...] [--size
-smoke|default]`. (With `--kill N`: test whether a killed run loses anything. See `lab.selftests.kill_and_resume`.)
+smoke|default]`. (With `--judges`: how far to trust each judge, on lines with labels. See
+`lab.selftests.judge_figures`. With `--kill N`: test whether a killed run loses anything. See
+`lab.selftests.kill_and_resume`.)
 
 Known faults are planted in clean dialogues at known turns and doses (`metrics.validation.planted`). Reported for each
 judge and kind of drift: how well p_inconsistent separates planted lines from the others, after how many turns the first
@@ -25,6 +27,8 @@ from lab.selftests.planted_drift import ASKED, PERSONAS, SIZES, Result, judges_t
 EXAMPLES = """examples:
   python -m lab.selftest
   python -m lab.selftest --judge ledger --judge nli --size smoke --json selftest.json
+  python -m lab.selftest --judges
+  python -m lab.selftest --judges labelled.jsonl --judge likelihood --plot reliability.png
   python -m lab.selftest --kill 20
   python -m lab.selftest --kill 5 scenarios/training/quick.yaml max_steps=2
 """
@@ -44,9 +48,15 @@ def parser() -> Parser:
     out.add_argument(
         "file",
         nargs="?",
-        help="with --kill: YAML file of a scenario or a training (default: scenarios/long_dialogue.yaml, shortened)",
+        help="with --kill: YAML file of a scenario or a training (default: scenarios/long_dialogue.yaml, shortened); "
+        "with --judges: files or run folders with labelled conversations",
     )
-    out.add_argument("overrides", nargs="*", metavar="key=value", help="with --kill: dotted keys of that file")
+    out.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="with --kill: dotted keys of that file; with --judges: keys of a scenario's measure section",
+    )
     names = judges_to_test()
     out.add_argument(
         "--judge",
@@ -63,6 +73,10 @@ def parser() -> Parser:
     out.add_argument("--device", default="auto", help="device of the models (default: auto)")
     out.add_argument("--json", metavar="FILE", help="also write all results as JSON")
     out.add_argument(
+        "--judges", action="store_true", help="instead: how far to trust each judge, on lines that people labelled"
+    )
+    out.add_argument("--plot", metavar="FILE.png", help="with --judges: draw the reliability of the judges")
+    out.add_argument(
         "--kill",
         type=int,
         metavar="N",
@@ -74,15 +88,18 @@ def parser() -> Parser:
 
 
 def _selftest(args: argparse.Namespace) -> int:
-    from lab.selftests.judges import with_judges
+    from lab.selftests.judges import compare_judges, with_judges
     from lab.selftests.kill_and_resume import kill_and_report
     from lab.selftests.tables import text
 
     if args.kill is not None:
         return kill_and_report(args.file, args.overrides, args.kill, args.seed, args.address)
-    if args.file:
-        raise ValueError(f"{args.file!r} is for --kill N; expected options only")
     names = list(dict.fromkeys(args.judge or ASKED))
+    if args.judges:
+        sources = [args.file, *args.overrides] if args.file else []
+        return compare_judges(names, sources, args.personas, args.seed, args.device, args.json, args.plot)
+    if args.file:
+        raise ValueError(f"{args.file!r} is for --judges or --kill N; expected options only")
     result = with_judges(names, args.personas, SIZES[args.size], args.seed, args.device)
     if args.json:
         _write(Path(args.json), names, args.size, args.seed, result)

@@ -1,11 +1,24 @@
-"""The self-test of judges by name, with their models loaded in this process."""
+"""Tests of judges by name, with their models loaded in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lab.selftests.judge_figures import (
+    free_text_personas,
+    judge_figures,
+    labelled_conversations,
+    townsfolk_sentences,
+)
 from lab.selftests.planted_drift import Result, Size, selftest
+from lab.selftests.tables import columns, figure_rows
+
+if TYPE_CHECKING:
+    from metrics.judges import Judge
+    from metrics.judges.pair_retrieval import Embed
+    from scenarios.schema import Measure
 
 
 def with_judges(names: Sequence[str], personas: str | Path, size: Size, seed: int, device: str = "auto") -> Result:
@@ -13,16 +26,61 @@ def with_judges(names: Sequence[str], personas: str | Path, size: Size, seed: in
 
     Raises ValueError where a judge cannot be loaded or the file is invalid.
     """
-    from agents.judge_models.embedder import Embedder
-    from lab.dialogue import judges as wiring
     from scenarios.personas import load_personas
     from scenarios.schema import Measure
 
-    cast, measure = load_personas(personas), Measure(judge=list(names))
+    cast = load_personas(personas)
+    judges, embed = _loaded(Measure(judge=list(names)), device)
+    return selftest(judges, cast, size, seed, embed=embed)
+
+
+def compare_judges(
+    names: Sequence[str],
+    sources: Sequence[str],
+    personas: str | Path,
+    seed: int,
+    device: str = "auto",
+    json: str | None = None,
+    plot: str | None = None,
+) -> int:
+    """Prints the figures of the judges on labelled lines (see `lab.selftests.judge_figures`), and returns 0.
+
+    `sources` are files or run folders with labels, and overrides such as `measure.nli.model=...`; `personas` is the
+    file of the townsfolk; `json` and `plot` are files for the figures and a reliability diagram. Raises ValueError
+    where a judge cannot be loaded, or a file cannot be read or has no labels, before anything is judged; StoreError.
+    """
+    from lab.reports.plot_kit import save
+    from lab.reports.plots import plot_reliability
+    from lab.store.atomic_write import dumps, replace
+    from lab.transcripts.scoring import DEFAULT_METRICS, check_outputs, measure_of
+    from scenarios.personas import load_personas
+
+    check_outputs(json, plot, against_labels=True)
+    overrides = [source for source in sources if "=" in source and not Path(source).exists()]
+    measure = measure_of(",".join(names), DEFAULT_METRICS, overrides)
+    files = [labelled_conversations(source) for source in sources if source not in overrides]
+    judges, _ = _loaded(measure, device)
+    how = {"confidence": measure.confidence, "resamples": measure.resamples, "seed": seed}
+    figures = []
+    for lines in (townsfolk_sentences(load_personas(personas)), free_text_personas(), *files):
+        print(f"{lines.name}: {len(lines.pairs)} lines, {sum(lines.contradicts)} of them contradict", flush=True)
+        figures += [judge_figures(judge, lines, **how) for judge in judges]
+        print(columns(figure_rows(figures[-len(judges) :])) + "\n", flush=True)
+    if json:
+        replace(Path(json), dumps([figure.plain() for figure in figures], indent=2) + b"\n")
+    if plot:
+        curves = {f"{figure.judge}, {figure.lines}": figure.bins for figure in figures}
+        save({Path(plot).name: plot_reliability(curves)}, Path(plot).parent)
+    return 0
+
+
+def _loaded(measure: Measure, device: str) -> tuple[list[Judge], Embed]:
+    """The judges that `measure` names, and an embedder. Raises ValueError where one cannot be loaded."""
+    from lab.dialogue import judges as wiring
+
     wiring.check_judges(measure)
-    embed = Embedder(device=device).embed
     engines = {name: _engine(name, device) for name in wiring.judge_engines(measure)}
-    return selftest(wiring.judges(measure, engines, device), cast, size, seed, embed=embed)
+    return wiring.judges(measure, engines, device), wiring.embedding(device)
 
 
 def _engine(name: str, device: str):

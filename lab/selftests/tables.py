@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
+from lab.selftests.judge_figures import FALSE_ALARMS, JudgeFigures
 from lab.selftests.planted_drift import BARS, BLIND, FACTS, MUST_PASS, UNMEASURED, Result
 from metrics.entry import estimate_text, share_format
 from metrics.stats.bootstrap import Interval
@@ -32,6 +33,31 @@ def text(result: Result) -> str:
     return "\n\n".join(
         [*(f"{title}\n{columns(rows)}" for title, rows in parts if len(rows) > 1), selftest_verdict(result)]
     )
+
+
+def figure_rows(figures: Sequence[JudgeFigures]) -> list[Sequence[str]]:
+    """A heading and a row per judge, of its figures on the same lines."""
+    head = {
+        "auroc": "AUROC",
+        "mirrored": "mirrored",
+        "recall_at": f"recall at {FALSE_ALARMS:.0%} accused",
+        "precision": "precision",
+        "recall": "recall",
+        "accused": "accused",
+        "kappa": "Cohen's κ",
+        "ece": "ECE",
+    }
+    rows: list[Sequence[str]] = [("judge", *head.values(), "n", "unscored", "lines/s")]
+    for figure in figures:
+        cells = [figure.statistics[name] for name in head]
+        rows.append(
+            (
+                figure.judge,
+                *(estimate_text(cell.value, cell.low, cell.high, share_format) for cell in cells),
+                *(str(figure.n), str(figure.unscored), f"{figure.lines_per_s:.0f}"),
+            )
+        )
+    return rows
 
 
 def selftest_verdict(result: Result) -> str:

@@ -82,7 +82,9 @@ def read_task(
         paths = ", ".join(source.path for source in sources)
         raise ValueError(f"{paths}: no line is labelled; expected labelled transcripts, or --labels FILE")
     scenario = next((source.scenario for source in sources if source.scenario), None)
-    measure = _measure(judge, metrics, overrides, scenario, everyone)
+    facts = all(persona.facts for transcript in everyone for persona in transcript.cast.values())
+    judge = judge or ("ledger" if facts else "likelihood")
+    measure = measure_of(judge, metrics, overrides, scenario)
     return Task(sources, transcripts, measure, scenario.seed if scenario else 0, limit, labels)
 
 
@@ -97,15 +99,10 @@ def check_outputs(json: str | None, plot: str | None, against_labels: bool) -> N
             raise ValueError(f"--{option} is {path}; expected a file in a folder that is there")
 
 
-def _measure(
-    judge: str | None,
-    metrics: str,
-    overrides: Sequence[str],
-    scenario: Scenario | None,
-    everyone: Sequence[Transcript],
-) -> Measure:
-    """The settings of the run, or the defaults, with the arguments over them. Raises ValueError with the option or
-    key.
+def measure_of(judges: str, metrics: str, overrides: Sequence[str] = (), scenario: Scenario | None = None) -> Measure:
+    """The settings of the scenario, or the defaults, with these names (separated by commas) and overrides over them.
+
+    Raises ValueError with the option or key.
     """
     from pydantic import BaseModel, ConfigDict
 
@@ -119,11 +116,9 @@ def _measure(
         model_config = ConfigDict(extra="forbid")
         measure: Measure
 
-    facts = all(persona.facts for transcript in everyone for persona in transcript.cast.values())
-    judge = judge or ("ledger" if facts else "likelihood")
     start = scenario.measure if scenario else Measure()
     document = parse_yaml(dump({"measure": start.model_dump(mode="json")}), "measure")
-    asked = [f"measure.judge=[{judge}]", f"measure.metrics=[{metrics}]", *overrides]
+    asked = [f"measure.judge=[{judges}]", f"measure.metrics=[{metrics}]", *overrides]
     measure = validate(override(document, asked, Asked), Asked).measure
     if missing := [name for name in measure.metrics if needed([name]) & {"qa", ACTIVATIONS}]:
         raise ValueError(f"--metrics has {missing[0]}, which only a speaker can be asked for; expected others")
