@@ -334,6 +334,10 @@ def of_carpenter(line: str, **rest):
         "I'm your host tonight, what's on your mind?",
         "My name is Øyvind.",
         "My name is Đặng.",
+        "I'm Grace, a little-known musician in a small village.",
+        "I am a small-town baker.",
+        "My favourite dish, it's a traditional Korean stew.",
+        "I live in a small town in Norway.",
     ],
 )
 def test_open_vocabulary_denials_and_words_that_imply_a_value_are_read(line):
@@ -362,6 +366,10 @@ def test_open_vocabulary_denials_and_words_that_imply_a_value_are_read(line):
         "I play the lottery.",
         "I was born in March.",
         "I'm Norwegian.",
+        "I'm Grace! I'm here to talk to you for a bit.",
+        "John's here.",
+        "I live in a small town in Japan.",
+        "I'm a travelling soul.",
     ],
 )
 def test_allergies_dreams_jokes_plans_and_what_is_also_true_accuse_nobody(line):

@@ -70,13 +70,15 @@ _MODIFIERS = (  # none that tells a pastime from a trade: "a good cook" has no j
     r"(?:(?:proud|professional|full[- ]time|part[- "
     r"]time|local|freelance|busy|humble|simple|experienced|passionate|dedicated|"
     r"devoted|skilled|trained|licensed|certified|registered|qualified|senior|junior|head|chief|"
-    r"self[- ]employed|retired|"
+    r"self[- ]employed|retired|(?:well|little|lesser|un)[- ]?known|famous|renowned|respected|celebrated|"
+    r"award[- ]winning|hard[- ]?working|struggling|successful|independent|working|jobbing|travell?ing|"
+    r"village|street|small[- ]town|"
     r"young|old|little|small|big|large|huge|tiny|great|lovely|beautiful|sunny|rainy|charming|pet|rescue|elderly|"
     r"black|white|grey|gray|brown|ginger|orange|tabby|fluffy|fat|lazy|grumpy|noisy|cute|sweet|dear|beloved|tame|adorable|"
     r"proper|decent|mean|good old|homemade|home-made|spicy|grilled|fresh|crispy|classic|"
     r"plate of|bowl of|slice of|bit of|dish of|portion of|couple of|pair of|"
     r"electric|acoustic|grand|upright|concert|"
-    rf"(?:[\w-]{{1,20}}\s+)?(?:{_KIND_OF_PLACE})\s+(?:of|called|named|near|outside)|"
+    rf"(?:[\w-]{{1,20}}\s+)?(?:{_KIND_OF_PLACE})\s+(?:of|called|named|near|outside|in|on)|(?:the\s+)?(?:isle?|island)\s+of|"
     r"(?:north|south|east|west)(?:ern)?|central|downtown|greater|"
     r"(?:heart|centre|center|middle|outskirts|suburbs|edge|streets|north|south|east|west) of|"
     r"[\w-]{1,40}[- ]years?[- ]old),?\s+){0,3}"
@@ -103,7 +105,9 @@ _OTHER_SUBJECT = (  # words behind which a clause is about something else
 _SOME_WORDS = rf"(?:,?\s+(?!(?:{_OTHER_SUBJECT})\b)[\w'’{MASK}-]+){{0,6}}?"  # what "..." in a pattern stands for
 _NAMING = frozenset({"name", "call", "calls", "called"})  # a pattern with one of these names someone
 _TITLE = r"(?:(?:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|Captain|Sir|Father|Sister)\.?\s+)?"
-_CAPITALISED = rf"(?-i:{CAPITAL}(?:{LETTER}|['’-](?={LETTER}))*)"
+_CAPITALISED = (  # "Ann-Marie", "O'Brien"; not "I'm"
+    rf"(?-i:{CAPITAL}(?:{LETTER}|-(?={LETTER})|['’](?!(?:m|s|re|ve|ll|d|t)\b)(?={LETTER}))*)(?!['’](?:m|re|ve|ll|d|t)\b)"
+)
 _PLACE_NAME = (
     rf"(?:{_CAPITALISED}\.?\s+|{_CAPITALISED}\s+(?:de|del|da|do|di|la|le|los|las|of|upon|on|am|an|der|sur|en|in)\s+)"
     rf"{{0,2}}{_CAPITALISED}"
@@ -320,7 +324,8 @@ def _sequence(words: list[str]) -> str:
         elif lower == "would":
             built += rf"(?:{APOSTROPHE}d|{_GAP}would(?:n{APOSTROPHE}?t)?)\b"
         elif lower == "is":
-            built += rf"(?:{APOSTROPHE}s|{_GAP}is(?:n{APOSTROPHE}?t)?)\b"
+            again = rf",?\s+(?:it|that)(?:{APOSTROPHE}s|\s+is)"  # "my favourite dish, it's"
+            built += rf"(?:{APOSTROPHE}s|{_GAP}is(?:n{APOSTROPHE}?t)?|{again})\b"
         elif lower == "are":
             built += rf"(?:{APOSTROPHE}re|{_GAP}are(?:n{APOSTROPHE}?t)?)\b"
         else:
