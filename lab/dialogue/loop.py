@@ -15,6 +15,7 @@ import networkx as nx
 
 from agents.engine.protocol import Usage
 from agents.seats.base import Cue, Left, Question, Seat, Trouble, Utterance
+from lab.dialogue.ongoing import OngoingDialogue
 from lab.store.events import LineOrigin
 from lab.store.resume import Stored
 from metrics.catalogue import needed
@@ -31,31 +32,6 @@ SYSTEM = (
     "[brackets] tell you what to do next; follow them, but do not mention them."
 )
 QA_JUDGES = {"multiple_choice": answer_choice.NAME, "free_text": answered.NAME}
-
-
-@dataclass
-class OngoingDialogue:
-    """One conversation in progress."""
-
-    number: int
-    cast: dict[str, Persona]
-    node: str
-    lines: list[Line] = field(default_factory=list)
-    visit: int = 0  # lines said at the node in this visit
-    facts_asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SEATS, 0))  # of that seat, so far
-    fact: dict[str, Fact | None] = field(default_factory=lambda: dict.fromkeys(SEATS))  # the last of them
-    ready: set[int] = field(default_factory=set)  # turns whose words the scenario gave: no speaker's own, so not judged
-    memory: dict[str, pair_retrieval.Memory] = field(
-        default_factory=lambda: {seat: pair_retrieval.Memory() for seat in SEATS}
-    )
-    remembered: int = 0  # lines in `memory`, where pairs are retrieved
-    near: list[int] = field(default_factory=list)  # indices of own earlier lines with which the last line is judged
-    failed: bool = False
-    left: bool = False  # a speaker has left: the dialogue ends with its lines so far
-
-    @property
-    def over(self) -> bool:
-        return self.failed or self.left
 
 
 @dataclass(frozen=True)
@@ -266,8 +242,8 @@ class Play:
     # -- judging
 
     def _judge(self, going: list[OngoingDialogue], turn: int) -> Iterator[dict]:
-        """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts, says the
-        first judge.
+        """Judgements of the last lines; returns the numbers of the dialogues whose last line contradicts and does not
+        merely return to the persona, says the first judge.
         """
         fresh = [d for d in going if (d.number, turn, "judges") not in self.stored.judged]
         rows = {d.number: self.stored.judged.get((d.number, turn, "judges"), []) for d in going}
@@ -277,8 +253,7 @@ class Play:
             rows[judgement.conversation].append(judgement)
         for d in fresh:
             yield _judged(d.number, turn, "judges", rows[d.number])
-        first = self.judges[0].name if self.judges else None
-        return {c for c, judgements in rows.items() if any(row.verdict and row.judge == first for row in judgements)}
+        return {d.number for d in going if self.judges and d.contradicts(rows[d.number], self.judges[0].name)}
 
     def _judgements(self, pairs: Sequence[Pair]) -> Iterator[Judgement]:
         for judge in self.judges:
