@@ -335,7 +335,7 @@ def _card(person: PersonaSpec, facts: Sequence[Fact]) -> str:
     """The card: as it is given, or in the second person the name, the text of `about`, then one sentence per fact."""
     if person.card is not None:
         return _CHAR.sub(lambda _: person.name, person.card.strip())
-    sentences = {fact.id: fact.slot.card.replace("{value}", fact.value) for fact in facts}
+    sentences = {fact.id: fact.card for fact in facts}
     opening = sentences.pop(NAME_SLOT, f"Your name is {person.name}.")
     about = _CHAR.sub(lambda _: person.name, person.about.strip())
     return " ".join(part for part in (opening, about, *sentences.values()) if part)

@@ -60,6 +60,11 @@ class Fact:
         return self.slot.claim.format(value=self.value)
 
     @property
+    def card(self) -> str:
+        """The sentence of the persona's card that states the fact; "" where the card is given as a whole."""
+        return self.slot.card.replace("{value}", self.value)
+
+    @property
     def question(self) -> str:
         """The slot's default question."""
         return self.slot.questions[0]

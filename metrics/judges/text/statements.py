@@ -1,8 +1,8 @@
 """A persona as a list of statements in the first person, and a line as the sentences that may contradict them.
 
-The statements of a persona with facts are the claims of its facts. Those of any other persona are the sentences of its
-card in the first person: "You live in Oslo", "Grace lives in Oslo" and "She lives in Oslo" all become "I live in Oslo",
-by rules over words. The rules take every "he" or "she" of a card for its persona, and leave a second verb unchanged ("I
+The statements of a persona are the claims of its facts, and the sentences of its card that state no fact, in the first
+person: "You live in Oslo", "Grace lives in Oslo" and "She lives in Oslo" all become "I live in Oslo", by rules over
+words. The rules take every "he" or "she" of a card for its persona, and leave a second verb unchanged ("I
 live alone and works").
 """
 
@@ -50,12 +50,14 @@ _VERBS = {"is": "am", "has": "have", "does": "do", "goes": "go", "was": "was", "
 
 
 def statements(persona: Persona) -> tuple[tuple[str | None, str], ...]:
-    """(fact id, statement in the first person), in the order of the persona; the id is None for a sentence of the
-    card.
+    """(fact id, statement in the first person): the claims of the facts, then the sentences of the card that are not a
+    fact's own (their id is None).
     """
-    if persona.facts:
-        return tuple((fact.id, fact.claim) for fact in persona.facts)
-    return tuple((None, text) for text in _of_card(persona.card, persona.name))
+    card = persona.card
+    for sentence in filter(None, (fact.card for fact in persona.facts)):
+        card = card.replace(sentence, " ")
+    claims = tuple((fact.id, fact.claim) for fact in persona.facts)
+    return (*claims, *((None, text) for text in _of_card(card, persona.name)))
 
 
 def said(line: str) -> list[tuple[int, int]]:
