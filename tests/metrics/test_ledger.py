@@ -370,6 +370,17 @@ def test_open_vocabulary_denials_and_words_that_imply_a_value_are_read(line):
         "John's here.",
         "I live in a small town in Japan.",
         "I'm a travelling soul.",
+        "I’m here to listen.",
+        "I'm always here for you.",
+        "We're here.",
+        "Over here!",
+        "People here are friendly.",
+        "Everyone here is nice.",
+        "Lyon here is warm.",
+        "This is Amazing!",
+        "I'm Really glad.",
+        "I'm Busy today.",
+        "I answer to Management.",
     ],
 )
 def test_allergies_dreams_jokes_plans_and_what_is_also_true_accuse_nobody(line):

@@ -113,6 +113,8 @@ NO_PROPER_NAMES = frozenset(  # of people or places, though written with a capit
     new sick excited doing going trying looking thinking feeling team aries taurus gemini cancer leo virgo libra scorpio
     sagittarius capricorn aquarius pisces jewish catholic muslim hindu buddhist christian atheist protestant dutch greek
     swiss thai welsh irish scots queen king president santa batman superman
+    a an all ears born busy from grateful here human yours too also only really vegan vegetarian single married alone
+    ready back free late home sober retired management
     """.split()
 )
 NATIONALITY = re.compile(r"(?:ish|ese|[ai]an|i[sc]t|ch)$", re.IGNORECASE)  # "I'm Norwegian" gives no name

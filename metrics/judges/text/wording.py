@@ -104,6 +104,9 @@ _OTHER_SUBJECT = (  # words behind which a clause is about something else
 )
 _SOME_WORDS = rf"(?:,?\s+(?!(?:{_OTHER_SUBJECT})\b)[\w'’{MASK}-]+){{0,6}}?"  # what "..." in a pattern stands for
 _NAMING = frozenset({"name", "call", "calls", "called"})  # a pattern with one of these names someone
+_NAME_ENDS = (  # "I'm Sven, hello", "I'm Sven from Oslo"; not "I'm Really glad"
+    rf"(?=\s*(?:$|[^\w\s'’-]|[–—-]\s)|\s+(?:(?:and|but|from|by|of|the|who|your)\b|(?-i:{CAPITAL})))"
+)
 _TITLE = r"(?:(?:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|Captain|Sir|Father|Sister)\.?\s+)?"
 _CAPITALISED = (  # "Ann-Marie", "O'Brien"; not "I'm"
     rf"(?-i:{CAPITAL}(?:{LETTER}|-(?={LETTER})|['’](?!(?:m|s|re|ve|ll|d|t)\b)(?={LETTER}))*)(?!['’](?:m|re|ve|ll|d|t)\b)"
@@ -260,7 +263,7 @@ def _value_group(
             listed += _COMPOUND if possessed else _NOUN_ENDS
         return listed
     if slot_id == NAME:
-        return rf"{_TITLE}(?P<open>{_CAPITALISED}){_VALUE_ENDS}"
+        return rf"{_TITLE}(?P<open>{_CAPITALISED}){_VALUE_ENDS}{'' if followed else _NAME_ENDS}"
     return rf"{_ARTICLE}{_MODIFIERS}(?P<open>(?-i:{_PLACE_NAME})){_VALUE_ENDS}" if are_names(known) else _NOUN
 
 
