@@ -16,6 +16,7 @@ from metrics.entry import (
     MetricContext,
     MetricEntry,
     change_format,
+    cosine_format,
     count_format,
     exponential_format,
     lines_format,
@@ -171,7 +172,7 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
             "speaks_for_other": Figure("tripwires", "lines that speak for the other", share_format),
             "evasion": Figure("tripwires", "non-informative lines", share_format),
             "length": Figure("tripwires", "words per line", lines_format),
-            "relevance": Figure("tripwires", "relevance", share_format),
+            "relevance": Figure("tripwires", "relevance", cosine_format),
             "perplexity_nats": Figure("tripwires", "perplexity", exponential_format),
         },
     ),
@@ -205,6 +206,11 @@ def metric_entry(name: str) -> MetricEntry:
     Raises ValueError where a package's entry cannot be used.
     """
     return METRICS.get(name) or plugins.load_entry(plugins.METRICS, name, MetricEntry)
+
+
+def unscored_label(metric: str) -> str:
+    """`unscored, prompt-to-line`: the label of what could not be scored of these judgements."""
+    return f"unscored, {TITLES.get(metric, metric)}"
 
 
 def needed(metrics: Iterable[str]) -> set[str]:

@@ -69,6 +69,11 @@ def share_format(value: float) -> str:
     return f"{value:.2f}"
 
 
+def cosine_format(value: float) -> str:
+    """A cosine, -1 to 1, with two decimals: 0.25."""
+    return f"{value:.2f}"
+
+
 def change_format(value: float) -> str:
     """A change with its sign and two decimals: +0.25."""
     return f"{value:+.2f}"

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from metrics.judges import Judge
 
 
+NO_MODEL = "no model here"  # in place of a device, where lines come from scripts, persons and servers
+
+
 @dataclass(frozen=True)
 class Setup:
     """A scenario with its seats, judges and engines, ready to be played."""
@@ -68,12 +71,10 @@ class Setup:
         return {(c, seat): persona.card for c, seats in enumerate(self.cast) for seat, persona in seats.items()}
 
     def hardware(self) -> tuple[str, str]:
-        """The devices and the dtypes of all engines, each joined by commas; ("elsewhere", "unknown") without
-        engines.
-        """
+        """The devices and the dtypes of all engines, each joined by commas; (NO_MODEL, "") without engines."""
         infos = [engine.info() for engine in self.engines.values()]
         devices, dtypes = ({getattr(info, key) for info in infos} for key in ("device", "dtype"))
-        return ", ".join(sorted(devices)) or "elsewhere", ", ".join(sorted(dtypes)) or "unknown"
+        return ", ".join(sorted(devices)) or NO_MODEL, ", ".join(sorted(dtypes))
 
     def opening(self) -> dict:
         """The fields of the `started` event (`lab.store.events.RunStarted`), without those of every event."""

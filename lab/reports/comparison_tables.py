@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from lab.reports.markdown import escape, table
 from metrics import UNSCORED
-from metrics.catalogue import metric_figures
-from metrics.entry import MISSING, estimate_text
+from metrics.catalogue import metric_figures, unscored_label
+from metrics.entry import MISSING, estimate_text, share_format
 
 if TYPE_CHECKING:
     from lab.reports.comparison import Comparison
@@ -36,16 +36,21 @@ FEW = 20  # conversations, below which a bootstrap's intervals are clearly too n
 NOTE = (
     "`n` counts {n}. Intervals ({confidence:.0%}) resample conversations. A difference is bold where its interval "
     "excludes 0; by chance alone, one in {chance} would. `detectable` is the smallest true difference that a "
-    "comparison with as many conversations and the same spread would detect with 80 % power at p < .05."
+    "comparison with as many conversations and the same spread would detect with 80% power at p < .05."
 )
 TOO_FEW = (
-    "With so few conversations the intervals are too narrow: a 95 % interval covers the true value in about 80 % of "
-    "cases with 4 conversations, 90 % with 10, 93 % with 20."
+    "With so few conversations the intervals are too narrow: a 95% interval covers the true value in about 80% of "
+    "cases with 4 conversations, 90% with 10, 93% with 20."
 )
 POWER = (
     "In plain words: 8 of 10 such comparisons would detect a true difference of {detectable} in {what}. Most would "
     "miss a smaller difference, so a result without a difference does not show that there is none."
 )
+POWERLESS = (
+    "In plain words: with so few conversations, no true difference in {what} would be detected in 8 of 10 such "
+    "comparisons, not even the largest that is possible. A result without a difference says nothing."
+)
+NONE = "none"  # in place of a detectable difference that no share can have
 SAME, NO_VALUE = "Equal in both runs in every conversation", "Without a value in one of the runs"
 LIVES_NOTE = (
     "The event is a seat's first contradiction of its persona, with time counted in that seat's lines; a dialogue "
@@ -132,10 +137,17 @@ def differences(comparison: Comparison) -> list[ComparisonRow]:
             _number(row["b"], digits),
             _change(row["value"], row["low"], row["high"], digits),
             str(row["n"]),
-            _number(row["detectable"], digits),
+            NONE if _beyond_detection(row) else _number(row["detectable"], digits),
         )
         rows.append(ComparisonRow(cells, row["low"] > 0 or row["high"] < 0))
     return rows
+
+
+def _beyond_detection(row: dict) -> bool:
+    """Whether the measure is a share, 0 to 1, and only a difference of more than 1 would be detected."""
+    figure = metric_figures([row["metric"]]).get(row["metric"])
+    is_share = row["metric"].startswith(UNSCORED) or (figure is not None and figure.number is share_format)
+    return is_share and row["detectable"] > 1
 
 
 def _differs(row: dict) -> bool:
@@ -150,7 +162,11 @@ def _label(row: dict) -> str:
     from metrics.contradictions import PER_CONVERSATION
 
     figure = metric_figures([row["metric"]]).get(row["metric"])
-    label = figure.label if figure else row["metric"].replace("_", " ")
+    name = row["metric"]
+    if name.startswith(UNSCORED):
+        label = unscored_label(name.removeprefix(UNSCORED))
+    else:
+        label = figure.label if figure else name.replace("_", " ")
     return label + (", a conversation" if row["metric"] in PER_CONVERSATION else "")
 
 
@@ -195,7 +211,10 @@ def notes(comparison: Comparison) -> list[str]:
             sentences.append(TOO_FEW)
         powered = [row for row in shown if not isnan(row["detectable"])][:1]
         sentences += [
-            POWER.format(detectable=_number(row["detectable"], _digits(row)), what=_name(row)) for row in powered
+            POWERLESS.format(what=_name(row))
+            if _beyond_detection(row)
+            else POWER.format(detectable=_number(row["detectable"], _digits(row)), what=_name(row))
+            for row in powered
         ]
     same = [row for row in comparison.rows if _same(row) and not (row["metric"].startswith(UNSCORED) and row["a"] == 0)]
     without = [row for row in comparison.rows if isnan(row["value"])]

@@ -12,7 +12,7 @@ import polars as pl
 
 from lab.reports.validity_text import NOT_VALID, is_valid, not_valid, validities_of
 from metrics import UNSCORED
-from metrics.catalogue import CONSISTENCIES, metric_figures
+from metrics.catalogue import CONSISTENCIES, metric_figures, unscored_label
 from metrics.entry import MISSING, Figure, estimate_text
 from metrics.judges import NO_FACTS
 from scenarios.records import SEATS
@@ -38,8 +38,8 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame, manifest: Mapping 
     """The rows over the run in the order of the catalogue, then other metrics under their names, then counts of
     unscored rows.
 
-    A consistency ends with ⚠ where a tripwire of the speaker is out of bounds. The share of judged pairs is shown where
-    it is below 1. What a judge measured that is not valid here, by the `manifest`, says so, and no such
+    A consistency with a value ends with ⚠ where a tripwire of the speaker is out of bounds. The share of judged pairs
+    is shown where it is below 1. What a judge measured that is not valid here, by the `manifest`, says so, and no such
     consistency is shown as 1.00.
     """
     run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with(UNSCORED))
@@ -84,7 +84,7 @@ def trips(values: dict[tuple[str, str], float]) -> dict[str, set[str]]:
 def interval_text(row: dict, number: Callable[[float], str]) -> str:
     """`value [low, high] n=…`; without brackets where there is no interval, and with `–` for a missing value."""
     value = row["value"]
-    if value is None or isnan(value):
+    if not _has_value(row):
         return (
             f"{'not reached' if row['metric'] == 'time_to_first_contradiction' and row['n'] else MISSING} n={row['n']}"
         )
@@ -101,7 +101,7 @@ def unscored_rows(judgements: pl.DataFrame) -> list[HeadlineRow]:
     return [
         HeadlineRow(
             "unscored",
-            f"unscored, {name.replace('_', '-')}",
+            unscored_label(name),
             judge,
             {seat: f"{row['missing']} of {row['n']}" for seat, row in by_seat.items()},
         )
@@ -124,10 +124,14 @@ def _row(
         by_seat = {seat: _no_certainty(row) for seat, row in by_seat.items()}
     cells = {seat: interval_text(by_seat[seat], figure.number) for seat in SEATS if seat in by_seat}
     if name in CONSISTENCIES:
-        cells |= {seat: f"{cells[seat]} ⚠" for seat in cells if tripped.get(seat)}
+        cells |= {seat: f"{cells[seat]} ⚠" for seat, row in by_seat.items() if tripped.get(seat) and _has_value(row)}
     if not valid:
         cells, worse = {seat: f"{text}, {NOT_VALID}" for seat, text in cells.items()}, frozenset()
     return HeadlineRow(figure.group, figure.label + bound(name), judge, cells, worse, valid)
+
+
+def _has_value(row: dict) -> bool:
+    return row["value"] is not None and not isnan(row["value"])
 
 
 def _no_certainty(row: dict) -> dict:

@@ -155,9 +155,8 @@ def _differences(rows: Sequence[Mapping]):
     figure.set_size_inches(6.4, 1.2 + 0.32 * len(shown))
     for place, row in enumerate(reversed(shown)):
         if row["detectable"] == row["detectable"]:
-            axis.barh(
-                place, 2 * row["detectable"], left=-row["detectable"], color="grey", alpha=0.15, height=0.7, linewidth=0
-            )
+            reach = min(1.0, row["detectable"])  # no two shares differ by more
+            axis.barh(place, 2 * reach, left=-reach, color="grey", alpha=0.15, height=0.7, linewidth=0)
         axis.plot([row["low"], row["high"]], [place, place], color=COLOURS[row["seat"]], linewidth=1.6)
         axis.plot(row["value"], place, "o", color=COLOURS[row["seat"]], markersize=4)
     labels = [

@@ -189,7 +189,10 @@ def _graph_items(turns: pl.DataFrame, judgements: pl.DataFrame) -> Iterator[str]
 
     conflict_graph = graph(turns, judgements)
     components = [len(part) for part in networkx.weakly_connected_components(conflict_graph)]
-    yield f"- {len(components)} connected components, the largest of {max(components)} lines and facts"
+    if len(components) == 1:
+        yield f"- 1 group of contradictions, of {components[0]} lines and facts"
+    else:
+        yield f"- {len(components)} groups of contradictions, the largest of {max(components)} lines and facts"
     pairs = {(source, target) for source, target in conflict_graph.edges() if target[0] == "fact"}
     facts = Counter(
         tuple(conflict_graph.nodes[target][key] for key in ("seat", "persona", "fact")) for _, target in pairs

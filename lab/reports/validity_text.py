@@ -7,7 +7,7 @@ from math import isnan
 
 from metrics.catalogue import TITLES
 from metrics.entry import MISSING, estimate_text, share_format
-from metrics.judges import LINES
+from metrics.judges import JUDGED, LINES
 from metrics.validation.validity import FALSE_ALARMS, FLOOR, NOTHING_PLANTED, Validity
 
 NOT_VALID = "not valid here"
@@ -17,19 +17,26 @@ NOTE = (
     f"{FLOOR:.2f} or less, its figures are not valid here. A corrected consistency accounts for what the judge misses "
     "and invents (Rogan and Gladen 1978), as far as the run's lines are as plain as the planted ones."
 )
-PROMPT_TO_LINE, LINE_TO_LINE = LINES
+PROMPT_TO_LINE, LINE_TO_LINE, QA = JUDGED
 SOURCES = {  # the judgements that a figure is made of, where they are not those of its own name
+    "corrected_prompt_to_line": (PROMPT_TO_LINE,),
+    "corrected_line_to_line": (LINE_TO_LINE,),
+    "judged_pairs": (),  # how many were judged, whatever was said of them
     "local_drift": (LINE_TO_LINE,),
     "local_drift_slope": (LINE_TO_LINE,),
     "global_drift_slope": (PROMPT_TO_LINE,),
     "global_drift_thirds": (PROMPT_TO_LINE,),
+    "qa_drift_slope": (QA,),
+    "qa_drift_thirds": (QA,),
     "time_to_first_contradiction": (PROMPT_TO_LINE,),
     "half_life": (PROMPT_TO_LINE,),
-    "contradictions": (PROMPT_TO_LINE,),
+    "contradicting_lines": LINES,
     "contradicted_facts": (PROMPT_TO_LINE,),
+    "suspects": (PROMPT_TO_LINE,),
     "most_contradicted_fact": (PROMPT_TO_LINE,),
     "contradiction_components": LINES,
     "longest_contradiction": (LINE_TO_LINE,),
+    "activation_correlation": (PROMPT_TO_LINE,),
 }
 HEADER = (
     "judge",
@@ -39,7 +46,7 @@ HEADER = (
     "accuses",
     "n",
     f"p at {FALSE_ALARMS:.0%} false alarms",
-    "finds there",
+    "finds at that p",
     "",
 )
 

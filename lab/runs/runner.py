@@ -179,7 +179,7 @@ def perform_run(
     earlier = stored(store.earlier)
     for event in store.earlier:
         apply(monitor.state, event)
-    emit("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or "no model here")
+    emit("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or wiring.NO_MODEL)
     with hosting(address, len(wiring.engine_names(scenario)), lambda detail: emit("recovered", detail=detail)) as make:
         setup = wiring.set_up(scenario, make, earlier, words)
         device, dtype = setup.hardware()

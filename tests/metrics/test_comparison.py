@@ -282,13 +282,26 @@ def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
     assert "the intervals are too narrow" in sentences and "by chance alone, one in 20 would" in sentences
 
 
+def test_no_difference_of_shares_is_called_detectable_that_exceeds_1(tmp_path):
+    comparison = compare_runs(
+        read_measured(run(tmp_path, [[True] * 4, [False] * 4])), read_measured(run(tmp_path, [[False] * 4, [True] * 4]))
+    )
+    assert of(comparison, "prompt_to_line")["detectable"] > 1
+    cells = {row.cells[0]: row.cells[-1] for row in differences(comparison)}
+    assert all(cell in ("none", "–") for label, cell in cells.items() if label.startswith("prompt-to-line"))
+    assert float(cells["contradicting lines, a conversation"]) > 1, "a count has no such bound"
+    sentences = " ".join(notes(comparison))
+    assert "no true difference in prompt-to-line consistency (ledger, user) would be detected" in sentences
+    assert "would detect a true difference of" not in sentences
+
+
 def test_what_is_the_same_or_has_no_value_is_told_beside_the_table_and_kept_in_the_frame(tmp_path):
     never = [[False] * 4] * 4
     comparison = compare_runs(
         read_measured(run(tmp_path, never)), read_measured(run(tmp_path, [*never[:3], [False, False, False, None]]))
     )
     shown = [row.cells[0] for row in differences(comparison)]
-    assert shown == ["unscored prompt to line"], "all else is the same in both"
+    assert shown == ["unscored, prompt-to-line"], "all else is the same in both"
     (same,) = [note for note in notes(comparison) if note.startswith("Equal in both runs")]
     assert "prompt-to-line consistency (ledger, user n 4) 1.000" in same
     assert {row["metric"] for row in comparison.rows} > {"prompt_to_line", "unscored_prompt_to_line"}

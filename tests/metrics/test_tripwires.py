@@ -292,6 +292,29 @@ def test_evasive_speaker_does_not_come_out_as_the_best():
     assert "user" in shown["evasive"][wire].worse and "user" not in shown["talkative"][wire].worse
 
 
+def test_a_consistency_without_a_value_is_not_marked():
+    judged = pl.DataFrame(
+        [
+            {
+                "conversation": 0,
+                "turn": 1,
+                "seat": "user",
+                "metric": "prompt_to_line",
+                "judge": "ledger",
+                "against": "persona",
+                "p_inconsistent": None,
+                "verdict": None,
+                "unscored": "names no fact",
+            }
+        ],
+        schema=JUDGEMENTS,
+    )
+    metrics = measure_run(frame("Oh."), judged, metrics=["prompt_to_line", "tripwires"], window=5, cards=None, **HOW)
+    shown = {row.label: row for row in headline(metrics, judged)}
+    assert "user" in shown["words per line (≥ 3.00)"].worse
+    assert shown["prompt-to-line consistency"].cells["user"] == "– n=0"
+
+
 def test_two_thousand_dialogues_take_seconds():
     rng = np.random.default_rng(0)
     vocabulary = np.array([f"word{number}" for number in range(2000)])

@@ -83,7 +83,7 @@ def test_the_report_holds_results_graph_nodes_coverage_and_how_it_was_made():
     # edges: line 0/3 -> fact job, line 0/3 -> line 0/1, line 1/1 -> fact job; one component a conversation; the job of
     # one persona in two conversations is two facts contradicted
     assert "- 2 contradicting lines (user 2); 2 facts contradicted" in text
-    assert "- 2 connected components, the largest of 3 lines and facts" in text
+    assert "- 2 groups of contradictions, the largest of 3 lines and facts" in text
     assert "- most contradicted: job of grace (user), 1 line" in text
     assert "2 of 3 nodes reached, 1 of 2 edges taken." in text
     assert "![survival](plots/survival.png)" in text

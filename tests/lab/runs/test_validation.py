@@ -18,11 +18,12 @@ from lab.reports.html import Cell
 from lab.reports.run_markdown import run_markdown
 from lab.reports.run_page import runs_page
 from lab.reports.sides import side
-from lab.reports.validity_text import NOT_VALID, validity_sentences
+from lab.reports.validity_text import NOT_VALID, SOURCES, is_valid, validity_sentences
 from lab.runs.runner import new_store, perform_run
 from lab.store.event_log import read_events
 from lab.store.run_store import open_for_resume, read_frames, read_manifest
-from metrics.judges import judgement
+from metrics.catalogue import ENTRIES, MEASURES
+from metrics.judges import JUDGED, LINES, judgement
 from metrics.judges.ledger import Ledger
 from metrics.validation.validity import Validity
 from scenarios.personas import cast
@@ -131,6 +132,16 @@ def test_what_is_not_valid_here_is_grey_and_never_1(run):
     assert NOT_VALID in drift and "▲" not in drift
     assert NOT_VALID not in next(line for line in printed.splitlines() if "line-to-line consistency" in line)
     assert f"AUROC 0.50 [0.40, 0.60]: {NOT_VALID}" in printed
+
+
+def test_every_figure_made_of_judgements_of_lines_says_of_which():
+    assert set(SOURCES) <= set(MEASURES) and {metric for of in SOURCES.values() for metric in of} <= set(JUDGED)
+    of_lines = {entry.name for entry in ENTRIES if set(entry.needs) & set(LINES)}
+    made_of_lines = {name for entry in ENTRIES if of_lines & {entry.name, entry.part_of} for name in entry.figures}
+    assert made_of_lines <= {*LINES, *SOURCES}
+    blind_everywhere = {(metric, "ledger") for metric in LINES}
+    shown_as_valid = {name for name in made_of_lines if is_valid(name, "ledger", blind_everywhere)}
+    assert shown_as_valid == {"judged_pairs", "qa_drift_slope", "qa_drift_thirds"}
 
 
 def test_reports_grey_what_is_not_valid_here(run):
