@@ -25,9 +25,9 @@ EXAMPLES = """examples:
 Every branch begins with the stored lines before turn K, at the same nodes and with the same instructions. Its random
 draws of nodes, facts and scripted lines are those of the original. Branch 0 also samples with the original's seeds:
 with nothing changed it repeats the original (in float32, token by token). The other branches sample with seeds of
-their own. A new model, adapter, reminder or direction counts from turn K on; a new persona or instruction precedes all
-lines, the stored ones too. The result is a run like any other; its folder also holds original.jsonl (the original's
-events) and fork.json (the comparison).
+their own. A new model, adapter, reminder or steering direction (`steer`) counts from turn K on; a new persona or
+instruction precedes all lines, the stored ones too. The result is a run like any other; its folder also holds
+original.jsonl (the original's events) and fork.json (the comparison).
 """
 
 

@@ -28,7 +28,7 @@ agents, PersonaChat lists and text lines, CSV, TSV and parquet with a text colum
 def parser() -> Parser:
     out = Parser(prog="python -m lab.personas", description="Read personas of other formats.", epilog=EXAMPLES)
     out.add_argument("file", metavar="FILE", help="file of personas, or hf:owner/name[/config][:split]")
-    out.add_argument("--form", choices=FORMS, help="its form (default: recognised by the content)")
+    out.add_argument("--form", choices=FORMS, help="format of the file (default: recognised by its content)")
     out.add_argument("--column", metavar="NAME", help="key or column that holds the text of a persona")
     out.add_argument("--limit", type=int, default=MOST, metavar="N", help=f"read N personas at most (default: {MOST})")
     out.add_argument("--facts", action="store_true", help="draft facts from the cards, for you to confirm or to strike")

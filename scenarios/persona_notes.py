@@ -28,7 +28,8 @@ def persona_notes(scenario: ScenarioFile) -> list[str]:
     drafts = draft_counts(scenario)
     for persona_id in dict.fromkeys(persona.id for seats in casts for persona in seats.values()):
         if count := drafts.get(persona_id):
-            notes.append(f"{persona_id}: {count} draft facts are not played until 'draft: true' is removed")
+            facts = "fact is" if count == 1 else "facts are"
+            notes.append(f"{persona_id}: {count} draft {facts} not played until 'draft: true' is removed")
     for path in scenario.personas:
         notes += [f"{path}: {sentence}" for sentence in same_names(load_personas(path))]
     return notes
@@ -64,14 +65,14 @@ def _without_facts(scenario: ScenarioFile, casts: Sequence[dict[str, Persona]]) 
         if not without:
             continue
         yield (
-            f"seats.{seat}: {listed(list(without.values()))} without facts: nothing to ask in Q&A, and lines that the "
-            "ledger leaves unscored"
+            f"seats.{seat}: {listed(list(without.values()))} {'has' if len(without) == 1 else 'have'} no facts, so "
+            "there is nothing to ask in Q&A, and the ledger leaves every line unscored"
         )
         nodes = [name for name, node in scenario.graph.nodes.items() if speaks_of_facts(node, PARTNER[seat])]
         if nodes:
             yield (
-                f"graph.nodes: {listed(nodes)}: what the {PARTNER[seat]} is to say of a fact of such a {seat} is left "
-                "out"
+                f"graph.nodes: {listed(nodes)}: where the {seat} has no facts, the {PARTNER[seat]} is not instructed "
+                "to speak of one"
             )
 
 

@@ -17,7 +17,7 @@ from scenarios.persona_schema import PersonaSpec
 from scenarios.records import PARTNER, SEATS
 from scenarios.schema import Measure, ScenarioFile, SeatConfig, Seats
 from scenarios.suggestions import nearest_path
-from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_yaml, validate
+from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_kind, validate
 
 
 class Scenario(ScenarioFile):
@@ -45,7 +45,7 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     Raises ScenarioError: one sentence with the file and line (or the override), the key, what is there and what was
     expected.
     """
-    document = override(read_yaml(path), overrides, Scenario)
+    document = override(read_kind(path, "scenario"), overrides, Scenario)
     scenario = validate(document, Scenario)
     scenario = scenario.model_copy(
         update={
@@ -134,8 +134,10 @@ def _measure_anywhere(measure: Measure) -> Measure:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """The values by dotted key; an empty mapping or list is a value."""
+    """The values by dotted key. An empty mapping is a value, and so is a list without mappings."""
     if not isinstance(value, dict | list) or not value:
+        return {key: value}
+    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
         return {key: value}
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     return {

@@ -27,6 +27,12 @@ from scenarios.suggestions import closest, did_you_mean, nearest, nearest_path
 Key = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 KINDS = ("[mapping]", "[text]")  # in the location of pydantic's errors: which of two types a value was checked as
+FILES = {  # kind of file -> keys that no other kind has, and the command that takes it
+    "sweep": ({"axes"}, "python -m lab.sweep"),
+    "study": ({"claim", "stimuli", "sizes"}, "python -m lab.run"),
+    "training": ({"method", "reward", "tuning", "held_out", "max_steps"}, "python -m lab.train"),
+    "scenario": ({"graph"}, "python -m lab.run"),
+}
 SHOWN_CHARACTERS = 60  # of a value that an error message quotes
 EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own words are not plain
     "bool_type": "true or false",
@@ -97,6 +103,25 @@ class Document:
     def error(self, problem: str, key: Key = ()) -> ScenarioError:
         """An error at the key, with its file and line; the caller raises it."""
         return ScenarioError(problem, key, self.where(key))
+
+
+def read_kind(path: str | Path, kind: str) -> Document:
+    """The file as a document. Raises ScenarioError as `read_yaml` does, and where its keys are those of another kind
+    of FILES.
+    """
+    document = read_yaml(path)
+    found = kind_of(document)
+    if found not in ("", kind) and not FILES[kind][0] & set(document.data):
+        raise ScenarioError(
+            f"is the file of a {found}, which {FILES[found][1]} takes; expected the file of a {kind}",
+            where=document.name,
+        )
+    return document
+
+
+def kind_of(document: Document) -> str:
+    """The kind of FILES that the top keys of a file belong to, "" where they belong to none."""
+    return next((kind for kind, (keys, _) in FILES.items() if keys & set(document.data)), "")
 
 
 def read_yaml(path: str | Path) -> Document:
@@ -276,6 +301,12 @@ def _expected(error: Any) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"]).removeprefix("expected ")
     return re.sub(r"^\w+ should (be |have |match )?", "", error["msg"])
+
+
+def check_type(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Raises ValueError where an argument is of none of the kinds."""
+    if not isinstance(value, kinds):
+        raise ValueError(f"{name} is {shown(value)}; expected {expected}")
 
 
 def shown(value: object) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, create_model
 from scenarios.fields import Endpoint, Strict, Text, absolute, model_anywhere
 from scenarios.overrides import override
 from scenarios.suggestions import nearest, nearest_path
-from scenarios.yaml_files import Document, dump, read_yaml, validate
+from scenarios.yaml_files import Document, dump, kind_of, read_kind, read_yaml, validate
 
 Size = Literal["smoke", "default", "full"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -79,12 +79,13 @@ class Study(Strict):
 
 def is_study(path: str | Path) -> bool:
     """Whether the file is a study file. Raises ScenarioError where it cannot be read."""
-    return KEY in read_yaml(path).data
+    document = read_yaml(path)
+    return KEY in document.data and kind_of(document) != "sweep"
 
 
 def study_named(path: str | Path, known: Sequence[str]) -> str:
     """The name of the study in the file. Raises ScenarioError where it is none of the known names."""
-    document = read_yaml(path)
+    document = read_kind(path, "study")
     name = document.data.get(KEY)
     if name not in known:
         raise document.error(f"is {name!r}{nearest(name, known)}", (KEY,))
@@ -98,7 +99,7 @@ def load_study(path: str | Path, overrides: Sequence[str], numbers: type[BaseMod
     """
     sizes = create_model("Sizes", __base__=Strict, **dict.fromkeys(SIZES, (numbers, ...)))
     model = create_model("Study", __base__=Study, sizes=(sizes, Field(description="the settings of each size")))
-    document = override(read_yaml(path), overrides, model)
+    document = override(read_kind(path, "study"), overrides, model)
     study = validate(document, model)
     seat = study.seats.assistant
     if not seat.endpoint:

@@ -27,7 +27,7 @@ from scenarios.persona_schema import PersonasFile
 from scenarios.records import derive_seed
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.suggestions import nearest_path
-from scenarios.yaml_files import Document, ScenarioError, dump, read_yaml, validate
+from scenarios.yaml_files import Document, ScenarioError, dump, read_kind, read_yaml, validate
 
 Base = Scenario | Recipe | Study
 KINDS = ("scenario", "training", "study")  # the keys that name a base's file
@@ -234,7 +234,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[s
     `bases` maps the kind of a base to the function that reads it. Raises ScenarioError with the file, line and key,
     what is there and what was expected; for an invalid combination of values, with these values.
     """
-    document = override(read_yaml(path), overrides, Sweep, WHOLE)
+    document = override(read_kind(path, "sweep"), overrides, Sweep, WHOLE)
     sweep = validate(document, Sweep)
     _makes_sense(sweep, document)
     name, folder = getattr(sweep, sweep.kind), Path(path).parent

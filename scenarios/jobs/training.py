@@ -23,7 +23,7 @@ from scenarios.records import ASSISTANT, USER, derive_seed
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.schema import JudgeName, SeatConfig, SingleJudge
 from scenarios.suggestions import nearest_path
-from scenarios.yaml_files import ScenarioError, dump, read_yaml, validate
+from scenarios.yaml_files import ScenarioError, dump, read_kind, validate
 
 Offline = Literal["sft", "unlikelihood", "gold", "varmi"]
 Preference = Literal["dpo", "kto"]
@@ -249,7 +249,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises ScenarioError with the file, line and key, what is there and what was expected.
     """
-    document = override(read_yaml(path), overrides, Recipe, ("overrides",))
+    document = override(read_kind(path, "training"), overrides, Recipe, ("overrides",))
     recipe = validate(document, Recipe)
     folder = Path(path).parent
     places = {"scenario": recipe.scenario, "evaluation": recipe.evaluation.scenario}

@@ -20,8 +20,12 @@ def test_there_is_nothing_to_tell_of_the_townsfolk():
 
 def test_a_seat_without_facts_and_what_is_left_out_for_it_are_told():
     unscored, left_out = notes("seats.user.persona={name: Ada, card: A pilot.}")
-    assert unscored.startswith("seats.user: Ada without facts") and "ledger leaves unscored" in unscored
-    assert left_out == "graph.nodes: ask: what the assistant is to say of a fact of such a user is left out"
+    assert unscored == (
+        "seats.user: Ada has no facts, so there is nothing to ask in Q&A, and the ledger leaves every line unscored"
+    )
+    assert left_out == (
+        "graph.nodes: ask: where the user has no facts, the assistant is not instructed to speak of one"
+    )
 
 
 def test_facts_outside_the_card_are_told_in_one_sentence():
@@ -38,5 +42,5 @@ def test_drafts_and_shared_names_are_told(tmp_path):
         "  - {name: Bo, card: C.}\n"
     )
     told = notes(f"personas={people}", "seats.user.persona=ada", "seats.assistant.persona=bo")
-    assert "ada: 1 draft facts are not played until 'draft: true' is removed" in told
+    assert "ada: 1 draft fact is not played until 'draft: true' is removed" in told
     assert f"{people}: several personas share a name: Ada (ada, ada_2)" in told

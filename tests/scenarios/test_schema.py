@@ -371,10 +371,19 @@ def test_digest_changes_with_what_a_persona_file_says_of_the_cast(small, tmp_pat
 
 def test_difference_has_a_line_for_each_value_that_differs(small):
     old = load_scenario(small()).resolved_yaml()
-    new = load_scenario(small(), ["seats.user.temperature=0.9", "graph.edges.0.after=2", "seats.user.sentences=null"])
+    new = load_scenario(
+        small(),
+        [
+            "seats.user.temperature=0.9",
+            "graph.edges.0.after=2",
+            "seats.user.sentences=null",
+            "measure.judge=[ledger, nli]",
+        ],
+    )
     assert scenario_differences(old, new.resolved_yaml()) == [
         "seats.user.temperature: 0.8 -> 0.9",
         "seats.user.sentences: 2 -> null",
+        'measure.judge: ["ledger"] -> ["ledger", "nli"]',
         "graph.edges.0.after: (absent) -> 2",
     ]
     assert scenario_differences(old, old) == []

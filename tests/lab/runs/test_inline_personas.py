@@ -39,7 +39,7 @@ def test_the_card_is_kept_in_the_runs_scenario(played):
 
 def test_what_cannot_be_scored_is_told_and_unscored(played):
     run, told = played
-    assert "seats.user: Ada without facts" in told and "graph.nodes: ask: " in told
+    assert "seats.user: Ada has no facts" in told and "graph.nodes: ask: " in told
     rows = load_run(run).judgements.filter(pl.col("seat") == "user")
     assert rows.height and rows["verdict"].null_count() == rows.height
     assert set(rows["unscored"]) == {"the persona has no facts"}
