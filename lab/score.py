@@ -67,9 +67,11 @@ def parser() -> Parser:
     out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of new results (default: runs)")
     out.add_argument("--limit", type=int, metavar="N", help="score the first N conversations only")
     out.add_argument(
-        "--device", default="auto", help="device of the judges' models: auto, cpu, cuda, ... (default: auto)"
+        "--device", default="auto", help="device of the judges' models: auto (the default), cpu, cuda, ..."
     )
-    out.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32", "float16"), help="their dtype")
+    out.add_argument(
+        "--dtype", default="auto", choices=scoring.DTYPES, help="dtype of the judges' models (default: auto)"
+    )
     return out
 
 
@@ -109,9 +111,7 @@ def _score(args: argparse.Namespace) -> int:
     plot = Path(args.plot or store.path / "plots" / "reliability.png") if args.against else None
     figures = scoring.compare_with_labels(task, frames, console, plot)
     if args.json:
-        from lab.store.atomic_write import dumps
-
-        scoring.write_file(args.json, dumps(figures, indent=2) + b"\n")
+        scoring.write_json(args.json, figures)
     return 0
 
 

@@ -17,7 +17,7 @@ from lab.live.replay import AT_ONCE, Playback
 from lab.live.run_screen import can_draw
 from lab.live.terminal import KEYBOARD, Terminal
 from lab.live.watcher import SPEED, Watching, follow_as_lines
-from lab.store.event_log import EVENTS
+from lab.store.event_log import EVENTS, RUN_FOLDER, check_folder
 from lab.store.run_store import LOCK, SCENARIO, SWEEP
 from lab.store.session import INTERRUPTED
 from lab.store.tail import Log, ended
@@ -82,8 +82,7 @@ def _speed(text: str | None) -> float | None:
 def _folder(name: str) -> Path:
     """The path of that folder. ValueError where it neither holds a run nor is about to hold one."""
     path = Path(name)
-    if not path.is_dir():
-        raise ValueError(f"{path} is no run: there is no such folder")
+    check_folder(path)
     held = {file.name for file in path.iterdir()}
     if EVENTS not in held and held - {
         LOCK,
@@ -92,9 +91,7 @@ def _folder(name: str) -> Path:
         f".{SCENARIO}.tmp",
         f".{SWEEP}.tmp",
     }:  # these are there before the first event
-        raise ValueError(
-            f"{path} is no run: it has no {EVENTS}; expected the folder of one, such as runs/20260101T120000Z-name-1a2b"
-        )
+        raise ValueError(f"{path} is no run: it has no {EVENTS}; expected the folder of a run, {RUN_FOLDER}")
     return path
 
 

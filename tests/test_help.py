@@ -140,6 +140,40 @@ def test_a_mistyped_file_names_the_nearest_of_its_kind_in_the_folder(name, argum
     assert expected in refusal(name, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "kind", "command", "wanted"),
+    [
+        ("run", TRAINING, "training", "train", "scenario"),
+        ("run", "scenarios/sweeps/smoke.yaml", "sweep", "sweep", "scenario"),
+        ("train", LONG, "scenario", "run", "training"),
+        ("train", "scenarios/studies/ladder.yaml", "study", "run", "training"),
+        ("sweep", TRAINING, "training", "train", "sweep"),
+        ("sweep", LONG, "scenario", "run", "sweep"),
+    ],
+)
+def test_a_file_of_another_kind_names_the_command_that_takes_it(name, file, kind, command, wanted):
+    assert refusal(name, file) == (
+        f"lab.{name}: {file}: is the file of a {kind}, which python -m lab.{command} takes; expected the file of a "
+        f"{wanted}\n"
+    )
+
+
+def test_a_sweep_of_a_study_is_no_study(tmp_path):
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("name: s\nseed: 1\nstudy: ladder.yaml\naxes: {size: [smoke]}\n")
+    assert "is the file of a sweep, which python -m lab.sweep takes" in refusal("run", sweep)
+
+
+@pytest.mark.parametrize("name", ["report", "export", "watch", "run", "train", "sweep"])
+def test_a_file_in_place_of_a_run_names_the_folder(name, tmp_path):
+    (log := tmp_path / "events.jsonl").touch()
+    arguments = {"report": [log], "watch": [log], "export": [log, "--format", "csv"]}
+    assert refusal(name, *arguments.get(name, ["--resume", log])) == (
+        f"lab.{name}: {log} is no run: it is a file; expected the folder of a run, such as "
+        f"runs/20260101T120000Z-name-1a2b; did you mean '{tmp_path}'?\n"
+    )
+
+
 @pytest.mark.parametrize("name", ["report", "export", "attribute", "run", "train"])
 def test_a_mistyped_run_names_the_nearest_in_its_folder(name, tmp_path):
     (tmp_path / "20260101T120000Z-long_dialogue-1a2b").mkdir()

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
-from lab.api.inputs import Conversation, Overrides, PathLike, file_of, items_of, scenario_of, sources_of
+from lab.api.inputs import PATHS, Conversation, Overrides, PathLike, file_of, items_of, scenario_of, sources_of
 from lab.store.session import LOG, apart
 from scenarios.suggestions import nearest
+from scenarios.yaml_files import check_type
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,7 +69,7 @@ def play(
     from lab.runs.runner import carry_out_run, new_store
     from scenarios.jobs.study import is_study
 
-    _check_progress(progress)
+    _check_place(runs, address, progress)
     if isinstance(scenario, str | os.PathLike):
         scenario = file_of(scenario, ["", "studies"], "scenario")
         if scenario.is_file() and is_study(scenario):
@@ -121,7 +123,7 @@ def fit(
     from lab.training.runner import carry_out_training, check_training, open_training
     from scenarios.jobs.training import Recipe, load_recipe, played
 
-    _check_progress(progress)
+    _check_place(runs, address, progress)
     items = items_of(overrides)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(file_of(recipe, ["training"], "training"), items)
@@ -168,17 +170,20 @@ def judge(
     """
     from lab.dialogue import judges
     from lab.results.load import load_run
-    from lab.transcripts.scoring import judge_into, open_scores, read_task
+    from lab.transcripts import scoring
 
-    _check_progress(progress)
+    _check_place(runs, None, progress)
+    check_type("labels", labels, (*PATHS, NoneType), "the path of a file, or None")
+    check_type("device", device, str, "auto, cpu, cuda, ...")
+    _check_choice("dtype", dtype, scoring.DTYPES)
+    names = {"judge": _listed("judge", judge) if judge else None, "metrics": _listed("metrics", metrics)}
     sources, records = sources_of(transcripts)
-    names = {"judge": judge and _listed(judge), "metrics": _listed(metrics)}
-    task = read_task(
+    task = scoring.read_task(
         sources, **names, overrides=items_of(overrides), labels=None if labels is None else os.fspath(labels)
     )
     judges.check_judges(task.measure)
-    with open_scores(task, _folder(runs), records=records) as store:
-        judge_into(task, store, device=device, dtype=dtype, apart=apart, progress=progress)
+    with scoring.open_scores(task, _folder(runs), records=records) as store:
+        scoring.judge_into(task, store, device=device, dtype=dtype, apart=apart, progress=progress)
     return load_run(store.path)
 
 
@@ -195,6 +200,9 @@ def read_personas(
     from lab.persona_files.reading import read_people
     from scenarios.personas import find_persona, load_personas
 
+    check_type("path", path, PATHS, "the path of a file, or hf:owner/name")
+    check_type("column", column, (str, NoneType), "the name of a column, or None")
+    check_type("limit", limit, int, "a whole number")
     read = read_people(path, form=form, column=column, limit=limit)
     if read.form == "yaml":
         return load_personas(Path(path).expanduser())[:limit]
@@ -218,24 +226,38 @@ def compare(a: PathLike, b: PathLike, *, out: PathLike | None = None) -> pl.Data
     from lab.reports.comparison import read_measured
     from lab.reports.write import write_comparison
 
-    folders = [_folder(run) for run in (a, b)]
+    folders = [_folder(run, name) for name, run in (("a", a), ("b", b))]
+    check_type("out", out, (*PATHS, NoneType), "the path of a folder, or None")
     difference = differences(*map(read_measured, folders))
     if out is not None:
         write_comparison(folders, Path(out))
     return pl.DataFrame(difference.rows, infer_schema_length=None)
 
 
-def _listed(names: str | Sequence[str]) -> str:
-    return names if isinstance(names, str) else ",".join(names)
+def _listed(argument: str, names: str | Sequence[str]) -> str:
+    """The names, separated by commas."""
+    check_type(argument, names, (str, Sequence), "a name, or a list of names")
+    given = [names] if isinstance(names, str) else list(names)
+    for name in given:
+        check_type(argument, name, str, "a name, or a list of names")
+    return ",".join(given)
 
 
-def _folder(path: PathLike) -> Path:
+def _folder(path: PathLike, argument: str = "runs") -> Path:
+    check_type(argument, path, PATHS, "the path of a folder")
     return Path(path).expanduser()
 
 
-def _check_progress(progress: str) -> None:
-    if progress not in PROGRESS:
-        raise ValueError(f"progress is {progress!r}{nearest(progress, PROGRESS)}")
+def _check_place(runs: PathLike, address: str | None, progress: str) -> None:
+    """Raises ValueError where one of the arguments that several functions share is not valid."""
+    _folder(runs)
+    check_type("address", address, (str, NoneType), "the address of a Ray cluster, 'none' or None")
+    _check_choice("progress", progress, PROGRESS)
+
+
+def _check_choice(argument: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{argument} is {value!r}{nearest(value, known)}")
 
 
 def _console(screen) -> Console:

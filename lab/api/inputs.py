@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import scenarios
 from scenarios.overrides import as_items
 from scenarios.suggestions import nearest
+from scenarios.yaml_files import check_type, shown
 
 if TYPE_CHECKING:
     from lab.transcripts.transcript import Source
@@ -22,14 +23,18 @@ Overrides = Mapping[str, object] | Sequence[str]  # {"seats.user.temperature": 0
 Message = Mapping[str, str]  # {"role": "user" or "assistant", "content": what was said}
 Conversation = Mapping[str, object] | Sequence[Message]  # {"messages": [...], "personas": {...}}, or the messages alone
 PathLike = str | os.PathLike[str]  # a run is one, too
+PATHS = (str, os.PathLike)  # the same for isinstance
+TRANSCRIPTS = "paths of files or run folders, or lists of messages"  # what messages say is expected
 
 
 def file_of(name: PathLike, folders: Sequence[str], kind: str) -> Path:
     """The path, or the built-in file of that name, such as "long_dialogue".
 
     Built-in files are in `folders` below scenarios/, where "" is scenarios/ itself. `kind` says in the error what is
-    expected. Raises ValueError for a plain name that is neither a file nor built in.
+    expected. Raises ValueError for what is no path, and for a plain name that is neither a file nor built in.
     """
+    expected = f"the path of a YAML file, the name of a {kind} that comes with the lab, or a loaded one"
+    check_type(kind, name, PATHS, expected)
     path = Path(name).expanduser()
     if path.suffix or len(path.parts) != 1 or path.exists():
         return path
@@ -45,8 +50,11 @@ def items_of(overrides: Overrides) -> list[str]:
     The values of a mapping may be texts, numbers, booleans, None, paths, and lists and mappings of these. Raises
     ValueError for anything else.
     """
-    if isinstance(overrides, str):
-        raise ValueError(f"overrides are {overrides!r}; expected a mapping by dotted key, or a list of key=value")
+    listed = isinstance(overrides, Sequence) and not isinstance(overrides, str | bytes)
+    if not listed and not isinstance(overrides, Mapping):
+        raise ValueError(f"overrides are {shown(overrides)}; expected a mapping by dotted key, or a list of key=value")
+    for item in overrides:
+        check_type("an override", item, str, "text: a dotted key of a mapping, or key=value of a list")
     if not isinstance(overrides, Mapping):
         return list(overrides)
     plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in overrides.items()}
@@ -82,11 +90,15 @@ def sources_of(
     from lab.transcripts.reading import read_records, read_transcripts
 
     single = isinstance(transcripts, str | os.PathLike | Mapping)
+    if not single:
+        check_type("transcripts", transcripts, Sequence, TRANSCRIPTS)
     given: list[Any] = [transcripts] if single else list(transcripts)
     if given and all(isinstance(item, Mapping) and "role" in item for item in given):
         given = [given]
     if not given:
-        raise ValueError("there are no transcripts; expected paths of files or run folders, or lists of messages")
+        raise ValueError(f"there are no transcripts; expected {TRANSCRIPTS}")
+    for item in given:
+        check_type("a transcript", item, (*PATHS, Mapping, Sequence), TRANSCRIPTS)
     paths = [Path(item).expanduser() for item in given if isinstance(item, str | os.PathLike)]
     if len(paths) == len(given):
         return [read_transcripts(path) for path in paths], None

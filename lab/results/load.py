@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import html
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from lab.store.run_store import MANIFEST, SCENARIO, SWEEP, read_manifest
 from scenarios.jobs.study import KEY
 from scenarios.messages import first_line
 from scenarios.records import SEATS, Line, Persona
-from scenarios.yaml_files import read_yaml
+from scenarios.yaml_files import check_type, read_yaml
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +53,7 @@ def load_run(path: str | Path) -> Run:
 
     Raises ValueError, with the path and what was expected, where the folder is none of these or is damaged.
     """
+    check_type("path", path, (str, os.PathLike), "the path of a folder")
     path = Path(path).expanduser()
     if (path / f"{COMPARISON}.parquet").is_file() and not (path / MANIFEST).exists():
         return Run(path, COMPARISON, {}, {COMPARISON: _parquet(path, COMPARISON)})

@@ -10,9 +10,21 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from lab.store.events import NEEDS
+from scenarios.suggestions import did_you_mean, nearest_path
 
 EVENTS = "events.jsonl"
+RUN_FOLDER = "such as runs/20260101T120000Z-name-1a2b"  # what messages say of a folder that is expected
 NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
+
+
+def check_folder(path: Path) -> None:
+    """Raises ValueError where the path of a run is no folder."""
+    if path.is_dir():
+        return
+    if not path.exists():
+        raise ValueError(f"{path} is no run: there is no such folder{nearest_path(path)}")
+    around = did_you_mean(str(path.parent)) if (path.parent / EVENTS).is_file() else ""
+    raise ValueError(f"{path} is no run: it is a file; expected the folder of a run, {RUN_FOLDER}{around}")
 
 
 def read_events(run_dir: str | Path) -> list[dict]:
@@ -25,6 +37,7 @@ def read_events(run_dir: str | Path) -> list[dict]:
 
 def stream_events(run_dir: str | Path) -> Iterator[dict]:
     """The events of `read_events` one at a time, for long runs."""
+    check_folder(Path(run_dir))
     path = Path(run_dir) / EVENTS
     if not path.is_file():
         raise ValueError(f"{run_dir} is no run: it has no {EVENTS}")

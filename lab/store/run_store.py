@@ -25,7 +25,7 @@ from pathlib import Path
 import polars as pl
 
 from lab.store.atomic_write import StoreError, dumps, failure, replace, write_all
-from lab.store.event_log import EVENTS, now, read_events, whole_events
+from lab.store.event_log import EVENTS, check_folder, now, read_events, whole_events
 from lab.store.frames import (
     ACTIVATIONS,
     JUDGEMENTS,
@@ -38,7 +38,6 @@ from lab.store.frames import (
     judgements_frame,
     turns_frame,
 )
-from scenarios.suggestions import nearest_path
 
 MANIFEST, SCENARIO, SWEEP, LOCK = "manifest.json", "scenario.yaml", "sweep.yaml", ".lock"
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
@@ -130,8 +129,7 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
 def read_manifest(run_dir: str | Path) -> dict:
     """The manifest of a run. Raises ValueError, with what is missing or damaged, where `run_dir` is no run."""
     path = Path(run_dir)
-    if not path.is_dir():
-        raise ValueError(f"{path} is no run: there is no such folder{nearest_path(path)}")
+    check_folder(path)
     settings = SWEEP if (path / SWEEP).is_file() else SCENARIO
     missing = [name for name in (MANIFEST, settings, EVENTS) if not (path / name).is_file()]
     if missing:

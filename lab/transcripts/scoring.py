@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 TRANSCRIPTS = "transcripts.jsonl"  # of results: conversations that were no file
+DTYPES = ("auto", "bfloat16", "float32", "float16")
 DEFAULT_METRICS = "prompt_to_line,line_to_line,contradictions"
 SHOWN = 5  # unreadable conversations that are reported one by one
 PIPED = 120  # columns where the output is no terminal
@@ -108,9 +109,9 @@ def measure_of(judges: str, metrics: str, overrides: Sequence[str] = (), scenari
 
     from metrics.catalogue import needed
     from metrics.entry import ACTIVATIONS
-    from scenarios.overrides import override
+    from scenarios.overrides import as_items, override
     from scenarios.schema import Measure
-    from scenarios.yaml_files import dump, parse_yaml, validate
+    from scenarios.yaml_files import ScenarioError, dump, parse_yaml, validate
 
     class Asked(BaseModel):
         model_config = ConfigDict(extra="forbid")
@@ -118,11 +119,19 @@ def measure_of(judges: str, metrics: str, overrides: Sequence[str] = (), scenari
 
     start = scenario.measure if scenario else Measure()
     document = parse_yaml(dump({"measure": start.model_dump(mode="json")}), "measure")
-    asked = [f"measure.judge=[{judges}]", f"measure.metrics=[{metrics}]", *overrides]
-    measure = validate(override(document, asked, Asked), Asked).measure
+    [judge, metric] = as_items({"measure.judge": _names(judges), "measure.metrics": _names(metrics)})
+    try:
+        measure = validate(override(document, [judge, metric, *overrides], Asked), Asked).measure
+    except ScenarioError as error:
+        options = {f"override {judge!r}": "--judge", f"override {metric!r}": "--metrics"}
+        raise (ValueError(f"{options[error.where]} {error.problem}") if error.where in options else error) from None
     if missing := [name for name in measure.metrics if needed([name]) & {"qa", ACTIVATIONS}]:
         raise ValueError(f"--metrics has {missing[0]}, which only a speaker can be asked for; expected others")
     return measure
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def sources_read(task: Task) -> Iterator[str]:
@@ -317,12 +326,18 @@ def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
     picture = io.BytesIO()
     figure.savefig(picture, dpi=DPI, format="png")
     path.parent.mkdir(exist_ok=True)
-    write_file(path, picture.getvalue())
+    _write(path, picture.getvalue())
     return f"reliability plot: {path}"
 
 
-def write_file(path: str | Path, data: bytes) -> None:
-    """Writes the data. Raises ValueError, one sentence, where it cannot be written."""
+def write_json(path: str | Path, figures: object) -> None:
+    """Writes the figures as JSON. Raises ValueError, one sentence, where they cannot be written."""
+    from lab.store.atomic_write import dumps
+
+    _write(path, dumps(figures, indent=2) + b"\n")
+
+
+def _write(path: str | Path, data: bytes) -> None:
     try:
         Path(path).write_bytes(data)
     except OSError as error:
