@@ -23,9 +23,10 @@ EXAMPLES = """examples:
   python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --labels labels.csv
   python -m lab.score chats.jsonl --judge llm measure.llm.endpoint=http://localhost:8000/v1 measure.llm.model=NAME
 
-transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} per line; without
-personas, the system message is the assistant's persona), run folders, labelled lines, or the JSON that consistent-LLMs
-publishes; each plain or gzipped. A conversation that cannot be read is skipped and reported; the others are scored.
+transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} per line; a persona
+is a text, or {"name", "card", "facts"}, as docs/personas.md shows; without personas, the system message is the
+assistant's), run folders, labelled lines, or the JSON that consistent-LLMs publishes; each plain or gzipped. A
+conversation that cannot be read is skipped and reported; the others are scored.
 labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or empty
 where it is unknown) and optionally seat.
 """

@@ -10,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
+import scenarios
 from lab.transcripts.transcript import NODE, Transcript
 from scenarios.messages import parsed_json
+from scenarios.persona_schema import PersonaSpec
+from scenarios.personas import find_persona
 from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
+from scenarios.yaml_files import ScenarioError
 
-if TYPE_CHECKING:
-    pass
-
+OWN_SLOTS = Path(scenarios.__file__).parent / "personas" / "townsfolk.yaml"
 SEAT_OF: dict[Literal["P1", "P2"], str] = {
     "P1": ASSISTANT,
     "P2": USER,
@@ -60,10 +64,20 @@ class _Seated(_Record):
     name: str | None = None
 
 
+def _kind(given: object) -> str:
+    return "[mapping]" if isinstance(given, dict) else "[text]"
+
+
+# a card, or a persona with its facts
+_Person = Annotated[
+    Annotated[str | None, Tag("[text]")] | Annotated[PersonaSpec, Tag("[mapping]")], Discriminator(_kind)
+]
+
+
 class _Chat(_Record):
     id: str | int | None = None
     messages: Annotated[list[_Message], Field(min_length=1)]
-    personas: dict[Literal["user", "assistant"], str | None] = {}  # cards by role
+    personas: dict[Literal["user", "assistant"], _Person] = {}  # by role
     seats: dict[Literal["user", "assistant"], _Seated] = {}  # who a role is, where roles are not seats
     given: list[int] = []  # turns whose words a scenario gave
 
@@ -129,12 +143,17 @@ def _chat(record: _Chat, number: int) -> Transcript:
     if not said:
         raise ValueError("messages: holds no line of user or assistant; expected at least one")
     system = "\n".join(message.text for message in record.messages if message.role not in SEATS)
-    cards = {USER: record.personas.get(USER), ASSISTANT: record.personas.get(ASSISTANT) or system}
+    given = {USER: record.personas.get(USER), ASSISTANT: record.personas.get(ASSISTANT) or system}
     seats = {role: record.seats[role].seat if role in record.seats else role for role in SEATS}
     if set(seats.values()) != set(SEATS):
         raise ValueError(f"seats: gives both roles the seat of the {seats[USER]}; expected one each")
     names = {role: seated.name for role, seated in record.seats.items()}
-    cast = {seats[role]: persona(cards[role], names.get(role) or seats[role].capitalize()) for role in SEATS}
+    cast = {
+        seats[role]: _with_facts(role, person)
+        if isinstance(person, PersonaSpec)
+        else persona(person, names.get(role) or seats[role].capitalize())
+        for role, person in given.items()
+    }
     lines = [(seats[message.role], message.text) for message in said]
     return Transcript(number, _name(record.id), cast, _lines(number, cast, lines), frozenset(record.given))
 
@@ -194,6 +213,18 @@ def persona(text: str | None, name: str) -> Persona:
     card = _clean(card)
     known = f"text-{hashlib.blake2b(card.encode(), digest_size=4).hexdigest()}" if card else "unknown"
     return Persona(known, name, card, ())
+
+
+def _with_facts(role: str, given: PersonaSpec) -> Persona:
+    """The persona, whose facts have the wordings of the lab's own slots where they have none. Equal personas without an
+    id get equal ids.
+    """
+    digest = hashlib.blake2b(given.model_dump_json().encode(), digest_size=4).hexdigest()
+    try:
+        known = find_persona(given, [OWN_SLOTS])
+    except ScenarioError as error:
+        raise ScenarioError(error.problem, ("personas", role, *error.key)) from None
+    return known if given.id else replace(known, id=f"{known.id}-{digest}")
 
 
 def _lines(number: int, cast: Mapping[str, Persona], said: Sequence[tuple[str, str]]) -> tuple[Line, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from lab.transcripts.reading import read_transcripts
 from lab.transcripts.record_forms import persona
 from lab.transcripts.transcript import transcript_pairs
+from metrics.judges.ledger import Ledger
 
 CHAT = {
     "messages": [
@@ -191,6 +194,35 @@ def test_file_that_is_none_of_the_forms_is_refused_with_one_sentence(tmp_path, c
     with pytest.raises(ValueError) as refused:
         read_transcripts(path)
     assert str(refused.value).startswith(str(path)) and message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_personas_of_the_documented_chats_are_texts_or_have_facts(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "personas.md").read_text(encoding="utf-8")
+    file = tmp_path / "chats.jsonl"
+    file.write_text(page.partition("```json\n")[2].partition("```")[0], encoding="utf-8")
+    source = read_transcripts(file)
+    text, known = (transcript.cast for transcript in source.transcripts)
+    assert source.left_out == () and (text["user"].facts, known["assistant"].facts) == ((), ())
+    assert {fact.id: fact.value for fact in known["user"].facts} == {"name": "Ada", "home": "Bergen", "pet": "cat"}
+    assert known["user"].card == "Ada lives in Bergen with her cat." and known["user"].id.startswith("ada-")
+    pairs = list(transcript_pairs(source.transcripts[1], {"prompt_to_line"}))
+    assert [row.against for row in Ledger().judge(pairs) if row.verdict] == ["persona", "home"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "personas.user: Input should be a valid string"),
+        ({"name": "Ada", "fcts": {}}, "personas.user.fcts: Extra inputs are not permitted"),
+        ({"name": "Ada", "facts": {"hme": "Bergen"}}, "personas.user.facts.hme is no slot of the slots file"),
+        ({"name": "Ada", "facts": {"name": "Eve"}}, "personas.user.facts.name is 'Eve', but the persona is called"),
+    ],
+)
+def test_personas_that_are_not_valid_are_named(tmp_path, given, message):
+    file = tmp_path / "chats.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "Hi."}], "personas": {"user": given}}))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_transcripts(file)
 
 
 def test_file_that_is_not_there_and_folder_that_is_no_run_are_refused(tmp_path):
