@@ -98,7 +98,7 @@ def test_the_readme_s_table_is_part_of_the_page_on_metrics():
 
 def test_the_printed_caution_on_few_conversations_has_the_figures_of_the_page():
     [figures] = re.findall(r"covers (\d+)% at 4 conversations and (\d+)% at 10", PAGES["docs/statistics.md"])
-    assert re.findall(r"(\d+) %(?: of cases)? with (?:4|10)\b", TOO_FEW) == list(figures)
+    assert re.findall(r"(\d+)%(?: of cases)? with (?:4|10)\b", TOO_FEW) == list(figures)
 
 
 def test_pictures_of_the_terminal_have_the_labels_that_it_shows_now():
