@@ -330,7 +330,7 @@ def _plot(path: Path, compared: Mapping[str, Mapping[str, Calibrated]]) -> str:
     return f"reliability plot: {path}"
 
 
-def write_json(path: str | Path, figures: object) -> None:
+def write_json(path: str | Path, figures: Mapping) -> None:
     """Writes the figures as JSON. Raises ValueError, one sentence, where they cannot be written."""
     from lab.store.atomic_write import dumps
 
