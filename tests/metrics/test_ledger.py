@@ -338,6 +338,10 @@ def of_carpenter(line: str, **rest):
         "I am a small-town baker.",
         "My favourite dish, it's a traditional Korean stew.",
         "I live in a small town in Norway.",
+        "Lisbon has been home for a decade.",
+        "I don't keep any animals.",
+        "I've never touched an instrument in my life.",
+        "My parents called me Beatrice after my gran.",
     ],
 )
 def test_open_vocabulary_denials_and_words_that_imply_a_value_are_read(line):
