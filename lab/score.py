@@ -43,7 +43,7 @@ def parser() -> Parser:
     out.add_argument(
         "--judge",
         metavar="NAME[,NAME]",
-        help="ledger, likelihood, nli, llm, cascade (default: ledger where all personas have facts, else likelihood)",
+        help="one or several judges (default: ledger for personas with facts, combined for those of text alone)",
     )
     out.add_argument(
         "--metrics", default=scoring.DEFAULT_METRICS, metavar="NAME[,NAME]", help="which metrics (default: %(default)s)"

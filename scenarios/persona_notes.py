@@ -66,7 +66,7 @@ def _without_facts(scenario: ScenarioFile, casts: Sequence[dict[str, Persona]]) 
             continue
         yield (
             f"seats.{seat}: {listed(list(without.values()))} {'has' if len(without) == 1 else 'have'} no facts, so "
-            "there is nothing to ask in Q&A, and the ledger leaves every line unscored"
+            f"there is nothing to ask in Q&A; judged by {listed(scenario.measure.judge)} (the ledger reads facts alone)"
         )
         nodes = [name for name, node in scenario.graph.nodes.items() if speaks_of_facts(node, PARTNER[seat])]
         if nodes:

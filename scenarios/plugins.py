@@ -20,7 +20,7 @@ from pydantic_core import PydanticKnownError
 
 JUDGES, METRICS, REWARDS = GROUPS = ("dialogue_lab.judges", "dialogue_lab.metrics", "dialogue_lab.rewards")
 OWN = {  # the lab's names by group; a package cannot take one of them
-    JUDGES: ("ledger", "likelihood", "nli", "llm", "cascade", "answer_reader"),
+    JUDGES: ("ledger", "likelihood", "nli", "combined", "llm", "cascade", "answer_reader"),
     METRICS: ("prompt_to_line", "line_to_line", "qa", "drift", "contradictions", "tripwires", "activation"),
     REWARDS: ("prompt_to_line", "line_to_line", "qa", "relevance"),
 }

@@ -26,7 +26,7 @@ SeatName = Literal["assistant", "user"]
 Metric = Annotated[str, name_in(plugins.METRICS)]
 JudgeName = Annotated[str, name_in(plugins.JUDGES)]
 # Of a cascade, of a reward.
-SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "llm"))]
+SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "combined", "llm"))]
 
 
 _MAPPING, _TEXT = KINDS
@@ -202,7 +202,9 @@ class Measure(Strict):
 
     metrics: Annotated[list[Metric], AfterValidator(no_repeats)] = Field(default=list(DEFAULT_METRICS))
     judge: Annotated[list[JudgeName], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
-        default=["ledger"], min_length=1, description="one name or a list"
+        default=["ledger"],
+        min_length=1,
+        description="one name or a list; left out: ledger for personas with facts, combined for those of text alone",
     )
     nli: NliConfig = Field(default_factory=NliConfig)
     llm: LlmConfig = Field(default_factory=LlmConfig)

@@ -225,7 +225,7 @@ def test_a_mistyped_key_or_value_of_a_file_names_the_nearest(name, arguments, ex
     [
         ("--judge=likelihod", "did you mean 'likelihood'?"),
         ("--metrics=line_to_lin", "did you mean 'line_to_line'?"),
-        ("--judge=oracle", "expected 'ledger', 'likelihood', 'nli', 'llm', 'cascade' or 'answer_reader'"),
+        ("--judge=oracle", "expected 'ledger', 'likelihood', 'nli', 'combined', 'llm', 'cascade' or 'answer_reader'"),
     ],
 )
 def test_a_mistyped_judge_or_metric_of_scoring_names_the_nearest(option, expected, tmp_path):

@@ -62,6 +62,27 @@ def within_lines(entail: Callable[[Sequence[str], Sequence[str]], np.ndarray], r
     return int(higher.sum()), len(both)
 
 
+def lines_with_cards(rows: Sequence[Card]) -> list[tuple[int, str, str, bool, bool]]:
+    """(card, text of the card, line, contradicts, mirrored) of every line: against its own card, then, where there is a
+    statement of the other kind, against the card with that in place of the statement that the line is about.
+    """
+    lines = []
+    for card, row in enumerate(rows):
+        own = [wordings[-1] for wordings in row["statements"]]
+        for line in row["lines"]:
+            contradicts = line["label"] == "contradicts"
+            lines.append((card, _text(own), line["text"], contradicts, False))
+            if other := line.get("fits" if contradicts else "breaks"):
+                replaced = list(own)
+                replaced[line.get("statement", -1)] = other[-1]
+                lines.append((card, _text(replaced), line["text"], not contradicts, True))
+    return lines
+
+
+def _text(statements: Sequence[str]) -> str:
+    return " ".join(text if text[-1] in ".!?" else f"{text}." for text in statements)
+
+
 def _of_lines(row: Card, rng: random.Random) -> list[Example]:
     pairs = []
     for line in row["lines"]:

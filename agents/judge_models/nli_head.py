@@ -1,6 +1,6 @@
-"""The embedded NLI model: does one sentence contradict another? A small head over MiniLM's token states, no download.
+"""The embedded NLI model: does one sentence contradict another? Small heads over MiniLM's token states.
 
-The frozen encoder reads each text once; a pair costs only the head. The head is a decomposable attention model (Parikh
+The frozen encoder reads each text once; a pair costs only a head. The head is a decomposable attention model (Parikh
 et al., arXiv 1606.01933):
 
 - tokens a_i of the premise and b_j of the hypothesis are projected;
@@ -11,9 +11,11 @@ et al., arXiv 1606.01933):
 It differs from the paper in reading contextual states of two layers, and in the maximum, which lets a single word that
 does not match decide.
 
-`python -m agents.judge_models.nli_train` trains it on sentences generated from slots. It handles slots, denials,
-numbers, and whom a sentence is about. It knows little of the world: of paraphrases outside its training data it knows
-only what the encoder provides, and on written persona cards it is at chance (`nli_cards.within_lines`).
+`python -m agents.judge_models.nli_train` trains the head for claims of facts (WEIGHTS) on sentences generated from
+slots. It handles slots, denials, numbers, and whom a sentence is about; on statements of any other kind it is at chance
+(`nli_cards.within_lines`). With `--cards` it trains the head for statements of any kind (CARD_WEIGHTS) on written
+persona cards too. Both know little of the world: of paraphrases outside their training data they know only what the
+encoder provides.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 WEIGHTS = Path(__file__).parent / "nli_head.safetensors"
+CARD_WEIGHTS = Path(__file__).parent / "nli_cards_head.safetensors"
 LAYERS = (3, 6)  # of MiniLM's six: the words as read in the middle, and at the end
 LONGEST = 64  # tokens of a text that are read
 WIDTH, HIDDEN = 96, 128
@@ -101,41 +104,53 @@ def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     ] < lengths[:, None]
 
 
-@lru_cache(maxsize=1)
-def _head() -> Head:
+@lru_cache(maxsize=2)
+def load_head(path: Path) -> Head:
+    """The head of that file, float32 on the CPU."""
     from safetensors.torch import load_file
 
-    weights = {name: weight.float() for name, weight in load_file(WEIGHTS).items()}
+    weights = {name: weight.float() for name, weight in load_file(path).items()}
     head = Head(weights["project.weight"].shape[1])
     head.load_state_dict(weights)
     return head.eval().requires_grad_(False)
 
 
 class EmbeddedNli:
-    """`entail` with the embedded head; the representations of recent texts are cached."""
+    """`entail` and `entail_free` of the NLI judge, with the two heads; the representations of recent texts are cached.
+
+    A `head` that is given takes the place of both.
+    """
 
     def __init__(self, device: str = "auto", head: Head | None = None) -> None:
         from agents.models.loading import choose_device
 
-        self.device, self._head = choose_device(device), head or _head()
-        self._read: OrderedDict[str, Tensor] = OrderedDict()
+        self.device = choose_device(device)
+        self._heads = (head,) if head else (load_head(WEIGHTS), load_head(CARD_WEIGHTS))
+        self._read: OrderedDict[str, tuple[Tensor, ...]] = OrderedDict()  # text -> what each head makes of its states
 
     def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-        """(N, 3) probabilities of contradiction, neutral, entailment."""
+        """(N, 3) probabilities of contradiction, neutral, entailment, by the head for claims of facts."""
+        return self._shares(0, premises, hypotheses)
+
+    def entail_free(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+        """The same by the head for statements of any kind."""
+        return self._shares(len(self._heads) - 1, premises, hypotheses)
+
+    def _shares(self, which: int, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
         wanted = dict.fromkeys([*premises, *hypotheses])
         new = [text for text in wanted if text not in self._read]
         shares = np.zeros((len(premises), 3))
         with torch.inference_mode():
             self._read.update(
-                (text, self._head.read(row.float())) for text, row in zip(new, states(new, self.device), strict=True)
+                (text, tuple(head.read(row.float()) for head in self._heads))
+                for text, row in zip(new, states(new, self.device), strict=True)
             )
-            order = sorted(
-                range(len(premises)), key=lambda i: len(self._read[premises[i]]) + len(self._read[hypotheses[i]])
-            )
+            read = {text: self._read[text][which] for text in wanted}
+            order = sorted(range(len(premises)), key=lambda i: len(read[premises[i]]) + len(read[hypotheses[i]]))
             for start in range(0, len(order), AT_ONCE):
                 places = order[start : start + AT_ONCE]
-                a, b = (padded([self._read[texts[i]] for i in places]) for texts in (premises, hypotheses))
-                shares[places] = self._head(*a, *b).double().softmax(1).numpy()
+                a, b = (padded([read[texts[i]] for i in places]) for texts in (premises, hypotheses))
+                shares[places] = self._heads[which](*a, *b).double().softmax(1).numpy()
         for text in wanted:
             self._read.move_to_end(text)
         while len(self._read) > max(KEPT, len(wanted)):

@@ -1,12 +1,10 @@
-"""Trains the embedded NLI head and writes its weights, nli_head.safetensors, beside this file.
+"""Trains a head of the embedded NLI model and writes its weights beside this file.
 
-It trains on sentences generated from slots (`nli_data`), prints the head's held-out figures, and takes minutes on two
-cores. Held out are every fifth value of each slot, the slots and opposites that nli_slots.yaml names, and every fifth
-written card.
-
-With `--cards` it also trains on written persona cards (`nli_cards`). The shipped weights are without them. With them
-(10,000 generated pairs, 6 epochs) a head scores the broken statement above the kept one for .82 of held-out lines,
-where the shipped one is at chance (.52), but it is worse on slots (values changed: .60, values denied: .61).
+`python -m agents.judge_models.nli_train` trains the head for claims of facts, nli_head.safetensors, on sentences
+generated from slots (`nli_data`). With `--cards` it trains the head for statements of any kind,
+nli_cards_head.safetensors, on those and on written persona cards (`nli_cards`). It prints the held-out figures, and
+takes some ten minutes on two cores. Held out are every fifth value of each slot, the slots and opposites that
+nli_slots.yaml names, and every fifth written card.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from torch import nn
 
 from agents.judge_models.nli_cards import card_examples, cards, within_lines
 from agents.judge_models.nli_data import CONTRADICTION, LABELS, Example, corpora, examples
-from agents.judge_models.nli_head import WEIGHTS, EmbeddedNli, Head, padded, states
+from agents.judge_models.nli_head import CARD_WEIGHTS, WEIGHTS, EmbeddedNli, Head, padded, states
 from scenarios.records import derive_seed
 
 PAIRS, TEST_PAIRS = 24_000, 1_500
@@ -107,7 +105,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--cards", action="store_true", help="train on the written persona cards too")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="where the weights go (default: beside this file)")
     options = parser.parse_args()
     from safetensors.torch import save_file
 
@@ -117,8 +115,9 @@ def main() -> None:
     if options.cards:
         pairs += card_examples(written, derive_seed(options.seed, "cards"))
     head = train(pairs, options.seed, options.epochs)
-    save_file({name: weight.to(torch.float16).contiguous() for name, weight in head.state_dict().items()}, options.out)
-    print(f"{options.out}: {sum(weight.numel() for weight in head.parameters())} weights, labels {', '.join(LABELS)}")
+    out = options.out or (CARD_WEIGHTS if options.cards else WEIGHTS)
+    save_file({name: weight.to(torch.float16).contiguous() for name, weight in head.state_dict().items()}, out)
+    print(f"{out}: {sum(weight.numel() for weight in head.parameters())} weights, labels {', '.join(LABELS)}")
     for name in ("values", "slots"):
         print(f"held-out {name}:")
         for figure, (value, low, high, n) in figures(

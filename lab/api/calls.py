@@ -159,7 +159,7 @@ def judge(
     - `transcripts`: one or several paths of files or run folders, runs, or conversations; a conversation is a list of
       `{"role": ..., "content": ...}`, or a mapping `{"messages": [...], "personas": {"user": ..., "assistant": ...}}`.
       Without personas, the system message is the assistant's.
-    - `judge`: one name or several; None for ledger where all personas have facts, else likelihood.
+    - `judge`: one name or several; None for ledger where personas have facts, combined where they are text alone.
     - `metrics`: what is judged.
     - `overrides`: keys of a scenario's `measure`, such as `{"measure.llm.model": "NAME"}`.
     - `labels`: a file of people's labels.

@@ -182,10 +182,17 @@ def _nli(models: Models) -> Judge:
     if model == EMBEDDED:
         from agents.judge_models.nli_head import EmbeddedNli
 
-        return Nli(EmbeddedNli(models.device).entail, embed)
+        read = EmbeddedNli(models.device)
+        return Nli(read.entail, embed, entail_free=read.entail_free)
     from agents.judge_models.cross_encoder import CrossEncoder
 
     return Nli(CrossEncoder(model, models.device).entail, embed)
+
+
+def _combined(models: Models) -> Judge:
+    from metrics.judges.combined import Combined
+
+    return Combined(models.judge("nli"), models.judge("likelihood"))
 
 
 def _check_llm(measure: Measure) -> None:
@@ -233,6 +240,7 @@ ENTRIES = (
     JudgeEntry("ledger", _ledger, finds=CONTRADICTING),
     JudgeEntry("likelihood", _likelihood, needs=(REFERENCE, EMBEDDER), finds=CONTRADICTING),
     JudgeEntry("nli", _nli, JUDGED, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING),
+    JudgeEntry("combined", _combined, JUDGED, needs=(REFERENCE, EMBEDDER), check=_check_nli, finds=CONTRADICTING),
     JudgeEntry("llm", _llm, JUDGED, engines=_llm_engines, check=_check_llm, finds=CONTRADICTING),
     JudgeEntry("cascade", _cascade, JUDGED, check=_check_cascade, finds=CONTRADICTING),
     JudgeEntry("answer_reader", _reader, ("qa",), needs=(REFERENCE,)),

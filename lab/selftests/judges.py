@@ -30,7 +30,7 @@ def with_judges(names: Sequence[str], personas: str | Path, size: Size, seed: in
     from scenarios.schema import Measure
 
     cast = load_personas(personas)
-    judges, embed = _loaded(Measure(judge=list(names)), device)
+    judges, embed = loaded(Measure(judge=list(names)), device)
     return selftest(judges, cast, size, seed, embed=embed)
 
 
@@ -59,7 +59,7 @@ def compare_judges(
     overrides = [source for source in sources if "=" in source and not Path(source).exists()]
     measure = measure_of(",".join(names), DEFAULT_METRICS, overrides)
     files = [labelled_conversations(source) for source in sources if source not in overrides]
-    judges, _ = _loaded(measure, device)
+    judges, _ = loaded(measure, device)
     how = {"confidence": measure.confidence, "resamples": measure.resamples, "seed": seed}
     figures = []
     for lines in (townsfolk_sentences(load_personas(personas)), free_text_personas(), *files):
@@ -67,14 +67,14 @@ def compare_judges(
         figures += [judge_figures(judge, lines, **how) for judge in judges]
         print(columns(figure_rows(figures[-len(judges) :])) + "\n", flush=True)
     if json:
-        replace(Path(json), dumps([figure.plain() for figure in figures], indent=2) + b"\n")
+        replace(Path(json), dumps({"figures": [figure.plain() for figure in figures]}, indent=2) + b"\n")
     if plot:
         curves = {f"{figure.judge}, {figure.lines}": figure.bins for figure in figures}
         save({Path(plot).name: plot_reliability(curves)}, Path(plot).parent)
     return 0
 
 
-def _loaded(measure: Measure, device: str) -> tuple[list[Judge], Embed]:
+def loaded(measure: Measure, device: str) -> tuple[list[Judge], Embed]:
     """The judges that `measure` names, and an embedder. Raises ValueError where one cannot be loaded."""
     from lab.dialogue import judges as wiring
 

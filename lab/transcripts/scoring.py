@@ -70,6 +70,7 @@ def read_task(
     """
     from lab.transcripts.labels import attach
     from lab.transcripts.transcript import numbered
+    from scenarios.scenario import default_judges
 
     everyone = numbered(sources)
     if labels:
@@ -83,8 +84,8 @@ def read_task(
         paths = ", ".join(source.path for source in sources)
         raise ValueError(f"{paths}: no line is labelled; expected labelled transcripts, or --labels FILE")
     scenario = next((source.scenario for source in sources if source.scenario), None)
-    facts = all(persona.facts for transcript in everyone for persona in transcript.cast.values())
-    judge = judge or ("ledger" if facts else "likelihood")
+    people = [persona for transcript in everyone for persona in transcript.cast.values()]
+    judge = judge or ",".join(default_judges(people))
     measure = measure_of(judge, metrics, overrides, scenario)
     return Task(sources, transcripts, measure, scenario.seed if scenario else 0, limit, labels)
 

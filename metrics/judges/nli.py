@@ -10,6 +10,9 @@ The mean over both orders is taken because contradiction is symmetric and models
 the earlier line take the place of the statements. An answer to a question is scored like a line. Where a persona has
 more than `top` statements and `embed` is given, only the `top` statements nearest to the line by cosine are scored.
 
+`entail` may be two models: one for the claims of facts, and one for statements of any kind (sentences of a card; lines
+of personas without facts).
+
 The maximum grows with the number of statements. The threshold for a contradiction depends on the model and has to be
 calibrated on labelled lines.
 """
@@ -37,6 +40,7 @@ class _Question:
 
     facts: tuple[str | None, ...]  # beside each statement
     statements: tuple[str, ...]
+    free: tuple[bool, ...]  # whether each may be of any kind, and is no claim of a slot
     spans: tuple[tuple[int, int], ...]
     sentences: tuple[str, ...]
 
@@ -46,12 +50,14 @@ class Nli:
     """A judge of lines against personas and earlier lines, and of answers; the verdict is p_inconsistent > 0.5.
 
     `entail(premises, hypotheses)` gives probabilities of shape (N, 3): contradiction, neutral, entailment. It is called
-    once for all pairs. `embed(texts)` gives rows of unit length, shape (N, d).
+    once for all pairs. `entail_free` takes its place for statements that are no claims of slots. `embed(texts)` gives
+    rows of unit length, shape (N, d).
     """
 
     entail: Entail
     embed: Embed | None = None
     top: int = 12
+    entail_free: Entail | None = None
     name: str = "nli"
     metrics: tuple[str, ...] = JUDGED
 
@@ -64,19 +70,30 @@ class Nli:
         """
         questions = [None if _unscorable(pair) else _question(pair) for pair in pairs]
         questions = self._nearest(questions)
-        asked = dict.fromkeys((c, s) for q in questions if q for c in q.statements for s in q.sentences)
-        probabilities = dict(zip(asked, self._probabilities(list(asked)), strict=True))
+        asked = dict.fromkeys(
+            (c, s, free)
+            for q in questions
+            if q
+            for c, free in zip(q.statements, q.free, strict=True)
+            for s in q.sentences
+        )
+        probabilities = self._probabilities(list(asked))
         return [row for pair, q in zip(pairs, questions, strict=True) for row in self._rows(pair, q, probabilities)]
 
-    def _probabilities(self, asked: list[tuple[str, str]]) -> np.ndarray:
-        """Probabilities (N, 3): the mean over both orders of each pair of texts."""
-        if not asked:
-            return np.zeros((0, 3))
-        premises, hypotheses = [premise for premise, _ in asked], [hypothesis for _, hypothesis in asked]
-        both = np.asarray(self.entail(premises + hypotheses, hypotheses + premises), float)
-        if both.shape != (2 * len(asked), 3):
-            raise ValueError(f"probabilities of shape {both.shape}: expected ({2 * len(asked)}, 3)")
-        return (both[: len(asked)] + both[len(asked) :]) / 2
+    def _probabilities(self, asked: list[tuple[str, str, bool]]) -> dict[tuple[str, str, bool], np.ndarray]:
+        """Three probabilities for each (statement, sentence, free): the mean over both orders of the texts."""
+        by_key: dict[tuple[str, str, bool], np.ndarray] = {}
+        for entail, keys in (
+            (self.entail, [key for key in asked if not (key[2] and self.entail_free)]),
+            (self.entail_free, [key for key in asked if key[2] and self.entail_free]),
+        ):
+            if entail and keys:
+                premises, hypotheses = [key[0] for key in keys], [key[1] for key in keys]
+                both = np.asarray(entail(premises + hypotheses, hypotheses + premises), float)
+                if both.shape != (2 * len(keys), 3):
+                    raise ValueError(f"probabilities of shape {both.shape}: expected ({2 * len(keys)}, 3)")
+                by_key.update(zip(keys, (both[: len(keys)] + both[len(keys) :]) / 2, strict=True))
+        return by_key
 
     def _nearest(self, questions: list[_Question | None]) -> list[_Question | None]:
         many = [q for q in questions if q and len(q.statements) > self.top]
@@ -90,17 +107,18 @@ class Nli:
             near = np.stack([vectors[c] for c in q.statements]) @ np.stack([vectors[s] for s in q.sentences]).T
             kept = sorted(np.argsort(-near.max(1), kind="stable")[: self.top])
             return _Question(
-                tuple(q.facts[i] for i in kept), tuple(q.statements[i] for i in kept), q.spans, q.sentences
+                *(tuple(of[i] for i in kept) for of in (q.facts, q.statements, q.free)), q.spans, q.sentences
             )
 
         return [cut(q) if q and len(q.statements) > self.top else q for q in questions]
 
     def _rows(
-        self, pair: Pair, q: _Question | None, probabilities: dict[tuple[str, str], np.ndarray]
+        self, pair: Pair, q: _Question | None, probabilities: dict[tuple[str, str, bool], np.ndarray]
     ) -> list[Judgement]:
         if q is None or not q.statements:
             return [judgement(pair, self.name, unscored=_unscorable(pair) or "the persona states nothing")]
-        p = np.stack([np.stack([probabilities[c, s] for s in q.sentences]) for c in q.statements])  # (C, S, 3)
+        stated = list(zip(q.statements, q.free, strict=True))
+        p = np.stack([np.stack([probabilities[c, s, free] for s in q.sentences]) for c, free in stated])  # (C, S, 3)
         if not np.isfinite(p).all():
             return [judgement(pair, self.name, unscored="no finite probability")]
         wrong = p[:, :, CONTRADICTION]
@@ -118,8 +136,8 @@ class Nli:
 
 
 def _question(pair: Pair) -> _Question:
-    spans = _said(pair.line)
-    if pair.metric == "line_to_line":
+    spans, between = _said(pair.line), pair.metric == "line_to_line"
+    if between:
         other = pair.other or ""
         claims = [(None, other[start:end]) for start, end in _said(other)]
     else:
@@ -127,6 +145,7 @@ def _question(pair: Pair) -> _Question:
     return _Question(
         tuple(fact for fact, _ in claims),
         tuple(text for _, text in claims),
+        tuple(not pair.persona.facts if between else fact is None for fact, _ in claims),
         tuple(spans),
         tuple(pair.line[start:end] for start, end in spans),
     )

@@ -274,14 +274,41 @@ def test_training_on_a_handful_of_pairs_learns_them_and_the_weights_come_back(on
     assert np.isnan(wilson(0, 0)[0])
 
 
-def test_the_weights_are_small_and_hold_what_the_head_has():
+@pytest.mark.parametrize("name", ["WEIGHTS", "CARD_WEIGHTS"])
+def test_the_weights_are_small_and_hold_what_the_head_has(name):
     from safetensors import safe_open
 
-    from agents.judge_models.nli_head import WEIGHTS, Head
+    from agents.judge_models import nli_head
 
-    with safe_open(WEIGHTS, "pt") as file:
-        assert set(file.keys()) == set(Head(768).state_dict())
-    assert WEIGHTS.stat().st_size < 1_000_000
+    path = getattr(nli_head, name)
+    with safe_open(path, "pt") as file:
+        assert set(file.keys()) == set(nli_head.Head(768).state_dict())
+    assert path.stat().st_size < 1_000_000
+
+
+def test_the_head_for_free_text_compares_and_the_other_does_not(embedded_nli):
+    """On held-out cards the published shares are .81 and .52 of 1,008 lines; here on 16 of the 80 cards."""
+    from agents.judge_models.nli_cards import cards, within_lines
+
+    sample = cards()[1][:16]
+    wins, lines = within_lines(embedded_nli.entail_free, sample)
+    assert wins / lines > 0.7
+    assert within_lines(embedded_nli.entail, sample)[0] / lines < 0.65
+
+
+def test_statements_that_are_no_claims_of_slots_go_to_the_model_for_them():
+    def free(premises, hypotheses):
+        return np.tile([0.8, 0.1, 0.1], (len(premises), 1))
+
+    judge = Nli(by_table, entail_free=free)
+    (of_card,) = judge.judge([pair("What a day!", persona=STRANGER)])
+    (between,) = judge.judge([pair("What a day!", "Hello.", persona=STRANGER)])
+    assert of_card.p_inconsistent == between.p_inconsistent == pytest.approx(0.8)
+    whole, *facts = judge.judge([pair("I live in Lisbon.", persona=GRACE)])  # whose card says her name as well
+    assert whole.p_inconsistent == pytest.approx(0.8)
+    assert [(fact.against, fact.p_inconsistent) for fact in facts] == [("home", pytest.approx(0.8))]
+    (fact_lines,) = judge.judge([pair("What a day!", "Hello.", persona=GRACE)])
+    assert fact_lines.p_inconsistent == pytest.approx(0.05)
 
 
 def test_a_head_that_reads_the_line_alone_wins_nothing_within_a_line():

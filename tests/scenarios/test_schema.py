@@ -173,7 +173,7 @@ def test_key_written_twice_is_refused_with_both_lines(small):
         (
             "turns: 6",
             "turns: 6\nmeasure: {judge: [ledger, oracle]}",
-            "line 5: measure.judge.1 is 'oracle'; expected 'ledger', 'likelihood', 'nli', 'llm'",
+            "line 5: measure.judge.1 is 'oracle'; expected 'ledger', 'likelihood', 'nli', 'combined', 'llm'",
         ),
         (
             "turns: 6",

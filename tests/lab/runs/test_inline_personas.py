@@ -18,7 +18,7 @@ import lab.watch
 from lab.results.load import load_run
 
 CARD = 'seats.user.persona={name: Ada, card: "{{char}} is a retired pilot. She keeps goats and plays with {{user}}."}'
-RUN = ["scenarios/chitchat.yaml", *NOBODY_TALKS, CARD, "turns=8", "measure.qa_every=4"]
+RUN = ["scenarios/chitchat.yaml", *NOBODY_TALKS, CARD, "turns=8", "measure.qa_every=4", "measure.judge=ledger"]
 QUIET = ("--address", "none", "--display", "none")
 
 

@@ -85,7 +85,7 @@ def test_the_command_judges_files_of_ones_own_too(tmp_path, capsys):
     assert main(["--judges", str(tmp_path / "own.jsonl"), "--judge", "ledger", "--json", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "own.jsonl: 4 lines, 1 of them contradict" in printed
-    figures = {row["lines"]: row for row in json.loads(out.read_text())}
+    figures = {row["lines"]: row for row in json.loads(out.read_text())["figures"]}
     assert figures["townsfolk"]["n"] == 80
     assert figures["own.jsonl"]["unscored"] == 4  # a ledger knows no facts there
 

@@ -132,9 +132,7 @@ def test_folder_of_scores_is_no_transcript_and_is_not_written_over(run, tmp_path
     assert "holds something already" in capsys.readouterr().err
 
 
-def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_labels(
-    talks, tmp_path, capfd, one_thread
-):
+def test_combined_is_the_default_for_plain_personas_and_is_compared_with_the_labels(talks, tmp_path, capfd, one_thread):
     out, figures, plot = tmp_path / "out", tmp_path / "figures.json", tmp_path / "reliability.png"
     asked = [
         "--against",
@@ -152,8 +150,8 @@ def test_likelihood_is_the_default_for_plain_personas_and_is_compared_with_the_l
     ]
     assert score(talks, *asked) == 0
     written = json.loads(figures.read_text())
-    assert list(written) == ["likelihood"] and list(written["likelihood"]) == ["prompt_to_line", "line_to_line"]
-    measured = written["likelihood"]["prompt_to_line"]
+    assert list(written) == ["combined"] and list(written["combined"]) == ["prompt_to_line", "line_to_line"]
+    measured = written["combined"]["prompt_to_line"]
     assert {"auroc", "low", "high", "kappa", "ece", "precision", "recall", "n", "unscored"} <= set(measured)
     assert (
         measured["n"],

@@ -1,0 +1,61 @@
+"""The weights of the judge `combined`: `python -m lab.selftests.fit_combined` prints them with the figures behind them.
+
+The lines are those of the written cards that were kept from training (`agents.judge_models.nli_cards`), each against
+its own card and mirrored. Some ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from agents.judge_models.nli_cards import cards, lines_with_cards
+from lab.selftests.judge_figures import FALSE_ALARMS
+from lab.selftests.judges import loaded
+from metrics.judges import Judge, Pair
+from metrics.judges.combined import LIKELIHOOD, MOST
+from metrics.validation.calibration import auroc
+from scenarios.records import Persona
+from scenarios.schema import Measure
+
+
+def logits(judge: Judge, pairs: list[Pair]) -> np.ndarray:
+    """The logit of the judge's p against the whole persona for each pair, within -MOST to MOST."""
+    p = [row.p_inconsistent for row in judge.judge(pairs) if row.against == "persona"]
+    return np.clip(logit(np.clip(np.array(p, float), 1e-9, 1 - 1e-9)), -MOST, MOST)
+
+
+def slope(x: np.ndarray, contradicts: np.ndarray) -> float:
+    """The slope of a logistic regression on x with an intercept."""
+    sign = np.where(contradicts, 1, -1)
+    return float(minimize(lambda w: np.logaddexp(0, -sign * (w[0] * x + w[1])).sum(), np.zeros(2)).x[0])
+
+
+def main() -> None:
+    """Prints AUROC of each judge against own cards and mirrored, the weight of `nli`, and the intercept."""
+    rows = lines_with_cards(cards()[1])
+    pairs = [
+        Pair(place, 0, "user", "prompt_to_line", line, "persona", Persona(str(place), "", card, ()))
+        for place, (_, card, line, _, _) in enumerate(rows)
+    ]
+    contradicts, own = np.array([row[3] for row in rows]), np.array([not row[4] for row in rows])
+    (nli, likelihood), _ = loaded(Measure(judge=["nli", "likelihood"]), "cpu")
+    read, sounds = logits(nli, pairs), logits(likelihood, pairs)
+    weight = slope(read, contradicts)
+    score = weight * read + LIKELIHOOD * sounds
+    intercept = -float(np.quantile(score[own & ~contradicts], 1 - FALSE_ALARMS))
+    for name, x in (("nli", read), ("likelihood", sounds), ("combined", score)):
+        areas = [float(auroc(x[part], contradicts[part], np.ones((1, part.sum())))[0]) for part in (own, own | True)]
+        print(
+            f"{name:12} AUROC, own cards {areas[0]:.3f} n={own.sum()}, with mirrored ones {areas[1]:.3f} n={len(own)}"
+        )
+    found = float((expit(score + intercept)[own & contradicts] > 0.5).mean())
+    print(
+        f"NLI = {weight:.2f}, INTERCEPT = {intercept:.2f}: accuses {FALSE_ALARMS:.0%} of the clean lines, "
+        f"finds {found:.0%} of the others (own cards)"
+    )
+
+
+if __name__ == "__main__":
+    main()
