@@ -20,7 +20,7 @@ calibrated on labelled lines.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -106,8 +106,11 @@ class Nli:
             # (C, S)
             near = np.stack([vectors[c] for c in q.statements]) @ np.stack([vectors[s] for s in q.sentences]).T
             kept = sorted(np.argsort(-near.max(1), kind="stable")[: self.top])
-            return _Question(
-                *(tuple(of[i] for i in kept) for of in (q.facts, q.statements, q.free)), q.spans, q.sentences
+            return replace(
+                q,
+                facts=tuple(q.facts[i] for i in kept),
+                statements=tuple(q.statements[i] for i in kept),
+                free=tuple(q.free[i] for i in kept),
             )
 
         return [cut(q) if q and len(q.statements) > self.top else q for q in questions]
