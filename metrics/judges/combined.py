@@ -6,12 +6,13 @@
 speaker, or like the partner. Each is close to chance where the other one ranks well. The logits are clipped to -MOST to
 MOST.
 
-NLI is the weight of a logistic regression on 1,064 lines of the written cards that were kept from the training of the
-NLI head (`agents.judge_models.nli_cards`), each held against its card and against the same card with one statement
-replaced, for which the other label is right: what a line alone gives away has no weight there. `likelihood` is at
-chance there (.50) and would get none. LIKELIHOOD was set by hand, to about the largest weight that costs `nli` little
-on the cards, in view of two files of published dialogues where `likelihood` ranks well; no weight was fitted to those.
-With INTERCEPT, 5% of the clean lines of the kept cards are accused.
+NLI and INTERCEPT come from `python -m lab.selftests.fit_combined`. NLI is the slope of a logistic regression on the lines
+of the written cards that were kept from the training of the NLI head (`agents.judge_models.nli_cards`), each held
+against its card and, mirrored, against the same card with one statement replaced, for which the other label is right:
+what a line alone gives away has no weight there. `likelihood` is at chance there and would get none. LIKELIHOOD was set
+by hand, to about the largest weight that costs `nli` little on the cards, in view of two files of published dialogues
+where `likelihood` ranks well; no weight was fitted to those. With INTERCEPT, 5% of the clean lines of the kept cards are
+accused.
 
 Pairs of lines and answers to questions are judged by `nli` alone.
 """
@@ -25,7 +26,7 @@ from math import exp, log
 from metrics.judges import JUDGED, LINES, Judge, Pair
 from scenarios.records import Judgement
 
-INTERCEPT, NLI, LIKELIHOOD = -0.2, 0.54, 0.75
+INTERCEPT, NLI, LIKELIHOOD = -0.25, 0.54, 0.75
 MOST = 4.0
 PERSONA = "persona"  # what a judgement of the whole persona is against
 

@@ -79,7 +79,7 @@ def test_every_question_is_asked_once_and_all_in_one_call():
     Nli(entail).judge(
         [pair("I live in Lisbon."), pair("I live in Lisbon."), pair("I live in Lisbon.", "I live in Osaka.")]
     )
-    assert len(calls) == 1 and len(calls[0]) == 3 * 2  # three statements, one sentence, both directions
+    assert len(calls) == 1 and len(calls[0]) == 2 * 2  # two statements, one sentence, both directions
 
 
 def test_of_many_statements_the_nearest_are_asked_about():
@@ -304,9 +304,8 @@ def test_statements_that_are_no_claims_of_slots_go_to_the_model_for_them():
     (of_card,) = judge.judge([pair("What a day!", persona=STRANGER)])
     (between,) = judge.judge([pair("What a day!", "Hello.", persona=STRANGER)])
     assert of_card.p_inconsistent == between.p_inconsistent == pytest.approx(0.8)
-    whole, *facts = judge.judge([pair("I live in Lisbon.", persona=GRACE)])  # whose card says her name as well
-    assert whole.p_inconsistent == pytest.approx(0.8)
-    assert [(fact.against, fact.p_inconsistent) for fact in facts] == [("home", pytest.approx(0.8))]
+    (of_facts,) = judge.judge([pair("What a day!")])
+    assert of_facts.p_inconsistent == pytest.approx(0.05)
     (fact_lines,) = judge.judge([pair("What a day!", "Hello.", persona=GRACE)])
     assert fact_lines.p_inconsistent == pytest.approx(0.05)
 

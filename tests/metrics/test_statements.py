@@ -47,14 +47,10 @@ def test_the_names_that_a_card_uses_become_the_first_person_too():
     ]
 
 
-def test_a_persona_with_facts_states_their_claims_and_what_else_its_card_says():
+def test_a_persona_with_facts_states_their_claims_and_what_a_card_of_its_own_says():
     home = Slot("home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka",))
     card = "Your name is Grace. You live in Osaka. You hate to wait."
-    assert statements(Persona("g", "Grace", card, (Fact(home, "Osaka", ()),))) == (
-        ("home", "I live in Osaka."),
-        (None, "My name is Grace."),
-        (None, "I hate to wait."),
-    )
+    assert statements(Persona("g", "Grace", card, (Fact(home, "Osaka", ()),))) == (("home", "I live in Osaka."),)
     given = replace(home, card="")  # as of a persona whose card is given as a whole
     assert [
         text for _, text in statements(Persona("g", "Grace", "You hate to wait.", (Fact(given, "Osaka", ()),)))

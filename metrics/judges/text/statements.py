@@ -1,9 +1,10 @@
 """A persona as a list of statements in the first person, and a line as the sentences that may contradict them.
 
-The statements of a persona are the claims of its facts, and the sentences of its card that state no fact, in the first
-person: "You live in Oslo", "Grace lives in Oslo" and "She lives in Oslo" all become "I live in Oslo", by rules over
-words. The rules take every "he" or "she" of a card for its persona, and leave a second verb unchanged ("I
-live alone and works").
+The statements of a persona are the claims of its facts and, where its card is a text of its own, the sentences of the
+card. Of a card that was written from the facts, the other sentences tell a manner, and are left out. Sentences of cards
+are put in the first person: "You live in Oslo", "Grace lives in Oslo" and "She lives in Oslo" all become "I live in
+Oslo", by rules over words. The rules take every "he" or "she" of a card for its persona, and leave a second verb
+unchanged ("I live alone and works").
 """
 
 from __future__ import annotations
@@ -50,14 +51,13 @@ _VERBS = {"is": "am", "has": "have", "does": "do", "goes": "go", "was": "was", "
 
 
 def statements(persona: Persona) -> tuple[tuple[str | None, str], ...]:
-    """(fact id, statement in the first person): the claims of the facts, then the sentences of the card that are not a
-    fact's own (their id is None).
+    """(fact id, statement in the first person): the claims of the facts, then the sentences of a card that is a text of
+    its own (their id is None).
     """
-    card = persona.card
-    for sentence in filter(None, (fact.card for fact in persona.facts)):
-        card = card.replace(sentence, " ")
     claims = tuple((fact.id, fact.claim) for fact in persona.facts)
-    return (*claims, *((None, text) for text in _of_card(card, persona.name)))
+    if any(fact.card for fact in persona.facts):
+        return claims
+    return (*claims, *((None, text) for text in _of_card(persona.card, persona.name)))
 
 
 def said(line: str) -> list[tuple[int, int]]:
