@@ -1,7 +1,9 @@
-"""The weights of the judge `combined`: `python -m lab.selftests.fit_combined` prints them with the figures behind them.
+"""The constants of the judge `combined`: `python -m lab.selftests.fit_combined` prints them, with the figures behind
+them.
 
-The lines are those of the written cards that were kept from training (`agents.judge_models.nli_cards`), each against
-its own card and mirrored. Some ten minutes on two cores.
+For personas of text, the lines are those of the written cards that were kept from training
+(`agents.judge_models.nli_cards`), each against its own card and mirrored; for personas with facts, the clean lines that
+are planted for the townsfolk. Some ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -13,11 +15,17 @@ from scipy.special import expit, logit
 from agents.judge_models.nli_cards import cards, lines_with_cards
 from lab.selftests.judge_figures import FALSE_ALARMS
 from lab.selftests.judges import loaded
+from lab.selftests.planted_drift import PERSONAS
 from metrics.judges import Judge, Pair
 from metrics.judges.combined import LIKELIHOOD, MOST
 from metrics.validation.calibration import auroc
+from metrics.validation.persona_plants import pairs_of, plants
+from scenarios.personas import load_personas
 from scenarios.records import Persona
 from scenarios.schema import Measure
+
+SEEDS = range(4)
+ACCUSED = 0.02  # of the clean lines of personas with facts
 
 
 def logits(judge: Judge, pairs: list[Pair]) -> np.ndarray:
@@ -30,6 +38,14 @@ def slope(x: np.ndarray, contradicts: np.ndarray) -> float:
     """The slope of a logistic regression on x with an intercept."""
     sign = np.where(contradicts, 1, -1)
     return float(minimize(lambda w: np.logaddexp(0, -sign * (w[0] * x + w[1])).sum(), np.zeros(2)).x[0])
+
+
+def clean_of_townsfolk() -> list[Pair]:
+    """The clean lines that are planted for the townsfolk, talking in twos, under SEEDS."""
+    people = load_personas(PERSONAS)
+    cast = [{"user": user, "assistant": other} for user, other in zip(people[::2], people[1::2], strict=True)]
+    planted = [plant for seed in SEEDS for plant in plants(cast, seed)[0] if not plant.contradicts]
+    return pairs_of(planted, "prompt_to_line")
 
 
 def main() -> None:
@@ -55,6 +71,9 @@ def main() -> None:
         f"NLI = {weight:.2f}, INTERCEPT = {intercept:.2f}: accuses {FALSE_ALARMS:.0%} of the clean lines, "
         f"finds {found:.0%} of the others (own cards)"
     )
+
+    clean = logits(nli, clean_of_townsfolk())
+    print(f"SURE = {np.quantile(clean, 1 - ACCUSED):.2f}: accuses {ACCUSED:.0%} of {len(clean)} clean lines")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,26 @@
-"""Does a line contradict its speaker's persona, by what two judges see: the judge for personas of free text.
+"""Does a line contradict its speaker's persona, according to several judges together?
+
+**Personas of text.** `nli` compares the line with each statement of the persona; `likelihood` says whether the whole
+line sounds like this speaker, or like the partner. Each is close to chance where the other one ranks well. With logits
+clipped to -MOST to MOST,
 
     p_inconsistent = 1 / (1 + exp(-(INTERCEPT + NLI logit(p_nli) + LIKELIHOOD logit(p_likelihood))))
 
-`nli` compares the line with each statement of the persona; `likelihood` says whether the whole line sounds like this
-speaker, or like the partner. Each is close to chance where the other one ranks well. The logits are clipped to -MOST to
-MOST.
+NLI is the slope of a logistic regression on the lines of the written cards that were kept from the training of the NLI
+head (`agents.judge_models.nli_cards`), each held against its card and, mirrored, against the same card with one
+statement replaced, for which the other label is right: what a line alone gives away has no weight there. `likelihood`
+is at chance there and would get none. LIKELIHOOD was set by hand, to about the largest weight that costs `nli` little
+on the cards, in view of two files of published dialogues where `likelihood` ranks well; no weight was fitted to those.
+With INTERCEPT, 5% of the clean lines of the kept cards are accused. Pairs of lines are judged by `nli` alone.
 
-NLI and INTERCEPT come from `python -m lab.selftests.fit_combined`. NLI is the slope of a logistic regression on the lines
-of the written cards that were kept from the training of the NLI head (`agents.judge_models.nli_cards`), each held
-against its card and, mirrored, against the same card with one statement replaced, for which the other label is right:
-what a line alone gives away has no weight there. `likelihood` is at chance there and would get none. LIKELIHOOD was set
-by hand, to about the largest weight that costs `nli` little on the cards, in view of two files of published dialogues
-where `likelihood` ranks well; no weight was fitted to those. With INTERCEPT, 5% of the clean lines of the kept cards are
-accused.
+**Personas with facts.** What `ledger` calls a contradiction has p = 1. Otherwise
 
-Pairs of lines and answers to questions are judged by `nli` alone.
+    p_inconsistent = 1 / (1 + exp(-(logit(p_nli) - SURE)))
+
+and with SURE 2% of the clean lines that are planted for the townsfolk (`metrics.validation.persona_plants`) are
+accused. Pairs of lines are judged in the same way.
+
+`python -m lab.selftests.fit_combined` gives the constants. Answers to questions are judged by `nli` alone.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ from scenarios.records import Judgement
 
 INTERCEPT, NLI, LIKELIHOOD = -0.25, 0.54, 0.75
 MOST = 4.0
+SURE = 0.58  # logits: p_nli = 0.64
 PERSONA = "persona"  # what a judgement of the whole persona is against
 
 
@@ -35,43 +42,61 @@ PERSONA = "persona"  # what a judgement of the whole persona is against
 class Combined:
     """A judge of lines against personas and earlier lines, and of answers; the verdict is p_inconsistent > 0.5.
 
-    `nli` and `likelihood` are the judges of these names. A line against a persona that one of them cannot score is
-    unscored, with its reason.
+    The fields are the judges of these names. A line of a persona of text that `nli` or `likelihood` cannot score is
+    unscored, with the reason, and so is one of a persona with facts that `ledger` cannot.
     """
 
     nli: Judge
     likelihood: Judge
+    ledger: Judge
     name: str = "combined"
     metrics: tuple[str, ...] = JUDGED
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """One judgement per pair, in the order of the pairs.
 
-        A contradicting one carries the sentence and the statement that `nli` takes for a contradiction, if it takes
-        any.
+        A contradicting one carries the sentence and the claim of the judge that found it, if that names any.
         """
-        lines = [pair for pair in pairs if pair.metric == LINES[0]]
-        read = iter([row for row in self.nli.judge(lines) if row.against == PERSONA])
-        sounds = iter(self.likelihood.judge(lines))
-        others = iter(self.nli.judge([pair for pair in pairs if pair.metric != LINES[0]]))
-        return [
-            self._both(next(read), next(sounds)) if pair.metric == LINES[0] else replace(next(others), judge=self.name)
-            for pair in pairs
+        of_facts = [bool(pair.persona.facts) and pair.metric in LINES for pair in pairs]
+        of_text = [not facts and pair.metric == LINES[0] for pair, facts in zip(pairs, of_facts, strict=True)]
+        read = _whole(self.nli, pairs)
+        sounds = iter(_whole(self.likelihood, [pair for pair, wanted in zip(pairs, of_text, strict=True) if wanted]))
+        listed = iter(_whole(self.ledger, [pair for pair, wanted in zip(pairs, of_facts, strict=True) if wanted]))
+        rows = [
+            _with_ledger(row, next(listed)) if facts else _with_likelihood(row, next(sounds)) if text else row
+            for row, facts, text in zip(read, of_facts, of_text, strict=True)
         ]
+        return [replace(row, judge=self.name) for row in rows]
 
-    def _both(self, read: Judgement, sounds: Judgement) -> Judgement:
-        if read.p_inconsistent is None or sounds.p_inconsistent is None:
-            reason = read.unscored or sounds.unscored
-            return replace(
-                read, judge=self.name, p_inconsistent=None, verdict=None, unscored=reason, span=None, claim=None
-            )
-        p = p_inconsistent(read.p_inconsistent, sounds.p_inconsistent)
-        shown = {} if p > 0.5 else {"span": None, "claim": None}
-        return replace(read, judge=self.name, p_inconsistent=p, verdict=p > 0.5, **shown)
+
+def _whole(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
+    """The judgement of each pair that is on all that the pair is against; those of single facts are left out."""
+    rows = [row for row in judge.judge(pairs) if row.metric != LINES[0] or row.against == PERSONA]
+    if len(rows) != len(pairs):
+        raise ValueError(f"{judge.name} gives {len(rows)} judgements of {len(pairs)} pairs; expected one of each")
+    return rows
+
+
+def _with_likelihood(read: Judgement, sounds: Judgement) -> Judgement:
+    if read.p_inconsistent is None or sounds.p_inconsistent is None:
+        reason = read.unscored or sounds.unscored
+        return replace(read, p_inconsistent=None, verdict=None, unscored=reason, span=None, claim=None)
+    return _scored(read, p_inconsistent(read.p_inconsistent, sounds.p_inconsistent))
+
+
+def _with_ledger(read: Judgement, listed: Judgement) -> Judgement:
+    if listed.verdict or listed.p_inconsistent is None or read.p_inconsistent is None:
+        return listed
+    return _scored(read, 1 / (1 + exp(-(_logit(read.p_inconsistent) - SURE))))
+
+
+def _scored(row: Judgement, p: float) -> Judgement:
+    shown = {} if p > 0.5 else {"span": None, "claim": None}
+    return replace(row, p_inconsistent=p, verdict=p > 0.5, **shown)
 
 
 def p_inconsistent(p_nli: float, p_likelihood: float) -> float:
-    """The formula of the module's docstring, 0 to 1."""
+    """The first formula of the module's docstring, 0 to 1."""
     return 1 / (1 + exp(-(INTERCEPT + NLI * _logit(p_nli) + LIKELIHOOD * _logit(p_likelihood))))
 
 

@@ -1,15 +1,15 @@
-"""The combined judge over two judges whose p is given."""
+"""The combined judge over judges whose p is given."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import exp
+from dataclasses import dataclass, replace
+from math import exp, log
 
 import pytest
 
 from metrics.judges import Pair, judgement
-from metrics.judges.combined import INTERCEPT, LIKELIHOOD, MOST, NLI, Combined, p_inconsistent
-from scenarios.records import Persona
+from metrics.judges.combined import INTERCEPT, LIKELIHOOD, MOST, NLI, SURE, Combined, p_inconsistent
+from scenarios.records import Fact, Persona, Slot
 
 ADA = Persona("ada", "Ada", "You keep goats.", ())
 
@@ -36,6 +36,7 @@ class Says:
 JUDGE = Combined(
     Says("nli", {"high": 0.9, "low": 0.1, "mute": 0.9, "deaf": None}),
     Says("likelihood", {"high": 0.7, "low": 0.02, "mute": None, "deaf": 0.5}),
+    Says("ledger", {"high": 0.0, "low": 1.0, "mute": None, "deaf": 0.5}),
 )
 
 
@@ -67,3 +68,26 @@ def test_what_one_judge_cannot_score_is_unscored_with_its_reason(line):
     (row,) = JUDGE.judge([pair(line)])
     assert (row.p_inconsistent, row.verdict, row.span, row.claim) == (None, None, None, None)
     assert row.unscored in ("nli is silent", "likelihood is silent")
+
+
+HOME = Slot("home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka",))
+GRACE = Persona("grace", "Grace", "You live in Osaka.", (Fact(HOME, "Osaka", ()),))
+
+
+def test_of_a_persona_with_facts_the_ledger_accuses_or_nli_where_it_is_surer():
+    rows = JUDGE.judge([replace(pair(f"{word} talk"), persona=GRACE) for word in ("high", "low", "mute", "deaf")])
+    assert [row.judge for row in rows] == ["combined"] * 4
+    by_nli = 1 / (1 + exp(-(log(0.9 / 0.1) - SURE)))
+    assert rows[0].p_inconsistent == pytest.approx(by_nli)
+    assert (rows[1].p_inconsistent, rows[1].verdict) == (1.0, True)
+    assert (rows[2].p_inconsistent, rows[2].unscored) == (None, "ledger is silent")
+    assert rows[3].p_inconsistent == 0.5  # nli cannot: a suspect of the ledger
+
+
+def test_a_judge_that_loses_a_pair_is_an_error():
+    class Silent(Says):
+        def judge(self, pairs):
+            return []
+
+    with pytest.raises(ValueError, match="gives 0 judgements of 1 pairs"):
+        Combined(Silent("nli", {}), JUDGE.likelihood, JUDGE.ledger).judge([pair("low talk")])
