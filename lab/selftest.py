@@ -72,9 +72,7 @@ def parser() -> Parser:
     out.add_argument("--seed", type=int, default=7, help="seed of all draws (default: 7)")
     out.add_argument("--device", default="auto", help="device of the models (default: auto)")
     out.add_argument("--json", metavar="FILE", help="also write all results as JSON")
-    out.add_argument(
-        "--judges", action="store_true", help="instead: how far to trust each judge, on lines that people labelled"
-    )
+    out.add_argument("--judges", action="store_true", help="instead: how far to trust each judge, on lines with labels")
     out.add_argument("--plot", metavar="FILE.png", help="with --judges: draw the reliability of the judges")
     out.add_argument(
         "--kill",
@@ -94,7 +92,9 @@ def _selftest(args: argparse.Namespace) -> int:
 
     if args.kill is not None:
         return kill_and_report(args.file, args.overrides, args.kill, args.seed, args.address)
-    names = list(dict.fromkeys(args.judge or ASKED))
+    if args.plot and not args.judges:
+        raise ValueError(f"--plot is {args.plot}; expected --judges beside it")
+    names = list(dict.fromkeys(args.judge or (*ASKED, *["combined"] * args.judges)))
     if args.judges:
         sources = [args.file, *args.overrides] if args.file else []
         return compare_judges(names, sources, args.personas, args.seed, args.device, args.json, args.plot)

@@ -64,9 +64,10 @@ def _without_facts(scenario: ScenarioFile, casts: Sequence[dict[str, Persona]]) 
         }
         if not without:
             continue
+        unscored = "; the ledger leaves every line unscored" if "ledger" in scenario.measure.judge else ""
         yield (
             f"seats.{seat}: {listed(list(without.values()))} {'has' if len(without) == 1 else 'have'} no facts, so "
-            f"there is nothing to ask in Q&A; judged by {listed(scenario.measure.judge)} (the ledger reads facts alone)"
+            f"there is nothing to ask in Q&A; judged by {listed(scenario.measure.judge)}{unscored}"
         )
         nodes = [name for name, node in scenario.graph.nodes.items() if speaks_of_facts(node, PARTNER[seat])]
         if nodes:

@@ -61,7 +61,7 @@ class Fact:
 
     @property
     def card(self) -> str:
-        """The sentence of the persona's card that states the fact; "" where the card is given as a whole."""
+        """The sentence that states the fact in a card that is written from the facts."""
         return self.slot.card.replace("{value}", self.value)
 
     @property

@@ -66,14 +66,11 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
 
 
 def default_judges(personas: Iterable[Persona]) -> list[str]:
-    """The judges where none is named: `ledger` where all personas have facts, `combined` where all are text alone, both
-    where there are some of each. A persona without a
-    card counts for neither.
+    """The judges where none is named: `ledger` for personas with facts, `combined` for those of text alone, both where
+    there are both. A persona without a card counts for neither; with none but such, it is `combined`.
     """
     have_facts = {bool(persona.facts) for persona in personas if persona.card.strip()}
-    return {frozenset({False}): ["combined"], frozenset({True, False}): ["ledger", "combined"]}.get(
-        frozenset(have_facts), ["ledger"]
-    )
+    return ["ledger"] * (True in have_facts) + ["combined"] * (have_facts != {True})
 
 
 def scenario_differences(old: str, new: str) -> list[str]:

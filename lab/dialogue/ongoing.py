@@ -37,7 +37,8 @@ class OngoingDialogue:
 
     def contradicts(self, judged: Sequence[Judgement], judge: str) -> bool:
         """Whether that judge finds a contradiction in the last line, apart from returns to the persona (see
-        `metrics.conflicts`). `judged` are the judgements of that line, by all judges; to be called once per line.
+        `metrics.conflicts`). `judged` are its judgements by all judges; to be called for each line in
+        turn.
         """
         line = self.lines[-1]
         marks = contradictions([asdict(row) for row in judged if row.judge == judge], self.denials[line.seat])

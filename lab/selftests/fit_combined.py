@@ -8,6 +8,8 @@ are planted for the townsfolk. Some ten minutes on two cores.
 
 from __future__ import annotations
 
+import argparse
+
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
@@ -49,7 +51,8 @@ def clean_of_townsfolk() -> list[Pair]:
 
 
 def main() -> None:
-    """Prints AUROC of each judge against own cards and mirrored, the weight of `nli`, and the intercept."""
+    """Prints AUROC of each judge against own cards and mirrored, and the constants."""
+    argparse.ArgumentParser(prog="lab.selftests.fit_combined", description=(__doc__ or "").splitlines()[0]).parse_args()
     rows = lines_with_cards(cards()[1])
     pairs = [
         Pair(place, 0, "user", "prompt_to_line", line, "persona", Persona(str(place), "", card, ()))

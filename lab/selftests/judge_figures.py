@@ -3,7 +3,7 @@
 Two files come with the lab. Nobody who worked on a judge wrote them or may change a judge in view of them:
 
 - free_text_personas.jsonl: 70 personas of ten forms (a sentence, a paragraph, a character card, a list, ...) with ten
-  lines each, half of which contradict;
+  lines each, of which four contradict;
 - townsfolk_sentences.jsonl: 80 sentences as the townsfolk might say them; half of them contradict a fact.
 
 Further files or run folders hold conversations with labels (the forms of `lab.score`).
@@ -24,6 +24,7 @@ from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metrics.validation.validity import FALSE_ALARMS
 from scenarios.records import Persona, derive_seed
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PEOPLE, SENTENCES = HERE / "free_text_personas.jsonl", HERE / "townsfolk_sentences.jsonl"
-FALSE_ALARMS = 0.05  # share of clean lines that may be accused, for "recall at"
 AT_ONCE = 80  # pairs that a judge gets at once, as `lab.score` does
 
 
@@ -49,7 +49,7 @@ class LabelledLines:
 
 @dataclass(frozen=True)
 class JudgeFigures:
-    """A judge on labelled lines; `statistics` are those of `metrics.validation.calibration`, beside four more:
+    """A judge on labelled lines; `statistics` are those of `metrics.validation.calibration`, beside three more:
 
     - `accused`: share of the clean lines that the judge accuses;
     - `recall_at`: share of the contradicting lines above the smallest p that accuses at most FALSE_ALARMS of the clean;

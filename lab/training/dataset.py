@@ -199,7 +199,7 @@ def teaching(views: Sequence[View], method: str, seat: str, reward: Reward) -> l
     if not any(rewards):
         cure = "another reward.judge" if reward.prompt_to_line else "reward.prompt_to_line=1.0"
         if not reward.prompt_to_line and reward.judge == "ledger":
-            cure += " with a judge that reads any card: reward.judge=likelihood"
+            cure += " with a judge that reads any card: reward.judge=combined"
         raise ValueError(
             f"data: none of the {lines} lines of the {seat} has a label, or a reward by what the recipe weighs (judge: "
             f"{reward.judge}); expected labelled lines, or {cure}"

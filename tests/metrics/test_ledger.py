@@ -306,6 +306,14 @@ TOWNSFOLK = load_personas(Path(__file__).parents[2] / "scenarios/personas/townsf
 CARPENTER = next(person for person in TOWNSFOLK if person.id == "grace")  # 34, in Osaka, from Leeds, with a tortoise
 
 
+@pytest.mark.parametrize("line", ["My name is Sven" + " " * 4_800 + "q", "I'm Sven" + " " * 4_900, "Aa " * 1_600])
+def test_a_line_of_blanks_or_capitals_takes_no_time(line):
+    Ledger().judge([Pair(0, 5, "user", "prompt_to_line", "I'm Sven.", "persona", CARPENTER)])  # compiles the patterns
+    start = time.process_time()
+    Ledger().judge([Pair(0, 5, "user", "prompt_to_line", line, "persona", CARPENTER)])
+    assert time.process_time() - start < 3  # CPU seconds; one for each number of blanks took 20
+
+
 def of_carpenter(line: str, **rest):
     return Ledger().judge([Pair(0, 5, "user", "prompt_to_line", line, "persona", CARPENTER, **rest)])[0]
 
@@ -338,10 +346,9 @@ def of_carpenter(line: str, **rest):
         "I am a small-town baker.",
         "My favourite dish, it's a traditional Korean stew.",
         "I live in a small town in Norway.",
-        "Lisbon has been home for a decade.",
-        "I don't keep any animals.",
-        "I've never touched an instrument in my life.",
-        "My parents called me Beatrice after my gran.",
+        "Lisbon has been my home for a decade.",
+        "I don't keep any pets.",
+        "I cannot play any instrument.",
     ],
 )
 def test_open_vocabulary_denials_and_words_that_imply_a_value_are_read(line):
@@ -385,6 +392,13 @@ def test_open_vocabulary_denials_and_words_that_imply_a_value_are_read(line):
         "I'm Really glad.",
         "I'm Busy today.",
         "I answer to Management.",
+        "I'm Proud of you.",
+        "I'm Good, thanks.",
+        "I'm Kind of tired.",
+        "I have a holiday house in Lisbon.",
+        "Lisbon has been home to many great writers.",
+        "My mother called me Stupid once.",
+        "I don't keep any animals in the kitchen.",
     ],
 )
 def test_allergies_dreams_jokes_plans_and_what_is_also_true_accuse_nobody(line):

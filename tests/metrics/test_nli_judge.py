@@ -287,7 +287,7 @@ def test_the_weights_are_small_and_hold_what_the_head_has(name):
 
 
 def test_the_head_for_free_text_compares_and_the_other_does_not(embedded_nli):
-    """On held-out cards the published shares are .81 and .52 of 1,008 lines; here on 16 of the 80 cards."""
+    """Training prints .81 and .52 of the 1,008 lines of the held-out cards; here 16 of the 80 cards are read."""
     from agents.judge_models.nli_cards import cards, within_lines
 
     sample = cards()[1][:16]

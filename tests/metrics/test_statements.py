@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from metrics.judges.text.statements import first_person, names_of, said, statements
@@ -51,11 +49,10 @@ def test_a_persona_with_facts_states_their_claims_and_what_a_card_of_its_own_say
     home = Slot("home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka",))
     card = "Your name is Grace. You live in Osaka. You hate to wait."
     assert statements(Persona("g", "Grace", card, (Fact(home, "Osaka", ()),))) == (("home", "I live in Osaka."),)
-    given = replace(home, card="")  # as of a persona whose card is given as a whole
-    assert [
-        text for _, text in statements(Persona("g", "Grace", "You hate to wait.", (Fact(given, "Osaka", ()),)))
-    ] == [
+    of_its_own = "Grace lives in Osaka with her cat. She hates to wait."
+    assert [text for _, text in statements(Persona("g", "Grace", of_its_own, (Fact(home, "Osaka", ()),)))] == [
         "I live in Osaka.",
+        "I live in Osaka with my cat.",
         "I hate to wait.",
     ]
 

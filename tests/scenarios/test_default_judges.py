@@ -26,5 +26,5 @@ def test_judges_follow_from_the_personas_where_none_is_named(overrides, judges):
     assert load_scenario(CHITCHAT, overrides).measure.judge == judges
 
 
-def test_without_any_card_it_is_the_ledger():
-    assert default_judges([]) == ["ledger"]
+def test_without_any_card_it_is_the_judge_that_reads_pairs_of_any_lines():
+    assert default_judges([]) == ["combined"]

@@ -22,7 +22,7 @@ APOSTROPHE = "['’]"
 LOOK = 400
 _SENTENCE_END = re.compile(  # a run of marks is looked at once; with a word right behind it (`goes_on`) it ends nothing
     r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)[.!?…؟۔।॥]++[\"”'’)]*+(?:(?=\s|$)|(?P<goes_on>))|"
-    r"[。！？｡]++[\"”'’)」』）]*+|\n+"
+    r"[。！？｡]++[\"”'’)」』）]*+|\n+|\s{20,}+"
 )
 _OPENING = r"\W*(?:(?:and|so|but|oh|well|hey|then|wait|ok|okay)\W+)*"
 _ASKS_WHAT = re.compile(  # asks only with a question mark

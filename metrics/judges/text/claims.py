@@ -108,7 +108,9 @@ def covers(slot: Slot, value: str, other: str) -> bool:
 def _claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
     text = text.replace(MASK, " ")
     words, quoted = frozenset(re.findall(r"\w+", text.casefold())), quotations(text)
-    starts, spans = [start for start, _ in quoted], sentence_spans(text)
+    starts = [start for start, _ in quoted]
+    # without the blanks behind each sentence, of which patterns would try every number
+    spans = [(start, start + len(text[start:end].rstrip())) for start, end in sentence_spans(text)]
     hits: list[_Hit] = []
     for reader in _readers(slots):
         for hit in reader.read(text, spans, words):

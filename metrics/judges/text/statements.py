@@ -55,7 +55,7 @@ def statements(persona: Persona) -> tuple[tuple[str | None, str], ...]:
     its own (their id is None).
     """
     claims = tuple((fact.id, fact.claim) for fact in persona.facts)
-    if any(fact.card for fact in persona.facts):
+    if any(fact.card and fact.card in persona.card for fact in persona.facts):
         return claims
     return (*claims, *((None, text) for text in _of_card(persona.card, persona.name)))
 

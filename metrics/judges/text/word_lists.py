@@ -114,7 +114,7 @@ NO_PROPER_NAMES = frozenset(  # of people or places, though written with a capit
     sagittarius capricorn aquarius pisces jewish catholic muslim hindu buddhist christian atheist protestant dutch greek
     swiss thai welsh irish scots queen king president santa batman superman
     a an all ears born busy from grateful here human yours too also only really vegan vegetarian single married alone
-    ready back free late home sober retired management
+    ready back free late home sober retired management proud good kind great big
     """.split()
 )
 NATIONALITY = re.compile(r"(?:ish|ese|[ai]an|i[sc]t|ch)$", re.IGNORECASE)  # "I'm Norwegian" gives no name

@@ -105,7 +105,7 @@ _OTHER_SUBJECT = (  # words behind which a clause is about something else
 _SOME_WORDS = rf"(?:,?\s+(?!(?:{_OTHER_SUBJECT})\b)[\w'’{MASK}-]+){{0,6}}?"  # what "..." in a pattern stands for
 _NAMING = frozenset({"name", "call", "calls", "called"})  # a pattern with one of these names someone
 _NAME_ENDS = (  # "I'm Sven, hello", "I'm Sven from Oslo"; not "I'm Really glad"
-    rf"(?=\s*(?:$|[^\w\s'’-]|[–—-]\s)|\s+(?:(?:and|but|from|by|of|the|who|your)\b|(?-i:{CAPITAL})))"
+    rf"(?=\s*(?:$|[^\w\s'’-]|[–—-]\s)|\s+(?:(?:and|but|from|by|the|who|your|speaking)\b|(?-i:{CAPITAL})))"
 )
 _TITLE = r"(?:(?:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|Captain|Sir|Father|Sister)\.?\s+)?"
 _CAPITALISED = (  # "Ann-Marie", "O'Brien"; not "I'm"

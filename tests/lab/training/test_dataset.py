@@ -237,8 +237,7 @@ def test_unlabelled_chats_are_refused_with_what_would_score_them_where_only_ques
     assert default.reward == Reward()
     error = refused(default, tiny_engine)
     assert error.endswith(
-        "expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: "
-        "reward.judge=likelihood"
+        "expected labelled lines, or reward.prompt_to_line=1.0 with a judge that reads any card: reward.judge=combined"
     )
     assert refused(recipe(data), tiny_engine).endswith(
         "(judge: ledger); expected labelled lines, or another reward.judge"
