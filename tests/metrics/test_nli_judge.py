@@ -13,7 +13,9 @@ HOME = Slot(
     "home", "I live in {value}.", "You live in {value}.", ("Where?",), ("I live in {value}",), ("Osaka", "Lisbon")
 )
 PET = Slot("pet", "My pet is a {value}.", "Your pet is a {value}.", ("Pet?",), ("my pet is a {value}",), ("cat", "dog"))
-GRACE = Persona("grace", "Grace", "You are Grace.", (Fact(HOME, "Osaka", ()), Fact(PET, "cat", ())))
+GRACE = Persona(
+    "grace", "Grace", "You live in Osaka. Your pet is a cat.", (Fact(HOME, "Osaka", ()), Fact(PET, "cat", ()))
+)
 STRANGER = Persona("p", "", "You live in Osaka. You are a nurse.", ())
 TABLE = {  # (statement, sentence) -> contradiction, neutral, entailment
     ("I live in Osaka.", "I live in Lisbon."): (0.9, 0.1, 0.0),

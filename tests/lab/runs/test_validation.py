@@ -101,6 +101,7 @@ def test_personas_without_facts_are_judged_unscored_and_that_is_said(tmp_path):
     people = [
         "seats.user.persona={name: Ada, card: Ada lives in Oslo.}",
         "seats.assistant.persona=unknown",
+        "measure.judge=ledger",
     ]
     where = played(tmp_path, *people)
     assert validity_sentences(read_manifest(where)) == [

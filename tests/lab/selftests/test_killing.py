@@ -180,7 +180,7 @@ def test_the_command_tells_each_kill_and_what_came_of_it(monkeypatch, capsys):
     assert (file, overrides[-1], times, seed, address) == (kill_and_resume.FILE, "turns=4", 2, 3, "none")
     for wrong, expected in (
         (["--kill", "0"], "expected 1 or more"),
-        (["scenario.yaml"], "'scenario.yaml' is for --kill N"),
+        (["scenario.yaml"], "'scenario.yaml' is for --judges or --kill N"),
     ):
         assert main(wrong) == 2 and expected in capsys.readouterr().err
     signal.signal(signal.SIGTERM, terminate)

@@ -171,9 +171,9 @@ def test_combined_is_the_default_for_plain_personas_and_is_compared_with_the_lab
     assert measured["recall"] == 1 == measured["recall_high"] and measured["recall_low"] < 0.5
     # where no resample tells the lines apart less well there is no interval
     assert measured["low"] is None or measured["low"] < measured["auroc"] <= measured["high"]
-    # two seats with one pair each in four conversations: this judge does not read pairs
-    lines = written["likelihood"]["line_to_line"]
-    assert (lines["n"], lines["unscored"], lines["auroc"]) == (0, 8, None)
+    # two seats with one pair each in four conversations
+    lines = written["combined"]["line_to_line"]
+    assert (lines["n"], lines["unscored"]) == (8, 0)
     assert plot.read_bytes().startswith(b"\x89PNG")
     shown, errors = capfd.readouterr()
     assert "AUROC" in shown and "P1 in the assistant's seat" in shown and f"reliability plot: {plot}" in shown
