@@ -27,6 +27,7 @@ THOROUGH = {  # files whose tests train, play whole jobs, take times or draw man
     *("test_api", "test_engine", "test_killing", "test_nli_judge", "test_policy_gradients", "test_replay"),
     *("test_dataset", "test_retrieval", "test_safety", "test_score", "test_selftest", "test_study"),
     *("test_sweep_places", "test_training", "test_tripwires", "test_comparison"),
+    *("test_validation", "test_resume", "test_bench", "test_planted"),
 }
 
 
