@@ -8,7 +8,6 @@ same judge says the same again.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,7 +88,7 @@ def _score(args: argparse.Namespace) -> int:
     from lab.reports.validity_text import validity_sentences
     from lab.transcripts.reading import read_transcripts
 
-    paths = [argument for argument in args.transcripts if "=" not in argument or os.path.exists(argument)]
+    paths, overrides = scoring.paths_and_overrides(args.transcripts)
     if not paths:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
     scoring.check_outputs(args.json, args.plot, bool(args.against))
@@ -97,7 +96,7 @@ def _score(args: argparse.Namespace) -> int:
         [read_transcripts(path) for path in paths],
         judge=args.judge,
         metrics=args.metrics,
-        overrides=[argument for argument in args.transcripts if argument not in paths],
+        overrides=overrides,
         labels=args.labels,
         limit=args.limit,
         against_labels=bool(args.against),

@@ -94,7 +94,7 @@ def _selftest(args: argparse.Namespace) -> int:
         return kill_and_report(args.file, args.overrides, args.kill, args.seed, args.address)
     if args.plot and not args.judges:
         raise ValueError(f"--plot is {args.plot}; expected --judges beside it")
-    names = list(dict.fromkeys(args.judge or (*ASKED, *["combined"] * args.judges)))
+    names = list(dict.fromkeys(args.judge or ((*ASKED, "combined") if args.judges else ASKED)))
     if args.judges:
         sources = [args.file, *args.overrides] if args.file else []
         return compare_judges(names, sources, args.personas, args.seed, args.device, args.json, args.plot)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from scenarios.fields import Strict, Text
 from scenarios.records import Recognition
+from scenarios.yaml_files import KINDS
 
 SAMPLE = "sample"  # in place of a persona's id: draw one
 UNKNOWN = "unknown"  # in place of a persona's id: a persona without card and facts
@@ -109,6 +110,11 @@ class FactSpec(Strict):
     distractors: list[Value] | None = Field(default=None, min_length=1, description="wrong values to ask among")
     source: str | None = Field(default=None, description="the words of the card that say it")
     draft: bool = Field(default=False, description="true: not played, until a person has confirmed it")
+
+
+def mapping_or_text(value: object) -> str:
+    """Which of KINDS a persona is given as: as a mapping or a PersonaSpec, or as a text."""
+    return KINDS[0] if isinstance(value, dict | PersonaSpec) else KINDS[1]
 
 
 class PersonaSpec(Strict):

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 
 from scenarios import plugins
 from scenarios.fields import HUMAN, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
-from scenarios.persona_schema import PersonaSpec
+from scenarios.persona_schema import PersonaSpec, mapping_or_text
 from scenarios.plugins import name_in
 from scenarios.records import ASSISTANT, SEATS
 from scenarios.yaml_files import KINDS, dump
@@ -32,7 +32,7 @@ SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "n
 _MAPPING, _TEXT = KINDS
 PersonaOrId = Annotated[
     Annotated[PersonaSpec, Tag(_MAPPING)] | Annotated[Text, Tag(_TEXT)],
-    Discriminator(lambda value: _MAPPING if isinstance(value, dict | PersonaSpec) else _TEXT),
+    Discriminator(mapping_or_text),
 ]
 
 

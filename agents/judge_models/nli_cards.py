@@ -62,20 +62,20 @@ def within_lines(entail: Callable[[Sequence[str], Sequence[str]], np.ndarray], r
     return int(higher.sum()), len(both)
 
 
-def lines_with_cards(rows: Sequence[Card]) -> list[tuple[int, str, str, bool, bool]]:
-    """(card, text of the card, line, contradicts, mirrored) of every line: against its own card, then, where there is a
+def lines_with_cards(rows: Sequence[Card]) -> list[tuple[str, str, bool, bool]]:
+    """(text of the card, line, contradicts, mirrored) of every line: against its own card, then, where there is a
     statement of the other kind, against the card with that in place of the statement that the line is about.
     """
     lines = []
-    for card, row in enumerate(rows):
+    for row in rows:
         own = [wordings[-1] for wordings in row["statements"]]
         for line in row["lines"]:
             contradicts = line["label"] == "contradicts"
-            lines.append((card, _text(own), line["text"], contradicts, False))
+            lines.append((_text(own), line["text"], contradicts, False))
             if other := line.get("fits" if contradicts else "breaks"):
                 replaced = list(own)
                 replaced[line.get("statement", -1)] = other[-1]
-                lines.append((card, _text(replaced), line["text"], not contradicts, True))
+                lines.append((_text(replaced), line["text"], not contradicts, True))
     return lines
 
 

@@ -37,8 +37,7 @@ class OngoingDialogue:
 
     def contradicts(self, judged: Sequence[Judgement], judge: str) -> bool:
         """Whether that judge finds a contradiction in the last line, apart from returns to the persona (see
-        `metrics.conflicts`). `judged` are its judgements by all judges; to be called for each line in
-        turn.
+        `metrics.conflicts`). `judged` are its judgements by all judges. To be called for each line in turn.
         """
         line = self.lines[-1]
         marks = contradictions([asdict(row) for row in judged if row.judge == judge], self.denials[line.seat])

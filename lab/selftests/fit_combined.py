@@ -15,13 +15,13 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from agents.judge_models.nli_cards import cards, lines_with_cards
-from lab.selftests.judge_figures import FALSE_ALARMS
 from lab.selftests.judges import loaded
 from lab.selftests.planted_drift import PERSONAS
 from metrics.judges import Judge, Pair
 from metrics.judges.combined import LIKELIHOOD, MOST
 from metrics.validation.calibration import auroc
 from metrics.validation.persona_plants import pairs_of, plants
+from metrics.validation.validity import FALSE_ALARMS
 from scenarios.personas import load_personas
 from scenarios.records import Persona
 from scenarios.schema import Measure
@@ -56,16 +56,18 @@ def main() -> None:
     rows = lines_with_cards(cards()[1])
     pairs = [
         Pair(place, 0, "user", "prompt_to_line", line, "persona", Persona(str(place), "", card, ()))
-        for place, (_, card, line, _, _) in enumerate(rows)
+        for place, (card, line, _, _) in enumerate(rows)
     ]
-    contradicts, own = np.array([row[3] for row in rows]), np.array([not row[4] for row in rows])
+    contradicts, own = np.array([row[2] for row in rows]), np.array([not row[3] for row in rows])
     (nli, likelihood), _ = loaded(Measure(judge=["nli", "likelihood"]), "cpu")
     read, sounds = logits(nli, pairs), logits(likelihood, pairs)
     weight = slope(read, contradicts)
     score = weight * read + LIKELIHOOD * sounds
     intercept = -float(np.quantile(score[own & ~contradicts], 1 - FALSE_ALARMS))
     for name, x in (("nli", read), ("likelihood", sounds), ("combined", score)):
-        areas = [float(auroc(x[part], contradicts[part], np.ones((1, part.sum())))[0]) for part in (own, own | True)]
+        areas = [
+            float(auroc(x[part], contradicts[part], np.ones((1, part.sum())))[0]) for part in (own, np.ones_like(own))
+        ]
         print(
             f"{name:12} AUROC, own cards {areas[0]:.3f} n={own.sum()}, with mirrored ones {areas[1]:.3f} n={len(own)}"
         )

@@ -18,9 +18,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
-from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,10 +63,6 @@ class JudgeFigures:
     contradicting: int  # of n
     unscored: int
     lines_per_s: float  # of all pairs, mirrors left out
-
-    def plain(self) -> dict:
-        """The figures as plain data for JSON."""
-        return asdict(self)
 
 
 def free_text_personas() -> LabelledLines:
@@ -121,14 +116,14 @@ def judge_figures(judge: Judge, lines: LabelledLines, *, confidence: float, resa
 
     from metrics.stats.bootstrap import clustered_rows
     from metrics.stats.shares import clustered_share
-    from metrics.validation.calibration import auroc, calibration, reliability_bins
+    from metrics.validation.calibration import auroc, calibration, reliability_bins, threshold_at
 
     began = time.perf_counter()
     rows = _judged(judge, lines.pairs)
     seconds = time.perf_counter() - began
     places = sorted(rows)
-    p, verdict = np.array([rows[place][0] for place in places], float), np.array([rows[place][1] for place in places])
-    verdict = verdict.astype(bool)
+    p = np.array([rows[place][0] for place in places], float)
+    verdict = np.array([rows[place][1] for place in places], bool)
     labels = np.array([lines.contradicts[place] for place in places], bool)
     clusters = np.array([lines.clusters[place] for place in places], int)
     how = {
@@ -139,7 +134,7 @@ def judge_figures(judge: Judge, lines: LabelledLines, *, confidence: float, resa
     statistics = calibration(p, verdict, labels, clusters, **how)
     clean = ~labels
     statistics["accused"] = clustered_share(verdict[clean], clusters[clean], confidence=confidence)
-    threshold = np.sort(p[clean])[::-1][floor(FALSE_ALARMS * clean.sum())] if clean.any() else np.nan
+    threshold = threshold_at(p[clean], FALSE_ALARMS)
     statistics["recall_at"] = clustered_share(p[labels] > threshold, clusters[labels], confidence=confidence)
     other = _judged(judge, list(lines.mirrors.values()))
     both = [place for place in places if place in other]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,13 +53,13 @@ def compare_judges(
     from lab.reports.plot_kit import save
     from lab.reports.plots import plot_reliability
     from lab.store.atomic_write import dumps, replace
-    from lab.transcripts.scoring import DEFAULT_METRICS, check_outputs, measure_of
+    from lab.transcripts.scoring import DEFAULT_METRICS, check_outputs, measure_of, paths_and_overrides
     from scenarios.personas import load_personas
 
     check_outputs(json, plot, against_labels=True)
-    overrides = [source for source in sources if "=" in source and not Path(source).exists()]
+    paths, overrides = paths_and_overrides(sources)
     measure = measure_of(",".join(names), DEFAULT_METRICS, overrides)
-    files = [labelled_conversations(source) for source in sources if source not in overrides]
+    files = [labelled_conversations(path) for path in paths]
     judges, _ = loaded(measure, device)
     how = {"confidence": measure.confidence, "resamples": measure.resamples, "seed": seed}
     figures = []
@@ -67,7 +68,7 @@ def compare_judges(
         figures += [judge_figures(judge, lines, **how) for judge in judges]
         print(columns(figure_rows(figures[-len(judges) :])) + "\n", flush=True)
     if json:
-        replace(Path(json), dumps({"figures": [figure.plain() for figure in figures]}, indent=2) + b"\n")
+        replace(Path(json), dumps({"figures": list(map(asdict, figures))}, indent=2) + b"\n")
     if plot:
         curves = {f"{figure.judge}, {figure.lines}": figure.bins for figure in figures}
         save({Path(plot).name: plot_reliability(curves)}, Path(plot).parent)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
-from lab.selftests.judge_figures import FALSE_ALARMS, JudgeFigures
+from lab.selftests.judge_figures import JudgeFigures
 from lab.selftests.planted_drift import BARS, BLIND, FACTS, MUST_PASS, UNMEASURED, Result
 from metrics.entry import estimate_text, share_format
 from metrics.stats.bootstrap import Interval
 from metrics.validation.planted import DOSES
+from metrics.validation.validity import FALSE_ALARMS
 
 HEAD = ("judge", "drift", "claimed", "AUROC", "precision", "recall", "lag, turns", "missed", "false alarms")
 

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 import scenarios
 from lab.transcripts.transcript import NODE, Transcript
 from scenarios.messages import parsed_json
-from scenarios.persona_schema import PersonaSpec
+from scenarios.persona_schema import PersonaSpec, mapping_or_text
 from scenarios.personas import find_persona
 from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
-from scenarios.yaml_files import ScenarioError
+from scenarios.yaml_files import KINDS, ScenarioError
 
 OWN_SLOTS = Path(scenarios.__file__).parent / "personas" / "townsfolk.yaml"
 SEAT_OF: dict[Literal["P1", "P2"], str] = {
@@ -64,13 +64,9 @@ class _Seated(_Record):
     name: str | None = None
 
 
-def _kind(given: object) -> str:
-    return "[mapping]" if isinstance(given, dict) else "[text]"
-
-
-# a card, or a persona with its facts
-_Person = Annotated[
-    Annotated[str | None, Tag("[text]")] | Annotated[PersonaSpec, Tag("[mapping]")], Discriminator(_kind)
+_MAPPING, _TEXT = KINDS
+_Person = Annotated[  # a persona with its facts, or a card
+    Annotated[PersonaSpec, Tag(_MAPPING)] | Annotated[str | None, Tag(_TEXT)], Discriminator(mapping_or_text)
 ]
 
 

@@ -90,6 +90,12 @@ def read_task(
     return Task(sources, transcripts, measure, scenario.seed if scenario else 0, limit, labels)
 
 
+def paths_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that name files or folders, and those of the form key=value, which are no paths that are there."""
+    paths = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
+    return paths, [argument for argument in arguments if argument not in paths]
+
+
 def check_outputs(json: str | None, plot: str | None, against_labels: bool) -> None:
     """Raises ValueError where the JSON file or the reliability plot cannot be written, or there would be no plot."""
     if plot and not against_labels:

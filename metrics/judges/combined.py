@@ -87,7 +87,7 @@ def _with_likelihood(read: Judgement, sounds: Judgement) -> Judgement:
 def _with_ledger(read: Judgement, listed: Judgement) -> Judgement:
     if listed.verdict or listed.p_inconsistent is None or read.p_inconsistent is None:
         return listed
-    return _scored(read, 1 / (1 + exp(-(_logit(read.p_inconsistent) - SURE))))
+    return _scored(read, _logistic(_logit(read.p_inconsistent) - SURE))
 
 
 def _scored(row: Judgement, p: float) -> Judgement:
@@ -97,10 +97,15 @@ def _scored(row: Judgement, p: float) -> Judgement:
 
 def p_inconsistent(p_nli: float, p_likelihood: float) -> float:
     """The first formula of the module's docstring, 0 to 1."""
-    return 1 / (1 + exp(-(INTERCEPT + NLI * _logit(p_nli) + LIKELIHOOD * _logit(p_likelihood))))
+    return _logistic(INTERCEPT + NLI * _logit(p_nli) + LIKELIHOOD * _logit(p_likelihood))
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + exp(-x))
 
 
 def _logit(p: float) -> float:
-    bound = 1 / (1 + exp(-MOST))
+    """The logit of p, within -MOST to MOST."""
+    bound = _logistic(MOST)
     p = min(max(p, 1 - bound), bound)
     return log(p / (1 - p))

@@ -63,6 +63,14 @@ def auroc(p, labels, weights) -> np.ndarray:
     return ratio((positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1))
 
 
+def threshold_at(clean, share: float) -> float:
+    """The smallest p_inconsistent above which at most that share of the clean lines, whose p are `clean` (N,), lie; NaN
+    without any.
+    """
+    ordered = np.sort(np.asarray(clean, float))[::-1]
+    return float(ordered[int(share * len(ordered))]) if len(ordered) else np.nan
+
+
 def kappa(verdict, labels, weights) -> np.ndarray:
     """Cohen's kappa, (agreement - chance) / (1 - chance): 1 is perfect agreement, 0 is chance level.
 

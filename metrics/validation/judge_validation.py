@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from math import floor, isnan
+from math import isnan
 
 import numpy as np
 
 from metrics.judges import LINES, Judge, scored_by
 from metrics.stats.bootstrap import Interval, clustered_rows
 from metrics.stats.shares import clustered_share, share_of_counts
-from metrics.validation.calibration import auroc
+from metrics.validation.calibration import auroc, threshold_at
 from metrics.validation.persona_plants import Plant, pairs_of
 from metrics.validation.validity import FALSE_ALARMS, FLOOR, NOTHING_PLANTED, Validity
 from scenarios.records import Judgement, derive_seed, seeded_as
@@ -81,7 +81,7 @@ def _validity(
     found, accused = (
         clustered_share(verdict[side], clusters[side], confidence=confidence) for side in (labels, ~labels)
     )
-    threshold = float(np.sort(p[~labels])[::-1][floor(FALSE_ALARMS * counts[1])])
+    threshold = threshold_at(p[~labels], FALSE_ALARMS)
     return Validity(
         judge,
         metric,

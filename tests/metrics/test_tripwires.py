@@ -208,24 +208,14 @@ def test_no_line_gives_nan_and_n_0_for_both_seats():
     assert metrics["n"].sum() == 0 and metrics["value"].is_nan().all()
 
 
+def judged_line(**outcome) -> pl.DataFrame:
+    """The ledger's judgement of the user's line of turn 1 against its persona."""
+    where = {"run_id": "r", "conversation": 0, "turn": 1, "seat": "user", "metric": "prompt_to_line"}
+    return pl.DataFrame([where | {"judge": "ledger", "against": "persona"} | outcome], schema=JUDGEMENTS)
+
+
 def test_line_that_no_judge_was_asked_about_trips_nothing():
-    judged = pl.DataFrame(
-        [
-            {
-                "run_id": "r",
-                "conversation": 0,
-                "turn": 1,
-                "seat": "user",
-                "metric": "prompt_to_line",
-                "judge": "ledger",
-                "against": "persona",
-                "p_inconsistent": 0.0,
-                "verdict": False,
-                "unscored": None,
-            }
-        ],
-        schema=JUDGEMENTS,
-    )
+    judged = judged_line(p_inconsistent=0.0, verdict=False)
     metrics = measure_run(frame("The beans are ripe.", "Yes."), judged, metrics=["tripwires"], window=5, **HOW)
     rows = metrics.filter(pl.col("metric") == "evasion", pl.col("level") == "run").select("seat", "value", "n").rows()
     assert rows[1] == ("user", 0.0, 1) and rows[0][::2] == ("assistant", 0)
@@ -293,22 +283,7 @@ def test_evasive_speaker_does_not_come_out_as_the_best():
 
 
 def test_a_consistency_without_a_value_is_not_marked():
-    judged = pl.DataFrame(
-        [
-            {
-                "conversation": 0,
-                "turn": 1,
-                "seat": "user",
-                "metric": "prompt_to_line",
-                "judge": "ledger",
-                "against": "persona",
-                "p_inconsistent": None,
-                "verdict": None,
-                "unscored": "names no fact",
-            }
-        ],
-        schema=JUDGEMENTS,
-    )
+    judged = judged_line(unscored="names no fact")
     metrics = measure_run(frame("Oh."), judged, metrics=["prompt_to_line", "tripwires"], window=5, cards=None, **HOW)
     shown = {row.label: row for row in headline(metrics, judged)}
     assert "user" in shown["words per line (≥ 3.00)"].worse
