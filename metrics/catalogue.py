@@ -62,7 +62,7 @@ def _drift(context: MetricContext) -> pl.DataFrame:
 def _survival(context: MetricContext) -> pl.DataFrame:
     from metrics.survival import survival_rows
 
-    return survival_rows(context.turns, context.judgements, **context.how)
+    return survival_rows(context.judgements, confidence=context.how["confidence"])
 
 
 def _contradictions(context: MetricContext) -> pl.DataFrame:

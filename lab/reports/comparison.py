@@ -206,7 +206,7 @@ def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int],
     subjects_of = []
     for frames in (a.frames, b.frames):
         of_lines = groups(of_metric(frames["judgements"], "prompt_to_line"))
-        subjects_of.append({(judge, seat): subjects(frames["turns"], part) for judge, seat, part in of_lines})
+        subjects_of.append({(judge, seat): subjects(part) for judge, seat, part in of_lines})
     rows = []
     for judge, seat in sorted(
         set(subjects_of[0]) & set(subjects_of[1]), key=lambda key: (key[0] or "", SEATS.index(key[1]))

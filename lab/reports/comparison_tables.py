@@ -53,9 +53,9 @@ POWERLESS = (
 NONE = "none"  # in place of a detectable difference that no share can have
 SAME, NO_VALUE = "Equal in both runs in every conversation", "Without a value in one of the runs"
 LIVES_NOTE = (
-    "The event is a seat's first contradiction of its persona, with time counted in that seat's lines; a dialogue "
-    "without a contradiction is censored. `mean lines` is the area under the curve up to the last line that both "
-    "runs' curves cover. The log-rank test assumes independent runs, so its p is too large with paired seeds."
+    "The event is a seat's first contradiction of its persona, with time counted in that seat's scored lines; a "
+    "dialogue without a contradiction is censored. `mean lines` is the area under the curve up to the last line that "
+    "both runs' curves cover. The log-rank test assumes independent runs, so its p is too large with paired seeds."
 )
 
 

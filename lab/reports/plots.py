@@ -31,7 +31,7 @@ def run_plots(frames: Mapping[str, pl.DataFrame]) -> dict[str, Figure | None]:
     """The figures of a run, by file name; None where there is no data."""
     return {
         "consistency.png": plot_consistency(frames["metrics"]),
-        "survival.png": plot_survival(frames["turns"], frames["judgements"]),
+        "survival.png": plot_survival(frames["judgements"]),
         "contradictions_by_node.png": plot_by_node(frames["turns"], frames["judgements"]),
         "activation.png": plot_activation(frames["metrics"]),
     }
@@ -78,11 +78,11 @@ def plot_activation(metrics: pl.DataFrame):
     return figure
 
 
-def plot_survival(turns: pl.DataFrame, judgements: pl.DataFrame):
+def plot_survival(judgements: pl.DataFrame):
     """Kaplan-Meier curves of the lines before the first contradiction; None where no line was scored."""
     from metrics.survival import survival_curves
 
-    rows = survival_curves(turns, judgements)
+    rows = survival_curves(judgements)
     if rows.is_empty():
         return None
     figure, (axis,) = empty_figure(1)
@@ -102,7 +102,7 @@ def plot_survival(turns: pl.DataFrame, judgements: pl.DataFrame):
                     colour=COLOURS[seat],
                 )
     axis.axhline(0.5, color="grey", linewidth=0.6, linestyle=":")
-    axis.set(title="not contradicted so far", xlabel="own lines", ylabel="share of speakers", ylim=(-0.03, 1.03))
+    axis.set(title="not contradicted so far", xlabel="scored lines", ylabel="share of speakers", ylim=(-0.03, 1.03))
     axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -173,7 +173,7 @@ def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
     """The Kaplan-Meier curves of each run, one panel per scored seat; None where no run was scored."""
     from metrics.survival import survival_curves
 
-    curves = {name: survival_curves(frames["turns"], frames["judgements"]) for name, frames in sides.items()}
+    curves = {name: survival_curves(frames["judgements"]) for name, frames in sides.items()}
     if all(rows.is_empty() for rows in curves.values()):
         return None
     seats = [seat for seat in SEATS if any((rows["seat"] == seat).any() for rows in curves.values())]
@@ -194,7 +194,7 @@ def plot_survival_of_runs(sides: Mapping[str, Mapping[str, pl.DataFrame]]):
                         steps=True,
                         colour=colour,
                     )
-        axis.set(title=f"{seat}: not contradicted so far", xlabel="own lines", ylim=(-0.03, 1.03))
+        axis.set(title=f"{seat}: not contradicted so far", xlabel="scored lines", ylim=(-0.03, 1.03))
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("share of speakers")
     return figure

@@ -200,7 +200,7 @@ def _drift(sides: Sequence[Side]) -> Section | None:
         frames = sides[0].frames
         drawn = {
             "consistency by turn": plots.plot_consistency(frames["metrics"]),
-            "share of speakers not contradicted so far": plots.plot_survival(frames["turns"], frames["judgements"]),
+            "share of speakers not contradicted so far": plots.plot_survival(frames["judgements"]),
             "activation drift by turn": plots.plot_activation(frames["metrics"]),
         }
     else:

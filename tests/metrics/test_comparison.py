@@ -388,6 +388,4 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
 
 def test_curves_of_both_runs_start_at_one(tmp_path):
     frames = run_store.read_frames(run(tmp_path, BAD))
-    assert survival_curves(frames["turns"], frames["judgements"]).filter(pl.col("lines") == 0)[
-        "survival"
-    ].to_list() == [1.0]
+    assert survival_curves(frames["judgements"]).filter(pl.col("lines") == 0)["survival"].to_list() == [1.0]
